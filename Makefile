@@ -1,0 +1,42 @@
+# Two commands for a fresh machine: make demo, make test. Each makes its own environment in .venv.
+PYTHON ?= $(shell command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+REAL := $(wildcard ../shared/data)
+export LULCBENCH_REAL_DATA ?= $(abspath $(REAL))
+
+.PHONY: env demo test check fmt lock gpu clean
+
+env: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || \
+	  { echo "lulcbench needs Python >= 3.12, $(PYTHON) is older; install it or call make PYTHON=/path/to/python3.12"; exit 2; }
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet uv; }
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: env
+	$(BIN)/python -m baselines demo --out demo
+
+test: env
+	$(BIN)/python -m pytest
+
+check: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fmt: env
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: env
+	$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --all-extras --no-header --upgrade pyproject.toml --output-file requirements.txt
+
+gpu: env
+	$(BIN)/python -m baselines gpu --minutes 25
+
+clean:
+	rm -rf demo runs build dist .pytest_cache .mypy_cache .ruff_cache

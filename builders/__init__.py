@@ -1,0 +1,1 @@
+"""Scenes become a release: plan, search, materialize, pack, audit, publish."""

@@ -1,0 +1,1 @@
+"""Simulated source scenes: the embedded default that needs no network."""

@@ -1,0 +1,1 @@
+"""The leaderboard service: submissions become ranked, immutable results."""

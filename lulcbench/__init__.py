@@ -1,0 +1,33 @@
+"""lulcbench: a benchmark for land use / land cover mapping in Europe.
+
+``from lulcbench import LuisaSeg`` loads torch on first use; ``import lulcbench`` itself stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lulcbench.datamodule import LuisaDataModule
+    from lulcbench.datasets import LuisaSeg
+
+__version__ = "0.1.0"
+
+# Public name → module that defines it; loaded on first access.
+_LAZY = {
+    "LuisaDataModule": "lulcbench.datamodule",
+    "LuisaSeg": "lulcbench.datasets",
+}
+
+__all__ = ["LuisaDataModule", "LuisaSeg", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'lulcbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

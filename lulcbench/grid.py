@@ -1,0 +1,109 @@
+"""The tile grid: cells of 4,800 m in EPSG:3035, anchored at (0, 0).
+
+A tile's georeference follows from its integer index, never from a file. 4,800 m is a whole number of pixels at every
+resolution used here (3, 10, 30 and 50 m).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from affine import Affine
+
+from lulcbench.errors import LulcbenchError
+
+CRS = "EPSG:3035"
+TILE_SIZE = 4800
+LABEL_RESOLUTION = 50
+BLOCK_TILES = (
+    10  # 48 km: the spatial blocks that splits and confidence intervals are made of, unless a recipe differs
+)
+
+_ID = re.compile(r"E(\d{4})N(\d{4})")
+
+Bounds = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tile:
+    """One cell of the grid.
+
+    Attributes:
+        ix: column, counted eastwards; the tile spans x = [ix, ix + 1) · 4,800 m.
+        iy: row, counted northwards; the tile spans y = [iy, iy + 1) · 4,800 m.
+    """
+
+    ix: int
+    iy: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.ix <= 9999 and 0 <= self.iy <= 9999):
+            raise LulcbenchError(f"Tile index ({self.ix}, {self.iy}) lies off the grid.", "Use 0 to 9999.")
+
+    @classmethod
+    def from_id(cls, tile_id: str) -> Tile:
+        """The tile of an id such as ``E0897N0695``."""
+        match = _ID.fullmatch(tile_id)
+        if not match:
+            raise LulcbenchError(f"{tile_id!r} is no tile id.", "Tile ids look like E0897N0695.")
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def id(self) -> str:
+        """``E<ix>N<iy>``, four digits each."""
+        return f"E{self.ix:04d}N{self.iy:04d}"
+
+    @property
+    def bounds(self) -> Bounds:
+        """(left, bottom, right, top) in EPSG:3035 metres."""
+        left, bottom = self.ix * TILE_SIZE, self.iy * TILE_SIZE
+        return (left, bottom, left + TILE_SIZE, bottom + TILE_SIZE)
+
+    def block(self, tiles: int = BLOCK_TILES) -> str:
+        """Id of the spatial block of ``tiles`` × ``tiles`` tiles that holds this one, such as ``B089-069``."""
+        return f"B{self.ix // tiles:03d}-{self.iy // tiles:03d}"
+
+    def shape(self, resolution: float) -> tuple[int, int]:
+        """(height, width) in pixels at a resolution in metres: 480 at 10 m, 160 at 30 m, 1,600 at 3 m, 96 at 50 m."""
+        n = pixels(TILE_SIZE, resolution, "A tile")
+        return (n, n)
+
+    def transform(self, resolution: float) -> Affine:
+        """Affine of the tile's pixel grid, north up, at a resolution in metres."""
+        self.shape(resolution)
+        left, _, _, top = self.bounds
+        return Affine(resolution, 0, left, 0, -resolution, top)
+
+
+def pixels(length: float, resolution: float, what: str = "A length") -> int:
+    """A length in metres as a whole number of pixels.
+
+    Raises:
+        LulcbenchError: it is not a whole number; names the nearest lengths that are.
+    """
+    n = round(length / resolution)
+    if n <= 0 or not math.isclose(n * resolution, length, abs_tol=1e-6):
+        low = max(1, math.floor(length / resolution)) * resolution
+        raise LulcbenchError(
+            f"{what} of {length:g} m is not a whole number of {resolution:g} m pixels.",
+            f"Use a multiple of {resolution:g} m, such as {low:g} or {low + resolution:g}.",
+        )
+    return n
+
+
+def tiles_over(bounds: Bounds, whole: bool = False) -> list[Tile]:
+    """Tiles that touch ``bounds`` (left, bottom, right, top; EPSG:3035 metres), row by row from the south-west.
+
+    Args:
+        bounds: the area.
+        whole: only tiles that lie entirely inside.
+    """
+    left, bottom, right, top = (v / TILE_SIZE for v in bounds)
+    if not (left < right and bottom < top):
+        raise LulcbenchError(
+            f"Bounds {bounds} are empty.", "Give left, bottom, right, top in EPSG:3035 metres."
+        )
+    low, high = (math.ceil, math.floor) if whole else (math.floor, math.ceil)
+    return [Tile(ix, iy) for iy in range(low(bottom), high(top)) for ix in range(low(left), high(right))]

@@ -1,0 +1,247 @@
+"""The LUISA legend: 46 classes in a tree of four levels, the only source of classes.
+
+A *code* is the finest thing known of a pixel. The number of digits says its level: 3 (level 1), 31 (level 2), 311
+(level 3), 3110 (level 4). Arrays may mix levels, since some sources stop early: CORINE 112 is LUISA 112, which no
+level-4 code can stand for. Code 0 is nodata. An *index* is the position of a code in ``codes(level)``, for networks
+and confusion matrices; ``IGNORE_INDEX`` stands for whatever cannot be judged.
+
+Source: JRC LUISA Base Map 2018 legend (CC BY 4.0), https://data.jrc.ec.europa.eu/dataset/51858b51-8f27-4006-bf82-53eba35a142c
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench.errors import LulcbenchError
+
+LEVELS = (1, 2, 3, 4)
+NODATA = 0
+IGNORE_INDEX = 255
+
+Codes = npt.NDArray[np.uint16]
+Indices = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class LandClass:
+    """One class of the legend.
+
+    Attributes:
+        code: LUISA code; its digits say the level.
+        name: English name.
+        level: 1 (coarsest) to 4.
+        parent: code of the parent class, or None at level 1.
+        color: sRGB as ``#rrggbb``; above level 4, the mean colour of the children.
+    """
+
+    code: int
+    name: str
+    level: int
+    parent: int | None
+    color: str
+
+
+class Legend:
+    """The class tree, with vectorised lookups. Get it with ``legend()``; it is immutable."""
+
+    def __init__(self, text: str) -> None:
+        rows = list(csv.DictReader(text.splitlines()))
+        self.digest = hashlib.sha256(text.encode()).hexdigest()
+        self.classes: dict[int, LandClass] = {}
+        for level in LEVELS:
+            children: dict[int, list[dict[str, str]]] = {}
+            for row in rows:
+                children.setdefault(int(row[f"l{level}_code"]), []).append(row)
+            for code, below in children.items():
+                parent = int(below[0][f"l{level - 1}_code"]) if level > 1 else None
+                color = _mean_color([row["l4_hex"] for row in below])
+                self.classes[code] = LandClass(code, below[0][f"l{level}_name"], level, parent, color)
+        self._codes = {
+            n: tuple(sorted(c.code for c in self.classes.values() if c.level == n)) for n in LEVELS
+        }
+        # Lookup tables over all of uint16: one gather per call, whatever the array. -1 marks an unknown code.
+        self._remap = {level: np.full(65536, -1, np.int32) for level in LEVELS}
+        self._encode = {level: np.full(65536, -1, np.int16) for level in LEVELS}
+        for level in LEVELS:
+            self._remap[level][NODATA] = NODATA
+            self._encode[level][NODATA] = IGNORE_INDEX
+            for code in self.classes:
+                target = self.ancestor(code, level)
+                self._remap[level][code] = target
+                self._encode[level][code] = (
+                    IGNORE_INDEX if target == NODATA else self._codes[level].index(target)
+                )
+
+    def codes(self, level: int) -> tuple[int, ...]:
+        """All codes of a level in ascending order; position = class index. 5, 14, 41 and 46 of them."""
+        if level not in LEVELS:
+            raise LulcbenchError(f"LUISA has no level {level!r}.", "Choose level 1, 2, 3 or 4.")
+        return self._codes[level]
+
+    def names(self, level: int) -> tuple[str, ...]:
+        """Class names in the order of ``codes(level)``."""
+        return tuple(self.classes[code].name for code in self.codes(level))
+
+    def colors(self, level: int) -> Indices:
+        """RGB of each class index: ``(256, 3)`` uint8, ready for ``colors[indices]``; ignored pixels are white."""
+        table = np.full((256, 3), 255, np.uint8)
+        for index, code in enumerate(self.codes(level)):
+            table[index] = list(bytes.fromhex(self.classes[code].color[1:]))
+        return table
+
+    def ancestor(self, code: int, level: int) -> int:
+        """The class at ``level`` that holds ``code``; ``NODATA`` where the code is coarser than that level."""
+        current: int | None = code
+        while current is not None and self.classes[current].level > level:
+            current = self.classes[current].parent
+        return current if current is not None and self.classes[current].level == level else NODATA
+
+    def remap(self, codes: npt.ArrayLike, level: int, where: str = "array") -> Codes:
+        """Bring codes of any level to ``level``.
+
+        Args:
+            codes: integer codes of any shape; 0 is nodata.
+            level: the wanted level, 1 to 4.
+            where: what the array is, for the error message.
+
+        Returns:
+            uint16 of the same shape; 0 where the code is nodata or coarser than ``level``.
+
+        Raises:
+            LulcbenchError: a code is not in the legend; names the codes and the first position of each.
+        """
+        self.codes(level)
+        return self._lookup(codes, self._remap[level], where).astype(np.uint16)
+
+    def encode(self, codes: npt.ArrayLike, level: int, where: str = "array") -> Indices:
+        """Bring codes of any level to class indices of ``level``: uint8, ``IGNORE_INDEX`` where it cannot be judged.
+
+        Raises:
+            LulcbenchError: as ``remap``.
+        """
+        self.codes(level)
+        return self._lookup(codes, self._encode[level], where).astype(np.uint8)
+
+    def decode(self, indices: npt.ArrayLike, level: int, where: str = "array") -> Codes:
+        """Bring class indices of ``level`` back to codes: uint16, 0 for ``IGNORE_INDEX``.
+
+        Raises:
+            LulcbenchError: an index is neither a class of that level nor ``IGNORE_INDEX``.
+        """
+        table = np.full(65536, -1, np.int32)
+        table[: len(self.codes(level))] = self.codes(level)
+        table[IGNORE_INDEX] = NODATA
+        return self._lookup(indices, table, where, "class index").astype(np.uint16)
+
+    def parents(self, level: int, to: int) -> npt.NDArray[np.intp]:
+        """Class index at level ``to`` of each class index of the finer ``level``: shape ``(n_classes(level),)``."""
+        if to > level:
+            raise LulcbenchError(f"Level {to} is finer than level {level}.", "Aggregate from fine to coarse.")
+        return np.array([self.codes(to).index(self.ancestor(c, to)) for c in self.codes(level)], np.intp)
+
+    def _lookup(
+        self, values: npt.ArrayLike, table: npt.NDArray[Any], where: str, noun: str = "LUISA code"
+    ) -> npt.NDArray[Any]:
+        array = np.asarray(values)
+        if not np.issubdtype(array.dtype, np.integer):
+            raise LulcbenchError(f"{where} holds {array.dtype}, not integers.", f"A {noun} is an integer.")
+        if (
+            array.dtype not in (np.uint8, np.uint16)
+            and array.size
+            and (array.min() < 0 or array.max() > 65535)
+        ):
+            outside = array[(array < 0) | (array > 65535)]
+            raise self._unknown(array, np.unique(outside), where, noun)
+        result = table[array]
+        if result.size and result.min() < 0:
+            raise self._unknown(array, np.unique(array[result < 0]), where, noun)
+        return result
+
+    def _unknown(
+        self, array: npt.NDArray[Any], bad: npt.NDArray[Any], where: str, noun: str
+    ) -> LulcbenchError:
+        at = [f"{v} at {tuple(int(i) for i in np.argwhere(array == v)[0])}" for v in bad[:5]]
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        return LulcbenchError(
+            f"Unknown {noun} in {where}: {', '.join(at)}{more}.",
+            "Known codes are in lulcbench/data/luisa_legend.csv; 0 is nodata. Is this a LUISA map, or CORINE?",
+        )
+
+
+def _mean_color(colors: list[str]) -> str:
+    rgb = np.array([list(bytes.fromhex(color[1:])) for color in colors]).mean(axis=0).round().astype(int)
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
+
+
+@cache
+def legend() -> Legend:
+    """The LUISA legend (read once)."""
+    return Legend(_data("luisa_legend.csv"))
+
+
+@cache
+def corine_to_luisa() -> dict[int, int]:
+    """CORINE level-3 code (111…523) → LUISA code.
+
+    Of the 44 CORINE classes 35 have a LUISA level-4 twin and 5 merge into one (411–423 → 4000); those that LUISA
+    splits (112, 122, 124, 142) go to their shared level-3 class, so that nothing finer is ever claimed. Column ``relation``
+    of ``corine_to_luisa.csv`` says which: exact, merged or split.
+
+    Source: Copernicus CORINE Land Cover nomenclature; LUISA codes extend it by a digit.
+    """
+    return {int(row["clc_code"]): int(row["luisa_code"]) for row in _corine_rows()}
+
+
+@cache
+def corine_grid_codes() -> dict[int, int]:
+    """CORINE raster grid code (1…44, as in the Copernicus GeoTIFFs) → CORINE level-3 code."""
+    return {int(row["grid_code"]): int(row["clc_code"]) for row in _corine_rows()}
+
+
+def lucas_to_luisa(lc1: str, lu1: str | None = None) -> int:
+    """What LUISA class a LUCAS point (land cover, land use) stands for; 0 where it cannot be judged.
+
+    Only ``representative`` pairs of the LUCAS–CORINE table count. Without land use the answer is the deepest class
+    that all representative pairs of that land cover share, so it may be coarser than level 3 or 0.
+
+    Args:
+        lc1: LUCAS land-cover code such as ``"B11"``.
+        lu1: LUCAS land-use code such as ``"U111"``, or None where the survey file lacks it.
+
+    Source: LUCAS–CORINE correspondence of st-lucas 1.2.3 (MIT).
+    """
+    pairs = _lucas_pairs()
+    found = [clc for (c, u), clc in pairs.items() if c == lc1 and lu1 in (None, u)]
+    if not found or any(clc not in corine_to_luisa() for clc in found):
+        return NODATA
+    tree = legend()
+    targets = {corine_to_luisa()[clc] for clc in found}
+    if len(targets) == 1:
+        return targets.pop()
+    for level in (3, 2, 1):
+        shared = {tree.ancestor(code, level) for code in targets}
+        if len(shared) == 1 and NODATA not in shared:
+            return shared.pop()
+    return NODATA
+
+
+@cache
+def _lucas_pairs() -> dict[tuple[str, str], int]:
+    rows = csv.DictReader(_data("lucas_to_clc3.csv").splitlines())
+    return {(r["lc1"], r["lu1"]): int(r["clc3"]) for r in rows if r["representative"] == "1"}
+
+
+def _corine_rows() -> list[dict[str, str]]:
+    return list(csv.DictReader(_data("corine_to_luisa.csv").splitlines()))
+
+
+def _data(name: str) -> str:
+    return resources.files("lulcbench").joinpath("data", name).read_text(encoding="utf-8")
