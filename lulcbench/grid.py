@@ -17,9 +17,7 @@ from lulcbench.errors import LulcbenchError
 CRS = "EPSG:3035"
 TILE_SIZE = 4800
 LABEL_RESOLUTION = 50
-BLOCK_TILES = (
-    10  # 48 km: the spatial blocks that splits and confidence intervals are made of, unless a recipe differs
-)
+BLOCK_TILES = 10  # 48 km: the spatial blocks that splits and confidence intervals are made of, unless a recipe differs
 
 _ID = re.compile(r"E(\d{4})N(\d{4})")
 
@@ -102,8 +100,6 @@ def tiles_over(bounds: Bounds, whole: bool = False) -> list[Tile]:
     """
     left, bottom, right, top = (v / TILE_SIZE for v in bounds)
     if not (left < right and bottom < top):
-        raise LulcbenchError(
-            f"Bounds {bounds} are empty.", "Give left, bottom, right, top in EPSG:3035 metres."
-        )
+        raise LulcbenchError(f"Bounds {bounds} are empty.", "Give left, bottom, right, top in EPSG:3035 metres.")
     low, high = (math.ceil, math.floor) if whole else (math.floor, math.ceil)
     return [Tile(ix, iy) for iy in range(low(bottom), high(top)) for ix in range(low(left), high(right))]

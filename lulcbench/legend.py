@@ -64,9 +64,7 @@ class Legend:
                 parent = int(below[0][f"l{level - 1}_code"]) if level > 1 else None
                 color = _mean_color([row["l4_hex"] for row in below])
                 self.classes[code] = LandClass(code, below[0][f"l{level}_name"], level, parent, color)
-        self._codes = {
-            n: tuple(sorted(c.code for c in self.classes.values() if c.level == n)) for n in LEVELS
-        }
+        self._codes = {n: tuple(sorted(c.code for c in self.classes.values() if c.level == n)) for n in LEVELS}
         # Lookup tables over all of uint16: one gather per call, whatever the array. -1 marks an unknown code.
         self._remap = {level: np.full(65536, -1, np.int32) for level in LEVELS}
         self._encode = {level: np.full(65536, -1, np.int16) for level in LEVELS}
@@ -76,9 +74,7 @@ class Legend:
             for code in self.classes:
                 target = self.ancestor(code, level)
                 self._remap[level][code] = target
-                self._encode[level][code] = (
-                    IGNORE_INDEX if target == NODATA else self._codes[level].index(target)
-                )
+                self._encode[level][code] = IGNORE_INDEX if target == NODATA else self._codes[level].index(target)
 
     def codes(self, level: int) -> tuple[int, ...]:
         """All codes of a level in ascending order; position = class index. 5, 14, 41 and 46 of them."""
@@ -122,7 +118,7 @@ class Legend:
         return self._lookup(codes, self._remap[level], where).astype(np.uint16)
 
     def encode(self, codes: npt.ArrayLike, level: int, where: str = "array") -> Indices:
-        """Bring codes of any level to class indices of ``level``: uint8, ``IGNORE_INDEX`` where it cannot be judged.
+        """Bring codes of any level to class indices of ``level``; ``IGNORE_INDEX`` where it cannot be judged. uint8.
 
         Raises:
             LulcbenchError: as ``remap``.
@@ -153,21 +149,15 @@ class Legend:
         array = np.asarray(values)
         if not np.issubdtype(array.dtype, np.integer):
             raise LulcbenchError(f"{where} holds {array.dtype}, not integers.", f"A {noun} is an integer.")
-        if (
-            array.dtype not in (np.uint8, np.uint16)
-            and array.size
-            and (array.min() < 0 or array.max() > 65535)
-        ):
+        if array.dtype not in (np.uint8, np.uint16) and array.size and (array.min() < 0 or array.max() > 65535):
             outside = array[(array < 0) | (array > 65535)]
             raise self._unknown(array, np.unique(outside), where, noun)
-        result = table[array]
+        result: npt.NDArray[Any] = table[array]
         if result.size and result.min() < 0:
             raise self._unknown(array, np.unique(array[result < 0]), where, noun)
         return result
 
-    def _unknown(
-        self, array: npt.NDArray[Any], bad: npt.NDArray[Any], where: str, noun: str
-    ) -> LulcbenchError:
+    def _unknown(self, array: npt.NDArray[Any], bad: npt.NDArray[Any], where: str, noun: str) -> LulcbenchError:
         at = [f"{v} at {tuple(int(i) for i in np.argwhere(array == v)[0])}" for v in bad[:5]]
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         return LulcbenchError(
@@ -192,8 +182,8 @@ def corine_to_luisa() -> dict[int, int]:
     """CORINE level-3 code (111…523) → LUISA code.
 
     Of the 44 CORINE classes 35 have a LUISA level-4 twin and 5 merge into one (411–423 → 4000); those that LUISA
-    splits (112, 122, 124, 142) go to their shared level-3 class, so that nothing finer is ever claimed. Column ``relation``
-    of ``corine_to_luisa.csv`` says which: exact, merged or split.
+    splits (112, 122, 124, 142) go to their shared level-3 class, so that nothing finer is ever claimed. Column
+    ``relation`` of ``corine_to_luisa.csv`` says which: exact, merged or split.
 
     Source: Copernicus CORINE Land Cover nomenclature; LUISA codes extend it by a digit.
     """

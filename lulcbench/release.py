@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -22,7 +22,7 @@ from lulcbench.sensors import sensor
 
 MANIFEST = "release.json"
 INDEX = "index.parquet"
-FORMAT = "lulcbench-release/1"
+FORMAT: Final = "lulcbench-release/1"
 SPLITS = ("train", "val", "test")
 MAX_MANIFEST_BYTES = 256 * 2**20
 
@@ -225,9 +225,13 @@ class Release(Frozen):
             wanted.append(file)
         return wanted
 
+    def tiles(self, split: str) -> int:
+        """Number of tiles in a split; 0 if there is no such split."""
+        return {str(name): count for name, count in self.splits.items()}.get(split, 0)
+
     def check_split(self, split: str) -> str:
         """The split, if the release has tiles in it; otherwise an error that lists those that it has."""
-        if split not in self.splits or not self.splits[split]:  # type: ignore[index]
+        if not self.tiles(split):
             raise LulcbenchError(f"{self.id} has no split {split!r}.", f"It has {', '.join(self.splits)}.")
         return split
 

@@ -1,0 +1,65 @@
+"""The house rules that a script can see: who imports whom, and that importing costs nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("lulcbench", "builders", "baselines", "leaderboard")
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a module imports anywhere, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_meet_only_in_lulcbench(package: str) -> None:
+    allowed = {package, "lulcbench"} if package != "lulcbench" else {"lulcbench"}
+    for path in (ROOT / package).rglob("*.py"):
+        tops = {name.split(".")[0] for name in imports(path)}
+        assert not (tops & set(PACKAGES)) - allowed, path
+
+
+def test_only_datasets_and_datamodule_import_torch() -> None:
+    users = {
+        path.stem
+        for path in (ROOT / "lulcbench").rglob("*.py")
+        if {name.split(".")[0] for name in imports(path)} & {"torch", "lightning"}
+    }
+    assert users <= TORCH_USERS, users - TORCH_USERS
+
+
+TORCH_USERS = {"datasets", "datamodule"}
+
+
+@pytest.mark.parametrize("module", ["lulcbench", "lulcbench.scoring", "lulcbench.cli"])
+def test_import_is_light(module: str) -> None:
+    """Counts modules, not seconds: none of these loads torch, and ``import lulcbench`` loads next to nothing."""
+    code = f"import sys; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    tops = {name.split(".")[0] for name in loaded}
+    assert not tops & {"torch", "torchvision", "lightning", "rasterio", "torchgeo", "matplotlib"}
+    if module == "lulcbench":
+        assert not tops & {"numpy", "pandas", "zarr", "tensorstore", "pydantic", "typer"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_unpickles_or_stops_the_interpreter(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not {n.split(".")[0] for n in imports(path)} & {"pickle", "cloudpickle", "dill", "joblib"}, path
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in {"input", "exit", "quit", "eval", "exec"}, f"{path}:{node.lineno}"
