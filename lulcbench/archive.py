@@ -1,0 +1,140 @@
+"""Reading zips that strangers upload: stored members only, known names only, nothing is ever extracted.
+
+``zipfile`` parses the directory; everything in it is then checked against what the caller expects, and members are read
+by position, so that no path of the archive ever reaches the file system and no size of it an allocation.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lulcbench.errors import LulcbenchError
+
+# Sizes by APPNOTE.TXT 6.3.10: end record 22 bytes, ZIP64 locator 20, directory entry 46 + name, local header 30.
+_END = struct.Struct("<4s4H2LH")
+_LOCATOR = struct.Struct("<4sLQL")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_ENTRY_OVERHEAD = 46 + 32  # fixed part and a ZIP64 extra field
+_REMEDY = "Write predictions with lulcbench.PredictionWriter, and upload its file unchanged."
+
+
+class StoredZip:
+    """A zip whose members are stored uncompressed, opened for reading under limits. A context manager.
+
+    Args:
+        path: the file.
+        max_bytes: largest acceptable file.
+        max_members: largest acceptable number of members.
+        allowed: says whether a member name is expected.
+
+    Raises:
+        LulcbenchError: the file is no zip, too large, or holds anything but plain stored members of expected names.
+    """
+
+    MAX_NAME = 64
+
+    def __init__(
+        self, path: str | os.PathLike[str], max_bytes: int, max_members: int, allowed: Callable[[str], bool]
+    ) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise LulcbenchError(f"No file {self.path}.", "Give the path of a predictions file (.zip).")
+        self._file = self.path.open("rb")
+        try:
+            self._size = os.fstat(self._file.fileno()).st_size
+            if self._size > max_bytes:
+                raise self.error(f"it has {self._size:,} bytes, at most {max_bytes:,} are possible for this split")
+            self._check_directory_size(max_members)
+            self.members = self._members(allowed)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def error(self, problem: str) -> LulcbenchError:
+        """An error about this file."""
+        return LulcbenchError(f"{self.path.name} is refused: {problem}.", _REMEDY)
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """The bytes of a member, checked against its CRC-32.
+
+        Raises:
+            LulcbenchError: it is missing, larger than ``max_bytes``, or damaged.
+        """
+        if name not in self.members:
+            raise self.error(f"{name} is missing")
+        offset, size, crc = self.members[name]
+        if size > max_bytes:
+            raise self.error(f"{name} has {size:,} bytes, at most {max_bytes:,} are possible")
+        encoded = name.encode()
+        descriptor = self._file.fileno()
+        head = os.pread(descriptor, _LOCAL.size + len(encoded), offset)
+        if len(head) < _LOCAL.size + len(encoded) or head[_LOCAL.size :] != encoded:
+            raise self.error(f"the local header of {name} does not match the directory")
+        fields = _LOCAL.unpack_from(head)
+        if fields[0] != b"PK\3\4" or fields[3] != zipfile.ZIP_STORED or fields[9] != len(encoded):
+            raise self.error(f"the local header of {name} does not match the directory")
+        data = os.pread(descriptor, size, offset + len(head) + fields[10])
+        if len(data) != size or zlib.crc32(data) != crc:
+            raise self.error(f"{name} is damaged (checksum or length)")
+        return data
+
+    def _check_directory_size(self, max_members: int) -> None:
+        """Refuse a huge directory before ``zipfile`` makes an object of each of its entries."""
+        tail = os.pread(self._file.fileno(), _END.size, max(0, self._size - _END.size))
+        if len(tail) < _END.size or not tail.startswith(b"PK\5\6"):
+            raise self.error("it is no zip file, is truncated, or ends in a comment")
+        _, _, _, _, members, size, offset, _ = _END.unpack(tail)
+        if members == 0xFFFF or size == 0xFFFFFFFF or offset == 0xFFFFFFFF:
+            start = self._size - _END.size - _LOCATOR.size - _END64.size
+            record = os.pread(self._file.fileno(), _END64.size, max(0, start))
+            if start < 0 or not record.startswith(b"PK\6\6"):
+                raise self.error("its ZIP64 record is damaged")
+            members, size = _END64.unpack(record)[7:9]
+        if members > max_members or size > max_members * (_ENTRY_OVERHEAD + self.MAX_NAME):
+            raise self.error(f"it has {members:,} members, at most {max_members:,} are possible for this split")
+
+    def _members(self, allowed: Callable[[str], bool]) -> dict[str, tuple[int, int, int]]:
+        try:
+            with zipfile.ZipFile(self._file) as directory:
+                entries = directory.infolist()
+        except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OSError, EOFError) as error:
+            raise self.error(f"it is no readable zip ({error})") from error
+        members: dict[str, tuple[int, int, int]] = {}
+        for entry in entries:
+            name = entry.orig_filename
+            if not allowed(name):
+                raise self.error(f"it holds an unexpected member {name[:80]!r}")
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG):
+                raise self.error(f"{name} is no plain file (a link, folder or device)")
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+                raise self.error(f"{name} is compressed in the zip; Zarr zips store their members")
+            if entry.flag_bits & 0x1:
+                raise self.error(f"{name} is encrypted")
+            if name in members:
+                raise self.error(f"{name} is there twice")
+            if entry.header_offset < 0 or entry.header_offset + entry.file_size > self._size:
+                raise self.error(f"{name} lies outside the file")
+            members[name] = (entry.header_offset, entry.file_size, entry.CRC)
+        return members

@@ -1,0 +1,495 @@
+"""Predictions of a split: one Zarr v3 zip, written by ``PredictionWriter``, read back by ``Predictions``.
+
+The zip holds a group with ``codes`` (tile, year, 96, 96) uint16, LUISA codes of one level on the 50 m label grid, and
+perhaps ``probabilities`` (tile, year, class, 96, 96) uint8. A chunk is one tile, so a tile that was not predicted is a
+member that is not there. Any Zarr v3 reader opens the file; ours interprets none of its metadata but demands, key by
+key, exactly what the writer writes for that split.
+
+**Probabilities are stored as** ``q = round(255 · √p)`` and read as ``p = (max(q, ½) / 255)²``, normalised to sum 1. The
+root spends the 8 bits where log loss needs them: the step is 4e-6 near 0 and 0.008 near 1. No class is ever read as
+less than 3.7e-6, so log loss stays below 12.6. The error of a probability is at most 0.031 (the worst case of all 46
+rounding errors having one sign; a test finds 0.005 and a mean of 0.0003 on random softmax outputs).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from lulcbench.archive import StoredZip
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import legend
+from lulcbench.release import Frozen, Name, Release, Sha256, Split, hash_file, label_shape
+from lulcbench.tile_index import read_split
+
+FORMAT = "lulcbench-predictions/1"
+QUANTISATION = "q = round(255 * sqrt(p)); p = (max(q, 0.5) / 255) ** 2, normalised over classes"
+_COMPRESSION_LEVEL = 4
+# Gzip of incompressible bytes grows by 5 bytes per 16 KiB block and an 18-byte frame.
+_GZIP_MARGIN = 1024
+_METADATA_BYTES = 65536
+_REMEDY = "Write the file with lulcbench.PredictionWriter against this very release, split and level."
+
+
+class PredictionInfo(Frozen):
+    """What a predictions file says of itself.
+
+    Attributes:
+        task: ``segmentation`` (one year) or ``change`` (two years).
+        tiles: tile ids in array order, all tiles of the split.
+        probabilities: how probabilities are quantised, or None where there are none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal["lulcbench-predictions/1"]
+    release: Name
+    release_digest: Sha256
+    legend_digest: Sha256
+    task: Literal["segmentation", "change"]
+    split: Split
+    years: Annotated[list[int], Field(min_length=1, max_length=2)]
+    level: Annotated[int, Field(ge=1, le=4)]
+    tiles: Annotated[list[Annotated[str, Field(max_length=10)]], Field(min_length=1)]
+    probabilities: Literal["q = round(255 * sqrt(p)); p = (max(q, 0.5) / 255) ** 2, normalised over classes"] | None
+
+
+class PredictionWriter:
+    """Writes the predictions of one split; the file appears, whole, when all tiles are there.
+
+    Use it as a context manager, and call ``write`` once for every tile of the split, in any order.
+
+    Args:
+        path: the file to make, ``….zip``.
+        root: folder of the release that was predicted.
+        split: ``train``, ``val`` or ``test``.
+        year: the year predicted, or a pair (from, to) for the change task.
+        level: level of the codes: 4, or coarser where the model stops there.
+        probabilities: whether class probabilities are written too.
+
+    Raises:
+        LulcbenchError: the release has no such split or year; on leaving the context: tiles were not written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        root: str | os.PathLike[str],
+        split: str,
+        year: int | Sequence[int],
+        level: int = 4,
+        probabilities: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix != ".zip":
+            raise LulcbenchError(f"{self.path} does not end in .zip.", "Predictions are one Zarr zip.")
+        release = Release.load(root)
+        tiles = read_split(root, release, split)
+        years = [year] if isinstance(year, int) else list(year)
+        for wanted in years:
+            release.check_year(wanted)
+        self.info = _info(release, split, years, level, list(tiles.ids), probabilities)
+        self._rows = {tile: row for row, tile in enumerate(tiles.ids)}
+        self._done: set[str] = set()
+        self._codes_shape = (len(years), *label_shape())
+        self._probability_shape = (len(years), len(legend().codes(level)), *label_shape())
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=f".{self.path.name}.", delete=False) as file:
+            self._temporary = Path(file.name)
+        self._zip = zipfile.ZipFile(self._temporary, "w", zipfile.ZIP_STORED, allowZip64=True)
+        for name, content in _metadata(self.info).items():
+            self._add(name, json.dumps(content, indent=1).encode())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._zip.close()
+            if kind is not None:
+                return
+            missing = [tile for tile in self._rows if tile not in self._done]
+            if missing:
+                raise LulcbenchError(
+                    f"{len(missing)} of {len(self._rows)} tiles of {self.info.split} were not predicted: "
+                    f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}.",
+                    f"{self.path} was not written; predict every tile of the split.",
+                )
+            with self._temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            self._temporary.chmod(0o644)
+            self._temporary.replace(self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def write(self, tile: str, codes: npt.ArrayLike, probabilities: npt.NDArray[np.floating] | None = None) -> None:
+        """Add a tile.
+
+        Args:
+            tile: its id.
+            codes: LUISA codes of ``level``, integer, ``(96, 96)``, or ``(2, 96, 96)`` for the change task. No nodata:
+                every pixel needs a class.
+            probabilities: of each class in the order of ``legend().codes(level)``, summing to 1 within 1 %: float
+                ``(class, 96, 96)``, or ``(2, class, 96, 96)``; see ``to_label_grid``.
+
+        Raises:
+            LulcbenchError: unknown or repeated tile, wrong shape, a code that is not of ``level``, no probabilities.
+        """
+        if tile not in self._rows:
+            raise LulcbenchError(f"{tile} is no tile of {self.info.split}.", f"{self.info.release} lists them.")
+        if tile in self._done:
+            raise LulcbenchError(f"{tile} was written already.", "Write each tile once.")
+        values = np.asarray(codes)
+        values = values[None] if values.ndim == 2 else values
+        if values.shape != self._codes_shape or not np.issubdtype(values.dtype, np.integer):
+            raise LulcbenchError(
+                f"Codes of {tile} are {values.dtype} {values.shape}, not integers {self._codes_shape}.",
+                "Bring predictions to the 50 m label grid first (lulcbench.predictions.to_label_grid).",
+            )
+        checked = check_codes(values, self.info.level, tile)
+        row = self._rows[tile]
+        members = {_chunk("codes", row): checked.astype("<u2").tobytes()}
+        if (probabilities is None) != (self.info.probabilities is None):
+            raise LulcbenchError(
+                f"{tile} came {'without' if probabilities is None else 'with'} probabilities.",
+                "Give them for every tile (probabilities=True) or for none.",
+            )
+        if probabilities is not None:
+            quantised = quantise(np.asarray(probabilities).reshape(self._probability_shape), tile)
+            members |= {_chunk("probabilities", row, i): part.tobytes() for i, part in enumerate(quantised)}
+        for name, data in members.items():
+            self._add(name, gzip.compress(data, _COMPRESSION_LEVEL, mtime=0))
+        self._done.add(tile)
+
+    def _add(self, name: str, data: bytes) -> None:
+        entry = zipfile.ZipInfo(name)  # its default date, 1980, keeps the same predictions the same bytes
+        entry.external_attr = 0o100644 << 16
+        self._zip.writestr(entry, data)
+
+
+class Predictions:
+    """A predictions file, opened for reading; trusts nothing in it. A context manager.
+
+    Attributes:
+        info: what the file says of itself, checked against the release.
+        sha256: of the file.
+    """
+
+    def __init__(self, archive: StoredZip, info: PredictionInfo, sha256: str) -> None:
+        self.info = info
+        self.sha256 = sha256
+        self._archive = archive
+        self._classes = len(legend().codes(info.level))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], root: str | os.PathLike[str]) -> Predictions:
+        """Open a file of predictions for the release at ``root``.
+
+        Only the directory and the metadata are read here, and nothing larger than the release allows.
+
+        Raises:
+            LulcbenchError: the file is of another release, legend or split, lacks tiles, or is not as the writer
+                would have written it.
+        """
+        release = Release.load(root)
+        most = max(release.splits.values())
+        year_bytes = 2 * len(release.label_years) * len(legend().codes(4)) * np.prod(label_shape(), dtype=int)
+        archive = StoredZip(path, int(most * (year_bytes + 8192)) + 2**20, 3 * most + 3, _known_name)
+        try:
+            info = _read_info(archive, most)
+            _check_release(archive, info, release)
+            tiles = read_split(root, release, info.split)
+            if tuple(info.tiles) != tiles.ids:
+                raise archive.error(_tile_difference(info.tiles, tiles.ids))
+            expected = _metadata(info)
+            for name, content in expected.items():
+                _check_equal(archive, name, _read_json(archive, name, _METADATA_BYTES + 64 * most), content)
+            names = set(expected) | {_chunk("codes", row) for row in range(len(tiles))}
+            if info.probabilities is not None:
+                names |= {_chunk("probabilities", r, y) for r in range(len(tiles)) for y in range(len(info.years))}
+            _check_members(archive, names, tiles.ids)
+            return cls(archive, info, hash_file(archive.path))
+        except BaseException:
+            archive.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._archive.close()
+
+    def codes(self, row: int) -> npt.NDArray[np.uint16]:
+        """Codes of the tile at ``row`` of the split: uint16 ``(year, 96, 96)``.
+
+        Raises:
+            LulcbenchError: the chunk is damaged, of another size, or holds a code that is not of the file's level.
+        """
+        data = self._decode(_chunk("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
+        return check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
+
+    def probabilities(self, row: int, year: int = 0) -> npt.NDArray[np.float32]:
+        """Class probabilities of the tile at ``row`` in the year at position ``year``: float32 ``(class, 96, 96)``.
+
+        Raises:
+            LulcbenchError: there are none, or the chunk is damaged or does not sum to 1.
+        """
+        if self.info.probabilities is None:
+            raise LulcbenchError(f"{self._archive.path.name} holds no probabilities.", "Score it without them.")
+        name = _chunk("probabilities", row, year)
+        quantised = self._decode(name, (self._classes, *label_shape()), np.dtype("u1"))
+        return dequantise(quantised, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
+
+    def _decode(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        wanted = int(np.prod(shape)) * dtype.itemsize
+        data = self._archive.read(name, wanted + wanted // 1024 + _GZIP_MARGIN)
+        decoder = zlib.decompressobj(wbits=31)
+        try:
+            # One byte more than wanted is all that a bomb ever gets to write.
+            raw = decoder.decompress(data, wanted + 1)
+        except zlib.error as error:
+            raise self._archive.error(f"{name} is not gzip ({error})") from error
+        if len(raw) != wanted or not decoder.eof or decoder.unused_data:
+            raise self._archive.error(f"{name} does not decode to exactly {wanted:,} bytes")
+        return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def area_weights(n: int, size: int = 96) -> npt.NDArray[np.float64]:
+    """Weights that bring ``n`` pixels along one axis to ``size`` pixels over the same extent, by overlap in area.
+
+    Returns:
+        float64 ``(size, n)``; rows sum to 1. ``weights_y @ image @ weights_x.T`` resamples an image.
+    """
+    edges_out, edges_in = np.arange(size + 1) / size, np.arange(n + 1) / n
+    low = np.maximum(edges_out[:-1, None], edges_in[None, :-1])
+    high = np.minimum(edges_out[1:, None], edges_in[None, 1:])
+    return np.clip(high - low, 0, None) * size
+
+
+def to_label_grid(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Bring a whole tile's class probabilities of any resolution to the 50 m label grid by area.
+
+    Args:
+        probabilities: float ``(class, h, w)`` over one tile (4,800 m × 4,800 m), such as 480 × 480 at 10 m.
+
+    Returns:
+        ``(class, 96, 96)``, same dtype; still sums to 1 where the input does.
+    """
+    if probabilities.ndim != 3:
+        raise LulcbenchError(f"Probabilities are {probabilities.shape}.", "Give (class, h, w) of one whole tile.")
+    height, width = label_shape()
+    rows = area_weights(probabilities.shape[1], height).astype(probabilities.dtype)
+    columns = area_weights(probabilities.shape[2], width).astype(probabilities.dtype)
+    return rows @ probabilities @ columns.T
+
+
+def quantise(probabilities: npt.NDArray[np.floating], where: str = "array") -> npt.NDArray[np.uint8]:
+    """Probabilities ``(…, class, y, x)`` → uint8, as the module docstring says.
+
+    Raises:
+        LulcbenchError: a value is not finite or negative, or a pixel's sum is not 1 within 1 %.
+    """
+    total = probabilities.sum(axis=-3)
+    # A NaN makes every comparison false, so the condition is stated as what must hold.
+    if not (np.all(np.abs(total - 1) <= 0.01) and probabilities.min() >= 0):
+        raise LulcbenchError(
+            f"Probabilities of {where} are not finite, non-negative and summing to 1 over classes.",
+            "Give softmax outputs, not logits.",
+        )
+    return np.rint(255 * np.sqrt(np.minimum(probabilities, 1))).astype(np.uint8)
+
+
+def dequantise(quantised: npt.NDArray[np.uint8], where: str = "array") -> npt.NDArray[np.float32]:
+    """The inverse of ``quantise`` for ``(class, y, x)``: float32, summing to 1 over classes.
+
+    Raises:
+        LulcbenchError: a pixel's values cannot come from probabilities (their sum is off by more than rounding).
+    """
+    values = _LEVELS[quantised]
+    total = values.sum(axis=0)
+    if np.abs(total - 1).max() > 0.05:  # rounding moves the sum by 0.027 at most, the writer tolerates 0.01
+        raise LulcbenchError(f"Probabilities of {where} do not sum to 1 over classes.", _REMEDY)
+    values /= total
+    return values
+
+
+def check_codes(codes: npt.NDArray[Any], level: int, where: str) -> npt.NDArray[np.uint16]:
+    """The codes as uint16, if all are of ``level``.
+
+    Raises:
+        LulcbenchError: a code is nodata, unknown or of another level; names it and its first position.
+    """
+    if codes.dtype != np.uint16 and (codes.min() < 0 or codes.max() > 65535):
+        raise LulcbenchError(f"{where} holds codes from {codes.min()} to {codes.max()}.", _REMEDY)
+    values = codes.astype(np.uint16, copy=False)
+    bad = ~_of_level(level)[values]
+    if bad.any():
+        position = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise LulcbenchError(
+            f"{where}: {values[position]} at {position} is no level-{level} LUISA code.",
+            "Every pixel needs a class of that level; nodata is no prediction.",
+        )
+    return values
+
+
+_NAMES = re.compile(
+    r"((codes|probabilities)/)?zarr\.json|codes/c/[0-9]{1,7}/0/0/0|probabilities/c/[0-9]{1,7}/[01]/0/0/0"
+)
+# Value of each stored byte, before normalisation.
+_LEVELS: npt.NDArray[np.float32] = ((np.maximum(np.arange(256), 0.5) / 255) ** 2).astype(np.float32)
+_INFO: TypeAdapter[PredictionInfo] = TypeAdapter(PredictionInfo)
+
+
+@cache
+def _of_level(level: int) -> npt.NDArray[np.bool_]:
+    table = np.zeros(65536, np.bool_)
+    table[list(legend().codes(level))] = True
+    return table
+
+
+def _info(
+    release: Release, split: str, years: list[int], level: int, tiles: list[str], probabilities: bool
+) -> PredictionInfo:
+    legend().codes(level)
+    if len(years) > 2 or len(set(years)) != len(years):
+        raise LulcbenchError(f"Years {years} make no task.", "Give one year, or two (from, to) for change.")
+    return PredictionInfo(
+        format=FORMAT,
+        release=release.id,
+        release_digest=release.digest,
+        legend_digest=legend().digest,
+        task="segmentation" if len(years) == 1 else "change",
+        split=split,  # type: ignore[arg-type]
+        years=years,
+        level=level,
+        tiles=tiles,
+        probabilities=QUANTISATION if probabilities else None,
+    )
+
+
+def _metadata(info: PredictionInfo) -> dict[str, dict[str, Any]]:
+    """Every ``zarr.json`` of a file, wholly determined by what it holds: written so, and demanded so."""
+    group = {"zarr_format": 3, "node_type": "group", "attributes": info.model_dump(mode="json")}
+    height, width = label_shape()
+    n, years, classes = len(info.tiles), len(info.years), len(legend().codes(info.level))
+    codes = _array((n, years, height, width), (1, years, height, width), "uint16", ("tile", "year", "y", "x"))
+    content = {"zarr.json": group, "codes/zarr.json": codes}
+    if info.probabilities is not None:
+        content["probabilities/zarr.json"] = _array(
+            (n, years, classes, height, width),
+            (1, 1, classes, height, width),
+            "uint8",
+            ("tile", "year", "class", "y", "x"),
+        )
+    return content
+
+
+def _array(shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, dimensions: tuple[str, ...]) -> dict[str, Any]:
+    """Zarr v3 array metadata (zarr-specs v3.1). Gzip, because zlib alone decodes under a hard limit of output."""
+    to_bytes = {"name": "bytes"} if dtype == "uint8" else {"name": "bytes", "configuration": {"endian": "little"}}
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0,
+        "codecs": [to_bytes, {"name": "gzip", "configuration": {"level": _COMPRESSION_LEVEL}}],
+        "attributes": {},
+        "dimension_names": list(dimensions),
+    }
+
+
+def _chunk(array: str, row: int, year: int = 0) -> str:
+    return f"{array}/c/{row}/{year}/0/0" + ("/0" if array == "probabilities" else "")
+
+
+def _known_name(name: str) -> bool:
+    return len(name) <= StoredZip.MAX_NAME and _NAMES.fullmatch(name) is not None
+
+
+def _read_json(archive: StoredZip, name: str, max_bytes: int) -> dict[str, Any]:
+    try:
+        content = json.loads(archive.read(name, max_bytes))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, LulcbenchError):
+            raise
+        raise archive.error(f"{name} is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise archive.error(f"{name} is no JSON object")
+    return content
+
+
+def _read_info(archive: StoredZip, most: int) -> PredictionInfo:
+    group = _read_json(archive, "zarr.json", _METADATA_BYTES + 64 * most)
+    try:
+        return _INFO.validate_python(group.get("attributes"))
+    except (ValidationError, RecursionError) as error:
+        problems = error.errors() if isinstance(error, ValidationError) else [{"loc": (), "msg": "nested too deep"}]
+        first = problems[0]
+        field = ".".join(map(str, first["loc"])) or "attributes"
+        raise archive.error(f"zarr.json says a wrong {field[:80]} ({first['msg'][:200]})") from error
+
+
+def _check_release(archive: StoredZip, info: PredictionInfo, release: Release) -> None:
+    if info.release_digest != release.digest:
+        raise archive.error(
+            f"it was made for {info.release} with digest {info.release_digest[:12]}…, "
+            f"this is {release.id} with {release.digest[:12]}…"
+        )
+    if info.legend_digest != release.legend_digest:
+        raise archive.error("it was made with another legend")
+    release.check_split(info.split)
+    for year in info.years:
+        release.check_year(year)
+    if len(info.years) != {"segmentation": 1, "change": 2}[info.task] or len(set(info.years)) != len(info.years):
+        raise archive.error(f"years {info.years} do not fit the task {info.task}")
+
+
+def _check_equal(archive: StoredZip, name: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for key in {**wanted, **found}:
+        if key not in wanted:
+            raise archive.error(f"{name} has an unknown key {key[:80]!r}")
+        # Comparing texts, since True == 1 and 1 == 1.0 in Python.
+        if json.dumps(found.get(key), sort_keys=True) != json.dumps(wanted[key], sort_keys=True):
+            raise archive.error(f"{name}: {key} is {str(found.get(key))[:200]}, not {str(wanted[key])[:200]}")
+
+
+def _tile_difference(found: Sequence[str], wanted: Sequence[str]) -> str:
+    missing, extra = set(wanted) - set(found), set(found) - set(wanted)
+    if len(set(found)) != len(found):
+        return "a tile is listed twice"
+    if missing or extra:
+        some = sorted(missing)[:3] + sorted(extra)[:3]
+        return f"it lacks {len(missing)} tiles of the split and has {len(extra)} others ({', '.join(some)} …)"
+    return "its tiles are not in the order of the release"
+
+
+def _check_members(archive: StoredZip, names: set[str], tiles: Sequence[str]) -> None:
+    missing = sorted(names - set(archive.members))
+    extra = sorted(set(archive.members) - names)
+    if extra:
+        raise archive.error(f"it holds {len(extra)} members that belong to no tile, such as {extra[0]}")
+    if missing:
+        row = missing[0].split("/")[2] if "/c/" in missing[0] else ""
+        tile = f" (tile {tiles[int(row)]})" if row else ""
+        raise archive.error(f"{len(missing)} members are missing, such as {missing[0]}{tile}")
