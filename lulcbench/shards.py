@@ -98,8 +98,7 @@ class ShardReader:
                 raise self._broken(array, error) from error
             if store.shape[0] != self.release.splits[self.split]:  # type: ignore[index]
                 raise LulcbenchError(
-                    f"{path} holds {store.shape[0]} tiles, the manifest says "
-                    f"{self.release.splits[self.split]}.",  # type: ignore[index]
+                    f"{path} holds {store.shape[0]} tiles, the manifest says {self.release.splits[self.split]}.",  # type: ignore[index]
                     "Run 'lulcbench verify --repair'.",
                 )
             self._arrays[array] = store

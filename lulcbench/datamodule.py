@@ -1,0 +1,103 @@
+"""The three splits of a release for Lightning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from lulcbench.datasets import LuisaSeg, collate
+from lulcbench.datasets.base import LuisaDataset, Sample
+
+
+class LuisaDataModule(pl.LightningDataModule):
+    """Train, val and test loaders of a dataset class, with augmentation on the device.
+
+    Args:
+        dataset: the class, such as ``LuisaSeg``.
+        batch_size: samples a batch.
+        num_workers: loader processes; 0 is as fast, since TensorStore decodes with its own threads.
+        augment: module called with each training batch (a dict) on the device, such as
+            ``kornia.augmentation.AugmentationSequential(..., data_keys=None)``.
+        train: options of the train split alone, such as ``phase="random"`` or ``fraction=0.1``.
+        test: options of the val and test splits alone, such as ``stride``.
+        seed: of the shuffling.
+        **options: of the dataset class, for all splits; ``root`` is needed. Images travel to the device as uint16 and
+            are normalised there, unless ``transforms`` or ``normalize`` are given.
+    """
+
+    def __init__(
+        self,
+        dataset: type[LuisaDataset] = LuisaSeg,
+        *,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        augment: nn.Module | None = None,
+        train: dict[str, Any] | None = None,
+        test: dict[str, Any] | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.augment = augment
+        self.seed = seed
+        self._options = {"train": options | (train or {})}
+        self._options["val"] = self._options["test"] = options | (test or {})
+        self.datasets: dict[str, LuisaDataset] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the splits that ``stage`` (fit, validate, test, predict; None: all) needs."""
+        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+        for split in splits.get(stage or "", ("train", "val", "test")):
+            if split not in self.datasets:
+                options = self._options[split]
+                on_device = "transforms" not in options and "normalize" not in options
+                self.datasets[split] = self.dataset(
+                    split=split, **({"normalize": "device"} if on_device else {}) | options
+                )
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """In order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """In order."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """The test split, in order."""
+        return self._loader("test")
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        """Normalise on the device and, in training, augment."""
+        dataset = next(iter(self.datasets.values()))
+        batch = dataset.finish(batch)
+        if self.augment is not None and self.trainer is not None and self.trainer.training:
+            batch = self.augment(batch)
+        return batch
+
+    def plot(self, *args: Any, **kwargs: Any) -> Any:
+        """``plot`` of the dataset."""
+        return next(iter(self.datasets.values())).plot(*args, **kwargs)
+
+    def _loader(self, split: str, shuffle: bool = False) -> DataLoader[Sample]:
+        return DataLoader(
+            self.datasets[split],
+            self.batch_size,
+            shuffle=shuffle,
+            generator=torch.Generator().manual_seed(self.seed) if shuffle else None,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )

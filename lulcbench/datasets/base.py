@@ -1,0 +1,376 @@
+"""What all datasets share: which windows there are, and reading a batch of them at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from lulcbench import grid, sensors
+from lulcbench.datasets.normalize import Normalizer
+from lulcbench.errors import LulcbenchError
+from lulcbench.index import read_index, select
+from lulcbench.legend import legend
+from lulcbench.release import Release, array_name, label_shape
+from lulcbench.shards import ShardReader
+from lulcbench.windows import Phase, Windows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lulcbench.plotting import Panel
+
+Sample = dict[str, Any]
+Transform = Callable[[Sample], Sample]
+
+
+class Samples(list[Sample]):
+    """Samples that are views of one batch; ``collate`` hands that batch on instead of copying it together again."""
+
+    batch: Sample
+
+
+def collate(samples: Sequence[Sample]) -> Sample:
+    """Samples → batch, like torch's ``default_collate``, but without a copy for what ``__getitems__`` returned."""
+    if isinstance(samples, Samples):
+        return samples.batch
+    batch: Sample = default_collate(list(samples))
+    return batch
+
+
+class LuisaDataset(Dataset[Sample]):
+    """Base of the datasets: windows of the tiles of one split, in memory order tile by tile, row by row.
+
+    A sample is a dict with, besides what the subclass adds:
+
+    - ``image``: float32. ``(season·band, y, x)``, the season varying slowest; with ``flatten=False``
+      ``(season, band, y, x)``. With several sensors a dict of such images by sensor name. Values are normalised with
+      the train split's statistics (or reflectance); nodata is 0. Rows run from north to south.
+    - ``tile``: id of the tile; ``bounds``: float64 ``(left, bottom, right, top)`` in metres; ``crs``: ``"EPSG:3035"``;
+      ``year``: int.
+
+    Args:
+        root: folder of a release.
+        split: ``train``, ``val`` or ``test``.
+        sensors: one sensor or several.
+        year: one year, or several: every window is then a sample once for each year.
+        level: level of the classes, 1 to 4; several give masks a leading level dimension.
+        window: edge of the windows in metres, a whole number of pixels of every sensor; None takes whole tiles.
+        stride: metres between windows; None means no overlap. The last window is flush with the tile's edge.
+        seasons: names of the seasons to take, in that order; None takes all.
+        bands: names of the bands to take, in that order: of the one sensor, or a dict by sensor; None takes all.
+        transforms: called with each sample; torchvision v2 and Kornia transforms of dicts fit.
+        normalize: True: normalised; False: reflectance; ``"device"``: uint16 as stored, to be passed through
+            ``normalizers`` on the device (``LuisaDataModule`` does).
+        flatten: fold the seasons into the channels.
+        phase: whether windows move between epochs, see ``lulcbench.windows.Windows``; call ``set_epoch``.
+        seed: of the moves.
+        query: pandas query on the tile index, such as ``"luisa_2018_311 > 0.3"``.
+        regions: only tiles of these regions.
+        classes: only tiles with at least one of these LUISA codes.
+        max_cloud: only tiles with at most this cloud fraction.
+        fraction: only a fixed part of the tiles, such as 0.01 or 0.1 (see ``lulcbench.index.few``).
+        download: fetch what is missing first: True takes the release named like the last part of ``root``; a string
+            names a release or a place (see ``lulcbench.hub.download``).
+
+    Attributes:
+        release: the manifest.
+        tiles: DataFrame, one row a tile, see ``lulcbench.index.read_index``.
+        windows: where the windows lie.
+        normalizers: by sensor.
+
+    Raises:
+        LulcbenchError: anything that is asked for does not exist or does not fit; says what does.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        sensors: str | Sequence[str] = "sentinel2",
+        year: int | Sequence[int] = 2018,
+        level: int | Sequence[int] = 3,
+        window: int | None = 1200,
+        stride: int | None = None,
+        *,
+        seasons: Sequence[str] | None = None,
+        bands: Sequence[str] | dict[str, Sequence[str]] | None = None,
+        transforms: Transform | None = None,
+        normalize: bool | str = True,
+        flatten: bool = True,
+        phase: Phase = "fixed",
+        seed: int = 0,
+        query: str | None = None,
+        regions: Sequence[str] | None = None,
+        classes: Sequence[int] | None = None,
+        max_cloud: float | None = None,
+        fraction: float | None = None,
+        download: bool | str = False,
+    ) -> None:
+        self.root = Path(root)
+        self.split = split
+        self.sensors = (sensors,) if isinstance(sensors, str) else tuple(sensors)
+        self.years = (year,) if isinstance(year, int) else tuple(year)
+        self.level = level if isinstance(level, int) else tuple(level)
+        self.transforms = transforms
+        self.normalize = normalize
+        self.flatten = flatten
+        if not self.sensors or not self.years:
+            raise LulcbenchError("No sensor or no year was chosen.", "Name at least one of each.")
+        if normalize not in (True, False, "device"):
+            raise LulcbenchError(f"normalize is {normalize!r}.", 'Use True, False or "device".')
+        if download:
+            self._download(download)
+        self.release = Release.load(self.root)
+        for one in self.levels:
+            legend().codes(one)
+        for name in self.sensors:
+            for each in self.years:
+                self.release.check_year(each, name)
+        for each in self._label_years():
+            self.release.check_year(each)
+        self._reader = ShardReader(self.root, self.release, split)
+        self.tiles = select(
+            read_index(self.root, self.release, split),
+            regions=regions,
+            classes=classes,
+            max_cloud=max_cloud,
+            query=query,
+            fraction=fraction,
+        ).reset_index(drop=True)
+        self._rows = self.tiles["row"].to_numpy(np.int64)
+        self._ids: list[str] = self.tiles["id"].tolist()
+        self.windows = Windows.of(window, stride, self._resolutions(), phase, seed)
+        self.seasons, self._season_index = self._choose_seasons(seasons)
+        self.bands, self._band_index = self._choose_bands(bands)
+        self.normalizers = {
+            name: Normalizer(self.release.sensor(name), self._band_index[name], normalize is not False)
+            for name in self.sensors
+        }
+        # Shared memory, so that workers that live on see the epoch change.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        return len(self._rows) * self.windows.per_tile * len(self.years)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample; negative indices count from the end."""
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Several samples, read in one call; torch's DataLoader uses this for its batches."""
+        batch = self.read(indices)
+        samples = Samples(_unstack(batch, i) for i in range(len(indices)))
+        if self.transforms is not None:
+            return [self.transforms(sample) for sample in samples]
+        samples.batch = batch
+        return samples
+
+    def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
+        """A batch, without transforms: every entry of a sample with a leading batch dimension (strings in a list)."""
+        places = self.locate(indices)
+        images = {name: self._images(name, places) for name in self.sensors}
+        batch: Sample = {"image": images if len(images) > 1 else images[self.sensors[0]]}
+        return batch | self._targets(places) | self._about(places)
+
+    def finish(self, batch: Sample) -> Sample:
+        """Normalise a batch that was read with ``normalize="device"``, wherever it now is; others stay as they are."""
+        images = batch["image"] if isinstance(batch["image"], dict) else {self.sensors[0]: batch["image"]}
+        done = {}
+        for name, image in images.items():
+            if image.dtype == torch.uint16:
+                shape = (len(image), len(self.seasons), -1, *image.shape[-2:])
+                image = self.normalizers[name](image.view(shape)).view(image.shape)
+            done[name] = image
+        return batch | {"image": done if isinstance(batch["image"], dict) else done[self.sensors[0]]}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Move the windows to where they lie in this epoch, in all workers (nothing moves if ``phase="fixed"``)."""
+        self._epoch[0] = epoch
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that windows are at."""
+        return int(self._epoch[0])
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels of the labels."""
+        return (self.level,) if isinstance(self.level, int) else self.level
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes at the (finest) level."""
+        return len(legend().codes(max(self.levels)))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes at the (finest) level, in the order of their indices."""
+        return legend().names(max(self.levels))
+
+    @property
+    def in_channels(self) -> dict[str, int]:
+        """Number of channels (season · band) of each sensor."""
+        return {name: len(self.seasons) * len(self.bands[name]) for name in self.sensors}
+
+    def resolution(self, sensor: str | None = None) -> int:
+        """Pixel size in metres of a sensor, by default of the first."""
+        return self.release.sensor(sensor or self.sensors[0]).resolution
+
+    def locate(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Places:
+        """Which tile, year and corner each index stands for in this epoch.
+
+        Raises:
+            IndexError: an index is out of range (which also ends plain iteration).
+        """
+        index = np.asarray(indices, np.int64)
+        index = np.where(index < 0, index + len(self), index)
+        if index.size and (index.min() < 0 or index.max() >= len(self)):
+            raise IndexError(f"index out of range: this dataset has {len(self)} samples")
+        window, year = np.divmod(index, len(self.years))
+        offsets = self.windows.offsets(window, self.epoch)
+        return Places(window // self.windows.per_tile, np.array(self.years)[year], offsets)
+
+    def plot(self, sample: Sample, prediction: torch.Tensor | None = None, suptitle: str | None = None) -> Figure:
+        """Picture of a sample: imagery, labels and, if given, a prediction in legend colours."""
+        raise NotImplementedError
+
+    def _rgb_panel(self, name: str, image: torch.Tensor) -> Panel:
+        """True colour of the middle season of a sample's image."""
+        from lulcbench.plotting import rgb_panel
+
+        stored = image.reshape(len(self.seasons), -1, *image.shape[-2:])
+        season = len(self.seasons) // 2
+        reflectance = self.normalizers[name].reflectance(stored[season])
+        return rgb_panel(reflectance, self.bands[name], name, f"{name}, {self.seasons[season]}")
+
+    def _targets(self, places: Places) -> Sample:
+        raise NotImplementedError
+
+    def _label_years(self) -> tuple[int, ...]:
+        return self.years
+
+    def _resolutions(self) -> tuple[int, ...]:
+        return tuple(self.resolution(name) for name in self.sensors)
+
+    def _images(self, name: str, places: Places) -> torch.Tensor:
+        resolution = self.resolution(name)
+        n = self.windows.size // resolution
+        stored = np.empty((len(places), len(self.seasons), len(self.bands[name]), n, n), np.uint16)
+        for year in self.years:
+            at = np.flatnonzero(places.years == year)
+            if at.size:
+                stored[at] = self._reader.read(
+                    array_name(name, year),
+                    self._rows[places.tiles[at]],
+                    places.offsets[at] // resolution,
+                    (n, n),
+                    self._season_index,
+                    self._band_index[name],
+                )
+        image = torch.from_numpy(stored)
+        if self.normalize != "device":
+            image = self.normalizers[name](image)
+        return image.flatten(1, 2) if self.flatten else image
+
+    def _labels(self, places: Places, year: int, resolution: int) -> npt.NDArray[np.uint16]:
+        """LUISA codes at the pixel centres of the windows: uint16 ``(n, y, x)``."""
+        tiles, inverse = np.unique(places.tiles, return_inverse=True)
+        codes = self._reader.read(
+            array_name("luisa", year), self._rows[tiles], np.zeros((len(tiles), 2), np.int64), label_shape()
+        )
+        centres = np.arange(self.windows.size // resolution) * resolution + resolution / 2
+        cells = ((places.offsets[:, :, None] + centres) // grid.LABEL_RESOLUTION).astype(np.int64)
+        return codes[inverse[:, None, None], cells[:, 0, :, None], cells[:, 1, None, :]]
+
+    def _masks(self, places: Places, year: int | None, resolution: int) -> torch.Tensor:
+        """Class indices of a year (None: of each place's own): int64 ``(n, [level,] y, x)``."""
+        codes = np.empty((len(places), *(self.windows.size // resolution,) * 2), np.uint16)
+        for each in self.years if year is None else (year,):
+            at = np.flatnonzero(places.years == each) if year is None else np.arange(len(places))
+            if at.size:
+                codes[at] = self._labels(places.take(at), each, resolution)
+        where = f"{self.split}.zarr/luisa"
+        masks = [torch.from_numpy(legend().encode(codes, one, where)).to(torch.int64) for one in self.levels]
+        return masks[0] if isinstance(self.level, int) else torch.stack(masks, 1)
+
+    def _about(self, places: Places) -> Sample:
+        bounds = np.empty((len(places), 4))
+        for i, (tile, (y, x)) in enumerate(zip(places.tiles, places.offsets, strict=True)):
+            left, _, _, top = grid.Tile.from_id(self._ids[tile]).bounds
+            bounds[i] = (left + x, top - y - self.windows.size, left + x + self.windows.size, top - y)
+        return {
+            "tile": [self._ids[tile] for tile in places.tiles],
+            "bounds": torch.from_numpy(bounds),
+            "crs": [grid.CRS] * len(places),
+            "year": torch.from_numpy(places.years),
+        }
+
+    def _choose_seasons(self, names: Sequence[str] | None) -> tuple[tuple[str, ...], list[int] | None]:
+        known = tuple(season.name for season in self.release.seasons)
+        if names is None:
+            return known, None
+        chosen = (names,) if isinstance(names, str) else tuple(names)
+        for name in chosen:
+            if name not in known:
+                raise LulcbenchError(f"{self.release.id} has no season {name!r}.", f"It has {', '.join(known)}.")
+        return chosen, [known.index(name) for name in chosen]
+
+    def _choose_bands(
+        self, bands: Sequence[str] | dict[str, Sequence[str]] | None
+    ) -> tuple[dict[str, tuple[str, ...]], dict[str, list[int]]]:
+        if bands is not None and not isinstance(bands, dict):
+            if len(self.sensors) > 1:
+                raise LulcbenchError(
+                    "bands is a list, but there are several sensors.", 'Use {"sentinel2": [...], "landsat": [...]}.'
+                )
+            bands = {self.sensors[0]: bands}
+        chosen, index = {}, {}
+        for name in self.sensors:
+            known = self.release.sensor(name).bands
+            chosen[name] = tuple((bands or {}).get(name, known))
+            for band in chosen[name]:
+                if band not in known:
+                    sensors.sensor(name).band(band)
+                    raise LulcbenchError(
+                        f"{self.release.id} holds no band {band!r} of {name}.", f"It holds {', '.join(known)}."
+                    )
+            index[name] = [known.index(band) for band in chosen[name]]
+        return chosen, index
+
+    def _download(self, source: bool | str) -> None:
+        from lulcbench.hub import download
+
+        download(
+            self.root.name if source is True else str(source),
+            self.root,
+            splits=(self.split,),
+            sensors=self.sensors,
+            years=self.years,
+        )
+
+
+class Places:
+    """Where the samples of a batch lie: positions in ``tiles``, years, and (y, x) metres from each tile's corner."""
+
+    def __init__(
+        self, tiles: npt.NDArray[np.int64], years: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
+    ) -> None:
+        self.tiles, self.years, self.offsets = tiles, years, offsets
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def take(self, at: npt.NDArray[np.integer]) -> Places:
+        """Some of the places."""
+        return Places(self.tiles[at], self.years[at], self.offsets[at])
+
+
+def _unstack(value: Any, i: int) -> Any:
+    return {key: _unstack(part, i) for key, part in value.items()} if isinstance(value, dict) else value[i]

@@ -1,0 +1,68 @@
+"""Pictures of tiles and samples: true colour next to labels in legend colours. Simulated data is named in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench import sensors
+from lulcbench.legend import IGNORE_INDEX, legend
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_LEGEND = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture of a figure: RGB ``(y, x, 3)`` as uint8 or float 0…1, and a legend of (name, RGB 0…255)."""
+
+    title: str
+    rgb: npt.NDArray[np.generic]
+    entries: tuple[tuple[str, tuple[int, int, int]], ...] = ()
+
+
+def rgb_panel(reflectance: npt.NDArray[np.floating], bands: tuple[str, ...], sensor: str, title: str) -> Panel:
+    """True colour of ``(band, y, x)`` reflectance, stretched to its 2nd…98th percentile.
+
+    Without all of red, green and blue the first three bands stand in, or the first as grey.
+    """
+    wanted = sensors.sensor(sensor).rgb
+    if not set(wanted) <= set(bands):
+        wanted = (bands[0],) * 3 if len(bands) < 3 else (bands[0], bands[1], bands[2])
+        title += f" ({'/'.join(dict.fromkeys(wanted))})"
+    rgb = np.stack([reflectance[bands.index(name)] for name in wanted], -1)
+    low, high = np.nanpercentile(rgb, (2, 98)) if np.isfinite(rgb).any() else (0.0, 1.0)
+    return Panel(title, np.nan_to_num(np.clip((rgb - low) / max(high - low, 1e-6), 0, 1)))
+
+
+def class_panel(indices: npt.NDArray[np.integer], level: int, title: str) -> Panel:
+    """Class indices ``(y, x)`` of a level in legend colours; the legend lists what is there, most frequent first."""
+    present, counts = np.unique(indices[indices != IGNORE_INDEX], return_counts=True)
+    codes, names, colors = legend().codes(level), legend().names(level), legend().colors(level)
+    entries = []
+    for i in present[np.argsort(-counts)][:MAX_LEGEND]:
+        red, green, blue = (int(v) for v in colors[i])
+        entries.append((f"{codes[i]} {names[i]}", (red, green, blue)))
+    return Panel(f"{title}, level {level}", colors[indices], tuple(entries))
+
+
+def figure(panels: list[Panel], suptitle: str, simulated: bool) -> Figure:
+    """Panels side by side; it belongs to no GUI and needs no closing. ``simulated`` is said in the title."""
+    from matplotlib.figure import Figure as NewFigure
+    from matplotlib.patches import Patch
+
+    fig = NewFigure(figsize=(4 * len(panels), 5.2), layout="constrained")
+    for axis, panel in zip(np.atleast_1d(fig.subplots(1, len(panels))), panels, strict=True):
+        axis.imshow(panel.rgb, interpolation="nearest")
+        axis.set_title(panel.title, fontsize=9)
+        axis.axis("off")
+        if panel.entries:
+            patches = [Patch(color=(r / 255, g / 255, b / 255), label=name[:44]) for name, (r, g, b) in panel.entries]
+            axis.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), fontsize=6, ncols=2)
+    fig.suptitle(f"{suptitle} – SIMULATED DATA" if simulated else suptitle)
+    return fig
