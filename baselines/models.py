@@ -1,0 +1,187 @@
+"""The networks: UNet and DeepLabv3+ (smp), any timm classifier such as ResNet-50, and GoogLeNet (torchvision)."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from baselines.config import ClassificationModel, SegmentationModel, expand
+from lulcbench.errors import LulcbenchError
+
+
+def build(config: SegmentationModel | ClassificationModel, channels: int, classes: int) -> nn.Module:
+    """A network that maps ``(b, channels, h, w)`` to ``(b, classes, h, w)`` or ``(b, classes)`` logits.
+
+    Raises:
+        LulcbenchError: an unknown encoder or model, or weights that cannot be had or do not fit.
+    """
+    if isinstance(config, SegmentationModel):
+        return _segmentation(config, channels, classes)
+    net = _googlenet(config, channels, classes) if config.kind == "googlenet" else _timm(config, channels, classes)
+    if config.freeze:
+        for parameter in net.parameters():
+            parameter.requires_grad_(False)
+        for parameter in head(net).parameters():
+            parameter.requires_grad_(True)
+    return net
+
+
+def head(net: nn.Module) -> nn.Module:
+    """The classification layer."""
+    classifier = net.get_classifier() if hasattr(net, "get_classifier") else net.fc
+    return classifier  # type: ignore[no-any-return]
+
+
+def count_parameters(net: nn.Module) -> dict[str, int]:
+    """Trainable and total numbers of parameters."""
+    numbers = [(p.numel(), p.requires_grad) for p in net.parameters()]
+    return {"trainable": sum(n for n, on in numbers if on), "total": sum(n for n, _ in numbers)}
+
+
+def _segmentation(config: SegmentationModel, channels: int, classes: int) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    common = {
+        "encoder_name": config.encoder,
+        "encoder_weights": config.weights,
+        "in_channels": channels,
+        "classes": classes,
+    }
+    try:
+        if config.kind == "deeplabv3plus":
+            return smp.DeepLabV3Plus(**common)
+        default = (256, 128, 64, 32, 16)[: config.depth]
+        return smp.Unet(**common, encoder_depth=config.depth, decoder_channels=config.decoder_channels or default)
+    except KeyError as error:
+        raise LulcbenchError(
+            f"smp has no encoder {config.encoder!r}.", "See segmentation_models_pytorch.encoders.get_encoder_names()."
+        ) from error
+    except OSError as error:
+        raise _unavailable(str(config.weights), error) from error
+
+
+def _timm(config: ClassificationModel, channels: int, classes: int) -> nn.Module:
+    import timm
+
+    if not timm.is_model(config.name):
+        near = ", ".join(timm.list_models(f"{config.name[:6]}*")[:8]) or "none"
+        raise LulcbenchError(f"timm has no model {config.name!r}.", f"Similar names: {near}.")
+    imagenet = config.weights == "imagenet" and config.weights_file is None
+    options: dict[str, Any] = {"drop_rate": config.drop, "num_classes": classes, "in_chans": channels}
+    if config.drop_path:
+        options["drop_path_rate"] = config.drop_path
+    try:
+        net: nn.Module = timm.create_model(config.name, pretrained=imagenet, **options)
+    except (OSError, RuntimeError) as error:
+        raise _unavailable("imagenet", error) from error
+    if config.weights and not imagenet:
+        _load(net, config, channels)
+    if config.stem == "small":
+        _small_stem(net, config, channels)
+    return net
+
+
+def _small_stem(net: nn.Module, config: ClassificationModel, channels: int) -> None:
+    conv = getattr(net, "conv1", None)
+    if not isinstance(conv, nn.Conv2d) or not hasattr(net, "maxpool"):
+        raise LulcbenchError(f"stem = 'small' does not fit {config.name}.", "It is for plain ResNets.")
+    if config.weights:
+        raise LulcbenchError("stem = 'small' discards the pretrained first layer.", "Use stem = 'standard'.")
+    net.conv1 = nn.Conv2d(channels, conv.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    net.maxpool = nn.Identity()
+
+
+def _googlenet(config: ClassificationModel, channels: int, classes: int) -> nn.Module:
+    from torchvision.models import GoogLeNet_Weights, googlenet
+
+    if config.weights not in (None, "imagenet"):
+        raise LulcbenchError(f"There are no {config.weights} for GoogLeNet.", "Use weights = 'imagenet' or none.")
+    if config.stem == "small":
+        raise LulcbenchError("stem = 'small' does not fit GoogLeNet.", "It is for plain ResNets.")
+    if config.weights is None:
+        net = googlenet(weights=None, init_weights=True, aux_logits=False, num_classes=classes)
+    else:
+        try:
+            net = googlenet(weights=GoogLeNet_Weights.IMAGENET1K_V1)
+        except OSError as error:
+            raise _unavailable("imagenet", error) from error
+        net.fc = nn.Linear(net.fc.in_features, classes)
+        net.transform_input = False  # inputs come normalised by the train split
+    if channels != 3:
+        first = net.conv1.conv
+        net.conv1.conv = nn.Conv2d(channels, first.out_channels, 7, stride=2, padding=3, bias=False)
+    net.dropout.p = config.drop
+    return net
+
+
+def _load(net: nn.Module, config: ClassificationModel, channels: int) -> None:
+    """Load torchgeo weights (or a file) into the backbone; the head stays new."""
+    if config.weights_file is not None:
+        path = expand(config.weights_file)
+        if not path.is_file():
+            raise LulcbenchError(
+                f"No weights file {path}.", "Fetch it first, or leave weights_file out to have it downloaded."
+            )
+        state = _read(path)
+    else:
+        state = _torchgeo_state(str(config.weights), channels)
+    own = net.state_dict()
+    state = {k.removeprefix("backbone."): v for k, v in state.items()}
+    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    backbone = {k for k in own if not k.startswith(("fc.", "head.", "classifier."))}
+    lacking = sorted(backbone - set(fitting))
+    if lacking:
+        shapes = "; ".join(f"{k}: {tuple(state[k].shape)} ≠ {tuple(own[k].shape)}" for k in lacking if k in state)
+        raise LulcbenchError(
+            f"{config.weights or config.weights_file} do not fit {config.name}: {len(lacking)} of {len(backbone)} "
+            f"tensors lack, first {lacking[0]}. {shapes[:200]}",
+            "Use weights of this architecture and this number of channels.",
+        )
+    net.load_state_dict(fitting, strict=False)
+
+
+def _torchgeo_state(name: str, channels: int) -> dict[str, torch.Tensor]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # third-party import warnings
+        from torchgeo.models import get_weight
+    try:
+        weight = get_weight(name)
+    except ValueError as error:
+        raise LulcbenchError(
+            f"torchgeo has no weights {name!r}.", "Names look like ResNet50_Weights.SENTINEL2_RGB_MOCO."
+        ) from error
+    expected = weight.meta.get("in_chans", channels)
+    if expected != channels:
+        raise LulcbenchError(
+            f"{name} take {expected} channels, the data have {channels}.", "Choose the bands they were trained on."
+        )
+    try:
+        state: dict[str, torch.Tensor] = weight.get_state_dict(progress=True)
+    except (OSError, RuntimeError) as error:
+        raise _unavailable(name, error, weight.url) from error
+    return state
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    state = torch.load(path, map_location="cpu", weights_only=True)  # weights_only runs no code
+    for key in ("state_dict", "model"):
+        state = state.get(key, state)
+    return state  # type: ignore[no-any-return]
+
+
+def _unavailable(name: str, error: Exception, url: str | None = None) -> LulcbenchError:
+    where = f" from {url}" if url else ""
+    return LulcbenchError(
+        f"Cannot get the weights {name}{where}: {error}.",
+        f"With a network they come by themselves; without, put the file into {torch.hub.get_dir()}/checkpoints or the "
+        "Hugging Face cache (HF_HOME), or name it in model.weights_file. To train from scratch, leave weights out.",
+    )

@@ -1,0 +1,149 @@
+"""A release as training data, read through the project's own datasets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from baselines.arrays import Arrays, EpochSampler, Problem, Samples, check_finite
+from baselines.config import Config, LuisaData, expand
+from lulcbench import console
+from lulcbench.datasets import LuisaSeg, collate
+from lulcbench.legend import LEVELS, legend
+from lulcbench.release import Release
+
+READ = 8  # tiles a read: bounds the memory beside the result
+
+
+def segments(data: LuisaData, split: str, window: int | None = None, stride: int | None = None) -> LuisaSeg:
+    """The dataset of a config: whole tiles, or windows, with 50 m labels at all four levels."""
+    return LuisaSeg(
+        expand(data.root),
+        split,
+        sensors=data.sensor,
+        year=data.year,
+        level=LEVELS,
+        window=window,
+        stride=stride,
+        seasons=data.seasons,
+        bands=data.bands,
+        mask_resolution="label",
+    )
+
+
+def channels(dataset: LuisaSeg) -> tuple[str, ...]:
+    """Channel names in order, such as ``summer:red``."""
+    (sensor,) = dataset.sensors
+    return tuple(f"{season}:{band}" for season in dataset.seasons for band in dataset.bands[sensor])
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A split that does not fit: batches are read as they are needed, through TensorStore's own threads."""
+
+    dataset: LuisaSeg
+    workers: int
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def to(self, device: torch.device) -> Stream:
+        """Batches will come to that device."""
+        return Stream(self.dataset, self.workers, device)
+
+    def loader(self, batch_size: int, sampler: EpochSampler) -> DataLoader[Any]:
+        """Batches of samples."""
+        return DataLoader(
+            self.dataset,
+            batch_size,
+            sampler=_Moving(sampler, self.dataset),
+            drop_last=sampler.drops(batch_size),
+            collate_fn=_pair,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def gather(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The batch as it is."""
+        images, targets = batch
+        return images.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
+
+
+class _Moving(EpochSampler):
+    """Moves the dataset's windows with the epoch."""
+
+    def __init__(self, sampler: EpochSampler, dataset: LuisaSeg) -> None:
+        super().__init__(sampler.n, sampler.seed, sampler.train, sampler.rank, sampler.world)
+        self.dataset = dataset
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        self.dataset.set_epoch(epoch)
+
+
+def _pair(samples: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+    batch = collate(samples)
+    return batch["image"], batch["mask"].to(torch.uint8)
+
+
+def read(dataset: LuisaSeg, what: str) -> Arrays:
+    """A whole dataset in memory, with a progress bar."""
+    images: Tensor | None = None
+    targets: Tensor | None = None
+    ids: list[str] = []
+    n = len(dataset)
+    with console.progress() as bar:
+        for start in bar.track(range(0, n, READ), description=f"read {what}"):
+            batch = dataset.read(range(start, min(n, start + READ)))
+            if images is None or targets is None:
+                images = torch.empty((n, *batch["image"].shape[1:]))
+                targets = torch.empty((n, *batch["mask"].shape[1:]), dtype=torch.uint8)
+            images[start : start + READ] = batch["image"]
+            targets[start : start + READ] = batch["mask"]
+            ids += batch["tile"]
+    if images is None or targets is None:
+        raise AssertionError("a dataset is never empty")
+    check_finite(images, what)
+    return Arrays(images, targets, tuple(ids))
+
+
+def load(config: Config) -> Problem:
+    """Train and val splits of a release, resident if they fit in ``train.resident_gib``."""
+    data = config.data
+    if not isinstance(data, LuisaData):
+        raise TypeError(type(data))
+    datasets = {split: segments(data, split, data.window, data.stride) for split in ("train", "val")}
+    train = datasets["train"]
+    pixels = sum(len(d) for d in datasets.values()) * (data.window // train.resolution()) ** 2
+    names = channels(train)
+    splits: dict[str, Samples] = {}
+    for split, dataset in datasets.items():
+        if pixels * len(names) * 4 <= config.train.resident_gib * 2**30:
+            splits[split] = read(dataset, split)
+        else:
+            splits[split] = Stream(dataset, config.train.workers, torch.device("cpu"))
+    release = train.release
+    return Problem(
+        train=splits["train"],
+        val=splits["val"],
+        channels=names,
+        mean=None,
+        std=None,
+        classes=legend().names(data.level),
+        level=data.level,
+        digest=release.digest,
+        simulated=release.simulated,
+        absent=_absent(release, data),
+    )
+
+
+def _absent(release: Release, data: LuisaData) -> tuple[str, ...]:
+    counts = release.class_counts.get(data.year, {})
+    seen = {legend().ancestor(code, data.level) for code, n in counts.items() if n and code}
+    return tuple(legend().classes[code].name for code in legend().codes(data.level) if code not in seen)

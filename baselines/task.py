@@ -1,0 +1,195 @@
+"""The training step that all baselines share, for segmentation and classification alike."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from baselines.arrays import EpochSampler, Problem, Samples
+from baselines.augment import augment, generator, mix
+from baselines.config import Config
+from baselines.losses import FlatLoss, HierarchicalLoss, area_average
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import IGNORE_INDEX
+
+
+class Task(L.LightningModule):
+    """A network, its loss and its schedule.
+
+    Everything random depends on (seed, epoch, batch, process), so a run that was killed and resumed at an epoch's
+    start goes on as if nothing had happened.
+
+    Args:
+        net: maps ``(b, channel, h, w)`` to logits.
+        problem: the data.
+        config: the run.
+    """
+
+    def __init__(self, net: nn.Module, problem: Problem, config: Config) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)
+        self.config = config
+        self._splits: dict[str, Samples | None] = {"train": problem.train, "val": problem.val}
+        self.level = problem.level
+        train = config.train
+        self.loss = (
+            FlatLoss(train.smoothing)
+            if problem.level is None
+            else HierarchicalLoss(problem.level, train.level_weights, train.smoothing)
+        )
+        mean = torch.tensor(problem.mean or [0.0]).view(1, -1, 1, 1)
+        std = torch.tensor(problem.std or [1.0]).view(1, -1, 1, 1)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+        self.seconds = 0.0  # spent in training so far, over all attempts
+        self._clock: float | None = None
+        self._forward = torch.compile(net) if train.compile else net
+        self._sums: dict[str, Tensor] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of raw (uint8) or normalised images."""
+        return self._forward(self._normalise(images).contiguous(memory_format=torch.channels_last))
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return images if images.is_floating_point() else (images.float() - self.mean) / self.std
+
+    # -- data ------------------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of the train split."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Batches of the val split; none where all labelled data are learnt from."""
+        return self._loader("val") if self._splits["val"] is not None else []
+
+    def _loader(self, name: str) -> DataLoader[Any]:
+        split, trainer = self._split(name), self.trainer
+        sampler = EpochSampler(len(split), self.config.seed, name == "train", trainer.global_rank, trainer.world_size)
+        return split.loader(self.config.train.batch_size, sampler)
+
+    def _split(self, name: str) -> Samples:
+        split = self._splits[name]
+        if split is None:
+            raise LulcbenchError(f"There is no {name} split.", "Choose data that have one.")
+        return split
+
+    def setup(self, stage: str) -> None:
+        """Bring the data to the device: whole, once."""
+        device = self.trainer.strategy.root_device
+        self._splits = {k: None if v is None else v.to(device) for k, v in self._splits.items()}
+
+    # -- training --------------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Seed what draws from the global generator (dropout), and start the sums."""
+        epoch, rank = self.current_epoch, self.global_rank
+        torch.manual_seed(generator(self.config.seed, epoch, rank, 7).initial_seed())
+        self._sums = {"train": torch.zeros(2, device=self.device)}
+        self._clock = time.monotonic()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        rng = generator(self.config.seed, self.current_epoch, batch_idx, self.global_rank)
+        images, targets = self._split("train").gather(batch)
+        images, targets = augment(self._normalise(images), targets, self.config.augment, rng)
+        mixed, partner, weight = mix(images, self.config.augment, rng)
+        logits = self(mixed)
+        loss: Tensor = self.loss(logits, targets)
+        if weight < 1:
+            loss = weight * loss + (1 - weight) * self.loss(logits, targets[partner.to(targets.device)])
+        self._sums["train"] += torch.stack([loss.detach(), torch.ones((), device=loss.device)])
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop in time."""
+        now = time.monotonic()
+        self.seconds += now - (self._clock or now)
+        self._clock = now
+        if self.config.train.minutes is not None and self.trainer.world_size > 1:
+            self.seconds = self.trainer.strategy.broadcast(self.seconds)
+        if self.config.train.minutes is not None and self.progress(self.global_step) >= 1:
+            self.trainer.should_stop = True
+
+    def progress(self, step: int) -> float:
+        """How much of the schedule is done, 0 to 1, by steps or by time, whichever is further."""
+        limit = self.config.train.minutes
+        by_steps = step / max(1, self.trainer.estimated_stepping_batches)
+        return min(1.0, max(by_steps, self.seconds / (limit * 60) if limit else 0.0))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (no decay of biases and norms), warm-up and cosine."""
+        train = self.config.train
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": train.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=train.lr, fused=True)
+
+        def shape(step: int) -> float:
+            done = self.progress(step)
+            if done < train.warmup:
+                return max(done / train.warmup, 0.01)
+            return 0.5 * (1 + math.cos(math.pi * (done - train.warmup) / (1 - train.warmup)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shape)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_end(self) -> None:
+        """The epoch's mean loss."""
+        loss, n = self.trainer.strategy.reduce(self._sums["train"], reduce_op="sum").tolist()
+        if not math.isfinite(loss):
+            raise LulcbenchError(
+                f"The loss became {loss} in epoch {self.current_epoch}.",
+                "Lower train.lr or set train.clip; if it happens in the first epoch, look for NaN in the inputs.",
+            )
+        self.log("train_loss", loss / max(n, 1), rank_zero_only=True)
+        self._share_buffers()
+
+    def _share_buffers(self) -> None:
+        if self.trainer.world_size > 1:
+            for buffer in self.net.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.trainer.strategy.reduce(buffer, reduce_op="mean"))
+
+    # -- validation ------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the sums: loss, samples, correct, judged; all processes validate the same network."""
+        self._share_buffers()
+        self._sums["val"] = torch.zeros(4, device=self.device, dtype=torch.float64)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Add a batch to the sums."""
+        images, targets = self._split("val").gather(batch)
+        logits = self(images)
+        finest = targets[:, -1 if self.level is None else self.level - 1]
+        p = logits.float().softmax(1)
+        if p.ndim == 4:
+            p = area_average(p, (targets.shape[-2], targets.shape[-1]))
+        known = finest != IGNORE_INDEX
+        correct = ((p.argmax(1) == finest) & known).sum()
+        n = torch.tensor(float(len(images)), device=self.device)
+        self._sums["val"] += torch.stack([self.loss(logits, targets) * n, n, correct, known.sum()]).double()
+
+    def on_validation_epoch_end(self) -> None:
+        """Mean loss and overall accuracy at the model's level, each sample counted once over all processes."""
+        sums = self.trainer.strategy.reduce(self._sums["val"], reduce_op="sum")
+        loss, n, correct, known = sums.tolist()
+        self.log("val_loss", loss / max(n, 1), rank_zero_only=True)
+        self.log("val_accuracy", correct / max(known, 1), rank_zero_only=True, prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the time spent."""
+        checkpoint["seconds"] = self.seconds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the time spent."""
+        self.seconds = checkpoint["seconds"]

@@ -1,0 +1,169 @@
+"""Training a network: data, network, Lightning trainer, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shutil
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from baselines.arrays import Problem
+from baselines.calibrate import fit_temperature
+from baselines.callbacks import BEST, LAST, Averaging, Checkpoints, History
+from baselines.checkpoint import SafeCheckpoint
+from baselines.config import ClassificationModel, Config, SegmentationModel
+from baselines.models import build, count_parameters
+from baselines.run import DESCRIPTION, Trained, load_run, save_run
+from baselines.task import Task
+from lulcbench.console import console
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import write_atomic
+
+STARTED = "started.json"
+
+
+def train(config: Config, problem: Problem, out: Path, restart: bool = False) -> Trained:
+    """Train the network of a config, resume it, or read it if it is there already.
+
+    Args:
+        config: the run.
+        problem: its data.
+        out: the run's folder is ``out/<name>``.
+        restart: throw away what is there.
+
+    Raises:
+        LulcbenchError: the folder holds a run of another config or other data; memory ran out; the loss diverged.
+    """
+    if not isinstance(config.model, SegmentationModel | ClassificationModel):
+        raise LulcbenchError(f"{config.model.kind} is not trained by gradient.", "Use 'python -m baselines predict'.")
+    folder = out / config.name
+    identity = {"config": config.digest, "data": problem.digest}
+    if restart and rank_zero_only.rank == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+    _check_same(folder, identity)
+    if (folder / DESCRIPTION).is_file():
+        console.print(f"{folder} holds this run, trained; --restart trains it again.")
+        return load_run(folder)
+    write_atomic(folder / STARTED, json.dumps(identity).encode())
+    if problem.absent:
+        console.print(f"[yellow]{len(problem.absent)} classes are absent from train:[/] {', '.join(problem.absent)}")
+    L.seed_everything(config.seed, verbose=False)
+    net = build(config.model, len(problem.channels), len(problem.classes))
+    parameters = count_parameters(net)
+    console.print(
+        f"{config.model.kind}: {parameters['trainable']:,} of {parameters['total']:,} parameters are trained; "
+        f"{len(problem.train):,} samples of {len(problem.channels)} channels, {len(problem.classes)} classes"
+    )
+    task = Task(net, problem, config)
+    trainer = make_trainer(config, folder, validates=problem.val is not None)
+    last = folder / LAST
+    try:
+        with quiet():
+            trainer.fit(task, ckpt_path=last if last.is_file() else None, weights_only=True)
+    except torch.OutOfMemoryError as error:
+        raise LulcbenchError(
+            f"The device's memory ran out with batch_size = {config.train.batch_size}.",
+            "Lower train.batch_size and raise train.accumulate by as much, or lower train.resident_gib.",
+        ) from error
+    if config.train.patience is not None and (folder / BEST).is_file():
+        state = SafeCheckpoint().load_checkpoint(folder / BEST)["state_dict"]
+        task.load_state_dict(state)
+    temperature = 1.0
+    if problem.val is not None and config.predict.calibrate:
+        temperature = fit_temperature(task, problem.val, config.predict.batch_size)
+    if trainer.is_global_zero:
+        facts = {
+            "temperature": temperature,
+            "parameters": parameters,
+            "seconds": round(task.seconds, 1),
+            "epochs": trainer.current_epoch,
+            "hardware": hardware(),
+            "versions": {n: version(n) for n in ("lulcbench", "torch", "lightning", "timm", "torchgeo")},
+        }
+        save_run(folder, net, config, problem, facts)
+        for leftover in (LAST, BEST):
+            (folder / leftover).unlink(missing_ok=True)
+    trainer.strategy.barrier()
+    return load_run(folder)
+
+
+def make_trainer(config: Config, folder: Path, validates: bool) -> L.Trainer:
+    """The Lightning trainer of a run."""
+    settings = config.train
+    if settings.patience is not None and not validates:
+        raise LulcbenchError("train.patience needs a val split.", "Remove it, or learn from 'train' alone.")
+    gpu = torch.cuda.is_available()
+    callbacks: list[L.Callback] = [
+        History(folder),
+        Checkpoints(folder, best=settings.patience is not None),
+        RichProgressBar(console_kwargs={"stderr": True}),
+    ]
+    if settings.ema is not None:
+        callbacks.append(Averaging(settings.ema))
+    if settings.patience is not None:
+        callbacks.append(EarlyStopping("val_loss", patience=settings.patience))
+    world = settings.devices * settings.nodes
+    with quiet():
+        return L.Trainer(
+            accelerator="gpu" if gpu else "cpu",
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            # Running statistics are averaged once an epoch (see Task); broadcasting them at every forward would
+            # also make processes wait for each other in evaluation, where their numbers of batches differ.
+            strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
+            precision=settings.precision or ("bf16-mixed" if gpu else "32-true"),
+            max_epochs=settings.epochs,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.clip,
+            check_val_every_n_epoch=settings.validate_every,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            logger=TensorBoardLogger(folder, name="tensorboard", version=""),
+            callbacks=callbacks,
+            plugins=[SafeCheckpoint()],
+            enable_checkpointing=True,
+            enable_model_summary=False,
+            log_every_n_steps=10,
+            default_root_dir=folder,
+        )
+
+
+class quiet(warnings.catch_warnings):
+    """Silence Lightning's hints about loader workers (the data lie in memory) and short epochs."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        for pattern in (".*does not have many workers.*", ".*number of training batches.*", ".*LeafSpec.*"):
+            warnings.filterwarnings("ignore", pattern)
+
+
+def hardware() -> dict[str, Any]:
+    """What it ran on."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "gpu": gpu}
+
+
+def _check_same(folder: Path, identity: dict[str, str]) -> None:
+    path = folder / STARTED
+    if not path.is_file():
+        return
+    before = json.loads(path.read_bytes())
+    for part, digest in identity.items():
+        if before.get(part) != digest:
+            what = "another config" if part == "config" else "another release or data set"
+            raise LulcbenchError(
+                f"{folder} holds a run of {what} ({str(before.get(part))[:12]}…, not {digest[:12]}…).",
+                "Choose another name or --out, or pass --restart to throw it away.",
+            )
