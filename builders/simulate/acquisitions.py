@@ -1,0 +1,125 @@
+"""When which satellite passed: dates, sun, weather, processing and pointing of every scene."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import numpy as np
+
+from builders.simulate.config import SensorName, SimulationConfig
+from builders.simulate.noise import generator
+
+# The seasons of the OpenGeoHub Landsat composites; winter begins in the year before.
+SEASONS = (
+    ("winter", (12, 2), (3, 20)),
+    ("spring", (3, 21), (6, 24)),
+    ("summer", (6, 25), (9, 12)),
+    ("autumn", (9, 13), (12, 1)),
+)
+COLLECTIONS: dict[SensorName, str] = {
+    "sentinel2": "sentinel-2-l2a",
+    "landsat": "landsat-c2-l2",
+    "planet": "planet-fusion",
+}
+_S2_BASELINES = ("02.06", "02.08", "05.00", "05.10")
+_LATITUDE = 50.0  # degrees, for the sun
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """One pass of one sensor.
+
+    Attributes:
+        id: scene id.
+        sensor: sensor name.
+        year: year whose ground it shows.
+        season: position of the season, 0 to 3.
+        time: UTC.
+        platform: such as ``sentinel-2a``.
+        cloud: wanted fraction under cloud.
+        sun: azimuth and elevation, degrees.
+        shift: misplacement (east, north) in metres.
+        baseline: Sentinel-2 processing baseline, otherwise None.
+        wedge: where the swath ends: a unit normal (x, y) and the fraction of the diagonal at which it cuts, or None.
+        late: days by which the phenology runs late.
+        haze: additive reflectance in the blue left by the atmospheric correction.
+    """
+
+    id: str
+    sensor: SensorName
+    year: int
+    season: int
+    time: dt.datetime
+    platform: str
+    cloud: float
+    sun: tuple[float, float]
+    shift: tuple[float, float]
+    baseline: str | None
+    wedge: tuple[float, float, float] | None
+    late: float
+    haze: float
+
+
+def plan(config: SimulationConfig, sensor: SensorName, year: int, resolution: int) -> list[Acquisition]:
+    """All passes of a sensor over a year, in order of time."""
+    passes = []
+    for season, (_, start, end) in enumerate(SEASONS):
+        first = dt.date(year - (start > end), *start)
+        days = (dt.date(year, *end) - first).days
+        for n in range(config.dates_per_season):
+            rng = generator(config.seed, sensor, year, season, n)
+            # One pass in each equal part of the season, so that dates never coincide.
+            day = first + dt.timedelta(days=int((n + rng.uniform(0.1, 0.9)) * days / config.dates_per_season))
+            passes.append(_acquire(config, sensor, year, season, day, n, resolution, rng))
+    return passes
+
+
+def _acquire(
+    config: SimulationConfig, sensor: SensorName, year: int, season: int, day: dt.date, n: int, resolution: int,
+    rng: np.random.Generator,
+) -> Acquisition:  # fmt: skip
+    declination = -23.44 * np.cos(np.radians(360 / 365.25 * (day.timetuple().tm_yday + 10)))
+    elevation = float(np.clip(90 - _LATITUDE + declination - 4, 12, 70))
+    sun = (round(float(rng.uniform(150, 168)), 2), round(elevation, 2))
+    if sensor == "sentinel2":
+        platform = ("sentinel-2a", "sentinel-2b")[n % 2]
+        baseline = _S2_BASELINES[(season + 3 * n) % len(_S2_BASELINES)]
+        time = dt.time(10, 30, int(rng.integers(60)))
+        name = f"S{platform[-2:].upper()}_{day:%Y%m%d}_{n}_L2A"
+    elif sensor == "landsat":
+        platform = "landsat-8" if year >= 2013 else ("landsat-7" if n % 2 else "landsat-5")
+        baseline, time = None, dt.time(10, 5, int(rng.integers(60)))
+        # Landsat 5 ended in November 2011; what is left of 2012 is Landsat 7.
+        platform = "landsat-7" if year == 2012 and platform == "landsat-5" else platform
+        name = f"L{'C' if platform == 'landsat-8' else 'E'}0{platform[-1]}_L2SP_{day:%Y%m%d}_02_T1"
+    else:
+        platform, baseline, time = "planetscope", None, dt.time(10, 0)
+        name = f"PF-SR_{day:%Y%m%d}"
+    cloud = 0.0 if sensor == "planet" else _cloud(config.cloudiness, rng)
+    wedge = None
+    if sensor != "planet" and rng.random() < 0.4:
+        side = 1.0 if rng.random() < 0.5 else -1.0
+        tilt = np.radians(rng.uniform(8, 16))
+        wedge = (side * float(np.cos(tilt)), -side * float(np.sin(tilt)), float(rng.uniform(0.1, 0.35)))
+    shift = np.clip(rng.normal(0, config.geolocation_error, 2), -0.95, 0.95) * resolution
+    return Acquisition(
+        id=f"{name}_sim",
+        sensor=sensor,
+        year=year,
+        season=season,
+        time=dt.datetime.combine(day, time, dt.UTC),
+        platform=platform,
+        cloud=cloud,
+        sun=sun,
+        shift=(round(float(shift[0]), 2), round(float(shift[1]), 2)),
+        baseline=baseline,
+        wedge=wedge,
+        late=float(rng.normal(0, 6)),
+        haze=float(abs(rng.normal(0, 0.006))),
+    )
+
+
+def _cloud(mean: float, rng: np.random.Generator) -> float:
+    # Sky is mostly clear or mostly cloudy; archives are searched below about 70 % cover.
+    return 0.0 if mean == 0 else float(min(rng.beta(0.9, 0.9 * (1 - mean) / mean), 0.7))

@@ -1,0 +1,71 @@
+"""Clouds and their shadows over a scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from builders.simulate.noise import Float, key, value_noise
+
+RESOLUTION = 60  # metres; clouds are drawn on this grid and interpolated
+
+
+@dataclass(frozen=True)
+class Sky:
+    """Clouds over a scene on a 60 m grid.
+
+    Attributes:
+        opacity: float32 (h, w), 0…1: how much of the signal is cloud.
+        shadow: float32 (h, w), 0…1: how much of the direct light is missing.
+    """
+
+    opacity: Float
+    shadow: Float
+
+    def at(self, resolution: int, shape: tuple[int, int]) -> tuple[Float, Float]:
+        """Opacity and shadow on a finer pixel grid with the same upper left corner, float32 (h, w) each."""
+        rows = (np.arange(shape[0], dtype=np.float32) + 0.5) * (resolution / RESOLUTION) - 0.5
+        columns = (np.arange(shape[1], dtype=np.float32) + 0.5) * (resolution / RESOLUTION) - 0.5
+        return tuple(_bilinear(field, rows, columns) for field in (self.opacity, self.shadow))  # type: ignore[return-value]
+
+
+def draw_sky(shape: tuple[int, int], cover: float, sun: tuple[float, float], salt: str) -> Sky:
+    """Draw clouds.
+
+    Args:
+        shape: (h, w) of the 60 m grid.
+        cover: fraction of the area under cloud, 0…1.
+        sun: azimuth (degrees from north, clockwise) and elevation (degrees).
+        salt: name of the scene.
+    """
+    height, width = shape
+    margin = 40  # cells: clouds beyond the edge still throw shadows into the scene
+    x = np.arange(-margin, width + margin) * float(RESOLUTION)
+    y = np.arange(-margin, height + margin) * float(RESOLUTION)
+    field = value_noise(x, y, 6_000, key(salt, "cloud"), 5) + 0.8 * value_noise(x, y, 24_000, key(salt, "front"), 2)
+    if cover <= 0:
+        opacity = np.zeros_like(field)
+    else:
+        threshold = np.quantile(field, 1 - min(cover, 1.0))
+        # Opaque in the middle, ragged and thin at the rim.
+        opacity = np.clip((field - threshold) / 0.35, 0, 1) ** np.float32(0.7)
+        veil = value_noise(x, y, 15_000, key(salt, "veil"), 4)
+        opacity = np.maximum(opacity, 0.12 * np.clip(veil - 1.2, 0, 1) * (cover > 0.1))
+    # Cloud tops at 900 m throw shadows away from the sun.
+    azimuth, elevation = np.radians(sun)
+    reach = min(900 / np.tan(elevation), 2_000) / RESOLUTION
+    away = (reach * np.cos(azimuth), -reach * np.sin(azimuth))  # rows grow southwards
+    shadow = ndimage.shift(opacity, away, order=1, mode="nearest") * (1 - opacity)
+    inner = (slice(margin, -margin), slice(margin, -margin))
+    return Sky(np.ascontiguousarray(opacity[inner]), np.ascontiguousarray(shadow[inner]))
+
+
+def _bilinear(field: Float, rows: Float, columns: Float) -> Float:
+    r, c = np.clip(rows, 0, field.shape[0] - 1), np.clip(columns, 0, field.shape[1] - 1)
+    r0 = np.minimum(r.astype(np.int32), field.shape[0] - 2)
+    c0 = np.minimum(c.astype(np.int32), field.shape[1] - 2)
+    fr, fc = (r - r0)[:, None], (c - c0)[None, :]
+    along = field[:, c0] * (1 - fc) + field[:, c0 + 1] * fc
+    return along[r0] * (1 - fr) + along[r0 + 1] * fr

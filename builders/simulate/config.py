@@ -1,0 +1,95 @@
+"""What the simulator is asked for: one frozen, validated configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lulcbench import grid
+from lulcbench.errors import LulcbenchError
+
+SensorName = Literal["sentinel2", "landsat", "planet"]
+Bounds = tuple[float, float, float, float]
+
+
+class SimulationConfig(BaseModel):
+    """A simulated stretch of country and the scenes that were taken of it.
+
+    Attributes:
+        seed: the same seed and configuration give the same bytes.
+        bounds: (left, bottom, right, top) in EPSG:3035 metres; scenes cover at least this.
+        label_map: a LUISA GeoTIFF to render instead of a procedural map (any georeferenced CRS and pixel size;
+            brought to the 50 m grid by nearest neighbour). Its year is taken to be the last of ``years``.
+        years: years of the label maps. Landsat is rendered for all of them, Sentinel-2 and Planet for the last.
+        sensors: which archives to render.
+        dates_per_season: acquisitions of each of the four seasons and each sensor.
+        cloudiness: mean fraction of a scene under cloud.
+        planet_bounds: the smaller area for Planet (a hundred times the pixels of Landsat); None means ``bounds``.
+        geolocation_error: standard deviation of a scene's misplacement, in its own pixels along each axis.
+        patch_variation: how much the material mixture differs between patches of one class; 0 makes all alike.
+        spectral_variation: standard deviation of a patch's reflectance about that of its materials, relative.
+        inclusions: fraction of the ground, below the minimum mapping unit, that differs from its label.
+        climate_scale: wavelength of the procedural map's biomes (metres). A small value packs the climates of Europe
+            into a few dozen kilometres, so that train and test areas share most classes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
+    bounds: Bounds = (4_320_000, 3_120_000, 4_358_400, 3_144_000)
+    label_map: Path | None = None
+    years: Annotated[tuple[int, ...], Field(min_length=1)] = (2012, 2018)
+    sensors: Annotated[tuple[SensorName, ...], Field(min_length=1)] = ("sentinel2", "landsat")
+    dates_per_season: Annotated[int, Field(ge=1, le=12)] = 2
+    cloudiness: Annotated[float, Field(ge=0, le=0.9)] = 0.2
+    planet_bounds: Bounds | None = None
+    geolocation_error: Annotated[float, Field(ge=0, le=0.5)] = 0.15
+    patch_variation: Annotated[float, Field(ge=0, le=1)] = 0.5
+    spectral_variation: Annotated[float, Field(ge=0, le=0.5)] = 0.15
+    inclusions: Annotated[float, Field(ge=0, le=0.5)] = 0.2
+    climate_scale: Annotated[float, Field(gt=0)] = 16_000.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SimulationConfig:
+        for name, box in (("bounds", self.bounds), ("planet_bounds", self.planet_bounds)):
+            if box is not None and not (box[0] < box[2] and box[1] < box[3]):
+                raise ValueError(f"{name} {box} are empty: give left, bottom, right, top in EPSG:3035 metres")
+        if list(self.years) != sorted(set(self.years)):
+            raise ValueError(f"years {self.years} must ascend without repetition")
+        if self.planet_bounds is not None and not _inside(self.planet_bounds, self.bounds):
+            raise ValueError(f"planet_bounds {self.planet_bounds} must lie inside bounds {self.bounds}")
+        for value in self.bounds:
+            if value % grid.LABEL_RESOLUTION:
+                raise ValueError(f"bounds {self.bounds} must be multiples of {grid.LABEL_RESOLUTION} m")
+        return self
+
+    @classmethod
+    def parse(cls, table: dict[str, object], where: str) -> SimulationConfig:
+        """A configuration from a parsed TOML table.
+
+        Args:
+            table: keys and values.
+            where: the file it came from, for the error message.
+
+        Raises:
+            LulcbenchError: an unknown key or a bad value; names it.
+        """
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "the table"
+            raise LulcbenchError(
+                f"{where}: [simulate] {key}: {first['msg']}.", f"Known keys: {', '.join(cls.model_fields)}."
+            ) from error
+
+    @property
+    def target_year(self) -> int:
+        """The year that the label map shows; earlier years are cast back from it."""
+        return self.years[-1]
+
+
+def _inside(inner: Bounds, outer: Bounds) -> bool:
+    return inner[0] >= outer[0] and inner[1] >= outer[1] and inner[2] <= outer[2] and inner[3] <= outer[3]

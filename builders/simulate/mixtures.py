@@ -1,0 +1,126 @@
+"""What a sensor's pixels hold: the fractions of the 3 m materials, and their reflectance on any day."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+from rasterio.warp import transform as transform_points
+from rasterio.warp import transform_bounds
+
+from builders.simulate import materials
+from builders.simulate.noise import Float
+from builders.simulate.surface import Surface
+from lulcbench import grid
+
+BLOCK = 480  # pixels; the ground is evaluated and imaged in blocks of this size
+UNIT = 60  # metres; Sentinel-2's 10, 20 and 60 m and Landsat's 30 m pixels nest in it
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The area of a scene in its native projection.
+
+    Attributes:
+        crs: such as ``EPSG:32632``.
+        left: easting of the left edge, metres.
+        top: northing of the top edge, metres.
+        width: metres.
+        height: metres.
+    """
+
+    crs: str
+    left: float
+    top: float
+    width: int
+    height: int
+
+    @classmethod
+    def over(cls, bounds: grid.Bounds) -> Footprint:
+        """The UTM area that covers bounds in EPSG:3035, in whole units of 60 m."""
+        west, south, east, north = transform_bounds(grid.CRS, "EPSG:4326", *bounds)
+        zone = int(((west + east) / 2 + 180) // 6) + 1
+        crs = f"EPSG:{32600 + zone if south + north > 0 else 32700 + zone}"
+        left, bottom, right, top = transform_bounds(grid.CRS, crs, *bounds)
+        left, bottom = np.floor(left / UNIT) * UNIT, np.floor(bottom / UNIT) * UNIT
+        width, height = np.ceil((right - left) / UNIT) * UNIT, np.ceil((top - bottom) / UNIT) * UNIT
+        return cls(crs, float(left), float(bottom + height), int(width), int(height))
+
+    def shape(self, resolution: int) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return (self.height // resolution, self.width // resolution)
+
+    def transform(self, resolution: int) -> Affine:
+        """Affine of the pixel grid at a resolution in metres."""
+        return Affine(resolution, 0, self.left, 0, -resolution, self.top)
+
+    def locate(self, surface: Surface, rows: npt.NDArray[np.floating], columns: npt.NDArray[np.floating]):  # type: ignore[no-untyped-def]
+        """Ground coordinates (``Surface.materials``) of metres from the upper left corner, as float32 (h, w) each.
+
+        The projections differ by a smooth function; a bilinear one through the corners is within a decimetre over
+        a block.
+        """
+        corner_x = self.left + np.array([columns[0], columns[-1]] * 2)
+        corner_y = self.top - np.repeat([rows[0], rows[-1]], 2)
+        x, y = transform_points(self.crs, grid.CRS, corner_x, corner_y)
+        x, y = np.array(x) - surface.left, surface.top - np.array(y)
+        s = ((columns - columns[0]) / (columns[-1] - columns[0])).astype(np.float32)[None, :]
+        t = ((rows - rows[0]) / (rows[-1] - rows[0])).astype(np.float32)[:, None]
+        return tuple(
+            np.float32(c[0]) * (1 - s) * (1 - t) + np.float32(c[1]) * s * (1 - t)
+            + np.float32(c[2]) * (1 - s) * t + np.float32(c[3]) * s * t
+            for c in (x, y)
+        )  # fmt: skip
+
+
+def fractions(surface: Surface, footprint: Footprint, resolution: int, samples: int) -> npt.NDArray[np.uint8]:
+    """Count the materials under every pixel.
+
+    Args:
+        surface: the ground.
+        footprint: the area.
+        resolution: pixel size, metres.
+        samples: points per pixel along each axis; at most 15.
+
+    Returns:
+        uint8 (h, w, material): counts that add up to ``samples`` squared.
+    """
+    height, width = footprint.shape(resolution)
+    count = len(materials.NAMES)
+    out = np.empty((height, width, count), np.uint8)
+    step = resolution / samples
+    size = max(BLOCK * 3 // samples // 2, 1)
+
+    def fill(origin: tuple[int, int]) -> None:
+        row, column = origin
+        h, w = min(size, height - row), min(size, width - column)
+        ys = (np.arange(h * samples) + 0.5) * step + row * resolution
+        xs = (np.arange(w * samples) + 0.5) * step + column * resolution
+        found = surface.materials(*footprint.locate(surface, ys, xs))
+        pixel = (np.arange(h)[:, None, None, None] * w + np.arange(w)[None, None, :, None]) * count
+        bins = found.reshape(h, samples, w, samples) + pixel
+        counts = np.bincount(bins.ravel(), minlength=h * w * count)
+        out[row : row + h, column : column + w] = counts.reshape(h, w, count)
+
+    origins = [(r, c) for r in range(0, height, size) for c in range(0, width, size)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(fill, origins))
+    return out
+
+
+def coarsen(counts: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    """Counts on a pixel grid coarser by a whole factor: sums over factor × factor pixels (at most 255)."""
+    h, w, n = counts.shape
+    blocks = counts.reshape(h // factor, factor, w // factor, factor, n)
+    return blocks.sum(axis=(1, 3), dtype=np.uint8)
+
+
+def reflectance(counts: npt.NDArray[np.uint8], spectra: Float) -> Float:
+    """Linear mixing: counts (h, w, material) and spectra (material, band) → float32 (band, h, w)."""
+    h, w, n = counts.shape
+    total = np.float32(counts[0, 0].sum())
+    mixed = counts.reshape(-1, n).astype(np.float32) @ (spectra / total)
+    return np.ascontiguousarray(mixed.T).reshape(-1, h, w)

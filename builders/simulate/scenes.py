@@ -1,0 +1,175 @@
+"""Taking a scene: mixing, shading, point spread, misplacement, sky, noise and the archive's own coding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from builders.simulate import materials, mixtures, quality
+from builders.simulate.acquisitions import Acquisition
+from builders.simulate.clouds import RESOLUTION, Sky, draw_sky
+from builders.simulate.ground import Shading, group
+from builders.simulate.mixtures import BLOCK, Footprint
+from builders.simulate.noise import Float, generator
+from lulcbench.sensors import Band, Sensor
+
+_MARGIN = 3  # pixels around a block that point spread and misplacement reach into
+_BLUR = 0.16  # share of the signal that each neighbour along an axis gives; a modulation of about 0.3 at Nyquist
+_CLOUD = {0.4: 0.62, 0.7: 0.58, 1.0: 0.6, 1.7: 0.5, 3.0: 0.4}  # reflectance of cloud at wavelengths, µm
+
+
+@dataclass(frozen=True)
+class Image:
+    """One file of a scene: pixels in the archive's coding, and the pixel size in metres."""
+
+    values: npt.NDArray[np.unsignedinteger]
+    resolution: int
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Reflectance = DN · scale + offset; DN 0 is nodata."""
+
+    scale: float
+    offset: float
+
+    def encode(self, reflectance: Float) -> npt.NDArray[np.uint16]:
+        """To uint16, never nodata."""
+        return np.rint(np.clip((reflectance - self.offset) / self.scale, 1, 65535)).astype(np.uint16)
+
+
+def coding(taken: Acquisition) -> Coding:
+    """The coding of an archive: ESA L2A (with the offset since baseline 04.00), USGS Collection 2, Planet Fusion."""
+    if taken.sensor == "landsat":
+        return Coding(2.75e-5, -0.2)
+    if taken.baseline is not None and float(taken.baseline) >= 4:
+        return Coding(1e-4, -0.1)
+    return Coding(1e-4, 0.0)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The ground at one pixel size: material counts uint8 (h, w, material) and the shading of its pixels."""
+
+    counts: npt.NDArray[np.uint8]
+    shading: Shading
+    resolution: int
+
+
+def take(
+    taken: Acquisition, sensor: Sensor, bands: tuple[Band, ...], layers: dict[int, Layer], footprint: Footprint
+) -> tuple[dict[str, Image], float]:
+    """Take a scene.
+
+    Args:
+        taken: when and how.
+        sensor: the instrument.
+        bands: its channels to record.
+        layers: the ground by pixel size, metres.
+        footprint: the area.
+
+    Returns:
+        Images by asset key, the quality layer among them, and the cloud cover of what was seen (fraction).
+    """
+    sky = draw_sky(footprint.shape(RESOLUTION), taken.cloud, taken.sun, taken.id)
+    images: dict[str, Image] = {}
+    clear: dict[str, Float] = {}
+    for resolution, layer in layers.items():
+        own = [b for b in bands if _rendered_at(b, layers) == resolution]
+        looks = own if resolution != max(layers) else own + quality.extra_bands(sensor, own)
+        rendered = _render(taken, looks, layer, sky)
+        swath = _swath(taken.wedge, layer.counts.shape[:2])
+        for band, values in zip(looks, rendered, strict=True):
+            if resolution == max(layers):
+                clear[band.asset] = values
+            if band in own:
+                images[band.asset] = _record(taken, band, values, swath, resolution)
+    coarse = max(layers)
+    shape = layers[coarse].counts.shape[:2]
+    swath = _swath(taken.wedge, shape)
+    opacity, shadow = sky.at(coarse, shape)
+    images[str(sensor.quality_asset)] = Image(quality.layer(sensor, clear, opacity, shadow, swath), coarse)
+    return images, float((opacity > quality.THIN)[swath].mean()) if swath.any() else 0.0
+
+
+def _rendered_at(band: Band, layers: dict[int, Layer]) -> int:
+    """Bands coarser than every layer are rendered at the coarsest and averaged."""
+    return min(band.resolution, max(layers))
+
+
+def _record(taken: Acquisition, band: Band, values: Float, swath: npt.NDArray[np.bool_], resolution: int) -> Image:
+    factor = band.resolution // resolution
+    if factor > 1:
+        h, w = values.shape
+        values = values.reshape(h // factor, factor, w // factor, factor).mean(axis=(1, 3))
+        swath = swath.reshape(h // factor, factor, w // factor, factor).all(axis=(1, 3))
+    rng = generator(taken.id, band.name)
+    noise = rng.standard_normal(values.shape, np.float32)
+    noisy = values + noise * (np.float32(0.0012) + np.float32(0.008) * values)
+    dn = coding(taken).encode(noisy)
+    dn[~swath] = 0
+    return Image(dn, band.resolution)
+
+
+def _render(taken: Acquisition, bands: list[Band], layer: Layer, sky: Sky) -> Float:
+    """Reflectance at the ground's top, under clouds: float32 (band, h, w)."""
+    wavelengths = [band.wavelength for band in bands]
+    spectra = materials.reflectance(taken.time.timetuple().tm_yday, wavelengths, taken.late)
+    haze = np.array([taken.haze * (0.49 / wavelength) ** 2 for wavelength in wavelengths], np.float32)
+    cloud = np.interp(wavelengths, list(_CLOUD), list(_CLOUD.values())).astype(np.float32)
+    groups = [group(wavelength) for wavelength in wavelengths]
+    height, width = layer.counts.shape[:2]
+    opacity, shadow = sky.at(layer.resolution, (height, width))
+    taps = [_taps(offset / layer.resolution) for offset in (taken.shift[0], -taken.shift[1])]
+    out = np.empty((len(bands), height, width), np.float32)
+    for row in range(0, height, BLOCK):
+        for column in range(0, width, BLOCK):
+            inner = (slice(row, min(row + BLOCK, height)), slice(column, min(column + BLOCK, width)))
+            outer = tuple(slice(max(s.start - _MARGIN, 0), min(s.stop + _MARGIN, n))
+                          for s, n in zip(inner, (height, width), strict=True))  # fmt: skip
+            block = mixtures.reflectance(layer.counts[outer], spectra)
+            block *= layer.shading.gain((outer[0], outer[1]), taken.season, taken.sun)[groups]
+            block = _spread(block, taps[0], axis=2)
+            block = _spread(block, taps[1], axis=1)
+            top, left = inner[0].start - outer[0].start, inner[1].start - outer[1].start
+            block = block[:, top : top + inner[0].stop - row, left : left + inner[1].stop - column]
+            lit = 1 - np.float32(0.6) * shadow[inner]
+            thick = opacity[inner]
+            seen = (block + haze[:, None, None]) * lit * (1 - thick) + cloud[:, None, None] * thick
+            out[(slice(None), *inner)] = seen
+    return out
+
+
+def _taps(shift: float) -> npt.NDArray[np.float32]:
+    """Five weights along an axis: the point spread, displaced by a fraction of a pixel."""
+    spread = np.array([_BLUR, 1 - 2 * _BLUR, _BLUR])
+    part = abs(shift)
+    move = np.array([0.0, 1 - part, part] if shift >= 0 else [part, 1 - part, 0.0])
+    return np.convolve(spread, move).astype(np.float32)
+
+
+def _spread(block: Float, taps: npt.NDArray[np.float32], axis: int) -> Float:
+    reach = len(taps) // 2
+    padding = [(0, 0)] * 3
+    padding[axis] = (reach, reach)
+    padded = np.pad(block, padding, mode="edge")
+    n = block.shape[axis]
+    out = np.zeros_like(block)
+    for position, weight in enumerate(taps):
+        # A tap to the right moves the scene to the right.
+        start = 2 * reach - position
+        part = padded[:, start : start + n] if axis == 1 else padded[:, :, start : start + n]
+        out += weight * part
+    return out
+
+
+def _swath(wedge: tuple[float, float, float] | None, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """True where the swath reaches: all of it, or what lies on one side of a slanted line."""
+    if wedge is None:
+        return np.ones(shape, bool)
+    normal_x, normal_y, cut = wedge
+    y = (np.arange(shape[0], dtype=np.float32) + 0.5)[:, None] / shape[0] - 0.5
+    x = (np.arange(shape[1], dtype=np.float32) + 0.5)[None, :] / shape[1] - 0.5
+    return normal_x * x + normal_y * y * (shape[0] / shape[1]) > cut - 0.5
