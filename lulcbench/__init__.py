@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lulcbench.datamodule import LuisaDataModule
-    from lulcbench.datasets import LuisaSeg
+    from lulcbench.datasets import LuisaChange, LuisaCls, LuisaSeg, LuisaSeries
 
 __version__ = "0.1.0"
 
 # Public name → module that defines it; loaded on first access.
 _LAZY = {
+    "LuisaChange": "lulcbench.datasets",
+    "LuisaCls": "lulcbench.datasets",
     "LuisaDataModule": "lulcbench.datamodule",
     "LuisaSeg": "lulcbench.datasets",
+    "LuisaSeries": "lulcbench.datasets",
 }
 
-__all__ = ["LuisaDataModule", "LuisaSeg", "__version__"]
+__all__ = ["LuisaChange", "LuisaCls", "LuisaDataModule", "LuisaSeg", "LuisaSeries", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

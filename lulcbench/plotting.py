@@ -66,3 +66,24 @@ def figure(panels: list[Panel], suptitle: str, simulated: bool) -> Figure:
             axis.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), fontsize=6, ncols=2)
     fig.suptitle(f"{suptitle} – SIMULATED DATA" if simulated else suptitle)
     return fig
+
+
+def line_figure(
+    dates: npt.NDArray[np.datetime64],
+    values: npt.NDArray[np.floating],
+    names: tuple[str, ...],
+    suptitle: str,
+    simulated: bool,
+) -> Figure:
+    """Reflectance ``(time, band)`` over dates, a line for each band."""
+    from matplotlib.figure import Figure as NewFigure
+
+    fig = NewFigure(figsize=(7, 4), layout="constrained")
+    axis = fig.subplots()
+    for name, line in zip(names, values.T, strict=True):
+        axis.plot(dates, line, marker="o", label=name)
+    axis.set_ylabel("reflectance")
+    axis.legend(fontsize=7, ncols=2)
+    axis.tick_params(axis="x", rotation=30)
+    fig.suptitle(f"{suptitle} – SIMULATED DATA" if simulated else suptitle)
+    return fig

@@ -133,8 +133,7 @@ def _mix(seed: npt.NDArray[np.uint64] | np.uint64, value: npt.NDArray[np.uint64]
 def taper(size: int) -> npt.NDArray[np.float32]:
     """Weights with which overlapping windows are blended: float32 ``(size, size)``, a pyramid, nowhere zero."""
     ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
-    weights: npt.NDArray[np.float32] = np.minimum.outer(ramp, ramp) / ramp.max()
-    return weights
+    return (np.minimum(ramp[:, None], ramp) / ramp.max()).astype(np.float32)
 
 
 class Blend:

@@ -1,6 +1,9 @@
 """Releases as torch datasets. They keep torchgeo's conventions, but do not import torchgeo, which costs seconds."""
 
 from lulcbench.datasets.base import LuisaDataset, collate
+from lulcbench.datasets.change import LuisaChange
+from lulcbench.datasets.cls import LuisaCls
 from lulcbench.datasets.seg import LuisaSeg
+from lulcbench.datasets.series import LuisaSeries
 
-__all__ = ["LuisaDataset", "LuisaSeg", "collate"]
+__all__ = ["LuisaChange", "LuisaCls", "LuisaDataset", "LuisaSeg", "LuisaSeries", "collate"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,11 +154,12 @@ class LuisaDataset(Dataset[Sample]):
             name: Normalizer(self.release.sensor(name), self._band_index[name], normalize is not False)
             for name in self.sensors
         }
+        self._subset: npt.NDArray[np.int64] | None = None  # samples to keep, where a subclass keeps only some
         # Shared memory, so that workers that live on see the epoch change.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
-        return len(self._rows) * self.windows.per_tile * len(self.years)
+        return len(self._rows) * self.windows.per_tile * len(self.years) if self._subset is None else len(self._subset)
 
     def __getitem__(self, index: int) -> Sample:
         """One sample; negative indices count from the end."""
@@ -175,20 +177,17 @@ class LuisaDataset(Dataset[Sample]):
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
         """A batch, without transforms: every entry of a sample with a leading batch dimension (strings in a list)."""
         places = self.locate(indices)
-        images = {name: self._images(name, places) for name in self.sensors}
-        batch: Sample = {"image": images if len(images) > 1 else images[self.sensors[0]]}
-        return batch | self._targets(places) | self._about(places)
+        return self._imagery(places) | self._targets(places) | self._about(places)
 
     def finish(self, batch: Sample) -> Sample:
         """Normalise a batch that was read with ``normalize="device"``, wherever it now is; others stay as they are."""
-        images = batch["image"] if isinstance(batch["image"], dict) else {self.sensors[0]: batch["image"]}
         done = {}
-        for name, image in images.items():
-            if image.dtype == torch.uint16:
-                shape = (len(image), len(self.seasons), -1, *image.shape[-2:])
-                image = self.normalizers[name](image.view(shape)).view(image.shape)
-            done[name] = image
-        return batch | {"image": done if isinstance(batch["image"], dict) else done[self.sensors[0]]}
+        for key in batch:
+            if key.startswith("image"):
+                images = self._by_sensor(batch[key])
+                images = {name: self._normalized(name, image) for name, image in images.items()}
+                done[key] = images if isinstance(batch[key], dict) else images[self.sensors[0]]
+        return batch | done
 
     def set_epoch(self, epoch: int) -> None:
         """Move the windows to where they lie in this epoch, in all workers (nothing moves if ``phase="fixed"``)."""
@@ -233,22 +232,43 @@ class LuisaDataset(Dataset[Sample]):
         index = np.where(index < 0, index + len(self), index)
         if index.size and (index.min() < 0 or index.max() >= len(self)):
             raise IndexError(f"index out of range: this dataset has {len(self)} samples")
-        window, year = np.divmod(index, len(self.years))
+        window, year = np.divmod(index if self._subset is None else self._subset[index], len(self.years))
         offsets = self.windows.offsets(window, self.epoch)
-        return Places(window // self.windows.per_tile, np.array(self.years)[year], offsets)
+        return Places(index, window // self.windows.per_tile, np.array(self.years)[year], offsets)
 
     def plot(self, sample: Sample, prediction: torch.Tensor | None = None, suptitle: str | None = None) -> Figure:
         """Picture of a sample: imagery, labels and, if given, a prediction in legend colours."""
         raise NotImplementedError
 
-    def _rgb_panel(self, name: str, image: torch.Tensor) -> Panel:
-        """True colour of the middle season of a sample's image."""
+    def _rgb_panels(self, sample: Sample, key: str = "image", title: str | None = None) -> list[Panel]:
+        """True colour of the middle season of each sensor in a sample."""
         from lulcbench.plotting import rgb_panel
 
-        stored = image.reshape(len(self.seasons), -1, *image.shape[-2:])
-        season = len(self.seasons) // 2
-        reflectance = self.normalizers[name].reflectance(stored[season])
-        return rgb_panel(reflectance, self.bands[name], name, f"{name}, {self.seasons[season]}")
+        panels, season = [], len(self.seasons) // 2
+        for name, image in self._by_sensor(sample[key]).items():
+            stored = image.reshape(len(self.seasons), -1, *image.shape[-2:])
+            reflectance = self.normalizers[name].reflectance(stored[season])
+            panels.append(rgb_panel(reflectance, self.bands[name], name, f"{title or name}, {self.seasons[season]}"))
+        return panels
+
+    def _finest(self, mask: torch.Tensor) -> npt.NDArray[np.integer]:
+        """A mask at the finest of its levels: ``(y, x)``."""
+        finest = mask if isinstance(self.level, int) else mask[self.levels.index(max(self.levels))]
+        return finest.cpu().numpy()
+
+    def _by_sensor(self, image: Any) -> dict[str, torch.Tensor]:
+        return image if isinstance(image, dict) else {self.sensors[0]: image}
+
+    def _normalized(self, name: str, image: torch.Tensor) -> torch.Tensor:
+        if image.dtype != torch.uint16:
+            return image
+        # Bands vary faster than seasons, folded or not; series of single pixels have no (y, x).
+        spatial = image.shape[-2:] if image.ndim > 3 else (1, 1)
+        bands = image.view(-1, len(self.bands[name]), *spatial)
+        return self.normalizers[name](bands).view(image.shape)
+
+    def _imagery(self, places: Places) -> Sample:
+        return {"image": self._image(places)}
 
     def _targets(self, places: Places) -> Sample:
         raise NotImplementedError
@@ -259,43 +279,43 @@ class LuisaDataset(Dataset[Sample]):
     def _resolutions(self) -> tuple[int, ...]:
         return tuple(self.resolution(name) for name in self.sensors)
 
-    def _images(self, name: str, places: Places) -> torch.Tensor:
+    def _image(self, places: Places) -> torch.Tensor | dict[str, torch.Tensor]:
+        images = {name: self._sensor_image(name, places) for name in self.sensors}
+        return images if len(images) > 1 else images[self.sensors[0]]
+
+    def _sensor_image(self, name: str, places: Places) -> torch.Tensor:
         resolution = self.resolution(name)
         n = self.windows.size // resolution
         stored = np.empty((len(places), len(self.seasons), len(self.bands[name]), n, n), np.uint16)
-        for year in self.years:
-            at = np.flatnonzero(places.years == year)
-            if at.size:
-                stored[at] = self._reader.read(
-                    array_name(name, year),
-                    self._rows[places.tiles[at]],
-                    places.offsets[at] // resolution,
-                    (n, n),
-                    self._season_index,
-                    self._band_index[name],
-                )
+        for year, at in places.by_year():
+            stored[at] = self._reader.read(
+                array_name(name, year),
+                self._rows[places.tiles[at]],
+                places.offsets[at] // resolution,
+                (n, n),
+                self._season_index,
+                self._band_index[name],
+            )
         image = torch.from_numpy(stored)
         if self.normalize != "device":
             image = self.normalizers[name](image)
         return image.flatten(1, 2) if self.flatten else image
 
-    def _labels(self, places: Places, year: int, resolution: int) -> npt.NDArray[np.uint16]:
-        """LUISA codes at the pixel centres of the windows: uint16 ``(n, y, x)``."""
-        tiles, inverse = np.unique(places.tiles, return_inverse=True)
-        codes = self._reader.read(
-            array_name("luisa", year), self._rows[tiles], np.zeros((len(tiles), 2), np.int64), label_shape()
-        )
-        centres = np.arange(self.windows.size // resolution) * resolution + resolution / 2
-        cells = ((places.offsets[:, :, None] + centres) // grid.LABEL_RESOLUTION).astype(np.int64)
-        return codes[inverse[:, None, None], cells[:, 0, :, None], cells[:, 1, None, :]]
+    def _tile_labels(self, tiles: npt.NDArray[np.integer], year: int) -> npt.NDArray[np.uint16]:
+        """LUISA codes of whole tiles: uint16 ``(n, 96, 96)``."""
+        corners = np.zeros((len(tiles), 2), np.int64)
+        return self._reader.read(array_name("luisa", year), self._rows[tiles], corners, label_shape())
 
-    def _masks(self, places: Places, year: int | None, resolution: int) -> torch.Tensor:
-        """Class indices of a year (None: of each place's own): int64 ``(n, [level,] y, x)``."""
-        codes = np.empty((len(places), *(self.windows.size // resolution,) * 2), np.uint16)
-        for each in self.years if year is None else (year,):
-            at = np.flatnonzero(places.years == each) if year is None else np.arange(len(places))
-            if at.size:
-                codes[at] = self._labels(places.take(at), each, resolution)
+    def _masks(self, places: Places, resolution: int) -> torch.Tensor:
+        """Class indices at the pixel centres of the windows: int64 ``(n, [level,] y, x)``."""
+        n = self.windows.size // resolution
+        codes = np.empty((len(places), n, n), np.uint16)
+        centres = np.arange(n) * resolution + resolution / 2
+        cells = ((places.offsets[:, :, None] + centres) // grid.LABEL_RESOLUTION).astype(np.int64)
+        for year, at in places.by_year():
+            tiles, inverse = np.unique(places.tiles[at], return_inverse=True)
+            labels = self._tile_labels(tiles, year)
+            codes[at] = labels[inverse[:, None, None], cells[at, 0, :, None], cells[at, 1, None, :]]
         where = f"{self.split}.zarr/luisa"
         masks = [torch.from_numpy(legend().encode(codes, one, where)).to(torch.int64) for one in self.levels]
         return masks[0] if isinstance(self.level, int) else torch.stack(masks, 1)
@@ -356,20 +376,33 @@ class LuisaDataset(Dataset[Sample]):
         )
 
 
+@dataclass(frozen=True, slots=True)
 class Places:
-    """Where the samples of a batch lie: positions in ``tiles``, years, and (y, x) metres from each tile's corner."""
+    """Where the samples of a batch lie.
 
-    def __init__(
-        self, tiles: npt.NDArray[np.int64], years: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
-    ) -> None:
-        self.tiles, self.years, self.offsets = tiles, years, offsets
+    Attributes:
+        index: number of each sample in the dataset.
+        tiles: position of its tile in ``tiles``.
+        years: its year.
+        offsets: ``(n, 2)`` metres from the tile's upper left corner, downwards and to the right.
+    """
+
+    index: npt.NDArray[np.int64]
+    tiles: npt.NDArray[np.int64]
+    years: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.tiles)
+        return len(self.index)
 
-    def take(self, at: npt.NDArray[np.integer]) -> Places:
-        """Some of the places."""
-        return Places(self.tiles[at], self.years[at], self.offsets[at])
+    def by_year(self) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """Each year that occurs, with the positions of its samples."""
+        for year in np.unique(self.years):
+            yield int(year), np.flatnonzero(self.years == year)
+
+    def in_year(self, year: int) -> Places:
+        """The same places in another year."""
+        return replace(self, years=np.full_like(self.years, year))
 
 
 def _unstack(value: Any, i: int) -> Any:

@@ -45,19 +45,16 @@ class LuisaSeg(LuisaDataset):
 
     def plot(self, sample: Sample, prediction: torch.Tensor | None = None, suptitle: str | None = None) -> Figure:
         """Picture of a sample: true colour of each sensor, mask and prediction in legend colours."""
-        from lulcbench.plotting import Panel, class_panel, figure
+        from lulcbench.plotting import class_panel, figure
 
-        images = sample["image"] if isinstance(sample["image"], dict) else {self.sensors[0]: sample["image"]}
-        panels: list[Panel] = [self._rgb_panel(name, image) for name, image in images.items()]
-        level = max(self.levels)
+        panels, level = self._rgb_panels(sample), max(self.levels)
         for title, mask in (("labels", sample["mask"]), ("prediction", prediction)):
             if mask is not None:
-                finest = mask if mask.ndim == 2 else mask[self.levels.index(level)]
-                panels.append(class_panel(finest.cpu().numpy(), level, title))
+                panels.append(class_panel(self._finest(mask), level, title))
         return figure(panels, suptitle or f"{sample['tile']} {int(sample['year'])}", self.release.simulated)
 
     def _targets(self, places: Places) -> Sample:
-        return {"mask": self._masks(places, None, self._mask_pixel())}
+        return {"mask": self._masks(places, self._mask_pixel())}
 
     def _mask_pixel(self) -> int:
         return grid.LABEL_RESOLUTION if self.mask_resolution == "label" else self.resolution()

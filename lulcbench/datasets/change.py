@@ -1,0 +1,91 @@
+"""Change detection: the same place in two years."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lulcbench.datasets.base import LuisaDataset, Places, Sample
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import IGNORE_INDEX, legend
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class LuisaChange(LuisaDataset):
+    """Windows of imagery of two years, with the class before, the class after and whether it changed.
+
+    Instead of ``image`` samples hold ``image_from`` and ``image_to``; further ``mask_from`` and ``mask_to`` (class
+    indices as in ``LuisaSeg``) and ``mask`` (0 same class, 1 changed, 255 where either cannot be judged). With several
+    levels the masks have a leading level dimension: a change at level 4 may be none at level 1. ``year`` is the later.
+
+    Args:
+        root: folder of a release.
+        split: ``train``, ``val`` or ``test``.
+        years: the earlier and the later year.
+        **options: of ``LuisaDataset``; the sensors must be there in both years.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        *,
+        years: tuple[int, int] = (2012, 2018),
+        sensors: str | tuple[str, ...] = "landsat",
+        **options: Any,
+    ) -> None:
+        if len(years) != 2 or not years[0] < years[1]:
+            raise LulcbenchError(f"years is {years}.", "Give the earlier and the later year.")
+        if "year" in options:
+            raise LulcbenchError("LuisaChange takes no year.", "Use years=(earlier, later).")
+        self.pair = years
+        super().__init__(root, split, sensors, year=years[1], **options)
+        for name in self.sensors:
+            self.release.check_year(years[0], name)
+
+    def plot(self, sample: Sample, prediction: torch.Tensor | None = None, suptitle: str | None = None) -> Figure:
+        """Picture of a sample: both years, their labels, and where they differ (black; grey: cannot be judged)."""
+        from lulcbench.plotting import Panel, class_panel, figure
+
+        level, panels = max(self.levels), []
+        for when, year in zip(("from", "to"), self.pair, strict=True):
+            panels += self._rgb_panels(sample, f"image_{when}", str(year))
+            panels.append(class_panel(self._finest(sample[f"mask_{when}"]), level, str(year)))
+        colors = np.full((256, 3), 255, np.uint8)
+        colors[1], colors[IGNORE_INDEX] = 0, 160
+        for title, mask in (("changed", sample["mask"]), ("predicted", prediction)):
+            if mask is not None:
+                panels.append(Panel(title, colors[self._finest(mask)]))
+        return figure(panels, suptitle or str(sample["tile"]), self.release.simulated)
+
+    def _label_years(self) -> tuple[int, ...]:
+        return self.pair
+
+    def _imagery(self, places: Places) -> Sample:
+        return {
+            f"image_{when}": self._image(places.in_year(year))
+            for when, year in zip(("from", "to"), self.pair, strict=True)
+        }
+
+    def _targets(self, places: Places) -> Sample:
+        before, after = (self._masks(places.in_year(year), self.resolution()) for year in self.pair)
+        changed = (before != after).to(torch.int64)
+        changed[(before == IGNORE_INDEX) | (after == IGNORE_INDEX)] = IGNORE_INDEX
+        return {"mask_from": before, "mask_to": after, "mask": changed}
+
+    def transitions(self, level: int) -> np.ndarray:
+        """Label pixels of all tiles by class before and after: int64 ``(class, class)``; judged in both years."""
+        n = len(legend().codes(level))
+        counts = np.zeros((n, n), np.int64)
+        for tile in range(len(self._rows)):
+            codes = [self._tile_labels(np.array([tile]), year)[0] for year in self.pair]
+            before, after = (legend().encode(part, level, f"{self.split}.zarr/luisa") for part in codes)
+            judged = (before != IGNORE_INDEX) & (after != IGNORE_INDEX)
+            pairs = before[judged].astype(np.int64) * n + after[judged]
+            counts += np.bincount(pairs, minlength=n * n).reshape(n, n)
+        return counts

@@ -1,0 +1,112 @@
+"""Patch classification: one class for a 600 m chip."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lulcbench import grid
+from lulcbench.datasets.base import LuisaDataset, Places, Sample
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.release import array_name, label_shape
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CHIP = 600
+_TILES_AT_ONCE = 512
+
+
+class LuisaCls(LuisaDataset):
+    """Chips of 600 m with one LUISA class each.
+
+    The rule: a tile is cut into 8 × 8 chips without overlap, 12 × 12 label pixels each. A chip's class is the most
+    frequent one at ``level``, the lower code on a tie; its *purity* is that class's share of all 144 pixels, nodata
+    and pixels known at a coarser level only included. Chips of at least ``purity`` are kept. The list follows from the
+    release alone, so it is the same everywhere; ``chips`` shows it.
+
+    Samples hold ``label`` (int64 class index) and ``purity`` (float32) besides what ``LuisaDataset`` says.
+
+    Args:
+        root: folder of a release.
+        split: ``train``, ``val`` or ``test``.
+        purity: least share of the chip that its class must cover, above 0 and up to 1.
+        **options: of ``LuisaDataset``; windows do not move.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], split: str = "train", *, purity: float = 0.5, **options: Any
+    ) -> None:
+        if not 0 < purity <= 1:
+            raise LulcbenchError(f"purity is {purity}.", "Use a number above 0 and at most 1.")
+        for option in ("window", "stride", "phase"):
+            if option in options:
+                raise LulcbenchError(f"LuisaCls takes no {option}.", f"Its chips are {CHIP} m, side by side.")
+        super().__init__(root, split, window=CHIP, stride=CHIP, **options)
+        if not isinstance(self.level, int):
+            raise LulcbenchError("LuisaCls was given several levels.", "A chip has one label: choose one level.")
+        labels, shares = self._majorities(self.level)
+        self._subset = np.flatnonzero((labels != IGNORE_INDEX) & (shares >= purity))
+        if not len(self._subset):
+            raise LulcbenchError(f"No chip is as pure as {purity}.", f"The purest has {shares.max():.2f}.")
+        self.labels, self._purities = labels[self._subset], shares[self._subset]
+
+    @property
+    def chips(self) -> pd.DataFrame:
+        """One row a sample: tile, year, y, x (metres from the tile's upper left corner), code, purity."""
+        places = self.locate(np.arange(len(self)))
+        return pd.DataFrame(
+            {
+                "tile": [self._ids[tile] for tile in places.tiles],
+                "year": places.years,
+                "y": places.offsets[:, 0],
+                "x": places.offsets[:, 1],
+                "code": legend().decode(self.labels, max(self.levels)),
+                "purity": self._purities,
+            }
+        )
+
+    def plot(self, sample: Sample, prediction: torch.Tensor | None = None, suptitle: str | None = None) -> Figure:
+        """Picture of a sample: true colour, with the label and, if given, the predicted class index in the title."""
+        from lulcbench.plotting import figure
+
+        title = f"{self.class_names[int(sample['label'])]} ({float(sample['purity']):.0%})"
+        if prediction is not None:
+            title += f"\npredicted: {self.class_names[int(prediction)]}"
+        return figure(self._rgb_panels(sample), suptitle or title, self.release.simulated)
+
+    def _targets(self, places: Places) -> Sample:
+        at = places.index
+        return {
+            "label": torch.from_numpy(self.labels[at].astype(np.int64)),
+            "purity": torch.from_numpy(self._purities[at].astype(np.float32)),
+        }
+
+    def _majorities(self, level: int) -> tuple[np.ndarray, np.ndarray]:
+        """Class index (uint8) and its share of every chip, in the order of the windows: tile, window, year."""
+        n = CHIP // grid.LABEL_RESOLUTION
+        side = label_shape()[0] // n
+        labels = np.empty((len(self._rows), side * side, len(self.years)), np.uint8)
+        shares = np.empty(labels.shape, np.float32)
+        for start in range(0, len(self._rows), _TILES_AT_ONCE):
+            rows = self._rows[start : start + _TILES_AT_ONCE]
+            for k, year in enumerate(self.years):
+                name = array_name("luisa", year)
+                codes = self._reader.read(name, rows, np.zeros((len(rows), 2), np.int64), label_shape())
+                cells = legend().encode(codes, level, f"{self.split}.zarr/{name}")
+                cells = cells.reshape(len(rows), side, n, side, n).swapaxes(2, 3).reshape(-1, n * n)
+                # One bin per chip and class in a single bincount; argmax takes the lower class on a tie.
+                bins = np.arange(len(cells))[:, None] * 256 + cells
+                counts = np.bincount(bins.ravel(), minlength=len(cells) * 256).reshape(-1, 256)
+                counts[:, IGNORE_INDEX] = 0
+                best = counts.argmax(1)
+                most = counts[np.arange(len(counts)), best]
+                best[most == 0] = IGNORE_INDEX
+                labels[start : start + len(rows), :, k] = best.reshape(len(rows), -1)
+                shares[start : start + len(rows), :, k] = (most / (n * n)).reshape(len(rows), -1)
+        return labels.ravel(), shares.ravel()
