@@ -1,0 +1,201 @@
+"""``python -m builders``: scenes become a release, in one go or stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from builders import plan as plan_stage
+from builders import search as search_stage
+from builders.parallel import executor
+from builders.recipe import Recipe, load
+from builders.workspace import Workspace, workspace
+from lulcbench import console
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import SPLITS, Release
+
+app = typer.Typer(
+    help="Build a release: plan → search → materialize → pack → audit → publish.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe, such as builders/recipes/luisa-sim.toml.")]
+Out = Annotated[Path, typer.Option(help="Folder of the release.")]
+Work = Annotated[Path | None, typer.Option(help="Folder of intermediate results; default: <out>.work.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; default: one a core.", min=1)]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a dask scheduler to use in place of processes.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Put the new release in place of another one.")]
+
+
+@app.command()
+def build(
+    recipe: RecipeFile,
+    out: Out,
+    work: Work = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    replace: Replace = False,
+) -> None:
+    """All stages; what is done already is not done again."""
+    made, space = _open(recipe, out, work)
+    _scenes(made, space)
+    rows = _plan(made, space)
+    _materialize(made, space, rows, workers, scheduler)
+    release = _pack(made, space, workers, scheduler, replace)
+    _audit(space.root, space.audit)
+    _say(release, space.root)
+
+
+@app.command()
+def simulate(recipe: RecipeFile, out: Out, work: Work = None) -> None:
+    """Render the scenes of the recipe's [simulate] table."""
+    made, space = _open(recipe, out, work)
+    if made.simulate is None:
+        raise LulcbenchError(f"{recipe} has no [simulate] table.", "Only recipes that have one render scenes.")
+    _scenes(made, space)
+    typer.echo(space.scenes)
+
+
+@app.command()
+def ingest(recipe: RecipeFile, out: Out, work: Work = None) -> None:
+    """Write a catalog for the files that the recipe's [ingest] table names."""
+    made, space = _open(recipe, out, work)
+    if made.ingest is None:
+        raise LulcbenchError(f"{recipe} has no [ingest] table.", "Only recipes that have one ingest files.")
+    _scenes(made, space)
+    typer.echo(space.scenes)
+
+
+@app.command()
+def plan(recipe: RecipeFile, out: Out, work: Work = None) -> None:
+    """Lay out tiles and splits; writes splits.csv."""
+    made, space = _open(recipe, out, work)
+    rows = _plan(made, space)
+    for split in (*SPLITS, plan_stage.BUFFER):
+        typer.echo(f"{split:<8}{sum(row.split == split for row in rows):>6} tiles")
+    typer.echo(space.splits)
+
+
+@app.command()
+def search(recipe: RecipeFile, out: Out, work: Work = None) -> None:
+    """Find the scenes and freeze them in scenes.lock.json."""
+    made, space = _open(recipe, out, work)
+    scenes = search_stage.search(made, space, plan_stage.read(space.splits))
+    for note in sorted({f"{scene.id}: {note}" for scene in scenes for note in scene.notes}):
+        console.console.print(note)
+    typer.echo(f"{len(scenes)} scenes in {space.lock}")
+
+
+@app.command()
+def materialize(
+    recipe: RecipeFile, out: Out, work: Work = None, workers: Workers = None, scheduler: Scheduler = None
+) -> None:
+    """Warp, mask and composite the scenes of the lock file, tile by tile."""
+    made, space = _open(recipe, out, work)
+    _materialize(made, space, plan_stage.read(space.splits), workers, scheduler)
+    typer.echo(space.tiles)
+
+
+@app.command()
+def pack(
+    recipe: RecipeFile,
+    out: Out,
+    work: Work = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    replace: Replace = False,
+) -> None:
+    """Write shards, statistics, index and manifest."""
+    made, space = _open(recipe, out, work)
+    _say(_pack(made, space, workers, scheduler, replace), space.root)
+
+
+@app.command()
+def audit(
+    root: Annotated[Path, typer.Argument(help="Folder of a release.")],
+    report: Annotated[Path | None, typer.Option(help="Write the findings here as JSON.")] = None,
+) -> None:
+    """Check a finished release against itself; exit code 2 if anything is wrong."""
+    _audit(root.resolve(), report)
+
+
+@app.command()
+def publish(
+    root: Annotated[Path, typer.Argument(help="Folder of a release.")],
+    target: Annotated[str, typer.Argument(help="Where to: a folder.")],
+) -> None:
+    """Copy a release to where users get it, verified."""
+    from builders.publish import publish as run
+
+    with _bar("publish") as report:
+        typer.echo(run(root, target, report))
+
+
+def _open(recipe: Path, out: Path, work: Path | None) -> tuple[Recipe, Workspace]:
+    space = workspace(out, work)
+    return load(recipe, space.scenes), space
+
+
+def _scenes(recipe: Recipe, space: Workspace) -> None:
+    """Render or ingest the recipe's own scenes, unless they are there from the same tables."""
+    if recipe.simulate is None and recipe.ingest is None:
+        return
+    from builders import own_scenes
+
+    with console.progress() as bar:
+        own_scenes.make(recipe, space, bar)
+
+
+def _plan(recipe: Recipe, space: Workspace) -> list[plan_stage.Planned]:
+    with _bar("plan") as report:
+        return plan_stage.plan(recipe, space, report)
+
+
+def _materialize(
+    recipe: Recipe, space: Workspace, rows: list[plan_stage.Planned], workers: int | None, scheduler: str | None
+) -> None:
+    from builders.materialize import materialize as run
+
+    scenes = search_stage.search(recipe, space, rows)
+    with executor(workers, scheduler) as pool, _bar("materialize") as report:
+        run(recipe, space, rows, scenes, pool, report)
+
+
+def _pack(recipe: Recipe, space: Workspace, workers: int | None, scheduler: str | None, replace: bool) -> Release:
+    from builders.pack import pack as run
+
+    with executor(workers, scheduler) as pool, _bar("pack") as report:
+        return run(recipe, space, plan_stage.read(space.splits), pool, replace, report)
+
+
+def _audit(root: Path, report_file: Path | None) -> None:
+    from builders.audit import audit as run
+    from builders.audit import table
+
+    with _bar("audit") as report:
+        findings = run(root, report_file, report)
+    console.console.print(table(findings))
+    findings.raise_if_bad(root)
+
+
+def _say(release: Release, root: Path) -> None:
+    splits = ", ".join(f"{n} {split}" for split, n in release.splits.items())
+    typer.echo(f"{release.id} ({splits} tiles) {release.digest}\n{root}")
+
+
+@contextmanager
+def _bar(stage: str) -> Iterator[plan_stage.Report]:
+    """A progress bar as a ``report(done, total)`` function."""
+    with console.progress() as bar:
+        task = bar.add_task(stage, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+if __name__ == "__main__":
+    console.run(app)

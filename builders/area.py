@@ -1,0 +1,45 @@
+"""A rectangle of tiles on the pixel grid of one resolution: what sources are asked to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from affine import Affine
+
+from lulcbench.grid import TILE_SIZE, Bounds, Tile, pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """North-up pixels of ``resolution`` metres over ``bounds`` (EPSG:3035 metres)."""
+
+    bounds: Bounds
+    resolution: float
+
+    @classmethod
+    def of(cls, tiles: Sequence[Tile], resolution: float) -> Area:
+        """The smallest area that holds all of some tiles."""
+        boxes = [tile.bounds for tile in tiles]
+        low = [min(box[i] for box in boxes) for i in (0, 1)]
+        high = [max(box[i] for box in boxes) for i in (2, 3)]
+        return cls((*low, *high), resolution)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        left, bottom, right, top = self.bounds
+        return pixels(top - bottom, self.resolution), pixels(right - left, self.resolution)
+
+    @property
+    def transform(self) -> Affine:
+        """Affine from (column, row) to EPSG:3035."""
+        return Affine(self.resolution, 0, self.bounds[0], 0, -self.resolution, self.bounds[3])
+
+    def window(self, tile: Tile) -> tuple[slice, slice]:
+        """Rows and columns of one tile of the area."""
+        n = pixels(TILE_SIZE, self.resolution, "A tile")
+        left, _, _, top = tile.bounds
+        row = pixels(self.bounds[3] - top, self.resolution) if self.bounds[3] != top else 0
+        column = pixels(left - self.bounds[0], self.resolution) if self.bounds[0] != left else 0
+        return slice(row, row + n), slice(column, column + n)

@@ -1,0 +1,241 @@
+"""A recipe: the one TOML file that says what a release is made of.
+
+Paths are relative to the recipe file. Two variables are expanded in them: ``${SCENES}``, the folder that the recipe's
+own ``[simulate]`` or ``[ingest]`` table fills, and ``${LULCBENCH_REAL_DATA}`` from the environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from lulcbench import grid
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import Frozen, Name, Season, Sha256, Source, Split
+from lulcbench.sensors import sensor
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+# The four seasons of the OpenGeoHub / EcoDataCube Landsat composites; winter begins in the year before.
+SEASONS = (
+    Season(name="winter", start="12-02", end="03-20"),
+    Season(name="spring", start="03-21", end="06-24"),
+    Season(name="summer", start="06-25", end="09-12"),
+    Season(name="autumn", start="09-13", end="12-01"),
+)
+COLLECTIONS = {"sentinel2": "sentinel-2-l2a", "landsat": "landsat-c2-l2", "planet": "planet-fusion"}
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Region(Frozen):
+    """A named area of tiles.
+
+    Attributes:
+        bounds: left, bottom, right, top in EPSG:3035 metres; None is the whole label map.
+        whole: only tiles that lie entirely inside; otherwise all that touch.
+    """
+
+    name: Name
+    bounds: grid.Bounds | None = None
+    whole: bool = True
+
+
+class SplitRule(Frozen):
+    """How tiles are shared out.
+
+    Attributes:
+        block: side of a spatial block in tiles (10 = 48 km); a block goes to one split as a whole.
+        buffer: tiles left out between splits, counted in all eight directions.
+        fractions: wanted share of each split; a split that is not named does not exist.
+        stratify_level: legend level whose class shares should be alike in all splits.
+        min_labelled: least share of a tile's label pixels that must have a class.
+        file: a committed list to use in place of planning.
+    """
+
+    block: Annotated[int, Field(ge=1)] = grid.BLOCK_TILES
+    buffer: Annotated[int, Field(ge=0)] = 1
+    fractions: dict[Split, Fraction] = Field(default={"train": 0.7, "val": 0.15, "test": 0.15})
+    seed: int = 0
+    stratify_level: Literal[1, 2, 3, 4] = 2
+    min_labelled: Fraction = 0.5
+    file: Path | None = None
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        if "train" not in self.fractions or abs(sum(self.fractions.values()) - 1) > 1e-6:
+            raise ValueError(f"fractions {self.fractions} must name train and sum to 1")
+        return self
+
+
+class SensorRule(Frozen):
+    """What to take of one sensor.
+
+    Attributes:
+        acquired: first and last day (YYYY-MM-DD) of the scenes to use for every season, in place of the season's own
+            days of the year; for scenes without an exact date.
+        max_cloud: scenes with more cloud (%) in their metadata are not taken.
+        required: every tile must have a valid pixel of it; otherwise the tile's row may be empty.
+        licence: licence of the composites (an SPDX id or a URL).
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    years: tuple[int, ...]
+    collection: str = ""
+    composite: Literal["median"] = "median"
+    max_cloud: Annotated[float, Field(ge=0, le=100)] = 80
+    acquired: tuple[str, str] | None = None
+    required: bool = True
+    licence: str = "CC-BY-4.0"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_collection(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return {"collection": COLLECTIONS.get(str(data.get("name")), "")} | data
+
+    @model_validator(mode="after")
+    def _known_bands(self) -> Self:
+        for band in self.bands:
+            sensor(self.name).band(band)
+        if not self.bands or not self.years:
+            raise ValueError("bands and years must not be empty")
+        return self
+
+
+class LabelRule(Frozen):
+    """Labels of one year: a LUISA raster, or CORINE as a raster or as polygons with their code in ``field``.
+
+    ``sha256`` pins the edition; a file with another digest is refused.
+    """
+
+    year: int
+    source: Literal["luisa", "corine"]
+    path: Path
+    layer: str | None = None
+    field: str | None = None
+    sha256: Sha256 | None = None
+
+
+class PackRule(Frozen):
+    """Tiles in one shard (a shard is written by one worker, in memory), and the compressor."""
+
+    shard_tiles: Annotated[int, Field(ge=1)] = 8
+    codec: Literal["lz4", "zstd"] = "lz4"
+
+
+class IngestRule(Frozen):
+    """Files that are no STAC scenes yet: which reader of ``builders.ingest`` writes a catalog of them."""
+
+    kind: Literal["eurosat-rgb", "eurosat-ms", "flanders", "lanjaron"]
+    path: Path
+
+
+class Recipe(Frozen):
+    """Everything a build depends on. Load it with ``load``.
+
+    Attributes:
+        empty_tiles: a tile without one valid pixel of a required sensor is an error, or is dropped and reported.
+        lock: a committed search result to use in place of searching.
+    """
+
+    name: Name
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    title: str
+    description: str
+    simulated: bool
+    catalog: str
+    lock: Path | None = None
+    empty_tiles: Literal["error", "drop"] = "error"
+    regions: Annotated[tuple[Region, ...], Field(min_length=1)]
+    split: SplitRule = SplitRule()
+    seasons: Annotated[tuple[Season, ...], Field(min_length=1)] = SEASONS
+    sensors: Annotated[tuple[SensorRule, ...], Field(min_length=1)]
+    labels: Annotated[tuple[LabelRule, ...], Field(min_length=1)]
+    pack: PackRule = PackRule()
+    label_licence: str = "CC-BY-4.0"
+    sources: tuple[Source, ...] = ()
+    simulate: dict[str, Any] | None = None
+    ingest: IngestRule | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for what, names in (
+            ("region", [r.name for r in self.regions]),
+            ("sensor", [s.name for s in self.sensors]),
+            ("season", [s.name for s in self.seasons]),
+            ("label year", [label.year for label in self.labels]),
+        ):
+            if len(set(names)) != len(names):
+                raise ValueError(f"a {what} is named twice: {names}")
+        if self.simulate is not None and self.ingest is not None:
+            raise ValueError("a recipe has a [simulate] table or an [ingest] table, not both")
+        return self
+
+    def key(self, *parts: str) -> str:
+        """SHA-256 of some of the recipe's fields: what a stage depends on."""
+        content = self.model_dump(mode="json", include=set(parts))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load(path: str | os.PathLike[str], scenes: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: the TOML file.
+        scenes: folder that ``${SCENES}`` stands for.
+
+    Raises:
+        LulcbenchError: the file is missing, is no TOML, or has unknown, missing or wrong keys; names them.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(p.name for p in RECIPES.glob("*.toml")))
+        raise LulcbenchError(f"There is no recipe {path}.", f"builders/recipes has {known}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LulcbenchError(f"{path} is no TOML: {error}.", "Mend the line that it names.") from error
+    try:
+        return Recipe.model_validate(_resolve(raw, path.parent, scenes, path))
+    except ValidationError as error:
+        lines = []
+        for e in error.errors():
+            where = ".".join(str(part) for part in e["loc"]) or "recipe"
+            lines.append(f"{where}: {'unknown key' if e['type'] == 'extra_forbidden' else e['msg']}")
+        raise LulcbenchError(
+            f"{path} is no valid recipe: " + "; ".join(lines) + ".",
+            "builders/recipe.py describes every key; builders/recipes has examples.",
+        ) from error
+
+
+_PATH_KEYS = {"path", "file", "lock", "catalog", "label_map"}
+
+
+def _resolve(value: Any, base: Path, scenes: Path, recipe: Path, key: str = "") -> Any:
+    """Expand the variables of paths and make them absolute."""
+    if isinstance(value, dict):
+        return {k: _resolve(v, base, scenes, recipe, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_resolve(v, base, scenes, recipe, key) for v in value]
+    if key in _PATH_KEYS and isinstance(value, str) and not value.startswith(("http://", "https://")):
+        variables = {"SCENES": str(scenes)} | {k: v for k, v in os.environ.items() if k == "LULCBENCH_REAL_DATA" and v}
+
+        def expand(match: re.Match[str]) -> str:
+            if match[1] not in variables:
+                raise LulcbenchError(
+                    f"{recipe}: {key} uses ${{{match[1]}}}, which is not set.",
+                    f"Set the environment variable {match[1]} to the folder of the data."
+                    if match[1] == "LULCBENCH_REAL_DATA"
+                    else "Only ${SCENES} and ${LULCBENCH_REAL_DATA} are known.",
+                )
+            return variables[match[1]]
+
+        return str((base / re.sub(r"\$\{(\w+)\}", expand, value)).resolve())
+    return value

@@ -1,0 +1,94 @@
+"""What STAC items say of their files: channels, times, extents. Both STAC 1.0 and 1.1 spellings are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pystac
+from rasterio.warp import transform_bounds
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import CRS, Bounds
+
+_SHA256_MULTIHASH = "1220"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of an item.
+
+    Attributes:
+        href: absolute path or URL of its file.
+        band: number in the file, from 1; None where only the file can tell.
+        scale: from the item, None where it does not say; so are ``offset`` and ``nodata``.
+        size: bytes of the file by the item's word.
+        sha256: checksum of the file by the item's word.
+    """
+
+    href: str
+    band: int | None
+    scale: float | None
+    offset: float | None
+    nodata: float | None
+    size: int | None
+    sha256: str | None
+
+
+def channels(item: pystac.Item) -> dict[str, Channel]:
+    """All channels of an item by asset key and, for files of several bands, by the bands' names (lower case)."""
+    found: dict[str, Channel] = {}
+    for key, asset in item.assets.items():
+        href = asset.get_absolute_href()
+        if href is None:
+            raise LulcbenchError(f"Item {item.id}: asset {key!r} has no usable href.", "Mend the catalog.")
+        extra = asset.extra_fields
+        checksum = str(extra.get("file:checksum", ""))
+        sha256 = checksum.removeprefix(_SHA256_MULTIHASH) if checksum.startswith(_SHA256_MULTIHASH) else None
+        bands = _bands(extra)
+        for position, band in enumerate(bands or [{}], start=1):
+            channel = Channel(
+                href=href.removeprefix("file://"),
+                # One entry may describe one of several channels of a shared file: then the file must tell.
+                band=position if len(bands) > 1 else None,
+                scale=band.get("raster:scale", band.get("scale", extra.get("raster:scale"))),
+                offset=band.get("raster:offset", band.get("offset", extra.get("raster:offset"))),
+                nodata=_number(band.get("nodata", extra.get("nodata"))),
+                size=extra.get("file:size"),
+                sha256=sha256,
+            )
+            names = [key] if len(bands) <= 1 else [band.get(n) for n in ("eo:common_name", "common_name", "name")]
+            for name in names:
+                if name:
+                    found.setdefault(str(name).lower(), channel)
+    return found
+
+
+def interval(item: pystac.Item) -> tuple[str, str]:
+    """First and last moment of acquisition, ISO 8601; equal where the item has one moment."""
+    properties = item.properties
+    start = properties.get("start_datetime") or properties.get("datetime")
+    end = properties.get("end_datetime") or properties.get("datetime")
+    if not start or not end:
+        raise LulcbenchError(f"Item {item.id} has no time.", "Give it datetime, or start_datetime and end_datetime.")
+    return str(start), str(end)
+
+
+def extent(item: pystac.Item) -> Bounds:
+    """Extent in EPSG:3035 metres."""
+    if item.bbox is None:
+        raise LulcbenchError(f"Item {item.id} has no bbox.", "Mend the catalog.")
+    left, bottom, right, top = transform_bounds("EPSG:4326", CRS, *item.bbox)
+    return (left, bottom, right, top)
+
+
+def _bands(extra: dict[str, Any]) -> list[dict[str, Any]]:
+    if "bands" in extra:
+        return list(extra["bands"])
+    eo, raster = list(extra.get("eo:bands", [])), list(extra.get("raster:bands", []))
+    n = max(len(eo), len(raster))
+    return [(eo[i] if i < len(eo) else {}) | (raster[i] if i < len(raster) else {}) for i in range(n)]
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value == "nan" else float(value)
