@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from lulcbench import console
+from lulcbench.commands import data
 
 app = typer.Typer(
     help="Land use / land cover benchmark for Europe: look at, download, verify, plot and score releases.",
@@ -17,6 +18,9 @@ app = typer.Typer(
 @app.callback()
 def _root() -> None:
     """Keeps the commands as subcommands however many there are."""
+
+
+data.register(app)
 
 
 def main() -> None:

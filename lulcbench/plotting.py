@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench import sensors
+from lulcbench.errors import LulcbenchError
+from lulcbench.index import read_index
 from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.release import Release, array_name, label_shape
+from lulcbench.shards import ShardReader
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +57,46 @@ def class_panel(indices: npt.NDArray[np.integer], level: int, title: str) -> Pan
     return Panel(f"{title}, level {level}", colors[indices], tuple(entries))
 
 
+def tile_panels(
+    root: str | os.PathLike[str],
+    release: Release,
+    tile: str,
+    sensor_names: Sequence[str] | None = None,
+    season: str | None = None,
+    level: int = 3,
+) -> list[Panel]:
+    """A whole tile: true colour of each sensor (None: all) and year in one season, and the labels of each year.
+
+    Raises:
+        LulcbenchError: no such tile, sensor, season or level.
+    """
+    legend().codes(level)
+    names = [each.name for each in release.seasons]
+    if season is not None and season not in names:
+        raise LulcbenchError(f"{release.id} has no season {season!r}.", f"It has {', '.join(names)}.")
+    which = names.index(season) if season else len(names) // 2
+    found = read_index(root, release).set_index("id")
+    if tile not in found.index:
+        raise LulcbenchError(
+            f"{release.id} has no tile {tile!r}.",
+            f"Some that it has: {', '.join(found.index[:5])}; all are in its index.",
+        )
+    row = int(found.loc[tile, "row"])
+    reader = ShardReader(root, release, str(found.loc[tile, "split"]))
+    panels = []
+    for name in sensor_names or release.sensors:
+        info = release.sensor(name)
+        n = (release.tile_size // info.resolution,) * 2
+        for year in info.years:
+            stored = reader.read(array_name(name, year), [row], [(0, 0)], n, [which])[0, 0]
+            title = f"{name} {year}, {names[which]}"
+            panels.append(rgb_panel(sensors.to_reflectance(stored), info.bands, name, title))
+    for year in release.label_years:
+        codes = reader.read(array_name("luisa", year), [row], [(0, 0)], label_shape())[0]
+        panels.append(class_panel(legend().encode(codes, level, tile), level, f"LUISA {year}"))
+    return panels
+
+
 def figure(panels: list[Panel], suptitle: str, simulated: bool) -> Figure:
     """Panels side by side; it belongs to no GUI and needs no closing. ``simulated`` is said in the title."""
     from matplotlib.figure import Figure as NewFigure
@@ -60,7 +106,7 @@ def figure(panels: list[Panel], suptitle: str, simulated: bool) -> Figure:
     for axis, panel in zip(np.atleast_1d(fig.subplots(1, len(panels))), panels, strict=True):
         axis.imshow(panel.rgb, interpolation="nearest")
         axis.set_title(panel.title, fontsize=9)
-        axis.axis("off")
+        axis.set(xticks=[], yticks=[])
         if panel.entries:
             patches = [Patch(color=(r / 255, g / 255, b / 255), label=name[:44]) for name, (r, g, b) in panel.entries]
             axis.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), fontsize=6, ncols=2)
