@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lulcbench.datamodule import LuisaDataModule
     from lulcbench.datasets import LuisaChange, LuisaCls, LuisaSeg, LuisaSeries
+    from lulcbench.predictions import PredictionWriter
 
 __version__ = "0.1.0"
 
@@ -21,9 +22,10 @@ _LAZY = {
     "LuisaDataModule": "lulcbench.datamodule",
     "LuisaSeg": "lulcbench.datasets",
     "LuisaSeries": "lulcbench.datasets",
+    "PredictionWriter": "lulcbench.predictions",
 }
 
-__all__ = ["LuisaChange", "LuisaCls", "LuisaDataModule", "LuisaSeg", "LuisaSeries", "__version__"]
+__all__ = ["LuisaChange", "LuisaCls", "LuisaDataModule", "LuisaSeg", "LuisaSeries", "PredictionWriter", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lulcbench import console
-from lulcbench.commands import data
+from lulcbench.commands import data, score
 
 app = typer.Typer(
     help="Land use / land cover benchmark for Europe: look at, download, verify, plot and score releases.",
@@ -21,6 +21,7 @@ def _root() -> None:
 
 
 data.register(app)
+score.register(app)
 
 
 def main() -> None:

@@ -4,11 +4,7 @@ The zip holds a group with ``codes`` (tile, year, 96, 96) uint16, LUISA codes of
 perhaps ``probabilities`` (tile, year, class, 96, 96) uint8. A chunk is one tile, so a tile that was not predicted is a
 member that is not there. Any Zarr v3 reader opens the file; ours interprets none of its metadata but demands, key by
 key, exactly what the writer writes for that split.
-
-**Probabilities are stored as** ``q = round(255 · √p)`` and read as ``p = (max(q, ½) / 255)²``, normalised to sum 1. The
-root spends the 8 bits where log loss needs them: the step is 4e-6 near 0 and 0.008 near 1. No class is ever read as
-less than 3.7e-6, so log loss stays below 12.6. The error of a probability is at most 0.031 (the worst case of all 46
-rounding errors having one sign; a test finds 0.005 and a mean of 0.0003 on random softmax outputs).
+``prediction_format`` has the layout and the coding of probabilities.
 """
 
 from __future__ import annotations
@@ -16,56 +12,39 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from lulcbench.archive import StoredZip
 from lulcbench.errors import LulcbenchError
-from lulcbench.legend import legend
-from lulcbench.release import Frozen, Name, Release, Sha256, Split, hash_file, label_shape
+from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.prediction_format import (
+    COMPRESSION_LEVEL,
+    PredictionInfo,
+    check_codes,
+    chunk_name,
+    class_of,
+    dequantise,
+    known_name,
+    metadata,
+    prediction_info,
+    quantise,
+)
+from lulcbench.release import Release, hash_file, label_shape
 from lulcbench.tile_index import read_split
 
-FORMAT = "lulcbench-predictions/1"
-QUANTISATION = "q = round(255 * sqrt(p)); p = (max(q, 0.5) / 255) ** 2, normalised over classes"
-_COMPRESSION_LEVEL = 4
 # Gzip of incompressible bytes grows by 5 bytes per 16 KiB block and an 18-byte frame.
 _GZIP_MARGIN = 1024
 _METADATA_BYTES = 65536
-_REMEDY = "Write the file with lulcbench.PredictionWriter against this very release, split and level."
-
-
-class PredictionInfo(Frozen):
-    """What a predictions file says of itself.
-
-    Attributes:
-        task: ``segmentation`` (one year) or ``change`` (two years).
-        tiles: tile ids in array order, all tiles of the split.
-        probabilities: how probabilities are quantised, or None where there are none.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    format: Literal["lulcbench-predictions/1"]
-    release: Name
-    release_digest: Sha256
-    legend_digest: Sha256
-    task: Literal["segmentation", "change"]
-    split: Split
-    years: Annotated[list[int], Field(min_length=1, max_length=2)]
-    level: Annotated[int, Field(ge=1, le=4)]
-    tiles: Annotated[list[Annotated[str, Field(max_length=10)]], Field(min_length=1)]
-    probabilities: Literal["q = round(255 * sqrt(p)); p = (max(q, 0.5) / 255) ** 2, normalised over classes"] | None
 
 
 class PredictionWriter:
@@ -102,7 +81,7 @@ class PredictionWriter:
         years = [year] if isinstance(year, int) else list(year)
         for wanted in years:
             release.check_year(wanted)
-        self.info = _info(release, split, years, level, list(tiles.ids), probabilities)
+        self.info = prediction_info(release, split, years, level, list(tiles.ids), probabilities)
         self._rows = {tile: row for row, tile in enumerate(tiles.ids)}
         self._done: set[str] = set()
         self._codes_shape = (len(years), *label_shape())
@@ -113,7 +92,7 @@ class PredictionWriter:
         with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=f".{self.path.name}.", delete=False) as file:
             self._temporary = Path(file.name)
         self._zip = zipfile.ZipFile(self._temporary, "w", zipfile.ZIP_STORED, allowZip64=True)
-        for name, content in _metadata(self.info).items():
+        for name, content in metadata(self.info).items():
             self._add(name, json.dumps(content, indent=1).encode())
         return self
 
@@ -164,7 +143,7 @@ class PredictionWriter:
             )
         checked = check_codes(values, self.info.level, tile)
         row = self._rows[tile]
-        members = {_chunk("codes", row): checked.astype("<u2").tobytes()}
+        members = {chunk_name("codes", row): checked.astype("<u2").tobytes()}
         if (probabilities is None) != (self.info.probabilities is None):
             raise LulcbenchError(
                 f"{tile} came {'without' if probabilities is None else 'with'} probabilities.",
@@ -172,9 +151,9 @@ class PredictionWriter:
             )
         if probabilities is not None:
             quantised = quantise(np.asarray(probabilities).reshape(self._probability_shape), tile)
-            members |= {_chunk("probabilities", row, i): part.tobytes() for i, part in enumerate(quantised)}
+            members |= {chunk_name("probabilities", row, i): part.tobytes() for i, part in enumerate(quantised)}
         for name, data in members.items():
-            self._add(name, gzip.compress(data, _COMPRESSION_LEVEL, mtime=0))
+            self._add(name, gzip.compress(data, COMPRESSION_LEVEL, mtime=0))
         self._done.add(tile)
 
     def _add(self, name: str, data: bytes) -> None:
@@ -210,19 +189,19 @@ class Predictions:
         release = Release.load(root)
         most = max(release.splits.values())
         year_bytes = 2 * len(release.label_years) * len(legend().codes(4)) * np.prod(label_shape(), dtype=int)
-        archive = StoredZip(path, int(most * (year_bytes + 8192)) + 2**20, 3 * most + 3, _known_name)
+        archive = StoredZip(path, int(most * (year_bytes + 8192)) + 2**20, 3 * most + 3, known_name)
         try:
             info = _read_info(archive, most)
             _check_release(archive, info, release)
             tiles = read_split(root, release, info.split)
             if tuple(info.tiles) != tiles.ids:
                 raise archive.error(_tile_difference(info.tiles, tiles.ids))
-            expected = _metadata(info)
+            expected = metadata(info)
             for name, content in expected.items():
                 _check_equal(archive, name, _read_json(archive, name, _METADATA_BYTES + 64 * most), content)
-            names = set(expected) | {_chunk("codes", row) for row in range(len(tiles))}
+            names = set(expected) | {chunk_name("codes", row) for row in range(len(tiles))}
             if info.probabilities is not None:
-                names |= {_chunk("probabilities", r, y) for r in range(len(tiles)) for y in range(len(info.years))}
+                names |= {chunk_name("probabilities", r, y) for r in range(len(tiles)) for y in range(len(info.years))}
             _check_members(archive, names, tiles.ids)
             return cls(archive, info, hash_file(archive.path))
         except BaseException:
@@ -243,8 +222,16 @@ class Predictions:
         Raises:
             LulcbenchError: the chunk is damaged, of another size, or holds a code that is not of the file's level.
         """
-        data = self._decode(_chunk("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
+        data = self._decode(chunk_name("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
         return check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
+
+    def classes(self, row: int) -> npt.NDArray[np.uint8]:
+        """As ``codes``, but class indices of the file's level: uint8 ``(year, 96, 96)``."""
+        data = self._decode(chunk_name("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
+        indices: npt.NDArray[np.uint8] = class_of(self.info.level)[data]
+        if indices.max() == IGNORE_INDEX:
+            check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
+        return indices
 
     def probabilities(self, row: int, year: int = 0) -> npt.NDArray[np.float32]:
         """Class probabilities of the tile at ``row`` in the year at position ``year``: float32 ``(class, 96, 96)``.
@@ -254,7 +241,7 @@ class Predictions:
         """
         if self.info.probabilities is None:
             raise LulcbenchError(f"{self._archive.path.name} holds no probabilities.", "Score it without them.")
-        name = _chunk("probabilities", row, year)
+        name = chunk_name("probabilities", row, year)
         quantised = self._decode(name, (self._classes, *label_shape()), np.dtype("u1"))
         return dequantise(quantised, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
 
@@ -281,7 +268,8 @@ def area_weights(n: int, size: int = 96) -> npt.NDArray[np.float64]:
     edges_out, edges_in = np.arange(size + 1) / size, np.arange(n + 1) / n
     low = np.maximum(edges_out[:-1, None], edges_in[None, :-1])
     high = np.minimum(edges_out[1:, None], edges_in[None, 1:])
-    return np.clip(high - low, 0, None) * size
+    weights: npt.NDArray[np.float64] = np.clip(high - low, 0, None) * size
+    return weights
 
 
 def to_label_grid(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
@@ -298,133 +286,8 @@ def to_label_grid(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.flo
     height, width = label_shape()
     rows = area_weights(probabilities.shape[1], height).astype(probabilities.dtype)
     columns = area_weights(probabilities.shape[2], width).astype(probabilities.dtype)
-    return rows @ probabilities @ columns.T
-
-
-def quantise(probabilities: npt.NDArray[np.floating], where: str = "array") -> npt.NDArray[np.uint8]:
-    """Probabilities ``(…, class, y, x)`` → uint8, as the module docstring says.
-
-    Raises:
-        LulcbenchError: a value is not finite or negative, or a pixel's sum is not 1 within 1 %.
-    """
-    total = probabilities.sum(axis=-3)
-    # A NaN makes every comparison false, so the condition is stated as what must hold.
-    if not (np.all(np.abs(total - 1) <= 0.01) and probabilities.min() >= 0):
-        raise LulcbenchError(
-            f"Probabilities of {where} are not finite, non-negative and summing to 1 over classes.",
-            "Give softmax outputs, not logits.",
-        )
-    return np.rint(255 * np.sqrt(np.minimum(probabilities, 1))).astype(np.uint8)
-
-
-def dequantise(quantised: npt.NDArray[np.uint8], where: str = "array") -> npt.NDArray[np.float32]:
-    """The inverse of ``quantise`` for ``(class, y, x)``: float32, summing to 1 over classes.
-
-    Raises:
-        LulcbenchError: a pixel's values cannot come from probabilities (their sum is off by more than rounding).
-    """
-    values = _LEVELS[quantised]
-    total = values.sum(axis=0)
-    if np.abs(total - 1).max() > 0.05:  # rounding moves the sum by 0.027 at most, the writer tolerates 0.01
-        raise LulcbenchError(f"Probabilities of {where} do not sum to 1 over classes.", _REMEDY)
-    values /= total
-    return values
-
-
-def check_codes(codes: npt.NDArray[Any], level: int, where: str) -> npt.NDArray[np.uint16]:
-    """The codes as uint16, if all are of ``level``.
-
-    Raises:
-        LulcbenchError: a code is nodata, unknown or of another level; names it and its first position.
-    """
-    if codes.dtype != np.uint16 and (codes.min() < 0 or codes.max() > 65535):
-        raise LulcbenchError(f"{where} holds codes from {codes.min()} to {codes.max()}.", _REMEDY)
-    values = codes.astype(np.uint16, copy=False)
-    bad = ~_of_level(level)[values]
-    if bad.any():
-        position = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise LulcbenchError(
-            f"{where}: {values[position]} at {position} is no level-{level} LUISA code.",
-            "Every pixel needs a class of that level; nodata is no prediction.",
-        )
-    return values
-
-
-_NAMES = re.compile(
-    r"((codes|probabilities)/)?zarr\.json|codes/c/[0-9]{1,7}/0/0/0|probabilities/c/[0-9]{1,7}/[01]/0/0/0"
-)
-# Value of each stored byte, before normalisation.
-_LEVELS: npt.NDArray[np.float32] = ((np.maximum(np.arange(256), 0.5) / 255) ** 2).astype(np.float32)
-_INFO: TypeAdapter[PredictionInfo] = TypeAdapter(PredictionInfo)
-
-
-@cache
-def _of_level(level: int) -> npt.NDArray[np.bool_]:
-    table = np.zeros(65536, np.bool_)
-    table[list(legend().codes(level))] = True
-    return table
-
-
-def _info(
-    release: Release, split: str, years: list[int], level: int, tiles: list[str], probabilities: bool
-) -> PredictionInfo:
-    legend().codes(level)
-    if len(years) > 2 or len(set(years)) != len(years):
-        raise LulcbenchError(f"Years {years} make no task.", "Give one year, or two (from, to) for change.")
-    return PredictionInfo(
-        format=FORMAT,
-        release=release.id,
-        release_digest=release.digest,
-        legend_digest=legend().digest,
-        task="segmentation" if len(years) == 1 else "change",
-        split=split,  # type: ignore[arg-type]
-        years=years,
-        level=level,
-        tiles=tiles,
-        probabilities=QUANTISATION if probabilities else None,
-    )
-
-
-def _metadata(info: PredictionInfo) -> dict[str, dict[str, Any]]:
-    """Every ``zarr.json`` of a file, wholly determined by what it holds: written so, and demanded so."""
-    group = {"zarr_format": 3, "node_type": "group", "attributes": info.model_dump(mode="json")}
-    height, width = label_shape()
-    n, years, classes = len(info.tiles), len(info.years), len(legend().codes(info.level))
-    codes = _array((n, years, height, width), (1, years, height, width), "uint16", ("tile", "year", "y", "x"))
-    content = {"zarr.json": group, "codes/zarr.json": codes}
-    if info.probabilities is not None:
-        content["probabilities/zarr.json"] = _array(
-            (n, years, classes, height, width),
-            (1, 1, classes, height, width),
-            "uint8",
-            ("tile", "year", "class", "y", "x"),
-        )
-    return content
-
-
-def _array(shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, dimensions: tuple[str, ...]) -> dict[str, Any]:
-    """Zarr v3 array metadata (zarr-specs v3.1). Gzip, because zlib alone decodes under a hard limit of output."""
-    to_bytes = {"name": "bytes"} if dtype == "uint8" else {"name": "bytes", "configuration": {"endian": "little"}}
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(shape),
-        "data_type": dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": 0,
-        "codecs": [to_bytes, {"name": "gzip", "configuration": {"level": _COMPRESSION_LEVEL}}],
-        "attributes": {},
-        "dimension_names": list(dimensions),
-    }
-
-
-def _chunk(array: str, row: int, year: int = 0) -> str:
-    return f"{array}/c/{row}/{year}/0/0" + ("/0" if array == "probabilities" else "")
-
-
-def _known_name(name: str) -> bool:
-    return len(name) <= StoredZip.MAX_NAME and _NAMES.fullmatch(name) is not None
+    result: npt.NDArray[np.floating] = rows @ probabilities @ columns.T
+    return result
 
 
 def _read_json(archive: StoredZip, name: str, max_bytes: int) -> dict[str, Any]:
@@ -442,7 +305,7 @@ def _read_json(archive: StoredZip, name: str, max_bytes: int) -> dict[str, Any]:
 def _read_info(archive: StoredZip, most: int) -> PredictionInfo:
     group = _read_json(archive, "zarr.json", _METADATA_BYTES + 64 * most)
     try:
-        return _INFO.validate_python(group.get("attributes"))
+        return PredictionInfo.model_validate(group.get("attributes"))
     except (ValidationError, RecursionError) as error:
         problems = error.errors() if isinstance(error, ValidationError) else [{"loc": (), "msg": "nested too deep"}]
         first = problems[0]

@@ -1,4 +1,4 @@
-"""Which tiles a split holds, in array order, with their region and spatial block: read from ``index.parquet``."""
+"""Which tiles a split holds, in array order, and whether the files of a release are those it was published with."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from lulcbench.errors import LulcbenchError
+from lulcbench.index import read_index
 from lulcbench.release import INDEX, Release, hash_file
 
 
@@ -32,27 +30,15 @@ class SplitTiles:
 
 
 def read_split(root: str | os.PathLike[str], release: Release, split: str) -> SplitTiles:
-    """Read the tiles of a split.
+    """Read the tiles of a split from the index, after checking the index's SHA-256.
 
     Raises:
         LulcbenchError: the release has no such split, or the index is missing, altered or disagrees with the manifest.
     """
-    count = release.splits[release.check_split(split)]  # type: ignore[index]
-    path = Path(root) / INDEX
+    release.check_split(split)
     verify_files(root, release, (INDEX,))
-    try:
-        table = pq.read_table(
-            path, columns=["id", "split", "row", "region", "block"], filters=[("split", "==", split)]
-        ).sort_by("row")
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise LulcbenchError(f"Cannot read {path}: {error}.", "Run 'lulcbench verify --repair'.") from error
-    column = {name: table[name].to_pylist() for name in ("id", "row", "region", "block")}
-    if column["row"] != list(range(count)) or len(set(column["id"])) != count:
-        raise LulcbenchError(
-            f"{path} lists {len(column['row'])} tiles for {split}, the manifest says {count}.",
-            "Index and manifest disagree; run 'lulcbench verify --repair'.",
-        )
-    return SplitTiles(*(tuple(map(str, column[name])) for name in ("id", "region", "block")))
+    table = read_index(root, release, split)
+    return SplitTiles(*(tuple(map(str, table[name])) for name in ("id", "region", "block")))
 
 
 def verify_files(root: str | os.PathLike[str], release: Release, paths: tuple[str, ...]) -> None:

@@ -1,0 +1,118 @@
+"""The commands about predictions: score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from lulcbench import console
+from lulcbench.scores import LevelScores, Scores
+from lulcbench.scoring import score as score_predictions
+
+PredictionsFile = Annotated[Path, typer.Argument(help="Predictions file (.zip) made by PredictionWriter.")]
+Root = Annotated[Path, typer.Option(help="Folder of the release that was predicted.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the ``lulcbench`` command line."""
+    app.command()(score)
+
+
+def score(
+    predictions: PredictionsFile,
+    root: Root,
+    json: Annotated[Path | None, typer.Option(help="Also write all scores to this JSON file.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Also list every class of this level.")] = None,
+) -> None:
+    """Score predictions against the labels of a release."""
+    with console.progress() as bar:
+        task = bar.add_task("scoring", total=None)
+        scores = score_predictions(predictions, root, lambda done, total: bar.update(task, completed=done, total=total))
+    if json is not None:
+        scores.write(json)
+    show(scores, classes)
+
+
+def show(scores: Scores, classes: int | None = None) -> None:
+    """Print scores as tables on stdout."""
+    out = Console()
+    simulated = " · SIMULATED DATA" if scores.simulated else ""
+    years = "→".join(map(str, scores.years))
+    out.print(
+        f"[bold]{scores.release}[/] {scores.split} {years} · {scores.tiles} tiles in {scores.blocks} blocks{simulated}"
+    )
+    out.print(_level_table(scores))
+    if len(next(iter(scores.levels.values())).regions) > 1:
+        out.print(_region_table(scores))
+    tree = scores.hierarchical
+    out.print(
+        f"mistake severity {_or_dash(tree.mistake_severity)} levels (mean over mistakes), hierarchical F1 {tree.f1:.4f}"
+    )
+    for change in scores.change or ():
+        out.print(
+            f"change, level {change.level}: {change.changed:,} of {change.pixels:,} pixels changed; "
+            f"F1 {_or_dash(change.f1)}, IoU {_or_dash(change.iou)}, from–to F1 {_or_dash(change.from_to_f1)}"
+        )
+    if classes in scores.levels:
+        out.print(_class_table(scores.levels[classes]))
+    out.print(f"scorer {scores.scorer_version} · predictions {scores.predictions_sha256[:12]}")
+
+
+_METRICS = {
+    "overall_accuracy": "accuracy",
+    "balanced_accuracy": "balanced acc.",
+    "miou": "mIoU",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "log_loss": "log loss",
+    "brier": "Brier",
+    "ece": "ECE",
+}
+
+
+def _class_table(level: LevelScores) -> Table:
+    name = Column("class", no_wrap=True, overflow="ellipsis", ratio=1)
+    table = Table("code", name, "labels", "precision", "recall", "F1", "IoU", expand=True)
+    for row in level.classes:
+        if row.support or row.predicted:
+            figures = [_or_dash(value) for value in (row.precision, row.recall, row.f1, row.iou)]
+            table.add_row(str(row.code), row.name, f"{row.support:,}", *figures)
+    return table
+
+
+def _level_table(scores: Scores) -> Table:
+    levels = list(scores.levels.values())
+    table = Table("", *(f"level {level.level}" for level in levels))
+    table.add_row("pixels", *(f"{level.pixels:,}" for level in levels))
+    for name, title in _METRICS.items():
+        table.add_row(title, *(_with_interval(level, name) for level in levels))
+    for edge in (0, 1):
+        title = f"mIoU, {levels[0].boundary[edge].name}"
+        table.add_row(title, *(_or_dash(level.boundary[edge].miou) for level in levels))
+    return table
+
+
+def _region_table(scores: Scores) -> Table:
+    levels = list(scores.levels.values())
+    table = Table("mIoU by region", *(f"level {level.level}" for level in levels))
+    for i, region in enumerate(levels[0].regions):
+        table.add_row(region.name, *(_or_dash(level.regions[i].miou) for level in levels))
+    return table
+
+
+def _with_interval(level: LevelScores, name: str) -> str:
+    value = getattr(level, name, None)
+    if value is None and level.calibration is not None:
+        value = getattr(level.calibration, name, None)
+    if name not in level.intervals:
+        return _or_dash(value)
+    interval = level.intervals[name]
+    return f"{_or_dash(value)}\n[dim]{interval.low:.3f}–{interval.high:.3f}[/]"
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

@@ -1,0 +1,143 @@
+"""Metrics as functions of counts. Every count may have leading axes, so that a thousand resamples are one call."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench.legend import LEVELS, NODATA, legend
+
+Counts = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+
+BINS = 15
+# What is summed over judged pixels, per confidence bin, and over pixels judged in both years.
+CALIBRATION_SUMS = ("pixels", "confidence", "correct", "nll", "brier")
+CHANGE_SUMS = ("pixels", "changed_in_both", "changed_in_prediction", "changed_in_label", "class_right_in_both")
+
+
+@cache
+def nodes() -> tuple[int, ...]:
+    """All 106 codes of the legend, of all levels, ascending: what a label can be."""
+    return tuple(sorted(legend().classes))
+
+
+@cache
+def node_levels() -> npt.NDArray[np.intp]:
+    """Level of each of ``nodes()``."""
+    return np.array([legend().classes[code].level for code in nodes()], np.intp)
+
+
+@cache
+def node_to_class(level: int) -> npt.NDArray[np.intp]:
+    """Class index at ``level`` of each of ``nodes()``; -1 where the node is coarser."""
+    found = [legend().ancestor(code, level) for code in nodes()]
+    return np.array([-1 if code == NODATA else legend().codes(level).index(code) for code in found], np.intp)
+
+
+def confusion_at(counts: npt.NDArray[np.int64], level: int, to: int) -> npt.NDArray[np.int64]:
+    """Counts of (label node, predicted class of ``level``) → confusion at level ``to``.
+
+    Args:
+        counts: int64 ``(…, 106, n_classes(level))``.
+        level: level of the predictions.
+        to: the same or a coarser level.
+
+    Returns:
+        int64 ``(…, n, n)``: rows labels, columns predictions. Labels coarser than ``to`` drop out.
+    """
+    n = len(legend().codes(to))
+    rows = np.zeros((*counts.shape[:-2], n, counts.shape[-1]), np.int64)
+    for node, row in enumerate(node_to_class(to)):
+        if row >= 0:
+            rows[..., row, :] += counts[..., node, :]
+    result = np.zeros((*counts.shape[:-2], n, n), np.int64)
+    for column, parent in enumerate(legend().parents(level, to)):
+        result[..., parent] += rows[..., column]
+    return result
+
+
+def divide(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """Quotient as float64, NaN where ``b`` is 0."""
+    above, below = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
+    quotient: Floats = np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
+    return quotient
+
+
+def per_class(confusion: Counts) -> dict[str, Floats]:
+    """Support, predicted, precision, recall, F1 and IoU of each class: ``(…, n)`` each, NaN where undefined."""
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
+    support, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    return {
+        "support": support.astype(np.float64),
+        "predicted": predicted.astype(np.float64),
+        "precision": divide(correct, predicted),
+        "recall": divide(correct, support),
+        "f1": divide(2 * correct, support + predicted),
+        "iou": divide(correct, support + predicted - correct),
+    }
+
+
+def summary(confusion: Counts) -> dict[str, Floats]:
+    """The single figures of a confusion ``(…, n, n)``: each ``(…,)``, NaN where there is no pixel.
+
+    Means over classes are over classes with label pixels, so that what is averaged depends on the labels alone.
+    """
+    classes = per_class(confusion)
+    support = classes["support"]
+    present = np.where(support > 0, 1.0, 0.0)
+
+    def mean(values: Floats, weights: Floats) -> Floats:
+        return divide((np.nan_to_num(values) * weights).sum(axis=-1), weights.sum(axis=-1))
+
+    return {
+        "overall_accuracy": divide(np.trace(confusion, axis1=-2, axis2=-1), support.sum(axis=-1)),
+        "balanced_accuracy": mean(classes["recall"], present),
+        "miou": mean(classes["iou"], present),
+        "macro_f1": mean(classes["f1"], present),
+        "weighted_f1": mean(classes["f1"], support),
+    }
+
+
+def calibration(sums: Floats) -> dict[str, Floats]:
+    """Log loss, Brier score and expected calibration error of ``(…, 5, BINS)`` sums (see ``CALIBRATION_SUMS``)."""
+    pixels, confidence, correct, nll, brier = np.moveaxis(sums, -2, 0)
+    total = pixels.sum(axis=-1)
+    return {
+        "log_loss": divide(nll.sum(axis=-1), total),
+        "brier": divide(brier.sum(axis=-1), total),
+        "ece": divide(np.abs(confidence - correct).sum(axis=-1), total),
+    }
+
+
+def change(sums: Floats) -> dict[str, Floats]:
+    """Scores of changed against unchanged, of ``(…, 5)`` sums (see ``CHANGE_SUMS``)."""
+    pixels, hit, false, missed, both = np.moveaxis(sums, -1, 0)
+    return {
+        "precision": divide(hit, hit + false),
+        "recall": divide(hit, hit + missed),
+        "f1": divide(2 * hit, 2 * hit + false + missed),
+        "iou": divide(hit, hit + false + missed),
+        "accuracy": divide(both, pixels),
+    }
+
+
+@cache
+def lca_heights(level: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """How label nodes and predicted classes of ``level`` meet in the tree.
+
+    Returns:
+        intp ``(106, n_classes(level))`` twice: at how many levels the pair can be compared (the level of the coarser of
+        the two), and at how many of those it agrees. Their difference is the height of the lowest common ancestor.
+    """
+    comparable = np.broadcast_to(
+        np.minimum(node_levels(), level)[:, None], (len(nodes()), len(legend().codes(level)))
+    ).copy()
+    agreeing = np.zeros_like(comparable)
+    for at in LEVELS[:level]:
+        label = node_to_class(at)
+        agreeing += (label[:, None] == legend().parents(level, at)[None, :]) & (label[:, None] >= 0)
+    return comparable, agreeing
