@@ -73,7 +73,9 @@ class StoredZip:
 
     def error(self, problem: str) -> LulcbenchError:
         """An error about this file."""
-        return LulcbenchError(f"{self.path.name} is refused: {problem}.", _REMEDY)
+        # Parts of the file end up in messages; none of it may steer a terminal.
+        shown = "".join(c if c.isprintable() else "?" for c in problem)
+        return LulcbenchError(f"{self.path.name} is refused: {shown}.", _REMEDY)
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """The bytes of a member, checked against its CRC-32.

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, FailFast, Field
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.release import Frozen, Name, Release, Sha256, Split, label_shape
+from lulcbench.release import Frozen, Release, Sha256, Split, label_shape
 
 Quantisation = Literal["q = round(255 * sqrt(p)); p = (max(q, 0.5) / 255) ** 2, normalised over classes"]
 COMPRESSION_LEVEL = 4
@@ -37,14 +37,14 @@ class PredictionInfo(Frozen):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: Literal["lulcbench-predictions/1"]
-    release: Name
+    release: Annotated[str, Field(max_length=128)]
     release_digest: Sha256
     legend_digest: Sha256
     task: Literal["segmentation", "change"]
     split: Split
     years: Annotated[list[int], Field(min_length=1, max_length=2)]
     level: Annotated[int, Field(ge=1, le=4)]
-    tiles: Annotated[list[Annotated[str, Field(max_length=10)]], Field(min_length=1)]
+    tiles: Annotated[list[Annotated[str, Field(max_length=10)]], Field(min_length=1), FailFast()]
     probabilities: Quantisation | None
 
 
