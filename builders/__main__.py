@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -46,8 +47,9 @@ def build(
     made, space = _open(recipe, out, work)
     _scenes(made, space)
     rows = _plan(made, space)
-    _materialize(made, space, rows, workers, scheduler)
-    release = _pack(made, space, workers, scheduler, replace)
+    with executor(workers, scheduler) as pool:
+        _materialize(made, space, rows, pool)
+        release = _pack(made, space, pool, replace)
     _audit(space.root, space.audit)
     _say(release, space.root)
 
@@ -98,7 +100,8 @@ def materialize(
 ) -> None:
     """Warp, mask and composite the scenes of the lock file, tile by tile."""
     made, space = _open(recipe, out, work)
-    _materialize(made, space, plan_stage.read(space.splits), workers, scheduler)
+    with executor(workers, scheduler) as pool:
+        _materialize(made, space, plan_stage.read(space.splits), pool)
     typer.echo(space.tiles)
 
 
@@ -113,7 +116,9 @@ def pack(
 ) -> None:
     """Write shards, statistics, index and manifest."""
     made, space = _open(recipe, out, work)
-    _say(_pack(made, space, workers, scheduler, replace), space.root)
+    with executor(workers, scheduler) as pool:
+        release = _pack(made, space, pool, replace)
+    _say(release, space.root)
 
 
 @app.command()
@@ -157,20 +162,18 @@ def _plan(recipe: Recipe, space: Workspace) -> list[plan_stage.Planned]:
         return plan_stage.plan(recipe, space, report)
 
 
-def _materialize(
-    recipe: Recipe, space: Workspace, rows: list[plan_stage.Planned], workers: int | None, scheduler: str | None
-) -> None:
+def _materialize(recipe: Recipe, space: Workspace, rows: list[plan_stage.Planned], pool: Executor | None) -> None:
     from builders.materialize import materialize as run
 
     scenes = search_stage.search(recipe, space, rows)
-    with executor(workers, scheduler) as pool, _bar("materialize") as report:
+    with _bar("materialize") as report:
         run(recipe, space, rows, scenes, pool, report)
 
 
-def _pack(recipe: Recipe, space: Workspace, workers: int | None, scheduler: str | None, replace: bool) -> Release:
+def _pack(recipe: Recipe, space: Workspace, pool: Executor | None, replace: bool) -> Release:
     from builders.pack import pack as run
 
-    with executor(workers, scheduler) as pool, _bar("pack") as report:
+    with _bar("pack") as report:
         return run(recipe, space, plan_stage.read(space.splits), pool, replace, report)
 
 

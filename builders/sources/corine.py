@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builders.sources.labels import RasterLabels, VectorLabels
+from builders.sources import LabelSource
+from builders.sources.labels import RasterLabels
 from lulcbench.legend import corine_grid_codes, corine_to_luisa
 
 VECTOR = (".gpkg", ".shp", ".fgb", ".geojson", ".parquet")
 
 
-def labels(path: Path, layer: str | None = None, column: str | None = None) -> RasterLabels | VectorLabels:
+def labels(path: Path, layer: str | None = None, column: str | None = None) -> LabelSource:
     """The map as a label source.
 
     The files tell grid codes (1…44, as the Copernicus rasters have them) from CLC codes (111…523) themselves: the two
@@ -19,5 +20,7 @@ def labels(path: Path, layer: str | None = None, column: str | None = None) -> R
     by_clc = corine_to_luisa()
     codes = by_clc | {grid: by_clc[clc] for grid, clc in corine_grid_codes().items()} | {48: 0, 999: 0}
     if path.suffix.lower() in VECTOR:
+        from builders.sources.polygons import VectorLabels  # pandas and all: only where polygons are read
+
         return VectorLabels(path, codes, "CORINE", layer, column)
     return RasterLabels(path, codes, "CORINE")

@@ -1,0 +1,117 @@
+"""Shards: how arrays are cut, compressed and written. The only place that knows chunk shape and codec."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BloscCodec
+
+from builders.workspace import write_json
+from lulcbench.errors import LulcbenchError
+from lulcbench.sensors import NODATA
+
+# A chunk is what one window read decodes: one season, all bands, a 1,200 m square. Labels: a whole tile.
+CHUNK_SIDE = 1200  # m
+CLEVEL = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """One array to be: its shape per tile, chunk per tile, dimension names and attributes."""
+
+    split: str
+    name: str
+    tile_shape: tuple[int, ...]
+    chunk: tuple[int, ...]
+    dimensions: tuple[str, ...]
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardJob:
+    """One shard: cached files of its tiles (None where a tile has nothing), from row ``first`` on."""
+
+    array: Array
+    rows: int
+    shard_tiles: int
+    codec: str
+    first: int
+    files: tuple[Path, ...]
+    staging: Path
+    note: Path
+
+
+def write_shard(job: ShardJob) -> dict[str, Any]:
+    """Write one shard in a worker; returns the sums that statistics are made of, as kept in its note.
+
+    Sums are of whole numbers, so that neither order nor number of workers changes the statistics.
+    """
+    if job.note.is_file():
+        content: dict[str, Any] = json.loads(job.note.read_text(encoding="utf-8"))
+        return content
+    data = np.stack([_load(path) for path in job.files])
+    temporary = job.staging / f".{job.array.split}-{job.array.name}-{job.first}.zarr"
+    shutil.rmtree(temporary, ignore_errors=True)
+    array = create(zarr.open_group(temporary, mode="w"), job)
+    array[job.first : job.first + len(data)] = data
+    place = ["c", str(job.first // job.shard_tiles), *("0" for _ in job.array.tile_shape)]
+    written = temporary.joinpath(job.array.name, *place)
+    if written.is_file():  # a shard of nodata alone has no file
+        final = job.staging.joinpath(f"{job.array.split}.zarr", job.array.name, *place)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        written.replace(final)
+    shutil.rmtree(temporary)
+    sums = {"split": job.array.split, "array": job.array.name} | (
+        _image_sums(data) if data.ndim == 5 else _label_sums(data)
+    )
+    write_json(job.note, sums)
+    return sums
+
+
+def create(group: zarr.Group, job: ShardJob) -> zarr.Array:
+    """Create the array that a shard belongs to, empty."""
+    array = job.array
+    return group.create_array(
+        array.name,
+        shape=(job.rows, *array.tile_shape),
+        chunks=(1, *array.chunk),
+        shards=(job.shard_tiles, *array.tile_shape),
+        dtype="uint16",
+        fill_value=NODATA,
+        compressors=BloscCodec(cname=job.codec, shuffle="bitshuffle", clevel=CLEVEL),
+        dimension_names=array.dimensions,
+        attributes=array.attributes,
+    )
+
+
+def _load(path: Path) -> npt.NDArray[np.uint16]:
+    try:
+        data: npt.NDArray[np.uint16] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise LulcbenchError(
+            f"Cannot read the cached tile {path}: {error}.",
+            "Delete it and the .json beside it, then run 'python -m builders materialize' again.",
+        ) from error
+    return data
+
+
+def _image_sums(data: npt.NDArray[np.uint16]) -> dict[str, Any]:
+    """Per band: sum and sum of squares of the stored values, and the number of valid pixels."""
+    bands = [data[:, :, b].astype(np.uint64) for b in range(data.shape[2])]
+    return {
+        "sum": [int(band.sum()) for band in bands],
+        "squares": [int((band * band).sum()) for band in bands],
+        "pixels": int((data[:, :, 0] > 0).sum()),
+    }
+
+
+def _label_sums(data: npt.NDArray[np.uint16]) -> dict[str, Any]:
+    codes, counts = np.unique(data[data > 0], return_counts=True)
+    return {"counts": {str(code): int(n) for code, n in zip(codes, counts, strict=True)}}
