@@ -152,7 +152,7 @@ class Client:
                         offset = int(_content(answer)["offset"])
                 except httpx.TransportError:
                     pass  # what arrived of the chunk is asked for below
-                if offset == before:
+                if offset <= before:
                     stalled += 1
                     if stalled == _TRIES:
                         raise LulcbenchError(
@@ -205,9 +205,10 @@ class Client:
             kept = json.loads(note.read_bytes())
             if (kept["url"], kept["sha256"]) != (self.url, sha256):
                 return None
-            answer = self._try("GET", f"/api/v1/uploads/{kept['upload_id']}")
+            upload = kept["upload_id"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        answer = self._try("GET", f"/api/v1/uploads/{upload}")
         return None if answer.status_code == 404 else _content(answer)
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -38,7 +39,7 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except LulcbenchError as error:
-        console.print(f"[bold red]error:[/] {error.what}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False, soft_wrap=True)
         if error.remedy:
             console.print(f"  → {error.remedy}", highlight=False, soft_wrap=True, markup=False)
         sys.exit(2)

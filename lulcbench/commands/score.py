@@ -1,4 +1,4 @@
-"""The commands about predictions: score."""
+"""The commands about predictions: score, check, compare, submit."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Column, Table
 
 from lulcbench import console
+from lulcbench.client import Client, find_token
+from lulcbench.comparison import compare as compare_predictions
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import write_atomic
 from lulcbench.scores import LevelScores, Scores
 from lulcbench.scoring import score as score_predictions
+from lulcbench.submission import check_predictions, load_card
 
 PredictionsFile = Annotated[Path, typer.Argument(help="Predictions file (.zip) made by PredictionWriter.")]
 Root = Annotated[Path, typer.Option(help="Folder of the release that was predicted.")]
@@ -19,7 +25,8 @@ Root = Annotated[Path, typer.Option(help="Folder of the release that was predict
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the ``lulcbench`` command line."""
-    app.command()(score)
+    for command in (score, check, compare, submit):
+        app.command()(command)
 
 
 def score(
@@ -35,6 +42,78 @@ def score(
     if json is not None:
         scores.write(json)
     show(scores, classes)
+
+
+def check(
+    predictions: PredictionsFile,
+    root: Root,
+    card: Annotated[Path | None, typer.Option(help="Model card (TOML) to check too.")] = None,
+) -> None:
+    """Say whether a leaderboard would take predictions (and a model card), before uploading them."""
+    if card is not None:
+        load_card(card)
+    with console.progress() as bar:
+        task = bar.add_task("checking", total=None)
+        info = check_predictions(predictions, root, lambda done, total: bar.update(task, completed=done, total=total))
+    with_probabilities = "with" if info.probabilities is not None else "without"
+    typer.echo(
+        f"{predictions} is good: {info.release}, {info.split} {'→'.join(map(str, info.years))}, level {info.level}, "
+        f"{len(info.tiles)} tiles, {with_probabilities} probabilities."
+    )
+
+
+def compare(
+    first: PredictionsFile,
+    second: PredictionsFile,
+    root: Root,
+    json: Annotated[Path | None, typer.Option(help="Also write the comparison to this JSON file.")] = None,
+) -> None:
+    """Test whether the first predictions are better than the second, paired over spatial blocks."""
+    with console.progress() as bar:
+        task = bar.add_task("comparing", total=None)
+        result = compare_predictions(
+            first, second, root, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if json is not None:
+        write_atomic(json, (result.model_dump_json(indent=1) + "\n").encode())
+    table = Table("level", "metric", "first", "second", "difference", "95 % interval", "p")
+    for row in result.differences:
+        interval = f"{row.low:+.4f} … {row.high:+.4f}"
+        figures = (f"{row.first:.4f}", f"{row.second:.4f}", f"{row.difference:+.4f}", interval, f"{row.p:.3f}")
+        table.add_row(str(row.level), _METRICS[row.metric], *figures)
+    out = Console()
+    out.print(table)
+    simulated = " SIMULATED DATA." if result.simulated else ""
+    out.print(f"{result.blocks} spatial blocks; no p-value can be below {result.smallest_p:.2g}.{simulated}")
+
+
+def submit(
+    predictions: PredictionsFile,
+    card: Annotated[Path, typer.Option(help="Model card (TOML).")],
+    to: Annotated[str, typer.Option(help="Address of the leaderboard.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the release: check the predictions first.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for the scores.")] = True,
+) -> None:
+    """Send predictions and their model card to a leaderboard; an interrupted upload continues where it stopped."""
+    model_card = load_card(card)
+    if root is not None:
+        check(predictions, root)
+    elif not predictions.is_file():
+        raise LulcbenchError(f"No file {predictions}.", "Give the path of a predictions file (.zip).")
+    with Client(to, find_token(to)) as client:
+        with Progress(*_TRANSFER, console=console.console) as bar:
+            task = bar.add_task("uploading", total=None)
+            submission = client.upload(
+                predictions, model_card, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+        if not wait:
+            typer.echo(client.page(submission))
+            return
+        with console.console.status("waiting for the scores"):
+            result = client.wait(submission)
+    if result.scores is not None:
+        show(result.scores)
+    typer.echo(result.url)
 
 
 def show(scores: Scores, classes: int | None = None) -> None:
@@ -62,6 +141,7 @@ def show(scores: Scores, classes: int | None = None) -> None:
     out.print(f"scorer {scores.scorer_version} · predictions {scores.predictions_sha256[:12]}")
 
 
+_TRANSFER = ("[bold]{task.description:<12}", BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn())
 _METRICS = {
     "overall_accuracy": "accuracy",
     "balanced_accuracy": "balanced acc.",
