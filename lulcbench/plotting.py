@@ -75,14 +75,14 @@ def tile_panels(
     if season is not None and season not in names:
         raise LulcbenchError(f"{release.id} has no season {season!r}.", f"It has {', '.join(names)}.")
     which = names.index(season) if season else len(names) // 2
-    found = read_index(root, release).set_index("id")
-    if tile not in found.index:
-        raise LulcbenchError(
-            f"{release.id} has no tile {tile!r}.",
-            f"Some that it has: {', '.join(found.index[:5])}; all are in its index.",
-        )
-    row = int(found.loc[tile, "row"])
-    reader = ShardReader(root, release, str(found.loc[tile, "split"]))
+    table = read_index(root, release)
+    rows = zip(table["split"], table["row"].to_numpy(np.int64), strict=True)
+    places = dict(zip(table["id"], rows, strict=True))
+    if tile not in places:
+        some = ", ".join(list(places)[:5])
+        raise LulcbenchError(f"{release.id} has no tile {tile!r}.", f"Some that it has: {some}; all are in its index.")
+    split, row = places[tile]
+    reader = ShardReader(root, release, split)
     panels = []
     for name in sensor_names or release.sensors:
         info = release.sensor(name)
