@@ -18,7 +18,7 @@ class Arrays:
     """One split in memory.
 
     Attributes:
-        images: ``(n, channel, h, w)``, float32 and normalised, or uint8 to be normalised batch by batch.
+        images: ``(n, channel, h, w)``, float32 or uint8, normalised or to be normalised batch by batch.
         targets: uint8 class indices, ``IGNORE_INDEX`` where unknown: ``(n, level)`` or ``(n, level, y, x)``; LUISA
             has levels 1 to 4, EuroSAT one.
         ids: id of each sample.
@@ -71,7 +71,7 @@ class Problem:
     Attributes:
         train, val: the splits; ``val`` is None where all labelled data are learnt from.
         channels: name of each channel, such as ``summer:red``.
-        mean, std: of each channel over the train split, for uint8 images; None where images come normalised.
+        mean, std: of each channel over the train split, in stored units; None where images come normalised.
         classes: class names in order of index.
         level: LUISA level of the classes; None for other legends.
         digest: identity of the data (release digest, or hash of archives and split lists).

@@ -34,7 +34,7 @@ def fit_temperature(task: Task, val: Samples, batch_size: int) -> float:
     each = max(1, PIXELS // len(split))
     for batch in split.loader(batch_size, EpochSampler(len(split), 0, train=False)):
         images, targets = split.gather(batch)
-        p = task(images).float().softmax(1)
+        p = task(task.normalise(images)).float().softmax(1)
         if p.ndim == 4:
             p = area_average(p, (targets.shape[-2], targets.shape[-1]))
         flat = p.movedim(1, -1).reshape(-1, p.shape[1]).cpu()

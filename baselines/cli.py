@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baselines.config import Config, SegmentationModel
+from baselines.config import Config, ForestModel, MajorityModel, SegmentationModel
 from lulcbench import console
 from lulcbench.errors import LulcbenchError
+
+if TYPE_CHECKING:
+    from baselines.run import Trained
 
 app = typer.Typer(
     help="Reference models: train, predict, reproduce the committed scores.",
@@ -42,24 +46,65 @@ def train(
 
 @app.command()
 def predict(config: ConfigPath, out: Out = Path("runs"), settings: Set = None) -> None:
-    """Predict the test split of a release; the file is ready for ``lulcbench score``."""
+    """Predict the test split: a release's predictions go to ``lulcbench score``, patches are scored here."""
     run = Config.load(config, tuple(settings or ()))
     folder = out / run.name
-    if isinstance(run.model, SegmentationModel):
-        from baselines.predict import predict_network
-        from baselines.run import Trained, load_run
-
-        trained = load_run(folder)
-        if trained.about["config_digest"] != run.replace(predict=trained.config.predict.model_dump()).digest:
-            raise LulcbenchError(
-                f"{folder} was trained with other settings than {config}.", "Train it again with --restart."
-            )
-        path = predict_network(Trained(trained.net, run, trained.about), None, folder / PREDICTIONS)
-    else:
+    if isinstance(run.model, ForestModel | MajorityModel):
         from baselines.references import predict_reference
 
-        path = predict_reference(run, folder / PREDICTIONS)
-    typer.echo(str(path))
+        typer.echo(str(predict_reference(run, folder / PREDICTIONS)))
+        return
+    trained = _trained(run, folder)
+    if isinstance(run.model, SegmentationModel):
+        from baselines.predict import predict_network
+
+        typer.echo(str(predict_network(trained, folder / PREDICTIONS)))
+        return
+    from baselines.classify import predict_patches
+    from baselines.data import load_evaluation
+
+    scores = predict_patches(trained, load_evaluation(run), folder)
+    for pair in scores["confused"]:
+        console.console.print(f"{pair['patches']:5d} × {pair['label']} taken for {pair['predicted']}")
+    typer.echo(f"overall accuracy {scores['overall_accuracy']:.4f} ({scores['patches']:,} patches)")
+
+
+@app.command()
+def patch(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained classifier.")],
+    files: Annotated[list[Path], typer.Argument(help="GeoTIFFs of one place; several are taken as dates.")],
+    bands: Annotated[str | None, typer.Option(help="Band names of the files, comma-separated, in order.")] = None,
+) -> None:
+    """Classify a georeferenced patch, or patches of one place over dates; JSON on stdout."""
+    from baselines.patch import predict_files
+    from baselines.run import load_run
+
+    results = predict_files(load_run(folder), files, bands.split(",") if bands else None)
+    typer.echo(json.dumps(results, indent=1, ensure_ascii=False))
+
+
+@app.command()
+def page(
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="The run, then its references.")],
+    to: Annotated[Path, typer.Option("--to", help="The HTML file to write.")],
+    out: Out = Path("runs"),
+) -> None:
+    """Write one HTML page with pictures, scores and learning curve of scored runs."""
+    from baselines.page import read_entry, write_page
+
+    typer.echo(str(write_page([read_entry(Config.load(c), out) for c in configs], to)))
+
+
+def _trained(run: Config, folder: Path) -> Trained:
+    """The trained model of a config, with the config's own settings for prediction."""
+    from baselines.run import Trained, load_run
+
+    trained = load_run(folder)
+    if trained.about["config_digest"] != run.replace(predict=trained.config.predict.model_dump()).digest:
+        raise LulcbenchError(
+            f"{folder} was trained with other settings than {run.name} has now.", "Train it again with --restart."
+        )
+    return Trained(trained.net, run, trained.about)
 
 
 def main() -> None:

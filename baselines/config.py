@@ -57,7 +57,6 @@ class EuroSatData(Part):
             project's own splitter).
         bands: a named set or band names; RGB archives hold only ``rgb``.
         train_on: splits to learn from; the published 80/20 protocol learns from train and val together.
-        cache: folder for the decoded array; None keeps it in memory only.
     """
 
     kind: Literal["eurosat"]
@@ -65,7 +64,6 @@ class EuroSatData(Part):
     split: Literal["random", "spatial", "block"] = "random"
     bands: Literal["rgb", "swir", "color-infrared", "all"] | tuple[str, ...] = "rgb"
     train_on: tuple[Literal["train", "val"], ...] = ("train",)
-    cache: str | None = None
 
 
 class SegmentationModel(Part):

@@ -26,18 +26,17 @@ from lulcbench.windows import Blend
 TilePredictor = Callable[[Tensor], npt.NDArray[np.float32]]
 
 
-def predict_network(trained: Trained, root: str | None, out: Path) -> Path:
+def predict_network(trained: Trained, out: Path) -> Path:
     """Predict a split with a trained UNet or DeepLabv3+ and write ``out``.
 
     Args:
         trained: the model.
-        root: folder of the release; None takes that of its config.
         out: the predictions file, ``….zip``.
 
     Raises:
         LulcbenchError: the release is not the one that it was trained on, or memory ran out.
     """
-    config = trained.config if root is None else trained.config.replace(data={"root": root})
+    config = trained.config
     data = _luisa(config)
     release = Release.load(expand(data.root))
     if release.digest != trained.about["data_digest"]:
@@ -111,5 +110,5 @@ def write(config: Config, predicted: Iterator[tuple[str, npt.NDArray[np.float32]
 
 def _luisa(config: Config) -> LuisaData:
     if not isinstance(config.data, LuisaData) or config.data.kind != "luisa-seg":
-        raise LulcbenchError(f"{config.name} holds labelled patches, not a map.", "Use 'python -m baselines test'.")
+        raise LulcbenchError(f"{config.name} holds labelled patches, not a map.", "Use 'python -m baselines predict'.")
     return config.data

@@ -43,8 +43,8 @@ class Trained:
         return float(self.about["temperature"])
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Uint8 images → what the network takes; float images come normalised and pass."""
-        if images.is_floating_point():
+        """Images as stored → what the network takes; those of releases come normalised already."""
+        if self.about["mean"] is None:
             return images
         mean = torch.tensor(self.about["mean"], device=images.device).view(-1, 1, 1)
         std = torch.tensor(self.about["std"], device=images.device).view(-1, 1, 1)

@@ -43,6 +43,7 @@ class Task(L.LightningModule):
             if problem.level is None
             else HierarchicalLoss(problem.level, train.level_weights, train.smoothing)
         )
+        self.standardise = problem.mean is not None
         mean = torch.tensor(problem.mean or [0.0]).view(1, -1, 1, 1)
         std = torch.tensor(problem.std or [1.0]).view(1, -1, 1, 1)
         self.register_buffer("mean", mean, persistent=False)
@@ -53,11 +54,12 @@ class Task(L.LightningModule):
         self._sums: dict[str, Tensor] = {}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of raw (uint8) or normalised images."""
-        return self._forward(self._normalise(images).contiguous(memory_format=torch.channels_last))
+        """Logits of normalised images."""
+        return self._forward(images.contiguous(memory_format=torch.channels_last))
 
-    def _normalise(self, images: Tensor) -> Tensor:
-        return images if images.is_floating_point() else (images.float() - self.mean) / self.std
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images as stored → what the network takes; those of releases come normalised already."""
+        return (images.float() - self.mean) / self.std if self.standardise else images
 
     # -- data ------------------------------------------------------------------------------------------------------
 
@@ -98,7 +100,7 @@ class Task(L.LightningModule):
         """The loss of a batch."""
         rng = generator(self.config.seed, self.current_epoch, batch_idx, self.global_rank)
         images, targets = self._split("train").gather(batch)
-        images, targets = augment(self._normalise(images), targets, self.config.augment, rng)
+        images, targets = augment(self.normalise(images), targets, self.config.augment, rng)
         mixed, partner, weight = mix(images, self.config.augment, rng)
         logits = self(mixed)
         loss: Tensor = self.loss(logits, targets)
@@ -169,7 +171,7 @@ class Task(L.LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the sums."""
         images, targets = self._split("val").gather(batch)
-        logits = self(images)
+        logits = self(self.normalise(images))
         finest = targets[:, -1 if self.level is None else self.level - 1]
         p = logits.float().softmax(1)
         if p.ndim == 4:

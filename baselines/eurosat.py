@@ -1,0 +1,242 @@
+"""EuroSAT (Helber et al. 2019, https://doi.org/10.1109/JSTARS.2019.2918242), read straight from its archives.
+
+RGB archives hold 64 × 64 JPEGs ``Class/Class_1.jpg``; 13-band archives hold GeoTIFFs of Sentinel-2 L1C in the same
+layout. A split is a text file with one patch name a line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from baselines.arrays import Arrays, Problem, check_finite
+from baselines.config import Config, EuroSatData, expand
+from lulcbench import console
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import hash_file
+from lulcbench.sensors import SENTINEL2
+
+CLASSES = (
+    "AnnualCrop",
+    "Forest",
+    "HerbaceousVegetation",
+    "Highway",
+    "Industrial",
+    "Pasture",
+    "PermanentCrop",
+    "Residential",
+    "River",
+    "SeaLake",
+)
+RGB = ("B04", "B03", "B02")
+ALL = tuple(band.name for band in SENTINEL2.bands)
+# The GeoTIFFs name no bands; this is their order on disk (phelber/EuroSAT): B8A comes last.
+DISK_ORDER = (*(f"B{n:02d}" for n in range(1, 9)), "B09", "B10", "B11", "B12", "B8A")
+# Band sets of the paper, in the order of its pictures.
+BAND_SETS = {"rgb": RGB, "swir": ("B12", "B8A", "B04"), "color-infrared": ("B08", "B04", "B03"), "all": ALL}
+SIZE = 64
+BLOCK_LISTS = Path(__file__).parent / "splits"
+
+Images = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+
+
+def bands_of(data: EuroSatData) -> tuple[str, ...]:
+    """Band names of a config, checked."""
+    names = BAND_SETS[data.bands] if isinstance(data.bands, str) else data.bands
+    for name in names:
+        SENTINEL2.band(name)
+    return names
+
+
+def pick_bands(image: npt.NDArray[np.generic], order: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.generic]:
+    """Bands by name: ``(band, y, x)`` in ``order`` → those ``wanted``, whatever the order on disk.
+
+    Raises:
+        LulcbenchError: a band is not there.
+    """
+    if len(order) != len(image):
+        raise LulcbenchError(f"{len(image)} bands, but {len(order)} names: {', '.join(order)}.", "Name every band.")
+    for name in wanted:
+        if name not in order:
+            raise LulcbenchError(f"These data have no band {name}.", f"They have {', '.join(order)}.")
+    return image[[list(order).index(name) for name in wanted]]
+
+
+def decode(content: bytes, name: str, wanted: Sequence[str]) -> npt.NDArray[np.generic]:
+    """One patch: a JPEG as uint8, a GeoTIFF as float32 reflectance; ``(band, 64, 64)``.
+
+    Raises:
+        LulcbenchError: it is damaged, of another size, or lacks a band.
+    """
+    try:
+        if name.endswith(".tif"):
+            from rasterio.io import MemoryFile
+
+            with MemoryFile(content) as memory, memory.open() as file:
+                stored = file.read()
+                order = file.descriptions if all(file.descriptions) else DISK_ORDER
+            if (stored == 0).all(0).any():
+                raise LulcbenchError(f"{name} holds nodata pixels.", "EuroSAT has none; is the file whole?")
+            image = pick_bands(stored, order, wanted) * np.float32(1e-4)
+        else:
+            image = np.moveaxis(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")), 2, 0)
+            image = pick_bands(image, RGB, wanted)
+    except (OSError, SyntaxError) as error:
+        raise LulcbenchError(f"{name} is no readable image: {error}.", "Fetch the archive again.") from error
+    if image.shape[1:] != (SIZE, SIZE):
+        raise LulcbenchError(f"{name} is {image.shape[1:]}, not {SIZE} × {SIZE}.", "Fetch the archive again.")
+    return image
+
+
+def read_list(data: EuroSatData, part: str) -> list[str]:
+    """Patch names (without suffix) of a part of a split.
+
+    Raises:
+        LulcbenchError: there is no such list, or it names a patch twice.
+    """
+    folder = BLOCK_LISTS if data.split == "block" else expand(data.root)
+    path = folder / f"eurosat-{data.split}-{part}.txt"
+    if not path.is_file():
+        raise LulcbenchError(f"{path} is missing.", "Copy the split lists beside the archives.")
+    names = [line.strip().rpartition(".")[0] for line in path.read_text().splitlines() if line.strip()]
+    if len(set(names)) != len(names):
+        raise LulcbenchError(f"{path} names a patch twice.", "Fetch it again.")
+    return names
+
+
+class Archives:
+    """The zips of a folder, as one set of patches."""
+
+    def __init__(self, root: Path) -> None:
+        self.paths = sorted(root.glob("eurosat_*.zip"))
+        if not self.paths:
+            raise LulcbenchError(
+                f"No eurosat_*.zip in {root}.",
+                "Get EuroSAT from https://zenodo.org/records/7711810 and set LULCBENCH_REAL_DATA or data.root.",
+            )
+        self._where: dict[str, tuple[Path, str]] = {}
+        for path in self.paths:
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    for member in archive.namelist():
+                        if member.endswith((".jpg", ".tif")):
+                            self._where[Path(member).stem] = (path, member)
+            except zipfile.BadZipFile as error:
+                raise LulcbenchError(f"{path} is no whole zip: {error}.", "Fetch it again.") from error
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
+
+    @property
+    def names(self) -> list[str]:
+        """All patches, in order."""
+        return sorted(self._where)
+
+    def read(self, names: Sequence[str], bands: Sequence[str], what: str) -> Images:
+        """Patches as one array ``(n, band, 64, 64)``.
+
+        Raises:
+            LulcbenchError: a patch is unknown or damaged.
+        """
+        unknown = [name for name in names if name not in self]
+        if unknown:
+            raise LulcbenchError(
+                f"The {what} list names {len(unknown)} patches that no archive holds, such as {unknown[0]}.",
+                f"The archives are {', '.join(p.name for p in self.paths)}.",
+            )
+        result: Images | None = None
+        open_zips = {path: zipfile.ZipFile(path) for path in self.paths}
+        try:
+            with console.progress() as bar:
+                for i, name in enumerate(bar.track(names, description=f"read {what}")):
+                    path, member = self._where[name]
+                    try:
+                        content = open_zips[path].read(member)
+                    except zipfile.BadZipFile as error:
+                        raise LulcbenchError(f"{path}: {member} is damaged: {error}.", "Fetch it again.") from error
+                    image = decode(content, member, bands)
+                    if result is None:
+                        result = np.empty((len(names), *image.shape), image.dtype)  # type: ignore[assignment]
+                    result[i] = image
+        finally:
+            for archive in open_zips.values():
+                archive.close()
+        if result is None:
+            raise LulcbenchError(f"The {what} list is empty.", "Fetch it again.")
+        return result
+
+
+def labels(names: Sequence[str]) -> torch.Tensor:
+    """Class index of each patch, from its name: uint8 ``(n, 1)``.
+
+    Raises:
+        LulcbenchError: a name starts with no class.
+    """
+    found = []
+    for name in names:
+        kind = name.rpartition("_")[0]
+        if kind not in CLASSES:
+            raise LulcbenchError(f"{name}: {kind!r} is no class of EuroSAT.", f"Classes are {', '.join(CLASSES)}.")
+        found.append(CLASSES.index(kind))
+    return torch.tensor(found, dtype=torch.uint8)[:, None]
+
+
+def read_part(data: EuroSatData, part: str, archives: Archives) -> Arrays:
+    """One part (train, val or test) of the split."""
+    names = read_list(data, part)
+    images = torch.from_numpy(archives.read(names, bands_of(data), part))
+    check_finite(images, part)
+    return Arrays(images, labels(names), tuple(names))
+
+
+def digest(data: EuroSatData, archives: Archives) -> str:
+    """Identity of archives and split lists."""
+    text = [hash_file(path) for path in archives.paths]
+    text += ["\n".join(read_list(data, part)) for part in ("train", "val", "test")]
+    return hashlib.sha256("\n".join(text).encode()).hexdigest()
+
+
+def load(config: Config) -> Problem:
+    """Training data: ``data.train_on`` to learn from; val is None where it is among them."""
+    data = config.data
+    if not isinstance(data, EuroSatData):
+        raise TypeError(type(data))
+    archives = Archives(expand(data.root))
+    parts = [read_part(data, part, archives) for part in data.train_on]
+    images, targets = torch.cat([p.images for p in parts]), torch.cat([p.targets for p in parts])
+    mean, std = statistics(images)
+    seen = set(targets.flatten().tolist())
+    return Problem(
+        train=Arrays(images, targets, tuple(i for p in parts for i in p.ids)),
+        val=None if "val" in data.train_on else read_part(data, "val", archives),
+        channels=bands_of(data),
+        mean=mean,
+        std=std,
+        classes=CLASSES,
+        level=None,
+        digest=digest(data, archives),
+        simulated=False,
+        absent=tuple(name for i, name in enumerate(CLASSES) if i not in seen),
+    )
+
+
+def statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of the images learnt from, in stored units."""
+    channels = images.shape[1]
+    total, square = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
+    for chunk in images.split(2048):
+        values = chunk.double()
+        total += values.sum((0, 2, 3))
+        square += (values**2).sum((0, 2, 3))
+    n = images.numel() / channels
+    mean = total / n
+    std = (square / n - mean**2).sqrt().clamp_min(1e-6)
+    return tuple(mean.tolist()), tuple(std.tolist())
