@@ -24,7 +24,7 @@ from builders.scene import Asset, Scene, file_size
 from builders.sources import Pixels
 from builders.sources.items import Channel, channels, extent, interval
 from lulcbench.errors import LulcbenchError
-from lulcbench.grid import CRS
+from lulcbench.grid import CRS, Bounds
 from lulcbench.sensors import Band, Sensor, to_stored
 
 UInt16 = npt.NDArray[np.uint16]
@@ -223,7 +223,7 @@ def resolution(dataset: rasterio.DatasetReader) -> float:
 
 def area_window(dataset: rasterio.DatasetReader, area: Area) -> Window | None:
     """The part of a file that an area needs, with a margin for the interpolation."""
-    box = transform_bounds(CRS, dataset.crs, *area.bounds)
+    box = _project(area.bounds, dataset.crs)
     margin = 2 * max(resolution(dataset), area.resolution)
     box = (box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin)
     exact = from_bounds(*box, transform=dataset.transform)
@@ -237,6 +237,13 @@ def _joint(stored: UInt16) -> UInt16:
     """A pixel that lacks one band lacks them all."""
     stored[:, (stored == 0).any(axis=0)] = 0
     return stored
+
+
+@lru_cache(maxsize=4096)
+def _project(bounds: Bounds, crs: rasterio.CRS) -> Bounds:
+    """Bounds of an area in a file's projection; kept, because working it out costs as much as a warp."""
+    left, bottom, right, top = transform_bounds(CRS, crs, *bounds)
+    return (left, bottom, right, top)
 
 
 def _values(asset: Asset, window: Window, crs: str | None, name: str = "") -> npt.NDArray[Any]:
