@@ -1,0 +1,215 @@
+"""``python -m leaderboard``: serve, score, look after the board."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from sqlalchemy import select
+
+from lulcbench.console import console, run
+from lulcbench.errors import LulcbenchError
+
+app = typer.Typer(
+    help="The leaderboard: serve it, score submissions, hand out tokens, export, back up.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+token_app = typer.Typer(help="Access for teams.", no_args_is_help=True)
+app.add_typer(token_app, name="token")
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    data: Annotated[
+        Path | None, typer.Option(envvar="LULCBENCH_BOARD_DATA", help="Folder of database, uploads.")
+    ] = None,
+    ledger: Annotated[Path | None, typer.Option(envvar="LULCBENCH_BOARD_LEDGER", help="Folder of the results.")] = None,
+    release: Annotated[list[Path] | None, typer.Option(help="Root of a release to score against; repeat it.")] = None,
+    database: Annotated[str, typer.Option(envvar="LULCBENCH_BOARD_DATABASE", help="postgresql:// or sqlite://")] = "",
+    config: Annotated[Path | None, typer.Option(help="TOML file with any of the settings.")] = None,
+) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    given: dict[str, Any] = {"data": data, "ledger": ledger, "releases": release, "database_url": database}
+    context.obj = _settings(config, {key: value for key, value in given.items() if value})
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    url: Annotated[str, typer.Option(help="Public address, for permalinks and the form; default: host and port.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Scoring processes to run beside the web.")] = 1,
+) -> None:
+    """Serve the board, its interface, and a scoring worker."""
+    from leaderboard.server import serve as run_server
+
+    settings = context.obj.model_copy(update={"public_url": url or f"http://{host}:{port}"})
+    _check_releases(settings, workers)
+    console.print(f"Leaderboard at {settings.public_url} (stop with Ctrl-C)", highlight=False)
+    run_server(settings, host, port, workers)
+
+
+@app.command()
+def worker(
+    context: typer.Context,
+    settings_from_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Score submissions as they come; any number may run, on any machine that shares folders and database."""
+    from leaderboard.server import die_with_parent
+    from leaderboard.settings import Settings
+
+    if settings_from_stdin:
+        die_with_parent()
+        context.obj = Settings.model_validate_json(sys.stdin.read())
+    _check_releases(context.obj, 1)
+    _worker(context).run()
+
+
+@app.command()
+def score(context: typer.Context) -> None:
+    """Score the oldest waiting submission, if there is one."""
+    _check_releases(context.obj, 1)
+    typer.echo("scored one" if _worker(context).step() else "nothing is waiting")
+
+
+@app.command()
+def rebuild(context: typer.Context) -> None:
+    """Bring everything of the ledger into the database; on an empty one, the whole board."""
+    from leaderboard.records import replay
+
+    typer.echo(f"{replay(_database(context), context.obj)} results added")
+
+
+@app.command()
+def export(context: typer.Context, out: Path) -> None:
+    """Write the board as Parquet and static pages."""
+    from leaderboard.export import export as write
+
+    typer.echo(write(_database(context), context.obj, out))
+
+
+@app.command()
+def backup(context: typer.Context, out: Path) -> None:
+    """Write database, ledger and files into one tar, while the service runs."""
+    from leaderboard.records import backup as write
+
+    write(_database(context), context.obj, out)
+    typer.echo(out)
+
+
+@app.command()
+def restore(context: typer.Context, path: Path) -> None:
+    """Put a backup into new folders (and an empty database)."""
+    from leaderboard.db import Database
+    from leaderboard.records import restore as read
+
+    read(Database(context.obj.url), context.obj, path)
+    typer.echo(context.obj.data)
+
+
+@app.command()
+def tier(
+    context: typer.Context,
+    submission: Annotated[str, typer.Argument(help="Id of a scored submission.")],
+    name: Annotated[str, typer.Argument(help="reported, rescored or reproduced")],
+    evidence: Annotated[str, typer.Option(help="What it rests on; kept in the audit log.")],
+) -> None:
+    """Set the trust tier of a result, for example after its weights gave the same scores."""
+    from leaderboard.standing import set_tier
+
+    set_tier(_database(context), context.obj, submission, name, evidence)
+
+
+@app.command()
+def report(context: typer.Context, scores: Path, card: Path, team: Annotated[str, typer.Option()]) -> None:
+    """Put scores on the board that a team computed itself, as 'self-reported'."""
+    from leaderboard.reported import add_reported
+
+    typer.echo(add_reported(_database(context), context.obj, scores, card, team))
+
+
+@app.command()
+def audit(context: typer.Context, last: Annotated[int, typer.Option(min=1)] = 50) -> None:
+    """Show who did what."""
+    from leaderboard.db import Audit
+
+    with _database(context).read() as session:
+        for line in reversed(session.scalars(select(Audit).order_by(Audit.id.desc()).limit(last)).all()):
+            typer.echo(f"{line.at:%Y-%m-%d %H:%M:%S} {line.actor} {line.action} {line.subject} {line.detail}")
+
+
+@token_app.command("create")
+def token_create(
+    context: typer.Context, team: str, scope: Annotated[str, typer.Option(help="submit or admin")] = "submit"
+) -> None:
+    """Make a token for a team and show it once."""
+    from leaderboard.accounts import create_token
+
+    typer.echo(create_token(_database(context), team, scope))
+
+
+@token_app.command("revoke")
+def token_revoke(context: typer.Context, token: Annotated[str, typer.Argument(help="Its id, or all of it.")]) -> None:
+    """Make a token useless at once."""
+    from leaderboard.accounts import revoke_token
+
+    revoke_token(_database(context), token)
+
+
+@token_app.command("list")
+def token_list(context: typer.Context) -> None:
+    """List tokens: id, team, scope, dates."""
+    from leaderboard.db import Token
+
+    with _database(context).read() as session:
+        for one in session.scalars(select(Token).order_by(Token.created_at)):
+            state = f"revoked {one.revoked_at:%Y-%m-%d}" if one.revoked_at else "valid"
+            typer.echo(f"{one.id}  {one.team.name}  {one.scope}  {one.created_at:%Y-%m-%d}  {state}")
+
+
+def _settings(config: Path | None, given: dict[str, Any]) -> Any:
+    from leaderboard.settings import Settings
+
+    try:
+        content = tomllib.loads(config.read_text(encoding="utf-8")) if config else {}
+        return Settings.model_validate(content | given)
+    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise LulcbenchError(f"The settings are not valid: {error}", "See leaderboard/settings.py.") from error
+
+
+def _database(context: typer.Context) -> Any:
+    from leaderboard.db import Database
+
+    context.obj.prepare()
+    db = Database(context.obj.url)
+    db.upgrade()
+    return db
+
+
+def _worker(context: typer.Context) -> Any:
+    from leaderboard.worker import Worker
+
+    return Worker(_database(context), context.obj)
+
+
+def _check_releases(settings: Any, workers: int) -> None:
+    from lulcbench.release import Release
+
+    if workers and not settings.releases:
+        raise LulcbenchError("There is no release to score against.", "Give --release ROOT before the command.")
+    for root in settings.releases:
+        Release.load(root)
+
+
+if __name__ == "__main__":
+    run(app)

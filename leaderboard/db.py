@@ -1,0 +1,224 @@
+"""The tables and the two kinds of transaction. Results themselves live in the ledger; the database indexes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, MetaData, String, create_engine, event, update
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Time zone-aware UTC, also on SQLite, which would drop the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Everything is stored in UTC."""
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """SQLite returns naive values, which are UTC."""
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+class Base(DeclarativeBase):
+    """Base of the tables, with stable constraint names for the migrations."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's own protocol
+
+
+class Team(Base):
+    """Who submits."""
+
+    __tablename__ = "team"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+
+
+class Token(Base):
+    """Access for a team. Only the SHA-256 of the secret is kept; it has 256 random bits, so no slow hash is needed."""
+
+    __tablename__ = "token"
+    id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    team_id: Mapped[int] = mapped_column(ForeignKey("team.id"))
+    scope: Mapped[str] = mapped_column(String(8))
+    digest: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+    team: Mapped[Team] = relationship(lazy="joined", innerjoin=True)
+
+
+class Upload(Base):
+    """A file on its way in. Its offset is the size of the partial file, so that a crash cannot make the two differ."""
+
+    __tablename__ = "upload"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    team_id: Mapped[int] = mapped_column(ForeignKey("team.id"))
+    submission_id: Mapped[str] = mapped_column(String(32), unique=True)
+    filename: Mapped[str] = mapped_column(String(200))
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    card: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    completed_at: Mapped[datetime | None]
+
+
+class Submission(Base):
+    """A predictions file with its card, from the queue to the board.
+
+    ``status`` is queued, scoring, scored, refused or withdrawn. ``lease_until`` hides a row from other workers: it is
+    the end of the lease while scoring, and the earliest next try while queued.
+    """
+
+    __tablename__ = "submission"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    team_id: Mapped[int] = mapped_column(ForeignKey("team.id"))
+    status: Mapped[str] = mapped_column(String(12), index=True)
+    tier: Mapped[str] = mapped_column(String(12))
+    filename: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str] = mapped_column(String(64))
+    card: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    what: Mapped[str | None]
+    remedy: Mapped[str | None]
+    lease_owner: Mapped[str | None] = mapped_column(String(64))
+    lease_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    superseded_by: Mapped[str | None] = mapped_column(String(32))
+    team: Mapped[Team] = relationship(lazy="joined", innerjoin=True)
+    result: Mapped[Result | None] = relationship(lazy="joined")
+
+
+class Result(Base):
+    """The index entry of a scored submission; the primary key is what makes scoring twice impossible."""
+
+    __tablename__ = "result"
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submission.id"), primary_key=True)
+    release_key: Mapped[str] = mapped_column(String(160), index=True)
+    simulated: Mapped[bool]
+    task: Mapped[str] = mapped_column(String(32))
+    split: Mapped[str] = mapped_column(String(16))
+    summary: Mapped[dict[str, Any]]
+    ledger_path: Mapped[str] = mapped_column(String(255))
+    ledger_digest: Mapped[str] = mapped_column(String(64))
+    scored_at: Mapped[datetime]
+
+
+class Quota(Base):
+    """Uploads that a team began on a UTC day."""
+
+    __tablename__ = "quota"
+    team_id: Mapped[int] = mapped_column(ForeignKey("team.id"), primary_key=True)
+    day: Mapped[str] = mapped_column(String(10), primary_key=True)
+    used: Mapped[int]
+
+
+class Audit(Base):
+    """Who did what to what, and when; rows are only ever added."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(String(80))
+    action: Mapped[str] = mapped_column(String(32))
+    subject: Mapped[str] = mapped_column(String(64))
+    detail: Mapped[dict[str, Any]]
+
+
+class Revision(Base):
+    """One row: grows with every change that a reader can see, so that cached pages know when they are stale."""
+
+    __tablename__ = "revision"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[int]
+
+
+class Database:
+    """An engine with ``read`` and ``write`` transactions.
+
+    On SQLite a write transaction takes the write lock at its beginning, so that what it read stays true until it
+    commits; on PostgreSQL the statements lock the rows that they decide upon.
+
+    Args:
+        url: SQLAlchemy URL of SQLite or PostgreSQL; ``postgresql://`` means psycopg 3.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        self.sqlite = self.url.startswith("sqlite")
+        self.engine = create_engine(self.url, pool_pre_ping=not self.sqlite)
+        if self.sqlite:
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._write_engine = self.engine.execution_options(lulcbench_write=True)
+
+    def upgrade(self) -> None:
+        """Bring the schema to the newest migration; safe to call when several processes start at once."""
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self._write_engine.begin() as connection:
+            if not self.sqlite:
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4800)")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A consistent view; nothing is written."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """All or nothing: commits at the end, rolls back on any exception."""
+        with Session(self._write_engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+
+def now() -> datetime:
+    """The current time in UTC."""
+    return datetime.now(UTC)
+
+
+def touch(session: Session) -> None:
+    """Mark that what readers see has changed; belongs to the same transaction as the change."""
+    session.execute(update(Revision).values(value=Revision.value + 1))
+
+
+def audit(session: Session, actor: str, action: str, subject: str, **detail: Any) -> None:
+    """Add a line to the audit log; belongs to the same transaction as the act."""
+    session.add(Audit(at=now(), actor=actor, action=action, subject=subject, detail=detail))
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions itself; _begin_sqlite does
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("lulcbench_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

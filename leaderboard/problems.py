@@ -1,0 +1,26 @@
+"""Errors with an HTTP status: what is wrong, and what to do next."""
+
+from __future__ import annotations
+
+from lulcbench.errors import LulcbenchError
+
+
+class Problem(LulcbenchError):
+    """A request that cannot be served; becomes ``{"what", "remedy"}`` as JSON, or an error page.
+
+    Args:
+        status: HTTP status code.
+        what: what is wrong, one sentence.
+        remedy: what to do next, one sentence.
+        headers: response headers to add.
+    """
+
+    def __init__(self, status: int, what: str, remedy: str = "", headers: dict[str, str] | None = None) -> None:
+        super().__init__(what, remedy)
+        self.status = status
+        self.headers = headers or {}
+
+
+def not_found(what: str = "There is no such submission.") -> Problem:
+    """The same answer for what does not exist and for what the asker may not know of."""
+    return Problem(404, what, "Check the address; a submission that is not scored yet is seen by its own team only.")

@@ -1,0 +1,148 @@
+"""The process that opens a stranger's file: scores it under limits, and says what it found as one JSON file.
+
+Run by the worker as ``python -m leaderboard.scoring_job PREDICTIONS OUT MEDIA LIMITS ROOT…``. Exit code 0: ``OUT``
+holds ``{"result": …}`` or ``{"refused": {"what", "remedy"}}``. Exit code 75: the machine is at fault (no space), try
+again later. Anything else: the limits or a bug stopped it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
+_PR_SET_PDEATHSIG = 1
+_EXTRA_THREADS = 64
+
+Scorer = Callable[[Path, list[Path], Path], dict[str, Any]]
+
+
+def main(scorer: Scorer | None = None) -> None:
+    """Score the file that the command line names, under the limits that it names.
+
+    Args:
+        scorer: what makes the result of (predictions, release roots, media folder); ``score_file`` unless a test
+            needs a scorer that misbehaves.
+    """
+    predictions, out, media, limits, *roots = sys.argv[1:]
+    confine(json.loads(limits))
+    # Imported only now, so that the limits hold for all that follows.
+    from lulcbench.errors import LulcbenchError
+    from lulcbench.release import write_atomic
+
+    try:
+        answer = {"result": (scorer or score_file)(Path(predictions), [Path(root) for root in roots], Path(media))}
+    except LulcbenchError as error:
+        answer = {"refused": {"what": error.what, "remedy": error.remedy}}
+    except MemoryError:
+        answer = {"refused": {"what": "Scoring needs more memory than is allowed.", "remedy": "Is the file damaged?"}}
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE):
+            sys.exit(TEMPORARY_FAILURE)
+        raise
+    try:
+        write_atomic(Path(out), json.dumps(answer).encode())
+    except OSError:
+        sys.exit(TEMPORARY_FAILURE)
+
+
+def confine(limits: dict[str, int]) -> None:
+    """Bound this process: memory, CPU seconds, file size, threads; it dies with its worker and dumps no core."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    for name, value in (
+        (resource.RLIMIT_AS, limits["memory"]),
+        (resource.RLIMIT_CPU, limits["cpu"]),
+        (resource.RLIMIT_FSIZE, limits["file"]),
+        (resource.RLIMIT_NPROC, _tasks_of_user() + _EXTRA_THREADS),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(name)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(name, (value, value))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing too much then fails with an error instead of a core
+
+
+def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, Any]:
+    """Score a predictions file against the release that it names.
+
+    Returns:
+        ``release``, ``release_digest``, ``simulated``, ``task``, ``split``, ``scores``, ``cells`` and ``samples`` for
+        the ledger entry.
+
+    Raises:
+        LulcbenchError: the file is not acceptable, or this board has no such release.
+    """
+    from leaderboard.pictures import accuracy_map, draw_samples
+    from lulcbench.predictions import Predictions
+    from lulcbench.release import Release
+    from lulcbench.scoring import score
+
+    root = find_release(predictions, roots)
+    release = Release.load(root)
+    scores = score(predictions, root)
+    with Predictions.open(predictions, root) as opened:
+        cells, accuracy = accuracy_map(opened, root)
+        samples = draw_samples(opened, root, accuracy, media)
+    return {
+        "release": release.id,
+        "release_digest": release.digest,
+        "simulated": release.simulated,
+        "task": scores.task,
+        "split": scores.split,
+        "scores": scores.model_dump(mode="json"),
+        "cells": cells,
+        "samples": samples,
+    }
+
+
+def find_release(predictions: Path, roots: list[Path]) -> Path:
+    """Root of the release that a predictions file says it is for.
+
+    Raises:
+        LulcbenchError: the file cannot be read, or names none of the board's releases.
+    """
+    from lulcbench.archive import StoredZip
+    from lulcbench.errors import LulcbenchError
+    from lulcbench.release import Release
+
+    known = {Release.load(root).digest: root for root in roots}
+    most = max(sum(Release.load(root).splits.values()) for root in roots)
+    with StoredZip(predictions, predictions.stat().st_size, 3 * most + 3, lambda name: len(name) <= 64) as archive:
+        try:
+            attributes = json.loads(archive.read("zarr.json", 2**20 + 64 * most))["attributes"]
+            digest, name = str(attributes["release_digest"]), str(attributes["release"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if isinstance(error, LulcbenchError):
+                raise
+            raise archive.error("its zarr.json names no release") from error
+    if digest not in known:
+        have = ", ".join(f"{Release.load(root).id} ({Release.load(root).digest[:12]}…)" for root in roots)
+        raise LulcbenchError(
+            f"The predictions are of release {name[:80]!r} ({digest[:12]}…), which this board does not score.",
+            f"It scores {have}.",
+        )
+    return known[digest]
+
+
+def _tasks_of_user() -> int:
+    """Threads of this user on the machine, which RLIMIT_NPROC counts."""
+    uid, total = os.getuid(), 0
+    for task in Path("/proc").glob("[0-9]*"):
+        try:
+            if task.stat().st_uid == uid:
+                total += len(list((task / "task").iterdir()))
+        except OSError:
+            continue
+    return total
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Running the service: one web process, and worker processes beside it that are started again when they die."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import uvicorn
+
+from leaderboard.app import create_app
+from leaderboard.guard import PatientProtocol
+from leaderboard.settings import Settings
+
+log = logging.getLogger("leaderboard.server")
+MAX_CONNECTIONS = 2000
+RESTART_S = 1.0
+
+
+def serve(settings: Settings, host: str, port: int, workers: int) -> None:
+    """Serve until interrupted.
+
+    Args:
+        settings: see ``Settings``.
+        host: address to listen on; behind a reverse proxy with TLS, a loopback address.
+        port: port to listen on.
+        workers: scoring processes to run beside the web; 0 if they run elsewhere.
+    """
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=PatientProtocol,
+        ws="none",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=10,
+        log_level="warning",
+    )
+    with _workers(settings, workers):
+        uvicorn.Server(config).run()
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent dies, however that dies (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _workers(settings: Settings, count: int) -> Iterator[None]:
+    stop = threading.Event()
+    threads = [threading.Thread(target=_keep_one, args=(settings, stop), daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _keep_one(settings: Settings, stop: threading.Event) -> None:
+    """Keep one worker process alive. It gets its settings on standard input, so that no password shows in ``ps``."""
+    while not stop.is_set():
+        command = [sys.executable, "-m", "leaderboard", "worker", "--settings-from-stdin"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)  # noqa: S603
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # type: ignore[union-attr]
+            pipe.write(settings.model_dump_json())
+        while process.poll() is None and not stop.wait(RESTART_S):
+            pass
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        elif not stop.is_set():
+            log.warning("a worker ended with code %s; starting another", process.returncode)
+            stop.wait(RESTART_S)

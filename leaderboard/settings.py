@@ -1,0 +1,85 @@
+"""What an operator may set; one frozen object passed to every part of the service."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MIB = 2**20
+
+
+class Settings(BaseModel):
+    """Where the service keeps things and what it allows.
+
+    Attributes:
+        data: folder of the database (unless ``database_url`` names another) and of the uploads.
+        ledger: folder of the immutable results, one sub-folder a release.
+        releases: roots of the releases that submissions are scored against.
+        database_url: SQLAlchemy URL; empty means SQLite in ``data``.
+        public_url: what permalinks begin with; taken from here, never from a request's Host header.
+        max_upload_bytes: largest predictions file.
+        max_form_bytes: largest file through the page's form, which cannot resume.
+        chunk_bytes: largest body of one upload request.
+        daily_submissions: uploads that a team may begin in one UTC day.
+        body_idle_s: a request body that is silent for so long is cut off (slow-loris).
+        body_rate: bytes/s that a request body must average after ``body_idle_s``.
+        lease_s: a worker that is silent for so long has lost its submission to the next.
+        max_attempts: how often a submission may lose its worker before it is refused.
+        scoring_timeout_s: wall-clock limit for one scoring.
+        scoring_cpu_s: CPU limit for one scoring.
+        scoring_memory_bytes: address space of the scoring process.
+        scoring_file_bytes: largest file the scoring process may write.
+        scoring_command: the scoring process; arguments are appended (see ``scoring_job``).
+        cache_s: how old the cached table may be before the database's change counter is read again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Path = Path("runs/leaderboard")
+    ledger: Path = Path(__file__).parent / "ledger"
+    releases: tuple[Path, ...] = ()
+    database_url: str = ""
+    public_url: str = "http://127.0.0.1:8000"
+    max_upload_bytes: int = Field(8 * 1024 * MIB, gt=0)
+    max_form_bytes: int = Field(256 * MIB, gt=0)
+    chunk_bytes: int = Field(8 * MIB, gt=0)
+    daily_submissions: int = Field(10, gt=0)
+    body_idle_s: float = Field(15.0, gt=0)
+    body_rate: int = Field(4096, gt=0)
+    lease_s: float = Field(60.0, gt=0)
+    max_attempts: int = Field(8, gt=0)
+    scoring_timeout_s: float = Field(1800.0, gt=0)
+    scoring_cpu_s: int = Field(1800, gt=0)
+    scoring_memory_bytes: int = Field(6 * 1024 * MIB, gt=0)
+    scoring_file_bytes: int = Field(64 * MIB, gt=0)
+    scoring_command: tuple[str, ...] = (sys.executable, "-m", "leaderboard.scoring_job")
+    cache_s: float = Field(0.5, ge=0)
+
+    @property
+    def url(self) -> str:
+        """The database's SQLAlchemy URL."""
+        return self.database_url or f"sqlite:///{self.data.resolve() / 'board.sqlite'}"
+
+    @property
+    def partial(self) -> Path:
+        """Folder of uploads that are still arriving."""
+        return self.data / "uploads"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of complete predictions files, named by submission id."""
+        return self.data / "predictions"
+
+    @property
+    def media(self) -> Path:
+        """Folder of the sample pictures that scoring made, one sub-folder a submission."""
+        return self.data / "media"
+
+    def prepare(self) -> None:
+        """Make the folders; they are private to the service's user, since they hold other people's files."""
+        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.partial, self.predictions, self.media):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        self.ledger.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,194 @@
+"""Files on their way in: begun, written in pieces at an offset, checked, and put into the queue.
+
+The offset is the size of the partial file. A request holds the file's lock while it writes, in whatever process it
+runs; the lock goes with the process, so that nothing is left locked after a crash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from leaderboard import accounts
+from leaderboard.accounts import Identity
+from leaderboard.db import Database, Submission, Upload, audit, now
+from leaderboard.problems import Problem
+from leaderboard.settings import Settings
+from lulcbench.release import hash_file
+
+DISK_RESERVE = 256 * 2**20  # left free for the database and the ledger
+
+
+def begin(
+    db: Database, settings: Settings, identity: Identity, filename: str, size: int, sha256: str, card: dict[str, Any]
+) -> Upload:
+    """Register an upload and count it against the team's daily limit.
+
+    Args:
+        db: the database.
+        settings: limits and folders.
+        identity: who uploads.
+        filename: shown to readers, never used as a path.
+        size: bytes of the file.
+        sha256: its SHA-256, hexadecimal.
+        card: the validated model card.
+
+    Raises:
+        Problem: 413 too large, 429 over the limit, 507 no space.
+    """
+    if size > settings.max_upload_bytes:
+        raise Problem(
+            413,
+            f"The file has {size:,} bytes, the limit is {settings.max_upload_bytes:,}.",
+            "Leave probabilities out, or quantise them more coarsely.",
+        )
+    if size + DISK_RESERVE > shutil.disk_usage(settings.data).free:
+        raise Problem(507, "The server has no space for this file.", "Try again later, or tell the operator.")
+    upload = Upload(
+        id=secrets.token_hex(16),
+        team_id=identity.team_id,
+        submission_id=secrets.token_hex(10),
+        filename=filename,
+        size=size,
+        sha256=sha256,
+        card=card,
+        created_at=now(),
+    )
+    with db.write() as session:
+        accounts.spend(session, identity, settings.daily_submissions)
+        session.add(upload)
+        audit(session, identity.actor, "upload.begin", upload.submission_id, filename=filename, bytes=size)
+    return upload
+
+
+def find(session: Session, identity: Identity, upload_id: str) -> Upload:
+    """An upload of the asker's own team; anything else does not exist for it."""
+    upload = session.get(Upload, upload_id)
+    if upload is None or upload.team_id != identity.team_id:
+        raise Problem(404, "There is no such upload.", "Begin one with POST /api/v1/uploads.")
+    return upload
+
+
+def offset(settings: Settings, upload: Upload) -> int:
+    """Bytes that have safely arrived."""
+    if upload.completed_at:
+        return upload.size
+    try:
+        return partial_path(settings, upload).stat().st_size
+    except FileNotFoundError:
+        # A crash between the rename and the commit of ``complete`` leaves the finished file.
+        return upload.size if predictions_path(settings, upload.submission_id).exists() else 0
+
+
+@contextmanager
+def writing(settings: Settings, upload: Upload, at: int) -> Iterator[int]:
+    """A descriptor that appends at ``at``; only one request at a time gets it.
+
+    Raises:
+        Problem: 409, the upload is complete, somebody else is writing, or ``at`` is not the offset.
+    """
+    if upload.completed_at:
+        raise Problem(409, "This upload is complete.", f"See submission {upload.submission_id}.")
+    descriptor = os.open(partial_path(settings, upload), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Problem(409, "Another request is writing this upload.", "Wait, then ask for the offset.") from error
+        here = os.fstat(descriptor).st_size
+        if at != here:
+            raise Problem(
+                409,
+                f"The upload stands at byte {here}, not {at}.",
+                "Continue from there.",
+                {"Upload-Offset": str(here)},
+            )
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def write_piece(descriptor: int, piece: bytes) -> None:
+    """Append all of a piece.
+
+    Raises:
+        OSError: the disk is full; what fitted stays, and the offset says how much that is.
+    """
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def complete(db: Database, settings: Settings, identity: Identity, upload: Upload) -> str:
+    """Check size and SHA-256, keep the file and queue it. Asking again is harmless.
+
+    Returns:
+        The submission id.
+
+    Raises:
+        Problem: 409, bytes are missing; 422, the SHA-256 differs, and the upload begins anew.
+    """
+    if upload.completed_at:
+        return upload.submission_id
+    final = predictions_path(settings, upload.submission_id)
+    if not final.exists():
+        _keep(settings, upload, final)
+    with db.write() as session:
+        again = session.get(Upload, upload.id, with_for_update=True)
+        if again is not None and again.completed_at is None:
+            again.completed_at = now()
+            session.add(
+                Submission(
+                    id=upload.submission_id,
+                    team_id=upload.team_id,
+                    status="queued",
+                    tier="rescored",
+                    filename=upload.filename,
+                    sha256=upload.sha256,
+                    card=upload.card,
+                    created_at=again.completed_at,
+                )
+            )
+            audit(session, identity.actor, "upload.complete", upload.submission_id, sha256=upload.sha256)
+    return upload.submission_id
+
+
+def predictions_path(settings: Settings, submission_id: str) -> Path:
+    """Where a complete file lies; the id is random hexadecimal, made here."""
+    return settings.predictions / f"{submission_id}.zarr.zip"
+
+
+def partial_path(settings: Settings, upload: Upload) -> Path:
+    """Where an arriving file lies."""
+    return settings.partial / f"{upload.id}.part"
+
+
+def _keep(settings: Settings, upload: Upload, final: Path) -> None:
+    here = offset(settings, upload)
+    if here != upload.size:
+        raise Problem(409, f"{here} of {upload.size} bytes have arrived.", "Send the rest, then complete.")
+    with writing(settings, upload, upload.size) as descriptor:
+        path = partial_path(settings, upload)
+        found = hash_file(path)
+        if found != upload.sha256:
+            os.ftruncate(descriptor, 0)
+            raise Problem(
+                422,
+                f"The bytes that arrived have SHA-256 {found}, not {upload.sha256}.",
+                "Something altered them on the way; send them again from byte 0.",
+            )
+        os.fsync(descriptor)
+        path.rename(final)
+    folder = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

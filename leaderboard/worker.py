@@ -1,0 +1,186 @@
+"""The worker: takes submissions from the queue and has each scored by a confined process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from leaderboard import ledger, queue
+from leaderboard.db import Database, Upload, now
+from leaderboard.queue import Job, LostLease
+from leaderboard.scoring_job import TEMPORARY_FAILURE
+from leaderboard.settings import Settings
+from leaderboard.uploads import partial_path, predictions_path
+
+log = logging.getLogger("leaderboard.worker")
+POLL_S = 0.5
+BACKOFF_S = 5.0
+STALE_UPLOAD_DAYS = 7
+MAX_ANSWER_BYTES = 64 * 2**20
+
+
+class Worker:
+    """Scores submissions, one after the other. Any number may run on one database.
+
+    Args:
+        db: the database.
+        settings: limits and folders.
+    """
+
+    def __init__(self, db: Database, settings: Settings) -> None:
+        self.db = db
+        self.settings = settings
+        self.owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
+
+    def run(self) -> None:
+        """Work until the process is ended; a database that is away for a while is waited for."""
+        housekept = 0.0
+        while True:
+            try:
+                if time.monotonic() - housekept > 3600 or not housekept:
+                    self.housekeep()
+                    housekept = time.monotonic()
+                if not self.step():
+                    time.sleep(POLL_S)
+            except OperationalError as error:
+                log.warning("database: %s; trying again", error.orig)
+                time.sleep(BACKOFF_S / 5)
+
+    def step(self) -> bool:
+        """Score one submission. False if there was none."""
+        job = queue.claim(self.db, self.settings, self.owner)
+        if job is None:
+            return False
+        with contextlib.suppress(LostLease):
+            self._handle(job)
+        return True
+
+    def housekeep(self) -> None:
+        """Delete what uploads left behind that nobody continued for a week."""
+        with self.db.read() as session:
+            limit = now() - timedelta(days=STALE_UPLOAD_DAYS)
+            query = select(Upload).where(Upload.completed_at.is_(None), Upload.created_at < limit)
+            for upload in session.scalars(query):
+                partial_path(self.settings, upload).unlink(missing_ok=True)
+
+    def _handle(self, job: Job) -> None:
+        standing = ledger.find(self.settings.ledger, job.submission_id)
+        if standing is not None:  # a worker died between ledger and commit
+            queue.finish(self.db, self.settings, self.owner, job, standing)
+            return
+        if job.attempts > self.settings.max_attempts:
+            queue.refuse(
+                self.db, self.owner, job, f"Scoring was interrupted {job.attempts - 1} times.", "Tell the operator."
+            )
+            return
+        media = self.settings.media / job.submission_id
+        try:
+            with tempfile.TemporaryDirectory(dir=self.settings.data, prefix=".scoring-") as folder:
+                answer = self._score(job, Path(folder))
+                if "result" in answer:
+                    shutil.rmtree(media, ignore_errors=True)
+                    (Path(folder) / "media").replace(media)
+        except OSError as error:
+            log.warning("%s: %s; later", job.submission_id, error)
+            queue.put_back(self.db, self.owner, job, BACKOFF_S, str(error))
+            return
+        if "later" in answer:
+            log.warning("%s: %s; later", job.submission_id, answer["later"])
+            queue.put_back(self.db, self.owner, job, BACKOFF_S, answer["later"])
+        elif "refused" in answer:
+            queue.refuse(self.db, self.owner, job, str(answer["refused"]["what"]), str(answer["refused"]["remedy"]))
+        else:
+            self._finish(job, answer["result"])
+
+    def _finish(self, job: Job, result: dict[str, Any]) -> None:
+        entry = ledger.Entry(
+            submission=job.submission_id,
+            team=job.team,
+            tier=job.tier,  # type: ignore[arg-type]
+            filename=job.filename,
+            sha256=job.sha256,
+            card=job.card,
+            submitted_at=job.submitted_at,  # type: ignore[arg-type]
+            scored_at=now(),
+            **result,
+        )
+        try:
+            queue.finish(self.db, self.settings, self.owner, job, entry)
+        except OSError as error:  # no space for the ledger file: nothing was written, the transaction rolled back
+            log.warning("%s: %s; later", job.submission_id, error)
+            queue.put_back(self.db, self.owner, job, BACKOFF_S, str(error))
+
+    def _score(self, job: Job, folder: Path) -> dict[str, Any]:
+        """Run the scoring process and keep the lease alive meanwhile."""
+        out, media = folder / "answer.json", folder / "media"
+        media.mkdir()
+        s = self.settings
+        limits = {"memory": s.scoring_memory_bytes, "cpu": s.scoring_cpu_s, "file": s.scoring_file_bytes}
+        roots = [str(root.resolve()) for root in s.releases]
+        predictions = predictions_path(s, job.submission_id).resolve()
+        arguments = [str(predictions), str(out.resolve()), str(media.resolve()), json.dumps(limits), *roots]
+        with (folder / "stderr").open("wb") as stderr:
+            process = subprocess.Popen(  # noqa: S603 - the command is the operator's
+                [*s.scoring_command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env=_environment(),
+                start_new_session=True,
+            )
+            try:
+                code = self._wait(process, job)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+        if code == TEMPORARY_FAILURE:
+            return {"later": "the scoring process found no space"}
+        if code == 0 and out.is_file() and out.stat().st_size <= MAX_ANSWER_BYTES:
+            answer: dict[str, Any] = json.loads(out.read_bytes())
+            return answer
+        tail = (folder / "stderr").read_bytes()[-2000:].decode(errors="replace")
+        log.error("%s: scoring ended with %s: %s", job.submission_id, code, tail)
+        why = f"took longer than {s.scoring_timeout_s:g} s" if code is None else f"stopped (code {code})"
+        return {
+            "refused": {
+                "what": f"Scoring this file {why}.",
+                "remedy": "Run 'lulcbench score' on it; if that works, tell the operator the submission id.",
+            }
+        }
+
+    def _wait(self, process: subprocess.Popen[bytes], job: Job) -> int | None:
+        """The exit code, or None when the time is up.
+
+        Raises:
+            LostLease: the submission is no longer this worker's.
+        """
+        deadline = time.monotonic() + self.settings.scoring_timeout_s
+        while time.monotonic() < deadline:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(timeout=min(self.settings.lease_s / 3, max(deadline - time.monotonic(), 0.01)))
+            with contextlib.suppress(OperationalError):  # the next renewal, or finish, will tell
+                queue.renew(self.db, self.settings, self.owner, job)
+        return None
+
+
+def _environment() -> dict[str, str]:
+    """What the scoring process needs, and no secret of the service."""
+    keep = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "TMPDIR")
+    # One thread a maths library: their pools would count against the address space and take the web's cores.
+    threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    return {key: os.environ[key] for key in keep if key in os.environ} | threads
