@@ -133,7 +133,7 @@ class PackRule(Frozen):
 class IngestRule(Frozen):
     """Files that are no STAC scenes yet: which reader of ``builders.ingest`` writes a catalog of them."""
 
-    kind: Literal["eurosat-rgb", "eurosat-ms", "flanders", "lanjaron"]
+    kind: Literal["eurosat", "flanders", "lanjaron"]
     path: Path
 
 
