@@ -6,6 +6,7 @@ sports ground share their grass, and river, lake and sea share their water.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -149,6 +150,7 @@ class Tables(NamedTuple):
     edge: npt.NDArray[np.uint8]
 
 
+@functools.cache
 def tables(seed: int, variation: float, inclusions: float) -> Tables:
     """Draw the mixtures of every class.
 

@@ -37,8 +37,8 @@ class SimulationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
-    bounds: Bounds = (4_320_000, 3_120_000, 4_358_400, 3_144_000)
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 23
+    bounds: Bounds = (4_320_000, 3_120_000, 4_372_800, 3_139_200)
     label_map: Path | None = None
     years: Annotated[tuple[int, ...], Field(min_length=1)] = (2012, 2018)
     sensors: Annotated[tuple[SensorName, ...], Field(min_length=1)] = ("sentinel2", "landsat")
@@ -46,9 +46,9 @@ class SimulationConfig(BaseModel):
     cloudiness: Annotated[float, Field(ge=0, le=0.9)] = 0.2
     planet_bounds: Bounds | None = None
     geolocation_error: Annotated[float, Field(ge=0, le=0.5)] = 0.15
-    patch_variation: Annotated[float, Field(ge=0, le=1)] = 0.5
-    spectral_variation: Annotated[float, Field(ge=0, le=0.5)] = 0.15
-    inclusions: Annotated[float, Field(ge=0, le=0.5)] = 0.2
+    patch_variation: Annotated[float, Field(ge=0, le=1)] = 0.35
+    spectral_variation: Annotated[float, Field(ge=0, le=0.5)] = 0.08
+    inclusions: Annotated[float, Field(ge=0, le=0.5)] = 0.12
     climate_scale: Annotated[float, Field(gt=0)] = 16_000.0
 
     @model_validator(mode="after")

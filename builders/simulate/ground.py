@@ -11,7 +11,7 @@ from scipy import ndimage
 from builders.simulate import patterns
 from builders.simulate.acquisitions import SEASONS
 from builders.simulate.config import SimulationConfig
-from builders.simulate.mixtures import Footprint
+from builders.simulate.mixtures import BLOCK, Footprint
 from builders.simulate.noise import Float, generator, key, mix, value_noise
 from builders.simulate.surface import Surface
 from lulcbench.grid import LABEL_RESOLUTION
@@ -31,14 +31,14 @@ class Relief:
     """Brightness of the ground relative to its materials, on a grid in EPSG:3035 (25 m, aligned with the label map).
 
     Attributes:
-        patch: float16 (season, group, h, w): relative deviation of each patch's reflectance.
-        east: float16 (h, w): slope towards the east, and ``north``: towards the north; tangents.
+        patch: float32 (season, group, h, w): factor on each patch's reflectance.
+        east: float32 (h, w): slope towards the east, and ``north``: towards the north; tangents.
         north: see ``east``.
     """
 
-    patch: npt.NDArray[np.float16]
-    east: npt.NDArray[np.float16]
-    north: npt.NDArray[np.float16]
+    patch: npt.NDArray[np.float32]
+    east: npt.NDArray[np.float32]
+    north: npt.NDArray[np.float32]
 
 
 def relief(surface: Surface, config: SimulationConfig) -> Relief:
@@ -48,12 +48,12 @@ def relief(surface: Surface, config: SimulationConfig) -> Relief:
     seasons = []
     for season in range(len(SEASONS)):
         shared = _normal(surface.patch, key(config.seed, "season", season))
-        deviations = []
+        factors = []
         for n in range(GROUPS):
             own = _normal(surface.patch, key(config.seed, "season", season, n))
             total = 0.55 * always[-1] + 0.55 * always[n] + 0.45 * shared + 0.45 * own
-            deviations.append(_fine(spread * total))
-        seasons.append(deviations)
+            factors.append(_fine(np.clip(1 + spread * total, 0.3, 2.0)))
+        seasons.append(factors)
     x, y = surface.grid()
     rugged = np.clip(value_noise(x, y, 0.9 * config.climate_scale, key(config.seed, "height"), 5), 0, 2.5)
     height = 90 * rugged * value_noise(x, y, 2_500, key(config.seed, "slopes"), 4)
@@ -70,9 +70,9 @@ def _normal(patch: npt.NDArray[np.uint32], salt: int) -> Float:
     return (total / np.float32(255) - 2) * np.float32(np.sqrt(3))
 
 
-def _fine(field: Float) -> npt.NDArray[np.float16]:
+def _fine(field: Float) -> npt.NDArray[np.float32]:
     smooth = ndimage.gaussian_filter(field, 0.5)
-    return ndimage.zoom(smooth, _ZOOM, order=1, grid_mode=True, mode="nearest").astype(np.float16)
+    return ndimage.zoom(smooth, _ZOOM, order=1, grid_mode=True, mode="nearest").astype(np.float32)
 
 
 class Shading:
@@ -87,24 +87,35 @@ class Shading:
     """
 
     def __init__(self, surface: Surface, relief: Relief, footprint: Footprint, resolution: int, seed: int) -> None:
-        self._surface, self._relief, self._footprint, self._resolution = surface, relief, footprint, resolution
+        self._relief = relief
         rng = generator(seed, "grain", resolution)
-        self._grain = 0.03 * patterns.smooth(rng, 0.8) + 0.03 * patterns.smooth(rng, 5.0)
+        self._grain = 1 + 0.03 * patterns.smooth(rng, 0.8) + 0.03 * patterns.smooth(rng, 5.0)
+        # Patches and slopes are wide: they are looked up for cells of about 20 m and repeated for finer pixels.
+        self._factor = max(1, 20 // resolution)
+        cell = self._factor * resolution
+        rows, columns = -(-footprint.height // cell), -(-footprint.width // cell)
+        self._at = np.empty((rows, columns), np.int32)
+        h, w = relief.east.shape
+        step = np.float32(LABEL_RESOLUTION / _ZOOM)
+        for row in range(0, rows, BLOCK):
+            for column in range(0, columns, BLOCK):
+                i, j = np.arange(row, min(row + BLOCK, rows)), np.arange(column, min(column + BLOCK, columns))
+                x, y = footprint.locate(surface, (i + 0.5) * cell, (j + 0.5) * cell)
+                at = (y / step).astype(np.int32).clip(0, h - 1) * w + (x / step).astype(np.int32).clip(0, w - 1)
+                self._at[i[0] : i[-1] + 1, j[0] : j[-1] + 1] = at
 
     def gain(self, window: tuple[slice, slice], season: int, sun: tuple[float, float]) -> Float:
         """Factor on the reflectance of each band group: float32 (group, h, w) of a window of pixels."""
         rows, columns = window
-        ys = (np.arange(rows.start, rows.stop) + 0.5) * self._resolution
-        xs = (np.arange(columns.start, columns.stop) + 0.5) * self._resolution
-        x, y = self._footprint.locate(self._surface, ys, xs)
-        h, w = self._relief.east.shape
-        step = np.float32(LABEL_RESOLUTION / _ZOOM)
-        at = (y / step).astype(np.int32).clip(0, h - 1) * w + (x / step).astype(np.int32).clip(0, w - 1)
+        n = self._factor
+        at = self._at[rows.start // n : -(-rows.stop // n), columns.start // n : -(-columns.stop // n)]
         azimuth, elevation = np.radians(sun)
-        light = -(self._relief.east * np.float32(np.sin(azimuth)) + self._relief.north * np.float32(np.cos(azimuth)))
-        slope = 1 + light.ravel()[at] * np.float32(0.8 / np.tan(elevation))
-        grain = self._grain[np.ix_(np.arange(rows.start, rows.stop) % patterns.SIZE,
-                                   np.arange(columns.start, columns.stop) % patterns.SIZE)]  # fmt: skip
-        common = np.clip(slope, 0.35, 1.7) * (1 + grain)
-        patch = self._relief.patch[season].reshape(GROUPS, -1)[:, at]
-        return common * np.clip(1 + patch.astype(np.float32), 0.3, 2.0)
+        slope = self._relief.east.ravel()[at] * np.float32(np.sin(azimuth))
+        slope += self._relief.north.ravel()[at] * np.float32(np.cos(azimuth))
+        light = np.clip(1 - slope * np.float32(0.8 / np.tan(elevation)), 0.35, 1.7)
+        coarse = light * self._relief.patch[season].reshape(GROUPS, -1)[:, at]
+        fine = coarse.repeat(n, axis=1).repeat(n, axis=2) if n > 1 else coarse
+        top, left = rows.start % n, columns.start % n
+        fine = fine[:, top : top + rows.stop - rows.start, left : left + columns.stop - columns.start]
+        i, j = np.arange(rows.start, rows.stop) % patterns.SIZE, np.arange(columns.start, columns.stop) % patterns.SIZE
+        return fine * self._grain[i[:, None], j]

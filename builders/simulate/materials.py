@@ -83,7 +83,7 @@ _MATERIALS: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "wheat": ("green", "soil", (0.35, 0.4, 0.6, 0.88, 0.95, 0.7, 0.12, 0.08, 0.1, 0.14, 0.25, 0.32)),
     "wheat_late": ("green", "soil", (0.2, 0.24, 0.4, 0.72, 0.92, 0.88, 0.4, 0.1, 0.08, 0.1, 0.14, 0.18)),
     "barley": ("green", "dry", (0.4, 0.45, 0.68, 0.92, 0.9, 0.35, 0.1, 0.14, 0.2, 0.26, 0.32, 0.38)),
-    "rapeseed": ("bloom", "soil", (0.4, 0.42, 0.5, 0.8, 0.85, 0.6, 0.15, 0.14, 0.3, 0.4, 0.42, 0.4)),
+    "rapeseed": ("green", "soil", (0.5, 0.52, 0.62, 0.8, 0.88, 0.7, 0.2, 0.14, 0.3, 0.45, 0.5, 0.5)),
     "maize": ("green", "soil", (0.06, 0.06, 0.06, 0.06, 0.15, 0.5, 0.88, 0.92, 0.7, 0.2, 0.08, 0.06)),
     "beet": ("green", "darksoil", (0.06, 0.06, 0.06, 0.08, 0.3, 0.75, 0.92, 0.92, 0.88, 0.6, 0.15, 0.06)),
     "spring_barley": ("green", "soil", (0.08, 0.08, 0.1, 0.35, 0.8, 0.88, 0.3, 0.1, 0.14, 0.14, 0.1, 0.08)),
@@ -94,12 +94,13 @@ _MATERIALS: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "vine": ("leaf", "soil", (0.06, 0.06, 0.06, 0.14, 0.4, 0.66, 0.72, 0.7, 0.6, 0.35, 0.1, 0.06)),
     "fruit": ("leaf", "litter", (0.15, 0.15, 0.2, 0.45, 0.75, 0.84, 0.84, 0.82, 0.74, 0.5, 0.22, 0.15)),
     "olive": ("waxy", "soil", (0.66,) * 12),
-    "shade": ("shade", "shade", _STEADY),
 }
+
+# Rapeseed flowers from mid-April to late May: what then shows of the flowers instead of the leaves.
+_BLOOM = (0.0, 0.0, 0.0, 0.5, 0.7, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 NAMES = tuple(_MATERIALS)
 INDEX = {name: index for index, name in enumerate(NAMES)}
-SHADE = INDEX["shade"]
 
 
 def reflectance(day: int, wavelengths: Sequence[float], shift: float = 0.0) -> npt.NDArray[np.float32]:
@@ -116,7 +117,11 @@ def reflectance(day: int, wavelengths: Sequence[float], shift: float = 0.0) -> n
     months = np.arange(12) * 30.44 + 15.2
     bands = {name: np.interp(wavelengths, WAVELENGTHS, np.array(v) / 1000) for name, v in _END_MEMBERS.items()}
     rows = []
-    for cover, ground, fractions in _MATERIALS.values():
+    for name, (cover, ground, fractions) in _MATERIALS.items():
         fraction = np.interp(day - shift, months, fractions, period=365.25)
-        rows.append(fraction * bands[cover] + (1 - fraction) * bands[ground])
+        top = bands[cover]
+        if name == "rapeseed":
+            bloom = np.interp(day - shift, months, _BLOOM, period=365.25)
+            top = (1 - bloom) * top + bloom * bands["bloom"]
+        rows.append(fraction * top + (1 - fraction) * bands[ground])
     return np.array(rows, np.float32)

@@ -16,7 +16,7 @@ from builders.simulate.noise import Float
 from builders.simulate.surface import Surface
 from lulcbench import grid
 
-BLOCK = 480  # pixels; the ground is evaluated and imaged in blocks of this size
+BLOCK = 240  # the ground is evaluated in blocks of this many points a side, and imaged in blocks of as many pixels
 UNIT = 60  # metres; Sentinel-2's 10, 20 and 60 m and Landsat's 30 m pixels nest in it
 
 
@@ -92,7 +92,7 @@ def fractions(surface: Surface, footprint: Footprint, resolution: int, samples: 
     count = len(materials.NAMES)
     out = np.empty((height, width, count), np.uint8)
     step = resolution / samples
-    size = max(BLOCK * 3 // samples // 2, 1)
+    size = BLOCK // samples
 
     def fill(origin: tuple[int, int]) -> None:
         row, column = origin
@@ -122,5 +122,4 @@ def reflectance(counts: npt.NDArray[np.uint8], spectra: Float) -> Float:
     """Linear mixing: counts (h, w, material) and spectra (material, band) → float32 (band, h, w)."""
     h, w, n = counts.shape
     total = np.float32(counts[0, 0].sum())
-    mixed = counts.reshape(-1, n).astype(np.float32) @ (spectra / total)
-    return np.ascontiguousarray(mixed.T).reshape(-1, h, w)
+    return np.matmul((spectra / total).T, counts.reshape(-1, n).astype(np.float32).T).reshape(-1, h, w)

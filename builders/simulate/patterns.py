@@ -6,6 +6,8 @@ share their street grid, forests and parks their crowns.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -20,6 +22,7 @@ ROAD = NAMES.index("road")
 Bytes = npt.NDArray[np.uint8]
 
 
+@functools.cache
 def ranks(seed: int) -> Bytes:
     """All patterns: uint8 (pattern, SIZE, SIZE) in the order of ``NAMES``; ``road`` is drawn from the map instead."""
     draw = {

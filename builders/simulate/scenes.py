@@ -37,7 +37,10 @@ class Coding:
 
     def encode(self, reflectance: Float) -> npt.NDArray[np.uint16]:
         """To uint16, never nodata."""
-        return np.rint(np.clip((reflectance - self.offset) / self.scale, 1, 65535)).astype(np.uint16)
+        dn = reflectance - np.float32(self.offset)
+        dn *= np.float32(1 / self.scale)
+        np.clip(dn, 1, 65535, out=dn)
+        return np.rint(dn, out=dn).astype(np.uint16)
 
 
 def coding(taken: Acquisition) -> Coding:
@@ -107,8 +110,9 @@ def _record(taken: Acquisition, band: Band, values: Float, swath: npt.NDArray[np
         swath = swath.reshape(h // factor, factor, w // factor, factor).all(axis=(1, 3))
     rng = generator(taken.id, band.name)
     noise = rng.standard_normal(values.shape, np.float32)
-    noisy = values + noise * (np.float32(0.0012) + np.float32(0.008) * values)
-    dn = coding(taken).encode(noisy)
+    noise *= np.float32(0.0012) + np.float32(0.008) * values
+    noise += values
+    dn = coding(taken).encode(noise)
     dn[~swath] = 0
     return Image(dn, band.resolution)
 
@@ -130,15 +134,20 @@ def _render(taken: Acquisition, bands: list[Band], layer: Layer, sky: Sky) -> Fl
             outer = tuple(slice(max(s.start - _MARGIN, 0), min(s.stop + _MARGIN, n))
                           for s, n in zip(inner, (height, width), strict=True))  # fmt: skip
             block = mixtures.reflectance(layer.counts[outer], spectra)
-            block *= layer.shading.gain((outer[0], outer[1]), taken.season, taken.sun)[groups]
+            gain = layer.shading.gain((outer[0], outer[1]), taken.season, taken.sun)
+            for band, own in zip(block, groups, strict=True):
+                band *= gain[own]
             block = _spread(block, taps[0], axis=2)
             block = _spread(block, taps[1], axis=1)
             top, left = inner[0].start - outer[0].start, inner[1].start - outer[1].start
             block = block[:, top : top + inner[0].stop - row, left : left + inner[1].stop - column]
-            lit = 1 - np.float32(0.6) * shadow[inner]
             thick = opacity[inner]
-            seen = (block + haze[:, None, None]) * lit * (1 - thick) + cloud[:, None, None] * thick
-            out[(slice(None), *inner)] = seen
+            through = (1 - np.float32(0.6) * shadow[inner]) * (1 - thick)
+            for band in range(len(bands)):
+                seen = block[band] + haze[band]
+                seen *= through
+                seen += cloud[band] * thick
+                out[(band, *inner)] = seen
     return out
 
 
@@ -157,11 +166,13 @@ def _spread(block: Float, taps: npt.NDArray[np.float32], axis: int) -> Float:
     padded = np.pad(block, padding, mode="edge")
     n = block.shape[axis]
     out = np.zeros_like(block)
+    term = np.empty_like(block)
     for position, weight in enumerate(taps):
         # A tap to the right moves the scene to the right.
         start = 2 * reach - position
         part = padded[:, start : start + n] if axis == 1 else padded[:, :, start : start + n]
-        out += weight * part
+        np.multiply(part, weight, out=term)
+        out += term
     return out
 
 
