@@ -12,6 +12,7 @@ import typer
 
 from builders import plan as plan_stage
 from builders import search as search_stage
+from builders.compare import commands as compare
 from builders.parallel import executor
 from builders.recipe import Recipe, load
 from builders.workspace import Workspace, workspace
@@ -25,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+app.add_typer(compare.app, name="compare")
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe, such as builders/recipes/luisa-sim.toml.")]
 Out = Annotated[Path, typer.Option(help="Folder of the release.")]
