@@ -56,7 +56,7 @@ def relief(surface: Surface, config: SimulationConfig) -> Relief:
         seasons.append(factors)
     x, y = surface.grid()
     rugged = np.clip(value_noise(x, y, 0.9 * config.climate_scale, key(config.seed, "height"), 5), 0, 2.5)
-    height = 90 * rugged * value_noise(x, y, 2_500, key(config.seed, "slopes"), 4)
+    height = 70 * rugged * value_noise(x, y, 1_800, key(config.seed, "slopes"), 5)
     height[surface.water] = 0
     down, east = np.gradient(height, LABEL_RESOLUTION)
     flat = surface.water
@@ -112,7 +112,7 @@ class Shading:
         azimuth, elevation = np.radians(sun)
         slope = self._relief.east.ravel()[at] * np.float32(np.sin(azimuth))
         slope += self._relief.north.ravel()[at] * np.float32(np.cos(azimuth))
-        light = np.clip(1 - slope * np.float32(0.8 / np.tan(elevation)), 0.35, 1.7)
+        light = np.clip(1 - slope * np.float32(0.45 / np.tan(elevation)), 0.35, 1.7)
         coarse = light * self._relief.patch[season].reshape(GROUPS, -1)[:, at]
         fine = coarse.repeat(n, axis=1).repeat(n, axis=2) if n > 1 else coarse
         top, left = rows.start % n, columns.start % n

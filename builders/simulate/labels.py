@@ -88,7 +88,7 @@ def generalise(codes: Codes) -> Codes:
 
 
 def cast_back(canvas: Canvas, codes: Codes, years: int) -> Codes:
-    """The map some years earlier: less built-up, forests not yet felled or not yet regrown, fires and reservoirs undone.
+    """The map some years earlier: less built-up, forests unfelled or not regrown, fires and reservoirs undone.
 
     Args:
         canvas: the grid that the map lies on.

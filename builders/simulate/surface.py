@@ -39,7 +39,9 @@ class Surface:
         index = legend().encode(labels.codes, 4, "label map")
         # Nothing is known beyond the map; open sea is the least odd thing to show there.
         self._classes = np.where(index == IGNORE_INDEX, codes.index(5230), index).astype(np.uint8)
-        self._pattern_of = np.array([patterns.NAMES.index(composition.RECIPES[c].pattern) for c in codes], np.uint8)
+        self._pattern_of = np.array(
+            [patterns.NAMES.index(composition.compositions()[c].pattern) for c in codes], np.uint8
+        )
         self._crop_key = np.uint32(key(config.seed, "crops", year))
         self._warp = [patterns.smooth(generator(config.seed, "warp", n), 8.0) * np.float32(_WARP / 2) for n in "xy"]
         self._hidden_rank = patterns.rank(patterns.smooth(generator(config.seed, "hidden"), 9.0))
@@ -135,6 +137,8 @@ class Surface:
 
     def _trace_roads(self, road: int) -> Bytes:
         """Rank of distance from the middle of the road class, on a 10 m grid: uint8, 0 in the middle."""
-        mask = (self._classes == road).astype(np.float32)
-        soft = ndimage.zoom(ndimage.gaussian_filter(mask, 0.5), _ROAD_ZOOM, order=1, grid_mode=True, mode="nearest")
-        return (255 * (1 - np.clip(soft / 0.75, 0, 1))).astype(np.uint8)
+        mask = (self._classes == road).repeat(_ROAD_ZOOM, axis=0).repeat(_ROAD_ZOOM, axis=1)
+        soft = ndimage.gaussian_filter(mask.astype(np.float32), 3.0)
+        # Relative to the ridge, so that the lane is as wide in a broad strip of the class as in a narrow one.
+        ridge = np.maximum(ndimage.maximum_filter(soft, 9), 1e-3)
+        return (255 * (1 - np.clip((soft / ridge - 0.7) / 0.3, 0, 1))).astype(np.uint8)
