@@ -109,8 +109,9 @@ def ensure_team(session: Session, name: str) -> Team:
 
 
 def spend(session: Session, identity: Identity, limit: int) -> None:
-    """Count one upload against today's limit. The test and the count are one statement, so that requests in parallel
-    cannot pass the limit together.
+    """Count one upload against today's limit.
+
+    The test and the count are one statement, so that requests in parallel cannot pass the limit together.
 
     Raises:
         Problem: 429, the limit is reached.

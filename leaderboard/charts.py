@@ -87,7 +87,8 @@ def error_map(cells: Sequence[dict[str, Any]]) -> Markup:
         return Markup("")
     left, bottom = min(c["x"] for c in cells), min(c["y"] for c in cells)
     right, top = max(c["x"] + c["size"] for c in cells), max(c["y"] + c["size"] for c in cells)
-    scale = 420 / max(right - left, top - bottom)
+    # Wide enough to see, and no cell larger than a thumb.
+    scale = min(420 / max(right - left, top - bottom), 48 / max(c["size"] for c in cells))
     parts = [_open((right - left) * scale + 4, (top - bottom) * scale + 4, "Map of accuracy, north up")]
     for c in cells:
         x, y = 2 + (c["x"] - left) * scale, 2 + (top - c["y"] - c["size"]) * scale

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tomllib
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from fastapi import APIRouter, Request
@@ -71,8 +71,10 @@ def submit_page(request: Request) -> Response:
 
 @router.post("/submit")
 async def submit(request: Request, form_token: str = "") -> Response:
-    """Take predictions and card. Who sends it, and from where, is checked before the first byte of the file is read,
-    which is why the form's token comes in the address.
+    """Take predictions and card.
+
+    Who sends it, and from where, is checked before the first byte of the file is read, which is why the form's token
+    comes in the address.
     """
     sessions: Sessions = request.app.state.sessions
     settings: Settings = request.app.state.settings
@@ -125,7 +127,7 @@ def _accept(db: Database, settings: Settings, who: Identity, form: FormData) -> 
     if not isinstance(predictions, UploadFile) or not predictions.size:
         raise Problem(422, "No predictions file was chosen.", "Choose the .zip that PredictionWriter wrote.")
     card = check_card(_toml(text))
-    name = os.path.basename((predictions.filename or "").replace("\\", "/"))[:200] or "predictions.zip"
+    name = PurePosixPath((predictions.filename or "").replace("\\", "/")).name[:200] or "predictions.zip"
     sha256 = hashlib.file_digest(predictions.file, "sha256").hexdigest()  # type: ignore[arg-type]
     upload = uploads.begin(db, settings, who, name, predictions.size, sha256, card)
     predictions.file.seek(0)

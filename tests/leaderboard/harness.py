@@ -1,0 +1,121 @@
+"""What the board's tests share besides fixtures."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi.testclient import TestClient
+
+from leaderboard import ledger
+from leaderboard.db import Database
+from leaderboard.settings import Settings
+from leaderboard.worker import Worker
+from lulcbench.legend import legend
+from lulcbench.predictions import PredictionWriter
+from lulcbench.release import Release
+from lulcbench.shards import ShardReader
+from lulcbench.tile_index import read_split
+
+CARD = {
+    "name": "UNet",
+    "authors": ["A. Author"],
+    "code": "https://example.org/model",
+    "sensors": ["landsat"],
+    "training_data": ["train split"],
+    "saw_scored_labels": False,
+    "pretraining": "none",
+    "parameters": 14_300_000,
+    "compute": "none to speak of",
+    "licence": "Apache-2.0",
+}
+
+
+def predict(path: Path, root: Path, noise: float, seed: int, probabilities: bool = False) -> Path:
+    """Predictions that are right but for a share of the pixels."""
+    release = Release.load(root)
+    tiles, reader = read_split(root, release, "test"), ShardReader(root, release, "test")
+    rng, codes = np.random.default_rng(seed), np.array(legend().codes(4), np.uint16)
+    with PredictionWriter(path, root, "test", 2018, probabilities=probabilities) as writer:
+        for row, tile in enumerate(tiles.ids):
+            labels = reader.read("luisa_2018", [row], [(0, 0)], (96, 96))[0]
+            known = np.isin(labels, codes)
+            wrong = ~known | (rng.random(labels.shape) < noise)
+            predicted = np.where(wrong, rng.choice(codes, labels.shape), labels)
+            if not probabilities:
+                writer.write(tile, predicted)
+                continue
+            share = np.full((len(codes), 96, 96), 0.3 / (len(codes) - 1), np.float32)
+            np.put_along_axis(share, legend().encode(predicted, 4)[None].astype(int), 0.7, 0)
+            writer.write(tile, predicted, share)
+    return path
+
+
+@dataclass
+class Service:
+    """A board in this process, with what a test needs to speak to it."""
+
+    settings: Settings
+    client: TestClient
+    db: Database
+    tokens: dict[str, str]
+
+    def headers(self, who: str = "ours") -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens[who]}"}
+
+    def begin(self, content: bytes, who: str = "ours", filename: str = "predictions.zip", **card: Any) -> Any:
+        body = {
+            "filename": filename,
+            "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "card": CARD | card,
+        }
+        return self.client.post("/api/v1/uploads", json=body, headers=self.headers(who))
+
+    def submit(self, path: Path, who: str = "ours", **card: Any) -> str:
+        """Upload a file in pieces and complete it; the submission id."""
+        content = path.read_bytes()
+        state = self.begin(content, who, **card).json()
+        url = f"/api/v1/uploads/{state['upload_id']}"
+        for at in range(0, len(content), state["chunk_size"]):
+            piece = content[at : at + state["chunk_size"]]
+            answer = self.client.put(url, params={"offset": at}, content=piece, headers=self.headers(who))
+            assert answer.json() == {"offset": at + len(piece)}
+        answer = self.client.post(f"{url}/complete", headers=self.headers(who))
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["submission_id"])
+
+    def status(self, submission: str, who: str = "ours") -> dict[str, Any]:
+        answer = self.client.get(f"/api/v1/submissions/{submission}", headers=self.headers(who))
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def score(self) -> bool:
+        return Worker(self.db, self.settings).step()
+
+    def rows(self, **choice: Any) -> list[dict[str, Any]]:
+        answer = self.client.get("/api/v1/leaderboard", params=choice)
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["rows"])
+
+
+def make_entry(
+    results: dict[str, Any], number: int, kind: str = "good", team: str = "Ours", **card: Any
+) -> ledger.Entry:
+    """A ledger entry as the worker would have made it, a day after the one before."""
+    at = datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(days=number)
+    return ledger.Entry(
+        submission=f"{number:020x}",
+        team=team,
+        tier="rescored",
+        filename=f"{number}.zip",
+        sha256=results[kind]["scores"]["predictions_sha256"],
+        card=CARD | {"name": f"Model {number}"} | card,
+        submitted_at=at,
+        scored_at=at,
+        **results[kind],
+    )
