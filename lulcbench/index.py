@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
+from lulcbench.places import is_remote, join, read_remote
 from lulcbench.release import INDEX, Release
 
 
@@ -26,13 +29,17 @@ def read_index(root: str | os.PathLike[str], release: Release, split: str | None
     Raises:
         LulcbenchError: the table is missing, damaged, or disagrees with the manifest about the tiles.
     """
-    path = Path(root) / INDEX
-    if not path.is_file():
+    path = join(root, INDEX)
+    if is_remote(root):
+        source: Any = io.BytesIO(read_remote(path, next(file.bytes for file in release.files if file.path == INDEX)))
+    elif Path(path).is_file():
+        source = path
+    else:
         raise LulcbenchError(f"{path} is missing.", "Run 'lulcbench verify --repair', or download the release again.")
     filters = [("split", "==", release.check_split(split))] if split is not None else None
     try:
-        columns = [name for name in pq.read_schema(path).names if name not in ("geometry", "bbox")]
-        table: pd.DataFrame = pq.read_table(path, columns=columns, filters=filters).to_pandas()
+        columns = [name for name in pq.read_schema(source).names if name not in ("geometry", "bbox")]
+        table: pd.DataFrame = pq.read_table(source, columns=columns, filters=filters).to_pandas()
         table = table.sort_values(["split", "row"], ignore_index=True)
         rows = table.groupby("split")["row"].apply(list)
     except (OSError, ValueError, KeyError) as error:

@@ -7,6 +7,7 @@ imagery ``(tile, season, band, y, x)`` uint16, labels ``(tile, y, x)`` uint16 LU
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,27 @@ import numpy.typing as npt
 import tensorstore as ts
 
 from lulcbench.errors import LulcbenchError
+from lulcbench.places import is_remote, join, kvstore
 from lulcbench.release import Release
+
+# TensorStore's threads do not survive a fork, and it ends a forked process that uses them. This is the process that
+# first used it; None as long as none did.
+_user: int | None = None
 
 
 class ShardReader:
     """Reads windows of one split. Picklable; opens its arrays in the process that first reads (handles do not fork).
 
+    In a process forked from one that has read already, it falls back to zarr-python, which is slower, and warns.
+
     Args:
-        root: folder of the release.
+        root: folder of the release, or its URL (https, s3, hf), which is then read without downloading.
         release: its manifest.
         split: ``train``, ``val`` or ``test``.
     """
 
     def __init__(self, root: str | os.PathLike[str], release: Release, split: str) -> None:
-        self.root = Path(root)
+        self.root = os.fspath(root)
         self.release = release
         self.split = release.check_split(split)
         self._pid = os.getpid()
@@ -46,6 +54,7 @@ class ShardReader:
         size: tuple[int, int],
         seasons: Sequence[int] | None = None,
         bands: Sequence[int] | None = None,
+        out: npt.NDArray[np.uint16] | None = None,
     ) -> npt.NDArray[np.uint16]:
         """Read a batch of windows.
 
@@ -56,6 +65,8 @@ class ShardReader:
             size: (height, width) of all windows in pixels.
             seasons: season positions to take, in that order; None takes all (imagery only).
             bands: band positions to take, in that order; None takes all (imagery only).
+            out: C-contiguous array of the right shape to read into; memory that is used again spares the system
+                handing out fresh pages, which takes longer than decoding.
 
         Returns:
             uint16 ``(n, season, band, height, width)`` for imagery, ``(n, height, width)`` for labels.
@@ -64,37 +75,42 @@ class ShardReader:
             LulcbenchError: an array or shard is missing, truncated or altered; names it.
         """
         store = self._open(array)
-        parts = []
-        for row, (y, x) in zip(rows, offsets, strict=True):
-            part = store[int(row)]
-            if bands is not None:
-                part = part[:, list(bands)]
-            if seasons is not None:
-                part = part[list(seasons)]
-            parts.append(part[..., int(y) : int(y) + size[0], int(x) : int(x) + size[1]])
+        picks = [_pick(seasons), _pick(bands)] if len(store.shape) == 5 else []
+        corners = [(int(row), int(y), int(x)) for row, (y, x) in zip(rows, offsets, strict=True)]
+        inner = [
+            len(range(n)[p]) if isinstance(p, slice) else len(p) for n, p in zip(store.shape[1:3], picks, strict=False)
+        ]
+        if out is None:
+            out = np.empty((len(corners), *inner, *size), np.uint16)
+        if not corners:
+            return out
         try:
-            # Translating to origin 0 lets windows of different places stack; the batch decodes each chunk once.
-            stacked = ts.stack([part.translate_to[(0,) * part.rank] for part in parts])
-            result: npt.NDArray[np.uint16] = stacked.read().result()
-        except Exception as error:
+            if isinstance(store, ts.TensorStore):
+                _read(store, corners, size, picks, out)
+            else:
+                _read_forked(store, corners, size, picks, out)
+        except Exception as error:  # TensorStore and zarr each raise what the storage below them happens to raise
             raise self._broken(array, error) from error
-        return result
+        return out
 
     def _open(self, array: str) -> Any:
+        global _user
         if self._pid != os.getpid():
             self._arrays, self._pid = {}, os.getpid()
         if array not in self._arrays:
-            path = self.root / f"{self.split}.zarr" / array
-            if not (path / "zarr.json").is_file():
-                raise LulcbenchError(
-                    f"{path} is missing.",
-                    f"Download it with 'lulcbench download {self.release.name} --split {self.split}', "
-                    "or see what is there with 'lulcbench info'.",
-                )
-            spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
+            path = join(self.root, f"{self.split}.zarr", array)
+            if not is_remote(self.root):
+                self._check_files(array, Path(path))
             try:
-                store = ts.open(spec, open=True, read=True).result()
-            except Exception as error:
+                if _user in (None, os.getpid()):
+                    _user = os.getpid()
+                    spec = {"driver": "zarr3", "kvstore": kvstore(self.root, f"{self.split}.zarr", array)}
+                    store = ts.open(spec, open=True, read=True).result()
+                else:
+                    store = _open_forked(path)
+            except LulcbenchError:
+                raise
+            except Exception as error:  # see read
                 raise self._broken(array, error) from error
             if store.shape[0] != self.release.splits[self.split]:  # type: ignore[index]
                 raise LulcbenchError(
@@ -104,8 +120,77 @@ class ShardReader:
             self._arrays[array] = store
         return self._arrays[array]
 
-    def _broken(self, array: str, error: Exception) -> LulcbenchError:
+    def _check_files(self, array: str, path: Path) -> None:
+        """A missing shard would read as nodata, so all files must be here, and of the right size."""
+        files = [file for file in self.release.files if file.split == self.split and file.array == array]
+        if not files or not path.is_dir():
+            names = sorted({f.array for f in self.release.files if f.split == self.split and f.array})
+            raise LulcbenchError(
+                f"{path} is missing.",
+                f"{self.release.id} has {', '.join(names)} in {self.split}; fetch with 'lulcbench download'.",
+            )
+        for file in files:
+            found = Path(self.root) / file.path
+            if not found.is_file() or found.stat().st_size != file.bytes:
+                raise self._broken(array, f"{file.path} is missing or not {file.bytes} bytes long")
+
+    def _broken(self, array: str, error: Exception | str) -> LulcbenchError:
         return LulcbenchError(
-            f"Cannot read {self.root / f'{self.split}.zarr' / array}: {error}.",
+            f"Cannot read {join(self.root, f'{self.split}.zarr', array)}: {error}.",
             "A shard is missing, truncated or altered; find and mend it with 'lulcbench verify --repair'.",
         )
+
+
+def _pick(positions: Sequence[int] | None) -> slice | list[int]:
+    """Positions as a slice where they are a run, which is cheaper to read."""
+    if positions is None:
+        return slice(None)
+    chosen = [int(i) for i in positions]
+    run = chosen == list(range(chosen[0], chosen[0] + len(chosen)))
+    return slice(chosen[0], chosen[0] + len(chosen)) if run else chosen
+
+
+def _read(
+    store: Any,
+    corners: list[tuple[int, int, int]],
+    size: tuple[int, int],
+    picks: list[slice | list[int]],
+    out: npt.NDArray[np.uint16],
+) -> None:
+    parts = []
+    for row, y, x in corners:
+        part = store[row]
+        for axis, pick in enumerate(picks):
+            part = part[(slice(None),) * axis + (pick,)]
+        part = part[..., y : y + size[0], x : x + size[1]]
+        # Translating to origin 0 lets windows of different places stack.
+        parts.append(part.translate_to[(0,) * part.rank])
+    ts.array(out).write(ts.stack(parts)).result()
+
+
+def _open_forked(path: str) -> Any:
+    if is_remote(path):
+        raise LulcbenchError(
+            f"Cannot stream {path} in a process forked from one that has read already.",
+            "Use num_workers=0, or multiprocessing_context='spawn' or 'forkserver'.",
+        )
+    import zarr
+
+    warnings.warn(
+        "This process was forked from one that had read shards already, so it reads them with zarr-python, several "
+        "times slower. Use num_workers=0 (as fast), or multiprocessing_context='spawn' or 'forkserver'.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return zarr.open_array(path, mode="r")
+
+
+def _read_forked(
+    store: Any,
+    corners: list[tuple[int, int, int]],
+    size: tuple[int, int],
+    picks: list[slice | list[int]],
+    out: npt.NDArray[np.uint16],
+) -> None:
+    for i, (row, y, x) in enumerate(corners):
+        out[i] = store.oindex[(row, *picks, slice(y, y + size[0]), slice(x, x + size[1]))]

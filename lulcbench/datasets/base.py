@@ -14,11 +14,13 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from lulcbench import grid, sensors
+from lulcbench.datasets.buffers import Buffers
 from lulcbench.datasets.normalize import Normalizer
 from lulcbench.errors import LulcbenchError
 from lulcbench.index import read_index, select
 from lulcbench.legend import legend
-from lulcbench.release import Release, array_name, label_shape
+from lulcbench.places import load_release
+from lulcbench.release import array_name, label_shape
 from lulcbench.shards import ShardReader
 from lulcbench.windows import Phase, Windows
 
@@ -57,7 +59,7 @@ class LuisaDataset(Dataset[Sample]):
       ``year``: int.
 
     Args:
-        root: folder of a release.
+        root: folder of a release, or a URL (https, s3, hf) that it is read from without downloading.
         split: ``train``, ``val`` or ``test``.
         sensors: one sensor or several.
         year: one year, or several: every window is then a sample once for each year.
@@ -114,7 +116,7 @@ class LuisaDataset(Dataset[Sample]):
         fraction: float | None = None,
         download: bool | str = False,
     ) -> None:
-        self.root = Path(root)
+        self.root = os.fspath(root)
         self.split = split
         self.sensors = (sensors,) if isinstance(sensors, str) else tuple(sensors)
         self.years = (year,) if isinstance(year, int) else tuple(year)
@@ -128,7 +130,7 @@ class LuisaDataset(Dataset[Sample]):
             raise LulcbenchError(f"normalize is {normalize!r}.", 'Use True, False or "device".')
         if download:
             self._download(download)
-        self.release = Release.load(self.root)
+        self.release = load_release(self.root)
         for one in self.levels:
             legend().codes(one)
         for name in self.sensors:
@@ -136,6 +138,7 @@ class LuisaDataset(Dataset[Sample]):
                 self.release.check_year(each, name)
         for each in self._label_years():
             self.release.check_year(each)
+        self._buffers = Buffers()
         self._reader = ShardReader(self.root, self.release, split)
         self.tiles = select(
             read_index(self.root, self.release, split),
@@ -286,19 +289,25 @@ class LuisaDataset(Dataset[Sample]):
     def _sensor_image(self, name: str, places: Places) -> torch.Tensor:
         resolution = self.resolution(name)
         n = self.windows.size // resolution
-        stored = np.empty((len(places), len(self.seasons), len(self.bands[name]), n, n), np.uint16)
+        shape = (len(places), len(self.seasons), len(self.bands[name]), n, n)
+        stored = self._buffers.empty(shape, torch.uint16)
+        target = stored.numpy()
         for year, at in places.by_year():
-            stored[at] = self._reader.read(
+            whole = len(at) == len(places)
+            values = self._reader.read(
                 array_name(name, year),
                 self._rows[places.tiles[at]],
                 places.offsets[at] // resolution,
                 (n, n),
                 self._season_index,
                 self._band_index[name],
+                target if whole else None,
             )
-        image = torch.from_numpy(stored)
+            if not whole:
+                target[at] = values
+        image = stored
         if self.normalize != "device":
-            image = self.normalizers[name](image)
+            image = self.normalizers[name].into(stored, self._buffers.empty(shape, torch.float32))
         return image.flatten(1, 2) if self.flatten else image
 
     def _tile_labels(self, tiles: npt.NDArray[np.integer], year: int) -> npt.NDArray[np.uint16]:
@@ -368,7 +377,7 @@ class LuisaDataset(Dataset[Sample]):
         from lulcbench.hub import download
 
         download(
-            self.root.name if source is True else str(source),
+            Path(self.root).name if source is True else str(source),
             self.root,
             splits=(self.split,),
             sensors=self.sensors,

@@ -27,10 +27,26 @@ class Normalizer:
 
     def __call__(self, stored: torch.Tensor) -> torch.Tensor:
         """Uint16 ``(…, band, y, x)`` → float32 of the same shape, on the same device."""
-        shape = (-1, 1, 1)
-        gain, bias = self.gain.to(stored.device).view(shape), self.bias.to(stored.device).view(shape)
-        values = stored.to(torch.float32)
-        return values.mul(gain).add_(bias).masked_fill_(values == sensors.NODATA, 0)
+        out = torch.empty(stored.shape, dtype=torch.float32, device=stored.device)
+        values = out.copy_(stored)
+        nodata = values == sensors.NODATA
+        return self._scale(out).masked_fill_(nodata, 0)
+
+    def into(self, stored: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """The same for a batch ``(n, …, band, y, x)`` in main memory, into ``out``; returns ``out``."""
+        # As int16, which torch converts fastest, stored values above 32,767 (reflectance 3.2) would be negative; the
+        # least value of each image says whether there are any, and whether there is nodata.
+        signed = stored.view(torch.int16)
+        least = signed.flatten(1).amin(1)
+        out.copy_(signed if int(least.min()) >= 0 else stored)
+        self._scale(out)
+        for i in (least <= 0).nonzero().flatten().tolist():
+            out[i].masked_fill_(signed[i] == sensors.NODATA, 0)
+        return out
+
+    def _scale(self, values: torch.Tensor) -> torch.Tensor:
+        gain, bias = (part.to(values.device).view(-1, 1, 1) for part in (self.gain, self.bias))
+        return values.mul_(gain).add_(bias)
 
     def reflectance(self, image: torch.Tensor) -> npt.NDArray[np.float32]:
         """Image ``(…, band, y, x)`` in any of the dataset's forms → reflectance; nodata (0) → NaN."""
