@@ -127,7 +127,7 @@ def tier(
     """Set the trust tier of a result, for example after its weights gave the same scores."""
     from leaderboard.standing import set_tier
 
-    set_tier(_database(context), context.obj, submission, name, evidence)
+    set_tier(_database(context), context.obj, "operator", submission, name, evidence)
 
 
 @app.command()

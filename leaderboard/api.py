@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
 from starlette.requests import ClientDisconnect
 
 from leaderboard import accounts, ledger, standing, uploads
 from leaderboard.accounts import Identity
 from leaderboard.board import Board, Choice, to_csv
 from leaderboard.cards import check_card
-from leaderboard.db import Database, Submission
+from leaderboard.db import Audit, Database, Submission
 from leaderboard.problems import Problem, not_found
 from leaderboard.settings import Settings
 
@@ -86,12 +88,33 @@ class SubmissionState(BaseModel):
     url: str
 
 
+class TierRequest(BaseModel):
+    """A result's new trust tier."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tier: Literal["reported", "rescored", "reproduced"]
+    evidence: Annotated[str, Field(min_length=1, max_length=500, description="What it rests on; for the audit log.")]
+
+
 class SupersedeRequest(BaseModel):
     """The newer submission of the same team."""
 
     model_config = ConfigDict(extra="forbid")
 
     by: Annotated[str, Field(pattern="^[0-9a-f]{20}$")]
+
+
+class AuditLine(BaseModel):
+    """One act."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
 
 
 bearer = HTTPBearer(auto_error=False, description="A token from 'python -m leaderboard token create TEAM'.")
@@ -136,10 +159,20 @@ def identity(found: Annotated[Identity | None, Depends(maybe_identity)]) -> Iden
 
 
 Who = Annotated[Identity, Depends(identity)]
+
+
+def administrator(who: Who) -> Identity:
+    """Who asks; only the scope ``admin`` will do."""
+    if not who.admin:
+        raise Problem(403, "This needs a token of scope admin.", "Ask the operator of the board.")
+    return who
+
+
+Admin = Annotated[Identity, Depends(administrator)]
 MaybeWho = Annotated[Identity | None, Depends(maybe_identity)]
 router = APIRouter(
     prefix="/api/v1",
-    responses={status: {"model": ErrorBody} for status in (401, 404, 408, 409, 413, 422, 429, 503, 507)},
+    responses={status: {"model": ErrorBody} for status in (401, 403, 404, 408, 409, 413, 422, 429, 503, 507)},
 )
 
 
@@ -213,6 +246,20 @@ def withdraw(submission_id: str, who: Who, db: Db, settings: Setting) -> Submiss
 def supersede(submission_id: str, body: SupersedeRequest, who: Who, db: Db, settings: Setting) -> SubmissionState:
     """Mark a submission as replaced by a newer one of the same team, release, task and split."""
     return _state(standing.supersede(db, settings, who, submission_id, body.by), settings)
+
+
+@router.post("/submissions/{submission_id}/tier", tags=["operate"])
+def change_tier(submission_id: str, body: TierRequest, who: Admin, db: Db, settings: Setting) -> SubmissionState:
+    """Set the trust tier of a result, for example after its weights gave the same scores."""
+    return _state(standing.set_tier(db, settings, who.actor, submission_id, body.tier, body.evidence), settings)
+
+
+@router.get("/audit", tags=["operate"])
+def show_audit(who: Admin, db: Db, last: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditLine]:
+    """Who did what to what, newest first."""
+    with db.read() as session:
+        lines = session.scalars(select(Audit).order_by(Audit.id.desc()).limit(last)).all()
+    return [AuditLine.model_validate(line) for line in lines]
 
 
 @router.get("/leaderboard", tags=["read"])

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from leaderboard import api, forms, pages
 from leaderboard.board import Board
 from leaderboard.db import Database
-from leaderboard.guard import BodyTooLarge, BodyTooSlow, Guard
+from leaderboard.guard import Guard
 from leaderboard.problems import Problem
 from leaderboard.sessions import Sessions
 from leaderboard.settings import Settings
@@ -74,8 +74,6 @@ def create_app(settings: Settings) -> FastAPI:
 
 async def _explain(request: Request, error: Exception) -> Response:
     """Any foreseen error, as JSON or as a page."""
-    if isinstance(error, BodyTooLarge | BodyTooSlow):  # the guard answers
-        raise error
     problem = _as_problem(error)
     if problem is None:
         raise error

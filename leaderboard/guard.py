@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -61,12 +62,14 @@ class PatientProtocol(H11Protocol):
             self.transport.close()
 
 
-class BodyTooLarge(Exception):
-    """More bytes came than this path takes."""
+class BodyRefused(Exception):
+    """A request body that is not read to its end; becomes the response, whatever the application makes of it."""
 
-
-class BodyTooSlow(Exception):
-    """The body stalled, or came more slowly than ``body_rate``."""
+    def __init__(self, status: int, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.status = status
+        self.what = what
+        self.remedy = remedy
 
 
 class Guard:
@@ -81,23 +84,22 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        body = _Body(receive, self._limit(scope), self.settings)
         started = False
 
         async def safe_send(message: Message) -> None:
             nonlocal started
+            if body.refused and not started:
+                return  # the framework's own words for a body that it could not read; ours follow below
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message.get("headers", []), *SAFE_HEADERS]
             await send(message)
 
-        try:
-            await self.app(scope, self._bounded(receive, self._limit(scope)), safe_send)
-        except BodyTooLarge:
-            if not started:
-                await _answer(safe_send, 413, "The request body is too large.", "See the limits at /about.")
-        except BodyTooSlow:
-            if not started:
-                await _answer(safe_send, 408, "The request body came too slowly.", "Resume the upload.")
+        with contextlib.suppress(BodyRefused):
+            await self.app(scope, body.receive, safe_send)
+        if body.refused and not started:
+            await _answer(send, body.refused)
 
     def _limit(self, scope: Scope) -> int:
         if scope["method"] == "PUT" and scope["path"].startswith("/api/v1/uploads/"):
@@ -106,33 +108,46 @@ class Guard:
             return self.settings.max_form_bytes + SMALL_BODY
         return SMALL_BODY
 
-    def _bounded(self, receive: Receive, limit: int) -> Receive:
-        clock = asyncio.get_running_loop().time
-        begun, total, ended = clock(), 0, False
 
-        async def bounded() -> Message:
-            nonlocal total, ended
-            if ended:  # the framework listens for the client to leave; that may take as long as it takes
-                return await receive()
-            try:
-                async with asyncio.timeout(self.settings.body_idle_s):
-                    message = await receive()
-            except TimeoutError as error:
-                raise BodyTooSlow from error
-            if message["type"] == "http.request":
-                total += len(message.get("body", b""))
-                ended = not message.get("more_body", False)
-                if total > limit:
-                    raise BodyTooLarge
-                if not ended and clock() - begun > self.settings.body_idle_s + total / self.settings.body_rate:
-                    raise BodyTooSlow
-            return message
+class _Body:
+    """A request's body on its way through the guard."""
 
-        return bounded
+    def __init__(self, receive: Receive, limit: int, settings: Settings) -> None:
+        self.refused: BodyRefused | None = None
+        self._receive = receive
+        self._limit = limit
+        self._settings = settings
+        self._clock = asyncio.get_running_loop().time
+        self._begun = self._clock()
+        self._total = 0
+        self._ended = False
+
+    async def receive(self) -> Message:
+        """The next piece, if it comes in time and the whole is not too large."""
+        if self._ended:  # the framework listens for the client to leave; that may take as long as it takes
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._settings.body_idle_s):
+                message = await self._receive()
+        except TimeoutError:
+            raise self._refuse(408, "The request body came too slowly.", "Resume the upload.") from None
+        if message["type"] == "http.request":
+            self._total += len(message.get("body", b""))
+            self._ended = not message.get("more_body", False)
+            if self._total > self._limit:
+                raise self._refuse(413, f"The body has more than {self._limit:,} bytes.", "See the limits at /about.")
+            allowed = self._settings.body_idle_s + self._total / self._settings.body_rate
+            if not self._ended and self._clock() - self._begun > allowed:
+                raise self._refuse(408, "The request body came too slowly.", "Resume the upload.")
+        return message
+
+    def _refuse(self, status: int, what: str, remedy: str) -> BodyRefused:
+        self.refused = BodyRefused(status, what, remedy)
+        return self.refused
 
 
-async def _answer(send: Send, status: int, what: str, remedy: str) -> None:
-    body = json.dumps({"what": what, "remedy": remedy}).encode()
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+async def _answer(send: Send, refused: BodyRefused) -> None:
+    body = json.dumps({"what": refused.what, "remedy": refused.remedy}).encode()
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close"), *SAFE_HEADERS]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -75,30 +75,32 @@ def supersede(db: Database, settings: Settings, who: Identity, submission_id: st
         return old
 
 
-def set_tier(db: Database, settings: Settings, submission_id: str, tier: str, evidence: str) -> None:
+def set_tier(db: Database, settings: Settings, actor: str, submission_id: str, tier: str, evidence: str) -> Submission:
     """Record that a result was reproduced (or that this was an error); an operator's act.
 
     Args:
         db: the database.
         settings: for the ledger.
+        actor: who did it, for the records.
         submission_id: of a scored submission.
         tier: one of ``ledger.TIERS``.
         evidence: what it rests on, for the audit log.
 
     Raises:
-        LulcbenchError: no such scored submission or tier.
+        LulcbenchError: no such scored submission (a ``Problem`` 404) or tier.
     """
     if tier not in ledger.TIERS:
         raise LulcbenchError(f"There is no tier {tier!r}.", f"Choose one of {', '.join(ledger.TIERS)}.")
     with db.write() as session:
         found = session.get(Submission, submission_id)
         if found is None or found.result is None:
-            raise LulcbenchError(f"There is no scored submission {submission_id!r}.", "Ids are on the board.")
-        event = ledger.Event(submission=found.id, kind="tier", at=now(), actor="operator", value=tier)
+            raise not_found(f"There is no scored submission {submission_id!r}.")
+        event = ledger.Event(submission=found.id, kind="tier", at=now(), actor=actor, value=tier)
         ledger.record(settings.ledger, found.result.release_key, event)
         found.tier = tier
-        audit(session, "operator", "submission.tier", found.id, tier=tier, evidence=evidence)
+        audit(session, actor, "submission.tier", found.id, tier=tier, evidence=evidence)
         touch(session)
+        return found
 
 
 def _owned(session: Session, who: Identity, submission_id: str) -> Submission:
