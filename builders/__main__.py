@@ -145,6 +145,22 @@ def publish(
         typer.echo(run(root, target, report))
 
 
+@app.command()
+def difficulty(
+    root: Annotated[Path, typer.Argument(help="Folder of a release with Landsat.")],
+    pixels: Annotated[int, typer.Option(help="Training label pixels at most.", min=100)] = 60_000,
+) -> None:
+    """Weighted F1 of a per-pixel random forest on seasonal Landsat spectra, beside the published figures."""
+    from builders.simulate.difficulty import PUBLISHED
+    from builders.simulate.difficulty import difficulty as run
+
+    with console.console.status("growing a random forest"):
+        scores = run(root.resolve(), pixels=pixels)
+    typer.echo("level  weighted F1  Witjes et al. 2022")
+    for level, score in scores.items():
+        typer.echo(f"{level:>5}  {score:>11.3f}  {PUBLISHED.get(level, '–')!s:>18}")
+
+
 def _open(recipe: Path, out: Path, work: Path | None) -> tuple[Recipe, Workspace]:
     space = workspace(out, work)
     return load(recipe, space.scenes), space

@@ -22,7 +22,7 @@ from lulcbench.sensors import LANDSAT, to_reflectance
 from lulcbench.shards import ShardReader
 
 PUBLISHED = {1: 0.83, 2: 0.63, 3: 0.49}  # weighted F1, Witjes et al. 2022
-TOLERANCE = 0.08
+
 _PIXELS = 60_000
 _MISSING = -1.0  # a value no reflectance takes; the forest learns to split it off
 

@@ -137,9 +137,15 @@ def _read(path: Path, canvas: Canvas, bounds: grid.Bounds) -> Codes:
             missing = NODATA if source.nodata is None else source.nodata
             values = np.where(values == missing, NODATA, values)
             known = legend().remap(values, 4, str(path))
+            coarse = np.unique(values[(known == NODATA) & (values != NODATA)])
             where = {"src_transform": source.transform, "src_crs": source.crs}
     except RasterioError as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a LUISA GeoTIFF.") from error
+    if coarse.size:
+        raise LulcbenchError(
+            f"{path} has codes that stop short of level 4: {', '.join(map(str, coarse[:5]))}.",
+            "Scenes are rendered from LUISA level 4; CORINE maps do not go that deep.",
+        )
     inside = bounds[0] >= covered[0] and bounds[1] >= covered[1] and bounds[2] <= covered[2] and bounds[3] <= covered[3]
     if not inside:
         box = ", ".join(f"{v:.0f}" for v in covered)

@@ -126,7 +126,7 @@ def _render(taken: Acquisition, bands: list[Band], layer: Layer, sky: Sky) -> Fl
     groups = [group(wavelength) for wavelength in wavelengths]
     height, width = layer.counts.shape[:2]
     opacity, shadow = sky.at(layer.resolution, (height, width))
-    taps = [_taps(offset / layer.resolution) for offset in (taken.shift[0], -taken.shift[1])]
+    moves = [taps(offset / layer.resolution) for offset in (taken.shift[0], -taken.shift[1])]
     out = np.empty((len(bands), height, width), np.float32)
     for row in range(0, height, BLOCK):
         for column in range(0, width, BLOCK):
@@ -137,8 +137,8 @@ def _render(taken: Acquisition, bands: list[Band], layer: Layer, sky: Sky) -> Fl
             gain = layer.shading.gain((outer[0], outer[1]), taken.season, taken.sun)
             for band, own in zip(block, groups, strict=True):
                 band *= gain[own]
-            block = _spread(block, taps[0], axis=2)
-            block = _spread(block, taps[1], axis=1)
+            block = spread(block, moves[0], axis=2)
+            block = spread(block, moves[1], axis=1)
             top, left = inner[0].start - outer[0].start, inner[1].start - outer[1].start
             block = block[:, top : top + inner[0].stop - row, left : left + inner[1].stop - column]
             thick = opacity[inner]
@@ -151,7 +151,7 @@ def _render(taken: Acquisition, bands: list[Band], layer: Layer, sky: Sky) -> Fl
     return out
 
 
-def _taps(shift: float) -> npt.NDArray[np.float32]:
+def taps(shift: float) -> npt.NDArray[np.float32]:
     """Five weights along an axis: the point spread, displaced by a fraction of a pixel."""
     spread = np.array([_BLUR, 1 - 2 * _BLUR, _BLUR])
     part = abs(shift)
@@ -159,15 +159,16 @@ def _taps(shift: float) -> npt.NDArray[np.float32]:
     return np.convolve(spread, move).astype(np.float32)
 
 
-def _spread(block: Float, taps: npt.NDArray[np.float32], axis: int) -> Float:
-    reach = len(taps) // 2
+def spread(block: Float, weights: npt.NDArray[np.float32], axis: int) -> Float:
+    """Convolve images (band, h, w) with an odd number of weights along one axis; edges repeat."""
+    reach = len(weights) // 2
     padding = [(0, 0)] * 3
     padding[axis] = (reach, reach)
     padded = np.pad(block, padding, mode="edge")
     n = block.shape[axis]
     out = np.zeros_like(block)
     term = np.empty_like(block)
-    for position, weight in enumerate(taps):
+    for position, weight in enumerate(weights):
         # A tap to the right moves the scene to the right.
         start = 2 * reach - position
         part = padded[:, start : start + n] if axis == 1 else padded[:, :, start : start + n]
