@@ -17,8 +17,19 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
+# Simulate and build a release, train a UNet on it, predict, score beside two references, show it all on one page.
+DEMO_RUNS := demo demo-majority demo-forest
+DEMO_CONFIGS := $(DEMO_RUNS:%=baselines/configs/%.toml)
 demo: env
-	$(BIN)/python -m baselines demo --out demo
+	@echo "demo: simulated scenes -> release -> UNet (2 minutes of training) -> predictions -> scores -> one HTML page"
+	$(BIN)/python -m builders build builders/recipes/luisa-sim.toml --out demo/luisa-sim
+	$(BIN)/python -m baselines train baselines/configs/demo.toml --out demo/runs
+	$(BIN)/python -m baselines predict $(DEMO_CONFIGS) --out demo/runs
+	@for run in $(DEMO_RUNS); do \
+	  $(BIN)/lulcbench score demo/runs/$$run/predictions.zip --root demo/luisa-sim --json demo/runs/$$run/scores.json \
+	    || exit $$?; done
+	@$(BIN)/python -m baselines page $(DEMO_CONFIGS) --out demo/runs --to demo/index.html >/dev/null
+	@echo "demo: the page lies at $(CURDIR)/demo/index.html"
 
 test: env
 	$(BIN)/python -m pytest

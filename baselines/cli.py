@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file such as baselines/configs/demo.toml.")]
+ConfigPaths = Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="TOML files.")]
 Out = Annotated[Path, typer.Option("--out", help="Runs lie in OUT/<name>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace one setting.")]
 PREDICTIONS = "predictions.zip"
@@ -37,6 +38,9 @@ def train(
 ) -> None:
     """Train a network; resumes a run that was interrupted."""
     run = Config.load(config, tuple(settings or ()))
+    if isinstance(run.model, ForestModel | MajorityModel):
+        console.console.print(f"{run.name}: a {run.model.kind} reference is learnt when it predicts.")
+        return
     from baselines.data import load
     from baselines.train import train as fit
 
@@ -45,28 +49,30 @@ def train(
 
 
 @app.command()
-def predict(config: ConfigPath, out: Out = Path("runs"), settings: Set = None) -> None:
+def predict(configs: ConfigPaths, out: Out = Path("runs"), settings: Set = None) -> None:
     """Predict the test split: a release's predictions go to ``lulcbench score``, patches are scored here."""
-    run = Config.load(config, tuple(settings or ()))
-    folder = out / run.name
+    for config in configs:
+        run = Config.load(config, tuple(settings or ()))
+        typer.echo(_predict(run, out / run.name))
+
+
+def _predict(run: Config, folder: Path) -> str:
     if isinstance(run.model, ForestModel | MajorityModel):
         from baselines.references import predict_reference
 
-        typer.echo(str(predict_reference(run, folder / PREDICTIONS)))
-        return
+        return str(predict_reference(run, folder / PREDICTIONS))
     trained = _trained(run, folder)
     if isinstance(run.model, SegmentationModel):
         from baselines.predict import predict_network
 
-        typer.echo(str(predict_network(trained, folder / PREDICTIONS)))
-        return
+        return str(predict_network(trained, folder / PREDICTIONS))
     from baselines.classify import predict_patches
     from baselines.data import load_evaluation
 
     scores = predict_patches(trained, load_evaluation(run), folder)
     for pair in scores["confused"]:
         console.console.print(f"{pair['patches']:5d} × {pair['label']} taken for {pair['predicted']}")
-    typer.echo(f"overall accuracy {scores['overall_accuracy']:.4f} ({scores['patches']:,} patches)")
+    return f"{run.name}: overall accuracy {scores['overall_accuracy']:.4f} ({scores['patches']:,} patches)"
 
 
 @app.command()
@@ -85,11 +91,11 @@ def patch(
 
 @app.command()
 def page(
-    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="The run, then its references.")],
+    configs: ConfigPaths,
     to: Annotated[Path, typer.Option("--to", help="The HTML file to write.")],
     out: Out = Path("runs"),
 ) -> None:
-    """Write one HTML page with pictures, scores and learning curve of scored runs."""
+    """Write one HTML page: pictures and learning curve of the first run, its scores beside those of the others."""
     from baselines.page import read_entry, write_page
 
     typer.echo(str(write_page([read_entry(Config.load(c), out) for c in configs], to)))
