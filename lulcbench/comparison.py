@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lulcbench import metrics
-from lulcbench.bootstrap import paired
+from lulcbench.bootstrap import Statistic, paired
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Frozen
 from lulcbench.scores import SCORER_VERSION
@@ -76,9 +76,11 @@ def compare(
         raise LulcbenchError("The split has a single spatial block.", "A paired test needs two or more.")
     differences: list[Difference] = []
     for level in sorted(set(a.levels) & set(b.levels), reverse=True):
-        parts = [(a.at(level), b.at(level), metrics.summary)]
+        parts: list[tuple[metrics.Counts, metrics.Counts, Statistic]] = [(a.at(level), b.at(level), metrics.summary)]
         if a.calibration and b.calibration:
             parts.append((a.calibration[level], b.calibration[level], metrics.calibration))
+        if a.change:
+            parts.append((a.change[level], b.change[level], _change))
         for x, y, statistic in parts:
             one, two = statistic(x.sum(axis=0)), statistic(y.sum(axis=0))
             found = paired(np.tensordot(to_blocks, x, 1), np.tensordot(to_blocks, y, 1), statistic)
@@ -105,3 +107,7 @@ def compare(
         smallest_p=max(2 / 2 ** min(len(blocks), 60), 1 / 1001),
         differences=tuple(differences),
     )
+
+
+def _change(sums: metrics.Counts) -> dict[str, metrics.Floats]:
+    return {f"change_{name}": values for name, values in metrics.change(sums).items()}

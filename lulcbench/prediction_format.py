@@ -71,7 +71,7 @@ def dequantise(quantised: npt.NDArray[np.uint8], where: str = "array") -> npt.ND
     Raises:
         LulcbenchError: a pixel's values cannot come from probabilities (their sum is off by more than rounding).
     """
-    values = _LEVELS[quantised]
+    values = _LEVELS.take(quantised)
     total = values.sum(axis=0)
     if np.abs(total - 1).max() > 0.05:  # rounding moves the sum by 0.027 at most, the writer tolerates 0.01
         raise LulcbenchError(f"Probabilities of {where} do not sum to 1 over classes.", REMEDY)
@@ -88,7 +88,7 @@ def check_codes(codes: npt.NDArray[Any], level: int, where: str) -> npt.NDArray[
     if codes.dtype != np.uint16 and (codes.min() < 0 or codes.max() > 65535):
         raise LulcbenchError(f"{where} holds codes from {codes.min()} to {codes.max()}.", REMEDY)
     values = codes.astype(np.uint16, copy=False)
-    bad = class_of(level)[values] == IGNORE_INDEX
+    bad = class_of(level).take(values) == IGNORE_INDEX
     if bad.any():
         position = tuple(int(i) for i in np.argwhere(bad)[0])
         raise LulcbenchError(

@@ -228,7 +228,7 @@ class Predictions:
     def classes(self, row: int) -> npt.NDArray[np.uint8]:
         """As ``codes``, but class indices of the file's level: uint8 ``(year, 96, 96)``."""
         data = self._decode(chunk_name("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
-        indices: npt.NDArray[np.uint8] = class_of(self.info.level)[data]
+        indices: npt.NDArray[np.uint8] = class_of(self.info.level).take(data)
         if indices.max() == IGNORE_INDEX:
             check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
         return indices

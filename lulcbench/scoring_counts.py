@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
+from lulcbench.legend import IGNORE_INDEX, LEVELS, Codes, legend
 from lulcbench.metrics import BINS, CALIBRATION_SUMS, CHANGE_SUMS, confusion_at, node_to_class, nodes
 from lulcbench.prediction_format import PredictionInfo
 from lulcbench.predictions import Predictions
@@ -23,8 +23,8 @@ from lulcbench.release import Release, array_name, label_shape
 from lulcbench.shards import ShardReader
 from lulcbench.tile_index import SplitTiles, read_split, verify_files
 
-# Tiles a step: enough to spread the cost of a call, few enough to stay in the processor's cache.
-_BATCH = 16
+# Tiles a step: enough to spread the cost of a call to TensorStore.
+_BATCH = 64
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -144,78 +144,81 @@ def _empty(
 
 
 def _batches(
-    predictions: Predictions, read_labels: Callable[[range], Bytes], tiles: int
-) -> Iterator[tuple[range, Bytes, Bytes]]:
-    """Batches of (rows, label nodes, predicted classes), each ``(n, year, 96, 96)`` uint8, read one batch ahead."""
+    predictions: Predictions, read_labels: Callable[[range], Codes], tiles: int
+) -> Iterator[tuple[range, Codes, Bytes]]:
+    """Batches of (rows, label codes, predicted classes), each ``(n, year, 96, 96)``, read one batch ahead."""
 
-    def read(rows: range) -> tuple[range, Bytes, Bytes]:
-        return rows, read_labels(rows), np.stack([predictions.classes(row) for row in rows])
+    def read_predictions(rows: range) -> Bytes:
+        return np.stack([predictions.classes(row) for row in rows])
 
     steps = [range(start, min(start + _BATCH, tiles)) for start in range(0, tiles, _BATCH)]
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(read, steps[0])
-        for step in steps[1:]:
-            ready, ahead = ahead, pool.submit(read, step)
-            yield ready.result()
-        yield ahead.result()
+    with ThreadPoolExecutor(2) as pool:  # one for labels, one for predictions, while the caller counts
+
+        def begin(step: range) -> tuple[Future[Codes], Future[Bytes]]:
+            return pool.submit(read_labels, step), pool.submit(read_predictions, step)
+
+        ahead = begin(steps[0])
+        for step, following in zip_longest(steps, steps[1:]):
+            ready = ahead
+            if following is not None:
+                ahead = begin(following)
+            yield step, ready[0].result(), ready[1].result()
 
 
-def _labels(reader: ShardReader, arrays: list[str], rows: range) -> Bytes:
-    size = label_shape()
-    years = [reader.read(array, rows, [(0, 0)] * len(rows), size) for array in arrays]
-    table = _node_of()
-    result = np.stack([table[codes] for codes in years], axis=1)
-    if result.max() > len(nodes()):
-        for array, codes in zip(arrays, years, strict=True):
+def _labels(reader: ShardReader, arrays: list[str], rows: range) -> Codes:
+    years = [reader.read(array, rows, [(0, 0)] * len(rows), label_shape()) for array in arrays]
+    for array, codes in zip(arrays, years, strict=True):
+        if _node_of().take(codes).max() == IGNORE_INDEX:
             legend().encode(codes, 1, f"{array} of rows {rows.start} to {rows.stop - 1}")  # raises, naming the code
-    return result
+    return np.stack(years, axis=1)
 
 
-def _add_maps(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> None:
+def _add_maps(counts: Counts, group_of: npt.NDArray[np.intp], labels: Codes, predicted: Bytes) -> None:
     n_nodes, n_classes = counts.edges.shape[1:]
-    # One number a pixel: its edge depth, label node and class. Unlabelled pixels fall in the last node, cut off below.
-    flat = edge_depth(labels).astype(np.uint16)
-    flat *= n_nodes + 1
-    flat += labels
-    flat *= n_classes
-    flat += predicted
     bounds = [0, *(np.flatnonzero(np.diff(group_of)) + 1).tolist(), len(group_of)]
     for start, stop in pairwise(bounds):
-        bins = np.bincount(flat[start:stop].ravel(), minlength=5 * (n_nodes + 1) * n_classes)
+        # One number a pixel: edge depth, label node and class. Unlabelled pixels fall in the last node, cut off below.
+        flat = edge_depth(labels[start:stop]).astype(np.uint16)
+        flat *= n_nodes + 1
+        flat += _node_of().take(labels[start:stop])
+        flat *= n_classes
+        flat += predicted[start:stop]
+        bins = np.bincount(flat.ravel(), minlength=5 * (n_nodes + 1) * n_classes)
         table = bins.reshape(5, n_nodes + 1, n_classes)[:, :-1]
         counts.edges[...] += table
         counts.confusion[group_of[start]] += table.sum(axis=0)
 
 
-def edge_depth(labels: Bytes) -> Bytes:
-    """How coarse a label edge each pixel lies on.
+def edge_depth(codes: Codes) -> Bytes:
+    """How coarse a label edge each pixel lies on: whether a 4-neighbour within the tile bears another label.
 
     Args:
-        labels: uint8 label nodes ``(…, y, x)``.
+        codes: label codes ``(…, y, x)``. What is not known at a level counts as a class of its own.
 
     Returns:
-        uint8 of the same shape: 0 where no 4-neighbour within the tile differs at a level both are known at, else
-        5 − the coarsest such level.
+        uint8 of the same shape: 0 without another label beside, else 5 − the coarsest level at which one differs.
     """
-    depth = np.zeros(labels.shape, np.uint8)
-    pairs = _pair_depth()
+    fields, steps = _fields()
+    packed = fields.take(codes)
+    difference = np.zeros_like(packed)
     for before, after in (
         (np.s_[..., :-1, :], np.s_[..., 1:, :]),
         (np.s_[..., :, :-1], np.s_[..., :, 1:]),
     ):
-        a, b = labels[before], labels[after]
-        where = np.nonzero(a != b)  # edges are few, so only they are looked up
-        found = np.zeros(a.shape, np.uint8)
-        found[where] = pairs[a[where], b[where]]
-        np.maximum(depth[before], found, out=depth[before])
-        np.maximum(depth[after], found, out=depth[after])
+        # The highest bit in which two labels differ says the coarsest level, and a maximum keeps it.
+        found = packed[before] ^ packed[after]
+        np.maximum(difference[before], found, out=difference[before])
+        np.maximum(difference[after], found, out=difference[after])
+    depth = np.zeros(packed.shape, np.uint8)
+    for step in steps:
+        depth += difference >= step
     return depth
 
 
-def _add_change(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> None:
+def _add_change(counts: Counts, group_of: npt.NDArray[np.intp], labels: Codes, predicted: Bytes) -> None:
     for level in counts.levels:
         n = len(legend().codes(level))
-        label = np.append(node_to_class(level), -1)[labels]
+        label = _class_of(level).take(labels)
         guess = legend().parents(counts.info.level, level)[predicted]
         judged = (label >= 0).all(axis=1)
         before, after = label[:, 0], label[:, 1]
@@ -237,13 +240,13 @@ def _add_change(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, p
 
 
 def _add_probabilities(
-    counts: Counts, group: int, labels: Bytes, predicted: Bytes, probabilities: npt.NDArray[np.float32]
+    counts: Counts, group: int, labels: Codes, predicted: Bytes, probabilities: npt.NDArray[np.float32]
 ) -> None:
     for level in counts.levels:
         parents = legend().parents(counts.info.level, level)
         # Classes are in code order, so children of one parent lie together.
         summed = np.add.reduceat(probabilities, np.unique(parents, return_index=True)[1], axis=0)
-        label = np.append(node_to_class(level), -1)[labels]
+        label = _class_of(level).take(labels)
         judged = label >= 0
         truth, guess = label[judged], parents[predicted[judged]]
         values = summed[:, judged].astype(np.float64)
@@ -266,12 +269,21 @@ def _node_of() -> Bytes:
 
 
 @cache
-def _pair_depth() -> Bytes:
-    """5 − the coarsest level at which two label nodes differ; 0 where they differ at none that both have."""
-    n = len(nodes())
-    table = np.zeros((n + 1, n + 1), np.uint8)
-    for level in LEVELS[::-1]:
-        at = np.append(node_to_class(level), -1)
-        differs = (at[:, None] != at[None, :]) & (at[:, None] >= 0) & (at[None, :] >= 0)
-        table[differs] = 5 - level
+def _class_of(level: int) -> npt.NDArray[np.intp]:
+    """Code → class index at a level, -1 where it is not known at that level."""
+    table = np.full(65536, -1, np.intp)
+    table[list(nodes())] = node_to_class(level)
     return table
+
+
+@cache
+def _fields() -> tuple[npt.NDArray[np.uint16], tuple[int, ...]]:
+    """Code → place in the tree in 11 bits, coarse levels first, 0 where unknown; and the lowest bit of each level."""
+    shifts = {4: 0, 3: 2, 2: 5, 1: 8}
+    table = np.zeros(65536, np.uint16)
+    for code in nodes():
+        for level in LEVELS[: legend().classes[code].level]:
+            own = legend().ancestor(code, level)
+            siblings = [c for c in legend().codes(level) if legend().classes[c].parent == legend().classes[own].parent]
+            table[code] |= (siblings.index(own) + 1) << shifts[level]
+    return table, tuple(1 << shifts[level] for level in reversed(LEVELS))

@@ -76,11 +76,11 @@ def compare(
         )
     if json is not None:
         write_atomic(json, (result.model_dump_json(indent=1) + "\n").encode())
-    table = Table("level", "metric", "first", "second", "difference", "95 % interval", "p")
+    table = Table("level", "metric", "first", "second", "difference", Column("95 % interval", no_wrap=True), "p")
     for row in result.differences:
-        interval = f"{row.low:+.4f} … {row.high:+.4f}"
+        interval = f"{row.low:+.3f} {row.high:+.3f}"
         figures = (f"{row.first:.4f}", f"{row.second:.4f}", f"{row.difference:+.4f}", interval, f"{row.p:.3f}")
-        table.add_row(str(row.level), _METRICS[row.metric], *figures)
+        table.add_row(str(row.level), _METRICS.get(row.metric, row.metric.replace("_", " ")), *figures)
     out = Console()
     out.print(table)
     simulated = " SIMULATED DATA." if result.simulated else ""

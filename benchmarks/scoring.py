@@ -1,0 +1,103 @@
+"""How fast the scorer is: tiles a second, end to end, against a bare numpy bincount of the same tiles in memory.
+
+usage: python benchmarks/scoring.py [--tiles 1000] [--repeats 5]
+
+The scorer reads and checks everything (labels' SHA-256, zip members, codes) and counts confusion by block, region and
+label edge; the bincount gets both maps as class indices in memory and makes one 46 × 46 confusion, tile by tile. The last
+line is one JSON object with the medians; the same with class probabilities is reported before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from lulcbench.legend import legend
+from lulcbench.prediction_format import PredictionInfo
+from lulcbench.predictions import PredictionWriter
+from lulcbench.scoring_counts import count
+from tests.lulcbench.label_release import make_release, smooth_codes
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiles", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run(Path(folder), options.tiles, options.repeats)
+
+
+def run(folder: Path, tiles: int, repeats: int) -> None:
+    """Measure in a folder."""
+    labels = smooth_codes(tiles, seed=0)
+    guess = np.where(np.random.default_rng(1).random(labels.shape) < 0.9, labels, smooth_codes(tiles, seed=2))
+    root = folder / "release"
+    make_release(root, {2018: labels}, blocks=[f"B{i // 50:03d}-000" for i in range(tiles)])
+    info = write(folder / "plain.zip", root, guess, tiles, probabilities=False)
+    few = min(tiles, 100)
+    small = folder / "small"
+    make_release(small, {2018: labels[:few]})
+    write(folder / "probabilities.zip", small, guess[:few], few, probabilities=True)
+
+    indices, guessed = legend().encode(labels, 4), legend().encode(guess, 4)
+
+    def bincount() -> None:
+        confusion = np.zeros(46 * 46, np.int64)
+        for a, b in zip(indices, guessed, strict=True):
+            confusion += np.bincount((a.astype(np.uint16) * 46 + b).ravel(), minlength=46 * 46)
+
+    scored, spread = measure(lambda: count(folder / "plain.zip", root), repeats)
+    bare, _ = measure(bincount, repeats)
+    with_probabilities, _ = measure(lambda: count(folder / "probabilities.zip", small), max(2, repeats // 2))
+    size = (folder / "plain.zip").stat().st_size / len(info.tiles)
+    print(f"scorer        {tiles / scored:8.0f} tiles/s  (spread of times {spread:.0%}, {size:,.0f} bytes a tile)")
+    print(f"bare bincount {tiles / bare:8.0f} tiles/s")
+    print(f"with probabilities {few / with_probabilities:8.1f} tiles/s")
+    result = {
+        "tiles_per_second": round(tiles / scored, 1),
+        "vs_bincount": round(scored / bare, 2),
+        "tiles_per_second_with_probabilities": round(few / with_probabilities, 1),
+    }
+    print(json.dumps(result))
+
+
+def write(path: Path, root: Path, guess: np.ndarray, tiles: int, probabilities: bool) -> PredictionInfo:
+    """Write predictions of all tiles; probabilities are 0.7 for the guess and the rest random."""
+    rng = np.random.default_rng(3)
+    with PredictionWriter(path, root, "test", 2018, probabilities=probabilities) as writer:
+        for row, tile in enumerate(writer.info.tiles):
+            values = None
+            if probabilities:
+                values = rng.dirichlet(np.full(46, 0.1), (96, 96)).transpose(2, 0, 1) * 0.3
+                np.put_along_axis(values, legend().encode(guess[row], 4)[None].astype(np.intp), 0.7, axis=0)
+                values /= values.sum(axis=0)
+            writer.write(tile, guess[row], values)
+    return writer.info
+
+
+def measure(action: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Median seconds of an action, and the spread (largest − smallest) / median."""
+    action()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    middle = statistics.median(times)
+    return middle, (max(times) - min(times)) / middle
+
+
+if __name__ == "__main__":
+    main()
