@@ -31,7 +31,8 @@ from lulcbench.release import SPLITS, hash_file, write_atomic
 STAGE = "plan/1"
 BUFFER = "buffer"  # tiles that no split may have
 COLUMNS = ("tile", "region", "block", "split")
-PROPOSALS = 3000
+STARTS = 4
+PROPOSALS = 25  # a block and start: enough for the cost to settle on grids of up to some hundred blocks
 
 Ints = npt.NDArray[np.int64]
 Report = Callable[[int, int], None]
@@ -146,7 +147,7 @@ def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
     """Share the blocks of one region out among the splits.
 
     Starts from random assignments (seeded) and keeps every change of one block, or exchange of two, that lowers
-    ``_cost``; returns the best of four starts. Deterministic.
+    ``_cost``; returns the best of a few starts. Deterministic.
 
     Args:
         tiles: the region's tiles.
@@ -174,10 +175,10 @@ def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
 
     rng = np.random.default_rng([rule.seed, len(tiles)])
     best: tuple[float, Ints] = (np.inf, np.zeros(len(blocks), np.int64))
-    for _ in range(4):
+    for _ in range(STARTS):
         choice = rng.choice(len(names), len(blocks), p=wanted)
         cost = _cost(buffered(choice), counts, wanted)
-        for _ in range(PROPOSALS // 4 if len(names) > 1 else 0):
+        for _ in range(PROPOSALS * len(blocks) if len(names) > 1 else 0):
             proposal = choice.copy()
             a, b = rng.integers(len(blocks), size=2)
             if rng.random() < 0.5:

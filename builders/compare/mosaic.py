@@ -13,6 +13,7 @@ import zarr
 from builders.area import Area
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, Tile
+from lulcbench.legend import legend
 from lulcbench.release import INDEX, Release
 from lulcbench.sensors import to_reflectance
 
@@ -31,6 +32,14 @@ class Mosaic:
         columns = [round((x - left) / step) for x in (bounds[0], bounds[2])]
         height, width = self.area.shape
         return slice(max(rows[0], 0), min(rows[1], height)), slice(max(columns[0], 0), min(columns[1], width))
+
+
+def paint(codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """Legend colours of codes of any level, ``(y, x, 3)``; nodata is white."""
+    table = np.full((65536, 3), 255, np.uint8)
+    for code, land in legend().classes.items():
+        table[code] = list(bytes.fromhex(land.color[1:]))
+    return table[codes]
 
 
 def labels(root: Path, year: int) -> Mosaic:

@@ -119,8 +119,7 @@ def _page(root: Path, year: int, patches: list[Patch], truth: mosaic.Mosaic, pat
         picture = np.moveaxis(image.values[(0, rgb, *image.window(patch.box))], 0, -1)
         left.imshow(np.clip(np.nan_to_num(picture, nan=1.0) / 0.2, 0, 1))
         codes = truth.values[truth.window(patch.box)]
-        deepest = next((level for level in (4, 3, 2, 1) if legend().remap(codes, level).any()), 4)
-        right.imshow(legend().colors(deepest)[legend().encode(codes, deepest)], interpolation="nearest")
+        right.imshow(mosaic.paint(codes), interpolation="nearest")
         verdict = {True: "agrees", False: "differs", None: ""}[agrees(patch)]
         left.set_title(f"{patch.eurosat}", fontsize=7, loc="left", pad=2)
         code = next((patch.majority[level] for level in (4, 3, 2, 1) if patch.majority[level]), 0)
