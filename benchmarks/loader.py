@@ -1,0 +1,163 @@
+"""LuisaSeg against other ways to read the same windows, in one run.
+
+usage: .venv-bench/bin/python benchmarks/loader.py [--tiles 128] [--rounds 5]      (make bench-env first)
+
+Every contestant delivers batches of 64 windows of 12 × 120 × 120 in random order as normalised float32, from the page
+cache, over whole epochs; the first batch (start of workers, opening) is reported apart. Those that can use worker
+processes run without and with one a processor, and their better result counts. Rounds interleave the contestants, so
+that a busy moment of the machine meets all. The last line is one JSON object; ``vs_x`` is our windows/s over x's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, RandomSampler
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import peers, release
+from benchmarks.peers import BATCH, Epoch
+from lulcbench.datasets import LuisaSeg, collate
+from lulcbench.sensors import OFFSET, SCALE
+
+PROCESSORS = len(os.sched_getaffinity(0))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiles", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="comma-separated peers; by default all")
+    options = parser.parse_args()
+    peers.quiet()
+    with tempfile.TemporaryDirectory() as folder:
+        contestants, disk = write(Path(folder), options.tiles, set(filter(None, options.only.split(","))))
+        print(f"{options.tiles * 16} windows, {PROCESSORS} processors, torch {torch.get_num_threads()} threads")
+        results = race(contestants, options.rounds)
+        report(results, disk)
+
+
+def write(folder: Path, tiles: int, only: set[str]) -> tuple[dict[str, Epoch], dict[str, int]]:
+    """All contestants, and the bytes that each keeps on disk."""
+    release.make(folder / "ours", tiles)
+    ours = LuisaSeg(folder / "ours", window=1200)
+    store = LuisaSeg(folder / "ours", window=1200, normalize="device")
+    windows = np.empty((len(store), *store[0]["image"].shape), np.uint16)
+    for first in range(0, len(store), BATCH):
+        windows[first : first + BATCH] = store.read(range(first, first + BATCH))["image"].numpy()
+    stats = ours.release.sensor("sentinel2").statistics
+    mean = ((torch.tensor(stats.mean) - OFFSET) / SCALE).float().view(-1, 1, 1)
+    std = (torch.tensor(stats.std) / SCALE).float().view(-1, 1, 1)
+
+    def normalised(build: Callable[[], Epoch]) -> Epoch:
+        """What peers deliver as uint16, converted and normalised a batch at a time."""
+        epoch = build()
+        return lambda workers: (batch.to(torch.float32).sub_(mean).div_(std) for batch in epoch(workers))
+
+    def make(name: str) -> Path:
+        (folder / name).mkdir()
+        return folder / name
+
+    samples = peers.ZarrSamples(folder / "ours/train.zarr/sentinel2_2018", 4)
+    builders = {
+        "geotiff": lambda: peers.loader(peers.GeoTiffs(make("geotiff"), windows)),
+        "zarr_sample": lambda: peers.loader(samples),
+        "zarr_batch": lambda: peers.zarr_batches(samples),
+        "webdataset": lambda: peers.webdataset(make("webdataset"), windows),
+        "litdata": lambda: peers.litdata(make("litdata"), windows),
+        "streaming": lambda: peers.streaming(make("streaming"), windows),
+        "lmdb": lambda: peers.loader(peers.Lmdb(make("lmdb"), windows)),
+        "memory": lambda: memory(torch.from_numpy(windows)),
+    }
+    contestants = {"ours": our_epoch(ours)}
+    contestants |= {name: normalised(build) for name, build in builders.items() if not only or name in only}
+    disk = {name: size(folder / name) for name in contestants if (folder / name).is_dir()}
+    return contestants, disk
+
+
+def our_epoch(dataset: LuisaSeg) -> Epoch:
+    """Images, masks and all, through torch's DataLoader, without workers."""
+
+    def epoch(workers: int) -> Iterator[torch.Tensor]:
+        for batch in DataLoader(dataset, BATCH, sampler=RandomSampler(dataset), collate_fn=collate, drop_last=True):
+            yield batch["image"]
+
+    return epoch
+
+
+def memory(windows: torch.Tensor) -> Epoch:
+    """The limit: windows gathered from one array in memory."""
+
+    def epoch(workers: int) -> Iterator[torch.Tensor]:
+        order = torch.randperm(len(windows))
+        for first in range(0, len(order) - BATCH + 1, BATCH):
+            yield windows[order[first : first + BATCH]]
+
+    return epoch
+
+
+def race(contestants: dict[str, Epoch], rounds: int) -> dict[str, dict[int, list[tuple[float, float]]]]:
+    """Per contestant and number of workers: (windows/s, seconds to the first batch) of every round."""
+    results: dict[str, dict[int, list[tuple[float, float]]]] = {name: {} for name in contestants}
+    serial = {"ours", "memory", "zarr_batch"}
+    for _ in range(rounds):
+        for name, epoch in contestants.items():
+            for workers in (0,) if name in serial else (0, PROCESSORS):
+                results[name].setdefault(workers, []).append(measure(epoch, workers))
+    return results
+
+
+def measure(epoch: Epoch, workers: int) -> tuple[float, float]:
+    """Windows/s after the first batch, and the seconds until that."""
+    start = time.perf_counter()
+    batches = epoch(workers)
+    count = 0
+    for i, batch in enumerate(batches):
+        assert batch.shape[1:] == (12, 120, 120)
+        if i == 0:
+            first = time.perf_counter()
+        else:
+            count += len(batch)
+    return count / (time.perf_counter() - first), first - start
+
+
+def size(folder: Path) -> int:
+    """Bytes on disk."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def report(results: dict[str, dict[int, list[tuple[float, float]]]], disk: dict[str, int]) -> None:
+    """A table, and the JSON line."""
+    best, spread, line = {}, {}, {}
+    print(f"{'':12} {'windows/s':>10} {'min':>8} {'max':>8} {'first s':>8} {'workers':>8} {'MB':>7}")
+    for name, by_workers in results.items():
+        rates = {workers: statistics.median(rate for rate, _ in runs) for workers, runs in by_workers.items()}
+        workers = max(rates, key=lambda n: rates[n])
+        runs = by_workers[workers]
+        best[name] = rates[workers]
+        spread[name] = (min(rate for rate, _ in runs), max(rate for rate, _ in runs))
+        first = statistics.median(first for _, first in runs)
+        megabytes = f"{disk[name] / 1e6:7.0f}" if name in disk else "      -"
+        low, high = spread[name]
+        print(f"{name:12} {best[name]:10.0f} {low:8.0f} {high:8.0f} {first:8.3f} {workers:8} {megabytes}")
+    line = {f"vs_{name}": round(best["ours"] / rate, 3) for name, rate in best.items() if name != "ours"}
+    line["windows_per_s"] = round(best["ours"])
+    if "lmdb" in disk:
+        line["disk_vs_lmdb"] = round(disk["ours"] / disk["lmdb"], 3)
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
