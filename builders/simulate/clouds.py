@@ -24,11 +24,13 @@ class Sky:
     opacity: Float
     shadow: Float
 
-    def at(self, resolution: int, shape: tuple[int, int]) -> tuple[Float, Float]:
-        """Opacity and shadow on a finer pixel grid with the same upper left corner, float32 (h, w) each."""
-        rows = (np.arange(shape[0], dtype=np.float32) + 0.5) * (resolution / RESOLUTION) - 0.5
-        columns = (np.arange(shape[1], dtype=np.float32) + 0.5) * (resolution / RESOLUTION) - 0.5
-        return tuple(_bilinear(field, rows, columns) for field in (self.opacity, self.shadow))  # type: ignore[return-value]
+    def at(self, resolution: int, window: tuple[slice, slice]) -> tuple[Float, Float]:
+        """Opacity and shadow of a window of finer pixels with the same upper left corner: float32 (h, w) each."""
+        rows, columns = (
+            (np.arange(part.start, part.stop, dtype=np.float32) + 0.5) * np.float32(resolution / RESOLUTION) - 0.5
+            for part in window
+        )
+        return _bilinear(self.opacity, rows, columns), _bilinear(self.shadow, rows, columns)
 
 
 def draw_sky(shape: tuple[int, int], cover: float, sun: tuple[float, float], salt: str) -> Sky:
@@ -66,6 +68,10 @@ def _bilinear(field: Float, rows: Float, columns: Float) -> Float:
     r, c = np.clip(rows, 0, field.shape[0] - 1), np.clip(columns, 0, field.shape[1] - 1)
     r0 = np.minimum(r.astype(np.int32), field.shape[0] - 2)
     c0 = np.minimum(c.astype(np.int32), field.shape[1] - 2)
+    near = field[r0[0] : r0[-1] + 2, c0[0] : c0[-1] + 2]
+    if not near.any():
+        return np.zeros((len(rows), len(columns)), np.float32)
     fr, fc = (r - r0)[:, None], (c - c0)[None, :]
-    along = field[:, c0] * (1 - fc) + field[:, c0 + 1] * fc
-    return along[r0] * (1 - fr) + along[r0 + 1] * fr
+    i, j = r0 - r0[0], c0 - c0[0]
+    along = near[:, j] * (1 - fc) + near[:, j + 1] * fc
+    return along[i] * (1 - fr) + along[i + 1] * fr

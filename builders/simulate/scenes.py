@@ -92,7 +92,7 @@ def take(
     coarse = max(layers)
     shape = layers[coarse].counts.shape[:2]
     swath = _swath(taken.wedge, shape)
-    opacity, shadow = sky.at(coarse, shape)
+    opacity, shadow = sky.at(coarse, (slice(0, shape[0]), slice(0, shape[1])))
     images[str(sensor.quality_asset)] = Image(quality.layer(sensor, clear, opacity, shadow, swath), coarse)
     return images, float((opacity > quality.THIN)[swath].mean()) if swath.any() else 0.0
 
@@ -125,7 +125,6 @@ def _render(taken: Acquisition, bands: list[Band], layer: Layer, sky: Sky) -> Fl
     cloud = np.interp(wavelengths, list(_CLOUD), list(_CLOUD.values())).astype(np.float32)
     groups = [group(wavelength) for wavelength in wavelengths]
     height, width = layer.counts.shape[:2]
-    opacity, shadow = sky.at(layer.resolution, (height, width))
     moves = [taps(offset / layer.resolution) for offset in (taken.shift[0], -taken.shift[1])]
     out = np.empty((len(bands), height, width), np.float32)
     for row in range(0, height, BLOCK):
@@ -141,13 +140,12 @@ def _render(taken: Acquisition, bands: list[Band], layer: Layer, sky: Sky) -> Fl
             block = spread(block, moves[1], axis=1)
             top, left = inner[0].start - outer[0].start, inner[1].start - outer[1].start
             block = block[:, top : top + inner[0].stop - row, left : left + inner[1].stop - column]
-            thick = opacity[inner]
-            through = (1 - np.float32(0.6) * shadow[inner]) * (1 - thick)
-            for band in range(len(bands)):
-                seen = block[band] + haze[band]
-                seen *= through
-                seen += cloud[band] * thick
-                out[(band, *inner)] = seen
+            block += haze[:, None, None]
+            thick, shadow = sky.at(layer.resolution, inner)
+            if thick.any() or shadow.any():
+                block *= (1 - np.float32(0.6) * shadow) * (1 - thick)
+                block += cloud[:, None, None] * thick
+            out[(slice(None), *inner)] = block
     return out
 
 
