@@ -107,17 +107,24 @@ class Worker:
             self._finish(job, answer["result"])
 
     def _finish(self, job: Job, result: dict[str, Any]) -> None:
-        entry = ledger.Entry(
-            submission=job.submission_id,
-            team=job.team,
-            tier=job.tier,  # type: ignore[arg-type]
-            filename=job.filename,
-            sha256=job.sha256,
-            card=job.card,
-            submitted_at=job.submitted_at,  # type: ignore[arg-type]
-            scored_at=now(),
-            **result,
-        )
+        known = {
+            "submission": job.submission_id,
+            "team": job.team,
+            "tier": job.tier,
+            "filename": job.filename,
+            "sha256": job.sha256,
+            "card": job.card,
+            "submitted_at": job.submitted_at,
+            "scored_at": now(),
+        }
+        try:
+            entry = ledger.Entry.model_validate(result | known)
+            if entry.scores["predictions_sha256"] != job.sha256:
+                raise ValueError("the scores are of another file")
+        except (ValueError, KeyError) as error:  # a ValidationError is a ValueError
+            log.error("%s: %s", job.submission_id, error)
+            queue.refuse(self.db, self.owner, job, "Scoring gave no usable result.", "Tell the operator.")
+            return
         try:
             queue.finish(self.db, self.settings, self.owner, job, entry)
         except OSError as error:  # no space for the ledger file: nothing was written, the transaction rolled back

@@ -1,0 +1,302 @@
+"""What breaks: scorers, workers, disks. Nothing is lost, nothing is scored twice, nothing is half visible."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leaderboard import ledger, queue, uploads
+from leaderboard.db import Audit, Database, Result, Submission
+from leaderboard.queue import LostLease
+from leaderboard.settings import Settings
+from leaderboard.worker import Worker
+from tests.leaderboard.harness import Service, make_entry
+
+HOSTILE = """
+import sys, time
+from leaderboard import scoring_job
+def scorer(predictions, roots, media):
+    {body}
+scoring_job.main(scorer)
+"""
+CANNED = """
+import json, sys, time
+from pathlib import Path
+from leaderboard import scoring_job
+def scorer(predictions, roots, media):
+    time.sleep({seconds})
+    return json.loads(Path({result!r}).read_text())
+scoring_job.main(scorer)
+"""
+
+
+def with_scorer(settings: Settings, text: str, **limits: Any) -> Settings:
+    """The settings with another scoring process, which confines itself as the real one does."""
+    return settings.model_copy(update={"scoring_command": (sys.executable, "-c", text), **limits})
+
+
+def finished(db: Database) -> Counter[str]:
+    """How often each submission was made visible."""
+    with db.read() as session:
+        return Counter(line.subject for line in session.query(Audit).filter_by(action="score.finish"))
+
+
+@pytest.mark.parametrize(
+    ("body", "limits", "why"),
+    [
+        ("x = bytearray(3 << 30)", {"scoring_memory_bytes": 1 << 30}, "memory"),
+        ("while True: pass", {"scoring_cpu_s": 1}, "stopped"),
+        ("time.sleep(60)", {"scoring_timeout_s": 1.0}, "longer than 1 s"),
+        ("import os; os.kill(os.getpid(), 11)", {}, "stopped"),
+        ("(media / 'x').write_bytes(b'0' * 10_000_000)", {"scoring_file_bytes": 1 << 20}, "stopped"),
+        ("return {'release': '../../etc'}", {}, "no usable result"),
+    ],
+)
+def test_a_scorer_that_misbehaves_only_ends_its_own_submission(
+    service: Service, predictions: dict[str, Path], body: str, limits: dict[str, Any], why: str
+) -> None:
+    service.settings = with_scorer(service.settings, HOSTILE.format(body=body), **limits)
+    submission = service.submit(predictions["poor"])
+    begun = time.monotonic()
+    assert service.score()
+    assert time.monotonic() - begun < 15
+    state = service.status(submission)
+    assert state["status"] == "refused"
+    assert why in state["error"]["what"]
+    assert not list(service.settings.ledger.glob("*/*.json"))
+    assert not list(service.settings.data.glob(".scoring-*"))
+
+
+def test_a_worker_that_dies_between_ledger_and_commit(
+    service: Service, predictions: dict[str, Path], results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = service.settings.model_copy(update={"lease_s": 0.05})
+    submission = service.submit(predictions["poor"])
+    job = queue.claim(service.db, settings, "dying")
+    assert job is not None
+    entry = make_entry(results, 1, "poor").model_copy(update={"submission": submission, "sha256": job.sha256})
+
+    def die(_: ledger.Entry) -> Result:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "index_row", die)
+        with pytest.raises(KeyboardInterrupt):
+            queue.finish(service.db, settings, "dying", job, entry)
+    (path,) = settings.ledger.glob("*/*.json")
+    before = path.read_bytes()
+    assert service.rows() == []  # not half visible
+    assert service.status(submission)["status"] == "scoring"
+    time.sleep(0.1)
+    assert Worker(service.db, settings).step()
+    assert service.rows()[0]["submission"] == submission
+    assert path.read_bytes() == before
+    assert finished(service.db) == {submission: 1}
+    # The dead worker comes back from its sleep: too late.
+    with pytest.raises(LostLease):
+        queue.finish(service.db, settings, "dying", job, entry)
+    with pytest.raises(LostLease):
+        queue.refuse(service.db, "dying", job, "no", "no")
+
+
+def test_a_withdrawn_submission_is_not_scored_behind_its_teams_back(
+    service: Service, predictions: dict[str, Path], results: dict[str, Any]
+) -> None:
+    submission = service.submit(predictions["poor"])
+    job = queue.claim(service.db, service.settings, "one")
+    assert job is not None
+    service.client.post(f"/api/v1/submissions/{submission}/withdraw", headers=service.headers())
+    entry = make_entry(results, 1, "poor").model_copy(update={"submission": submission})
+    with pytest.raises(LostLease):
+        queue.finish(service.db, service.settings, "one", job, entry)
+    assert not list(service.settings.ledger.glob("*/*.json"))
+    assert service.rows() == []
+
+
+def test_one_worker_at_a_time_has_a_submission(service: Service, predictions: dict[str, Path]) -> None:
+    submission = service.submit(predictions["poor"])
+    settings = service.settings.model_copy(update={"lease_s": 0.2})
+    first = queue.claim(service.db, settings, "first")
+    assert first is not None
+    assert queue.claim(service.db, settings, "second") is None
+    queue.renew(service.db, settings, "first", first)
+    time.sleep(0.25)
+    second = queue.claim(service.db, settings, "second")
+    assert second is not None
+    assert (second.submission_id, second.attempts) == (submission, 2)
+    with pytest.raises(LostLease):
+        queue.renew(service.db, settings, "first", first)
+
+
+def test_a_submission_whose_workers_keep_dying_is_refused_in_the_end(
+    service: Service, predictions: dict[str, Path]
+) -> None:
+    submission = service.submit(predictions["poor"])
+    settings = service.settings.model_copy(update={"lease_s": 0.001, "max_attempts": 2})
+    for number in range(2):
+        assert queue.claim(service.db, settings, f"dies {number}") is not None
+        time.sleep(0.01)
+    assert Worker(service.db, settings).step()
+    state = service.status(submission)
+    assert state["status"] == "refused"
+    assert "interrupted 2 times" in state["error"]["what"]
+
+
+def test_two_workers_and_random_kills(
+    service: Service, predictions: dict[str, Path], results: dict[str, Any], tmp_path: Path
+) -> None:
+    """Two workers on six submissions, killed again and again at random moments; a third clears up."""
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps(results["poor"]))
+    text = CANNED.format(seconds=0.05, result=str(result))
+    settings = with_scorer(service.settings, text, lease_s=0.5, max_attempts=1000)
+    submissions = [service.submit(predictions["poor"], name=f"Model {i}") for i in range(6)]
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    command = [sys.executable, "-m", "leaderboard", "worker", "--settings-from-stdin"]
+
+    def start() -> subprocess.Popen[str]:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert process.stdin is not None
+        with process.stdin as pipe:
+            pipe.write(settings.model_dump_json())
+        return process
+
+    workers = [start(), start()]
+    try:
+        for kill in range(6):
+            time.sleep(chance.uniform(0.2, 1.0))
+            victim = workers[kill % 2]
+            victim.send_signal(signal.SIGKILL)
+            victim.wait()
+            workers[kill % 2] = start()
+        deadline = time.monotonic() + 20
+        while len(service.rows()) < len(submissions) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    assert {row["submission"] for row in service.rows()} == set(submissions), f"seed {seed}"
+    assert finished(service.db) == dict.fromkeys(submissions, 1), f"seed {seed}"
+    assert len(list(settings.ledger.glob("*/*.json"))) == len(submissions)
+    assert sum(1 for _ in ledger.entries(settings.ledger)) == len(submissions)
+
+
+def test_a_full_disk_while_uploading(
+    service: Service, predictions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = predictions["poor"].read_bytes()[:12_000]
+    upload = service.begin(content).json()["upload_id"]
+    url = f"/api/v1/uploads/{upload}"
+
+    def full(descriptor: int, piece: bytes) -> None:
+        os.write(descriptor, piece[:5000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads, "write_piece", full)
+        answer = service.client.put(f"{url}?offset=0", content=content, headers=service.headers())
+        assert answer.status_code == 507
+        assert "Resume" in answer.json()["remedy"]
+    assert service.client.get(url, headers=service.headers()).json()["offset"] == 5000
+    service.client.put(f"{url}?offset=5000", content=content[5000:], headers=service.headers())
+    assert service.client.post(f"{url}/complete", headers=service.headers()).status_code == 202
+
+
+def test_a_full_disk_while_scoring(
+    service: Service,
+    predictions: dict[str, Path],
+    results: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """First the scoring process finds no space, then the ledger; then there is space again."""
+    submission = service.submit(predictions["poor"])
+    real = service.settings
+    body = "raise OSError(28, 'No space left on device')"
+    service.settings = with_scorer(real, HOSTILE.format(body=body))
+    assert service.score()
+    assert service.status(submission)["status"] == "queued"
+    assert not service.score()  # it waits a while before the next try
+    _now(service.db, submission)
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps(results["poor"]))
+    service.settings = with_scorer(real, CANNED.format(seconds=0, result=str(result)))
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.os, "link", full)
+        assert service.score()
+    assert service.status(submission)["status"] == "queued"
+    assert not [path for path in service.settings.ledger.rglob("*") if path.is_file()]
+    _now(service.db, submission)
+    assert service.score()
+    assert service.status(submission)["status"] == "scored"
+    assert finished(service.db) == {submission: 1}
+
+
+def test_completing_survives_a_crash_between_rename_and_commit(
+    service: Service, predictions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = predictions["poor"].read_bytes()[:9000]
+    upload = service.begin(content).json()["upload_id"]
+    url = f"/api/v1/uploads/{upload}"
+    service.client.put(f"{url}?offset=0", content=content, headers=service.headers())
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with service.db.read() as session:
+        found = session.get(uploads.Upload, upload)
+        who = uploads.accounts.identify(session, service.tokens["ours"])
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads, "audit", die)
+        with pytest.raises(KeyboardInterrupt):
+            uploads.complete(service.db, service.settings, who, found)
+    assert service.client.get(url, headers=service.headers()).json()["offset"] == len(content)
+    submission = service.client.post(f"{url}/complete", headers=service.headers()).json()["submission_id"]
+    assert service.status(submission)["status"] == "queued"
+
+
+def test_completing_twice_at_once_makes_one_submission(service: Service, predictions: dict[str, Path]) -> None:
+    content = predictions["poor"].read_bytes()[:9000]
+    upload = service.begin(content).json()["upload_id"]
+    url = f"/api/v1/uploads/{upload}"
+    service.client.put(f"{url}?offset=0", content=content, headers=service.headers())
+    answers: list[int] = []
+
+    def complete() -> None:
+        answers.append(service.client.post(f"{url}/complete", headers=service.headers()).status_code)
+
+    threads = [threading.Thread(target=complete) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(answers) <= {202, 409}
+    assert 202 in answers
+    with service.db.read() as session:
+        assert session.query(Submission).count() == 1
+
+
+def _now(db: Database, submission: str) -> None:
+    """Do not wait for the next try."""
+    with db.write() as session:
+        found = session.get(Submission, submission)
+        assert found is not None
+        found.lease_until = None

@@ -1,0 +1,198 @@
+"""The table and what hangs on it, as a reader without JavaScript gets it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import pytest
+
+from leaderboard.board import PAGE_ROWS
+from tests.leaderboard.harness import Service
+
+Fill = Callable[..., list[str]]
+VOID = {"meta", "link", "input", "img", "br", "hr"}
+
+
+class Outline(HTMLParser):
+    """What a page is made of; complains about tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def models(page: str) -> list[str]:
+    return re.findall(r'<th scope="row"><a href="/submissions/[0-9a-f]{20}">([^<]*)</a>', page)
+
+
+def test_an_empty_board_says_so(service: Service) -> None:
+    page = service.client.get("/").text
+    assert "Be the first" in page
+    assert "LUISA labels are public" in page
+    Outline(page)
+    for path in ("/history", "/about", "/docs", "/login"):
+        answer = service.client.get(path)
+        assert answer.status_code == 200
+        Outline(answer.text)
+
+
+def test_sort_and_filter_by_query_string(service: Service, fill: Fill) -> None:
+    fill(
+        {"name": "Beta", "kind": "poor", "sensors": ["sentinel2"], "pretraining": "ImageNet", "parameters": 5_000_000},
+        {"name": "alpha", "kind": "good", "sensors": ["landsat"]},
+        {
+            "name": "Gamma",
+            "kind": "poor",
+            "sensors": ["landsat", "sentinel2"],
+            "parameters": 90_000_000,
+            "team": "Theirs",
+        },
+    )
+    get = lambda query: models(service.client.get(f"/{query}").text)  # noqa: E731
+    assert get("")[0] == "alpha"
+    assert get("?sort=model") == ["alpha", "Beta", "Gamma"]
+    assert get("?sort=model&order=desc") == ["Gamma", "Beta", "alpha"]
+    assert get("?sort=date") == ["Gamma", "alpha", "Beta"]
+    assert get("?sort=parameters") == ["Beta", "alpha", "Gamma"]
+    assert get("?sort=log_loss")[0] == "alpha"  # those without probabilities come last
+    assert get("?sort=log_loss&order=desc")[0] == "alpha"
+    assert get("?sensor=sentinel2&sort=model") == ["Beta", "Gamma"]
+    assert get("?pretraining=ImageNet") == ["Beta"]
+    assert get("?max_parameters=20&sort=model") == ["alpha", "Beta"]
+    assert get("?since=2026-01-03&sort=model") == ["alpha", "Gamma"]
+    assert get("?q=THEIRS") == ["Gamma"]
+    assert get("?tier=reproduced") == []
+    assert get("?task=change") == []
+    assert get("?release=other-1.0.0-00000000") == []
+    # A form sends its empty fields too.
+    assert len(get("?sensor=&tier=&pretraining=&max_parameters=&since=&q=&order=&release=")) == 3
+
+
+@pytest.mark.parametrize(
+    "query", ["level=5", "level=x", "since=yesterday", "max_parameters=-1", "page=0", "task=magic"]
+)
+def test_a_wrong_choice_is_an_error_page_that_names_it(service: Service, query: str) -> None:
+    answer = service.client.get(f"/?{query}")
+    assert answer.status_code == 422
+    assert query.split("=")[0] in answer.text
+    assert 'role="alert"' in answer.text
+    assert service.client.get(f"/api/v1/leaderboard?{query}").status_code == 422 or query == "page=0"
+
+
+def test_the_table_shows_levels_intervals_and_the_sorted_column(service: Service, fill: Fill) -> None:
+    fill({}, {"kind": "poor"})
+    page = service.client.get("/?level=2").text
+    row = service.rows(level=2)[0]
+    assert f"{row['miou']:.3f}" in page
+    assert f"{row['miou_low']:.3f}–{row['miou_high']:.3f}" in page
+    outline = Outline(page)
+    assert [th.get("aria-sort") for th in outline.all("th") if th.get("aria-sort")] == ["descending"]
+    assert "simulated data" in page
+
+
+def test_long_tables_have_pages(service: Service, fill: Fill) -> None:
+    fill(*({"name": f"Model {i:03}"} for i in range(PAGE_ROWS + 3)))
+    first, second = (service.client.get(f"/?sort=model&page={n}").text for n in (1, 2))
+    assert models(first) == [f"Model {i:03}" for i in range(PAGE_ROWS)]
+    assert models(second) == [f"Model {i:03}" for i in range(PAGE_ROWS, PAGE_ROWS + 3)]
+    assert 'rel="next"' in first
+    assert 'rel="next"' not in second
+    assert models(service.client.get("/?sort=model&page=99").text) == models(second)
+    assert len(service.rows()) == PAGE_ROWS + 3
+
+
+def test_pages_are_sound_html_that_can_be_read_aloud(service: Service, fill: Fill) -> None:
+    ids = fill({}, {"kind": "poor"})
+    paths = [
+        "/",
+        "/?level=1&sort=model",
+        f"/submissions/{ids[0]}",
+        f"/compare?id={ids[0]}&id={ids[1]}&level=2",
+        "/history",
+    ]
+    for path in paths:
+        answer = service.client.get(path)
+        assert answer.status_code == 200, path
+        outline = Outline(answer.text)
+        assert outline.all("html")[0]["lang"] == "en"
+        assert len(outline.all("h1")) == 1
+        assert len(outline.all("main")) == 1
+        assert all(image.get("alt") for image in outline.all("img"))
+        assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in outline.all("svg"))
+        assert all(th.get("scope") for th in outline.all("th"))
+        ids_used = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+        assert len(ids_used) == len(set(ids_used))
+        assert "simulated data" in answer.text
+
+
+def test_comparison(service: Service, fill: Fill) -> None:
+    one, two = fill({"name": "One"}, {"name": "Two", "kind": "poor"})
+    page = service.client.get(f"/compare?id={one}&id={two}&level=1").text
+    rows = {row["model"]: row for row in service.rows(level=1)}
+    assert f"{rows['One']['miou']:.3f}" in page
+    assert f"{rows['Two']['miou']:.3f}" in page
+    assert "Difference" in page
+    for query, status in ((f"id={one}", 422), (f"id={one}&id={'0' * 20}", 404), (f"id={one}&id={two}&level=7", 422)):
+        assert service.client.get(f"/compare?{query}").status_code == status
+
+
+def test_history_keeps_the_leaders_only(service: Service, fill: Fill) -> None:
+    fill({"name": "First", "kind": "poor"}, {"name": "Better"}, {"name": "Worse again", "kind": "poor"})
+    page = service.client.get("/history").text
+    assert models(page) == ["Better", "First"]
+
+
+def test_downloads(service: Service, fill: Fill) -> None:
+    fill({"name": "One"}, {"name": "Two", "kind": "poor"})
+    answer = service.client.get("/api/v1/leaderboard?format=csv&level=3&sort=model")
+    assert answer.headers["content-type"].startswith("text/csv")
+    table = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["model"] for row in table] == ["One", "Two"]
+    assert [float(row["miou"]) for row in table] == [row["miou"] for row in service.rows(level=3, sort="model")]
+    assert {row["simulated"] for row in table} == {"True"}
+
+
+def test_readers_get_a_cached_page_until_the_board_changes(service: Service, fill: Fill) -> None:
+    (one,) = fill({})
+    first = service.client.get("/")
+    etag = first.headers["etag"]
+    assert service.client.get("/", headers={"If-None-Match": etag}).status_code == 304
+    plain = service.client.get("/", headers={"Accept-Encoding": "identity"})
+    assert plain.text == first.text
+    service.client.post(f"/api/v1/submissions/{one}/withdraw", headers=service.headers())
+    after = service.client.get("/", headers={"If-None-Match": etag})
+    assert after.status_code == 200
+    assert one not in after.text
+
+
+def test_the_interface_is_described(service: Service) -> None:
+    schema = service.client.get("/api/v1/openapi.json").json()
+    paths = schema["paths"]
+    assert "put" in paths["/api/v1/uploads/{upload_id}"]
+    for operations in paths.values():
+        for operation in operations.values():
+            assert operation["description"]
+            assert "ErrorBody" in str(operation["responses"]["422"])
+    page = service.client.get("/docs").text
+    assert all(path in page for path in paths)
