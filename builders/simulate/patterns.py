@@ -16,8 +16,8 @@ from builders.simulate.noise import generator
 
 SIZE = 1024  # cells; 3,072 m, after which a pattern repeats (patches shift and turn it)
 CELL = 3.0  # metres
-NAMES = ("none", "town", "halls", "runways", "rows", "orchard", "crowns", "blotch", "road")
-ROAD = NAMES.index("road")
+NAMES = ("none", "town", "halls", "runways", "rows", "orchard", "crowns", "blotch", "drift", "road")
+BLOTCH, DRIFT, ROAD = (NAMES.index(name) for name in ("blotch", "drift", "road"))
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -32,6 +32,8 @@ def ranks(seed: int) -> Bytes:
         "rows": _rows(generator(seed, "rows")),
         "orchard": _orchard(generator(seed, "orchard")),
         "crowns": _crowns(generator(seed, "crowns")),
+        # Gradual change: cells of one kind thin out where the next grows dense.
+        "drift": smooth(generator(seed, "drift"), 45.0) + 1.8 * smooth(generator(seed, "drift-fine"), 0.3),
         "blotch": smooth(generator(seed, "blotch"), 9.0) + 0.5 * smooth(generator(seed, "blotch-fine"), 2.0),
     }
     zero = np.full((SIZE, SIZE), 255, np.uint8)

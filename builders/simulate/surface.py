@@ -94,9 +94,11 @@ class Surface:
             c = (x[roads] / step).astype(np.int32).clip(0, self._road.shape[1] - 1)
             rank[roads] = self._road[r, c]
 
-        blotch = self._ranks[patterns.NAMES.index("blotch")].ravel()[flat]
         parcel, at_edge = self._parcels(u, v, kind, patch)
-        byte = np.where(tables.natural[kind], blotch, parcel)
+        byte = np.where(tables.natural[kind], self._ranks[patterns.BLOTCH].ravel()[flat], parcel)
+        drifts = pattern == patterns.DRIFT
+        if drifts.any():
+            byte[drifts] = self._ranks[patterns.DRIFT].ravel()[flat[drifts]]
         ground = np.where(at_edge, tables.edge[kind], tables.ground.ravel()[table + byte])
         thing = tables.objects.ravel()[table + rank]
         return np.where(thing == composition.NO_OBJECT, ground, thing)
@@ -129,7 +131,10 @@ class Surface:
         return mix2((x[None, :] + bend[0]) // size, (y[:, None] + bend[1]) // size, key(seed, name))
 
     def _patches(self, seed: int) -> npt.NDArray[np.uint32]:
-        cells = self._cells(seed, "patch", _PATCH_CELL)
+        # Open water changes over wider stretches than land does.
+        cells = np.where(
+            self.water, self._cells(seed, "water", 12 * _PATCH_CELL), self._cells(seed, "patch", _PATCH_CELL)
+        )
         return mix(cells + self._classes.astype(np.uint32) * np.uint32(0x85EBCA6B))
 
     def _bearings(self, seed: int) -> Float:
