@@ -13,10 +13,9 @@ import rasterio
 from rasterio.warp import transform_bounds
 from shapely.geometry import box, mapping
 
+from builders.recipe import COLLECTIONS
 from builders.sources.raster import open_raster
 from lulcbench.sensors import Band, Sensor
-
-COLLECTIONS = {"sentinel2": "sentinel-2-l2a", "landsat": "landsat-c2-l2"}
 
 
 @dataclass(frozen=True, slots=True)

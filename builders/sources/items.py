@@ -67,8 +67,9 @@ def channels(item: pystac.Item) -> dict[str, Channel]:
 def interval(item: pystac.Item) -> tuple[str, str]:
     """First and last moment of acquisition, ISO 8601; equal where the item has one moment."""
     properties = item.properties
-    start = properties.get("start_datetime") or properties.get("datetime")
-    end = properties.get("end_datetime") or properties.get("datetime")
+    moment = item.datetime.isoformat() if item.datetime else None
+    start = properties.get("start_datetime") or moment
+    end = properties.get("end_datetime") or moment
     if not start or not end:
         raise LulcbenchError(f"Item {item.id} has no time.", "Give it datetime, or start_datetime and end_datetime.")
     return str(start), str(end)
