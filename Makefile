@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REAL := $(wildcard ../shared/data)
 export LULCBENCH_REAL_DATA ?= $(abspath $(REAL))
 
-.PHONY: env demo test check fmt lock gpu clean
+.PHONY: env demo test check fmt lock bench-env bench gpu clean
 
 env: $(VENV)/.ready
 
@@ -45,6 +45,14 @@ fmt: env
 
 lock: env
 	$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --all-extras --no-header --upgrade pyproject.toml --output-file requirements.txt
+
+bench-env: env
+	test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > .venv-bench/lib/python3.12/site-packages/project.pth
+	$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --no-deps -r benchmarks/requirements.txt
+
+bench: bench-env
+	.venv-bench/bin/python benchmarks/loader.py
 
 gpu: env
 	$(BIN)/python -m baselines gpu --minutes 25
