@@ -10,11 +10,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import select
 
 from leaderboard.db import Database, Result, Revision, Submission
@@ -28,34 +28,31 @@ TIER_ORDER = ("reproduced", "rescored", "reported")
 Figure = tuple[float, float | None, float | None]
 
 
-def _blank_is_none(value: Any) -> Any:
-    return None if value == "" else value
-
-
-Optional = BeforeValidator(_blank_is_none)  # a form sends its empty fields too
-
-
 class Choice(BaseModel):
     """What a reader wants to see; exactly the query string of the page and of ``/api/v1/leaderboard``."""
 
     model_config = ConfigDict(frozen=True)
 
-    release: Annotated[str | None, Optional, Field(max_length=160, description="Release key; default: the newest.")] = (
-        None
-    )
-    task: Annotated[Literal["segmentation", "change"] | None, Optional] = None
-    split: Annotated[str | None, Optional, Field(max_length=16)] = None
-    level: Annotated[int, Field(ge=1, le=4)] = 4
-    sensor: Annotated[str | None, Optional, Field(max_length=32, description="Models that use this sensor.")] = None
-    tier: Annotated[Literal["reported", "rescored", "reproduced"] | None, Optional] = None
-    pretraining: Annotated[str | None, Optional, Field(max_length=64)] = None
-    max_parameters: Annotated[float | None, Optional, Field(ge=0, description="Millions.")] = None
-    since: Annotated[date | None, Optional, Field(description="Submitted on or after.")] = None
-    q: Annotated[str | None, Optional, Field(max_length=64, description="Part of the model's or team's name.")] = None
+    release: str | None = Field(None, max_length=160, description="Release key; by default that of the newest result.")
+    task: Literal["segmentation", "change"] | None = None
+    split: str | None = Field(None, max_length=16)
+    level: int = Field(4, ge=1, le=4)
+    sensor: str | None = Field(None, max_length=200, description="Models that use this sensor.")
+    tier: Literal["reported", "rescored", "reproduced"] | None = None
+    pretraining: str | None = Field(None, max_length=200)
+    max_parameters: float | None = Field(None, ge=0, description="Millions.")
+    since: date | None = Field(None, description="Submitted on or after.")
+    q: str | None = Field(None, max_length=200, description="Part of the model's or team's name.")
     superseded: bool = False
-    sort: Annotated[str, Field(max_length=32)] = "miou"
-    order: Annotated[Literal["asc", "desc"] | None, Optional] = None
-    page: Annotated[int, Field(ge=1, le=100_000)] = 1
+    sort: str = Field("miou", max_length=200)
+    order: Literal["asc", "desc"] | None = None
+    page: int = Field(1, ge=1, le=100_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_blanks(cls, values: Any) -> Any:
+        """A form sends its empty fields too."""
+        return {key: value for key, value in values.items() if value != ""} if isinstance(values, dict) else values
 
     @property
     def descending(self) -> bool:

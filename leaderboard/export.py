@@ -49,7 +49,7 @@ def export(db: Database, settings: Settings, out: Path) -> Path:
             name = f"{release}-{task}-{split}-level{level}.html"
             (part / name).write_text(table_html(snapshot, choice, root="./", static=True))
             links.append((name, choice))
-    (part / "index.html").write_text(_index(links))
+    (part / "index.html").write_text(html("index.html", links=links, snapshot=snapshot, root="./", static=True))
     with db.read() as session:
         for found in session.scalars(select(Submission).join(Result).where(Submission.status == "scored")).unique():
             page = submission_html(settings, found, root="../", static=True)
@@ -58,7 +58,3 @@ def export(db: Database, settings: Settings, out: Path) -> Path:
                 shutil.copytree(settings.media / found.id, part / "media" / found.id)
     part.rename(out)
     return out
-
-
-def _index(links: list[tuple[str, Choice]]) -> str:
-    return html("index.html", links=links, root="./", static=True)

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import tarfile
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import select
@@ -22,6 +23,7 @@ from leaderboard.db import Database, Result, Submission, audit, touch
 from leaderboard.queue import index_row
 from leaderboard.settings import Settings
 from lulcbench.errors import LulcbenchError
+from lulcbench.release import hash_file
 
 MANIFEST = "manifest.json"
 
@@ -164,13 +166,13 @@ def _members(settings: Settings, dump: Path) -> list[tuple[str, Path]]:
 def _verify(root: Path, digests: dict[str, str], path: Path) -> None:
     for name, expected in digests.items():
         file = root / name
-        if not file.is_file() or hashlib.file_digest(file.open("rb"), "sha256").hexdigest() != expected:
+        if not file.is_file() or hash_file(file) != expected:
             raise LulcbenchError(f"{path}: {name} is missing or damaged.", "Take another backup.")
 
 
 def _dump(db: Database, target: Path) -> None:
     if db.sqlite:
-        with sqlite3.connect(str(db.engine.url.database)) as source, sqlite3.connect(target) as copy:
+        with closing(sqlite3.connect(str(db.engine.url.database))) as source, closing(sqlite3.connect(target)) as copy:
             source.backup(copy)
         return
     _postgresql("pg_dump", "--format=custom", f"--file={target}", f"--dbname={_plain_url(db)}")

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 
 import uvicorn
+from fastapi import FastAPI
 
 from leaderboard.app import create_app
 from leaderboard.guard import PatientProtocol
@@ -31,7 +32,12 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         port: port to listen on.
         workers: scoring processes to run beside the web; 0 if they run elsewhere.
     """
-    app = create_app(settings)
+    with _workers(settings, workers):
+        make_server(create_app(settings), host, port).run()
+
+
+def make_server(app: FastAPI, host: str, port: int) -> uvicorn.Server:
+    """The web server around the application, with limits on connections and headers."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -45,8 +51,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         timeout_graceful_shutdown=10,
         log_level="warning",
     )
-    with _workers(settings, workers):
-        uvicorn.Server(config).run()
+    return uvicorn.Server(config)
 
 
 def die_with_parent() -> None:

@@ -1,0 +1,159 @@
+"""The ledger, what is rebuilt from it, backups, the export, the schema, and the commands that do all this."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from leaderboard import ledger
+from leaderboard.app import create_app
+from leaderboard.db import Base, Database
+from leaderboard.export import export
+from leaderboard.records import backup, replay, restore
+from leaderboard.settings import Settings
+from lulcbench.errors import LulcbenchError
+from tests.leaderboard.harness import CARD, Service, make_entry
+
+Fill = Callable[..., list[str]]
+
+
+def elsewhere(settings: Settings, folder: Path, **changes: Any) -> Settings:
+    return settings.model_copy(update={"data": folder / "data2", **changes})
+
+
+def test_the_board_is_rebuilt_from_the_ledger_alone(service: Service, fill: Fill, tmp_path: Path) -> None:
+    one, two, three = fill({"name": "One"}, {"name": "Two", "kind": "poor"}, {"name": "Three"})
+    headers = service.headers()
+    service.client.post(f"/api/v1/submissions/{one}/supersede", json={"by": three}, headers=headers)
+    service.client.post(f"/api/v1/submissions/{two}/withdraw", headers=headers)
+    for tier in ("reproduced", "rescored", "reproduced"):
+        body = {"tier": tier, "evidence": "run 1"}
+        service.client.post(f"/api/v1/submissions/{three}/tier", json=body, headers=service.headers("admin"))
+    before = service.client.get("/?superseded=true").text
+    settings = elsewhere(service.settings, tmp_path)
+    settings.prepare()
+    db = Database(settings.url)
+    db.upgrade()
+    assert replay(db, settings) == 3
+    assert replay(db, settings) == 0
+    db.close()
+    app = create_app(settings)
+    from fastapi.testclient import TestClient
+
+    with TestClient(app) as client:
+        assert client.get("/?superseded=true").text == before
+        assert client.get(f"/api/v1/submissions/{two}").json()["status"] == "withdrawn"
+
+
+def test_the_ledger_is_never_overwritten_and_notices_change(tmp_path: Path, results: dict[str, Any]) -> None:
+    entry = make_entry(results, 1)
+    ledger.write(tmp_path, entry)
+    path = tmp_path / entry.path
+    before = path.read_bytes()
+    later = entry.model_copy(update={"scored_at": entry.scored_at.replace(year=2027)})
+    assert ledger.write(tmp_path, later) == entry
+    assert path.read_bytes() == before
+    with pytest.raises(LulcbenchError, match="another predictions file"):
+        ledger.write(tmp_path, entry.model_copy(update={"sha256": "0" * 64}))
+    content = json.loads(before)
+    content["scores"]["levels"]["1"]["miou"] = 1.0
+    path.write_text(json.dumps(content))
+    with pytest.raises(LulcbenchError, match="digest does not match"):
+        ledger.read(path)
+    for broken in (b"", b"[]", b'{"digest": 1}', b"\xff"):
+        path.write_bytes(broken)
+        with pytest.raises(LulcbenchError, match=str(path.name)):
+            ledger.read(path)
+
+
+def test_backup_and_restore(service: Service, fill: Fill, predictions: dict[str, Path], tmp_path: Path) -> None:
+    fill({"name": "One"})
+    queued = service.submit(predictions["poor"])
+    path = tmp_path / "backup.tar"
+    backup(service.db, service.settings, path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(LulcbenchError, match="exists"):
+        backup(service.db, service.settings, path)
+    settings = elsewhere(service.settings, tmp_path, ledger=tmp_path / "ledger2")
+    restore(Database(settings.url), settings, path)
+    app = create_app(settings)
+    from fastapi.testclient import TestClient
+
+    with TestClient(app) as client:
+        again = Service(settings, client, app.state.db, service.tokens)  # tokens still work
+        assert [row["model"] for row in again.rows()] == ["One"]
+        assert again.status(queued)["status"] == "queued"
+        assert again.score()
+        assert again.status(queued)["status"] == "scored"
+    with pytest.raises(LulcbenchError, match="not empty"):
+        restore(Database(settings.url), settings, path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b'"lulcbench-ledger/1"')
+    content[at + 2] ^= 1
+    path.write_bytes(content)
+    third = elsewhere(service.settings, tmp_path / "third", ledger=tmp_path / "ledger3")
+    (tmp_path / "third").mkdir()
+    with pytest.raises(LulcbenchError, match="damaged"):
+        restore(Database(third.url), third, path)
+
+
+def test_export_is_a_table_and_a_static_site(service: Service, predictions: dict[str, Path], tmp_path: Path) -> None:
+    submission = service.submit(predictions["good"], name="<Model>")
+    service.score()
+    out = export(service.db, service.settings, tmp_path / "site")
+    table = pd.read_parquet(out / "leaderboard.parquet")
+    assert list(table["level"]) == [1, 2, 3, 4]
+    assert table["miou"].iloc[3] == service.rows()[0]["miou"]
+    assert table["simulated"].all()
+    pages = list(out.rglob("*.html"))
+    assert len(pages) == 6
+    for page in pages:
+        text = page.read_text()
+        for target in _links(text):
+            assert (page.parent / target).resolve().is_file(), (page.name, target)
+    text = (out / "submissions" / f"{submission}.html").read_text()
+    assert "&lt;Model&gt;" in text
+    assert "simulated data" in text
+    with pytest.raises(LulcbenchError, match="exists"):
+        export(service.db, service.settings, out)
+
+
+def test_the_migrations_make_the_tables_that_the_code_expects(service: Service) -> None:
+    with service.db.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_the_commands(tmp_path: Path, release_root: Path, results: dict[str, Any]) -> None:
+    def run(*arguments: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "leaderboard", "--data", str(tmp_path / "d"), "--ledger", str(tmp_path / "l")]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    token = run("token", "create", "Team").strip()
+    assert token.startswith("lb_")
+    assert "no release" in run("score", code=2)
+    scores, card = tmp_path / "scores.json", tmp_path / "card.toml"
+    scores.write_text(json.dumps(results["good"]["scores"]))
+    card.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in CARD.items()))
+    submission = run("report", str(scores), str(card), "--team", "Elsewhere").strip()
+    (path,) = (tmp_path / "l").glob("*/*.json")
+    assert (path.stem, ledger.read(path).tier) == (submission, "reported")
+    assert "report" in run("audit") or "ledger.replay" in run("audit")
+
+
+def _links(text: str) -> set[str]:
+    import re
+
+    found = re.findall(r'(?:href|src)="([^"#?]+)"', text)
+    return {link for link in found if not link.startswith(("http:", "https:"))}

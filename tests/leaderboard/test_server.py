@@ -1,0 +1,162 @@
+"""The real web server on a real socket: slow and broken clients, and a kill in the middle of an upload."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from leaderboard import guard
+from leaderboard.accounts import create_token
+from leaderboard.app import create_app
+from leaderboard.server import make_server
+from leaderboard.settings import Settings
+from tests.leaderboard.harness import CARD
+
+
+@pytest.fixture
+def site(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
+    """Address and token of a board on loopback, with short patience."""
+    monkeypatch.setattr(guard, "HEADER_TIMEOUT_S", 0.4)
+    app = create_app(settings.model_copy(update={"body_idle_s": 0.5, "body_rate": 10_000}))
+    token = create_token(app.state.db, "Ours")
+    server = make_server(app, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}", token
+    server.should_exit = True
+    thread.join()
+
+
+def talk(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    connection = socket.create_connection((parts.hostname, parts.port), timeout=5)
+    return connection
+
+
+def test_headers_that_drip_are_cut_off(site: tuple[str, str]) -> None:
+    url, _ = site
+    with talk(url) as connection:
+        begun = time.monotonic()
+        dripped = 0
+        try:
+            for byte in b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"a" * 100:
+                connection.send(bytes([byte]))
+                dripped += 1
+                time.sleep(0.03)
+        except OSError:
+            pass
+        else:
+            assert connection.recv(10) == b""
+        assert time.monotonic() - begun < 3
+        assert dripped < 100
+    with talk(url) as silent:
+        assert silent.recv(10) == b""
+
+
+def test_bodies_that_drip_are_cut_off_and_what_came_is_kept(site: tuple[str, str]) -> None:
+    url, token = site
+    headers = {"Authorization": f"Bearer {token}"}
+    body = {"filename": "x.zip", "size": 5000, "sha256": "0" * 64, "card": CARD}
+    upload = httpx.post(f"{url}/api/v1/uploads", json=body, headers=headers).json()["upload_id"]
+
+    def send(pieces: int, pause: float) -> bytes:
+        at = httpx.get(f"{url}/api/v1/uploads/{upload}", headers=headers).json()["offset"]
+        with talk(url) as connection:
+            head = f"PUT /api/v1/uploads/{upload}?offset={at} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+            connection.sendall(f"{head}Authorization: Bearer {token}\r\n\r\n".encode())
+            for _ in range(pieces):
+                try:
+                    connection.sendall(b"x" * 10)
+                except OSError:
+                    break
+                time.sleep(pause)
+            return connection.recv(4000)
+
+    assert b" 408 " in send(1, 0)  # falls silent
+    assert b" 408 " in send(30, 0.05)  # keeps talking, too slowly
+    assert httpx.get(f"{url}/api/v1/uploads/{upload}", headers=headers).json()["offset"] > 10
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"POST /api/v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_broken_requests_do_not_break_the_server(site: tuple[str, str], raw: bytes) -> None:
+    url, _ = site
+    with talk(url) as connection:
+        connection.sendall(raw)
+        answer = connection.recv(4000)
+    assert answer == b"" or int(answer.split()[1]) >= 400
+    assert httpx.get(url).status_code == 200
+
+
+def test_an_upload_survives_the_death_of_the_web(settings: Settings, tmp_path: Path) -> None:
+    """kill -9 in the middle of a request; after a new start the upload goes on where the disk says."""
+    settings = settings.model_copy(update={"chunk_bytes": 2**20})
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    config = tmp_path / "settings.toml"
+    config.write_text(f"chunk_bytes = {2**20}\n")
+    command = [sys.executable, "-m", "leaderboard", "--config", str(config), "--data", str(settings.data)]
+    command += ["--ledger", str(settings.ledger), "serve", "--port", str(port), "--workers", "0"]
+
+    def start() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        for _ in range(200):
+            try:
+                httpx.get(f"{url}/about")
+                return process
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise AssertionError("the server did not start")
+
+    content = os.urandom(600_000)
+    body = {"filename": "x.zip", "size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "card": CARD}
+    process = start()
+    try:
+        created = subprocess.run([*command[:9], "token", "create", "Ours"], capture_output=True, text=True, check=True)
+        token = created.stdout.strip()
+        headers = {"Authorization": f"Bearer {token}"}
+        upload = httpx.post(f"{url}/api/v1/uploads", json=body, headers=headers).json()["upload_id"]
+        path = f"{url}/api/v1/uploads/{upload}"
+        with talk(url) as connection:
+            head = f"PUT /api/v1/uploads/{upload}?offset=0 HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
+            connection.sendall(f"{head}Authorization: Bearer {token}\r\n\r\n".encode() + content[:300_000])
+            time.sleep(0.2)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        process = start()
+        at = httpx.get(path, headers=headers).json()["offset"]
+        assert 0 <= at <= 300_000
+        sent = httpx.put(f"{path}?offset={at}", content=content[at:], headers=headers)
+        assert sent.json() == {"offset": len(content)}
+        done = httpx.post(f"{path}/complete", headers=headers)
+        assert done.status_code == 202
+        (kept,) = settings.predictions.iterdir()
+        assert kept.read_bytes() == content
+    finally:
+        process.kill()
+        process.wait()
