@@ -31,7 +31,8 @@ class Acquisition:
     """One pass of one sensor.
 
     Attributes:
-        id: scene id.
+        id: of the pass; its granules add their number.
+        salt: key of everything random about it.
         sensor: sensor name.
         year: year whose ground it shows.
         season: position of the season, 0 to 3.
@@ -47,6 +48,7 @@ class Acquisition:
     """
 
     id: str
+    salt: str
     sensor: SensorName
     year: int
     season: int
@@ -88,10 +90,9 @@ def _acquire(
         time = dt.time(10, 30, int(rng.integers(60)))
         name = f"S{platform[-2:].upper()}_{day:%Y%m%d}_{n}_L2A"
     elif sensor == "landsat":
-        platform = "landsat-8" if year >= 2013 else ("landsat-7" if n % 2 else "landsat-5")
+        # Landsat 5 ended in November 2011, Landsat 8 began in 2013: what is left of 2012 is Landsat 7.
+        platform = "landsat-8" if year >= 2013 else "landsat-7"
         baseline, time = None, dt.time(10, 5, int(rng.integers(60)))
-        # Landsat 5 ended in November 2011; what is left of 2012 is Landsat 7.
-        platform = "landsat-7" if year == 2012 and platform == "landsat-5" else platform
         name = f"L{'C' if platform == 'landsat-8' else 'E'}0{platform[-1]}_L2SP_{day:%Y%m%d}_02_T1"
     else:
         platform, baseline, time = "planetscope", None, dt.time(10, 0)
@@ -105,6 +106,7 @@ def _acquire(
     shift = np.clip(rng.normal(0, config.geolocation_error, 2), -0.95, 0.95) * resolution
     return Acquisition(
         id=f"{name}_sim",
+        salt=f"{config.seed}/{name}",
         sensor=sensor,
         year=year,
         season=season,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from rasterio.warp import transform_bounds
 from builders.simulate.acquisitions import COLLECTIONS, SEASONS, Acquisition
 from builders.simulate.mixtures import Footprint
 from builders.simulate.scenes import Image, coding
-from lulcbench.release import hash_file
+from lulcbench.release import hash_file, write_atomic
 from lulcbench.sensors import Sensor
 
 _EXTENSIONS = [
@@ -32,25 +31,39 @@ _TITLES = {
     "landsat-c2-l2": "Simulated Landsat Collection 2 Level-2",
     "planet-fusion": "Simulated Planet Fusion surface reflectance",
 }
+_INSTRUMENTS = {
+    "sentinel-2a": "msi",
+    "sentinel-2b": "msi",
+    "landsat-7": "etm+",
+    "landsat-8": "oli",
+    "planetscope": "planetscope",
+}
 SOFTWARE = {"lulcbench builders.simulate": "1"}
 
 
 def write_scene(
-    out: Path, taken: Acquisition, sensor: Sensor, images: dict[str, Image], cloud: float, footprint: Footprint
+    out: Path,
+    scene: str,
+    taken: Acquisition,
+    sensor: Sensor,
+    images: dict[str, Image],
+    cloud: float,
+    footprint: Footprint,
 ) -> pystac.Item:
-    """Write a scene's files under ``out/<collection>/<id>`` and return its item, with absolute hrefs.
+    """Write a scene's files under ``out/<collection>/<scene>`` and return its item, with absolute hrefs.
 
     Args:
         out: folder of the catalog.
+        scene: its id.
         taken: the pass.
         sensor: the instrument.
         images: by asset key.
         cloud: cover of what was seen, fraction.
         footprint: area and projection.
     """
-    folder = out / COLLECTIONS[taken.sensor] / taken.id
+    folder = out / COLLECTIONS[taken.sensor] / scene
     folder.mkdir(parents=True, exist_ok=True)
-    item = _item(taken, cloud, footprint)
+    item = _item(scene, taken, cloud, footprint)
     bands = {band.asset: band for band in sensor.bands}
     for key, image in images.items():
         path = folder / f"{key}.tif"
@@ -85,13 +98,13 @@ def write_scene(
     return item
 
 
-def _item(taken: Acquisition, cloud: float, footprint: Footprint) -> pystac.Item:
+def _item(scene: str, taken: Acquisition, cloud: float, footprint: Footprint) -> pystac.Item:
     edges = (footprint.left, footprint.top - footprint.height, footprint.left + footprint.width, footprint.top)
     west, south, east, north = transform_bounds(footprint.crs, "EPSG:4326", *edges)
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     properties: dict[str, Any] = {
         "platform": taken.platform,
-        "instruments": [{"sentinel2": "msi", "planet": "planetscope"}.get(taken.sensor, _landsat(taken.platform))],
+        "instruments": [_INSTRUMENTS[taken.platform]],
         "constellation": {"sentinel2": "sentinel-2", "planet": "planet"}.get(taken.sensor, "landsat"),
         "eo:cloud_cover": round(100 * cloud, 2),
         "proj:code": footprint.crs,
@@ -108,7 +121,7 @@ def _item(taken: Acquisition, cloud: float, footprint: Footprint) -> pystac.Item
         # Like the real archive, some items claim that the offset was taken out although the pixels carry it.
         properties["earthsearch:boa_offset_applied"] = taken.baseline == "05.10"
     return pystac.Item(
-        id=taken.id,
+        id=scene,
         geometry={"type": "Polygon", "coordinates": [ring]},
         bbox=[west, south, east, north],
         datetime=taken.time,
@@ -117,43 +130,22 @@ def _item(taken: Acquisition, cloud: float, footprint: Footprint) -> pystac.Item
     )
 
 
-def _landsat(platform: str) -> str:
-    return "oli" if platform == "landsat-8" else "etm+"
-
-
-def write_catalog(out: Path, items: list[pystac.Item], seed: int) -> None:
-    """Write the catalog; ``catalog.json`` last, so that its presence says that all is there."""
+def write_catalog(out: Path, items: dict[str, list[pystac.Item]], seed: int) -> None:
+    """Write the catalog of items by collection; ``catalog.json`` last, so that its presence says that all is there."""
     catalog = pystac.Catalog("lulcbench-simulated", f"Scenes simulated by lulcbench (seed {seed}); not real imagery.")
-    for name in sorted({COLLECTIONS[key] for key in COLLECTIONS}):
-        own = [item for item in items if item.properties and _collection_of(item) == name]
-        if not own:
-            continue
+    for name, own in items.items():
         boxes = [item.bbox for item in own if item.bbox]
-        box = [min(b[0] for b in boxes), min(b[1] for b in boxes), max(b[2] for b in boxes), max(b[3] for b in boxes)]
-        times: list[dt.datetime | None] = [
-            min(i.datetime for i in own if i.datetime),
-            max(i.datetime for i in own if i.datetime),
-        ]
-        extent = pystac.Extent(pystac.SpatialExtent([list(map(float, box))]), pystac.TemporalExtent([times]))
+        low, high = ([f(box[i] for box in boxes) for i in ij] for f, ij in ((min, (0, 1)), (max, (2, 3))))
+        times = [item.datetime for item in own if item.datetime]
+        extent = pystac.Extent(pystac.SpatialExtent([[*low, *high]]), pystac.TemporalExtent([[min(times), max(times)]]))
         collection = pystac.Collection(name, _TITLES[name], extent, title=_TITLES[name], license="CC-BY-4.0")
         collection.add_items(sorted(own, key=lambda item: item.id))
         catalog.add_child(collection)
     catalog.normalize_hrefs(str(out))
-    for item in items:
+    for item in catalog.get_items(recursive=True):
         item.make_asset_hrefs_relative()
     catalog.catalog_type = pystac.CatalogType.SELF_CONTAINED
     for child in catalog.get_children():
         child.save(catalog_type=pystac.CatalogType.SELF_CONTAINED)
-    whole = catalog.to_dict(include_self_link=False)
-    _finish(out / "catalog.json", whole)
-
-
-def _collection_of(item: pystac.Item) -> str:
-    constellation = item.properties["constellation"]
-    return {"sentinel-2": "sentinel-2-l2a", "landsat": "landsat-c2-l2", "planet": "planet-fusion"}[constellation]
-
-
-def _finish(path: Path, content: dict[str, Any]) -> None:
-    from lulcbench.release import write_atomic
-
-    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+    content = catalog.to_dict(include_self_link=False)
+    write_atomic(out / "catalog.json", (json.dumps(content, indent=1) + "\n").encode())

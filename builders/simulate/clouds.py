@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from builders.simulate.mixtures import Footprint
 from builders.simulate.noise import Float, key, value_noise
 
 RESOLUTION = 60  # metres; clouds are drawn on this grid and interpolated
@@ -33,27 +34,31 @@ class Sky:
         return _bilinear(self.opacity, rows, columns), _bilinear(self.shadow, rows, columns)
 
 
-def draw_sky(shape: tuple[int, int], cover: float, sun: tuple[float, float], salt: str) -> Sky:
-    """Draw clouds.
+def draw_sky(footprint: Footprint, country: Footprint, cover: float, sun: tuple[float, float], salt: str) -> Sky:
+    """Draw the clouds over one granule of a pass; they go on in the next.
 
     Args:
-        shape: (h, w) of the 60 m grid.
-        cover: fraction of the area under cloud, 0…1.
+        footprint: the granule.
+        country: all that the pass covers.
+        cover: fraction of the country under cloud, 0…1.
         sun: azimuth (degrees from north, clockwise) and elevation (degrees).
-        salt: name of the scene.
+        salt: of the pass.
     """
-    height, width = shape
+
+    def field(area: Footprint, step: int, margin: int) -> tuple[Float, Float]:
+        x = area.left + step * np.arange(-margin, area.width // step + margin, dtype=float)
+        y = area.top - step * np.arange(-margin, area.height // step + margin, dtype=float)
+        fronts = 0.8 * value_noise(x, y, 24_000, key(salt, "front"), 2)
+        return value_noise(x, y, 6_000, key(salt, "cloud"), 5) + fronts, value_noise(x, y, 15_000, key(salt, "veil"), 4)
+
     margin = 40  # cells: clouds beyond the edge still throw shadows into the scene
-    x = np.arange(-margin, width + margin) * float(RESOLUTION)
-    y = np.arange(-margin, height + margin) * float(RESOLUTION)
-    field = value_noise(x, y, 6_000, key(salt, "cloud"), 5) + 0.8 * value_noise(x, y, 24_000, key(salt, "front"), 2)
+    height, veil = field(footprint, RESOLUTION, margin)
     if cover <= 0:
-        opacity = np.zeros_like(field)
+        opacity = np.zeros_like(height)
     else:
-        threshold = np.quantile(field, 1 - min(cover, 1.0))
+        threshold = np.quantile(field(country, 6 * RESOLUTION, 0)[0], 1 - min(cover, 1.0))
         # Opaque in the middle, ragged and thin at the rim.
-        opacity = np.clip((field - threshold) / 0.35, 0, 1) ** np.float32(0.7)
-        veil = value_noise(x, y, 15_000, key(salt, "veil"), 4)
+        opacity = np.clip((height - threshold) / 0.35, 0, 1) ** np.float32(0.7)
         opacity = np.maximum(opacity, 0.12 * np.clip(veil - 1.2, 0, 1) * (cover > 0.1))
     # Cloud tops at 900 m throw shadows away from the sun.
     azimuth, elevation = np.radians(sun)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pystac
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
-from builders.simulate.acquisitions import Acquisition, plan
+from builders.simulate.acquisitions import COLLECTIONS, Acquisition, plan
 from builders.simulate.archive import write_catalog, write_scene
 from builders.simulate.config import SensorName, SimulationConfig
-from builders.simulate.ground import Shading, relief
-from builders.simulate.labels import LabelMap, label_maps
+from builders.simulate.ground import Relief, Shading, relief
+from builders.simulate.labels import label_maps
 from builders.simulate.mixtures import Footprint, coarsen, fractions
 from builders.simulate.scenes import Layer, take
 from builders.simulate.surface import Surface
-from lulcbench.grid import Bounds
-from lulcbench.sensors import LANDSAT, PLANET, SENTINEL2, Band, Sensor
+from lulcbench.grid import LABEL_RESOLUTION, Bounds
+from lulcbench.sensors import SENSORS, Band, Sensor
 
-_SENSORS: dict[SensorName, Sensor] = {"sentinel2": SENTINEL2, "landsat": LANDSAT, "planet": PLANET}
 _WORKERS = 2
+# Scenes are cut into granules of at most this size (metres), so that memory does not grow with the area.
+_GRANULE: dict[SensorName, int] = {"sentinel2": 28_800, "landsat": 28_800, "planet": 9_600}
+# Pixel sizes (metres) that a sensor's bands are rendered at; coarser bands are averaged from the last.
+_LAYERS: dict[SensorName, tuple[int, ...]] = {"sentinel2": (10, 20), "landsat": (30,), "planet": (3,)}
+# Points per pixel along each axis at which the 3 m ground is looked up, by the finest pixel size of a granule.
+_SAMPLES = {3: 1, 10: 3, 30: 6}
 
 
 def simulate(config: SimulationConfig, out: Path, progress: Progress | None = None) -> None:
@@ -38,73 +46,96 @@ def simulate(config: SimulationConfig, out: Path, progress: Progress | None = No
     """
     maps = label_maps(config)
     (out / "catalog.json").unlink(missing_ok=True)
-    for name in ("sentinel-2-l2a", "landsat-c2-l2", "planet-fusion", "labels"):
+    for name in (*COLLECTIONS.values(), "labels"):
         shutil.rmtree(out / name, ignore_errors=True)
     for year, labels in maps.items():
         labels.write(out / "labels" / f"luisa_{year}.tif", config.bounds)
-    passes = sum(4 * config.dates_per_season * len(_years(config, sensor)) for sensor in config.sensors)
-    task = progress.add_task("simulate", total=passes) if progress is not None else None
-    items = []
+    advance = _bar(config, progress)
+    items: dict[str, list[pystac.Item]] = {COLLECTIONS[sensor]: [] for sensor in config.sensors}
     for year, labels in maps.items():
-        sensors = [sensor for sensor in config.sensors if year in _years(config, sensor)]
-        if sensors:
-            items += _render_year(config, labels, year, sensors, out, progress, task)
+        groups = _groups(config, year)
+        if not groups:
+            continue
+        surface = Surface(labels, year, config)
+        deviations = relief(surface, config)
+        for group in groups:
+            for number, bounds in enumerate(_granules(config, group[0])):
+                granule = _Granule(config, surface, deviations, bounds, group, number)
+                for sensor in group:
+                    items[COLLECTIONS[sensor]] += granule.render(sensor, year, out, advance)
     write_catalog(out, items, config.seed)
+
+
+class _Granule:
+    """A piece of the country, as the sensors of one group see it in one year."""
+
+    def __init__(
+        self, config: SimulationConfig, surface: Surface, deviations: Relief, bounds: Bounds,
+        group: tuple[SensorName, ...], number: int,
+    ) -> None:  # fmt: skip
+        self._config, self._number = config, number
+        self._country = Footprint.over(config.bounds)
+        self._footprint = Footprint.over(bounds)
+        sizes = sorted({size for sensor in group for size in _LAYERS[sensor]})
+        counts = {sizes[0]: fractions(surface, self._footprint, sizes[0], _SAMPLES[sizes[0]])}
+        for size in sizes[1:]:
+            counts[size] = coarsen(counts[sizes[0]], size // sizes[0])
+        self._layers = {
+            size: Layer(counts[size], Shading(surface, deviations, self._footprint, size, config.seed), size)
+            for size in sizes
+        }
+
+    def render(self, name: SensorName, year: int, out: Path, advance: Callable[[], None]) -> list[pystac.Item]:
+        """Take all scenes of a sensor in a year."""
+        sensor = SENSORS[name]
+        layers = {size: self._layers[size] for size in _LAYERS[name]}
+
+        def scene(taken: Acquisition) -> pystac.Item:
+            bands = _channels(sensor, taken)
+            images, cloud = take(taken, sensor, bands, layers, self._footprint, self._country)
+            advance()
+            return write_scene(out, f"{taken.id}_g{self._number:02d}", taken, sensor, images, cloud, self._footprint)
+
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            return list(pool.map(scene, plan(self._config, name, year, sensor.resolution)))
 
 
 def _years(config: SimulationConfig, sensor: SensorName) -> tuple[int, ...]:
     return config.years if sensor == "landsat" else (config.target_year,)
 
 
-def _render_year(
-    config: SimulationConfig, labels: LabelMap, year: int, sensors: list[SensorName], out: Path,
-    progress: Progress | None, task: TaskID | None,
-) -> list[pystac.Item]:  # fmt: skip
-    surface = Surface(labels, year, config)
-    deviations = relief(surface, config)
+def _groups(config: SimulationConfig, year: int) -> list[tuple[SensorName, ...]]:
+    """The sensors of a year, grouped by the fractions they share: Landsat's pixels are sums of Sentinel-2's."""
+    present = [sensor for sensor in config.sensors if year in _years(config, sensor)]
+    nested = tuple(sensor for sensor in present if sensor != "planet")
+    alone = tuple(sensor for sensor in present if sensor == "planet")
+    return [group for group in (nested, alone) if group]
 
-    def layers(bounds: Bounds, *sizes: int) -> tuple[Footprint, dict[int, Layer]]:
-        footprint = Footprint.over(bounds)
-        finest = min(sizes)
-        samples = {3: 1, 10: 3, 30: 6}[finest]
-        counts = {finest: fractions(surface, footprint, finest, samples)}
-        for size in sizes:
-            if size != finest:
-                counts[size] = coarsen(counts[finest], size // finest)
-        return footprint, {
-            size: Layer(counts[size], Shading(surface, deviations, footprint, size, config.seed), size)
-            for size in sizes
-        }
 
-    items = []
-    shared = None
-    if "sentinel2" in sensors:
-        shared = layers(config.bounds, 10, 20, 30)
-    for name in sensors:
-        if name == "planet":
-            footprint, ground = layers(config.planet_bounds or config.bounds, 3)
-        elif name == "landsat":
-            footprint, ground = shared or layers(config.bounds, 30)
-            ground = {30: ground[30]}
-        else:
-            assert shared is not None  # noqa: S101
-            footprint, ground = shared[0], {size: shared[1][size] for size in (10, 20)}
-        sensor = _SENSORS[name]
+def _granules(config: SimulationConfig, sensor: SensorName) -> Iterator[Bounds]:
+    left, bottom, right, top = config.planet_bounds or config.bounds if sensor == "planet" else config.bounds
 
-        def render(taken: Acquisition, sensor: Sensor = sensor, footprint: Footprint = footprint,
-                   ground: dict[int, Layer] = ground) -> pystac.Item:  # fmt: skip
-            images, cloud = take(taken, sensor, _channels(sensor, taken), ground, footprint)
-            item = write_scene(out, taken, sensor, images, cloud, footprint)
-            if progress is not None and task is not None:
-                progress.advance(task)
-            return item
+    def cut(low: float, high: float) -> list[tuple[float, float]]:
+        pieces = math.ceil((high - low) / _GRANULE[sensor])
+        step = math.ceil((high - low) / pieces / LABEL_RESOLUTION) * LABEL_RESOLUTION
+        return [(low + n * step, min(low + (n + 1) * step, high)) for n in range(pieces)]
 
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            items += pool.map(render, plan(config, name, year, sensor.resolution))
-    return items
+    for (south, north), (west, east) in itertools.product(cut(bottom, top), cut(left, right)):
+        yield (west, south, east, north)
 
 
 def _channels(sensor: Sensor, taken: Acquisition) -> tuple[Band, ...]:
     # Level-2A has no cirrus channel, and Landsat before 8 no coastal one.
-    missing = {"cirrus"} | ({"coastal"} if taken.platform in ("landsat-5", "landsat-7") else set())
+    missing = {"cirrus"} | ({"coastal"} if taken.platform == "landsat-7" else set())
     return tuple(band for band in sensor.bands if band.asset not in missing)
+
+
+def _bar(config: SimulationConfig, progress: Progress | None) -> Callable[[], None]:
+    if progress is None:
+        return lambda: None
+    passes = sum(
+        4 * config.dates_per_season * len(_years(config, sensor)) * len(list(_granules(config, sensor)))
+        for sensor in config.sensors
+    )
+    task = progress.add_task("simulate", total=passes)
+    return lambda: progress.advance(task)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from builders.simulate import materials, mixtures, quality
 from builders.simulate.acquisitions import Acquisition
-from builders.simulate.clouds import RESOLUTION, Sky, draw_sky
+from builders.simulate.clouds import Sky, draw_sky
 from builders.simulate.ground import Shading, group
 from builders.simulate.mixtures import BLOCK, Footprint
 from builders.simulate.noise import Float, generator
@@ -62,7 +62,12 @@ class Layer:
 
 
 def take(
-    taken: Acquisition, sensor: Sensor, bands: tuple[Band, ...], layers: dict[int, Layer], footprint: Footprint
+    taken: Acquisition,
+    sensor: Sensor,
+    bands: tuple[Band, ...],
+    layers: dict[int, Layer],
+    footprint: Footprint,
+    country: Footprint,
 ) -> tuple[dict[str, Image], float]:
     """Take a scene.
 
@@ -71,27 +76,28 @@ def take(
         sensor: the instrument.
         bands: its channels to record.
         layers: the ground by pixel size, metres.
-        footprint: the area.
+        footprint: the area of the scene.
+        country: the area of the whole pass, which clouds and the end of the swath are laid over.
 
     Returns:
         Images by asset key, the quality layer among them, and the cloud cover of what was seen (fraction).
     """
-    sky = draw_sky(footprint.shape(RESOLUTION), taken.cloud, taken.sun, taken.id)
+    sky = draw_sky(footprint, country, taken.cloud, taken.sun, taken.salt)
     images: dict[str, Image] = {}
     clear: dict[str, Float] = {}
     for resolution, layer in layers.items():
         own = [b for b in bands if _rendered_at(b, layers) == resolution]
         looks = own if resolution != max(layers) else own + quality.extra_bands(sensor, own)
         rendered = _render(taken, looks, layer, sky)
-        swath = _swath(taken.wedge, layer.counts.shape[:2])
+        swath = _swath(taken.wedge, footprint, country, resolution)
         for band, values in zip(looks, rendered, strict=True):
             if resolution == max(layers):
                 clear[band.asset] = values
             if band in own:
-                images[band.asset] = _record(taken, band, values, swath, resolution)
+                images[band.asset] = _record(taken, footprint, band, values, swath, resolution)
     coarse = max(layers)
     shape = layers[coarse].counts.shape[:2]
-    swath = _swath(taken.wedge, shape)
+    swath = _swath(taken.wedge, footprint, country, coarse)
     opacity, shadow = sky.at(coarse, (slice(0, shape[0]), slice(0, shape[1])))
     images[str(sensor.quality_asset)] = Image(quality.layer(sensor, clear, opacity, shadow, swath), coarse)
     return images, float((opacity > quality.THIN)[swath].mean()) if swath.any() else 0.0
@@ -102,13 +108,15 @@ def _rendered_at(band: Band, layers: dict[int, Layer]) -> int:
     return min(band.resolution, max(layers))
 
 
-def _record(taken: Acquisition, band: Band, values: Float, swath: npt.NDArray[np.bool_], resolution: int) -> Image:
+def _record(
+    taken: Acquisition, footprint: Footprint, band: Band, values: Float, swath: npt.NDArray[np.bool_], resolution: int
+) -> Image:
     factor = band.resolution // resolution
     if factor > 1:
         h, w = values.shape
         values = values.reshape(h // factor, factor, w // factor, factor).mean(axis=(1, 3))
         swath = swath.reshape(h // factor, factor, w // factor, factor).all(axis=(1, 3))
-    rng = generator(taken.id, band.name)
+    rng = generator(taken.salt, footprint.left, footprint.top, band.name)
     noise = rng.standard_normal(values.shape, np.float32)
     noise *= np.float32(0.0012) + np.float32(0.008) * values
     noise += values
@@ -175,11 +183,15 @@ def spread(block: Float, weights: npt.NDArray[np.float32], axis: int) -> Float:
     return out
 
 
-def _swath(wedge: tuple[float, float, float] | None, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """True where the swath reaches: all of it, or what lies on one side of a slanted line."""
+def _swath(
+    wedge: tuple[float, float, float] | None, footprint: Footprint, country: Footprint, resolution: int
+) -> npt.NDArray[np.bool_]:
+    """True where the swath reaches: all of the scene, or what lies on one side of a slanted line over the country."""
+    height, width = footprint.shape(resolution)
     if wedge is None:
-        return np.ones(shape, bool)
+        return np.ones((height, width), bool)
     normal_x, normal_y, cut = wedge
-    y = (np.arange(shape[0], dtype=np.float32) + 0.5)[:, None] / shape[0] - 0.5
-    x = (np.arange(shape[1], dtype=np.float32) + 0.5)[None, :] / shape[1] - 0.5
-    return normal_x * x + normal_y * y * (shape[0] / shape[1]) > cut - 0.5
+    x = footprint.left - country.left + (np.arange(width, dtype=np.float32) + 0.5) * resolution
+    y = country.top - footprint.top + (np.arange(height, dtype=np.float32) + 0.5) * resolution
+    across = normal_x * (x / country.width - 0.5)[None, :] + normal_y * (y / country.width)[:, None]
+    return across > cut - 0.5 + min(normal_y, 0) * country.height / country.width
