@@ -1,4 +1,4 @@
-"""Commands on releases: info, verify, plot."""
+"""Commands on releases: info, verify, download, plot."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(info)
     app.command()(verify)
+    app.command()(download)
     app.command()(plot)
 
 
@@ -43,8 +44,11 @@ def info(
 def verify(
     root: Root,
     workers: Annotated[int | None, typer.Option(help="Threads; by default one a processor.", min=1)] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Fetch bad files again, remove strange ones.")] = False,
+    source: Annotated[str | None, typer.Option("--from", help="Where to; by default where it came from.")] = None,
 ) -> None:
-    """Check every byte that is here against the manifest; exit code 1 if a file is bad."""
+    """Check every byte that is here against the manifest; exit code 1 if a file is bad and was not repaired."""
+    from lulcbench.hub import repair as mend
     from lulcbench.verify import here
     from lulcbench.verify import verify as check
 
@@ -57,8 +61,44 @@ def verify(
         typer.echo(f"BAD  {problem.path} {problem.what}")
     absent = f", {len(report.absent)} not downloaded" if report.absent else ""
     typer.echo(f"{release.id}: {len(report.good)} files right, {len(report.problems)} bad{absent}")
-    if report.problems:
+    if report.problems and not repair:
         raise typer.Exit(1)
+    if report.problems:
+        mend(root, [problem.file for problem in report.problems if problem.file], source)
+        for problem in report.problems:
+            if problem.file is None:
+                (root / problem.path).unlink()
+        typer.echo(f"{release.id}: {len(report.problems)} files repaired")
+
+
+def download(
+    source: Annotated[str, typer.Argument(help="Name on the hub, hf://owner/name[@revision], URL or folder.")],
+    root: Annotated[Path | None, typer.Option(help="Folder to fill; by default data/<name>.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Split to take; repeat for more; by default all.")] = None,
+    sensors: Annotated[list[str] | None, typer.Option(help="Sensor to take; repeat for more; default all.")] = None,
+    year: Annotated[list[int] | None, typer.Option(help="Year to take; repeat for more; by default all.")] = None,
+    mirror: Annotated[list[str] | None, typer.Option(help="Further places to turn to.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    workers: Annotated[int, typer.Option(help="Files at a time.", min=1)] = 8,
+    offline: Annotated[bool, typer.Option("--offline", help="Only check that everything is here.")] = False,
+) -> None:
+    """Download a release, or the part of it that is wanted; run it again to go on after an interruption."""
+    from lulcbench.hub import download as fetch
+
+    name = source.rstrip("/").rpartition("/")[2].partition("@")[0]
+    folder = root or Path("data") / name
+    release = fetch(
+        source,
+        folder,
+        splits=split,
+        sensors=sensors,
+        years=year,
+        mirrors=mirror or (),
+        revision=revision,
+        offline=offline or None,
+        workers=workers,
+    )
+    typer.echo(f"{release.id} at {folder}, digest {release.digest}")
 
 
 def plot(

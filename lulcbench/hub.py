@@ -1,0 +1,287 @@
+"""Downloading releases: only what is wanted, resumable, every file checked against the manifest's SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from filelock import FileLock
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import MANIFEST, FileInfo, Release, hash_file, write_atomic
+from lulcbench.sources import ATTEMPTS, Place, Rejected, place, wait
+
+ORGANISATION = "hf://lulcbench"
+MIRRORS = "LULCBENCH_MIRRORS"  # environment: more places to try, separated by spaces; {name} stands for the release
+PARTIAL = ".partial"
+SOURCES = ".sources"  # where a downloaded release came from, a place a line
+Advance = Callable[[int], None]
+
+
+def download(
+    source: str,
+    root: str | os.PathLike[str],
+    *,
+    splits: Sequence[str] | None = None,
+    sensors: Sequence[str] | None = None,
+    years: Sequence[int] | None = None,
+    mirrors: Sequence[str] = (),
+    revision: str | None = None,
+    offline: bool | None = None,
+    workers: int = 8,
+    progress: bool = True,
+) -> Release:
+    """Make sure that the wanted part of a release is at ``root``.
+
+    Files arrive under a temporary name, are hashed, and only then get their own; what an interrupted download has
+    left is used by the next. Several processes may download to one root: one works, the others wait.
+
+    Args:
+        source: name of a release on the hub (``luisa-pilot12``), or a place: ``hf://owner/name[@revision]``, a URL that
+            fsspec reads, a folder.
+        root: folder to fill; may already hold a part.
+        splits: which splits; None takes all.
+        sensors: which sensors; None takes all. Labels always come.
+        years: which years; None takes all.
+        mirrors: further places to turn to when the first fails.
+        revision: branch, tag or commit on the hub.
+        offline: only look at what is here; None follows HF_HUB_OFFLINE.
+        workers: files at a time.
+        progress: show a bar.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        LulcbenchError: nothing of that name, no space, no network, another release at ``root``, or files that no
+            place has right.
+    """
+    folder = Path(root)
+    if offline is None:
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    if offline:
+        release = Release.load(folder)
+        missing = absent(folder, wanted(release, splits, sensors, years))
+        if missing:
+            raise LulcbenchError(
+                f"{len(missing)} files of {release.id} are not at {folder}, such as {missing[0].path}.",
+                "Offline mode is on (HF_HUB_OFFLINE or offline=True); switch it off to download them.",
+            )
+        return release
+    here = Release.load(folder) if (folder / MANIFEST).is_file() else None
+    if (
+        here
+        and revision is None
+        and _is_name(source, here)
+        and not absent(folder, wanted(here, splits, sensors, years))
+    ):
+        return here
+    places = _places(source, mirrors, revision)
+    release = _manifest(places)
+    if here and here.digest != release.digest:
+        raise LulcbenchError(
+            f"{folder} holds {here.id} ({here.digest[:12]}…), not {release.id} ({release.digest[:12]}…).",
+            "Download it to a folder of its own.",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".download.lock"):
+            fetch(places, folder, wanted(release, splits, sensors, years), workers, progress)
+            release.write(folder)
+            write_atomic(folder / SOURCES, "\n".join(each.name for each in places).encode())
+    except OSError as error:
+        raise LulcbenchError(f"Cannot write to {folder}: {error}.", "Choose a folder that can be written.") from error
+    return release
+
+
+def repair(
+    root: str | os.PathLike[str], files: Sequence[FileInfo], source: str | None = None, workers: int = 8
+) -> None:
+    """Fetch files again that are bad, from ``source`` or from where the release was downloaded.
+
+    Raises:
+        LulcbenchError: nobody knows where from, or no place has them right.
+    """
+    folder = Path(root)
+    note = folder / SOURCES
+    names = [source] if source else (note.read_text(encoding="utf-8").split("\n") if note.is_file() else [])
+    places = [place(name) for name in names if name]
+    if not places:
+        raise LulcbenchError(
+            f"{folder} does not say where it came from.", "Name a place: --from hf://… or URL or folder."
+        )
+    with FileLock(folder / ".download.lock"):
+        for each in places:
+            each.pin()
+        for file in files:
+            (folder / file.path).unlink(missing_ok=True)
+        fetch(places, folder, files, workers)
+
+
+def wanted(
+    release: Release,
+    splits: Sequence[str] | None = None,
+    sensors: Sequence[str] | None = None,
+    years: Sequence[int] | None = None,
+) -> list[FileInfo]:
+    """Files of the chosen part of a release, tables and texts included.
+
+    Raises:
+        LulcbenchError: the release has no such split, sensor or year.
+    """
+    for name in sensors or ():
+        release.sensor(name)
+    known = {year for info in release.sensors.values() for year in info.years} | set(release.label_years)
+    for year in years or ():
+        if year not in known:
+            raise LulcbenchError(f"{release.id} has no year {year}.", f"It has {', '.join(map(str, sorted(known)))}.")
+    files = [file for file in release.files if file.split is None]
+    for split in splits or [name for name, count in release.splits.items() if count]:
+        files += release.array_files(
+            release.check_split(split), tuple(sensors) if sensors else None, tuple(years) if years else None
+        )
+    return files
+
+
+def absent(folder: Path, files: Sequence[FileInfo]) -> list[FileInfo]:
+    """Files that are not here in full. Only whole, checked files ever get their name, so the size suffices."""
+    return [f for f in files if not (folder / f.path).is_file() or (folder / f.path).stat().st_size != f.bytes]
+
+
+def fetch(
+    places: Sequence[Place], folder: Path, files: Sequence[FileInfo], workers: int = 8, progress: bool = True
+) -> None:
+    """Get the files that are missing, several at a time.
+
+    Raises:
+        LulcbenchError: too little space, or no place has a file right.
+    """
+    missing = absent(folder, files)
+    if not missing:
+        return
+    partial = folder / PARTIAL
+    partial.mkdir(exist_ok=True)
+    have = sum(path.stat().st_size for path in partial.iterdir())
+    need, free = max(0, sum(file.bytes for file in missing) - have), shutil.disk_usage(folder).free
+    if need > free:
+        raise LulcbenchError(
+            f"{need / 2**30:.1f} GiB are needed at {folder}, {free / 2**30:.1f} GiB are free.",
+            "Choose fewer splits, sensors or years, or another disk.",
+        )
+    from lulcbench.console import transfer_progress
+
+    with transfer_progress(progress) as bar, ThreadPoolExecutor(workers) as pool:
+        task = bar.add_task("download", total=sum(file.bytes for file in missing))
+        stop = threading.Event()
+        jobs = [pool.submit(_fetch, places, folder, file, lambda n: bar.advance(task, n), stop) for file in missing]
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fetch(places: Sequence[Place], folder: Path, file: FileInfo, advance: Advance, stop: threading.Event) -> None:
+    """One file, from the first place that has it right."""
+    # Named by what it will be, so that any place may go on where another was cut off, and by where it will be, since
+    # several files may have the same content.
+    identity = hashlib.sha256(f"{file.sha256} {file.path}".encode()).hexdigest()
+    target, partial = folder / file.path, folder / PARTIAL / identity
+    failures = []
+    for source in places:
+        for attempt in range(ATTEMPTS):
+            if stop.is_set():
+                return
+            try:
+                _resume(source, file, partial, advance, stop)
+            except Rejected as error:
+                failures.append(f"{source.name}: {error}")
+                break
+            except Exception as error:  # connections break in as many ways as there are libraries
+                if isinstance(error, OSError) and error.errno == 28:  # no space left: no other place will help
+                    raise
+                failures.append(f"{source.name}: {type(error).__name__}: {error}")
+                if attempt + 1 < ATTEMPTS:
+                    wait(attempt, error)
+                continue
+            if stop.is_set():
+                return
+            if hash_file(partial) == file.sha256:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                partial.replace(target)
+                return
+            advance(-partial.stat().st_size)
+            partial.unlink()
+            failures.append(f"{source.name}: the bytes do not have the SHA-256 of the manifest")
+            if attempt >= 1:  # wrong twice in full: it is not the line, it is the file
+                break
+    raise LulcbenchError(
+        f"Could not get {file.path}: {'; '.join(dict.fromkeys(failures))}.",
+        "Run the same command again to go on where it stopped, or name a mirror.",
+    )
+
+
+def _resume(source: Place, file: FileInfo, partial: Path, advance: Advance, stop: threading.Event) -> None:
+    have = partial.stat().st_size if partial.is_file() else 0
+    if have > file.bytes:
+        partial.unlink()
+        have = 0
+    with partial.open("ab") as out:
+        if have < file.bytes:
+            for piece in source.read(file.path, have, file.bytes):
+                out.write(piece[: file.bytes - have])
+                advance(min(len(piece), file.bytes - have))
+                have += len(piece)
+                if stop.is_set() or have >= file.bytes:
+                    break
+    if have < file.bytes and not stop.is_set():
+        raise ConnectionError(f"cut off after {have} of {file.bytes} bytes")
+
+
+def _is_name(source: str, release: Release) -> bool:
+    return source in (release.name, release.id)
+
+
+def _places(source: str, mirrors: Sequence[str], revision: str | None) -> list[Place]:
+    by_name = "://" not in source and "/" not in source and not Path(source).is_dir()
+    names = [f"{ORGANISATION}/{source}" if by_name else source, *mirrors]
+    if by_name:
+        names += [entry.replace("{name}", source) for entry in os.environ.get(MIRRORS, "").split()]
+    return [place(name, revision) for name in names]
+
+
+def _manifest(places: list[Place]) -> Release:
+    """The manifest of the first place that has one; places before it are given up (removed)."""
+    failures = []
+    while places:
+        try:
+            return _ask(places[0])
+        except Exception as error:  # see _fetch
+            failures.append(f"{places[0].name}: {error}")
+            places.pop(0)
+    raise LulcbenchError(
+        f"Found no release: {'; '.join(failures)}.",
+        "Check name, revision and network, or name a mirror; 'make demo' builds luisa-sim without a network.",
+    )
+
+
+def _ask(source: Place) -> Release:
+    for attempt in range(ATTEMPTS):
+        try:
+            source.pin()
+            return Release.parse(source.whole(MANIFEST), f"{source.name}/{MANIFEST}")
+        except (Rejected, LulcbenchError):
+            raise
+        except Exception as error:  # see _fetch
+            if attempt + 1 == ATTEMPTS:
+                raise
+            wait(attempt, error)
+    raise RuntimeError("unreachable")
