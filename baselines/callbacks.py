@@ -65,10 +65,10 @@ class Checkpoints(Checkpoint):
     Args:
         folder: where they lie.
         best: whether to keep the best.
-        seconds: least time between two saves of ``last.ckpt``; what a killed run may lose.
+        seconds: least time between two saves of ``last.ckpt``.
     """
 
-    def __init__(self, folder: Path, best: bool, seconds: float = 30.0) -> None:
+    def __init__(self, folder: Path, best: bool, seconds: float) -> None:
         self.folder, self.best, self.seconds = folder, best, seconds
         self.best_loss = float("inf")
         self._saved = float("-inf")

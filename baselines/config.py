@@ -152,6 +152,7 @@ class TrainConfig(Part):
         patience: epochs without better validation loss before training stops; None never stops early.
         level_weights: weights of the log-likelihood at levels 1 to 4 (LUISA data); finer levels than the model's
             are left out.
+        checkpoint_seconds: least time between two checkpoints (made at the end of an epoch): what a killed run loses.
         resident_gib: data sets up to this size are kept on the device whole.
     """
 
@@ -171,6 +172,7 @@ class TrainConfig(Part):
     level_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     devices: Count = 1
     nodes: Count = 1
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     resident_gib: Positive = 8.0
     workers: Annotated[int, Field(ge=0)] = 0
     validate_every: Count = 1

@@ -177,6 +177,7 @@ def _curve(folder: Path) -> str | None:
             axis.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else None)
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss (mean over levels)")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.3)
     axis.legend()
     buffer = io.BytesIO()

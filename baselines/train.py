@@ -106,7 +106,7 @@ def make_trainer(config: Config, folder: Path, validates: bool) -> L.Trainer:
     gpu = torch.cuda.is_available()
     callbacks: list[L.Callback] = [
         History(folder),
-        Checkpoints(folder, best=settings.patience is not None),
+        Checkpoints(folder, settings.patience is not None, settings.checkpoint_seconds),
         RichProgressBar(console_kwargs={"stderr": True}),
     ]
     if settings.ema is not None:

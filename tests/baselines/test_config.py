@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from baselines.config import Config, expand
+from lulcbench.errors import LulcbenchError
+
+CONFIGS = sorted(Path("baselines/configs").glob("*.toml"))
+EUROSAT = {"name": "a", "data": {"kind": "eurosat"}, "model": {"kind": "timm"}}
+SEGMENTS = {"name": "a", "data": {"kind": "luisa-seg", "root": "r"}, "model": {"kind": "unet"}}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_committed_configs_are_valid_and_named_like_their_file(path: Path) -> None:
+    assert Config.load(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"epoch": 3}, "epoch"),
+        ({"train": {"epochs": 0}}, "train.epochs"),
+        ({"train": {"learning_rate": 1}}, "learning_rate"),
+        ({"model": {"kind": "unet"}}, "segments"),
+        ({"name": "A b"}, "name"),
+        ({"data": {"kind": "imagenet"}}, "data"),
+    ],
+)
+def test_bad_configs_name_the_key(change: dict, says: str) -> None:
+    with pytest.raises(LulcbenchError, match=says):
+        Config.parse(EUROSAT | change)
+
+
+def test_mixing_is_for_patches() -> None:
+    with pytest.raises(LulcbenchError, match="mixup"):
+        Config.parse(SEGMENTS | {"augment": {"mixup": 0.2}})
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('name = "a"\n[data]\nkind = "eurosat"\n[model]\nkind = "timm"\n')
+    config = Config.load(path, ("train.epochs=3", "data.split=spatial", "seed=7"))
+    assert (config.train.epochs, config.data.split, config.seed) == (3, "spatial", 7)
+    with pytest.raises(LulcbenchError, match="is no section"):
+        Config.load(path, ("name.x=3",))
+    path.write_text("name = ")
+    with pytest.raises(LulcbenchError, match="not TOML"):
+        Config.load(path)
+    with pytest.raises(LulcbenchError, match=r"demo\.toml"):
+        Config.load(tmp_path / "none.toml")
+
+
+def test_digest_follows_every_setting() -> None:
+    config = Config.parse(EUROSAT)
+    assert config.digest == Config.parse(EUROSAT).digest
+    assert config.digest != config.replace(seed=1).digest
+    assert config.digest != config.replace(train={"lr": 0.5}).digest
+
+
+def test_unset_variables_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LULCBENCH_REAL_DATA", raising=False)
+    with pytest.raises(LulcbenchError, match="LULCBENCH_REAL_DATA is not set"):
+        expand("$LULCBENCH_REAL_DATA/eurosat_rgb")

@@ -1,0 +1,196 @@
+"""The engine on small drawn patches: it learns, resumes exactly after kill -9, agrees over processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from baselines.callbacks import HISTORY, LAST
+from baselines.classify import predict_patches, score
+from baselines.config import Config
+from baselines.data import load, load_evaluation
+from baselines.eurosat import CLASSES
+from baselines.models import build, count_parameters
+from baselines.run import WEIGHTS, load_run
+from baselines.train import train
+from lulcbench.errors import LulcbenchError
+
+TOML = """
+name = "tiny"
+[data]
+kind = "eurosat"
+root = "{root}"
+[model]
+kind = "timm"
+name = "{model}"
+[train]
+epochs = {epochs}
+batch_size = 20
+lr = 3e-3
+checkpoint_seconds = 0
+{more}
+"""
+
+
+def write_config(folder: Path, root: Path, epochs: int = 8, model: str = "test_resnet", more: str = "") -> Path:
+    path = folder / "tiny.toml"
+    path.write_text(TOML.format(root=root.as_posix(), epochs=epochs, model=model, more=more))
+    return path
+
+
+def command(config: Path, out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "baselines", "train", str(config), "--out", str(out), *more]
+
+
+@pytest.fixture(scope="module")
+def trained(eurosat_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with everything switched on, trained in this process."""
+    out = tmp_path_factory.mktemp("runs")
+    more = (
+        "ema = 0.9\npatience = 50\nsmoothing = 0.05\naccumulate = 2\n[augment]\nmixup = 0.2\ncutmix = 0.5\nnoise = 0.02"
+    )
+    config = Config.load(write_config(out, eurosat_root, 12, more=more), ('name="all"',))
+    train(config, load(config), out)
+    return out / "all"
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / HISTORY).read_text().splitlines()))
+
+
+def test_it_learns_and_leaves_all_that_is_needed(trained: Path) -> None:
+    run = load_run(trained)
+    assert not (trained / LAST).exists()
+    assert run.about["parameters"]["trainable"] == run.about["parameters"]["total"] > 10_000
+    assert 0.2 <= run.temperature <= 5
+    rows = history(trained)
+    assert float(rows[-1]["val_loss"]) < float(rows[0]["val_loss"])
+    scores = predict_patches(run, load_evaluation(run.config), trained)
+    assert scores["overall_accuracy"] > 0.5  # chance is 0.1
+    assert scores == json.loads((trained / "scores.json").read_text())
+    assert len((trained / "predictions.csv").read_text().splitlines()) == 31
+
+
+def test_same_seed_same_weights_and_finished_runs_are_left_alone(eurosat_root: Path, tmp_path: Path) -> None:
+    config = Config.load(write_config(tmp_path, eurosat_root, 2))
+    problem = load(config)
+    train(config, problem, tmp_path / "a")
+    made = (tmp_path / "a" / "tiny" / WEIGHTS).stat().st_mtime_ns
+    train(config, problem, tmp_path / "a")
+    assert (tmp_path / "a" / "tiny" / WEIGHTS).stat().st_mtime_ns == made
+    train(config, problem, tmp_path / "b")
+    first, second = (load_file(tmp_path / k / "tiny" / WEIGHTS) for k in "ab")
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    with pytest.raises(LulcbenchError, match="another config"):
+        train(config.replace(seed=1), problem, tmp_path / "a")
+
+
+def test_resuming_after_kill_is_exact(eurosat_root: Path, tmp_path: Path) -> None:
+    path = write_config(tmp_path, eurosat_root, 40, more="ema = 0.9\n[augment]\nnoise = 0.05")
+    killed = tmp_path / "killed"
+    with subprocess.Popen(command(path, killed), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not (killed / "tiny" / LAST).is_file() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    done = len(history(killed / "tiny"))
+    assert 0 < done < 40
+    config = Config.load(path)
+    problem = load(config)
+    train(config, problem, killed)
+    train(config, problem, tmp_path / "whole")
+    assert len(history(killed / "tiny")) == 40
+    resumed, whole = (load_file(tmp_path / k / "tiny" / WEIGHTS) for k in ("killed", "whole"))
+    assert all(torch.equal(resumed[k], whole[k]) for k in whole)
+
+
+def test_two_processes_learn_what_one_does(eurosat_root: Path, tmp_path: Path) -> None:
+    # No batch norm: with it, halves of a batch are normalised apart, and equality is not to be expected.
+    more = "clip = 1.0\n[augment]\ndihedral = false"
+    path = write_config(tmp_path, eurosat_root, 2, "test_convnext", more)
+    config = Config.load(path)
+    train(config, load(config), tmp_path / "one")
+    two = command(path, tmp_path / "two", "--set", "train.devices=2", "--set", "train.batch_size=10")
+    made = subprocess.run(two, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert made.returncode == 0, made.stderr[-3000:]
+    for one, other in zip(history(tmp_path / "one" / "tiny"), history(tmp_path / "two" / "tiny"), strict=True):
+        for key in ("train_loss", "val_loss", "val_accuracy"):
+            assert float(one[key]) == pytest.approx(float(other[key]), rel=2e-3), key
+
+
+def test_time_limit_ends_the_schedule(eurosat_root: Path, tmp_path: Path) -> None:
+    config = Config.load(write_config(tmp_path, eurosat_root, 10_000, more="minutes = 0.02"))
+    train(config, load(config), tmp_path)
+    rows = history(tmp_path / "tiny")
+    assert len(rows) < 10_000
+    assert float(rows[-1]["lr"]) < 1e-4
+    assert float(rows[-1]["seconds"]) < 10
+
+
+def test_frozen_backbones_train_their_head_alone() -> None:
+    config = Config.parse(
+        {"name": "a", "data": {"kind": "eurosat"}, "model": {"kind": "timm", "name": "resnet50", "freeze": True}}
+    )
+    count = count_parameters(build(config.model, 3, 10))
+    assert count == {"trainable": 2048 * 10 + 10, "total": 23_528_522}
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ({"name": "resnet_none"}, "no model"),
+        ({"name": "test_vit", "stem": "small"}, "does not fit"),
+        ({"weights": "ResNet50_Weights.NONE"}, "no weights"),
+        ({"weights": "ResNet50_Weights.SENTINEL2_ALL_MOCO"}, "13 channels"),
+        ({"weights": "ResNet50_Weights.SENTINEL2_RGB_MOCO"}, "weights_file"),
+        ({"weights": "ResNet50_Weights.SENTINEL2_RGB_MOCO", "weights_file": "no.pth"}, "No weights file"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torchgeo's own imports
+def test_weights_that_cannot_be_had_say_how(model: dict, says: str, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    config = Config.parse({"name": "a", "data": {"kind": "eurosat"}, "model": {"kind": "timm"} | model})
+    with pytest.raises(LulcbenchError, match=says):
+        build(config.model, 3, 10)
+
+
+def test_pretrained_backbones_are_loaded(tmp_path: Path) -> None:
+    import timm
+
+    source = timm.create_model("test_resnet", num_classes=0)
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": {f"backbone.{k}": v for k, v in source.state_dict().items()}}, path)
+    model = {"kind": "timm", "name": "test_resnet", "weights": "mine", "weights_file": str(path)}
+    config = Config.parse({"name": "a", "data": {"kind": "eurosat"}, "model": model})
+    net = build(config.model, 3, 10)
+    assert all(torch.equal(net.state_dict()[k], v) for k, v in source.state_dict().items())
+    with pytest.raises(LulcbenchError, match="do not fit"):
+        build(config.model, 4, 10)
+
+
+def test_googlenet_is_the_second_network() -> None:
+    config = Config.parse({"name": "a", "data": {"kind": "eurosat"}, "model": {"kind": "googlenet"}})
+    net = build(config.model, 13, 10).eval()
+    assert net(torch.zeros(2, 13, 64, 64)).shape == (2, 10)
+
+
+def test_scores_by_hand() -> None:
+    p = np.eye(10, dtype=np.float32)[[0, 0, 1, 2, 2]]
+    scores = score(p, np.array([0, 1, 1, 2, 255]), CLASSES)
+    assert scores["patches"] == 4
+    assert scores["overall_accuracy"] == 0.75
+    assert scores["confused"] == [{"label": "Forest", "predicted": "AnnualCrop", "patches": 1}]
+    assert scores["class_accuracy"]["Forest"] == 0.5
+    assert scores["class_accuracy"]["River"] is None
