@@ -103,7 +103,10 @@ class Surface:
         thing = tables.objects.ravel()[table + rank]
         return np.where(thing == composition.NO_OBJECT, ground, thing)
 
-    def _parcels(self, u: Float, v: Float, kind: Bytes, patch: npt.NDArray[np.uint32]):  # type: ignore[no-untyped-def]
+    def _parcels(
+        self, u: Float, v: Float, kind: Bytes, patch: npt.NDArray[np.uint32]
+    ) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+        """A random byte for the parcel that each point lies in, and whether the point is on the strip between two."""
         field = self._tables.field
         width = field[kind, 1]
         strip = np.floor(v / width)
