@@ -3,8 +3,8 @@
 usage: python benchmarks/scoring.py [--tiles 1000] [--repeats 5]
 
 The scorer reads and checks everything (labels' SHA-256, zip members, codes) and counts confusion by block, region and
-label edge; the bincount gets both maps as class indices in memory and makes one 46 × 46 confusion, tile by tile. The last
-line is one JSON object with the medians; the same with class probabilities is reported before it.
+label edge; the bincount gets both maps as class indices in memory and makes one 46 × 46 confusion, tile by tile. The
+last line is one JSON object with the medians; the same with class probabilities is reported before it.
 """
 
 from __future__ import annotations
