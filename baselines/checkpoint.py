@@ -60,7 +60,9 @@ def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         name = str(len(tensors))
         # A copy: tensors that share storage cannot be stored twice.
         tensors[name] = value.detach().cpu().contiguous().clone()
-        return {"tensor": name}
+        # safetensors knows one memory order; fused optimizers need their states in the order of the weights.
+        order = value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
+        return {"channels_last" if order else "tensor": name}
     if isinstance(value, dict):
         return {"dict": [[_encode(k, tensors), _encode(v, tensors)] for k, v in value.items()]}
     if isinstance(value, list | tuple):
@@ -78,6 +80,8 @@ def _decode(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:
     ((kind, content),) = tree.items()
     if kind == "tensor":
         return tensors[content]
+    if kind == "channels_last":
+        return tensors[content].contiguous(memory_format=torch.channels_last)
     if kind == "dict":
         return {_decode(k, tensors): _decode(v, tensors) for k, v in content}
     items = [_decode(v, tensors) for v in content]

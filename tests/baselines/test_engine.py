@@ -60,7 +60,7 @@ def trained(eurosat_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     more = (
         "ema = 0.9\npatience = 50\nsmoothing = 0.05\naccumulate = 2\n[augment]\nmixup = 0.2\ncutmix = 0.5\nnoise = 0.02"
     )
-    config = Config.load(write_config(out, eurosat_root, 12, more=more), ('name="all"',))
+    config = Config.load(write_config(out, eurosat_root, 8, more=more), ('name="all"',))
     train(config, load(config), out)
     return out / "all"
 
@@ -97,7 +97,7 @@ def test_same_seed_same_weights_and_finished_runs_are_left_alone(eurosat_root: P
 
 
 def test_resuming_after_kill_is_exact(eurosat_root: Path, tmp_path: Path) -> None:
-    path = write_config(tmp_path, eurosat_root, 40, more="ema = 0.9\n[augment]\nnoise = 0.05")
+    path = write_config(tmp_path, eurosat_root, 12, more="ema = 0.9\n[augment]\nnoise = 0.05")
     killed = tmp_path / "killed"
     with subprocess.Popen(command(path, killed), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 120
@@ -106,12 +106,12 @@ def test_resuming_after_kill_is_exact(eurosat_root: Path, tmp_path: Path) -> Non
         os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     done = len(history(killed / "tiny"))
-    assert 0 < done < 40
+    assert 0 < done < 12
     config = Config.load(path)
     problem = load(config)
     train(config, problem, killed)
     train(config, problem, tmp_path / "whole")
-    assert len(history(killed / "tiny")) == 40
+    assert len(history(killed / "tiny")) == 12
     resumed, whole = (load_file(tmp_path / k / "tiny" / WEIGHTS) for k in ("killed", "whole"))
     assert all(torch.equal(resumed[k], whole[k]) for k in whole)
 

@@ -117,12 +117,15 @@ def test_mixing_keeps_the_share_it_reports(way: str) -> None:
 def test_checkpoints_come_back_as_they_were(tmp_path: Path) -> None:
     shared = torch.randn(3)
     tree = {"a": shared, "b": [shared, (1, 2.5, None, True, "x")], 3: {"c": torch.tensor(4)}}
+    tree["d"] = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     path = tmp_path / "last.ckpt"
     SafeCheckpoint().save_checkpoint(tree, path)
     back = SafeCheckpoint().load_checkpoint(path)
     assert torch.equal(back["a"], shared)
     assert back["b"][1] == (1, 2.5, None, True, "x")
     assert int(back[3]["c"]) == 4
+    assert back["d"].stride() == tree["d"].stride()
+    assert torch.equal(back["d"], tree["d"])
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(LulcbenchError, match="no whole checkpoint"):
         SafeCheckpoint().load_checkpoint(path)
