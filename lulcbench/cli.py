@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lulcbench import console
-from lulcbench.commands import data, score
+from lulcbench.commands import data, lucas, score
 
 app = typer.Typer(
     help="Land use / land cover benchmark for Europe: look at, download, verify, plot and score releases.",
@@ -22,6 +22,7 @@ def _root() -> None:
 
 data.register(app)
 score.register(app)
+lucas.register(app)
 
 
 def main() -> None:
