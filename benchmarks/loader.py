@@ -5,7 +5,8 @@ usage: .venv-bench/bin/python benchmarks/loader.py [--tiles 128] [--rounds 5]   
 Every contestant delivers batches of 64 windows of 12 × 120 × 120 in random order as normalised float32, from the page
 cache, over whole epochs; the first batch (start of workers, opening) is reported apart. Those that can use worker
 processes run without and with one a processor, and their better result counts. Rounds interleave the contestants, so
-that a busy moment of the machine meets all. The last line is one JSON object; ``vs_x`` is our windows/s over x's.
+that a busy moment of the machine meets all; the processor time of a window, all processes together, depends less on
+what else runs. The last line is one JSON object; ``vs_x`` is our windows/s over x's.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +35,14 @@ from lulcbench.datasets import LuisaSeg, collate
 from lulcbench.sensors import OFFSET, SCALE
 
 PROCESSORS = len(os.sched_getaffinity(0))
+
+
+class Run(NamedTuple):
+    """One epoch: windows/s after the first batch, seconds until that, processor seconds a window."""
+
+    rate: float
+    first: float
+    processor: float
 
 
 def main() -> None:
@@ -108,9 +119,9 @@ def memory(windows: torch.Tensor) -> Epoch:
     return epoch
 
 
-def race(contestants: dict[str, Epoch], rounds: int) -> dict[str, dict[int, list[tuple[float, float]]]]:
-    """Per contestant and number of workers: (windows/s, seconds to the first batch) of every round."""
-    results: dict[str, dict[int, list[tuple[float, float]]]] = {name: {} for name in contestants}
+def race(contestants: dict[str, Epoch], rounds: int) -> dict[str, dict[int, list[Run]]]:
+    """Per contestant and number of workers: what every round measured."""
+    results: dict[str, dict[int, list[Run]]] = {name: {} for name in contestants}
     serial = {"ours", "memory", "zarr_batch"}
     for _ in range(rounds):
         for name, epoch in contestants.items():
@@ -119,9 +130,9 @@ def race(contestants: dict[str, Epoch], rounds: int) -> dict[str, dict[int, list
     return results
 
 
-def measure(epoch: Epoch, workers: int) -> tuple[float, float]:
-    """Windows/s after the first batch, and the seconds until that."""
-    start = time.perf_counter()
+def measure(epoch: Epoch, workers: int) -> Run:
+    """One epoch."""
+    start, used = time.perf_counter(), processor_time()
     batches = epoch(workers)
     count = 0
     for i, batch in enumerate(batches):
@@ -130,7 +141,14 @@ def measure(epoch: Epoch, workers: int) -> tuple[float, float]:
             first = time.perf_counter()
         else:
             count += len(batch)
-    return count / (time.perf_counter() - first), first - start
+    end = time.perf_counter()
+    del batches  # workers end, so that their time counts
+    return Run(count / (end - first), first - start, (processor_time() - used) / (count + BATCH))
+
+
+def processor_time() -> float:
+    """Seconds of processor time of this process and of those children that have ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def size(folder: Path) -> int:
@@ -138,22 +156,25 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def report(results: dict[str, dict[int, list[tuple[float, float]]]], disk: dict[str, int]) -> None:
+def report(results: dict[str, dict[int, list[Run]]], disk: dict[str, int]) -> None:
     """A table, and the JSON line."""
-    best, spread, line = {}, {}, {}
-    print(f"{'':12} {'windows/s':>10} {'min':>8} {'max':>8} {'first s':>8} {'workers':>8} {'MB':>7}")
+    best, processor = {}, {}
+    print(f"{'':12} {'windows/s':>10} {'min':>8} {'max':>8} {'first s':>8} {'cpu ms':>8} {'workers':>8} {'MB':>7}")
     for name, by_workers in results.items():
-        rates = {workers: statistics.median(rate for rate, _ in runs) for workers, runs in by_workers.items()}
-        workers = max(rates, key=lambda n: rates[n])
+        workers = max(by_workers, key=lambda n: statistics.median(run.rate for run in by_workers[n]))
         runs = by_workers[workers]
-        best[name] = rates[workers]
-        spread[name] = (min(rate for rate, _ in runs), max(rate for rate, _ in runs))
-        first = statistics.median(first for _, first in runs)
+        best[name] = statistics.median(run.rate for run in runs)
+        processor[name] = statistics.median(run.processor for run in runs)
+        first = statistics.median(run.first for run in runs)
+        low, high = min(run.rate for run in runs), max(run.rate for run in runs)
         megabytes = f"{disk[name] / 1e6:7.0f}" if name in disk else "      -"
-        low, high = spread[name]
-        print(f"{name:12} {best[name]:10.0f} {low:8.0f} {high:8.0f} {first:8.3f} {workers:8} {megabytes}")
+        cpu = processor[name] * 1e3
+        print(f"{name:12} {best[name]:10.0f} {low:8.0f} {high:8.0f} {first:8.3f} {cpu:8.3f} {workers:8} {megabytes}")
     line = {f"vs_{name}": round(best["ours"] / rate, 3) for name, rate in best.items() if name != "ours"}
     line["windows_per_s"] = round(best["ours"])
+    line |= {
+        f"processor_vs_{name}": round(used / processor["ours"], 3) for name, used in processor.items() if name != "ours"
+    }
     if "lmdb" in disk:
         line["disk_vs_lmdb"] = round(disk["ours"] / disk["lmdb"], 3)
     print(json.dumps(line))

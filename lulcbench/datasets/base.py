@@ -136,7 +136,7 @@ class LuisaDataset(Dataset[Sample]):
         for name in self.sensors:
             for each in self.years:
                 self.release.check_year(each, name)
-        for each in self._label_years():
+        for each in self.label_years:
             self.release.check_year(each)
         self._buffers = Buffers()
         self._reader = ShardReader(self.root, self.release, split)
@@ -150,6 +150,7 @@ class LuisaDataset(Dataset[Sample]):
         ).reset_index(drop=True)
         self._rows = self.tiles["row"].to_numpy(np.int64)
         self._ids: list[str] = self.tiles["id"].tolist()
+        self._columns, self._rows_up = (self.tiles[axis].to_numpy(np.int64) for axis in ("ix", "iy"))
         self.windows = Windows.of(window, stride, self._resolutions(), phase, seed)
         self.seasons, self._season_index = self._choose_seasons(seasons)
         self.bands, self._band_index = self._choose_bands(bands)
@@ -276,7 +277,9 @@ class LuisaDataset(Dataset[Sample]):
     def _targets(self, places: Places) -> Sample:
         raise NotImplementedError
 
-    def _label_years(self) -> tuple[int, ...]:
+    @property
+    def label_years(self) -> tuple[int, ...]:
+        """Years whose labels samples hold."""
         return self.years
 
     def _resolutions(self) -> tuple[int, ...]:
@@ -307,7 +310,8 @@ class LuisaDataset(Dataset[Sample]):
                 target[at] = values
         image = stored
         if self.normalize != "device":
-            image = self.normalizers[name].into(stored, self._buffers.empty(shape, torch.float32))
+            image = self._buffers.empty(shape, torch.float32)
+            self.normalizers[name].into(target, image.numpy())
         return image.flatten(1, 2) if self.flatten else image
 
     def _tile_labels(self, tiles: npt.NDArray[np.integer], year: int) -> npt.NDArray[np.uint16]:
@@ -317,26 +321,35 @@ class LuisaDataset(Dataset[Sample]):
 
     def _masks(self, places: Places, resolution: int) -> torch.Tensor:
         """Class indices at the pixel centres of the windows: int64 ``(n, [level,] y, x)``."""
+        cell = grid.LABEL_RESOLUTION
         n = self.windows.size // resolution
-        codes = np.empty((len(places), n, n), np.uint16)
-        centres = np.arange(n) * resolution + resolution / 2
-        cells = ((places.offsets[:, :, None] + centres) // grid.LABEL_RESOLUTION).astype(np.int64)
+        cells = min(-(-self.windows.size // cell) + 1, label_shape()[0])  # that a window can touch along an axis
+        corners = np.minimum(places.offsets // cell, label_shape()[0] - cells)
+        codes = np.empty((len(places), cells, cells), np.uint16)
         for year, at in places.by_year():
             tiles, inverse = np.unique(places.tiles[at], return_inverse=True)
             labels = self._tile_labels(tiles, year)
-            codes[at] = labels[inverse[:, None, None], cells[at, 0, :, None], cells[at, 1, None, :]]
+            for i, tile, (y, x) in zip(at, inverse, corners[at], strict=True):
+                codes[i] = labels[tile, y : y + cells, x : x + cells]
+        centres = np.arange(n) * resolution + resolution / 2
+        nearest = ((places.offsets[:, :, None] + centres) // cell).astype(np.int64) - corners[:, :, None]
         where = f"{self.split}.zarr/luisa"
-        masks = [torch.from_numpy(legend().encode(codes, one, where)).to(torch.int64) for one in self.levels]
-        return masks[0] if isinstance(self.level, int) else torch.stack(masks, 1)
+        masks = self._buffers.empty((len(places), len(self.levels), n, n), torch.int64)
+        fine = masks.numpy()
+        for k, level in enumerate(self.levels):
+            # Classes are looked up per label cell, then spread to the pixels, which are many more.
+            coarse = legend().encode(codes, level, where).astype(np.int64)
+            for i, (rows, columns) in enumerate(nearest):
+                np.take(coarse[i][rows], columns, axis=1, out=fine[i, k], mode="clip")
+        return masks[:, 0] if isinstance(self.level, int) else masks
 
     def _about(self, places: Places) -> Sample:
-        bounds = np.empty((len(places), 4))
-        for i, (tile, (y, x)) in enumerate(zip(places.tiles, places.offsets, strict=True)):
-            left, _, _, top = grid.Tile.from_id(self._ids[tile]).bounds
-            bounds[i] = (left + x, top - y - self.windows.size, left + x + self.windows.size, top - y)
+        left = self._columns[places.tiles] * grid.TILE_SIZE + places.offsets[:, 1]
+        top = (self._rows_up[places.tiles] + 1) * grid.TILE_SIZE - places.offsets[:, 0]
+        bounds = np.stack([left, top - self.windows.size, left + self.windows.size, top], -1)
         return {
             "tile": [self._ids[tile] for tile in places.tiles],
-            "bounds": torch.from_numpy(bounds),
+            "bounds": torch.from_numpy(bounds.astype(np.float64)),
             "crs": [grid.CRS] * len(places),
             "year": torch.from_numpy(places.years),
         }

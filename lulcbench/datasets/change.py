@@ -63,7 +63,9 @@ class LuisaChange(LuisaDataset):
                 panels.append(Panel(title, colors[self._finest(mask)]))
         return figure(panels, suptitle or str(sample["tile"]), self.release.simulated)
 
-    def _label_years(self) -> tuple[int, ...]:
+    @property
+    def label_years(self) -> tuple[int, ...]:
+        """Both years."""
         return self.pair
 
     def _imagery(self, places: Places) -> Sample:

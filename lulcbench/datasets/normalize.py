@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 
 from lulcbench import sensors
+from lulcbench.datasets.threads import in_parallel
 from lulcbench.release import SensorInfo
 
 
@@ -28,25 +29,32 @@ class Normalizer:
     def __call__(self, stored: torch.Tensor) -> torch.Tensor:
         """Uint16 ``(…, band, y, x)`` → float32 of the same shape, on the same device."""
         out = torch.empty(stored.shape, dtype=torch.float32, device=stored.device)
-        values = out.copy_(stored)
-        nodata = values == sensors.NODATA
-        return self._scale(out).masked_fill_(nodata, 0)
+        out.copy_(stored)
+        nodata = out == sensors.NODATA
+        gain, bias = (part.to(out.device).view(-1, 1, 1) for part in (self.gain, self.bias))
+        return out.mul_(gain).add_(bias).masked_fill_(nodata, 0)
 
-    def into(self, stored: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """The same for a batch ``(n, …, band, y, x)`` in main memory, into ``out``; returns ``out``."""
-        # As int16, which torch converts fastest, stored values above 32,767 (reflectance 3.2) would be negative; the
-        # least value of each image says whether there are any, and whether there is nodata.
-        signed = stored.view(torch.int16)
-        least = signed.flatten(1).amin(1)
-        out.copy_(signed if int(least.min()) >= 0 else stored)
-        self._scale(out)
-        for i in (least <= 0).nonzero().flatten().tolist():
-            out[i].masked_fill_(signed[i] == sensors.NODATA, 0)
-        return out
+    def into(self, stored: npt.NDArray[np.uint16], out: npt.NDArray[np.float32]) -> None:
+        """The same for a batch ``(n, …, band, y, x)`` in main memory, into ``out``.
 
-    def _scale(self, values: torch.Tensor) -> torch.Tensor:
-        gain, bias = (part.to(values.device).view(-1, 1, 1) for part in (self.gain, self.bias))
-        return values.mul_(gain).add_(bias)
+        Image by image, so that an image passes through the cache once, on as many threads as torch would use. (Torch's
+        own operators make several passes over the whole batch, and wait for each other on a busy machine.)
+        """
+        gain, bias = self.gain.view(-1, 1, 1).numpy(), self.bias.view(-1, 1, 1).numpy()
+
+        def convert(images: range) -> None:
+            for i in images:
+                # Conversion from int16 is the faster one. Values from 32,768 (reflectance 3.2) would be negative there,
+                # so the least value says whether there are any, and whether there is nodata.
+                signed = stored[i].view(np.int16)
+                least = signed.min()
+                np.copyto(out[i], signed if least >= 0 else stored[i])
+                out[i] *= gain
+                out[i] += bias
+                if least <= 0:
+                    out[i][signed == sensors.NODATA] = 0
+
+        in_parallel(convert, len(stored))
 
     def reflectance(self, image: torch.Tensor) -> npt.NDArray[np.float32]:
         """Image ``(…, band, y, x)`` in any of the dataset's forms → reflectance; nodata (0) → NaN."""

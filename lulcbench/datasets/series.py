@@ -65,7 +65,7 @@ class LuisaSeries(LuisaDataset):
 
         reflectance = self.normalizers[self.sensors[0]].reflectance(sample["image"][..., None, None])
         pixels = reflectance.reshape(len(self.dates), len(self.bands[self.sensors[0]]), -1)
-        lines = np.nanmean(pixels, -1)
+        lines = np.ma.masked_invalid(pixels).mean(-1).filled(np.nan)
         title = suptitle or str(sample["tile"])
         if sample["mask"].ndim == 0 and int(sample["mask"]) < self.num_classes:
             title += f": {self.class_names[int(sample['mask'])]}"
