@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
@@ -18,11 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import select
 
 from leaderboard.db import Database, Result, Revision, Submission
+from leaderboard.render import Page
 from leaderboard.settings import Settings
 from leaderboard.summary import ALL_METRICS, SMALLER_IS_BETTER
 
 PAGE_ROWS = 50
 MAX_CACHED_PAGES = 512
+HOT_PAGES = 16
+MAX_KEY = 512  # longer query strings are made up; their pages are not kept
 TIER_ORDER = ("reproduced", "rescored", "reported")
 
 Figure = tuple[float, float | None, float | None]
@@ -116,11 +119,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The board at one revision, with the pages rendered from it so far."""
+    """The board at one revision."""
 
     revision: int
     rows: tuple[Row, ...]
-    pages: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     @property
     def releases(self) -> dict[str, bool]:
@@ -172,44 +174,91 @@ class Snapshot:
         resolved = self.resolve(choice).model_dump(mode="json", exclude={"page"})
         return JSONResponse({"choice": resolved, "rows": [row.record(choice.level) for row in rows]})
 
-    def cached[T](self, key: str, make: Callable[[], T]) -> T:
-        """A page made once a revision; the least recently used go first."""
-        try:
-            page: T = self.pages[key]
-            self.pages.move_to_end(key)
-        except KeyError:
-            page = self.pages[key] = make()
-            while len(self.pages) > MAX_CACHED_PAGES:
-                self.pages.popitem(last=False)
-        return page
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A page, and how to make it anew of a newer snapshot."""
+
+    page: Page
+    make: Callable[[Snapshot], Page]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A snapshot and the pages made of it, replaced together; the page asked for last is the last one."""
+
+    snapshot: Snapshot
+    pages: OrderedDict[str, _Kept]
 
 
 class Board:
-    """The current snapshot; at most ``cache_s`` old."""
+    """The current snapshot and the pages made of it.
+
+    When the database has changed, one thread reads the board again and renders the pages that are most in demand;
+    until it is done, readers get the pages as they were. So nobody waits, and a crowd does not render one page each.
+    Rendering takes turns, since it would only share one interpreter.
+    """
 
     def __init__(self, db: Database, settings: Settings) -> None:
         self._db = db
         self._cache_s = settings.cache_s
-        self._lock = threading.Lock()
-        self._snapshot: Snapshot | None = None
+        self._renewing = threading.Lock()
+        self._rendering = threading.Lock()
+        self._state: _State | None = None
         self._checked = 0.0
 
-    def fresh(self) -> Snapshot | None:
-        """The snapshot if it needs no look at the database; what an event loop may call."""
-        return self._snapshot if time.monotonic() - self._checked < self._cache_s else None
+    def peek(self, key: str) -> Page | None:
+        """A page that is ready; never waits, so an event loop may call it. None if the page must be made."""
+        state = self._state
+        if self._cache_s == 0 or state is None:
+            return None
+        if not self._is_fresh() and not self._renewing.locked():
+            threading.Thread(target=self._renew, name="renew-board", daemon=True).start()
+        try:
+            state.pages.move_to_end(key)
+            return state.pages[key].page
+        except KeyError:  # never made, or dropped by another thread just now
+            return None
+
+    def page(self, key: str, make: Callable[[Snapshot], Page]) -> Page:
+        """The page of that key, made if need be."""
+        state = self._current()
+        with self._rendering:
+            kept = state.pages.get(key) if self._cache_s else None
+            if kept is None:
+                kept = _Kept(make(state.snapshot), make)
+                if len(key) <= MAX_KEY:
+                    state.pages[key] = kept
+                    while len(state.pages) > MAX_CACHED_PAGES:
+                        state.pages.popitem(last=False)
+            return kept.page
 
     def current(self) -> Snapshot:
-        """The snapshot, read again if the database has changed."""
-        found = self.fresh()
-        if found is not None:
-            return found
-        with self._lock, self._db.read() as session:
-            revision = session.scalars(select(Revision.value)).one()
-            if self._snapshot is None or self._snapshot.revision != revision:
-                query = select(Submission).join(Result).where(Submission.status == "scored")
-                self._snapshot = Snapshot(revision, tuple(_row(found) for found in session.scalars(query).unique()))
+        """The snapshot, read again if it is old and the database has changed."""
+        return self._current().snapshot
+
+    def _current(self) -> _State:
+        state = self._state
+        return state if state is not None and self._is_fresh() else self._renew()
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._checked < self._cache_s
+
+    def _renew(self) -> _State:
+        with self._renewing:
+            state = self._state
+            if state is not None and self._is_fresh():
+                return state  # somebody else did it meanwhile
+            with self._db.read() as session:
+                revision = session.scalars(select(Revision.value)).one()
+                if state is None or state.snapshot.revision != revision:
+                    query = select(Submission).join(Result).where(Submission.status == "scored")
+                    snapshot = Snapshot(revision, tuple(_row(found) for found in session.scalars(query).unique()))
+                    wanted = list(state.pages.items())[-HOT_PAGES:] if state and self._cache_s else []
+                    pages = OrderedDict((key, _Kept(kept.make(snapshot), kept.make)) for key, kept in wanted)
+                    state = self._state = _State(snapshot, pages)
             self._checked = time.monotonic()
-            return self._snapshot
+            return state
 
 
 def to_csv(rows: list[Row], level: int) -> str:

@@ -22,7 +22,6 @@ from leaderboard.settings import Settings
 from leaderboard.summary import ALL_METRICS, SMALLER_IS_BETTER
 
 MAX_COMPARED = 6
-MAX_CACHED_QUERY = 512
 _ID = re.compile(r"[0-9a-f]{20}")
 _PICTURE = re.compile(r"(best|median|worst)-(image|label|prediction)\.png")
 
@@ -34,16 +33,10 @@ async def index(request: Request) -> Response:
     """The table. Most readers get a page that was made for another reader before."""
     board: Board = request.app.state.board
     key = request.url.query
-    snapshot = board.fresh()
-    if snapshot is None or key not in snapshot.pages:
+    page = board.peek(key)
+    if page is None:
         choice = read_choice(request)
-        snapshot = await run_in_threadpool(board.current)
-        if key not in snapshot.pages:
-            page = await run_in_threadpool(lambda: Page.of(table_html(snapshot, choice)))
-            if len(key) > MAX_CACHED_QUERY:
-                return page.response(request)
-            snapshot.cached(key, lambda: page)
-    page = snapshot.cached(key, lambda: Page.of(table_html(snapshot, read_choice(request))))
+        page = await run_in_threadpool(board.page, key, lambda snapshot: Page.of(table_html(snapshot, choice)))
     return page.response(request)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 _PR_SET_PDEATHSIG = 1
 _EXTRA_THREADS = 64
+_NICENESS = 15
 
 Scorer = Callable[[Path, list[Path], Path], dict[str, Any]]
 
@@ -55,7 +56,11 @@ def main(scorer: Scorer | None = None) -> None:
 
 
 def confine(limits: dict[str, int]) -> None:
-    """Bound this process: memory, CPU seconds, file size, threads; it dies with its worker and dumps no core."""
+    """Bound this process: memory, CPU seconds, file size, threads; it dies with its worker and dumps no core.
+
+    It also yields the processor to everybody else, so that readers do not feel that scoring goes on.
+    """
+    os.nice(_NICENESS)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for name, value in (
         (resource.RLIMIT_AS, limits["memory"]),
