@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,18 @@ class Area:
     def transform(self) -> Affine:
         """Affine from (column, row) to EPSG:3035."""
         return Affine(self.resolution, 0, self.bounds[0], 0, -self.resolution, self.bounds[3])
+
+    def clip(self, bounds: Bounds) -> tuple[Area, tuple[slice, slice]] | None:
+        """The part of the area that ``bounds`` touch, in whole pixels, with its rows and columns; None if none."""
+        left, _, _, top = self.bounds
+        height, width = self.shape
+        step = self.resolution
+        rows = slice(max(math.floor((top - bounds[3]) / step), 0), min(math.ceil((top - bounds[1]) / step), height))
+        columns = slice(max(math.floor((bounds[0] - left) / step), 0), min(math.ceil((bounds[2] - left) / step), width))
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            return None
+        box = (left + columns.start * step, top - rows.stop * step, left + columns.stop * step, top - rows.start * step)
+        return Area(box, step), (rows, columns)
 
     def window(self, tile: Tile) -> tuple[slice, slice]:
         """Rows and columns of one tile of the area."""

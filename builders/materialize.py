@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from pydantic import ValidationError
 
 from builders.area import Area
 from builders.composite import median
@@ -249,8 +250,10 @@ def _part(job: Job, tiles: tuple[Tile, ...], keys: tuple[str, ...]) -> Job:
 
 
 def _cached(job: Job, tile: Tile, key: str) -> Note | None:
-    path = job.cache / f"{tile.id}-{key}.json"
-    return Note.model_validate_json(path.read_bytes()) if path.is_file() else None
+    try:
+        return Note.model_validate_json((job.cache / f"{tile.id}-{key}.json").read_bytes())
+    except (FileNotFoundError, ValidationError):  # not made yet, or cut off by a power failure
+        return None
 
 
 def _keep(
@@ -264,7 +267,8 @@ def _keep(
         np.save(file, np.ascontiguousarray(image), allow_pickle=False)
     partial.replace(final)
     note = Note(file=f"{_array(job)}/{final.name}", valid=round(valid, 6), cloud=round(cloud, 6), scenes=scenes)
-    write_json(final.with_suffix(".json"), note.model_dump(mode="json"))
+    partial.write_text(note.model_dump_json(), encoding="utf-8")
+    partial.replace(final.with_suffix(".json"))
     return note
 
 

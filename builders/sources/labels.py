@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from affine import Affine
 from rasterio.errors import RasterioError
 from rasterio.warp import Resampling, reproject, transform_bounds
 from rasterio.windows import bounds as window_bounds
@@ -45,29 +46,16 @@ class RasterLabels:
     def read(self, area: Area) -> Codes:
         """See ``LabelSource.read``: nearest neighbour from coarser or equal pixels, area majority from finer ones."""
         dataset = _open(str(self.path))
-        out = np.zeros(area.shape, np.uint16)
         window = area_window(dataset, area)
         if window is None:
-            return out
+            return np.zeros(area.shape, np.uint16)
         try:
             values = dataset.read(1, window=window)
         except RasterioError as error:
             raise broken(str(self.path), error) from error
         transform = window_transform(window, dataset.transform)
         source = self._to_luisa(values, dataset.nodata, window_bounds(window, dataset.transform))
-        finer = resolution(dataset) < 0.75 * area.resolution
-        reproject(
-            source,
-            out,
-            src_transform=transform,
-            src_crs=dataset.crs,
-            dst_transform=area.transform,
-            dst_crs=CRS,
-            src_nodata=0,
-            dst_nodata=0,
-            resampling=Resampling.mode if finer else Resampling.nearest,
-        )
-        return out
+        return on_grid(source, transform, dataset.crs, resolution(dataset), area)
 
     def _to_luisa(self, values: npt.NDArray[Any], nodata: float | None, box: Bounds) -> Codes:
         found = np.unique(values)
@@ -77,6 +65,33 @@ class RasterLabels:
             raise unknown_codes(unknown, self.legend, f"{self.path} (within {tuple(round(b) for b in box)})")
         table = np.array([known.get(int(v), 0) for v in found], np.uint16)
         return table[np.searchsorted(found, values)]
+
+
+def on_grid(codes: Codes, transform: Affine, crs: Any, pixel: float, area: Area) -> Codes:
+    """Codes ``(y, x)`` on an area's grid: nearest neighbour, or area majority from pixels finer than the grid's.
+
+    Args:
+        codes: LUISA codes; 0 does not vote.
+        transform: of ``codes``.
+        crs: of ``codes``.
+        pixel: size of a pixel of ``codes`` in metres.
+        area: the grid.
+    """
+    # Class numbers fit into a byte, for which GDAL's majority is many times quicker.
+    classes, numbers = np.unique(np.append(codes.ravel(), np.uint16(0)), return_inverse=True)
+    out = np.zeros(area.shape, np.uint8)
+    reproject(
+        numbers[:-1].reshape(codes.shape).astype(np.uint8),
+        out,
+        src_transform=transform,
+        src_crs=crs,
+        dst_transform=area.transform,
+        dst_crs=CRS,
+        src_nodata=0,
+        dst_nodata=0,
+        resampling=Resampling.mode if pixel < 0.75 * area.resolution else Resampling.nearest,
+    )
+    return classes[out]
 
 
 def unknown_codes(codes: list[int], legend: str, where: str) -> LulcbenchError:

@@ -11,10 +11,9 @@ import numpy as np
 import pyogrio
 import shapely
 from rasterio.features import rasterize
-from rasterio.warp import Resampling, reproject
 
 from builders.area import Area
-from builders.sources.labels import Codes, label_box, unknown_codes
+from builders.sources.labels import Codes, label_box, on_grid, unknown_codes
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
@@ -40,24 +39,12 @@ class VectorLabels:
         frame = self._polygons()
         inside = frame.iloc[frame.sindex.query(shapely.box(*area.bounds), predicate="intersects")]
         fine = Area(area.bounds, FINE)
-        out = np.zeros(area.shape, np.uint16)
         if inside.empty:
-            return out
+            return np.zeros(area.shape, np.uint16)
         burnt = rasterize(
             zip(inside.geometry, inside["luisa"], strict=True), fine.shape, transform=fine.transform, dtype="uint16"
         )
-        reproject(
-            burnt,
-            out,
-            src_transform=fine.transform,
-            src_crs=CRS,
-            dst_transform=area.transform,
-            dst_crs=CRS,
-            src_nodata=0,
-            dst_nodata=0,
-            resampling=Resampling.mode,
-        )
-        return out
+        return on_grid(burnt, fine.transform, CRS, FINE, area)
 
     def _polygons(self) -> gpd.GeoDataFrame:
         return _polygons(self.path, self.layer, self.column, tuple(self.codes.items()), self.legend)

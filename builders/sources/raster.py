@@ -94,6 +94,18 @@ class RasterSource:
 
     def read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
         """See ``SceneSource.read``. A scene without a quality layer counts as clear."""
+        whole = Pixels(
+            np.zeros((len(bands), *area.shape), np.uint16), np.zeros(area.shape, bool), np.zeros(area.shape, bool)
+        )
+        part = area.clip(scene.bounds)
+        if part is not None:
+            pixels = self._read(scene, part[0], bands)
+            whole.stored[(slice(None), *part[1])] = pixels.stored
+            whole.seen[part[1]] = pixels.seen
+            whole.clear[part[1]] = pixels.clear
+        return whole
+
+    def _read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
         assets = [scene.asset(band.asset) for band in bands]
         names = [band.asset for band in bands]
         quality = self.sensor.quality_asset
