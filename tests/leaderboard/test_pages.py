@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
 
-from leaderboard.board import PAGE_ROWS
+from leaderboard.board import PAGE_ROWS, Board, Snapshot
+from leaderboard.render import Page
 from tests.leaderboard.harness import Service
 
 Fill = Callable[..., list[str]]
@@ -184,6 +186,32 @@ def test_readers_get_a_cached_page_until_the_board_changes(service: Service, fil
     after = service.client.get("/", headers={"If-None-Match": etag})
     assert after.status_code == 200
     assert one not in after.text
+
+
+def test_a_busy_board_shows_old_pages_until_the_new_ones_are_ready(service: Service, fill: Fill) -> None:
+    board = Board(service.db, service.settings.model_copy(update={"cache_s": 0.2}))
+    made: list[int] = []
+
+    def make(snapshot: Snapshot) -> Page:
+        made.append(len(snapshot.rows))
+        return Page.of(str(len(snapshot.rows)))
+
+    assert board.peek("") is None
+    assert board.page("", make).plain == b"0"
+    assert board.peek("") is board.page("", make)
+    assert made == [0]
+    fill({}, {"kind": "poor"})
+    time.sleep(0.25)
+    assert board.peek("").plain == b"0"  # at once, the old one; a thread is on its way
+    deadline = time.monotonic() + 5
+    while board.peek("").plain == b"0" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert board.peek("").plain == b"2"
+    assert made == [0, 2]
+    time.sleep(0.25)
+    board.page("x" * 1000, make)
+    assert board.peek("x" * 1000) is None  # what somebody made up is not kept
+    assert made == [0, 2, 2]  # and nothing is made anew while nothing changes
 
 
 def test_the_interface_is_described(service: Service) -> None:
