@@ -42,7 +42,9 @@ def main() -> None:
 def run(folder: Path, tiles: int, repeats: int) -> None:
     """Measure in a folder."""
     labels = smooth_codes(tiles, seed=0)
-    guess = np.where(np.random.default_rng(1).random(labels.shape) < 0.9, labels, smooth_codes(tiles, seed=2))
+    # Errors come in patches too: one square of 200 m in ten is of another class.
+    right = np.random.default_rng(1).random((tiles, 24, 24)) < 0.9
+    guess = np.where(right.repeat(4, axis=1).repeat(4, axis=2), labels, smooth_codes(tiles, seed=2))
     root = folder / "release"
     make_release(root, {2018: labels}, blocks=[f"B{i // 50:03d}-000" for i in range(tiles)])
     info = write(folder / "plain.zip", root, guess, tiles, probabilities=False)

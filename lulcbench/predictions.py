@@ -28,7 +28,7 @@ from lulcbench.archive import StoredZip
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.prediction_format import (
-    COMPRESSION_LEVEL,
+    COMPRESSION,
     PredictionInfo,
     check_codes,
     chunk_name,
@@ -153,7 +153,7 @@ class PredictionWriter:
             quantised = quantise(np.asarray(probabilities).reshape(self._probability_shape), tile)
             members |= {chunk_name("probabilities", row, i): part.tobytes() for i, part in enumerate(quantised)}
         for name, data in members.items():
-            self._add(name, gzip.compress(data, COMPRESSION_LEVEL, mtime=0))
+            self._add(name, gzip.compress(data, COMPRESSION[name.partition("/")[0]], mtime=0))
         self._done.add(tile)
 
     def _add(self, name: str, data: bytes) -> None:

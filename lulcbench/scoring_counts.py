@@ -15,11 +15,11 @@ from itertools import pairwise, zip_longest
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.legend import IGNORE_INDEX, LEVELS, Codes, legend
+from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.metrics import BINS, CALIBRATION_SUMS, CHANGE_SUMS, confusion_at, node_to_class, nodes
 from lulcbench.prediction_format import PredictionInfo
 from lulcbench.predictions import Predictions
-from lulcbench.release import Release, array_name, label_shape
+from lulcbench.release import Release, array_name
 from lulcbench.shards import ShardReader
 from lulcbench.tile_index import SplitTiles, read_split, verify_files
 
@@ -144,9 +144,9 @@ def _empty(
 
 
 def _batches(
-    predictions: Predictions, read_labels: Callable[[range], Codes], tiles: int
-) -> Iterator[tuple[range, Codes, Bytes]]:
-    """Batches of (rows, label codes, predicted classes), each ``(n, year, 96, 96)``, read one batch ahead."""
+    predictions: Predictions, read_labels: Callable[[range], Bytes], tiles: int
+) -> Iterator[tuple[range, Bytes, Bytes]]:
+    """Batches of (rows, label nodes, predicted classes), each uint8 ``(n, year, 96, 96)``, read one batch ahead."""
 
     def read_predictions(rows: range) -> Bytes:
         return np.stack([predictions.classes(row) for row in rows])
@@ -154,7 +154,7 @@ def _batches(
     steps = [range(start, min(start + _BATCH, tiles)) for start in range(0, tiles, _BATCH)]
     with ThreadPoolExecutor(2) as pool:  # one for labels, one for predictions, while the caller counts
 
-        def begin(step: range) -> tuple[Future[Codes], Future[Bytes]]:
+        def begin(step: range) -> tuple[Future[Bytes], Future[Bytes]]:
             return pool.submit(read_labels, step), pool.submit(read_predictions, step)
 
         ahead = begin(steps[0])
@@ -165,22 +165,23 @@ def _batches(
             yield step, ready[0].result(), ready[1].result()
 
 
-def _labels(reader: ShardReader, arrays: list[str], rows: range) -> Codes:
-    years = [reader.read(array, rows, [(0, 0)] * len(rows), label_shape()) for array in arrays]
-    for array, codes in zip(arrays, years, strict=True):
-        if _node_of().take(codes).max() == IGNORE_INDEX:
+def _labels(reader: ShardReader, arrays: list[str], rows: range) -> Bytes:
+    years = [reader.tiles(array, rows.start, rows.stop) for array in arrays]
+    found = np.stack([node_of().take(codes) for codes in years], axis=1)
+    if found.max() == IGNORE_INDEX:
+        for array, codes in zip(arrays, years, strict=True):
             legend().encode(codes, 1, f"{array} of rows {rows.start} to {rows.stop - 1}")  # raises, naming the code
-    return np.stack(years, axis=1)
+    return found
 
 
-def _add_maps(counts: Counts, group_of: npt.NDArray[np.intp], labels: Codes, predicted: Bytes) -> None:
+def _add_maps(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> None:
     n_nodes, n_classes = counts.edges.shape[1:]
     bounds = [0, *(np.flatnonzero(np.diff(group_of)) + 1).tolist(), len(group_of)]
     for start, stop in pairwise(bounds):
         # One number a pixel: edge depth, label node and class. Unlabelled pixels fall in the last node, cut off below.
         flat = edge_depth(labels[start:stop]).astype(np.uint16)
         flat *= n_nodes + 1
-        flat += _node_of().take(labels[start:stop])
+        flat += labels[start:stop]
         flat *= n_classes
         flat += predicted[start:stop]
         bins = np.bincount(flat.ravel(), minlength=5 * (n_nodes + 1) * n_classes)
@@ -189,17 +190,17 @@ def _add_maps(counts: Counts, group_of: npt.NDArray[np.intp], labels: Codes, pre
         counts.confusion[group_of[start]] += table.sum(axis=0)
 
 
-def edge_depth(codes: Codes) -> Bytes:
+def edge_depth(labels: Bytes) -> Bytes:
     """How coarse a label edge each pixel lies on: whether a 4-neighbour within the tile bears another label.
 
     Args:
-        codes: label codes ``(…, y, x)``. What is not known at a level counts as a class of its own.
+        labels: label nodes, uint8 ``(…, y, x)``. What is not known at a level counts as a class of its own.
 
     Returns:
         uint8 of the same shape: 0 without another label beside, else 5 − the coarsest level at which one differs.
     """
     fields, steps = _fields()
-    packed = fields.take(codes)
+    packed = fields.take(labels)
     difference = np.zeros_like(packed)
     for before, after in (
         (np.s_[..., :-1, :], np.s_[..., 1:, :]),
@@ -215,7 +216,7 @@ def edge_depth(codes: Codes) -> Bytes:
     return depth
 
 
-def _add_change(counts: Counts, group_of: npt.NDArray[np.intp], labels: Codes, predicted: Bytes) -> None:
+def _add_change(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> None:
     for level in counts.levels:
         n = len(legend().codes(level))
         label = _class_of(level).take(labels)
@@ -240,19 +241,17 @@ def _add_change(counts: Counts, group_of: npt.NDArray[np.intp], labels: Codes, p
 
 
 def _add_probabilities(
-    counts: Counts, group: int, labels: Codes, predicted: Bytes, probabilities: npt.NDArray[np.float32]
+    counts: Counts, group: int, labels: Bytes, predicted: Bytes, probabilities: npt.NDArray[np.float32]
 ) -> None:
     for level in counts.levels:
         parents = legend().parents(counts.info.level, level)
-        # Classes are in code order, so children of one parent lie together.
-        summed = np.add.reduceat(probabilities, np.unique(parents, return_index=True)[1], axis=0)
-        label = _class_of(level).take(labels)
-        judged = label >= 0
-        truth, guess = label[judged], parents[predicted[judged]]
-        values = summed[:, judged].astype(np.float64)
-        pixel = np.arange(truth.size)
-        confidence, of_truth = values[guess, pixel], values[truth, pixel]
-        brier = (values**2).sum(axis=0) - 2 * of_truth + 1
+        children = (parents[None, :] == np.arange(len(legend().codes(level)))[:, None]).astype(np.float32)
+        values = children @ probabilities.reshape(len(parents), -1)
+        label = _class_of(level).take(labels).ravel()
+        pixel = np.flatnonzero(label >= 0)
+        truth, guess = label[pixel], parents.take(predicted).ravel()[pixel]
+        confidence, of_truth = (values[index, pixel].astype(np.float64) for index in (guess, truth))
+        brier = np.einsum("cp,cp->p", values, values)[pixel] - 2 * of_truth + 1
         bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
         weights = (np.ones(truth.size), confidence, truth == guess, -np.log(of_truth), brier)
         for k, weight in enumerate(weights):
@@ -260,7 +259,7 @@ def _add_probabilities(
 
 
 @cache
-def _node_of() -> Bytes:
+def node_of() -> Bytes:
     """Code → position in ``nodes()``; their number stands for nodata, ``IGNORE_INDEX`` for unknown codes."""
     table = np.full(65536, IGNORE_INDEX, np.uint8)
     table[0] = len(nodes())
@@ -270,20 +269,18 @@ def _node_of() -> Bytes:
 
 @cache
 def _class_of(level: int) -> npt.NDArray[np.intp]:
-    """Code → class index at a level, -1 where it is not known at that level."""
-    table = np.full(65536, -1, np.intp)
-    table[list(nodes())] = node_to_class(level)
-    return table
+    """Label node → class index at a level, -1 where it is not known at that level."""
+    return np.append(node_to_class(level), -1)
 
 
 @cache
 def _fields() -> tuple[npt.NDArray[np.uint16], tuple[int, ...]]:
-    """Code → place in the tree in 11 bits, coarse levels first, 0 where unknown; and the lowest bit of each level."""
+    """Label node → place in the tree in 11 bits, coarse levels first, 0 if unknown; and each level's lowest bit."""
     shifts = {4: 0, 3: 2, 2: 5, 1: 8}
-    table = np.zeros(65536, np.uint16)
-    for code in nodes():
+    table = np.zeros(len(nodes()) + 1, np.uint16)
+    for node, code in enumerate(nodes()):
         for level in LEVELS[: legend().classes[code].level]:
             own = legend().ancestor(code, level)
             siblings = [c for c in legend().codes(level) if legend().classes[c].parent == legend().classes[own].parent]
-            table[code] |= (siblings.index(own) + 1) << shifts[level]
+            table[node] |= (siblings.index(own) + 1) << shifts[level]
     return table, tuple(1 << shifts[level] for level in reversed(LEVELS))

@@ -93,6 +93,15 @@ class ShardReader:
             raise self._broken(array, error) from error
         return out
 
+    def tiles(self, array: str, start: int, stop: int) -> npt.NDArray[np.uint16]:
+        """Read tiles ``start`` to ``stop`` (exclusive) whole: uint16 ``(stop - start, …)``; raises as ``read`` does."""
+        store = self._open(array)
+        try:
+            result: npt.NDArray[np.uint16] = store[start:stop].read().result()
+        except Exception as error:
+            raise self._broken(array, error) from error
+        return result
+
     def _open(self, array: str) -> Any:
         global _user
         if self._pid != os.getpid():

@@ -15,7 +15,7 @@ from lulcbench.prediction_format import dequantise, quantise
 from lulcbench.predictions import PredictionWriter
 from lulcbench.scores import Scores
 from lulcbench.scoring import score
-from lulcbench.scoring_counts import edge_depth
+from lulcbench.scoring_counts import edge_depth, node_of
 from tests.lulcbench.label_release import make_release, smooth_codes
 
 
@@ -153,7 +153,7 @@ def test_regions_boundary_and_groups_partition(scored: tuple[Scores, np.ndarray,
 def test_edges_by_hand() -> None:
     codes = np.array([[1121, 1122, 1122, 0], [1121, 1122, 1210, 1210], [3110, 3110, 1210, 1210]], np.uint16)
     # 1121|1122 differ at level 4 (1), 112|121 at level 2 (3), 311|1xx and nodata at level 1 (4).
-    assert edge_depth(codes).tolist() == [[1, 1, 4, 4], [4, 4, 3, 4], [4, 4, 4, 0]]
+    assert edge_depth(node_of().take(codes)).tolist() == [[1, 1, 4, 4], [4, 4, 3, 4], [4, 4, 4, 0]]
 
 
 def test_hierarchy_by_hand(tmp_path: Path) -> None:
