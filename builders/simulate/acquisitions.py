@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import beta
 
 from builders.simulate.config import SensorName, SimulationConfig
 from builders.simulate.noise import generator
@@ -67,19 +68,21 @@ def plan(config: SimulationConfig, sensor: SensorName, year: int, resolution: in
     """All passes of a sensor over a year, in order of time."""
     passes = []
     for season, (_, start, end) in enumerate(SEASONS):
+        # Every season has clear and cloudy passes, as a selection from an archive has: one from each part of the odds.
+        odds = generator(config.seed, sensor, year, season).permutation(config.dates_per_season)
         first = dt.date(year - (start > end), *start)
         days = (dt.date(year, *end) - first).days
         for n in range(config.dates_per_season):
             rng = generator(config.seed, sensor, year, season, n)
             # One pass in each equal part of the season, so that dates never coincide.
             day = first + dt.timedelta(days=int((n + rng.uniform(0.1, 0.9)) * days / config.dates_per_season))
-            passes.append(_acquire(config, sensor, year, season, day, n, resolution, rng))
+            passes.append(_acquire(config, sensor, year, season, day, n, int(odds[n]), resolution, rng))
     return passes
 
 
 def _acquire(
-    config: SimulationConfig, sensor: SensorName, year: int, season: int, day: dt.date, n: int, resolution: int,
-    rng: np.random.Generator,
+    config: SimulationConfig, sensor: SensorName, year: int, season: int, day: dt.date, n: int, rank: int,
+    resolution: int, rng: np.random.Generator,
 ) -> Acquisition:  # fmt: skip
     declination = -23.44 * np.cos(np.radians(360 / 365.25 * (day.timetuple().tm_yday + 10)))
     elevation = float(np.clip(90 - _LATITUDE + declination - 4, 12, 70))
@@ -97,9 +100,10 @@ def _acquire(
     else:
         platform, baseline, time = "planetscope", None, dt.time(10, 0)
         name = f"PF-SR_{day:%Y%m%d}"
-    cloud = 0.0 if sensor == "planet" else _cloud(config.cloudiness, rng)
+    cloud = 0.0 if sensor == "planet" else _cloud(config.cloudiness, (rank + rng.random()) / config.dates_per_season)
     wedge = None
-    if sensor != "planet" and rng.random() < 0.4:
+    # The clearest pass of several is one that covers the country.
+    if sensor != "planet" and rng.random() < 0.5 and (rank > 0 or config.dates_per_season == 1):
         side = 1.0 if rng.random() < 0.5 else -1.0
         tilt = np.radians(rng.uniform(8, 16))
         wedge = (side * float(np.cos(tilt)), -side * float(np.sin(tilt)), float(rng.uniform(0.1, 0.35)))
@@ -122,6 +126,6 @@ def _acquire(
     )
 
 
-def _cloud(mean: float, rng: np.random.Generator) -> float:
+def _cloud(mean: float, odds: float) -> float:
     # Sky is mostly clear or mostly cloudy; archives are searched below about 70 % cover.
-    return 0.0 if mean == 0 else float(min(rng.beta(0.9, 0.9 * (1 - mean) / mean), 0.7))
+    return 0.0 if mean == 0 else float(min(beta.ppf(odds, 0.9, 0.9 * (1 - mean) / mean), 0.7))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pystac
 from rich.progress import Progress
+from threadpoolctl import threadpool_limits
 
 from builders.simulate.acquisitions import COLLECTIONS, Acquisition, plan
 from builders.simulate.archive import write_catalog, write_scene
@@ -96,7 +97,8 @@ class _Granule:
             advance()
             return write_scene(out, f"{taken.id}_g{self._number:02d}", taken, sensor, images, cloud, self._footprint)
 
-        with ThreadPoolExecutor(_WORKERS) as pool:
+        # The workers are the parallelism; BLAS threads of their own would only spin against each other.
+        with threadpool_limits(1), ThreadPoolExecutor(_WORKERS) as pool:
             return list(pool.map(scene, plan(self._config, name, year, sensor.resolution)))
 
 
