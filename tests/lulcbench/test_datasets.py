@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from torch.utils.data import DataLoader
+
+from lulcbench import LuisaChange, LuisaCls, LuisaSeg, LuisaSeries
+from lulcbench.datasets import collate
+from lulcbench.datasets.augment import BandDropout, Dihedral
+from lulcbench.datasets.buffers import Buffers
+from lulcbench.datasets.normalize import Normalizer
+from lulcbench.datasets.sampler import WindowSampler, balanced
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import Tile
+from lulcbench.index import few, read_index
+from lulcbench.legend import IGNORE_INDEX, legend
+
+
+@pytest.fixture(scope="module")
+def seg(release_root: Path) -> LuisaSeg:
+    return LuisaSeg(release_root, window=1200, stride=600)
+
+
+def stored(root: Path, name: str, split: str = "train") -> zarr.Array:
+    return zarr.open_array(root / f"{split}.zarr" / name, mode="r")
+
+
+def test_a_sample(seg: LuisaSeg) -> None:
+    sample = seg[0]
+    assert sample["image"].shape == (len(seg.seasons) * len(seg.bands["sentinel2"]), 120, 120)
+    assert sample["image"].dtype == torch.float32
+    assert sample["mask"].shape == (120, 120)
+    assert sample["mask"].dtype == torch.int64
+    left, _, _, top = Tile.from_id(sample["tile"]).bounds
+    assert sample["bounds"].tolist() == [left, top - 1200, left + 1200, top]
+    assert sample["crs"] == "EPSG:3035"
+    assert len(seg) == len(seg.tiles) * 49
+    assert seg.in_channels == {"sentinel2": len(sample["image"])}
+    assert seg.num_classes == len(seg.class_names) == 41
+
+
+def test_pixels_are_normalised_by_the_train_statistics(release_root: Path) -> None:
+    dataset = LuisaSeg(release_root, window=None, flatten=False)
+    info = dataset.release.sensor("sentinel2")
+    raw = stored(release_root, "sentinel2_2018")[0].astype(np.float64)
+    mean, std = (np.array(part)[:, None, None] for part in (info.statistics.mean, info.statistics.std))
+    expected = np.where(raw == 0, 0, (raw * 1e-4 - 0.1 - mean) / std)
+    np.testing.assert_allclose(dataset[0]["image"].numpy(), expected, atol=2e-4)
+    off = LuisaSeg(release_root, window=None, flatten=False, normalize=False)[0]["image"].numpy()
+    np.testing.assert_allclose(off, np.where(raw == 0, 0, raw * 1e-4 - 0.1), atol=1e-6)
+
+
+def test_the_train_split_as_a_whole_has_mean_0_and_std_1(release_root: Path) -> None:
+    dataset = LuisaSeg(release_root, sensors="landsat", year=(2012, 2018), window=None)
+    raw = LuisaSeg(release_root, sensors="landsat", year=(2012, 2018), window=None, normalize="device")
+    every = range(len(dataset))
+    valid = raw.read(every)["image"].to(torch.int32) > 0
+    values = dataset.read(every)["image"]
+    for band in range(6):
+        pixels = values[:, band::6][valid[:, band::6]].double()
+        assert abs(float(pixels.mean())) < 1e-3
+        assert abs(float(pixels.std()) - 1) < 1e-3
+
+
+def test_masks_are_the_labels_at_pixel_centres(release_root: Path) -> None:
+    dataset = LuisaSeg(release_root, sensors="landsat", window=1200, stride=330, level=2)
+    codes = stored(release_root, "luisa_2018")
+    for index in (0, 7, 60, len(dataset) - 1):
+        sample, places = dataset[index], dataset.locate([index])
+        (row,) = dataset.tiles["row"][places.tiles]
+        y0, x0 = places.offsets[0]
+        cells = [np.floor((start + np.arange(40) * 30 + 15) / 50).astype(int) for start in (y0, x0)]
+        expected = legend().encode(codes[row][np.ix_(*cells)], 2)
+        np.testing.assert_array_equal(sample["mask"].numpy(), expected)
+
+
+def test_masks_of_several_levels_and_at_50_m(release_root: Path) -> None:
+    dataset = LuisaSeg(release_root, window=None, level=(1, 4), mask_resolution="label")
+    codes = stored(release_root, "luisa_2018")[0]
+    for k, level in enumerate((1, 4)):
+        np.testing.assert_array_equal(dataset[0]["mask"][k].numpy(), legend().encode(codes, level))
+
+
+def test_nodata_is_0_and_high_reflectance_survives() -> None:
+    from lulcbench.release import SensorInfo, Statistics
+
+    statistics = Statistics(mean=(0.2, 0.3), std=(0.1, 0.2), pixels=1)
+    info = SensorInfo(resolution=10, bands=("B02", "B03"), years=(2018,), licence="", statistics=statistics)
+    raw = np.array([[[[0, 1, 32767]], [[32768, 65535, 4000]]], [[[5, 6, 7]], [[8, 9, 10]]]], np.uint16)
+    normalizer, out = Normalizer(info, [0, 1]), np.empty(raw.shape, np.float32)
+    normalizer.into(raw, out)
+    mean, std = np.array([0.2, 0.3])[:, None, None], np.array([0.1, 0.2])[:, None, None]
+    expected = np.where(raw == 0, 0, (raw * 1e-4 - 0.1 - mean) / std)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(normalizer(torch.from_numpy(raw)).numpy(), out)
+    back = normalizer.reflectance(torch.from_numpy(out))
+    np.testing.assert_allclose(back[1], raw[1] * 1e-4 - 0.1, atol=1e-6)
+    assert np.isnan(back[0, 0, 0, 0])
+
+
+def test_normalising_on_the_device_is_the_same(release_root: Path) -> None:
+    for options in ({}, {"flatten": False}, {"sensors": ("sentinel2", "landsat")}):
+        host = LuisaSeg(release_root, **options).read([0, 3])["image"]
+        dataset = LuisaSeg(release_root, normalize="device", **options)
+        batch = dataset.read([0, 3])
+        device = dataset.finish(batch)["image"]
+        torch.testing.assert_close(device, host)
+
+
+def test_sensors_seasons_and_bands_are_chosen_by_name(release_root: Path) -> None:
+    some = LuisaSeg(
+        release_root,
+        sensors=("sentinel2", "landsat"),
+        seasons=["autumn", "spring"],
+        bands={"sentinel2": ["B08", "B02"]},
+        flatten=False,
+        window=None,
+        normalize=False,
+    )[0]
+    assert some["image"]["landsat"].shape == (2, 6, 160, 160)
+    assert some["mask"].shape == (480, 480)
+    raw = stored(release_root, "sentinel2_2018")[0]
+    attributes = stored(release_root, "sentinel2_2018").attrs
+    seasons = [attributes["seasons"].index(name) for name in ("autumn", "spring")]
+    bands = [attributes["bands"].index(name) for name in ("B08", "B02")]
+    expected = raw[np.ix_(seasons, bands)]
+    np.testing.assert_allclose(
+        some["image"]["sentinel2"].numpy(), np.where(expected == 0, 0, expected * 1e-4 - 0.1), atol=1e-6
+    )
+
+
+def test_a_batch_is_its_samples(seg: LuisaSeg) -> None:
+    indices = [5, -1, 0, 5]
+    batch = collate(seg.__getitems__(indices))
+    default = next(iter(DataLoader(seg, sampler=[5, len(seg) - 1, 0, 5], batch_size=4)))
+    for i, index in enumerate(indices):
+        torch.testing.assert_close(batch["image"][i], seg[index]["image"])
+        torch.testing.assert_close(batch["mask"][i], seg[index]["mask"])
+        assert batch["tile"][i] == seg[index]["tile"]
+    torch.testing.assert_close(default["image"], batch["image"])
+    with pytest.raises(IndexError):
+        seg[len(seg)]
+
+
+def test_several_years_are_samples_of_their_own(release_root: Path) -> None:
+    both = LuisaSeg(release_root, sensors="landsat", year=(2012, 2018), window=None)
+    alone = {year: LuisaSeg(release_root, sensors="landsat", year=year, window=None) for year in (2012, 2018)}
+    batch = both.read(range(4))
+    assert batch["year"].tolist() == [2012, 2018, 2012, 2018]
+    for i in range(4):
+        other = alone[int(batch["year"][i])][i // 2]
+        torch.testing.assert_close(batch["image"][i], other["image"])
+        torch.testing.assert_close(batch["mask"][i], other["mask"])
+
+
+def test_filters(release_root: Path) -> None:
+    everything = LuisaSeg(release_root, window=None)
+    table = everything.tiles
+    code = next(c for c in legend().codes(3) if 0 < (table[f"luisa_2018_{c}"] > 0).sum() < len(table))
+    column = f"luisa_2018_{code}"
+    one = LuisaSeg(release_root, window=None, query=f"{column} > 0")
+    assert set(one.tiles["id"]) == set(table["id"][table[column] > 0])
+    with_class = LuisaSeg(release_root, window=None, classes=[code])
+    assert set(one.tiles["id"]) <= set(with_class.tiles["id"])
+    clearest = float(table.filter(like="cloud_").fillna(0).max(axis=1).min())
+    assert 1 <= len(LuisaSeg(release_root, window=None, max_cloud=clearest).tiles) <= len(table)
+    assert len(LuisaSeg(release_root, window=None, regions=[table["region"][0]])) > 0
+    torch.testing.assert_close(
+        one[0]["image"], everything[int(table.index[table["id"] == one.tiles["id"][0]][0])]["image"]
+    )
+
+
+def test_few_label_lists_are_fixed_and_nested(release_root: Path) -> None:
+    table = read_index(release_root, LuisaSeg(release_root).release, "train")
+    import pandas as pd
+
+    many = pd.concat([table.assign(id=[f"{tile}{k}" for tile in table["id"]]) for k in range(100)], ignore_index=True)
+    one, ten = few(many, 0.01), few(many, 0.1)
+    assert set(one["id"]) < set(ten["id"])
+    assert len(ten) == pytest.approx(0.1 * len(many), abs=2)
+    assert set(few(many.sample(frac=1, random_state=1), 0.1)["id"]) == set(ten["id"])
+    assert set(ten["region"]) == set(many["region"])
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"split": "tset"}, r"no split 'tset'"),
+    ({"sensors": "modis"}, r"no sensor 'modis'"),
+    ({"sensors": ()}, r"No sensor"),
+    ({"year": 2012}, r"no sentinel2 for 2012"),
+    ({"level": 5}, r"no level 5"),
+    ({"window": 9600}, r"larger than a tile"),
+    ({"window": 1205}, r"whole number"),
+    ({"bands": ["B99"]}, r"no band 'B99'"),
+    ({"bands": ["B01"]}, r"holds no band 'B01'"),
+    ({"sensors": ("sentinel2", "landsat"), "bands": ["B02"]}, r"several sensors"),
+    ({"seasons": ["monsoon"]}, r"no season 'monsoon'"),
+    ({"regions": ["atlantis"]}, r"No region 'atlantis'"),
+    ({"classes": [7]}, r"Unknown LUISA code 7"),
+    ({"query": "nothing > 1"}, r"Cannot evaluate"),
+    ({"query": "row < 0"}, r"No tile meets"),
+    ({"fraction": 0}, r"fraction is 0"),
+    ({"normalize": "later"}, r"normalize is 'later'"),
+    ({"mask_resolution": "10"}, r"mask_resolution"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[next(iter(options.items())).__str__() for options, _ in BAD])
+def test_bad_input_says_what_exists(release_root: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(LulcbenchError, match=message) as error:
+        LuisaSeg(release_root, **options)
+    assert error.value.remedy
+
+
+def test_no_release(tmp_path: Path) -> None:
+    with pytest.raises(LulcbenchError, match=r"No release at"):
+        LuisaSeg(tmp_path)
+
+
+def test_index_and_shards_that_disagree(release_root: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    root = tmp_path / "release"
+    root.mkdir()
+    for path in release_root.iterdir():
+        (root / path.name).symlink_to(path)
+    table = pq.read_table(release_root / "index.parquet")
+    (root / "index.parquet").unlink()
+    pq.write_table(table.slice(1), root / "index.parquet")
+    with pytest.raises(LulcbenchError, match="disagree"):
+        LuisaSeg(root)
+    (root / "index.parquet").unlink()
+    (root / "index.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(LulcbenchError, match="Cannot read"):
+        LuisaSeg(root)
+
+
+def test_windows_move_with_the_epoch(release_root: Path) -> None:
+    dataset = LuisaSeg(release_root, window=1200, stride=1200, phase="random", seed=3)
+    first = dataset.read([0, 1])["bounds"]
+    dataset.set_epoch(1)
+    assert not torch.equal(dataset.read([0, 1])["bounds"], first)
+    dataset.set_epoch(0)
+    assert torch.equal(dataset.read([0, 1])["bounds"], first)
+
+
+def test_chips_follow_the_written_rule(release_root: Path) -> None:
+    chips = LuisaCls(release_root, sensors="landsat", level=3, purity=0.6)
+    codes = stored(release_root, "luisa_2018")
+    expected = []
+    for tile, row in zip(chips.tiles["id"], chips.tiles["row"], strict=True):
+        indices = legend().encode(codes[row], 3)
+        for y in range(8):
+            for x in range(8):
+                counts = np.bincount(indices[12 * y : 12 * y + 12, 12 * x : 12 * x + 12].ravel(), minlength=256)
+                best = int(counts[:IGNORE_INDEX].argmax())
+                if counts[best] / 144 >= 0.6:
+                    expected.append((tile, y * 600, x * 600, legend().codes(3)[best]))
+    found = list(chips.chips[["tile", "y", "x", "code"]].itertuples(index=False, name=None))
+    assert found == expected
+    sample = chips[len(chips) - 1]
+    assert sample["image"].shape == (24, 20, 20)
+    assert int(sample["label"]) == int(chips.labels[-1])
+    assert 0.6 <= float(sample["purity"]) <= 1
+    with pytest.raises(LulcbenchError, match="takes no window"):
+        LuisaCls(release_root, window=1200)
+    with pytest.raises(LulcbenchError, match="purity"):
+        LuisaCls(release_root, purity=0)
+
+
+def test_change_compares_two_years(release_root: Path) -> None:
+    dataset = LuisaChange(release_root, level=(1, 4), window=None)
+    sample = dataset[0]
+    old, new = (LuisaSeg(release_root, sensors="landsat", year=year, level=4, window=None)[0] for year in dataset.pair)
+    torch.testing.assert_close(sample["image_from"], old["image"])
+    torch.testing.assert_close(sample["image_to"], new["image"])
+    assert torch.equal(sample["mask_from"][1], old["mask"])
+    judged = (old["mask"] != IGNORE_INDEX) & (new["mask"] != IGNORE_INDEX)
+    assert torch.equal(sample["mask"][1] == 1, (old["mask"] != new["mask"]) & judged)
+    assert (sample["mask"][0] <= sample["mask"][1]).all()  # what changes at level 1 changes at level 4
+    table = dataset.transitions(4)
+    assert table.sum() == len(dataset.tiles) * 96 * 96
+    assert 0 < table.sum() - np.trace(table) < table.sum()
+
+
+def test_series_are_in_order_of_time(release_root: Path) -> None:
+    series = LuisaSeries(release_root, window=30)
+    days = series.dates.astype("datetime64[D]").astype(str).tolist()
+    assert days[0] == "2012-01-25"  # winter 2012 begins in December 2011
+    assert days == sorted(days)
+    assert len(days) == 8
+    sample = series[161]  # second row, second pixel
+    assert sample["image"].shape == (8, 6)
+    assert sample["mask"].shape == ()
+    whole = LuisaSeries(release_root, window=None)[0]
+    torch.testing.assert_close(sample["image"], whole["image"][:, :, 1, 1])
+    assert sample["mask"] == whole["mask"][1, 1]
+    raw = LuisaSeries(release_root, window=30, normalize="device")
+    torch.testing.assert_close(raw.finish(raw.read([161]))["image"][0], sample["image"])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda root: LuisaSeg(root, sensors=("landsat", "sentinel2"), level=(2, 3)),
+        lambda root: LuisaCls(root, sensors="landsat", bands=["nir08"]),
+        lambda root: LuisaChange(root),
+        lambda root: LuisaSeries(root, window=30),
+    ],
+    ids=["seg", "cls", "change", "series"],
+)
+def test_pictures_say_that_the_data_is_simulated(release_root: Path, tmp_path: Path, make: Any) -> None:
+    dataset = make(release_root)
+    sample = dataset[1]
+    prediction = sample.get("label", sample.get("mask"))
+    picture = dataset.plot(sample, prediction=prediction)
+    assert "SIMULATED DATA" in picture._suptitle.get_text()
+    picture.savefig(tmp_path / "picture.png", dpi=30)
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_memory_is_used_again_only_when_nobody_holds_it() -> None:
+    buffers, shape = Buffers(), (3, 1000)
+    first = buffers.empty(shape, torch.float32)
+    address = first.data_ptr()
+    view = first[1:].numpy()
+    del first
+    gc.collect()
+    assert buffers.empty(shape, torch.float32).data_ptr() != address
+    del view
+    gc.collect()
+    both = [buffers.empty(shape, torch.float32) for _ in range(2)]
+    assert address in {tensor.data_ptr() for tensor in both}
+
+
+def test_batches_that_are_kept_keep_their_values(seg: LuisaSeg) -> None:
+    batches = [seg.read([i])["image"] for i in range(8)]
+    for i, image in enumerate(batches):
+        torch.testing.assert_close(image, seg.read([i])["image"])
+
+
+def test_samplers(release_root: Path) -> None:
+    dataset = LuisaSeg(release_root, phase="systematic")
+    sampler = WindowSampler(dataset, seed=1)
+    sampler.set_epoch(2)
+    order = list(sampler)
+    assert sorted(order) == list(range(len(dataset)))
+    assert dataset.epoch == 2
+    sampler.set_epoch(2, start=10)
+    assert list(sampler) == order[10:]
+    sampler.set_epoch(3)
+    assert list(sampler) != order
+
+    chips = LuisaCls(release_root, sensors="landsat", level=2, purity=0.3)
+    drawn = chips.labels[list(WindowSampler(chips, weights=balanced(chips)))]
+    before, after = (np.bincount(labels, minlength=14) for labels in (chips.labels, drawn))
+    present = before > 0
+    assert after[present].std() < before[present].std()
+    weights = balanced(dataset)
+    assert len(weights) == len(dataset)
+    assert float(weights.sum()) == pytest.approx(1)
+    assert float(weights.max()) > float(weights.min())
+
+
+def test_turning_keeps_sensors_and_labels_aligned() -> None:
+    torch.manual_seed(0)
+    coarse = torch.rand(32, 1, 4, 4)
+    batch = {
+        "image": {"landsat": coarse, "sentinel2": coarse.repeat_interleave(3, -1).repeat_interleave(3, -2)},
+        "mask": (coarse[:, 0] * 1000).long(),
+        "tile": ["E0000N0000"] * 32,
+    }
+    turned = Dihedral()(batch)
+    fine = turned["image"]["sentinel2"]
+    assert torch.equal(fine[..., ::3, ::3], turned["image"]["landsat"])
+    assert torch.equal(turned["mask"], (turned["image"]["landsat"][:, 0] * 1000).long())
+    assert not torch.equal(turned["mask"], batch["mask"])
+    kinds = {tuple(sample.flatten().argsort().tolist()) == tuple(range(16)) for sample in turned["mask"]}
+    assert kinds
+    assert torch.equal(turned["mask"].flatten(1).sort().values, batch["mask"].flatten(1).sort().values)
+    with pytest.raises(LulcbenchError, match="not square"):
+        Dihedral()({"image": torch.rand(1, 1, 2, 3)})
+
+
+def test_band_dropout_drops_a_band_in_all_seasons_and_years() -> None:
+    torch.manual_seed(0)
+    image = torch.ones(50, 4 * 6, 5, 5)
+    out = BandDropout(0.5, 6)({"image_from": image, "image_to": image, "mask": torch.zeros(50, 5, 5)})
+    kept = out["image_from"].view(50, 4, 6, 25)
+    assert torch.equal(out["image_from"], out["image_to"])
+    assert (kept == kept[:, :1, :, :1]).all()
+    assert 0.4 < float(kept.mean()) < 0.6
+    with pytest.raises(LulcbenchError, match="p is 1"):
+        BandDropout(1, 6)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import TILE_SIZE
+from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
+from lulcbench.windows import Blend, Windows, taper
+
+lengths = st.integers(1, 160).map(
+    lambda n: 30 * n
+)  # whole pixels of Landsat (30 m), Sentinel-2 (10 m) and Planet (3 m)
+phases = st.sampled_from(["fixed", "systematic", "random"])
+
+
+@given(lengths, lengths, phases, st.integers(0, 50), st.integers(0, 2**31))
+def test_windows_lie_in_the_tile_on_whole_pixels(size: int, stride: int, phase: str, epoch: int, seed: int) -> None:
+    windows = Windows.of(size, stride, (10, 30, 3), phase, seed)
+    offsets = windows.offsets(np.arange(min(windows.per_tile, 500)), epoch)
+    assert offsets.min() >= 0
+    assert offsets.max() + size <= TILE_SIZE
+    assert not (offsets % 30).any()
+
+
+@given(lengths, lengths)
+def test_fixed_windows_cover_every_pixel_in_order(size: int, stride: int) -> None:
+    windows = Windows.of(size, stride, (30,))
+    starts = windows.starts
+    assert starts[0] == 0
+    assert starts[-1] + size == TILE_SIZE
+    gaps = np.diff(starts)
+    assert (gaps > 0).all()
+    assert (gaps <= stride).all()
+    if stride <= size:
+        covered = np.zeros(160, bool)
+        for start in starts:
+            covered[start // 30 : (start + size) // 30] = True
+        assert covered.all()
+
+
+@given(phases, st.integers(0, 9), st.integers(0, 99), st.permutations(range(30)))
+def test_a_window_depends_on_seed_epoch_and_index_alone(phase: str, epoch: int, seed: int, order: list[int]) -> None:
+    windows = Windows.of(1200, 600, (10,), phase, seed)
+    together = windows.offsets(order, epoch)
+    apart = [windows.offsets([i], epoch)[0] for i in order]
+    np.testing.assert_array_equal(together, apart)
+
+
+def test_phases_move_from_epoch_to_epoch_and_fill_the_stride() -> None:
+    systematic = Windows.of(600, 600, (30,), "systematic", seed=1)
+    origins = {tuple(systematic.offsets([0], epoch)[0]) for epoch in range(400)}
+    assert len(origins) > 250  # of 400 that exist
+    whole = systematic.offsets(np.arange(7), 3) - Windows.of(600, 600, (30,)).offsets(np.arange(7))
+    assert len(np.unique(whole, axis=0)) == 1  # the lattice moves as one
+    random = Windows.of(600, 600, (30,), "random", seed=1)
+    moves = random.offsets(random.per_tile * np.arange(2000))  # the first window of 2,000 tiles
+    assert abs(moves.mean() - 285) < 20
+    assert not np.array_equal(random.offsets([5], 0), random.offsets([5], 1))
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "resolutions", "message"),
+    [
+        (6000, 600, (10,), "larger than a tile"),
+        (1205, 600, (10,), "not a whole number of 10 m pixels"),
+        (1200, 610, (10, 30), "A stride of 610 m is not a whole number of 30 m pixels"),
+        (0, 600, (10,), "not a whole number"),
+    ],
+)
+def test_lengths_that_do_not_fit(size: int, stride: int, resolutions: tuple[int, ...], message: str) -> None:
+    with pytest.raises(LulcbenchError, match=message):
+        Windows.of(size, stride, resolutions)
+
+
+def test_unknown_phase() -> None:
+    with pytest.raises(LulcbenchError, match="systematic"):
+        Windows.of(600, 600, (10,), "sometimes")
+
+
+@given(st.sampled_from([300, 600, 900, 1200, 4800]), st.sampled_from([150, 300, 600]))
+def test_blending_true_values_gives_them_back(size: int, stride: int) -> None:
+    tile = np.random.default_rng(0).random((3, 160, 160)).astype(np.float32)
+    windows = Windows.of(size, min(size, stride), (30,))
+    blend, n = Blend(3, 160), size // 30
+    for y, x in windows.offsets(np.arange(windows.per_tile)) // 30:
+        blend.add(tile[:, y : y + n, x : x + n], int(y), int(x))
+    np.testing.assert_allclose(blend.result(), tile, rtol=1e-5)
+
+
+def test_blend_trusts_the_middle_of_a_window_more_than_its_edge() -> None:
+    blend = Blend(1, 6)
+    blend.add(np.zeros((1, 4, 4), np.float32), 0, 0)
+    with pytest.raises(LulcbenchError, match=r"\(0, 4\)"):
+        blend.result()
+    for y, x in ((0, 2), (2, 0), (2, 2)):
+        blend.add(np.ones((1, 4, 4), np.float32), y, x)
+    result = blend.result()[0]
+    assert result[0, 0] == 0
+    assert result[1, 2] < result[1, 3] < 1
+    assert taper(4).tolist()[1] == [0.5, 1, 1, 0.5]
+
+
+codes = st.lists(st.sampled_from([0, *legend().classes]), min_size=1, max_size=50)
+
+
+@given(codes, st.sampled_from(LEVELS), st.sampled_from(LEVELS))
+def test_level_remaps_agree_whatever_the_way(values: list[int], fine: int, coarse: int) -> None:
+    array = np.array(values, np.uint16)
+    tree = legend()
+    fine, coarse = max(fine, coarse), min(fine, coarse)
+    direct, by_fine = tree.remap(array, coarse), tree.remap(tree.remap(array, fine), coarse)
+    known = tree.remap(array, fine) != 0
+    np.testing.assert_array_equal(direct[known], by_fine[known])
+    indices = tree.encode(array, fine)
+    np.testing.assert_array_equal(tree.decode(indices, fine), tree.remap(array, fine))
+    judged = indices != IGNORE_INDEX
+    parents = tree.parents(fine, coarse)[indices[judged]]
+    np.testing.assert_array_equal(parents, tree.encode(array, coarse)[judged])
