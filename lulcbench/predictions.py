@@ -40,7 +40,7 @@ from lulcbench.prediction_format import (
     quantise,
 )
 from lulcbench.release import Release, hash_file, label_shape
-from lulcbench.tile_index import read_split
+from lulcbench.tile_index import SplitTiles, read_split
 
 # Gzip of incompressible bytes grows by 5 bytes per 16 KiB block and an 18-byte frame.
 _GZIP_MARGIN = 1024
@@ -167,11 +167,13 @@ class Predictions:
 
     Attributes:
         info: what the file says of itself, checked against the release.
+        tiles: the tiles of its split.
         sha256: of the file.
     """
 
-    def __init__(self, archive: StoredZip, info: PredictionInfo, sha256: str) -> None:
+    def __init__(self, archive: StoredZip, info: PredictionInfo, tiles: SplitTiles, sha256: str) -> None:
         self.info = info
+        self.tiles = tiles
         self.sha256 = sha256
         self._archive = archive
         self._classes = len(legend().codes(info.level))
@@ -203,7 +205,7 @@ class Predictions:
             if info.probabilities is not None:
                 names |= {chunk_name("probabilities", r, y) for r in range(len(tiles)) for y in range(len(info.years))}
             _check_members(archive, names, tiles.ids)
-            return cls(archive, info, hash_file(archive.path))
+            return cls(archive, info, tiles, hash_file(archive.path))
         except BaseException:
             archive.close()
             raise

@@ -21,7 +21,7 @@ from lulcbench.prediction_format import PredictionInfo
 from lulcbench.predictions import Predictions
 from lulcbench.release import Release, array_name
 from lulcbench.shards import ShardReader
-from lulcbench.tile_index import SplitTiles, read_split, verify_files
+from lulcbench.tile_index import SplitTiles, verify_files
 
 # Tiles a step: enough to spread the cost of a call to TensorStore.
 _BATCH = 64
@@ -99,7 +99,7 @@ def count(
         arrays = [array_name("luisa", year) for year in info.years]
         shards = (f.path for f in release.files if f.split == info.split and f.array in arrays)
         verify_files(root, release, tuple(shards))
-        tiles = read_split(root, release, info.split)
+        tiles = predictions.tiles
         pairs = list(zip(tiles.regions, tiles.blocks, strict=True))
         groups = tuple(sorted(set(pairs)))
         position = {group: i for i, group in enumerate(groups)}
@@ -243,10 +243,13 @@ def _add_change(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, p
 def _add_probabilities(
     counts: Counts, group: int, labels: Bytes, predicted: Bytes, probabilities: npt.NDArray[np.float32]
 ) -> None:
-    for level in counts.levels:
+    values = probabilities.reshape(len(probabilities), -1)
+    for level in reversed(counts.levels):
         parents = legend().parents(counts.info.level, level)
-        children = (parents[None, :] == np.arange(len(legend().codes(level)))[:, None]).astype(np.float32)
-        values = children @ probabilities.reshape(len(parents), -1)
+        if level < counts.info.level:
+            # Classes are in code order, so children of one parent lie together. Slices beat reduceat tenfold.
+            first = np.unique(legend().parents(level + 1, level), return_index=True)[1]
+            values = np.stack([part.sum(axis=0) for part in np.split(values, first[1:])])
         label = _class_of(level).take(labels).ravel()
         pixel = np.flatnonzero(label >= 0)
         truth, guess = label[pixel], parents.take(predicted).ravel()[pixel]
