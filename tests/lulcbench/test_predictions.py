@@ -441,3 +441,25 @@ def test_fuzzed_metadata_is_refused(plain: Path, root: Path, tmp_path: Path, noi
     (tmp_path / "p.zip").write_bytes(archive.getvalue())
     with pytest.raises(LulcbenchError):
         Predictions.open(tmp_path / "p.zip", root)
+
+
+def test_change_predictions_carry_both_years(tmp_path: Path, probabilities: np.ndarray) -> None:
+    labels = smooth_codes(TILES, seed=1)
+    make_release(tmp_path / "release", {2012: labels, 2018: labels})
+    codes = legend().decode(probabilities.argmax(axis=1), 4)
+    with PredictionWriter(tmp_path / "p.zip", tmp_path / "release", "test", (2012, 2018), probabilities=True) as writer:
+        for row, tile in enumerate(writer.info.tiles):
+            other = (row + 1) % TILES
+            writer.write(tile, codes[[row, other]], probabilities[[row, other]])
+    with Predictions.open(tmp_path / "p.zip", tmp_path / "release") as predictions:
+        assert predictions.info.task == "change"
+        assert np.array_equal(predictions.codes(0), codes[[0, 1]])
+        assert np.abs(predictions.probabilities(0, year=1) - probabilities[1]).max() < 0.006
+    scores = score(tmp_path / "p.zip", tmp_path / "release")
+    assert scores.change is not None
+    assert scores.change[0].changed == 0
+    assert scores.change[0].precision == 0
+    assert scores.change[0].recall is None
+    calibration = scores.levels[4].calibration
+    assert calibration is not None
+    assert sum(part.pixels for part in calibration.reliability) == 2 * TILES * 9216
