@@ -23,6 +23,9 @@ from lulcbench.release import Release, write_atomic
 # Where the two legends meet: beginnings of LUISA codes. Highway and River are thin and mix with what lies beside them.
 EXPECTED = {"Industrial": ("12",), "Residential": ("11",), "Pasture": ("23",), "Forest": ("31",), "SeaLake": ("5",)}
 COLUMNS = 10
+CELL = 72  # px of 10 m on the page for a patch of 64, which its turn against EPSG:3035 makes larger
+TITLE = 18  # px above each row
+BRIGHT = 0.2  # reflectance shown as white
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,26 +108,29 @@ def _majority(codes: np.ndarray) -> int:
 
 
 def _page(root: Path, year: int, patches: list[Patch], truth: mosaic.Mosaic, path: Path) -> None:
-    """Patch beside label beside EuroSAT's class, as the release has them."""
+    """Patch beside label beside EuroSAT's class, as the release has them, on one canvas."""
     image = mosaic.reflectance(root, "sentinel2", year)
-    bands = Release.load(root).sensor("sentinel2").bands
-    rgb = [bands.index(name) for name in ("B04", "B03", "B02")]
-    rows = -(-len(patches) // COLUMNS)
-    figure = Figure(figsize=(COLUMNS * 2.1, rows * 1.45 + 0.6), layout="constrained")
-    axes = figure.subplots(rows, 2 * COLUMNS, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for i, patch in enumerate(patches):
-        left, right = axes[i // COLUMNS][2 * (i % COLUMNS) : 2 * (i % COLUMNS) + 2]
-        picture = np.moveaxis(image.values[(0, rgb, *image.window(patch.box))], 0, -1)
-        left.imshow(np.clip(np.nan_to_num(picture, nan=1.0) / 0.2, 0, 1))
-        codes = truth.values[truth.window(patch.box)]
-        right.imshow(mosaic.paint(codes), interpolation="nearest")
-        verdict = {True: "agrees", False: "differs", None: ""}[agrees(patch)]
-        left.set_title(f"{patch.eurosat}", fontsize=7, loc="left", pad=2)
-        code = next((patch.majority[level] for level in (4, 3, 2, 1) if patch.majority[level]), 0)
-        right.set_title(f"{code} {verdict}", fontsize=7, loc="left", pad=2, color="r" if verdict == "differs" else "k")
     release = Release.load(root)
-    figure.suptitle(f"{release.title}: patch | LUISA majority code", fontsize=10)
+    rgb = [release.sensor("sentinel2").bands.index(name) for name in ("B04", "B03", "B02")]
+    rows = -(-len(patches) // COLUMNS)
+    canvas = np.ones((rows * (CELL + TITLE), COLUMNS * 2 * CELL, 3))
+    figure = Figure(figsize=(COLUMNS * 2.1, rows * 1.3 + 0.5), layout="constrained")
+    axis = figure.subplots()
+    for i, patch in enumerate(patches):
+        top, left = i // COLUMNS * (CELL + TITLE) + TITLE, i % COLUMNS * 2 * CELL
+        picture = np.moveaxis(image.values[(0, rgb, *image.window(patch.box))], 0, -1)
+        codes = truth.values[truth.window(patch.box)]
+        scale = round(truth.area.resolution / image.area.resolution)
+        label = mosaic.paint(codes).repeat(scale, axis=0).repeat(scale, axis=1) / 255
+        for part, x in ((np.clip(np.nan_to_num(picture, nan=1.0) / BRIGHT, 0, 1), left), (label, left + CELL)):
+            part = part[: CELL - 2, : CELL - 2]
+            canvas[top : top + part.shape[0], x : x + part.shape[1]] = part
+        verdict = {True: "agrees", False: "differs", None: ""}[agrees(patch)]
+        code = next((patch.majority[level] for level in (4, 3, 2, 1) if patch.majority[level]), 0)
+        axis.text(left, top - 3, patch.eurosat, fontsize=7)
+        axis.text(left + CELL, top - 3, f"{code} {verdict}", fontsize=7, color="r" if verdict == "differs" else "k")
+    axis.imshow(canvas, interpolation="nearest")
+    axis.axis("off")
+    axis.set_title(f"{release.title}: patch | LUISA majority code", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
