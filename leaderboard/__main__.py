@@ -65,7 +65,7 @@ def worker(
     settings_from_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Score submissions as they come; any number may run, on any machine that shares folders and database."""
-    from leaderboard.server import die_with_parent
+    from leaderboard.scoring_job import die_with_parent
     from leaderboard.settings import Settings
 
     if settings_from_stdin:

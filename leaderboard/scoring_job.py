@@ -61,7 +61,7 @@ def confine(limits: dict[str, int]) -> None:
     It also yields the processor to everybody else, so that readers do not feel that scoring goes on.
     """
     os.nice(_NICENESS)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     for name, value in (
         (resource.RLIMIT_AS, limits["memory"]),
         (resource.RLIMIT_CPU, limits["cpu"]),
@@ -73,6 +73,11 @@ def confine(limits: dict[str, int]) -> None:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(name, (value, value))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing too much then fails with an error instead of a core
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent dies, however that dies (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, Any]:

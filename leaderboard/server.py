@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
-import signal
 import subprocess
 import sys
 import threading
@@ -56,11 +54,6 @@ def make_server(app: FastAPI, host: str, port: int) -> uvicorn.Server:
         log_level="warning",
     )
     return uvicorn.Server(config)
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent dies, however that dies (prctl(2), PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 @contextlib.contextmanager
