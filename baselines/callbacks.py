@@ -20,6 +20,10 @@ BEST = "best.ckpt"
 HISTORY = "history.csv"
 
 
+class OutOfTime(Exception):
+    """A run was stopped at its deadline; it can be resumed."""
+
+
 class History(Checkpoint):
     """The learning curve: one row an epoch in ``history.csv``, carried in checkpoints so that resuming continues it.
 
@@ -66,10 +70,11 @@ class Checkpoints(Checkpoint):
         folder: where they lie.
         best: whether to keep the best.
         seconds: least time between two saves of ``last.ckpt``.
+        deadline: ``time.monotonic()`` at which to save and raise ``OutOfTime``.
     """
 
-    def __init__(self, folder: Path, best: bool, seconds: float) -> None:
-        self.folder, self.best, self.seconds = folder, best, seconds
+    def __init__(self, folder: Path, best: bool, seconds: float, deadline: float | None = None) -> None:
+        self.folder, self.best, self.seconds, self.deadline = folder, best, seconds, deadline
         self.best_loss = float("inf")
         self._saved = float("-inf")
 
@@ -80,9 +85,13 @@ class Checkpoints(Checkpoint):
             if loss < self.best_loss:
                 self.best_loss = loss
                 trainer.save_checkpoint(self.folder / BEST)
-        if trainer.strategy.broadcast(time.monotonic() - self._saved >= self.seconds):
+        now = time.monotonic()
+        over = trainer.strategy.broadcast(self.deadline is not None and now >= self.deadline)
+        if over or trainer.strategy.broadcast(now - self._saved >= self.seconds):
             trainer.save_checkpoint(self.folder / LAST)
-            self._saved = time.monotonic()
+            self._saved = now
+        if over:
+            raise OutOfTime
 
     def state_dict(self) -> dict[str, Any]:
         """The best loss so far."""

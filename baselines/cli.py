@@ -101,6 +101,33 @@ def page(
     typer.echo(str(write_page([read_entry(Config.load(c), out) for c in configs], to)))
 
 
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="Name of a committed reference (baselines/reference/*.json).")],
+    out: Out = Path("runs/reproduce"),
+    seeds: Annotated[int | None, typer.Option(help="Take only the first so many of its seeds.")] = None,
+) -> None:
+    """Retrain a reference; exit code 1 unless the result lies within its tolerance."""
+    from baselines.reference import reproduce as again
+
+    if not again(name, out, seeds):
+        raise typer.Exit(1)
+
+
+@app.command()
+def gpu(
+    minutes: Annotated[float, typer.Option(help="Wall-clock limit; another call goes on where this one stops.")] = 25,
+    out: Out = Path("runs/gpu"),
+    smoke: Annotated[bool, typer.Option("--smoke", help="Rehearse with tiny networks on a CPU.")] = False,
+    job: Annotated[list[str] | None, typer.Option(help="Only these jobs.")] = None,
+) -> None:
+    """Make the reference scores, most wanted first."""
+    from baselines.gpu import run_jobs
+
+    for path in run_jobs(minutes, out, smoke, tuple(job or ())):
+        typer.echo(str(path))
+
+
 def _trained(run: Config, folder: Path) -> Trained:
     """The trained model of a config, with the config's own settings for prediction."""
     from baselines.run import Trained, load_run

@@ -35,6 +35,7 @@ class LuisaData(Part):
         level: legend level of the classes that the model tells apart.
         window: side of a training window, m (``luisa-seg``).
         stride: step of the moving window, m; None means ``window``.
+        purity: least share of a 600 m chip that its class must cover (``luisa-cls``).
     """
 
     kind: Literal["luisa-seg", "luisa-cls"]
@@ -46,6 +47,7 @@ class LuisaData(Part):
     level: Annotated[int, Field(ge=1, le=4)] = 4
     window: Count = 4800
     stride: Count | None = None
+    purity: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
 class EuroSatData(Part):
@@ -99,8 +101,8 @@ class ClassificationModel(Part):
         weights: None (from scratch), ``imagenet``, or a torchgeo weight such as
             ``ResNet50_Weights.SENTINEL2_RGB_MOCO``.
         weights_file: a checkpoint file to read instead of downloading.
-        stem: ``small`` replaces the 7×7 stride-2 convolution and the max-pooling by one 3×3 convolution, so that
-            64-pixel patches are not shrunk 4 × before the first block (ResNets only).
+        stem: ``no-pool`` leaves out the max-pooling, ``small`` also replaces the 7×7 stride-2 convolution by a 3×3 one,
+            so that 64-pixel patches are not shrunk 4 × before the first block (ResNets only).
         freeze: train only the classification head.
         drop: dropout before the head.
         drop_path: stochastic depth (timm only).
@@ -110,7 +112,7 @@ class ClassificationModel(Part):
     name: str = "resnet50"
     weights: str | None = None
     weights_file: str | None = None
-    stem: Literal["standard", "small"] = "standard"
+    stem: Literal["standard", "no-pool", "small"] = "standard"
     freeze: bool = False
     drop: Fraction = 0.0
     drop_path: Fraction = 0.0

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from baselines.arrays import Arrays, Problem
-from baselines.config import Config, EuroSatData, expand
-from lulcbench.errors import LulcbenchError
+from baselines.config import Config, EuroSatData, LuisaData, expand
 
 
 def load(config: Config) -> Problem:
@@ -13,15 +12,13 @@ def load(config: Config) -> Problem:
     Raises:
         LulcbenchError: the data are missing, damaged or lack what the config asks for.
     """
-    if config.data.kind == "luisa-seg":
+    if isinstance(config.data, LuisaData):
         from baselines.release_data import load as load_release
 
         return load_release(config)
-    if config.data.kind == "eurosat":
-        from baselines.eurosat import load as load_eurosat
+    from baselines.eurosat import load as load_eurosat
 
-        return load_eurosat(config)
-    raise LulcbenchError(f"No data of kind {config.data.kind}.", "Use luisa-seg or eurosat.")
+    return load_eurosat(config)
 
 
 def load_evaluation(config: Config) -> Arrays:
@@ -30,4 +27,6 @@ def load_evaluation(config: Config) -> Arrays:
         from baselines.eurosat import Archives, read_part
 
         return read_part(config.data, config.predict.split, Archives(expand(config.data.root)))
-    raise LulcbenchError(f"{config.data.kind} holds no labelled patches.", "Predict it as a map.")
+    from baselines.release_data import chips, read
+
+    return read(chips(config.data, config.predict.split), config.data.level, config.predict.split)

@@ -80,20 +80,22 @@ def _timm(config: ClassificationModel, channels: int, classes: int) -> nn.Module
         raise _unavailable("imagenet", error) from error
     if config.weights and not imagenet:
         _load(net, config, channels)
-    if config.stem == "small":
-        _small_stem(net, config, channels)
+    if config.stem != "standard":
+        _enlarge_stem(net, config, channels)
     return net
 
 
-def _small_stem(net: nn.Module, config: ClassificationModel, channels: int) -> None:
+def _enlarge_stem(net: nn.Module, config: ClassificationModel, channels: int) -> None:
     conv = getattr(net, "conv1", None)
     if not isinstance(conv, nn.Conv2d) or not hasattr(net, "maxpool"):
-        raise LulcbenchError(f"stem = 'small' does not fit {config.name}.", "It is for plain ResNets.")
+        raise LulcbenchError(f"stem = {config.stem!r} does not fit {config.name}.", "It is for plain ResNets.")
+    net.maxpool = nn.Identity()
+    if config.stem == "no-pool":
+        return
     if config.weights:
-        raise LulcbenchError("stem = 'small' discards the pretrained first layer.", "Use stem = 'standard'.")
+        raise LulcbenchError("stem = 'small' discards the pretrained first layer.", "Use stem = 'no-pool'.")
     net.conv1 = nn.Conv2d(channels, conv.out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-    net.maxpool = nn.Identity()
 
 
 def _googlenet(config: ClassificationModel, channels: int, classes: int) -> nn.Module:
@@ -101,8 +103,8 @@ def _googlenet(config: ClassificationModel, channels: int, classes: int) -> nn.M
 
     if config.weights not in (None, "imagenet"):
         raise LulcbenchError(f"There are no {config.weights} for GoogLeNet.", "Use weights = 'imagenet' or none.")
-    if config.stem == "small":
-        raise LulcbenchError("stem = 'small' does not fit GoogLeNet.", "It is for plain ResNets.")
+    if config.stem != "standard":
+        raise LulcbenchError(f"stem = {config.stem!r} does not fit GoogLeNet.", "It is for plain ResNets.")
     if config.weights is None:
         net = googlenet(weights=None, init_weights=True, aux_logits=False, num_classes=classes)
     else:

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from baselines.arrays import Arrays, EpochSampler, Problem, Samples, check_finite
 from baselines.config import Config, LuisaData, expand
 from lulcbench import console
-from lulcbench.datasets import LuisaSeg, collate
-from lulcbench.legend import LEVELS, legend
+from lulcbench.datasets import LuisaCls, LuisaDataset, LuisaSeg, collate
+from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.release import Release
 
 READ = 8  # tiles a read: bounds the memory beside the result
@@ -35,7 +35,21 @@ def segments(data: LuisaData, split: str, window: int | None = None, stride: int
     )
 
 
-def channels(dataset: LuisaSeg) -> tuple[str, ...]:
+def chips(data: LuisaData, split: str) -> LuisaCls:
+    """The 600 m chips of a config, each with the class that covers most of it."""
+    return LuisaCls(
+        expand(data.root),
+        split,
+        purity=data.purity,
+        sensors=data.sensor,
+        year=data.year,
+        level=data.level,
+        seasons=data.seasons,
+        bands=data.bands,
+    )
+
+
+def channels(dataset: LuisaDataset) -> tuple[str, ...]:
     """Channel names in order, such as ``summer:red``."""
     (sensor,) = dataset.sensors
     return tuple(f"{season}:{band}" for season in dataset.seasons for band in dataset.bands[sensor])
@@ -45,7 +59,7 @@ def channels(dataset: LuisaSeg) -> tuple[str, ...]:
 class Stream:
     """A split that does not fit: batches are read as they are needed, through TensorStore's own threads."""
 
-    dataset: LuisaSeg
+    dataset: LuisaDataset
     workers: int
     device: torch.device
 
@@ -78,7 +92,7 @@ class Stream:
 class _Moving(EpochSampler):
     """Moves the dataset's windows with the epoch."""
 
-    def __init__(self, sampler: EpochSampler, dataset: LuisaSeg) -> None:
+    def __init__(self, sampler: EpochSampler, dataset: LuisaDataset) -> None:
         super().__init__(sampler.n, sampler.seed, sampler.train, sampler.rank, sampler.world)
         self.dataset = dataset
 
@@ -89,28 +103,35 @@ class _Moving(EpochSampler):
 
 def _pair(samples: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
     batch = collate(samples)
-    return batch["image"], batch["mask"].to(torch.uint8)
+    return batch["image"], batch["target"]
 
 
-def read(dataset: LuisaSeg, what: str) -> Arrays:
+def _target(sample: dict[str, Any], level: int) -> Tensor:
+    """Targets at levels 1 to 4: the masks as they are; a chip's label with its ancestors, unknown below its level."""
+    if "mask" in sample:
+        return sample["mask"].to(torch.uint8)
+    label: Tensor = sample["label"]
+    target = torch.full((*label.shape, len(LEVELS)), IGNORE_INDEX, dtype=torch.uint8)
+    for n in range(1, level + 1):
+        target[..., n - 1] = torch.from_numpy(legend().parents(level, n))[label]
+    return target
+
+
+def read(dataset: LuisaDataset, level: int, what: str) -> Arrays:
     """A whole dataset in memory, with a progress bar."""
-    images: Tensor | None = None
-    targets: Tensor | None = None
+    images: list[Tensor] = []
+    targets: list[Tensor] = []
     ids: list[str] = []
     n = len(dataset)
     with console.progress() as bar:
         for start in bar.track(range(0, n, READ), description=f"read {what}"):
             batch = dataset.read(range(start, min(n, start + READ)))
-            if images is None or targets is None:
-                images = torch.empty((n, *batch["image"].shape[1:]))
-                targets = torch.empty((n, *batch["mask"].shape[1:]), dtype=torch.uint8)
-            images[start : start + READ] = batch["image"]
-            targets[start : start + READ] = batch["mask"]
-            ids += batch["tile"]
-    if images is None or targets is None:
-        raise AssertionError("a dataset is never empty")
-    check_finite(images, what)
-    return Arrays(images, targets, tuple(ids))
+            images.append(batch["image"].clone())
+            targets.append(_target(batch, level))
+            ids += [f"{t}:{i}" for i, t in enumerate(batch["tile"], start)] if "label" in batch else batch["tile"]
+    result = Arrays(torch.cat(images), torch.cat(targets), tuple(ids))
+    check_finite(result.images, what)
+    return result
 
 
 def load(config: Config) -> Problem:
@@ -118,15 +139,21 @@ def load(config: Config) -> Problem:
     data = config.data
     if not isinstance(data, LuisaData):
         raise TypeError(type(data))
-    datasets = {split: segments(data, split, data.window, data.stride) for split in ("train", "val")}
+    datasets: dict[str, LuisaDataset] = {}
+    for split in ("train", "val"):
+        datasets[split] = (
+            chips(data, split) if data.kind == "luisa-cls" else segments(data, split, data.window, data.stride)
+        )
     train = datasets["train"]
-    pixels = sum(len(d) for d in datasets.values()) * (data.window // train.resolution()) ** 2
     names = channels(train)
+    pixels = sum(len(d) * (d.windows.size // d.resolution()) ** 2 for d in datasets.values())
+    resident = pixels * len(names) * 4 <= config.train.resident_gib * 2**30
     splits: dict[str, Samples] = {}
     for split, dataset in datasets.items():
-        if pixels * len(names) * 4 <= config.train.resident_gib * 2**30:
-            splits[split] = read(dataset, split)
+        if resident:
+            splits[split] = read(dataset, data.level, split)
         else:
+            dataset.transforms = _WithTarget(data.level)
             splits[split] = Stream(dataset, config.train.workers, torch.device("cpu"))
     release = train.release
     return Problem(
@@ -141,6 +168,16 @@ def load(config: Config) -> Problem:
         simulated=release.simulated,
         absent=_absent(release, data),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _WithTarget:
+    """Adds the target to a sample; picklable, for loader workers."""
+
+    level: int
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        return sample | {"target": _target(sample, self.level)}
 
 
 def _absent(release: Release, data: LuisaData) -> tuple[str, ...]:

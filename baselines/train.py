@@ -20,7 +20,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from baselines.arrays import Problem
 from baselines.calibrate import fit_temperature
-from baselines.callbacks import BEST, LAST, Averaging, Checkpoints, History
+from baselines.callbacks import BEST, LAST, Averaging, Checkpoints, History, OutOfTime
+from baselines.card import write_card
 from baselines.checkpoint import SafeCheckpoint
 from baselines.config import ClassificationModel, Config, SegmentationModel
 from baselines.models import build, count_parameters
@@ -30,10 +31,12 @@ from lulcbench.console import console
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import write_atomic
 
+__all__ = ["OutOfTime", "hardware", "make_trainer", "train"]
+
 STARTED = "started.json"
 
 
-def train(config: Config, problem: Problem, out: Path, restart: bool = False) -> Trained:
+def train(config: Config, problem: Problem, out: Path, restart: bool = False, deadline: float | None = None) -> Trained:
     """Train the network of a config, resume it, or read it if it is there already.
 
     Args:
@@ -41,8 +44,10 @@ def train(config: Config, problem: Problem, out: Path, restart: bool = False) ->
         problem: its data.
         out: the run's folder is ``out/<name>``.
         restart: throw away what is there.
+        deadline: ``time.monotonic()`` at which to stop, to be resumed by another call.
 
     Raises:
+        OutOfTime: the deadline came first.
         LulcbenchError: the folder holds a run of another config or other data; memory ran out; the loss diverged.
     """
     if not isinstance(config.model, SegmentationModel | ClassificationModel):
@@ -66,7 +71,7 @@ def train(config: Config, problem: Problem, out: Path, restart: bool = False) ->
         f"{len(problem.train):,} samples of {len(problem.channels)} channels, {len(problem.classes)} classes"
     )
     task = Task(net, problem, config)
-    trainer = make_trainer(config, folder, validates=problem.val is not None)
+    trainer = make_trainer(config, folder, problem.val is not None, deadline)
     last = folder / LAST
     try:
         with quiet():
@@ -92,13 +97,14 @@ def train(config: Config, problem: Problem, out: Path, restart: bool = False) ->
             "versions": {n: version(n) for n in ("lulcbench", "torch", "lightning", "timm", "torchgeo")},
         }
         save_run(folder, net, config, problem, facts)
+        write_card(folder)
         for leftover in (LAST, BEST):
             (folder / leftover).unlink(missing_ok=True)
     trainer.strategy.barrier()
     return load_run(folder)
 
 
-def make_trainer(config: Config, folder: Path, validates: bool) -> L.Trainer:
+def make_trainer(config: Config, folder: Path, validates: bool, deadline: float | None = None) -> L.Trainer:
     """The Lightning trainer of a run."""
     settings = config.train
     if settings.patience is not None and not validates:
@@ -106,7 +112,7 @@ def make_trainer(config: Config, folder: Path, validates: bool) -> L.Trainer:
     gpu = torch.cuda.is_available()
     callbacks: list[L.Callback] = [
         History(folder),
-        Checkpoints(folder, settings.patience is not None, settings.checkpoint_seconds),
+        Checkpoints(folder, settings.patience is not None, settings.checkpoint_seconds, deadline),
         RichProgressBar(console_kwargs={"stderr": True}),
     ]
     if settings.ema is not None:

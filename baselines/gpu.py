@@ -1,0 +1,78 @@
+"""What to do with a GPU for some minutes: reference scores in order of priority, resumable, then throughput."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from baselines.config import Config
+from baselines.reference import FOLDER, combine, measure, write
+from baselines.train import OutOfTime
+from lulcbench.console import console
+from lulcbench.errors import LulcbenchError
+
+CONFIGS = Path(__file__).parent / "configs"
+# (config, seeds), most wanted first.
+JOBS: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("eurosat-rgb-random", (0, 1, 2)),
+    ("eurosat-rgb-spatial", (0, 1, 2)),
+    ("eurosat-rgb-block", (0, 1, 2)),
+    ("luisa-sim-unet", (0, 1, 2)),
+    ("luisa-sim-deeplab", (0, 1, 2)),
+)
+# A rehearsal: the same road with a network that a CPU trains in a minute; its scores are no references.
+SMOKE = {
+    "model": {"kind": "timm", "name": "test_resnet", "stem": "standard", "drop_path": 0.0},
+    "train": {"epochs": 1, "compile": False, "batch_size": 256},
+    "predict": {"tta": False},
+}
+SMOKE_MAP = {"train": {"epochs": 1, "batch_size": 4, "compile": False}, "predict": {"tta": False}}
+
+
+def run_jobs(minutes: float, out: Path, smoke: bool = False, jobs: tuple[str, ...] = ()) -> list[Path]:
+    """Make the references that are lacking until time is up; calling it again goes on where it stopped.
+
+    Args:
+        minutes: wall-clock limit.
+        out: runs lie here, and in ``smoke`` the references too.
+        smoke: rehearse on a CPU.
+        jobs: names of configs; empty takes all.
+
+    Returns:
+        The references written.
+    """
+    deadline = time.monotonic() + 60 * minutes
+    if not torch.cuda.is_available() and not smoke:
+        raise LulcbenchError("There is no GPU here.", "Rehearse with --smoke, or train single configs on the CPU.")
+    unknown = set(jobs) - {name for name, _ in JOBS}
+    if unknown:
+        raise LulcbenchError(f"No job {', '.join(unknown)}.", f"Jobs: {', '.join(name for name, _ in JOBS)}.")
+    written = []
+    for name, seeds in JOBS:
+        if jobs and name not in jobs:
+            continue
+        config = Config.load(CONFIGS / f"{name}.toml")
+        if smoke:
+            changes = SMOKE if config.data.kind == "eurosat" else SMOKE_MAP
+            config = config.replace(**{k: v for k, v in changes.items() if k != "model"})
+            if "model" in changes:
+                config = config.replace(model=changes["model"])
+        results = []
+        for seed in seeds[:1] if smoke else seeds:
+            try:
+                results.append(measure(config, seed, out, deadline))
+            except OutOfTime:
+                console.print(f"{name}, seed {seed}: time is up; the next call resumes it.")
+                break
+            except LulcbenchError as error:
+                console.print(f"[yellow]{name}, seed {seed} is skipped:[/] {error.what}")
+                break
+            console.print(f"{name}, seed {seed}: overall accuracy {results[-1]['overall_accuracy']:.4f}")
+            written_here = write(combine(config, results), out if smoke else FOLDER)
+        if results:
+            written.append(written_here)
+        if time.monotonic() > deadline:
+            break
+    return written

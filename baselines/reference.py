@@ -1,0 +1,165 @@
+"""Committed reference scores: made from several seeds, with everything needed to make them again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from baselines.callbacks import HISTORY
+from baselines.config import Config, SegmentationModel
+from baselines.data import load, load_evaluation
+from baselines.train import hardware, train
+from lulcbench.console import console
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import write_atomic
+
+FOLDER = Path(__file__).parent / "reference"
+RESULT = "result.json"
+TOLERANCE = 0.005  # of accuracy: what other hardware and library versions may change, beside the seeds
+
+
+def measure(config: Config, seed: int, out: Path, deadline: float | None = None) -> dict[str, Any]:
+    """Train with a seed and score the test split; a result that is there already is read.
+
+    Args:
+        config: the run; its name gets ``-seed<n>``.
+        seed: its seed.
+        out: runs lie here.
+        deadline: ``time.monotonic()`` at which training stops, to be resumed by the next call.
+
+    Returns:
+        seed, overall_accuracy, levels (maps only: level → metrics), log_loss, seconds, epochs, learning_curve,
+        parameters, hardware, config and data digests.
+    """
+    run = config.replace(name=f"{config.name}-seed{seed}", seed=seed)
+    folder = out / run.name
+    if (folder / RESULT).is_file():
+        done: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        if done["config_digest"] == run.digest:
+            return done
+    started = time.monotonic()
+    trained = train(run, load(run), out, deadline=deadline)
+    if isinstance(run.model, SegmentationModel):
+        scores = _score_map(run, trained, folder)
+    else:
+        from baselines.classify import predict_patches
+
+        full = predict_patches(trained, load_evaluation(run), folder)
+        scores = {k: full[k] for k in ("overall_accuracy", "log_loss", "class_accuracy", "confused", "patches")}
+    curve = list(csv.DictReader((folder / HISTORY).read_text(encoding="utf-8").splitlines()))
+    result = {
+        "seed": seed,
+        **scores,
+        "training_seconds": trained.about["seconds"],
+        "total_seconds": round(time.monotonic() - started, 1),
+        "epochs": trained.about["epochs"],
+        "parameters": trained.about["parameters"],
+        "temperature": trained.about["temperature"],
+        "learning_curve": [{k: float(v) for k, v in row.items() if v and k != "lr"} for row in curve],
+        "hardware": trained.about["hardware"],
+        "config_digest": run.digest,
+        "data_digest": trained.about["data_digest"],
+        "simulated": trained.about["simulated"],
+    }
+    write_atomic(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
+    return result
+
+
+def _score_map(run: Config, trained: Any, folder: Path) -> dict[str, Any]:
+    from baselines.config import expand
+    from baselines.predict import predict_network
+    from lulcbench.scoring import score
+
+    predictions = predict_network(trained, folder / "predictions.zip")
+    scores = score(predictions, expand(run.data.root))
+    metrics = ("overall_accuracy", "miou", "macro_f1", "weighted_f1", "log_loss", "ece")
+    levels = {str(n): {m: getattr(s, m) for m in metrics} for n, s in scores.levels.items()}
+    finest = scores.levels[scores.level]
+    return {"overall_accuracy": finest.overall_accuracy, "log_loss": finest.log_loss, "levels": levels}
+
+
+def combine(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One reference of the results of several seeds."""
+    values = [r["overall_accuracy"] for r in results]
+    return {
+        "name": config.name,
+        "overall_accuracy": {
+            "mean": statistics.fmean(values),
+            "sd": statistics.stdev(values) if len(values) > 1 else None,
+        },
+        "seeds": [r["seed"] for r in results],
+        "tolerance": TOLERANCE,
+        "simulated": results[0]["simulated"],
+        "data_digest": results[0]["data_digest"],
+        "config": config.model_dump(mode="json"),
+        "config_digest": config.digest,
+        "code_version": version("lulcbench"),
+        "versions": {n: version(n) for n in ("torch", "lightning", "timm", "segmentation-models-pytorch")},
+        "hardware": hardware(),
+        "runs": list(results),
+    }
+
+
+def write(reference: dict[str, Any], folder: Path = FOLDER) -> Path:
+    """Write ``<name>.json``."""
+    path = folder / f"{reference['name']}.json"
+    write_atomic(path, (json.dumps(reference, indent=1) + "\n").encode())
+    return path
+
+
+def read(name: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """A committed reference.
+
+    Raises:
+        LulcbenchError: there is none of that name.
+    """
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none yet"
+        raise LulcbenchError(f"There is no reference {name!r}.", f"There are: {known}.")
+    reference: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return reference
+
+
+def reproduce(name: str, out: Path, seeds: int | None = None, folder: Path = FOLDER) -> bool:
+    """Retrain a reference and say whether the mean lies within its tolerance.
+
+    The tolerance is the reference's own plus two standard errors of the difference of the means.
+
+    Args:
+        name: of the reference.
+        out: runs lie here.
+        seeds: number of its seeds to take; None takes all.
+        folder: where references lie.
+
+    Raises:
+        LulcbenchError: the data here are not those that it was made from.
+    """
+    reference = read(name, folder)
+    config = Config.parse(reference["config"], f"{name}.json")
+    chosen = reference["seeds"][:seeds]
+    results = [measure(config, seed, out) for seed in chosen]
+    for result in results:
+        if result["data_digest"] != reference["data_digest"]:
+            raise LulcbenchError(
+                f"{name} was made from other data ({reference['data_digest'][:12]}…, not "
+                f"{result['data_digest'][:12]}…).",
+                "Get that release or archive, or make a new reference.",
+            )
+    before = reference["overall_accuracy"]
+    now = statistics.fmean(r["overall_accuracy"] for r in results)
+    error = 2 * (before["sd"] or 0) * (1 / len(chosen) + 1 / len(reference["seeds"])) ** 0.5
+    allowed = reference["tolerance"] + error
+    inside = abs(now - before["mean"]) <= allowed
+    console.print(
+        f"{name}: overall accuracy {now:.4f} now ({len(chosen)} seeds), {before['mean']:.4f} committed "
+        f"({len(reference['seeds'])} seeds); difference {now - before['mean']:+.4f}, allowed ±{allowed:.4f}: "
+        + ("reproduced" if inside else "NOT reproduced")
+    )
+    return inside
