@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -190,8 +191,8 @@ class Predictions:
         """
         release = Release.load(root)
         most = max(release.splits.values())
-        year_bytes = 2 * len(release.label_years) * len(legend().codes(4)) * np.prod(label_shape(), dtype=int)
-        archive = StoredZip(path, int(most * (year_bytes + 8192)) + 2**20, 3 * most + 3, known_name)
+        year_bytes = 2 * len(release.label_years) * len(legend().codes(4)) * math.prod(label_shape())
+        archive = StoredZip(path, most * (year_bytes + 8192) + 2**20, 3 * most + 3, known_name)
         try:
             info = _read_info(archive, most)
             _check_release(archive, info, release)
@@ -248,7 +249,7 @@ class Predictions:
         return dequantise(quantised, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
 
     def _decode(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        wanted = int(np.prod(shape)) * dtype.itemsize
+        wanted = math.prod(shape) * dtype.itemsize
         data = self._archive.read(name, wanted + wanted // 1024 + _GZIP_MARGIN)
         decoder = zlib.decompressobj(wbits=31)
         try:

@@ -24,7 +24,7 @@ from lulcbench.shards import ShardReader
 from lulcbench.tile_index import SplitTiles, verify_files
 
 # Tiles a step: enough to spread the cost of a call to TensorStore.
-_BATCH = 64
+_BATCH = 32
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -202,14 +202,16 @@ def edge_depth(labels: Bytes) -> Bytes:
     fields, steps = _fields()
     packed = fields.take(labels)
     difference = np.zeros_like(packed)
-    for before, after in (
-        (np.s_[..., :-1, :], np.s_[..., 1:, :]),
-        (np.s_[..., :, :-1], np.s_[..., :, 1:]),
-    ):
-        # The highest bit in which two labels differ says the coarsest level, and a maximum keeps it.
-        found = packed[before] ^ packed[after]
-        np.maximum(difference[before], found, out=difference[before])
-        np.maximum(difference[after], found, out=difference[after])
+    # The highest bit in which two labels differ says the coarsest level, and a maximum keeps it.
+    down = packed[..., :-1, :] ^ packed[..., 1:, :]
+    np.maximum(difference[..., :-1, :], down, out=difference[..., :-1, :])
+    np.maximum(difference[..., 1:, :], down, out=difference[..., 1:, :])
+    # Along rows as one line, which is several times faster; pairs of two rows are taken out again.
+    line, right = difference.reshape(-1), packed.reshape(-1).copy()
+    right[:-1] ^= right[1:]
+    right.reshape(packed.shape)[..., -1] = 0
+    np.maximum(line, right, out=line)
+    np.maximum(line[1:], right[:-1], out=line[1:])
     depth = np.zeros(packed.shape, np.uint8)
     for step in steps:
         depth += difference >= step
