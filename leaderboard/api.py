@@ -17,11 +17,12 @@ from starlette.requests import ClientDisconnect
 
 from leaderboard import accounts, ledger, standing, uploads
 from leaderboard.accounts import Identity
-from leaderboard.board import Board, Choice, to_csv
+from leaderboard.board import Board
 from leaderboard.cards import check_card
 from leaderboard.db import Audit, Database, Submission
 from leaderboard.problems import Problem, not_found
 from leaderboard.settings import Settings
+from leaderboard.table import Choice, to_csv
 
 PIECE_BYTES = 2**20
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 from sqlalchemy import select
 
-from leaderboard.board import Board, Choice
+from leaderboard.board import Board
 from leaderboard.db import Database, Result, Submission
 from leaderboard.pages import submission_html, table_html
 from leaderboard.render import html
 from leaderboard.settings import Settings
+from leaderboard.table import Choice
 from lulcbench.errors import LulcbenchError
 
 LEVELS = (1, 2, 3, 4)

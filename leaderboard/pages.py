@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session
 
 from leaderboard import accounts, ledger, standing
 from leaderboard.accounts import Identity
-from leaderboard.board import PAGE_ROWS, Board, Choice, Row, Snapshot
+from leaderboard.board import Board
 from leaderboard.db import Database, Submission
 from leaderboard.problems import Problem, not_found
 from leaderboard.render import Page, html
 from leaderboard.settings import Settings
 from leaderboard.summary import ALL_METRICS, SMALLER_IS_BETTER
+from leaderboard.table import PAGE_ROWS, Choice, Row, Snapshot
 
 MAX_COMPARED = 6
 _ID = re.compile(r"[0-9a-f]{20}")

@@ -11,8 +11,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from leaderboard.board import PAGE_ROWS, Board, Snapshot
+from leaderboard.board import Board
 from leaderboard.render import Page
+from leaderboard.table import PAGE_ROWS, Snapshot
 from tests.leaderboard.harness import Service
 
 Fill = Callable[..., list[str]]
