@@ -1,0 +1,93 @@
+"""The one test that rules them all: scenes in, a score out, through the commands that a user types."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lulcbench import LuisaSeg
+from lulcbench.legend import IGNORE_INDEX, LEVELS
+from lulcbench.release import SPLITS, Release
+from lulcbench.scores import Scores
+
+CONFIG = """
+name = "{name}"
+[data]
+kind = "luisa-seg"
+root = "{root}"
+sensor = "landsat"
+[model]
+{model}
+"""
+UNET = """kind = "unet"
+encoder = "resnet18"
+depth = 3
+decoder_channels = [32, 16, 16]
+[train]
+epochs = 6
+batch_size = 2"""
+
+
+def run(*arguments: str | Path) -> str:
+    """Run a command of the project as a user would; its output, or the test fails with what it said."""
+    made = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    assert made.returncode == 0, made.stderr[-3000:]
+    return made.stdout
+
+
+def lulcbench(*arguments: str | Path) -> str:
+    return run(Path(sys.executable).parent / "lulcbench", *arguments)
+
+
+@pytest.fixture(scope="module")
+def runs(release_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained UNet and the majority reference, both scored."""
+    out = tmp_path_factory.mktemp("runs")
+    for name, model in (("unet", UNET), ("majority", 'kind = "majority"')):
+        config = out / f"{name}.toml"
+        config.write_text(CONFIG.format(name=name, root=release_root.as_posix(), model=model))
+        run("-m", "baselines", "train", config, "--out", out)
+        run("-m", "baselines", "predict", config, "--out", out)
+        lulcbench("score", out / name / "predictions.zip", "--root", release_root, "--json", out / name / "scores.json")
+    return out
+
+
+def test_release_becomes_tensors(release_root: Path) -> None:
+    release = Release.load(release_root)
+    assert release.simulated
+    for split in SPLITS:
+        data = LuisaSeg(release_root, split=split, sensors=("landsat", "sentinel2"), level=3, window=1200, stride=600)
+        assert len(data) == release.tiles(split) * 49
+        sample = data[len(data) // 2]
+        assert sample["image"]["sentinel2"].shape[-2:] == (120, 120)
+        assert sample["image"]["landsat"].shape[-2:] == sample["mask"].shape == (40, 40)
+        mask = sample["mask"].numpy()
+        assert ((mask < 41) | (mask == IGNORE_INDEX)).all()
+
+
+def test_predictions_become_scores(runs: Path, release_root: Path) -> None:
+    scores = {name: Scores.load(runs / name / "scores.json") for name in ("unet", "majority")}
+    for one in scores.values():
+        assert one.release_digest == Release.load(release_root).digest
+        assert one.simulated
+        assert sorted(one.levels) == list(LEVELS)
+        accuracy = [one.levels[level].overall_accuracy for level in LEVELS]
+        assert accuracy == sorted(accuracy, reverse=True)  # a coarser level can only forgive
+        for level in one.levels.values():
+            assert 0 <= level.miou <= level.overall_accuracy <= 1
+            assert level.calibration is not None
+            assert np.isfinite(level.calibration.log_loss)
+    assert scores["unet"].levels[1].macro_f1 > scores["majority"].levels[1].macro_f1
+
+
+def test_page_shows_it_and_says_simulated(runs: Path) -> None:
+    page = runs / "index.html"
+    run("-m", "baselines", "page", runs / "unet.toml", runs / "majority.toml", "--to", page, "--out", runs)
+    text = page.read_text()
+    assert "simulated" in text.lower()
+    assert text.count("data:image/png;base64,") >= 2
+    assert "http://" not in text.replace("http://www.w3.org", "")
