@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
+from builders.publish_places import Report, to_hub, to_url
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import MANIFEST, Release, hash_file
-
-Report = Callable[[int, int], None]
 
 
 def publish(root: Path, target: str, report: Report | None = None) -> str:
@@ -17,7 +15,8 @@ def publish(root: Path, target: str, report: Report | None = None) -> str:
 
     Args:
         root: folder of the release.
-        target: a folder; it gets a folder named after release and version.
+        target: ``hf://owner/name``; a URL that fsspec writes, or a folder: it gets a folder named after release and
+            version.
         report: called with files done and files in all.
 
     Returns:
@@ -26,8 +25,10 @@ def publish(root: Path, target: str, report: Report | None = None) -> str:
     Raises:
         LulcbenchError: the release is not whole, or another one of that version is there: releases are immutable.
     """
+    if target.startswith("hf://"):
+        return to_hub(root, target)
     if "://" in target:
-        raise LulcbenchError(f"No way to publish to {target}.", "Give a folder.")
+        return to_url(root, target, report)
     return str(_to_folder(root, Path(target), report))
 
 

@@ -1,0 +1,141 @@
+"""Publish to the Hugging Face hub or any URL that fsspec writes: files first, the manifest last."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.places import split_hub
+from lulcbench.release import MANIFEST, FileInfo, Release, hash_file
+from lulcbench.sources import Rejected, place
+
+Report = Callable[[int, int], None]
+WORKERS = 8
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs"}
+
+
+def check(root: Path) -> Release:
+    """The manifest, after hashing every file that it lists.
+
+    Raises:
+        LulcbenchError: a file is missing or not as the manifest says.
+    """
+    release = Release.load(root)
+
+    def right(file: FileInfo) -> bool:
+        path = root / file.path
+        return path.is_file() and path.stat().st_size == file.bytes and hash_file(path) == file.sha256
+
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(right, release.files))
+    bad = [file.path for file, is_right in zip(release.files, found, strict=True) if not is_right]
+    if bad:
+        raise LulcbenchError(
+            f"{len(bad)} files of {root} are missing or altered, such as {bad[0]}.",
+            "Run 'lulcbench verify', then build the release again.",
+        )
+    known = {MANIFEST, *(file.path for file in release.files)}
+    for path in root.rglob("*"):
+        relative = path.relative_to(root)
+        if path.is_file() and relative.as_posix() not in known and not relative.parts[0].startswith("."):
+            raise LulcbenchError(f"{path} is no part of the release.", "Move it elsewhere before publishing.")
+    return release
+
+
+def to_hub(root: Path, target: str) -> str:
+    """Publish to ``hf://owner/name``: makes the repository, uploads what is not there yet, tags the version.
+
+    huggingface_hub uploads in parallel and skips what the hub already has, so that the same command goes on after an
+    interruption. The tag ``v<version>`` is made last: a release is complete when it has one.
+
+    Raises:
+        LulcbenchError: another release already has the tag, or the hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    release = check(root)
+    owner, name, revision, path = split_hub(target)
+    if path or revision:
+        raise LulcbenchError(f"{target} is more than a repository.", "Give hf://owner/name; the tag is the version.")
+    repository, tag, api = f"{owner}/{name}", f"v{release.version}", HfApi()
+    try:
+        api.create_repo(repository, repo_type="dataset", exist_ok=True)
+        if tag in {each.name for each in api.list_repo_refs(repository, repo_type="dataset").tags}:
+            _same(release, place(f"{target}@{tag}").whole(MANIFEST), f"{target}@{tag}")
+            return f"{target}@{tag}"
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=root,
+            repo_type="dataset",
+            ignore_patterns=[".*"],
+            commit_message=f"{release.id}, digest {release.digest}",
+        )
+        api.create_tag(repository, tag=tag, tag_message=f"{release.id}, digest {release.digest}", repo_type="dataset")
+    except (HfHubHTTPError, Rejected, OSError, RuntimeError) as error:
+        raise LulcbenchError(
+            f"Cannot publish to {target}: {str(error).splitlines()[0]}",
+            "Log in with 'hf auth login' or set HF_TOKEN; what was uploaded is kept, run the same command again.",
+        ) from error
+    return f"{target}@{tag}"
+
+
+def to_url(root: Path, target: str, report: Report | None = None) -> str:
+    """Publish below an fsspec URL such as ``s3://bucket/releases``, into ``<target>/<name>-<version>``.
+
+    Files that are there with their size already are kept; the manifest comes last.
+
+    Raises:
+        LulcbenchError: another release of that version is there, or the place refuses.
+    """
+    from fsspec.core import url_to_fs
+
+    release = check(root)
+    final = f"{target.rstrip('/')}/{release.id}"
+    try:
+        system, base = url_to_fs(final)
+        if system.exists(f"{base}/{MANIFEST}"):
+            _same(release, system.cat_file(f"{base}/{MANIFEST}"), final)
+            return final
+
+        def send(file: FileInfo) -> None:
+            place = f"{base}/{file.path}"
+            if not (system.exists(place) and system.size(place) == file.bytes):
+                _put(system, root / file.path, place)
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for done, _ in enumerate(pool.map(send, release.files), start=1):
+                if report:
+                    report(done, len(release.files))
+        _put(system, root / MANIFEST, f"{base}/{MANIFEST}")
+    except LulcbenchError:
+        raise
+    except Exception as error:  # every file system of fsspec has exceptions of its own
+        raise LulcbenchError(
+            f"Cannot publish to {final}: {type(error).__name__}: {error}.",
+            "Check address and credentials; what was sent is kept, run the same command again.",
+        ) from error
+    return final
+
+
+def _put(system: Any, source: Path, place: str) -> None:
+    protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
+    if not protocols & OBJECT_STORES:  # which have no folders; s3fs would make a bucket
+        system.makedirs(place.rpartition("/")[0], exist_ok=True)
+    system.put_file(os.fspath(source), place)
+
+
+def _same(release: Release, manifest: bytes, where: str) -> None:
+    try:
+        digest = json.loads(manifest)["digest"]
+    except (ValueError, KeyError, TypeError):
+        digest = None
+    if digest != release.digest:
+        raise LulcbenchError(
+            f"{where} is another release of that version.", "Raise 'version' in the recipe: releases are immutable."
+        )
