@@ -161,17 +161,6 @@ def difficulty(
         typer.echo(f"{level:>5}  {score:>11.3f}  {PUBLISHED.get(level, '–')!s:>18}")
 
 
-@app.command()
-def difficulty(root: Annotated[Path, typer.Argument(help="Folder of a release with Landsat.")]) -> None:
-    """How hard a release is for a per-pixel random forest, beside what the literature reports for Europe."""
-    from builders.simulate.difficulty import PUBLISHED
-    from builders.simulate.difficulty import difficulty as run
-
-    for level, score in run(root).items():
-        published = f"   published {PUBLISHED[level]:.2f}" if level in PUBLISHED else ""
-        typer.echo(f"level {level}   weighted F1 {score:.3f}{published}")
-
-
 def _open(recipe: Path, out: Path, work: Path | None) -> tuple[Recipe, Workspace]:
     space = workspace(out, work)
     return load(recipe, space.scenes), space
