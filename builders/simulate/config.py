@@ -38,7 +38,7 @@ class SimulationConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 23
-    bounds: Bounds = (4_320_000, 3_120_000, 4_372_800, 3_139_200)
+    bounds: Bounds = (4_320_000, 3_120_000, 4_377_600, 3_139_200)
     label_map: Path | None = None
     years: Annotated[tuple[int, ...], Field(min_length=1)] = (2012, 2018)
     sensors: Annotated[tuple[SensorName, ...], Field(min_length=1)] = ("sentinel2", "landsat")
