@@ -13,7 +13,7 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || \
 	  { echo "lulcbench needs Python >= 3.12, $(PYTHON) is older; install it or call make PYTHON=/path/to/python3.12"; exit 2; }
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet uv; }
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
@@ -22,7 +22,7 @@ DEMO_RUNS := demo demo-majority demo-forest
 DEMO_CONFIGS := $(DEMO_RUNS:%=baselines/configs/%.toml)
 demo: env
 	@echo "demo: simulated scenes -> release -> UNet (2 minutes of training) -> predictions -> scores -> one HTML page"
-	$(BIN)/python -m builders build builders/recipes/luisa-sim.toml --out demo/luisa-sim
+	$(BIN)/python -m builders build builders/recipes/luisa-sim.toml --out demo/luisa-sim --replace
 	$(BIN)/python -m baselines train baselines/configs/demo.toml --out demo/runs
 	$(BIN)/python -m baselines predict $(DEMO_CONFIGS) --out demo/runs
 	@for run in $(DEMO_RUNS); do \
