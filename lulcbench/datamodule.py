@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from lulcbench.datasets import LuisaSeg, collate
 from lulcbench.datasets.base import LuisaDataset, Sample
+from lulcbench.datasets.sampler import WindowSampler, balanced
 
 
 class LuisaDataModule(pl.LightningDataModule):
@@ -24,10 +25,15 @@ class LuisaDataModule(pl.LightningDataModule):
             ``kornia.augmentation.AugmentationSequential(..., data_keys=None)``.
         train: options of the train split alone, such as ``phase="random"`` or ``fraction=0.1``.
         test: options of the val and test splits alone, such as ``stride``.
+        balanced: draw windows with rare classes more often (see ``lulcbench.datasets.sampler.balanced``).
         seed: of the shuffling.
-        **options: of the dataset class, for all splits; ``root`` is needed. Images travel to the device as uint16 and
-            are normalised there, unless ``transforms`` or ``normalize`` are given.
+        **options: of the dataset class, for all splits; ``root`` is needed. Where there is a GPU, images travel to it
+            as uint16 and are normalised there, unless ``transforms`` or ``normalize`` are given.
     """
+
+    # torchgeo's tasks undo a data module's normalisation by these before they plot; our plot does it itself.
+    mean = torch.tensor(0.0)
+    std = torch.tensor(1.0)
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class LuisaDataModule(pl.LightningDataModule):
         augment: nn.Module | None = None,
         train: dict[str, Any] | None = None,
         test: dict[str, Any] | None = None,
+        balanced: bool = False,
         seed: int = 0,
         **options: Any,
     ) -> None:
@@ -46,6 +53,7 @@ class LuisaDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augment = augment
+        self.balanced = balanced
         self.seed = seed
         self._options = {"train": options | (train or {})}
         self._options["val"] = self._options["test"] = options | (test or {})
@@ -57,13 +65,13 @@ class LuisaDataModule(pl.LightningDataModule):
         for split in splits.get(stage or "", ("train", "val", "test")):
             if split not in self.datasets:
                 options = self._options[split]
-                on_device = "transforms" not in options and "normalize" not in options
+                on_device = torch.cuda.is_available() and not {"transforms", "normalize"} & set(options)
                 self.datasets[split] = self.dataset(
                     split=split, **({"normalize": "device"} if on_device else {}) | options
                 )
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled."""
+        """Shuffled or balanced; windows move from epoch to epoch if the options say so."""
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -91,13 +99,17 @@ class LuisaDataModule(pl.LightningDataModule):
         return next(iter(self.datasets.values())).plot(*args, **kwargs)
 
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader[Sample]:
+        dataset = self.datasets[split]
+        weights = balanced(dataset) if shuffle and self.balanced else None
+        sampler = WindowSampler(dataset, weights=weights, seed=self.seed) if shuffle else None
         return DataLoader(
-            self.datasets[split],
+            dataset,
             self.batch_size,
-            shuffle=shuffle,
-            generator=torch.Generator().manual_seed(self.seed) if shuffle else None,
+            sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            # Forked from a process that has read, workers could not use TensorStore (see lulcbench.shards).
+            multiprocessing_context="forkserver" if self.num_workers > 0 else None,
         )

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lulcbench import LuisaChange, LuisaCls, LuisaDataModule, LuisaSeg
+from lulcbench.datasets import collate
+from lulcbench.datasets.augment import Dihedral
+from lulcbench.datasets.sampler import WindowSampler
+
+# Third parties: torch.jit in kornia and torchmetrics, torchgeo's renaming of its tasks, Lightning's advice.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Use torchgeo.tasks:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*The number of training batches"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.*treespec.*LeafSpec"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`"),
+]
+
+
+def trainer(folder: Path, **options: Any) -> pl.Trainer:
+    quick = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1, "limit_test_batches": 1}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return pl.Trainer(accelerator="cpu", default_root_dir=folder, **quick | quiet | options)
+
+
+def test_torchgeo_segmentation_task_as_it_is(release_root: Path, tmp_path: Path) -> None:
+    from torchgeo.trainers import SemanticSegmentationTask
+
+    data = LuisaDataModule(
+        root=release_root, sensors="landsat", level=2, window=1920, batch_size=2, augment=Dihedral(), balanced=True
+    )
+    data.setup()
+    task = SemanticSegmentationTask(
+        model="unet",
+        backbone="resnet18",
+        in_channels=data.datasets["train"].in_channels["landsat"],
+        num_classes=14,
+        task="multiclass",
+        ignore_index=255,
+        loss="ce",
+    )
+    run = trainer(tmp_path)
+    run.fit(task, datamodule=data)
+    assert torch.isfinite(run.callback_metrics["train_loss"])
+    run.test(task, datamodule=data, verbose=False)
+
+
+def test_torchgeo_classification_task_as_it_is(release_root: Path, tmp_path: Path) -> None:
+    from torchgeo.trainers import ClassificationTask
+
+    data = LuisaDataModule(LuisaCls, root=release_root, sensors="landsat", level=1, purity=0.3, batch_size=4)
+    data.setup()
+    task = ClassificationTask(
+        model="resnet18", in_channels=data.datasets["train"].in_channels["landsat"], num_classes=5, task="multiclass"
+    )
+    run = trainer(tmp_path)
+    run.fit(task, datamodule=data)
+    assert torch.isfinite(run.callback_metrics["train_loss"])
+
+
+def test_windows_move_with_lightnings_epochs(release_root: Path, tmp_path: Path) -> None:
+    data = LuisaDataModule(root=release_root, sensors="landsat", window=960, train={"phase": "random"}, batch_size=4)
+    seen: list[int] = []
+
+    class Watch(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+
+        def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
+            seen.append(data.datasets["train"].epoch)
+            return self.layer(batch["image"].mean().view(1, 1)).sum()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.0)
+
+    data.setup("fit")
+    trainer(tmp_path, max_epochs=3).fit(Watch(), data.train_dataloader())
+    assert seen == [0, 0, 1, 1, 2, 2]
+
+
+def test_kornia_augments_batches(release_root: Path) -> None:
+    import kornia.augmentation as K
+
+    augment = K.AugmentationSequential(K.RandomHorizontalFlip(p=1.0), data_keys=None, keepdim=True)
+    batch = LuisaSeg(release_root, sensors="landsat").read([0, 1])
+    flipped = augment({"image": batch["image"], "mask": batch["mask"].unsqueeze(1).float()})
+    torch.testing.assert_close(flipped["image"], batch["image"].flip(-1))
+    torch.testing.assert_close(flipped["mask"].squeeze(1).long(), batch["mask"].flip(-1))
+
+
+def test_torchvision_transforms_samples(release_root: Path) -> None:
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    flip = v2.RandomHorizontalFlip(p=1.0)
+
+    def transform(sample: dict[str, Any]) -> dict[str, Any]:
+        pair = {"image": tv_tensors.Image(sample["image"]), "mask": tv_tensors.Mask(sample["mask"])}
+        return sample | flip(pair)
+
+    plain = LuisaSeg(release_root, sensors="landsat")[3]
+    flipped = LuisaSeg(release_root, sensors="landsat", transforms=transform)[3]
+    assert torch.equal(flipped["image"], plain["image"].flip(-1))
+    assert torch.equal(flipped["mask"], plain["mask"].flip(-1))
+    loader = DataLoader(LuisaSeg(release_root, sensors="landsat", transforms=transform), 2, collate_fn=collate)
+    assert next(iter(loader))["image"].shape[0] == 2
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("read_before", [False, True], ids=["fresh", "after-reading"])
+def test_workers_of_every_kind(release_root: Path, method: str, read_before: bool) -> None:
+    dataset = LuisaSeg(release_root, sensors="landsat", window=960, phase="random")
+    expected = dataset.read(range(8)) if read_before or method != "fork" else None
+    sampler = WindowSampler(dataset, shuffle=False)
+    loader = DataLoader(
+        dataset,
+        4,
+        sampler=sampler,
+        num_workers=1,
+        persistent_workers=True,
+        multiprocessing_context=method,
+        collate_fn=collate,
+        timeout=120,
+    )
+    epochs = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This process was forked from one that had read")
+        for epoch in (0, 1):
+            sampler.set_epoch(epoch)
+            batches = list(loader)
+            epochs.append(torch.cat([batch["bounds"] for batch in batches]))
+            assert len(epochs[-1]) == len(dataset)
+            if epoch == 0 and expected is not None:
+                images = torch.cat([batch["image"] for batch in batches])
+                torch.testing.assert_close(images[:8], expected["image"])
+    assert not torch.equal(*epochs)  # workers that live on see the epoch change
+
+
+def test_pairs_of_years_go_through_the_module(release_root: Path) -> None:
+    data = LuisaDataModule(LuisaChange, root=release_root, window=960, batch_size=2)
+    data.setup("fit")
+    batch = next(iter(data.val_dataloader()))
+    assert batch["image_from"].shape == batch["image_to"].shape
+    assert set(data.datasets) == {"train", "val"}
