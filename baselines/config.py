@@ -76,6 +76,8 @@ class SegmentationModel(Part):
         weights: ``imagenet`` or None (from scratch).
         depth: number of encoder stages (UNet only); each halves the resolution.
         decoder_channels: channels of the UNet decoder, from deep to shallow; ``depth`` of them.
+        pixel_path: width of a per-pixel network on the spectra that is added to the output; smp's UNet has no skip
+            connection at full resolution, and single pixels already tell much. None does without.
     """
 
     kind: Literal["unet", "deeplabv3plus"]
@@ -83,6 +85,7 @@ class SegmentationModel(Part):
     weights: Literal["imagenet"] | None = None
     depth: Annotated[int, Field(ge=3, le=5)] = 5
     decoder_channels: tuple[Count, ...] | None = None
+    pixel_path: Count | None = None
 
     @model_validator(mode="after")
     def _channels_fit(self) -> SegmentationModel:

@@ -20,7 +20,8 @@ def build(config: SegmentationModel | ClassificationModel, channels: int, classe
         LulcbenchError: an unknown encoder or model, or weights that cannot be had or do not fit.
     """
     if isinstance(config, SegmentationModel):
-        return _segmentation(config, channels, classes)
+        net = _segmentation(config, channels, classes)
+        return net if config.pixel_path is None else PixelPath(net, channels, config.pixel_path, classes)
     net = _googlenet(config, channels, classes) if config.kind == "googlenet" else _timm(config, channels, classes)
     if config.freeze:
         for parameter in net.parameters():
@@ -28,6 +29,28 @@ def build(config: SegmentationModel | ClassificationModel, channels: int, classe
         for parameter in head(net).parameters():
             parameter.requires_grad_(True)
     return net
+
+
+class PixelPath(nn.Module):
+    """A segmentation network plus a small network of single pixels; the sum of their logits."""
+
+    def __init__(self, net: nn.Module, channels: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.net = net
+        self.path = nn.Sequential(
+            nn.Conv2d(channels, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, classes, 1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(b, class, h, w)``."""
+        logits: torch.Tensor = self.net(x) + self.path(x)
+        return logits
 
 
 def head(net: nn.Module) -> nn.Module:

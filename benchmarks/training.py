@@ -1,0 +1,214 @@
+"""Training throughput: this engine against plain torch and against torchgeo's task, same model, same data.
+
+All three see the same uint8 patches, normalise them, and make the same AdamW steps on the same network; no
+augmentation. Rounds alternate, so that a busy machine slows all alike. The last line is one JSON object.
+
+    python benchmarks/training.py                 # sizes that suit the machine: ResNet-50 on a GPU, ResNet-18 on a CPU
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from baselines.arrays import Arrays, Problem
+from baselines.config import Config
+from baselines.eurosat import CLASSES
+from baselines.models import build
+from baselines.task import Task
+
+MEAN, STD = (90.0, 95.0, 100.0), (50.0, 35.0, 30.0)
+WARMUP = 3
+
+
+class Clock(L.Callback):
+    """Time of the steps after the first few."""
+
+    def __init__(self) -> None:
+        self.start = self.seconds = 0.0
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+        """Start after the warm-up."""
+        if trainer.global_step == WARMUP:
+            synchronize()
+            self.start = time.perf_counter()
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Stop."""
+        synchronize()
+        self.seconds = time.perf_counter() - self.start
+
+
+def synchronize() -> None:
+    """Wait for the device."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def trainer(steps: int, clock: Clock, precision: str, folder: str) -> L.Trainer:
+    """A Lightning trainer with nothing beside the steps."""
+    return L.Trainer(
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=1,
+        precision=precision,
+        max_steps=steps + WARMUP,
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+
+
+def ours(config: Config, arrays: Arrays, steps: int, precision: str, folder: str) -> float:
+    """Seconds of the steps in this engine."""
+    net = build(config.model, 3, len(CLASSES))
+    problem = Problem(arrays, None, ("R", "G", "B"), MEAN, STD, CLASSES, None, "0" * 64, False)
+    clock = Clock()
+    trainer(steps, clock, precision, folder).fit(Task(net, problem, config))
+    return clock.seconds
+
+
+def bare(config: Config, arrays: Arrays, steps: int, precision: str, folder: str) -> float:
+    """The loop that one would write by hand for data that lie on the device."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net = build(config.model, 3, len(CLASSES)).to(device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+    images, targets = arrays.images.to(device), arrays.targets[:, 0].long().to(device)
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    criterion, n, start = nn.CrossEntropyLoss(), config.train.batch_size, 0.0
+    for step in range(steps + WARMUP):
+        if step == WARMUP:
+            synchronize()
+            start = time.perf_counter()
+        chosen = torch.randint(len(images), (n,)).to(device)
+        x = ((images[chosen].float() - mean) / std).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            loss = criterion(net(x), targets[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    synchronize()
+    return time.perf_counter() - start
+
+
+class Patches(Dataset[dict[str, Tensor]]):
+    """As torchgeo's datasets give them: one dict a sample, float images."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+        return {
+            "image": (self.arrays.images[i].float() - mean) / std,
+            "label": self.arrays.targets[i, 0].long(),
+        }
+
+
+def torchgeo(config: Config, arrays: Arrays, steps: int, precision: str, folder: str) -> float:
+    """Seconds of the steps in torchgeo's ``ClassificationTask``."""
+    from torchgeo.trainers import ClassificationTask
+
+    task = ClassificationTask(model="resnet50", weights=None, in_channels=3, num_classes=len(CLASSES), lr=1e-3)
+    task.model = build(config.model, 3, len(CLASSES))  # the very same network
+    workers = 8 if torch.cuda.is_available() else 0
+    loader = DataLoader(Patches(arrays), config.train.batch_size, shuffle=True, drop_last=True, num_workers=workers)
+    clock = Clock()
+    trainer(steps, clock, precision, folder).fit(task, loader)
+    return clock.seconds
+
+
+def matmul_rate() -> float:
+    """The device's own bf16 rate, FLOP/s: large square products."""
+    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    for _ in range(3):
+        a @ a
+    synchronize()
+    start = time.perf_counter()
+    for _ in range(20):
+        a @ a
+    synchronize()
+    return 20 * 2 * 8192**3 / (time.perf_counter() - start)
+
+
+def step_flops(config: Config) -> float:
+    """Floating-point operations of a training step, per image."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    net = build(config.model, 3, len(CLASSES))
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(2, 3, 64, 64)).sum().backward()
+    return counter.get_total_flops() / 2
+
+
+def main() -> None:
+    """Run the benchmark."""
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="resnet50" if gpu else "resnet18")
+    parser.add_argument("--batch-size", type=int, default=256 if gpu else 32)
+    parser.add_argument("--steps", type=int, default=200 if gpu else 8)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    config = Config.parse(
+        {
+            "name": "benchmark",
+            "data": {"kind": "eurosat"},
+            "model": {"kind": "timm", "name": arguments.model, "stem": "no-pool"},
+            "train": {"epochs": 1000, "batch_size": arguments.batch_size, "clip": None},
+            "augment": {"dihedral": False},
+        }
+    )
+    n = max(8192 if gpu else 512, 2 * arguments.batch_size)
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 3, 64, 64), dtype=torch.uint8, generator=rng)
+    arrays = Arrays(images, torch.randint(0, 10, (n, 1), dtype=torch.uint8, generator=rng), tuple(map(str, range(n))))
+    precision = "bf16-mixed" if gpu else "32-true"
+    rates: dict[str, list[float]] = {"ours": [], "bare": [], "torchgeo": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(arguments.rounds):
+            for name, way in (("ours", ours), ("bare", bare), ("torchgeo", torchgeo)):
+                seconds = way(config, arrays, arguments.steps, precision, str(Path(folder)))
+                rates[name].append(arguments.steps * arguments.batch_size / seconds)
+                print(f"{name:9} {rates[name][-1]:9.1f} images/s", flush=True)
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    result = {
+        "model": arguments.model,
+        "batch_size": arguments.batch_size,
+        "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads",
+        "images_per_second": {k: round(v, 1) for k, v in middle.items()},
+        "spread": {k: [round(min(v), 1), round(max(v), 1)] for k, v in rates.items()},
+        "vs_bare_torch": round(middle["ours"] / middle["bare"], 3),
+        "vs_torchgeo_trainer": round(middle["ours"] / middle["torchgeo"], 3),
+    }
+    if gpu:
+        result["fraction_of_bf16_rate"] = round(middle["ours"] * step_flops(config) / matmul_rate(), 3)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
