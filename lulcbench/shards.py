@@ -86,7 +86,7 @@ class ShardReader:
             return out
         try:
             if isinstance(store, ts.TensorStore):
-                _read(store, corners, size, picks, out)
+                read_windows(store, corners, size, picks, out)
             else:
                 _read_forked(store, corners, size, picks, out)
         except Exception as error:  # TensorStore and zarr each raise what the storage below them happens to raise
@@ -159,13 +159,14 @@ def _pick(positions: Sequence[int] | None) -> slice | list[int]:
     return slice(chosen[0], chosen[0] + len(chosen)) if run else chosen
 
 
-def _read(
+def read_windows(
     store: Any,
     corners: list[tuple[int, int, int]],
     size: tuple[int, int],
     picks: list[slice | list[int]],
     out: npt.NDArray[np.uint16],
 ) -> None:
+    """Read windows of an open array into ``out``; see ``ShardReader.read``. ``picks`` select along season and band."""
     parts = []
     for row, y, x in corners:
         part = store[row]
