@@ -134,6 +134,7 @@ def make_trainer(config: Config, folder: Path, validates: bool, deadline: float 
             gradient_clip_val=settings.clip,
             check_val_every_n_epoch=settings.validate_every,
             num_sanity_val_steps=0,
+            limit_val_batches=1.0 if validates else 0,
             use_distributed_sampler=False,
             logger=TensorBoardLogger(folder, name="tensorboard", version=""),
             callbacks=callbacks,

@@ -1,0 +1,140 @@
+"""References: made over seeds, resumable in time, reproduced or not; model cards; single patches."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+from pystac.extensions.mlm import MLMExtension
+from rasterio.transform import from_origin
+
+from baselines.config import Config
+from baselines.gpu import run_jobs
+from baselines.patch import predict_files
+from baselines.reference import combine, measure, read, reproduce, write
+from baselines.run import DESCRIPTION, WEIGHTS, load_run
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import hash_file
+
+
+@pytest.fixture(scope="module")
+def config(eurosat_root: Path) -> Config:
+    return Config.parse(
+        {
+            "name": "small",
+            "data": {"kind": "eurosat", "root": str(eurosat_root)},
+            "model": {"kind": "timm", "name": "test_resnet"},
+            "train": {"epochs": 6, "batch_size": 20, "lr": 5e-3},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("references")
+    write(combine(config, [measure(config, seed, out) for seed in (0, 1)]), out)
+    return out
+
+
+def test_a_reference_says_what_made_it(config: Config, runs: Path) -> None:
+    made = read("small", runs)
+    values = [run["overall_accuracy"] for run in made["runs"]]
+    assert made["overall_accuracy"]["mean"] == pytest.approx(np.mean(values))
+    assert made["overall_accuracy"]["sd"] == pytest.approx(np.std(values, ddof=1))
+    assert made["seeds"] == [0, 1]
+    assert Config.parse(made["config"]).digest == config.digest == made["config_digest"]
+    assert all(len(run["learning_curve"]) == 6 and run["data_digest"] == made["data_digest"] for run in made["runs"])
+    with pytest.raises(LulcbenchError, match="small"):
+        read("none", runs)
+
+
+def test_reproducing_compares_with_the_tolerance(runs: Path, tmp_path: Path) -> None:
+    assert reproduce("small", tmp_path, 1, runs)
+    other = read("small", runs)
+    other |= {"name": "wrong", "overall_accuracy": {"mean": 0.01, "sd": 0.001}}
+    write(other, tmp_path)
+    assert not reproduce("wrong", tmp_path, 1, tmp_path)
+    write(other | {"name": "elsewhere", "data_digest": "0" * 64}, tmp_path)
+    with pytest.raises(LulcbenchError, match="other data"):
+        reproduce("elsewhere", tmp_path, 1, tmp_path)
+
+
+def test_the_gpu_script_rehearses_and_resumes(
+    eurosat_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(eurosat_root, tmp_path / "eurosat_rgb")
+    monkeypatch.setenv("LULCBENCH_REAL_DATA", str(tmp_path))
+    out = tmp_path / "runs"
+    assert run_jobs(1e-6, out, smoke=True, jobs=("eurosat-rgb-random",)) == []
+    assert (out / "eurosat-rgb-random-seed0" / "last.ckpt").is_file()
+    (path,) = run_jobs(5, out, smoke=True, jobs=("eurosat-rgb-random",))
+    assert json.loads(path.read_text())["seeds"] == [0]
+    with pytest.raises(LulcbenchError, match="No job"):
+        run_jobs(5, out, smoke=True, jobs=("imagenet",))
+
+
+def test_the_card_is_stac_with_mlm(runs: Path) -> None:
+    folder = runs / "small-seed0"
+    item = pystac.Item.from_file(folder / "model.stac.json")
+    card = MLMExtension.ext(item)
+    assert card.total_parameters == load_run(folder).about["parameters"]["total"]
+    assert [band.name for band in card.input[0].bands] == ["B04", "B03", "B02"]
+    assert [c.name for c in card.output[0].classes][:2] == ["AnnualCrop", "Forest"]
+    assert item.assets["weights"].extra_fields["file:checksum"] == "1220" + hash_file(folder / WEIGHTS)
+    assert item.datetime is not None
+    assert item.datetime <= datetime.now(UTC)
+
+
+def test_damaged_or_foreign_models_are_refused(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(LulcbenchError, match="No trained model"):
+        load_run(tmp_path)
+    folder = tmp_path / "run"
+    shutil.copytree(runs / "small-seed0", folder)
+    about = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps(about | {"legend_digest": "0" * 64}))
+    with pytest.raises(LulcbenchError, match="another legend"):
+        load_run(folder)
+    (folder / DESCRIPTION).write_text(json.dumps(about | {"classes": about["classes"][:5]}))
+    with pytest.raises(LulcbenchError, match="do not fit"):
+        load_run(folder)
+    (folder / DESCRIPTION).write_text(json.dumps(about))
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:1000])
+    with pytest.raises(LulcbenchError, match="damaged"):
+        load_run(folder)
+
+
+def patch(path: Path, index: int = 1, east: float = 6e5, crs: str | None = "EPSG:32631") -> Path:
+    place = {} if crs is None else {"crs": crs, "transform": from_origin(east, 5e6, 10, 10)}
+    image = np.random.default_rng(index).integers(1, 255, (3, 64, 64), np.uint8)
+    with rasterio.open(path, "w", driver="GTiff", width=64, height=64, count=3, dtype="uint8", **place) as file:
+        file.write(image)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_single_patches_and_series(runs: Path, tmp_path: Path) -> None:
+    trained = load_run(runs / "small-seed0")
+    later, first = patch(tmp_path / "p_20180801.tif"), patch(tmp_path / "p_2018-03-01.tif")
+    (one,) = predict_files(trained, [later])
+    assert one["crs"] == "EPSG:32631"
+    assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    assert one["class"] == max(one["probabilities"], key=one["probabilities"].get)
+    assert one["lonlat"] == pytest.approx([4.27, 45.15], abs=0.02)
+    series = predict_files(trained, [later, first])
+    assert [r["date"] for r in series] == ["2018-03-01", "2018-08-01", None]
+    assert series[-1]["dates"] == 2
+    with pytest.raises(LulcbenchError, match="A series is of one place"):
+        predict_files(trained, [first, patch(tmp_path / "far.tif", east=7e5)])
+    with pytest.raises(LulcbenchError, match="no georeference"):
+        predict_files(trained, [patch(tmp_path / "nowhere.tif", crs=None)])
+    with pytest.raises(LulcbenchError, match="no band B02"):
+        predict_files(trained, [first], ["B04", "B03", "B05"])
+    first.write_bytes(b"II")
+    with pytest.raises(LulcbenchError, match="Cannot read"):
+        predict_files(trained, [first])
