@@ -4,8 +4,8 @@ usage: python benchmarks/chunking.py [--tiles 16] [--rounds 5] > table
 
 Image-like Sentinel-2 tiles with 12 bands are stored in each layout and read with the project's own reader, from the
 page cache, in random order. Given is processor time a megapixel (of all bands), in ms, the least of the rounds: it
-depends less than wall time on what else runs. Patterns: whole tiles; 1,200 m windows on the lattice of a 1,200 m stride;
-1,200 m windows anywhere; 600 m chips.
+depends less than wall time on what else runs. Patterns: whole tiles; 1,200 m windows on the lattice of a 1,200 m
+stride; 1,200 m windows anywhere; 600 m chips.
 """
 
 from __future__ import annotations

@@ -24,6 +24,14 @@ from lulcbench.release import Release
 # first used it; None as long as none did.
 _user: int | None = None
 
+# Over a network every question costs: shards never change, so what was read is not asked for again, and the indices of
+# shards are kept.
+_REMOTE = {
+    "recheck_cached_data": "open",
+    "recheck_cached_metadata": "open",
+    "context": {"cache_pool": {"total_bytes_limit": 64 * 2**20}, "http_request_concurrency": {"limit": 64}},
+}
+
 
 class ShardReader:
     """Reads windows of one split. Picklable; opens its arrays in the process that first reads (handles do not fork).
@@ -114,7 +122,7 @@ class ShardReader:
                 if _user in (None, os.getpid()):
                     _user = os.getpid()
                     spec = {"driver": "zarr3", "kvstore": kvstore(self.root, f"{self.split}.zarr", array)}
-                    store = ts.open(spec, open=True, read=True).result()
+                    store = ts.open(spec | (_REMOTE if is_remote(self.root) else {}), open=True, read=True).result()
                 else:
                     store = _open_forked(path)
             except LulcbenchError:

@@ -1,0 +1,130 @@
+"""Reading shards straight from an object store that is 20 ms away, and what it costs to begin.
+
+usage: python benchmarks/remote.py [--tiles 16] [--latency 0.02]
+
+A file server on loopback waits before every answer. Reported, as one JSON object: time of the first batch and of an
+epoch of 1,200 m windows from there and from disk, processor time for importing the package, and resident memory after
+the first and after the tenth epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import release
+from lulcbench.datasets import LuisaSeg
+
+BATCH = 64
+
+
+class SlowFiles(SimpleHTTPRequestHandler):
+    """Files with range requests, each answer late."""
+
+    protocol_version = "HTTP/1.1"
+    latency = 0.02
+
+    def log_message(self, *args: Any) -> None:
+        """Says nothing."""
+
+    def do_GET(self) -> None:
+        """A file or a part of it."""
+        time.sleep(self.latency)
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        size = path.stat().st_size
+        found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        start, end = 0, size
+        if found:
+            start = int(found[1]) if found[1] else max(0, size - int(found[2]))
+            end = min(size, int(found[2]) + 1) if found[1] and found[2] else size
+        with path.open("rb") as file:
+            file.seek(start)
+            part = file.read(end - start)
+        self.send_response(206 if found else 200)
+        self.send_header("Content-Length", str(len(part)))
+        if found:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        self.end_headers()
+        self.wfile.write(part)
+
+
+class Server(ThreadingHTTPServer):
+    """Takes many connections at once, as an object store does."""
+
+    request_queue_size = 256
+
+
+def serve(folder: str, latency: float, ports: multiprocessing.Queue[int]) -> None:
+    """A process of its own, so that it does not share the reader's interpreter."""
+    SlowFiles.latency = latency
+    server = Server(("127.0.0.1", 0), partial(SlowFiles, directory=folder))
+    ports.put(server.server_port)
+    server.serve_forever()
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiles", type=int, default=16)
+    parser.add_argument("--latency", type=float, default=0.02)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        release.make(Path(folder, "ours"), options.tiles)
+        ports: multiprocessing.Queue[int] = multiprocessing.Queue()
+        server = multiprocessing.Process(target=serve, args=(folder, options.latency, ports), daemon=True)
+        server.start()
+        port = ports.get()
+        result: dict[str, float] = {"latency_ms": options.latency * 1e3}
+        for name, root in (("disk", f"{folder}/ours"), ("remote", f"http://127.0.0.1:{port}/ours")):
+            start = time.perf_counter()
+            dataset = LuisaSeg(root)
+            dataset.read(range(BATCH))
+            result[f"{name}_first_batch_s"] = round(time.perf_counter() - start, 3)
+            result[f"{name}_windows_per_s"] = round(len(dataset) / epoch(dataset))
+        server.terminate()
+        local = LuisaSeg(f"{folder}/ours")
+        epoch(local)
+        result["memory_after_1_epoch_mb"] = resident()
+        for _ in range(9):
+            epoch(local)
+        result["memory_after_10_epochs_mb"] = resident()
+    for what in ("lulcbench", "lulcbench.datasets"):
+        code = f"import time; t = time.process_time(); import {what}; print(time.process_time() - t)"
+        used = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]  # noqa: S603
+        result[f"import_{what}_processor_s"] = round(min(used), 3)
+    print(json.dumps(result))
+
+
+def epoch(dataset: LuisaSeg) -> float:
+    """Seconds for all windows in random order."""
+    start = time.perf_counter()
+    for batch in torch.randperm(len(dataset)).split(BATCH):
+        dataset.read(batch.numpy())
+    return time.perf_counter() - start
+
+
+def resident() -> float:
+    """Resident memory of this process, MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * 4096 / 1e6)
+
+
+if __name__ == "__main__":
+    main()
