@@ -3,10 +3,11 @@
 usage: .venv-bench/bin/python benchmarks/loader.py [--tiles 128] [--rounds 5]      (make bench-env first)
 
 Every contestant delivers batches of 64 windows of 12 × 120 × 120 in random order as normalised float32, from the page
-cache, over whole epochs; the first batch (start of workers, opening) is reported apart. Those that can use worker
-processes run without and with one a processor, and their better result counts. Rounds interleave the contestants, so
-that a busy moment of the machine meets all; the processor time of a window, all processes together, depends less on
-what else runs. The last line is one JSON object; ``vs_x`` is our windows/s over x's.
+cache, over whole epochs; the first batch (start of workers, opening) is reported apart. Peers hold no labels, so ours
+reads none either, except in the line "with_labels". Those that can use worker processes run without and with one a
+processor, and their better result counts. Rounds interleave the contestants, so that a busy moment of the machine meets
+all; the processor time of a window, all processes together, depends less on what else runs. The last line is one JSON
+object; ``vs_x`` is our windows/s over x's, ``processor_vs_x`` x's processor time over ours.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import peers, release
 from benchmarks.peers import BATCH, Epoch
-from lulcbench.datasets import LuisaSeg, collate
+from lulcbench.datasets import LuisaDataset, LuisaSeg, collate
 from lulcbench.sensors import OFFSET, SCALE
 
+OURS = {"ours", "with_labels"}
 PROCESSORS = len(os.sched_getaffinity(0))
 
 
@@ -63,8 +65,8 @@ def main() -> None:
 def write(folder: Path, tiles: int, only: set[str]) -> tuple[dict[str, Epoch], dict[str, int]]:
     """All contestants, and the bytes that each keeps on disk."""
     release.make(folder / "ours", tiles)
-    ours = LuisaSeg(folder / "ours", window=1200)
-    store = LuisaSeg(folder / "ours", window=1200, normalize="device")
+    ours = LuisaDataset(folder / "ours", window=1200)
+    store = LuisaDataset(folder / "ours", window=1200, normalize="device")
     windows = np.empty((len(store), *store[0]["image"].shape), np.uint16)
     for first in range(0, len(store), BATCH):
         windows[first : first + BATCH] = store.read(range(first, first + BATCH))["image"].numpy()
@@ -92,14 +94,14 @@ def write(folder: Path, tiles: int, only: set[str]) -> tuple[dict[str, Epoch], d
         "lmdb": lambda: peers.loader(peers.Lmdb(make("lmdb"), windows)),
         "memory": lambda: memory(torch.from_numpy(windows)),
     }
-    contestants = {"ours": our_epoch(ours)}
+    contestants = {"ours": our_epoch(ours), "with_labels": our_epoch(LuisaSeg(folder / "ours", window=1200))}
     contestants |= {name: normalised(build) for name, build in builders.items() if not only or name in only}
     disk = {name: size(folder / name) for name in contestants if (folder / name).is_dir()}
     return contestants, disk
 
 
-def our_epoch(dataset: LuisaSeg) -> Epoch:
-    """Images, masks and all, through torch's DataLoader, without workers."""
+def our_epoch(dataset: LuisaDataset) -> Epoch:
+    """Through torch's DataLoader, without workers."""
 
     def epoch(workers: int) -> Iterator[torch.Tensor]:
         for batch in DataLoader(dataset, BATCH, sampler=RandomSampler(dataset), collate_fn=collate, drop_last=True):
@@ -122,7 +124,7 @@ def memory(windows: torch.Tensor) -> Epoch:
 def race(contestants: dict[str, Epoch], rounds: int) -> dict[str, dict[int, list[Run]]]:
     """Per contestant and number of workers: what every round measured."""
     results: dict[str, dict[int, list[Run]]] = {name: {} for name in contestants}
-    serial = {"ours", "memory", "zarr_batch"}
+    serial = {"ours", "with_labels", "memory", "zarr_batch"}
     for _ in range(rounds):
         for name, epoch in contestants.items():
             for workers in (0,) if name in serial else (0, PROCESSORS):
@@ -170,10 +172,12 @@ def report(results: dict[str, dict[int, list[Run]]], disk: dict[str, int]) -> No
         megabytes = f"{disk[name] / 1e6:7.0f}" if name in disk else "      -"
         cpu = processor[name] * 1e3
         print(f"{name:12} {best[name]:10.0f} {low:8.0f} {high:8.0f} {first:8.3f} {cpu:8.3f} {workers:8} {megabytes}")
-    line = {f"vs_{name}": round(best["ours"] / rate, 3) for name, rate in best.items() if name != "ours"}
+    line = {f"vs_{name}": round(best["ours"] / rate, 3) for name, rate in best.items() if name not in OURS}
     line["windows_per_s"] = round(best["ours"])
     line |= {
-        f"processor_vs_{name}": round(used / processor["ours"], 3) for name, used in processor.items() if name != "ours"
+        f"processor_vs_{name}": round(used / processor["ours"], 3)
+        for name, used in processor.items()
+        if name not in OURS
     }
     if "lmdb" in disk:
         line["disk_vs_lmdb"] = round(disk["ours"] / disk["lmdb"], 3)

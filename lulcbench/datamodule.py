@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lulcbench.datasets import LuisaSeg, collate
-from lulcbench.datasets.base import LuisaDataset, Sample
+from lulcbench.datasets.base import LuisaDataset
+from lulcbench.datasets.batch import Sample
 from lulcbench.datasets.sampler import WindowSampler, balanced
 
 

@@ -1,6 +1,7 @@
 """Releases as torch datasets. They keep torchgeo's conventions, but do not import torchgeo, which costs seconds."""
 
-from lulcbench.datasets.base import LuisaDataset, collate
+from lulcbench.datasets.base import LuisaDataset
+from lulcbench.datasets.batch import collate
 from lulcbench.datasets.change import LuisaChange
 from lulcbench.datasets.cls import LuisaCls
 from lulcbench.datasets.seg import LuisaSeg

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lulcbench.datasets.base import Sample
+from lulcbench.datasets.batch import Sample
 from lulcbench.errors import LulcbenchError
 
 

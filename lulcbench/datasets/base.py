@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from lulcbench import grid, sensors
+from lulcbench.datasets.batch import Places, Sample, Samples
 from lulcbench.datasets.buffers import Buffers
 from lulcbench.datasets.normalize import Normalizer
 from lulcbench.errors import LulcbenchError
@@ -29,26 +29,11 @@ if TYPE_CHECKING:
 
     from lulcbench.plotting import Panel
 
-Sample = dict[str, Any]
 Transform = Callable[[Sample], Sample]
 
 
-class Samples(list[Sample]):
-    """Samples that are views of one batch; ``collate`` hands that batch on instead of copying it together again."""
-
-    batch: Sample
-
-
-def collate(samples: Sequence[Sample]) -> Sample:
-    """Samples → batch, like torch's ``default_collate``, but without a copy for what ``__getitems__`` returned."""
-    if isinstance(samples, Samples):
-        return samples.batch
-    batch: Sample = default_collate(list(samples))
-    return batch
-
-
 class LuisaDataset(Dataset[Sample]):
-    """Base of the datasets: windows of the tiles of one split, in memory order tile by tile, row by row.
+    """Windows of the imagery of one split, tile by tile, row by row; what labelled datasets are built on.
 
     A sample is a dict with, besides what the subclass adds:
 
@@ -169,14 +154,11 @@ class LuisaDataset(Dataset[Sample]):
         """One sample; negative indices count from the end."""
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """Several samples, read in one call; torch's DataLoader uses this for its batches."""
         batch = self.read(indices)
-        samples = Samples(_unstack(batch, i) for i in range(len(indices)))
-        if self.transforms is not None:
-            return [self.transforms(sample) for sample in samples]
-        samples.batch = batch
-        return samples
+        samples = Samples(batch, len(indices))
+        return samples if self.transforms is None else [self.transforms(sample) for sample in samples]
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
         """A batch, without transforms: every entry of a sample with a leading batch dimension (strings in a list)."""
@@ -241,8 +223,10 @@ class LuisaDataset(Dataset[Sample]):
         return Places(index, window // self.windows.per_tile, np.array(self.years)[year], offsets)
 
     def plot(self, sample: Sample, prediction: torch.Tensor | None = None, suptitle: str | None = None) -> Figure:
-        """Picture of a sample: imagery, labels and, if given, a prediction in legend colours."""
-        raise NotImplementedError
+        """Picture of a sample: true colour of each sensor; subclasses add labels and, if given, a prediction."""
+        from lulcbench.plotting import figure
+
+        return figure(self._rgb_panels(sample), suptitle or str(sample["tile"]), self.release.simulated)
 
     def _rgb_panels(self, sample: Sample, key: str = "image", title: str | None = None) -> list[Panel]:
         """True colour of the middle season of each sensor in a sample."""
@@ -275,7 +259,7 @@ class LuisaDataset(Dataset[Sample]):
         return {"image": self._image(places)}
 
     def _targets(self, places: Places) -> Sample:
-        raise NotImplementedError
+        return {}
 
     @property
     def label_years(self) -> tuple[int, ...]:
@@ -396,36 +380,3 @@ class LuisaDataset(Dataset[Sample]):
             sensors=self.sensors,
             years=self.years,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the samples of a batch lie.
-
-    Attributes:
-        index: number of each sample in the dataset.
-        tiles: position of its tile in ``tiles``.
-        years: its year.
-        offsets: ``(n, 2)`` metres from the tile's upper left corner, downwards and to the right.
-    """
-
-    index: npt.NDArray[np.int64]
-    tiles: npt.NDArray[np.int64]
-    years: npt.NDArray[np.int64]
-    offsets: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def by_year(self) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-        """Each year that occurs, with the positions of its samples."""
-        for year in np.unique(self.years):
-            yield int(year), np.flatnonzero(self.years == year)
-
-    def in_year(self, year: int) -> Places:
-        """The same places in another year."""
-        return replace(self, years=np.full_like(self.years, year))
-
-
-def _unstack(value: Any, i: int) -> Any:
-    return {key: _unstack(part, i) for key, part in value.items()} if isinstance(value, dict) else value[i]

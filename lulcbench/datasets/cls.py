@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 
 from lulcbench import grid
-from lulcbench.datasets.base import LuisaDataset, Places, Sample
+from lulcbench.datasets.base import LuisaDataset
+from lulcbench.datasets.batch import Places, Sample
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import array_name, label_shape

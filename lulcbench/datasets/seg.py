@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from lulcbench import grid
-from lulcbench.datasets.base import LuisaDataset, Places, Sample
+from lulcbench.datasets.base import LuisaDataset
+from lulcbench.datasets.batch import Places, Sample
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lulcbench.datasets.base import LuisaDataset, Places, Sample
+from lulcbench.datasets.base import LuisaDataset
+from lulcbench.datasets.batch import Places, Sample
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Season
 

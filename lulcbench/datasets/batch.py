@@ -1,0 +1,81 @@
+"""Samples, batches, and where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import default_collate
+
+Sample = dict[str, Any]
+
+
+class Samples(Sequence[Sample]):
+    """Samples that are views of one batch; ``collate`` hands that batch on instead of copying it together again.
+
+    Attributes:
+        batch: every entry with a leading batch dimension, or a list.
+    """
+
+    def __init__(self, batch: Sample, n: int) -> None:
+        self.batch = batch
+        self._n = n
+
+    def __len__(self) -> int:
+        return self._n
+
+    @overload
+    def __getitem__(self, i: int) -> Sample: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Sample]: ...
+    def __getitem__(self, i: int | slice) -> Sample | list[Sample]:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(self._n))]
+        if not -self._n <= i < self._n:
+            raise IndexError(f"sample {i} of {self._n}")
+        sample: Sample = _unstack(self.batch, i)
+        return sample
+
+
+def collate(samples: Sequence[Sample]) -> Sample:
+    """Samples → batch, like torch's ``default_collate``, but without a copy for what ``__getitems__`` returned."""
+    if isinstance(samples, Samples):
+        return samples.batch
+    batch: Sample = default_collate(list(samples))
+    return batch
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the samples of a batch lie.
+
+    Attributes:
+        index: number of each sample in the dataset.
+        tiles: position of its tile in ``tiles``.
+        years: its year.
+        offsets: ``(n, 2)`` metres from the tile's upper left corner, downwards and to the right.
+    """
+
+    index: npt.NDArray[np.int64]
+    tiles: npt.NDArray[np.int64]
+    years: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def by_year(self) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """Each year that occurs, with the positions of its samples."""
+        for year in np.unique(self.years):
+            yield int(year), np.flatnonzero(self.years == year)
+
+    def in_year(self, year: int) -> Places:
+        """The same places in another year."""
+        return replace(self, years=np.full_like(self.years, year))
+
+
+def _unstack(value: Any, i: int) -> Any:
+    return {key: _unstack(part, i) for key, part in value.items()} if isinstance(value, dict) else value[i]
