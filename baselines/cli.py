@@ -34,6 +34,7 @@ def train(
     config: ConfigPath,
     out: Out = Path("runs"),
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what is there.")] = False,
+    renew: Annotated[bool, typer.Option("--renew", help="Throw away a run of another config or release.")] = False,
     settings: Set = None,
 ) -> None:
     """Train a network; resumes a run that was interrupted."""
@@ -44,7 +45,7 @@ def train(
     from baselines.data import load
     from baselines.train import train as fit
 
-    fit(run, load(run), out, restart)
+    fit(run, load(run), out, "always" if restart else "if-other" if renew else "never")
     typer.echo(str(out / run.name))
 
 

@@ -9,7 +9,7 @@ import shutil
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -34,6 +34,7 @@ from lulcbench.release import write_atomic
 __all__ = ["OutOfTime", "hardware", "make_trainer", "train"]
 
 STARTED = "started.json"
+Restart = Literal["never", "if-other", "always"]
 
 
 def train(config: Config, problem: Problem, out: Path, restart: bool = False, deadline: float | None = None) -> Trained:
@@ -43,7 +44,7 @@ def train(config: Config, problem: Problem, out: Path, restart: bool = False, de
         config: the run.
         problem: its data.
         out: the run's folder is ``out/<name>``.
-        restart: throw away what is there.
+        restart: ``never``, ``always``, or ``if-other``: throw away what is there if its config or data are others.
         deadline: ``time.monotonic()`` at which to stop, to be resumed by another call.
 
     Raises:
@@ -54,9 +55,14 @@ def train(config: Config, problem: Problem, out: Path, restart: bool = False, de
         raise LulcbenchError(f"{config.model.kind} is not trained by gradient.", "Use 'python -m baselines predict'.")
     folder = out / config.name
     identity = {"config": config.digest, "data": problem.digest}
-    if restart and rank_zero_only.rank == 0:
-        shutil.rmtree(folder, ignore_errors=True)
-    _check_same(folder, identity)
+    other = _other(folder, identity)
+    if restart == "always" or (other and restart == "if-other"):
+        if rank_zero_only.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+    elif other:
+        raise LulcbenchError(
+            f"{folder} holds a run of {other}.", "Choose another name or --out, or pass --restart to throw it away."
+        )
     if (folder / DESCRIPTION).is_file():
         console.print(f"{folder} holds this run, trained; --restart trains it again.")
         return load_run(folder)
@@ -162,15 +168,14 @@ def hardware() -> dict[str, Any]:
     return {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "gpu": gpu}
 
 
-def _check_same(folder: Path, identity: dict[str, str]) -> None:
+def _other(folder: Path, identity: dict[str, str]) -> str | None:
+    """What the run in ``folder`` differs in from this one, in words; None where it is the same or there is none."""
     path = folder / STARTED
     if not path.is_file():
-        return
+        return None
     before = json.loads(path.read_bytes())
     for part, digest in identity.items():
         if before.get(part) != digest:
             what = "another config" if part == "config" else "another release or data set"
-            raise LulcbenchError(
-                f"{folder} holds a run of {what} ({str(before.get(part))[:12]}…, not {digest[:12]}…).",
-                "Choose another name or --out, or pass --restart to throw it away.",
-            )
+            return f"{what} ({str(before.get(part))[:12]}…, not {digest[:12]}…)"
+    return None

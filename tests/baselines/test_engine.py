@@ -94,6 +94,10 @@ def test_same_seed_same_weights_and_finished_runs_are_left_alone(eurosat_root: P
     assert all(torch.equal(first[k], second[k]) for k in first)
     with pytest.raises(LulcbenchError, match="another config"):
         train(config.replace(seed=1), problem, tmp_path / "a")
+    train(config, problem, tmp_path / "a", restart="if-other")
+    assert (tmp_path / "a" / "tiny" / WEIGHTS).stat().st_mtime_ns == made
+    train(config.replace(seed=1, train={"epochs": 1}), problem, tmp_path / "a", restart="if-other")
+    assert load_run(tmp_path / "a" / "tiny").config.seed == 1
 
 
 def test_resuming_after_kill_is_exact(eurosat_root: Path, tmp_path: Path) -> None:
