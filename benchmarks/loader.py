@@ -26,13 +26,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import RandomSampler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import peers, release
 from benchmarks.peers import BATCH, Epoch
-from lulcbench.datasets import LuisaDataset, LuisaSeg, collate
+from lulcbench.datasets import LuisaDataset, LuisaSeg, WindowLoader
 from lulcbench.sensors import OFFSET, SCALE
 
 OURS = {"ours", "with_labels"}
@@ -101,10 +101,10 @@ def write(folder: Path, tiles: int, only: set[str]) -> tuple[dict[str, Epoch], d
 
 
 def our_epoch(dataset: LuisaDataset) -> Epoch:
-    """Through torch's DataLoader, without workers."""
+    """Through the project's loader, without worker processes."""
 
     def epoch(workers: int) -> Iterator[torch.Tensor]:
-        for batch in DataLoader(dataset, BATCH, sampler=RandomSampler(dataset), collate_fn=collate, drop_last=True):
+        for batch in WindowLoader(dataset, BATCH, RandomSampler(dataset), drop_last=True):
             yield batch["image"]
 
     return epoch

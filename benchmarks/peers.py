@@ -32,7 +32,7 @@ def loader(dataset: Dataset[torch.Tensor], shuffle: bool = True) -> Epoch:
 
 
 class GeoTiffs(Dataset[torch.Tensor]):
-    """One GeoTIFF a patch, uncompressed, as EuroSAT and BigEarthNet are distributed; rasterio reads it."""
+    """One GeoTIFF a patch, uncompressed, as EuroSAT is distributed, read as torchgeo's EuroSAT reads it."""
 
     def __init__(self, folder: Path, windows: Windows) -> None:
         import rasterio
@@ -51,10 +51,10 @@ class GeoTiffs(Dataset[torch.Tensor]):
         return len(self.paths)
 
     def __getitem__(self, i: int) -> torch.Tensor:
-        import rasterio
+        from torchgeo.datasets.utils import rasterio_loader
 
-        with rasterio.open(self.paths[i]) as file:
-            return torch.from_numpy(file.read())
+        # The steps of torchgeo's NonGeoClassificationDataset: loader, tensor, float, channels first.
+        return torch.from_numpy(np.array(rasterio_loader(self.paths[i]))).float().permute((2, 0, 1))
 
 
 class ZarrSamples(Dataset[torch.Tensor]):

@@ -12,7 +12,10 @@ from torch.utils.data import DataLoader
 from lulcbench.datasets import LuisaSeg, collate
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample
+from lulcbench.datasets.loader import WindowLoader
 from lulcbench.datasets.sampler import WindowSampler, balanced
+
+Loader = DataLoader[Sample] | WindowLoader
 
 
 class LuisaDataModule(pl.LightningDataModule):
@@ -21,7 +24,7 @@ class LuisaDataModule(pl.LightningDataModule):
     Args:
         dataset: the class, such as ``LuisaSeg``.
         batch_size: samples a batch.
-        num_workers: loader processes; 0 is as fast, since TensorStore decodes with its own threads.
+        num_workers: loader processes; by default none, but threads that read ahead (``WindowLoader``).
         augment: module called with each training batch (a dict) on the device, such as
             ``kornia.augmentation.AugmentationSequential(..., data_keys=None)``.
         train: options of the train split alone, such as ``phase="random"`` or ``fraction=0.1``.
@@ -71,19 +74,19 @@ class LuisaDataModule(pl.LightningDataModule):
                     split=split, **({"normalize": "device"} if on_device else {}) | options
                 )
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> Loader:
         """Shuffled or balanced; windows move from epoch to epoch if the options say so."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[Sample]:
+    def val_dataloader(self) -> Loader:
         """In order."""
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[Sample]:
+    def test_dataloader(self) -> Loader:
         """In order."""
         return self._loader("test")
 
-    def predict_dataloader(self) -> DataLoader[Sample]:
+    def predict_dataloader(self) -> Loader:
         """The test split, in order."""
         return self._loader("test")
 
@@ -99,10 +102,12 @@ class LuisaDataModule(pl.LightningDataModule):
         """``plot`` of the dataset."""
         return next(iter(self.datasets.values())).plot(*args, **kwargs)
 
-    def _loader(self, split: str, shuffle: bool = False) -> DataLoader[Sample]:
+    def _loader(self, split: str, shuffle: bool = False) -> Loader:
         dataset = self.datasets[split]
         weights = balanced(dataset) if shuffle and self.balanced else None
         sampler = WindowSampler(dataset, weights=weights, seed=self.seed) if shuffle else None
+        if self.num_workers == 0:
+            return WindowLoader(dataset, self.batch_size, sampler)
         return DataLoader(
             dataset,
             self.batch_size,
@@ -110,7 +115,7 @@ class LuisaDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=True,
             # Forked from a process that has read, workers could not use TensorStore (see lulcbench.shards).
-            multiprocessing_context="forkserver" if self.num_workers > 0 else None,
+            multiprocessing_context="forkserver",
         )

@@ -58,6 +58,7 @@ class HubPlace:
 
         info = _patiently(lambda: HfApi().dataset_info(self._repository, revision=self._revision), self.name)
         self._revision = info.sha
+        self.name = f"hf://{self._repository}@{info.sha}"
         return self._revision
 
     def read(self, path: str, start: int, size: int) -> Iterator[bytes]:

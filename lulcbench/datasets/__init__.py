@@ -4,7 +4,8 @@ from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import collate
 from lulcbench.datasets.change import LuisaChange
 from lulcbench.datasets.cls import LuisaCls
+from lulcbench.datasets.loader import WindowLoader
 from lulcbench.datasets.seg import LuisaSeg
 from lulcbench.datasets.series import LuisaSeries
 
-__all__ = ["LuisaChange", "LuisaCls", "LuisaDataset", "LuisaSeg", "LuisaSeries", "collate"]
+__all__ = ["LuisaChange", "LuisaCls", "LuisaDataset", "LuisaSeg", "LuisaSeries", "WindowLoader", "collate"]

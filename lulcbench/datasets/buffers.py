@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-# Enough for a batch in use, one being read and one waiting; whatever more comes back is freed.
-KEEP = 3
+# Enough for a batch in use, two being read and one waiting; whatever more comes back is freed.
+KEEP = 4
 
 
 class Buffers:

@@ -11,7 +11,7 @@ import zarr
 from torch.utils.data import DataLoader
 
 from lulcbench import LuisaChange, LuisaCls, LuisaSeg, LuisaSeries
-from lulcbench.datasets import collate
+from lulcbench.datasets import WindowLoader, collate
 from lulcbench.datasets.augment import BandDropout, Dihedral
 from lulcbench.datasets.buffers import Buffers
 from lulcbench.datasets.normalize import Normalizer
@@ -397,3 +397,20 @@ def test_band_dropout_drops_a_band_in_all_seasons_and_years() -> None:
     assert 0.4 < float(kept.mean()) < 0.6
     with pytest.raises(LulcbenchError, match="p is 1"):
         BandDropout(1, 6)
+
+
+def test_the_loader_keeps_order_and_passes_errors_on(seg: LuisaSeg) -> None:
+    sampler = WindowSampler(seg, seed=4)
+    loader = WindowLoader(seg, 16, sampler)
+    batches = list(loader)
+    assert len(batches) == len(loader) == -(-len(seg) // 16)
+    order = list(sampler)
+    for k, batch in enumerate(batches):
+        expected = seg.read(order[16 * k : 16 * k + 16])
+        assert torch.equal(batch["image"], expected["image"])
+        assert torch.equal(batch["bounds"], expected["bounds"])
+    for batch in loader:  # left before its end
+        assert len(batch["image"]) == 16
+        break
+    with pytest.raises(IndexError):
+        list(WindowLoader(seg, 2, [0, 1, len(seg)]))

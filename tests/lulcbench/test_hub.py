@@ -68,7 +68,9 @@ def test_round_trip(published: FakeHub, release_root: Path, tmp_path: Path) -> N
     assert not (tmp_path / "got" / PARTIAL).exists()
     # All requests but the first were for one commit, so that revisions never mix.
     resolved = {path.split("/resolve/")[1].split("/")[0] for path in published.requests if "/resolve/" in path}
-    assert resolved == {published.sha("lulcbench/tiny", "main")}
+    commit = published.sha("lulcbench/tiny", "main")
+    assert resolved == {commit}
+    assert (tmp_path / "got" / ".sources").read_text() == f"{NAME}@{commit}"
     # Publishing again finds it there; another release of that version is refused.
     publish(release_root, NAME)
     other = Path(shutil.copytree(release_root, tmp_path / "other"))
