@@ -92,7 +92,7 @@ def tiles(
 
 
 def write(config: Config, predicted: Iterator[tuple[str, npt.NDArray[np.float32]]], out: Path) -> Path:
-    """Write tiles with their class of highest probability and all probabilities, at the model's level."""
+    """Write tiles with their mapped class (see ``decide``) and all probabilities, at the model's level."""
     data = _luisa(config)
     release = Release.load(expand(data.root))
     split = config.predict.split
@@ -104,8 +104,28 @@ def write(config: Config, predicted: Iterator[tuple[str, npt.NDArray[np.float32]
         for tile, p in bar.track(predicted, total=release.splits[split], description=f"predict {split}"):
             p = np.clip(p, 0, 1)
             p /= p.sum(0)
-            writer.write(tile, codes[p.argmax(0)], p)
+            writer.write(tile, codes[decide(p, data.level)], p)
     return out
+
+
+def decide(p: npt.NDArray[np.float32], level: int) -> npt.NDArray[np.intp]:
+    """The mapped class of each pixel, from the top of the legend down: the likeliest class of level 1, within it the
+    likeliest of level 2, and so on. The single likeliest fine class may lie under an unlikely coarse one.
+
+    Args:
+        p: ``(class, y, x)`` probabilities at ``level``.
+        level: their level.
+
+    Returns:
+        ``(y, x)`` class indices at ``level``.
+    """
+    allowed = p
+    for coarse in range(1, level):
+        parents = legend().parents(level, coarse)
+        sums = np.zeros((len(legend().codes(coarse)), *p.shape[1:]), np.float32)
+        np.add.at(sums, parents, allowed)
+        allowed = np.where(parents[:, None, None] == sums.argmax(0), allowed, 0)
+    return allowed.argmax(0)
 
 
 def _luisa(config: Config) -> LuisaData:

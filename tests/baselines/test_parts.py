@@ -15,6 +15,7 @@ from baselines.calibrate import temper
 from baselines.checkpoint import SafeCheckpoint
 from baselines.config import AugmentConfig
 from baselines.losses import FlatLoss, HierarchicalLoss, area_average
+from baselines.predict import decide
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 
@@ -167,3 +168,15 @@ def test_nan_inputs_are_refused() -> None:
 def test_temperature_divides_logits() -> None:
     logits = torch.randn(4, 7)
     torch.testing.assert_close(temper(logits.softmax(1), 2.0), (logits / 2).softmax(1))
+
+
+def test_classes_are_decided_from_the_top_down() -> None:
+    codes = list(legend().codes(4))
+    p = np.zeros((46, 1, 2), np.float32)
+    p[codes.index(2110), 0] = 0.4  # agriculture holds the likeliest single class …
+    for code in (3110, 3120, 3130):
+        p[codes.index(code), 0, 0] = 0.2  # … but forest as a whole is likelier in the first pixel
+    p[codes.index(3110), 0, 1] = 0.35
+    assert [codes[i] for i in decide(p, 4)[0]] == [3110, 2110]
+    only = np.eye(46, dtype=np.float32)[:, :, None]
+    assert (decide(only, 4)[:, 0] == np.arange(46)).all()
