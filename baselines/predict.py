@@ -109,8 +109,10 @@ def write(config: Config, predicted: Iterator[tuple[str, npt.NDArray[np.float32]
 
 
 def decide(p: npt.NDArray[np.float32], level: int) -> npt.NDArray[np.intp]:
-    """The mapped class of each pixel, from the top of the legend down: the likeliest class of level 1, within it the
-    likeliest of level 2, and so on. The single likeliest fine class may lie under an unlikely coarse one.
+    """The mapped class of each pixel, decided from the top of the legend down.
+
+    The likeliest class of level 1, within it the likeliest of level 2, and so on: the single likeliest fine class may
+    lie under an unlikely coarse one.
 
     Args:
         p: ``(class, y, x)`` probabilities at ``level``.
