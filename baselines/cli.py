@@ -134,7 +134,8 @@ def _trained(run: Config, folder: Path) -> Trained:
     from baselines.run import Trained, load_run
 
     trained = load_run(folder)
-    if trained.about["config_digest"] != run.replace(predict=trained.config.predict.model_dump()).digest:
+    # The configs themselves, not their digests: a newer version may know more settings, all at their defaults.
+    if trained.config != run.replace(predict=trained.config.predict.model_dump()):
         raise LulcbenchError(
             f"{folder} was trained with other settings than {run.name} has now.", "Train it again with --restart."
         )
