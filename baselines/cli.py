@@ -103,6 +103,20 @@ def page(
 
 
 @app.command()
+def measure(
+    config: ConfigPath,
+    out: Out = Path("runs"),
+    seed: Annotated[list[int] | None, typer.Option(help="A seed; give the option several times.")] = None,
+) -> None:
+    """Make a reference: train with each seed, score the test split, write baselines/reference/<name>.json."""
+    from baselines import reference
+
+    run = Config.load(config)
+    results = [reference.measure(run, n, out) for n in seed or (0, 1, 2)]
+    typer.echo(str(reference.write(reference.combine(run, results))))
+
+
+@app.command()
 def reproduce(
     name: Annotated[str, typer.Argument(help="Name of a committed reference (baselines/reference/*.json).")],
     out: Out = Path("runs/reproduce"),

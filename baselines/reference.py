@@ -34,8 +34,8 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
         deadline: ``time.monotonic()`` at which training stops, to be resumed by the next call.
 
     Returns:
-        seed, overall_accuracy, levels (maps only: level → metrics), log_loss, seconds, epochs, learning_curve,
-        parameters, hardware, config and data digests.
+        seed, overall_accuracy, levels (maps only: level → metrics), log_loss, seconds (of the clock, and of all
+        processor cores together), epochs, learning_curve, parameters, hardware, config and data digests.
     """
     run = config.replace(name=f"{config.name}-seed{seed}", seed=seed)
     folder = out / run.name
@@ -57,6 +57,7 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
         "seed": seed,
         **scores,
         "training_seconds": trained.about["seconds"],
+        "training_core_seconds": trained.about["core_seconds"],
         "total_seconds": round(time.monotonic() - started, 1),
         "epochs": trained.about["epochs"],
         "parameters": trained.about["parameters"],

@@ -49,7 +49,8 @@ class Task(L.LightningModule):
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
         self.seconds = 0.0  # spent in training so far, over all attempts
-        self._clock: float | None = None
+        self.core_seconds = 0.0  # of processor time, summed over threads
+        self._clock: tuple[float, float] | None = None
         self._forward = torch.compile(net) if train.compile else net
         self._sums: dict[str, Tensor] = {}
 
@@ -94,7 +95,7 @@ class Task(L.LightningModule):
         epoch, rank = self.current_epoch, self.global_rank
         torch.manual_seed(generator(self.config.seed, epoch, rank, 7).initial_seed())
         self._sums = {"train": torch.zeros(2, device=self.device)}
-        self._clock = time.monotonic()
+        self._clock = time.monotonic(), time.process_time()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of a batch."""
@@ -111,8 +112,10 @@ class Task(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop in time."""
-        now = time.monotonic()
-        self.seconds += now - (self._clock or now)
+        now = time.monotonic(), time.process_time()
+        before = self._clock or now
+        self.seconds += now[0] - before[0]
+        self.core_seconds += now[1] - before[1]
         self._clock = now
         if self.config.train.minutes is not None and self.trainer.world_size > 1:
             self.seconds = self.trainer.strategy.broadcast(self.seconds)
@@ -190,8 +193,8 @@ class Task(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the time spent."""
-        checkpoint["seconds"] = self.seconds
+        checkpoint["seconds"], checkpoint["core_seconds"] = self.seconds, self.core_seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the time spent."""
-        self.seconds = checkpoint["seconds"]
+        self.seconds, self.core_seconds = checkpoint["seconds"], checkpoint["core_seconds"]

@@ -98,6 +98,7 @@ def train(config: Config, problem: Problem, out: Path, restart: bool = False, de
             "temperature": temperature,
             "parameters": parameters,
             "seconds": round(task.seconds, 1),
+            "core_seconds": round(task.core_seconds, 1),
             "epochs": trainer.current_epoch,
             "hardware": hardware(),
             "versions": {n: version(n) for n in ("lulcbench", "torch", "lightning", "timm", "torchgeo")},

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,7 +14,7 @@ from builders import plan as plan_stage
 from builders import search as search_stage
 from builders.compare import commands as compare
 from builders.parallel import executor
-from builders.recipe import Recipe, load
+from builders.recipe import Recipe, SplitRule, load
 from builders.workspace import Workspace, workspace
 from lulcbench import console
 from lulcbench.errors import LulcbenchError
@@ -59,22 +59,14 @@ def build(
 
 @app.command()
 def simulate(recipe: RecipeFile, out: Out, work: Work = None) -> None:
-    """Render the scenes of the recipe's [simulate] table."""
-    made, space = _open(recipe, out, work)
-    if made.simulate is None:
-        raise LulcbenchError(f"{recipe} has no [simulate] table.", "Only recipes that have one render scenes.")
-    _scenes(made, space)
-    typer.echo(space.scenes)
+    """Render the scenes of the recipe's ``simulate`` table."""
+    _own_scenes("simulate", recipe, out, work)
 
 
 @app.command()
 def ingest(recipe: RecipeFile, out: Out, work: Work = None) -> None:
-    """Write a catalog for the files that the recipe's [ingest] table names."""
-    made, space = _open(recipe, out, work)
-    if made.ingest is None:
-        raise LulcbenchError(f"{recipe} has no [ingest] table.", "Only recipes that have one ingest files.")
-    _scenes(made, space)
-    typer.echo(space.scenes)
+    """Write a catalog for the files that the recipe's ``ingest`` table names."""
+    _own_scenes("ingest", recipe, out, work)
 
 
 @app.command()
@@ -161,9 +153,33 @@ def difficulty(
         typer.echo(f"{level:>5}  {score:>11.3f}  {PUBLISHED.get(level, '–')!s:>18}")
 
 
+@app.command("split-points")
+def split_points(
+    table: Annotated[Path, typer.Argument(help="CSV with the columns name, class, lon, lat (EPSG:4326).")],
+    out: Annotated[Path, typer.Option(help="Folder of the lists.")],
+    prefix: Annotated[str, typer.Option(help="Beginning of the lists' names.")],
+    suffix: Annotated[str, typer.Option(help="What to add to each name, such as .jpg.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the search for a good split.")] = 0,
+) -> None:
+    """Share labelled points, such as EuroSAT's patches, out by spatial blocks: 60 % train, 20 % val, 20 % test."""
+    from builders.points import split_points as run
+
+    rule = SplitRule(fractions={"train": 0.6, "val": 0.2, "test": 0.2}, seed=seed)
+    for split, n in sorted(run(table, out, rule, prefix, suffix).items()):
+        typer.echo(f"{split:<8}{n:>7} points")
+
+
 def _open(recipe: Path, out: Path, work: Path | None) -> tuple[Recipe, Workspace]:
     space = workspace(out, work)
     return load(recipe, space.scenes), space
+
+
+def _own_scenes(kind: Literal["simulate", "ingest"], path: Path, out: Path, work: Path | None) -> None:
+    recipe, space = _open(path, out, work)
+    if getattr(recipe, kind) is None:
+        raise LulcbenchError(f"{path} has no [{kind}] table.", f"Only recipes that have one {kind} scenes.")
+    _scenes(recipe, space)
+    typer.echo(space.scenes)
 
 
 def _scenes(recipe: Recipe, space: Workspace) -> None:

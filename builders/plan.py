@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import maximum_filter
 
 from builders.area import Area
 from builders.recipe import LabelRule, Recipe, SplitRule
@@ -31,8 +30,8 @@ from lulcbench.release import SPLITS, hash_file, write_atomic
 STAGE = "plan/1"
 BUFFER = "buffer"  # tiles that no split may have
 COLUMNS = ("tile", "region", "block", "split")
-STARTS = 4
-PROPOSALS = 25  # a block and start: enough for the cost to settle on grids of up to some hundred blocks
+STARTS = 16  # of the search for small regions; the more blocks there are, the less a single search can go wrong
+PROPOSALS = 25  # a block and start: enough for the cost to settle
 
 Ints = npt.NDArray[np.int64]
 Report = Callable[[int, int], None]
@@ -160,22 +159,17 @@ def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
     names = [split for split in SPLITS if rule.fractions.get(split)]
     wanted = np.array([rule.fractions[split] for split in names])  # type: ignore[index]
     blocks, block_of = np.unique([tile.block(rule.block) for tile in tiles], return_inverse=True)
-    ix, iy = (np.array([getattr(tile, axis) for tile in tiles]) for axis in ("ix", "iy"))
-    place = (iy - iy.min(), ix - ix.min())
-    shape = (int(place[0].max()) + 1, int(place[1].max()) + 1)
+    neighbours = _neighbours(tiles, rule.buffer)
 
     def buffered(choice: Ints) -> Ints:
         """Split number of each tile, -1 in the buffer: the later split keeps its tiles, the earlier gives way."""
         split = choice[block_of]
-        field = np.full(shape, -1)
-        field[place] = split
         # A tile gives way if a tile of a later split (train < val < test) is within reach.
-        later = maximum_filter(field, 2 * rule.buffer + 1, mode="constant", cval=-1)[place]
-        return np.where(later > split, -1, split)
+        return np.where(split[neighbours].max(axis=1) > split, -1, split)
 
     rng = np.random.default_rng([rule.seed, len(tiles)])
     best: tuple[float, Ints] = (np.inf, np.zeros(len(blocks), np.int64))
-    for _ in range(STARTS):
+    for _ in range(max(1, min(STARTS, 400 // len(blocks)))):
         choice = rng.choice(len(names), len(blocks), p=wanted)
         cost = _cost(buffered(choice), counts, wanted)
         for _ in range(PROPOSALS * len(blocks) if len(names) > 1 else 0):
@@ -193,6 +187,15 @@ def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
     return [BUFFER if s < 0 else names[s] for s in buffered(best[1])]
 
 
+def _neighbours(tiles: list[Tile], buffer: int) -> Ints:
+    """Positions of the tiles within the buffer of each, itself among them: (n, (2 · buffer + 1)²), gaps are itself."""
+    position = {(tile.ix, tile.iy): i for i, tile in enumerate(tiles)}
+    reach = range(-buffer, buffer + 1)
+    return np.array(
+        [[position.get((t.ix + x, t.iy + y), i) for x in reach for y in reach] for i, t in enumerate(tiles)]
+    )
+
+
 def _cost(split: Ints, counts: Ints, wanted: npt.NDArray[np.float64]) -> float:
     """How far an assignment is from what is wanted: sizes, class mix (total variation), tiles lost to the buffer."""
     whole = counts.sum(axis=0) / counts.sum()
@@ -204,7 +207,7 @@ def _cost(split: Ints, counts: Ints, wanted: npt.NDArray[np.float64]) -> float:
             cost += 10
             continue
         mix = counts[mine].sum(axis=0)
-        cost += 2 * abs(mine.sum() / kept - share) + 0.5 * float(np.abs(mix / mix.sum() - whole).sum()) / 2
+        cost += 2 * abs(mine.sum() / kept - share) + float(np.abs(mix / mix.sum() - whole).sum())
     return cost
 
 

@@ -49,7 +49,7 @@ class SimulationConfig(BaseModel):
     patch_variation: Annotated[float, Field(ge=0, le=1)] = 0.35
     spectral_variation: Annotated[float, Field(ge=0, le=0.5)] = 0.08
     inclusions: Annotated[float, Field(ge=0, le=0.5)] = 0.12
-    climate_scale: Annotated[float, Field(gt=0)] = 16_000.0
+    climate_scale: Annotated[float, Field(gt=0)] = 10_000.0
 
     @model_validator(mode="after")
     def _consistent(self) -> SimulationConfig:
