@@ -20,7 +20,7 @@ PIXELS = TILE_SIZE // SENTINEL2.resolution
 SHARD_TILES = 8
 
 
-def make(root: Path, tiles: int, codec: str = "lz4", chunk: tuple[int, int, int] | None = None) -> Release:
+def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, int] | None = None) -> Release:
     """Write a train split of ``tiles`` Sentinel-2 tiles of one season with 12 bands, and labels.
 
     Args:

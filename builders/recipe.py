@@ -127,7 +127,7 @@ class PackRule(Frozen):
     """Tiles in one shard (a shard is written by one worker, in memory), and the compressor."""
 
     shard_tiles: Annotated[int, Field(ge=1)] = 8
-    codec: Literal["lz4", "zstd"] = "lz4"
+    codec: Literal["lz4hc", "lz4", "zstd"] = "lz4hc"
 
 
 class IngestRule(Frozen):

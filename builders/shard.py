@@ -19,7 +19,10 @@ from lulcbench.sensors import NODATA
 
 # A chunk is what one window read decodes: one season, all bands, a 1,200 m square. Labels: a whole tile.
 CHUNK_SIDE = 1200  # m
-CLEVEL = 5
+
+# Blosc's level and shuffle for each codec, by the table in benchmarks/README.md: lz4hc is read fastest and takes 20 s a
+# gigabyte to write; lz4 is written 20 times as fast; zstd is smallest.
+CODECS = {"lz4hc": (5, "shuffle"), "lz4": (5, "bitshuffle"), "zstd": (5, "shuffle")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
 def create(group: zarr.Group, job: ShardJob) -> zarr.Array:
     """Create the array that a shard belongs to, empty."""
     array = job.array
+    clevel, shuffle = CODECS[job.codec]
     return group.create_array(
         array.name,
         shape=(job.rows, *array.tile_shape),
@@ -85,7 +89,7 @@ def create(group: zarr.Group, job: ShardJob) -> zarr.Array:
         shards=(job.shard_tiles, *array.tile_shape),
         dtype="uint16",
         fill_value=NODATA,
-        compressors=BloscCodec(cname=job.codec, shuffle="bitshuffle", clevel=CLEVEL),
+        compressors=BloscCodec(cname=job.codec, shuffle=shuffle, clevel=clevel),
         dimension_names=array.dimensions,
         attributes=array.attributes,
     )

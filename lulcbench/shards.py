@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import tensorstore as ts
 from lulcbench.errors import LulcbenchError
 from lulcbench.places import is_remote, join, kvstore
 from lulcbench.release import Release
+
+Selection = tuple[int | slice | list[int], ...]
 
 # TensorStore's threads do not survive a fork, and it ends a forked process that uses them. This is the process that
 # first used it; None as long as none did.
@@ -93,10 +95,7 @@ class ShardReader:
         if not corners:
             return out
         try:
-            if isinstance(store, ts.TensorStore):
-                read_windows(store, corners, size, picks, out)
-            else:
-                _read_forked(store, corners, size, picks, out)
+            read_windows(store, selections(corners, size, picks), out)
         except Exception as error:  # TensorStore and zarr each raise what the storage below them happens to raise
             raise self._broken(array, error) from error
         return out
@@ -167,23 +166,23 @@ def _pick(positions: Sequence[int] | None) -> slice | list[int]:
     return slice(chosen[0], chosen[0] + len(chosen)) if run else chosen
 
 
-def read_windows(
-    store: Any,
-    corners: list[tuple[int, int, int]],
-    size: tuple[int, int],
-    picks: list[slice | list[int]],
-    out: npt.NDArray[np.uint16],
-) -> None:
-    """Read windows of an open array into ``out``; see ``ShardReader.read``. ``picks`` select along season and band."""
-    parts = []
-    for row, y, x in corners:
-        part = store[row]
-        for axis, pick in enumerate(picks):
-            part = part[(slice(None),) * axis + (pick,)]
-        part = part[..., y : y + size[0], x : x + size[1]]
+def selections(
+    corners: Iterable[tuple[int, int, int]], size: tuple[int, int], picks: Sequence[slice | list[int]]
+) -> list[Selection]:
+    """Outer indices of windows of ``size`` (height, width) at (row, y, x); ``picks`` select along season and band."""
+    return [(row, *picks, slice(y, y + size[0]), slice(x, x + size[1])) for row, y, x in corners]
+
+
+def read_windows(store: Any, windows: Sequence[Selection], out: npt.NDArray[np.uint16]) -> None:
+    """Read windows of an open array into ``out``: with TensorStore all at once, with zarr-python one by one."""
+    if isinstance(store, ts.TensorStore):
         # Translating to origin 0 lets windows of different places stack.
-        parts.append(part.translate_to[(0,) * part.rank])
-    ts.array(out).write(ts.stack(parts)).result()
+        origin = (0,) * (out.ndim - 1)
+        parts = [store.oindex[window].translate_to[origin] for window in windows]
+        ts.array(out).write(ts.stack(parts)).result()
+    else:
+        for i, window in enumerate(windows):
+            out[i] = store.oindex[window]
 
 
 def _open_forked(path: str) -> Any:
@@ -201,14 +200,3 @@ def _open_forked(path: str) -> Any:
         stacklevel=2,
     )
     return zarr.open_array(path, mode="r")
-
-
-def _read_forked(
-    store: Any,
-    corners: list[tuple[int, int, int]],
-    size: tuple[int, int],
-    picks: list[slice | list[int]],
-    out: npt.NDArray[np.uint16],
-) -> None:
-    for i, (row, y, x) in enumerate(corners):
-        out[i] = store.oindex[(row, *picks, slice(y, y + size[0]), slice(x, x + size[1]))]
