@@ -90,13 +90,14 @@ class StoredZip:
             raise self.error(f"{name} has {size:,} bytes, at most {max_bytes:,} are possible")
         encoded = name.encode()
         descriptor = self._file.fileno()
-        head = os.pread(descriptor, _LOCAL.size + len(encoded), offset)
-        if len(head) < _LOCAL.size + len(encoded) or head[_LOCAL.size :] != encoded:
+        start = _LOCAL.size + len(encoded)
+        whole = os.pread(descriptor, start + size, offset)  # header and data at once, if there is no extra field
+        if len(whole) < start or whole[_LOCAL.size : start] != encoded:
             raise self.error(f"the local header of {name} does not match the directory")
-        fields = _LOCAL.unpack_from(head)
+        fields = _LOCAL.unpack_from(whole)
         if fields[0] != b"PK\3\4" or fields[3] != zipfile.ZIP_STORED or fields[9] != len(encoded):
             raise self.error(f"the local header of {name} does not match the directory")
-        data = os.pread(descriptor, size, offset + len(head) + fields[10])
+        data = os.pread(descriptor, size, offset + start + fields[10]) if fields[10] else whole[start:]
         if len(data) != size or zlib.crc32(data) != crc:
             raise self.error(f"{name} is damaged (checksum or length)")
         return data

@@ -72,7 +72,9 @@ def dequantise(quantised: npt.NDArray[np.uint8], where: str = "array") -> npt.ND
     Raises:
         LulcbenchError: a pixel's values cannot come from probabilities (their sum is off by more than rounding).
     """
-    values = _LEVELS.take(quantised)
+    values = np.empty(quantised.shape, np.float32)
+    for part, out in zip(quantised, values, strict=True):  # class by class, because look-ups copy their indices
+        _LEVELS.take(part, out=out, mode="clip")
     total = values.sum(axis=0)
     if np.abs(total - 1).max() > 0.05:  # rounding moves the sum by 0.027 at most, the writer tolerates 0.01
         raise LulcbenchError(f"Probabilities of {where} do not sum to 1 over classes.", REMEDY)

@@ -228,10 +228,11 @@ class Predictions:
         data = self._decode(chunk_name("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
         return check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
 
-    def classes(self, row: int) -> npt.NDArray[np.uint8]:
-        """As ``codes``, but class indices of the file's level: uint8 ``(year, 96, 96)``."""
+    def classes(self, row: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+        """As ``codes``, but class indices of the file's level, into ``out`` if given: uint8 ``(year, 96, 96)``."""
         data = self._decode(chunk_name("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
-        indices: npt.NDArray[np.uint8] = class_of(self.info.level).take(data)
+        # Every uint16 is in the table; "raise" would take a copy.
+        indices: npt.NDArray[np.uint8] = class_of(self.info.level).take(data, out=out, mode="clip")
         if indices.max() == IGNORE_INDEX:
             check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
         return indices

@@ -5,29 +5,40 @@ A group is the tiles of one region in one spatial block: regions and blocks are 
 
 from __future__ import annotations
 
+import math
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache, partial
-from itertools import pairwise, zip_longest
+from functools import cache
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
+from lulcbench.legend import LEVELS, legend
 from lulcbench.metrics import BINS, CALIBRATION_SUMS, CHANGE_SUMS, confusion_at, node_to_class, nodes
 from lulcbench.prediction_format import PredictionInfo
 from lulcbench.predictions import Predictions
-from lulcbench.release import Release, array_name
+from lulcbench.release import Release, array_name, label_shape
 from lulcbench.shards import ShardReader
 from lulcbench.tile_index import SplitTiles, verify_files
 
-# Tiles a step: enough to spread the cost of a call to TensorStore.
-_BATCH = 32
+# Tiles a step: enough to spread the cost of a call to TensorStore, few enough that a step's arrays stay in cache.
+_BATCH = 64
+_MAX_THREADS = 8
+# Label maps up to this size are kept from one scoring to the next, as when two submissions are compared.
+_KEPT_BYTES = 256 * 2**20
+# Tiles whose label edges are found at once, so that the passes over them stay in the processor's second-level cache.
+_EDGE_BATCH = 8
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+# What a step adds to the counts: array, where in it, how much.
+Addition = tuple[npt.NDArray[Any], Any, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -81,9 +92,10 @@ def count(
     root: str | os.PathLike[str],
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Counts:
-    """Count a predictions file against the labels of the release at ``root``, a few tiles at a time.
+    """Count a predictions file against the labels of the release at ``root``, a few tiles at a time, on all processors.
 
-    The labels' shards are hashed first, so that the counts are of the very bytes that the release digest names.
+    The labels' shards are hashed first, so that the counts are of the very bytes that the release digest names. Steps
+    are added up in the order of the tiles, so that sums of floats come out the same on any number of processors.
 
     Args:
         path: the predictions file.
@@ -94,28 +106,30 @@ def count(
         LulcbenchError: the file is refused (see ``Predictions``), or the release's labels are missing or altered.
     """
     release = Release.load(root)
-    with Predictions.open(path, root) as predictions:
-        info = predictions.info
+    threads = min(os.cpu_count() or 1, _MAX_THREADS)
+    with Predictions.open(path, root) as predictions, ThreadPoolExecutor(threads) as pool:
+        info, tiles = predictions.info, predictions.tiles
         arrays = [array_name("luisa", year) for year in info.years]
-        shards = (f.path for f in release.files if f.split == info.split and f.array in arrays)
-        verify_files(root, release, tuple(shards))
-        tiles = predictions.tiles
+        shards = [f.path for f in release.files if f.split == info.split and f.array in arrays]
+        for _ in pool.map(lambda shard: verify_files(root, release, (shard,)), shards):
+            pass
         pairs = list(zip(tiles.regions, tiles.blocks, strict=True))
         groups = tuple(sorted(set(pairs)))
         position = {group: i for i, group in enumerate(groups)}
         group_of = np.array([position[pair] for pair in pairs])
         counts = _empty(predictions, release, tiles, groups)
-        read_labels = partial(_labels, ShardReader(root, release, info.split), arrays)
-        for rows, labels, predicted in _batches(predictions, read_labels, len(tiles)):
-            _add_maps(counts, group_of[rows.start : rows.stop], labels, predicted)
-            if info.task == "change":
-                _add_change(counts, group_of[rows.start : rows.stop], labels, predicted)
-            if info.probabilities is not None:
-                for row in rows:
-                    for year in range(len(info.years)):
-                        i = row - rows.start
-                        probabilities = predictions.probabilities(row, year)
-                        _add_probabilities(counts, group_of[row], labels[i, year], predicted[i, year], probabilities)
+        maps = _LabelMaps.of(release, ShardReader(root, release, info.split), arrays, len(tiles))
+
+        def step(rows: range) -> list[Addition]:
+            labels = maps.read(rows)
+            predicted = _memory.array("predicted", labels.shape, np.uint8)
+            for i, row in enumerate(rows):
+                predictions.classes(row, predicted[i])
+            return list(_step(counts, predictions, group_of, rows, labels, predicted))
+
+        for rows, additions in _in_order(pool, step, len(tiles), 2 * threads):
+            for array, where, amount in additions:
+                array[where] += amount
             advance(rows.stop, len(tiles))
     return counts
 
@@ -143,82 +157,169 @@ def _empty(
     )
 
 
-def _batches(
-    predictions: Predictions, read_labels: Callable[[range], Bytes], tiles: int
-) -> Iterator[tuple[range, Bytes, Bytes]]:
-    """Batches of (rows, label nodes, predicted classes), each uint8 ``(n, year, 96, 96)``, read one batch ahead."""
-
-    def read_predictions(rows: range) -> Bytes:
-        return np.stack([predictions.classes(row) for row in rows])
-
-    steps = [range(start, min(start + _BATCH, tiles)) for start in range(0, tiles, _BATCH)]
-    with ThreadPoolExecutor(2) as pool:  # one for labels, one for predictions, while the caller counts
-
-        def begin(step: range) -> tuple[Future[Bytes], Future[Bytes]]:
-            return pool.submit(read_labels, step), pool.submit(read_predictions, step)
-
-        ahead = begin(steps[0])
-        for step, following in zip_longest(steps, steps[1:]):
-            ready = ahead
-            if following is not None:
-                ahead = begin(following)
-            yield step, ready[0].result(), ready[1].result()
+def _in_order(
+    pool: ThreadPoolExecutor, step: Callable[[range], list[Addition]], tiles: int, ahead: int
+) -> Iterator[tuple[range, list[Addition]]]:
+    """What each step gives, in the order of the tiles, with at most ``ahead`` steps begun and not taken."""
+    waiting: deque[tuple[range, Future[list[Addition]]]] = deque()
+    try:
+        for start in range(0, tiles, _BATCH):
+            rows = range(start, min(start + _BATCH, tiles))
+            waiting.append((rows, pool.submit(step, rows)))
+            if len(waiting) == ahead:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    finally:
+        for _, future in waiting:  # after an error: no need to read on
+            future.cancel()
 
 
-def _labels(reader: ShardReader, arrays: list[str], rows: range) -> Bytes:
-    years = [reader.tiles(array, rows.start, rows.stop) for array in arrays]
-    found = np.stack([node_of().take(codes) for codes in years], axis=1)
-    if found.max() == IGNORE_INDEX:
-        for array, codes in zip(arrays, years, strict=True):
-            legend().encode(codes, 1, f"{array} of rows {rows.start} to {rows.stop - 1}")  # raises, naming the code
-    return found
+class _Memory(threading.local):
+    """Memory that a thread uses again from step to step: fresh pages cost more than counting."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, npt.NDArray[Any]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[Any]) -> npt.NDArray[Any]:
+        """An array whose content is what was left there."""
+        size = math.prod(shape)
+        if name not in self._kept or self._kept[name].size < size:
+            self._kept[name] = np.empty(size, dtype)
+        return self._kept[name][:size].reshape(shape)
 
 
-def _add_maps(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> None:
+_memory = _Memory()
+
+
+class _LabelMaps:
+    """Label maps of a split, ready to be counted; those counted last are kept for the next predictions of the split.
+
+    A label pixel is one number: edge depth (see ``edge_depth``) × (number of nodes + 1) + label node.
+    """
+
+    _kept: _LabelMaps | None = None
+
+    def __init__(self, digests: tuple[str, ...], reader: ShardReader, arrays: list[str], tiles: int) -> None:
+        self._digests = digests
+        self._reader = reader
+        self._arrays = arrays
+        shape = (tiles, len(arrays), *label_shape())
+        self._maps = np.empty(shape, np.uint16) if 2 * math.prod(shape) <= _KEPT_BYTES else None
+        self._ready = np.zeros(tiles, bool)
+
+    @classmethod
+    def of(cls, release: Release, reader: ShardReader, arrays: list[str], tiles: int) -> _LabelMaps:
+        """Maps of these arrays: those at hand if they were read from the very same bytes."""
+        files = [f for f in release.files if f.split == reader.split and f.array in arrays]
+        digests = tuple(f"{f.path} {f.sha256}" for f in files)
+        kept = cls._kept
+        if kept is None or kept._digests != digests:
+            kept = cls._kept = cls(digests, reader, arrays, tiles)
+        return kept
+
+    def read(self, rows: range) -> npt.NDArray[np.uint16]:
+        """Maps of some tiles, ``(n, year, 96, 96)``."""
+        if self._maps is None:
+            return self._prepare(rows)
+        part = self._maps[rows.start : rows.stop]
+        if not self._ready[rows.start : rows.stop].all():
+            part[...] = self._prepare(rows)
+            self._ready[rows.start : rows.stop] = True
+        return part
+
+    def _prepare(self, rows: range) -> npt.NDArray[np.uint16]:
+        years = [self._reader.tiles(array, rows.start, rows.stop) for array in self._arrays]
+        maps = np.empty((len(rows), len(years), *label_shape()), np.uint16)
+        for i, codes in enumerate(years):
+            for start in range(0, len(rows), _EDGE_BATCH):
+                part = slice(start, start + _EDGE_BATCH)
+                packed = label_table().take(codes[part])
+                if packed.max() == _UNKNOWN:
+                    where = f"{self._arrays[i]} of rows {rows.start} to {rows.stop - 1}"
+                    legend().encode(codes, 1, where)  # raises, naming the code
+                found, places = split_labels(packed)
+                key = edge_depth(places).astype(np.uint16)
+                key *= len(nodes()) + 1
+                key += found.astype(np.uint16)
+                maps[part, i] = key
+        return maps
+
+
+def forget_labels() -> None:
+    """Give back the memory of the label maps that were counted last."""
+    _LabelMaps._kept = None
+
+
+def _step(
+    counts: Counts,
+    predictions: Predictions,
+    group_of: npt.NDArray[np.intp],
+    rows: range,
+    labels: npt.NDArray[np.uint16],
+    predicted: Bytes,
+) -> Iterator[Addition]:
+    info, groups = counts.info, group_of[rows.start : rows.stop]
+    yield from _maps(counts, groups, labels, predicted)
+    if info.task == "segmentation" and info.probabilities is None:
+        return
+    nodes_ = (labels % (len(nodes()) + 1)).astype(np.uint8)
+    if info.task == "change":
+        yield from _changes(counts, groups, nodes_, predicted)
+    if info.probabilities is not None:
+        for i, row in enumerate(rows):
+            for year in range(len(info.years)):
+                probabilities = predictions.probabilities(row, year)
+                yield from _calibration(counts, groups[i], nodes_[i, year], predicted[i, year], probabilities)
+
+
+def _maps(
+    counts: Counts, group_of: npt.NDArray[np.intp], labels: npt.NDArray[np.uint16], predicted: Bytes
+) -> Iterator[Addition]:
     n_nodes, n_classes = counts.edges.shape[1:]
+    # One number a pixel: edge depth, label node and class. Unlabelled pixels fall in the last node, cut off below.
+    key = np.multiply(labels, n_classes, out=_memory.array("key", labels.shape, np.uint16))
+    key += predicted.astype(np.uint16)  # adding bytes to it would go through small buffers
+    keys = _memory.array("keys", labels.shape, np.intp)
+    keys[...] = key  # which bincount would do in fresh memory
     bounds = [0, *(np.flatnonzero(np.diff(group_of)) + 1).tolist(), len(group_of)]
     for start, stop in pairwise(bounds):
-        # One number a pixel: edge depth, label node and class. Unlabelled pixels fall in the last node, cut off below.
-        flat = edge_depth(labels[start:stop]).astype(np.uint16)
-        flat *= n_nodes + 1
-        flat += labels[start:stop]
-        flat *= n_classes
-        flat += predicted[start:stop]
-        bins = np.bincount(flat.ravel(), minlength=5 * (n_nodes + 1) * n_classes)
+        bins = np.bincount(keys[start:stop].reshape(-1), minlength=5 * (n_nodes + 1) * n_classes)
         table = bins.reshape(5, n_nodes + 1, n_classes)[:, :-1]
-        counts.edges[...] += table
-        counts.confusion[group_of[start]] += table.sum(axis=0)
+        yield counts.edges, ..., table
+        yield counts.confusion, group_of[start], table.sum(axis=0)
 
 
-def edge_depth(labels: Bytes) -> Bytes:
+def edge_depth(places: npt.NDArray[np.uint16]) -> Bytes:
     """How coarse a label edge each pixel lies on: whether a 4-neighbour within the tile bears another label.
 
     Args:
-        labels: label nodes, uint8 ``(…, y, x)``. What is not known at a level counts as a class of its own.
+        places: places of the labels in the tree (``split_labels``), uint16 ``(…, y, x)``; used up by the computation.
+            What is not known at a level counts as a class of its own.
 
     Returns:
         uint8 of the same shape: 0 without another label beside, else 5 − the coarsest level at which one differs.
     """
-    fields, steps = _fields()
-    packed = fields.take(labels)
-    difference = np.zeros_like(packed)
+    difference = np.zeros_like(places)
     # The highest bit in which two labels differ says the coarsest level, and a maximum keeps it.
-    down = packed[..., :-1, :] ^ packed[..., 1:, :]
+    down = places[..., :-1, :] ^ places[..., 1:, :]
     np.maximum(difference[..., :-1, :], down, out=difference[..., :-1, :])
     np.maximum(difference[..., 1:, :], down, out=difference[..., 1:, :])
     # Along rows as one line, which is several times faster; pairs of two rows are taken out again.
-    line, right = difference.reshape(-1), packed.reshape(-1).copy()
+    line, right = difference.reshape(-1), places.reshape(-1)
     right[:-1] ^= right[1:]
-    right.reshape(packed.shape)[..., -1] = 0
+    right.reshape(places.shape)[..., -1] = 0
     np.maximum(line, right, out=line)
     np.maximum(line[1:], right[:-1], out=line[1:])
-    depth = np.zeros(packed.shape, np.uint8)
-    for step in steps:
-        depth += difference >= step
+    depth = np.zeros(places.shape, np.uint8)
+    for step in _places()[1]:
+        depth += (difference >= step).view(np.uint8)
     return depth
 
 
-def _add_change(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> None:
+def _changes(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> Iterator[Addition]:
     for level in counts.levels:
         n = len(legend().codes(level))
         label = _class_of(level).take(labels)
@@ -231,7 +332,7 @@ def _add_change(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, p
         for i, group in enumerate(group_of):
             ok, real, said = judged[i], changed[i], guessed[i]
             sums = (ok, ok & real & said, ok & ~real & said, ok & real & ~said, ok & right[i])
-            counts.change[level][group] += [int(part.sum()) for part in sums]
+            yield counts.change[level], group, np.array([part.sum() for part in sums])
         for k, (pairs, where) in enumerate(
             (
                 (before * n + after, judged),
@@ -239,19 +340,22 @@ def _add_change(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, p
                 (before * n + after, judged & right),
             )
         ):
-            counts.transitions[level][k] += np.bincount(pairs[where], minlength=n * n).reshape(n, n)
+            yield counts.transitions[level], k, np.bincount(pairs[where], minlength=n * n).reshape(n, n)
 
 
-def _add_probabilities(
+def _calibration(
     counts: Counts, group: int, labels: Bytes, predicted: Bytes, probabilities: npt.NDArray[np.float32]
-) -> None:
+) -> Iterator[Addition]:
     values = probabilities.reshape(len(probabilities), -1)
     for level in reversed(counts.levels):
         parents = legend().parents(counts.info.level, level)
         if level < counts.info.level:
-            # Classes are in code order, so children of one parent lie together. Slices beat reduceat tenfold.
-            first = np.unique(legend().parents(level + 1, level), return_index=True)[1]
-            values = np.stack([part.sum(axis=0) for part in np.split(values, first[1:])])
+            # Classes are in code order, so children of one parent lie together; most have no sibling.
+            parent = legend().parents(level + 1, level)
+            first = np.unique(parent, return_index=True)[1]
+            finer, values = values, values[first]
+            for child in np.setdiff1d(np.arange(len(parent)), first):
+                values[parent[child]] += finer[child]
         label = _class_of(level).take(labels).ravel()
         pixel = np.flatnonzero(label >= 0)
         truth, guess = label[pixel], parents.take(predicted).ravel()[pixel]
@@ -259,17 +363,29 @@ def _add_probabilities(
         brier = np.einsum("cp,cp->p", values, values)[pixel] - 2 * of_truth + 1
         bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
         weights = (np.ones(truth.size), confidence, truth == guess, -np.log(of_truth), brier)
-        for k, weight in enumerate(weights):
-            counts.calibration[level][group, k] += np.bincount(bins, weight, minlength=BINS)
+        yield counts.calibration[level], group, np.stack([np.bincount(bins, w, minlength=BINS) for w in weights])
+
+
+_UNKNOWN = 2**32 - 1
 
 
 @cache
-def node_of() -> Bytes:
-    """Code → position in ``nodes()``; their number stands for nodata, ``IGNORE_INDEX`` for unknown codes."""
-    table = np.full(65536, IGNORE_INDEX, np.uint8)
-    table[0] = len(nodes())
-    table[list(nodes())] = np.arange(len(nodes()))
+def label_table() -> npt.NDArray[np.uint32]:
+    """Label code → its node in the low, its place in the tree in the high 16 bits, in one look-up.
+
+    The node is a position in ``nodes()``; their number stands for nodata. All bits are set for unknown codes.
+    """
+    table = np.full(65536, _UNKNOWN, np.uint32)
+    places, _ = _places()
+    packed = places.astype(np.uint32) << 16 | np.arange(len(places), dtype=np.uint32)
+    table[list(nodes())] = packed[:-1]
+    table[0] = packed[-1]
     return table
+
+
+def split_labels(labels: npt.NDArray[np.uint32]) -> tuple[Bytes, npt.NDArray[np.uint16]]:
+    """What ``label_table`` packs: nodes, and places in the tree, each of the same shape."""
+    return labels.astype(np.uint8), (labels >> 16).astype(np.uint16)
 
 
 @cache
@@ -279,7 +395,7 @@ def _class_of(level: int) -> npt.NDArray[np.intp]:
 
 
 @cache
-def _fields() -> tuple[npt.NDArray[np.uint16], tuple[int, ...]]:
+def _places() -> tuple[npt.NDArray[np.uint16], tuple[int, ...]]:
     """Label node → place in the tree in 11 bits, coarse levels first, 0 if unknown; and each level's lowest bit."""
     shifts = {4: 0, 3: 2, 2: 5, 1: 8}
     table = np.zeros(len(nodes()) + 1, np.uint16)

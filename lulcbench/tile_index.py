@@ -38,7 +38,7 @@ def read_split(root: str | os.PathLike[str], release: Release, split: str) -> Sp
     release.check_split(split)
     verify_files(root, release, (INDEX,))
     table = read_index(root, release, split)
-    return SplitTiles(*(tuple(map(str, table[name])) for name in ("id", "region", "block")))
+    return SplitTiles(*(tuple(map(str, table[name].tolist())) for name in ("id", "region", "block")))
 
 
 def verify_files(root: str | os.PathLike[str], release: Release, paths: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from lulcbench.prediction_format import dequantise, quantise
 from lulcbench.predictions import PredictionWriter
 from lulcbench.scores import Scores
 from lulcbench.scoring import score
-from lulcbench.scoring_counts import edge_depth, node_of
+from lulcbench.scoring_counts import edge_depth, forget_labels, label_table, split_labels
 from tests.lulcbench.label_release import make_release, smooth_codes
 
 
@@ -153,7 +153,7 @@ def test_regions_boundary_and_groups_partition(scored: tuple[Scores, np.ndarray,
 def test_edges_by_hand() -> None:
     codes = np.array([[1121, 1122, 1122, 0], [1121, 1122, 1210, 1210], [3110, 3110, 1210, 1210]], np.uint16)
     # 1121|1122 differ at level 4 (1), 112|121 at level 2 (3), 311|1xx and nodata at level 1 (4).
-    assert edge_depth(node_of().take(codes)).tolist() == [[1, 1, 4, 4], [4, 4, 3, 4], [4, 4, 4, 0]]
+    assert edge_depth(split_labels(label_table().take(codes))[1]).tolist() == [[1, 1, 4, 4], [4, 4, 3, 4], [4, 4, 4, 0]]
 
 
 def test_hierarchy_by_hand(tmp_path: Path) -> None:
@@ -251,3 +251,35 @@ def test_altered_labels_are_not_scored(tmp_path: Path) -> None:
     shard.write_bytes(data)
     with pytest.raises(LulcbenchError, match="not the file that the release was published with"):
         score(path, tmp_path / "release")
+
+
+def test_label_maps_are_kept_only_for_the_same_bytes(tmp_path: Path) -> None:
+    labels = {name: smooth_codes(3, seed=seed) for name, seed in (("a", 1), ("b", 2))}
+    for name, codes in labels.items():
+        make_release(tmp_path / name, {2018: codes})
+    # Twice each, in turns: the second time from memory, the other release's labels never.
+    for name in ("a", "a", "b", "b", "a"):
+        scores = score(write(tmp_path / f"{name}.zip", tmp_path / name, labels[name]), tmp_path / name)
+        assert scores.levels[4].overall_accuracy == 1
+    # A shard that is altered afterwards is found although its labels are at hand.
+    shard = next(path for path in (tmp_path / "a" / "test.zarr" / "luisa_2018").rglob("0") if path.is_file())
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(LulcbenchError, match="not the file that the release was published with"):
+        score(tmp_path / "a.zip", tmp_path / "a")
+
+
+def test_same_scores_on_any_number_of_processors(
+    scored: tuple[Scores, np.ndarray, np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, labels, codes, probabilities = scored
+    make_release(tmp_path / "release", {2018: labels}, blocks=["B1", "B2", "B3", "B4"])
+    path = write(tmp_path / "p.zip", tmp_path / "release", codes, probabilities)
+    monkeypatch.setattr("lulcbench.scoring_counts._BATCH", 1)
+    found = []
+    for processors in (1, 4):
+        monkeypatch.setattr("os.cpu_count", lambda processors=processors: processors)
+        forget_labels()
+        found.append(score(path, tmp_path / "release"))
+    assert found[0] == found[1]
