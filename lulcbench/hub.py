@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -15,11 +16,14 @@ from filelock import FileLock
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import MANIFEST, FileInfo, Release, hash_file, write_atomic
 from lulcbench.sources import ATTEMPTS, Place, Rejected, place, wait
+from lulcbench.verify import wrong
 
 ORGANISATION = "hf://lulcbench"
 MIRRORS = "LULCBENCH_MIRRORS"  # environment: more places to try, separated by spaces; {name} stands for the release
 PARTIAL = ".partial"
 SOURCES = ".sources"  # where a downloaded release came from, a place a line
+LOCK = ".download.lock"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of the disk here, so that neither waiting nor another place helps
 Advance = Callable[[int], None]
 
 
@@ -64,8 +68,11 @@ def download(
     folder = Path(root)
     if offline is None:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    by_name = _by_name(source, folder)
     if offline:
         release = Release.load(folder)
+        if by_name and not _is_name(source, release):
+            raise _other(folder, release, source)
         missing = absent(folder, wanted(release, splits, sensors, years))
         if missing:
             raise LulcbenchError(
@@ -81,21 +88,22 @@ def download(
         and not absent(folder, wanted(here, splits, sensors, years))
     ):
         return here
-    places = _places(source, mirrors, revision)
+    places = _places(source, mirrors, revision, by_name)
     release = _manifest(places)
-    if here and here.digest != release.digest:
-        raise LulcbenchError(
-            f"{folder} holds {here.id} ({here.digest[:12]}…), not {release.id} ({release.digest[:12]}…).",
-            "Download it to a folder of its own.",
-        )
+    files = wanted(release, splits, sensors, years)
+    if _holds(folder, release) and not absent(folder, files):
+        return release  # a root that cannot be written will do
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".download.lock"):
-            fetch(places, folder, wanted(release, splits, sensors, years), workers, progress)
+        with FileLock(folder / LOCK):
+            # Asked again: another process may have put a release here meanwhile. Without a manifest, what lies here is
+            # of an interrupted download, maybe of another release, so that its size says too little.
+            missing = absent(folder, files) if _holds(folder, release) else _differing(folder, files, workers)
+            fetch(places, folder, missing, workers, progress)
             release.write(folder)
             write_atomic(folder / SOURCES, "\n".join(each.name for each in places).encode())
     except OSError as error:
-        raise LulcbenchError(f"Cannot write to {folder}: {error}.", "Choose a folder that can be written.") from error
+        raise _unwritable(folder, error) from error
     return release
 
 
@@ -110,17 +118,25 @@ def repair(
     folder = Path(root)
     note = folder / SOURCES
     names = [source] if source else (note.read_text(encoding="utf-8").split("\n") if note.is_file() else [])
-    places = [place(name) for name in names if name]
-    if not places:
+    if not any(names):
         raise LulcbenchError(
             f"{folder} does not say where it came from.", "Name a place: --from hf://… or URL or folder."
         )
-    with FileLock(folder / ".download.lock"):
-        for each in places:
+    places, failures = [], []
+    for name in filter(None, names):
+        try:
+            each = place(name)
             each.pin()
-        for file in files:
-            (folder / file.path).unlink(missing_ok=True)
-        fetch(places, folder, files, workers)
+            places.append(each)
+        except Exception as error:  # see _fetch
+            failures.append(f"{name}: {error}")
+    if not places:
+        raise LulcbenchError(f"Cannot repair {folder}: {'; '.join(failures)}.", "Name another place: --from ….")
+    try:
+        with FileLock(folder / LOCK):
+            fetch(places, folder, files, workers)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def wanted(
@@ -156,18 +172,16 @@ def absent(folder: Path, files: Sequence[FileInfo]) -> list[FileInfo]:
 def fetch(
     places: Sequence[Place], folder: Path, files: Sequence[FileInfo], workers: int = 8, progress: bool = True
 ) -> None:
-    """Get the files that are missing, several at a time.
+    """Get files, several at a time; each takes the place of what has its name when it is whole and right.
 
     Raises:
         LulcbenchError: too little space, or no place has a file right.
     """
-    missing = absent(folder, files)
-    if not missing:
+    if not files:
         return
-    partial = folder / PARTIAL
-    partial.mkdir(exist_ok=True)
-    have = sum(path.stat().st_size for path in partial.iterdir())
-    need, free = max(0, sum(file.bytes for file in missing) - have), shutil.disk_usage(folder).free
+    (folder / PARTIAL).mkdir(exist_ok=True)
+    have = sum(min(file.bytes, _size(_partial(folder, file))) for file in files)
+    need, free = sum(file.bytes for file in files) - have, shutil.disk_usage(folder).free
     if need > free:
         raise LulcbenchError(
             f"{need / 2**30:.1f} GiB are needed at {folder}, {free / 2**30:.1f} GiB are free.",
@@ -176,9 +190,9 @@ def fetch(
     from lulcbench.console import transfer_progress
 
     with transfer_progress(progress) as bar, ThreadPoolExecutor(workers) as pool:
-        task = bar.add_task("download", total=sum(file.bytes for file in missing))
+        task = bar.add_task("download", total=need + have, completed=have)
         stop = threading.Event()
-        jobs = [pool.submit(_fetch, places, folder, file, lambda n: bar.advance(task, n), stop) for file in missing]
+        jobs = [pool.submit(_fetch, places, folder, file, lambda n: bar.advance(task, n), stop) for file in files]
         try:
             for job in jobs:
                 job.result()
@@ -186,27 +200,26 @@ def fetch(
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
 
 
 def _fetch(places: Sequence[Place], folder: Path, file: FileInfo, advance: Advance, stop: threading.Event) -> None:
     """One file, from the first place that has it right."""
-    # Named by what it will be, so that any place may go on where another was cut off, and by where it will be, since
-    # several files may have the same content.
-    identity = hashlib.sha256(f"{file.sha256} {file.path}".encode()).hexdigest()
-    target, partial = folder / file.path, folder / PARTIAL / identity
+    target, partial = folder / file.path, _partial(folder, file)
     failures = []
     for source in places:
+        wrong_in_full = 0
         for attempt in range(ATTEMPTS):
             if stop.is_set():
                 return
+            begun = _size(partial) > 0
             try:
                 _resume(source, file, partial, advance, stop)
             except Rejected as error:
                 failures.append(f"{source.name}: {error}")
                 break
             except Exception as error:  # connections break in as many ways as there are libraries
-                if isinstance(error, OSError) and error.errno == 28:  # no space left: no other place will help
+                if isinstance(error, OSError) and error.errno in FULL:
                     raise
                 failures.append(f"{source.name}: {type(error).__name__}: {error}")
                 if attempt + 1 < ATTEMPTS:
@@ -221,7 +234,8 @@ def _fetch(places: Sequence[Place], folder: Path, file: FileInfo, advance: Advan
             advance(-partial.stat().st_size)
             partial.unlink()
             failures.append(f"{source.name}: the bytes do not have the SHA-256 of the manifest")
-            if attempt >= 1:  # wrong twice in full: it is not the line, it is the file
+            wrong_in_full += not begun  # what was begun may have been wrong here, before this place was asked
+            if wrong_in_full == 2:  # it is not the line, it is the file
                 break
     raise LulcbenchError(
         f"Could not get {file.path}: {'; '.join(dict.fromkeys(failures))}.",
@@ -230,9 +244,10 @@ def _fetch(places: Sequence[Place], folder: Path, file: FileInfo, advance: Advan
 
 
 def _resume(source: Place, file: FileInfo, partial: Path, advance: Advance, stop: threading.Event) -> None:
-    have = partial.stat().st_size if partial.is_file() else 0
+    have = _size(partial)
     if have > file.bytes:
         partial.unlink()
+        advance(-file.bytes)
         have = 0
     with partial.open("ab") as out:
         if have < file.bytes:
@@ -246,12 +261,62 @@ def _resume(source: Place, file: FileInfo, partial: Path, advance: Advance, stop
         raise ConnectionError(f"cut off after {have} of {file.bytes} bytes")
 
 
+def _partial(folder: Path, file: FileInfo) -> Path:
+    # Named by what it will be, so that any place may go on where another was cut off, and by where it will be, since
+    # several files may have the same content.
+    return folder / PARTIAL / hashlib.sha256(f"{file.sha256} {file.path}".encode()).hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _differing(folder: Path, files: Sequence[FileInfo], workers: int) -> list[FileInfo]:
+    """Files that are not here with the right content."""
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(lambda file: wrong(folder / file.path, file), files)
+        return [file for file, what in zip(files, found, strict=True) if what]
+
+
+def _holds(folder: Path, release: Release) -> bool:
+    """Whether the folder holds (a part of) this release.
+
+    Raises:
+        LulcbenchError: it holds another.
+    """
+    if not (folder / MANIFEST).is_file():
+        return False
+    here = Release.load(folder)
+    if here.digest != release.digest:
+        raise _other(folder, here, f"{release.id} ({release.digest[:12]}…)")
+    return True
+
+
+def _other(folder: Path, here: Release, asked: str) -> LulcbenchError:
+    return LulcbenchError(
+        f"{folder} holds {here.id} ({here.digest[:12]}…), not {asked}.", "Use a folder of its own for each release."
+    )
+
+
+def _unwritable(folder: Path, error: OSError) -> LulcbenchError:
+    return LulcbenchError(f"Cannot write to {folder}: {error}.", "Choose a folder that can be written and has room.")
+
+
 def _is_name(source: str, release: Release) -> bool:
     return source in (release.name, release.id)
 
 
-def _places(source: str, mirrors: Sequence[str], revision: str | None) -> list[Place]:
-    by_name = "://" not in source and "/" not in source and not Path(source).is_dir()
+def _by_name(source: str, folder: Path) -> bool:
+    """Whether ``source`` is the name of a release on the hub rather than a place.
+
+    A folder of that name is a place only if it holds a release and is not the very folder to fill.
+    """
+    if "://" in source or Path(source).name != source:
+        return False
+    return not (Path(source) / MANIFEST).is_file() or Path(source).resolve() == folder.resolve()
+
+
+def _places(source: str, mirrors: Sequence[str], revision: str | None, by_name: bool) -> list[Place]:
     names = [f"{ORGANISATION}/{source}" if by_name else source, *mirrors]
     if by_name:
         names += [entry.replace("{name}", source) for entry in os.environ.get(MIRRORS, "").split()]

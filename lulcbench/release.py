@@ -88,7 +88,7 @@ class FileInfo(Frozen):
     sha256: Sha256
     licence: str
     split: Split | None = None
-    array: str | None = None
+    array: Annotated[str, Field(pattern=r"^[a-z0-9]+_\d{4}$")] | None = None
 
     @field_validator("path")
     @classmethod
@@ -96,6 +96,9 @@ class FileInfo(Frozen):
         parts = PurePosixPath(path).parts
         if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in path or "\0" in path:
             raise ValueError(f"path {path!r} leaves the release folder")
+        # One spelling for each file, none of which a download uses for itself.
+        if "/".join(parts) != path or path.startswith(".") or path == MANIFEST:
+            raise ValueError(f"path {path!r} is no name of a file of a release")
         return path
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.places import join, split_hub
+from lulcbench.release import MAX_MANIFEST_BYTES
 
 PIECE = 16 * 2**20  # bytes a request: few requests (the hub counts them), little to repeat after a cut
 ATTEMPTS = 6
@@ -67,7 +68,12 @@ class HubPlace:
 
     def whole(self, path: str) -> bytes:
         """See ``Place``."""
-        return b"".join(self._stream(path, 0))
+        content = bytearray()
+        for piece in self._stream(path, 0):
+            content += piece
+            if len(content) > MAX_MANIFEST_BYTES:
+                raise Rejected(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes")
+        return bytes(content)
 
     def _stream(self, path: str, start: int) -> Iterator[bytes]:
         from huggingface_hub import get_session, hf_hub_url

@@ -4,13 +4,11 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import lulcbench.hub
-import lulcbench.sources
 from builders.publish import publish
 from lulcbench import LuisaSeg
 from lulcbench.errors import LulcbenchError
@@ -19,41 +17,13 @@ from lulcbench.release import MANIFEST, Release, hash_file
 from lulcbench.verify import verify
 from tests.lulcbench.fake_hub import FakeHub
 
-# huggingface_hub uploads with an argument of httpx that is being renamed.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("patient"),
+    # huggingface_hub uploads with an argument of httpx that is being renamed.
+    pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning"),
+]
 
 NAME = "hf://lulcbench/tiny"
-
-
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (lulcbench.hub, lulcbench.sources):
-        monkeypatch.setattr(module, "wait", lambda attempt, error: None)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
-    import huggingface_hub.constants as constants
-    from huggingface_hub import HfApi, hf_api
-
-    server = FakeHub()
-    # The library reads these variables once, when it is first imported.
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, server.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(hf_api.api, "endpoint", server.url)
-    monkeypatch.setenv("HF_TOKEN", "hf_test")
-    assert HfApi().endpoint == server.url
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def published(hub: FakeHub, release_root: Path) -> FakeHub:
-    assert publish(release_root, NAME) == f"{NAME}@v{Release.load(release_root).version}"
-    return hub
 
 
 def digest(root: Path) -> str:
