@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -15,14 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from starlette.requests import ClientDisconnect
 
-from leaderboard import accounts, ledger, standing, uploads
+from leaderboard import accounts, ledger, paired, standing, uploads
 from leaderboard.accounts import Identity
 from leaderboard.board import Board
 from leaderboard.cards import check_card
 from leaderboard.db import Audit, Database, Submission
+from leaderboard.pages import compared
 from leaderboard.problems import Problem, not_found
+from leaderboard.render import Page
 from leaderboard.settings import Settings
-from leaderboard.table import Choice, to_csv
+from leaderboard.table import Choice, Snapshot, to_csv
 
 PIECE_BYTES = 2**20
 
@@ -274,6 +278,34 @@ def show_leaderboard(
         headers = {"Content-Disposition": 'attachment; filename="leaderboard.csv"'}
         return Response(to_csv(rows, choice.level), media_type="text/csv; charset=utf-8", headers=headers)
     return board.json_response(choice, rows)
+
+
+@router.get("/compare", tags=["read"])
+def show_comparison(
+    request: Request,
+    settings: Setting,
+    id: Annotated[list[str], Query(description="Submissions; the first is what the others are tested against.")],
+    level: Annotated[int, Query(ge=1, le=4)] = 4,
+    format: Literal["json", "csv"] = "json",
+) -> Response:
+    """Paired tests over spatial blocks: difference to the first, 95 % interval, permutation p-value."""
+    board = get_board(request)
+
+    def make(snapshot: Snapshot) -> Page:
+        _, entries = compared(settings, snapshot, id, level)
+        tests = paired.paired_tests(entries, level)
+        text = (
+            paired.to_csv(entries, level, tests)
+            if format == "csv"
+            else json.dumps(paired.to_json(entries, level, tests))
+        )
+        return Page.of(text)
+
+    page = board.page(f"/api/compare?{urlencode({'id': id, 'level': level, 'format': format}, doseq=True)}", make)
+    if format == "csv":
+        headers = {"Content-Disposition": 'attachment; filename="comparison.csv"'}
+        return Response(page.plain, media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(page.plain, media_type="application/json")
 
 
 def page_url(settings: Settings, submission_id: str) -> str:

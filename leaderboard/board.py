@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from leaderboard.db import Database, Result, Revision, Submission
+from leaderboard.problems import Problem
 from leaderboard.render import Page
 from leaderboard.settings import Settings
 from leaderboard.table import Snapshot, make_row
@@ -100,7 +102,10 @@ class Board:
                     query = select(Submission).join(Result).where(Submission.status == "scored")
                     snapshot = Snapshot(revision, tuple(make_row(found) for found in session.scalars(query).unique()))
                     wanted = list(state.pages.items())[-HOT_PAGES:] if state and self._cache_s else []
-                    pages = OrderedDict((key, _Kept(kept.make(snapshot), kept.make)) for key, kept in wanted)
+                    pages: OrderedDict[str, _Kept] = OrderedDict()
+                    for key, kept in wanted:
+                        with contextlib.suppress(Problem):  # what it shows was withdrawn; its next reader is told
+                            pages[key] = _Kept(kept.make(snapshot), kept.make)
                     state = self._state = _State(snapshot, pages)
             self._checked = time.monotonic()
             return state

@@ -41,6 +41,7 @@ class Entry(Frozen):
         simulated: the release is made from simulated scenes.
         cells: accuracy by place (``pictures.accuracy_map``).
         samples: tiles that pictures were made of (``pictures.draw_samples``).
+        blocks: ``lulcbench.comparison.BlockCounts`` as JSON, for paired tests; None where the scores are a team's own.
     """
 
     format: Literal["lulcbench-ledger/1"] = FORMAT
@@ -60,6 +61,7 @@ class Entry(Frozen):
     scores: dict[str, Any]
     cells: tuple[dict[str, Any], ...] = ()
     samples: tuple[dict[str, Any], ...] = ()
+    blocks: dict[str, Any] | None = None
 
     @property
     def release_key(self) -> str:

@@ -16,6 +16,7 @@ from leaderboard import accounts, ledger, standing
 from leaderboard.accounts import Identity
 from leaderboard.board import Board
 from leaderboard.db import Database, Submission
+from leaderboard.paired import paired_tests
 from leaderboard.problems import Problem, not_found
 from leaderboard.render import Page, html
 from leaderboard.settings import Settings
@@ -33,7 +34,7 @@ router = APIRouter(include_in_schema=False)
 async def index(request: Request) -> Response:
     """The table. Most readers get a page that was made for another reader before."""
     board: Board = request.app.state.board
-    key = request.url.query
+    key = f"/?{request.url.query}"
     page = board.peek(key)
     if page is None:
         choice = read_choice(request)
@@ -78,8 +79,10 @@ def picture(submission_id: str, name: str, request: Request) -> Response:
 @router.get("/compare")
 def compare(request: Request, id: Annotated[list[str], Query()] = [], level: int = 4) -> Response:  # noqa: B006
     """Two or more submissions side by side."""
-    snapshot = request.app.state.board.current()
-    return Page.of(compare_html(request.app.state.settings, snapshot, id, level)).response(request)
+    board: Board = request.app.state.board
+    settings: Settings = request.app.state.settings
+    key = f"/compare?{urlencode({'id': id, 'level': level}, doseq=True)}"
+    return board.page(key, lambda snapshot: Page.of(compare_html(settings, snapshot, id, level))).response(request)
 
 
 @router.get("/history")
@@ -167,7 +170,18 @@ def submission_html(settings: Settings, found: Submission, root: str = "/", stat
 
 
 def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: int) -> str:
-    """The comparison's page.
+    """The comparison's page; raises as ``compared`` does."""
+    rows, entries = compared(settings, snapshot, ids, level)
+    parts = [entry.scores["levels"].get(str(level)) for entry in entries]
+    tests = paired_tests(entries, level)
+    query = urlencode({"id": [row.id for row in rows], "level": level}, doseq=True)
+    return html("compare.html", rows=rows, parts=parts, level=level, classes=_classes(parts), tests=tests, query=query)
+
+
+def compared(
+    settings: Settings, snapshot: Snapshot, ids: list[str], level: int
+) -> tuple[list[Row], list[ledger.Entry]]:
+    """The rows and ledger entries of submissions that can be compared.
 
     Raises:
         Problem: 422, the submissions cannot be compared; 404, one is not on the board.
@@ -187,9 +201,7 @@ def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: 
             "The submissions are not of the same release, task and split; their scores cannot be compared.",
             "Choose submissions of one table.",
         )
-    entries = [ledger.find(settings.ledger, row.id) for row in rows]
-    parts = [entry.scores["levels"].get(str(level)) if entry else None for entry in entries]
-    return html("compare.html", rows=rows, parts=parts, level=level, classes=_classes(parts))
+    return rows, [ledger.read(settings.ledger / row.release_key / f"{row.id}.json") for row in rows]
 
 
 def history_html(snapshot: Snapshot, choice: Choice) -> str:

@@ -84,20 +84,23 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
     """Score a predictions file against the release that it names.
 
     Returns:
-        ``release``, ``release_digest``, ``simulated``, ``task``, ``split``, ``scores``, ``cells`` and ``samples`` for
-        the ledger entry.
+        ``release``, ``release_digest``, ``simulated``, ``task``, ``split``, ``scores``, ``cells`` and ``samples``, and
+        ``blocks`` for paired tests: what the ledger entry needs.
 
     Raises:
         LulcbenchError: the file is not acceptable, or this board has no such release.
     """
     from leaderboard.pictures import accuracy_map, draw_samples
+    from lulcbench.comparison import block_counts
     from lulcbench.predictions import Predictions
     from lulcbench.release import Release
-    from lulcbench.scoring import score
+    from lulcbench.scoring import summarise
+    from lulcbench.scoring_counts import count
 
     root = find_release(predictions, roots)
     release = Release.load(root)
-    scores = score(predictions, root)
+    counts = count(predictions, root)
+    scores = summarise(counts)
     with Predictions.open(predictions, root) as opened:
         cells, accuracy = accuracy_map(opened, root)
         samples = draw_samples(opened, root, accuracy, media)
@@ -110,6 +113,7 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
         "scores": scores.model_dump(mode="json"),
         "cells": cells,
         "samples": samples,
+        "blocks": block_counts(counts).model_dump(mode="json"),
     }
 
 

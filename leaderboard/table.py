@@ -173,11 +173,12 @@ def to_csv(rows: list[Row], level: int) -> str:
     records = [row.record(level) for row in rows]
     writer.writerow(records[0] if records else ["submission"])
     for record in records:
-        writer.writerow([_harmless(value) for value in record.values()])
+        writer.writerow([harmless(value) for value in record.values()])
     return buffer.getvalue()
 
 
-def _harmless(value: Any) -> Any:
+def harmless(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, with an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
 
 

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lulcbench import metrics
-from lulcbench.bootstrap import Statistic, paired
+from lulcbench.bootstrap import RESAMPLES, Statistic, paired
 from lulcbench.errors import LulcbenchError
+from lulcbench.legend import LEVELS
 from lulcbench.release import Frozen
 from lulcbench.scores import SCORER_VERSION
-from lulcbench.scoring_counts import count
+from lulcbench.scoring_counts import Counts, count
+
+
+class BlockCounts(Frozen):
+    """What a comparison needs of a scoring, so that neither predictions nor labels are read again.
+
+    Attributes:
+        blocks: spatial blocks of the split, in the order of what follows.
+        margins: level → integers ``(block, 3, class)``, see ``metrics.margins``.
+        calibration: level → ``(block, 5, 15)`` sums, see ``metrics.CALIBRATION_SUMS``; empty without probabilities.
+        change: level → integers ``(block, 5)``, see ``metrics.CHANGE_SUMS``; empty unless the task is change.
+    """
+
+    scorer_version: str = SCORER_VERSION
+    release_digest: str
+    simulated: bool
+    predictions_sha256: str
+    split: str
+    years: tuple[int, ...]
+    blocks: tuple[str, ...]
+    margins: dict[int, tuple[tuple[tuple[int, ...], ...], ...]]
+    calibration: dict[int, tuple[tuple[tuple[float, ...], ...], ...]]
+    change: dict[int, tuple[tuple[int, ...], ...]]
 
 
 class Difference(Frozen):
@@ -64,27 +90,62 @@ def compare(
     Raises:
         LulcbenchError: a file is refused, they are of different splits or years, or there are fewer than two blocks.
     """
-    a = count(first, root, lambda done, total: advance(done, 2 * total))
-    b = count(second, root, lambda done, total: advance(total + done, 2 * total))
-    if (a.info.split, a.info.years) != (b.info.split, b.info.years):
-        raise LulcbenchError(
-            f"{first} is of {a.info.split} {a.info.years}, {second} of {b.info.split} {b.info.years}.",
-            "Compare predictions of one split and year.",
-        )
-    blocks, to_blocks = a.by(1)
-    if len(blocks) < 2:
+    a = block_counts(count(first, root, lambda done, total: advance(done, 2 * total)))
+    b = block_counts(count(second, root, lambda done, total: advance(total + done, 2 * total)))
+    return compare_blocks(a, b)
+
+
+def block_counts(counts: Counts) -> BlockCounts:
+    """What a later comparison needs of a scoring."""
+    blocks, to_blocks = counts.by(1)
+
+    def sums(groups: npt.NDArray[Any]) -> Any:
+        return np.tensordot(to_blocks, groups, 1).astype(groups.dtype).tolist()
+
+    return BlockCounts(
+        release_digest=counts.release.digest,
+        simulated=counts.release.simulated,
+        predictions_sha256=counts.sha256,
+        split=counts.info.split,
+        years=tuple(counts.info.years),
+        blocks=blocks,
+        margins={level: sums(metrics.margins(counts.at(level))) for level in counts.levels},
+        calibration={level: sums(part) for level, part in counts.calibration.items()},
+        change={level: sums(part) for level, part in counts.change.items()},
+    )
+
+
+def compare_blocks(a: BlockCounts, b: BlockCounts, levels: Collection[int] = LEVELS) -> Comparison:
+    """Compare two scorings by their counts alone.
+
+    Args:
+        a: of one submission.
+        b: of another, of the same release, split and years.
+        levels: of them, those that both have are compared.
+
+    Raises:
+        LulcbenchError: they are of different releases, scorers, splits or years, or there are fewer than two blocks.
+    """
+    for name in ("scorer_version", "release_digest", "split", "years", "blocks"):
+        if getattr(a, name) != getattr(b, name):
+            raise LulcbenchError(
+                f"The two differ in {name.replace('_', ' ')}.", "Compare predictions of one release, split and year."
+            )
+    if len(a.blocks) < 2:
         raise LulcbenchError("The split has a single spatial block.", "A paired test needs two or more.")
     differences: list[Difference] = []
-    for level in sorted(set(a.levels) & set(b.levels), reverse=True):
-        parts: list[tuple[metrics.Counts, metrics.Counts, Statistic]] = [(a.at(level), b.at(level), metrics.summary)]
+    for level in sorted(set(a.margins) & set(b.margins) & set(levels), reverse=True):
+        parts: list[tuple[Any, Any, Statistic]] = [(a.margins, b.margins, metrics.summary_of_margins)]
         if a.calibration and b.calibration:
-            parts.append((a.calibration[level], b.calibration[level], metrics.calibration))
+            parts.append((a.calibration, b.calibration, metrics.calibration))
         if a.change:
-            parts.append((a.change[level], b.change[level], _change))
-        for x, y, statistic in parts:
+            parts.append((a.change, b.change, _change))
+        for first, second, statistic in parts:
+            x, y = np.array(first[level], np.float64), np.array(second[level], np.float64)
             one, two = statistic(x.sum(axis=0)), statistic(y.sum(axis=0))
-            found = paired(np.tensordot(to_blocks, x, 1), np.tensordot(to_blocks, y, 1), statistic)
-            for metric, (difference, low, high, p) in found.items():
+            for metric, (difference, low, high, p) in paired(x, y, statistic).items():
+                if math.isnan(difference) or math.isnan(low):  # undefined for one of them, such as F1 without changes
+                    continue
                 differences.append(
                     Difference(
                         level=level,
@@ -98,13 +159,13 @@ def compare(
                     )
                 )
     return Comparison(
-        release_digest=a.release.digest,
-        simulated=a.release.simulated,
-        first=a.sha256,
-        second=b.sha256,
-        blocks=len(blocks),
+        release_digest=a.release_digest,
+        simulated=a.simulated,
+        first=a.predictions_sha256,
+        second=b.predictions_sha256,
+        blocks=len(a.blocks),
         # Swapping all blocks or none gives the observed size, whatever the data.
-        smallest_p=max(2 / 2 ** min(len(blocks), 60), 1 / 1001),
+        smallest_p=max(2 / 2 ** min(len(a.blocks), 60), 1 / (RESAMPLES + 1)),
         differences=tuple(differences),
     )
 

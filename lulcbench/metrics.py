@@ -67,10 +67,19 @@ def divide(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     return quotient
 
 
+def margins(confusion: Counts) -> Counts:
+    """Correct, label and predicted pixels of each class: ``(…, n, n)`` → ``(…, 3, n)``."""
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return np.stack([correct, confusion.sum(axis=-1), confusion.sum(axis=-2)], axis=-2)
+
+
 def per_class(confusion: Counts) -> dict[str, Floats]:
     """Support, predicted, precision, recall, F1 and IoU of each class: ``(…, n)`` each, NaN where undefined."""
-    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
-    support, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    return _per_class(margins(confusion))
+
+
+def _per_class(counts: Counts) -> dict[str, Floats]:
+    correct, support, predicted = np.moveaxis(counts, -2, 0)
     return {
         "support": support.astype(np.float64),
         "predicted": predicted.astype(np.float64),
@@ -86,7 +95,12 @@ def summary(confusion: Counts) -> dict[str, Floats]:
 
     Means over classes are over classes with label pixels, so that what is averaged depends on the labels alone.
     """
-    classes = per_class(confusion)
+    return summary_of_margins(margins(confusion))
+
+
+def summary_of_margins(counts: Counts) -> dict[str, Floats]:
+    """The same of ``margins``, which are all that these figures need: ``(…, 3, n)``."""
+    classes = _per_class(counts)
     support = classes["support"]
     present = np.where(support > 0, 1.0, 0.0)
 
@@ -94,7 +108,7 @@ def summary(confusion: Counts) -> dict[str, Floats]:
         return divide((np.nan_to_num(values) * weights).sum(axis=-1), weights.sum(axis=-1))
 
     return {
-        "overall_accuracy": divide(np.trace(confusion, axis1=-2, axis2=-1), support.sum(axis=-1)),
+        "overall_accuracy": divide(counts[..., 0, :].sum(axis=-1), support.sum(axis=-1)),
         "balanced_accuracy": mean(classes["recall"], present),
         "miou": mean(classes["iou"], present),
         "macro_f1": mean(classes["f1"], present),

@@ -8,13 +8,17 @@ import re
 import time
 from collections.abc import Callable
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
+from leaderboard import ledger
 from leaderboard.board import Board
+from leaderboard.problems import Problem, not_found
+from leaderboard.records import replay
 from leaderboard.render import Page
 from leaderboard.table import PAGE_ROWS, Snapshot
-from tests.leaderboard.harness import Service
+from tests.leaderboard.harness import Service, make_entry
 
 Fill = Callable[..., list[str]]
 VOID = {"meta", "link", "input", "img", "br", "hr"}
@@ -158,6 +162,68 @@ def test_comparison(service: Service, fill: Fill) -> None:
     assert "Difference" in page
     for query, status in ((f"id={one}", 422), (f"id={one}&id={'0' * 20}", 404), (f"id={one}&id={two}&level=7", 422)):
         assert service.client.get(f"/compare?{query}").status_code == status
+
+
+def test_paired_test_of_the_compared(service: Service, fill: Fill, results: dict[str, Any]) -> None:
+    one, two = fill({"name": "One"}, {"name": "=Two", "kind": "poor"})
+    page = service.client.get(f"/compare?id={one}&id={two}").text
+    assert "no difference can be shown here" in page  # two blocks: p is 0.5 at best
+    # The same results as if of twelve blocks.
+    path = service.settings.ledger / next(service.settings.ledger.glob(f"*/{one}.json")).parent.name
+    for number, kind in ((3, "good"), (4, "poor")):
+        entry = make_entry(results, number, kind)
+        blocks = dict(entry.blocks or {})
+        blocks["blocks"] = [f"B{i}" for i in range(12)]
+        for name in ("margins", "calibration"):
+            blocks[name] = {level: part * 6 for level, part in blocks[name].items()}
+        ledger.write(service.settings.ledger, entry.model_copy(update={"blocks": blocks}))
+    ledger.write(path.parent, make_entry(results, 5).model_copy(update={"blocks": None, "tier": "reported"}))
+    replay(service.db, service.settings)
+    third, fourth, reported = (f"{n:020x}" for n in (3, 4, 5))
+    page = service.client.get(f"/compare?id={third}&id={fourth}&id={reported}").text
+    assert "worse, hardly by chance" in page
+    assert "self-reported; the test needs predictions" in page
+    assert "No test: The two differ in blocks" in service.client.get(f"/compare?id={one}&id={third}").text
+    query = f"/api/v1/compare?id={third}&id={fourth}&level=2"
+    (test,) = service.client.get(query).json()["tests"]
+    found = {row["metric"]: row for row in test["differences"]}
+    expected = {row["model"]: row for row in service.rows(level=2)}
+    difference = expected["Model 4"]["miou"] - expected["Model 3"]["miou"]
+    assert found["miou"]["difference"] == pytest.approx(difference)
+    assert found["miou"]["low"] <= difference <= found["miou"]["high"]
+    assert found["miou"]["p"] < 0.01
+    table = list(csv.DictReader(io.StringIO(service.client.get(f"{query}&format=csv").text)))
+    assert float(next(row for row in table if row["metric"] == "miou")["difference"]) == pytest.approx(difference)
+    assert service.client.get(f"/api/v1/compare?id={one}&id={two}&format=csv").text.count("'=Two") > 3
+    assert service.client.get(f"/api/v1/compare?id={one}").status_code == 422
+
+
+def test_pages_of_one_kind_do_not_answer_for_another(
+    service: Service, fill: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = fill({}, {})
+    board = Board(service.db, service.settings.model_copy(update={"cache_s": 60}))
+    monkeypatch.setattr(service.client.app.state, "board", board)
+    query = f"compare?id={one}&id={two}&level=4"
+    assert "Comparison" not in service.client.get(f"/?{query}").text
+    assert "Comparison" in service.client.get(f"/{query}").text
+    assert "Comparison" not in service.client.get(f"/?/{query}").text
+
+
+def test_a_page_that_can_no_longer_be_made_does_not_stop_the_board(service: Service, fill: Fill) -> None:
+    board = Board(service.db, service.settings.model_copy(update={"cache_s": 0.01}))
+
+    def only_without_rows(snapshot: Snapshot) -> Page:
+        if snapshot.rows:
+            raise not_found()
+        return Page.of("empty")
+
+    assert board.page("x", only_without_rows).plain == b"empty"
+    fill({})
+    time.sleep(0.02)
+    assert len(board.current().rows) == 1
+    with pytest.raises(Problem):
+        board.page("x", only_without_rows)
 
 
 def test_history_keeps_the_leaders_only(service: Service, fill: Fill) -> None:

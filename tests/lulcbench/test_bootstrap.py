@@ -98,5 +98,5 @@ def test_compare_two_submissions(tmp_path: Path) -> None:
     with PredictionWriter(tmp_path / "other.zip", root, "test", 2012) as writer:
         for tile in writer.info.tiles:
             writer.write(tile, labels[0])
-    with pytest.raises(LulcbenchError, match="of one split and year"):
+    with pytest.raises(LulcbenchError, match="of one release, split and year"):
         compare(tmp_path / "good.zip", tmp_path / "other.zip", root)
