@@ -56,6 +56,7 @@ bench: bench-env
 
 gpu: env
 	$(BIN)/python -m baselines gpu --minutes 25
+	$(BIN)/python benchmarks/training.py
 
 clean:
 	rm -rf demo runs build dist .pytest_cache .mypy_cache .ruff_cache

@@ -60,13 +60,19 @@ def predict(configs: ConfigPaths, out: Out = Path("runs"), settings: Set = None)
 def _predict(run: Config, folder: Path) -> str:
     if isinstance(run.model, ForestModel | MajorityModel):
         from baselines.references import predict_reference
+        from baselines.submission import write_submission
 
-        return str(predict_reference(run, folder / PREDICTIONS))
+        path = predict_reference(run, folder / PREDICTIONS)
+        write_submission(run, folder)
+        return str(path)
     trained = _trained(run, folder)
     if isinstance(run.model, SegmentationModel):
         from baselines.predict import predict_network
+        from baselines.submission import write_submission
 
-        return str(predict_network(trained, folder / PREDICTIONS))
+        path = predict_network(trained, folder / PREDICTIONS)
+        write_submission(run, folder, trained.about)
+        return str(path)
     from baselines.classify import predict_patches
     from baselines.data import load_evaluation
 
@@ -114,6 +120,15 @@ def measure(
     run = Config.load(config)
     results = [reference.measure(run, n, out) for n in seed or (0, 1, 2)]
     typer.echo(str(reference.write(reference.combine(run, results))))
+
+
+@app.command()
+def tables() -> None:
+    """Write the table of references into README.md and DATASET_CARD.md, and draw their learning curves."""
+    from baselines.tables import PAGES, write
+
+    for path in write([Path(__file__).parents[1] / page for page in PAGES]):
+        typer.echo(str(path))
 
 
 @app.command()

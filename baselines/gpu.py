@@ -19,6 +19,7 @@ JOBS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("eurosat-rgb-random", (0, 1, 2)),
     ("eurosat-rgb-spatial", (0, 1, 2)),
     ("eurosat-rgb-block", (0, 1, 2)),
+    ("eurosat-rgb-val", (0,)),
     ("luisa-sim-unet", (0, 1, 2)),
     ("luisa-sim-deeplab", (0, 1, 2)),
 )

@@ -7,13 +7,14 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from baselines.callbacks import HISTORY
 from baselines.config import Config, SegmentationModel
 from baselines.data import load, load_evaluation
+from baselines.run import versions
 from baselines.train import hardware, train
 from lulcbench.console import console
 from lulcbench.errors import LulcbenchError
@@ -35,7 +36,8 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
 
     Returns:
         seed, overall_accuracy, levels (maps only: level → metrics), log_loss, seconds (of the clock, and of all
-        processor cores together), epochs, learning_curve, parameters, hardware, config and data digests.
+        processor cores together), epochs, learning_curve, seconds_to_98 (until 98 % of val, if it came
+        to that), parameters, hardware, config and data digests.
     """
     run = config.replace(name=f"{config.name}-seed{seed}", seed=seed)
     folder = out / run.name
@@ -52,7 +54,8 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
 
         full = predict_patches(trained, load_evaluation(run), folder)
         scores = {k: full[k] for k in ("overall_accuracy", "log_loss", "class_accuracy", "confused", "patches")}
-    curve = list(csv.DictReader((folder / HISTORY).read_text(encoding="utf-8").splitlines()))
+    rows = csv.DictReader((folder / HISTORY).read_text(encoding="utf-8").splitlines())
+    curve = [{k: float(v) for k, v in row.items() if v and k != "lr"} for row in rows]
     result = {
         "seed": seed,
         **scores,
@@ -62,7 +65,8 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
         "epochs": trained.about["epochs"],
         "parameters": trained.about["parameters"],
         "temperature": trained.about["temperature"],
-        "learning_curve": [{k: float(v) for k, v in row.items() if v and k != "lr"} for row in curve],
+        "seconds_to_98": next((row["seconds"] for row in curve if row.get("val_accuracy", 0) >= 0.98), None),
+        "learning_curve": curve,
         "hardware": trained.about["hardware"],
         "config_digest": run.digest,
         "data_digest": trained.about["data_digest"],
@@ -100,8 +104,8 @@ def combine(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]
         "data_digest": results[0]["data_digest"],
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest,
-        "code_version": version("lulcbench"),
-        "versions": {n: version(n) for n in ("torch", "lightning", "timm", "segmentation-models-pytorch")},
+        "versions": versions(),
+        "date": date.today().isoformat(),
         "hardware": hardware(),
         "runs": list(results),
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ from torch import nn
 from baselines.arrays import Problem
 from baselines.config import Config
 from baselines.models import build
+from lulcbench import __version__
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import write_atomic
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+PACKAGES = ("torch", "lightning", "timm", "segmentation-models-pytorch", "torchgeo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +113,12 @@ def load_run(folder: Path) -> Trained:
     except RuntimeError as error:
         raise LulcbenchError(f"The weights in {folder} do not fit their description: {error}", again) from error
     return Trained(net.eval().to(memory_format=torch.channels_last), config, about)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this project and of the packages that a result depends on, as far as they are installed."""
+    found = {"lulcbench": __version__}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -7,7 +7,6 @@ import logging
 import platform
 import shutil
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +24,7 @@ from baselines.card import write_card
 from baselines.checkpoint import SafeCheckpoint
 from baselines.config import ClassificationModel, Config, SegmentationModel
 from baselines.models import build, count_parameters
-from baselines.run import DESCRIPTION, Trained, load_run, save_run
+from baselines.run import DESCRIPTION, Trained, load_run, save_run, versions
 from baselines.task import Task
 from lulcbench.console import console
 from lulcbench.errors import LulcbenchError
@@ -101,7 +100,7 @@ def train(config: Config, problem: Problem, out: Path, restart: bool = False, de
             "core_seconds": round(task.core_seconds, 1),
             "epochs": trainer.current_epoch,
             "hardware": hardware(),
-            "versions": {n: version(n) for n in ("lulcbench", "torch", "lightning", "timm", "torchgeo")},
+            "versions": versions(),
         }
         save_run(folder, net, config, problem, facts)
         write_card(folder)
@@ -166,7 +165,17 @@ class quiet(warnings.catch_warnings):
 def hardware() -> dict[str, Any]:
     """What it ran on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "gpu": gpu}
+    return {"cpu": _processor(), "threads": torch.get_num_threads(), "gpu": gpu}
+
+
+def _processor() -> str:
+    """Name of the processor; on Linux ``platform`` knows only its architecture."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _other(folder: Path, identity: dict[str, str]) -> str | None:
