@@ -13,6 +13,7 @@ from lulcbench import LuisaSeg
 from lulcbench.legend import IGNORE_INDEX, LEVELS
 from lulcbench.release import SPLITS, Release
 from lulcbench.scores import Scores
+from lulcbench.submission import load_card
 
 CONFIG = """
 name = "{name}"
@@ -82,6 +83,19 @@ def test_predictions_become_scores(runs: Path, release_root: Path) -> None:
             assert level.calibration is not None
             assert np.isfinite(level.calibration.log_loss)
     assert scores["unet"].levels[1].macro_f1 > scores["majority"].levels[1].macro_f1
+
+
+def test_baselines_enter_the_board_as_anybody_does(runs: Path, release_root: Path) -> None:
+    for name in ("unet", "majority"):
+        folder = runs / name
+        said = lulcbench(
+            "check", folder / "predictions.zip", "--root", release_root, "--card", folder / "submission.toml"
+        )
+        assert "is good" in said
+    card = load_card(runs / "unet" / "submission.toml")
+    assert card.parameters > 10_000
+    assert card.training_data == (f"{Release.load(release_root).id}, train split",)
+    assert not card.saw_scored_labels
 
 
 def test_page_shows_it_and_says_simulated(runs: Path) -> None:
