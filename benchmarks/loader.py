@@ -3,11 +3,12 @@
 usage: .venv-bench/bin/python benchmarks/loader.py [--tiles 128] [--rounds 5]      (make bench-env first)
 
 Every contestant delivers batches of 64 windows of 12 × 120 × 120 in random order as normalised float32, from the page
-cache, over whole epochs; the first batch (start of workers, opening) is reported apart. Peers hold no labels, so ours
-reads none either, except in the line "with_labels". Those that can use worker processes run without and with one a
-processor, and their better result counts. Rounds interleave the contestants, so that a busy moment of the machine meets
-all; the processor time of a window, all processes together, depends less on what else runs. The last line is one JSON
-object; ``vs_x`` is our windows/s over x's, ``processor_vs_x`` x's processor time over ours.
+cache, over whole epochs. The clock starts after as many batches as workers prepare while one waits for the first, so
+that what counts is the steady rate; the wait for the first batch (start of workers, opening) is reported apart. Peers
+hold no labels, so ours reads none either, except in the line "with_labels". Those that can use worker processes run
+without and with one a processor, and their better result counts. Rounds interleave the contestants, so that a busy
+moment of the machine meets all; the processor time of a window, all processes together, depends less on what else runs.
+The last line is one JSON object; ``vs_x`` is our windows/s over x's, ``processor_vs_x`` x's processor time over ours.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ from lulcbench.sensors import OFFSET, SCALE
 
 OURS = {"ours", "with_labels"}
 PROCESSORS = len(os.sched_getaffinity(0))
+WARM = 1 + 2 * PROCESSORS  # batches before the clock starts: torch's workers prepare two each
 
 
 class Run(NamedTuple):
-    """One epoch: windows/s after the first batch, seconds until that, processor seconds a window."""
+    """One epoch: windows/s when warm, seconds until the first batch, processor seconds a window."""
 
     rate: float
     first: float
@@ -139,13 +141,14 @@ def measure(epoch: Epoch, workers: int) -> Run:
     count = 0
     for i, batch in enumerate(batches):
         assert batch.shape[1:] == (12, 120, 120)
+        count += len(batch)
         if i == 0:
             first = time.perf_counter()
-        else:
-            count += len(batch)
+        if i == WARM - 1:
+            warm, before = time.perf_counter(), count
     end = time.perf_counter()
     del batches  # workers end, so that their time counts
-    return Run(count / (end - first), first - start, (processor_time() - used) / (count + BATCH))
+    return Run((count - before) / (end - warm), first - start, (processor_time() - used) / count)
 
 
 def processor_time() -> float:

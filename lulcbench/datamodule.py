@@ -7,13 +7,13 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from lulcbench.datasets import LuisaSeg, collate
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample
 from lulcbench.datasets.loader import WindowLoader
-from lulcbench.datasets.sampler import WindowSampler, balanced
+from lulcbench.datasets.sampler import InOrder, WindowSampler, balanced
 
 Loader = DataLoader[Sample] | WindowLoader
 
@@ -76,19 +76,21 @@ class LuisaDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Shuffled or balanced; windows move from epoch to epoch if the options say so."""
-        return self._loader("train", shuffle=True)
+        dataset = self.datasets["train"]
+        weights = balanced(dataset) if self.balanced else None
+        return self._loader(dataset, WindowSampler(dataset, weights=weights, seed=self.seed))
 
     def val_dataloader(self) -> Loader:
-        """In order."""
-        return self._loader("val")
+        """In order. On several devices, some samples may come twice, so that all devices take equally many steps."""
+        return self._loader(self.datasets["val"], InOrder(self.datasets["val"], pad=True))
 
     def test_dataloader(self) -> Loader:
-        """In order."""
-        return self._loader("test")
+        """In order, each sample once, on several devices too."""
+        return self._loader(self.datasets["test"], InOrder(self.datasets["test"]))
 
     def predict_dataloader(self) -> Loader:
-        """The test split, in order."""
-        return self._loader("test")
+        """The test split, as in ``test_dataloader``."""
+        return self.test_dataloader()
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
         """Normalise on the device and, in training, augment."""
@@ -102,10 +104,7 @@ class LuisaDataModule(pl.LightningDataModule):
         """``plot`` of the dataset."""
         return next(iter(self.datasets.values())).plot(*args, **kwargs)
 
-    def _loader(self, split: str, shuffle: bool = False) -> Loader:
-        dataset = self.datasets[split]
-        weights = balanced(dataset) if shuffle and self.balanced else None
-        sampler = WindowSampler(dataset, weights=weights, seed=self.seed) if shuffle else None
+    def _loader(self, dataset: LuisaDataset, sampler: Sampler[int]) -> Loader:
         if self.num_workers == 0:
             return WindowLoader(dataset, self.batch_size, sampler)
         return DataLoader(

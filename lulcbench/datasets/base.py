@@ -109,8 +109,9 @@ class LuisaDataset(Dataset[Sample]):
         self.transforms = transforms
         self.normalize = normalize
         self.flatten = flatten
-        if not self.sensors or not self.years:
-            raise LulcbenchError("No sensor or no year was chosen.", "Name at least one of each.")
+        for what, chosen in (("sensor", self.sensors), ("year", self.years), ("level", self.levels)):
+            if not chosen:
+                raise LulcbenchError(f"No {what} was chosen.", "Name at least one.")
         if normalize not in (True, False, "device"):
             raise LulcbenchError(f"normalize is {normalize!r}.", 'Use True, False or "device".')
         if download:
@@ -343,6 +344,8 @@ class LuisaDataset(Dataset[Sample]):
         if names is None:
             return known, None
         chosen = (names,) if isinstance(names, str) else tuple(names)
+        if not chosen:
+            raise LulcbenchError("No season was chosen.", f"{self.release.id} has {', '.join(known)}.")
         for name in chosen:
             if name not in known:
                 raise LulcbenchError(f"{self.release.id} has no season {name!r}.", f"It has {', '.join(known)}.")
@@ -361,6 +364,8 @@ class LuisaDataset(Dataset[Sample]):
         for name in self.sensors:
             known = self.release.sensor(name).bands
             chosen[name] = tuple((bands or {}).get(name, known))
+            if not chosen[name]:
+                raise LulcbenchError(f"No band of {name} was chosen.", f"It has {', '.join(known)}.")
             for band in chosen[name]:
                 if band not in known:
                     sensors.sensor(name).band(band)

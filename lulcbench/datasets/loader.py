@@ -11,11 +11,11 @@ from torch.utils.data import BatchSampler, Sampler, SequentialSampler
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample, collate
 
-AHEAD = 2  # batches: one is decoded while another is converted
+AHEAD = 1  # batches: decoding and converting one keeps all processors busy; more only compete for the caches
 
 
 class WindowLoader:
-    """Iterates over batches, of which the next two are always under way.
+    """Iterates over batches, of which the next is always under way and the one after it lined up.
 
     Reading, decoding and converting run outside the interpreter lock, so that threads suffice. Lightning takes it in
     place of a ``DataLoader``.

@@ -34,9 +34,7 @@ class WindowSampler(DistributedSampler[int]):
         weights: torch.Tensor | None = None,
         seed: int = 0,
     ) -> None:
-        here = distributed.is_available() and distributed.is_initialized()
-        replicas, rank = (distributed.get_world_size(), distributed.get_rank()) if here else (1, 0)
-        super().__init__(dataset, replicas, rank, shuffle=shuffle, seed=seed)
+        super().__init__(dataset, *_share(), shuffle=shuffle, seed=seed)
         self._windows = dataset
         self.weights = weights
         self.start = 0
@@ -55,6 +53,31 @@ class WindowSampler(DistributedSampler[int]):
             drawn = torch.multinomial(self.weights, self.total_size, replacement=True, generator=generator)
             order = drawn[self.rank : self.total_size : self.num_replicas].tolist()
         return iter(order[self.start :])
+
+    def __len__(self) -> int:
+        return max(0, self.num_samples - self.start)
+
+
+class InOrder(DistributedSampler[int]):
+    """Samples in order; each of several processes takes every n-th.
+
+    Args:
+        dataset: what to go through.
+        pad: repeat some samples, so that all processes get equally many: needed where they wait for each other at every
+            step, as in the validation of a training run. Without it, each sample comes exactly once.
+    """
+
+    def __init__(self, dataset: LuisaDataset, *, pad: bool = False) -> None:
+        super().__init__(dataset, *_share(), shuffle=False)
+        if not pad:
+            self.total_size = len(dataset)
+            self.num_samples = len(range(self.rank, self.total_size, self.num_replicas))
+
+
+def _share() -> tuple[int, int]:
+    """(number of processes, which this is)."""
+    here = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_world_size(), distributed.get_rank()) if here else (1, 0)
 
 
 def balanced(dataset: LuisaDataset) -> torch.Tensor:

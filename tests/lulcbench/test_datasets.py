@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,13 @@ import torch
 import zarr
 from torch.utils.data import DataLoader
 
-from lulcbench import LuisaChange, LuisaCls, LuisaSeg, LuisaSeries
-from lulcbench.datasets import WindowLoader, collate
-from lulcbench.datasets.augment import BandDropout, Dihedral
-from lulcbench.datasets.buffers import Buffers
+from lulcbench import LuisaSeg
+from lulcbench.datasets import collate
 from lulcbench.datasets.normalize import Normalizer
-from lulcbench.datasets.sampler import WindowSampler, balanced
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
 from lulcbench.index import few, read_index
-from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.legend import legend
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +195,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"bands": ["B99"]}, r"no band 'B99'"),
     ({"bands": ["B01"]}, r"holds no band 'B01'"),
     ({"sensors": ("sentinel2", "landsat"), "bands": ["B02"]}, r"several sensors"),
+    ({"bands": []}, r"No band of sentinel2"),
+    ({"level": ()}, r"No level"),
+    ({"seasons": ()}, r"No season was chosen"),
     ({"seasons": ["monsoon"]}, r"no season 'monsoon'"),
     ({"regions": ["atlantis"]}, r"No region 'atlantis'"),
     ({"classes": [7]}, r"Unknown LUISA code 7"),
@@ -247,170 +246,3 @@ def test_windows_move_with_the_epoch(release_root: Path) -> None:
     assert not torch.equal(dataset.read([0, 1])["bounds"], first)
     dataset.set_epoch(0)
     assert torch.equal(dataset.read([0, 1])["bounds"], first)
-
-
-def test_chips_follow_the_written_rule(release_root: Path) -> None:
-    chips = LuisaCls(release_root, sensors="landsat", level=3, purity=0.6)
-    codes = stored(release_root, "luisa_2018")
-    expected = []
-    for tile, row in zip(chips.tiles["id"], chips.tiles["row"], strict=True):
-        indices = legend().encode(codes[row], 3)
-        for y in range(8):
-            for x in range(8):
-                counts = np.bincount(indices[12 * y : 12 * y + 12, 12 * x : 12 * x + 12].ravel(), minlength=256)
-                best = int(counts[:IGNORE_INDEX].argmax())
-                if counts[best] / 144 >= 0.6:
-                    expected.append((tile, y * 600, x * 600, legend().codes(3)[best]))
-    found = list(chips.chips[["tile", "y", "x", "code"]].itertuples(index=False, name=None))
-    assert found == expected
-    sample = chips[len(chips) - 1]
-    assert sample["image"].shape == (24, 20, 20)
-    assert int(sample["label"]) == int(chips.labels[-1])
-    assert 0.6 <= float(sample["purity"]) <= 1
-    with pytest.raises(LulcbenchError, match="takes no window"):
-        LuisaCls(release_root, window=1200)
-    with pytest.raises(LulcbenchError, match="purity"):
-        LuisaCls(release_root, purity=0)
-
-
-def test_change_compares_two_years(release_root: Path) -> None:
-    dataset = LuisaChange(release_root, level=(1, 4), window=None)
-    sample = dataset[0]
-    old, new = (LuisaSeg(release_root, sensors="landsat", year=year, level=4, window=None)[0] for year in dataset.pair)
-    torch.testing.assert_close(sample["image_from"], old["image"])
-    torch.testing.assert_close(sample["image_to"], new["image"])
-    assert torch.equal(sample["mask_from"][1], old["mask"])
-    judged = (old["mask"] != IGNORE_INDEX) & (new["mask"] != IGNORE_INDEX)
-    assert torch.equal(sample["mask"][1] == 1, (old["mask"] != new["mask"]) & judged)
-    assert (sample["mask"][0] <= sample["mask"][1]).all()  # what changes at level 1 changes at level 4
-    table = dataset.transitions(4)
-    assert table.sum() == len(dataset.tiles) * 96 * 96
-    assert 0 < table.sum() - np.trace(table) < table.sum()
-
-
-def test_series_are_in_order_of_time(release_root: Path) -> None:
-    series = LuisaSeries(release_root, window=30)
-    days = series.dates.astype("datetime64[D]").astype(str).tolist()
-    assert days[0] == "2012-01-25"  # winter 2012 begins in December 2011
-    assert days == sorted(days)
-    assert len(days) == 8
-    sample = series[161]  # second row, second pixel
-    assert sample["image"].shape == (8, 6)
-    assert sample["mask"].shape == ()
-    whole = LuisaSeries(release_root, window=None)[0]
-    torch.testing.assert_close(sample["image"], whole["image"][:, :, 1, 1])
-    assert sample["mask"] == whole["mask"][1, 1]
-    raw = LuisaSeries(release_root, window=30, normalize="device")
-    torch.testing.assert_close(raw.finish(raw.read([161]))["image"][0], sample["image"])
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda root: LuisaSeg(root, sensors=("landsat", "sentinel2"), level=(2, 3)),
-        lambda root: LuisaCls(root, sensors="landsat", bands=["nir08"]),
-        lambda root: LuisaChange(root),
-        lambda root: LuisaSeries(root, window=30),
-    ],
-    ids=["seg", "cls", "change", "series"],
-)
-def test_pictures_say_that_the_data_is_simulated(release_root: Path, tmp_path: Path, make: Any) -> None:
-    dataset = make(release_root)
-    sample = dataset[1]
-    prediction = sample.get("label", sample.get("mask"))
-    picture = dataset.plot(sample, prediction=prediction)
-    assert "SIMULATED DATA" in picture._suptitle.get_text()
-    picture.savefig(tmp_path / "picture.png", dpi=30)
-    assert (tmp_path / "picture.png").stat().st_size > 1000
-
-
-def test_memory_is_used_again_only_when_nobody_holds_it() -> None:
-    buffers, shape = Buffers(), (3, 1000)
-    first = buffers.empty(shape, torch.float32)
-    address = first.data_ptr()
-    view = first[1:].numpy()
-    del first
-    gc.collect()
-    assert buffers.empty(shape, torch.float32).data_ptr() != address
-    del view
-    gc.collect()
-    both = [buffers.empty(shape, torch.float32) for _ in range(2)]
-    assert address in {tensor.data_ptr() for tensor in both}
-
-
-def test_batches_that_are_kept_keep_their_values(seg: LuisaSeg) -> None:
-    batches = [seg.read([i])["image"] for i in range(8)]
-    for i, image in enumerate(batches):
-        torch.testing.assert_close(image, seg.read([i])["image"])
-
-
-def test_samplers(release_root: Path) -> None:
-    dataset = LuisaSeg(release_root, phase="systematic")
-    sampler = WindowSampler(dataset, seed=1)
-    sampler.set_epoch(2)
-    order = list(sampler)
-    assert sorted(order) == list(range(len(dataset)))
-    assert dataset.epoch == 2
-    sampler.set_epoch(2, start=10)
-    assert list(sampler) == order[10:]
-    sampler.set_epoch(3)
-    assert list(sampler) != order
-
-    chips = LuisaCls(release_root, sensors="landsat", level=2, purity=0.3)
-    drawn = chips.labels[list(WindowSampler(chips, weights=balanced(chips)))]
-    before, after = (np.bincount(labels, minlength=14) for labels in (chips.labels, drawn))
-    present = before > 0
-    assert after[present].std() < before[present].std()
-    weights = balanced(dataset)
-    assert len(weights) == len(dataset)
-    assert float(weights.sum()) == pytest.approx(1)
-    assert float(weights.max()) > float(weights.min())
-
-
-def test_turning_keeps_sensors_and_labels_aligned() -> None:
-    torch.manual_seed(0)
-    coarse = torch.rand(32, 1, 4, 4)
-    batch = {
-        "image": {"landsat": coarse, "sentinel2": coarse.repeat_interleave(3, -1).repeat_interleave(3, -2)},
-        "mask": (coarse[:, 0] * 1000).long(),
-        "tile": ["E0000N0000"] * 32,
-    }
-    turned = Dihedral()(batch)
-    fine = turned["image"]["sentinel2"]
-    assert torch.equal(fine[..., ::3, ::3], turned["image"]["landsat"])
-    assert torch.equal(turned["mask"], (turned["image"]["landsat"][:, 0] * 1000).long())
-    assert not torch.equal(turned["mask"], batch["mask"])
-    kinds = {tuple(sample.flatten().argsort().tolist()) == tuple(range(16)) for sample in turned["mask"]}
-    assert kinds
-    assert torch.equal(turned["mask"].flatten(1).sort().values, batch["mask"].flatten(1).sort().values)
-    with pytest.raises(LulcbenchError, match="not square"):
-        Dihedral()({"image": torch.rand(1, 1, 2, 3)})
-
-
-def test_band_dropout_drops_a_band_in_all_seasons_and_years() -> None:
-    torch.manual_seed(0)
-    image = torch.ones(50, 4 * 6, 5, 5)
-    out = BandDropout(0.5, 6)({"image_from": image, "image_to": image, "mask": torch.zeros(50, 5, 5)})
-    kept = out["image_from"].view(50, 4, 6, 25)
-    assert torch.equal(out["image_from"], out["image_to"])
-    assert (kept == kept[:, :1, :, :1]).all()
-    assert 0.4 < float(kept.mean()) < 0.6
-    with pytest.raises(LulcbenchError, match="p is 1"):
-        BandDropout(1, 6)
-
-
-def test_the_loader_keeps_order_and_passes_errors_on(seg: LuisaSeg) -> None:
-    sampler = WindowSampler(seg, seed=4)
-    loader = WindowLoader(seg, 16, sampler)
-    batches = list(loader)
-    assert len(batches) == len(loader) == -(-len(seg) // 16)
-    order = list(sampler)
-    for k, batch in enumerate(batches):
-        expected = seg.read(order[16 * k : 16 * k + 16])
-        assert torch.equal(batch["image"], expected["image"])
-        assert torch.equal(batch["bounds"], expected["bounds"])
-    for batch in loader:  # left before its end
-        assert len(batch["image"]) == 16
-        break
-    with pytest.raises(IndexError):
-        list(WindowLoader(seg, 2, [0, 1, len(seg)]))
