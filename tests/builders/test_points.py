@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from rasterio.warp import transform
+from typer.testing import CliRunner
 
+from builders.__main__ import app
 from builders.points import split_points
 from builders.recipe import SplitRule
 from lulcbench import grid
@@ -65,3 +67,12 @@ def test_bad_tables_are_named(table: Path, tmp_path: Path) -> None:
         change.to_csv(tmp_path / "bad.csv", index=False)
         with pytest.raises(LulcbenchError, match=message):
             split_points(tmp_path / "bad.csv", tmp_path, RULE, "p")
+
+
+def test_the_command_says_how_many_points_went_where(table: Path, tmp_path: Path) -> None:
+    arguments = ["split-points", str(table), "--out", str(tmp_path / "lists"), "--prefix", "p", "--suffix", ".jpg"]
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code == 0
+    told = dict(line.split()[:2] for line in said.stdout.splitlines())
+    for split in ("train", "val", "test"):
+        assert len((tmp_path / f"lists/p-{split}.txt").read_text().split()) == int(told[split])

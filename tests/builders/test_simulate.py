@@ -11,13 +11,18 @@ import pytest
 import rasterio
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from rasterio.transform import from_origin
+from typer.testing import CliRunner
 
+from builders import own_scenes
+from builders.__main__ import app
+from builders.recipe import load
 from builders.simulate import SimulationConfig, run, simulate
 from builders.simulate.country import Canvas
 from builders.simulate.difficulty import forest_scores
 from builders.simulate.labels import cast_back, label_maps
 from builders.simulate.materials import INDEX, reflectance
 from builders.simulate.scenes import spread, taps
+from builders.workspace import workspace
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 
@@ -293,3 +298,28 @@ def test_real_luisa_is_rendered_unaltered(tmp_path: Path) -> None:
         codes = file.read(1, window=window)
     with rasterio.open(tmp_path / "labels" / "luisa_2018.tif") as file:
         np.testing.assert_array_equal(file.read(1)[::2, ::2], codes)
+
+
+def test_the_difficulty_command_judges_a_release(release_root: Path) -> None:
+    arguments = ["difficulty", str(release_root), "--pixels", "2000", "--tolerance"]
+    far, near = (CliRunner().invoke(app, [*arguments, tolerance]) for tolerance in ("0", "1"))
+    assert (far.exit_code, near.exit_code) == (1, 0)
+    levels = [line.split() for line in near.stdout.splitlines()[1:]]
+    assert [int(level) for level, *_ in levels] == [1, 2, 3, 4]
+    assert all(0 < float(score) < 1 for _, score, *_ in levels)
+    assert [published for *_, published in levels] == ["0.83", "0.63", "0.49", "–"]
+
+
+def test_scenes_are_made_anew_when_the_simulator_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load(Path(__file__).parents[1] / "recipes/tiny.toml", tmp_path / "scenes")
+    rendered = []
+    monkeypatch.setattr("builders.simulate.simulate", lambda config, out, progress: rendered.append(out))
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "labels.py").write_text("one")
+    monkeypatch.setattr(own_scenes, "SIMULATOR", code)
+    space = workspace(tmp_path / "release", None)
+    for text, times in (("one", 1), ("one", 1), ("two", 2)):
+        (code / "labels.py").write_text(text)
+        own_scenes.make(recipe, space)
+        assert len(rendered) == times
