@@ -125,12 +125,27 @@ def spend(session: Session, identity: Identity, limit: int) -> None:
         .values(used=Quota.used + 1)
     )
     if counted.rowcount != 1:
-        raise Problem(
-            429,
-            f"{identity.team} has begun {limit} uploads today, which is the limit.",
-            "Try again after midnight UTC; an unfinished upload can be resumed and does not count again.",
-            {"Retry-After": "3600"},
-        )
+        raise _over_limit(identity, limit)
+
+
+def check_limit(session: Session, identity: Identity, limit: int) -> None:
+    """Say early what ``spend`` would say; nothing is counted.
+
+    Raises:
+        Problem: 429, the limit is reached.
+    """
+    used = session.get(Quota, (identity.team_id, now().date().isoformat()))
+    if used is not None and used.used >= limit:
+        raise _over_limit(identity, limit)
+
+
+def _over_limit(identity: Identity, limit: int) -> Problem:
+    return Problem(
+        429,
+        f"{identity.team} has begun {limit} uploads today, which is the limit.",
+        "Try again after midnight UTC; an unfinished upload can be resumed and does not count again.",
+        {"Retry-After": "3600"},
+    )
 
 
 def _digest(secret: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -61,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.db = db
     app.state.board = Board(db, settings)
     app.state.sessions = Sessions(settings)
+    app.state.forms = asyncio.Semaphore(forms.MAX_FORMS)
     app.include_router(api.router)
     app.include_router(pages.router)
     app.include_router(forms.router)

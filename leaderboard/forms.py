@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import tomllib
 from pathlib import PurePosixPath
@@ -24,6 +25,7 @@ from leaderboard.sessions import BrowserSession, Sessions
 from leaderboard.settings import Settings
 
 LISTED = 200
+MAX_FORMS = 4  # that arrive at once; each may hold max_form_bytes of temporary disk
 
 router = APIRouter(include_in_schema=False)
 
@@ -81,12 +83,14 @@ async def submit(request: Request, form_token: str = "") -> Response:
     db: Database = request.app.state.db
     sessions.check_form(request, sessions.read(request), form_token)
     who = await run_in_threadpool(_who, request)
-    if int(request.headers.get("content-length", "0") or 0) > settings.max_form_bytes:
-        problem = Problem(
-            413, f"The form takes files up to {settings.max_form_bytes:,} bytes.", "Use lulcbench submit."
-        )
+    forms: asyncio.Semaphore = request.app.state.forms
+    try:
+        await run_in_threadpool(_check_form, db, settings, who, request.headers.get("content-length", ""))
+        if forms.locked():
+            raise Problem(503, "Too many forms are arriving at once.", "Try again in a minute.", {"Retry-After": "60"})
+    except Problem as problem:
         return _submit(request, who, problem)
-    async with request.form(max_files=2, max_fields=4) as form:
+    async with forms, request.form(max_files=2, max_fields=4) as form:
         try:
             submission_id = await run_in_threadpool(_accept, db, settings, who, form)
         except Problem as problem:
@@ -116,6 +120,17 @@ async def withdraw(submission_id: str, request: Request) -> Response:
     who = await run_in_threadpool(_who, request)
     await run_in_threadpool(standing.withdraw, request.app.state.db, request.app.state.settings, who, submission_id)
     return see("/mine")
+
+
+def _check_form(db: Database, settings: Settings, who: Identity, length: str) -> None:
+    """Refuse a form that would come to nothing before its file is read: it lies in a temporary file meanwhile."""
+    if not (length.isascii() and length.isdigit()):
+        raise Problem(411, "The form does not say how long it is.", "Use a browser, or lulcbench submit.")
+    if int(length) > settings.max_form_bytes:
+        raise Problem(413, f"The form takes files up to {settings.max_form_bytes:,} bytes.", "Use lulcbench submit.")
+    uploads.check_space(settings, 2 * int(length))  # the temporary file, and the one that is kept
+    with db.read() as session:
+        accounts.check_limit(session, who, settings.daily_submissions)
 
 
 def _accept(db: Database, settings: Settings, who: Identity, form: FormData) -> str:

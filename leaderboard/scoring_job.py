@@ -36,23 +36,30 @@ def main(scorer: Scorer | None = None) -> None:
     predictions, out, media, limits, *roots = sys.argv[1:]
     confine(json.loads(limits))
     # Imported only now, so that the limits hold for all that follows.
-    from lulcbench.errors import LulcbenchError
     from lulcbench.release import write_atomic
 
     try:
-        answer = {"result": (scorer or score_file)(Path(predictions), [Path(root) for root in roots], Path(media))}
-    except LulcbenchError as error:
-        answer = {"refused": {"what": error.what, "remedy": error.remedy}}
-    except MemoryError:
-        answer = {"refused": {"what": "Scoring needs more memory than is allowed.", "remedy": "Is the file damaged?"}}
+        said = answer(scorer or score_file, Path(predictions), [Path(root) for root in roots], Path(media))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE):
             sys.exit(TEMPORARY_FAILURE)
         raise
     try:
-        write_atomic(Path(out), json.dumps(answer).encode())
+        write_atomic(Path(out), json.dumps(said).encode())
     except OSError:
         sys.exit(TEMPORARY_FAILURE)
+
+
+def answer(scorer: Scorer, predictions: Path, roots: list[Path], media: Path) -> dict[str, Any]:
+    """``{"result": …}``, or ``{"refused": {"what", "remedy"}}`` if it is the file that is at fault."""
+    from lulcbench.errors import LulcbenchError
+
+    try:
+        return {"result": scorer(predictions, roots, media)}
+    except LulcbenchError as error:
+        return {"refused": {"what": error.what, "remedy": error.remedy}}
+    except MemoryError:
+        return {"refused": {"what": "Scoring needs more memory than is allowed.", "remedy": "Is the file damaged?"}}
 
 
 def confine(limits: dict[str, int]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 
@@ -34,6 +35,8 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         workers: scoring processes to run beside the web; 0 if they run elsewhere.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    settings.prepare()
+    tempfile.tempdir = str(settings.partial)  # forms arrive on the disk whose space is checked, not in /tmp
     with _workers(settings, workers):
         make_server(create_app(settings), host, port).run()
 

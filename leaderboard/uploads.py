@@ -50,8 +50,7 @@ def begin(
             f"The file has {size:,} bytes, the limit is {settings.max_upload_bytes:,}.",
             "Leave probabilities out, or quantise them more coarsely.",
         )
-    if size + DISK_RESERVE > shutil.disk_usage(settings.data).free:
-        raise Problem(507, "The server has no space for this file.", "Try again later, or tell the operator.")
+    check_space(settings, size)
     upload = Upload(
         id=secrets.token_hex(16),
         team_id=identity.team_id,
@@ -67,6 +66,16 @@ def begin(
         session.add(upload)
         audit(session, identity.actor, "upload.begin", upload.submission_id, filename=filename, bytes=size)
     return upload
+
+
+def check_space(settings: Settings, size: int) -> None:
+    """Refuse what would not fit.
+
+    Raises:
+        Problem: 507, no space.
+    """
+    if size + DISK_RESERVE > shutil.disk_usage(settings.data).free:
+        raise Problem(507, "The server has no space for this file.", "Try again later, or tell the operator.")
 
 
 def find(session: Session, identity: Identity, upload_id: str) -> Upload:

@@ -294,6 +294,28 @@ def test_a_session_ends_with_its_token(service: Service) -> None:
     assert client.get("/mine").headers["location"] == "/login"
 
 
+def test_a_form_is_weighed_before_it_is_read(
+    service: Service, predictions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = service.client
+    client.post("/login", data={"token": service.tokens["ours"], "form_token": _form_token(client.get("/login").text)})
+    url = f"/submit?form_token={_form_token(client.get('/submit').text)}"
+    content = predictions["poor"].read_bytes()
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    too_large = headers | {"Content-Length": str(10**12)}
+    assert client.post(url, content=b"", headers=too_large).status_code == 413
+    assert client.post(url, content=iter([content]), headers=headers).status_code == 411  # sent in pieces
+    monkeypatch.setattr("leaderboard.uploads.DISK_RESERVE", 2**60)
+    assert client.post(url, files={"predictions": content}).status_code == 507
+    monkeypatch.undo()
+    client.app.state.settings = service.settings.model_copy(update={"daily_submissions": 1})
+    assert service.begin(b"abc").status_code == 201
+    spooled: list[object] = []
+    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", lambda **_: spooled.append(1))
+    assert client.post(url, files={"predictions": content}).status_code == 429
+    assert not spooled
+
+
 def _form_token(page: str) -> str:
     found = re.search(r'name="form_token" value="([0-9a-f]{64})"', page)
     assert found
