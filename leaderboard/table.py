@@ -32,6 +32,7 @@ class Choice(BaseModel):
     split: str | None = Field(None, max_length=16)
     level: int = Field(4, ge=1, le=4)
     sensor: str | None = Field(None, max_length=200, description="Models that use this sensor.")
+    sensors: str | None = Field(None, max_length=400, description="Models that use these and no others: a+b.")
     tier: Literal["reported", "rescored", "reproduced"] | None = None
     pretraining: str | None = Field(None, max_length=200)
     max_parameters: float | None = Field(None, ge=0, description="Millions.")
@@ -77,6 +78,11 @@ class Row:
     superseded_by: str | None
     levels: dict[str, dict[str, Figure]]
 
+    @property
+    def sensor_set(self) -> str:
+        """The sensors as one word, alphabetical: ``landsat+sentinel2``."""
+        return "+".join(self.sensors)
+
     def figure(self, level: int, metric: str) -> Figure | None:
         """(value, low, high) of a metric, or None where it has none."""
         found = self.levels.get(str(level), {}).get(metric)
@@ -89,7 +95,7 @@ class Row:
             "model": self.model,
             "team": self.team,
             "tier": self.tier,
-            "sensors": "+".join(self.sensors),
+            "sensors": self.sensor_set,
             "pretraining": self.pretraining,
             "parameters": self.parameters,
             "saw_scored_labels": self.saw_labels,
@@ -142,6 +148,7 @@ class Snapshot:
             and row.split == wanted.split
             and (wanted.superseded or row.superseded_by is None)
             and (wanted.sensor is None or wanted.sensor in row.sensors)
+            and (wanted.sensors is None or wanted.sensors == row.sensor_set)
             and (wanted.tier is None or wanted.tier == row.tier)
             and (wanted.pretraining is None or wanted.pretraining == row.pretraining)
             and (wanted.max_parameters is None or (row.parameters or 0) <= wanted.max_parameters * 1e6)
@@ -152,10 +159,19 @@ class Snapshot:
         known = sorted((row for row in rows if key(row) is not None), key=key, reverse=wanted.descending)
         return known + [row for row in rows if key(row) is None]
 
+    def best_by_sensors(self, choice: Choice) -> list[tuple[str, Row, int]]:
+        """Of the rows that fit a choice: sensor set, its best row by the metric sorted by, and how many it has."""
+        metric = choice.sort if choice.sort in ALL_METRICS else "miou"
+        groups: dict[str, list[Row]] = {}
+        for row in self.select(choice.model_copy(update={"sort": metric, "order": None})):
+            groups.setdefault(row.sensor_set, []).append(row)
+        return [(name, rows[0], len(rows)) for name, rows in groups.items()]
+
     def options(self) -> dict[str, list[str]]:
         """The values that the filters offer."""
         return {
             "sensor": sorted({sensor for row in self.rows for sensor in row.sensors}),
+            "sensors": sorted({row.sensor_set for row in self.rows}),
             "pretraining": sorted({row.pretraining for row in self.rows}),
             "split": sorted({row.split for row in self.rows}),
         }

@@ -104,7 +104,7 @@ def test_sort_filter_compare(page: Any) -> None:
     page.get_by_role("link", name="Model", exact=True).click()  # the other way round
     assert names(page) == ["Gamma", "Beta", "Alpha"]
     assert page.locator("th[aria-sort=descending]").inner_text().startswith("Model")
-    page.get_by_label("Sensor").select_option("sentinel2")  # the script sends the form
+    page.get_by_label("Uses sensor").select_option("sentinel2")  # the script sends the form
     page.wait_for_url("**sensor=sentinel2**")
     assert names(page) == ["Gamma", "Beta"]
     compare = page.locator("#compare")
@@ -123,7 +123,7 @@ def test_without_javascript(browser: Any, board: tuple[str, str]) -> None:
     context = browser.new_context(base_url=board[0], java_script_enabled=False)
     page = context.new_page()
     page.goto("/")
-    page.get_by_label("Sensor").select_option("landsat")
+    page.get_by_label("Uses sensor").select_option("landsat")
     page.get_by_role("button", name="Apply").click()
     assert sorted(names(page)) == ["Alpha", "Gamma"]
     page.locator("input[name=id]").first.check()

@@ -226,6 +226,27 @@ def test_a_page_that_can_no_longer_be_made_does_not_stop_the_board(service: Serv
         board.page("x", only_without_rows)
 
 
+def test_by_sensor_set(service: Service, fill: Fill) -> None:
+    fill(
+        {"name": "Both, poor", "sensors": ["sentinel2", "landsat"], "kind": "poor"},
+        {"name": "Both", "sensors": ["landsat", "sentinel2"]},
+        {"name": "Landsat", "sensors": ["landsat"], "kind": "poor"},
+        {"name": "Planet", "sensors": ["planet"]},
+    )
+    assert {row["model"] for row in service.rows(sensor="landsat")} == {"Both", "Both, poor", "Landsat"}
+    assert [row["model"] for row in service.rows(sensors="landsat")] == ["Landsat"]
+    assert [row["model"] for row in service.rows(sensors="landsat+sentinel2")] == ["Both", "Both, poor"]
+    # Whatever the order asked for, the best are the best; of calibration, where smaller is better, too.
+    for query in ("", "?sort=miou&order=asc", "?sort=date", "?sort=log_loss"):
+        section = service.client.get(f"/{query}").text.split('id="h-best"')[1].split("</section>")[0]
+        assert re.findall(r">([^<>]+)</a> <small>", section).count("Both") == 1
+        assert "Both, poor" not in section
+        assert "landsat + sentinel2" in section
+    assert "h-best" not in service.client.get("/?sensors=planet").text
+    one = service.rows(sensors="planet")[0]["submission"]
+    assert "By class group" in service.client.get(f"/submissions/{one}").text
+
+
 def test_history_keeps_the_leaders_only(service: Service, fill: Fill) -> None:
     fill({"name": "First", "kind": "poor"}, {"name": "Better"}, {"name": "Worse again", "kind": "poor"})
     page = service.client.get("/history").text
