@@ -49,16 +49,23 @@ def create_token(db: Database, team_name: str, scope: str = "submit") -> str:
     """
     if scope not in SCOPES:
         raise LulcbenchError(f"There is no scope {scope!r}.", f"Choose one of {', '.join(SCOPES)}.")
-    if not _TEAM.fullmatch(team_name):
-        raise LulcbenchError(
-            f"{team_name!r} is no team name.", "Use 1 to 64 letters, digits, spaces and . , & ( ) + - _."
-        )
+    check_team(team_name)
     token_id, secret = secrets.token_hex(6), secrets.token_hex(32)
     with db.write() as session:
         team = ensure_team(session, team_name)
         session.add(Token(id=token_id, team_id=team.id, scope=scope, digest=_digest(secret), created_at=now()))
         audit(session, "operator", "token.create", token_id, team=team_name, scope=scope)
     return f"lb_{token_id}_{secret}"
+
+
+def check_team(name: str) -> None:
+    """Refuse what cannot be a team's name.
+
+    Raises:
+        LulcbenchError: it is too long, empty, or has other characters.
+    """
+    if not _TEAM.fullmatch(name):
+        raise LulcbenchError(f"{name!r} is no team name.", "Use 1 to 64 letters, digits, spaces and . , & ( ) + - _.")
 
 
 def revoke_token(db: Database, token_id: str) -> None:

@@ -272,12 +272,13 @@ def show_leaderboard(
     request: Request, choice: Annotated[Choice, Query()], format: Literal["json", "csv"] = "json"
 ) -> Response:
     """The table, filtered and sorted as the page is, whole."""
-    board = get_board(request).current()
-    rows = board.select(choice)
-    if format == "csv":
-        headers = {"Content-Disposition": 'attachment; filename="leaderboard.csv"'}
-        return Response(to_csv(rows, choice.level), media_type="text/csv; charset=utf-8", headers=headers)
-    return board.json_response(choice, rows)
+
+    def make(snapshot: Snapshot) -> Page:
+        rows = snapshot.select(choice)
+        return Page.of(to_csv(rows, choice.level) if format == "csv" else json.dumps(snapshot.to_json(choice, rows)))
+
+    page = get_board(request).page(f"/api/leaderboard?{request.url.query}", make)
+    return _download(page, format, "leaderboard.csv")
 
 
 @router.get("/compare", tags=["read"])
@@ -302,10 +303,7 @@ def show_comparison(
         return Page.of(text)
 
     page = board.page(f"/api/compare?{urlencode({'id': id, 'level': level, 'format': format}, doseq=True)}", make)
-    if format == "csv":
-        headers = {"Content-Disposition": 'attachment; filename="comparison.csv"'}
-        return Response(page.plain, media_type="text/csv; charset=utf-8", headers=headers)
-    return Response(page.plain, media_type="application/json")
+    return _download(page, format, "comparison.csv")
 
 
 def page_url(settings: Settings, submission_id: str) -> str:
@@ -318,6 +316,13 @@ def disk_problem(error: OSError) -> Problem | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Problem(507, "The server has no space left.", "Resume the upload later; what arrived is kept.")
     return None
+
+
+def _download(page: Page, format: str, name: str) -> Response:
+    if format == "csv":
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(page.plain, media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(page.plain, media_type="application/json")
 
 
 def _find(db: Database, who: Identity, upload_id: str) -> Any:

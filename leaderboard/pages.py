@@ -24,7 +24,6 @@ from leaderboard.summary import ALL_METRICS, SMALLER_IS_BETTER
 from leaderboard.table import PAGE_ROWS, Choice, Row, Snapshot
 
 MAX_COMPARED = 6
-_ID = re.compile(r"[0-9a-f]{20}")
 _PICTURE = re.compile(r"(best|median|worst)-(image|label|prediction)\.png")
 
 router = APIRouter(include_in_schema=False)
@@ -88,8 +87,10 @@ def compare(request: Request, id: Annotated[list[str], Query()] = [], level: int
 @router.get("/history")
 def history(request: Request) -> Response:
     """How the best score of a table came to be."""
-    snapshot = request.app.state.board.current()
-    return Page.of(history_html(snapshot, read_choice(request))).response(request)
+    board: Board = request.app.state.board
+    choice = read_choice(request)
+    key = f"/history?{request.url.query}"
+    return board.page(key, lambda snapshot: Page.of(history_html(snapshot, choice))).response(request)
 
 
 @router.get("/about")
@@ -256,7 +257,7 @@ def _own(found: Submission, who: Identity | None) -> bool:
 def _scored(request: Request, submission_id: str) -> Submission:
     db: Database = request.app.state.db
     with db.read() as session:
-        found = session.get(Submission, submission_id) if _ID.fullmatch(submission_id) else None
+        found = session.get(Submission, submission_id) if standing.SUBMISSION_ID.fullmatch(submission_id) else None
         if found is None or found.status != "scored" or found.result is None:
             raise not_found()
         return found

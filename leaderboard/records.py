@@ -164,6 +164,9 @@ def _members(settings: Settings, dump: Path) -> list[tuple[str, Path]]:
 
 
 def _verify(root: Path, digests: dict[str, str], path: Path) -> None:
+    found = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()} - {MANIFEST}
+    if surplus := sorted(found - set(digests)):
+        raise LulcbenchError(f"{path}: {surplus[0]} is not in its manifest.", "Take another backup.")
     for name, expected in digests.items():
         file = root / name
         if not file.is_file() or hash_file(file) != expected:

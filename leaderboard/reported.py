@@ -6,6 +6,7 @@ import secrets
 from pathlib import Path
 
 from leaderboard import ledger
+from leaderboard.accounts import check_team
 from leaderboard.db import Database, now
 from leaderboard.records import replay
 from leaderboard.settings import Settings
@@ -20,8 +21,9 @@ def add_reported(db: Database, settings: Settings, scores_path: Path, card_path:
         The submission id.
 
     Raises:
-        LulcbenchError: the scores or the card are not valid.
+        LulcbenchError: the scores, the card or the name are not valid.
     """
+    check_team(team)
     scores, card = Scores.load(scores_path), load_card(card_path)
     entry = ledger.Entry(
         submission=secrets.token_hex(10),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import resource
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,8 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         workers: scoring processes to run beside the web; 0 if they run elsewhere.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * MAX_CONNECTIONS), most))  # a file a connection, and some
     settings.prepare()
     tempfile.tempdir = str(settings.partial)  # forms arrive on the disk whose space is checked, not in /tmp
     with _workers(settings, workers):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -12,6 +14,8 @@ from leaderboard.problems import Problem, not_found
 from leaderboard.settings import Settings
 from lulcbench.errors import LulcbenchError
 
+SUBMISSION_ID = re.compile(r"[0-9a-f]{20}")
+
 
 def visible(session: Session, submission_id: str, who: Identity | None) -> Submission:
     """A submission that the asker may see: scored and withdrawn ones are public, the others are their team's.
@@ -19,7 +23,7 @@ def visible(session: Session, submission_id: str, who: Identity | None) -> Submi
     Raises:
         Problem: 404 otherwise.
     """
-    found = session.get(Submission, submission_id)
+    found = session.get(Submission, submission_id) if SUBMISSION_ID.fullmatch(submission_id) else None
     if found is None:
         raise not_found()
     public = found.status == "scored" or (found.status == "withdrawn" and found.result is not None)
@@ -38,9 +42,11 @@ def withdraw(db: Database, settings: Settings, who: Identity, submission_id: str
         found = _owned(session, who, submission_id)
         if found.status == "withdrawn":
             return found
-        if found.result is not None:
+        # A worker that died between ledger and commit leaves an entry without a row; a rebuild must not show it again.
+        entry = ledger.find(settings.ledger, found.id)
+        if entry is not None:
             event = ledger.Event(submission=found.id, kind="withdrawn", at=now(), actor=who.team)
-            ledger.record(settings.ledger, found.result.release_key, event)
+            ledger.record(settings.ledger, entry.release_key, event)
         found.status, found.lease_owner, found.lease_until = "withdrawn", None, None
         audit(session, who.actor, "submission.withdraw", found.id)
         touch(session)
@@ -92,7 +98,7 @@ def set_tier(db: Database, settings: Settings, actor: str, submission_id: str, t
     if tier not in ledger.TIERS:
         raise LulcbenchError(f"There is no tier {tier!r}.", f"Choose one of {', '.join(ledger.TIERS)}.")
     with db.write() as session:
-        found = session.get(Submission, submission_id)
+        found = _locked(session, submission_id)
         if found is None or found.result is None:
             raise not_found(f"There is no scored submission {submission_id!r}.")
         event = ledger.Event(submission=found.id, kind="tier", at=now(), actor=actor, value=tier)
@@ -103,10 +109,16 @@ def set_tier(db: Database, settings: Settings, actor: str, submission_id: str, t
         return found
 
 
+def _locked(session: Session, submission_id: str) -> Submission | None:
+    """A submission that nobody else changes until this transaction ends."""
+    if not SUBMISSION_ID.fullmatch(submission_id):  # PostgreSQL takes no NUL in a text
+        return None
+    query = select(Submission).where(Submission.id == submission_id).with_for_update(of=Submission)
+    return session.scalars(query).one_or_none()
+
+
 def _owned(session: Session, who: Identity, submission_id: str) -> Submission:
-    found = session.scalars(
-        select(Submission).where(Submission.id == submission_id).with_for_update(of=Submission)
-    ).one_or_none()
+    found = _locked(session, submission_id)
     if found is None or not (who.admin or found.team_id == who.team_id):
         raise not_found()
     return found

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
-from fastapi import Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from leaderboard.db import Submission
@@ -176,10 +174,10 @@ class Snapshot:
             "split": sorted({row.split for row in self.rows}),
         }
 
-    def json_response(self, choice: Choice, rows: list[Row]) -> Response:
-        """The rows as JSON, with what they were chosen by."""
+    def to_json(self, choice: Choice, rows: list[Row]) -> dict[str, Any]:
+        """The rows, with what they were chosen by."""
         resolved = self.resolve(choice).model_dump(mode="json", exclude={"page"})
-        return JSONResponse({"choice": resolved, "rows": [row.record(choice.level) for row in rows]})
+        return {"choice": resolved, "rows": [row.record(choice.level) for row in rows]}
 
 
 def to_csv(rows: list[Row], level: int) -> str:

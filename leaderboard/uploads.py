@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from leaderboard.problems import Problem
 from leaderboard.settings import Settings
 from lulcbench.release import hash_file
 
+_ID = re.compile(r"[0-9a-f]{32}")
 DISK_RESERVE = 256 * 2**20  # left free for the database and the ledger
 
 
@@ -55,7 +57,8 @@ def begin(
         id=secrets.token_hex(16),
         team_id=identity.team_id,
         submission_id=secrets.token_hex(10),
-        filename=filename,
+        # Shown on pages and terminals, and PostgreSQL takes no NUL.
+        filename="".join(c if c.isprintable() else "?" for c in filename),
         size=size,
         sha256=sha256,
         card=card,
@@ -64,7 +67,7 @@ def begin(
     with db.write() as session:
         accounts.spend(session, identity, settings.daily_submissions)
         session.add(upload)
-        audit(session, identity.actor, "upload.begin", upload.submission_id, filename=filename, bytes=size)
+        audit(session, identity.actor, "upload.begin", upload.submission_id, filename=upload.filename, bytes=size)
     return upload
 
 
@@ -80,7 +83,7 @@ def check_space(settings: Settings, size: int) -> None:
 
 def find(session: Session, identity: Identity, upload_id: str) -> Upload:
     """An upload of the asker's own team; anything else does not exist for it."""
-    upload = session.get(Upload, upload_id)
+    upload = session.get(Upload, upload_id) if _ID.fullmatch(upload_id) else None
     if upload is None or upload.team_id != identity.team_id:
         raise Problem(404, "There is no such upload.", "Begin one with POST /api/v1/uploads.")
     return upload

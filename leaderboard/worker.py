@@ -20,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from leaderboard import ledger, queue
-from leaderboard.db import Database, Upload, now
+from leaderboard.db import Database, Submission, Upload, now
 from leaderboard.queue import Job, LostLease
 from leaderboard.scoring_job import TEMPORARY_FAILURE
 from leaderboard.settings import Settings
@@ -70,12 +70,15 @@ class Worker:
         return True
 
     def housekeep(self) -> None:
-        """Delete what uploads left behind that nobody continued for a week."""
+        """Delete, after a week, uploads that nobody continued and files that were refused: they would fill the disk."""
+        limit = now() - timedelta(days=STALE_UPLOAD_DAYS)
         with self.db.read() as session:
-            limit = now() - timedelta(days=STALE_UPLOAD_DAYS)
-            query = select(Upload).where(Upload.completed_at.is_(None), Upload.created_at < limit)
-            for upload in session.scalars(query):
+            unfinished = select(Upload).where(Upload.completed_at.is_(None), Upload.created_at < limit)
+            for upload in session.scalars(unfinished):
                 partial_path(self.settings, upload).unlink(missing_ok=True)
+            refused = select(Submission.id).where(Submission.status == "refused", Submission.finished_at < limit)
+            for submission_id in session.scalars(refused):
+                predictions_path(self.settings, submission_id).unlink(missing_ok=True)
 
     def _handle(self, job: Job) -> None:
         standing = ledger.find(self.settings.ledger, job.submission_id)

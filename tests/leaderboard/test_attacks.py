@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from leaderboard.accounts import create_token, revoke_token
+from leaderboard.db import Upload
 from leaderboard.sessions import COOKIE
 from leaderboard.settings import Settings
 from lulcbench.errors import LulcbenchError
@@ -121,6 +124,37 @@ def test_file_names_are_only_shown(service: Service, tmp_path: Path, name: str) 
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     expected = {f"{answer.json()['submission_id']}.zarr.zip", "secret.key"}
     assert {file for file in files if not file.startswith("board.sqlite")} == expected
+
+
+def test_what_cannot_be_an_id_never_reaches_the_database(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    # PostgreSQL refuses a NUL with an error of its own, which would be a page about our side.
+    asked: list[object] = []
+    get = Session.get
+
+    def spy(session: Session, entity: object, ident: object, **more: object) -> object:
+        asked.append(ident)
+        return get(session, entity, ident, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Session, "get", spy)
+    headers = service.headers("admin")
+    for path in ("/api/v1/submissions/%00", "/api/v1/uploads/a%00b", "/submissions/%00", "/media/%00/best-image.png"):
+        assert service.client.get(path, headers=headers).status_code == 404
+    for path in ("/api/v1/submissions/%00/withdraw", "/api/v1/uploads/%00/complete"):
+        assert service.client.post(path, headers=headers).status_code == 404
+    body = {"tier": "reproduced", "evidence": "x"}
+    assert service.client.post("/api/v1/submissions/%00/tier", json=body, headers=headers).status_code == 404
+    assert not [one for one in asked if "\0" in str(one)]
+
+
+def test_file_names_are_shown_without_what_steers_a_screen(service: Service) -> None:
+    upload = service.begin(b"abc", filename="a\0\x1b[2J\u202egpj.zip").json()["upload_id"]
+    with service.db.read() as session:
+        found = session.get(Upload, upload)
+        assert found is not None
+        assert found.filename == "a??[2J?gpj.zip"
+    body = UPLOAD | {"filename": "\ud800"}
+    answer = service.client.post("/api/v1/uploads", content=json.dumps(body), headers=service.headers())
+    assert answer.status_code in (201, 422)
 
 
 @pytest.mark.parametrize(

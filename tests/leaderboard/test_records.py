@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from leaderboard.db import Base, Database
 from leaderboard.export import export
 from leaderboard.records import backup, replay, restore
 from leaderboard.settings import Settings
+from leaderboard.uploads import predictions_path
+from leaderboard.worker import Worker
 from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import CARD, Service, make_entry
 
@@ -105,6 +109,46 @@ def test_backup_and_restore(service: Service, fill: Fill, predictions: dict[str,
     (tmp_path / "third").mkdir()
     with pytest.raises(LulcbenchError, match="damaged"):
         restore(Database(third.url), third, path)
+
+
+def test_a_backup_holds_nothing_that_its_manifest_does_not_name(service: Service, fill: Fill, tmp_path: Path) -> None:
+    fill({})
+    path = tmp_path / "backup.tar"
+    backup(service.db, service.settings, path)
+    with tarfile.open(path, "a") as tar:
+        info = tarfile.TarInfo("ledger/x/planted.json")
+        tar.addfile(info, io.BytesIO())
+    settings = elsewhere(service.settings, tmp_path, ledger=tmp_path / "ledger2")
+    with pytest.raises(LulcbenchError, match="is not in its manifest"):
+        restore(Database(settings.url), settings, path)
+
+
+def test_what_was_withdrawn_before_its_worker_could_commit_stays_withdrawn(
+    service: Service, predictions: dict[str, Path], results: dict[str, Any]
+) -> None:
+    queued = service.submit(predictions["poor"])
+    entry = make_entry(results, 1, "poor").model_copy(update={"submission": queued})
+    ledger.write(service.settings.ledger, entry)  # as a worker that was killed between ledger and commit
+    answer = service.client.post(f"/api/v1/submissions/{queued}/withdraw", headers=service.headers())
+    assert answer.json()["status"] == "withdrawn"
+    replay(service.db, service.settings)
+    assert service.rows() == []
+
+
+def test_refused_files_do_not_stay_for_ever(
+    service: Service, predictions: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(b"no zip")
+    refused, waiting = service.submit(bad), service.submit(predictions["poor"])
+    assert service.score()
+    worker = Worker(service.db, service.settings)
+    worker.housekeep()
+    assert predictions_path(service.settings, refused).exists()
+    monkeypatch.setattr("leaderboard.worker.STALE_UPLOAD_DAYS", -1)
+    worker.housekeep()
+    assert not predictions_path(service.settings, refused).exists()
+    assert predictions_path(service.settings, waiting).exists()
 
 
 def test_export_is_a_table_and_a_static_site(service: Service, predictions: dict[str, Path], tmp_path: Path) -> None:
