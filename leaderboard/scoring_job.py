@@ -21,7 +21,7 @@ from typing import Any
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 _PR_SET_PDEATHSIG = 1
 _EXTRA_THREADS = 64
-_NICENESS = 15
+_NICENESS = 5
 
 Scorer = Callable[[Path, list[Path], Path], dict[str, Any]]
 
