@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import resource
+import sys
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,22 @@ def test_images_and_masks_are_in_pinned_memory(release_root: Path, monkeypatch: 
     for key in ("image", "mask"):
         assert batch[key].untyped_storage().data_ptr() in pinned
         assert torch.equal(batch[key], expected[key])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_epochs(release_root: Path) -> None:
+    dataset = LuisaSeg(release_root)
+    loader = WindowLoader(dataset, 16)
+
+    def resident_after(epochs: int) -> int:
+        for _ in range(epochs):
+            for _batch in loader:
+                pass
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    batch = dataset.read(range(16))["image"].nbytes
+    before = resident_after(3)
+    assert resident_after(10) - before < 2 * batch  # one batch lost an epoch would be ten
 
 
 def test_batches_that_are_kept_keep_their_values(seg: LuisaSeg) -> None:
