@@ -46,6 +46,8 @@ from lulcbench.tile_index import SplitTiles, read_split
 # Gzip of incompressible bytes grows by 5 bytes per 16 KiB block and an 18-byte frame.
 _GZIP_MARGIN = 1024
 _METADATA_BYTES = 65536
+# Tiles looked up at once: enough to spread the cost of a call, few enough to stay in cache.
+_TAKEN = 8
 
 
 class PredictionWriter:
@@ -228,13 +230,25 @@ class Predictions:
         data = self._decode(chunk_name("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
         return check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
 
-    def classes(self, row: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
-        """As ``codes``, but class indices of the file's level, into ``out`` if given: uint8 ``(year, 96, 96)``."""
-        data = self._decode(chunk_name("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
-        # Every uint16 is in the table; "raise" would take a copy.
-        indices: npt.NDArray[np.uint8] = class_of(self.info.level).take(data, out=out, mode="clip")
+    def classes(self, rows: range, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+        """As ``codes`` of some tiles, but class indices of the file's level: uint8 ``(n, year, 96, 96)``.
+
+        Args:
+            rows: of the split.
+            out: where they go, if given.
+        """
+        shape = (len(self.info.years), *label_shape())
+        indices = np.empty((len(rows), *shape), np.uint8) if out is None else out
+        wanted = 2 * math.prod(shape)
+        for start in range(0, len(rows), _TAKEN):
+            names = [chunk_name("codes", row) for row in rows[start : start + _TAKEN]]
+            data = np.frombuffer(b"".join(self._inflate(name, wanted) for name in names), "<u2")
+            # Every uint16 is in the table; "raise" would take a copy.
+            part = indices[start : start + _TAKEN]
+            class_of(self.info.level).take(data.reshape(part.shape), out=part, mode="clip")
         if indices.max() == IGNORE_INDEX:
-            check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
+            for row in rows:
+                self.codes(row)  # raises, naming tile and code
         return indices
 
     def probabilities(self, row: int, year: int = 0) -> npt.NDArray[np.float32]:
@@ -250,7 +264,10 @@ class Predictions:
         return dequantise(quantised, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
 
     def _decode(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        wanted = math.prod(shape) * dtype.itemsize
+        return np.frombuffer(self._inflate(name, math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+
+    def _inflate(self, name: str, wanted: int) -> bytes:
+        """A chunk's bytes, of which there must be exactly so many."""
         data = self._archive.read(name, wanted + wanted // 1024 + _GZIP_MARGIN)
         decoder = zlib.decompressobj(wbits=31)
         try:
@@ -260,7 +277,7 @@ class Predictions:
             raise self._archive.error(f"{name} is not gzip ({error})") from error
         if len(raw) != wanted or not decoder.eof or decoder.unused_data:
             raise self._archive.error(f"{name} does not decode to exactly {wanted:,} bytes")
-        return np.frombuffer(raw, dtype).reshape(shape)
+        return raw
 
 
 def area_weights(n: int, size: int = 96) -> npt.NDArray[np.float64]:

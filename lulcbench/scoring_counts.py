@@ -122,9 +122,7 @@ def count(
 
         def step(rows: range) -> list[Addition]:
             labels = maps.read(rows)
-            predicted = _memory.array("predicted", labels.shape, np.uint8)
-            for i, row in enumerate(rows):
-                predictions.classes(row, predicted[i])
+            predicted = predictions.classes(rows, _memory.array("predicted", labels.shape, np.uint8))
             return list(_step(counts, predictions, group_of, rows, labels, predicted))
 
         for rows, additions in _in_order(pool, step, len(tiles), 2 * threads):

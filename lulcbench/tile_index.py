@@ -29,6 +29,11 @@ class SplitTiles:
         return len(self.ids)
 
 
+# Splits read last, by release digest, which says what bytes the index has.
+_read: dict[tuple[str, str], SplitTiles] = {}
+_KEPT = 8
+
+
 def read_split(root: str | os.PathLike[str], release: Release, split: str) -> SplitTiles:
     """Read the tiles of a split from the index, after checking the index's SHA-256.
 
@@ -37,8 +42,13 @@ def read_split(root: str | os.PathLike[str], release: Release, split: str) -> Sp
     """
     release.check_split(split)
     verify_files(root, release, (INDEX,))
-    table = read_index(root, release, split)
-    return SplitTiles(*(tuple(map(str, table[name].tolist())) for name in ("id", "region", "block")))
+    key = (release.digest, split)
+    if key not in _read:
+        if len(_read) >= _KEPT:
+            _read.clear()
+        table = read_index(root, release, split)
+        _read[key] = SplitTiles(*(tuple(map(str, table[name].tolist())) for name in ("id", "region", "block")))
+    return _read[key]
 
 
 def verify_files(root: str | os.PathLike[str], release: Release, paths: tuple[str, ...]) -> None:
