@@ -22,6 +22,7 @@ from builders.materialize import Note, Notes
 from builders.parallel import each
 from builders.plan import Planned
 from builders.recipe import Recipe
+from builders.search import publish as publish_lock
 from builders.shard import CHUNK_SIDE, Array, ShardJob, create, write_shard
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench.errors import LulcbenchError
@@ -78,7 +79,7 @@ def pack(
     totals = _shards(recipe, space, order, notes, staging, pool, report)
     write_index(recipe, order, notes, space.cache, staging)
     shutil.copyfile(space.splits, staging / "splits.csv")
-    shutil.copyfile(recipe.lock or space.lock, staging / "scenes.lock.json")
+    publish_lock(recipe.lock or space.lock, staging / "scenes.lock.json")
     draft = _manifest(recipe, order, totals)
     from builders.describe import describe  # mlcroissant takes seconds to import
 

@@ -27,7 +27,7 @@ from lulcbench.grid import Tile
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import SPLITS, hash_file, write_atomic
 
-STAGE = "plan/1"
+STAGE = "plan/2"
 BUFFER = "buffer"  # tiles that no split may have
 COLUMNS = ("tile", "region", "block", "split")
 STARTS = 16  # of the search for small regions; the more blocks there are, the less a single search can go wrong
@@ -53,9 +53,7 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
     Raises:
         LulcbenchError: a label map is missing or another than pinned, a region has no labelled tile, a split is empty.
     """
-    key = hashlib.sha256(
-        "\n".join([STAGE, recipe.key("regions", "split", "labels"), *_digests(recipe.labels)]).encode()
-    ).hexdigest()
+    key = _key(recipe)
     if space.splits.is_file() and space.splits.read_text(encoding="utf-8").startswith(f"# {key}\n"):
         return read(space.splits)
     rows = read(recipe.split.file) if recipe.split.file else _make(recipe, report)
@@ -230,6 +228,15 @@ def _histogram(sources: list[LabelSource], tile: Tile, level: int, least: float)
         indices = legend().encode(codes, level, f"labels of tile {tile.id}")
         total += np.bincount(indices[indices != IGNORE_INDEX], minlength=len(total))
     return total if total.any() else None
+
+
+def _key(recipe: Recipe) -> str:
+    """What the plan depends on: files by what is in them, not by where they lie."""
+    rules = [recipe.split.model_dump_json(exclude={"file"})]
+    rules += [rule.model_dump_json(exclude={"path"}) for rule in recipe.labels]
+    files = [hash_file(recipe.split.file)] if recipe.split.file and recipe.split.file.is_file() else []
+    parts = [STAGE, recipe.key("regions"), *rules, *files, *_digests(recipe.labels)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _digests(labels: tuple[LabelRule, ...]) -> list[str]:

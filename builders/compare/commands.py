@@ -61,7 +61,8 @@ def series(
 
     space = workspace(out)
     made = load(recipe, space.scenes)
-    found = module.compare(made, space, plan.read(space.splits), search.read(space.lock), figures)
+    scenes = search.read(space.lock, search.places(made, space))
+    found = module.compare(made, space, plan.read(space.splits), scenes, figures)
     typer.echo(f"NDVI at 30 m, {found.pixels} pixels: r = {found.masked} masked, {found.unmasked} without the mask")
     typer.echo(f"by season: {found.masked_by_season} masked, {found.unmasked_by_season} without")
     typer.echo(f"99th percentile of blue: {found.blue_99_masked} masked, {found.blue_99_unmasked} without")
