@@ -23,6 +23,7 @@ from leaderboard.problems import Problem
 from leaderboard.render import html
 from leaderboard.sessions import BrowserSession, Sessions
 from leaderboard.settings import Settings
+from lulcbench.submission import CARD_EXAMPLE
 
 LISTED = 200
 MAX_FORMS = 4  # that arrive at once; each may hold max_form_bytes of temporary disk
@@ -193,6 +194,7 @@ def _submit(request: Request, who: Identity, problem: Problem | None = None, car
         problem=problem,
         who=who,
         card=card,
+        example=CARD_EXAMPLE,
         settings=request.app.state.settings,
     )
 

@@ -34,7 +34,11 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"score": lambda value: "–" if value is None else f"{value:.3f}", "millions": _millions}
+    env.filters |= {
+        "score": lambda value: "–" if value is None else f"{value:.3f}",
+        "signed": lambda value: f"{value:+.3f}".replace("-", "\N{MINUS SIGN}"),
+        "millions": _millions,
+    }
     env.globals |= {
         "charts": charts,
         "metrics": METRICS,

@@ -114,6 +114,7 @@ def test_sort_filter_compare(page: Any) -> None:
     assert compare.inner_text() == "Compare 2 ticked"
     compare.click()
     assert page.get_by_role("heading", level=1).inner_text().startswith("Comparison at level 4")
+    assert "no difference can be shown here" in page.get_by_role("region", name="Is the difference real?").inner_text()
     page.get_by_role("link", name="Gamma").first.click()
     assert page.get_by_role("heading", level=1).inner_text().startswith("Gamma")
     assert page.locator("svg.chart").count() >= 3
