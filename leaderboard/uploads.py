@@ -109,7 +109,15 @@ def writing(settings: Settings, upload: Upload, at: int) -> Iterator[int]:
     """
     if upload.completed_at:
         raise Problem(409, "This upload is complete.", f"See submission {upload.submission_id}.")
-    descriptor = os.open(partial_path(settings, upload), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    create = os.O_CREAT if at == 0 else 0
+    try:
+        flags = os.O_WRONLY | create | os.O_APPEND | os.O_NOFOLLOW
+        descriptor = os.open(partial_path(settings, upload), flags, 0o600)
+    except FileNotFoundError as error:  # nothing has arrived, or another request has just completed it
+        here = str(offset(settings, upload))
+        raise Problem(
+            409, f"The upload stands at byte {here}.", "Ask for the offset, and continue.", {"Upload-Offset": here}
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -152,7 +160,11 @@ def complete(db: Database, settings: Settings, identity: Identity, upload: Uploa
         return upload.submission_id
     final = predictions_path(settings, upload.submission_id)
     if not final.exists():
-        _keep(settings, upload, final)
+        try:
+            _keep(settings, upload, final)
+        except Problem:
+            if not final.exists():  # else a request beside this one has kept it
+                raise
     with db.write() as session:
         again = session.get(Upload, upload.id, with_for_update=True)
         if again is not None and again.completed_at is None:

@@ -15,6 +15,7 @@ from leaderboard.accounts import create_token, revoke_token
 from leaderboard.db import Upload
 from leaderboard.sessions import COOKIE
 from leaderboard.settings import Settings
+from leaderboard.uploads import partial_path, writing
 from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import CARD, Service
 
@@ -248,6 +249,28 @@ def test_two_requests_cannot_write_one_upload_at_once(service: Service) -> None:
     assert set(codes) == {200, 409}
     answer = service.client.post(f"/api/v1/uploads/{upload}/complete", headers=service.headers())
     assert answer.status_code == 202
+
+
+def test_completing_many_times_at_once_is_one_submission(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = service.begin(b"abc").json()["upload_id"]
+    url = f"/api/v1/uploads/{upload}"
+    service.client.put(f"{url}?offset=0", content=b"abc", headers=service.headers())
+    final = service.settings.predictions / "x"
+
+    def kept_by_another(settings: Settings, found: Upload, path: Path) -> None:
+        """What a request meets that comes a moment too late: the file has just been renamed."""
+        nonlocal final
+        final = path
+        partial_path(settings, found).rename(path)
+        with writing(settings, found, found.size):
+            pytest.fail("there is nothing to write to")
+
+    monkeypatch.setattr("leaderboard.uploads._keep", kept_by_another)
+    answers = [service.client.post(f"{url}/complete", headers=service.headers()) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json() == answers[1].json()
+    assert final.read_bytes() == b"abc"
+    assert list(service.settings.partial.iterdir()) == []
 
 
 def test_sizes_are_bounded(service: Service) -> None:
