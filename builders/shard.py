@@ -20,8 +20,8 @@ from lulcbench.sensors import NODATA
 # A chunk is what one window read decodes: one season, all bands, a 1,200 m square. Labels: a whole tile.
 CHUNK_SIDE = 1200  # m
 
-# Blosc's level and shuffle for each codec, by the table in benchmarks/README.md: lz4hc is read fastest, lz4 is written 6
-# times as fast as that, zstd is smallest.
+# Blosc's level and shuffle for each codec, by the table in benchmarks/README.md: lz4hc is read fastest, lz4 is written
+# 6 times as fast as that, zstd is smallest.
 CODECS = {"lz4hc": (5, "shuffle"), "lz4": (5, "bitshuffle"), "zstd": (5, "shuffle")}
 
 
