@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from baselines.config import Config
+from baselines.config import ClassificationModel, Config
 from baselines.reference import FOLDER, combine, measure, write
 from baselines.train import OutOfTime
 from lulcbench.console import console
@@ -22,6 +22,7 @@ JOBS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("eurosat-rgb-val", (0,)),
     ("luisa-sim-unet", (0, 1, 2)),
     ("luisa-sim-deeplab", (0, 1, 2)),
+    ("luisa-sim-cls", (0, 1, 2)),
 )
 # A rehearsal: the same road with a network that a CPU trains in a minute; its scores are no references.
 SMOKE = {
@@ -56,7 +57,7 @@ def run_jobs(minutes: float, out: Path, smoke: bool = False, jobs: tuple[str, ..
             continue
         config = Config.load(CONFIGS / f"{name}.toml")
         if smoke:
-            changes = SMOKE if config.data.kind == "eurosat" else SMOKE_MAP
+            changes = SMOKE if isinstance(config.model, ClassificationModel) else SMOKE_MAP
             config = config.replace(**{k: v for k, v in changes.items() if k != "model"})
             if "model" in changes:
                 config = config.replace(model=changes["model"])

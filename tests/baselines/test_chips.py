@@ -1,0 +1,42 @@
+"""LUISA's 600 m chips go the same way as EuroSAT's patches: the committed config, with a smaller network."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+
+from baselines.config import Config
+from baselines.data import load_evaluation
+from baselines.reference import measure
+from lulcbench import LuisaCls
+
+CONFIG = Path(__file__).parents[2] / "baselines/configs/luisa-sim-cls.toml"
+
+
+def test_a_classifier_learns_the_chips_of_a_release(release_root: Path, tmp_path: Path) -> None:
+    config = Config.load(CONFIG).replace(
+        data={"root": str(release_root), "level": 1},
+        model={"name": "test_resnet", "stem": "standard", "drop_path": 0.0},
+        train={"epochs": 6, "batch_size": 32, "lr": 5e-3},
+        augment={"mixup": 0.0, "cutmix": 0.0},
+        predict={"tta": False},
+    )
+    result = measure(config, 0, tmp_path)
+    losses = [row["train_loss"] for row in result["learning_curve"]]
+    assert losses[-1] < 0.8 * losses[0]
+    assert result["simulated"]
+    chips = LuisaCls(release_root, "test", sensors="sentinel2", level=1, purity=0.5)
+    assert result["patches"] == len(chips)
+
+    folder = tmp_path / f"{config.name}-seed0"
+    table = pd.read_csv(folder / "predictions.csv")
+    assert len(table) == len(chips)
+    names = [name for name in table.columns if name not in ("id", "predicted")]
+    assert (table[names].sum(axis=1) - 1).abs().max() < 1e-3
+    truth = load_evaluation(config).targets[:, 0].numpy()
+    right = [names[i] == name for i, name in zip(truth, table["predicted"], strict=True)]
+    assert sum(right) / len(right) == result["overall_accuracy"]
+    with (folder / "history.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 6
