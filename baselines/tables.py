@@ -53,7 +53,8 @@ def _effort(runs: Sequence[dict[str, Any]]) -> str:
 
 def _machine(reference: dict[str, Any]) -> str:
     hardware = reference["runs"][0]["hardware"]
-    return str(hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} of its cores")
+    threads = "one core" if hardware["threads"] == 1 else f"{hardware['threads']} cores"
+    return str(hardware["gpu"] or f"{reference['hardware']['cpu']}, {threads}")
 
 
 def insert(page: Path, table: str) -> None:

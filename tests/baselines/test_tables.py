@@ -31,6 +31,7 @@ def made(name: str, gpu: str | None, values: list[float]) -> dict[str, Any]:
         "seeds": list(range(len(values))),
         "simulated": gpu is None,
         "config": {"model": {"kind": "timm", "name": "resnet50"}},
+        "hardware": hardware,
         "date": "2026-01-02",
         "runs": [run | {"seed": seed} for seed in range(len(values))],
     }
@@ -49,7 +50,7 @@ def test_a_page_gets_a_row_for_each_reference_between_its_markers(tmp_path: Path
         assert "old" not in text
     assert "| **98.50 %** ± 0.12 | 2 | 2 epochs, 10 minutes | Chip 1, 2026-01-02 |" in text
     assert "`b` (**simulated data**)" in text
-    assert "| **50.00 %** | 1 | 2 epochs, 20 core-minutes | Some Processor, 2 of its cores, 2026-01-02 |" in text
+    assert "| **50.00 %** | 1 | 2 epochs, 20 core-minutes | Some Processor, 2 cores, 2026-01-02 |" in text
     first = (tmp_path / FIGURE).read_bytes()
     assert b"<svg" in first
     write([page], tmp_path)
