@@ -220,6 +220,7 @@ def _fetch(places: Sequence[Place], folder: Path, file: FileInfo, advance: Advan
                 break
             except Exception as error:  # connections break in as many ways as there are libraries
                 if isinstance(error, OSError) and error.errno in FULL:
+                    stop.set()  # here, before this thread takes the next file
                     raise
                 failures.append(f"{source.name}: {type(error).__name__}: {error}")
                 if attempt + 1 < ATTEMPTS:

@@ -133,4 +133,4 @@ def test_all_patches_have_a_place_in_each_published_split(real_data: Path) -> No
         assert not (parts[0] & parts[1])
         assert not (parts[0] & parts[2])
         assert not (parts[1] & parts[2])
-        assert sum(map(len, parts)) == (24_777 if split == "block" else 27_000)
+        assert sum(map(len, parts)) == (25_065 if split == "block" else 27_000)
