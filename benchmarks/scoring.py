@@ -23,10 +23,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from lulcbench.label_maps import forget_labels
 from lulcbench.legend import legend
 from lulcbench.prediction_format import PredictionInfo
 from lulcbench.predictions import PredictionWriter
-from lulcbench.scoring_counts import count, forget_labels
+from lulcbench.scoring_counts import count
 from tests.lulcbench.label_release import make_release, smooth_codes
 
 

@@ -10,12 +10,12 @@ import pytest
 from sklearn import metrics as sk
 
 from lulcbench.errors import LulcbenchError
+from lulcbench.label_maps import edge_depth, forget_labels, label_table, split_labels
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.prediction_format import dequantise, quantise
 from lulcbench.predictions import PredictionWriter
 from lulcbench.scores import Scores
 from lulcbench.scoring import score
-from lulcbench.scoring_counts import edge_depth, forget_labels, label_table, split_labels
 from tests.lulcbench.label_release import make_release, smooth_codes
 
 
