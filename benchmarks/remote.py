@@ -108,7 +108,7 @@ def main() -> None:
             result[f"memory_after_{goal}_epochs_mb"] = resident()
     for what in ("lulcbench", "lulcbench.datasets"):
         code = f"import time; t = time.process_time(); import {what}; print(time.process_time() - t)"
-        used = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]  # noqa: S603
+        used = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]  # noqa: S603 (the code above)
         result[f"import_{what}_processor_s"] = round(min(used), 3)
     print(json.dumps(result))
 

@@ -128,7 +128,7 @@ def repair(
             each = place(name)
             each.pin()
             places.append(each)
-        except Exception as error:  # see _fetch
+        except Exception as error:  # connections break in as many ways as there are libraries
             failures.append(f"{name}: {error}")
     if not places:
         raise LulcbenchError(f"Cannot repair {folder}: {'; '.join(failures)}.", "Name another place: --from ….")
@@ -330,7 +330,7 @@ def _manifest(places: list[Place]) -> Release:
     while places:
         try:
             return _ask(places[0])
-        except Exception as error:  # see _fetch
+        except Exception as error:  # connections break in as many ways as there are libraries
             failures.append(f"{places[0].name}: {error}")
             places.pop(0)
     raise LulcbenchError(
@@ -346,7 +346,7 @@ def _ask(source: Place) -> Release:
             return Release.parse(source.whole(MANIFEST), f"{source.name}/{MANIFEST}")
         except (Rejected, LulcbenchError):
             raise
-        except Exception as error:  # see _fetch
+        except Exception as error:  # connections break in as many ways as there are libraries
             if attempt + 1 == ATTEMPTS:
                 raise
             wait(attempt, error)

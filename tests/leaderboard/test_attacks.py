@@ -134,7 +134,7 @@ def test_what_cannot_be_an_id_never_reaches_the_database(service: Service, monke
 
     def spy(session: Session, entity: object, ident: object, **more: object) -> object:
         asked.append(ident)
-        return get(session, entity, ident, **more)  # type: ignore[call-overload]
+        return get(session, entity, ident, **more)
 
     monkeypatch.setattr(Session, "get", spy)
     headers = service.headers("admin")
