@@ -36,7 +36,7 @@ def submission(config: Config, about: dict[str, Any] | None) -> ModelCard:
     data, model = config.data, config.model
     if not isinstance(data, LuisaData):
         raise TypeError(f"{config.name} predicts no release")
-    sensor, pretraining, parameters, compute = data.sensor, "none", 0, "seconds on a CPU"
+    sensor, pretraining, parameters, compute = data.sensor, "none", 0, "none: the manifest counts the classes"
     if isinstance(model, MajorityModel):
         sensor = "none"  # it looks at no image
         description = "The most frequent class of the train split everywhere; class frequencies as probabilities."
@@ -44,7 +44,7 @@ def submission(config: Config, about: dict[str, Any] | None) -> ModelCard:
         description = (
             f"Random forest of {model.trees} trees on the seasonal spectra of single pixels; no weights to count."
         )
-        compute = "a minute or two on a CPU"
+        compute = f"{model.trees} trees on {model.samples:,} label pixels, on a CPU"
     elif isinstance(model, SegmentationModel) and about is not None:
         hardware = about["hardware"]
         device = hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} thread(s)"
