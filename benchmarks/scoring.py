@@ -2,11 +2,9 @@
 
 usage: python benchmarks/scoring.py [--tiles 1000] [--repeats 9]
 
-The scorer reads and checks everything (labels' SHA-256, zip members, codes) and counts confusion by block, region and
-label edge; the bincount gets both maps as class indices in memory and makes one 46 × 46 confusion, tile by tile. The
-first file of a process also decodes the split's labels and finds their edges; further files of the same split find them
-in memory, as the bincount does, and only their SHA-256 is taken again. The last line is one JSON object, of the best of
-the repeats: ``vs_bincount`` of a first file, which is what one scoring costs, ``vs_bincount_next`` of a further one.
+The scorer reads and checks everything (labels' SHA-256, zip members, codes), decodes the labels, finds their edges, and
+counts confusion by block, region and label edge; the bincount gets both maps as class indices in memory and makes one
+46 × 46 confusion, tile by tile. The last line is one JSON object, of the best of the repeats.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from lulcbench.label_maps import forget_labels
 from lulcbench.legend import legend
 from lulcbench.prediction_format import PredictionInfo
 from lulcbench.predictions import PredictionWriter
@@ -62,22 +59,15 @@ def run(folder: Path, tiles: int, repeats: int) -> None:
         for a, b in zip(indices, guessed, strict=True):
             confusion += np.bincount((a.astype(np.uint16) * 46 + b).ravel(), minlength=46 * 46)
 
-    def first() -> None:
-        forget_labels()
-        count(folder / "plain.zip", root)
-
-    cold, scored, bare = measure(repeats, first, lambda: count(folder / "plain.zip", root), bincount)
+    scored, bare = measure(repeats, lambda: count(folder / "plain.zip", root), bincount)
     (with_probabilities,) = measure(max(2, repeats // 2), lambda: count(folder / "probabilities.zip", small))
     size = (folder / "plain.zip").stat().st_size / len(info.tiles)
-    print(f"scorer        {tiles / cold:8.0f} tiles/s  ({size:,.0f} bytes a tile)")
-    print(f"next file     {tiles / scored:8.0f} tiles/s")
+    print(f"scorer        {tiles / scored:8.0f} tiles/s  ({size:,.0f} bytes a tile)")
     print(f"bare bincount {tiles / bare:8.0f} tiles/s")
     print(f"with probabilities {few / with_probabilities:8.1f} tiles/s")
     result = {
-        "tiles_per_second": round(tiles / cold, 1),
-        "vs_bincount": round(cold / bare, 2),
-        "tiles_per_second_next": round(tiles / scored, 1),
-        "vs_bincount_next": round(scored / bare, 2),
+        "tiles_per_second": round(tiles / scored, 1),
+        "vs_bincount": round(scored / bare, 2),
         "tiles_per_second_with_probabilities": round(few / with_probabilities, 1),
     }
     print(json.dumps(result))

@@ -14,8 +14,8 @@ import json
 import math
 import os
 import tempfile
+import threading
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,17 +23,17 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 from pydantic import ValidationError
 
 from lulcbench.archive import StoredZip
 from lulcbench.errors import LulcbenchError
-from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.legend import legend
 from lulcbench.prediction_format import (
     COMPRESSION,
     PredictionInfo,
     check_codes,
     chunk_name,
-    class_of,
     dequantise,
     known_name,
     metadata,
@@ -46,8 +46,6 @@ from lulcbench.tile_index import SplitTiles, read_split
 # Gzip of incompressible bytes grows by 5 bytes per 16 KiB block and an 18-byte frame.
 _GZIP_MARGIN = 1024
 _METADATA_BYTES = 65536
-# Tiles looked up at once: enough to spread the cost of a call, few enough to stay in cache.
-_TAKEN = 8
 
 
 class PredictionWriter:
@@ -180,6 +178,8 @@ class Predictions:
         self.sha256 = sha256
         self._archive = archive
         self._classes = len(legend().codes(info.level))
+        # Inflating a map gives up the interpreter lock for microseconds; several threads would fight over it.
+        self._inflating = threading.Lock()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], root: str | os.PathLike[str]) -> Predictions:
@@ -230,26 +230,13 @@ class Predictions:
         data = self._decode(chunk_name("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
         return check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
 
-    def classes(self, rows: range, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
-        """As ``codes`` of some tiles, but class indices of the file's level: uint8 ``(n, year, 96, 96)``.
-
-        Args:
-            rows: of the split.
-            out: where they go, if given.
-        """
-        shape = (len(self.info.years), *label_shape())
-        indices = np.empty((len(rows), *shape), np.uint8) if out is None else out
-        wanted = 2 * math.prod(shape)
-        for start in range(0, len(rows), _TAKEN):
-            names = [chunk_name("codes", row) for row in rows[start : start + _TAKEN]]
-            data = np.frombuffer(b"".join(self._inflate(name, wanted) for name in names), "<u2")
-            # Every uint16 is in the table; "raise" would take a copy.
-            part = indices[start : start + _TAKEN]
-            class_of(self.info.level).take(data.reshape(part.shape), out=part, mode="clip")
-        if indices.max() == IGNORE_INDEX:
-            for row in rows:
-                self.codes(row)  # raises, naming tile and code
-        return indices
+    def maps(self, rows: range) -> npt.NDArray[np.uint16]:
+        """As ``codes`` of some tiles, but as the file has them, any number may be among them: ``(n, year, 96, 96)``."""
+        shape = (len(rows), len(self.info.years), *label_shape())
+        wanted = 2 * math.prod(shape[1:])
+        with self._inflating:
+            data = b"".join(self._inflate(chunk_name("codes", row), wanted) for row in rows)
+        return np.frombuffer(data, "<u2").reshape(shape)
 
     def probabilities(self, row: int, year: int = 0) -> npt.NDArray[np.float32]:
         """Class probabilities of the tile at ``row`` in the year at position ``year``: float32 ``(class, 96, 96)``.
@@ -269,11 +256,11 @@ class Predictions:
     def _inflate(self, name: str, wanted: int) -> bytes:
         """A chunk's bytes, of which there must be exactly so many."""
         data = self._archive.read(name, wanted + wanted // 1024 + _GZIP_MARGIN)
-        decoder = zlib.decompressobj(wbits=31)
+        decoder = isal_zlib.decompressobj(wbits=31)
         try:
             # One byte more than wanted is all that a bomb ever gets to write.
             raw = decoder.decompress(data, wanted + 1)
-        except zlib.error as error:
+        except isal_zlib.error as error:  # type: ignore[misc]  # its stub has an instance in place of the class
             raise self._archive.error(f"{name} is not gzip ({error})") from error
         if len(raw) != wanted or not decoder.eof or decoder.unused_data:
             raise self._archive.error(f"{name} does not decode to exactly {wanted:,} bytes")

@@ -5,9 +5,7 @@ A group is the tiles of one region in one spatial block: regions and blocks are 
 
 from __future__ import annotations
 
-import math
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,17 +17,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.label_maps import LabelMaps
 from lulcbench.legend import LEVELS, legend
 from lulcbench.metrics import BINS, CALIBRATION_SUMS, CHANGE_SUMS, confusion_at, node_to_class, nodes
-from lulcbench.prediction_format import PredictionInfo
+from lulcbench.pixels import UnknownCode, count_pixels, label_table
+from lulcbench.prediction_format import PredictionInfo, class_of
 from lulcbench.predictions import Predictions
 from lulcbench.release import Release, array_name
 from lulcbench.shards import ShardReader
 from lulcbench.tile_index import SplitTiles, verify_files
 
-# Tiles a step: enough to spread the cost of a call to TensorStore, few enough that a step's arrays stay in cache.
-_BATCH = 64
+# Tiles a step: enough to spread the cost of a call to TensorStore; few of those with probabilities, which take long.
+_BATCH, _BATCH_WITH_PROBABILITIES = 128, 8
 _MAX_THREADS = 8
 
 Ints = npt.NDArray[np.int64]
@@ -115,14 +113,14 @@ def count(
         position = {group: i for i, group in enumerate(groups)}
         group_of = np.array([position[pair] for pair in pairs])
         counts = _empty(predictions, release, tiles, groups)
-        maps = LabelMaps.of(release, ShardReader(root, release, info.split), arrays, len(tiles))
+        batch = _BATCH if info.probabilities is None else _BATCH_WITH_PROBABILITIES
+        reader = ShardReader(root, release, info.split, threads=1)  # beside our own
 
         def step(rows: range) -> list[Addition]:
-            labels = maps.read(rows)
-            predicted = predictions.classes(rows, _memory.array("predicted", labels.shape, np.uint8))
-            return list(_step(counts, predictions, group_of, rows, labels, predicted))
+            labels = np.stack([reader.tiles(array, rows.start, rows.stop) for array in arrays], axis=1)
+            return list(_step(counts, predictions, group_of, rows, labels))
 
-        for rows, additions in _in_order(pool, step, len(tiles), 2 * threads):
+        for rows, additions in _in_order(pool, step, len(tiles), batch, 2 * threads):
             for array, where, amount in additions:
                 array[where] += amount
             advance(rows.stop, len(tiles))
@@ -153,13 +151,13 @@ def _empty(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, step: Callable[[range], list[Addition]], tiles: int, ahead: int
+    pool: ThreadPoolExecutor, step: Callable[[range], list[Addition]], tiles: int, batch: int, ahead: int
 ) -> Iterator[tuple[range, list[Addition]]]:
     """What each step gives, in the order of the tiles, with at most ``ahead`` steps begun and not taken."""
     waiting: deque[tuple[range, Future[list[Addition]]]] = deque()
     try:
-        for start in range(0, tiles, _BATCH):
-            rows = range(start, min(start + _BATCH, tiles))
+        for start in range(0, tiles, batch):
+            rows = range(start, min(start + batch, tiles))
             waiting.append((rows, pool.submit(step, rows)))
             if len(waiting) == ahead:
                 done, future = waiting.popleft()
@@ -172,60 +170,36 @@ def _in_order(
             future.cancel()
 
 
-class _Memory(threading.local):
-    """Memory that a thread uses again from step to step: fresh pages cost more than counting."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, npt.NDArray[Any]] = {}
-
-    def array(self, name: str, shape: tuple[int, ...], dtype: type[Any]) -> npt.NDArray[Any]:
-        """An array whose content is what was left there."""
-        size = math.prod(shape)
-        if name not in self._kept or self._kept[name].size < size:
-            self._kept[name] = np.empty(size, dtype)
-        return self._kept[name][:size].reshape(shape)
-
-
-_memory = _Memory()
-
-
 def _step(
     counts: Counts,
     predictions: Predictions,
     group_of: npt.NDArray[np.intp],
     rows: range,
     labels: npt.NDArray[np.uint16],
-    predicted: Bytes,
 ) -> Iterator[Addition]:
     info, groups = counts.info, group_of[rows.start : rows.stop]
-    yield from _maps(counts, groups, labels, predicted)
+    codes = predictions.maps(rows)
+    bounds = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(groups)]
+    try:
+        for start, stop in pairwise(bounds):
+            pixels = count_pixels(labels[start:stop], codes[start:stop], info.level)
+            yield counts.edges, ..., pixels
+            yield counts.confusion, groups[start], pixels.sum(axis=0)
+    except UnknownCode:
+        legend().encode(labels, 1, f"{info.split} labels of rows {rows.start} to {rows.stop - 1}")  # each raises,
+        for row in rows:  # naming what it finds
+            predictions.codes(row)
+        raise
     if info.task == "segmentation" and info.probabilities is None:
         return
-    nodes_ = (labels % (len(nodes()) + 1)).astype(np.uint8)
+    known, predicted = label_table().take(labels).astype(np.uint8), class_of(info.level).take(codes)
     if info.task == "change":
-        yield from _changes(counts, groups, nodes_, predicted)
+        yield from _changes(counts, groups, known, predicted)
     if info.probabilities is not None:
         for i, row in enumerate(rows):
             for year in range(len(info.years)):
                 probabilities = predictions.probabilities(row, year)
-                yield from _calibration(counts, groups[i], nodes_[i, year], predicted[i, year], probabilities)
-
-
-def _maps(
-    counts: Counts, group_of: npt.NDArray[np.intp], labels: npt.NDArray[np.uint16], predicted: Bytes
-) -> Iterator[Addition]:
-    n_nodes, n_classes = counts.edges.shape[1:]
-    # One number a pixel: edge depth, label node and class. Unlabelled pixels fall in the last node, cut off below.
-    key = np.multiply(labels, n_classes, out=_memory.array("key", labels.shape, np.uint16))
-    key += predicted.astype(np.uint16)  # adding bytes to it would go through small buffers
-    keys = _memory.array("keys", labels.shape, np.intp)
-    keys[...] = key  # which bincount would do in fresh memory
-    bounds = [0, *(np.flatnonzero(np.diff(group_of)) + 1).tolist(), len(group_of)]
-    for start, stop in pairwise(bounds):
-        bins = np.bincount(keys[start:stop].reshape(-1), minlength=5 * (n_nodes + 1) * n_classes)
-        table = bins.reshape(5, n_nodes + 1, n_classes)[:, :-1]
-        yield counts.edges, ..., table
-        yield counts.confusion, group_of[start], table.sum(axis=0)
+                yield from _calibration(counts, groups[i], known[i, year], predicted[i, year], probabilities)
 
 
 def _changes(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> Iterator[Addition]:

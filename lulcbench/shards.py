@@ -26,13 +26,10 @@ Selection = tuple[int | slice | list[int], ...]
 # first used it; None as long as none did.
 _user: int | None = None
 
-# Over a network every question costs: shards never change, so what was read is not asked for again, and the indices of
-# shards are kept.
-_REMOTE = {
-    "recheck_cached_data": "open",
-    "recheck_cached_metadata": "open",
-    "context": {"cache_pool": {"total_bytes_limit": 64 * 2**20}, "http_request_concurrency": {"limit": 64}},
-}
+# Shards never change, so what was read of them is not asked for again.
+_STEADY = {"recheck_cached_data": "open", "recheck_cached_metadata": "open"}
+# Over a network every question costs, so the indices of shards are kept.
+_REMOTE = {"cache_pool": {"total_bytes_limit": 64 * 2**20}, "http_request_concurrency": {"limit": 64}}
 
 
 class ShardReader:
@@ -44,12 +41,16 @@ class ShardReader:
         root: folder of the release, or its URL (https, s3, hf), which is then read without downloading.
         release: its manifest.
         split: ``train``, ``val`` or ``test``.
+        threads: that decode, for all reads at once; None takes one a processor.
     """
 
-    def __init__(self, root: str | os.PathLike[str], release: Release, split: str) -> None:
+    def __init__(self, root: str | os.PathLike[str], release: Release, split: str, threads: int | None = None) -> None:
         self.root = os.fspath(root)
         self.release = release
         self.split = release.check_split(split)
+        self._context: dict[str, Any] = _REMOTE if is_remote(self.root) else {}
+        if threads is not None:
+            self._context = self._context | {"data_copy_concurrency": {"limit": threads}}
         self._pid = os.getpid()
         self._arrays: dict[str, Any] = {}
 
@@ -121,7 +122,7 @@ class ShardReader:
                 if _user in (None, os.getpid()):
                     _user = os.getpid()
                     spec = {"driver": "zarr3", "kvstore": kvstore(self.root, f"{self.split}.zarr", array)}
-                    store = ts.open(spec | (_REMOTE if is_remote(self.root) else {}), open=True, read=True).result()
+                    store = ts.open(spec | _STEADY | {"context": self._context}, open=True, read=True).result()
                 else:
                     store = _open_forked(path)
             except LulcbenchError:

@@ -121,7 +121,7 @@ def check_predictions(
     with Predictions.open(path, root) as predictions:
         tiles = len(predictions.info.tiles)
         for row in range(tiles):
-            predictions.classes(range(row, row + 1))
+            predictions.codes(row)
             if predictions.info.probabilities is not None:
                 for year in range(len(predictions.info.years)):
                     predictions.probabilities(row, year)

@@ -100,8 +100,11 @@ def test_sort_filter_compare(page: Any) -> None:
     page.goto("/")
     assert names(page)[0] == "Alpha"
     page.get_by_role("link", name="Model", exact=True).click()
+    page.wait_for_url("**sort=**")
     assert names(page) == ["Alpha", "Beta", "Gamma"]
+    before = page.url
     page.get_by_role("link", name="Model", exact=True).click()  # the other way round
+    page.wait_for_url(lambda url: url != before)
     assert names(page) == ["Gamma", "Beta", "Alpha"]
     assert page.locator("th[aria-sort=descending]").inner_text().startswith("Model")
     page.get_by_label("Uses sensor").select_option("sentinel2")  # the script sends the form
@@ -126,6 +129,7 @@ def test_without_javascript(browser: Any, board: tuple[str, str]) -> None:
     page.goto("/")
     page.get_by_label("Uses sensor").select_option("landsat")
     page.get_by_role("button", name="Apply").click()
+    page.wait_for_url("**sensor=landsat**")
     assert sorted(names(page)) == ["Alpha", "Gamma"]
     page.locator("input[name=id]").first.check()
     page.get_by_role("button", name="Compare ticked").click()

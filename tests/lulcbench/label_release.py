@@ -63,7 +63,7 @@ def make_release(
                 files.append(root / "cache" / f"{year}-{row}.npy")
                 np.save(files[-1], codes[row].astype(np.uint16))
             job = ShardJob(
-                array, n, SHARD_TILES, "lz4", first, tuple(files), staging, root / "cache" / f"{year}-{first}.json"
+                array, n, SHARD_TILES, "lz4hc", first, tuple(files), staging, root / "cache" / f"{year}-{first}.json"
             )
             write_shard(job)
         create(zarr.open_group(staging / "test.zarr", mode="a"), job)

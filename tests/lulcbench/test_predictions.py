@@ -30,7 +30,7 @@ def test_round_trip(good_file: Path, predicted_root: Path, probabilities: np.nda
     with Predictions.open(good_file, predicted_root) as predictions:
         for row in range(TILES):
             assert np.array_equal(predictions.codes(row)[0], codes[row])
-            assert np.array_equal(predictions.classes(range(row, row + 1))[0, 0], probabilities[row].argmax(axis=0))
+            assert np.array_equal(predictions.maps(range(row, row + 1))[0, 0], codes[row])
             error = np.abs(predictions.probabilities(row) - probabilities[row])
             assert error.max() < 0.006
             assert error.mean() < 3e-4

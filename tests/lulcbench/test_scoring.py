@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from lulcbench import pixels
 from lulcbench.errors import LulcbenchError
-from lulcbench.label_maps import edge_depth, forget_labels, label_table, split_labels
-from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
+from lulcbench.metrics import confusion_at, nodes
 from lulcbench.prediction_format import dequantise, quantise
 from lulcbench.predictions import PredictionWriter
 from lulcbench.scores import Scores
@@ -153,7 +154,60 @@ def test_regions_boundary_and_groups_partition(scored: tuple[Scores, np.ndarray,
 def test_edges_by_hand() -> None:
     codes = np.array([[1121, 1122, 1122, 0], [1121, 1122, 1210, 1210], [3110, 3110, 1210, 1210]], np.uint16)
     # 1121|1122 differ at level 4 (1), 112|121 at level 2 (3), 311|1xx and nodata at level 1 (4).
-    assert edge_depth(split_labels(label_table().take(codes))[1]).tolist() == [[1, 1, 4, 4], [4, 4, 3, 4], [4, 4, 4, 0]]
+    assert pixels.edge_depth((pixels.label_table().take(codes) >> 16).astype(np.uint16)).tolist() == [
+        [1, 1, 4, 4],
+        [4, 4, 3, 4],
+        [4, 4, 4, 0],
+    ]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_compiled_counting_is_that_of_numpy(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(level)
+    labels = rng.choice(np.array([0, *nodes()], np.uint16), (11, 2, 7, 5))
+    predicted = rng.choice(np.array(legend().codes(level), np.uint16), labels.shape)
+    compiled = pixels.count_pixels(labels, predicted, level)
+    monkeypatch.setattr(pixels, "_pixels", None)
+    assert np.array_equal(pixels.count_pixels(labels, predicted, level), compiled)
+    truth, guess = legend().encode(labels, level), legend().encode(predicted, level)
+    known = truth != IGNORE_INDEX
+    assert confusion_at(compiled.sum(axis=0)[None], level, level)[0].tolist() == (
+        sk.confusion_matrix(truth[known], guess[known], labels=range(len(legend().codes(level)))).tolist()
+    )
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_unknown_codes_are_not_counted(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(pixels, "_pixels", None)
+    good = np.full((3, 4, 4), 1121, np.uint16)
+    for code in (7, 9999, 65535):
+        bad = good.copy()
+        bad[2, 3, 3] = code
+        for labels, predicted in ((bad, good), (good, bad)):
+            with pytest.raises(pixels.UnknownCode):
+                pixels.count_pixels(labels, predicted, 4)
+    with pytest.raises(pixels.UnknownCode):  # nodata is no prediction
+        pixels.count_pixels(good, np.zeros_like(good), 4)
+
+
+@pytest.mark.skipif(pixels._pixels is None, reason="there was no C compiler at installation")
+def test_compiled_counting_refuses_what_does_not_fit() -> None:
+    maps, counts = np.zeros((2, 4, 4), np.uint16), np.zeros((5, 3, 2), np.int64)
+    tables = np.zeros(65536, np.uint32), np.zeros(65536, np.uint8), np.zeros(2048, np.uint8)
+    assert pixels._pixels.count(maps, maps, *tables, counts, 3, 4, 4) == 0
+    for wrong in (
+        (maps, maps[:1], *tables, counts, 3, 4, 4),
+        (maps, maps, *tables, counts, 3, 4, 5),
+        (maps, maps, *tables, counts, 0, 4, 4),
+        (maps, maps, *tables, counts, 3, 0, 4),
+        (maps, maps, *tables, counts, 3, 2**62, 4),
+        (maps, maps, tables[0][1:], *tables[1:], counts, 3, 4, 4),
+        (maps, maps, *tables[:2], tables[2][1:], counts, 3, 4, 4),
+        (maps, maps, *tables, counts[:4], 3, 4, 4),
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            pixels._pixels.count(*wrong)
 
 
 def test_hierarchy_by_hand(tmp_path: Path) -> None:
@@ -253,33 +307,15 @@ def test_altered_labels_are_not_scored(tmp_path: Path) -> None:
         score(path, tmp_path / "release")
 
 
-def test_label_maps_are_kept_only_for_the_same_bytes(tmp_path: Path) -> None:
-    labels = {name: smooth_codes(3, seed=seed) for name, seed in (("a", 1), ("b", 2))}
-    for name, codes in labels.items():
-        make_release(tmp_path / name, {2018: codes})
-    # Twice each, in turns: the second time from memory, the other release's labels never.
-    for name in ("a", "a", "b", "b", "a"):
-        scores = score(write(tmp_path / f"{name}.zip", tmp_path / name, labels[name]), tmp_path / name)
-        assert scores.levels[4].overall_accuracy == 1
-    # A shard that is altered afterwards is found although its labels are at hand.
-    shard = next(path for path in (tmp_path / "a" / "test.zarr" / "luisa_2018").rglob("0") if path.is_file())
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 1
-    shard.write_bytes(content)
-    with pytest.raises(LulcbenchError, match="not the file that the release was published with"):
-        score(tmp_path / "a.zip", tmp_path / "a")
-
-
 def test_same_scores_on_any_number_of_processors(
     scored: tuple[Scores, np.ndarray, np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, labels, codes, probabilities = scored
     make_release(tmp_path / "release", {2018: labels}, blocks=["B1", "B2", "B3", "B4"])
     path = write(tmp_path / "p.zip", tmp_path / "release", codes, probabilities)
-    monkeypatch.setattr("lulcbench.scoring_counts._BATCH", 1)
+    monkeypatch.setattr("lulcbench.scoring_counts._BATCH_WITH_PROBABILITIES", 1)
     found = []
     for processors in (1, 4):
         monkeypatch.setattr("os.cpu_count", lambda processors=processors: processors)
-        forget_labels()
         found.append(score(path, tmp_path / "release"))
     assert found[0] == found[1]

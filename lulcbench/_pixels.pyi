@@ -1,0 +1,16 @@
+"""See pixels.py."""
+
+from collections.abc import Buffer
+
+def count(
+    labels: Buffer,
+    predicted: Buffer,
+    node_and_place: Buffer,
+    class_of: Buffer,
+    depth_of: Buffer,
+    counts: Buffer,
+    nodes: int,
+    height: int,
+    width: int,
+    /,
+) -> int: ...
