@@ -1,11 +1,14 @@
-/* Counting pixels of label maps against predicted ones, one pass over each map. See pixels.py, which defines what is
- * counted and checks what comes in; the tables are its own.
+/* The inner loops over pixels, in one pass and without Python's lock: counting label maps against predicted ones (see
+ * pixels.py, which defines what is counted, and whose the tables are), and normalising imagery (datasets/normalize.py).
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030C0000
 #include <Python.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 enum { COUNTED, UNKNOWN_LABEL, UNKNOWN_CLASS };
 static const uint32_t NO_NODE = UINT32_MAX; /* in the table of labels */
@@ -93,12 +96,77 @@ static PyObject *count(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : PyLong_FromLong(status);
 }
 
-static PyMethodDef methods[] = {{"count", count, METH_VARARGS, count_doc}, {NULL, NULL, 0, NULL}};
+/* One band of one image. With `stream`, results go to memory past the caches, which spares reading what they replace. */
+static void normalize_plane(const uint16_t *stored, float *out, Py_ssize_t n, float gain, float bias, int stream)
+{
+    Py_ssize_t i = 0;
+#ifdef __SSE2__
+    if (stream) {
+        const __m128i zero = _mm_setzero_si128();
+        const __m128 gains = _mm_set1_ps(gain), biases = _mm_set1_ps(bias);
+        for (; i < n && (uintptr_t)(out + i) % 16; i++)
+            out[i] = stored[i] ? (float)stored[i] * gain + bias : 0;
+        for (; i + 8 <= n; i += 8) {
+            __m128i values = _mm_loadu_si128((const __m128i *)(stored + i));
+            for (int half = 0; half < 2; half++) {
+                __m128i wide = half ? _mm_unpackhi_epi16(values, zero) : _mm_unpacklo_epi16(values, zero);
+                __m128 result = _mm_add_ps(_mm_mul_ps(_mm_cvtepi32_ps(wide), gains), biases);
+                __m128 nodata = _mm_castsi128_ps(_mm_cmpeq_epi32(wide, zero));
+                _mm_stream_ps(out + i + 4 * half, _mm_andnot_ps(nodata, result));
+            }
+        }
+    }
+#else
+    (void)stream;
+#endif
+    for (; i < n; i++)
+        out[i] = stored[i] ? (float)stored[i] * gain + bias : 0;
+}
+
+PyDoc_STRVAR(normalize_doc, "normalize(stored, out, gain, bias, plane, stream)\n\n"
+                            "Stored values to float32, plane by plane of so many pixels, bands in turn; nodata to 0.");
+
+static PyObject *normalize(PyObject *module, PyObject *args)
+{
+    Py_buffer stored, out, gain, bias;
+    Py_ssize_t plane;
+    int stream;
+    if (!PyArg_ParseTuple(args, "y*w*y*y*np", &stored, &out, &gain, &bias, &plane, &stream))
+        return NULL;
+    const Py_ssize_t bands = gain.len / 4;
+    const int fits = plane > 0 && bands > 0 && bias.len == gain.len && out.len == 2 * stored.len &&
+                     stored.len / 2 % plane == 0 && stored.len / 2 / plane % bands == 0;
+    if (!fits)
+        PyErr_SetString(PyExc_ValueError, "sizes of images, bands and planes do not fit");
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t k = 0; k < stored.len / 2 / plane; k++)
+            normalize_plane((uint16_t *)stored.buf + k * plane, (float *)out.buf + k * plane, plane,
+                            ((float *)gain.buf)[k % bands], ((float *)bias.buf)[k % bands], stream);
+#ifdef __SSE2__
+        _mm_sfence();
+#endif
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&stored);
+    PyBuffer_Release(&out);
+    PyBuffer_Release(&gain);
+    PyBuffer_Release(&bias);
+    if (!fits)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"count", count, METH_VARARGS, count_doc},
+    {"normalize", normalize, METH_VARARGS, normalize_doc},
+    {NULL, NULL, 0, NULL},
+};
 
 static PyModuleDef_Slot slots[] = {{Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED}, {0, NULL}};
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_pixels", "Counting pixels; see lulcbench.pixels.", 0, methods, slots, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT, "_pixels", "Inner loops over pixels.", 0, methods, slots, NULL, NULL, NULL,
 };
 
 PyMODINIT_FUNC PyInit__pixels(void) { return PyModuleDef_Init(&definition); }

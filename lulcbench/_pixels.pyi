@@ -1,4 +1,4 @@
-"""See pixels.py."""
+"""See pixels.py and datasets/normalize.py."""
 
 from collections.abc import Buffer
 
@@ -14,3 +14,12 @@ def count(
     width: int,
     /,
 ) -> int: ...
+def normalize(
+    stored: Buffer,
+    out: Buffer,
+    gain: Buffer,
+    bias: Buffer,
+    plane: int,
+    stream: bool,
+    /,
+) -> None: ...

@@ -13,12 +13,8 @@ import numpy.typing as npt
 
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.metrics import nodes
+from lulcbench.native import compiled
 from lulcbench.prediction_format import class_of
-
-try:
-    from lulcbench import _pixels
-except ImportError:
-    _pixels = None  # type: ignore[assignment]
 
 DEPTHS = 5
 _NO_NODE = 2**32 - 1  # in the look-up table: all bits, for codes that the legend lacks
@@ -48,7 +44,7 @@ def count_pixels(labels: Codes, predicted: Codes, level: int) -> Ints:
         UnknownCode: there is a code that is neither.
     """
     shape = (DEPTHS, len(nodes()) + 1, len(legend().codes(level)))
-    count = _count_by_numpy if _pixels is None else _count_compiled
+    count = _count_by_numpy if compiled is None else _count_compiled
     height, width = labels.shape[-2:]
     counts = count(labels.reshape(-1, height, width), predicted.reshape(-1, height, width), level, shape)
     return counts[:, :-1]
@@ -58,7 +54,7 @@ def _count_compiled(labels: Codes, predicted: Codes, level: int, shape: tuple[in
     counts = np.zeros(shape, np.int64)
     maps, guesses = np.ascontiguousarray(labels, np.uint16), np.ascontiguousarray(predicted, np.uint16)
     tables = label_table(), class_of(level), _depth_table()
-    if _pixels.count(maps, guesses, *tables, counts, shape[1], labels.shape[-2], labels.shape[-1]):
+    if compiled.count(maps, guesses, *tables, counts, shape[1], labels.shape[-2], labels.shape[-1]):
         raise UnknownCode
     return counts
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tensorstore as ts
 
 from lulcbench.errors import LulcbenchError
+from lulcbench.memory import keep_freed_memory
 from lulcbench.places import is_remote, join, kvstore
 from lulcbench.release import Release
 
@@ -121,6 +122,7 @@ class ShardReader:
             try:
                 if _user in (None, os.getpid()):
                     _user = os.getpid()
+                    keep_freed_memory()
                     spec = {"driver": "zarr3", "kvstore": kvstore(self.root, f"{self.split}.zarr", array)}
                     store = ts.open(spec | _STEADY | {"context": self._context}, open=True, read=True).result()
                 else:

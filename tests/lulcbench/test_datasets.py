@@ -83,12 +83,19 @@ def test_masks_of_several_levels_and_at_50_m(release_root: Path) -> None:
         np.testing.assert_array_equal(dataset[0]["mask"][k].numpy(), legend().encode(codes, level))
 
 
-def test_nodata_is_0_and_high_reflectance_survives() -> None:
+@pytest.mark.parametrize("by", ["numpy", "compiled", "compiled, past the caches"])
+def test_nodata_is_0_and_high_reflectance_survives(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from lulcbench.release import SensorInfo, Statistics
 
+    if by == "numpy":
+        monkeypatch.setattr("lulcbench.datasets.normalize.compiled", None)
+    elif "past" in by:
+        monkeypatch.setattr("lulcbench.datasets.normalize._CACHE", 0)
     statistics = Statistics(mean=(0.2, 0.3), std=(0.1, 0.2), pixels=1)
     info = SensorInfo(resolution=10, bands=("B02", "B03"), years=(2018,), licence="", statistics=statistics)
-    raw = np.array([[[[0, 1, 32767]], [[32768, 65535, 4000]]], [[[5, 6, 7]], [[8, 9, 10]]]], np.uint16)
+    # An odd number of pixels, so that no plane but the first begins where processors like it.
+    raw = np.random.default_rng(0).integers(0, 65536, (2, 2, 5, 7), dtype=np.uint16)
+    raw[0, :, 0, :5] = 0, 1, 32767, 32768, 65535
     normalizer, out = Normalizer(info, [0, 1]), np.empty(raw.shape, np.float32)
     normalizer.into(raw, out)
     mean, std = np.array([0.2, 0.3])[:, None, None], np.array([0.1, 0.2])[:, None, None]
