@@ -114,12 +114,12 @@ def measure(
     out: Out = Path("runs"),
     seed: Annotated[list[int] | None, typer.Option(help="A seed; give the option several times.")] = None,
 ) -> None:
-    """Make a reference: train with each seed, score the test split, write baselines/reference/<name>.json."""
+    """Make a reference: train with each seed, score the test split, add to baselines/reference/<name>.json."""
     from baselines import reference
 
     run = Config.load(config)
     results = [reference.measure(run, n, out) for n in seed or (0, 1, 2)]
-    typer.echo(str(reference.write(reference.combine(run, results))))
+    typer.echo(str(reference.add(run, results)))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from baselines.config import ClassificationModel, Config
-from baselines.reference import FOLDER, combine, measure, write
+from baselines.reference import FOLDER, add, committed, measure
 from baselines.train import OutOfTime
 from lulcbench.console import console
 from lulcbench.errors import LulcbenchError
@@ -61,8 +61,10 @@ def run_jobs(minutes: float, out: Path, smoke: bool = False, jobs: tuple[str, ..
             config = config.replace(**{k: v for k, v in changes.items() if k != "model"})
             if "model" in changes:
                 config = config.replace(model=changes["model"])
+        folder = out if smoke else FOLDER
+        done = committed(config, folder)  # of an earlier call, perhaps on another machine
         results = []
-        for seed in seeds[:1] if smoke else seeds:
+        for seed in [seed for seed in (seeds[:1] if smoke else seeds) if seed not in done]:
             try:
                 results.append(measure(config, seed, out, deadline))
             except OutOfTime:
@@ -72,7 +74,7 @@ def run_jobs(minutes: float, out: Path, smoke: bool = False, jobs: tuple[str, ..
                 console.print(f"[yellow]{name}, seed {seed} is skipped:[/] {error.what}")
                 break
             console.print(f"{name}, seed {seed}: overall accuracy {results[-1]['overall_accuracy']:.4f}")
-            written_here = write(combine(config, results), out if smoke else FOLDER)
+            written_here = add(config, results, folder)
         if results:
             written.append(written_here)
         if time.monotonic() > deadline:

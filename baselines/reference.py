@@ -111,6 +111,22 @@ def combine(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]
     }
 
 
+def committed(config: Config, folder: Path = FOLDER) -> dict[int, dict[str, Any]]:
+    """Results that the reference of that very config has already, by seed."""
+    path = folder / f"{config.name}.json"
+    if not path.is_file() or (found := read(config.name, folder))["config_digest"] != config.digest:
+        return {}
+    return {run["seed"]: run for run in found["runs"]}
+
+
+def add(config: Config, results: Sequence[dict[str, Any]], folder: Path = FOLDER) -> Path:
+    """Write the reference of these results, and of those it has of other seeds, where config and data are the same."""
+    data = results[0]["data_digest"]
+    before = {seed: run for seed, run in committed(config, folder).items() if run["data_digest"] == data}
+    runs = before | {result["seed"]: result for result in results}
+    return write(combine(config, [runs[seed] for seed in sorted(runs)]), folder)
+
+
 def write(reference: dict[str, Any], folder: Path = FOLDER) -> Path:
     """Write ``<name>.json``."""
     path = folder / f"{reference['name']}.json"

@@ -14,7 +14,6 @@ import json
 import math
 import os
 import tempfile
-import threading
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,8 +177,6 @@ class Predictions:
         self.sha256 = sha256
         self._archive = archive
         self._classes = len(legend().codes(info.level))
-        # Inflating a map gives up the interpreter lock for microseconds; several threads would fight over it.
-        self._inflating = threading.Lock()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], root: str | os.PathLike[str]) -> Predictions:
@@ -234,8 +231,7 @@ class Predictions:
         """As ``codes`` of some tiles, but as the file has them, any number may be among them: ``(n, year, 96, 96)``."""
         shape = (len(rows), len(self.info.years), *label_shape())
         wanted = 2 * math.prod(shape[1:])
-        with self._inflating:
-            data = b"".join(self._inflate(chunk_name("codes", row), wanted) for row in rows)
+        data = b"".join(self._inflate(chunk_name("codes", row), wanted) for row in rows)
         return np.frombuffer(data, "<u2").reshape(shape)
 
     def probabilities(self, row: int, year: int = 0) -> npt.NDArray[np.float32]:
