@@ -105,15 +105,23 @@ class StoredZip:
     def _check_directory_size(self, max_members: int) -> None:
         """Refuse a huge directory before ``zipfile`` makes an object of each of its entries."""
         tail = os.pread(self._file.fileno(), _END.size, max(0, self._size - _END.size))
-        if len(tail) < _END.size or not tail.startswith(b"PK\5\6"):
+        if len(tail) < _END.size or not tail.startswith(b"PK\5\6") or not tail.endswith(b"\0\0"):
             raise self.error("it is no zip file, is truncated, or ends in a comment")
         _, _, _, _, members, size, offset, _ = _END.unpack(tail)
-        if members == 0xFFFF or size == 0xFFFFFFFF or offset == 0xFFFFFFFF:
-            start = self._size - _END.size - _LOCATOR.size - _END64.size
-            record = os.pread(self._file.fileno(), _END64.size, max(0, start))
-            if start < 0 or not record.startswith(b"PK\6\6"):
+        # zipfile follows a ZIP64 record wherever there is a locator, whatever the fields of the end record say; so the
+        # record counts here too, and a field of the end record must be the same or say that it is in the record.
+        start = self._size - _END.size - _LOCATOR.size - _END64.size
+        before = os.pread(self._file.fileno(), _END64.size + _LOCATOR.size, max(0, start))
+        if start >= 0 and before[_END64.size :].startswith(b"PK\6\7"):
+            if not before.startswith(b"PK\6\6"):
                 raise self.error("its ZIP64 record is damaged")
-            members, size = _END64.unpack(record)[7:9]
+            real = _END64.unpack_from(before)[7:10]
+            said = zip((members, size, offset), real, (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF), strict=True)
+            if any(field not in (value, most) for field, value, most in said):
+                raise self.error("its end record and its ZIP64 record differ")
+            members, size, offset = real
+        elif members == 0xFFFF or size == 0xFFFFFFFF or offset == 0xFFFFFFFF:
+            raise self.error("its ZIP64 record is damaged")
         if members > max_members or size > max_members * (_ENTRY_OVERHEAD + self.MAX_NAME):
             raise self.error(f"it has {members:,} members, at most {max_members:,} are possible for this split")
 

@@ -6,6 +6,7 @@ The interface is documented by the service itself at ``/docs``: POST ``/api/v1/u
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -120,9 +121,10 @@ class Client:
         card: ModelCard,
         advance: Callable[[int, int], None] = lambda done, total: None,
     ) -> str:
-        """Upload predictions, continuing an interrupted upload of the same file, and queue them for scoring.
+        """Upload predictions, continuing an interrupted upload of the same file and card, and queue them for scoring.
 
-        Where it stands is kept in ``<file>.upload.json`` beside the file until all has arrived.
+        Where it stands is kept in ``<file>.upload.json`` beside the file until all has arrived. The leaderboard keeps
+        the card that an upload began with, so that an edited card begins a new one.
 
         Args:
             path: the predictions file.
@@ -138,7 +140,8 @@ class Client:
         path = Path(path)
         size, sha256 = path.stat().st_size, hash_file(path)
         note = path.with_name(path.name + ".upload.json")
-        state = self._resume(note, sha256) or self._begin(note, path.name, size, sha256, card)
+        begun = {"url": self.url, "sha256": sha256, "card": _digest(card)}
+        state = self._resume(note, begun) or self._begin(note, path.name, size, begun, card)
         upload = f"/api/v1/uploads/{state['upload_id']}"
         offset, chunk = int(state["offset"]), max(1, int(state["chunk_size"]))
         stalled = 0
@@ -193,20 +196,19 @@ class Client:
         url: str = self._send("GET", f"/api/v1/submissions/{submission_id}")["url"]
         return url
 
-    def _begin(self, note: Path, name: str, size: int, sha256: str, card: ModelCard) -> dict[str, Any]:
-        body = {"filename": name, "size": size, "sha256": sha256, "card": card.model_dump(mode="json")}
+    def _begin(self, note: Path, name: str, size: int, begun: dict[str, str], card: ModelCard) -> dict[str, Any]:
+        body = {"filename": name, "size": size, "sha256": begun["sha256"], "card": card.model_dump(mode="json")}
         state = self._send("POST", "/api/v1/uploads", body)
-        kept = {"url": self.url, "sha256": sha256, "upload_id": state["upload_id"]}
-        write_atomic(note, json.dumps(kept).encode())
+        write_atomic(note, json.dumps(begun | {"upload_id": state["upload_id"]}).encode())
         return state
 
-    def _resume(self, note: Path, sha256: str) -> dict[str, Any] | None:
+    def _resume(self, note: Path, begun: dict[str, str]) -> dict[str, Any] | None:
         try:
             kept = json.loads(note.read_bytes())
-            if (kept["url"], kept["sha256"]) != (self.url, sha256):
+            upload = kept.pop("upload_id")
+            if kept != begun:
                 return None
-            upload = kept["upload_id"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         answer = self._try("GET", f"/api/v1/uploads/{upload}")
         return None if answer.status_code == 404 else _content(answer)
@@ -251,6 +253,10 @@ def _header_safe(token: str, where: str) -> str:
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise LulcbenchError(f"{where} holds no token.", "A token is one word of letters, digits and punctuation.")
     return token
+
+
+def _digest(card: ModelCard) -> str:
+    return hashlib.sha256(json.dumps(card.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
 def _base(url: str) -> str:

@@ -45,6 +45,10 @@ from lulcbench.tile_index import SplitTiles, read_split
 # Gzip of incompressible bytes grows by 5 bytes per 16 KiB block and an 18-byte frame.
 _GZIP_MARGIN = 1024
 _METADATA_BYTES = 65536
+_ANY_BYTES, _ANY_TILES = 2**50, 10**7
+# RFC 1952: magic, deflate, and no flags, so no field follows the ten bytes of header. Decoders differ in what they make
+# of flags, and the writer sets none.
+_GZIP_HEADER = b"\x1f\x8b\x08\x00"
 
 
 class PredictionWriter:
@@ -190,21 +194,14 @@ class Predictions:
         """
         release = Release.load(root)
         most = max(release.splits.values())
-        year_bytes = 2 * len(release.label_years) * len(legend().codes(4)) * math.prod(label_shape())
-        archive = StoredZip(path, most * (year_bytes + 8192) + 2**20, 3 * most + 3, known_name)
+        archive = StoredZip(path, *archive_limits(release), known_name)
         try:
             info = _read_info(archive, most)
             _check_release(archive, info, release)
             tiles = read_split(root, release, info.split)
             if tuple(info.tiles) != tiles.ids:
                 raise archive.error(_tile_difference(info.tiles, tiles.ids))
-            expected = metadata(info)
-            for name, content in expected.items():
-                _check_equal(archive, name, _read_json(archive, name, _METADATA_BYTES + 64 * most), content)
-            names = set(expected) | {chunk_name("codes", row) for row in range(len(tiles))}
-            if info.probabilities is not None:
-                names |= {chunk_name("probabilities", r, y) for r in range(len(tiles)) for y in range(len(info.years))}
-            _check_members(archive, names, tiles.ids)
+            _check_layout(archive, info, most)
             return cls(archive, info, tiles, hash_file(archive.path))
         except BaseException:
             archive.close()
@@ -252,6 +249,8 @@ class Predictions:
     def _inflate(self, name: str, wanted: int) -> bytes:
         """A chunk's bytes, of which there must be exactly so many."""
         data = self._archive.read(name, wanted + wanted // 1024 + _GZIP_MARGIN)
+        if data and not data.startswith(_GZIP_HEADER):
+            raise self._archive.error(f"{name} is not gzip as the writer makes it")
         decoder = isal_zlib.decompressobj(wbits=31)
         try:
             # One byte more than wanted is all that a bomb ever gets to write.
@@ -261,6 +260,27 @@ class Predictions:
         if len(raw) != wanted or not decoder.eof or decoder.unused_data:
             raise self._archive.error(f"{name} does not decode to exactly {wanted:,} bytes")
         return raw
+
+
+def archive_limits(release: Release) -> tuple[int, int]:
+    """Bytes and members that a predictions file for any split of the release can have at most."""
+    most = max(release.splits.values())
+    year_bytes = 2 * len(release.label_years) * len(legend().codes(4)) * math.prod(label_shape())
+    return most * (year_bytes + 8192) + 2**20, 3 * most + 3
+
+
+def peek(path: str | os.PathLike[str]) -> PredictionInfo:
+    """What a file says of itself, checked as far as that goes without its release: no pixel, and not its tiles.
+
+    For files of one's own: the limits are wide.
+
+    Raises:
+        LulcbenchError: it is no predictions file.
+    """
+    with StoredZip(path, _ANY_BYTES, _ANY_TILES, known_name) as archive:
+        info = _read_info(archive, _ANY_TILES)
+        _check_layout(archive, info, _ANY_TILES)
+        return info
 
 
 def area_weights(n: int, size: int = 96) -> npt.NDArray[np.float64]:
@@ -339,6 +359,18 @@ def _check_equal(archive: StoredZip, name: str, found: dict[str, Any], wanted: d
         # Comparing texts, since True == 1 and 1 == 1.0 in Python.
         if json.dumps(found.get(key), sort_keys=True) != json.dumps(wanted[key], sort_keys=True):
             raise archive.error(f"{name}: {key} is {str(found.get(key))[:200]}, not {str(wanted[key])[:200]}")
+
+
+def _check_layout(archive: StoredZip, info: PredictionInfo, most: int) -> None:
+    """Every member that a file of this kind has, and no other; all metadata as the writer writes it."""
+    expected = metadata(info)
+    for name, content in expected.items():
+        _check_equal(archive, name, _read_json(archive, name, _METADATA_BYTES + 64 * most), content)
+    rows, years = range(len(info.tiles)), range(len(info.years))
+    names = set(expected) | {chunk_name("codes", row) for row in rows}
+    if info.probabilities is not None:
+        names |= {chunk_name("probabilities", row, year) for row in rows for year in years}
+    _check_members(archive, names, info.tiles)
 
 
 def _tile_difference(found: Sequence[str], wanted: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from lulcbench import console
 from lulcbench.client import Client, find_token
 from lulcbench.comparison import compare as compare_predictions
-from lulcbench.errors import LulcbenchError
+from lulcbench.predictions import peek
 from lulcbench.release import write_atomic
 from lulcbench.scores import LevelScores, Scores
 from lulcbench.scoring import score as score_predictions
@@ -91,15 +91,21 @@ def submit(
     predictions: PredictionsFile,
     card: Annotated[Path, typer.Option(help="Model card (TOML).")],
     to: Annotated[str, typer.Option(help="Address of the leaderboard.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the release: check the predictions first.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the release: check every pixel first.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the scores.")] = True,
 ) -> None:
     """Send predictions and their model card to a leaderboard; an interrupted upload continues where it stopped."""
     model_card = load_card(card)
     if root is not None:
         check(predictions, root)
-    elif not predictions.is_file():
-        raise LulcbenchError(f"No file {predictions}.", "Give the path of a predictions file (.zip).")
+    else:
+        info = peek(predictions)
+        console.console.print(
+            f"{predictions.name} says it is {info.release}, {info.split}, level {info.level}, {len(info.tiles)} tiles; "
+            "its pixels are not checked (give --root to check them before they are sent).",
+            markup=False,
+            highlight=False,
+        )
     with Client(to, find_token(to)) as client:
         with Progress(*_TRANSFER, console=console.console) as bar:
             task = bar.add_task("uploading", total=None)

@@ -19,8 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lulcbench.archive import StoredZip
 from lulcbench.errors import LulcbenchError
-from lulcbench.predictions import Predictions
+from lulcbench.prediction_format import known_name
+from lulcbench.predictions import Predictions, peek
 from lulcbench.scoring import score
 from lulcbench.submission import check_predictions
 from tests.lulcbench.label_release import make_release, smooth_codes
@@ -140,6 +142,66 @@ def test_huge_directories_are_refused_before_they_are_parsed(
     )
 
 
+ENTRIES = 30_000
+
+
+@pytest.mark.parametrize(
+    ("said", "real", "message"),
+    [
+        ((7, 400, 1000), "many", "differ"),  # the end record looks harmless, zipfile goes by the ZIP64 record
+        ("many", (7, 400, 1000), "differ"),
+        ((0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF), "many", "members, at most"),
+        ((0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF), (0xFFFF, 400, 1000), "members, at most"),
+    ],
+)
+def test_zip64_records_cannot_hide_a_huge_directory(
+    plain_file: Path, predicted_root: Path, tmp_path: Path, said: Any, real: Any, message: str
+) -> None:
+    whole = plain_file.read_bytes()
+    start = whole.index(b"PK\1\2")
+    name = b"codes/c/0/0/0/0"
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 0, 20, *[0] * 8, len(name), *[0] * 6) + name
+    directory = entry * ENTRIES
+    many = (ENTRIES, len(directory), start)
+    said, real = (many if one == "many" else one for one in (said, real))
+    body = whole[:start] + directory
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, real[0], *real)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(body), 1)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, said[0], *said, 0)
+    path = tmp_path / "p.zip"
+    path.write_bytes(body + record + locator + end)
+    refuse(path, predicted_root, f"{message}|bytes, at most")
+    tracemalloc.start()
+    try:
+        with pytest.raises(LulcbenchError, match=message):
+            StoredZip(path, 2**30, 3 * TILES + 3, known_name)  # wherever the size does not stop it
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_zip64_records_of_large_files_are_read(tmp_path: Path) -> None:
+    """Between 2 and 4 GiB the writer adds a ZIP64 record although the end record's own fields suffice."""
+    path = tmp_path / "large.zip"
+    with path.open("w+b") as file:
+        file.truncate(2**31)  # sparse
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr("zarr.json", b"{}")
+    with path.open("rb") as file:
+        file.seek(2**31)
+        assert b"PK\6\7" in file.read()
+    with StoredZip(path, 2**33, 9, known_name) as archive:
+        assert archive.read("zarr.json", 10) == b"{}"
+
+
+@pytest.mark.parametrize("flag", [1, 2, 4, 8, 16, 32, 64, 128])
+def test_gzip_flags_are_refused(plain_file: Path, predicted_root: Path, tmp_path: Path, flag: int) -> None:
+    """Optional fields, which the writer never makes, and reserved bits, which decoders treat differently."""
+    chunk = bytearray(gzip.compress(np.full(9216, 3110, "<u2").tobytes()))
+    chunk[3] = flag
+    refuse(forge(tmp_path / "p.zip", members_of(plain_file) | {CHUNK: bytes(chunk)}), predicted_root, "not gzip")
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -256,6 +318,27 @@ def test_local_headers_that_lie_are_refused(plain_file: Path, predicted_root: Pa
     data[second + 30] ^= 0xFF
     (tmp_path / "q.zip").write_bytes(data)
     refuse(tmp_path / "q.zip", predicted_root, "damaged")
+
+
+def test_what_is_no_predictions_file_is_told_without_its_release(
+    plain_file: Path, good_file: Path, tmp_path: Path
+) -> None:
+    assert peek(plain_file).tiles == peek(good_file).tiles
+    members = members_of(plain_file)
+    (tmp_path / "notes.zip").write_text("a text")
+    lost = {name: data for name, data in members.items() if name != CHUNK}
+    digest = edit(members, "zarr.json", lambda c: c["attributes"].update(release_digest="x"))
+    dtype = edit(members, "codes/zarr.json", lambda c: c.update(data_type="uint8"))
+    for path, message in (
+        (tmp_path / "notes.zip", "no zip"),
+        (forge(tmp_path / "other.zip", {"a.txt": b""}), "unexpected member"),
+        (forge(tmp_path / "lost.zip", lost), "1 members are missing"),
+        (forge(tmp_path / "digest.zip", digest), "release_digest"),
+        (forge(tmp_path / "dtype.zip", dtype), "data_type is"),
+        (tmp_path / "none.zip", "No file"),
+    ):
+        with pytest.raises(LulcbenchError, match=message):
+            peek(path)
 
 
 def test_no_zip_at_all(predicted_root: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from lulcbench.cli import app, main
 from lulcbench.client import Client, find_token, token_file
+from lulcbench.commands import score as commands
 from lulcbench.errors import LulcbenchError
 from lulcbench.predictions import PredictionWriter
 from lulcbench.scores import Scores
@@ -225,6 +226,43 @@ def test_an_interrupted_upload_continues(submission: tuple[Path, Scores]) -> Non
         assert client.upload(path, card) == "s1"
     assert "POST /uploads" not in board.log  # nothing is begun, or counted, twice
     assert bytes(board.data) == path.read_bytes()
+
+
+def test_an_edited_card_begins_a_new_upload(submission: tuple[Path, Scores]) -> None:
+    """The ledger keeps the card for ever, so that a correction must not be lost between two tries."""
+    path, scores = submission
+    board = Board(scores)
+
+    def interrupt(request: httpx.Request) -> httpx.Response | None:
+        if request.method == "PUT":
+            raise KeyboardInterrupt
+        return None
+
+    board.trouble = interrupt
+    with board.client() as client, pytest.raises(KeyboardInterrupt):
+        client.upload(path, ModelCard.model_validate(CARD))
+    board.trouble = lambda request: None
+    with board.client() as client:
+        client.upload(path, ModelCard.model_validate(CARD | {"saw_scored_labels": True}))
+    assert board.begun is not None
+    assert board.begun["card"]["saw_scored_labels"] is True
+    assert board.log.count("POST /uploads") == 2
+
+
+def test_what_is_no_predictions_file_is_not_sent(
+    submission: tuple[Path, Scores], card_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board(submission[1])
+    monkeypatch.setenv("LULCBENCH_TOKEN", "secret")
+    monkeypatch.setattr(commands, "Client", lambda to, token: board.client(token))
+    (tmp_path / "notes.zip").write_text("a text")
+    command = ["--card", str(card_file), "--to", URL, "--no-wait"]
+    result = CliRunner().invoke(app, ["submit", str(tmp_path / "notes.zip"), *command])
+    assert isinstance(result.exception, LulcbenchError)
+    assert board.log == []
+    result = CliRunner().invoke(app, ["submit", str(submission[0]), *command])
+    assert result.exit_code == 0, result.output
+    assert "pixels are not checked" in " ".join(result.output.split())
 
 
 def test_half_a_chunk_and_a_busy_server(submission: tuple[Path, Scores]) -> None:
