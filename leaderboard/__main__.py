@@ -192,7 +192,7 @@ def _database(context: typer.Context) -> Any:
 
     context.obj.prepare()
     db = Database(context.obj.url)
-    db.upgrade()
+    db.upgrade(context.obj.ledger)
     return db
 
 

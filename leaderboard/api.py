@@ -22,7 +22,7 @@ from leaderboard.accounts import Identity
 from leaderboard.board import Board
 from leaderboard.cards import check_card
 from leaderboard.db import Audit, Database, Submission
-from leaderboard.pages import compared
+from leaderboard.pages import check_ids, compared
 from leaderboard.problems import Problem, not_found
 from leaderboard.render import Page
 from leaderboard.settings import Settings
@@ -249,7 +249,7 @@ def withdraw(submission_id: str, who: Who, db: Db, settings: Setting) -> Submiss
 
 @router.post("/submissions/{submission_id}/supersede", tags=["submit"])
 def supersede(submission_id: str, body: SupersedeRequest, who: Who, db: Db, settings: Setting) -> SubmissionState:
-    """Mark a submission as replaced by a newer one of the same team, release, task and split."""
+    """Mark a submission as replaced by a newer one of the same team, release, task, years and split."""
     return _state(standing.supersede(db, settings, who, submission_id, body.by), settings)
 
 
@@ -272,12 +272,13 @@ def show_leaderboard(
     request: Request, choice: Annotated[Choice, Query()], format: Literal["json", "csv"] = "json"
 ) -> Response:
     """The table, filtered and sorted as the page is, whole."""
+    whole = choice.model_copy(update={"page": 1})
 
     def make(snapshot: Snapshot) -> Page:
         rows = snapshot.select(choice)
         return Page.of(to_csv(rows, choice.level) if format == "csv" else json.dumps(snapshot.to_json(choice, rows)))
 
-    page = get_board(request).page(f"/api/leaderboard?{request.url.query}", make)
+    page = get_board(request).page(f"/api/leaderboard?{format}&{whole.key}", make)
     return _download(page, format, "leaderboard.csv")
 
 
@@ -291,9 +292,10 @@ def show_comparison(
 ) -> Response:
     """Paired tests over spatial blocks: difference to the first, 95 % interval, permutation p-value."""
     board = get_board(request)
+    ids = check_ids(id, level)
 
     def make(snapshot: Snapshot) -> Page:
-        _, entries = compared(settings, snapshot, id, level)
+        _, entries = compared(settings, snapshot, ids, level)
         tests = paired.paired_tests(entries, level)
         text = (
             paired.to_csv(entries, level, tests)
@@ -302,7 +304,7 @@ def show_comparison(
         )
         return Page.of(text)
 
-    page = board.page(f"/api/compare?{urlencode({'id': id, 'level': level, 'format': format}, doseq=True)}", make)
+    page = board.page(f"/api/compare?{urlencode({'id': ids, 'level': level, 'format': format}, doseq=True)}", make)
     return _download(page, format, "comparison.csv")
 
 

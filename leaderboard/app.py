@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     """
     settings.prepare()
     db = Database(settings.url)
-    db.upgrade()
+    db.upgrade(settings.ledger)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -116,6 +116,7 @@ class Result(Base):
     release_key: Mapped[str] = mapped_column(String(160), index=True)
     simulated: Mapped[bool]
     task: Mapped[str] = mapped_column(String(32))
+    years: Mapped[str] = mapped_column(String(16))
     split: Mapped[str] = mapped_column(String(16))
     summary: Mapped[dict[str, Any]]
     ledger_path: Mapped[str] = mapped_column(String(255))
@@ -171,14 +172,22 @@ class Database:
             event.listen(self.engine, "begin", _begin_sqlite)
         self._write_engine = self.engine.execution_options(lulcbench_write=True)
 
-    def upgrade(self) -> None:
-        """Bring the schema to the newest migration; safe to call when several processes start at once."""
+    def upgrade(self, ledger: Path) -> None:
+        """Bring the schema to the newest migration; safe to call when several processes start at once.
+
+        Args:
+            ledger: folder of the results, from which new columns of old rows are filled.
+
+        Raises:
+            LulcbenchError: the ledger lacks the file of a row.
+        """
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self._write_engine.begin() as connection:
             if not self.sqlite:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4800)")
             config.attributes["connection"] = connection
+            config.attributes["ledger"] = ledger
             command.upgrade(config, "head")
 
     @contextmanager

@@ -69,6 +69,11 @@ class Entry(Frozen):
         return f"{self.release}-{self.release_digest[:8]}"
 
     @property
+    def years(self) -> str:
+        """Year of the predictions, or both of a change: ``2018``, ``2012-2018``."""
+        return "-".join(str(year) for year in self.scores["years"])
+
+    @property
     def path(self) -> str:
         """Path of the file below the ledger's root."""
         return f"{self.release_key}/{self.submission}.json"

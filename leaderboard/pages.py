@@ -33,10 +33,10 @@ router = APIRouter(include_in_schema=False)
 async def index(request: Request) -> Response:
     """The table. Most readers get a page that was made for another reader before."""
     board: Board = request.app.state.board
-    key = f"/?{request.url.query}"
+    choice = read_choice(request)
+    key = f"/?{choice.key}"
     page = board.peek(key)
     if page is None:
-        choice = read_choice(request)
         page = await run_in_threadpool(board.page, key, lambda snapshot: Page.of(table_html(snapshot, choice)))
     return page.response(request)
 
@@ -80,16 +80,17 @@ def compare(request: Request, id: Annotated[list[str], Query()] = [], level: int
     """Two or more submissions side by side."""
     board: Board = request.app.state.board
     settings: Settings = request.app.state.settings
-    key = f"/compare?{urlencode({'id': id, 'level': level}, doseq=True)}"
-    return board.page(key, lambda snapshot: Page.of(compare_html(settings, snapshot, id, level))).response(request)
+    ids = check_ids(id, level)
+    key = f"/compare?{urlencode({'id': ids, 'level': level}, doseq=True)}"
+    return board.page(key, lambda snapshot: Page.of(compare_html(settings, snapshot, ids, level))).response(request)
 
 
 @router.get("/history")
 def history(request: Request) -> Response:
     """How the best score of a table came to be."""
     board: Board = request.app.state.board
-    choice = read_choice(request)
-    key = f"/history?{request.url.query}"
+    choice = read_choice(request).model_copy(update={"page": 1})
+    key = f"/history?{choice.key}"
     return board.page(key, lambda snapshot: Page.of(history_html(snapshot, choice))).response(request)
 
 
@@ -129,7 +130,7 @@ def table_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool
         root: what links begin with.
         static: make no links that need the service (filters, other pages of the table).
     """
-    choice = snapshot.resolve(choice)
+    asked, choice = choice, snapshot.resolve(choice)
     rows = snapshot.select(choice)
     pages = max(1, -(-len(rows) // PAGE_ROWS))
     page = min(choice.page, pages)
@@ -138,17 +139,18 @@ def table_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool
     return html(
         "table.html",
         snapshot=snapshot,
+        asked=asked,
         choice=choice,
+        hidden=snapshot.hidden(choice),
         rows=shown,
         first=0 if static else (page - 1) * PAGE_ROWS,
         total=len(rows),
         page=page,
         pages=pages,
         columns=columns,
-        options=snapshot.options(),
+        options=snapshot.options(choice),
         best=snapshot.best_by_sensors(choice),
-        best_metric=choice.sort if choice.sort in ALL_METRICS else "miou",
-        link=lambda **changes: _link(choice, **changes),
+        link=lambda **changes: _link(choice, **({"years": asked.years, "scorer": asked.scorer} | changes)),
         root=root,
         static=static,
     )
@@ -181,6 +183,20 @@ def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: 
     return html("compare.html", rows=rows, parts=parts, level=level, classes=_classes(parts), tests=tests, query=query)
 
 
+def check_ids(ids: list[str], level: int) -> list[str]:
+    """The submissions to compare, each once, in the order asked for: the first is what the others are tested against.
+
+    Raises:
+        Problem: 422, too few, too many, or no such level.
+    """
+    wanted = list(dict.fromkeys(ids))
+    if not 2 <= len(wanted) <= MAX_COMPARED:
+        raise Problem(422, f"{len(wanted)} submissions are chosen.", f"Tick 2 to {MAX_COMPARED} in the table.")
+    if not 1 <= level <= 4:
+        raise Problem(422, f"LUISA has no level {level}.", "Choose 1, 2, 3 or 4.")
+    return wanted
+
+
 def compared(
     settings: Settings, snapshot: Snapshot, ids: list[str], level: int
 ) -> tuple[list[Row], list[ledger.Entry]]:
@@ -189,28 +205,28 @@ def compared(
     Raises:
         Problem: 422, the submissions cannot be compared; 404, one is not on the board.
     """
-    wanted = list(dict.fromkeys(ids))
-    if not 2 <= len(wanted) <= MAX_COMPARED:
-        raise Problem(422, f"{len(wanted)} submissions are chosen.", f"Tick 2 to {MAX_COMPARED} in the table.")
-    if not 1 <= level <= 4:
-        raise Problem(422, f"LUISA has no level {level}.", "Choose 1, 2, 3 or 4.")
+    wanted = check_ids(ids, level)
     by_id = {row.id: row for row in snapshot.rows}
     if not all(one in by_id for one in wanted):
         raise not_found("One of the submissions is not on the board.")
     rows = [by_id[one] for one in wanted]
-    if len({(row.release_key, row.task, row.split) for row in rows}) > 1:
+    if len({(row.release_key, row.task, row.years, row.split, row.scorer_version) for row in rows}) > 1:
         raise Problem(
             422,
-            "The submissions are not of the same release, task and split; their scores cannot be compared.",
+            "The submissions are not of the same release, task, years, split and scorer version.",
             "Choose submissions of one table.",
         )
     return rows, [ledger.read(settings.ledger / row.release_key / f"{row.id}.json") for row in rows]
 
 
-def history_html(snapshot: Snapshot, choice: Choice) -> str:
-    """The history's page: every score of a table in order of time, and those that were the best when they came."""
-    metric = choice.sort if choice.sort in ALL_METRICS else "miou"
-    choice = snapshot.resolve(choice.model_copy(update={"sort": metric, "superseded": True, "page": 1}))
+def history_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool = False) -> str:
+    """The history's page: every score of a table in order of time, and those that were the best when they came.
+
+    Models that saw labels of the scored split have no place in it.
+    """
+    asked, metric = choice, choice.metric
+    ranked = {"sort": metric, "superseded": True, "saw_labels": False, "page": 1}
+    choice = snapshot.resolve(choice.model_copy(update=ranked))
     rows = sorted(snapshot.select(choice), key=lambda row: row.submitted)
     scored = [(row, figure[0]) for row in rows if (figure := row.figure(choice.level, metric))]
     best: list[tuple[Row, float]] = []
@@ -220,11 +236,15 @@ def history_html(snapshot: Snapshot, choice: Choice) -> str:
     return html(
         "history.html",
         snapshot=snapshot,
+        asked=asked,
         choice=choice,
+        options=snapshot.options(choice),
         metric=metric,
         best=best,
         points=[(row.submitted, value, row.model) for row, value in scored],
         leaders=[(row.submitted, value, row.model) for row, value in best],
+        root=root,
+        static=static,
     )
 
 

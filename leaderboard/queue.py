@@ -116,6 +116,7 @@ def index_row(entry: ledger.Entry) -> Result:
         release_key=entry.release_key,
         simulated=entry.simulated,
         task=entry.task,
+        years=entry.years,
         split=entry.split,
         summary=entry.summary,
         ledger_path=entry.path,

@@ -63,11 +63,11 @@ def supersede(db: Database, settings: Settings, who: Identity, submission_id: st
         old, new = _owned(session, who, submission_id), _owned(session, who, by)
         if old.status != "scored" or new.status != "scored" or old.result is None or new.result is None:
             raise Problem(409, "Only a scored submission supersedes a scored one.", "Wait until both are scored.")
-        same = all(getattr(old.result, f) == getattr(new.result, f) for f in ("release_key", "task", "split"))
+        same = all(getattr(old.result, f) == getattr(new.result, f) for f in ("release_key", "task", "years", "split"))
         if not same or old.team_id != new.team_id or old.id == new.id:
             raise Problem(
                 409,
-                "The two are not of the same team, release, task and split.",
+                "The two are not of the same team, release, task, years and split.",
                 "Supersede a submission by a newer one that replaces it on the same table.",
             )
         if new.superseded_by is not None or old.superseded_by not in (None, new.id):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -17,13 +18,14 @@ from alembic.migration import MigrationContext
 from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 
-from leaderboard import queue
+from leaderboard import ledger, queue
 from leaderboard.accounts import create_token
 from leaderboard.app import create_app
 from leaderboard.db import Audit, Base, Database
-from leaderboard.records import backup, restore
+from leaderboard.records import backup, replay, restore
 from leaderboard.settings import Settings
 from tests.leaderboard.harness import Service
+from tests.leaderboard.test_tables import check_migration, variant
 
 
 class Server:
@@ -86,7 +88,7 @@ def test_submit_score_show(on_postgresql: Service, predictions: dict[str, Path])
     with service.db.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     second = Database(service.settings.url)
-    second.upgrade()  # another process that starts finds nothing to do
+    second.upgrade(service.settings.ledger)  # another process that starts finds nothing to do
     second.close()
     submissions = [service.submit(predictions["poor"], name=f"Model {i}") for i in range(3)]
     with ThreadPoolExecutor(3) as pool:
@@ -105,6 +107,15 @@ def test_submit_score_show(on_postgresql: Service, predictions: dict[str, Path])
     with ThreadPoolExecutor(8) as pool:
         codes = list(pool.map(lambda _: service.begin(b"abc").status_code, range(16)))
     assert codes.count(201) == 3
+
+
+def test_the_migration_fills_the_years_of_old_rows(on_postgresql: Service, results: dict[str, Any]) -> None:
+    ids = {}
+    for number, years in enumerate(((2018,), (2012,), (2012, 2018)), start=1):
+        entry = ledger.write(on_postgresql.settings.ledger, variant(results, number, years))
+        ids[entry.submission] = "-".join(map(str, years))
+    replay(on_postgresql.db, on_postgresql.settings)
+    check_migration(on_postgresql, ids)
 
 
 def test_the_database_goes_away_and_comes_back(

@@ -47,7 +47,7 @@ def test_the_board_is_rebuilt_from_the_ledger_alone(service: Service, fill: Fill
     settings = elsewhere(service.settings, tmp_path)
     settings.prepare()
     db = Database(settings.url)
-    db.upgrade()
+    db.upgrade(settings.ledger)
     assert replay(db, settings) == 3
     assert replay(db, settings) == 0
     db.close()
