@@ -1,9 +1,14 @@
 """Moving windows over tiles: where they lie, and how predictions made in them are blended back.
 
 A window has a size and a stride in metres. Along each axis of a tile, windows start every ``stride`` metres and the
-last one is flush with the tile's edge, so that every pixel is covered whatever the size and stride. In training the
-whole lattice may move from epoch to epoch; where a window lies depends only on (seed, epoch, index), so that a run
-can be resumed anywhere and every process agrees.
+last one is flush with the tile's edge, so that every pixel is covered whatever the size and stride. In training
+windows may move from epoch to epoch; where a window lies depends only on (seed, epoch, index), so that a run can be
+resumed anywhere and every process agrees.
+
+Windows stay inside their tile, and yet the pixels along its edges must be seen as often as the others. So a window is
+thrown at any place where it would touch the tile, all places alike, and pushed back inside if it sticks out. In
+expectation no pixel is then seen less often than those in the middle; those just inside a window's width from an edge
+are seen up to twice as often along that axis.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from lulcbench.errors import LulcbenchError
 
 Phase = Literal["fixed", "systematic", "random"]
 Ints = npt.NDArray[np.int64]
+_PARTS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +36,10 @@ class Windows:
         size: edge length in metres, at most a tile's 4,800.
         stride: metres between neighbouring windows.
         step: windows start at multiples of this many metres, so that they begin on a whole pixel of every sensor.
-        phase: ``fixed``: the same lattice every epoch; ``systematic``: the whole lattice shifts from epoch to epoch so
-            that its origins fill the stride evenly; ``random``: every window moves by itself, up to a stride.
-        seed: of the shifts.
+        phase: ``fixed``: the same lattice every epoch. The others keep the number of windows; along each axis, each has
+            an equal part of all places to itself. ``systematic``: all windows move alike from epoch to epoch, filling
+            their parts evenly; ``random``: every window moves by itself.
+        seed: of the moves.
     """
 
     size: int
@@ -44,11 +51,9 @@ class Windows:
     def __post_init__(self) -> None:
         if self.phase not in get_args(Phase):
             raise LulcbenchError(f"Unknown window phase {self.phase!r}.", f"Choose from {', '.join(get_args(Phase))}.")
-        if self.size > grid.TILE_SIZE:
-            raise LulcbenchError(
-                f"A window of {self.size} m is larger than a tile.",
-                f"Use at most {grid.TILE_SIZE} m; window=None takes the whole tile.",
-            )
+        if self.seed < 0:
+            raise LulcbenchError(f"The seed is {self.seed}.", "Use 0 or a larger integer.")
+        _check_fits(self.size)
         for what, length in (("A window", self.size), ("A stride", self.stride)):
             grid.pixels(length, self.step, what)
 
@@ -75,6 +80,7 @@ class Windows:
         """
         size = grid.TILE_SIZE if size is None else size
         stride = size if stride is None else stride
+        _check_fits(size)
         for resolution in resolutions:
             grid.pixels(size, resolution, "A window")
             grid.pixels(stride, resolution, "A stride")
@@ -82,7 +88,7 @@ class Windows:
 
     @property
     def starts(self) -> Ints:
-        """Metres from the tile's edge to each window's, along either axis, with no shift."""
+        """Metres from the tile's edge to each window's, along either axis, where windows do not move."""
         last = grid.TILE_SIZE - self.size
         inner = np.arange(0, last, self.stride, dtype=np.int64)
         return np.append(inner, last)
@@ -105,19 +111,38 @@ class Windows:
         index = np.asarray(index, np.int64)
         starts = self.starts
         within = index % self.per_tile
-        offsets = np.stack([starts[within // len(starts)], starts[within % len(starts)]], axis=-1)
-        steps = self.stride // self.step
+        at = np.stack([within // len(starts), within % len(starts)], axis=-1)
+        if self.phase == "fixed":
+            fixed: Ints = starts[at]
+            return fixed
         if self.phase == "systematic":
             # The R2 sequence fills the square evenly for any number of epochs (Roberts 2018, plastic constant).
             origin = np.random.default_rng(self.seed).random(2)
-            shift = np.floor((origin + epoch * np.array([0.7548776662466927, 0.5698402909980532])) % 1 * steps)
-            offsets = offsets + shift.astype(np.int64) * self.step
-        elif self.phase == "random":
+            part = (origin + epoch * np.array([0.7548776662466927, 0.5698402909980532])) % 1
+            parts = np.broadcast_to((part * _PARTS).astype(np.int64), at.shape)
+        else:
             bits = _mix(_mix(np.uint64(self.seed), np.uint64(epoch)), index.astype(np.uint64))
-            parts = np.stack([bits >> np.uint64(32), bits & np.uint64(0xFFFFFFFF)], axis=-1)
-            offsets = offsets + (parts % np.uint64(steps)).astype(np.int64) * self.step
-        limited: Ints = np.minimum(offsets, grid.TILE_SIZE - self.size)
-        return limited
+            parts = np.stack([bits >> np.uint64(32), bits & np.uint64(_PARTS - 1)], axis=-1).astype(np.int64)
+        return self._place(at, parts)
+
+    def _place(self, at: Ints, parts: Ints) -> Ints:
+        """Metres from the tile's edge to where windows ``at`` of an axis lie, ``parts`` of 2³² through their own part.
+
+        All in whole steps, hence exact. Of ``last + 2 · size - 1`` places to be thrown at, ``size`` end up at each edge.
+        """
+        size, last = self.size // self.step, (grid.TILE_SIZE - self.size) // self.step
+        thrown = (at * _PARTS + parts) * (last + 2 * size - 1) // (len(self.starts) * _PARTS)
+        placed: Ints = np.clip(thrown - (size - 1), 0, last) * self.step
+        return placed
+
+
+def _check_fits(size: float) -> None:
+    """Before anything else about a size: what it is advised to be must fit, too."""
+    if size > grid.TILE_SIZE:
+        raise LulcbenchError(
+            f"A window of {size:g} m is larger than a tile.",
+            f"Use at most {grid.TILE_SIZE} m; window=None takes the whole tile.",
+        )
 
 
 def _mix(seed: npt.NDArray[np.uint64] | np.uint64, value: npt.NDArray[np.uint64] | np.uint64) -> npt.NDArray[np.uint64]:

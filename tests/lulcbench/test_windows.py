@@ -49,22 +49,75 @@ def test_a_window_depends_on_seed_epoch_and_index_alone(phase: str, epoch: int, 
     np.testing.assert_array_equal(together, apart)
 
 
-def test_phases_move_from_epoch_to_epoch_and_fill_the_stride() -> None:
+def test_phases_move_from_epoch_to_epoch_and_fill_their_part() -> None:
     systematic = Windows.of(600, 600, (30,), "systematic", seed=1)
-    origins = {tuple(systematic.offsets([0], epoch)[0]) for epoch in range(400)}
-    assert len(origins) > 250  # of 400 that exist
-    whole = systematic.offsets(np.arange(7), 3) - Windows.of(600, 600, (30,)).offsets(np.arange(7))
-    assert len(np.unique(whole, axis=0)) == 1  # the lattice moves as one
+    inner = 8 * 3 + np.arange(2, 6)  # of the fourth row, none at an edge
+    origins = {tuple(systematic.offsets([inner[0]], epoch)[0]) for epoch in range(400)}
+    assert len(origins) > 250  # of some 500 that exist
+    moves = systematic.offsets(inner, 3) - systematic.offsets(inner, 2)
+    assert np.ptp(moves, axis=0).max() <= 30  # all alike, but for what is no whole pixel
+    assert abs(moves).max() > 30
     random = Windows.of(600, 600, (30,), "random", seed=1)
-    moves = random.offsets(random.per_tile * np.arange(2000))  # the first window of 2,000 tiles
-    assert abs(moves.mean() - 285) < 20
+    places = random.offsets(inner[0] + random.per_tile * np.arange(2000))  # the same window of 2,000 tiles
+    thrown = TILE_SIZE // 30 + 600 // 30 - 1  # places along an axis, of which each of 8 windows has an equal part
+    for axis, k in enumerate((3, 2)):
+        assert abs(places[:, axis].mean() / 30 - (thrown * (k + 0.5) / 8 - 20 + 0.5)) < 0.5
+        assert abs(np.ptp(places[:, axis]) / 30 - thrown / 8) <= 1
     assert not np.array_equal(random.offsets([5], 0), random.offsets([5], 1))
+
+
+def coverage(windows: Windows, epochs: int, tiles: int = 1) -> np.ndarray:
+    """How often a pixel is seen in an epoch, on average over epochs and tiles."""
+    n, side = windows.size // windows.step, TILE_SIZE // windows.step
+    corners = np.zeros((side + 1, side + 1))
+    for epoch in range(epochs):
+        y, x = windows.offsets(np.arange(windows.per_tile * tiles), epoch).T // windows.step
+        for rows, columns, sign in ((y, x, 1), (y + n, x, -1), (y, x + n, -1), (y + n, x + n, 1)):
+            np.add.at(corners, (rows, columns), sign)
+    return corners.cumsum(0).cumsum(1)[:side, :side] / (epochs * tiles)
+
+
+@pytest.mark.parametrize("phase", ["systematic", "random"])
+@pytest.mark.parametrize(("size", "stride"), [(1200, 1200), (1200, 600), (1920, 1920), (2400, 2400), (600, 1200)])
+def test_moving_windows_show_edges_and_corners_as_often_as_the_middle(phase: str, size: int, stride: int) -> None:
+    windows = Windows.of(size, stride, (30,), phase, seed=2)
+    seen = coverage(windows, 1500, 1 if phase == "systematic" else 4)
+    n, side = size // 30, len(seen)
+    thrown = (TILE_SIZE - size) // 30 + 2 * n - 1
+    middle = windows.per_tile * (n / thrown) ** 2
+    edge = n // 8  # within which coverage hardly rises
+    bands = {"north": seen[0], "south": seen[-1], "west": seen[:, 0], "east": seen[:, -1]}
+    for name, band in bands.items():
+        np.testing.assert_allclose(band[[0, -1]], middle, rtol=0.15, err_msg=f"corners, {name}")
+        assert band.mean() >= middle, name
+        assert band.min() > 0.8 * middle, name
+    assert seen[:edge, :edge].mean() > 0.9 * middle
+    assert seen.min() > 0.8 * middle
+    assert seen.max() < 4.4 * middle  # twice along either axis, where both ramps end
+    if n < side - n:
+        np.testing.assert_allclose(seen[n : side - n, n : side - n], middle, rtol=0.2)
+    np.testing.assert_allclose(seen.sum() / n**2, windows.per_tile)  # as many windows as on the lattice
+
+
+def test_fixed_windows_of_a_test_split_lie_where_they_always_did() -> None:
+    expected = [(y, x) for y in (0, 1920, 2880) for x in (0, 1920, 2880)]
+    windows = Windows.of(1920, 1920, (10, 30), seed=7)
+    for epoch in (0, 3):
+        assert [tuple(place) for place in windows.offsets(np.arange(-9, 9), epoch).tolist()] == 2 * expected
+
+
+def test_whole_tiles_and_single_pixels_stay() -> None:
+    for size, resolution in ((TILE_SIZE, 10), (30, 30)):
+        fixed, random = (Windows.of(size, size, (resolution,), phase) for phase in ("fixed", "random"))
+        index = np.arange(min(fixed.per_tile, 1000))
+        np.testing.assert_array_equal(random.offsets(index, 5), fixed.offsets(index))
 
 
 @pytest.mark.parametrize(
     ("size", "stride", "resolutions", "message"),
     [
         (6000, 600, (10,), "larger than a tile"),
+        (5000, 600, (30,), "5000 m is larger than a tile"),  # not: use 4980 or 5010
         (1205, 600, (10,), "not a whole number of 10 m pixels"),
         (1200, 610, (10, 30), "A stride of 610 m is not a whole number of 30 m pixels"),
         (0, 600, (10,), "not a whole number"),
@@ -78,6 +131,12 @@ def test_lengths_that_do_not_fit(size: int, stride: int, resolutions: tuple[int,
 def test_unknown_phase() -> None:
     with pytest.raises(LulcbenchError, match="systematic"):
         Windows.of(600, 600, (10,), "sometimes")
+
+
+@pytest.mark.parametrize("phase", ["systematic", "random"])
+def test_negative_seed(phase: str) -> None:
+    with pytest.raises(LulcbenchError, match="seed is -1"):
+        Windows.of(600, 600, (10,), phase, seed=-1)
 
 
 @given(st.sampled_from([300, 600, 900, 1200, 4800]), st.sampled_from([150, 300, 600]))
