@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench import metrics
-from lulcbench.bootstrap import RESAMPLES, Statistic, paired
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import LEVELS
 from lulcbench.release import Frozen
+from lulcbench.resampling import SWAPS, Statistic, paired
 from lulcbench.scores import SCORER_VERSION
 from lulcbench.scoring_counts import Counts, count
 
@@ -27,6 +27,7 @@ class BlockCounts(Frozen):
         margins: level → integers ``(block, 3, class)``, see ``metrics.margins``.
         calibration: level → ``(block, 5, 15)`` sums, see ``metrics.CALIBRATION_SUMS``; empty without probabilities.
         change: level → integers ``(block, 5)``, see ``metrics.CHANGE_SUMS``; empty unless the task is change.
+        hierarchy: integers ``(block, 5)``, see ``metrics.HIERARCHY_SUMS``, at the level of the predictions.
     """
 
     scorer_version: str = SCORER_VERSION
@@ -39,10 +40,11 @@ class BlockCounts(Frozen):
     margins: dict[int, tuple[tuple[tuple[int, ...], ...], ...]]
     calibration: dict[int, tuple[tuple[tuple[float, ...], ...], ...]]
     change: dict[int, tuple[tuple[int, ...], ...]]
+    hierarchy: tuple[tuple[int, ...], ...] = ()  # absent from counts of scorer 1.0
 
 
 class Difference(Frozen):
-    """First minus second, with its 95 % interval and two-sided permutation p-value; see ``bootstrap.paired``."""
+    """First minus second, with its 95 % interval and two-sided permutation p-value; see ``resampling.paired``."""
 
     level: int
     metric: str
@@ -59,7 +61,8 @@ class Comparison(Frozen):
 
     Attributes:
         first, second: SHA-256 of the predictions files.
-        blocks: spatial blocks, the units that were resampled.
+        blocks: spatial blocks, the units that were left out and swapped.
+        differences: those of the hierarchical scores stand at the level of the predictions, if it is the same of both.
         smallest_p: smallest p-value that so many blocks can give: with few of them no difference is ever significant.
     """
 
@@ -112,6 +115,7 @@ def block_counts(counts: Counts) -> BlockCounts:
         margins={level: sums(metrics.margins(counts.at(level))) for level in counts.levels},
         calibration={level: sums(part) for level, part in counts.calibration.items()},
         change={level: sums(part) for level, part in counts.change.items()},
+        hierarchy=sums(metrics.hierarchy_sums(counts.confusion, counts.info.level)),
     )
 
 
@@ -135,16 +139,19 @@ def compare_blocks(a: BlockCounts, b: BlockCounts, levels: Collection[int] = LEV
         raise LulcbenchError("The split has a single spatial block.", "A paired test needs two or more.")
     differences: list[Difference] = []
     for level in sorted(set(a.margins) & set(b.margins) & set(levels), reverse=True):
-        parts: list[tuple[Any, Any, Statistic]] = [(a.margins, b.margins, metrics.summary_of_margins)]
+        parts: list[tuple[Any, Any, Statistic]] = [(a.margins[level], b.margins[level], metrics.summary_of_margins)]
+        if a.hierarchy and b.hierarchy and max(a.margins) == max(b.margins) == level:
+            parts.append((a.hierarchy, b.hierarchy, metrics.hierarchical))
         if a.calibration and b.calibration:
-            parts.append((a.calibration, b.calibration, metrics.calibration))
+            parts.append((a.calibration[level], b.calibration[level], metrics.calibration))
         if a.change:
-            parts.append((a.change, b.change, _change))
+            parts.append((a.change[level], b.change[level], _change))
         for first, second, statistic in parts:
-            x, y = np.array(first[level], np.float64), np.array(second[level], np.float64)
+            x, y = np.array(first, np.float64), np.array(second, np.float64)
             one, two = statistic(x.sum(axis=0)), statistic(y.sum(axis=0))
             for metric, (difference, low, high, p) in paired(x, y, statistic).items():
-                if math.isnan(difference) or math.isnan(low):  # undefined for one of them, such as F1 without changes
+                # Undefined for one of them, such as F1 without changes, or without one of the blocks.
+                if math.isnan(difference) or math.isnan(low):
                     continue
                 differences.append(
                     Difference(
@@ -165,7 +172,7 @@ def compare_blocks(a: BlockCounts, b: BlockCounts, levels: Collection[int] = LEV
         second=b.predictions_sha256,
         blocks=len(a.blocks),
         # Swapping all blocks or none gives the observed size, whatever the data.
-        smallest_p=max(2 / 2 ** min(len(a.blocks), 60), 1 / (RESAMPLES + 1)),
+        smallest_p=max(2 / 2 ** min(len(a.blocks), 60), 1 / (SWAPS + 1)),
         differences=tuple(differences),
     )
 

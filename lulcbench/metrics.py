@@ -14,9 +14,17 @@ Counts = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 BINS = 15
-# What is summed over judged pixels, per confidence bin, and over pixels judged in both years.
+# What is summed over judged pixels: by confidence bin; over those judged in both years; over all (``lca_heights``).
 CALIBRATION_SUMS = ("pixels", "confidence", "correct", "nll", "brier")
 CHANGE_SUMS = ("pixels", "changed_in_both", "changed_in_prediction", "changed_in_label", "class_right_in_both")
+HIERARCHY_SUMS = ("pixels", "mistakes", "height", "comparable", "agreeing")
+# Range of the figures that do not lie between 0 and 1.
+BOUNDS = {
+    "log_loss": (0.0, np.inf),
+    "brier": (0.0, 2.0),
+    "mistake_severity": (1.0, float(len(LEVELS))),
+    "mean_height": (0.0, float(len(LEVELS))),
+}
 
 
 @cache
@@ -155,3 +163,26 @@ def lca_heights(level: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
         label = node_to_class(at)
         agreeing += (label[:, None] == legend().parents(level, at)[None, :]) & (label[:, None] >= 0)
     return comparable, agreeing
+
+
+def hierarchy_sums(counts: npt.NDArray[np.int64], level: int) -> npt.NDArray[np.int64]:
+    """Counts of (label node, predicted class of ``level``), int64 ``(…, 106, C)`` → ``HIERARCHY_SUMS``, ``(…, 5)``."""
+    comparable, agreeing = lca_heights(level)
+    height = comparable - agreeing
+    weights = np.stack([np.ones_like(height), height > 0, height, comparable, agreeing])
+    sums: npt.NDArray[np.int64] = np.einsum("...nc,snc->...s", counts, weights)
+    return sums
+
+
+def hierarchical(sums: Counts) -> dict[str, Floats]:
+    """Hierarchical F1, mistake severity and mean height of ``(…, 5)`` sums (see ``HIERARCHY_SUMS``).
+
+    Label and prediction are compared down to the same level, so both have as many ancestors: hierarchical precision and
+    recall are one, and F1 equals them.
+    """
+    pixels, mistakes, height, comparable, agreeing = np.moveaxis(sums, -1, 0)
+    return {
+        "hierarchical_f1": divide(agreeing, comparable),
+        "mistake_severity": divide(height, mistakes),
+        "mean_height": divide(height, pixels),
+    }

@@ -13,11 +13,11 @@ from lulcbench.release import Frozen, Sha256, Split, write_atomic
 
 FORMAT: Literal["lulcbench-scores/1"] = "lulcbench-scores/1"
 # Raised whenever any figure of any predictions could change; a board never compares scores of different versions.
-SCORER_VERSION = "1.0.0"
+SCORER_VERSION = "1.1.0"
 
 
 class Interval(Frozen):
-    """A 95 % confidence interval, by bootstrap over spatial blocks."""
+    """A 95 % confidence interval over spatial blocks (see ``resampling``); it always holds the figure itself."""
 
     low: float
     high: float
@@ -83,8 +83,10 @@ class LevelScores(Frozen):
         overall_accuracy, balanced_accuracy, miou, macro_f1, weighted_f1: as scikit-learn defines them.
         classes: one row a class of the level, in code order.
         confusion: rows are labels, columns predictions, in the order of ``classes``.
-        intervals: metric name → 95 % interval; empty where the split has fewer than two spatial blocks.
-        boundary: ``edge`` (a 4-neighbour bears another class of this level) and ``interior``.
+        intervals: metric name → 95 % interval, calibration included; empty where fewer than two spatial blocks have
+            judged pixels. Scores of single classes and of the parts below come without.
+        boundary: ``edge`` (a 4-neighbour within the tile bears another class of this level, or none that is known at
+            this level: the border of unlabelled ground is an edge too) and ``interior``.
         regions: one part a region of the release.
         groups: one part a level-1 class; judged are the label pixels of its classes.
     """
@@ -119,18 +121,22 @@ class HierarchicalScores(Frozen):
     """How far apart in the legend tree labels and predictions are, whatever the level of either.
 
     Attributes:
-        mistake_severity: mean height of the lowest common ancestor over mistaken pixels, in levels: 1 (siblings) up to
-            the level of the predictions (different at level 1); None without mistakes (Bertinetto et al. 2020).
+        mistake_severity: mean height of the lowest common ancestor over mistaken pixels (Bertinetto et al. 2020): how
+            many levels, from the finest that can be compared upwards, are wrong. 1 where that level alone is, as in
+            1121 for 1122; 2 for 3110 and 3120, which differ at levels 4 and 3; up to the level of the predictions where
+            level 1 is wrong too. None without mistakes.
         mean_height: the same over all pixels, correct ones counting 0.
         f1: hierarchical F1: of the sets of ancestors, pooled over pixels, each pixel down to the finest level that both
             its label and its prediction have (Kiritchenko et al. 2005). Both sets are then of one size, so hierarchical
             precision and recall equal it.
+        intervals: ``f1``, ``mistake_severity`` and ``mean_height`` → 95 % interval, as at each level.
     """
 
     pixels: int
     mistake_severity: float | None
     mean_height: float
     f1: float
+    intervals: dict[str, Interval] = Field(default_factory=dict)  # absent from scores of scorer 1.0
 
 
 class Transition(Frozen):
@@ -151,6 +157,8 @@ class ChangeScores(Frozen):
         precision, recall, f1, iou: of "changed" against "unchanged"; None where nothing changed or was predicted to.
         accuracy: pixels whose class is right in both years.
         from_to_f1: mean F1 over the from–to pairs that the labels hold, unchanged pairs left out.
+        intervals: of precision, recall, f1, iou and accuracy. One that hangs on a single block, as where only that
+            holds changes, is left out.
         transitions: pairs that the labels hold, most frequent first.
     """
 

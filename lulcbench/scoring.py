@@ -1,7 +1,7 @@
 """Scores of predictions: streaming, exact in its counts, free of torch.
 
 ``score`` makes one pass over predictions and labels (``scoring_counts``) and derives every figure from the counts
-(``metrics``), with 95 % intervals by bootstrap over spatial blocks (``bootstrap``).
+(``metrics``), with 95 % intervals over spatial blocks (``resampling``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench import metrics
-from lulcbench.bootstrap import intervals
 from lulcbench.legend import legend
+from lulcbench.resampling import intervals
 from lulcbench.scores import (
     Calibration,
     ChangeScores,
@@ -77,7 +77,7 @@ def _level(counts: Counts, level: int) -> LevelScores:
     groups = counts.at(level)
     confusion = groups.sum(axis=0)
     _, to_blocks = counts.by(1)
-    found = intervals(np.tensordot(to_blocks, groups, 1), metrics.summary)
+    found = intervals(np.tensordot(to_blocks, metrics.margins(groups), 1), metrics.summary_of_margins)
     calibration = None
     if counts.calibration:
         sums = counts.calibration[level]
@@ -164,18 +164,17 @@ def _part(name: str, confusion: npt.NDArray[np.generic]) -> PartScores:
 
 
 def _hierarchical(counts: Counts) -> HierarchicalScores:
-    table = counts.confusion.sum(axis=0)
-    comparable, agreeing = metrics.lca_heights(counts.info.level)
-    height = comparable - agreeing
-    pixels, mistakes = int(table.sum()), int(table[height > 0].sum())
-    total_height, shared, ancestors = ((table * part).sum() for part in (height, agreeing, comparable))
-    # Label and prediction are compared down to the same level, so both have as many ancestors: precision = recall.
-    ratio = _zero(metrics.divide(shared, ancestors))
+    groups = metrics.hierarchy_sums(counts.confusion, counts.info.level)
+    sums = groups.sum(axis=0)
+    _, to_blocks = counts.by(1)
+    figures = metrics.hierarchical(sums)
+    found = intervals(to_blocks @ groups, metrics.hierarchical)
     return HierarchicalScores(
-        pixels=pixels,
-        mistake_severity=float(total_height / mistakes) if mistakes else None,
-        mean_height=_zero(metrics.divide(total_height, np.int64(pixels))),
-        f1=ratio,
+        pixels=int(sums[0]),
+        mistake_severity=_or_none(figures["mistake_severity"]),
+        mean_height=_zero(figures["mean_height"]),
+        f1=_zero(figures["hierarchical_f1"]),
+        intervals=_intervals({name.removeprefix("hierarchical_"): found[name] for name in found}),
     )
 
 
