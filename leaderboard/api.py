@@ -184,7 +184,7 @@ router = APIRouter(
 @router.post("/uploads", status_code=201, tags=["submit"])
 def begin_upload(body: UploadRequest, who: Who, db: Db, settings: Setting) -> UploadState:
     """Begin an upload. Counts against the team's daily limit."""
-    card = check_card(body.card)
+    card = check_card(body.card, settings)
     upload = uploads.begin(db, settings, who, body.filename, body.size, body.sha256, card)
     return UploadState(upload_id=upload.id, chunk_size=settings.chunk_bytes, offset=0, size=upload.size)
 

@@ -142,7 +142,7 @@ def _accept(db: Database, settings: Settings, who: Identity, form: FormData) -> 
         text = card_file.file.read(2**18).decode(errors="replace")
     if not isinstance(predictions, UploadFile) or not predictions.size:
         raise Problem(422, "No predictions file was chosen.", "Choose the .zip that PredictionWriter wrote.")
-    card = check_card(_toml(text))
+    card = check_card(_toml(text), settings)
     name = PurePosixPath((predictions.filename or "").replace("\\", "/")).name[:200] or "predictions.zip"
     sha256 = hashlib.file_digest(predictions.file, "sha256").hexdigest()  # type: ignore[arg-type]
     upload = uploads.begin(db, settings, who, name, predictions.size, sha256, card)

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from lulcbench.errors import LulcbenchError
 from lulcbench.prediction_format import PredictionInfo
 from lulcbench.predictions import Predictions
-from lulcbench.release import Frozen
+from lulcbench.release import Frozen, Release
 
 MAX_CARD_BYTES = 64 * 2**10
 CARD_EXAMPLE = """\
@@ -43,6 +43,12 @@ Url = Annotated[str, Field(max_length=300, pattern=r"^https?://[A-Za-z0-9.-]+(:\
 SensorName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 
 
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names):
+        raise ValueError("each sensor once")
+    return names
+
+
 class ModelCard(Frozen):
     """What a team says of its model; a TOML file of these keys (see ``CARD_EXAMPLE``).
 
@@ -67,11 +73,11 @@ class ModelCard(Frozen):
     name: Short
     authors: Annotated[tuple[Short, ...], Field(min_length=1, max_length=50)]
     code: Url
-    sensors: Annotated[tuple[SensorName, ...], Field(min_length=1, max_length=10)]
+    sensors: Annotated[tuple[SensorName, ...], Field(min_length=1, max_length=10), AfterValidator(_unique)]
     training_data: Annotated[tuple[Short, ...], Field(min_length=1, max_length=50)]
-    saw_scored_labels: bool
+    saw_scored_labels: Annotated[bool, Field(strict=True)]
     pretraining: Short
-    parameters: Annotated[int, Field(ge=0, le=10**15)]
+    parameters: Annotated[int, Field(ge=0, le=10**15, strict=True)]
     compute: Short
     licence: Short
     description: Long = ""
@@ -98,6 +104,22 @@ def load_card(path: str | os.PathLike[str]) -> ModelCard:
         raise LulcbenchError(f"{path} is no valid model card: {problems}.", remedy) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LulcbenchError(f"{path} is not TOML: {error}.", remedy) from error
+
+
+def check_sensors(card: ModelCard, release: Release) -> None:
+    """See that a card names sensors of the release only: the board's filters, and its best of each set, go by them.
+
+    A release of labels alone allows any.
+
+    Raises:
+        LulcbenchError: it names another.
+    """
+    unknown = sorted(set(card.sensors) - set(release.sensors)) if release.sensors else []
+    if unknown:
+        raise LulcbenchError(
+            f"The model card names the sensor {unknown[0]!r}, which {release.id} does not have.",
+            f"It has {', '.join(release.sensors)}; say of other inputs in the card's description.",
+        )
 
 
 def check_predictions(

@@ -14,10 +14,10 @@ from lulcbench import console
 from lulcbench.client import Client, find_token
 from lulcbench.comparison import compare as compare_predictions
 from lulcbench.predictions import peek
-from lulcbench.release import write_atomic
+from lulcbench.release import Release, write_atomic
 from lulcbench.scores import LevelScores, Scores
 from lulcbench.scoring import score as score_predictions
-from lulcbench.submission import check_predictions, load_card
+from lulcbench.submission import check_predictions, check_sensors, load_card
 
 PredictionsFile = Annotated[Path, typer.Argument(help="Predictions file (.zip) made by PredictionWriter.")]
 Root = Annotated[Path, typer.Option(help="Folder of the release that was predicted.")]
@@ -51,7 +51,7 @@ def check(
 ) -> None:
     """Say whether a leaderboard would take predictions (and a model card), before uploading them."""
     if card is not None:
-        load_card(card)
+        check_sensors(load_card(card), Release.load(root))
     with console.progress() as bar:
         task = bar.add_task("checking", total=None)
         info = check_predictions(predictions, root, lambda done, total: bar.update(task, completed=done, total=total))
@@ -97,7 +97,7 @@ def submit(
     """Send predictions and their model card to a leaderboard; an interrupted upload continues where it stopped."""
     model_card = load_card(card)
     if root is not None:
-        check(predictions, root)
+        check(predictions, root, card)
     else:
         info = peek(predictions)
         console.console.print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -143,6 +144,20 @@ def test_the_client_of_lulcbench_submits_and_waits(
         pytest.raises(LulcbenchError, match="token is not valid"),
     ):
         client.upload(path, card)
+
+
+@pytest.mark.parametrize(
+    ("card", "where"),
+    [
+        ({"sensors": ["landsat", "planet"]}, "sensors: no release of this board has 'planet'"),
+        ({"saw_scored_labels": "no"}, "saw_scored_labels"),
+        ({"parameters": "12"}, "parameters"),
+    ],
+)
+def test_a_card_is_checked_before_anything_is_sent(service: Service, card: dict[str, Any], where: str) -> None:
+    answer = service.begin(b"abc", **card)
+    assert answer.status_code == 422
+    assert where in answer.json()["what"]
 
 
 def test_withdraw_and_supersede(service: Service, predictions: dict[str, Path]) -> None:

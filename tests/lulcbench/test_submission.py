@@ -77,9 +77,14 @@ def test_every_key_of_the_example_is_needed(key: str) -> None:
         {"sensors": []},
         {"sensors": ["<script>"]},
         {"training_data": []},
+        {"sensors": ["landsat", "landsat"]},
         {"saw_scored_labels": "perhaps"},
+        {"saw_scored_labels": "no"},
+        {"saw_scored_labels": 0},
         {"parameters": -1},
         {"parameters": 1.5},
+        {"parameters": "12"},
+        {"parameters": True},
         {"description": "x" * 2001},
     ],
 )
@@ -335,6 +340,18 @@ def test_commands(submission: tuple[Path, Scores], card_file: Path, tmp_path: Pa
     assert "2 tiles, without probabilities" in result.output
     result = run(app, ["submit", str(path), "--card", str(tmp_path / "none.toml"), "--to", URL])
     assert isinstance(result.exception, LulcbenchError)
+
+
+def test_sensors_that_the_release_does_not_have(
+    submission: tuple[Path, Scores], release_root: Path, tmp_path: Path
+) -> None:
+    card = tmp_path / "card.toml"
+    card.write_text(CARD_EXAMPLE.replace('"sentinel2"', '"sentinel2", "planet"'))
+    path, root = str(submission[0]), str(release_root)
+    for command in (["check", path], ["submit", path, "--to", URL]):
+        result = CliRunner().invoke(app, [*command, "--root", root, "--card", str(card)], env={"LULCBENCH_TOKEN": "t"})
+        assert isinstance(result.exception, LulcbenchError)
+        assert "'planet', which tiny-0.1.0 does not have" in str(result.exception)
 
 
 def test_bad_input_is_a_message_and_exit_code_2(
