@@ -73,7 +73,7 @@ class Accepted(BaseModel):
 
 
 class ErrorText(BaseModel):
-    """Why a submission was refused."""
+    """Why a submission was refused, or why it waits longer than others."""
 
     what: str
     remedy: str

@@ -51,6 +51,7 @@ def claim(db: Database, settings: Settings, owner: str) -> Job | None:
         if found is None:
             return None
         found.status = "scoring"
+        found.what = found.remedy = None  # why it waited
         found.lease_owner = owner
         found.lease_until = now() + timedelta(seconds=settings.lease_s)
         found.attempts += 1
@@ -101,11 +102,33 @@ def refuse(db: Database, owner: str, job: Job, what: str, remedy: str) -> None:
         audit(session, owner, "score.refuse", job.submission_id, what=what)
 
 
-def put_back(db: Database, owner: str, job: Job, seconds: float, why: str) -> None:
-    """Return a submission to the queue because the machine, not the file, is at fault; that does not count as a try."""
+def put_back(
+    db: Database,
+    owner: str,
+    job: Job,
+    seconds: float,
+    why: str,
+    counted: bool = False,
+    told: tuple[str, str] | tuple[None, None] = (None, None),
+) -> None:
+    """Return a submission to the queue because it was not the file, or not surely the file, that was at fault.
+
+    Args:
+        db: the database.
+        owner: of the lease.
+        job: the submission.
+        seconds: until the next try.
+        why: for the audit log, which the operator alone sees.
+        counted: whether it was one of ``max_attempts`` tries; False if the machine surely is at fault.
+        told: what and remedy that its team sees while it waits.
+
+    Raises:
+        LostLease: it is no longer the owner's.
+    """
+    later, attempts = now() + timedelta(seconds=seconds), job.attempts if counted else job.attempts - 1
+    fields = {"status": "queued", "lease_owner": None, "lease_until": later, "attempts": attempts}
     with db.write() as session:
-        later = now() + timedelta(seconds=seconds)
-        _own(session, owner, job, status="queued", lease_owner=None, lease_until=later, attempts=job.attempts - 1)
+        _own(session, owner, job, **fields, what=told[0], remedy=told[1])
         audit(session, owner, "score.postpone", job.submission_id, why=why)
 
 

@@ -137,7 +137,7 @@ def _add(session: Session, entry: ledger.Entry) -> None:
         session.add(found)
     found.status = "scored"
     found.finished_at = entry.scored_at
-    found.lease_owner = found.lease_until = None
+    found.lease_owner = found.lease_until = found.what = found.remedy = None
     session.flush()
     session.add(index_row(entry))
 

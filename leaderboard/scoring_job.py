@@ -1,8 +1,9 @@
 """The process that opens a stranger's file: scores it under limits, and says what it found as one JSON file.
 
 Run by the worker as ``python -m leaderboard.scoring_job PREDICTIONS OUT MEDIA LIMITS ROOT…``. Exit code 0: ``OUT``
-holds ``{"result": …}`` or ``{"refused": {"what", "remedy"}}``. Exit code 75: the machine is at fault (no space), try
-again later. Anything else: the limits or a bug stopped it.
+holds ``{"result": …}``, ``{"refused": {"what", "remedy"}}``, or ``{"damaged": …}`` if the board's copy of the release
+is at fault. Exit code 75: the machine is at fault (no space), try again later. SIGXCPU: the file took too long. Any
+other signal: something on the machine ended it. Anything else: a bug.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 _PR_SET_PDEATHSIG = 1
 _EXTRA_THREADS = 64
 _NICENESS = 5
+_CPU_GRACE_S = 5  # from SIGXCPU to SIGKILL: with both limits the same, Linux sends SIGKILL alone, as for want of memory
+# What the machine, a disk or a share of the network may be at fault for, and no content of a file.
+_MACHINE = {"ENOSPC", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENOENT", "EACCES", "EPERM", "ESTALE", "ETIMEDOUT", "ENOMEM"}
 
 Scorer = Callable[[Path, list[Path], Path], dict[str, Any]]
 
@@ -41,21 +45,25 @@ def main(scorer: Scorer | None = None) -> None:
     try:
         said = answer(scorer or score_file, Path(predictions), [Path(root) for root in roots], Path(media))
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE):
-            sys.exit(TEMPORARY_FAILURE)
-        raise
+        if errno.errorcode.get(error.errno or 0) not in _MACHINE:
+            raise
+        sys.stderr.write(f"{error}\n")  # for the operator's log
+        sys.exit(TEMPORARY_FAILURE)
     try:
         write_atomic(Path(out), json.dumps(said).encode())
-    except OSError:
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")
         sys.exit(TEMPORARY_FAILURE)
 
 
 def answer(scorer: Scorer, predictions: Path, roots: list[Path], media: Path) -> dict[str, Any]:
-    """``{"result": …}``, or ``{"refused": {"what", "remedy"}}`` if it is the file that is at fault."""
-    from lulcbench.errors import LulcbenchError
+    """What goes into ``OUT`` (see the module)."""
+    from lulcbench.errors import DamagedRelease, LulcbenchError
 
     try:
         return {"result": scorer(predictions, roots, media)}
+    except DamagedRelease as error:
+        return {"damaged": error.what}
     except LulcbenchError as error:
         return {"refused": {"what": error.what, "remedy": error.remedy}}
     except MemoryError:
@@ -77,8 +85,9 @@ def confine(limits: dict[str, int]) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         _, hard = resource.getrlimit(name)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(name, (value, value))
+        most = value + _CPU_GRACE_S if name == resource.RLIMIT_CPU else value
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(name, (min(value, most), most))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing too much then fails with an error instead of a core
 
 
@@ -95,18 +104,33 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
         ``blocks`` for paired tests: what the ledger entry needs.
 
     Raises:
-        LulcbenchError: the file is not acceptable, or this board has no such release.
+        LulcbenchError: the file is not acceptable, or this board does not score such predictions.
+        DamagedRelease: the board's copy of the release is not whole.
     """
     from leaderboard.pictures import accuracy_map, draw_samples
     from lulcbench.comparison import block_counts
+    from lulcbench.errors import DamagedRelease, LulcbenchError
     from lulcbench.predictions import Predictions
-    from lulcbench.release import Release
+    from lulcbench.release import Release, array_name
     from lulcbench.scoring import summarise
     from lulcbench.scoring_counts import count
 
     root = find_release(predictions, roots)
     release = Release.load(root)
-    counts = count(predictions, root)
+    try:
+        counts = count(predictions, root)
+    except DamagedRelease:
+        with Predictions.open(predictions, root) as opened:
+            info = opened.info
+        arrays = {array_name("luisa", year) for year in info.years}
+        files = [file for file in release.files if file.split == info.split and file.array in arrays]
+        if {file.array for file in files if (root / file.path).is_file()} == arrays:
+            raise
+        # A board need not hold every split: where there is nothing at all of the labels, they were never here.
+        raise LulcbenchError(
+            f"This board does not score {info.split} {'→'.join(map(str, info.years))} of {release.id}.",
+            "Predict the split that its table shows.",
+        ) from None
     scores = summarise(counts)
     with Predictions.open(predictions, root) as opened:
         cells, accuracy = accuracy_map(opened, root)
@@ -129,14 +153,27 @@ def find_release(predictions: Path, roots: list[Path]) -> Path:
 
     Raises:
         LulcbenchError: the file cannot be read, or names none of the board's releases.
+        DamagedRelease: the manifest of the release that it may be for cannot be read.
     """
     from lulcbench.archive import StoredZip
-    from lulcbench.errors import LulcbenchError
+    from lulcbench.errors import DamagedRelease, LulcbenchError
+    from lulcbench.predictions import archive_limits
     from lulcbench.release import Release
 
-    known = {Release.load(root).digest: root for root in roots}
-    most = max(sum(Release.load(root).splits.values()) for root in roots)
-    with StoredZip(predictions, predictions.stat().st_size, 3 * most + 3, lambda name: len(name) <= 64) as archive:
+    known: dict[str, tuple[Release, Path]] = {}
+    damaged: LulcbenchError | None = None
+    for root in roots:
+        try:
+            release = Release.load(root)
+            known[release.digest] = (release, root)
+        except LulcbenchError as error:
+            damaged = DamagedRelease(error.what, error.remedy)
+    if damaged and not known:
+        raise damaged
+    limits = [archive_limits(release) for release, _ in known.values()]
+    most = max(max(release.splits.values()) for release, _ in known.values())
+    max_bytes, max_members = (max(values) for values in zip(*limits, strict=True))
+    with StoredZip(predictions, max_bytes, max_members, lambda name: len(name) <= 64) as archive:
         try:
             attributes = json.loads(archive.read("zarr.json", 2**20 + 64 * most))["attributes"]
             digest, name = str(attributes["release_digest"]), str(attributes["release"])
@@ -145,12 +182,14 @@ def find_release(predictions: Path, roots: list[Path]) -> Path:
                 raise
             raise archive.error("its zarr.json names no release") from error
     if digest not in known:
-        have = ", ".join(f"{Release.load(root).id} ({Release.load(root).digest[:12]}…)" for root in roots)
+        if damaged:
+            raise damaged
+        have = ", ".join(f"{release.id} ({known_digest[:12]}…)" for known_digest, (release, _) in known.items())
         raise LulcbenchError(
             f"The predictions are of release {name[:80]!r} ({digest[:12]}…), which this board does not score.",
             f"It scores {have}.",
         )
-    return known[digest]
+    return known[digest][1]
 
 
 def _tasks_of_user() -> int:

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -29,6 +30,8 @@ from leaderboard.uploads import partial_path, predictions_path
 log = logging.getLogger("leaderboard.worker")
 POLL_S = 0.5
 BACKOFF_S = 5.0
+MAX_BACKOFF_S = 600.0
+DAMAGED_BACKOFF_S = 60.0
 STALE_UPLOAD_DAYS = 7
 MAX_ANSWER_BYTES = 64 * 2**20
 
@@ -86,9 +89,12 @@ class Worker:
             queue.finish(self.db, self.settings, self.owner, job, standing)
             return
         if job.attempts > self.settings.max_attempts:
-            queue.refuse(
-                self.db, self.owner, job, f"Scoring was interrupted {job.attempts - 1} times.", "Tell the operator."
-            )
+            what = f"Scoring was interrupted {job.attempts - 1} times."
+            queue.refuse(self.db, self.owner, job, what, f"Tell the operator the submission id, {job.submission_id}.")
+            return
+        if not predictions_path(self.settings, job.submission_id).is_file():
+            log.error("%s: its file is gone", job.submission_id)
+            queue.refuse(self.db, self.owner, job, "The uploaded file is no longer on the server.", "Submit it again.")
             return
         media = self.settings.media / job.submission_id
         try:
@@ -104,10 +110,39 @@ class Worker:
         if "later" in answer:
             log.warning("%s: %s; later", job.submission_id, answer["later"])
             queue.put_back(self.db, self.owner, job, BACKOFF_S, answer["later"])
+        elif "damaged" in answer:
+            log.error("%s: the release cannot be read: %s; later", job.submission_id, answer["damaged"])
+            told = (
+                "The board's copy of the release cannot be read at the moment.",
+                "Nothing is wrong with the file; it is scored when the operator has mended the copy.",
+            )
+            queue.put_back(self.db, self.owner, job, DAMAGED_BACKOFF_S, answer["damaged"], told=told)
+        elif "killed" in answer:
+            self._interrupted(job, answer["killed"])
         elif "refused" in answer:
-            queue.refuse(self.db, self.owner, job, str(answer["refused"]["what"]), str(answer["refused"]["remedy"]))
+            what, remedy = (self._shown(job, str(answer["refused"][key])) for key in ("what", "remedy"))
+            queue.refuse(self.db, self.owner, job, what, remedy)
         else:
             self._finish(job, answer["result"])
+
+    def _interrupted(self, job: Job, by: str) -> None:
+        """Try again after a signal, which most often is the system's that is short of memory, and tells nothing sure.
+
+        A file that brings the scorer down would do so each time, hence ``max_attempts``.
+        """
+        if job.attempts >= self.settings.max_attempts:
+            what = f"Scoring was interrupted {job.attempts} times, at last by {by}."
+            remedy = "The server may be short of memory. Run 'lulcbench score' on the file; if that works, tell the "
+            queue.refuse(self.db, self.owner, job, what, f"{remedy}operator the submission id, {job.submission_id}.")
+            return
+        seconds = min(BACKOFF_S * 2 ** (job.attempts - 1), MAX_BACKOFF_S)
+        told = (f"Scoring was interrupted on the server, {job.attempts} times so far.", "It is tried again by itself.")
+        queue.put_back(self.db, self.owner, job, seconds, f"ended by {by}", counted=True, told=told)
+
+    def _shown(self, job: Job, text: str) -> str:
+        """The team knows its file by the name that it gave it, and the server's folders are nobody's business."""
+        path = predictions_path(self.settings, job.submission_id)
+        return text.replace(str(path.resolve()), job.filename).replace(path.name, job.filename)
 
     def _finish(self, job: Job, result: dict[str, Any]) -> None:
         known = {
@@ -158,14 +193,20 @@ class Worker:
                 if process.poll() is None:
                     process.kill()
                     process.wait()
+        tail = (folder / "stderr").read_bytes()[-2000:].decode(errors="replace")
         if code == TEMPORARY_FAILURE:
-            return {"later": "the scoring process found no space"}
+            return {"later": f"the scoring process could not read or write: {tail.strip()}"}
         if code == 0 and out.is_file() and out.stat().st_size <= MAX_ANSWER_BYTES:
             answer: dict[str, Any] = json.loads(out.read_bytes())
             return answer
-        tail = (folder / "stderr").read_bytes()[-2000:].decode(errors="replace")
         log.error("%s: scoring ended with %s: %s", job.submission_id, code, tail)
-        why = f"took longer than {s.scoring_timeout_s:g} s" if code is None else f"stopped (code {code})"
+        by = _signal(code)
+        if by == "SIGXCPU":
+            why = f"took more than {s.scoring_cpu_s} s of the processor's time"
+        elif by:
+            return {"killed": by}
+        else:
+            why = f"took longer than {s.scoring_timeout_s:g} s" if code is None else f"stopped (code {code})"
         return {
             "refused": {
                 "what": f"Scoring this file {why}.",
@@ -186,6 +227,12 @@ class Worker:
             with contextlib.suppress(OperationalError):  # the next renewal, or finish, will tell
                 queue.renew(self.db, self.settings, self.owner, job)
         return None
+
+
+def _signal(code: int | None) -> str:
+    """Name of the signal that ended a process (or one that a shell or container ran); empty if none did."""
+    number = 0 if code is None else -code if code < 0 else code - 128
+    return signal.Signals(number).name if number in set(signal.Signals) else ""
 
 
 def _environment() -> dict[str, str]:

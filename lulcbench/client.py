@@ -186,7 +186,8 @@ class Client:
                 what = error.get("what", f"It was {state['status']}.")
                 raise LulcbenchError(f"The leaderboard refused the submission: {what}", error.get("remedy", ""))
             if waited >= timeout:
-                raise LulcbenchError(f"Not scored after {timeout:.0f} s ({state['status']}).", f"See {state['url']}.")
+                why = (state.get("error") or {}).get("what", state["status"])
+                raise LulcbenchError(f"Not scored after {timeout:.0f} s ({why}).", f"See {state['url']}.")
             self._sleep(pause)
             waited += pause
             pause = min(pause * 1.5, 10)

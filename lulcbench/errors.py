@@ -1,4 +1,4 @@
-"""The one exception that lulcbench raises for bad input."""
+"""What lulcbench raises for bad input."""
 
 
 class LulcbenchError(ValueError):
@@ -15,3 +15,7 @@ class LulcbenchError(ValueError):
         super().__init__(f"{what}\n  → {remedy}" if remedy else what)
         self.what = what
         self.remedy = remedy
+
+
+class DamagedRelease(LulcbenchError):
+    """A file of the release itself is missing or altered; whatever was to be read with it is not at fault."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import DamagedRelease, LulcbenchError
 from lulcbench.memory import keep_freed_memory
 from lulcbench.places import is_remote, join, kvstore
 from lulcbench.release import Release
@@ -154,7 +154,7 @@ class ShardReader:
                 raise self._broken(array, f"{file.path} is missing or not {file.bytes} bytes long")
 
     def _broken(self, array: str, error: Exception | str) -> LulcbenchError:
-        return LulcbenchError(
+        return DamagedRelease(
             f"Cannot read {join(self.root, f'{self.split}.zarr', array)}: {error}.",
             "A shard is missing, truncated or altered; find and mend it with 'lulcbench verify --repair'.",
         )

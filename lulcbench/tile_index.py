@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import DamagedRelease, LulcbenchError
 from lulcbench.index import read_index
 from lulcbench.release import INDEX, Release, hash_file
 
@@ -55,7 +55,8 @@ def verify_files(root: str | os.PathLike[str], release: Release, paths: tuple[st
     """Check the SHA-256 of some files of the release, so that a score is of the bytes that its digest names.
 
     Raises:
-        LulcbenchError: a file is not in the manifest, missing or altered.
+        LulcbenchError: a file is not in the manifest.
+        DamagedRelease: a file is missing or altered.
     """
     known = {file.path: file for file in release.files}
     for name in paths:
@@ -63,8 +64,8 @@ def verify_files(root: str | os.PathLike[str], release: Release, paths: tuple[st
         if name not in known:
             raise LulcbenchError(f"{release.id} lists no file {name}.", "The manifest is incomplete; rebuild it.")
         if not path.is_file():
-            raise LulcbenchError(f"{path} is missing.", "Run 'lulcbench verify --repair'.")
+            raise DamagedRelease(f"{path} is missing.", "Run 'lulcbench verify --repair'.")
         if path.stat().st_size != known[name].bytes or hash_file(path) != known[name].sha256:
-            raise LulcbenchError(
+            raise DamagedRelease(
                 f"{path} is not the file that the release was published with.", "Run 'lulcbench verify --repair'."
             )

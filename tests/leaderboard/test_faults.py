@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,9 +58,10 @@ def finished(db: Database) -> Counter[str]:
     ("body", "limits", "why"),
     [
         ("x = bytearray(3 << 30)", {"scoring_memory_bytes": 1 << 30}, "memory"),
-        ("while True: pass", {"scoring_cpu_s": 1}, "stopped"),
+        ("while True: pass", {"scoring_cpu_s": 1}, "more than 1 s of the processor"),
         ("time.sleep(60)", {"scoring_timeout_s": 1.0}, "longer than 1 s"),
-        ("import os; os.kill(os.getpid(), 11)", {}, "stopped"),
+        ("import os; os.kill(os.getpid(), 11)", {"max_attempts": 1}, "interrupted 1 times, at last by SIGSEGV"),
+        ("import os; os._exit(137)", {"max_attempts": 1}, "at last by SIGKILL"),  # as a container's shell says it
         ("(media / 'x').write_bytes(b'0' * 10_000_000)", {"scoring_file_bytes": 1 << 20}, "stopped"),
         ("return {'release': '../../etc'}", {}, "no usable result"),
     ],
@@ -77,6 +79,126 @@ def test_a_scorer_that_misbehaves_only_ends_its_own_submission(
     assert why in state["error"]["what"]
     assert not list(service.settings.ledger.glob("*/*.json"))
     assert not list(service.settings.data.glob(".scoring-*"))
+
+
+def test_a_scoring_process_that_the_system_kills_is_tried_again(
+    service: Service, predictions: dict[str, Path], results: dict[str, Any], tmp_path: Path
+) -> None:
+    """kill -9, as the kernel does it that is short of memory: twice in the middle of scoring, then never again."""
+    real, pid = service.settings, tmp_path / "pid"
+    body = f"import os; from pathlib import Path; Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    service.settings = with_scorer(real, HOSTILE.format(body=body), max_attempts=3)
+    submission = service.submit(predictions["poor"])
+
+    def kill() -> None:
+        while not (pid.exists() and pid.read_text()):
+            time.sleep(0.01)
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+        pid.unlink()
+
+    for number in (1, 2):
+        killer = threading.Thread(target=kill)
+        killer.start()
+        assert service.score()
+        killer.join()
+        state = service.status(submission)
+        assert state["status"] == "queued"
+        assert f"{number} times so far" in state["error"]["what"]
+        assert not service.score()  # it waits a while before the next try
+        _now(service.db, submission)
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps(results["poor"]))
+    service.settings = with_scorer(real, CANNED.format(seconds=0, result=str(result)), max_attempts=3)
+    assert service.score()
+    state = service.status(submission)
+    assert (state["status"], state["error"]) == ("scored", None)
+    assert finished(service.db) == {submission: 1}
+
+
+def test_a_file_that_brings_every_scorer_down_is_refused_in_the_end(
+    service: Service, predictions: dict[str, Path]
+) -> None:
+    text = HOSTILE.format(body="import os; os.kill(os.getpid(), 9)")
+    service.settings = with_scorer(service.settings, text, max_attempts=2)
+    submission = service.submit(predictions["poor"])
+    assert service.score()
+    _now(service.db, submission)
+    assert service.score()
+    state = service.status(submission)
+    assert state["status"] == "refused"
+    assert "interrupted 2 times, at last by SIGKILL" in state["error"]["what"]
+    assert submission in state["error"]["remedy"]
+
+
+@pytest.mark.parametrize("damage", ["altered", "missing", "index", "manifest", "label metadata"])
+def test_a_damaged_release_is_not_the_teams_fault(
+    service: Service,
+    release_root: Path,
+    predictions: dict[str, Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: str,
+) -> None:
+    root = tmp_path / "release"
+    shutil.copytree(release_root, root)
+    service.settings = service.settings.model_copy(update={"releases": (root,)})
+    array = root / "test.zarr" / "luisa_2018"
+    victim = {
+        "index": root / "index.parquet",
+        "manifest": root / "release.json",
+        "label metadata": array / "zarr.json",
+    }.get(damage, array / "c" / "0" / "0" / "0")
+    kept = victim.read_bytes()
+    if damage == "missing":
+        victim.unlink()
+    else:
+        victim.write_bytes(kept[:-9] + b"x" + kept[-8:])
+    submission = service.submit(predictions["poor"])
+    assert service.score()
+    state = service.status(submission)
+    assert state["status"] == "queued"
+    assert "board's copy of the release" in state["error"]["what"]
+    assert str(tmp_path) not in json.dumps(state)
+    assert str(victim) in caplog.text  # the operator's log has it all
+    _now(service.db, submission)
+    assert service.score()  # any number of times
+    victim.write_bytes(kept)
+    _now(service.db, submission)
+    assert service.score()
+    state = service.status(submission)
+    assert (state["status"], state["error"]) == ("scored", None)
+
+
+def test_a_split_that_the_board_does_not_hold_is_refused(
+    service: Service, release_root: Path, tmp_path: Path, predictions: dict[str, Path]
+) -> None:
+    root = tmp_path / "release"
+    shutil.copytree(release_root, root)
+    shutil.rmtree(root / "test.zarr")
+    service.settings = service.settings.model_copy(update={"releases": (root,)})
+    submission = service.submit(predictions["poor"])
+    assert service.score()
+    state = service.status(submission)
+    assert (state["status"], state["error"]["what"][:43]) == ("refused", "This board does not score test 2018 of tiny")
+
+
+def test_refusals_name_the_file_as_its_team_does(service: Service, tmp_path: Path) -> None:
+    content = b"no zip"
+    upload = service.begin(content, filename="our <model>.zip").json()["upload_id"]
+    url = f"/api/v1/uploads/{upload}"
+    service.client.put(f"{url}?offset=0", content=content, headers=service.headers())
+    submission = service.client.post(f"{url}/complete", headers=service.headers()).json()["submission_id"]
+    assert service.score()
+    what = service.status(submission)["error"]["what"]
+    assert what.startswith("our <model>.zip is refused: ")
+    assert submission not in what
+
+
+def test_a_file_that_is_gone_is_asked_for_again(service: Service, predictions: dict[str, Path]) -> None:
+    submission = service.submit(predictions["poor"])
+    uploads.predictions_path(service.settings, submission).unlink()
+    assert service.score()
+    assert "no longer on the server" in service.status(submission)["error"]["what"]
 
 
 def test_a_worker_that_dies_between_ledger_and_commit(
