@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from leaderboard.app import create_app
 from leaderboard.db import Base, Database
 from leaderboard.export import export
 from leaderboard.records import backup, replay, restore
+from leaderboard.reported import add_reported
 from leaderboard.settings import Settings
 from leaderboard.uploads import predictions_path
 from leaderboard.worker import Worker
@@ -177,6 +179,41 @@ def test_the_migrations_make_the_tables_that_the_code_expects(service: Service) 
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
+@pytest.mark.parametrize(
+    ("where", "value", "why"),
+    [
+        (("release_digest",), "0" * 64, "not of this board"),
+        (("simulated",), False, "do not fit"),
+        (("years",), [2006], "do not fit"),
+        (("years",), [2012, 2018], "do not fit"),
+        (("tiles",), 1, "do not fit"),
+        (("scorer_version",), "99.0.0", "newer than this board's"),
+        (("levels", "4", "miou"), 1.5, "levels.4.miou = 1.5"),
+        (("levels", "2", "overall_accuracy"), -0.1, "levels.2.overall_accuracy = -0.1"),
+        (("levels", "1", "macro_f1"), float("nan"), "levels.1.macro_f1 = nan"),
+        (("levels", "3", "calibration", "log_loss"), float("inf"), "log_loss = inf"),
+        (("levels", "4", "intervals", "miou", "high"), 7.0, "levels.4.intervals.miou.high = 7"),
+        (("hierarchical", "mistake_severity"), 5.0, "hierarchical.mistake_severity = 5"),
+    ],
+)
+def test_reported_scores_are_believed_only_so_far(
+    service: Service, results: dict[str, Any], tmp_path: Path, where: tuple[str, ...], value: Any, why: str
+) -> None:
+    scores, card = tmp_path / "scores.json", tmp_path / "card.toml"
+    card.write_text("\n".join(f"{key} = {json.dumps(item)}" for key, item in CARD.items()))
+    content = json.loads(json.dumps(results["good"]["scores"]))
+    scores.write_text(json.dumps(content))
+    add_reported(service.db, service.settings, scores, card, "Elsewhere")
+    part = content
+    for key in where[:-1]:
+        part = part[key]
+    part[where[-1]] = value
+    scores.write_text(json.dumps(content))
+    with pytest.raises(LulcbenchError, match=re.escape(why)):
+        add_reported(service.db, service.settings, scores, card, "Elsewhere")
+    assert [row["tier"] for row in service.rows()] == ["reported"]
+
+
 def test_the_commands(tmp_path: Path, release_root: Path, results: dict[str, Any]) -> None:
     def run(*arguments: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "leaderboard", "--data", str(tmp_path / "d"), "--ledger", str(tmp_path / "l")]
@@ -190,7 +227,9 @@ def test_the_commands(tmp_path: Path, release_root: Path, results: dict[str, Any
     scores, card = tmp_path / "scores.json", tmp_path / "card.toml"
     scores.write_text(json.dumps(results["good"]["scores"]))
     card.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in CARD.items()))
-    submission = run("report", str(scores), str(card), "--team", "Elsewhere").strip()
+    report = ("report", str(scores), str(card), "--team", "Elsewhere")
+    assert "not of this board" in run(*report, code=2)
+    submission = run("--release", str(release_root), *report).strip()
     (path,) = (tmp_path / "l").glob("*/*.json")
     assert (path.stem, ledger.read(path).tier) == (submission, "reported")
     assert "report" in run("audit") or "ledger.replay" in run("audit")
