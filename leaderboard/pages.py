@@ -179,8 +179,16 @@ def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: 
     rows, entries = compared(settings, snapshot, ids, level)
     parts = [entry.scores["levels"].get(str(level)) for entry in entries]
     tests = paired_tests(entries, level)
-    query = urlencode({"id": [row.id for row in rows], "level": level}, doseq=True)
-    return html("compare.html", rows=rows, parts=parts, level=level, classes=_classes(parts), tests=tests, query=query)
+    return html(
+        "compare.html",
+        rows=rows,
+        parts=parts,
+        level=level,
+        blocks=entries[0].scores["blocks"],
+        classes=_classes(parts),
+        tests=tests,
+        query=urlencode({"id": [row.id for row in rows], "level": level}, doseq=True),
+    )
 
 
 def check_ids(ids: list[str], level: int) -> list[str]:

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, Response
 from leaderboard import charts
 from leaderboard.summary import ALL_METRICS, CALIBRATION, CHANGE, METRICS, SMALLER_IS_BETTER
 from lulcbench.legend import legend
+from lulcbench.resampling import caution
 
 TIERS = {
     "reproduced": "Reproduced from weights",
@@ -41,6 +42,7 @@ def environment() -> Environment:
     }
     env.globals |= {
         "charts": charts,
+        "caution": caution,
         "metrics": METRICS,
         "calibration": CALIBRATION,
         "change": CHANGE,

@@ -11,10 +11,11 @@ METRICS = {
     "macro_f1": "Macro F1",
     "weighted_f1": "Weighted F1",
 }
-CALIBRATION = {"log_loss": "Log loss", "ece": "Calibration error"}
+HIERARCHICAL = {"hierarchical_f1": "Hierarchical F1", "mistake_severity": "Mistake severity"}
+CALIBRATION = {"log_loss": "Log loss", "brier": "Brier score", "ece": "Calibration error"}
 CHANGE = {"change_f1": "Change F1", "change_iou": "Change IoU"}
-ALL_METRICS = METRICS | CALIBRATION | CHANGE
-SMALLER_IS_BETTER = frozenset(CALIBRATION)
+ALL_METRICS = METRICS | HIERARCHICAL | CALIBRATION | CHANGE
+SMALLER_IS_BETTER = frozenset({*CALIBRATION, "mistake_severity"})
 
 
 def summarise(scores: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
@@ -22,9 +23,15 @@ def summarise(scores: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``model``, ``sensors``, ``pretraining``, ``parameters``, ``saw_labels`` of the card, and ``levels``:
-        level → metric → [value, low, high], where low and high bound the 95 % interval or are None.
+        level → metric → [value, low, high], where low and high bound the 95 % interval or are None. Hierarchical
+        scores, which are of all levels, stand at that of the predictions.
     """
     levels = {level: _level(part) for level, part in scores["levels"].items()}
+    tree = scores["hierarchical"]
+    for name, field in (("hierarchical_f1", "f1"), ("mistake_severity", "mistake_severity")):
+        if tree[field] is not None:
+            interval = tree.get("intervals", {}).get(field)  # scorer 1.0 had none
+            levels[str(scores["level"])][name] = _with_interval(tree[field], interval)
     for part in scores.get("change") or ():
         for name in ("f1", "iou"):
             if part[name] is not None:

@@ -22,11 +22,12 @@ import pandas as pd
 
 from lulcbench import metrics
 from lulcbench.errors import LulcbenchError
-from lulcbench.grid import CRS, LABEL_RESOLUTION, TILE_SIZE, Tile
+from lulcbench.grid import BLOCK_TILES, CRS, LABEL_RESOLUTION, TILE_SIZE, Tile
 from lulcbench.legend import NODATA, Codes, corine_to_luisa, legend, lucas_to_luisa
 from lulcbench.predictions import Predictions
 from lulcbench.release import Frozen
-from lulcbench.scores import SCORER_VERSION
+from lulcbench.resampling import intervals
+from lulcbench.scores import SCORER_VERSION, Interval
 
 _MISSING = 88  # coordinates of 88.88 stand for "not measured" in the harmonised tables
 _COLUMNS = {
@@ -42,13 +43,18 @@ _INSTALL = "Install what reads geodata: pip install 'lulcbench[build]'."
 
 
 class LucasLevel(Frozen):
-    """Agreement at one level; means over classes are over those that points stand for."""
+    """Agreement at one level; means over classes are over those that points stand for.
+
+    Attributes:
+        intervals: metric name → 95 % interval over spatial blocks of 48 km; empty where fewer than two hold points.
+    """
 
     level: int
     points: int
     overall_accuracy: float | None
     balanced_accuracy: float | None
     macro_f1: float | None
+    intervals: dict[str, Interval]
     confusion: tuple[tuple[int, ...], ...]
 
 
@@ -58,6 +64,7 @@ class LucasScores(Frozen):
     Attributes:
         points: points in the file.
         judged: points that were judged at level 1 at least.
+        blocks: spatial blocks of 48 km in which those lie.
         not_judged: reason → points.
         levels: one entry for each of the levels 1 to 3.
     """
@@ -66,6 +73,7 @@ class LucasScores(Frozen):
     map: str
     points: int
     judged: int
+    blocks: int
     not_judged: dict[str, int]
     levels: tuple[LucasLevel, ...]
 
@@ -180,29 +188,36 @@ def judge(points: pd.DataFrame, found: Codes, name: str) -> LucasScores:
     reasons["outside the map, or no class there"] = int((placed & (found == NODATA)).sum())
     for reason in points["reason"][placed & (found != NODATA) & (truth == NODATA)]:
         reasons[str(reason)] += 1
-    levels = tuple(_level(level, truth[judged], found[judged]) for level in (3, 2, 1))
+    places = points.loc[judged, ["x", "y"]].to_numpy(float) // (BLOCK_TILES * TILE_SIZE)
+    blocks, block = np.unique(places, axis=0, return_inverse=True)
+    levels = tuple(_level(level, truth[judged], found[judged], block.ravel(), len(blocks)) for level in (3, 2, 1))
     return LucasScores(
         map=name,
         points=len(points),
         judged=int(judged.sum()),
+        blocks=len(blocks),
         not_judged={reason: n for reason, n in reasons.items() if n},
         levels=levels,
     )
 
 
-def _level(level: int, truth: Codes, found: Codes) -> LucasLevel:
+def _level(level: int, truth: Codes, found: Codes, block: npt.NDArray[np.intp], blocks: int) -> LucasLevel:
     n = len(legend().codes(level))
     rows, columns = legend().encode(truth, level), legend().encode(found, level)
     both = (rows < n) & (columns < n)
-    flat = rows[both].astype(np.intp) * n + columns[both]
-    confusion = np.bincount(flat, minlength=n * n).reshape(n, n)
+    flat = (block[both] * n + rows[both]) * n + columns[both]
+    groups = np.bincount(flat, minlength=blocks * n * n).reshape(blocks, n, n)
+    confusion = groups.sum(axis=0)
     figures = {k: None if np.isnan(v) else float(v) for k, v in metrics.summary(confusion).items()}
+    certain = intervals(metrics.margins(groups), metrics.summary_of_margins)
+    shown = ("overall_accuracy", "balanced_accuracy", "macro_f1")
     return LucasLevel(
         level=level,
         points=int(both.sum()),
         overall_accuracy=figures["overall_accuracy"],
         balanced_accuracy=figures["balanced_accuracy"],
         macro_f1=figures["macro_f1"],
+        intervals={k: Interval(low=certain[k][0], high=certain[k][1]) for k in shown if k in certain},
         confusion=tuple(tuple(map(int, row)) for row in confusion),
     )
 

@@ -28,7 +28,7 @@ from lulcbench.metrics import BOUNDS
 Floats = npt.NDArray[np.float64]
 Statistic = Callable[[Floats], dict[str, Floats]]
 
-FEW_BLOCKS = 10  # over fewer, a reader is told that intervals are rough
+FEW_BLOCKS = 10
 SWAPS = 1000
 _SEED = 20180601  # any fixed number: the same counts always give the same p-values
 _STEP = 100
@@ -46,9 +46,9 @@ def intervals(blocks: npt.NDArray[Any], statistic: Statistic) -> dict[str, tuple
         name → (low, high); empty for fewer than two blocks. Figures that hang on a single block, undefined without it,
         are left out.
     """
-    judged = blocks[blocks.reshape(len(blocks), -1).any(axis=1)].astype(np.float64)
-    if len(judged) < 2:
+    if len(blocks) < 2:
         return {}
+    judged = blocks[blocks.reshape(len(blocks), -1).any(axis=1)].astype(np.float64)
     total = judged.sum(axis=0)
     found, without = statistic(total), statistic(total - judged)
     result = {name: _interval(float(value), without[name], *_range(name)) for name, value in found.items()}
@@ -90,6 +90,13 @@ def paired(
         smaller = np.abs(swapped[name]) < abs(difference) - 1e-12
         result[name] = (difference, low, high, (1 + int((~smaller).sum())) / (1 + len(smaller)))
     return result
+
+
+def caution(blocks: int) -> str:
+    """What a reader of intervals over so many blocks must know; empty where they are plenty."""
+    if blocks < 2:
+        return "There is no interval over a single spatial block."
+    return f"Intervals over so few spatial blocks ({blocks}) are rough." if blocks < FEW_BLOCKS else ""
 
 
 @cache

@@ -9,8 +9,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lulcbench.commands.score import with_interval
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import write_atomic
+from lulcbench.resampling import caution
 
 
 def register(app: typer.Typer) -> None:
@@ -38,12 +40,16 @@ def lucas(
     if json is not None:
         write_atomic(json, (result.model_dump_json(indent=1) + "\n").encode())
     out = Console()
-    out.print(f"[bold]{result.judged:,}[/] of {result.points:,} LUCAS points judged")
+    places = f"{result.blocks} block{'' if result.blocks == 1 else 's'} of 48 km"
+    out.print(f"[bold]{result.judged:,}[/] of {result.points:,} LUCAS points judged, in {places}")
     levels = Table("level", "points", "accuracy", "balanced", "macro F1")
     for level in result.levels:
-        figures = (level.overall_accuracy, level.balanced_accuracy, level.macro_f1)
-        levels.add_row(str(level.level), f"{level.points:,}", *("–" if v is None else f"{v:.4f}" for v in figures))
+        names = ("overall_accuracy", "balanced_accuracy", "macro_f1")
+        figures = (with_interval(getattr(level, name), level.intervals.get(name)) for name in names)
+        levels.add_row(str(level.level), f"{level.points:,}", *figures)
     out.print(levels)
+    if result.judged and (warning := caution(result.blocks)):
+        out.print(warning)
     reasons = Table("not judged because", "points")
     for reason, number in sorted(result.not_judged.items(), key=lambda pair: -pair[1]):
         reasons.add_row(reason, f"{number:,}")

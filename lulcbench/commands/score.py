@@ -15,7 +15,8 @@ from lulcbench.client import Client, find_token
 from lulcbench.comparison import compare as compare_predictions
 from lulcbench.predictions import peek
 from lulcbench.release import Release, write_atomic
-from lulcbench.scores import LevelScores, Scores
+from lulcbench.resampling import caution
+from lulcbench.scores import Interval, LevelScores, Scores
 from lulcbench.scoring import score as score_predictions
 from lulcbench.submission import check_predictions, check_sensors, load_card
 
@@ -84,7 +85,8 @@ def compare(
     out = Console()
     out.print(table)
     simulated = " SIMULATED DATA." if result.simulated else ""
-    out.print(f"{result.blocks} spatial blocks; no p-value can be below {result.smallest_p:.2g}.{simulated}")
+    notes = f"no p-value can be below {result.smallest_p:.2g}. {caution(result.blocks)}".strip()
+    out.print(f"{result.blocks} spatial blocks; {notes}{simulated}")
 
 
 def submit(
@@ -134,14 +136,16 @@ def show(scores: Scores, classes: int | None = None) -> None:
     if len(next(iter(scores.levels.values())).regions) > 1:
         out.print(_region_table(scores))
     tree = scores.hierarchical
-    out.print(
-        f"mistake severity {_or_dash(tree.mistake_severity)} levels (mean over mistakes), hierarchical F1 {tree.f1:.4f}"
-    )
+    severity, f1 = (with_interval(getattr(tree, k), tree.intervals.get(k), " ") for k in ("mistake_severity", "f1"))
+    out.print(f"mistake severity {severity} levels (mean over mistakes), hierarchical F1 {f1}")
     for change in scores.change or ():
+        f1, iou = (with_interval(getattr(change, k), change.intervals.get(k), " ") for k in ("f1", "iou"))
         out.print(
             f"change, level {change.level}: {change.changed:,} of {change.pixels:,} pixels changed; "
-            f"F1 {_or_dash(change.f1)}, IoU {_or_dash(change.iou)}, from–to F1 {_or_dash(change.from_to_f1)}"
+            f"F1 {f1}, IoU {iou}, from–to F1 {_or_dash(change.from_to_f1)}"
         )
+    if warning := caution(scores.blocks):
+        out.print(warning)
     if classes in scores.levels:
         out.print(_class_table(scores.levels[classes]))
     out.print(f"scorer {scores.scorer_version} · predictions {scores.predictions_sha256[:12]}")
@@ -175,7 +179,7 @@ def _level_table(scores: Scores) -> Table:
     table = Table("", *(f"level {level.level}" for level in levels))
     table.add_row("pixels", *(f"{level.pixels:,}" for level in levels))
     for name, title in _METRICS.items():
-        table.add_row(title, *(_with_interval(level, name) for level in levels))
+        table.add_row(title, *(_figure(level, name) for level in levels))
     for edge in (0, 1):
         title = f"mIoU, {levels[0].boundary[edge].name}"
         table.add_row(title, *(_or_dash(level.boundary[edge].miou) for level in levels))
@@ -190,14 +194,16 @@ def _region_table(scores: Scores) -> Table:
     return table
 
 
-def _with_interval(level: LevelScores, name: str) -> str:
+def with_interval(value: float | None, interval: Interval | None, between: str = "\n") -> str:
+    """A figure and, dimmed and after ``between``, its interval; a dash where it is undefined."""
+    return _or_dash(value) + (f"{between}[dim]{interval.low:.3f}–{interval.high:.3f}[/]" if interval else "")
+
+
+def _figure(level: LevelScores, name: str) -> str:
     value = getattr(level, name, None)
     if value is None and level.calibration is not None:
         value = getattr(level.calibration, name, None)
-    if name not in level.intervals:
-        return _or_dash(value)
-    interval = level.intervals[name]
-    return f"{_or_dash(value)}\n[dim]{interval.low:.3f}–{interval.high:.3f}[/]"
+    return with_interval(value, level.intervals.get(name))
 
 
 def _or_dash(value: float | None) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import rasterio
 from rasterio.transform import from_origin
+from scipy import stats
 from typer.testing import CliRunner
 
 from lulcbench import lucas
@@ -109,6 +110,22 @@ def test_a_map_is_judged_by_hand(map_path: Path) -> None:
     assert scores.not_judged == {"no coordinates": 1, "outside the map, or no class there": 2, "no class": 1}
     accuracy = {level.level: (level.points, level.overall_accuracy) for level in scores.levels}
     assert accuracy == {3: (3, pytest.approx(2 / 3)), 2: (3, 1.0), 1: (4, 0.75)}
+    assert scores.blocks == 1
+    assert not any(level.intervals for level in scores.levels)
+
+
+def test_intervals_are_over_blocks_of_48_km() -> None:
+    """Four blocks of ten points, of which 9, 8, 7 and 6 are right: the t interval of their mean."""
+    places = [(48_000 * (90 + i) + 100.0 * j, 48_000.0 * 70, 3110) for i in range(4) for j in range(10)]
+    found = np.array([3110 if j < 9 - i else 5120 for i in range(4) for j in range(10)], np.uint16)
+    scores = lucas.judge(points_at(places), found, "map")
+    assert scores.blocks == 4
+    for level in scores.levels:
+        interval = level.intervals["overall_accuracy"]
+        expected = stats.t.interval(0.95, 3, 0.75, stats.sem([0.9, 0.8, 0.7, 0.6]))
+        assert (interval.low, interval.high) == pytest.approx(expected)
+        assert level.macro_f1 is not None
+        assert level.intervals["macro_f1"].low <= level.macro_f1 <= level.intervals["macro_f1"].high
 
 
 def test_maps_of_another_legend_or_without_projection(map_path: Path, tmp_path: Path) -> None:
@@ -143,13 +160,14 @@ def test_predictions_are_judged_at_their_pixels(tmp_path: Path) -> None:
 
 def test_the_command(map_path: Path, tmp_path: Path) -> None:
     # The map's upper left corner, in degrees, a few pixels inside.
-    lon, lat = 10.0, 53.3684
+    lon, lat = 9.99, 53.3684
     path = table(tmp_path / "l.csv", [{"lc1": "C10", "lu1": "U120", "gps_lat": lat, "gps_long": lon}])
     result = CliRunner().invoke(
         app, ["lucas", str(map_path), "--points", str(path), "--json", str(tmp_path / "r.json")]
     )
     assert result.exit_code == 0, result.output
-    assert "of 1 LUCAS points judged" in result.output
+    assert "1 of 1 LUCAS points judged, in 1 block of 48 km" in result.output
+    assert "There is no interval over a single spatial block" in " ".join(result.output.split())
     assert lucas.LucasScores.model_validate_json((tmp_path / "r.json").read_bytes()).points == 1
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from lulcbench.cli import app
 from lulcbench.predictions import PredictionWriter
 from lulcbench.scores import Interval, Scores
 from lulcbench.scoring import score
@@ -67,6 +69,34 @@ def test_a_single_block_says_nothing_of_certainty(tmp_path: Path) -> None:
         for row, tile in enumerate(writer.info.tiles):
             writer.write(tile, labels[1 - row])
     found = score(tmp_path / "p.zip", tmp_path / "release")
+    assert "no interval over a single spatial block" in run("score", tmp_path / "p.zip", "--root", tmp_path / "release")
     assert found.blocks == 1
     assert not found.hierarchical.intervals
     assert not any(level.intervals for level in found.levels.values())
+
+
+def run(*arguments: object) -> str:
+    """What a command prints, in one line."""
+    result = CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    return " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("blocks", [4, 12])
+def test_the_command_line_says_where_intervals_are_rough(blocks: int, tmp_path: Path) -> None:
+    labels = smooth_codes(blocks, seed=6)
+    root = tmp_path / "release"
+    make_release(root, {2018: labels}, blocks=[f"B{i}" for i in range(blocks)])
+    for seed, name in enumerate(("a", "b")):
+        wrong = np.random.default_rng(seed).random(labels.shape) < 0.3
+        with PredictionWriter(tmp_path / f"{name}.zip", root, "test", 2018) as writer:
+            for row, tile in enumerate(writer.info.tiles):
+                writer.write(tile, np.where(wrong[row], 3110, labels[row]))
+    shown = run("score", tmp_path / "a.zip", "--root", root)
+    compared = run("compare", tmp_path / "a.zip", tmp_path / "b.zip", "--root", root)
+    for text in (shown, compared):
+        assert (f"so few spatial blocks ({blocks}) are rough" in text) == (blocks == 4)
+    tree = score(tmp_path / "a.zip", root).hierarchical
+    low, high = tree.intervals["f1"].low, tree.intervals["f1"].high
+    assert f"hierarchical F1 {tree.f1:.4f} {low:.3f}–{high:.3f}" in shown
+    assert "hierarchical f1" in compared
