@@ -128,12 +128,44 @@ class Windows:
     def _place(self, at: Ints, parts: Ints) -> Ints:
         """Metres from the tile's edge to where windows ``at`` of an axis lie, ``parts`` of 2³² through their own part.
 
-        All in whole steps, hence exact. Of ``last + 2 · size - 1`` places to be thrown at, ``size`` end up at each edge.
+        All in whole steps, hence exact.
         """
-        size, last = self.size // self.step, (grid.TILE_SIZE - self.size) // self.step
-        thrown = (at * _PARTS + parts) * (last + 2 * size - 1) // (len(self.starts) * _PARTS)
-        placed: Ints = np.clip(thrown - (size - 1), 0, last) * self.step
-        return placed
+        return self._push_in((at * _PARTS + parts) * self._places // (len(self.starts) * _PARTS))
+
+    @property
+    def _places(self) -> int:
+        """Number of places along an axis to throw a window at: all where it overlaps the tile by at least a step."""
+        return (grid.TILE_SIZE + self.size) // self.step - 1
+
+    def _push_in(self, thrown: Ints) -> Ints:
+        """Metres from the tile's edge to windows that were thrown at those places."""
+        first = thrown * self.step - (self.size - self.step)
+        pushed: Ints = np.clip(first, 0, grid.TILE_SIZE - self.size)
+        return pushed
+
+    def cover(self, resolution: int) -> npt.NDArray[np.float64]:
+        """In which cells of ``resolution`` metres the windows lie, along either axis.
+
+        Returns:
+            float64 ``(window of an axis, cell)``: the share of the window in each cell, on average over its moves. As
+            axes move independently, ``cover @ values @ cover.T`` are the means of ``values (cell, cell)`` over windows.
+        """
+        cells = grid.pixels(grid.TILE_SIZE, resolution, "A tile")
+        if self.phase == "fixed":
+            return _overlap(self.starts, self.size, cells, resolution) / self.size
+        thrown = np.arange(self._places)
+        there = _overlap(self._push_in(thrown), self.size, cells, resolution) / self.size
+        part = self._places / len(self.starts)
+        often = _overlap(np.arange(len(self.starts)) * part, part, self._places, 1) / part
+        mean: npt.NDArray[np.float64] = often @ there
+        return mean
+
+
+def _overlap(first: npt.NDArray[np.number], length: float, cells: int, cell: float) -> npt.NDArray[np.float64]:
+    """By how much intervals of ``length`` from ``first`` overlap each of ``cells`` cells: ``(interval, cell)``."""
+    low, edges = np.asarray(first, np.float64)[:, None], np.arange(cells) * float(cell)
+    shared: npt.NDArray[np.float64] = np.minimum(low + length, edges + cell) - np.maximum(low, edges)
+    return shared.clip(0)
 
 
 def _check_fits(size: float) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import distributed
 from torch.utils.data import DistributedSampler
 
 from lulcbench.datasets.base import LuisaDataset
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import LABEL_RESOLUTION
 from lulcbench.legend import legend
+
+_AT_ONCE = 2**16  # numbers of samples that are drawn or listed at once
+_TILES_AT_ONCE = 512
 
 
 class WindowSampler(DistributedSampler[int]):
@@ -24,6 +31,9 @@ class WindowSampler(DistributedSampler[int]):
         shuffle: False keeps the order.
         weights: how often to draw each sample, float ``(len(dataset),)``; samples are then drawn with replacement.
         seed: of the order.
+
+    Raises:
+        LulcbenchError: there is not one weight a sample, or none is above 0, or the seed is negative.
     """
 
     def __init__(
@@ -35,8 +45,10 @@ class WindowSampler(DistributedSampler[int]):
         seed: int = 0,
     ) -> None:
         super().__init__(dataset, *_share(), shuffle=shuffle, seed=seed)
+        if seed < 0:
+            raise LulcbenchError(f"The seed is {seed}.", "Use 0 or a larger integer.")
         self._windows = dataset
-        self.weights = weights
+        self._bounds = None if weights is None else _cumulated(weights, len(dataset))
         self.start = 0
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
@@ -46,13 +58,26 @@ class WindowSampler(DistributedSampler[int]):
         self.start = start
 
     def __iter__(self) -> Iterator[int]:
-        if self.weights is None:
-            order = list(super().__iter__())
-        else:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            drawn = torch.multinomial(self.weights, self.total_size, replacement=True, generator=generator)
-            order = drawn[self.rank : self.total_size : self.num_replicas].tolist()
-        return iter(order[self.start :])
+        """Numbers of samples, listed as they are asked for: 25 million of them at once would take a gigabyte."""
+        return islice(chain.from_iterable(part.tolist() for part in self._parts()), self.start, None)
+
+    def _parts(self) -> Iterator[npt.NDArray[np.int64]]:
+        """This process's share of the epoch, piece by piece."""
+        if self._bounds is not None:
+            draw = np.random.default_rng((self.seed, self.epoch))
+            for first in range(0, self.total_size, _AT_ONCE):
+                count = min(_AT_ONCE, self.total_size - first)
+                thrown = draw.random(count)[(self.rank - first) % self.num_replicas :: self.num_replicas]
+                yield np.searchsorted(self._bounds, thrown, side="right")
+            return
+        order, n = None, len(self._windows)
+        if self.shuffle:
+            order = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed + self.epoch)).numpy()
+        for first in range(self.rank, self.total_size, _AT_ONCE * self.num_replicas):
+            last = min(first + _AT_ONCE * self.num_replicas, self.total_size)
+            # Where processes do not share evenly, the first samples come once more.
+            at = np.arange(first, last, self.num_replicas) % n
+            yield at if order is None else order[at]
 
     def __len__(self) -> int:
         return max(0, self.num_samples - self.start)
@@ -83,21 +108,51 @@ def _share() -> tuple[int, int]:
 def balanced(dataset: LuisaDataset) -> torch.Tensor:
     """Weights with which all classes (at the dataset's finest level) come up about equally often.
 
-    A sample's weight is the mean of 1 / (class's share of the split) over the labels of its tile, so tiles with rare
-    classes come more often. For ``LuisaCls`` it is 1 / (number of samples with the same label).
+    They amount to drawing a class, all classes alike, then a window in proportion to its share of that class: a
+    window's weight is the mean of 1 / (class's share of the split) over its own labels, 0 where none can be judged.
+    Windows that move count with where they lie on average; pairs of years with both. For ``LuisaCls`` the weight is
+    1 / (number of samples with the same label). Reads all labels of the split once.
 
     Returns:
         float64 ``(len(dataset),)``, sum 1.
+
+    Raises:
+        LulcbenchError: no label of the split can be judged at that level.
     """
     labels = getattr(dataset, "labels", None)
-    if labels is not None:
-        weights = 1 / np.bincount(labels)[labels]
-    else:
-        codes = legend().codes(max(dataset.levels))
-        weights = np.empty((len(dataset.tiles), len(dataset.label_years)))
-        for k, year in enumerate(dataset.label_years):
-            fractions = dataset.tiles[[f"luisa_{year}_{code}" for code in codes]].to_numpy(np.float64)
-            share = fractions.mean(axis=0)
-            weights[:, k] = fractions @ np.divide(1, share, out=np.zeros_like(share), where=share > 0)
-        weights = weights.mean(axis=1).repeat(len(dataset) // len(dataset.tiles))
-    return torch.from_numpy(weights / weights.sum())
+    weights = _window_weights(dataset) if labels is None else 1 / np.bincount(labels)[labels]
+    total = weights.sum()
+    if not total > 0:
+        raise LulcbenchError("No label of the split can be judged.", "Balance at a coarser level.")
+    weights /= total
+    return torch.from_numpy(weights)
+
+
+def _window_weights(dataset: LuisaDataset) -> npt.NDArray[np.float64]:
+    level, years = max(dataset.levels), dataset.label_years
+    cover = dataset.windows.cover(LABEL_RESOLUTION).astype(np.float32)
+    weights = np.empty((len(dataset.tiles), dataset.windows.per_tile, len(years)))
+    for k, year in enumerate(years):
+        share = dataset.tiles[[f"luisa_{year}_{code}" for code in legend().codes(level)]].to_numpy().mean(axis=0)
+        worth = np.zeros(256, np.float32)  # by class index; what cannot be judged is worth nothing
+        np.divide(1, share, out=worth[: len(share)], where=share > 0, casting="same_kind")
+        for first in range(0, len(weights), _TILES_AT_ONCE):
+            tiles = np.arange(first, min(first + _TILES_AT_ONCE, len(weights)))
+            worths = worth[
+                legend().encode(dataset._tile_labels(tiles, year), level, f"{dataset.split}.zarr/luisa_{year}")
+            ]
+            weights[tiles, :, k] = (cover @ worths @ cover.T).reshape(len(tiles), -1)
+    if years != dataset.years:
+        weights = weights.mean(axis=-1, keepdims=True).repeat(len(dataset.years), axis=-1)
+    return weights.ravel()
+
+
+def _cumulated(weights: torch.Tensor, n: int) -> npt.NDArray[np.float64]:
+    """Upper bounds of the samples' parts of [0, 1): a number drawn evenly falls into each part by its weight."""
+    if len(weights) != n:
+        raise LulcbenchError(f"There are {len(weights)} weights for {n} samples.", "Give one a sample.")
+    bounds: npt.NDArray[np.float64] = weights.numpy().cumsum(dtype=np.float64)
+    if not 0 < bounds[-1] < np.inf or (weights < 0).any():
+        raise LulcbenchError("Weights are negative, not finite, or all 0.", "Give weights of 0 or more, one above 0.")
+    bounds /= bounds[-1]
+    return bounds

@@ -99,6 +99,22 @@ def test_moving_windows_show_edges_and_corners_as_often_as_the_middle(phase: str
     np.testing.assert_allclose(seen.sum() / n**2, windows.per_tile)  # as many windows as on the lattice
 
 
+@pytest.mark.parametrize("phase", ["fixed", "systematic", "random"])
+@pytest.mark.parametrize(("size", "stride"), [(1200, 1200), (900, 450), (30, 330), (4800, 4800)])
+def test_cover_is_the_mean_share_of_windows_in_label_cells(phase: str, size: int, stride: int) -> None:
+    windows = Windows.of(size, stride, (30,), phase, seed=3)
+    n = len(windows.starts)
+    cover, seen = windows.cover(50), np.zeros((n, TILE_SIZE))
+    epochs = 1 if phase == "fixed" else 3000
+    for epoch in range(epochs):
+        # The last window of each row, all rows at once: its y moves as that of any other.
+        for k, start in enumerate(windows.offsets(np.arange(n) * n + n - 1, epoch)[:, 0]):
+            seen[k, start : start + size] += 1
+    np.testing.assert_allclose(cover.sum(axis=1), 1)
+    expected = seen.reshape(n, 96, 50).sum(-1) / (epochs * size)
+    np.testing.assert_allclose(cover, expected, atol=0.15 * expected.max())
+
+
 def test_fixed_windows_of_a_test_split_lie_where_they_always_did() -> None:
     expected = [(y, x) for y in (0, 1920, 2880) for x in (0, 1920, 2880)]
     windows = Windows.of(1920, 1920, (10, 30), seed=7)
