@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 from lulcbench.datasets import LuisaSeg, collate
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample
-from lulcbench.datasets.loader import WindowLoader
+from lulcbench.datasets.loader import ResumableDataLoader, WindowLoader
 from lulcbench.datasets.sampler import InOrder, WindowSampler, balanced
 
 Loader = DataLoader[Sample] | WindowLoader
@@ -34,10 +34,6 @@ class LuisaDataModule(pl.LightningDataModule):
         **options: of the dataset class, for all splits; ``root`` is needed. Where there is a GPU, images travel to it
             as uint16 and are normalised there, unless ``transforms`` or ``normalize`` are given.
     """
-
-    # torchgeo's tasks undo a data module's normalisation by these before they plot; our plot does it itself.
-    mean = torch.tensor(0.0)
-    std = torch.tensor(1.0)
 
     def __init__(
         self,
@@ -75,10 +71,13 @@ class LuisaDataModule(pl.LightningDataModule):
                 )
 
     def train_dataloader(self) -> Loader:
-        """Shuffled or balanced; windows move from epoch to epoch if the options say so."""
+        """Shuffled or balanced; windows move from epoch to epoch if the options say so.
+
+        Resumed from a checkpoint within an epoch, it goes on with the batch after the last that was trained on.
+        """
         dataset = self.datasets["train"]
         weights = balanced(dataset) if self.balanced else None
-        return self._loader(dataset, WindowSampler(dataset, weights=weights, seed=self.seed))
+        return self._loader(dataset, WindowSampler(dataset, weights=weights, seed=self.seed), ResumableDataLoader)
 
     def val_dataloader(self) -> Loader:
         """In order. On several devices, some samples may come twice, so that all devices take equally many steps."""
@@ -104,10 +103,12 @@ class LuisaDataModule(pl.LightningDataModule):
         """``plot`` of the dataset."""
         return next(iter(self.datasets.values())).plot(*args, **kwargs)
 
-    def _loader(self, dataset: LuisaDataset, sampler: Sampler[int]) -> Loader:
+    def _loader(
+        self, dataset: LuisaDataset, sampler: Sampler[int], with_workers: type[DataLoader[Sample]] = DataLoader
+    ) -> Loader:
         if self.num_workers == 0:
             return WindowLoader(dataset, self.batch_size, sampler)
-        return DataLoader(
+        return with_workers(
             dataset,
             self.batch_size,
             sampler=sampler,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any
 
-from torch.utils.data import BatchSampler, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
 
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample, collate
@@ -14,7 +16,34 @@ from lulcbench.datasets.batch import Sample, collate
 AHEAD = 1  # batches: decoding and converting one keeps all processors busy; more only compete for the caches
 
 
-class WindowLoader:
+class Resumable:
+    """A loader that knows how many batches of an epoch it has handed out, and can go on behind them.
+
+    Lightning keeps this state in its checkpoints. In a loop of one's own, call ``load_state_dict(state)`` and
+    ``sampler.set_epoch(state["epoch"])`` before iterating; ``len`` stays that of the whole epoch.
+    """
+
+    sampler: Any
+    _epoch = _given = 0
+    _resumes = False
+
+    def state_dict(self) -> dict[str, int]:
+        """``epoch`` of the sampler, and the number of ``batches`` of it that were handed out, not only read ahead."""
+        return {"epoch": self._epoch, "batches": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next iteration leaves out what was handed out, if it is of the same epoch."""
+        self._epoch, self._given, self._resumes = state["epoch"], state["batches"], True
+
+    def _begin(self) -> int:
+        """Number of batches that the iteration that begins has to leave out."""
+        epoch = getattr(self.sampler, "epoch", 0)
+        self._given = self._given if self._resumes and epoch == self._epoch else 0
+        self._epoch, self._resumes = epoch, False
+        return self._given
+
+
+class WindowLoader(Resumable):
     """Iterates over batches, of which the next is always under way and the one after it lined up.
 
     Reading, decoding and converting run outside the interpreter lock, so that threads suffice. Lightning takes it in
@@ -47,15 +76,36 @@ class WindowLoader:
         coming: deque[Future[Sample]] = deque()
         with ThreadPoolExecutor(AHEAD, "lulcbench-read") as pool:
             try:
-                for indices in self.batch_sampler:
+                for indices in islice(self.batch_sampler, self._begin(), None):
                     coming.append(pool.submit(self._read, indices))
                     if len(coming) > AHEAD:
-                        yield coming.popleft().result()
+                        yield self._due(coming)
                 while coming:
-                    yield coming.popleft().result()
+                    yield self._due(coming)
             finally:
                 for future in coming:
                     future.cancel()
 
     def _read(self, indices: list[int]) -> Sample:
         return collate(self.dataset.__getitems__(indices))
+
+    def _due(self, coming: deque[Future[Sample]]) -> Sample:
+        batch = coming.popleft().result()
+        self._given += 1
+        return batch
+
+
+class ResumableDataLoader(Resumable, DataLoader[Sample]):
+    """A ``DataLoader`` with worker processes and a ``WindowSampler`` that can go on within an epoch."""
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        """Batches in the sampler's order.
+
+        Workers start with the first batch, not before: Lightning asks for the iterator before it sets the epoch.
+        """
+        self.sampler.start = self._begin() * (self.batch_size or 1)
+        workers = super().__iter__()  # they are sent their first batches here, so that the sampler has begun
+        self.sampler.start = 0
+        for batch in workers:
+            self._given += 1
+            yield batch

@@ -93,6 +93,60 @@ def test_windows_move_with_lightnings_epochs(release_root: Path, tmp_path: Path)
     assert seen == [0, 0, 1, 1, 2, 2]
 
 
+class Seen(pl.LightningModule):
+    """Keeps what it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.bounds: list[list[list[float]]] = []
+
+    def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
+        self.bounds.append(batch["bounds"].tolist())
+        return self.layer(batch["image"].mean().view(1, 1)).sum()
+
+    def validation_step(self, batch: dict[str, Any], index: int) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.0)
+
+
+class Save(pl.Callback):
+    """A checkpoint after every step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
+
+
+@pytest.mark.parametrize(("workers", "steps"), [(0, (3, 8, 11, 16)), (1, (11,))])
+def test_a_run_stopped_within_an_epoch_goes_on_with_the_next_batch(
+    release_root: Path, tmp_path: Path, workers: int, steps: tuple[int, ...]
+) -> None:
+    def fit(workers: int, **options: Any) -> list[list[list[float]]]:
+        model = Seen()
+        data = LuisaDataModule(
+            root=release_root,
+            sensors="landsat",
+            batch_size=8,
+            num_workers=workers,
+            train={"phase": "random"},
+            balanced=workers == 0,
+        )
+        resume = options.pop("ckpt_path", None)
+        options = {"max_epochs": 3, "limit_train_batches": 1.0} | options
+        trainer(tmp_path, **options).fit(model, datamodule=data, ckpt_path=resume)
+        return model.bounds
+
+    whole = fit(workers, callbacks=[Save(tmp_path)])
+    assert len(whole) == 24  # three epochs of 64 windows
+    for step in steps:  # within an epoch and at the end of one
+        assert fit(workers, ckpt_path=tmp_path / f"{step}.ckpt") == whole[step:], step
+
+
 def test_kornia_augments_batches(release_root: Path) -> None:
     import kornia.augmentation as K
 
