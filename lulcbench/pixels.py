@@ -80,7 +80,7 @@ def edge_depth(places: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
 
     Args:
         places: places of the labels in the tree (the high half of ``label_table``), uint16 ``(…, y, x)``. What is not
-            known at a level counts as a class of its own.
+            known at a level counts as a class of its own: the border of unlabelled ground is an edge at level 1.
 
     Returns:
         uint8 of the same shape: 0 without another label beside, else 5 − the coarsest level at which one differs.

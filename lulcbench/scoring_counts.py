@@ -48,7 +48,7 @@ class Counts:
         groups: (region, block) of each group.
         confusion: int64 ``(G, 106, C)``: label node × predicted class.
         edges: int64 ``(5, 106, C)``: the same by how deep a label edge the pixel lies on: 0 none, 1 an edge at level 4
-            only, … 4 an edge at level 1 and so at all levels.
+            only, … 4 an edge at level 1 and so at all levels, as is the border of unlabelled ground.
         calibration: level → float64 ``(G, 5, 15)``, ``metrics.CALIBRATION_SUMS`` by confidence bin; empty without
             probabilities.
         change: level → int64 ``(G, 5)``, ``metrics.CHANGE_SUMS``; empty unless the task is change.
