@@ -205,11 +205,11 @@ async def continue_upload(
                     raise Problem(413, f"More than the {upload.size:,} bytes announced.", "Begin a new upload.")
                 piece += data
                 if len(piece) >= PIECE_BYTES:
-                    await run_in_threadpool(uploads.write_piece, descriptor, bytes(piece))
+                    await run_in_threadpool(uploads.write_piece, settings, descriptor, bytes(piece))
                     piece.clear()
         finally:
             # Also when the client is cut off: what has arrived need not be sent again.
-            await asyncio.shield(run_in_threadpool(uploads.write_piece, descriptor, bytes(piece)))
+            await asyncio.shield(run_in_threadpool(uploads.write_piece, settings, descriptor, bytes(piece)))
     return Offset(offset=at)
 
 

@@ -147,14 +147,18 @@ def _accept(db: Database, settings: Settings, who: Identity, form: FormData) -> 
     sha256 = hashlib.file_digest(predictions.file, "sha256").hexdigest()  # type: ignore[arg-type]
     upload = uploads.begin(db, settings, who, name, predictions.size, sha256, card)
     predictions.file.seek(0)
-    with uploads.writing(settings, upload, 0) as descriptor:
-        _copy(predictions.file, descriptor)
+    try:
+        with uploads.writing(settings, upload, 0) as descriptor:
+            _copy(settings, predictions.file, descriptor)
+    except OSError:
+        uploads.forget(db, settings, who.actor, upload)  # a form cannot continue
+        raise
     return uploads.complete(db, settings, who, upload)
 
 
-def _copy(file: BinaryIO, descriptor: int) -> None:
+def _copy(settings: Settings, file: BinaryIO, descriptor: int) -> None:
     while piece := file.read(2**20):
-        uploads.write_piece(descriptor, piece)
+        uploads.write_piece(settings, descriptor, piece)
 
 
 def _toml(text: str) -> dict[str, Any]:

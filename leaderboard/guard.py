@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from leaderboard.settings import Settings
 
 HEADER_TIMEOUT_S = 10.0
+WRITE_TIMEOUT_S = 120.0  # for a reader to take what waits for it, some 64 KB unless a page is larger
 SMALL_BODY = 256 * 1024  # a model card and a few fields
 
 SAFE_HEADERS = [
@@ -29,12 +30,13 @@ SAFE_HEADERS = [
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, with a time limit for a request's headers, which uvicorn itself does not have."""
+    """uvicorn's HTTP/1.1, with time limits for a request's headers and for its reader, which uvicorn does not have."""
 
     def connection_made(self, transport: Any) -> None:
         """Start the clock with the connection."""
         super().connection_made(transport)
         self._clock: asyncio.TimerHandle | None = None
+        self._reader: asyncio.TimerHandle | None = None
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -44,9 +46,21 @@ class PatientProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing left to watch."""
-        if self._clock:
-            self._clock.cancel()
+        for timer in (self._clock, self._reader):
+            if timer:
+                timer.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The reader is slower than we write. Closing would wait for it too, so that a connection is cut off."""
+        super().pause_writing()
+        self._reader = self.loop.call_later(WRITE_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has taken what waited."""
+        super().resume_writing()
+        if self._reader:
+            self._reader.cancel()
 
     def _watch(self) -> None:
         waiting = self.cycle is None or self.cycle.response_complete

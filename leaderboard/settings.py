@@ -19,7 +19,9 @@ class Settings(BaseModel):
         releases: roots of the releases that submissions are scored against.
         database_url: SQLAlchemy URL; empty means SQLite in ``data``.
         public_url: what permalinks begin with; taken from here, never from a request's Host header.
-        max_upload_bytes: largest predictions file.
+        max_upload_bytes: largest predictions file, where the releases allow so large a one.
+        max_open_bytes: what a team's unfinished uploads may have announced together.
+        disk_reserve_bytes: disk that no upload gets, for the database and the ledger; workers rest below half of it.
         max_form_bytes: largest file through the page's form, which cannot resume.
         chunk_bytes: largest body of one upload request.
         daily_submissions: uploads that a team may begin in one UTC day.
@@ -43,6 +45,8 @@ class Settings(BaseModel):
     database_url: str = ""
     public_url: str = "http://127.0.0.1:8000"
     max_upload_bytes: int = Field(8 * 1024 * MIB, gt=0)
+    max_open_bytes: int = Field(32 * 1024 * MIB, gt=0)
+    disk_reserve_bytes: int = Field(256 * MIB, ge=0)
     max_form_bytes: int = Field(256 * MIB, gt=0)
     chunk_bytes: int = Field(8 * MIB, gt=0)
     daily_submissions: int = Field(10, gt=0)

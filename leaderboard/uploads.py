@@ -6,6 +6,7 @@ runs; the lock goes with the process, so that nothing is left locked after a cra
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -13,20 +14,23 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session, defer
 
 from leaderboard import accounts
 from leaderboard.accounts import Identity
 from leaderboard.db import Database, Submission, Upload, audit, now
 from leaderboard.problems import Problem
 from leaderboard.settings import Settings
-from lulcbench.release import hash_file
+from lulcbench.errors import LulcbenchError
+from lulcbench.predictions import archive_limits
+from lulcbench.release import MANIFEST, Release, hash_file
 
 _ID = re.compile(r"[0-9a-f]{32}")
-DISK_RESERVE = 256 * 2**20  # left free for the database and the ledger
 
 
 def begin(
@@ -44,15 +48,15 @@ def begin(
         card: the validated model card.
 
     Raises:
-        Problem: 413 too large, 429 over the limit, 507 no space.
+        Problem: 413 too large, 429 over a limit of the team, 507 no space.
     """
-    if size > settings.max_upload_bytes:
+    limit = largest_file(settings)
+    if size > limit:
         raise Problem(
             413,
-            f"The file has {size:,} bytes, the limit is {settings.max_upload_bytes:,}.",
-            "Leave probabilities out, or quantise them more coarsely.",
+            f"The file has {size:,} bytes, the limit is {limit:,}.",
+            "Is it one that PredictionWriter wrote? If it is, leave probabilities out.",
         )
-    check_space(settings, size)
     upload = Upload(
         id=secrets.token_hex(16),
         team_id=identity.team_id,
@@ -66,9 +70,24 @@ def begin(
     )
     with db.write() as session:
         accounts.spend(session, identity, settings.daily_submissions)
+        _reserve(session, settings, identity, size)
         session.add(upload)
         audit(session, identity.actor, "upload.begin", upload.submission_id, filename=upload.filename, bytes=size)
     return upload
+
+
+def largest_file(settings: Settings) -> int:
+    """Bytes of the largest file that may be sent: no more than the largest split of any release here makes possible."""
+    try:
+        known = [_largest_of(root, (root / MANIFEST).stat().st_mtime_ns) for root in settings.releases]
+    except (OSError, LulcbenchError):  # the worker says what is wrong with a release, and lets its submissions wait
+        known = []
+    return min(settings.max_upload_bytes, max(known, default=settings.max_upload_bytes))
+
+
+@lru_cache(maxsize=64)
+def _largest_of(root: Path, changed: int) -> int:
+    return archive_limits(Release.load(root))[0]
 
 
 def check_space(settings: Settings, size: int) -> None:
@@ -77,8 +96,25 @@ def check_space(settings: Settings, size: int) -> None:
     Raises:
         Problem: 507, no space.
     """
-    if size + DISK_RESERVE > shutil.disk_usage(settings.data).free:
+    if size + settings.disk_reserve_bytes > shutil.disk_usage(settings.data).free:
         raise Problem(507, "The server has no space for this file.", "Try again later, or tell the operator.")
+
+
+def _reserve(session: Session, settings: Settings, identity: Identity, size: int) -> None:
+    """Refuse what would not fit beside all that has been announced and not yet arrived.
+
+    Raises:
+        Problem: 429, the team's own unfinished uploads are too large; 507, no space.
+    """
+    unfinished = session.scalars(select(Upload).where(Upload.completed_at.is_(None)).options(defer(Upload.card))).all()
+    ours = sum(one.size for one in unfinished if one.team_id == identity.team_id)
+    if ours + size > settings.max_open_bytes:
+        raise Problem(
+            429,
+            f"{identity.team} has unfinished uploads of {ours:,} bytes; {settings.max_open_bytes:,} are the limit.",
+            "Finish them first; one that nobody continues is forgotten after two days.",
+        )
+    check_space(settings, size + sum(max(0, one.size - offset(settings, one)) for one in unfinished))
 
 
 def find(session: Session, identity: Identity, upload_id: str) -> Upload:
@@ -136,12 +172,15 @@ def writing(settings: Settings, upload: Upload, at: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def write_piece(descriptor: int, piece: bytes) -> None:
+def write_piece(settings: Settings, descriptor: int, piece: bytes) -> None:
     """Append all of a piece.
 
     Raises:
-        OSError: the disk is full; what fitted stays, and the offset says how much that is.
+        OSError: the disk is full but for the reserve; what came before stays, and the offset says how much that is.
     """
+    disk = os.fstatvfs(descriptor)
+    if piece and disk.f_bavail * disk.f_frsize < len(piece) + settings.disk_reserve_bytes:
+        raise OSError(errno.ENOSPC, "only the reserve is left of the disk")
     view = memoryview(piece)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -154,7 +193,8 @@ def complete(db: Database, settings: Settings, identity: Identity, upload: Uploa
         The submission id.
 
     Raises:
-        Problem: 409, bytes are missing; 422, the SHA-256 differs, and the upload begins anew.
+        Problem: 404, it was forgotten meanwhile; 409, bytes are missing; 422, the SHA-256 differs, and the upload
+            begins anew.
     """
     if upload.completed_at:
         return upload.submission_id
@@ -167,7 +207,10 @@ def complete(db: Database, settings: Settings, identity: Identity, upload: Uploa
                 raise
     with db.write() as session:
         again = session.get(Upload, upload.id, with_for_update=True)
-        if again is not None and again.completed_at is None:
+        if again is None:
+            final.unlink(missing_ok=True)
+            raise Problem(404, "There is no such upload.", "Begin one with POST /api/v1/uploads.")
+        if again.completed_at is None:
             again.completed_at = now()
             session.add(
                 Submission(
@@ -183,6 +226,18 @@ def complete(db: Database, settings: Settings, identity: Identity, upload: Uploa
             )
             audit(session, identity.actor, "upload.complete", upload.submission_id, sha256=upload.sha256)
     return upload.submission_id
+
+
+def forget(db: Database, settings: Settings, actor: str, upload: Upload) -> None:
+    """Remove an unfinished upload with all that has arrived of it; nothing happens to one that is complete."""
+    with db.write() as session:
+        gone = session.execute(delete(Upload).where(Upload.id == upload.id, Upload.completed_at.is_(None)))
+        if gone.rowcount != 1:
+            return
+        audit(session, actor, "upload.forget", upload.submission_id)
+    partial_path(settings, upload).unlink(missing_ok=True)
+    # A crash between the rename and the commit of ``complete`` leaves it here.
+    predictions_path(settings, upload.submission_id).unlink(missing_ok=True)
 
 
 def predictions_path(settings: Settings, submission_id: str) -> Path:

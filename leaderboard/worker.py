@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -13,14 +14,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from leaderboard import ledger, queue
+from leaderboard import ledger, queue, uploads
 from leaderboard.db import Database, Submission, Upload, now
 from leaderboard.queue import Job, LostLease
 from leaderboard.scoring_job import TEMPORARY_FAILURE
@@ -33,6 +35,8 @@ BACKOFF_S = 5.0
 MAX_BACKOFF_S = 600.0
 DAMAGED_BACKOFF_S = 60.0
 STALE_UPLOAD_DAYS = 7
+UNFINISHED_DAYS = 2
+SCRATCH = ".scoring-"
 MAX_ANSWER_BYTES = 64 * 2**20
 
 
@@ -47,6 +51,7 @@ class Worker:
     def __init__(self, db: Database, settings: Settings) -> None:
         self.db = db
         self.settings = settings
+        self._had_room = True
         self.owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
 
     def run(self) -> None:
@@ -64,7 +69,9 @@ class Worker:
                 time.sleep(BACKOFF_S / 5)
 
     def step(self) -> bool:
-        """Score one submission. False if there was none."""
+        """Score one submission. False if there was none, or the disk is too full."""
+        if not self._room():
+            return False
         job = queue.claim(self.db, self.settings, self.owner)
         if job is None:
             return False
@@ -73,15 +80,53 @@ class Worker:
         return True
 
     def housekeep(self) -> None:
-        """Delete, after a week, uploads that nobody continued and files that were refused: they would fill the disk."""
+        """Delete what would fill the disk.
+
+        That is uploads that nobody has continued for two days, files that were refused a week ago, and the folders of
+        workers that were killed.
+        """
+        self._sweep()
+        limit = now() - timedelta(days=UNFINISHED_DAYS)
+        with self.db.read() as session:
+            old = select(Upload).where(Upload.completed_at.is_(None), Upload.created_at < limit)
+            unfinished = session.scalars(old).all()
+        for upload in unfinished:
+            if self._last_byte(upload) < limit:
+                uploads.forget(self.db, self.settings, self.owner, upload)
         limit = now() - timedelta(days=STALE_UPLOAD_DAYS)
         with self.db.read() as session:
-            unfinished = select(Upload).where(Upload.completed_at.is_(None), Upload.created_at < limit)
-            for upload in session.scalars(unfinished):
-                partial_path(self.settings, upload).unlink(missing_ok=True)
             refused = select(Submission.id).where(Submission.status == "refused", Submission.finished_at < limit)
             for submission_id in session.scalars(refused):
                 predictions_path(self.settings, submission_id).unlink(missing_ok=True)
+
+    def _room(self) -> bool:
+        """Whether there is disk to work with; what is left below that is for finishing what was begun."""
+        s = self.settings
+        room = all(shutil.disk_usage(p).free >= s.disk_reserve_bytes // 2 for p in (s.data, s.ledger))
+        if self._had_room and not room:
+            log.error("less than half of disk_reserve_bytes is free in %s or %s; waiting", s.data, s.ledger)
+        self._had_room = room
+        return room
+
+    def _last_byte(self, upload: Upload) -> datetime:
+        """When something last arrived."""
+        try:
+            changed = partial_path(self.settings, upload).stat().st_mtime
+        except FileNotFoundError:
+            return upload.created_at
+        return datetime.fromtimestamp(changed, UTC)
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """A folder for one scoring, locked as long as this process lives."""
+        with tempfile.TemporaryDirectory(dir=self.settings.data, prefix=SCRATCH) as name, _locked(name):
+            yield Path(name)
+
+    def _sweep(self) -> None:
+        for folder in self.settings.data.glob(f"{SCRATCH}*"):
+            # Some are in use by other workers. One that is just being made may be lost; its submission is put back.
+            with contextlib.suppress(OSError), _locked(folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _handle(self, job: Job) -> None:
         standing = ledger.find(self.settings.ledger, job.submission_id)
@@ -98,11 +143,11 @@ class Worker:
             return
         media = self.settings.media / job.submission_id
         try:
-            with tempfile.TemporaryDirectory(dir=self.settings.data, prefix=".scoring-") as folder:
-                answer = self._score(job, Path(folder))
+            with self._scratch() as folder:
+                answer = self._score(job, folder)
                 if "result" in answer:
                     shutil.rmtree(media, ignore_errors=True)
-                    (Path(folder) / "media").replace(media)
+                    (folder / "media").replace(media)
         except OSError as error:
             log.warning("%s: %s; later", job.submission_id, error)
             queue.put_back(self.db, self.owner, job, BACKOFF_S, str(error))
@@ -227,6 +272,21 @@ class Worker:
             with contextlib.suppress(OperationalError):  # the next renewal, or finish, will tell
                 queue.renew(self.db, self.settings, self.owner, job)
         return None
+
+
+@contextlib.contextmanager
+def _locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """A lock that goes with the process, however it ends.
+
+    Raises:
+        OSError: another process has it (``BlockingIOError``), or the folder is gone.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _signal(code: int | None) -> str:

@@ -362,9 +362,8 @@ def test_a_form_is_weighed_before_it_is_read(
     too_large = headers | {"Content-Length": str(10**12)}
     assert client.post(url, content=b"", headers=too_large).status_code == 413
     assert client.post(url, content=iter([content]), headers=headers).status_code == 411  # sent in pieces
-    monkeypatch.setattr("leaderboard.uploads.DISK_RESERVE", 2**60)
+    client.app.state.settings = service.settings.model_copy(update={"disk_reserve_bytes": 2**60})
     assert client.post(url, files={"predictions": content}).status_code == 507
-    monkeypatch.undo()
     client.app.state.settings = service.settings.model_copy(update={"daily_submissions": 1})
     assert service.begin(b"abc").status_code == 201
     spooled: list[object] = []

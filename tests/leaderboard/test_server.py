@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from fastapi import FastAPI, Response
 
 from leaderboard import guard
 from leaderboard.accounts import create_token
@@ -91,6 +92,30 @@ def test_bodies_that_drip_are_cut_off_and_what_came_is_kept(site: tuple[str, str
     assert b" 408 " in send(1, 0)  # falls silent
     assert b" 408 " in send(30, 0.05)  # keeps talking, too slowly
     assert httpx.get(f"{url}/api/v1/uploads/{upload}", headers=headers).json()["offset"] > 10
+
+
+def test_readers_that_stop_reading_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "WRITE_TIMEOUT_S", 0.3)
+    app = FastAPI()
+    app.add_api_route("/", lambda: Response(bytes(32 * 2**20)))
+    server = make_server(app, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with talk(f"http://127.0.0.1:{port}") as stopped:
+            stopped.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            stopped.recv(1000)
+            deadline = time.monotonic() + 5
+            while server.server_state.connections and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert not server.server_state.connections
+        assert len(httpx.get(f"http://127.0.0.1:{port}").content) == 32 * 2**20
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.mark.parametrize(
