@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_LEGEND = 18
+_WIDTH = 4.0  # of a panel and the legend below it, inches
+_LINE = 0.14  # height of a line of the legend, inches
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,12 @@ def rgb_panel(reflectance: npt.NDArray[np.floating], bands: tuple[str, ...], sen
 
 
 def class_panel(indices: npt.NDArray[np.integer], level: int, title: str) -> Panel:
-    """Class indices ``(y, x)`` of a level in legend colours; the legend lists what is there, most frequent first."""
+    """Class indices ``(y, x)`` of a level in legend colours; the legend lists what is there, most frequent first.
+
+    Raises:
+        LulcbenchError: an index is no class of that level.
+    """
+    check_classes(indices, len(legend().codes(level)), f"The map {title!r}")
     present, counts = np.unique(indices[indices != IGNORE_INDEX], return_counts=True)
     codes, names, colors = legend().codes(level), legend().names(level), legend().colors(level)
     entries = []
@@ -55,6 +63,32 @@ def class_panel(indices: npt.NDArray[np.integer], level: int, title: str) -> Pan
         red, green, blue = (int(v) for v in colors[i])
         entries.append((f"{codes[i]} {names[i]}", (red, green, blue)))
     return Panel(f"{title}, level {level}", colors[indices], tuple(entries))
+
+
+def change_panel(changed: npt.NDArray[np.integer], title: str) -> Panel:
+    """Where classes differ ``(y, x)``: 1 black, 0 white, and what cannot be judged grey.
+
+    Raises:
+        LulcbenchError: there are other values.
+    """
+    check_classes(changed, 2, f"The map {title!r}")
+    colors = np.full((256, 3), 255, np.uint8)
+    colors[1], colors[IGNORE_INDEX] = 0, 160
+    return Panel(title, colors[changed])
+
+
+def check_classes(indices: npt.NDArray[np.integer], classes: int, what: str) -> None:
+    """Nothing, if all are class indices below ``classes`` or ``IGNORE_INDEX``.
+
+    Raises:
+        LulcbenchError: some are not; names one.
+    """
+    bad = indices[((indices < 0) | (indices >= classes)) & (indices != IGNORE_INDEX)]
+    if bad.size:
+        raise LulcbenchError(
+            f"{what} holds class {bad.flat[0]}.",
+            f"There are 0 to {classes - 1}, and {IGNORE_INDEX} for what cannot be judged.",
+        )
 
 
 def tile_panels(
@@ -97,20 +131,13 @@ def tile_panels(
     return panels
 
 
-def figure(panels: list[Panel], suptitle: str, simulated: bool) -> Figure:
+def figure(panels: Sequence[Panel], suptitle: str, simulated: bool, show_titles: bool = True) -> Figure:
     """Panels side by side; it belongs to no GUI and needs no closing. ``simulated`` is said in the title."""
     from matplotlib.figure import Figure as NewFigure
-    from matplotlib.patches import Patch
 
-    fig = NewFigure(figsize=(4 * len(panels), 5.2), layout="constrained")
-    for axis, panel in zip(np.atleast_1d(fig.subplots(1, len(panels))), panels, strict=True):
-        axis.imshow(panel.rgb, interpolation="nearest")
-        axis.set_title(panel.title, fontsize=9)
-        axis.set(xticks=[], yticks=[])
-        if panel.entries:
-            patches = [Patch(color=(r / 255, g / 255, b / 255), label=name[:44]) for name, (r, g, b) in panel.entries]
-            axis.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), fontsize=6, ncols=2)
-    fig.suptitle(f"{suptitle} – SIMULATED DATA" if simulated else suptitle)
+    fig = NewFigure(figsize=(_WIDTH * len(panels), _height(panels)), layout="constrained")
+    _draw(np.atleast_1d(fig.subplots(1, len(panels))), panels, show_titles)
+    _title(fig, suptitle, simulated)
     return fig
 
 
@@ -118,18 +145,53 @@ def line_figure(
     dates: npt.NDArray[np.datetime64],
     values: npt.NDArray[np.floating],
     names: tuple[str, ...],
+    panels: Sequence[Panel],
     suptitle: str,
     simulated: bool,
+    show_titles: bool = True,
 ) -> Figure:
-    """Reflectance ``(time, band)`` over dates, a line for each band."""
+    """Reflectance ``(time, band)`` over dates, a line for each band; then the panels."""
     from matplotlib.figure import Figure as NewFigure
 
-    fig = NewFigure(figsize=(7, 4), layout="constrained")
-    axis = fig.subplots()
+    widths = [7.0] + [_WIDTH] * len(panels)
+    fig = NewFigure(figsize=(sum(widths), _height(panels)), layout="constrained")
+    axis, *others = np.atleast_1d(fig.subplots(1, len(widths), width_ratios=widths))
     for name, line in zip(names, values.T, strict=True):
         axis.plot(dates, line, marker="o", label=name)
     axis.set_ylabel("reflectance")
     axis.legend(fontsize=7, ncols=2)
     axis.tick_params(axis="x", rotation=30)
-    fig.suptitle(f"{suptitle} – SIMULATED DATA" if simulated else suptitle)
+    _draw(others, panels, show_titles)
+    _title(fig, suptitle, simulated)
     return fig
+
+
+def _height(panels: Sequence[Panel]) -> float:
+    """Inches that panels take with their titles and the longest of their legends."""
+    lines = max((-(-len(panel.entries) // 2) for panel in panels), default=0)
+    return _WIDTH + 0.8 + _LINE * (lines + 1)
+
+
+def _draw(axes: Sequence[Any], panels: Sequence[Panel], show_titles: bool) -> None:
+    from matplotlib.patches import Patch
+
+    for axis, panel in zip(axes, panels, strict=True):
+        axis.imshow(panel.rgb, interpolation="nearest")
+        if show_titles:
+            axis.set_title(panel.title, fontsize=9)
+        axis.set(xticks=[], yticks=[], anchor="N")  # at the top, so that the room to spare is where the legends are
+        if panel.entries:
+            patches = [
+                Patch(color=(r / 255, g / 255, b / 255), label=textwrap.shorten(name, 38, placeholder=" …"))
+                for name, (r, g, b) in panel.entries
+            ]
+            axis.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.01), fontsize=5.5, ncols=2)
+
+
+def _title(fig: Figure, text: str, simulated: bool) -> None:
+    """Title of a picture, in as many lines as its width asks for."""
+    if simulated:
+        text += " – SIMULATED\N{NO-BREAK SPACE}DATA"
+    per_line = int(fig.get_figwidth() * 10)  # characters of 12 points, rather few
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, per_line)]
+    fig.suptitle("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "))

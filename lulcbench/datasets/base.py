@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from lulcbench import grid, sensors
+from lulcbench import grid
 from lulcbench.datasets.batch import Places, Sample, Samples
 from lulcbench.datasets.buffers import Buffers
 from lulcbench.datasets.normalize import Normalizer
+from lulcbench.datasets.options import choose_bands, choose_seasons, integer, integers, names, number
+from lulcbench.datasets.transforms import Transform, apply
 from lulcbench.errors import LulcbenchError
 from lulcbench.index import read_index, select
-from lulcbench.legend import legend
+from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.places import load_release
 from lulcbench.release import array_name, label_shape
 from lulcbench.shards import ShardReader
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lulcbench.plotting import Panel
-
-Transform = Callable[[Sample], Sample]
 
 
 class LuisaDataset(Dataset[Sample]):
@@ -43,6 +43,8 @@ class LuisaDataset(Dataset[Sample]):
     - ``tile``: id of the tile; ``bounds``: float64 ``(left, bottom, right, top)`` in metres; ``crs``: ``"EPSG:3035"``;
       ``year``: int.
 
+    Wherever several things can be named, one alone will do: ``regions="east"``.
+
     Args:
         root: folder of a release, or a URL (https, s3, hf) that it is read from without downloading.
         split: ``train``, ``val`` or ``test``.
@@ -53,9 +55,12 @@ class LuisaDataset(Dataset[Sample]):
         stride: metres between windows; None means no overlap. The last window is flush with the tile's edge.
         seasons: names of the seasons to take, in that order; None takes all.
         bands: names of the bands to take, in that order: of the one sensor, or a dict by sensor; None takes all.
-        transforms: called with each sample; torchvision v2 and Kornia transforms of dicts fit.
+        transforms: called with each sample. torchvision's v2 transforms treat images and masks alike (whatever they
+            pad, they fill with 0 unless told otherwise: give masks ``fill=255``); those that choose a place by pixels,
+            such as crops, need images and masks of one size, so no sensors of different resolution. Kornia's and any
+            other callable get plain tensors. ``bounds`` stay those of the window.
         normalize: True: normalised; False: reflectance; ``"device"``: uint16 as stored, to be passed through
-            ``normalizers`` on the device (``LuisaDataModule`` does).
+            ``finish`` on the device (``LuisaDataModule`` does).
         flatten: fold the seasons into the channels.
         phase: whether windows move between epochs, see ``lulcbench.windows.Windows``; call ``set_epoch``.
         seed: of the moves.
@@ -82,38 +87,43 @@ class LuisaDataset(Dataset[Sample]):
         root: str | os.PathLike[str],
         split: str = "train",
         sensors: str | Sequence[str] = "sentinel2",
+        *,
         year: int | Sequence[int] = 2018,
         level: int | Sequence[int] = 3,
         window: int | None = 1200,
         stride: int | None = None,
-        *,
-        seasons: Sequence[str] | None = None,
-        bands: Sequence[str] | dict[str, Sequence[str]] | None = None,
+        seasons: str | Sequence[str] | None = None,
+        bands: str | Sequence[str] | dict[str, str | Sequence[str]] | None = None,
         transforms: Transform | None = None,
         normalize: bool | str = True,
         flatten: bool = True,
         phase: Phase = "fixed",
         seed: int = 0,
         query: str | None = None,
-        regions: Sequence[str] | None = None,
-        classes: Sequence[int] | None = None,
+        regions: str | Sequence[str] | None = None,
+        classes: int | Sequence[int] | None = None,
         max_cloud: float | None = None,
         fraction: float | None = None,
         download: bool | str = False,
     ) -> None:
         self.root = os.fspath(root)
         self.split = split
-        self.sensors = (sensors,) if isinstance(sensors, str) else tuple(sensors)
-        self.years = (year,) if isinstance(year, int) else tuple(year)
-        self.level = level if isinstance(level, int) else tuple(level)
+        self.sensors = names(sensors, "sensors")
+        self.years = integers(year, "year")
+        levels = integers(level, "level")
+        self.level = levels[0] if levels and np.ndim(level) == 0 else levels
         self.transforms = transforms
-        self.normalize = normalize
+        self.normalize = normalize if normalize == "device" else bool(normalize)
         self.flatten = flatten
         for what, chosen in (("sensor", self.sensors), ("year", self.years), ("level", self.levels)):
             if not chosen:
                 raise LulcbenchError(f"No {what} was chosen.", "Name at least one.")
         if normalize not in (True, False, "device"):
             raise LulcbenchError(f"normalize is {normalize!r}.", 'Use True, False or "device".')
+        if transforms is not None and not callable(transforms):
+            raise LulcbenchError(
+                f"transforms is {transforms!r}.", "Make one callable of them, such as v2.Compose(...)."
+            )
         if download:
             self._download(download)
         self.release = load_release(self.root)
@@ -128,20 +138,26 @@ class LuisaDataset(Dataset[Sample]):
         self._reader = ShardReader(self.root, self.release, split)
         self.tiles = select(
             read_index(self.root, self.release, split),
-            regions=regions,
-            classes=classes,
-            max_cloud=max_cloud,
+            regions=None if regions is None else names(regions, "regions"),
+            classes=None if classes is None else integers(classes, "classes"),
+            max_cloud=None if max_cloud is None else number(max_cloud, "max_cloud"),
             query=query,
-            fraction=fraction,
+            fraction=None if fraction is None else number(fraction, "fraction"),
         ).reset_index(drop=True)
         self._rows = self.tiles["row"].to_numpy(np.int64)
         self._ids: list[str] = self.tiles["id"].tolist()
         self._columns, self._rows_up = (self.tiles[axis].to_numpy(np.int64) for axis in ("ix", "iy"))
-        self.windows = Windows.of(window, stride, self._resolutions(), phase, seed)
-        self.seasons, self._season_index = self._choose_seasons(seasons)
-        self.bands, self._band_index = self._choose_bands(bands)
+        self.windows = Windows.of(
+            None if window is None else integer(window, "window"),
+            None if stride is None else integer(stride, "stride"),
+            self._resolutions(),
+            phase,
+            integer(seed, "seed"),
+        )
+        self.seasons, self._season_index = choose_seasons(self.release, seasons)
+        self.bands, self._band_index = choose_bands(self.release, self.sensors, bands)
         self.normalizers = {
-            name: Normalizer(self.release.sensor(name), self._band_index[name], normalize is not False)
+            name: Normalizer(self.release.sensor(name), self._band_index[name], self.normalize is not False)
             for name in self.sensors
         }
         self._subset: npt.NDArray[np.int64] | None = None  # samples to keep, where a subclass keeps only some
@@ -151,15 +167,37 @@ class LuisaDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self._rows) * self.windows.per_tile * len(self.years) if self._subset is None else len(self._subset)
 
-    def __getitem__(self, index: int) -> Sample:
-        """One sample; negative indices count from the end."""
+    def __repr__(self) -> str:
+        years = self._imagery_years or self.release.sensor(self.sensors[0]).years
+        parts = {
+            "sensors": self.sensors,
+            "years": sorted(years),
+            "label years": self.label_years,
+            "levels": self.levels,
+            "window": (f"{self.windows.size} m",),
+            "stride": (f"{self.windows.stride} m",),
+            "tiles": (len(self.tiles),),
+            "samples": (len(self),),
+        }
+        lines = [f"    {name}: {', '.join(map(str, values))}" for name, values in parts.items()]
+        return "\n".join([f"{type(self).__name__} of {self.release.id}, {self.split}", *lines])
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        """One sample, or those of a slice, read at once; negative indices count from the end."""
+        if isinstance(index, slice):
+            indices = range(*index.indices(len(self)))
+            return self.__getitems__(indices) if indices else []
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """Several samples, read in one call; torch's DataLoader uses this for its batches."""
         batch = self.read(indices)
         samples = Samples(batch, len(indices))
-        return samples if self.transforms is None else [self.transforms(sample) for sample in samples]
+        return samples if self.transforms is None else [apply(self.transforms, sample) for sample in samples]
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
         """A batch, without transforms: every entry of a sample with a leading batch dimension (strings in a list)."""
@@ -167,7 +205,10 @@ class LuisaDataset(Dataset[Sample]):
         return self._imagery(places) | self._targets(places) | self._about(places)
 
     def finish(self, batch: Sample) -> Sample:
-        """Normalise a batch that was read with ``normalize="device"``, wherever it now is; others stay as they are."""
+        """Normalise a batch, or a sample, that was read with ``normalize="device"``, wherever it now is.
+
+        Images that are not uint16 stay as they are.
+        """
         done = {}
         for key in batch:
             if key.startswith("image"):
@@ -214,8 +255,12 @@ class LuisaDataset(Dataset[Sample]):
 
         Raises:
             IndexError: an index is out of range (which also ends plain iteration).
+            LulcbenchError: an index is no whole number.
         """
-        index = np.asarray(indices, np.int64)
+        index = np.asarray(indices)
+        if index.size and index.dtype.kind not in "iu":
+            raise LulcbenchError(f"There is no sample {indices!r}.", f"Samples are numbered from 0 to {len(self) - 1}.")
+        index = index.astype(np.int64, copy=False)
         index = np.where(index < 0, index + len(self), index)
         if index.size and (index.min() < 0 or index.max() >= len(self)):
             raise IndexError(f"index out of range: this dataset has {len(self)} samples")
@@ -223,11 +268,35 @@ class LuisaDataset(Dataset[Sample]):
         offsets = self.windows.offsets(window, self.epoch)
         return Places(index, window // self.windows.per_tile, np.array(self.years)[year], offsets)
 
-    def plot(self, sample: Sample, prediction: torch.Tensor | None = None, suptitle: str | None = None) -> Figure:
-        """Picture of a sample: true colour of each sensor; subclasses add labels and, if given, a prediction."""
+    def plot(
+        self,
+        sample: Sample,
+        show_titles: bool = True,
+        suptitle: str | None = None,
+        *,
+        prediction: Any = None,
+    ) -> Figure:
+        """Picture of a sample: true colour of each sensor; subclasses add labels and predictions.
+
+        Args:
+            sample: one of this dataset, transformed or not.
+            show_titles: write a title above each panel.
+            suptitle: title of the picture; None names the sample. Simulated data is said to be so in any case.
+            prediction: class indices in the form of the labels; None takes ``sample["prediction"]``, if there is one.
+
+        Raises:
+            LulcbenchError: it is a batch, or a prediction is in another form or no class.
+        """
         from lulcbench.plotting import figure
 
-        return figure(self._rgb_panels(sample), suptitle or str(sample["tile"]), self.release.simulated)
+        title = suptitle or self._title(sample)
+        return figure(self._rgb_panels(sample), title, self.release.simulated, show_titles)
+
+    def _title(self, sample: Sample) -> str:
+        """What a picture of a sample is called, unless the user names it."""
+        if not isinstance(sample["tile"], str):
+            raise LulcbenchError("This is a batch of samples.", "Plot one of them: dataset.plot(dataset[0]).")
+        return str(sample["tile"])
 
     def _rgb_panels(self, sample: Sample, key: str = "image", title: str | None = None) -> list[Panel]:
         """True colour of the middle season of each sensor in a sample."""
@@ -240,21 +309,30 @@ class LuisaDataset(Dataset[Sample]):
             panels.append(rgb_panel(reflectance, self.bands[name], name, f"{title or name}, {self.seasons[season]}"))
         return panels
 
-    def _finest(self, mask: torch.Tensor) -> npt.NDArray[np.integer]:
-        """A mask at the finest of its levels: ``(y, x)``."""
-        finest = mask if isinstance(self.level, int) else mask[self.levels.index(max(self.levels))]
-        return finest.cpu().numpy()
+    def _finest(self, classes: Any, ndim: int = 2) -> npt.NDArray[np.int64]:
+        """Labels or a prediction at the finest of their levels: ``(y, x)``, or one class if ``ndim`` is 0."""
+        indices = torch.as_tensor(classes).detach().cpu()
+        if indices.ndim == ndim + 1 and len(indices) == len(self.levels):
+            indices = indices[self.levels.index(max(self.levels))]
+        if indices.ndim != ndim or indices.is_floating_point():
+            what = f"{indices.dtype} of shape {tuple(indices.shape)}"
+            form = "(y, x)" if ndim else "a single number"
+            raise LulcbenchError(f"A prediction is {what}.", f"Give class indices, {form}, such as logits.argmax(0).")
+        return indices.to(torch.int64).numpy()
+
+    def _class_name(self, label: Any) -> str:
+        """Name of the class of a single label or prediction."""
+        from lulcbench.plotting import check_classes
+
+        index = self._finest(label, 0)
+        check_classes(index, self.num_classes, "The prediction")
+        return "cannot be judged" if index == IGNORE_INDEX else self.class_names[int(index)]
 
     def _by_sensor(self, image: Any) -> dict[str, torch.Tensor]:
         return image if isinstance(image, dict) else {self.sensors[0]: image}
 
     def _normalized(self, name: str, image: torch.Tensor) -> torch.Tensor:
-        if image.dtype != torch.uint16:
-            return image
-        # Bands vary faster than seasons, folded or not; series of single pixels have no (y, x).
-        spatial = image.shape[-2:] if image.ndim > 3 else (1, 1)
-        bands = image.view(-1, len(self.bands[name]), *spatial)
-        return self.normalizers[name](bands).view(image.shape)
+        return self.normalizers[name](image) if image.dtype == torch.uint16 else image
 
     def _imagery(self, places: Places) -> Sample:
         return {"image": self._image(places)}
@@ -265,6 +343,11 @@ class LuisaDataset(Dataset[Sample]):
     @property
     def label_years(self) -> tuple[int, ...]:
         """Years whose labels samples hold."""
+        return self.years
+
+    @property
+    def _imagery_years(self) -> tuple[int, ...] | None:
+        """Years whose imagery samples hold; None stands for all that the sensor has."""
         return self.years
 
     def _resolutions(self) -> tuple[int, ...]:
@@ -338,42 +421,6 @@ class LuisaDataset(Dataset[Sample]):
             "crs": [grid.CRS] * len(places),
             "year": torch.from_numpy(places.years),
         }
-
-    def _choose_seasons(self, names: Sequence[str] | None) -> tuple[tuple[str, ...], list[int] | None]:
-        known = tuple(season.name for season in self.release.seasons)
-        if names is None:
-            return known, None
-        chosen = (names,) if isinstance(names, str) else tuple(names)
-        if not chosen:
-            raise LulcbenchError("No season was chosen.", f"{self.release.id} has {', '.join(known)}.")
-        for name in chosen:
-            if name not in known:
-                raise LulcbenchError(f"{self.release.id} has no season {name!r}.", f"It has {', '.join(known)}.")
-        return chosen, [known.index(name) for name in chosen]
-
-    def _choose_bands(
-        self, bands: Sequence[str] | dict[str, Sequence[str]] | None
-    ) -> tuple[dict[str, tuple[str, ...]], dict[str, list[int]]]:
-        if bands is not None and not isinstance(bands, dict):
-            if len(self.sensors) > 1:
-                raise LulcbenchError(
-                    "bands is a list, but there are several sensors.", 'Use {"sentinel2": [...], "landsat": [...]}.'
-                )
-            bands = {self.sensors[0]: bands}
-        chosen, index = {}, {}
-        for name in self.sensors:
-            known = self.release.sensor(name).bands
-            chosen[name] = tuple((bands or {}).get(name, known))
-            if not chosen[name]:
-                raise LulcbenchError(f"No band of {name} was chosen.", f"It has {', '.join(known)}.")
-            for band in chosen[name]:
-                if band not in known:
-                    sensors.sensor(name).band(band)
-                    raise LulcbenchError(
-                        f"{self.release.id} holds no band {band!r} of {name}.", f"It holds {', '.join(known)}."
-                    )
-            index[name] = [known.index(band) for band in chosen[name]]
-        return chosen, index
 
     def _download(self, source: bool | str) -> None:
         from lulcbench.hub import download

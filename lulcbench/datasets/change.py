@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
 
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
+from lulcbench.datasets.options import Flat, Options, Windowed, integers, spell_out
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+class ChangeOptions(Options, Windowed, Flat, total=False):
+    """Options of ``LuisaChange``: those of ``LuisaDataset``, but for the year."""
 
 
 class LuisaChange(LuisaDataset):
@@ -27,46 +33,58 @@ class LuisaChange(LuisaDataset):
     Args:
         root: folder of a release.
         split: ``train``, ``val`` or ``test``.
+        sensors: one sensor or several, which must be there in both years.
         years: the earlier and the later year.
-        **options: of ``LuisaDataset``; the sensors must be there in both years.
+        **options: of ``LuisaDataset``, but for ``year``.
     """
 
+    @spell_out(ChangeOptions, LuisaDataset.__init__)
     def __init__(
         self,
         root: str | os.PathLike[str],
         split: str = "train",
+        sensors: str | Sequence[str] = "landsat",
         *,
-        years: tuple[int, int] = (2012, 2018),
-        sensors: str | tuple[str, ...] = "landsat",
-        **options: Any,
+        years: Sequence[int] = (2012, 2018),
+        **options: Unpack[ChangeOptions],
     ) -> None:
-        if len(years) != 2 or not years[0] < years[1]:
+        self.pair = integers(years, "years")
+        if len(self.pair) != 2 or not self.pair[0] < self.pair[1]:
             raise LulcbenchError(f"years is {years}.", "Give the earlier and the later year.")
         if "year" in options:
             raise LulcbenchError("LuisaChange takes no year.", "Use years=(earlier, later).")
-        self.pair = years
-        super().__init__(root, split, sensors, year=years[1], **options)
+        super().__init__(root, split, sensors, year=self.pair[1], **options)
         for name in self.sensors:
-            self.release.check_year(years[0], name)
+            self.release.check_year(self.pair[0], name)
 
-    def plot(self, sample: Sample, prediction: torch.Tensor | None = None, suptitle: str | None = None) -> Figure:
+    def plot(
+        self,
+        sample: Sample,
+        show_titles: bool = True,
+        suptitle: str | None = None,
+        *,
+        prediction: Any = None,
+    ) -> Figure:
         """Picture of a sample: both years, their labels, and where they differ (black; grey: cannot be judged)."""
-        from lulcbench.plotting import Panel, class_panel, figure
+        from lulcbench.plotting import change_panel, class_panel, figure
 
-        level, panels = max(self.levels), []
+        title, panels = suptitle or self._title(sample), []
         for when, year in zip(("from", "to"), self.pair, strict=True):
             panels += self._rgb_panels(sample, f"image_{when}", str(year))
-            panels.append(class_panel(self._finest(sample[f"mask_{when}"]), level, str(year)))
-        colors = np.full((256, 3), 255, np.uint8)
-        colors[1], colors[IGNORE_INDEX] = 0, 160
-        for title, mask in (("changed", sample["mask"]), ("predicted", prediction)):
+            panels.append(class_panel(self._finest(sample[f"mask_{when}"]), max(self.levels), str(year)))
+        prediction = sample.get("prediction") if prediction is None else prediction
+        for name, mask in (("changed", sample["mask"]), ("predicted", prediction)):
             if mask is not None:
-                panels.append(Panel(title, colors[self._finest(mask)]))
-        return figure(panels, suptitle or str(sample["tile"]), self.release.simulated)
+                panels.append(change_panel(self._finest(mask), name))
+        return figure(panels, title, self.release.simulated, show_titles)
 
     @property
     def label_years(self) -> tuple[int, ...]:
         """Both years."""
+        return self.pair
+
+    @property
+    def _imagery_years(self) -> tuple[int, ...]:
         return self.pair
 
     def _imagery(self, places: Places) -> Sample:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import torch
 from lulcbench import grid
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
+from lulcbench.datasets.options import Flat, Options, Yearly, number, spell_out
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import array_name, label_shape
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 CHIP = 600
 _TILES_AT_ONCE = 512
+
+
+class ClsOptions(Options, Yearly, Flat, total=False):
+    """Options of ``LuisaCls``: those of ``LuisaDataset`` that do not concern windows, which do not move."""
 
 
 class LuisaCls(LuisaDataset):
@@ -36,19 +42,27 @@ class LuisaCls(LuisaDataset):
     Args:
         root: folder of a release.
         split: ``train``, ``val`` or ``test``.
+        sensors: one sensor or several.
         purity: least share of the chip that its class must cover, above 0 and up to 1.
-        **options: of ``LuisaDataset``; windows do not move.
+        **options: of ``LuisaDataset``, but for those of windows, which do not move.
     """
 
+    @spell_out(ClsOptions, LuisaDataset.__init__)
     def __init__(
-        self, root: str | os.PathLike[str], split: str = "train", *, purity: float = 0.5, **options: Any
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        sensors: str | Sequence[str] = "sentinel2",
+        *,
+        purity: float = 0.5,
+        **options: Unpack[ClsOptions],
     ) -> None:
-        if not 0 < purity <= 1:
+        if not 0 < number(purity, "purity") <= 1:
             raise LulcbenchError(f"purity is {purity}.", "Use a number above 0 and at most 1.")
-        for option in ("window", "stride", "phase"):
+        for option in ("window", "stride", "phase", "seed"):
             if option in options:
                 raise LulcbenchError(f"LuisaCls takes no {option}.", f"Its chips are {CHIP} m, side by side.")
-        super().__init__(root, split, window=CHIP, stride=CHIP, **options)
+        super().__init__(root, split, sensors, window=CHIP, stride=CHIP, **options)
         if not isinstance(self.level, int):
             raise LulcbenchError("LuisaCls was given several levels.", "A chip has one label: choose one level.")
         labels, shares = self._majorities(self.level)
@@ -72,14 +86,23 @@ class LuisaCls(LuisaDataset):
             }
         )
 
-    def plot(self, sample: Sample, prediction: torch.Tensor | None = None, suptitle: str | None = None) -> Figure:
-        """Picture of a sample: true colour, with the label and, if given, the predicted class index in the title."""
+    def plot(
+        self,
+        sample: Sample,
+        show_titles: bool = True,
+        suptitle: str | None = None,
+        *,
+        prediction: Any = None,
+    ) -> Figure:
+        """Picture of a sample: true colour, with the label and, if there is one, the predicted class in the title."""
         from lulcbench.plotting import figure
 
-        title = f"{self.class_names[int(sample['label'])]} ({float(sample['purity']):.0%})"
+        self._title(sample)
+        title = f"{self._class_name(sample['label'])} ({float(sample['purity']):.0%})"
+        prediction = sample.get("prediction") if prediction is None else prediction
         if prediction is not None:
-            title += f"\npredicted: {self.class_names[int(prediction)]}"
-        return figure(self._rgb_panels(sample), suptitle or title, self.release.simulated)
+            title += f"\npredicted: {self._class_name(prediction)}"
+        return figure(self._rgb_panels(sample), suptitle or title, self.release.simulated, show_titles)
 
     def _targets(self, places: Places) -> Sample:
         at = places.index

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
-
-import torch
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from lulcbench import grid
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
+from lulcbench.datasets.options import Flat, Options, Windowed, Yearly, spell_out
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+class SegOptions(Options, Windowed, Yearly, Flat, total=False):
+    """Options of ``LuisaSeg``."""
 
 
 class LuisaSeg(LuisaDataset):
@@ -26,33 +30,45 @@ class LuisaSeg(LuisaDataset):
     Args:
         root: folder of a release.
         split: ``train``, ``val`` or ``test``.
+        sensors: one sensor or several.
         mask_resolution: ``"image"`` or ``"label"``, which gives the 50 m labels themselves (window and stride must
             then be multiples of 50 m too).
         **options: of ``LuisaDataset``.
     """
 
+    @spell_out(SegOptions, LuisaDataset.__init__)
     def __init__(
         self,
         root: str | os.PathLike[str],
         split: str = "train",
+        sensors: str | Sequence[str] = "sentinel2",
         *,
         mask_resolution: Literal["image", "label"] = "image",
-        **options: Any,
+        **options: Unpack[SegOptions],
     ) -> None:
         if mask_resolution not in ("image", "label"):
             raise LulcbenchError(f"mask_resolution is {mask_resolution!r}.", 'Use "image" or "label".')
         self.mask_resolution = mask_resolution
-        super().__init__(root, split, **options)
+        super().__init__(root, split, sensors, **options)
 
-    def plot(self, sample: Sample, prediction: torch.Tensor | None = None, suptitle: str | None = None) -> Figure:
-        """Picture of a sample: true colour of each sensor, mask and prediction in legend colours."""
+    def plot(
+        self,
+        sample: Sample,
+        show_titles: bool = True,
+        suptitle: str | None = None,
+        *,
+        prediction: Any = None,
+    ) -> Figure:
+        """Picture of a sample: true colour of each sensor, mask and prediction (class indices) in legend colours."""
         from lulcbench.plotting import class_panel, figure
 
-        panels, level = self._rgb_panels(sample), max(self.levels)
-        for title, mask in (("labels", sample["mask"]), ("prediction", prediction)):
+        title = suptitle or f"{self._title(sample)} {int(sample['year'])}"
+        panels = self._rgb_panels(sample)
+        prediction = sample.get("prediction") if prediction is None else prediction
+        for name, mask in (("labels", sample["mask"]), ("prediction", prediction)):
             if mask is not None:
-                panels.append(class_panel(self._finest(mask), level, title))
-        return figure(panels, suptitle or f"{sample['tile']} {int(sample['year'])}", self.release.simulated)
+                panels.append(class_panel(self._finest(mask), max(self.levels), name))
+        return figure(panels, title, self.release.simulated, show_titles)
 
     def _targets(self, places: Places) -> Sample:
         return {"mask": self._masks(places, self._mask_pixel())}

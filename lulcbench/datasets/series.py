@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import datetime
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
 
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
+from lulcbench.datasets.options import Options, Windowed, Yearly, integers, names, spell_out
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Season
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+class SeriesOptions(Options, Windowed, Yearly, total=False):
+    """Options of ``LuisaSeries``: those of ``LuisaDataset``, but for ``flatten``."""
 
 
 class LuisaSeries(LuisaDataset):
@@ -28,31 +34,35 @@ class LuisaSeries(LuisaDataset):
     Args:
         root: folder of a release.
         split: ``train``, ``val`` or ``test``.
-        years: years of imagery; None takes all that the release has of the sensor.
-        **options: of ``LuisaDataset``, with one sensor and one year (of the labels).
+        sensors: one sensor.
+        years: year or years of imagery; None takes all that the release has of the sensor.
+        **options: of ``LuisaDataset``, but for ``flatten``; ``year``, one alone, is that of the labels.
     """
 
+    @spell_out(SeriesOptions, LuisaDataset.__init__)
     def __init__(
         self,
         root: str | os.PathLike[str],
         split: str = "train",
-        sensors: str = "landsat",
+        sensors: str | Sequence[str] = "landsat",
         *,
-        years: tuple[int, ...] | None = None,
-        **options: Any,
+        years: int | Sequence[int] | None = None,
+        **options: Unpack[SeriesOptions],
     ) -> None:
-        if not isinstance(sensors, str):
-            raise LulcbenchError(
-                "LuisaSeries takes one sensor.", "Name it as a string; sensors differ in their pixels."
-            )
+        if len(names(sensors, "sensors")) > 1:
+            raise LulcbenchError("LuisaSeries takes one sensor.", "Name one; sensors differ in their pixels.")
         if "flatten" in options:
             raise LulcbenchError("LuisaSeries takes no flatten.", "Its images keep their time axis.")
+        self._asked_years = None if years is None else tuple(sorted(integers(years, "years")))
+        if self._asked_years == ():
+            raise LulcbenchError("No year was chosen.", "Name at least one, or none for all.")
         super().__init__(root, split, sensors, flatten=False, **options)
         if len(self.years) > 1:
             raise LulcbenchError("LuisaSeries takes one label year.", "Choose years of imagery by years=(...).")
-        self.image_years = tuple(sorted(years or self.release.sensor(sensors).years))
+        (sensor,) = self.sensors
+        self.image_years = self._asked_years or tuple(sorted(self.release.sensor(sensor).years))
         for year in self.image_years:
-            self.release.check_year(year, sensors)
+            self.release.check_year(year, sensor)
         by_name = {season.name: season for season in self.release.seasons}
         when = [
             (middle(by_name[name], year), year, k) for year in self.image_years for k, name in enumerate(self.seasons)
@@ -60,30 +70,62 @@ class LuisaSeries(LuisaDataset):
         self._order = sorted(when)
         self.dates = np.array([day for day, _, _ in self._order], "datetime64[D]")
 
-    def plot(self, sample: Sample, prediction: torch.Tensor | None = None, suptitle: str | None = None) -> Figure:
-        """Mean reflectance of each band over time (nodata left out), and its label for single pixels."""
-        from lulcbench.plotting import line_figure
+    def plot(
+        self,
+        sample: Sample,
+        show_titles: bool = True,
+        suptitle: str | None = None,
+        *,
+        prediction: Any = None,
+    ) -> Figure:
+        """Mean reflectance of each band over time (nodata left out), with labels and, if there is one, the prediction.
 
-        reflectance = self.normalizers[self.sensors[0]].reflectance(sample["image"][..., None, None])
-        pixels = reflectance.reshape(len(self.dates), len(self.bands[self.sensors[0]]), -1)
+        Of windows, labels and prediction (class indices) are maps beside it; of single pixels, they are in the title.
+        """
+        from lulcbench.plotting import class_panel, line_figure
+
+        title, panels, (sensor,) = self._title(sample), [], self.sensors
+        image = sample["image"][..., None, None] if self._of_pixels else sample["image"]
+        pixels = self.normalizers[sensor].reflectance(image).reshape(len(self.dates), len(self.bands[sensor]), -1)
         lines = np.ma.masked_invalid(pixels).mean(-1).filled(np.nan)
-        title = suptitle or str(sample["tile"])
-        if sample["mask"].ndim == 0 and int(sample["mask"]) < self.num_classes:
-            title += f": {self.class_names[int(sample['mask'])]}"
-            title += f", predicted {self.class_names[int(prediction)]}" if prediction is not None else ""
-        return line_figure(self.dates, lines, self.bands[self.sensors[0]], title, self.release.simulated)
+        prediction = sample.get("prediction") if prediction is None else prediction
+        if self._of_pixels:
+            title += f": {self._class_name(sample['mask'])}"
+            title += "" if prediction is None else f", predicted {self._class_name(prediction)}"
+        else:
+            masks = {"labels": sample["mask"], "prediction": prediction}
+            panels = [
+                class_panel(self._finest(mask), max(self.levels), name)
+                for name, mask in masks.items()
+                if mask is not None
+            ]
+        simulated = self.release.simulated
+        return line_figure(self.dates, lines, self.bands[sensor], panels, suptitle or title, simulated, show_titles)
+
+    @property
+    def _imagery_years(self) -> tuple[int, ...] | None:
+        return self._asked_years
+
+    @property
+    def _of_pixels(self) -> bool:
+        """Whether samples are single pixels, without (y, x)."""
+        return self.windows.size == self.resolution()
+
+    def _normalized(self, name: str, image: torch.Tensor) -> torch.Tensor:
+        if not self._of_pixels:
+            return super()._normalized(name, image)
+        return super()._normalized(name, image[..., None, None])[..., 0, 0]
 
     def _imagery(self, places: Places) -> Sample:
         sensor = self.sensors[0]
         years = {year: self._sensor_image(sensor, places.in_year(year)) for year in self.image_years}
         image = torch.stack([years[year][:, k] for _, year, k in self._order], 1)
-        pixel = self.windows.size == self.resolution()
         dates = torch.from_numpy(self.dates.astype(np.int64)).expand(len(places), -1)
-        return {"image": image[..., 0, 0] if pixel else image, "dates": dates}
+        return {"image": image[..., 0, 0] if self._of_pixels else image, "dates": dates}
 
     def _targets(self, places: Places) -> Sample:
         mask = self._masks(places, self.resolution())
-        return {"mask": mask[..., 0, 0] if self.windows.size == self.resolution() else mask}
+        return {"mask": mask[..., 0, 0] if self._of_pixels else mask}
 
 
 def middle(season: Season, year: int) -> datetime.date:

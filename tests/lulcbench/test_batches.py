@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from lulcbench import LuisaCls, LuisaSeg
+from lulcbench import LuisaCls, LuisaSeg, LuisaSeries
 from lulcbench.datasets import WindowLoader
 from lulcbench.datasets.augment import BandDropout, Dihedral
 from lulcbench.datasets.buffers import Buffers
@@ -184,6 +184,54 @@ def test_band_dropout_drops_a_band_in_all_seasons_and_years() -> None:
     assert 0.4 < float(kept.mean()) < 0.6
     with pytest.raises(LulcbenchError, match="p is 1"):
         BandDropout(1, 6)
+
+
+def test_band_dropout_takes_every_form_of_images(release_root: Path) -> None:
+    torch.manual_seed(0)
+    series = LuisaSeries(release_root, window=30, bands=["red", "nir08", "swir16"])
+    image = torch.ones(50, 8, 3)
+    kept = BandDropout(0.5, series.bands)({"image": image})["image"]
+    assert kept.shape == image.shape
+    assert (kept == kept[:, :1]).all()
+    assert 0.3 < float(kept.mean()) < 0.7
+    windows = torch.ones(50, 8, 3, 4, 4)
+    kept = BandDropout(0.5, 3)({"image": windows})["image"]
+    assert (kept == kept[:, :1, :, :1, :1]).all()
+    both = LuisaSeg(release_root, sensors=("landsat", "sentinel2"))
+    batch = both.read([0, 1])
+    kept = BandDropout(0.5, both.bands)(batch)["image"]
+    assert {name: part.shape for name, part in kept.items()} == {k: v.shape for k, v in batch["image"].items()}
+
+
+@pytest.mark.parametrize(
+    ("bands", "image"),
+    [
+        (5, torch.ones(2, 24, 4, 4)),
+        (5, torch.ones(2, 8, 6)),
+        (3, torch.ones(2, 8, 6)),  # would mix bands
+        (3, torch.ones(2, 8, 6, 4, 4)),
+        (6, torch.ones(24, 40, 40)),  # a sample, not a batch
+        (6, torch.ones(2, 6)),
+        (6, {"landsat": torch.ones(2, 24, 4, 4), "sentinel2": torch.ones(2, 24, 4, 4)}),
+        ({"sentinel2": 6}, {"landsat": torch.ones(2, 24, 4, 4)}),
+        ({"sentinel2": 10, "landsat": 6}, torch.ones(2, 24, 4, 4)),
+    ],
+)
+def test_band_dropout_says_what_does_not_fit(bands: Any, image: Any) -> None:
+    with pytest.raises(LulcbenchError, match="bands") as error:
+        BandDropout(0.5, bands)({"image": image})
+    assert "dataset.bands" in error.value.remedy
+
+
+@pytest.mark.parametrize("bands", [0, {}, {"landsat": ()}, "red"])
+def test_band_dropout_needs_bands(bands: Any) -> None:
+    with pytest.raises(LulcbenchError, match="bands is"):
+        BandDropout(0.5, bands)
+
+
+def test_series_of_single_pixels_are_not_turned() -> None:
+    with pytest.raises(LulcbenchError, match="not square"):  # as many bands as dates: a square, but none of pixels
+        Dihedral()({"image": torch.rand(4, 6, 6), "mask": torch.zeros(4)})
 
 
 def test_the_loader_keeps_order_and_passes_errors_on(seg: LuisaSeg) -> None:

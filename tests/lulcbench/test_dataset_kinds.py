@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ import torch
 import zarr
 
 from lulcbench import LuisaChange, LuisaCls, LuisaSeg, LuisaSeries
+from lulcbench.datasets import LuisaDataset
+from lulcbench.datasets.change import ChangeOptions
+from lulcbench.datasets.cls import ClsOptions
+from lulcbench.datasets.seg import SegOptions
+from lulcbench.datasets.series import SeriesOptions
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 
@@ -72,6 +78,57 @@ def test_series_are_in_order_of_time(release_root: Path) -> None:
     assert sample["mask"] == whole["mask"][1, 1]
     raw = LuisaSeries(release_root, window=30, normalize="device")
     torch.testing.assert_close(raw.finish(raw.read([161]))["image"][0], sample["image"])
+    torch.testing.assert_close(raw.finish(raw[161])["image"], sample["image"])
+
+
+def test_years_of_series_and_pairs(release_root: Path) -> None:
+    assert LuisaSeries(release_root, years=2018).image_years == (2018,)
+    assert LuisaSeries(release_root, years=np.array([2018, 2012])).image_years == (2012, 2018)
+    assert LuisaSeries(release_root, sensors=["landsat"]).sensors == ("landsat",)
+    assert LuisaChange(release_root, years=[2012, np.int64(2018)]).pair == (2012, 2018)
+    for years in ((), "2018", [2018.5]):
+        with pytest.raises(LulcbenchError, match="year"):
+            LuisaSeries(release_root, years=years)
+    for years in (2018, (2018, 2012), "2012", (2012, 2015, 2018)):
+        with pytest.raises(LulcbenchError, match="years is"):
+            LuisaChange(release_root, years=years)
+    with pytest.raises(LulcbenchError, match="one sensor"):
+        LuisaSeries(release_root, sensors=("landsat", "sentinel2"))
+    with pytest.raises(LulcbenchError, match="purity is"):
+        LuisaCls(release_root, purity="0.5")
+    assert "years: 2012, 2018" in repr(LuisaSeries(release_root))
+
+
+@pytest.mark.parametrize("kind", [LuisaDataset, LuisaSeg, LuisaCls, LuisaChange, LuisaSeries])
+def test_options_are_spelled_out(release_root: Path, kind: Any) -> None:
+    parameters = inspect.signature(kind).parameters
+    assert list(parameters)[:3] == ["root", "split", "sensors"]
+    assert all(one.kind is one.KEYWORD_ONLY for one in list(parameters.values())[3:])
+    shared = inspect.signature(LuisaDataset).parameters
+    left_out = {
+        LuisaDataset: set(),
+        LuisaSeg: set(),
+        LuisaCls: {"window", "stride", "phase", "seed"},
+        LuisaChange: {"year"},
+        LuisaSeries: {"flatten"},
+    }[kind]
+    assert set(shared) - set(parameters) == left_out
+    for name in set(shared) & set(parameters) - {"sensors"}:
+        assert parameters[name].default == shared[name].default
+    dataset = kind(release_root, "val", "landsat")
+    assert (dataset.split, dataset.sensors) == ("val", ("landsat",))
+    for option in left_out:
+        with pytest.raises(LulcbenchError, match=f"takes no {option}"):
+            kind(release_root, **{option: 1})
+    with pytest.raises(TypeError, match="windw"):
+        kind(release_root, windw=1200)
+
+
+def test_static_types_of_options_are_those_of_the_base() -> None:
+    base = inspect.signature(LuisaDataset.__init__).parameters
+    for options in (SegOptions, ClsOptions, ChangeOptions, SeriesOptions):
+        for name, annotation in options.__annotations__.items():
+            assert annotation.__forward_arg__ == base[name].annotation
 
 
 @pytest.mark.parametrize(

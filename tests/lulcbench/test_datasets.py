@@ -116,6 +116,62 @@ def test_normalising_on_the_device_is_the_same(release_root: Path) -> None:
         torch.testing.assert_close(device, host)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"flatten": False}, {"sensors": ("sentinel2", "landsat")}, {"sensors": "landsat", "window": 30}],
+    ids=str,
+)
+def test_samples_are_finished_like_batches(release_root: Path, options: dict[str, Any]) -> None:
+    host = LuisaSeg(release_root, **options)
+    dataset = LuisaSeg(release_root, normalize="device", **options)
+    for index in (0, 9):
+        torch.testing.assert_close(dataset.finish(dataset[index])["image"], host[index]["image"])
+        torch.testing.assert_close(dataset.finish(host[index])["image"], host[index]["image"])
+
+
+def test_normalizers_take_bands_of_all_seasons_at_once(release_root: Path) -> None:
+    folded = LuisaSeg(release_root, sensors="landsat", normalize="device")
+    normalizer, stored = folded.normalizers["landsat"], folded.read([0, 5])["image"]
+    expected = LuisaSeg(release_root, sensors="landsat").read([0, 5])["image"]
+    torch.testing.assert_close(normalizer(stored), expected)
+    torch.testing.assert_close(normalizer(stored[0]), expected[0])
+    back = normalizer.reflectance(expected)
+    np.testing.assert_allclose(back, normalizer.reflectance(stored), atol=1e-6)
+    for shape in ((2, 23, 4, 4), (4, 4), (2, 0, 4, 4)):
+        with pytest.raises(LulcbenchError, match="cannot be normalised"):
+            normalizer(torch.zeros(shape, dtype=torch.uint16))
+
+
+@pytest.mark.parametrize("by", ["numpy", "compiled"])
+def test_only_whole_native_arrays_are_normalised(by: str, release_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by == "numpy":
+        monkeypatch.setattr("lulcbench.datasets.normalize.compiled", None)
+    normalizer = LuisaSeg(release_root, sensors="landsat").normalizers["landsat"]
+    raw = np.random.default_rng(0).integers(0, 9999, (2, 12, 4, 6)).astype(np.uint16)
+    out = np.empty(raw.shape, np.float32)
+    normalizer.into(raw, out)  # seasons folded into the channels
+    np.testing.assert_array_equal(out, normalizer(torch.from_numpy(raw)).numpy())
+    normalizer.into(raw[:0], out[:0])
+    read_only = out.copy()
+    read_only.flags.writeable = False
+    bad: list[tuple[Any, Any]] = [
+        (raw.astype(">u2"), out),
+        (raw.astype(np.uint32), out),
+        (raw.view(np.int16), out),
+        (raw, out.astype(np.float64)),
+        (raw, out.astype(">f4")),
+        (raw.swapaxes(2, 3).copy().swapaxes(2, 3), out),
+        (raw, np.empty((2, 12, 4, 12), np.float32)[..., ::2]),
+        (raw, out[:1]),
+        (raw[:, :10].copy(), out[:, :10].copy()),
+        (raw[0], out[0]),
+        (raw, read_only),
+    ]
+    for stored, into in bad:
+        with pytest.raises(ValueError, match=r"stored|out"):
+            normalizer.into(stored, into)
+
+
 def test_sensors_seasons_and_bands_are_chosen_by_name(release_root: Path) -> None:
     some = LuisaSeg(
         release_root,
@@ -201,17 +257,33 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"window": 1205}, r"whole number"),
     ({"bands": ["B99"]}, r"no band 'B99'"),
     ({"bands": ["B01"]}, r"holds no band 'B01'"),
+    ({"bands": {"sentinel-2": ["B02"]}}, r"bands names 'sentinel-2'"),
+    ({"bands": [2, 3]}, r"bands is \[2, 3\]"),
     ({"sensors": ("sentinel2", "landsat"), "bands": ["B02"]}, r"several sensors"),
     ({"bands": []}, r"No band of sentinel2"),
     ({"level": ()}, r"No level"),
+    ({"level": "3"}, r"level is '3'"),
+    ({"level": True}, r"level is True"),
+    ({"year": ["2018"]}, r"year is '2018'"),
+    ({"year": None}, r"year is None"),
+    ({"sensors": 30}, r"sensors is 30"),
+    ({"window": "1200"}, r"window is '1200'"),
+    ({"window": 1200.5}, r"window is 1200.5"),
+    ({"stride": "600"}, r"stride is '600'"),
+    ({"seed": 0.5}, r"seed is 0.5"),
+    ({"seed": -1}, r"seed is -1"),
     ({"seasons": ()}, r"No season was chosen"),
     ({"seasons": ["monsoon"]}, r"no season 'monsoon'"),
     ({"regions": ["atlantis"]}, r"No region 'atlantis'"),
     ({"classes": [7]}, r"Unknown LUISA code 7"),
+    ({"classes": "311"}, r"classes is '311'"),
     ({"query": "nothing > 1"}, r"Cannot evaluate"),
     ({"query": "row < 0"}, r"No tile meets"),
     ({"fraction": 0}, r"fraction is 0"),
+    ({"fraction": "0.1"}, r"fraction is '0.1'"),
+    ({"max_cloud": "0.1"}, r"max_cloud is '0.1'"),
     ({"normalize": "later"}, r"normalize is 'later'"),
+    ({"transforms": [abs]}, r"transforms is \["),
     ({"mask_resolution": "10"}, r"mask_resolution"),
 ]
 
@@ -221,6 +293,70 @@ def test_bad_input_says_what_exists(release_root: Path, options: dict[str, Any],
     with pytest.raises(LulcbenchError, match=message) as error:
         LuisaSeg(release_root, **options)
     assert error.value.remedy
+
+
+def test_unknown_bands_are_answered_by_those_of_the_release(release_root: Path) -> None:
+    held = LuisaSeg(release_root).release.sensor("sentinel2").bands
+    for band in ("B99", "B01"):
+        with pytest.raises(LulcbenchError) as error:
+            LuisaSeg(release_root, bands=[band])
+        assert error.value.remedy == f"It holds {', '.join(held)}."
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        ({"regions": "east"}, {"regions": ["east"]}),
+        ({"bands": "B04"}, {"bands": ["B04"]}),
+        ({"bands": {"sentinel2": "B04"}}, {"bands": ["B04"]}),
+        ({"seasons": "summer"}, {"seasons": ["summer"]}),
+        ({"classes": 211}, {"classes": [211]}),
+        ({"classes": np.array([211])}, {"classes": [211]}),
+        ({"sensors": "sentinel2"}, {"sensors": ["sentinel2"]}),
+        ({"year": np.int64(2018)}, {"year": 2018}),
+        ({"year": np.array([2018])}, {"year": (2018,)}),
+        ({"level": np.int64(2)}, {"level": 2}),
+        ({"window": np.int32(1200), "stride": 1200.0}, {"window": 1200}),
+        ({"normalize": 0}, {"normalize": False}),
+        ({"normalize": np.False_}, {"normalize": False}),
+        ({"normalize": np.True_}, {"normalize": True}),
+        ({"fraction": np.float32(0.5)}, {"fraction": 0.5}),
+    ],
+    ids=str,
+)
+def test_what_is_meant_is_understood(release_root: Path, one: dict[str, Any], many: dict[str, Any]) -> None:
+    left, right = LuisaSeg(release_root, **one), LuisaSeg(release_root, **many)
+    assert left.tiles["id"].tolist() == right.tiles["id"].tolist()
+    assert (left.sensors, left.years, left.level, left.bands) == (right.sensors, right.years, right.level, right.bands)
+    torch.testing.assert_close(left[0]["image"], right[0]["image"], rtol=0, atol=0)
+    assert torch.equal(left[0]["mask"], right[0]["mask"])
+
+
+def test_slices_and_indices(seg: LuisaSeg) -> None:
+    some = seg[1:8:3]
+    assert [sample["tile"] for sample in some] == [seg[i]["tile"] for i in (1, 4, 7)]
+    assert torch.equal(some[2]["bounds"], seg[7]["bounds"])
+    assert len(seg[-2:]) == 2
+    assert len(seg[3:3]) == 0
+    assert torch.equal(seg[np.int32(2)]["image"], seg[torch.tensor(2)]["image"])
+    for index in ("0", 1.5, None, [0.5]):
+        with pytest.raises(LulcbenchError, match="There is no sample"):
+            seg[index]
+
+
+def test_repr_says_what_it_is(release_root: Path) -> None:
+    dataset = LuisaSeg(release_root, sensors="landsat", year=(2012, 2018), level=(1, 3), window=960, stride=480)
+    said = repr(dataset)
+    for part in (
+        f"LuisaSeg of {dataset.release.id}, train",
+        "sensors: landsat",
+        "years: 2012, 2018",
+        "levels: 1, 3",
+        "window: 960 m",
+        "stride: 480 m",
+        f"samples: {len(dataset)}",
+    ):
+        assert part in said
 
 
 def test_no_release(tmp_path: Path) -> None:
