@@ -57,6 +57,7 @@ bench: bench-env
 gpu: env
 	$(BIN)/python -m baselines gpu --minutes 25
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/device.py
 
 clean:
 	rm -rf demo runs build dist .pytest_cache .mypy_cache .ruff_cache
