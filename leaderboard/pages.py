@@ -20,7 +20,7 @@ from leaderboard.paired import paired_tests
 from leaderboard.problems import Problem, not_found
 from leaderboard.render import Page, html
 from leaderboard.settings import Settings
-from leaderboard.summary import ALL_METRICS, SMALLER_IS_BETTER
+from leaderboard.summary import ALL_METRICS, IN_TABLE, SMALLER_IS_BETTER
 from leaderboard.table import PAGE_ROWS, Choice, Row, Snapshot
 
 MAX_COMPARED = 6
@@ -135,7 +135,8 @@ def table_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool
     pages = max(1, -(-len(rows) // PAGE_ROWS))
     page = min(choice.page, pages)
     shown = rows if static else rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
-    columns = [name for name in ALL_METRICS if any(row.figure(choice.level, name) for row in rows)] or ["miou"]
+    wanted = [name for name in ALL_METRICS if name in IN_TABLE or name == choice.sort]
+    columns = [name for name in wanted if any(row.figure(choice.level, name) for row in rows)] or ["miou"]
     return html(
         "table.html",
         snapshot=snapshot,

@@ -15,6 +15,8 @@ HIERARCHICAL = {"hierarchical_f1": "Hierarchical F1", "mistake_severity": "Mista
 CALIBRATION = {"log_loss": "Log loss", "brier": "Brier score", "ece": "Calibration error"}
 CHANGE = {"change_f1": "Change F1", "change_iou": "Change IoU"}
 ALL_METRICS = METRICS | HIERARCHICAL | CALIBRATION | CHANGE
+# What the table shows of them unasked; the others are a column when it is sorted by them.
+IN_TABLE = frozenset(ALL_METRICS) - {"mistake_severity", "brier"}
 SMALLER_IS_BETTER = frozenset({*CALIBRATION, "mistake_severity"})
 
 

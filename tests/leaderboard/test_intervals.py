@@ -78,6 +78,8 @@ def test_hierarchical_scores_and_brier_are_compared(service: Service, put: Put) 
         assert 1 <= row["mistake_severity_low"] <= row["mistake_severity"]
     assert service.rows(level=4, sort="brier")[0]["brier"] > 0
     assert service.rows(level=3)[0]["hierarchical_f1"] is None
+    for sort, there in (("miou", False), ("mistake_severity", True)):
+        assert (">Mistake severity" in service.client.get(f"/?sort={sort}").text) == there
 
 
 def test_results_of_the_first_scorer_still_show_and_compare(
