@@ -91,11 +91,17 @@ def rebuild(context: typer.Context) -> None:
 
 
 @app.command()
-def export(context: typer.Context, out: Path) -> None:
-    """Write the board as Parquet and static pages."""
+def export(
+    context: typer.Context,
+    out: Path,
+    url: Annotated[
+        str, typer.Option(help="Address the folder will have, for permalinks; default: relative ones.")
+    ] = "",
+) -> None:
+    """Write the board as Parquet, CSV, ledger files and static pages, which work from any folder."""
     from leaderboard.export import export as write
 
-    typer.echo(write(_database(context), context.obj, out))
+    typer.echo(write(_database(context), context.obj, out, url))
 
 
 @app.command()

@@ -278,8 +278,9 @@ def show_leaderboard(
         rows = snapshot.select(choice)
         return Page.of(to_csv(rows, choice.level) if format == "csv" else json.dumps(snapshot.to_json(choice, rows)))
 
-    page = get_board(request).page(f"/api/leaderboard?{format}&{whole.key}", make)
-    return _download(page, format, "leaderboard.csv")
+    board = get_board(request)
+    page = board.page(f"/api/leaderboard?{format}&{whole.key}", make)
+    return _download(page, format, f"leaderboard-{board.current().resolve(choice).stem}.csv")
 
 
 @router.get("/compare", tags=["read"])

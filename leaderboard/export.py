@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,31 +11,38 @@ from sqlalchemy import select
 
 from leaderboard.board import Board
 from leaderboard.db import Database, Result, Submission
-from leaderboard.pages import submission_html, table_html
+from leaderboard.pages import history_html, submission_page, table_html
 from leaderboard.render import html
 from leaderboard.settings import Settings
-from leaderboard.table import Choice
+from leaderboard.table import Choice, Snapshot, to_csv, version_order
 from lulcbench.errors import LulcbenchError
 
 LEVELS = (1, 2, 3, 4)
+_FOLDER = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s?#\"<>]*)?")
 
 
-def export(db: Database, settings: Settings, out: Path) -> Path:
-    """Write ``leaderboard.parquet``, ``index.html``, one page a table and level, one page a submission.
+def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
+    """Write the whole board as files, with relative links, so that the folder may lie anywhere.
+
+    These are ``leaderboard.parquet``, ``index.html`` and ``about.html``; of each table and level a page, a CSV and a
+    history; of each submission a page, its pictures and its ledger file.
 
     Args:
         db: the database.
         settings: for the ledger and the pictures.
         out: folder to make; it appears whole.
+        url: where the folder will be served; permalinks then say so instead of being relative.
 
     Returns:
         The folder.
 
     Raises:
-        LulcbenchError: the folder exists.
+        LulcbenchError: the folder exists, or the address is none.
     """
     if out.exists():
         raise LulcbenchError(f"{out} exists.", "Name a new folder.")
+    if url and not _FOLDER.fullmatch(url):
+        raise LulcbenchError(f"{url!r} is no web address of a folder.", "Give one such as https://board.example/lulc.")
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     (part / "submissions").mkdir(parents=True)
@@ -42,20 +50,56 @@ def export(db: Database, settings: Settings, out: Path) -> Path:
     snapshot = Board(db, settings).current()
     records = [row.record(level) for row in snapshot.rows for level in LEVELS if str(level) in row.levels]
     pd.DataFrame(records).to_parquet(part / "leaderboard.parquet", index=False)
-    tables = sorted({(row.release_key, row.task, row.split) for row in snapshot.rows})
-    links = []
-    for release, task, split in tables:
-        for level in LEVELS:
-            choice = Choice(release=release, task=task, split=split, level=level)  # type: ignore[arg-type]
-            name = f"{release}-{task}-{split}-level{level}.html"
-            (part / name).write_text(table_html(snapshot, choice, root="./", static=True))
-            links.append((name, choice))
-    (part / "index.html").write_text(html("index.html", links=links, snapshot=snapshot, root="./", static=True))
+    tables = [(choice, _write_tables(part, snapshot, choice)) for choice in _tables(snapshot)]
+    (part / "index.html").write_text(html("index.html", tables=tables, snapshot=snapshot, root="./", static=True))
+    (part / "about.html").write_text(html("about.html", settings=settings, root="./", static=True))
     with db.read() as session:
-        for found in session.scalars(select(Submission).join(Result).where(Submission.status == "scored")).unique():
-            page = submission_html(settings, found, root="../", static=True)
-            (part / "submissions" / f"{found.id}.html").write_text(page)
-            if (settings.media / found.id).is_dir():
-                shutil.copytree(settings.media / found.id, part / "media" / found.id)
+        query = select(Submission).join(Result).where(Submission.status == "scored")
+        submissions = {found.id: found for found in session.scalars(query).unique()}
+    for found in submissions.values():
+        _write_submission(part, settings, found, submissions, url.rstrip("/"))
     part.rename(out)
     return out
+
+
+def _tables(snapshot: Snapshot) -> list[Choice]:
+    """One choice a table, models that saw the scored labels included, since a page that stands still cannot ask."""
+    keys = ("release", "task", "years", "split", "scorer")
+    names = {(row.release_key, row.task, row.years, row.split, row.scorer_version) for row in snapshot.rows}
+    tables = [Choice.model_validate(dict(zip(keys, name, strict=True)) | {"saw_labels": True}) for name in names]
+    tables.sort(key=lambda one: (one.split or "", one.years or "", version_order(one.scorer or "")), reverse=True)
+    return sorted(tables, key=lambda one: (one.release or "", one.task != "segmentation"))
+
+
+def _write_tables(part: Path, snapshot: Snapshot, table: Choice) -> dict[int, str]:
+    """Write a table at each level that it has results of; level → page."""
+    pages = {}
+    for level in LEVELS:
+        choice = table.model_copy(update={"level": level})
+        rows = snapshot.select(choice)
+        if not any(str(level) in row.levels for row in rows):
+            continue
+        page, table_csv, history = (f"{choice.stem}{ending}" for ending in (".html", ".csv", "-history.html"))
+        downloads = {"CSV": table_csv, "History of the best": history}
+        (part / page).write_text(table_html(snapshot, choice, "./", static=True, downloads=downloads))
+        (part / table_csv).write_text(to_csv(rows, level), newline="")
+        (part / history).write_text(history_html(snapshot, choice, "./", static=True))
+        pages[level] = page
+    return pages
+
+
+def _write_submission(
+    part: Path, settings: Settings, found: Submission, shown: dict[str, Submission], url: str
+) -> None:
+    """Write a submission's page, its pictures and its ledger file."""
+    name = f"{found.id}.html"
+    permalink = f"{url}/submissions/{name}" if url else name
+    newer = f"{found.superseded_by}.html" if found.superseded_by in shown else ""
+    text = submission_page(settings, found, permalink, newer, root="../", static=True)
+    (part / "submissions" / name).write_text(text)
+    if found.result is not None:
+        entry = part / "ledger" / found.result.ledger_path
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(settings.ledger / found.result.ledger_path, entry)
+    if (settings.media / found.id).is_dir():
+        shutil.copytree(settings.media / found.id, part / "media" / found.id)

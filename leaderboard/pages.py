@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -121,7 +123,13 @@ def read_choice(request: Request) -> Choice:
         ) from error
 
 
-def table_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool = False) -> str:
+def table_html(
+    snapshot: Snapshot,
+    choice: Choice,
+    root: str = "/",
+    static: bool = False,
+    downloads: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """The table's page.
 
     Args:
@@ -129,6 +137,7 @@ def table_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool
         choice: what of it, and in which order.
         root: what links begin with.
         static: make no links that need the service (filters, other pages of the table).
+        downloads: label → file, what a static page offers besides.
     """
     asked, choice = choice, snapshot.resolve(choice)
     rows = snapshot.select(choice)
@@ -154,11 +163,30 @@ def table_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool
         link=lambda **changes: _link(choice, **({"years": asked.years, "scorer": asked.scorer} | changes)),
         root=root,
         static=static,
+        downloads=downloads,
     )
 
 
-def submission_html(settings: Settings, found: Submission, root: str = "/", static: bool = False) -> str:
+def submission_html(settings: Settings, found: Submission) -> str:
     """A scored submission's page."""
+    newer = f"/submissions/{found.superseded_by}" if found.superseded_by else ""
+    permalink = f"{settings.public_url.rstrip('/')}/submissions/{found.id}"
+    return submission_page(settings, found, permalink, newer)
+
+
+def submission_page(
+    settings: Settings, found: Submission, permalink: str, newer: str, root: str = "/", static: bool = False
+) -> str:
+    """The same, for wherever it will lie.
+
+    Args:
+        settings: for the ledger and the pictures.
+        found: a scored submission.
+        permalink: of this page.
+        newer: page of the submission that supersedes it; empty where there is none.
+        root: what other links begin with.
+        static: make no links that need the service.
+    """
     if found.result is None:
         raise not_found()
     entry = ledger.read(settings.ledger / found.result.ledger_path)
@@ -169,7 +197,8 @@ def submission_html(settings: Settings, found: Submission, root: str = "/", stat
         entry=entry,
         scores=entry.scores,
         samples=entry.samples if media.is_dir() else [],
-        permalink=f"{settings.public_url.rstrip('/')}/submissions/{found.id}",
+        permalink=permalink,
+        newer=newer,
         root=root,
         static=static,
     )

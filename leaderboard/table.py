@@ -74,6 +74,13 @@ class Choice(BaseModel):
         return urlencode(sorted(self.model_dump(mode="json", exclude_defaults=True).items()))
 
     @property
+    def stem(self) -> str:
+        """What a file of this table is called, without its ending."""
+        names = (self.release, self.task, self.years, self.split, self.scorer and f"scorer{self.scorer}")
+        words = [*(name for name in names if name), f"level{self.level}"]
+        return re.sub(r"[^A-Za-z0-9._-]", "_", "-".join(words))
+
+    @property
     def metric(self) -> str:
         """The metric sorted by; mIoU where the table is sorted by something else."""
         return self.sort if self.sort in ALL_METRICS else "miou"

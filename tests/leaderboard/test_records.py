@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -21,7 +20,6 @@ from alembic.migration import MigrationContext
 from leaderboard import ledger
 from leaderboard.app import create_app
 from leaderboard.db import Base, Database
-from leaderboard.export import export
 from leaderboard.records import backup, replay, restore
 from leaderboard.reported import add_reported
 from leaderboard.settings import Settings
@@ -153,27 +151,6 @@ def test_refused_files_do_not_stay_for_ever(
     assert predictions_path(service.settings, waiting).exists()
 
 
-def test_export_is_a_table_and_a_static_site(service: Service, predictions: dict[str, Path], tmp_path: Path) -> None:
-    submission = service.submit(predictions["good"], name="<Model>")
-    service.score()
-    out = export(service.db, service.settings, tmp_path / "site")
-    table = pd.read_parquet(out / "leaderboard.parquet")
-    assert list(table["level"]) == [1, 2, 3, 4]
-    assert table["miou"].iloc[3] == service.rows()[0]["miou"]
-    assert table["simulated"].all()
-    pages = list(out.rglob("*.html"))
-    assert len(pages) == 6
-    for page in pages:
-        text = page.read_text()
-        for target in _links(text):
-            assert (page.parent / target).resolve().is_file(), (page.name, target)
-    text = (out / "submissions" / f"{submission}.html").read_text()
-    assert "&lt;Model&gt;" in text
-    assert "simulated data" in text
-    with pytest.raises(LulcbenchError, match="exists"):
-        export(service.db, service.settings, out)
-
-
 def test_the_migrations_make_the_tables_that_the_code_expects(service: Service) -> None:
     with service.db.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
@@ -233,10 +210,3 @@ def test_the_commands(tmp_path: Path, release_root: Path, results: dict[str, Any
     (path,) = (tmp_path / "l").glob("*/*.json")
     assert (path.stem, ledger.read(path).tier) == (submission, "reported")
     assert "report" in run("audit") or "ledger.replay" in run("audit")
-
-
-def _links(text: str) -> set[str]:
-    import re
-
-    found = re.findall(r'(?:href|src)="([^"#?]+)"', text)
-    return {link for link in found if not link.startswith(("http:", "https:"))}

@@ -1,0 +1,129 @@
+"""The board as files: every link leads to a file of the export, from whatever folder it is read."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+import pytest
+
+from leaderboard import ledger
+from leaderboard.export import export
+from leaderboard.records import replay
+from lulcbench.errors import LulcbenchError
+from tests.leaderboard.harness import Service
+from tests.leaderboard.test_pages import Outline
+from tests.leaderboard.test_tables import variant
+
+
+@pytest.fixture
+def filled(service: Service, predictions: dict[str, Path], results: dict[str, Any]) -> tuple[Service, str]:
+    """A board of four tables, with pictures, and a submission that a withdrawn one superseded."""
+    scored = service.submit(predictions["good"], name="<Model>")
+    service.score()
+    variants: tuple[dict[str, Any], ...] = (
+        {"years": (2012,)},
+        {"years": (2012, 2018)},
+        {"scorer": "0.9.0"},
+        {"saw_scored_labels": True, "name": "Saw"},
+        {"name": "Old"},
+        {"name": "Newer", "kind": "poor"},
+        {"name": "Withdrawn"},
+    )
+    entries = [
+        ledger.write(service.settings.ledger, variant(results, number, **changes))
+        for number, changes in enumerate(variants, start=1)
+    ]
+    replay(service.db, service.settings)
+    *_, old, newer, withdrawn = (entry.submission for entry in entries)
+    for one, by in ((old, newer), (newer, withdrawn)):
+        url = f"/api/v1/submissions/{one}/supersede"
+        assert service.client.post(url, json={"by": by}, headers=service.headers()).status_code == 200
+    service.client.post(f"/api/v1/submissions/{withdrawn}/withdraw", headers=service.headers())
+    return service, scored
+
+
+def check_links(out: Path) -> set[Path]:
+    """Files that can be reached from the index, each of whose links leads to a file, and to a place in it."""
+    outlines: dict[Path, Outline] = {}
+    waiting, reached = [out / "index.html"], set[Path]()
+    while waiting:
+        page = waiting.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        if page.suffix != ".html":
+            continue
+        outlines[page] = Outline(page.read_text())
+        for _, attributes in outlines[page].tags:
+            for name in ("href", "src", "action"):
+                link = attributes.get(name)
+                parts = urlsplit(link or "")
+                if not link or parts.scheme:
+                    continue
+                assert not parts.query, (page, link)
+                assert not link.startswith("/"), (page, link)
+                target = (page.parent / parts.path).resolve() if parts.path else page
+                assert target.is_file(), (page, link)
+                waiting.append(target)
+    for page, outline in outlines.items():
+        for _, attributes in outline.tags:
+            parts = urlsplit(attributes.get("href") or "")
+            if parts.fragment and not parts.scheme:
+                target = (page.parent / parts.path).resolve() if parts.path else page
+                assert any(found.get("id") == parts.fragment for _, found in outlines[target].tags), (page, parts)
+    return reached
+
+
+def test_every_link_of_an_export_leads_to_a_file(filled: tuple[Service, str], tmp_path: Path) -> None:
+    service, scored = filled
+    out = export(service.db, service.settings, tmp_path / "site").resolve()
+    unlinked = {path for path in out.rglob("*") if path.is_file()} - check_links(out)
+    assert unlinked == set()
+    for page in out.rglob("*.html"):
+        assert service.settings.public_url not in page.read_text(), page
+    table = pd.read_parquet(out / "leaderboard.parquet")
+    assert set(table["years"]) == {"2018", "2012", "2012-2018"}
+    assert table["simulated"].all()
+    text = (out / "submissions" / f"{scored}.html").read_text()
+    assert "&lt;Model&gt;" in text
+    assert "simulated data" in text
+    assert (out / "media" / scored / "worst-label.png").is_file()
+    (original,) = service.settings.ledger.glob(f"*/{scored}.json")
+    assert (out / "ledger" / original.parent.name / original.name).read_bytes() == original.read_bytes()
+    row = service.rows(level=3)[0]
+    stem = f"{row['release']}-segmentation-2018-test-scorer{row['scorer_version']}-level3"
+    rows = list(csv.DictReader(io.StringIO((out / f"{stem}.csv").read_text())))
+    assert [(one["model"], one["years"]) for one in rows] == [("<Model>", "2018"), ("Saw", "2018")]
+    assert "not ranked" in (out / f"{stem}.html").read_text()
+    assert "Saw</a>" not in (out / f"{stem}-history.html").read_text()
+    shown = service.client.get("/api/v1/leaderboard?format=csv&level=3").headers["content-disposition"]
+    assert f'"leaderboard-{stem}.csv"' in shown
+    with pytest.raises(LulcbenchError, match="exists"):
+        export(service.db, service.settings, out)
+
+
+def test_permalinks_of_an_export_name_where_it_will_lie(filled: tuple[Service, str], tmp_path: Path) -> None:
+    service, scored = filled
+    out = export(service.db, service.settings, tmp_path / "site", "https://board.example/lulc/").resolve()
+    check_links(out)
+    link = f'href="https://board.example/lulc/submissions/{scored}.html"'
+    assert link in (out / "submissions" / f"{scored}.html").read_text()
+    for url in ("board.example", "ftp://board.example", "https://x/?a=1", "http://", 'https://x/"onload="'):
+        with pytest.raises(LulcbenchError, match="no web address"):
+            export(service.db, service.settings, tmp_path / "other", url)
+
+
+def test_an_empty_board_can_be_exported(service: Service, tmp_path: Path) -> None:
+    check_links(export(service.db, service.settings, tmp_path / "site").resolve())
+
+
+def test_a_file_name_holds_no_surprise(service: Service, fill: Callable[..., list[str]]) -> None:
+    fill({})
+    header = service.client.get('/api/v1/leaderboard?format=csv&release=x";%0d%0a/..').headers["content-disposition"]
+    assert header == 'attachment; filename="leaderboard-x_____..-segmentation-test-level4.csv"'
