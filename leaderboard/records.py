@@ -14,7 +14,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
 from leaderboard import ledger
@@ -97,6 +97,7 @@ def restore(db: Database, settings: Settings, path: Path) -> None:
         raise LulcbenchError(
             f"{settings.data} or {settings.ledger} is not empty.", "Restore into new folders, then serve from them."
         )
+    _check_empty(db)
     settings.prepare()
     with tempfile.TemporaryDirectory(dir=settings.data.parent) as folder:
         root = Path(folder)
@@ -186,6 +187,28 @@ def _load(db: Database, dump: Path) -> None:
         shutil.copyfile(dump, str(db.engine.url.database))
         return
     _postgresql("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={_plain_url(db)}", str(dump))
+
+
+def _check_empty(db: Database) -> None:
+    """Refuse to write over a database, wherever it is.
+
+    Raises:
+        LulcbenchError: there is something in it.
+    """
+    remedy = "Give a --database that is new; a restore never writes over one."
+    if db.sqlite:
+        path = Path(str(db.engine.url.database))
+        for file in (path, path.with_name(f"{path.name}-wal")):
+            if file.exists() and file.stat().st_size:
+                raise LulcbenchError(f"{file} is not empty.", remedy)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return
+    try:
+        tables = inspect(db.engine).get_table_names()
+    finally:
+        db.close()
+    if tables:
+        raise LulcbenchError(f"The database has tables already ({', '.join(sorted(tables)[:3])} …).", remedy)
 
 
 def _plain_url(db: Database) -> str:

@@ -24,6 +24,7 @@ from leaderboard.app import create_app
 from leaderboard.db import Audit, Base, Database
 from leaderboard.records import backup, replay, restore
 from leaderboard.settings import Settings
+from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import Service
 from tests.leaderboard.test_tables import check_migration, variant
 
@@ -150,5 +151,9 @@ def test_backup_and_restore(
     fresh = {"database_url": server.create("restored"), "data": tmp_path / "data2", "ledger": tmp_path / "ledger2"}
     settings = service.settings.model_copy(update=fresh)
     restore(Database(settings.url), settings, tmp_path / "backup.tar")
+    taken = settings.model_copy(update={"data": tmp_path / "data3", "ledger": tmp_path / "ledger3"})
+    with pytest.raises(LulcbenchError, match="has tables already"):
+        restore(Database(taken.url), taken, tmp_path / "backup.tar")
+    assert not taken.data.exists()
     with TestClient(create_app(settings)) as client:
         assert [row["model"] for row in client.get("/api/v1/leaderboard").json()["rows"]] == ["Kept"]

@@ -111,6 +111,25 @@ def test_backup_and_restore(service: Service, fill: Fill, predictions: dict[str,
         restore(Database(third.url), third, path)
 
 
+def test_a_restore_never_writes_over_a_database(service: Service, fill: Fill, tmp_path: Path) -> None:
+    fill({"name": "One"})
+    path = tmp_path / "backup.tar"
+    backup(service.db, service.settings, path)
+    other = tmp_path / "elsewhere" / "other.sqlite"
+    changes = {"database_url": f"sqlite:///{other}", "ledger": tmp_path / "ledger2"}
+    settings = elsewhere(service.settings, tmp_path, **changes)
+    other.parent.mkdir()
+    for file in (other, other.with_name("other.sqlite-wal")):
+        file.write_bytes(b"a board of long ago")
+        with pytest.raises(LulcbenchError, match=f"{file.name} is not empty"):
+            restore(Database(settings.url), settings, path)
+        assert file.read_bytes() == b"a board of long ago"
+        assert not settings.data.exists()  # nothing was begun
+        file.unlink()
+    restore(Database(settings.url), settings, path)
+    assert other.stat().st_size > 10_000
+
+
 def test_a_backup_holds_nothing_that_its_manifest_does_not_name(service: Service, fill: Fill, tmp_path: Path) -> None:
     fill({})
     path = tmp_path / "backup.tar"
