@@ -5,6 +5,10 @@ mostly of level 3, sometimes coarser, sometimes none. Nothing finer than what th
 every point that is not judged is counted with the reason. LUCAS reaches 27 of 41 classes at level 3 and tells no
 level-4 classes apart.
 
+LUCAS is repeated every three years or so. A point surveyed more than ``MAX_YEARS`` from the map's year is therefore of
+another survey than the nearest one, and what differs may have changed on the ground: such points are judged as the
+others are, and counted.
+
 A point is a circle of a few metres, a label pixel 50 m: part of the disagreement is scale, not error.
 """
 
@@ -29,6 +33,7 @@ from lulcbench.release import Frozen
 from lulcbench.resampling import intervals
 from lulcbench.scores import SCORER_VERSION, Interval
 
+MAX_YEARS = 2
 _MISSING = 88  # coordinates of 88.88 stand for "not measured" in the harmonised tables
 _COLUMNS = {
     "id": ("point_id", "pointid"),
@@ -38,6 +43,8 @@ _COLUMNS = {
     "lon": ("gps_long", "gps_lon", "survey_gps_long"),
     "lat_theory": ("th_lat", "point_lat"),
     "lon_theory": ("th_long", "point_long"),
+    "year": ("year", "survey_year"),
+    "date": ("surveydate", "survey_date", "survey_dat"),  # a shapefile cuts names at ten characters
 }
 _INSTALL = "Install what reads geodata: pip install 'lulcbench[build]'."
 
@@ -66,6 +73,8 @@ class LucasScores(Frozen):
         judged: points that were judged at level 1 at least.
         blocks: spatial blocks of 48 km in which those lie.
         not_judged: reason → points.
+        year: of the map; None if it was not said.
+        far_in_time: judged points surveyed more than ``MAX_YEARS`` from that year; None if either year is not known.
         levels: one entry for each of the levels 1 to 3.
     """
 
@@ -75,6 +84,8 @@ class LucasScores(Frozen):
     judged: int
     blocks: int
     not_judged: dict[str, int]
+    year: int | None = None
+    far_in_time: int | None = None
     levels: tuple[LucasLevel, ...]
 
 
@@ -85,7 +96,7 @@ def read_points(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Returns:
         ``x`` and ``y`` (EPSG:3035 metres, NaN where unknown), ``code`` (LUISA code, 0 where the correspondence has
-        none) and ``reason`` (why there is none; empty where there is).
+        none), ``reason`` (why there is none; empty where there is) and ``year`` (of the survey, NaN where unknown).
 
     Raises:
         LulcbenchError: the file cannot be read or lacks columns.
@@ -100,7 +111,8 @@ def read_points(path: str | os.PathLike[str]) -> pd.DataFrame:
     use = table["lu1"].astype("string").str.split(" ").str[0].str.upper() if "lu1" in table else None
     pairs = list(zip(cover, use if use is not None else [None] * len(cover), strict=True))
     known = {pair: _judge(*pair) for pair in set(pairs)}
-    return pd.DataFrame({"x": x, "y": y, "code": [known[p][0] for p in pairs], "reason": [known[p][1] for p in pairs]})
+    codes, reasons = ([known[pair][i] for pair in pairs] for i in (0, 1))
+    return pd.DataFrame({"x": x, "y": y, "code": codes, "reason": reasons, "year": _years(table)})
 
 
 def score_predictions(
@@ -127,19 +139,23 @@ def score_predictions(
             # A point on the upper edge belongs to the tile above, so row −1 cannot occur but by rounding.
             row = np.clip(np.ceil((top - y[here]) / LABEL_RESOLUTION).astype(int) - 1, 0, codes.shape[0] - 1)
             found[here] = codes[row, column]
-    return judge(points, found, Path(predictions).name)
+        return judge(points, found, Path(predictions).name, opened.info.years[year])
 
 
-def score_map(path: str | os.PathLike[str], points: pd.DataFrame, legend_name: str = "luisa") -> LucasScores:
+def score_map(
+    path: str | os.PathLike[str], points: pd.DataFrame, legend_name: str = "luisa", year: int | None = None
+) -> LucasScores:
     """Judge any map raster at the points, in the raster's own projection.
 
     Args:
-        path: a raster of class codes that GDAL reads.
+        path: a raster of class codes that GDAL reads; its nodata value and NaN stand for no class.
         points: of ``read_points``.
         legend_name: ``luisa`` (codes of any level) or ``corine`` (three-digit CORINE codes).
+        year: that the map is of, if known.
 
     Raises:
-        LulcbenchError: the raster cannot be read, has no projection, or holds unknown codes; or rasterio is missing.
+        LulcbenchError: the raster cannot be read, has no projection, or holds what is no code of that legend; or
+            rasterio is missing.
     """
     try:
         import rasterio
@@ -158,27 +174,34 @@ def score_map(path: str | os.PathLike[str], points: pd.DataFrame, legend_name: s
             left, bottom, right, top = raster.bounds
             inside = [left <= a < right and bottom < b <= top for a, b in zip(xs, ys, strict=True)]
             where = [(a, b) for a, b, ok in zip(xs, ys, inside, strict=True) if ok]
-            values = [int(v[0]) for v in raster.sample(where, indexes=1)]
-            nodata = raster.nodata
+            values = np.array([v[0] for v in raster.sample(where, indexes=1)], raster.dtypes[0])
+            silent = np.isnan(values) | (values == raster.nodata)
     except rasterio.errors.RasterioError as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a raster of class codes.") from error
-    unknown = sorted({v for v in values if v not in table and v != nodata})
-    if unknown:
+    odd = sorted(set(values[~silent].tolist()) - set(table), key=str)
+    if any(isinstance(v, complex) or not math.isfinite(v) or v != int(v) for v in odd):
+        raise LulcbenchError(
+            f"{path} holds values that are no class codes: {odd[:8]}.",
+            "Give a raster of class codes, not of probabilities or averages.",
+        )
+    if unknown := sorted(map(int, odd)):
         raise LulcbenchError(
             f"{path} holds codes that are not in the {legend_name} legend: {unknown[:8]}.",
             "Choose the legend it is made with (--legend luisa or corine).",
         )
-    found[placed[np.array(inside, bool)]] = [table.get(v, NODATA) for v in values]
-    return judge(points, found.astype(np.uint16), Path(path).name)
+    codes = [NODATA if no else table[v] for v, no in zip(values.tolist(), silent, strict=True)]
+    found[placed[np.array(inside, bool)]] = codes
+    return judge(points, found.astype(np.uint16), Path(path).name, year)
 
 
-def judge(points: pd.DataFrame, found: Codes, name: str) -> LucasScores:
+def judge(points: pd.DataFrame, found: Codes, name: str, year: int | None = None) -> LucasScores:
     """Compare what points stand for with what a map says there.
 
     Args:
         points: of ``read_points``, ``n`` of them.
         found: the map's LUISA code at each point, uint16 ``(n,)``; 0 where it says nothing.
         name: of the map.
+        year: that it is of, if known.
     """
     truth = points["code"].to_numpy(np.uint16)
     placed = np.isfinite(points["x"].to_numpy(float))
@@ -190,6 +213,8 @@ def judge(points: pd.DataFrame, found: Codes, name: str) -> LucasScores:
         reasons[str(reason)] += 1
     places = points.loc[judged, ["x", "y"]].to_numpy(float) // (BLOCK_TILES * TILE_SIZE)
     blocks, block = np.unique(places, axis=0, return_inverse=True)
+    surveyed = points["year"].to_numpy(float)[judged] if "year" in points else np.full(judged.sum(), np.nan)
+    dated = year is not None and not np.isnan(surveyed).all()
     levels = tuple(_level(level, truth[judged], found[judged], block.ravel(), len(blocks)) for level in (3, 2, 1))
     return LucasScores(
         map=name,
@@ -197,6 +222,8 @@ def judge(points: pd.DataFrame, found: Codes, name: str) -> LucasScores:
         judged=int(judged.sum()),
         blocks=len(blocks),
         not_judged={reason: n for reason, n in reasons.items() if n},
+        year=year,
+        far_in_time=int((np.abs(surveyed - year) > MAX_YEARS).sum()) if year is not None and dated else None,
         levels=levels,
     )
 
@@ -220,6 +247,13 @@ def _level(level: int, truth: Codes, found: Codes, block: npt.NDArray[np.intp], 
         intervals={k: Interval(low=certain[k][0], high=certain[k][1]) for k in shown if k in certain},
         confusion=tuple(tuple(map(int, row)) for row in confusion),
     )
+
+
+def _years(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Year of each survey, from a column of years or of dates in whatever form; NaN where there is none."""
+    column = table.get("year", table.get("date", pd.Series(index=table.index, dtype="string")))
+    found = column.astype("string").str.extract(r"(?<!\d)((?:19|20)\d\d)(?!\d)", expand=False)
+    return np.array(pd.to_numeric(found, errors="coerce"), np.float64)
 
 
 def _judge(cover: Any, use: Any) -> tuple[int, str]:

@@ -25,6 +25,7 @@ def lucas(
     points: Annotated[Path, typer.Option(help="LUCAS points: harmonised CSV (or its zip), shapefile or GeoPackage.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the release that was predicted.")] = None,
     legend: Annotated[str, typer.Option(help="Legend of a map raster: luisa or corine.")] = "luisa",
+    year: Annotated[int | None, typer.Option(help="Year of a map raster, to tell surveys of other years.")] = None,
     json: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
 ) -> None:
     """Judge predictions or any map raster at LUCAS points, where the correspondence can judge."""
@@ -36,7 +37,7 @@ def lucas(
             raise LulcbenchError("Predictions are read with their release.", "Give its folder with --root.")
         result = survey.score_predictions(map, root, table)
     else:
-        result = survey.score_map(map, table, legend)
+        result = survey.score_map(map, table, legend, year)
     if json is not None:
         write_atomic(json, (result.model_dump_json(indent=1) + "\n").encode())
     out = Console()
@@ -50,6 +51,11 @@ def lucas(
     out.print(levels)
     if result.judged and (warning := caution(result.blocks)):
         out.print(warning)
+    if result.far_in_time:
+        out.print(
+            f"{result.far_in_time:,} of them were surveyed more than {survey.MAX_YEARS} years from {result.year}: what "
+            "differs there may have changed on the ground."
+        )
     reasons = Table("not judged because", "points")
     for reason, number in sorted(result.not_judged.items(), key=lambda pair: -pair[1]):
         reasons.add_row(reason, f"{number:,}")

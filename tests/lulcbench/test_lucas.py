@@ -7,6 +7,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pandas as pd
+import pyproj
 import pytest
 import rasterio
 from rasterio.transform import from_origin
@@ -128,6 +129,50 @@ def test_intervals_are_over_blocks_of_48_km() -> None:
         assert level.intervals["macro_f1"].low <= level.macro_f1 <= level.intervals["macro_f1"].high
 
 
+def write_map(path: Path, values: np.ndarray, nodata: float | None = None) -> Path:
+    profile = {"driver": "GTiff", "width": 10, "height": 10, "count": 1, "dtype": values.dtype, "nodata": nodata}
+    with rasterio.open(path, "w", crs="EPSG:3035", transform=from_origin(LEFT, TOP, 100, 100), **profile) as raster:
+        raster.write(values, 1)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"), [("float32", None), ("float64", np.nan), ("float32", -9999), ("int16", 5120)]
+)
+def test_nodata_of_any_kind_is_no_class(tmp_path: Path, dtype: str, nodata: float | None) -> None:
+    values = np.full((10, 10), 3110, dtype)
+    values[0, 0] = np.nan if nodata is None else nodata
+    points = points_at([(LEFT + 50, TOP - 50, 3110), (LEFT + 150, TOP - 50, 3110)])
+    scores = lucas.score_map(write_map(tmp_path / "map.tif", values, nodata), points)
+    assert scores.judged == 1
+    assert scores.levels[0].overall_accuracy == 1
+    assert scores.not_judged == {"outside the map, or no class there": 1}
+
+
+@pytest.mark.parametrize("odd", [3110.5, np.inf, -np.inf, 3110 + 1j])
+def test_values_that_are_no_codes(tmp_path: Path, odd: complex) -> None:
+    values = np.full((10, 10), odd, np.complex64 if isinstance(odd, complex) else np.float32)
+    with pytest.raises(LulcbenchError, match="no class codes"):
+        lucas.score_map(write_map(tmp_path / "map.tif", values), points_at([(LEFT + 50, TOP - 50, 3110)]))
+
+
+def test_surveys_of_other_years_are_counted(map_path: Path, tmp_path: Path) -> None:
+    rows = [
+        {"lc1": "C10", "lu1": "U120", "gps_lat": 53.3684, "gps_long": 10.0, "year": year}
+        for year in ("2009", "2015", "2018", "")
+    ]
+    points = lucas.read_points(table(tmp_path / "years.csv", rows))
+    assert points["year"].tolist()[:3] == [2009, 2015, 2018]
+    points[["x", "y"]] = LEFT + 150.0, TOP - 150.0
+    scores = lucas.score_map(map_path, points, year=2018)
+    assert (scores.judged, scores.year, scores.far_in_time) == (4, 2018, 2)
+    assert lucas.score_map(map_path, points).far_in_time is None
+    assert lucas.score_map(map_path, points.drop(columns="year"), year=2018).far_in_time is None
+    for name, value in (("survey_dat", "2012-05-10"), ("SURVEYDATE", "10/05/2012")):
+        row = {key: one for key, one in rows[0].items() if key != "year"} | {name: value}
+        assert lucas.read_points(table(tmp_path / "dates.csv", [row]))["year"].tolist() == [2012]
+
+
 def test_maps_of_another_legend_or_without_projection(map_path: Path, tmp_path: Path) -> None:
     points = points_at([(LEFT + 150, TOP - 150, 3110)])
     with pytest.raises(LulcbenchError, match="not in the corine legend"):
@@ -169,6 +214,10 @@ def test_the_command(map_path: Path, tmp_path: Path) -> None:
     assert "1 of 1 LUCAS points judged, in 1 block of 48 km" in result.output
     assert "There is no interval over a single spatial block" in " ".join(result.output.split())
     assert lucas.LucasScores.model_validate_json((tmp_path / "r.json").read_bytes()).points == 1
+    left, top = pyproj.Transformer.from_crs(3035, 4326, always_xy=True).transform(LEFT + 150, TOP - 150)
+    path = table(tmp_path / "l.csv", [{"lc1": "C10", "lu1": "U120", "gps_lat": top, "gps_long": left, "year": 2009}])
+    result = CliRunner().invoke(app, ["lucas", str(map_path), "--points", str(path), "--year", "2018"])
+    assert "1 of them were surveyed more than 2 years from 2018" in " ".join(result.output.split())
 
 
 @pytest.mark.real
