@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -14,27 +15,29 @@ from pathlib import Path
 from filelock import FileLock
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import MANIFEST, FileInfo, Release, hash_file, write_atomic
+from lulcbench.places import is_remote
+from lulcbench.provenance import Provenance, parts
+from lulcbench.release import MANIFEST, FileInfo, Release, hash_file
 from lulcbench.sources import ATTEMPTS, Place, Rejected, place, wait
 from lulcbench.verify import wrong
 
 ORGANISATION = "hf://lulcbench"
 MIRRORS = "LULCBENCH_MIRRORS"  # environment: more places to try, separated by spaces; {name} stands for the release
 PARTIAL = ".partial"
-SOURCES = ".sources"  # where a downloaded release came from, a place a line
 LOCK = ".download.lock"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of the disk here, so that neither waiting nor another place helps
 Advance = Callable[[int], None]
+_ID = re.compile(r"(.+)-(\d+\.\d+\.\d+)")
 
 
 def download(
     source: str,
     root: str | os.PathLike[str],
     *,
-    splits: Sequence[str] | None = None,
-    sensors: Sequence[str] | None = None,
-    years: Sequence[int] | None = None,
-    mirrors: Sequence[str] = (),
+    splits: str | Sequence[str] | None = None,
+    sensors: str | Sequence[str] | None = None,
+    years: int | Sequence[int] | None = None,
+    mirrors: str | Sequence[str] = (),
     revision: str | None = None,
     offline: bool | None = None,
     workers: int = 8,
@@ -46,12 +49,12 @@ def download(
     left is used by the next. Several processes may download to one root: one works, the others wait.
 
     Args:
-        source: name of a release on the hub (``luisa-pilot12``), or a place: ``hf://owner/name[@revision]``, a URL that
-            fsspec reads, a folder.
+        source: name of a release on the hub (``luisa-pilot12``) or its id (``luisa-pilot12-1.0.0``), or a place:
+            ``hf://owner/name[@revision]``, a URL that fsspec reads, a folder.
         root: folder to fill; may already hold a part.
-        splits: which splits; None takes all.
-        sensors: which sensors; None takes all. Labels always come.
-        years: which years; None takes all.
+        splits: which split or splits; None takes all.
+        sensors: which sensor or sensors; None takes all. Labels always come.
+        years: which year or years; None takes all.
         mirrors: further places to turn to when the first fails.
         revision: branch, tag or commit on the hub.
         offline: only look at what is here; None follows HF_HUB_OFFLINE.
@@ -65,7 +68,12 @@ def download(
         LulcbenchError: nothing of that name, no space, no network, another release at ``root``, or files that no
             place has right.
     """
+    if is_remote(root):
+        raise LulcbenchError(
+            f"Cannot download to {os.fspath(root)}: it is a URL.", "Give a folder; a URL is read without downloading."
+        )
     folder = Path(root)
+    splits, sensors, years = _several(splits), _several(sensors), _several(years)
     if offline is None:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     by_name = _by_name(source, folder)
@@ -88,8 +96,12 @@ def download(
         and not absent(folder, wanted(here, splits, sensors, years))
     ):
         return here
-    places = _places(source, mirrors, revision, by_name)
+    places = _places(source, _several(mirrors) or (), revision, by_name)
     release = _manifest(places)
+    if by_name and not _is_name(source, release):
+        raise LulcbenchError(
+            f"{places[0].name} holds {release.id}, not {source}.", "Name the place itself if that is what you want."
+        )
     files = wanted(release, splits, sensors, years)
     if _holds(folder, release) and not absent(folder, files):
         return release  # a root that cannot be written will do
@@ -100,8 +112,9 @@ def download(
             # of an interrupted download, maybe of another release, so that its size says too little.
             missing = absent(folder, files) if _holds(folder, release) else _differing(folder, files, workers)
             fetch(places, folder, missing, workers, progress)
+            # The manifest comes last: what has one is whole, and says where it came from.
+            Provenance(release.digest, tuple(each.name for each in places), parts(files)).write(folder)
             release.write(folder)
-            write_atomic(folder / SOURCES, "\n".join(each.name for each in places).encode())
     except OSError as error:
         raise _unwritable(folder, error) from error
     return release
@@ -116,14 +129,8 @@ def repair(
         LulcbenchError: nobody knows where from, or no place has them right.
     """
     folder = Path(root)
-    note = folder / SOURCES
-    names = [source] if source else (note.read_text(encoding="utf-8").split("\n") if note.is_file() else [])
-    if not any(names):
-        raise LulcbenchError(
-            f"{folder} does not say where it came from.", "Name a place: --from hf://… or URL or folder."
-        )
     places, failures = [], []
-    for name in filter(None, names):
+    for name in _origins(folder, source):
         try:
             each = place(name)
             each.pin()
@@ -139,6 +146,36 @@ def repair(
         raise _unwritable(folder, error) from error
 
 
+def recover(root: str | os.PathLike[str], source: str | None = None) -> Release:
+    """Fetch the manifest again where it is damaged or lost: the very one that was downloaded, by its noted digest.
+
+    Raises:
+        LulcbenchError: nobody knows which release it was, or no place has it.
+    """
+    folder = Path(root)
+    known = Provenance.load(folder)
+    if known is None:
+        raise LulcbenchError(
+            f"{folder} does not say which release it was.",
+            f"Delete {MANIFEST} and download into the same folder again: files that are right are kept.",
+        )
+    failures = []
+    for name in _origins(folder, source):
+        try:
+            release = _ask(place(name))
+        except Exception as error:  # connections break in as many ways as there are libraries
+            failures.append(f"{name}: {error}")
+            continue
+        if release.digest == known.digest:
+            release.write(folder)
+            return release
+        failures.append(f"{name} holds {release.id} ({release.digest[:12]}…)")
+    raise LulcbenchError(
+        f"Cannot repair {folder / MANIFEST} ({known.digest[:12]}…): {'; '.join(failures)}.",
+        "Name another place: --from ….",
+    )
+
+
 def wanted(
     release: Release,
     splits: Sequence[str] | None = None,
@@ -148,10 +185,15 @@ def wanted(
     """Files of the chosen part of a release, tables and texts included.
 
     Raises:
-        LulcbenchError: the release has no such split, sensor or year.
+        LulcbenchError: the release has no such split, sensor or year, or none of the years of one of the sensors.
     """
     for name in sensors or ():
-        release.sensor(name)
+        has = release.sensor(name).years
+        if years and not set(years) & set(has):
+            raise LulcbenchError(
+                f"{release.id} has no {name} for {' or '.join(map(str, years))}.",
+                f"It has {', '.join(map(str, has))}.",
+            )
     known = {year for info in release.sensors.values() for year in info.years} | set(release.label_years)
     for year in years or ():
         if year not in known:
@@ -303,6 +345,22 @@ def _unwritable(folder: Path, error: OSError) -> LulcbenchError:
     return LulcbenchError(f"Cannot write to {folder}: {error}.", "Choose a folder that can be written and has room.")
 
 
+def _several[T: (str, int)](chosen: T | Sequence[T] | None) -> Sequence[T] | None:
+    """One is as good as a list of one."""
+    return (chosen,) if isinstance(chosen, (str, int)) else chosen
+
+
+def _origins(folder: Path, source: str | None) -> Sequence[str]:
+    """Names of places that have what belongs at a folder."""
+    known = Provenance.load(folder)
+    names = (source,) if source else known.places if known else ()
+    if not names:
+        raise LulcbenchError(
+            f"{folder} does not say where it came from.", "Name a place: --from hf://… or URL or folder."
+        )
+    return names
+
+
 def _is_name(source: str, release: Release) -> bool:
     return source in (release.name, release.id)
 
@@ -318,8 +376,12 @@ def _by_name(source: str, folder: Path) -> bool:
 
 
 def _places(source: str, mirrors: Sequence[str], revision: str | None, by_name: bool) -> list[Place]:
-    names = [f"{ORGANISATION}/{source}" if by_name else source, *mirrors]
+    names = [source, *mirrors]
     if by_name:
+        # A release's id is the name of its repository and the tag that publishing gave it.
+        found = _ID.fullmatch(source)
+        repository = f"{found[1]}@v{found[2]}" if found else source
+        names[0] = f"{ORGANISATION}/{repository}"
         names += [entry.replace("{name}", source) for entry in os.environ.get(MIRRORS, "").split()]
     return [place(name, revision) for name in names]
 

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import DamagedRelease, LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.places import is_remote, join, read_remote
-from lulcbench.release import INDEX, Release
+from lulcbench.release import INDEX, Release, hash_file
 
 
 def read_index(root: str | os.PathLike[str], release: Release, split: str | None = None) -> pd.DataFrame:
@@ -27,15 +27,26 @@ def read_index(root: str | os.PathLike[str], release: Release, split: str | None
         fractions ``luisa_<year>_<code>``, ``valid_<sensor>_<year>``, ``cloud_<sensor>_<year>``.
 
     Raises:
-        LulcbenchError: the table is missing, damaged, or disagrees with the manifest about the tiles.
+        LulcbenchError: the table is missing, is not the one of the manifest, or disagrees with it about the tiles.
     """
     path = join(root, INDEX)
+    listed = next((file for file in release.files if file.path == INDEX), None)
+    if listed is None:
+        raise LulcbenchError(f"{release.id} lists no {INDEX}.", "The manifest is incomplete; rebuild the release.")
+    source: Any = path
     if is_remote(root):
-        source: Any = io.BytesIO(read_remote(path, next(file.bytes for file in release.files if file.path == INDEX)))
+        content = read_remote(path, listed.bytes)
+        source, found = io.BytesIO(content), hashlib.sha256(content).hexdigest()
     elif Path(path).is_file():
-        source = path
+        found = hash_file(Path(path))
     else:
-        raise LulcbenchError(f"{path} is missing.", "Run 'lulcbench verify --repair', or download the release again.")
+        raise DamagedRelease(f"{path} is missing.", "Run 'lulcbench verify --repair', or download the release again.")
+    # Rows in another order would give every tile the place of another one.
+    if found != listed.sha256:
+        raise DamagedRelease(
+            f"{path} is not the table that {release.id} was published with (its SHA-256 differs).",
+            "Run 'lulcbench verify --repair', or download the release again.",
+        )
     filters = [("split", "==", release.check_split(split))] if split is not None else None
     try:
         columns = [name for name in pq.read_schema(source).names if name not in ("geometry", "bbox")]
@@ -60,6 +71,8 @@ def select(
     regions: Sequence[str] | None = None,
     classes: Sequence[int] | None = None,
     max_cloud: float | None = None,
+    sensors: Sequence[str] | None = None,
+    years: Sequence[int] | None = None,
     query: str | None = None,
     fraction: float | None = None,
 ) -> pd.DataFrame:
@@ -69,7 +82,9 @@ def select(
         table: of ``read_index``.
         regions: names of regions.
         classes: LUISA codes of any level; a tile must hold at least one of them in some year.
-        max_cloud: largest cloud fraction (0…1) of any sensor and year.
+        max_cloud: largest cloud fraction (0…1) of any of ``sensors`` in any of ``years``.
+        sensors: whose clouds count; None counts those of all.
+        years: whose clouds count; None counts those of all.
         query: any pandas query on the columns, such as ``"luisa_2018_311 > 0.3"``.
         fraction: of the tiles, from the fixed few-label lists (see ``few``); applied first, so that the other
             conditions choose within the list.
@@ -94,7 +109,7 @@ def select(
         wanted = [c for c in table.columns if c.startswith("luisa_") and int(c.rpartition("_")[2]) in classes]
         table = table[(table[wanted] > 0).any(axis=1)]
     if max_cloud is not None:
-        clouds = [c for c in table.columns if c.startswith("cloud_")]
+        clouds = [column for column in table.columns if _counts(column, sensors, years)]
         table = table[(table[clouds].fillna(0) <= max_cloud).all(axis=1)]
     if query is not None:
         try:
@@ -106,6 +121,13 @@ def select(
     if table.empty:
         raise LulcbenchError("No tile meets the conditions.", "Widen regions, classes, max_cloud or query.")
     return table
+
+
+def _counts(column: str, sensors: Sequence[str] | None, years: Sequence[int] | None) -> bool:
+    """Whether a column is the cloud fraction ``cloud_<sensor>_<year>`` of one of them."""
+    kind, _, array = column.partition("_")
+    name, _, year = array.rpartition("_")
+    return kind == "cloud" and (sensors is None or name in sensors) and (years is None or int(year) in years)
 
 
 def few(table: pd.DataFrame, fraction: float) -> pd.DataFrame:

@@ -35,6 +35,14 @@ def resolve(root: str) -> str:
     return url.removesuffix(marker) + path
 
 
+def hub_headers() -> dict[str, str]:
+    """What the hub wants to be told, with the token of HF_TOKEN or 'hf auth login' if there is one."""
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    headers: dict[str, str] = build_hf_headers()
+    return headers
+
+
 def split_hub(place: str) -> tuple[str, str, str | None, str]:
     """(owner, name, revision, path) of ``hf://owner/name[@revision][/path]``.
 
@@ -69,8 +77,9 @@ def read_remote(url: str, limit: int) -> bytes:
     """
     import fsspec
 
+    options = {"headers": hub_headers()} if url.startswith("hf://") else {}
     try:
-        with fsspec.open(resolve(url), "rb") as file:
+        with fsspec.open(resolve(url), "rb", **options) as file:
             content: bytes = file.read(limit + 1)
     except Exception as error:  # every file system of fsspec has exceptions of its own
         raise LulcbenchError(
@@ -99,5 +108,11 @@ def kvstore(root: str | os.PathLike[str], *parts: str) -> dict[str, Any]:
             {"endpoint": endpoint, "aws_region": os.environ.get("AWS_REGION", "us-east-1")} if endpoint else {}
         )
     if url.scheme in ("http", "https"):
-        return {"driver": "http", "base_url": f"{url.scheme}://{url.netloc}", "path": url.path}
+        headers = hub_headers() if os.fspath(root).startswith("hf://") else {}
+        return {
+            "driver": "http",
+            "base_url": f"{url.scheme}://{url.netloc}",
+            "path": url.path,
+            "headers": [f"{name}: {value}" for name, value in headers.items()],
+        }
     raise LulcbenchError(f"Cannot read {os.fspath(root)} directly.", f"Use {', '.join(SCHEMES)}, or download it first.")

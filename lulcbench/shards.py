@@ -6,10 +6,12 @@ imagery ``(tile, season, band, y, x)`` uint16, labels ``(tile, y, x)`` uint16 LU
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,10 @@ import numpy.typing as npt
 import tensorstore as ts
 
 from lulcbench.errors import DamagedRelease, LulcbenchError
+from lulcbench.hub_streaming import LASTING, hub_kvstore
 from lulcbench.memory import keep_freed_memory
 from lulcbench.places import is_remote, join, kvstore
-from lulcbench.release import Release
+from lulcbench.release import FileInfo, Release
 
 Selection = tuple[int | slice | list[int], ...]
 
@@ -54,9 +57,11 @@ class ShardReader:
             self._context = self._context | {"data_copy_concurrency": {"limit": threads}}
         self._pid = os.getpid()
         self._arrays: dict[str, Any] = {}
+        self._opened: dict[str, float] = {}  # array → when, by the monotonic clock
+        self._unseen: dict[str, dict[int, FileInfo]] = {}  # array → shards that nobody has seen to be there yet
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_arrays": {}}
+        return self.__dict__ | {"_arrays": {}, "_opened": {}, "_unseen": {}}
 
     def read(
         self,
@@ -96,6 +101,7 @@ class ShardReader:
             out = np.empty((len(corners), *inner, *size), np.uint16)
         if not corners:
             return out
+        self._see(array, (row for row, _, _ in corners))
         try:
             read_windows(store, selections(corners, size, picks), out)
         except Exception as error:  # TensorStore and zarr each raise what the storage below them happens to raise
@@ -105,6 +111,7 @@ class ShardReader:
     def tiles(self, array: str, start: int, stop: int) -> npt.NDArray[np.uint16]:
         """Read tiles ``start`` to ``stop`` (exclusive) whole: uint16 ``(stop - start, …)``; raises as ``read`` does."""
         store = self._open(array)
+        self._see(array, range(start, stop))
         try:
             result: npt.NDArray[np.uint16] = store[start:stop].read().result()
         except Exception as error:
@@ -114,17 +121,27 @@ class ShardReader:
     def _open(self, array: str) -> Any:
         global _user
         if self._pid != os.getpid():
-            self._arrays, self._pid = {}, os.getpid()
-        if array not in self._arrays:
+            self._arrays, self._opened, self._unseen, self._pid = {}, {}, {}, os.getpid()
+        on_hub = self.root.startswith("hf://")
+        lapsed = on_hub and array in self._opened and time.monotonic() - self._opened[array] > LASTING
+        if array not in self._arrays or lapsed:
             path = join(self.root, f"{self.split}.zarr", array)
+            files = self._files(array)
             if not is_remote(self.root):
-                self._check_files(array, Path(path))
+                self._check_files(array, files)
             try:
                 if _user in (None, os.getpid()):
                     _user = os.getpid()
                     keep_freed_memory()
-                    spec = {"driver": "zarr3", "kvstore": kvstore(self.root, f"{self.split}.zarr", array)}
+                    folder, self._opened[array] = f"{self.split}.zarr/{array}", time.monotonic()
+                    where = hub_kvstore(self.root, folder, files) if on_hub else kvstore(self.root, folder)
+                    spec = {"driver": "zarr3", "kvstore": where}
                     store = ts.open(spec | _STEADY | {"context": self._context}, open=True, read=True).result()
+                    if is_remote(self.root):
+                        self._check_metadata(array, files, _stored(store, "zarr.json").result().value)
+                    if is_remote(self.root) and not on_hub:
+                        shards = ((file, PurePosixPath(file.path).parts[2:4]) for file in files)
+                        self._unseen[array] = {int(at[1]): file for file, at in shards if at[0] == "c"}
                 else:
                     store = _open_forked(path)
             except LulcbenchError:
@@ -139,25 +156,82 @@ class ShardReader:
             self._arrays[array] = store
         return self._arrays[array]
 
-    def _check_files(self, array: str, path: Path) -> None:
-        """A missing shard would read as nodata, so all files must be here, and of the right size."""
+    def _files(self, array: str) -> list[FileInfo]:
+        """All files of an array, by the manifest."""
         files = [file for file in self.release.files if file.split == self.split and file.array == array]
-        if not files or not path.is_dir():
+        path = join(self.root, f"{self.split}.zarr", array)
+        if not files or not (is_remote(self.root) or Path(path).is_dir()):
             names = sorted({f.array for f in self.release.files if f.split == self.split and f.array})
             raise LulcbenchError(
                 f"{path} is missing.",
                 f"{self.release.id} has {', '.join(names)} in {self.split}; fetch with 'lulcbench download'.",
             )
+        return files
+
+    def _check_files(self, array: str, files: list[FileInfo]) -> None:
+        """A missing shard would read as nodata, so all files must be here, and of the right size."""
         for file in files:
             found = Path(self.root) / file.path
             if not found.is_file() or found.stat().st_size != file.bytes:
                 raise self._broken(array, f"{file.path} is missing or not {file.bytes} bytes long")
+        metadata = Path(self.root) / f"{self.split}.zarr" / array / "zarr.json"
+        self._check_metadata(array, files, metadata.read_bytes() if metadata.is_file() else b"")
+
+    def _check_metadata(self, array: str, files: list[FileInfo], content: bytes) -> None:
+        """Shape, codecs and fill value say how all other bytes are read, so they must be the published ones."""
+        path = f"{self.split}.zarr/{array}/zarr.json"
+        if hashlib.sha256(content).hexdigest() not in {file.sha256 for file in files if file.path == path}:
+            raise self._broken(array, f"{path} is not the file that the release was published with")
+
+    def _see(self, array: str, rows: Iterable[int]) -> None:
+        """Make sure, once, that the shards of some tiles are where they are streamed from.
+
+        TensorStore reads a missing shard as nodata. It can be told not to, but would then refuse chunks of nodata
+        alone too, which no writer stores. So the last byte of each shard is asked for, many shards at a time.
+        """
+        unseen = self._unseen.get(array)
+        if not unseen:
+            return
+        store = self._arrays[array]
+        tiles = store.chunk_layout.write_chunk.shape[0]
+        # Other threads may see shards meanwhile.
+        asked = {shard: file for shard in {row // tiles for row in rows} if (file := unseen.get(shard)) is not None}
+        prefix = len(f"{self.split}.zarr/{array}/")
+        answers = {
+            shard: _stored(store, file.path[prefix:], slice(file.bytes - 1, file.bytes))
+            for shard, file in asked.items()
+        }
+        for shard, answer in answers.items():
+            try:
+                state = answer.result().state
+            except Exception as error:  # see read
+                raise self._broken(array, error) from error
+            if state != "value":
+                raise self._broken(array, f"{asked[shard].path} is missing")
+            unseen.pop(shard, None)
 
     def _broken(self, array: str, error: Exception | str) -> LulcbenchError:
+        if "ignored by server" in str(error):  # TensorStore's words; there is no kind of error of its own for it
+            return LulcbenchError(
+                f"Cannot stream {self.root}: its server does not know range requests, so it sends no part of a file.",
+                "Download the release ('lulcbench download'), or serve it with a server that does, such as nginx.",
+            )
+        if is_remote(self.root):
+            return LulcbenchError(
+                f"Cannot read {join(self.root, f'{self.split}.zarr', array)}: {error}.",
+                "The network failed, or what is there is incomplete or altered; try again, or another place.",
+            )
         return DamagedRelease(
             f"Cannot read {join(self.root, f'{self.split}.zarr', array)}: {error}.",
             "A shard is missing, truncated or altered; find and mend it with 'lulcbench verify --repair'.",
         )
+
+
+def _stored(store: ts.TensorStore, key: str, part: slice | None = None) -> Any:
+    """Future of (part of) a file below an array."""
+    if store.kvstore is None:
+        raise TypeError("an array of shards has a key-value store")
+    return store.kvstore.read(key, byte_range=part)
 
 
 def _pick(positions: Sequence[int] | None) -> slice | list[int]:

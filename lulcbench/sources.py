@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.places import join, split_hub
+from lulcbench.places import hub_headers, join, split_hub
 from lulcbench.release import MAX_MANIFEST_BYTES
 
-PIECE = 16 * 2**20  # bytes a request: few requests (the hub counts them), little to repeat after a cut
+PIECE = 16 * 2**20  # bytes a request: few requests, little to repeat after a cut
 ATTEMPTS = 6
 LONGEST_WAIT = 60.0  # seconds
 
@@ -44,23 +45,15 @@ class Place(Protocol):
         """A small file of unknown size. Raises anything on failure."""
 
 
-class HubPlace:
-    """A dataset repository on the Hugging Face hub (or what HF_ENDPOINT says), at one commit."""
+class WebPlace:
+    """A folder behind http or https. A file is one request; a server that does not know ranges sends all of it."""
 
-    def __init__(self, name: str, revision: str | None) -> None:
-        owner, repository, own, _ = split_hub(name)
+    def __init__(self, name: str) -> None:
         self.name = name
-        self._repository = f"{owner}/{repository}"
-        self._revision = revision or own
 
     def pin(self) -> str | None:
-        """Resolve branch or tag to a commit, so that files of two revisions never mix."""
-        from huggingface_hub import HfApi
-
-        info = _patiently(lambda: HfApi().dataset_info(self._repository, revision=self._revision), self.name)
-        self._revision = info.sha
-        self.name = f"hf://{self._repository}@{info.sha}"
-        return self._revision
+        """Nothing to fix: the manifest's digest identifies all bytes."""
+        return None
 
     def read(self, path: str, start: int, size: int) -> Iterator[bytes]:
         """See ``Place``."""
@@ -75,18 +68,21 @@ class HubPlace:
                 raise Rejected(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes")
         return bytes(content)
 
-    def _stream(self, path: str, start: int) -> Iterator[bytes]:
-        from huggingface_hub import get_session, hf_hub_url
-        from huggingface_hub.utils._headers import build_hf_headers
+    def _request(self, path: str) -> tuple[str, dict[str, str]]:
+        """URL and headers."""
+        return join(self.name, path), {}
 
-        url = hf_hub_url(self._repository, path, repo_type="dataset", revision=self._revision)
-        headers = build_hf_headers() | {"Range": f"bytes={start}-", "Accept-Encoding": "identity"}
+    def _stream(self, path: str, start: int) -> Iterator[bytes]:
+        from huggingface_hub import get_session
+
+        url, headers = self._request(path)
+        headers |= {"Range": f"bytes={start}-"} if start else {}
+        headers["Accept-Encoding"] = "identity"
         with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
             if response.status_code == 429 or response.status_code >= 500:
                 raise Busy(f"HTTP {response.status_code}", _seconds(response.headers.get("Retry-After")))
             if response.status_code >= 400:
                 raise Rejected(f"HTTP {response.status_code} for {url}")
-            # A server that does not know ranges sends everything from the beginning.
             skip = start if response.status_code == 200 else 0
             for piece in response.iter_bytes(2**20):
                 if skip < len(piece):
@@ -94,8 +90,33 @@ class HubPlace:
                 skip = max(0, skip - len(piece))
 
 
+class HubPlace(WebPlace):
+    """A dataset repository on the Hugging Face hub (or what HF_ENDPOINT says), at one commit."""
+
+    def __init__(self, name: str, revision: str | None) -> None:
+        super().__init__(name)
+        owner, repository, own, _ = split_hub(name)
+        self._repository = f"{owner}/{repository}"
+        self._revision = revision or own
+
+    def pin(self) -> str | None:
+        """Resolve branch or tag to a commit, so that files of two revisions never mix."""
+        from huggingface_hub import HfApi
+
+        info = patiently(lambda: HfApi().dataset_info(self._repository, revision=self._revision), self.name)
+        self._revision = info.sha
+        self.name = f"hf://{self._repository}@{info.sha}"
+        return self._revision
+
+    def _request(self, path: str) -> tuple[str, dict[str, str]]:
+        from huggingface_hub import hf_hub_url
+
+        url = hf_hub_url(self._repository, path, repo_type="dataset", revision=self._revision)
+        return url, hub_headers()
+
+
 class FsspecPlace:
-    """A folder, or any URL that fsspec reads."""
+    """A folder, or any other URL that fsspec reads."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -115,8 +136,7 @@ class FsspecPlace:
                 piece: bytes = system.cat_file(where, start=first, end=last)
             except (FileNotFoundError, PermissionError) as error:
                 raise Rejected(f"{type(error).__name__}: {error}") from error
-            # As above: a server that does not know ranges sends everything.
-            yield piece if len(piece) <= last - first else piece[first:last]
+            yield piece
 
     def whole(self, path: str) -> bytes:
         """See ``Place``."""
@@ -130,6 +150,31 @@ class FsspecPlace:
         return content
 
 
+def pinned(root: str | os.PathLike[str]) -> str:
+    """The place with its revision fixed, so that all that is read later is of one commit.
+
+    Folders and URLs without revisions stay as they are.
+
+    Raises:
+        LulcbenchError: the hub has no such repository or revision, or cannot be reached.
+    """
+    where = os.fspath(root)
+    if not where.startswith("hf://"):
+        return where
+    owner, repository, revision, path = split_hub(where)
+    if not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
+        try:
+            revision = HubPlace(where, None).pin()
+        except LulcbenchError:
+            raise
+        except Exception as error:  # connections break in as many ways as there are libraries
+            raise LulcbenchError(
+                f"Cannot read {where}: {type(error).__name__}: {error}.",
+                "Check name, revision and network; a private repository needs HF_TOKEN or 'hf auth login'.",
+            ) from error
+    return f"hf://{owner}/{repository}@{revision}" + (f"/{path}" if path else "")
+
+
 def place(name: str, revision: str | None = None) -> Place:
     """The place of that name: ``hf://owner/name[@revision]``, a URL that fsspec knows, or a folder.
 
@@ -138,6 +183,8 @@ def place(name: str, revision: str | None = None) -> Place:
     """
     if name.startswith("hf://"):
         return HubPlace(name, revision)
+    if name.startswith(("http://", "https://")):
+        return WebPlace(name)
     if "://" in name:
         from fsspec import get_filesystem_class
 
@@ -162,14 +209,23 @@ def wait(attempt: int, error: Exception) -> None:
     time.sleep(min(LONGEST_WAIT, asked if asked is not None else 0.5 * 2**attempt))
 
 
-def _patiently[T](ask: Callable[[], T], name: str) -> T:
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+def patiently[T](ask: Callable[[], T], name: str) -> T:
+    """What the hub library answers, asking again while the hub is busy or out of reach.
+
+    Raises:
+        LulcbenchError: HF_HUB_OFFLINE is set.
+        Rejected: the hub refuses; or ``EntryNotFoundError``: it has no such file.
+        Exception: whatever the hub library raised last.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
 
     for attempt in range(ATTEMPTS):
         try:
             return ask()
         except OfflineModeIsEnabled as error:
             raise LulcbenchError(f"{name} was not asked: HF_HUB_OFFLINE is set.", "Unset it to download.") from error
+        except EntryNotFoundError:
+            raise
         except HfHubHTTPError as error:
             status = error.response.status_code
             if status < 500 and status != 429:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lulcbench.provenance import Provenance
 from lulcbench.release import FileInfo, Release, hash_file
 
 
@@ -27,7 +28,7 @@ class Report:
 
     Attributes:
         good: files that are right.
-        absent: files of arrays of which nothing is here: not chosen when downloading, so no problem.
+        absent: files of arrays that were not chosen when downloading, so no problem.
         problems: everything else.
     """
 
@@ -39,12 +40,19 @@ class Report:
 def here(root: str | os.PathLike[str], release: Release) -> tuple[list[FileInfo], list[FileInfo]]:
     """Files that should be here, and files of arrays that were never downloaded.
 
-    An array counts as downloaded as soon as one of its files is here; a split, as soon as one of its arrays is.
+    An array counts as downloaded when the download noted so, or one of its files is here; a split, when one of its
+    arrays does.
     """
     arrays: dict[tuple[str | None, str | None], list[FileInfo]] = defaultdict(list)
     for file in release.files:
         arrays[file.split, file.array].append(file)
-    present = {key for key, files in arrays.items() if any((Path(root) / file.path).is_file() for file in files)}
+    note = Provenance.load(root)
+    noted = set(note.parts) if note and note.digest == release.digest else set()
+    present = {
+        (split, array)
+        for (split, array), files in arrays.items()
+        if f"{split}/{array}" in noted or any((Path(root) / file.path).is_file() for file in files)
+    }
     splits = {split for split, array in present if array is not None}
     expected: list[FileInfo] = []
     absent: list[FileInfo] = []

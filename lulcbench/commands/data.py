@@ -13,9 +13,11 @@ from rich.table import Table
 from lulcbench.console import progress
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
-from lulcbench.release import Release
+from lulcbench.places import is_remote, load_release
+from lulcbench.release import MANIFEST, Release
+from lulcbench.sources import pinned
 
-Root = Annotated[Path, typer.Argument(help="Folder of a release.")]
+Root = Annotated[str, typer.Argument(help="Folder of a release, or its URL.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -42,21 +44,32 @@ def info(
 
 
 def verify(
-    root: Root,
+    root: Annotated[str, typer.Argument(help="Folder of a release.")],
     workers: Annotated[int | None, typer.Option(help="Threads; by default one a processor.", min=1)] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Fetch bad files again, remove strange ones.")] = False,
     source: Annotated[str | None, typer.Option("--from", help="Where to; by default where it came from.")] = None,
 ) -> None:
     """Check every byte that is here against the manifest; exit code 1 if a file is bad and was not repaired."""
+    from lulcbench.hub import recover
     from lulcbench.hub import repair as mend
     from lulcbench.verify import here
     from lulcbench.verify import verify as check
 
-    release = Release.load(root)
-    expected, _ = here(root, release)
+    if is_remote(root):
+        raise LulcbenchError(f"{root} is a URL, not a folder.", "Download it; every file is checked on arrival.")
+    folder = Path(root)
+    try:
+        release = Release.load(folder)
+    except LulcbenchError as error:
+        if not repair or not folder.is_dir():
+            raise
+        typer.echo(f"BAD  {MANIFEST} {error.what}")
+        release = recover(folder, source)
+        typer.echo(f"{release.id}: {MANIFEST} repaired")
+    expected, _ = here(folder, release)
     with progress() as bar:
         task = bar.add_task("verify", total=len(expected))
-        report = check(root, release, workers, lambda file: bar.advance(task))
+        report = check(folder, release, workers, lambda file: bar.advance(task))
     for problem in report.problems:
         typer.echo(f"BAD  {problem.path} {problem.what}")
     absent = f", {len(report.absent)} not downloaded" if report.absent else ""
@@ -64,16 +77,17 @@ def verify(
     if report.problems and not repair:
         raise typer.Exit(1)
     if report.problems:
-        mend(root, [problem.file for problem in report.problems if problem.file], source)
         for problem in report.problems:
             if problem.file is None:
-                (root / problem.path).unlink()
+                (folder / problem.path).unlink()
+        if bad := [problem.file for problem in report.problems if problem.file]:
+            mend(folder, bad, source)
         typer.echo(f"{release.id}: {len(report.problems)} files repaired")
 
 
 def download(
     source: Annotated[str, typer.Argument(help="Name on the hub, hf://owner/name[@revision], URL or folder.")],
-    root: Annotated[Path | None, typer.Option(help="Folder to fill; by default data/<name>.")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder to fill; by default data/<name>.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="Split to take; repeat for more; by default all.")] = None,
     sensors: Annotated[list[str] | None, typer.Option(help="Sensor to take; repeat for more; default all.")] = None,
     year: Annotated[list[int] | None, typer.Option(help="Year to take; repeat for more; by default all.")] = None,
@@ -86,7 +100,7 @@ def download(
     from lulcbench.hub import download as fetch
 
     name = source.rstrip("/").rpartition("/")[2].partition("@")[0]
-    folder = root or Path("data") / name
+    folder = root or str(Path("data") / name)
     release = fetch(
         source,
         folder,
@@ -112,7 +126,7 @@ def plot(
     """Draw a tile: true colour of each sensor and year, and the labels in legend colours."""
     from lulcbench.plotting import figure, tile_panels
 
-    release = Release.load(root)
+    release = load_release(root)
     panels = tile_panels(root, release, tile, sensor, season, level)
     target = out or Path(f"{tile}.png")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,20 +137,20 @@ def plot(
     typer.echo(str(target))
 
 
-def _facts(root: Path, level: int) -> dict[str, Any]:
+def _facts(root: str, level: int) -> dict[str, Any]:
+    from lulcbench.hub import absent
     from lulcbench.index import read_index
-    from lulcbench.verify import here
 
     legend().codes(level)
-    release = Release.load(root)
-    expected, absent = here(root, release)
+    root = pinned(root)
+    release = load_release(root)
+    missing = set(release.files) if is_remote(root) else set(absent(Path(root), release.files))
     sizes: dict[str, dict[str, int]] = defaultdict(lambda: {"files": 0, "bytes": 0, "bytes_here": 0})
-    for files, is_here in ((expected, True), (absent, False)):
-        for file in files:
-            entry = sizes[f"{file.split} {file.array}" if file.array else file.split or "tables and texts"]
-            entry["files"] += 1
-            entry["bytes"] += file.bytes
-            entry["bytes_here"] += file.bytes * is_here
+    for file in release.files:
+        entry = sizes[f"{file.split} {file.array}" if file.array else file.split or "tables and texts"]
+        entry["files"] += 1
+        entry["bytes"] += file.bytes
+        entry["bytes_here"] += 0 if file in missing else file.bytes
     table = read_index(root, release)
     classes = {
         year: {
@@ -185,7 +199,8 @@ def _show(facts: dict[str, Any], level: int) -> None:
     sizes = Table("part", "tiles", "files", "size", "here", title="Sizes")
     for part, entry in facts["sizes"].items():
         tiles = str(facts["tiles"].get(part.split(" ")[0], ""))
-        share = f"{entry['bytes_here'] / max(entry['bytes'], 1):.0%}"
+        # Rounded down: 100 % is said of what is whole.
+        share = f"{100 * entry['bytes_here'] // max(entry['bytes'], 1)} %"
         sizes.add_row(part, tiles, str(entry["files"]), _size(entry["bytes"]), share)
     out.print(sizes)
 

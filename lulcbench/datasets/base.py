@@ -24,6 +24,7 @@ from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.places import load_release
 from lulcbench.release import array_name, label_shape
 from lulcbench.shards import ShardReader
+from lulcbench.sources import pinned
 from lulcbench.windows import Phase, Windows
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class LuisaDataset(Dataset[Sample]):
             )
         if download:
             self._download(download)
+        self.root = pinned(self.root)
         self.release = load_release(self.root)
         for one in self.levels:
             legend().codes(one)
@@ -141,6 +143,8 @@ class LuisaDataset(Dataset[Sample]):
             regions=None if regions is None else names(regions, "regions"),
             classes=None if classes is None else integers(classes, "classes"),
             max_cloud=None if max_cloud is None else number(max_cloud, "max_cloud"),
+            sensors=self.sensors,
+            years=self._imagery_years,
             query=query,
             fraction=None if fraction is None else number(fraction, "fraction"),
         ).reset_index(drop=True)
@@ -425,10 +429,11 @@ class LuisaDataset(Dataset[Sample]):
     def _download(self, source: bool | str) -> None:
         from lulcbench.hub import download
 
+        imagery = self._imagery_years
         download(
             Path(self.root).name if source is True else str(source),
             self.root,
-            splits=(self.split,),
+            splits=self.split,
             sensors=self.sensors,
-            years=self.years,
+            years=None if imagery is None else tuple(sorted({*imagery, *self.label_years})),
         )

@@ -14,7 +14,7 @@ from builders.publish import publish
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
 from lulcbench.release import Release
-from tests.lulcbench.fake_hub import FakeHub
+from tests.lulcbench.fake_hub import TOKEN, FakeHub
 from tests.lulcbench.label_release import make_release, smooth_codes
 
 PREDICTED_TILES = 3
@@ -41,7 +41,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
     monkeypatch.setattr(hf_api.api, "endpoint", server.url)
-    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert HfApi().endpoint == server.url
     yield server
     server.close()

@@ -1,6 +1,8 @@
 """A hub on loopback that speaks what huggingface_hub asks of the real one, and fails on demand.
 
-Dataset repositories with commits, tags, LFS uploads and range requests; no accounts, no Xet.
+Dataset repositories with commits, tags, LFS uploads and range requests; no accounts, no Xet. A private one wants the
+token of the tests. As on the real hub files are redirected: large ones to another server, which refuses tokens since
+they are not for it, by addresses that are signed and lapse.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+TOKEN = "hf_test"  # noqa: S105 - of no real account
+STORAGE = "localhost"  # the hub itself is 127.0.0.1
+
 # Given a request's path and how often it came before: a fault, or None. Faults: a status ("429", "500"), "cut" (the
 # connection breaks half way), "wrong" (other bytes of the same length).
 Faults = Callable[[str, int], str | None]
@@ -29,6 +34,8 @@ class FakeHub:
         self.objects: dict[str, bytes] = {}
         self.requests: Counter[str] = Counter()
         self.faults: Faults = lambda path, before: None
+        self.private = False
+        self.signature = "1"  # that addresses of large files must have; a new one ends the old ones
         self.lock = threading.Lock()
         hub = self
 
@@ -72,6 +79,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub, path = self.state, unquote(urlsplit(self.path).path)
+        token = self.headers.get("Authorization")
+        if self.headers["Host"].startswith(STORAGE):
+            if token or urlsplit(self.path).query != f"signature={hub.signature}":
+                return self.answer({}, 400 if token else 403)
+            return self.send_range(hub.objects[path.removeprefix("/")])
+        if hub.private and token != f"Bearer {TOKEN}":
+            return self.answer({"error": "Invalid username or password."}, 401)
         if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/refs", path):
             tags = [name for name in hub.repositories[found[1]] if name.startswith("v")]
             refs = [{"name": t, "ref": f"refs/tags/{t}", "targetCommit": hub.sha(found[1], t)} for t in tags]
@@ -80,9 +94,11 @@ class _Handler(BaseHTTPRequestHandler):
             sha = hub.sha(found[1], found[2] or "main")
             body = {"id": found[1], "sha": sha, "private": False, "downloads": 0, "likes": 0, "tags": []}
             return self.fault(path) or (self.answer(body) if sha else self.answer({"error": "not found"}, 404))
-        if found := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            content = hub.repositories.get(found[1], {}).get(found[2], {}).get(found[3])
-            return self.answer({"error": "not found"}, 404) if content is None else self.send_file(path, content)
+        if found := re.fullmatch(r"(/api/resolve-cache)?/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            content = hub.repositories.get(found[2], {}).get(found[3], {}).get(found[4])
+            if content is None:
+                return self.answer({"error": "not found"}, 404, {"X-Error-Code": "EntryNotFound"})
+            return self.send_range(content) if found[1] else self.send_file(path, content)
         return self.answer({"error": path}, 404)
 
     def do_POST(self) -> None:
@@ -145,10 +161,27 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.next_fault(path)
         if fault and fault.isdigit():
             return self.answer({"error": fault}, int(fault))
+        if fault:
+            return self.send_range(content, fault)
+        oid, port = hashlib.sha256(content).hexdigest(), self.server.server_address[1]
+        if oid in self.state.objects:
+            signature = self.state.signature
+            return self.redirect(302, f"http://{STORAGE}:{port}/{oid}?signature={signature}", len(content))
+        return self.redirect(307, f"/api/resolve-cache{path}", len(content))
+
+    def redirect(self, status: int, location: str, size: int) -> None:
+        self.send_response(status)
+        self.send_header("Location", location)
+        self.send_header("X-Linked-Size", str(size))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def send_range(self, content: bytes, fault: str | None = None) -> None:
         start, end, status = 0, len(content), 200
-        if found := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
-            start, status = int(found[1]), 206
-            end = min(len(content), int(found[2]) + 1) if found[2] else len(content)
+        if found := re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")):
+            status = 206
+            start = int(found[1]) if found[1] else max(0, len(content) - int(found[2]))
+            end = min(len(content), int(found[2]) + 1) if found[1] and found[2] else len(content)
         part = content[start:end]
         if fault == "wrong":
             part = bytes(255 - byte for byte in part[:10]) + part[10:]
@@ -187,13 +220,13 @@ class _Handler(BaseHTTPRequestHandler):
             return b"".join(parts)
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
-    def answer(self, content: Any, status: int = 200) -> None:
+    def answer(self, content: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        if status == 429:
-            self.send_header("Retry-After", "0")
+        for name, value in ({"Retry-After": "0"} if status == 429 else headers or {}).items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

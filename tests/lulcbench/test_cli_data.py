@@ -11,6 +11,7 @@ import pytest
 from lulcbench import cli
 from lulcbench.release import Release
 from lulcbench.verify import verify
+from tests.lulcbench.test_streaming import serve
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -84,6 +85,47 @@ def test_verify_names_bad_files_and_repairs_them(run: Run, copy: Path, release_r
     report = verify(copy, release)
     assert not report.problems
     assert len(report.good) == len(release.files)
+
+
+def test_a_shard_that_is_gone_is_not_here(run: Run, copy: Path) -> None:
+    release = Release.load(copy)
+    gone = next(f for f in release.files if f.array == "landsat_2018" and "/c/" in f.path and f.split == "train")
+    (copy / gone.path).unlink()
+    part = json.loads(run("info", copy, "--json")[1])["sizes"]["train landsat_2018"]
+    assert part["bytes_here"] == part["bytes"] - gone.bytes
+    line = next(line for line in run("info", copy)[1].splitlines() if "train landsat_2018" in line)
+    assert " 100 %" not in line
+
+
+def test_a_stray_file_alone_needs_no_source(run: Run, copy: Path) -> None:
+    (copy / "train.zarr" / ".DS_Store").write_bytes(b"?")
+    assert run("verify", copy)[0] == 1
+    code, out, _ = run("verify", copy, "--repair")
+    assert (code, "1 files repaired" in out) == (0, True)
+    assert run("verify", copy)[0] == 0
+
+
+def test_a_damaged_manifest_is_repaired(run: Run, release_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "got"
+    assert run("download", release_root, "--root", root, "--split", "val")[0] == 0
+    (root / "release.json").write_text("{")
+    code, _, err = run("verify", root)
+    assert (code, "is not JSON" in err) == (2, True)
+    code, out, _ = run("verify", root, "--repair")
+    assert (code, "release.json repaired" in out) == (0, True)
+    assert Release.load(root).digest == Release.load(release_root).digest
+
+
+def test_urls(run: Run, release_root: Path, tmp_path: Path) -> None:
+    with serve(release_root) as url:
+        facts = json.loads(run("info", url, "--json")[1])
+        assert facts["digest"] == Release.load(release_root).digest
+        assert {part["bytes_here"] for part in facts["sizes"].values()} == {0}
+        assert run("info", url)[0] == 0
+        code, _, err = run("verify", url)
+        assert (code, "is a URL" in err) == (2, True)
+        code, _, err = run("download", release_root, "--root", url)
+        assert (code, "it is a URL" in err) == (2, True)
 
 
 def test_plot(run: Run, release_root: Path, tmp_path: Path) -> None:

@@ -4,15 +4,17 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import lulcbench.hub
 from builders.publish import publish
-from lulcbench import LuisaSeg
+from lulcbench import LuisaChange, LuisaCls, LuisaSeg, LuisaSeries
 from lulcbench.errors import LulcbenchError
-from lulcbench.hub import PARTIAL, absent, download, repair, wanted
+from lulcbench.hub import PARTIAL, absent, download, recover, repair, wanted
+from lulcbench.provenance import SOURCES, Provenance
 from lulcbench.release import MANIFEST, Release, hash_file
 from lulcbench.verify import verify
 from tests.lulcbench.fake_hub import FakeHub
@@ -40,7 +42,9 @@ def test_round_trip(published: FakeHub, release_root: Path, tmp_path: Path) -> N
     resolved = {path.split("/resolve/")[1].split("/")[0] for path in published.requests if "/resolve/" in path}
     commit = published.sha("lulcbench/tiny", "main")
     assert resolved == {commit}
-    assert (tmp_path / "got" / ".sources").read_text() == f"{NAME}@{commit}"
+    note = Provenance.load(tmp_path / "got")
+    assert note
+    assert (note.digest, note.places) == (release.digest, (f"{NAME}@{commit}",))
     # Publishing again finds it there; another release of that version is refused.
     publish(release_root, NAME)
     other = Path(shutil.copytree(release_root, tmp_path / "other"))
@@ -72,6 +76,96 @@ def test_datasets_download(published: FakeHub, tmp_path: Path) -> None:
     dataset = LuisaSeg(tmp_path / "tiny", split="val", sensors="landsat", download=True)
     assert dataset[0]["image"].shape[-1] == 40
     assert not (tmp_path / "tiny" / "train.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "arrays"),
+    [
+        (lambda root, source: LuisaSeg(root, sensors="landsat", download=source), {"landsat_2018", "luisa_2018"}),
+        (
+            lambda root, source: LuisaSeg(root, sensors="landsat", year=(2012, 2018), download=source),
+            {"landsat_2012", "landsat_2018", "luisa_2012", "luisa_2018"},
+        ),
+        (lambda root, source: LuisaCls(root, sensors="landsat", download=source), {"landsat_2018", "luisa_2018"}),
+        (
+            lambda root, source: LuisaChange(root, download=source),
+            {"landsat_2012", "landsat_2018", "luisa_2012", "luisa_2018"},
+        ),
+        (
+            lambda root, source: LuisaSeries(root, years=(2012,), download=source),
+            {"landsat_2012", "luisa_2012", "luisa_2018"},
+        ),
+        (
+            lambda root, source: LuisaSeries(root, download=source),
+            {"landsat_2012", "landsat_2018", "luisa_2012", "luisa_2018"},
+        ),
+    ],
+)
+def test_each_kind_of_dataset_downloads_the_years_that_it_reads(
+    release_root: Path, tmp_path: Path, make: Callable[[Path, str], LuisaSeg], arrays: set[str]
+) -> None:
+    dataset = make(tmp_path / "got", str(release_root))
+    assert dataset.read([0, 1])["tile"]
+    assert {path.parent.name for path in (tmp_path / "got").glob("train.zarr/*/zarr.json")} >= arrays
+    assert not list((tmp_path / "got").glob("train.zarr/sentinel2_*"))
+
+
+def test_one_is_as_good_as_a_list_of_one(release_root: Path, tmp_path: Path) -> None:
+    download(str(release_root), tmp_path / "got", splits="val", sensors="landsat", years=2018, progress=False)
+    assert {path.name for path in (tmp_path / "got").glob("*.zarr/*_*")} == {"landsat_2018", "luisa_2018"}
+    assert {path.name for path in (tmp_path / "got").glob("*.zarr")} == {"val.zarr"}
+
+
+def test_a_combination_that_does_not_exist(release_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(LulcbenchError, match="has no sentinel2 for 2012") as error:
+        download(str(release_root), tmp_path / "got", sensors=["landsat", "sentinel2"], years=[2012], progress=False)
+    assert error.value.remedy == "It has 2018."
+    assert not (tmp_path / "got").exists()
+
+
+def test_the_id_of_a_release_names_it(published: FakeHub, release_root: Path, tmp_path: Path) -> None:
+    release = Release.load(release_root)
+    published.commit("lulcbench/tiny", {MANIFEST: b"{}"})  # the branch is elsewhere by now
+    assert download(release.id, tmp_path / "a", splits="val", progress=False).digest == release.digest
+    assert download(release.id, tmp_path / "a", splits="val", offline=True).digest == release.digest
+    published.repositories["lulcbench/other"] = published.repositories["lulcbench/tiny"]
+    with pytest.raises(LulcbenchError, match=r"holds tiny-0\.1\.0, not other-0\.1\.0"):
+        download("other-0.1.0", tmp_path / "b", splits="val", progress=False)
+
+
+def test_what_was_downloaded_and_is_gone_is_missed(release_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "got"
+    download(str(release_root), root, splits="val", sensors="landsat", years=2018, progress=False)
+    release = download(str(release_root), root, splits="train", sensors="landsat", years=2018, progress=False)
+    assert not verify(root, release).problems
+    shutil.rmtree(root / "val.zarr")
+    shutil.rmtree(root / "train.zarr" / "landsat_2018")
+    report = verify(root, release)
+    lost = {file.path for file in release.files if file.split == "val" and file.array in {"landsat_2018", "luisa_2018"}}
+    lost |= {file.path for file in release.files if file.split == "train" and file.array == "landsat_2018"}
+    assert {problem.path for problem in report.problems} == lost | {"val.zarr/zarr.json"}
+    repair(root, [problem.file for problem in report.problems if problem.file])
+    assert not verify(root, release).problems
+
+
+@pytest.mark.parametrize("content", [b"", b"{", None])
+def test_a_damaged_manifest_is_fetched_again(release_root: Path, tmp_path: Path, content: bytes | None) -> None:
+    root, other = tmp_path / "got", Path(shutil.copytree(release_root, tmp_path / "other"))
+    release = download(str(other), root, splits="val", progress=False)
+    if content is None:
+        (root / MANIFEST).unlink()
+    else:
+        (root / MANIFEST).write_bytes(content)
+    assert recover(root).digest == Release.load(root).digest == release.digest
+    # A newer release at the place it came from is not taken for it.
+    release.model_copy(update={"version": "9.9.9"}).write(other)
+    (root / MANIFEST).write_bytes(b"")
+    with pytest.raises(LulcbenchError, match=r"other holds tiny-9\.9\.9"):
+        recover(root)
+    assert recover(root, str(release_root)).digest == release.digest
+    (root / SOURCES).write_text("nonsense")
+    with pytest.raises(LulcbenchError, match="does not say which release it was"):
+        recover(root)
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "cut", "wrong"])

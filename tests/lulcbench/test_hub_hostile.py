@@ -14,7 +14,8 @@ from filelock import FileLock
 import lulcbench.hub
 import lulcbench.sources
 from lulcbench.errors import LulcbenchError
-from lulcbench.hub import LOCK, PARTIAL, SOURCES, download, repair
+from lulcbench.hub import LOCK, PARTIAL, download, repair
+from lulcbench.provenance import SOURCES, Provenance
 from lulcbench.release import MANIFEST, FileInfo, Release
 from lulcbench.verify import verify
 from tests.lulcbench.fake_hub import FakeHub
@@ -129,7 +130,7 @@ def test_a_full_disk_is_said_at_once(
 def test_repair_turns_to_the_next_place(release_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "got"
     release = download(str(release_root), root, progress=False)
-    (root / SOURCES).write_text(f"{tmp_path / 'gone'}\n{release_root}")
+    Provenance(release.digest, (str(tmp_path / "gone"), str(release_root)), ()).write(root)
     file = biggest(release)
     (root / file.path).write_bytes(bytes(file.bytes))
     repair(root, [file])

@@ -94,6 +94,15 @@ def test_a_shard_whose_index_was_altered(copy: Path) -> None:
         reader.read("landsat_2018", [0], [(0, 0)], (10, 10))
 
 
+def test_metadata_of_another_array(copy: Path) -> None:
+    path = copy / "train.zarr" / "landsat_2018" / "zarr.json"
+    content = path.read_text()
+    path.write_text(content.replace('"fill_value": 0', '"fill_value": 1'))
+    assert path.read_text() != content
+    with pytest.raises(LulcbenchError, match=r"zarr\.json is not the file"):
+        ShardReader(copy, Release.load(copy), "train").read("landsat_2018", [0], [(0, 0)], (1, 1))
+
+
 def test_shards_of_another_length_than_the_manifest_says(copy: Path) -> None:
     release = Release.load(copy)
     longer = release.model_copy(update={"splits": dict(release.splits) | {"train": 99}})
