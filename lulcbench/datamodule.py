@@ -31,8 +31,9 @@ class LuisaDataModule(pl.LightningDataModule):
         test: options of the val and test splits alone, such as ``stride``.
         balanced: draw windows with rare classes more often (see ``lulcbench.datasets.sampler.balanced``).
         seed: of the shuffling.
-        **options: of the dataset class, for all splits; ``root`` is needed. Where there is a GPU, images travel to it
-            as uint16 and are normalised there, unless ``transforms`` or ``normalize`` are given.
+        **options: of the dataset class, for all splits save ``phase``, which is for train; ``root`` is needed. Where
+            there is a GPU, images travel to it as uint16 and are normalised there, unless ``transforms`` or
+            ``normalize`` are given.
     """
 
     def __init__(
@@ -56,7 +57,8 @@ class LuisaDataModule(pl.LightningDataModule):
         self.balanced = balanced
         self.seed = seed
         self._options = {"train": options | (train or {})}
-        self._options["val"] = self._options["test"] = options | (test or {})
+        judged = {name: value for name, value in options.items() if name != "phase"} | (test or {})
+        self._options["val"] = self._options["test"] = judged
         self.datasets: dict[str, LuisaDataset] = {}
 
     def setup(self, stage: str | None = None) -> None:

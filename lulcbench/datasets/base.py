@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -63,7 +64,8 @@ class LuisaDataset(Dataset[Sample]):
         normalize: True: normalised; False: reflectance; ``"device"``: uint16 as stored, to be passed through
             ``finish`` on the device (``LuisaDataModule`` does).
         flatten: fold the seasons into the channels.
-        phase: whether windows move between epochs, see ``lulcbench.windows.Windows``; call ``set_epoch``.
+        phase: whether windows move between epochs, see ``lulcbench.windows.Windows``. They move by ``set_epoch``, which
+            ``WindowSampler`` and ``LuisaDataModule`` call, but a plain ``DataLoader(shuffle=True)`` does not.
         seed: of the moves.
         query: pandas query on the tile index, such as ``"luisa_2018_311 > 0.3"``.
         regions: only tiles of these regions.
@@ -167,6 +169,7 @@ class LuisaDataset(Dataset[Sample]):
         self._subset: npt.NDArray[np.int64] | None = None  # samples to keep, where a subclass keeps only some
         # Shared memory, so that workers that live on see the epoch change.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._given = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]  # since then
 
     def __len__(self) -> int:
         return len(self._rows) * self.windows.per_tile * len(self.years) if self._subset is None else len(self._subset)
@@ -205,6 +208,7 @@ class LuisaDataset(Dataset[Sample]):
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
         """A batch, without transforms: every entry of a sample with a leading batch dimension (strings in a list)."""
+        self._watch(len(indices))
         places = self.locate(indices)
         return self._imagery(places) | self._targets(places) | self._about(places)
 
@@ -224,6 +228,7 @@ class LuisaDataset(Dataset[Sample]):
     def set_epoch(self, epoch: int) -> None:
         """Move the windows to where they lie in this epoch, in all workers (nothing moves if ``phase="fixed"``)."""
         self._epoch[0] = epoch
+        self._given[0] = 0
 
     @property
     def epoch(self) -> int:
@@ -301,6 +306,19 @@ class LuisaDataset(Dataset[Sample]):
         if not isinstance(sample["tile"], str):
             raise LulcbenchError("This is a batch of samples.", "Plot one of them: dataset.plot(dataset[0]).")
         return str(sample["tile"])
+
+    def _watch(self, n: int) -> None:
+        """Say so, once, when windows that ought to move have been read twice over without."""
+        if self.windows.phase == "fixed":
+            return
+        before = int(self._given[0])
+        self._given[0] = before + n
+        if before < 2 * len(self) <= before + n:
+            warnings.warn(
+                f"Windows of phase {self.windows.phase!r} have been read twice and did not move: call "
+                "set_epoch(epoch) before each epoch, or sample with WindowSampler or LuisaDataModule, which do.",
+                stacklevel=4,
+            )
 
     def _rgb_panels(self, sample: Sample, key: str = "image", title: str | None = None) -> list[Panel]:
         """True colour of the middle season of each sensor in a sample."""

@@ -205,6 +205,13 @@ def test_workers_of_every_kind(release_root: Path, method: str, read_before: boo
     assert not torch.equal(*epochs)  # workers that live on see the epoch change
 
 
+def test_windows_to_judge_by_do_not_move(release_root: Path) -> None:
+    data = LuisaDataModule(root=release_root, sensors="landsat", phase="random", test={"stride": 600})
+    data.setup()
+    phases = {split: dataset.windows.phase for split, dataset in data.datasets.items()}
+    assert phases == {"train": "random", "val": "fixed", "test": "fixed"}
+
+
 def test_pairs_of_years_go_through_the_module(release_root: Path) -> None:
     data = LuisaDataModule(LuisaChange, root=release_root, window=960, batch_size=2)
     data.setup("fit")

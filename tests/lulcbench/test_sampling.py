@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from lulcbench import LuisaChange, LuisaCls, LuisaSeg
-from lulcbench.datasets import WindowLoader
+from lulcbench.datasets import WindowLoader, collate
 from lulcbench.datasets.sampler import WindowSampler, balanced
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
@@ -182,7 +183,31 @@ def test_a_loop_of_ones_own_resumes_within_an_epoch(release_root: Path, weighted
     sampler.set_epoch(4)
     assert len(list(again)) == len(loader)  # later epochs are whole
     again.load_state_dict(state)
+    sampler.set_epoch(5)
     assert len(list(again)) == len(loader)  # so is any other epoch than the one that was stopped
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_windows_that_nobody_moves_are_noticed(release_root: Path, workers: int) -> None:
+    dataset = LuisaSeg(release_root, sensors="landsat", window=960, phase="random")
+
+    def epoch() -> None:
+        method = "forkserver" if workers else None  # a new worker for each epoch, which has not read itself
+        for _ in DataLoader(
+            dataset, 25, shuffle=True, collate_fn=collate, num_workers=workers, multiprocessing_context=method
+        ):
+            pass
+
+    epoch()
+    with nullcontext() if workers else pytest.warns(UserWarning, match="did not move: call set_epoch"):
+        epoch()
+    assert int(dataset._given[0]) == 2 * len(dataset)  # workers' share counted too
+    for k in (1, 2, 3):
+        dataset.set_epoch(k)
+        dataset.read(range(len(dataset)))
+    fixed = LuisaSeg(release_root, sensors="landsat", window=2400)
+    for _ in range(3):
+        fixed.read(range(len(fixed)))
 
 
 def test_chips_are_weighted_by_their_label(release_root: Path) -> None:
