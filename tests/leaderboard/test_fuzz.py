@@ -5,9 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 import resource
 import stat
+import subprocess
+import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +177,76 @@ def test_fuzzed_archives(service: Service, predictions: dict[str, Path], results
     }
     with service.db.read() as session:
         assert session.query(Upload).count() >= 60
+
+
+MANY = """
+from leaderboard import scoring_job
+def scorer(folder, roots, media):
+    return {path.name: scoring_job.answer(scoring_job.score_file, path, roots, media) for path in folder.glob("*.zip")}
+scoring_job.main(scorer)
+"""
+
+
+def mutated(members: Members, chance: random.Random) -> bytes:
+    """A zip whose checksums are right, around members that somebody altered with care."""
+    made_of = list(members)
+    for at in chance.sample(range(len(members)), chance.randint(1, 3)):
+        name, content = members[at]
+        altered = bytearray(content)
+        kind = chance.choice(["byte", "gzip header", "cut", "tail", "pixel", "size", "swap"])
+        if kind in ("pixel", "size") and "/c/" in name:
+            altered = bytearray(gzip.decompress(content))
+            if kind == "size":
+                altered += bytes(chance.choice([1, 2, 2**20]))
+            else:
+                altered[chance.randrange(len(altered))] = chance.randrange(256)
+            altered = bytearray(gzip.compress(altered, chance.randrange(10)))
+        elif kind == "gzip header":
+            altered[chance.randrange(10)] = chance.randrange(256)
+        elif kind == "cut":
+            del altered[chance.randrange(len(altered)) :]
+        elif kind == "tail":
+            altered += chance.randbytes(chance.randint(1, 40))
+        elif kind == "swap":
+            altered = bytearray(members[chance.randrange(len(members))][1])
+        else:
+            altered[chance.randrange(len(altered))] = chance.randrange(256)
+        made_of[at] = (name, bytes(altered))
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in made_of:
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return made.getvalue()
+
+
+@pytest.mark.slow
+def test_archives_with_forged_checksums_in_a_confined_process(
+    service: Service, predictions: dict[str, Path], tmp_path: Path
+) -> None:
+    """Nothing ends the process: each of 300 archives is scored or refused under the limits of the service."""
+    folder, media, out = tmp_path / "archives", tmp_path / "media", tmp_path / "answer.json"
+    folder.mkdir()
+    media.mkdir()
+    chance = random.Random(20261121)
+    for kind, count in (("poor", 270), ("good", 30)):
+        with zipfile.ZipFile(predictions[kind]) as archive:
+            members = [(name, archive.read(name)) for name in archive.namelist()]
+        for number in range(count):
+            (folder / f"{kind}{number}.zip").write_bytes(mutated(members, chance))
+    s = service.settings
+    limits = {"memory": s.scoring_memory_bytes, "cpu": s.scoring_cpu_s, "file": s.scoring_file_bytes}
+    arguments = [str(folder), str(out), str(media), json.dumps(limits), *map(str, s.releases)]
+    done = subprocess.run([sys.executable, "-c", MANY, *arguments], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers = json.loads(out.read_bytes())["result"]
+    assert len(answers) == 300
+    kinds = Counter(next(iter(one)) for one in answers.values())
+    assert set(kinds) == {"refused", "result"}
+    assert kinds["refused"] > 200
+    for name, one in answers.items():
+        if "result" in one:
+            found = map_of(folder / name)
+            assert found is not None, name
+            assert np.isin(found, legend().codes(4)).all(), name
+        else:
+            assert one["refused"]["what"].isprintable(), name
