@@ -156,11 +156,10 @@ def history(points: Sequence[tuple[datetime, float, str]], best: Sequence[tuple[
     for at, value, _ in best[1:]:
         stairs += f"H{x(at):.1f}V{y(value):.1f}"
     parts.append(Markup('<path class="line s0" d="{}H{}"/>').format(stairs, f"{x(end):.1f}"))
-    leaders = {name for _, _, name in best}
+    leaders = set(best)
     for at, value, name in points:
-        parts.append(
-            _dot(x(at), y(value), 4, "s0" if name in leaders else "faint", f"{at:%Y-%m-%d} {name}: {value:.3f}")
-        )
+        css = "s0" if (at, value, name) in leaders else "faint"
+        parts.append(_dot(x(at), y(value), 4, css, f"{at:%Y-%m-%d} {name}: {value:.3f}"))
     parts += [_text(left - 5, y(v) + 4, f"{v:.3f}", "end") for v in (low + pad, high - pad)]
     parts += [_text(left + 8, height + 26, f"{start:%Y-%m-%d}", "start")]
     parts += [_text(left + width - 12, height + 26, f"{end:%Y-%m-%d}", "end")]

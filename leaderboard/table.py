@@ -28,7 +28,9 @@ class Choice(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    release: str | None = Field(None, max_length=160, description="Release key; by default that of the newest result.")
+    release: str | None = Field(
+        None, max_length=160, description="Release key; by default that of the newest result, real before simulated."
+    )
     task: Literal["segmentation", "change"] | None = None
     years: str | None = Field(
         None,
@@ -176,15 +178,15 @@ class Snapshot:
 
     @property
     def releases(self) -> dict[str, bool]:
-        """Release key → simulated, that of the newest result first."""
+        """Release key → simulated: real before simulated, then that of the newest result first."""
         newest = sorted(self.rows, key=lambda row: row.submitted, reverse=True)
-        return {row.release_key: row.simulated for row in newest}
+        return {row.release_key: row.simulated for row in sorted(newest, key=lambda row: row.simulated)}
 
     def resolve(self, choice: Choice) -> Choice:
         """The choice with its defaults filled in: one table, whose scores can be compared.
 
-        By default that is the newest result's release; segmentation, unless it has results of change only; the test
-        split, if it has any; the latest years; the newest scorer version.
+        By default that is the release of the newest result, a real one if there is any; segmentation, unless it has
+        results of change only; the test split, if it has any; the latest years; the newest scorer version.
         """
         release = choice.release or next(iter(self.releases), None)
         rows = [row for row in self.rows if row.release_key == release]

@@ -86,6 +86,26 @@ def test_one_change_submission_does_not_turn_the_front_page(service: Service, pu
     assert service.rows()[0]["submission"] == change
 
 
+def test_a_simulated_release_does_not_push_a_real_one_off_the_front_page(
+    service: Service, put: Put, results: dict[str, Any]
+) -> None:
+    real = {"simulated": False, "release": "real-1.0.0", "release_digest": "1" * 64}
+    entry = make_entry(results, 99, name="Real").model_copy(update=real)
+    ledger.write(
+        service.settings.ledger, entry.model_copy(update={"submitted_at": entry.submitted_at.replace(year=2025)})
+    )
+    put(name="Simulated, and newer")
+    assert models(service, "/") == ["Real"]
+    assert len(re.findall("<option[^>]*>(?:real|tiny)-", service.client.get("/").text)) == 2
+
+
+def test_a_dot_of_the_history_stands_out_only_if_it_led(service: Service, put: Put) -> None:
+    put(name="Same name")
+    put(name="Same name", kind="poor")
+    page = service.client.get("/history").text
+    assert page.count('class="dot s0"') == page.count('class="dot faint"') == 1
+
+
 def test_scores_of_two_scorer_versions_do_not_meet(service: Service, put: Put) -> None:
     assert version_order("1.10.0") > version_order("1.9.0")
     old = put(name="Old", scorer="0.9.0")
