@@ -14,7 +14,7 @@ from lulcbench import metrics
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import LEVELS
 from lulcbench.release import Frozen
-from lulcbench.resampling import SWAPS, Statistic, paired
+from lulcbench.resampling import DRAWS, Statistic, paired
 from lulcbench.scores import SCORER_VERSION
 from lulcbench.scoring_counts import Counts, count
 
@@ -172,7 +172,7 @@ def compare_blocks(a: BlockCounts, b: BlockCounts, levels: Collection[int] = LEV
         second=b.predictions_sha256,
         blocks=len(a.blocks),
         # Swapping all blocks or none gives the observed size, whatever the data.
-        smallest_p=max(2 / 2 ** min(len(a.blocks), 60), 1 / (SWAPS + 1)),
+        smallest_p=max(2 / 2 ** min(len(a.blocks), 60), 1 / (DRAWS + 1)),
         differences=tuple(differences),
     )
 

@@ -43,18 +43,18 @@ def test_intervals_of_accuracy_cover_as_often_as_they_say(blocks: int, spread: f
     """Errors that go together within blocks, of one size or of sizes that differ by a factor of e."""
     rng = np.random.default_rng(blocks)
     held = 0
-    for _ in range(400):
+    for _ in range(250):
         pixels = 1000 * np.exp(rng.normal(0, spread, blocks))
         low, high = intervals(np.stack([pixels * rng.normal(0.7, 0.06, blocks), pixels], axis=1), accuracy)["accuracy"]
         held += low <= 0.7 <= high
-    assert (0.92 if spread == 0 else 0.88) <= held / 400 <= 0.98
+    assert (0.92 if spread == 0 else 0.88) <= held / 250 <= 0.98
 
 
 @pytest.mark.parametrize("blocks", [3, 5, 8, 30, 100])
 def test_intervals_of_miou_cover_as_often_as_they_say(blocks: int) -> None:
     """Of patchy classes, where mIoU over few blocks comes out lower than over many."""
     rng = np.random.default_rng(0)
-    samples = [patchy(rng, blocks) for _ in range(150)]
+    samples = [patchy(rng, blocks) for _ in range(60 if blocks == 100 else 150)]
     points = [float(metrics.summary_of_margins(sample.sum(axis=0))["miou"]) for sample in samples]
     found = [intervals(sample, metrics.summary_of_margins)["miou"] for sample in samples]
     assert all(low <= point <= high for (low, high), point in zip(found, points, strict=True))
@@ -83,14 +83,14 @@ def test_intervals_hold_the_figure_and_stay_in_its_range() -> None:
 
 
 def test_interval_by_hand() -> None:
-    """Without either of two blocks, all right and all wrong, accuracy is 0 or 1."""
+    """Of two blocks, one all right and one all wrong, draws are 0, 0.5 or 1: the interval says nothing."""
     assert intervals(np.array([[10, 10], [0, 10]]), accuracy) == {"accuracy": (0.0, 1.0)}
     assert intervals(np.array([[10, 10]]), accuracy) == {}
-    assert intervals(np.array([[7, 10]] * 5), accuracy) == {"accuracy": (0.7, 0.7)}
+    assert intervals(np.array([[7, 10]] * 5), accuracy)["accuracy"] == pytest.approx((0.7, 0.7))
     right = np.array([600, 650, 700, 750, 800])  # of one size: the t interval of the mean
     low, high = intervals(np.stack([right, np.full(5, 1000)], axis=1), accuracy)["accuracy"]
-    assert (low, high) == pytest.approx(stats.t.interval(0.95, 4, 0.7, stats.sem(right / 1000)))
-    assert low + high == pytest.approx(1.4)
+    # Drawn at random, so near it only.
+    assert (low, high) == pytest.approx(stats.t.interval(0.95, 4, 0.7, stats.sem(right / 1000)), rel=0.02)
     with_empty = np.array([*zip(right, [1000] * 5, strict=True), (0, 0), (0, 0)])
     assert intervals(with_empty, accuracy)["accuracy"] == (low, high)
 
