@@ -4,6 +4,9 @@ from __future__ import annotations
 
 try:
     from lulcbench import _pixels as compiled
+
+    if not hasattr(compiled, "normalize"):  # built from an older source
+        raise ImportError("lulcbench._pixels is out of date")
 except ImportError:
     compiled = None  # type: ignore[assignment]
 

@@ -42,7 +42,10 @@ def count_pixels(labels: Codes, predicted: Codes, level: int) -> Ints:
 
     Raises:
         UnknownCode: there is a code that is neither.
+        ValueError: maps are not uint16 or not of one shape.
     """
+    if labels.dtype != np.uint16 or predicted.dtype != np.uint16 or labels.shape != predicted.shape:
+        raise ValueError(f"maps are {labels.dtype} {labels.shape} and {predicted.dtype} {predicted.shape}, not uint16")
     shape = (DEPTHS, len(nodes()) + 1, len(legend().codes(level)))
     count = _count_by_numpy if compiled is None else _count_compiled
     height, width = labels.shape[-2:]

@@ -189,6 +189,11 @@ def test_unknown_codes_are_not_counted(compiled: bool, monkeypatch: pytest.Monke
                 pixels.count_pixels(labels, predicted, 4)
     with pytest.raises(pixels.UnknownCode):  # nodata is no prediction
         pixels.count_pixels(good, np.zeros_like(good), 4)
+    for other in (good.astype(np.int64), good[:2]):
+        with pytest.raises(ValueError, match="not uint16"):
+            pixels.count_pixels(good, other, 4)
+    odd = good.transpose(2, 1, 0)[::-1]  # not contiguous
+    assert pixels.count_pixels(odd, odd, 4).sum() == good.size
 
 
 def test_hierarchy_by_hand(tmp_path: Path) -> None:
