@@ -21,7 +21,7 @@ from lulcbench.datasets.options import choose_bands, choose_seasons, integer, in
 from lulcbench.datasets.transforms import Transform, apply
 from lulcbench.errors import LulcbenchError
 from lulcbench.index import read_index, select
-from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.legend import legend
 from lulcbench.places import load_release
 from lulcbench.release import array_name, label_shape
 from lulcbench.shards import ShardReader
@@ -330,25 +330,6 @@ class LuisaDataset(Dataset[Sample]):
             reflectance = self.normalizers[name].reflectance(stored[season])
             panels.append(rgb_panel(reflectance, self.bands[name], name, f"{title or name}, {self.seasons[season]}"))
         return panels
-
-    def _finest(self, classes: Any, ndim: int = 2) -> npt.NDArray[np.int64]:
-        """Labels or a prediction at the finest of their levels: ``(y, x)``, or one class if ``ndim`` is 0."""
-        indices = torch.as_tensor(classes).detach().cpu()
-        if indices.ndim == ndim + 1 and len(indices) == len(self.levels):
-            indices = indices[self.levels.index(max(self.levels))]
-        if indices.ndim != ndim or indices.is_floating_point():
-            what = f"{indices.dtype} of shape {tuple(indices.shape)}"
-            form = "(y, x)" if ndim else "a single number"
-            raise LulcbenchError(f"A prediction is {what}.", f"Give class indices, {form}, such as logits.argmax(0).")
-        return indices.to(torch.int64).numpy()
-
-    def _class_name(self, label: Any) -> str:
-        """Name of the class of a single label or prediction."""
-        from lulcbench.plotting import check_classes
-
-        index = self._finest(label, 0)
-        check_classes(index, self.num_classes, "The prediction")
-        return "cannot be judged" if index == IGNORE_INDEX else self.class_names[int(index)]
 
     def _by_sensor(self, image: Any) -> dict[str, torch.Tensor]:
         return image if isinstance(image, dict) else {self.sensors[0]: image}

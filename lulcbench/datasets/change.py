@@ -12,6 +12,7 @@ import torch
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.datasets.options import Flat, Options, Windowed, integers, spell_out
+from lulcbench.datasets.pictures import finest
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 
@@ -71,11 +72,11 @@ class LuisaChange(LuisaDataset):
         title, panels = suptitle or self._title(sample), []
         for when, year in zip(("from", "to"), self.pair, strict=True):
             panels += self._rgb_panels(sample, f"image_{when}", str(year))
-            panels.append(class_panel(self._finest(sample[f"mask_{when}"]), max(self.levels), str(year)))
+            panels.append(class_panel(finest(sample[f"mask_{when}"], self.levels), max(self.levels), str(year)))
         prediction = sample.get("prediction") if prediction is None else prediction
         for name, mask in (("changed", sample["mask"]), ("predicted", prediction)):
             if mask is not None:
-                panels.append(change_panel(self._finest(mask), name))
+                panels.append(change_panel(finest(mask, self.levels), name))
         return figure(panels, title, self.release.simulated, show_titles)
 
     @property

@@ -14,6 +14,7 @@ from lulcbench import grid
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.datasets.options import Flat, Options, Yearly, number, spell_out
+from lulcbench.datasets.pictures import class_name
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import array_name, label_shape
@@ -98,10 +99,10 @@ class LuisaCls(LuisaDataset):
         from lulcbench.plotting import figure
 
         self._title(sample)
-        title = f"{self._class_name(sample['label'])} ({float(sample['purity']):.0%})"
+        title = f"{class_name(sample['label'], self.levels)} ({float(sample['purity']):.0%})"
         prediction = sample.get("prediction") if prediction is None else prediction
         if prediction is not None:
-            title += f"\npredicted: {self._class_name(prediction)}"
+            title += f"\npredicted: {class_name(prediction, self.levels)}"
         return figure(self._rgb_panels(sample), suptitle or title, self.release.simulated, show_titles)
 
     def _targets(self, places: Places) -> Sample:

@@ -10,6 +10,7 @@ from lulcbench import grid
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.datasets.options import Flat, Options, Windowed, Yearly, spell_out
+from lulcbench.datasets.pictures import finest
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class LuisaSeg(LuisaDataset):
         prediction = sample.get("prediction") if prediction is None else prediction
         for name, mask in (("labels", sample["mask"]), ("prediction", prediction)):
             if mask is not None:
-                panels.append(class_panel(self._finest(mask), max(self.levels), name))
+                panels.append(class_panel(finest(mask, self.levels), max(self.levels), name))
         return figure(panels, title, self.release.simulated, show_titles)
 
     def _targets(self, places: Places) -> Sample:

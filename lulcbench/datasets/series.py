@@ -13,6 +13,7 @@ import torch
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.datasets.options import Options, Windowed, Yearly, integers, names, spell_out
+from lulcbench.datasets.pictures import class_name, finest
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Season
 
@@ -90,12 +91,12 @@ class LuisaSeries(LuisaDataset):
         lines = np.ma.masked_invalid(pixels).mean(-1).filled(np.nan)
         prediction = sample.get("prediction") if prediction is None else prediction
         if self._of_pixels:
-            title += f": {self._class_name(sample['mask'])}"
-            title += "" if prediction is None else f", predicted {self._class_name(prediction)}"
+            title += f": {class_name(sample['mask'], self.levels)}"
+            title += "" if prediction is None else f", predicted {class_name(prediction, self.levels)}"
         else:
             masks = {"labels": sample["mask"], "prediction": prediction}
             panels = [
-                class_panel(self._finest(mask), max(self.levels), name)
+                class_panel(finest(mask, self.levels), max(self.levels), name)
                 for name, mask in masks.items()
                 if mask is not None
             ]
