@@ -33,6 +33,7 @@ class FakeHub:
         self.repositories: dict[str, dict[str, dict[str, bytes]]] = {}  # repository → commit or tag → path → content
         self.objects: dict[str, bytes] = {}
         self.requests: Counter[str] = Counter()
+        self.stored: Counter[str] = Counter()  # object → how often it arrived whole
         self.faults: Faults = lambda path, before: None
         self.private = False
         self.signature = "1"  # that addresses of large files must have; a new one ends the old ones
@@ -103,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         hub, path, body = self.state, unquote(urlsplit(self.path).path), self.body()
+        if not path.endswith("/validate-yaml") and self.fault(path):
+            return None
         if path == "/api/repos/create":
             request = json.loads(body)
             name = f"{request.get('organization') or request.get('owner')}/{request['name'].rpartition('/')[2]}"
@@ -119,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             return self.answer({"files": files})
         if path.endswith("/info/lfs/objects/batch"):
-            return self.fault(path) or self.lfs_batch(json.loads(body))
+            return self.lfs_batch(json.loads(body))
         if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/commit/main", path):
             with hub.lock:
                 sha = hub.commit(found[1], self.committed(body))
@@ -137,6 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         assert hashlib.sha256(body).hexdigest() == oid
         self.state.objects[oid] = body
+        self.state.stored[oid] += 1
         self.answer({})
 
     def lfs_batch(self, request: dict[str, Any]) -> None:
@@ -206,7 +210,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def fault(self, path: str) -> bool:
         fault = self.next_fault(path)
-        if fault:
+        if fault == "cut":
+            self.close_connection = True
+            self.connection.shutdown(2)
+        elif fault:
             self.answer({"error": fault}, int(fault))
         return bool(fault)
 
