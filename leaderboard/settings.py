@@ -28,7 +28,7 @@ class Settings(BaseModel):
         body_idle_s: a request body that is silent for so long is cut off (slow-loris).
         body_rate: bytes/s that a request body must average after ``body_idle_s``.
         lease_s: a worker that is silent for so long has lost its submission to the next.
-        max_attempts: how often a submission may lose its worker before it is refused.
+        max_attempts: how often a submission may lose its worker or its scoring process before it is refused.
         scoring_timeout_s: wall-clock limit for one scoring.
         scoring_cpu_s: CPU limit for one scoring.
         scoring_memory_bytes: address space of the scoring process.
