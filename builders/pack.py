@@ -43,7 +43,7 @@ from lulcbench.release import (
 )
 from lulcbench.sensors import OFFSET, SCALE, sensor
 
-STAGE = "pack/1"
+STAGE = "pack/2"
 
 
 def pack(

@@ -11,7 +11,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import DamagedRelease, LulcbenchError
 from lulcbench.release import Release
 from lulcbench.shards import ShardReader
 
@@ -92,6 +92,18 @@ def test_a_shard_whose_index_was_altered(copy: Path) -> None:
     reader = ShardReader(copy, Release.load(copy), "train")
     with pytest.raises(LulcbenchError, match=r"landsat_2018"):
         reader.read("landsat_2018", [0], [(0, 0)], (10, 10))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_whose_content_was_altered(copy: Path, seed: int) -> None:
+    path = shards(copy, "luisa_2018")[0]
+    content = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    content[rng.integers(0, len(content) - 40)] ^= 1 << int(rng.integers(8))  # the index of the shard comes after
+    path.write_bytes(content)
+    reader = ShardReader(copy, Release.load(copy), "train")
+    with pytest.raises(DamagedRelease, match=r"luisa_2018"):
+        reader.read("luisa_2018", [0, 1], [(0, 0)] * 2, (96, 96))
 
 
 def test_metadata_of_another_array(copy: Path) -> None:
