@@ -126,6 +126,7 @@ def plot(
     """Draw a tile: true colour of each sensor and year, and the labels in legend colours."""
     from lulcbench.plotting import figure, tile_panels
 
+    root = pinned(root)
     release = load_release(root)
     panels = tile_panels(root, release, tile, sensor, season, level)
     target = out or Path(f"{tile}.png")

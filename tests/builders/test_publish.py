@@ -98,6 +98,13 @@ def test_what_others_left_at_a_url_is_not_taken_for_published(release_root: Path
     assert not (release_root / places.SENT).exists()
 
 
+def test_a_file_system_that_is_neither_local_nor_an_object_store(release_root: Path, tmp_path: Path) -> None:
+    where = publish(release_root, "memory://public")
+    assert publish(release_root, "memory://public") == where
+    assert not verify(tmp_path / "got", download(where, tmp_path / "got", progress=False)).problems
+    assert not [path for path in fsspec.filesystem("memory").find("/public") if path.endswith(".partial")]
+
+
 def test_an_interrupted_publication_to_a_url_goes_on(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,8 @@ def test_urls(run: Run, release_root: Path, tmp_path: Path) -> None:
         assert facts["digest"] == Release.load(release_root).digest
         assert {part["bytes_here"] for part in facts["sizes"].values()} == {0}
         assert run("info", url)[0] == 0
+        tile = run("plot", url, "E0000N0000")[2].split("Some that it has: ")[1][:10]
+        assert run("plot", url, tile, "--out", tmp_path / "tile.png")[0] == 0
         code, _, err = run("verify", url)
         assert (code, "is a URL" in err) == (2, True)
         code, _, err = run("download", release_root, "--root", url)

@@ -264,6 +264,18 @@ def test_the_hub(published: FakeHub, release_root: Path, private: bool, monkeypa
         assert "HF_TOKEN" in error.value.remedy
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
+@pytest.mark.parametrize("content", [None, b"short"])
+def test_a_shard_that_the_hub_does_not_have(published: FakeHub, release_root: Path, content: bytes | None) -> None:
+    files = published.repositories["lulcbench/tiny"]["main"]
+    lost = next(file.path for file in Release.load(release_root).files if "train.zarr/landsat_2018/c/1" in file.path)
+    del files[lost]
+    if content is not None:
+        files[lost] = content
+    with pytest.raises(LulcbenchError, match=rf"{lost} is (missing|5 bytes long)"):
+        LuisaSeg("hf://lulcbench/tiny", sensors="landsat").read([0])
+
+
 def test_a_url_is_no_folder_to_fill(web: str, release_root: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LulcbenchError, match="Cannot download to http://"):
