@@ -36,9 +36,10 @@ def submission(config: Config, about: dict[str, Any] | None) -> ModelCard:
     data, model = config.data, config.model
     if not isinstance(data, LuisaData):
         raise TypeError(f"{config.name} predicts no release")
-    sensor, pretraining, parameters, compute = data.sensor, "none", 0, "none: the manifest counts the classes"
+    sensors: tuple[str, ...] = (data.sensor,)
+    pretraining, parameters, compute = "none", 0, "none: the manifest counts the classes"
     if isinstance(model, MajorityModel):
-        sensor = "none"  # it looks at no image
+        sensors = ()  # it looks at no image
         description = "The most frequent class of the train split everywhere; class frequencies as probabilities."
     elif isinstance(model, ForestModel):
         description = (
@@ -58,7 +59,7 @@ def submission(config: Config, about: dict[str, Any] | None) -> ModelCard:
         name=f"{config.name} (reference)",
         authors=("lulcbench",),
         code=CODE,
-        sensors=(sensor,),
+        sensors=sensors,
         training_data=(f"{Release.load(expand(data.root)).id}, train split",),
         saw_scored_labels=config.predict.split == "train",
         pretraining=pretraining,

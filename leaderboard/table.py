@@ -119,8 +119,8 @@ class Row:
 
     @property
     def sensor_set(self) -> str:
-        """The sensors as one word, alphabetical: ``landsat+sentinel2``."""
-        return "+".join(self.sensors)
+        """The sensors as one word, alphabetical: ``landsat+sentinel2``, or ``none``."""
+        return "+".join(self.sensors) or "none"
 
     def figure(self, level: int, metric: str) -> Figure | None:
         """(value, low, high) of a metric, or None where it has none."""

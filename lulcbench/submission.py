@@ -58,7 +58,8 @@ class ModelCard(Frozen):
         name: of the model, as the table shows it.
         authors: people or groups.
         code: URL of the source code.
-        sensors: all sensors whose images the model reads at prediction, such as ``sentinel2`` or ``landsat``.
+        sensors: all sensors whose images the model reads at prediction, such as ``sentinel2`` or ``landsat``; empty
+            where it reads none.
         training_data: every data set that the model or its pretraining saw labels of.
         saw_scored_labels: whether labels of the scored split (LUISA, or CORINE of the same place) were used in any way.
         pretraining: ``none``, or what the weights began from.
@@ -73,7 +74,7 @@ class ModelCard(Frozen):
     name: Short
     authors: Annotated[tuple[Short, ...], Field(min_length=1, max_length=50)]
     code: Url
-    sensors: Annotated[tuple[SensorName, ...], Field(min_length=1, max_length=10), AfterValidator(_unique)]
+    sensors: Annotated[tuple[SensorName, ...], Field(max_length=10), AfterValidator(_unique)]
     training_data: Annotated[tuple[Short, ...], Field(min_length=1, max_length=50)]
     saw_scored_labels: Annotated[bool, Field(strict=True)]
     pretraining: Short

@@ -74,7 +74,6 @@ def test_every_key_of_the_example_is_needed(key: str) -> None:
         {"code": "javascript:alert(1)"},
         {"code": "https://x.example/\"onload='x'"},
         {"code": "file:///etc/passwd"},
-        {"sensors": []},
         {"sensors": ["<script>"]},
         {"training_data": []},
         {"sensors": ["landsat", "landsat"]},
