@@ -61,7 +61,7 @@ class Comparison(Frozen):
 
     Attributes:
         first, second: SHA-256 of the predictions files.
-        blocks: spatial blocks, the units that were left out and swapped.
+        blocks: spatial blocks, the units that were drawn and swapped.
         differences: those of the hierarchical scores stand at the level of the predictions, if it is the same of both.
         smallest_p: smallest p-value that so many blocks can give: with few of them no difference is ever significant.
     """
