@@ -18,6 +18,7 @@ from lulcbench.datasets.batch import Places, Sample, Samples
 from lulcbench.datasets.buffers import Buffers
 from lulcbench.datasets.normalize import Normalizer
 from lulcbench.datasets.options import choose_bands, choose_seasons, integer, integers, names, number
+from lulcbench.datasets.pictures import finest
 from lulcbench.datasets.transforms import Transform, apply
 from lulcbench.errors import LulcbenchError
 from lulcbench.index import read_index, select
@@ -296,16 +297,19 @@ class LuisaDataset(Dataset[Sample]):
         Raises:
             LulcbenchError: it is a batch, or a prediction is in another form or no class.
         """
-        from lulcbench.plotting import figure
-
-        title = suptitle or self._title(sample)
-        return figure(self._rgb_panels(sample), title, self.release.simulated, show_titles)
-
-    def _title(self, sample: Sample) -> str:
-        """What a picture of a sample is called, unless the user names it."""
         if not isinstance(sample["tile"], str):
             raise LulcbenchError("This is a batch of samples.", "Plot one of them: dataset.plot(dataset[0]).")
-        return str(sample["tile"])
+        title, panels = self._picture(sample, sample.get("prediction") if prediction is None else prediction)
+        return self._figure(sample, panels, suptitle or title, show_titles)
+
+    def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
+        """Title and panels of the picture of a sample, for subclasses to extend."""
+        return sample["tile"], self._rgb_panels(sample)
+
+    def _figure(self, sample: Sample, panels: list[Panel], title: str, show_titles: bool) -> Figure:
+        from lulcbench.plotting import figure
+
+        return figure(panels, title, self.release.simulated, show_titles)
 
     def _watch(self, n: int) -> None:
         """Say so, once, when windows that ought to move have been read twice over without."""
@@ -330,6 +334,13 @@ class LuisaDataset(Dataset[Sample]):
             reflectance = self.normalizers[name].reflectance(stored[season])
             panels.append(rgb_panel(reflectance, self.bands[name], name, f"{title or name}, {self.seasons[season]}"))
         return panels
+
+    def _class_panels(self, masks: dict[str, Any]) -> list[Panel]:
+        """Maps of class indices in legend colours, by their titles; those that are None are left out."""
+        from lulcbench.plotting import class_panel
+
+        levels = self.levels
+        return [class_panel(finest(m, levels), max(levels), name) for name, m in masks.items() if m is not None]
 
     def _by_sensor(self, image: Any) -> dict[str, torch.Tensor]:
         return image if isinstance(image, dict) else {self.sensors[0]: image}

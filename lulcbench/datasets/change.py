@@ -17,7 +17,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from lulcbench.plotting import Panel
 
 
 class ChangeOptions(Options, Windowed, Flat, total=False):
@@ -58,26 +58,18 @@ class LuisaChange(LuisaDataset):
         for name in self.sensors:
             self.release.check_year(self.pair[0], name)
 
-    def plot(
-        self,
-        sample: Sample,
-        show_titles: bool = True,
-        suptitle: str | None = None,
-        *,
-        prediction: Any = None,
-    ) -> Figure:
-        """Picture of a sample: both years, their labels, and where they differ (black; grey: cannot be judged)."""
-        from lulcbench.plotting import change_panel, class_panel, figure
+    def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
+        """Both years, their labels, and where they differ (black; grey: cannot be judged)."""
+        from lulcbench.plotting import change_panel, class_panel
 
-        title, panels = suptitle or self._title(sample), []
+        panels: list[Panel] = []
         for when, year in zip(("from", "to"), self.pair, strict=True):
             panels += self._rgb_panels(sample, f"image_{when}", str(year))
             panels.append(class_panel(finest(sample[f"mask_{when}"], self.levels), max(self.levels), str(year)))
-        prediction = sample.get("prediction") if prediction is None else prediction
         for name, mask in (("changed", sample["mask"]), ("predicted", prediction)):
             if mask is not None:
                 panels.append(change_panel(finest(mask, self.levels), name))
-        return figure(panels, title, self.release.simulated, show_titles)
+        return sample["tile"], panels
 
     @property
     def label_years(self) -> tuple[int, ...]:

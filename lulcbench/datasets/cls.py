@@ -20,7 +20,7 @@ from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import array_name, label_shape
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from lulcbench.plotting import Panel
 
 CHIP = 600
 _TILES_AT_ONCE = 512
@@ -87,23 +87,12 @@ class LuisaCls(LuisaDataset):
             }
         )
 
-    def plot(
-        self,
-        sample: Sample,
-        show_titles: bool = True,
-        suptitle: str | None = None,
-        *,
-        prediction: Any = None,
-    ) -> Figure:
-        """Picture of a sample: true colour, with the label and, if there is one, the predicted class in the title."""
-        from lulcbench.plotting import figure
-
-        self._title(sample)
+    def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
+        """True colour, with the label and, if there is one, the predicted class in the title."""
         title = f"{class_name(sample['label'], self.levels)} ({float(sample['purity']):.0%})"
-        prediction = sample.get("prediction") if prediction is None else prediction
         if prediction is not None:
             title += f"\npredicted: {class_name(prediction, self.levels)}"
-        return figure(self._rgb_panels(sample), suptitle or title, self.release.simulated, show_titles)
+        return title, self._rgb_panels(sample)
 
     def _targets(self, places: Places) -> Sample:
         at = places.index

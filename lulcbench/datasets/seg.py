@@ -10,11 +10,10 @@ from lulcbench import grid
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.datasets.options import Flat, Options, Windowed, Yearly, spell_out
-from lulcbench.datasets.pictures import finest
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from lulcbench.plotting import Panel
 
 
 class SegOptions(Options, Windowed, Yearly, Flat, total=False):
@@ -52,24 +51,10 @@ class LuisaSeg(LuisaDataset):
         self.mask_resolution = mask_resolution
         super().__init__(root, split, sensors, **options)
 
-    def plot(
-        self,
-        sample: Sample,
-        show_titles: bool = True,
-        suptitle: str | None = None,
-        *,
-        prediction: Any = None,
-    ) -> Figure:
-        """Picture of a sample: true colour of each sensor, mask and prediction (class indices) in legend colours."""
-        from lulcbench.plotting import class_panel, figure
-
-        title = suptitle or f"{self._title(sample)} {int(sample['year'])}"
-        panels = self._rgb_panels(sample)
-        prediction = sample.get("prediction") if prediction is None else prediction
-        for name, mask in (("labels", sample["mask"]), ("prediction", prediction)):
-            if mask is not None:
-                panels.append(class_panel(finest(mask, self.levels), max(self.levels), name))
-        return figure(panels, title, self.release.simulated, show_titles)
+    def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
+        """True colour of each sensor, mask and prediction (class indices) in legend colours."""
+        masks = {"labels": sample["mask"], "prediction": prediction}
+        return f"{sample['tile']} {int(sample['year'])}", self._rgb_panels(sample) + self._class_panels(masks)
 
     def _targets(self, places: Places) -> Sample:
         return {"mask": self._masks(places, self._mask_pixel())}

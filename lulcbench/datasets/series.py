@@ -13,12 +13,14 @@ import torch
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.datasets.options import Options, Windowed, Yearly, integers, names, spell_out
-from lulcbench.datasets.pictures import class_name, finest
+from lulcbench.datasets.pictures import class_name
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Season
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from lulcbench.plotting import Panel
 
 
 class SeriesOptions(Options, Windowed, Yearly, total=False):
@@ -71,37 +73,24 @@ class LuisaSeries(LuisaDataset):
         self._order = sorted(when)
         self.dates = np.array([day for day, _, _ in self._order], "datetime64[D]")
 
-    def plot(
-        self,
-        sample: Sample,
-        show_titles: bool = True,
-        suptitle: str | None = None,
-        *,
-        prediction: Any = None,
-    ) -> Figure:
-        """Mean reflectance of each band over time (nodata left out), with labels and, if there is one, the prediction.
+    def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
+        """Of windows, labels and prediction (class indices) as maps; of single pixels, they are in the title."""
+        title = sample["tile"]
+        if not self._of_pixels:
+            return title, self._class_panels({"labels": sample["mask"], "prediction": prediction})
+        title += f": {class_name(sample['mask'], self.levels)}"
+        title += "" if prediction is None else f", predicted {class_name(prediction, self.levels)}"
+        return title, []
 
-        Of windows, labels and prediction (class indices) are maps beside it; of single pixels, they are in the title.
-        """
-        from lulcbench.plotting import class_panel, line_figure
+    def _figure(self, sample: Sample, panels: list[Panel], title: str, show_titles: bool) -> Figure:
+        """Mean reflectance of each band over time (nodata left out), and the panels beside it."""
+        from lulcbench.plotting import line_figure
 
-        title, panels, (sensor,) = self._title(sample), [], self.sensors
+        (sensor,) = self.sensors
         image = sample["image"][..., None, None] if self._of_pixels else sample["image"]
         pixels = self.normalizers[sensor].reflectance(image).reshape(len(self.dates), len(self.bands[sensor]), -1)
         lines = np.ma.masked_invalid(pixels).mean(-1).filled(np.nan)
-        prediction = sample.get("prediction") if prediction is None else prediction
-        if self._of_pixels:
-            title += f": {class_name(sample['mask'], self.levels)}"
-            title += "" if prediction is None else f", predicted {class_name(prediction, self.levels)}"
-        else:
-            masks = {"labels": sample["mask"], "prediction": prediction}
-            panels = [
-                class_panel(finest(mask, self.levels), max(self.levels), name)
-                for name, mask in masks.items()
-                if mask is not None
-            ]
-        simulated = self.release.simulated
-        return line_figure(self.dates, lines, self.bands[sensor], panels, suptitle or title, simulated, show_titles)
+        return line_figure(self.dates, lines, self.bands[sensor], panels, title, self.release.simulated, show_titles)
 
     @property
     def _imagery_years(self) -> tuple[int, ...] | None:

@@ -18,7 +18,6 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.hub import download
 from lulcbench.release import MANIFEST, Release
 from lulcbench.verify import verify
-from tests.lulcbench.conftest import hub, patient  # noqa: F401 - fixtures
 from tests.lulcbench.fake_hub import TOKEN, FakeHub
 
 NAME = "hf://lulcbench/tiny"
@@ -34,7 +33,7 @@ pytestmark = [
 @pytest.mark.parametrize(
     "step", ["/repos/create", "/preupload/main", "/objects/batch", "/upload/", "/commit/", "/tag/"]
 )
-def test_faults_of_the_hub_pass(hub: FakeHub, release_root: Path, tmp_path: Path, step: str, fault: str) -> None:  # noqa: F811
+def test_faults_of_the_hub_pass(hub: FakeHub, release_root: Path, tmp_path: Path, step: str, fault: str) -> None:
     hit = []
 
     def once(path: str, before: int) -> str | None:
@@ -52,7 +51,7 @@ def test_faults_of_the_hub_pass(hub: FakeHub, release_root: Path, tmp_path: Path
     assert not verify(tmp_path / "got", got).problems
 
 
-def test_a_hub_that_refuses_is_not_asked_again(hub: FakeHub, release_root: Path) -> None:  # noqa: F811
+def test_a_hub_that_refuses_is_not_asked_again(hub: FakeHub, release_root: Path) -> None:
     hub.faults = lambda path, before: "403" if "/commit/" in path else None
     with pytest.raises(LulcbenchError, match="Cannot publish to hf://lulcbench/tiny") as error:
         publish(release_root, NAME)
@@ -60,7 +59,7 @@ def test_a_hub_that_refuses_is_not_asked_again(hub: FakeHub, release_root: Path)
     assert [n for path, n in hub.requests.items() if "/commit/" in path] == [1]
 
 
-def test_a_killed_publication_goes_on(hub: FakeHub, release_root: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_killed_publication_goes_on(hub: FakeHub, release_root: Path, tmp_path: Path) -> None:
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
     command = [sys.executable, "-m", "builders", "publish", str(release_root), NAME]
     children: list[subprocess.Popen[bytes]] = []
