@@ -1,6 +1,6 @@
 """How fast the scorer is: tiles a second, end to end, against a bare numpy bincount of the same tiles in memory.
 
-usage: python benchmarks/scoring.py [--tiles 1000] [--repeats 9]
+usage: python benchmarks/scoring.py [--tiles 1000] [--repeats 9] [--numpy]
 
 The scorer reads and checks everything (labels' SHA-256, zip members, codes), decodes the labels, finds their edges, and
 counts confusion by block, region and label edge; the bincount gets both maps as class indices in memory and makes one
@@ -21,6 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from lulcbench import pixels
 from lulcbench.legend import legend
 from lulcbench.prediction_format import PredictionInfo
 from lulcbench.predictions import PredictionWriter
@@ -33,7 +34,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiles", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--numpy", action="store_true", help="count as where no C compiler was at installation")
     options = parser.parse_args()
+    if options.numpy:
+        pixels.compiled = None
     with tempfile.TemporaryDirectory() as folder:
         run(Path(folder), options.tiles, options.repeats)
 
