@@ -16,8 +16,8 @@ _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD
 def keep_freed_memory() -> None:
     """Have glibc keep up to 64 MiB of freed memory (a thread's arena) instead of giving every freed buffer back.
 
-    Each chunk that is decoded needs buffers of some 100 KB for a moment, and fresh pages for them cost much. Done once a
-    process, when it first reads shards; never where the environment has settings of its own for glibc's malloc (``man
+    Each chunk that is decoded needs buffers of some 100 KB for a moment, and fresh pages for them cost much. Done once
+    a process, when it first reads shards; never where the environment has settings of its own for glibc's malloc (``man
     mallopt``), nor on other systems.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _SETTINGS):
