@@ -12,6 +12,7 @@ import pytest
 
 import lulcbench.hub
 import lulcbench.sources
+import lulcbench.transfers
 from tests.lulcbench.fake_hub import TOKEN, FakeHub
 
 
@@ -41,7 +42,7 @@ def release_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow one another without waiting."""
-    for module in (lulcbench.hub, lulcbench.sources):
+    for module in (lulcbench.hub, lulcbench.sources, lulcbench.transfers):
         monkeypatch.setattr(module, "wait", lambda attempt, error: None)
 
 

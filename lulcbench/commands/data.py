@@ -139,8 +139,8 @@ def plot(
 
 
 def _facts(root: str, level: int) -> dict[str, Any]:
-    from lulcbench.hub import absent
     from lulcbench.index import read_index
+    from lulcbench.transfers import absent
 
     legend().codes(level)
     root = pinned(root)

@@ -16,15 +16,15 @@ from torch.utils.data import Dataset
 from lulcbench import grid
 from lulcbench.datasets.batch import Places, Sample, Samples
 from lulcbench.datasets.buffers import Buffers
+from lulcbench.datasets.labels import Labels
 from lulcbench.datasets.normalize import Normalizer
 from lulcbench.datasets.options import choose_bands, choose_seasons, integer, integers, names, number
-from lulcbench.datasets.pictures import finest
 from lulcbench.datasets.transforms import Transform, apply
 from lulcbench.errors import LulcbenchError
 from lulcbench.index import read_index, select
 from lulcbench.legend import legend
 from lulcbench.places import load_release
-from lulcbench.release import array_name, label_shape
+from lulcbench.release import array_name
 from lulcbench.shards import ShardReader
 from lulcbench.sources import pinned
 from lulcbench.windows import Phase, Windows
@@ -152,6 +152,7 @@ class LuisaDataset(Dataset[Sample]):
             fraction=None if fraction is None else number(fraction, "fraction"),
         ).reset_index(drop=True)
         self._rows = self.tiles["row"].to_numpy(np.int64)
+        self._tile_labels = Labels(self._reader, self._rows)
         self._ids: list[str] = self.tiles["id"].tolist()
         self._columns, self._rows_up = (self.tiles[axis].to_numpy(np.int64) for axis in ("ix", "iy"))
         self.windows = Windows.of(
@@ -335,13 +336,6 @@ class LuisaDataset(Dataset[Sample]):
             panels.append(rgb_panel(reflectance, self.bands[name], name, f"{title or name}, {self.seasons[season]}"))
         return panels
 
-    def _class_panels(self, masks: dict[str, Any]) -> list[Panel]:
-        """Maps of class indices in legend colours, by their titles; those that are None are left out."""
-        from lulcbench.plotting import class_panel
-
-        levels = self.levels
-        return [class_panel(finest(m, levels), max(levels), name) for name, m in masks.items() if m is not None]
-
     def _by_sensor(self, image: Any) -> dict[str, torch.Tensor]:
         return image if isinstance(image, dict) else {self.sensors[0]: image}
 
@@ -396,33 +390,11 @@ class LuisaDataset(Dataset[Sample]):
             self.normalizers[name].into(target, image.numpy())
         return image.flatten(1, 2) if self.flatten else image
 
-    def _tile_labels(self, tiles: npt.NDArray[np.integer], year: int) -> npt.NDArray[np.uint16]:
-        """LUISA codes of whole tiles: uint16 ``(n, 96, 96)``."""
-        corners = np.zeros((len(tiles), 2), np.int64)
-        return self._reader.read(array_name("luisa", year), self._rows[tiles], corners, label_shape())
-
     def _masks(self, places: Places, resolution: int) -> torch.Tensor:
         """Class indices at the pixel centres of the windows: int64 ``(n, [level,] y, x)``."""
-        cell = grid.LABEL_RESOLUTION
         n = self.windows.size // resolution
-        cells = min(-(-self.windows.size // cell) + 1, label_shape()[0])  # that a window can touch along an axis
-        corners = np.minimum(places.offsets // cell, label_shape()[0] - cells)
-        codes = np.empty((len(places), cells, cells), np.uint16)
-        for year, at in places.by_year():
-            tiles, inverse = np.unique(places.tiles[at], return_inverse=True)
-            labels = self._tile_labels(tiles, year)
-            for i, tile, (y, x) in zip(at, inverse, corners[at], strict=True):
-                codes[i] = labels[tile, y : y + cells, x : x + cells]
-        centres = np.arange(n) * resolution + resolution / 2
-        nearest = ((places.offsets[:, :, None] + centres) // cell).astype(np.int64) - corners[:, :, None]
-        where = f"{self.split}.zarr/luisa"
         masks = self._buffers.empty((len(places), len(self.levels), n, n), torch.int64)
-        fine = masks.numpy()
-        for k, level in enumerate(self.levels):
-            # Classes are looked up per label cell, then spread to the pixels, which are many more.
-            coarse = legend().encode(codes, level, where).astype(np.int64)
-            for i, (rows, columns) in enumerate(nearest):
-                np.take(coarse[i][rows], columns, axis=1, out=fine[i, k], mode="clip")
+        self._tile_labels.masks(places, self.windows.size, resolution, self.levels, masks.numpy())
         return masks[:, 0] if isinstance(self.level, int) else masks
 
     def _about(self, places: Places) -> Sample:

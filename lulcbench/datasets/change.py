@@ -12,7 +12,7 @@ import torch
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.datasets.options import Flat, Options, Windowed, integers, spell_out
-from lulcbench.datasets.pictures import finest
+from lulcbench.datasets.pictures import class_panels, finest
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 
@@ -60,12 +60,12 @@ class LuisaChange(LuisaDataset):
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
         """Both years, their labels, and where they differ (black; grey: cannot be judged)."""
-        from lulcbench.plotting import change_panel, class_panel
+        from lulcbench.plotting import change_panel
 
         panels: list[Panel] = []
         for when, year in zip(("from", "to"), self.pair, strict=True):
             panels += self._rgb_panels(sample, f"image_{when}", str(year))
-            panels.append(class_panel(finest(sample[f"mask_{when}"], self.levels), max(self.levels), str(year)))
+            panels += class_panels({str(year): sample[f"mask_{when}"]}, self.levels)
         for name, mask in (("changed", sample["mask"]), ("predicted", prediction)):
             if mask is not None:
                 panels.append(change_panel(finest(mask, self.levels), name))
@@ -97,8 +97,7 @@ class LuisaChange(LuisaDataset):
         n = len(legend().codes(level))
         counts = np.zeros((n, n), np.int64)
         for tile in range(len(self._rows)):
-            codes = [self._tile_labels(np.array([tile]), year)[0] for year in self.pair]
-            before, after = (legend().encode(part, level, f"{self.split}.zarr/luisa") for part in codes)
+            before, after = (self._tile_labels.classes(np.array([tile]), year, level)[0] for year in self.pair)
             judged = (before != IGNORE_INDEX) & (after != IGNORE_INDEX)
             pairs = before[judged].astype(np.int64) * n + after[judged]
             counts += np.bincount(pairs, minlength=n * n).reshape(n, n)

@@ -17,7 +17,7 @@ from lulcbench.datasets.options import Flat, Options, Yearly, number, spell_out
 from lulcbench.datasets.pictures import class_name
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.release import array_name, label_shape
+from lulcbench.release import label_shape
 
 if TYPE_CHECKING:
     from lulcbench.plotting import Panel
@@ -108,12 +108,10 @@ class LuisaCls(LuisaDataset):
         labels = np.empty((len(self._rows), side * side, len(self.years)), np.uint8)
         shares = np.empty(labels.shape, np.float32)
         for start in range(0, len(self._rows), _TILES_AT_ONCE):
-            rows = self._rows[start : start + _TILES_AT_ONCE]
+            tiles = np.arange(start, min(start + _TILES_AT_ONCE, len(self._rows)))
             for k, year in enumerate(self.years):
-                name = array_name("luisa", year)
-                codes = self._reader.read(name, rows, np.zeros((len(rows), 2), np.int64), label_shape())
-                cells = legend().encode(codes, level, f"{self.split}.zarr/{name}")
-                cells = cells.reshape(len(rows), side, n, side, n).swapaxes(2, 3).reshape(-1, n * n)
+                cells = self._tile_labels.classes(tiles, year, level)
+                cells = cells.reshape(len(tiles), side, n, side, n).swapaxes(2, 3).reshape(-1, n * n)
                 # One bin per chip and class in a single bincount; argmax takes the lower class on a tie.
                 bins = np.arange(len(cells))[:, None] * 256 + cells
                 counts = np.bincount(bins.ravel(), minlength=len(cells) * 256).reshape(-1, 256)
@@ -121,6 +119,6 @@ class LuisaCls(LuisaDataset):
                 best = counts.argmax(1)
                 most = counts[np.arange(len(counts)), best]
                 best[most == 0] = IGNORE_INDEX
-                labels[start : start + len(rows), :, k] = best.reshape(len(rows), -1)
-                shares[start : start + len(rows), :, k] = (most / (n * n)).reshape(len(rows), -1)
+                labels[tiles, :, k] = best.reshape(len(tiles), -1)
+                shares[tiles, :, k] = (most / (n * n)).reshape(len(tiles), -1)
         return labels.ravel(), shares.ravel()

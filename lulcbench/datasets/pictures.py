@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import torch
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
+
+if TYPE_CHECKING:
+    from lulcbench.plotting import Panel
 
 
 def finest(classes: Any, levels: tuple[int, ...], ndim: int = 2) -> npt.NDArray[np.int64]:
@@ -31,6 +34,13 @@ def finest(classes: Any, levels: tuple[int, ...], ndim: int = 2) -> npt.NDArray[
         form = "(y, x)" if ndim else "a single number"
         raise LulcbenchError(f"A prediction is {what}.", f"Give class indices, {form}, such as logits.argmax(0).")
     return indices.to(torch.int64).numpy()
+
+
+def class_panels(masks: dict[str, Any], levels: tuple[int, ...]) -> list[Panel]:
+    """Maps of class indices in legend colours, by their titles; those that are None are left out."""
+    from lulcbench.plotting import class_panel
+
+    return [class_panel(finest(m, levels), max(levels), title) for title, m in masks.items() if m is not None]
 
 
 def class_name(label: Any, levels: tuple[int, ...]) -> str:

@@ -138,9 +138,7 @@ def _window_weights(dataset: LuisaDataset) -> npt.NDArray[np.float64]:
         np.divide(1, share, out=worth[: len(share)], where=share > 0, casting="same_kind")
         for first in range(0, len(weights), _TILES_AT_ONCE):
             tiles = np.arange(first, min(first + _TILES_AT_ONCE, len(weights)))
-            worths = worth[
-                legend().encode(dataset._tile_labels(tiles, year), level, f"{dataset.split}.zarr/luisa_{year}")
-            ]
+            worths = worth[dataset._tile_labels.classes(tiles, year, level)]
             weights[tiles, :, k] = (cover @ worths @ cover.T).reshape(len(tiles), -1)
     if years != dataset.years:
         weights = weights.mean(axis=-1, keepdims=True).repeat(len(dataset.years), axis=-1)

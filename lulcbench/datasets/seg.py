@@ -10,6 +10,7 @@ from lulcbench import grid
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.datasets.options import Flat, Options, Windowed, Yearly, spell_out
+from lulcbench.datasets.pictures import class_panels
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class LuisaSeg(LuisaDataset):
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
         """True colour of each sensor, mask and prediction (class indices) in legend colours."""
         masks = {"labels": sample["mask"], "prediction": prediction}
-        return f"{sample['tile']} {int(sample['year'])}", self._rgb_panels(sample) + self._class_panels(masks)
+        return f"{sample['tile']} {int(sample['year'])}", self._rgb_panels(sample) + class_panels(masks, self.levels)
 
     def _targets(self, places: Places) -> Sample:
         return {"mask": self._masks(places, self._mask_pixel())}

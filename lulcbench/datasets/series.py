@@ -13,7 +13,7 @@ import torch
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.datasets.options import Options, Windowed, Yearly, integers, names, spell_out
-from lulcbench.datasets.pictures import class_name
+from lulcbench.datasets.pictures import class_name, class_panels
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Season
 
@@ -77,7 +77,7 @@ class LuisaSeries(LuisaDataset):
         """Of windows, labels and prediction (class indices) as maps; of single pixels, they are in the title."""
         title = sample["tile"]
         if not self._of_pixels:
-            return title, self._class_panels({"labels": sample["mask"], "prediction": prediction})
+            return title, class_panels({"labels": sample["mask"], "prediction": prediction}, self.levels)
         title += f": {class_name(sample['mask'], self.levels)}"
         title += "" if prediction is None else f", predicted {class_name(prediction, self.levels)}"
         return title, []

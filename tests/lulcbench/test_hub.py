@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-import lulcbench.hub
+import lulcbench.transfers
 from builders.publish import publish
 from lulcbench import LuisaChange, LuisaCls, LuisaSeg, LuisaSeries
 from lulcbench.errors import LulcbenchError
-from lulcbench.hub import PARTIAL, absent, download, recover, repair, wanted
+from lulcbench.hub import download, recover, repair, wanted
 from lulcbench.provenance import SOURCES, Provenance
 from lulcbench.release import MANIFEST, Release, hash_file
+from lulcbench.transfers import PARTIAL, absent
 from lulcbench.verify import verify
 from tests.lulcbench.fake_hub import FakeHub
 
@@ -258,7 +259,7 @@ def test_offline(release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_no_space(release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(lulcbench.hub.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(lulcbench.transfers.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(LulcbenchError, match=r"GiB are needed"):
         download(str(release_root), tmp_path / "got", progress=False)
 
@@ -304,7 +305,7 @@ def test_several_processes_download_to_one_root(release_root: Path, tmp_path: Pa
 def test_an_interrupted_download_is_not_taken_for_whole(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, seen, lock = lulcbench.hub.hash_file, [0], threading.Lock()
+    real, seen, lock = lulcbench.transfers.hash_file, [0], threading.Lock()
 
     def interrupted(path: Path) -> str:
         with lock:
@@ -313,7 +314,7 @@ def test_an_interrupted_download_is_not_taken_for_whole(
                 raise KeyboardInterrupt
         return real(path)
 
-    monkeypatch.setattr(lulcbench.hub, "hash_file", interrupted)
+    monkeypatch.setattr(lulcbench.transfers, "hash_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         download(str(release_root), tmp_path / "got", progress=False, workers=1)
     with pytest.raises(LulcbenchError, match="No release at"):

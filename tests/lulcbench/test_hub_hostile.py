@@ -13,10 +13,12 @@ from filelock import FileLock
 
 import lulcbench.hub
 import lulcbench.sources
+import lulcbench.transfers
 from lulcbench.errors import LulcbenchError
-from lulcbench.hub import LOCK, PARTIAL, download, repair
+from lulcbench.hub import LOCK, download, repair
 from lulcbench.provenance import SOURCES, Provenance
 from lulcbench.release import MANIFEST, FileInfo, Release
+from lulcbench.transfers import PARTIAL
 from lulcbench.verify import verify
 from tests.lulcbench.fake_hub import FakeHub
 
@@ -106,7 +108,7 @@ def test_stale_partial_files_make_no_room(release_root: Path, tmp_path: Path, mo
     (tmp_path / "got" / PARTIAL).mkdir(parents=True)
     (tmp_path / "got" / PARTIAL / "stale").write_bytes(bytes(10_000))
     usage = shutil.disk_usage(tmp_path)._replace(free=total - 5000)
-    monkeypatch.setattr(lulcbench.hub.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(lulcbench.transfers.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(LulcbenchError, match=r"GiB are needed"):
         download(str(release_root), tmp_path / "got", progress=False)
 
@@ -121,7 +123,7 @@ def test_a_full_disk_is_said_at_once(
         tried.append(file.path)
         raise OSError(number, "no")
 
-    monkeypatch.setattr(lulcbench.hub, "_resume", full)
+    monkeypatch.setattr(lulcbench.transfers, "_resume", full)
     with pytest.raises(LulcbenchError, match="Cannot write to"):
         download(str(release_root), tmp_path / "got", progress=False, workers=1)
     assert len(tried) == 1
