@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,8 @@ DISK_ORDER = (*(f"B{n:02d}" for n in range(1, 9)), "B09", "B10", "B11", "B12", "
 # Band sets of the paper, in the order of its pictures.
 BAND_SETS = {"rgb": RGB, "swir": ("B12", "B8A", "B04"), "color-infrared": ("B08", "B04", "B03"), "all": ALL}
 SIZE = 64
+PARTS = ("train", "val", "test")
+MAX_BYTES = 1 << 20  # of a patch: the largest real ones, 13 bands uncompressed, have a tenth of that
 BLOCK_LISTS = Path(__file__).parent / "splits"
 
 Images = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
@@ -60,8 +63,10 @@ def pick_bands(image: npt.NDArray[np.generic], order: Sequence[str], wanted: Seq
     """Bands by name: ``(band, y, x)`` in ``order`` → those ``wanted``, whatever the order on disk.
 
     Raises:
-        LulcbenchError: a band is not there.
+        LulcbenchError: a band is not there, or two have the same name.
     """
+    if len(set(order)) != len(order):
+        raise LulcbenchError(f"Two bands have the same name: {', '.join(order)}.", "Name every band.")
     if len(order) != len(image):
         raise LulcbenchError(f"{len(image)} bands, but {len(order)} names: {', '.join(order)}.", "Name every band.")
     for name in wanted:
@@ -80,20 +85,28 @@ def decode(content: bytes, name: str, wanted: Sequence[str]) -> npt.NDArray[np.g
         if name.endswith(".tif"):
             from rasterio.io import MemoryFile
 
-            with MemoryFile(content) as memory, memory.open() as file:
+            # No other driver: a VRT under the name of a GeoTIFF could have GDAL read any file or address.
+            with MemoryFile(content) as memory, memory.open(driver="GTiff") as file:
+                _check_size(name, file.height, file.width)
                 stored = file.read()
                 order = file.descriptions if all(file.descriptions) else DISK_ORDER
             if (stored == 0).all(0).any():
                 raise LulcbenchError(f"{name} holds nodata pixels.", "EuroSAT has none; is the file whole?")
             image = pick_bands(stored, order, wanted) * np.float32(1e-4)
         else:
-            image = np.moveaxis(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")), 2, 0)
+            with Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
+                _check_size(name, picture.height, picture.width)
+                image = np.moveaxis(np.asarray(picture.convert("RGB")), 2, 0)
             image = pick_bands(image, RGB, wanted)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise LulcbenchError(f"{name} is no readable image: {error}.", "Fetch the archive again.") from error
-    if image.shape[1:] != (SIZE, SIZE):
-        raise LulcbenchError(f"{name} is {image.shape[1:]}, not {SIZE} × {SIZE}.", "Fetch the archive again.")
     return image
+
+
+def _check_size(name: str, height: int, width: int) -> None:
+    """Before anything is decoded: a small file can claim to be a huge picture."""
+    if (height, width) != (SIZE, SIZE):
+        raise LulcbenchError(f"{name} is {height} × {width}, not {SIZE} × {SIZE}.", "Fetch the archive again.")
 
 
 def read_list(data: EuroSatData, part: str) -> list[str]:
@@ -106,10 +119,33 @@ def read_list(data: EuroSatData, part: str) -> list[str]:
     path = folder / f"eurosat-{data.split}-{part}.txt"
     if not path.is_file():
         raise LulcbenchError(f"{path} is missing.", "Copy the split lists beside the archives.")
-    names = [line.strip().rpartition(".")[0] for line in path.read_text().splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise LulcbenchError(f"{path} is no text: {error}.", "Fetch it again.") from error
+    names = [Path(line.strip()).stem for line in lines if line.strip()]
     if len(set(names)) != len(names):
         raise LulcbenchError(f"{path} names a patch twice.", "Fetch it again.")
     return names
+
+
+def read_lists(data: EuroSatData) -> dict[str, list[str]]:
+    """Patch names of all parts of a split.
+
+    Raises:
+        LulcbenchError: a list is missing, or a patch is in two of them: a score on it would be worth nothing.
+    """
+    lists = {part: read_list(data, part) for part in PARTS}
+    seen: dict[str, str] = {}
+    for part, names in lists.items():
+        for name in names:
+            if name in seen:
+                raise LulcbenchError(
+                    f"{name} is in the {seen[name]} list and in the {part} list of the {data.split} split.",
+                    "Fetch the lists again.",
+                )
+            seen[name] = part
+    return lists
 
 
 class Archives:
@@ -126,11 +162,26 @@ class Archives:
         for path in self.paths:
             try:
                 with zipfile.ZipFile(path) as archive:
-                    for member in archive.namelist():
-                        if member.endswith((".jpg", ".tif")):
-                            self._where[Path(member).stem] = (path, member)
-            except zipfile.BadZipFile as error:
+                    members = archive.infolist()
+            except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
                 raise LulcbenchError(f"{path} is no whole zip: {error}.", "Fetch it again.") from error
+            for member in members:
+                if member.filename.endswith((".jpg", ".tif")):
+                    self._add(path, member)
+
+    def _add(self, path: Path, member: zipfile.ZipInfo) -> None:
+        name = Path(member.filename).stem
+        if member.file_size > MAX_BYTES:
+            raise LulcbenchError(
+                f"{path}: {member.filename} has {member.file_size:,} bytes; no patch is that large.", "Fetch it again."
+            )
+        if name in self._where:
+            before, twin = self._where[name]
+            raise LulcbenchError(
+                f"{name} is there twice: {before.name}/{twin} and {path.name}/{member.filename}.",
+                "Keep RGB and 13-band archives in folders of their own.",
+            )
+        self._where[name] = (path, member.filename)
 
     def __contains__(self, name: str) -> bool:
         return name in self._where
@@ -159,8 +210,10 @@ class Archives:
                 for i, name in enumerate(bar.track(names, description=f"read {what}")):
                     path, member = self._where[name]
                     try:
-                        content = open_zips[path].read(member)
-                    except zipfile.BadZipFile as error:
+                        with open_zips[path].open(member) as file:
+                            content = file.read(MAX_BYTES)  # bounded: an entry may claim less than it unpacks to
+                    # RuntimeError: encrypted; NotImplementedError: packed by a method that zipfile does not know.
+                    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
                         raise LulcbenchError(f"{path}: {member} is damaged: {error}.", "Fetch it again.") from error
                     image = decode(content, member, bands)
                     if result is None:
@@ -200,7 +253,7 @@ def read_part(data: EuroSatData, part: str, archives: Archives) -> Arrays:
 def digest(data: EuroSatData, archives: Archives) -> str:
     """Identity of archives and split lists."""
     text = [hash_file(path) for path in archives.paths]
-    text += ["\n".join(read_list(data, part)) for part in ("train", "val", "test")]
+    text += ["\n".join(names) for names in read_lists(data).values()]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 
@@ -210,6 +263,7 @@ def load(config: Config) -> Problem:
     if not isinstance(data, EuroSatData):
         raise TypeError(type(data))
     archives = Archives(expand(data.root))
+    identity = digest(data, archives)  # first, since it refuses lists that overlap
     parts = [read_part(data, part, archives) for part in data.train_on]
     images, targets = torch.cat([p.images for p in parts]), torch.cat([p.targets for p in parts])
     mean, std = statistics(images)
@@ -222,7 +276,7 @@ def load(config: Config) -> Problem:
         std=std,
         classes=CLASSES,
         level=None,
-        digest=digest(data, archives),
+        digest=identity,
         simulated=False,
         absent=tuple(name for i, name in enumerate(CLASSES) if i not in seen),
     )
