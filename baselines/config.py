@@ -16,6 +16,7 @@ from lulcbench.errors import LulcbenchError
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Part(BaseModel):
@@ -42,8 +43,8 @@ class LuisaData(Part):
     root: str
     sensor: Literal["landsat", "sentinel2", "planet"] = "landsat"
     year: int = 2018
-    bands: tuple[str, ...] | None = None
-    seasons: tuple[str, ...] | None = None
+    bands: Names | None = None
+    seasons: Names | None = None
     level: Annotated[int, Field(ge=1, le=4)] = 4
     window: Count = 4800
     stride: Count | None = None
@@ -64,8 +65,8 @@ class EuroSatData(Part):
     kind: Literal["eurosat"]
     root: str = "$LULCBENCH_REAL_DATA/eurosat_rgb"
     split: Literal["random", "spatial", "block"] = "random"
-    bands: Literal["rgb", "swir", "color-infrared", "all"] | tuple[str, ...] = "rgb"
-    train_on: tuple[Literal["train", "val"], ...] = ("train",)
+    bands: Literal["rgb", "swir", "color-infrared", "all"] | Names = "rgb"
+    train_on: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)] = ("train",)
 
 
 class SegmentationModel(Part):
@@ -252,6 +253,11 @@ class Config(Part):
             raise ValueError(f"model {self.model.kind} segments, but data {self.data.kind} holds labelled patches")
         if segments and (self.augment.mixup or self.augment.cutmix):
             raise ValueError("mixup and cutmix are for patch classification")
+        if segments and self.augment.affine:
+            raise ValueError("affine would blur labels: it is for patch classification")
+        judged = self.train.level_weights[: getattr(self.data, "level", 4)]
+        if min(self.train.level_weights) < 0 or not any(judged):
+            raise ValueError("train.level_weights must not be negative, and one of a level that is learnt above 0")
         return self
 
     @property

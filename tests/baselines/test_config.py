@@ -26,6 +26,7 @@ def test_committed_configs_are_valid_and_named_like_their_file(path: Path) -> No
         ({"model": {"kind": "unet"}}, "segments"),
         ({"name": "A b"}, "name"),
         ({"data": {"kind": "imagenet"}}, "data"),
+        ({"data": {"kind": "eurosat", "train_on": []}}, "train_on"),
     ],
 )
 def test_bad_configs_name_the_key(change: dict, says: str) -> None:
@@ -33,9 +34,21 @@ def test_bad_configs_name_the_key(change: dict, says: str) -> None:
         Config.parse(EUROSAT | change)
 
 
-def test_mixing_is_for_patches() -> None:
-    with pytest.raises(LulcbenchError, match="mixup"):
-        Config.parse(SEGMENTS | {"augment": {"mixup": 0.2}})
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"augment": {"mixup": 0.2}}, "mixup"),
+        ({"augment": {"affine": (10, 0.1, 0.1)}}, "affine"),
+        ({"train": {"level_weights": (0, 0, 0, 0)}}, "level_weights"),
+        ({"train": {"level_weights": (1, 1, -1, 1)}}, "level_weights"),
+        ({"data": {"kind": "luisa-seg", "root": "r", "level": 2}, "train": {"level_weights": (0, 0, 1, 1)}}, "level_w"),
+        ({"data": {"kind": "luisa-seg", "root": "r", "bands": []}}, "bands"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(change: dict, says: str) -> None:
+    Config.parse(SEGMENTS)
+    with pytest.raises(LulcbenchError, match=says):
+        Config.parse(SEGMENTS | change)
 
 
 def test_overrides(tmp_path: Path) -> None:
