@@ -120,11 +120,11 @@ def test_damaged_or_foreign_models_are_refused(runs: Path, tmp_path: Path) -> No
         load_run(folder)
 
 
-def patch(path: Path, index: int = 1, east: float = 6e5, crs: str | None = "EPSG:32631") -> Path:
+def patch(path: Path, index: int = 1, east: float = 6e5, crs: str | None = "EPSG:32631", dtype: str = "uint8") -> Path:
     place = {} if crs is None else {"crs": crs, "transform": from_origin(east, 5e6, 10, 10)}
     image = np.random.default_rng(index).integers(1, 255, (3, 64, 64), np.uint8)
-    with rasterio.open(path, "w", driver="GTiff", width=64, height=64, count=3, dtype="uint8", **place) as file:
-        file.write(image)
+    with rasterio.open(path, "w", driver="GTiff", width=64, height=64, count=3, dtype=dtype, **place) as file:
+        file.write(image.astype(dtype))
     return path
 
 
@@ -146,6 +146,12 @@ def test_single_patches_and_series(runs: Path, tmp_path: Path) -> None:
         predict_files(trained, [patch(tmp_path / "nowhere.tif", crs=None)])
     with pytest.raises(LulcbenchError, match="no band B02"):
         predict_files(trained, [first], ["B04", "B03", "B05"])
+    with rasterio.open(later, "r+") as file:
+        file.update_tags(TIFFTAG_DATETIME="2019:02:28 10:00:00")
+    undated = later.rename(tmp_path / "p_20181399.tif")
+    assert predict_files(trained, [undated])[0]["date"] == "2019-02-28"
+    with pytest.raises(LulcbenchError, match="holds uint16; the model learnt from 8-bit"):
+        predict_files(trained, [patch(tmp_path / "dn.tif", dtype="uint16")])
     first.write_bytes(b"II")
     with pytest.raises(LulcbenchError, match="Cannot read"):
         predict_files(trained, [first])
