@@ -22,18 +22,29 @@ class Arrays:
         targets: uint8 class indices, ``IGNORE_INDEX`` where unknown: ``(n, level)`` or ``(n, level, y, x)``; LUISA
             has levels 1 to 4, EuroSAT one.
         ids: id of each sample.
+        device: where batches go.
     """
 
     images: Tensor
     targets: Tensor
     ids: tuple[str, ...]
+    device: torch.device | str = "cpu"
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def to(self, device: torch.device) -> Arrays:
-        """The same on a device."""
-        return Arrays(self.images.to(device), self.targets.to(device), self.ids)
+    def __deepcopy__(self, memo: Any) -> Arrays:
+        return self  # nothing changes it: the copy of the task that the moving average makes shares the data
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of images and targets."""
+        return self.images.nbytes + self.targets.nbytes
+
+    def to(self, device: torch.device, resident: bool = True) -> Arrays:
+        """The same for a device, ``resident`` on it or left where it is."""
+        place = device if resident else self.images.device
+        return Arrays(self.images.to(place), self.targets.to(place), self.ids, device)
 
     def loader(self, batch_size: int, sampler: EpochSampler) -> DataLoader[Any]:
         """Batches of positions; ``gather`` turns them into images and targets."""
@@ -42,8 +53,9 @@ class Arrays:
         )
 
     def gather(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and targets of a batch of positions."""
-        return self.images[batch], self.targets[batch]
+        """Images and targets of a batch of positions, on the device."""
+        batch = batch.to(self.images.device)
+        return self.images[batch].to(self.device), self.targets[batch].to(self.device)
 
 
 class Samples(Protocol):
@@ -51,8 +63,13 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def to(self, device: torch.device) -> Samples:
-        """The same on a device, where it is kept in memory."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes in memory."""
+        ...
+
+    def to(self, device: torch.device, resident: bool = True) -> Samples:
+        """The same for a device; what is kept in memory moves there whole if ``resident``."""
         ...
 
     def loader(self, batch_size: int, sampler: EpochSampler) -> DataLoader[Any]:

@@ -72,8 +72,9 @@ def _affine(images: Tensor, limits: tuple[float, float, float], rng: torch.Gener
     angle, scale = uniform[0] * math.radians(degrees), (uniform[1] * math.log1p(zoom)).exp()
     cos, sin = angle.cos() * scale, angle.sin() * scale
     theta = torch.stack([cos, -sin, uniform[2] * 2 * shift, sin, cos, uniform[3] * 2 * shift], 1).view(n, 2, 3)
-    grid = torch.nn.functional.affine_grid(theta.to(images), list(images.shape), align_corners=False)
-    return torch.nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    with torch.autocast(images.device.type, enabled=False):  # bf16 coordinates are off by up to a quarter of a pixel
+        grid = torch.nn.functional.affine_grid(theta.to(images), list(images.shape), align_corners=False)
+        return torch.nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def mix(images: Tensor, config: AugmentConfig, rng: torch.Generator) -> tuple[Tensor, Tensor, float]:

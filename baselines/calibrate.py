@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from baselines.arrays import EpochSampler, Samples
+from baselines.arrays import EpochSampler
+from baselines.augment import dihedral, undo_dihedral
+from baselines.config import Config
 from baselines.losses import EPSILON, area_average
 from baselines.task import Task
 from lulcbench.legend import IGNORE_INDEX
@@ -20,21 +22,39 @@ def temper(p: Tensor, temperature: float) -> Tensor:
     return (p.clamp_min(EPSILON).log() / temperature).softmax(1)
 
 
+def average_views(net: nn.Module, images: Tensor, config: Config) -> Tensor:
+    """Class probabilities, float32, of normalised images: of one view, or with ``predict.tta`` averaged over the eight.
+
+    Args:
+        net: maps ``(b, channel, h, w)`` to logits.
+        images: on its device.
+        config: the run; bf16 on a GPU unless ``train.precision`` forbids it.
+    """
+    images = images.contiguous(memory_format=torch.channels_last)
+    device = images.device.type
+    turns = range(8 if config.predict.tta else 1)
+    total = torch.zeros((), device=images.device)
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" and config.train.precision != "32-true"):
+        for k in turns:
+            p = net(dihedral(images, k)).float().softmax(1)
+            total = total + (undo_dihedral(p, k) if p.ndim == 4 else p)
+    return total / len(turns)
+
+
 @torch.inference_mode()
-def fit_temperature(task: Task, val: Samples, batch_size: int) -> float:
-    """The temperature with the least log loss on val, at the model's level."""
+def fit_temperature(task: Task) -> float:
+    """The temperature with the least log loss on val, at the model's level, of probabilities made as in prediction."""
     from scipy.optimize import minimize_scalar
 
     task.eval()
-    device = task.device
-    split = val.to(device)
+    split, batch_size = task.split("val"), task.config.predict.batch_size
     level = -1 if task.level is None else task.level - 1
     rng = torch.Generator().manual_seed(0)
     kept: list[tuple[Tensor, Tensor]] = []
     each = max(1, PIXELS // len(split))
     for batch in split.loader(batch_size, EpochSampler(len(split), 0, train=False)):
         images, targets = split.gather(batch)
-        p = task(task.normalise(images)).float().softmax(1)
+        p = average_views(task.net, task.normalise(images), task.config)
         if p.ndim == 4:
             p = area_average(p, (targets.shape[-2], targets.shape[-1]))
         flat = p.movedim(1, -1).reshape(-1, p.shape[1]).cpu()

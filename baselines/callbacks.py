@@ -24,6 +24,11 @@ class OutOfTime(Exception):
     """A run was stopped at its deadline; it can be resumed."""
 
 
+def _validated(trainer: L.Trainer) -> bool:
+    """Whether this epoch was validated; else metrics of an older epoch linger in ``callback_metrics``, or none."""
+    return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+
+
 class History(Checkpoint):
     """The learning curve: one row an epoch in ``history.csv``, carried in checkpoints so that resuming continues it.
 
@@ -43,9 +48,7 @@ class History(Checkpoint):
         wanted = ("train_loss", "val_loss", "val_accuracy")
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": lr, "seconds": pl_module.seconds}
-        # Metrics of an older epoch linger in callback_metrics when validation is skipped.
-        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
-        row |= {k: metrics[k] for k in wanted if k in metrics and (validated or k == "train_loss")}
+        row |= {k: metrics[k] for k in wanted if k in metrics and (_validated(trainer) or k == "train_loss")}
         self.rows.append(row)
         if trainer.is_global_zero:
             text = io.StringIO()
@@ -80,7 +83,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, if it is time; all processes decide alike."""
-        if self.best:
+        if self.best and _validated(trainer):
             loss = trainer.strategy.broadcast(float(trainer.callback_metrics["val_loss"]))
             if loss < self.best_loss:
                 self.best_loss = loss
@@ -122,3 +125,7 @@ class Averaging(WeightAveraging):
                 torch._foreach_copy_(average, current)
 
         super().__init__(multi_avg_fn=update)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The average is the result, also of a run resumed after its last epoch, which skips ``on_train_end``."""
+        self._copy_average_to_current(pl_module)

@@ -14,8 +14,7 @@ import pandas as pd
 import torch
 
 from baselines.arrays import Arrays
-from baselines.augment import dihedral
-from baselines.calibrate import temper
+from baselines.calibrate import average_views, temper
 from baselines.losses import EPSILON
 from baselines.run import Trained
 from lulcbench.errors import LulcbenchError
@@ -30,14 +29,11 @@ Probabilities = npt.NDArray[np.float32]
 def probabilities(trained: Trained, images: torch.Tensor) -> Probabilities:
     """Calibrated class probabilities ``(n, class)`` of ``(n, channel, h, w)`` images, raw or normalised."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = trained.config.predict
     net = trained.net.to(device)
     parts = []
-    for chunk in images.split(settings.batch_size):
-        x = trained.normalise(chunk.to(device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            views = [net(dihedral(x, k)).float().softmax(1) for k in range(8 if settings.tta else 1)]
-        parts.append(temper(torch.stack(views).mean(0), trained.temperature).cpu())
+    for chunk in images.split(trained.config.predict.batch_size):
+        p = average_views(net, trained.normalise(chunk.to(device)), trained.config)
+        parts.append(temper(p, trained.temperature).cpu())
     result: Probabilities = torch.cat(parts).numpy()
     return result
 

@@ -76,7 +76,7 @@ def _predict(run: Config, folder: Path) -> str:
     from baselines.classify import predict_patches
     from baselines.data import load_evaluation
 
-    scores = predict_patches(trained, load_evaluation(run), folder)
+    scores = predict_patches(trained, load_evaluation(run, trained.about["data_digest"]), folder)
     for pair in scores["confused"]:
         console.console.print(f"{pair['patches']:5d} × {pair['label']} taken for {pair['predicted']}")
     return f"{run.name}: overall accuracy {scores['overall_accuracy']:.4f} ({scores['patches']:,} patches)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from baselines.arrays import Arrays, Problem
 from baselines.config import Config, EuroSatData, LuisaData, expand
+from lulcbench.errors import LulcbenchError
 
 
 def load(config: Config) -> Problem:
@@ -21,12 +22,34 @@ def load(config: Config) -> Problem:
     return load_eurosat(config)
 
 
-def load_evaluation(config: Config) -> Arrays:
-    """The labelled patches of ``predict.split``."""
-    if isinstance(config.data, EuroSatData):
-        from baselines.eurosat import Archives, read_part
+def load_evaluation(config: Config, trained_on: str) -> Arrays:
+    """The labelled patches of ``predict.split``.
 
-        return read_part(config.data, config.predict.split, Archives(expand(config.data.root)))
+    Args:
+        config: the run.
+        trained_on: digest of the data that its model was trained on.
+
+    Raises:
+        LulcbenchError: these data are others, or damaged.
+    """
+    split = config.predict.split
+    if isinstance(config.data, EuroSatData):
+        from baselines import eurosat
+
+        archives = eurosat.Archives(expand(config.data.root))
+        _same(eurosat.digest(config.data, archives), trained_on, config)
+        return eurosat.read_part(config.data, split, archives)
     from baselines.release_data import chips, read
 
-    return read(chips(config.data, config.predict.split), config.data.level, config.predict.split)
+    dataset = chips(config.data, split)
+    _same(dataset.release.digest, trained_on, config)
+    return read(dataset, config.data.level, split)
+
+
+def _same(digest: str, trained_on: str, config: Config) -> None:
+    if digest != trained_on:
+        raise LulcbenchError(
+            f"{config.name} was trained on other data ({trained_on[:12]}…) than lie at {config.data.root} "
+            f"({digest[:12]}…).",
+            "Predict the release or archive it was trained on, or train it on this one.",
+        )

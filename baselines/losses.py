@@ -22,13 +22,14 @@ def _weights(source: int, target: int) -> Tensor:
 def area_average(values: Tensor, size: tuple[int, int]) -> Tensor:
     """Bring a grid to another of the same extent by area: ``(…, h, w)`` float32 → ``(…, *size)``.
 
-    Probabilities stay probabilities, at any ratio of pixel sizes (30 m → 50 m is 5 : 3).
+    Probabilities stay probabilities, at any ratio of pixel sizes (30 m → 50 m is 5 : 3), and float32 under autocast.
     """
     if values.shape[-2:] == size:
         return values
     rows = _weights(values.shape[-2], size[0]).to(values.device)
     columns = _weights(values.shape[-1], size[1]).to(values.device)
-    return rows @ values @ columns.T
+    with torch.autocast(values.device.type, enabled=False):
+        return rows @ values @ columns.T
 
 
 class HierarchicalLoss(nn.Module):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,11 @@ from torch import nn
 
 from baselines.config import ClassificationModel, SegmentationModel, expand
 from lulcbench.errors import LulcbenchError
+from lulcbench.sensors import LANDSAT
+
+# Landsat's own names of surface reflectance bands → those of releases.
+OLI = dict(zip((f"SR_B{n}" for n in range(1, 8)), (band.name for band in LANDSAT.bands), strict=True))
+ETM = dict(zip((f"SR_B{n}" for n in (1, 2, 3, 4, 5, 7)), list(OLI.values())[1:], strict=True))
 
 
 def build(config: SegmentationModel | ClassificationModel, channels: int, classes: int) -> nn.Module:
@@ -23,6 +30,10 @@ def build(config: SegmentationModel | ClassificationModel, channels: int, classe
         net = _segmentation(config, channels, classes)
         return net if config.pixel_path is None else PixelPath(net, channels, config.pixel_path, classes)
     net = _googlenet(config, channels, classes) if config.kind == "googlenet" else _timm(config, channels, classes)
+    if config.weights_file or config.weights not in (None, "imagenet"):
+        _load(net, config, channels)
+    if config.stem != "standard":
+        _enlarge_stem(net, config, channels)
     if config.freeze:
         for parameter in net.parameters():
             parameter.requires_grad_(False)
@@ -101,34 +112,31 @@ def _timm(config: ClassificationModel, channels: int, classes: int) -> nn.Module
         net: nn.Module = timm.create_model(config.name, pretrained=imagenet, **options)
     except (OSError, RuntimeError) as error:
         raise _unavailable("imagenet", error) from error
-    if config.weights and not imagenet:
-        _load(net, config, channels)
-    if config.stem != "standard":
-        _enlarge_stem(net, config, channels)
     return net
 
 
 def _enlarge_stem(net: nn.Module, config: ClassificationModel, channels: int) -> None:
-    conv = getattr(net, "conv1", None)
+    conv = None if config.kind == "googlenet" else getattr(net, "conv1", None)
     if not isinstance(conv, nn.Conv2d) or not hasattr(net, "maxpool"):
-        raise LulcbenchError(f"stem = {config.stem!r} does not fit {config.name}.", "It is for plain ResNets.")
+        raise LulcbenchError(f"stem = {config.stem!r} does not fit {_name(config)}.", "It is for plain ResNets.")
     net.maxpool = nn.Identity()
     if config.stem == "no-pool":
         return
-    if config.weights:
+    if config.weights or config.weights_file:
         raise LulcbenchError("stem = 'small' discards the pretrained first layer.", "Use stem = 'no-pool'.")
     net.conv1 = nn.Conv2d(channels, conv.out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _googlenet(config: ClassificationModel, channels: int, classes: int) -> nn.Module:
+    from timm.models import adapt_input_conv
     from torchvision.models import GoogLeNet_Weights, googlenet
 
-    if config.weights not in (None, "imagenet"):
+    if config.weights not in (None, "imagenet") and config.weights_file is None:
         raise LulcbenchError(f"There are no {config.weights} for GoogLeNet.", "Use weights = 'imagenet' or none.")
-    if config.stem != "standard":
-        raise LulcbenchError(f"stem = {config.stem!r} does not fit GoogLeNet.", "It is for plain ResNets.")
-    if config.weights is None:
+    if config.drop_path:
+        raise LulcbenchError("GoogLeNet knows no drop_path.", "Leave it out, or use drop.")
+    if config.weights is None or config.weights_file is not None:
         net = googlenet(weights=None, init_weights=True, aux_logits=False, num_classes=classes)
     else:
         try:
@@ -140,6 +148,8 @@ def _googlenet(config: ClassificationModel, channels: int, classes: int) -> nn.M
     if channels != 3:
         first = net.conv1.conv
         net.conv1.conv = nn.Conv2d(channels, first.out_channels, 7, stride=2, padding=3, bias=False)
+        # As timm does: pretrained filters repeat over the channels, scaled so that their sum stays.
+        net.conv1.conv.weight = nn.Parameter(adapt_input_conv(channels, first.weight.detach()))
     net.dropout.p = config.drop
     return net
 
@@ -157,29 +167,56 @@ def _load(net: nn.Module, config: ClassificationModel, channels: int) -> None:
         state = _torchgeo_state(str(config.weights), channels)
     own = net.state_dict()
     state = {k.removeprefix("backbone."): v for k, v in state.items()}
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
     backbone = {k for k in own if not k.startswith(("fc.", "head.", "classifier."))}
+    fitting = {k: v for k, v in state.items() if k in backbone and own[k].shape == v.shape}
     lacking = sorted(backbone - set(fitting))
     if lacking:
         shapes = "; ".join(f"{k}: {tuple(state[k].shape)} ≠ {tuple(own[k].shape)}" for k in lacking if k in state)
         raise LulcbenchError(
-            f"{config.weights or config.weights_file} do not fit {config.name}: {len(lacking)} of {len(backbone)} "
+            f"{config.weights or config.weights_file} do not fit {_name(config)}: {len(lacking)} of {len(backbone)} "
             f"tensors lack, first {lacking[0]}. {shapes[:200]}",
             "Use weights of this architecture and this number of channels.",
         )
     net.load_state_dict(fitting, strict=False)
 
 
-def _torchgeo_state(name: str, channels: int) -> dict[str, torch.Tensor]:
+def check_bands(config: SegmentationModel | ClassificationModel, names: Sequence[str]) -> None:
+    """Refuse torchgeo weights that were trained on other bands, or on these in another order.
+
+    Args:
+        config: the model.
+        names: of the channels, such as ``B04`` or ``summer:red``.
+
+    Raises:
+        LulcbenchError: they differ, or there are no such weights.
+    """
+    if isinstance(config, SegmentationModel) or config.weights_file or config.weights in (None, "imagenet"):
+        return
+    landsat = ETM if "_ETM_SR_" in config.weights else OLI
+    bands = _weight(config.weights).meta.get("bands", ())
+    trained = [landsat.get(band) or re.sub(r"^B(\d)$", r"B0\1", band.upper()) for band in bands]
+    given = [name.rpartition(":")[2] for name in names]
+    if trained and given != trained:
+        raise LulcbenchError(
+            f"{config.weights} were trained on {', '.join(trained)}, in this order; the data give {', '.join(given)}.",
+            "Set data.bands to those, or choose weights for these.",
+        )
+
+
+def _weight(name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # third-party import warnings
         from torchgeo.models import get_weight
     try:
-        weight = get_weight(name)
+        return get_weight(name)
     except ValueError as error:
         raise LulcbenchError(
             f"torchgeo has no weights {name!r}.", "Names look like ResNet50_Weights.SENTINEL2_RGB_MOCO."
         ) from error
+
+
+def _torchgeo_state(name: str, channels: int) -> dict[str, torch.Tensor]:
+    weight = _weight(name)
     expected = weight.meta.get("in_chans", channels)
     if expected != channels:
         raise LulcbenchError(
@@ -190,6 +227,10 @@ def _torchgeo_state(name: str, channels: int) -> dict[str, torch.Tensor]:
     except (OSError, RuntimeError) as error:
         raise _unavailable(name, error, weight.url) from error
     return state
+
+
+def _name(config: ClassificationModel) -> str:
+    return "GoogLeNet" if config.kind == "googlenet" else config.name
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

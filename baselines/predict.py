@@ -10,8 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.augment import dihedral, undo_dihedral
-from baselines.calibrate import temper
+from baselines.calibrate import average_views, temper
 from baselines.config import Config, LuisaData, expand
 from baselines.release_data import channels, segments
 from baselines.run import Trained
@@ -51,12 +50,13 @@ def predict_network(trained: Trained, out: Path) -> Path:
 
     @torch.inference_mode()
     def window_probabilities(images: Tensor) -> npt.NDArray[np.float32]:
-        images = images.to(device).contiguous(memory_format=torch.channels_last)
-        turns = range(8) if settings.tta else range(1)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            parts = [undo_dihedral(net(dihedral(images, k)).float().softmax(1), k) for k in turns]
-        p: npt.NDArray[np.float32] = temper(torch.stack(parts).mean(0), trained.temperature).cpu().numpy()
+        p: npt.NDArray[np.float32] = average_views(net, images.to(device), config).cpu().numpy()
         return p
+
+    def tempered(p: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        # On the label grid, as the temperature was fitted there: an average of tempered pixels is another thing.
+        result: npt.NDArray[np.float32] = temper(torch.from_numpy(p)[None], trained.temperature)[0].numpy()
+        return result
 
     dataset = segments(data, settings.split, settings.window, settings.stride)
     if list(channels(dataset)) != list(trained.about["channels"]):
@@ -64,7 +64,8 @@ def predict_network(trained: Trained, out: Path) -> Path:
             f"{config.name} takes {trained.about['channels']}.", f"The release gives {channels(dataset)}."
         )
     try:
-        return write(config, tiles(dataset, window_probabilities, settings.batch_size, data.level), out)
+        found = tiles(dataset, window_probabilities, settings.batch_size, data.level)
+        return write(config, ((tile, tempered(p)) for tile, p in found), out)
     except torch.OutOfMemoryError as error:
         raise LulcbenchError(
             f"The device's memory ran out with predict.batch_size = {settings.batch_size}.", "Lower it."

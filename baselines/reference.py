@@ -52,7 +52,7 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
     else:
         from baselines.classify import predict_patches
 
-        full = predict_patches(trained, load_evaluation(run), folder)
+        full = predict_patches(trained, load_evaluation(run, trained.about["data_digest"]), folder)
         scores = {k: full[k] for k in ("overall_accuracy", "log_loss", "class_accuracy", "confused", "patches")}
     rows = csv.DictReader((folder / HISTORY).read_text(encoding="utf-8").splitlines())
     curve = [{k: float(v) for k, v in row.items() if v and k != "lr"} for row in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -14,7 +15,6 @@ from baselines.config import Config, LuisaData, expand
 from lulcbench import console
 from lulcbench.datasets import LuisaCls, LuisaDataset, LuisaSeg, collate
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
-from lulcbench.release import Release
 
 READ = 8  # tiles a read: bounds the memory beside the result
 
@@ -66,7 +66,15 @@ class Stream:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def to(self, device: torch.device) -> Stream:
+    def __deepcopy__(self, memo: Any) -> Stream:
+        return self  # as ``Arrays``
+
+    @property
+    def nbytes(self) -> int:
+        """None are kept."""
+        return 0
+
+    def to(self, device: torch.device, resident: bool = True) -> Stream:
         """Batches will come to that device."""
         return Stream(self.dataset, self.workers, device)
 
@@ -166,7 +174,7 @@ def load(config: Config) -> Problem:
         level=data.level,
         digest=release.digest,
         simulated=release.simulated,
-        absent=_absent(release, data),
+        absent=_absent(train, data),
     )
 
 
@@ -180,7 +188,10 @@ class _WithTarget:
         return sample | {"target": _target(sample, self.level)}
 
 
-def _absent(release: Release, data: LuisaData) -> tuple[str, ...]:
-    counts = release.class_counts.get(data.year, {})
-    seen = {legend().ancestor(code, data.level) for code, n in counts.items() if n and code}
+def _absent(train: LuisaDataset, data: LuisaData) -> tuple[str, ...]:
+    if isinstance(train, LuisaCls):  # a class may cover pixels, and yet no chip
+        seen = {int(code) for code in legend().decode(np.unique(train.labels), data.level)}
+    else:
+        counts = train.release.class_counts.get(data.year, {})
+        seen = {legend().ancestor(code, data.level) for code, n in counts.items() if n and code}
     return tuple(legend().classes[code].name for code in legend().codes(data.level) if code not in seen)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from baselines.arrays import EpochSampler, Problem, Samples
 from baselines.augment import augment, generator, mix
-from baselines.config import Config
+from baselines.config import ClassificationModel, Config
 from baselines.losses import FlatLoss, HierarchicalLoss, area_average
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX
@@ -51,12 +51,14 @@ class Task(L.LightningModule):
         self.seconds = 0.0  # spent in training so far, over all attempts
         self.core_seconds = 0.0  # of processor time, summed over threads
         self._clock: tuple[float, float] | None = None
-        self._forward = torch.compile(net) if train.compile else net
+        if train.compile:
+            self.net.compile()  # in place: neither a second module nor other names in checkpoints
         self._sums: dict[str, Tensor] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of normalised images."""
-        return self._forward(images.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.net(images.contiguous(memory_format=torch.channels_last))
+        return logits
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images as stored → what the network takes; those of releases come normalised already."""
@@ -73,25 +75,32 @@ class Task(L.LightningModule):
         return self._loader("val") if self._splits["val"] is not None else []
 
     def _loader(self, name: str) -> DataLoader[Any]:
-        split, trainer = self._split(name), self.trainer
+        split, trainer = self.split(name), self.trainer
         sampler = EpochSampler(len(split), self.config.seed, name == "train", trainer.global_rank, trainer.world_size)
         return split.loader(self.config.train.batch_size, sampler)
 
-    def _split(self, name: str) -> Samples:
+    def split(self, name: str) -> Samples:
+        """The train or val split, where training keeps it."""
         split = self._splits[name]
         if split is None:
             raise LulcbenchError(f"There is no {name} split.", "Choose data that have one.")
         return split
 
     def setup(self, stage: str) -> None:
-        """Bring the data to the device: whole, once."""
+        """Bring the data to the device, whole, once, if they fit in ``train.resident_gib``; else batch by batch."""
+        splits = {k: v for k, v in self._splits.items() if v is not None}
+        resident = sum(v.nbytes for v in splits.values()) <= self.config.train.resident_gib * 2**30
         device = self.trainer.strategy.root_device
-        self._splits = {k: None if v is None else v.to(device) for k, v in self._splits.items()}
+        self._splits |= {k: v.to(device, resident) for k, v in splits.items()}
 
     # -- training --------------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Seed what draws from the global generator (dropout), and start the sums."""
+        """Seed what draws from the global generator (dropout), and start the sums; frozen means frozen statistics."""
+        if isinstance(self.config.model, ClassificationModel) and self.config.model.freeze:
+            for module in self.net.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         epoch, rank = self.current_epoch, self.global_rank
         torch.manual_seed(generator(self.config.seed, epoch, rank, 7).initial_seed())
         self._sums = {"train": torch.zeros(2, device=self.device)}
@@ -100,7 +109,7 @@ class Task(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         rng = generator(self.config.seed, self.current_epoch, batch_idx, self.global_rank)
-        images, targets = self._split("train").gather(batch)
+        images, targets = self.split("train").gather(batch)
         images, targets = augment(self.normalise(images), targets, self.config.augment, rng)
         mixed, partner, weight = mix(images, self.config.augment, rng)
         logits = self(mixed)
@@ -108,7 +117,13 @@ class Task(L.LightningModule):
         if weight < 1:
             loss = weight * loss + (1 - weight) * self.loss(logits, targets[partner.to(targets.device)])
         self._sums["train"] += torch.stack([loss.detach(), torch.ones((), device=loss.device)])
-        return loss
+        return loss * self._share(batch_idx)
+
+    def _share(self, batch_idx: int) -> float:
+        """What makes the step of an epoch's last, incomplete group a mean too: Lightning divides by ``accumulate``."""
+        accumulate, batches = self.config.train.accumulate, int(self.trainer.num_training_batches)
+        rest = batches % accumulate
+        return accumulate / rest if batch_idx >= batches - rest else 1.0
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop in time."""
@@ -173,7 +188,7 @@ class Task(L.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the sums."""
-        images, targets = self._split("val").gather(batch)
+        images, targets = self.split("val").gather(batch)
         logits = self(self.normalise(images))
         finest = targets[:, -1 if self.level is None else self.level - 1]
         p = logits.float().softmax(1)

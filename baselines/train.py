@@ -23,7 +23,7 @@ from baselines.callbacks import BEST, LAST, Averaging, Checkpoints, History, Out
 from baselines.card import write_card
 from baselines.checkpoint import SafeCheckpoint
 from baselines.config import ClassificationModel, Config, SegmentationModel
-from baselines.models import build, count_parameters
+from baselines.models import build, check_bands, count_parameters
 from baselines.run import DESCRIPTION, Trained, load_run, save_run, versions
 from baselines.task import Task
 from lulcbench.console import console
@@ -36,7 +36,9 @@ STARTED = "started.json"
 Restart = Literal["never", "if-other", "always"]
 
 
-def train(config: Config, problem: Problem, out: Path, restart: bool = False, deadline: float | None = None) -> Trained:
+def train(
+    config: Config, problem: Problem, out: Path, restart: Restart = "never", deadline: float | None = None
+) -> Trained:
     """Train the network of a config, resume it, or read it if it is there already.
 
     Args:
@@ -65,10 +67,10 @@ def train(config: Config, problem: Problem, out: Path, restart: bool = False, de
     if (folder / DESCRIPTION).is_file():
         console.print(f"{folder} holds this run, trained; --restart trains it again.")
         return load_run(folder)
-    write_atomic(folder / STARTED, json.dumps(identity).encode())
     if problem.absent:
         console.print(f"[yellow]{len(problem.absent)} classes are absent from train:[/] {', '.join(problem.absent)}")
     L.seed_everything(config.seed, verbose=False)
+    check_bands(config.model, problem.channels)
     net = build(config.model, len(problem.channels), len(problem.classes))
     parameters = count_parameters(net)
     console.print(
@@ -78,20 +80,25 @@ def train(config: Config, problem: Problem, out: Path, restart: bool = False, de
     task = Task(net, problem, config)
     trainer = make_trainer(config, folder, problem.val is not None, deadline)
     last = folder / LAST
+    write_atomic(folder / STARTED, json.dumps(identity).encode())
+    temperature = 1.0
     try:
         with quiet():
             trainer.fit(task, ckpt_path=last if last.is_file() else None, weights_only=True)
-    except torch.OutOfMemoryError as error:
+        if config.train.patience is not None and (folder / BEST).is_file():
+            task.load_state_dict(SafeCheckpoint().load_checkpoint(folder / BEST)["state_dict"])
+        if trainer.is_global_zero and problem.val is not None and config.predict.calibrate:
+            task.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
+            temperature = fit_temperature(task)
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
         raise LulcbenchError(
-            f"The device's memory ran out with batch_size = {config.train.batch_size}.",
-            "Lower train.batch_size and raise train.accumulate by as much, or lower train.resident_gib.",
+            f"Memory ran out with train.batch_size = {config.train.batch_size} and "
+            f"predict.batch_size = {config.predict.batch_size}.",
+            "Lower train.batch_size and raise train.accumulate by as much, or lower predict.batch_size (if training "
+            "is over) or train.resident_gib.",
         ) from error
-    if config.train.patience is not None and (folder / BEST).is_file():
-        state = SafeCheckpoint().load_checkpoint(folder / BEST)["state_dict"]
-        task.load_state_dict(state)
-    temperature = 1.0
-    if problem.val is not None and config.predict.calibrate:
-        temperature = fit_temperature(task, problem.val, config.predict.batch_size)
     if trainer.is_global_zero:
         facts = {
             "temperature": temperature,

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from baselines.config import Config
-from baselines.data import load_evaluation
+from baselines.data import load, load_evaluation
 from baselines.reference import measure
 from lulcbench import LuisaCls
+from lulcbench.legend import legend
 
 CONFIG = Path(__file__).parents[2] / "baselines/configs/luisa-sim-cls.toml"
 
@@ -35,8 +36,15 @@ def test_a_classifier_learns_the_chips_of_a_release(release_root: Path, tmp_path
     assert len(table) == len(chips)
     names = [name for name in table.columns if name not in ("id", "predicted")]
     assert (table[names].sum(axis=1) - 1).abs().max() < 1e-3
-    truth = load_evaluation(config).targets[:, 0].numpy()
+    truth = load_evaluation(config, result["data_digest"]).targets[:, 0].numpy()
     right = [names[i] == name for i, name in zip(truth, table["predicted"], strict=True)]
     assert sum(right) / len(right) == result["overall_accuracy"]
     with (folder / "history.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 6
+
+
+def test_classes_without_a_chip_are_named(release_root: Path) -> None:
+    config = Config.load(CONFIG).replace(data={"root": str(release_root), "level": 3, "purity": 1.0})
+    found = set(LuisaCls(release_root, "train", sensors="sentinel2", level=3, purity=1.0).chips["code"])
+    absent = [legend().classes[code].name for code in legend().codes(3) if code not in found]
+    assert load(config).absent == tuple(absent)

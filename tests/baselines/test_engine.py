@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +18,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from baselines.callbacks import HISTORY, LAST
-from baselines.classify import predict_patches, score
+from baselines.arrays import Arrays
+from baselines.calibrate import fit_temperature, temper
+from baselines.callbacks import BEST, HISTORY, LAST
+from baselines.checkpoint import SafeCheckpoint
+from baselines.classify import predict_patches, probabilities, score
 from baselines.config import Config
 from baselines.data import load, load_evaluation
-from baselines.eurosat import CLASSES
-from baselines.models import build, count_parameters
-from baselines.run import WEIGHTS, load_run
-from baselines.train import train
+from baselines.eurosat import ALL, CLASSES, DISK_ORDER
+from baselines.models import build, check_bands, count_parameters
+from baselines.run import WEIGHTS, Trained, load_run
+from baselines.task import Task
+from baselines.train import OutOfTime, train
 from lulcbench.errors import LulcbenchError
+from lulcbench.sensors import LANDSAT
 
+LANDSAT_BANDS = tuple(band.name for band in LANDSAT.bands)
 TOML = """
 name = "tiny"
 [data]
@@ -58,7 +66,8 @@ def trained(eurosat_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A run with everything switched on, trained in this process."""
     out = tmp_path_factory.mktemp("runs")
     more = (
-        "ema = 0.9\npatience = 50\nsmoothing = 0.05\naccumulate = 2\n[augment]\nmixup = 0.2\ncutmix = 0.5\nnoise = 0.02"
+        "ema = 0.9\npatience = 50\nsmoothing = 0.05\naccumulate = 2\n[augment]\nmixup = 0.2\ncutmix = 0.5\n"
+        "noise = 0.02\n[predict]\ntta = true"
     )
     config = Config.load(write_config(out, eurosat_root, 8, more=more), ('name="all"',))
     train(config, load(config), out)
@@ -76,10 +85,31 @@ def test_it_learns_and_leaves_all_that_is_needed(trained: Path) -> None:
     assert 0.2 <= run.temperature <= 5
     rows = history(trained)
     assert float(rows[-1]["val_loss"]) < float(rows[0]["val_loss"])
-    scores = predict_patches(run, load_evaluation(run.config), trained)
+    scores = predict_patches(run, load_evaluation(run.config, run.about["data_digest"]), trained)
     assert scores["overall_accuracy"] > 0.5  # chance is 0.1
     assert scores == json.loads((trained / "scores.json").read_text())
     assert len((trained / "predictions.csv").read_text().splitlines()) == 31
+
+
+def test_temperature_suits_the_probabilities_that_are_predicted(trained: Path) -> None:
+    run = load_run(trained)
+    problem = load(run.config)
+    assert isinstance(problem.val, Arrays)
+    labels = problem.val.targets.clone()
+    labels[::4] = (labels[::4] + 1) % 10  # without errors, no temperature is low enough
+    val = Arrays(problem.val.images, labels, problem.val.ids)
+    temperature = fit_temperature(Task(run.net, replace(problem, val=val), run.config))
+    p = torch.from_numpy(probabilities(Trained(run.net, run.config, run.about | {"temperature": 1.0}), val.images))
+
+    def loss(temperature: float) -> float:
+        return -float(temper(p, temperature).gather(1, labels.long()).log().mean())
+
+    assert loss(temperature) < min(loss(temperature * 0.998), loss(temperature * 1.002))
+
+
+def test_other_data_than_a_model_was_trained_on_are_refused(trained: Path) -> None:
+    with pytest.raises(LulcbenchError, match="trained on other data"):
+        load_evaluation(load_run(trained).config, "0" * 64)
 
 
 def test_same_seed_same_weights_and_finished_runs_are_left_alone(eurosat_root: Path, tmp_path: Path) -> None:
@@ -118,6 +148,84 @@ def test_resuming_after_kill_is_exact(eurosat_root: Path, tmp_path: Path) -> Non
     assert len(history(killed / "tiny")) == 12
     resumed, whole = (load_file(tmp_path / k / "tiny" / WEIGHTS) for k in ("killed", "whole"))
     assert all(torch.equal(resumed[k], whole[k]) for k in whole)
+
+
+def test_a_run_stopped_after_its_last_epoch_ends_with_the_average(eurosat_root: Path, tmp_path: Path) -> None:
+    config = Config.load(write_config(tmp_path, eurosat_root, 2, more="ema = 0.9\npatience = 5\nvalidate_every = 2"))
+    problem = load(config)
+    whole = train(config, problem, tmp_path / "whole").net.state_dict()
+    for _ in range(2):  # both epochs end with a checkpoint, then nothing is left to train
+        with pytest.raises(OutOfTime):
+            train(config, problem, tmp_path / "stopped", deadline=0)
+    (tmp_path / "stopped" / "tiny" / BEST).unlink()  # the best epoch is the last
+    resumed = train(config, problem, tmp_path / "stopped").net.state_dict()
+    assert all(torch.equal(resumed[k], whole[k]) for k in whole)
+
+
+def test_a_frozen_backbone_keeps_its_statistics(eurosat_root: Path, tmp_path: Path) -> None:
+    config = Config.load(write_config(tmp_path, eurosat_root, 1), ("model.freeze=true", "train.weight_decay=0.5"))
+    torch.manual_seed(config.seed)
+    net = train(config, load(config), tmp_path).net
+    buffers = dict(net.named_buffers())
+    assert any("running_mean" in name for name in buffers)
+    assert all(not v.any() for name, v in buffers.items() if "running_mean" in name)
+    assert all((v == 1).all() for name, v in buffers.items() if "running_var" in name)
+
+
+def test_compiling_changes_no_names_and_checkpoints_hold_weights_once(
+    eurosat_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda call, **_: compiled.append(call) or call)
+    config = Config.load(write_config(tmp_path, eurosat_root, 1, more="compile = true\nema = 0.9"))
+    problem = load(config)
+    with pytest.raises(OutOfTime):
+        train(config, problem, tmp_path, deadline=0)
+    assert compiled
+    net = build(config.model, 3, 10)
+    state = SafeCheckpoint().load_checkpoint(tmp_path / "tiny" / LAST)["state_dict"]
+    assert set(state) == {f"net.{name}" for name in net.state_dict()}
+    train(config, problem, tmp_path)
+
+
+def test_the_last_group_of_accumulated_batches_is_a_mean_too(
+    eurosat_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[float] = []
+
+    def watch(task: Task, _: object) -> None:
+        norms.append(float(sum(p.grad.norm() ** 2 for p in task.parameters() if p.grad is not None)) ** 0.5)
+
+    monkeypatch.setattr(Task, "on_before_optimizer_step", watch)
+    for accumulate in (1, 2):
+        path = write_config(tmp_path, eurosat_root, 1, more=f"accumulate = {accumulate}")
+        config = Config.load(path, ("train.lr=1e-12",))
+        train(config, load(config), tmp_path / str(accumulate))
+    assert len(norms) == 3 + 2  # 60 patches: batches 1, 2, 3, then groups 1 + 2 and 3
+    assert norms[4] == pytest.approx(norms[2], rel=1e-3)
+
+
+def test_no_memory_says_what_to_lower(eurosat_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    config = Config.load(write_config(tmp_path, eurosat_root, 1))
+    problem = load(config)
+    monkeypatch.setattr(Task, "training_step", fail)
+    with pytest.raises(LulcbenchError, match=r"train\.batch_size = 20"):
+        train(config, problem, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr("baselines.train.fit_temperature", fail)
+    with pytest.raises(LulcbenchError, match=r"predict\.batch_size = 16"):
+        train(config, problem, tmp_path)
+
+
+def test_settings_can_be_mended_where_nothing_was_trained(eurosat_root: Path, tmp_path: Path) -> None:
+    config = Config.load(write_config(tmp_path, eurosat_root, 1))
+    problem = load(config)
+    with pytest.raises(LulcbenchError, match="No weights file"):
+        train(config.replace(model={"weights_file": "none.pth"}), problem, tmp_path)
+    train(config, problem, tmp_path)
 
 
 def test_two_processes_learn_what_one_does(eurosat_root: Path, tmp_path: Path) -> None:
@@ -182,6 +290,40 @@ def test_pretrained_backbones_are_loaded(tmp_path: Path) -> None:
     assert all(torch.equal(net.state_dict()[k], v) for k, v in source.state_dict().items())
     with pytest.raises(LulcbenchError, match="do not fit"):
         build(config.model, 4, 10)
+    unnamed = build(config.model.model_copy(update={"weights": None}), 3, 10)
+    assert torch.equal(unnamed.conv1[0].weight, net.conv1[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("weights", "bands", "given"),
+    [
+        ("SENTINEL2_RGB_MOCO", ("B04", "B03", "B02"), ("B02", "B03", "B04")),
+        ("SENTINEL2_ALL_MOCO", ALL, DISK_ORDER),
+        ("LANDSAT_OLI_SR_MOCO", LANDSAT_BANDS, LANDSAT_BANDS[::-1]),
+        ("LANDSAT_ETM_SR_MOCO", LANDSAT_BANDS[1:], LANDSAT_BANDS[:-1]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torchgeo's own imports
+def test_weights_want_their_bands_in_their_order(weights: str, bands: tuple[str, ...], given: tuple[str, ...]) -> None:
+    model = Config.parse(
+        {"name": "a", "data": {"kind": "eurosat"}, "model": {"kind": "timm", "weights": f"ResNet50_Weights.{weights}"}}
+    ).model
+    check_bands(model, [f"summer:{band}" for band in bands])
+    with pytest.raises(LulcbenchError, match="in this order"):
+        check_bands(model, given)
+
+
+def test_pretrained_googlenet_keeps_its_first_layer_on_any_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models import googlenet
+
+    source = googlenet(weights=None, init_weights=False, aux_logits=False)
+    monkeypatch.setattr("torchvision.models.googlenet", lambda **_: deepcopy(source))  # instead of a download
+    model = {"kind": "googlenet", "weights": "imagenet"}
+    config = Config.parse({"name": "a", "data": {"kind": "eurosat"}, "model": model})
+    first = source.conv1.conv.weight
+    adapted = build(config.model, 6, 10).conv1.conv.weight
+    torch.testing.assert_close(adapted, torch.cat([first, first], 1) / 2)
+    assert torch.equal(build(config.model, 3, 10).conv1.conv.weight, first)
 
 
 def test_googlenet_is_the_second_network() -> None:

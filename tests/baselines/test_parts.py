@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from baselines.arrays import EpochSampler, check_finite
+from baselines.arrays import Arrays, EpochSampler, check_finite
 from baselines.augment import augment, dihedral, generator, mix, undo_dihedral
 from baselines.calibrate import temper
 from baselines.checkpoint import SafeCheckpoint
@@ -36,6 +37,17 @@ def test_hierarchical_loss_is_the_mean_log_likelihood_of_the_levels() -> None:
         coarse = np.stack([p[:, parents == c].sum(1) for c in range(len(legend().codes(level)))], 1)
         expected.append(-np.log(np.take_along_axis(coarse, index[:, None].astype(int), 1)).mean())
     assert float(HierarchicalLoss(4)(logits, targets(codes))) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_autocast_leaves_loss_and_coordinates_in_full_precision() -> None:
+    logits, images = torch.randn(1, 46, 40, 40), torch.randn(4, 3, 16, 16)
+    target = targets(RNG.choice(legend().codes(4), (1, 24, 24)).astype(np.uint16))
+    config = AugmentConfig(dihedral=False, affine=(15, 0.1, 0.1))
+    label = torch.zeros(4, 1, dtype=torch.uint8)
+    loss, moved = HierarchicalLoss(4)(logits, target), augment(images, label, config, generator(0))[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(HierarchicalLoss(4)(logits, target)) == float(loss)
+        assert torch.equal(augment(images, label, config, generator(0))[0], moved)
 
 
 def test_ignored_pixels_move_nothing_and_coarse_labels_count_where_they_can() -> None:
@@ -156,6 +168,19 @@ def test_training_order_depends_on_seed_and_epoch_and_is_split_evenly() -> None:
     sampler.set_epoch(1)
     assert list(sampler) != first
     assert list(EpochSampler(11, 0, True)) == first
+
+
+def test_large_data_stay_on_the_host_and_are_never_copied() -> None:
+    arrays = Arrays(torch.zeros(5, 1, 2, 2), torch.zeros(5, 1, dtype=torch.uint8), tuple("abcde"))
+    assert arrays.nbytes == 5 * (16 + 1)
+    device = torch.device("meta")
+    assert arrays.to(device).images.device == device
+    host = arrays.to(device, resident=False)
+    assert host.images is arrays.images
+    images, labels = host.gather(torch.tensor([1, 3]))
+    assert images.device == labels.device == device
+    assert images.shape == (2, 1, 2, 2)
+    assert deepcopy(arrays).images is arrays.images  # the moving average copies the task
 
 
 def test_nan_inputs_are_refused() -> None:
