@@ -49,10 +49,11 @@ def item(about: dict[str, Any], sha256: str, size: int, made: datetime) -> dict[
         "datetime": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "description": ("SIMULATED training data. " if about["simulated"] else "")
         + f"Trained on data {about['data_digest']} with config {about['config_digest']}.",
+        "bands": [{"name": name} for name in channels],  # what mlm:input refers to
         "mlm:name": config["name"],
         "mlm:architecture": config["model"].get("name", config["model"]["kind"]),
         "mlm:tasks": [task],
-        "mlm:framework": "pytorch",
+        "mlm:framework": "PyTorch",
         "mlm:framework_version": about["versions"]["torch"],
         "mlm:total_parameters": about["parameters"]["total"],
         "mlm:pretrained": config["model"]["weights"] is not None,
@@ -89,7 +90,7 @@ def item(about: dict[str, Any], sha256: str, size: int, made: datetime) -> dict[
         "type": "application/octet-stream; application=safetensors",
         "title": "weights",
         "roles": ["mlm:model", "mlm:weights"],
-        "mlm:artifact_type": "safetensors.torch.save",
+        "mlm:artifact_type": "safetensors.torch.save_file",
         # A multihash: 0x12 is SHA-256, 0x20 its length (file extension 2.1).
         "file:checksum": "1220" + sha256,
         "file:size": size,

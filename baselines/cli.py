@@ -118,8 +118,9 @@ def measure(
     from baselines import reference
 
     run = Config.load(config)
-    results = [reference.measure(run, n, out) for n in seed or (0, 1, 2)]
-    typer.echo(str(reference.add(run, results)))
+    for n in seed or (0, 1, 2):
+        path = reference.add(run, [reference.measure(run, n, out)])  # each as it comes: the next may be interrupted
+    typer.echo(str(path))
 
 
 @app.command()
@@ -135,7 +136,7 @@ def tables() -> None:
 def reproduce(
     name: Annotated[str, typer.Argument(help="Name of a committed reference (baselines/reference/*.json).")],
     out: Out = Path("runs/reproduce"),
-    seeds: Annotated[int | None, typer.Option(help="Take only the first so many of its seeds.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Take only the first so many of its seeds.")] = None,
 ) -> None:
     """Retrain a reference; exit code 1 unless the result lies within its tolerance."""
     from baselines.reference import reproduce as again

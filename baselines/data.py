@@ -5,6 +5,7 @@ from __future__ import annotations
 from baselines.arrays import Arrays, Problem
 from baselines.config import Config, EuroSatData, LuisaData, expand
 from lulcbench.errors import LulcbenchError
+from lulcbench.release import Release
 
 
 def load(config: Config) -> Problem:
@@ -20,6 +21,20 @@ def load(config: Config) -> Problem:
     from baselines.eurosat import load as load_eurosat
 
     return load_eurosat(config)
+
+
+def data_digest(config: Config) -> str:
+    """Identity of the data that a config names: of a release, or of archives and split lists.
+
+    Raises:
+        LulcbenchError: they are missing or damaged.
+    """
+    root = expand(config.data.root)
+    if isinstance(config.data, EuroSatData):
+        from baselines import eurosat
+
+        return eurosat.digest(config.data, eurosat.Archives(root))
+    return Release.load(root).digest
 
 
 def load_evaluation(config: Config, trained_on: str) -> Arrays:

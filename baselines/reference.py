@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
+import os
 import statistics
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from baselines.callbacks import HISTORY
 from baselines.config import Config, SegmentationModel
-from baselines.data import load, load_evaluation
+from baselines.data import data_digest, load, load_evaluation
 from baselines.run import versions
 from baselines.train import hardware, train
 from lulcbench.console import console
@@ -26,7 +30,7 @@ TOLERANCE = 0.005  # of accuracy: what other hardware and library versions may c
 
 
 def measure(config: Config, seed: int, out: Path, deadline: float | None = None) -> dict[str, Any]:
-    """Train with a seed and score the test split; a result that is there already is read.
+    """Train with a seed and score the test split; a result of this config and these data that is there is read.
 
     Args:
         config: the run; its name gets ``-seed<n>``.
@@ -37,13 +41,18 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
     Returns:
         seed, overall_accuracy, levels (maps only: level → metrics), log_loss, seconds (of the clock, and of all
         processor cores together), epochs, learning_curve, seconds_to_98 (until 98 % of val, if it came
-        to that), parameters, hardware, config and data digests.
+        to that), parameters, hardware, versions, commit, date, config and data digests.
+
+    Raises:
+        OutOfTime: the deadline came first.
+        LulcbenchError: the data are missing or damaged, or the run's folder holds another run.
     """
     run = config.replace(name=f"{config.name}-seed{seed}", seed=seed)
     folder = out / run.name
     if (folder / RESULT).is_file():
-        done: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        if done["config_digest"] == run.digest:
+        done = _read_json(folder / RESULT)
+        if (done["config_digest"], done["data_digest"]) == (run.digest, data_digest(run)):
+            console.print(f"{folder} holds the result of this run already; nothing is trained.")
             return done
     started = time.monotonic()
     trained = train(run, load(run), out, deadline=deadline)
@@ -68,6 +77,9 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
         "seconds_to_98": next((row["seconds"] for row in curve if row.get("val_accuracy", 0) >= 0.98), None),
         "learning_curve": curve,
         "hardware": trained.about["hardware"],
+        "versions": trained.about["versions"],
+        "commit": _commit(),
+        "date": date.today().isoformat(),
         "config_digest": run.digest,
         "data_digest": trained.about["data_digest"],
         "simulated": trained.about["simulated"],
@@ -113,18 +125,29 @@ def combine(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]
 
 def committed(config: Config, folder: Path = FOLDER) -> dict[int, dict[str, Any]]:
     """Results that the reference of that very config has already, by seed."""
-    path = folder / f"{config.name}.json"
-    if not path.is_file() or (found := read(config.name, folder))["config_digest"] != config.digest:
+    if not (folder / f"{config.name}.json").is_file():
         return {}
-    return {run["seed"]: run for run in found["runs"]}
+    found = read(config.name, folder)
+    try:
+        # The configs themselves, not their digests: a newer version may know more settings, all at their defaults.
+        same = Config.parse(found["config"]) == config
+    except LulcbenchError:  # it names a setting that is no more
+        same = False
+    return {run["seed"]: run for run in found["runs"]} if same else {}
 
 
 def add(config: Config, results: Sequence[dict[str, Any]], folder: Path = FOLDER) -> Path:
-    """Write the reference of these results, and of those it has of other seeds, where config and data are the same."""
+    """Write the reference of these results, and of those it has of other seeds, where config and data are the same.
+
+    Several processes may add seeds to one reference at a time.
+    """
     data = results[0]["data_digest"]
-    before = {seed: run for seed, run in committed(config, folder).items() if run["data_digest"] == data}
-    runs = before | {result["seed"]: result for result in results}
-    return write(combine(config, [runs[seed] for seed in sorted(runs)]), folder)
+    with _alone(folder):
+        before = {seed: run for seed, run in committed(config, folder).items() if run["data_digest"] == data}
+        if not before and (folder / f"{config.name}.json").is_file():
+            console.print(f"[yellow]{config.name}.json was made with another config or data: it is replaced.[/]")
+        runs = before | {result["seed"]: result for result in results}
+        return write(combine(config, [runs[seed] for seed in sorted(runs)]), folder)
 
 
 def write(reference: dict[str, Any], folder: Path = FOLDER) -> Path:
@@ -144,19 +167,18 @@ def read(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none yet"
         raise LulcbenchError(f"There is no reference {name!r}.", f"There are: {known}.")
-    reference: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return reference
+    return _read_json(path)
 
 
 def reproduce(name: str, out: Path, seeds: int | None = None, folder: Path = FOLDER) -> bool:
-    """Retrain a reference and say whether the mean lies within its tolerance.
+    """Retrain a reference with the config that lies in it, and say whether the mean lies within its tolerance.
 
     The tolerance is the reference's own plus two standard errors of the difference of the means.
 
     Args:
         name: of the reference.
         out: runs lie here.
-        seeds: number of its seeds to take; None takes all.
+        seeds: number of its seeds to take, at least 1; None takes all.
         folder: where references lie.
 
     Raises:
@@ -164,15 +186,26 @@ def reproduce(name: str, out: Path, seeds: int | None = None, folder: Path = FOL
     """
     reference = read(name, folder)
     config = Config.parse(reference["config"], f"{name}.json")
-    chosen = reference["seeds"][:seeds]
-    results = [measure(config, seed, out) for seed in chosen]
-    for result in results:
-        if result["data_digest"] != reference["data_digest"]:
-            raise LulcbenchError(
-                f"{name} was made from other data ({reference['data_digest'][:12]}…, not "
-                f"{result['data_digest'][:12]}…).",
-                "Get that release or archive, or make a new reference.",
-            )
+    here = data_digest(config)  # before hours of training
+    if here != reference["data_digest"]:
+        raise LulcbenchError(
+            f"{name} was made from other data ({reference['data_digest'][:12]}…, not {here[:12]}…).",
+            "Get that release or archive, or make a new reference.",
+        )
+    committed_runs = reference["runs"][:seeds]
+    chosen = [run["seed"] for run in committed_runs]
+    console.print(f"{name}: the config that lies in {name}.json, seeds {', '.join(map(str, chosen))}; runs in {out}")
+    now_here = versions()
+    for package, was in reference["versions"].items():
+        if now_here.get(package) != was:
+            console.print(f"[yellow]made with {package} {was}, here {now_here.get(package, 'not installed')}[/]")
+    results = []
+    for run in committed_runs:
+        results.append(measure(config, run["seed"], out))
+        console.print(
+            f"{name}, seed {run['seed']}: overall accuracy {results[-1]['overall_accuracy']:.4f} now, "
+            f"{run['overall_accuracy']:.4f} committed"
+        )
     before = reference["overall_accuracy"]
     now = statistics.fmean(r["overall_accuracy"] for r in results)
     error = 2 * (before["sd"] or 0) * (1 / len(chosen) + 1 / len(reference["seeds"])) ** 0.5
@@ -184,3 +217,35 @@ def reproduce(name: str, out: Path, seeds: int | None = None, folder: Path = FOL
         + ("reproduced" if inside else "NOT reproduced")
     )
     return inside
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LulcbenchError(
+            f"{path} is no whole JSON: {error}.", "Restore it, or delete it and measure again."
+        ) from error
+    return content
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold other processes off a folder of references: to add is to read, then to write."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _commit() -> str | None:
+    """Commit of this checkout, with ``-dirty`` where files differ from it; None outside of one."""
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        said = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip()
