@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from baselines.reference import FOLDER
+from baselines.reference import FOLDER, read
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import write_atomic
 
@@ -19,7 +18,7 @@ PAGES = ("README.md", "DATASET_CARD.md")
 
 def read_all(folder: Path = FOLDER) -> list[dict[str, Any]]:
     """All committed references, by name."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    return [read(path.stem, folder) for path in sorted(folder.glob("*.json"))]
 
 
 def render(references: Sequence[dict[str, Any]]) -> str:
@@ -34,11 +33,13 @@ def render(references: Sequence[dict[str, Any]]) -> str:
         accuracy, runs = reference["overall_accuracy"], reference["runs"]
         spread = "" if accuracy["sd"] is None else f" ± {100 * accuracy['sd']:.2f}"
         simulated = " (**simulated data**)" if reference["simulated"] else ""
+        split = reference["config"]["predict"]["split"]
+        judged = "" if split == "test" else f" on **{split}**"
         model = reference["config"]["model"]
         name = model["name"] if model["kind"] == "timm" else model["kind"]
         lines.append(
             f"| `{reference['name']}`{simulated} | {name}, {runs[0]['parameters']['total'] / 1e6:.1f} M parameters "
-            f"| **{100 * accuracy['mean']:.2f} %**{spread} | {len(reference['seeds'])} "
+            f"| **{100 * accuracy['mean']:.2f} %**{spread}{judged} | {len(reference['seeds'])} "
             f"| {_effort(runs)} | {_machine(reference)}, {reference['date']} |"
         )
     return "\n".join(lines) + "\n"

@@ -30,7 +30,7 @@ def made(name: str, gpu: str | None, values: list[float]) -> dict[str, Any]:
         "overall_accuracy": {"mean": sum(values) / len(values), "sd": 0.0012 if len(values) > 1 else None},
         "seeds": list(range(len(values))),
         "simulated": gpu is None,
-        "config": {"model": {"kind": "timm", "name": "resnet50"}},
+        "config": {"model": {"kind": "timm", "name": "resnet50"}, "predict": {"split": "test" if gpu else "val"}},
         "hardware": hardware,
         "date": "2026-01-02",
         "runs": [run | {"seed": seed} for seed in range(len(values))],
@@ -50,11 +50,17 @@ def test_a_page_gets_a_row_for_each_reference_between_its_markers(tmp_path: Path
         assert "old" not in text
     assert "| **98.50 %** ± 0.12 | 2 | 2 epochs, 10 minutes | Chip 1, 2026-01-02 |" in text
     assert "`b` (**simulated data**)" in text
-    assert "| **50.00 %** | 1 | 2 epochs, 20 core-minutes | Some Processor, 2 cores, 2026-01-02 |" in text
+    assert "| **50.00 %** on **val** | 1 | 2 epochs, 20 core-minutes | Some Processor, 2 cores, 2026-01-02 |" in text
     first = (tmp_path / FIGURE).read_bytes()
     assert b"<svg" in first
     write([page], tmp_path)
     assert (tmp_path / FIGURE).read_bytes() == first
+
+
+def test_a_damaged_reference_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(LulcbenchError, match=r"a\.json is no whole JSON"):
+        read_all(tmp_path)
 
 
 def test_a_page_without_markers_is_refused(tmp_path: Path) -> None:
