@@ -79,10 +79,12 @@ class Checkpoints(Checkpoint):
     def __init__(self, folder: Path, best: bool, seconds: float, deadline: float | None = None) -> None:
         self.folder, self.best, self.seconds, self.deadline = folder, best, seconds, deadline
         self.best_loss = float("inf")
+        self.stopped = False
         self._saved = float("-inf")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, if it is time; all processes decide alike."""
+        self.stopped = trainer.should_stop
         if self.best and _validated(trainer):
             loss = trainer.strategy.broadcast(float(trainer.callback_metrics["val_loss"]))
             if loss < self.best_loss:
@@ -97,12 +99,16 @@ class Checkpoints(Checkpoint):
             raise OutOfTime
 
     def state_dict(self) -> dict[str, Any]:
-        """The best loss so far."""
-        return {"best_loss": self.best_loss}
+        """The best loss so far, and whether training was stopped early."""
+        return {"best_loss": self.best_loss, "stopped": self.stopped}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The best loss of the run that is resumed."""
-        self.best_loss = state["best_loss"]
+        """Those of the run that is resumed."""
+        self.best_loss, self.stopped = state["best_loss"], state["stopped"]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What was stopped early stays stopped."""
+        trainer.should_stop = self.stopped
 
 
 class Averaging(WeightAveraging):
@@ -125,6 +131,12 @@ class Averaging(WeightAveraging):
                 torch._foreach_copy_(average, current)
 
         super().__init__(multi_avg_fn=update)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Copy the task; torch asks at every step how often it averaged, so that number is kept off the GPU."""
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The average is the result, also of a run resumed after its last epoch, which skips ``on_train_end``."""

@@ -103,7 +103,8 @@ class ClassificationModel(Part):
     Attributes:
         name: timm model name (``timm`` only).
         weights: None (from scratch), ``imagenet``, or a torchgeo weight such as
-            ``ResNet50_Weights.SENTINEL2_RGB_MOCO``.
+            ``ResNet50_Weights.SENTINEL2_RGB_MOCO``. Images are standardised by the train split, whatever units the
+            weights have seen: a network that is trained whole adapts to that, a frozen one cannot.
         weights_file: a checkpoint file to read instead of downloading.
         stem: ``no-pool`` leaves out the max-pooling, ``small`` also replaces the 7×7 stride-2 convolution by a 3×3 one,
             so that 64-pixel patches are not shrunk 4 × before the first block (ResNets only).
@@ -237,7 +238,7 @@ class Config(Part):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: Data
     model: Model
     train: TrainConfig = TrainConfig()
@@ -309,13 +310,12 @@ def expand(path: str) -> Path:
     """A path of a config with ``$NAME`` and ``~`` replaced.
 
     Raises:
-        LulcbenchError: a variable is not set.
+        LulcbenchError: a variable is not set, or empty.
     """
-    text = os.path.expandvars(path)
-    unset = re.search(r"\$\{?(\w+)", text)
-    if unset:
-        raise LulcbenchError(f"{path}: {unset[1]} is not set.", f"Set {unset[1]} to the folder, or write the path.")
-    return Path(text).expanduser()
+    for name in re.findall(r"\$\{?(\w+)", path):
+        if not os.environ.get(name):
+            raise LulcbenchError(f"{path}: {name} is not set.", f"Set {name} to the folder, or write the path.")
+    return Path(os.path.expandvars(path)).expanduser()
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

@@ -162,6 +162,14 @@ class Task(L.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shape)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the norm here: Lightning refuses to for fused optimizers in mixed precision, though bf16 scales none."""
+        if gradient_clip_val:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
     def on_train_epoch_end(self) -> None:
         """The epoch's mean loss."""
         loss, n = self.trainer.strategy.reduce(self._sums["train"], reduce_op="sum").tolist()

@@ -75,7 +75,8 @@ def train(
     parameters = count_parameters(net)
     console.print(
         f"{config.model.kind}: {parameters['trainable']:,} of {parameters['total']:,} parameters are trained; "
-        f"{len(problem.train):,} samples of {len(problem.channels)} channels, {len(problem.classes)} classes"
+        f"{len(problem.train):,} samples of {len(problem.channels)} channels, {len(problem.classes)} classes; on "
+        + ("the GPU" if torch.cuda.is_available() else "the CPU, as there is no GPU")
     )
     task = Task(net, problem, config)
     trainer = make_trainer(config, folder, problem.val is not None, deadline)
@@ -123,6 +124,11 @@ def make_trainer(config: Config, folder: Path, validates: bool, deadline: float 
     if settings.patience is not None and not validates:
         raise LulcbenchError("train.patience needs a val split.", "Remove it, or learn from 'train' alone.")
     gpu = torch.cuda.is_available()
+    if gpu and settings.devices > torch.cuda.device_count():
+        raise LulcbenchError(
+            f"train.devices = {settings.devices}, but this machine has {torch.cuda.device_count()} GPUs.",
+            "Lower train.devices; train.nodes is for several machines.",
+        )
     callbacks: list[L.Callback] = [
         History(folder),
         Checkpoints(folder, settings.patience is not None, settings.checkpoint_seconds, deadline),

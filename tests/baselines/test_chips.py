@@ -1,4 +1,4 @@
-"""LUISA's 600 m chips go the same way as EuroSAT's patches: the committed config, with a smaller network."""
+"""A release as training data: chips go the way of EuroSAT's patches, maps are learnt from windows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import csv
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from baselines.calibrate import temper
 from baselines.config import Config
 from baselines.data import load, load_evaluation
+from baselines.predict import predict_network
 from baselines.reference import measure
+from baselines.release_data import Stream
+from baselines.run import Trained
+from baselines.train import train
 from lulcbench import LuisaCls
 from lulcbench.legend import legend
+from lulcbench.predictions import Predictions
 
 CONFIG = Path(__file__).parents[2] / "baselines/configs/luisa-sim-cls.toml"
 
@@ -48,3 +55,29 @@ def test_classes_without_a_chip_are_named(release_root: Path) -> None:
     found = set(LuisaCls(release_root, "train", sensors="sentinel2", level=3, purity=1.0).chips["code"])
     absent = [legend().classes[code].name for code in legend().codes(3) if code not in found]
     assert load(config).absent == tuple(absent)
+
+
+def test_maps_are_learnt_in_mixed_precision_from_a_stream(release_root: Path, tmp_path: Path) -> None:
+    config = Config.parse(
+        {
+            "name": "map",
+            "data": {"kind": "luisa-seg", "root": str(release_root), "level": 2, "window": 2400},
+            "model": {"kind": "unet", "encoder": "resnet18", "depth": 3, "decoder_channels": [16, 16, 8]},
+            "train": {"epochs": 3, "batch_size": 4, "ema": 0.9, "precision": "bf16-mixed", "resident_gib": 1e-6},
+            "predict": {"window": 2400},
+        }
+    )
+    problem = load(config)
+    assert isinstance(problem.train, Stream)
+    trained = train(config, problem, tmp_path)
+    with (tmp_path / "map" / "history.csv").open(newline="") as file:
+        losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < losses[0]
+
+    found = {}
+    for temperature in (1.0, 4.0):
+        run = Trained(trained.net, trained.config, trained.about | {"temperature": temperature})
+        with Predictions.open(predict_network(run, tmp_path / f"{temperature}.zip"), release_root) as predictions:
+            found[temperature] = torch.from_numpy(predictions.probabilities(0))[None]
+    # It acts on the label grid, where it is fitted: an average of tempered pixels is another thing.
+    torch.testing.assert_close(found[4.0], temper(found[1.0], 4.0), rtol=0, atol=5e-3)

@@ -25,6 +25,7 @@ def test_committed_configs_are_valid_and_named_like_their_file(path: Path) -> No
         ({"train": {"learning_rate": 1}}, "learning_rate"),
         ({"model": {"kind": "unet"}}, "segments"),
         ({"name": "A b"}, "name"),
+        ({"seed": 2**32}, "seed"),
         ({"data": {"kind": "imagenet"}}, "data"),
         ({"data": {"kind": "eurosat", "train_on": []}}, "train_on"),
     ],

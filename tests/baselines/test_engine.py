@@ -29,7 +29,7 @@ from baselines.eurosat import ALL, CLASSES, DISK_ORDER
 from baselines.models import build, check_bands, count_parameters
 from baselines.run import WEIGHTS, Trained, load_run
 from baselines.task import Task
-from baselines.train import OutOfTime, train
+from baselines.train import OutOfTime, make_trainer, train
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT
 
@@ -162,6 +162,46 @@ def test_a_run_stopped_after_its_last_epoch_ends_with_the_average(eurosat_root: 
     assert all(torch.equal(resumed[k], whole[k]) for k in whole)
 
 
+def test_what_was_stopped_early_stays_stopped(eurosat_root: Path, tmp_path: Path) -> None:
+    path = write_config(tmp_path, eurosat_root, 9, "test_convnext", "patience = 2")
+    config = Config.load(path, ("train.lr=1e-12",))  # the second epoch is no better, nor the third
+    problem = load(config)
+    for _ in range(3):
+        with pytest.raises(OutOfTime):
+            train(config, problem, tmp_path, deadline=0)
+    train(config, problem, tmp_path, deadline=0)
+    assert len(history(tmp_path / "tiny")) == 3
+
+
+def test_mixed_precision_trains(eurosat_root: Path, tmp_path: Path) -> None:
+    config = Config.load(write_config(tmp_path, eurosat_root, 4, more='precision = "bf16-mixed"\nclip = 0.5'))
+    train(config, load(config), tmp_path)
+    losses = [float(row["train_loss"]) for row in history(tmp_path / "tiny")]
+    assert losses[-1] < losses[0]
+
+
+def test_gradients_are_clipped(eurosat_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    clip = Task.configure_gradient_clipping
+
+    def watch(task: Task, optimizer: torch.optim.Optimizer, *args: object, **options: object) -> None:
+        clip(task, optimizer, *args, **options)  # type: ignore[arg-type]
+        norms.append(float(torch.stack([p.grad.norm() for p in task.parameters() if p.grad is not None]).norm()))
+
+    monkeypatch.setattr(Task, "configure_gradient_clipping", watch)
+    config = Config.load(write_config(tmp_path, eurosat_root, 1, more="clip = 0.01"))
+    train(config, load(config), tmp_path)
+    assert norms == pytest.approx([0.01] * 3, rel=1e-3)
+
+
+def test_more_gpus_than_there_are(eurosat_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    config = Config.load(write_config(tmp_path, eurosat_root, 1), ("train.devices=4",))
+    with pytest.raises(LulcbenchError, match="has 1 GPUs"):
+        make_trainer(config, tmp_path, True)
+
+
 def test_a_frozen_backbone_keeps_its_statistics(eurosat_root: Path, tmp_path: Path) -> None:
     config = Config.load(write_config(tmp_path, eurosat_root, 1), ("model.freeze=true", "train.weight_decay=0.5"))
     torch.manual_seed(config.seed)
@@ -230,7 +270,7 @@ def test_settings_can_be_mended_where_nothing_was_trained(eurosat_root: Path, tm
 
 def test_two_processes_learn_what_one_does(eurosat_root: Path, tmp_path: Path) -> None:
     # No batch norm: with it, halves of a batch are normalised apart, and equality is not to be expected.
-    more = "clip = 1.0\n[augment]\ndihedral = false"
+    more = "clip = 1.0\nema = 0.5\npatience = 3\n[augment]\ndihedral = false"
     path = write_config(tmp_path, eurosat_root, 2, "test_convnext", more)
     config = Config.load(path)
     train(config, load(config), tmp_path / "one")
