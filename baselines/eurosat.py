@@ -10,7 +10,8 @@ import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,6 @@ from baselines.arrays import Arrays, Problem, check_finite
 from baselines.config import Config, EuroSatData, expand
 from lulcbench import console
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import hash_file
 from lulcbench.sensors import SENTINEL2
 
 CLASSES = (
@@ -45,6 +45,11 @@ DISK_ORDER = (*(f"B{n:02d}" for n in range(1, 9)), "B09", "B10", "B11", "B12", "
 BAND_SETS = {"rgb": RGB, "swir": ("B12", "B8A", "B04"), "color-infrared": ("B08", "B04", "B03"), "all": ALL}
 SIZE = 64
 PARTS = ("train", "val", "test")
+LISTS = {
+    "random": "it holds the names in the EuroSAT split of https://github.com/biasvariancelabs/aitlas-arena, one a line",
+    "spatial": "torchgeo's EuroSATSpatial has it: https://hf.co/datasets/torchgeo/eurosat",
+    "block": "it is part of this repository",
+}
 MAX_BYTES = 1 << 20  # of a patch: the largest real ones, 13 bands uncompressed, have a tenth of that
 BLOCK_LISTS = Path(__file__).parent / "splits"
 
@@ -118,7 +123,7 @@ def read_list(data: EuroSatData, part: str) -> list[str]:
     folder = BLOCK_LISTS if data.split == "block" else expand(data.root)
     path = folder / f"eurosat-{data.split}-{part}.txt"
     if not path.is_file():
-        raise LulcbenchError(f"{path} is missing.", "Copy the split lists beside the archives.")
+        raise LulcbenchError(f"{path} is missing.", f"Put it there; {LISTS[data.split]}.")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -152,11 +157,12 @@ class Archives:
     """The zips of a folder, as one set of patches."""
 
     def __init__(self, root: Path) -> None:
-        self.paths = sorted(root.glob("eurosat_*.zip"))
+        self.paths = sorted(root.glob("eurosat_*.zip", case_sensitive=False))
         if not self.paths:
             raise LulcbenchError(
                 f"No eurosat_*.zip in {root}.",
-                "Get EuroSAT from https://zenodo.org/records/7711810 and set LULCBENCH_REAL_DATA or data.root.",
+                "Put EuroSAT_RGB.zip (or EuroSAT_MS.zip) of https://zenodo.org/records/7711810 there, or name another "
+                "folder in data.root.",
             )
         self._where: dict[str, tuple[Path, str]] = {}
         for path in self.paths:
@@ -197,17 +203,33 @@ class Archives:
         Raises:
             LulcbenchError: a patch is unknown or damaged.
         """
+        result: Images | None = None
+        with closing(self.contents(names, what)) as found:
+            for i, (member, content) in enumerate(found):
+                image = decode(content, member, bands)
+                if result is None:
+                    result = np.empty((len(names), *image.shape), image.dtype)  # type: ignore[assignment]
+                result[i] = image
+        if result is None:
+            raise LulcbenchError(f"The {what} list is empty.", "Fetch it again.")
+        return result
+
+    def contents(self, names: Sequence[str], what: str) -> Generator[tuple[str, bytes]]:
+        """File name and bytes of patches, as they were packed.
+
+        Raises:
+            LulcbenchError: a patch is unknown, or its archive is damaged.
+        """
         unknown = [name for name in names if name not in self]
         if unknown:
             raise LulcbenchError(
                 f"The {what} list names {len(unknown)} patches that no archive holds, such as {unknown[0]}.",
                 f"The archives are {', '.join(p.name for p in self.paths)}.",
             )
-        result: Images | None = None
         open_zips = {path: zipfile.ZipFile(path) for path in self.paths}
         try:
             with console.progress() as bar:
-                for i, name in enumerate(bar.track(names, description=f"read {what}")):
+                for name in bar.track(names, description=f"read {what}"):
                     path, member = self._where[name]
                     try:
                         with open_zips[path].open(member) as file:
@@ -215,16 +237,10 @@ class Archives:
                     # RuntimeError: encrypted; NotImplementedError: packed by a method that zipfile does not know.
                     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
                         raise LulcbenchError(f"{path}: {member} is damaged: {error}.", "Fetch it again.") from error
-                    image = decode(content, member, bands)
-                    if result is None:
-                        result = np.empty((len(names), *image.shape), image.dtype)  # type: ignore[assignment]
-                    result[i] = image
+                    yield member, content
         finally:
             for archive in open_zips.values():
                 archive.close()
-        if result is None:
-            raise LulcbenchError(f"The {what} list is empty.", "Fetch it again.")
-        return result
 
 
 def labels(names: Sequence[str]) -> torch.Tensor:
@@ -251,10 +267,13 @@ def read_part(data: EuroSatData, part: str, archives: Archives) -> Arrays:
 
 
 def digest(data: EuroSatData, archives: Archives) -> str:
-    """Identity of archives and split lists."""
-    text = [hash_file(path) for path in archives.paths]
-    text += ["\n".join(names) for names in read_lists(data).values()]
-    return hashlib.sha256("\n".join(text).encode()).hexdigest()
+    """Identity of a split and of its patches, however these are packed: others have other archives of EuroSAT."""
+    total = hashlib.sha256()
+    for part, names in read_lists(data).items():
+        total.update(f"{part}\n".encode())
+        for name, (_, content) in zip(names, archives.contents(names, part), strict=True):
+            total.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def load(config: Config) -> Problem:

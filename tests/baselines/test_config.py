@@ -77,3 +77,6 @@ def test_unset_variables_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LULCBENCH_REAL_DATA", raising=False)
     with pytest.raises(LulcbenchError, match="LULCBENCH_REAL_DATA is not set"):
         expand("$LULCBENCH_REAL_DATA/eurosat_rgb")
+    monkeypatch.setenv("LULCBENCH_REAL_DATA", "")  # as make sets it where there are no real data
+    with pytest.raises(LulcbenchError, match="LULCBENCH_REAL_DATA is not set"):
+        expand("$LULCBENCH_REAL_DATA/eurosat_rgb")

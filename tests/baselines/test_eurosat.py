@@ -30,6 +30,7 @@ from baselines.eurosat import (
     Archives,
     bands_of,
     decode,
+    digest,
     labels,
     pick_bands,
     read_list,
@@ -58,6 +59,33 @@ def test_patches_labels_and_statistics_come_from_the_train_split(eurosat_root: P
     merged = load(Config.parse(both))
     assert merged.val is None
     assert len(merged.train) == 80
+
+
+def test_data_are_the_same_however_they_are_packed(eurosat_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "zenodo"
+    shutil.copytree(eurosat_root, root)
+    old = root / "eurosat_rgb_1of1.zip"
+
+    def pack(leave: int | None = None) -> str:
+        with (
+            zipfile.ZipFile(old) as source,
+            zipfile.ZipFile(root / "EuroSAT_RGB.zip", "w", zipfile.ZIP_DEFLATED) as made,
+        ):
+            for i, member in enumerate(reversed(source.namelist())):
+                content = source.read(member)
+                made.writestr(f"EuroSAT_RGB/{member}", content if i != leave else content + b"\0")
+        hidden = old.rename(root / "old")
+        found = digest(data(root), Archives(root))
+        hidden.rename(old)
+        return found
+
+    before = digest(data(eurosat_root), Archives(eurosat_root))
+    assert pack() == before
+    assert pack(7) != before
+    (root / "EuroSAT_RGB.zip").unlink()
+    path = root / "eurosat-random-train.txt"
+    path.write_text("\n".join(reversed(path.read_text().split())))
+    assert digest(data(root), Archives(root)) != before  # another order, another training
 
 
 def test_lists_that_do_not_fit_are_refused(eurosat_root: Path, tmp_path: Path) -> None:
