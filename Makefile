@@ -55,8 +55,8 @@ bench: bench-env
 	.venv-bench/bin/python benchmarks/loader.py
 
 gpu: env
-	$(BIN)/python -m baselines gpu --minutes 25
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python -m baselines gpu --minutes 25
 	$(BIN)/python benchmarks/device.py
 
 clean:

@@ -214,7 +214,7 @@ class Archives:
             raise LulcbenchError(f"The {what} list is empty.", "Fetch it again.")
         return result
 
-    def contents(self, names: Sequence[str], what: str) -> Generator[tuple[str, bytes]]:
+    def contents(self, names: Sequence[str], what: str, verb: str = "read") -> Generator[tuple[str, bytes]]:
         """File name and bytes of patches, as they were packed.
 
         Raises:
@@ -229,7 +229,7 @@ class Archives:
         open_zips = {path: zipfile.ZipFile(path) for path in self.paths}
         try:
             with console.progress() as bar:
-                for name in bar.track(names, description=f"read {what}"):
+                for name in bar.track(names, description=f"{verb} {what}"):
                     path, member = self._where[name]
                     try:
                         with open_zips[path].open(member) as file:
@@ -271,7 +271,7 @@ def digest(data: EuroSatData, archives: Archives) -> str:
     total = hashlib.sha256()
     for part, names in read_lists(data).items():
         total.update(f"{part}\n".encode())
-        for name, (_, content) in zip(names, archives.contents(names, part), strict=True):
+        for name, (_, content) in zip(names, archives.contents(names, part, "hash"), strict=True):
             total.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
     return total.hexdigest()
 

@@ -24,6 +24,17 @@ from lulcbench.release import write_atomic
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+KEYS = (
+    "config_digest",
+    "data_digest",
+    "legend_digest",
+    "mean",
+    "std",
+    "level",
+    "simulated",
+    "temperature",
+    "parameters",
+)
 PACKAGES = ("torch", "lightning", "timm", "segmentation-models-pytorch", "torchgeo")
 
 
@@ -98,6 +109,10 @@ def load_run(folder: Path) -> Trained:
         config = Config.parse(about["config"], str(path))
         weights = load((folder / WEIGHTS).read_bytes())
         channels, classes = len(about["channels"]), len(about["classes"])
+        if missing := [key for key in KEYS if key not in about]:
+            raise KeyError(missing[0])
+        if any(about[key] is not None and len(about[key]) != channels for key in ("mean", "std")):
+            raise ValueError("mean and std are not one a channel")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, LulcbenchError):
             raise

@@ -210,6 +210,13 @@ def test_damaged_or_foreign_models_are_refused(runs: Path, tmp_path: Path) -> No
     (folder / DESCRIPTION).write_text(json.dumps(about | {"classes": about["classes"][:5]}))
     with pytest.raises(LulcbenchError, match="do not fit"):
         load_run(folder)
+    for damage in ({"mean": about["mean"][:1]}, {"config": 1}, {"channels": None}):
+        (folder / DESCRIPTION).write_text(json.dumps(about | damage))
+        with pytest.raises(LulcbenchError, match=r"damaged|config"):
+            load_run(folder)
+    (folder / DESCRIPTION).write_text(json.dumps({k: v for k, v in about.items() if k != "temperature"}))
+    with pytest.raises(LulcbenchError, match="damaged: KeyError\\('temperature'"):
+        load_run(folder)
     (folder / DESCRIPTION).write_text(json.dumps(about))
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:1000])
     with pytest.raises(LulcbenchError, match="damaged"):
