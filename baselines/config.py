@@ -156,7 +156,7 @@ class TrainConfig(Part):
         precision: ``bf16-mixed`` or ``32-true``; None takes bf16 on a GPU, 32 bits on a CPU.
         ema: decay of the exponential moving average of the weights; None does without.
         smoothing: label smoothing.
-        patience: epochs without better validation loss before training stops; None never stops early.
+        patience: validations without better loss before training stops; None never stops early.
         level_weights: weights of the log-likelihood at levels 1 to 4 (LUISA data); finer levels than the model's
             are left out.
         checkpoint_seconds: least time between two checkpoints (made at the end of an epoch): what a killed run loses.

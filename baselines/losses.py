@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,8 +16,9 @@ EPSILON = 1e-7  # smallest probability: keeps the logarithm finite, costs at mos
 
 
 @cache
-def _weights(source: int, target: int) -> Tensor:
-    return torch.from_numpy(area_weights(source, target).astype(np.float32))
+def _weights(source: int, target: int) -> npt.NDArray[np.float32]:
+    # No tensor: one made in inference mode would fail in the next training step.
+    return area_weights(source, target).astype(np.float32)
 
 
 def area_average(values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -26,8 +28,8 @@ def area_average(values: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if values.shape[-2:] == size:
         return values
-    rows = _weights(values.shape[-2], size[0]).to(values.device)
-    columns = _weights(values.shape[-1], size[1]).to(values.device)
+    rows = torch.from_numpy(_weights(values.shape[-2], size[0])).to(values.device)
+    columns = torch.from_numpy(_weights(values.shape[-1], size[1])).to(values.device)
     with torch.autocast(values.device.type, enabled=False):
         return rows @ values @ columns.T
 

@@ -81,6 +81,14 @@ def test_area_average_keeps_sums(size: int) -> None:
     torch.testing.assert_close(coarse.mean((2, 3)), p.mean((2, 3)))
 
 
+def test_area_average_learns_after_it_only_looked() -> None:
+    p = torch.rand(1, 2, 13, 13, requires_grad=True)
+    with torch.inference_mode():
+        area_average(p, (7, 7))
+    area_average(p, (7, 7)).sum().backward()
+    assert p.grad is not None
+
+
 @pytest.mark.parametrize("k", range(8))
 def test_symmetries_are_undone(k: int) -> None:
     x = torch.arange(2 * 9).view(2, 3, 3)
