@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from baselines.reference import FOLDER
 from baselines.tables import BEGIN, END, FIGURE, PAGES, read_all, render, write
 from lulcbench.errors import LulcbenchError
 
@@ -73,3 +74,9 @@ def test_a_page_without_markers_is_refused(tmp_path: Path) -> None:
 def test_the_committed_pages_are_up_to_date(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert text.partition(BEGIN)[2].partition(END)[0].lstrip("\n") == render(read_all())
+
+
+def test_the_committed_figure_shows_every_run() -> None:
+    drawn = (FOLDER / FIGURE).read_text(encoding="utf-8")  # matplotlib leaves each label in a comment
+    wanted = [f"{made['name']}, seed {run['seed']}" for made in read_all() for run in made["runs"]]
+    assert [label for label in wanted if f"<!-- {label} -->" not in drawn] == []
