@@ -31,8 +31,9 @@ demo: env
 	@$(BIN)/python -m baselines page $(DEMO_CONFIGS) --out demo/runs --to demo/index.html >/dev/null
 	@echo "demo: the page lies at $(CURDIR)/demo/index.html"
 
+# As many files of tests at a time as there are cores, one thread each.
 test: env
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: env
 	$(BIN)/ruff format --check .

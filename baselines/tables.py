@@ -26,7 +26,7 @@ def render(references: Sequence[dict[str, Any]]) -> str:
     if not references:
         return "No reference has been measured yet.\n"
     lines = [
-        "| reference | model | overall accuracy on test | seeds | training, each seed | machine, date |",
+        "| reference | model | overall accuracy on test | seeds | longest training | machine, date |",
         "|---|---|---|---|---|---|",
     ]
     for reference in references:
@@ -42,7 +42,7 @@ def render(references: Sequence[dict[str, Any]]) -> str:
             f"| **{100 * accuracy['mean']:.2f} %**{spread}{judged} | {len(reference['seeds'])} "
             f"| {_effort(runs)} | {_machine(reference)}, {reference['date']} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", f"![Learning curves of these runs](baselines/reference/{FIGURE})"]) + "\n"
 
 
 def _effort(runs: Sequence[dict[str, Any]]) -> str:
@@ -53,9 +53,9 @@ def _effort(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def _machine(reference: dict[str, Any]) -> str:
-    hardware = reference["runs"][0]["hardware"]
-    threads = "one core" if hardware["threads"] == 1 else f"{hardware['threads']} cores"
-    return str(hardware["gpu"] or f"{reference['hardware']['cpu']}, {threads}")
+    counts = sorted({run["hardware"]["threads"] for run in reference["runs"]})
+    threads = "one core" if counts == [1] else f"{' or '.join(map(str, counts))} cores"
+    return str(reference["hardware"]["gpu"] or f"{reference['hardware']['cpu']}, {threads}")
 
 
 def insert(page: Path, table: str) -> None:
@@ -80,13 +80,19 @@ def figure(references: Sequence[dict[str, Any]]) -> bytes:
     with mpl.rc_context({"svg.hashsalt": "lulcbench"}):  # same curves → same bytes
         drawing = Figure((8, 4.5), layout="constrained")
         axes = drawing.subplots()
-        for reference in references:
-            for run in reference["runs"]:
+        for k, reference in enumerate(references):
+            for i, run in enumerate(reference["runs"]):
                 curve = run["learning_curve"]
-                label = f"{reference['name']}, seed {run['seed']}"
-                axes.plot([row["epoch"] + 1 for row in curve], [row["train_loss"] for row in curve], label=label)
-        axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
-        axes.legend(fontsize="small")
+                axes.plot(
+                    [row["epoch"] + 1 for row in curve],
+                    [row["train_loss"] for row in curve],
+                    color=f"C{k}",
+                    label=None if i else f"{reference['name']}, {len(reference['seeds'])} seed(s)",
+                    gid=f"{reference['name']}-seed{run['seed']}",
+                )
+        axes.set(xlabel="epoch", ylabel="training loss (with label smoothing)", ylim=(0, None))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
         content = io.BytesIO()
         drawing.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()

@@ -77,6 +77,6 @@ def test_the_committed_pages_are_up_to_date(page: str) -> None:
 
 
 def test_the_committed_figure_shows_every_run() -> None:
-    drawn = (FOLDER / FIGURE).read_text(encoding="utf-8")  # matplotlib leaves each label in a comment
-    wanted = [f"{made['name']}, seed {run['seed']}" for made in read_all() for run in made["runs"]]
-    assert [label for label in wanted if f"<!-- {label} -->" not in drawn] == []
+    drawn = (FOLDER / FIGURE).read_text(encoding="utf-8")
+    wanted = [f"{made['name']}-seed{run['seed']}" for made in read_all() for run in made["runs"]]
+    assert [name for name in wanted if f'<g id="{name}">' not in drawn] == []
