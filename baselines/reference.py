@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
-import os
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from baselines.callbacks import HISTORY
 from baselines.config import Config, SegmentationModel
@@ -26,6 +25,7 @@ from lulcbench.release import write_atomic
 
 FOLDER = Path(__file__).parent / "reference"
 RESULT = "result.json"
+LOCK = ".lock"
 TOLERANCE = 0.005  # of accuracy: what other hardware and library versions may change, beside the seeds
 
 
@@ -142,7 +142,8 @@ def add(config: Config, results: Sequence[dict[str, Any]], folder: Path = FOLDER
     Several processes may add seeds to one reference at a time.
     """
     data = results[0]["data_digest"]
-    with _alone(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / LOCK):  # to add is to read, then to write
         before = {seed: run for seed, run in committed(config, folder).items() if run["data_digest"] == data}
         if not before and (folder / f"{config.name}.json").is_file():
             console.print(f"[yellow]{config.name}.json was made with another config or data: it is replaced.[/]")
@@ -227,18 +228,6 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"{path} is no whole JSON: {error}.", "Restore it, or delete it and measure again."
         ) from error
     return content
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold other processes off a folder of references: to add is to read, then to write."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _commit() -> str | None:
