@@ -153,14 +153,19 @@ class TrainConfig(Part):
         lr, weight_decay: AdamW.
         warmup: fraction of the schedule in which the learning rate rises; a cosine brings it back to 0.
         accumulate: batches per optimizer step.
+        clip: largest norm of the gradient; None never clips.
         precision: ``bf16-mixed`` or ``32-true``; None takes bf16 on a GPU, 32 bits on a CPU.
         ema: decay of the exponential moving average of the weights; None does without.
         smoothing: label smoothing.
+        compile: by torch.compile; pays on long runs on a GPU.
         patience: validations without better loss before training stops; None never stops early.
         level_weights: weights of the log-likelihood at levels 1 to 4 (LUISA data); finer levels than the model's
             are left out.
+        devices, nodes: GPUs (without one: processes) a machine, and machines; batch_size is that of each.
         checkpoint_seconds: least time between two checkpoints (made at the end of an epoch): what a killed run loses.
         resident_gib: data sets up to this size are kept on the device whole.
+        workers: processes that read data sets larger than that.
+        validate_every: epochs from one validation to the next.
     """
 
     epochs: Count = 20
