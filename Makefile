@@ -55,9 +55,11 @@ bench-env: env
 bench: bench-env
 	.venv-bench/bin/python benchmarks/loader.py
 
+# Resumable: call it again until it has nothing left to do.
+GPU_MINUTES ?= 25
 gpu: env
 	$(BIN)/python benchmarks/training.py
-	$(BIN)/python -m baselines gpu --minutes 25
+	$(BIN)/python -m baselines gpu --minutes $(GPU_MINUTES)
 	$(BIN)/python benchmarks/device.py
 
 clean:
