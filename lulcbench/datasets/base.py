@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from lulcbench import grid
-from lulcbench.datasets.batch import Places, Sample, Samples
+from lulcbench.datasets.batch import Places, Sample, Samples, positions
 from lulcbench.datasets.buffers import Buffers
 from lulcbench.datasets.labels import Labels
 from lulcbench.datasets.normalize import Normalizer
@@ -268,13 +268,7 @@ class LuisaDataset(Dataset[Sample]):
             IndexError: an index is out of range (which also ends plain iteration).
             LulcbenchError: an index is no whole number.
         """
-        index = np.asarray(indices)
-        if index.size and index.dtype.kind not in "iu":
-            raise LulcbenchError(f"There is no sample {indices!r}.", f"Samples are numbered from 0 to {len(self) - 1}.")
-        index = index.astype(np.int64, copy=False)
-        index = np.where(index < 0, index + len(self), index)
-        if index.size and (index.min() < 0 or index.max() >= len(self)):
-            raise IndexError(f"index out of range: this dataset has {len(self)} samples")
+        index = positions(indices, len(self))
         window, year = np.divmod(index if self._subset is None else self._subset[index], len(self.years))
         offsets = self.windows.offsets(window, self.epoch)
         return Places(index, window // self.windows.per_tile, np.array(self.years)[year], offsets)

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import default_collate
 
+from lulcbench.errors import LulcbenchError
+
 Sample = dict[str, Any]
 
 
@@ -75,6 +77,23 @@ class Places:
     def in_year(self, year: int) -> Places:
         """The same places in another year."""
         return replace(self, years=np.full_like(self.years, year))
+
+
+def positions(indices: Sequence[int] | npt.NDArray[np.integer], n: int) -> npt.NDArray[np.int64]:
+    """Sample numbers, of which negative ones count from the end, as positions among ``n`` samples.
+
+    Raises:
+        IndexError: one is out of range (which also ends plain iteration).
+        LulcbenchError: one is no whole number.
+    """
+    index = np.asarray(indices)
+    if index.size and index.dtype.kind not in "iu":
+        raise LulcbenchError(f"There is no sample {indices!r}.", f"Samples are numbered from 0 to {n - 1}.")
+    index = index.astype(np.int64, copy=False)
+    index = np.where(index < 0, index + n, index)
+    if index.size and (index.min() < 0 or index.max() >= n):
+        raise IndexError(f"index out of range: this dataset has {n} samples")
+    return index
 
 
 def _unstack(value: Any, i: int) -> Any:
