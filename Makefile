@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REAL := $(wildcard ../shared/data)
 export LULCBENCH_REAL_DATA ?= $(abspath $(REAL))
 
-.PHONY: env demo test check fmt lock bench-env bench gpu clean
+.PHONY: env demo test test-random check fmt lock bench-env bench gpu clean
 
 env: $(VENV)/.ready
 
@@ -34,6 +34,13 @@ demo: env
 # As many files of tests at a time as there are cores, one thread each.
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# In random order, with other examples of property-based tests. SEED=n repeats a run.
+test-random: SEED := $(or $(SEED),$(shell date +%s))
+test-random: env
+	@echo "test-random: SEED=$(SEED)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+	  -p randomly -p no:cacheprovider --randomly-seed=$(SEED) --hypothesis-profile=random --hypothesis-seed=$(SEED)
 
 check: env
 	$(BIN)/ruff format --check .

@@ -9,11 +9,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import lulcbench.hub
 import lulcbench.sources
 import lulcbench.transfers
 from tests.lulcbench.fake_hub import TOKEN, FakeHub
+
+# The same examples on every run, and no limits of time that a busy machine breaks. `make test-random` draws others.
+settings.register_profile(
+    "fixed", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("random", settings.get_profile("fixed"), derandomize=False, print_blob=True)
+settings.load_profile("fixed")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names bytes and unnamed functions by their argument and number them; by default ids hold the bytes themselves.
+
+    Bytes that a compressor made may hold the time, and then the workers of pytest-xdist collect different tests.
+    """
+    if isinstance(val, bytes | bytearray) or getattr(val, "__name__", "") == "<lambda>":
+        return argname
+    return None
 
 
 @pytest.fixture(scope="session")

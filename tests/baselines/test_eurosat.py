@@ -143,6 +143,7 @@ def jpeg(height: int = 64, width: int = 64) -> bytes:
         ("Forest/Forest_1.jpg", b"GIF89a" + bytes(100), "no readable image"),
         ("Forest/Forest_1.tif", b"II*\0", "no readable image"),
     ],
+    ids=["large file", "9000 pixels", "60000 pixels", "65 pixels", "truncated JPEG", "truncated GIF", "truncated TIFF"],
 )
 def test_hostile_patches_are_refused(tmp_path: Path, member: str, content: bytes, message: str) -> None:
     with zipfile.ZipFile(tmp_path / "eurosat_1.zip", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -28,6 +28,7 @@ def test_unknown_key_is_named_with_its_file(tmp_path: Path) -> None:
         ('start = "06-25"', 'start = "25 June"', "seasons.0.start"),
         ("year = 2018", 'year = 2018\nsha256 = "abc"', "labels.0.sha256"),
     ],
+    ids=["band", "fractions", "sensor", "date", "checksum"],
 )
 def test_wrong_values_are_named(tmp_path: Path, old: str, new: str, said: str) -> None:
     with pytest.raises(LulcbenchError, match=said):

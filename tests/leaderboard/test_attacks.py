@@ -34,6 +34,7 @@ UPLOAD = {"filename": "p.zip", "size": 3, "sha256": "0" * 64, "card": CARD}
         "Bearer lb_' OR 1=1 --",
         "Bearer " + "a" * 5000,
     ],
+    ids=["none", "no token", "short", "unknown", "another scheme", "SQL", "long"],
 )
 def test_without_a_valid_token_nothing_begins(service: Service, header: str) -> None:
     headers = {"Authorization": header} if header else {}
@@ -115,7 +116,9 @@ def test_ids_cannot_be_guessed(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../../../etc/cron.d/x", "..\\..\\x", "/etc/passwd", "a\0b", "x" * 200, "CON", "~root/x"]
+    "name",
+    ["../../../etc/cron.d/x", "..\\..\\x", "/etc/passwd", "a\0b", "x" * 200, "CON", "~root/x"],
+    ids=["parent", "Windows parent", "absolute", "NUL", "long", "device", "home"],
 )
 def test_file_names_are_only_shown(service: Service, tmp_path: Path, name: str) -> None:
     upload = service.begin(b"abc", filename=name).json()["upload_id"]

@@ -65,6 +65,7 @@ def finished(db: Database) -> Counter[str]:
         ("(media / 'x').write_bytes(b'0' * 10_000_000)", {"scoring_file_bytes": 1 << 20}, "stopped"),
         ("return {'release': '../../etc'}", {}, "no usable result"),
     ],
+    ids=["memory", "processor time", "wall time", "SIGSEGV", "SIGKILL", "file size", "result"],
 )
 def test_a_scorer_that_misbehaves_only_ends_its_own_submission(
     service: Service, predictions: dict[str, Path], body: str, limits: dict[str, Any], why: str

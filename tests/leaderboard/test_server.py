@@ -128,6 +128,7 @@ def test_readers_that_stop_reading_are_cut_off(monkeypatch: pytest.MonkeyPatch) 
         b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
+    ids=["TLS", "HTTP version", "long header", "negative length", "two lengths", "NUL"],
 )
 def test_broken_requests_do_not_break_the_server(site: tuple[str, str], raw: bytes) -> None:
     url, _ = site

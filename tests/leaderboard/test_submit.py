@@ -94,6 +94,7 @@ def test_altered_bytes_are_refused_and_may_be_sent_again(service: Service) -> No
         (b"no zip at all", "no zip"),
         (b"\0" * 100_000, "no zip"),
     ],
+    ids=["empty zip", "text", "zeros"],
 )
 def test_a_file_that_cannot_be_scored_is_refused_with_the_reason(
     service: Service, tmp_path: Path, content: bytes, why: str

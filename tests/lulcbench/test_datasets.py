@@ -288,7 +288,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), BAD, ids=[next(iter(options.items())).__str__() for options, _ in BAD])
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[",".join(options) for options, _ in BAD])
 def test_bad_input_says_what_exists(release_root: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(LulcbenchError, match=message) as error:
         LuisaSeg(release_root, **options)

@@ -101,6 +101,7 @@ def test_datasets_download(published: FakeHub, tmp_path: Path) -> None:
             {"landsat_2012", "landsat_2018", "luisa_2012", "luisa_2018"},
         ),
     ],
+    ids=["segmentation", "both years", "patches", "change", "series of 2012", "series"],
 )
 def test_each_kind_of_dataset_downloads_the_years_that_it_reads(
     release_root: Path, tmp_path: Path, make: Callable[[Path, str], LuisaSeg], arrays: set[str]
@@ -149,7 +150,7 @@ def test_what_was_downloaded_and_is_gone_is_missed(release_root: Path, tmp_path:
     assert not verify(root, release).problems
 
 
-@pytest.mark.parametrize("content", [b"", b"{", None])
+@pytest.mark.parametrize("content", [b"", b"{", None], ids=["empty", "truncated", "missing"])
 def test_a_damaged_manifest_is_fetched_again(release_root: Path, tmp_path: Path, content: bytes | None) -> None:
     root, other = tmp_path / "got", Path(shutil.copytree(release_root, tmp_path / "other"))
     release = download(str(other), root, splits="val", progress=False)

@@ -41,7 +41,9 @@ def test_any_json(content: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"a":' * 100_000, '{"format": "lulcbench-release/1"}', "", "null", "\ud800"]
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, '{"format": "lulcbench-release/1"}', "", "null", "\ud800"],
+    ids=["nested lists", "nested objects", "format alone", "empty", "null", "surrogate"],
 )
 def test_nasty_texts(text: str) -> None:
     with pytest.raises(LulcbenchError):

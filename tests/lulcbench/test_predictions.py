@@ -100,6 +100,7 @@ def test_to_label_grid_averages_blocks_and_repeats_coarse_pixels() -> None:
         (lambda w, t: (w.write(t, np.full((96, 96), 3110)), w.write(t, np.full((96, 96), 3110))), "already"),
         (lambda w, t: w.write(t, np.full((96, 96), 3110)), "2 of 3 tiles of test were not predicted"),
     ],
+    ids=["tile", "shape", "floats", "level 3", "nodata", "negative", "surplus probabilities", "twice", "too few"],
 )
 def test_the_writer_refuses(
     predicted_root: Path, tmp_path: Path, change: Callable[[PredictionWriter, str], Any], message: str

@@ -246,7 +246,11 @@ def test_forged_metadata_is_refused(
     refuse(forge(tmp_path / "p.zip", edit(members_of(plain_file), name, change)), predicted_root, message)
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"null", b"[" * 30000, b"\xff\xfe", b"{" * 10, b'{"a": 1e999999}'])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b"null", b"[" * 30000, b"\xff\xfe", b"{" * 10, b'{"a": 1e999999}'],
+    ids=["empty", "list", "null", "nested lists", "UTF-16", "open objects", "huge number"],
+)
 def test_metadata_that_is_no_json_is_refused(
     plain_file: Path, predicted_root: Path, tmp_path: Path, data: bytes
 ) -> None:
@@ -264,6 +268,7 @@ def test_metadata_that_is_no_json_is_refused(
         (gzip.compress(np.full(9216, 3110, "<u2").tobytes()) + b"more", "exactly"),
         (gzip.compress(np.full(9216, 3110, "<u2").tobytes())[:-4], "exactly"),
     ],
+    ids=["empty", "pickle", "short", "nodata", "unknown code", "surplus bytes", "truncated"],
 )
 def test_forged_chunks_are_refused(
     plain_file: Path, predicted_root: Path, tmp_path: Path, chunk: bytes, message: str

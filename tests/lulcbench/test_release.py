@@ -79,6 +79,7 @@ def test_digest_follows_every_field() -> None:
         (lambda m: m | {"sensors": {"landsat": m["sensors"]["landsat"] | {"resolution": 10}}}, "30 m pixels"),
         (lambda m: m | {"sensors": {"landsat": m["sensors"]["landsat"] | {"bands": ["red"]}}}, "differ in length"),
     ],
+    ids=["title", "digest", "no digest", "format", "surplus key", "version", "split", "resolution", "bands"],
 )
 def test_altered_manifests_are_refused(tmp_path: Path, alter: Any, message: str) -> None:
     path = manifest().write(tmp_path)
@@ -101,7 +102,7 @@ def test_missing_release_says_how_to_get_one(tmp_path: Path) -> None:
     assert "make demo" in caught.value.remedy
 
 
-@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a\\..\\x", "c:/x", "", "a\0b"])
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a\\..\\x", "c:/x", "", "a\0b"], ids=ascii)
 def test_file_paths_stay_inside(path: str) -> None:
     with pytest.raises(ValueError, match="path"):
         FileInfo(path=path, bytes=1, sha256=SHA, licence="x")

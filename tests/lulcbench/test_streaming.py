@@ -265,7 +265,7 @@ def test_the_hub(published: FakeHub, release_root: Path, private: bool, monkeypa
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-@pytest.mark.parametrize("content", [None, b"short"])
+@pytest.mark.parametrize("content", [None, b"short"], ids=["missing", "short"])
 def test_a_shard_that_the_hub_does_not_have(published: FakeHub, release_root: Path, content: bytes | None) -> None:
     files = published.repositories["lulcbench/tiny"]["main"]
     lost = next(file.path for file in Release.load(release_root).files if "train.zarr/landsat_2018/c/1" in file.path)
