@@ -9,7 +9,7 @@ export LULCBENCH_REAL_DATA ?= $(abspath $(REAL))
 
 env: $(VENV)/.ready
 
-$(VENV)/.ready: requirements.txt pyproject.toml lulcbench/_pixels.c
+$(VENV)/.ready: requirements.txt pyproject.toml lulcbench/_native/_pixels.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || \
 	  { echo "lulcbench needs Python >= 3.12, $(PYTHON) is older; install it or call make PYTHON=/path/to/python3.12"; exit 2; }
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet uv; }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from baselines.config import Config, ForestModel, MajorityModel, SegmentationModel
-from lulcbench import console
+from lulcbench import _console
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def train(
     """Train a network; resumes a run that was interrupted."""
     run = Config.load(config, tuple(settings or ()))
     if isinstance(run.model, ForestModel | MajorityModel):
-        console.console.print(f"{run.name}: a {run.model.kind} reference is learnt when it predicts.")
+        _console.console.print(f"{run.name}: a {run.model.kind} reference is learnt when it predicts.")
         return
     from baselines.data import load
-    from baselines.train import train as fit
+    from baselines.training.train import train as fit
 
     fit(run, load(run), out, "always" if restart else "if-other" if renew else "never")
     typer.echo(str(out / run.name))
@@ -59,26 +59,26 @@ def predict(configs: ConfigPaths, out: Out = Path("runs"), settings: Set = None)
 
 def _predict(run: Config, folder: Path) -> str:
     if isinstance(run.model, ForestModel | MajorityModel):
-        from baselines.references import predict_reference
-        from baselines.submission import write_submission
+        from baselines.models.simple import predict_reference
+        from baselines.predicting.submission import write_submission
 
         path = predict_reference(run, folder / PREDICTIONS)
         write_submission(run, folder)
         return str(path)
     trained = _trained(run, folder)
     if isinstance(run.model, SegmentationModel):
-        from baselines.predict import predict_network
-        from baselines.submission import write_submission
+        from baselines.predicting.predict import predict_network
+        from baselines.predicting.submission import write_submission
 
         path = predict_network(trained, folder / PREDICTIONS)
         write_submission(run, folder, trained.about)
         return str(path)
-    from baselines.classify import predict_patches
     from baselines.data import load_evaluation
+    from baselines.predicting.classify import predict_patches
 
     scores = predict_patches(trained, load_evaluation(run, trained.about["data_digest"]), folder)
     for pair in scores["confused"]:
-        console.console.print(f"{pair['patches']:5d} × {pair['label']} taken for {pair['predicted']}")
+        _console.console.print(f"{pair['patches']:5d} × {pair['label']} taken for {pair['predicted']}")
     return f"{run.name}: overall accuracy {scores['overall_accuracy']:.4f} ({scores['patches']:,} patches)"
 
 
@@ -89,7 +89,7 @@ def patch(
     bands: Annotated[str | None, typer.Option(help="Band names of the files, comma-separated, in order.")] = None,
 ) -> None:
     """Classify a georeferenced patch, or patches of one place over dates; JSON on stdout."""
-    from baselines.patch import predict_files
+    from baselines.predicting.patch import predict_files
     from baselines.run import load_run
 
     results = predict_files(load_run(folder), files, bands.split(",") if bands else None)
@@ -103,7 +103,7 @@ def page(
     out: Out = Path("runs"),
 ) -> None:
     """Write one HTML page: pictures and learning curve of the first run, its scores beside those of the others."""
-    from baselines.page import read_entry, write_page
+    from baselines.reports.page import read_entry, write_page
 
     typer.echo(str(write_page([read_entry(Config.load(c), out) for c in configs], to)))
 
@@ -115,18 +115,19 @@ def measure(
     seed: Annotated[list[int] | None, typer.Option(help="A seed; give the option several times.")] = None,
 ) -> None:
     """Make a reference: train with each seed, score the test split, add to baselines/reference/<name>.json."""
-    from baselines import reference
+    from baselines.measure import add
+    from baselines.measure import measure as measure_seed
 
     run = Config.load(config)
     for n in seed or (0, 1, 2):
-        path = reference.add(run, [reference.measure(run, n, out)])  # each as it comes: the next may be interrupted
+        path = add(run, [measure_seed(run, n, out)])  # each as it comes: the next may be interrupted
     typer.echo(str(path))
 
 
 @app.command()
 def tables() -> None:
     """Write the table of references into README.md and DATASET_CARD.md, and draw their learning curves."""
-    from baselines.tables import PAGES, write
+    from baselines.reports.tables import PAGES, write
 
     for path in write([Path(__file__).parents[1] / page for page in PAGES]):
         typer.echo(str(path))
@@ -139,7 +140,7 @@ def reproduce(
     seeds: Annotated[int | None, typer.Option(min=1, help="Take only the first so many of its seeds.")] = None,
 ) -> None:
     """Retrain a reference; exit code 1 unless the result lies within its tolerance."""
-    from baselines.reference import reproduce as again
+    from baselines.measure import reproduce as again
 
     if not again(name, out, seeds):
         raise typer.Exit(1)
@@ -174,4 +175,4 @@ def _trained(run: Config, folder: Path) -> Trained:
 
 def main() -> None:
     """Entry point."""
-    console.run(app)
+    _console.run(app)

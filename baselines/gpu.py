@@ -9,9 +9,9 @@ import torch
 from rich.markup import escape
 
 from baselines.config import ClassificationModel, Config
-from baselines.reference import FOLDER, add, committed, measure
-from baselines.train import OutOfTime
-from lulcbench.console import console
+from baselines.measure import FOLDER, add, committed, measure
+from baselines.training.train import OutOfTime
+from lulcbench._console import console
 from lulcbench.errors import LulcbenchError
 
 CONFIGS = Path(__file__).parent / "configs"

@@ -14,13 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from baselines.arrays import Problem
 from baselines.config import Config
-from baselines.models import build
+from baselines.data.arrays import Problem
+from baselines.models.networks import build
 from lulcbench import __version__
+from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
-from lulcbench.release import write_atomic
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"

@@ -24,7 +24,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.images import images
-from lulcbench.shards import read_windows, selections
+from lulcbench.release.shards import read_windows, selections
 
 TILE = 480
 

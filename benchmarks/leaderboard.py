@@ -38,17 +38,17 @@ from sqlalchemy import select
 ROOT = Path(__file__).parents[1]
 sys.path[0] = str(ROOT)  # this folder comes first otherwise, and this file would hide the package of its name
 
-from leaderboard import ledger
-from leaderboard.accounts import create_token
-from leaderboard.db import Audit, Database, Submission
-from leaderboard.records import replay
-from leaderboard.scoring_job import score_file
+from leaderboard.scoring.job import score_file
 from leaderboard.settings import Settings
+from leaderboard.store import ledger
+from leaderboard.store.accounts import create_token
+from leaderboard.store.db import Audit, Database, Submission
+from leaderboard.store.records import replay
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
 from lulcbench.release import Release
-from lulcbench.shards import ShardReader
-from lulcbench.tile_index import read_split
+from lulcbench.release.shards import ShardReader
+from lulcbench.release.tiles import read_split
 
 ROWS = 200
 SUBMISSIONS = 10

@@ -21,12 +21,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from lulcbench import pixels
+from benchmarks.label_release import make_release, smooth_codes
+from lulcbench.evaluation import _pixels
+from lulcbench.evaluation.counts import count
 from lulcbench.legend import legend
-from lulcbench.prediction_format import PredictionInfo
 from lulcbench.predictions import PredictionWriter
-from lulcbench.scoring_counts import count
-from tests.lulcbench.label_release import make_release, smooth_codes
+from lulcbench.predictions.format import PredictionInfo
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--numpy", action="store_true", help="count as where no C compiler was at installation")
     options = parser.parse_args()
     if options.numpy:
-        pixels.compiled = None
+        _pixels.compiled = None
     with tempfile.TemporaryDirectory() as folder:
         run(Path(folder), options.tiles, options.repeats)
 

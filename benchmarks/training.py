@@ -27,11 +27,11 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from baselines.arrays import Arrays, Problem
 from baselines.config import Config
-from baselines.eurosat import CLASSES
-from baselines.models import build
-from baselines.task import Task
+from baselines.data.arrays import Arrays, Problem
+from baselines.data.eurosat import CLASSES
+from baselines.models.networks import build
+from baselines.tasks.task import Task
 
 MEAN, STD = (90.0, 95.0, 100.0), (50.0, 35.0, 30.0)
 WARMUP = 3

@@ -10,13 +10,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from builders import plan as plan_stage
-from builders import search as search_stage
-from builders.compare import commands as compare
-from builders.parallel import executor
+from builders._parallel import executor
+from builders.cases.compare import commands as compare
 from builders.recipe import Recipe, SplitRule, load
+from builders.stages import plan as plan_stage
+from builders.stages import search as search_stage
 from builders.workspace import Workspace, workspace
-from lulcbench import console
+from lulcbench import _console
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import SPLITS, Release
 
@@ -85,7 +85,7 @@ def search(recipe: RecipeFile, out: Out, work: Work = None) -> None:
     made, space = _open(recipe, out, work)
     scenes = search_stage.search(made, space, plan_stage.read(space.splits))
     for note in sorted({f"{scene.id}: {note}" for scene in scenes for note in scene.notes}):
-        console.console.print(note)
+        _console.console.print(note)
     typer.echo(f"{len(scenes)} scenes in {space.lock}")
 
 
@@ -131,7 +131,7 @@ def publish(
     target: Annotated[str, typer.Argument(help="Where to: hf://owner/name, s3://… or another URL, or a folder.")],
 ) -> None:
     """Copy a release to where users get it, verified."""
-    from builders.publish import publish as run
+    from builders.stages.publish import publish as run
 
     with _bar("publish") as report:
         typer.echo(run(root, target, report))
@@ -147,7 +147,7 @@ def difficulty(
     from builders.simulate.difficulty import PUBLISHED
     from builders.simulate.difficulty import difficulty as run
 
-    with console.console.status("growing a random forest"):
+    with _console.console.status("growing a random forest"):
         scores = run(root.resolve(), pixels=pixels)
     typer.echo("level  weighted F1  Witjes et al. 2022")
     for level, score in scores.items():
@@ -165,7 +165,7 @@ def split_points(
     seed: Annotated[int, typer.Option(help="Of the search for a good split.")] = 0,
 ) -> None:
     """Share labelled points, such as EuroSAT's patches, out by spatial blocks: 60 % train, 20 % val, 20 % test."""
-    from builders.points import split_points as run
+    from builders.split_points import split_points as run
 
     rule = SplitRule(fractions={"train": 0.6, "val": 0.2, "test": 0.2}, seed=seed)
     for split, n in sorted(run(table, out, rule, prefix, suffix).items()):
@@ -189,9 +189,9 @@ def _scenes(recipe: Recipe, space: Workspace) -> None:
     """Render or ingest the recipe's own scenes, unless they are there from the same tables."""
     if recipe.simulate is None and recipe.ingest is None:
         return
-    from builders import own_scenes
+    from builders.stages import own_scenes
 
-    with console.progress() as bar:
+    with _console.progress() as bar:
         own_scenes.make(recipe, space, bar)
 
 
@@ -201,7 +201,7 @@ def _plan(recipe: Recipe, space: Workspace) -> list[plan_stage.Planned]:
 
 
 def _materialize(recipe: Recipe, space: Workspace, rows: list[plan_stage.Planned], pool: Executor | None) -> None:
-    from builders.materialize import materialize as run
+    from builders.stages.materialize import materialize as run
 
     scenes = search_stage.search(recipe, space, rows)
     with _bar("materialize") as report:
@@ -209,19 +209,19 @@ def _materialize(recipe: Recipe, space: Workspace, rows: list[plan_stage.Planned
 
 
 def _pack(recipe: Recipe, space: Workspace, pool: Executor | None, replace: bool) -> Release:
-    from builders.pack import pack as run
+    from builders.stages.pack import pack as run
 
     with _bar("pack") as report:
         return run(recipe, space, plan_stage.read(space.splits), pool, replace, report)
 
 
 def _audit(root: Path, report_file: Path | None) -> None:
-    from builders.audit import audit as run
-    from builders.audit import table
+    from builders.stages.audit import audit as run
+    from builders.stages.audit import table
 
     with _bar("audit") as report:
         findings = run(root, report_file, report)
-    console.console.print(table(findings))
+    _console.console.print(table(findings))
     findings.raise_if_bad(root)
 
 
@@ -233,10 +233,10 @@ def _say(release: Release, root: Path) -> None:
 @contextmanager
 def _bar(stage: str) -> Iterator[plan_stage.Report]:
     """A progress bar as a ``report(done, total)`` function."""
-    with console.progress() as bar:
+    with _console.progress() as bar:
         task = bar.add_task(stage, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 if __name__ == "__main__":
-    console.run(app)
+    _console.run(app)

@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from lulcbench import grid
+from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import Frozen, Name, Season, Sha256, Source, Split
+from lulcbench.release import Name, Season, Sha256, Source, Split
 from lulcbench.sensors import sensor
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -131,7 +132,7 @@ class PackRule(Frozen):
 
 
 class IngestRule(Frozen):
-    """Files that are no STAC scenes yet: which reader of ``builders.ingest`` writes a catalog of them."""
+    """Files that are no STAC scenes yet: which reader of ``builders.cases.ingest`` writes a catalog of them."""
 
     kind: Literal["eurosat", "flanders", "lanjaron"]
     path: Path

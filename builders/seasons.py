@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import date, datetime
 
+from builders.readers.scene import Scene
 from builders.recipe import Recipe, SensorRule
-from builders.scene import Scene
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Season
 

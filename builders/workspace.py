@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import write_atomic
 
 
 @dataclass(frozen=True, slots=True)

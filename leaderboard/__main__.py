@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from lulcbench.console import console, run
+from lulcbench._console import console, run
 from lulcbench.errors import LulcbenchError
 
 app = typer.Typer(
@@ -65,7 +65,7 @@ def worker(
     settings_from_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Score submissions as they come; any number may run, on any machine that shares folders and database."""
-    from leaderboard.scoring_job import die_with_parent
+    from leaderboard.scoring.job import die_with_parent
     from leaderboard.settings import Settings
 
     if settings_from_stdin:
@@ -85,7 +85,7 @@ def score(context: typer.Context) -> None:
 @app.command()
 def rebuild(context: typer.Context) -> None:
     """Bring everything of the ledger into the database; on an empty one, the whole board."""
-    from leaderboard.records import replay
+    from leaderboard.store.records import replay
 
     typer.echo(f"{replay(_database(context), context.obj)} results added")
 
@@ -107,7 +107,7 @@ def export(
 @app.command()
 def backup(context: typer.Context, out: Path) -> None:
     """Write database, ledger and files into one tar, while the service runs."""
-    from leaderboard.records import backup as write
+    from leaderboard.store.records import backup as write
 
     write(_database(context), context.obj, out)
     typer.echo(out)
@@ -116,8 +116,8 @@ def backup(context: typer.Context, out: Path) -> None:
 @app.command()
 def restore(context: typer.Context, path: Path) -> None:
     """Put a backup into new folders (and an empty database)."""
-    from leaderboard.db import Database
-    from leaderboard.records import restore as read
+    from leaderboard.store.db import Database
+    from leaderboard.store.records import restore as read
 
     read(Database(context.obj.url), context.obj, path)
     typer.echo(context.obj.data)
@@ -131,7 +131,7 @@ def tier(
     evidence: Annotated[str, typer.Option(help="What it rests on; kept in the audit log.")],
 ) -> None:
     """Set the trust tier of a result, for example after its weights gave the same scores."""
-    from leaderboard.standing import set_tier
+    from leaderboard.store.standing import set_tier
 
     set_tier(_database(context), context.obj, "operator", submission, name, evidence)
 
@@ -139,7 +139,7 @@ def tier(
 @app.command()
 def report(context: typer.Context, scores: Path, card: Path, team: Annotated[str, typer.Option()]) -> None:
     """Put scores on the board that a team computed itself, as 'self-reported'."""
-    from leaderboard.reported import add_reported
+    from leaderboard.ranking.reported import add_reported
 
     typer.echo(add_reported(_database(context), context.obj, scores, card, team))
 
@@ -147,7 +147,7 @@ def report(context: typer.Context, scores: Path, card: Path, team: Annotated[str
 @app.command()
 def audit(context: typer.Context, last: Annotated[int, typer.Option(min=1)] = 50) -> None:
     """Show who did what."""
-    from leaderboard.db import Audit
+    from leaderboard.store.db import Audit
 
     with _database(context).read() as session:
         for line in reversed(session.scalars(select(Audit).order_by(Audit.id.desc()).limit(last)).all()):
@@ -159,7 +159,7 @@ def token_create(
     context: typer.Context, team: str, scope: Annotated[str, typer.Option(help="submit or admin")] = "submit"
 ) -> None:
     """Make a token for a team and show it once."""
-    from leaderboard.accounts import create_token
+    from leaderboard.store.accounts import create_token
 
     typer.echo(create_token(_database(context), team, scope))
 
@@ -167,7 +167,7 @@ def token_create(
 @token_app.command("revoke")
 def token_revoke(context: typer.Context, token: Annotated[str, typer.Argument(help="Its id, or all of it.")]) -> None:
     """Make a token useless at once."""
-    from leaderboard.accounts import revoke_token
+    from leaderboard.store.accounts import revoke_token
 
     revoke_token(_database(context), token)
 
@@ -175,7 +175,7 @@ def token_revoke(context: typer.Context, token: Annotated[str, typer.Argument(he
 @token_app.command("list")
 def token_list(context: typer.Context) -> None:
     """List tokens: id, team, scope, dates."""
-    from leaderboard.db import Token
+    from leaderboard.store.db import Token
 
     with _database(context).read() as session:
         for one in session.scalars(select(Token).order_by(Token.created_at)):
@@ -194,7 +194,7 @@ def _settings(config: Path | None, given: dict[str, Any]) -> Any:
 
 
 def _database(context: typer.Context) -> Any:
-    from leaderboard.db import Database
+    from leaderboard.store.db import Database
 
     context.obj.prepare()
     db = Database(context.obj.url)
@@ -203,7 +203,7 @@ def _database(context: typer.Context) -> Any:
 
 
 def _worker(context: typer.Context) -> Any:
-    from leaderboard.worker import Worker
+    from leaderboard.scoring.worker import Worker
 
     return Worker(_database(context), context.obj)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 from sqlalchemy import select
 
-from leaderboard.board import Board
-from leaderboard.db import Database, Result, Submission
-from leaderboard.pages import history_html, submission_page, table_html
-from leaderboard.render import html
+from leaderboard.ranking.table import Choice, Snapshot, to_csv, version_order
 from leaderboard.settings import Settings
-from leaderboard.table import Choice, Snapshot, to_csv, version_order
+from leaderboard.store.db import Database, Result, Submission
+from leaderboard.web.board import Board
+from leaderboard.web.pages import history_html, submission_page, table_html
+from leaderboard.web.render import html
 from lulcbench.errors import LulcbenchError
 
 LEVELS = (1, 2, 3, 4)
@@ -46,7 +46,7 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     (part / "submissions").mkdir(parents=True)
-    shutil.copytree(Path(__file__).parent / "static", part / "static")
+    shutil.copytree(Path(__file__).parent / "web" / "static", part / "static")
     snapshot = Board(db, settings).current()
     records = [row.record(level) for row in snapshot.rows for level in LEVELS if str(level) in row.levels]
     pd.DataFrame(records).to_parquet(part / "leaderboard.parquet", index=False)

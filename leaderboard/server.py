@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
-from leaderboard.app import create_app
-from leaderboard.guard import PatientProtocol
 from leaderboard.settings import Settings
+from leaderboard.web.app import create_app
+from leaderboard.web.guard import PatientProtocol
 
 log = logging.getLogger("leaderboard.server")
 MAX_CONNECTIONS = 2000

@@ -58,7 +58,7 @@ class Settings(BaseModel):
     scoring_cpu_s: int = Field(1800, gt=0)
     scoring_memory_bytes: int = Field(6 * 1024 * MIB, gt=0)
     scoring_file_bytes: int = Field(64 * MIB, gt=0)
-    scoring_command: tuple[str, ...] = (sys.executable, "-m", "leaderboard.scoring_job")
+    scoring_command: tuple[str, ...] = (sys.executable, "-m", "leaderboard.scoring.job")
     cache_s: float = Field(0.5, ge=0)
 
     @property

@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lulcbench.datamodule import LuisaDataModule
     from lulcbench.datasets import LuisaChange, LuisaCls, LuisaSeg, LuisaSeries
+    from lulcbench.datasets.datamodule import LuisaDataModule
     from lulcbench.predictions import PredictionWriter
 
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "LuisaChange": "lulcbench.datasets",
     "LuisaCls": "lulcbench.datasets",
-    "LuisaDataModule": "lulcbench.datamodule",
+    "LuisaDataModule": "lulcbench.datasets.datamodule",
     "LuisaSeg": "lulcbench.datasets",
     "LuisaSeries": "lulcbench.datasets",
     "PredictionWriter": "lulcbench.predictions",

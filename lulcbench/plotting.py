@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from lulcbench import sensors
 from lulcbench.errors import LulcbenchError
-from lulcbench.index import read_index
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import Release, array_name, label_shape
-from lulcbench.shards import ShardReader
+from lulcbench.release.index import read_index
+from lulcbench.release.shards import ShardReader
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-import lulcbench.hub
-import lulcbench.sources
-import lulcbench.transfers
+import lulcbench.download._transfers
+import lulcbench.download.downloader
+import lulcbench.remote.stores
 from tests.lulcbench.fake_hub import TOKEN, FakeHub
 
 # The same examples on every run, and no limits of time that a busy machine breaks. `make test-random` draws others.
@@ -60,7 +60,7 @@ def release_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow one another without waiting."""
-    for module in (lulcbench.hub, lulcbench.sources, lulcbench.transfers):
+    for module in (lulcbench.download.downloader, lulcbench.remote.stores, lulcbench.download._transfers):
         monkeypatch.setattr(module, "wait", lambda attempt, error: None)
 
 

@@ -32,14 +32,47 @@ def test_packages_meet_only_in_lulcbench(package: str) -> None:
         assert not (tops & set(PACKAGES)) - allowed, path
 
 
-def test_only_datasets_and_datamodule_import_torch() -> None:
+def room(name: str) -> str:
+    """The room of ``lulcbench`` that a dotted name is in: a folder, or a module at the top level."""
+    return name.split(".")[1]
+
+
+# From the first to the last: a room imports from rooms that stand before it (or itself), never from later ones.
+ROOMS = (
+    "errors", "_files", "_console", "_native", "legend", "grid", "sensors", "windows", "remote", "release", "download",
+    "predictions", "evaluation", "plotting", "datasets", "submission", "cli",
+)  # fmt: skip
+
+
+def test_rooms_of_the_library_are_all_listed() -> None:
+    folder = ROOT / "lulcbench"
+    there = {p.stem for p in folder.glob("*.py")} | {p.parent.name for p in folder.glob("*/*.py")}
+    assert there - {"__init__"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "lulcbench").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows_between_rooms_run_one_way(path: Path) -> None:
+    parts = path.relative_to(ROOT / "lulcbench").with_suffix("").parts
+    if parts == ("__init__",):
+        return  # its names are loaded on first use
+    own = ROOMS.index(parts[0])
+    names = {name for name in imports(path) if name.startswith("lulcbench.") and room(name) in ROOMS}
+    assert not {name for name in names if ROOMS.index(room(name)) > own}
+
+
+def test_benchmarks_and_packages_import_no_tests() -> None:
+    for folder in (*PACKAGES, "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert "tests" not in {name.split(".")[0] for name in imports(path)}, path
+
+
+def test_only_datasets_import_torch() -> None:
     for path in (ROOT / "lulcbench").rglob("*.py"):
-        room = path.relative_to(ROOT / "lulcbench").parts[0]
         if {name.split(".")[0] for name in imports(path)} & {"torch", "lightning"}:
-            assert room in {"datasets", "datamodule.py"}, path
+            assert path.relative_to(ROOT / "lulcbench").parts[0] == "datasets", path
 
 
-@pytest.mark.parametrize("module", ["lulcbench", "lulcbench.scoring", "lulcbench.cli"])
+@pytest.mark.parametrize("module", ["lulcbench", "lulcbench.evaluation.scoring", "lulcbench.cli"])
 def test_import_is_light(module: str) -> None:
     """Counts modules, not seconds: none of these loads torch, and ``import lulcbench`` loads next to nothing."""
     code = f"import sys; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from lulcbench import LuisaSeg
+from lulcbench.evaluation.scores import Scores
 from lulcbench.legend import IGNORE_INDEX, LEVELS
 from lulcbench.release import SPLITS, Release
-from lulcbench.scores import Scores
-from lulcbench.submission import load_card
+from lulcbench.submission.card import load_card
 
 CONFIG = """
 name = "{name}"

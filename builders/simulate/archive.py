@@ -13,7 +13,7 @@ from rasterio.warp import transform_bounds
 from builders.simulate.acquisitions import COLLECTIONS, SEASONS, Acquisition
 from builders.simulate.mixtures import Footprint
 from builders.simulate.scenes import Image, coding
-from lulcbench.release import hash_file, write_atomic
+from lulcbench._files import hash_file, write_atomic
 from lulcbench.sensors import Sensor
 
 _EXTENSIONS = [

@@ -18,8 +18,8 @@ from lulcbench.grid import TILE_SIZE
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.predictions import area_weights
 from lulcbench.release import Release, array_name, label_shape
+from lulcbench.release.shards import ShardReader
 from lulcbench.sensors import LANDSAT, to_reflectance
-from lulcbench.shards import ShardReader
 
 PUBLISHED = {1: 0.83, 2: 0.63, 3: 0.49}  # weighted F1, Witjes et al. 2022
 

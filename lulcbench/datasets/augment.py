@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lulcbench.datasets._options import integer
 from lulcbench.datasets.batch import Sample
-from lulcbench.datasets.options import integer
 from lulcbench.errors import LulcbenchError
 
 

@@ -14,19 +14,18 @@ import torch
 from torch.utils.data import Dataset
 
 from lulcbench import grid
+from lulcbench.datasets._buffers import Buffers
+from lulcbench.datasets._labels import Labels
+from lulcbench.datasets._options import choose_bands, choose_seasons, integer, integers, names, number
+from lulcbench.datasets._transforms import Transform, apply
 from lulcbench.datasets.batch import Places, Sample, Samples, positions
-from lulcbench.datasets.buffers import Buffers
-from lulcbench.datasets.labels import Labels
 from lulcbench.datasets.normalize import Normalizer
-from lulcbench.datasets.options import choose_bands, choose_seasons, integer, integers, names, number
-from lulcbench.datasets.transforms import Transform, apply
 from lulcbench.errors import LulcbenchError
-from lulcbench.index import read_index, select
 from lulcbench.legend import legend
-from lulcbench.places import load_release
-from lulcbench.release import array_name
-from lulcbench.shards import ShardReader
-from lulcbench.sources import pinned
+from lulcbench.release import Release, array_name
+from lulcbench.release.index import read_index, select
+from lulcbench.release.shards import ShardReader
+from lulcbench.remote.stores import pinned
 from lulcbench.windows import Phase, Windows
 
 if TYPE_CHECKING:
@@ -72,13 +71,13 @@ class LuisaDataset(Dataset[Sample]):
         regions: only tiles of these regions.
         classes: only tiles with at least one of these LUISA codes.
         max_cloud: only tiles with at most this cloud fraction.
-        fraction: only a fixed part of the tiles, such as 0.01 or 0.1 (see ``lulcbench.index.few``).
+        fraction: only a fixed part of the tiles, such as 0.01 or 0.1 (see ``lulcbench.release.index.few``).
         download: fetch what is missing first: True takes the release named like the last part of ``root``; a string
-            names a release or a place (see ``lulcbench.hub.download``).
+            names a release or a place (see ``lulcbench.download.downloader.download``).
 
     Attributes:
         release: the manifest.
-        tiles: DataFrame, one row a tile, see ``lulcbench.index.read_index``.
+        tiles: DataFrame, one row a tile, see ``lulcbench.release.index.read_index``.
         windows: where the windows lie.
         normalizers: by sensor.
 
@@ -131,7 +130,7 @@ class LuisaDataset(Dataset[Sample]):
         if download:
             self._download(download)
         self.root = pinned(self.root)
-        self.release = load_release(self.root)
+        self.release = Release.load(self.root)
         for one in self.levels:
             legend().codes(one)
         for name in self.sensors:
@@ -403,7 +402,7 @@ class LuisaDataset(Dataset[Sample]):
         }
 
     def _download(self, source: bool | str) -> None:
-        from lulcbench.hub import download
+        from lulcbench.download import download
 
         imagery = self._imagery_years
         download(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import torch
 
+from lulcbench.datasets._options import Flat, Options, Windowed, integers, spell_out
+from lulcbench.datasets._pictures import class_panels, finest
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
-from lulcbench.datasets.options import Flat, Options, Windowed, integers, spell_out
-from lulcbench.datasets.pictures import class_panels, finest
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 

@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 
 from lulcbench import grid
+from lulcbench.datasets._options import Flat, Options, Yearly, number, spell_out
+from lulcbench.datasets._pictures import class_name
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
-from lulcbench.datasets.options import Flat, Options, Yearly, number, spell_out
-from lulcbench.datasets.pictures import class_name
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import label_shape

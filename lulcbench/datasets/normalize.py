@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from lulcbench import sensors
-from lulcbench.datasets.threads import in_parallel
+from lulcbench._native import compiled
+from lulcbench.datasets._threads import in_parallel
 from lulcbench.errors import LulcbenchError
-from lulcbench.native import compiled
 from lulcbench.release import SensorInfo
 
 # Batches above this size would only drive other things out of the caches, and are themselves gone when they are used.

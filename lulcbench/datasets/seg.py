@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from lulcbench import grid
+from lulcbench.datasets._options import Flat, Options, Windowed, Yearly, spell_out
+from lulcbench.datasets._pictures import class_panels
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
-from lulcbench.datasets.options import Flat, Options, Windowed, Yearly, spell_out
-from lulcbench.datasets.pictures import class_panels
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:

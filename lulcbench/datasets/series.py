@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import torch
 
+from lulcbench.datasets._options import Options, Windowed, Yearly, integers, names, spell_out
+from lulcbench.datasets._pictures import class_name, class_panels
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
-from lulcbench.datasets.options import Options, Windowed, Yearly, integers, names, spell_out
-from lulcbench.datasets.pictures import class_name, class_panels
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Season
 

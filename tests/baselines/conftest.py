@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baselines.eurosat import CLASSES
+from baselines.data.eurosat import CLASSES
 
 PER_CLASS = {"train": 6, "val": 2, "test": 3}
 

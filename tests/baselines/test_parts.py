@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.arrays import Arrays, EpochSampler, check_finite
-from baselines.augment import augment, dihedral, generator, mix, undo_dihedral
-from baselines.calibrate import temper
-from baselines.checkpoint import SafeCheckpoint
 from baselines.config import AugmentConfig
-from baselines.losses import FlatLoss, HierarchicalLoss, area_average
-from baselines.predict import decide
+from baselines.data.arrays import Arrays, EpochSampler, check_finite
+from baselines.predicting.predict import decide
+from baselines.tasks.losses import FlatLoss, HierarchicalLoss, area_average
+from baselines.training.augment import augment, dihedral, generator, mix, undo_dihedral
+from baselines.training.calibrate import temper
+from baselines.training.checkpoint import SafeCheckpoint
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from leaderboard import ledger
-from leaderboard.accounts import create_token
-from leaderboard.app import create_app
-from leaderboard.records import replay
-from leaderboard.scoring_job import score_file
+from leaderboard.scoring.job import score_file
 from leaderboard.settings import Settings
+from leaderboard.store import ledger
+from leaderboard.store.accounts import create_token
+from leaderboard.store.records import replay
+from leaderboard.web.app import create_app
 from tests.leaderboard.harness import Service, make_entry, predict
 
 

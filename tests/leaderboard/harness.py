@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from fastapi.testclient import TestClient
 
-from leaderboard import ledger
-from leaderboard.db import Database
+from leaderboard.scoring.worker import Worker
 from leaderboard.settings import Settings
-from leaderboard.worker import Worker
+from leaderboard.store import ledger
+from leaderboard.store.db import Database
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
 from lulcbench.release import Release
-from lulcbench.shards import ShardReader
-from lulcbench.tile_index import read_split
+from lulcbench.release.shards import ShardReader
+from lulcbench.release.tiles import read_split
 
 CARD = {
     "name": "UNet",

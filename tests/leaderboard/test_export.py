@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 import pandas as pd
 import pytest
 
-from leaderboard import ledger
 from leaderboard.export import export
-from leaderboard.records import replay
+from leaderboard.store import ledger
+from leaderboard.store.records import replay
 from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import Service
-from tests.leaderboard.test_pages import Outline
-from tests.leaderboard.test_tables import variant
+from tests.leaderboard.store.test_tables import variant
+from tests.leaderboard.web.test_pages import Outline
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from leaderboard import ledger, queue, uploads
-from leaderboard.db import Audit, Database, Result, Submission
-from leaderboard.queue import LostLease
+from leaderboard.scoring.worker import Worker
 from leaderboard.settings import Settings
-from leaderboard.worker import Worker
+from leaderboard.store import ledger, queue, uploads
+from leaderboard.store.db import Audit, Database, Result, Submission
+from leaderboard.store.queue import LostLease
 from tests.leaderboard.harness import Service, make_entry
 
 HOSTILE = """

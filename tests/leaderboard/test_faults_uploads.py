@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from leaderboard import uploads
-from leaderboard.db import Submission
 from leaderboard.settings import Settings
+from leaderboard.store import uploads
+from leaderboard.store.db import Submission
 from tests.leaderboard.harness import Service
 
 

@@ -18,12 +18,12 @@ import httpx
 import pytest
 from fastapi import FastAPI, Response
 
-from leaderboard import guard
-from leaderboard.accounts import create_token
-from leaderboard.app import create_app
-from leaderboard.db import Database
 from leaderboard.server import make_server
 from leaderboard.settings import Settings
+from leaderboard.store.accounts import create_token
+from leaderboard.store.db import Database
+from leaderboard.web import guard
+from leaderboard.web.app import create_app
 from tests.leaderboard.harness import CARD
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders.publish import publish
+from benchmarks.label_release import make_release, smooth_codes
+from builders.stages.publish import publish
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
 from lulcbench.release import Release
 from tests.lulcbench.fake_hub import FakeHub
-from tests.lulcbench.label_release import make_release, smooth_codes
 
 PREDICTED_TILES = 3
 

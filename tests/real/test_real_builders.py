@@ -11,12 +11,12 @@ import rasterio
 from rasterio.windows import from_bounds
 from typer.testing import CliRunner
 
-from builders import plan
 from builders.__main__ import app
-from builders.area import Area
-from builders.index import class_fractions
+from builders.archives import label_source
+from builders.readers.area import Area
 from builders.recipe import RECIPES, load
-from builders.sources import label_source
+from builders.stages import plan
+from builders.stages._index import class_fractions
 from builders.workspace import workspace
 from lulcbench.grid import Tile
 from lulcbench.legend import LEVELS, corine_grid_codes, corine_to_luisa, legend

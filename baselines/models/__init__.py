@@ -1,0 +1,1 @@
+"""The models: networks, and the simple models that they are compared with."""

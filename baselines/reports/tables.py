@@ -1,0 +1,111 @@
+"""Tables and the figure of the committed references: made from ``baselines/reference/*.json``, never by hand."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from baselines.measure import FOLDER, read
+from lulcbench._files import write_atomic
+from lulcbench.errors import LulcbenchError
+
+BEGIN, END = "<!-- references: python -m baselines tables -->", "<!-- end of references -->"
+FIGURE = "learning-curves.svg"
+PAGES = ("README.md", "DATASET_CARD.md")
+
+
+def read_all(folder: Path = FOLDER) -> list[dict[str, Any]]:
+    """All committed references, by name."""
+    return [read(path.stem, folder) for path in sorted(folder.glob("*.json"))]
+
+
+def render(references: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table: one row a reference, with the machine and the day that it comes from."""
+    if not references:
+        return "No reference has been measured yet.\n"
+    lines = [
+        "| reference | model | overall accuracy on test | seeds | longest training | machine, date |",
+        "|---|---|---|---|---|---|",
+    ]
+    for reference in references:
+        accuracy, runs = reference["overall_accuracy"], reference["runs"]
+        spread = "" if accuracy["sd"] is None else f" ± {100 * accuracy['sd']:.2f}"
+        simulated = " (**simulated data**)" if reference["simulated"] else ""
+        split = reference["config"]["predict"]["split"]
+        judged = "" if split == "test" else f" on **{split}**"
+        model = reference["config"]["model"]
+        name = model["name"] if model["kind"] == "timm" else model["kind"]
+        lines.append(
+            f"| `{reference['name']}`{simulated} | {name}, {runs[0]['parameters']['total'] / 1e6:.1f} M parameters "
+            f"| **{100 * accuracy['mean']:.2f} %**{spread}{judged} | {len(reference['seeds'])} "
+            f"| {_effort(runs)} | {_machine(reference)}, {reference['date']} |"
+        )
+    return "\n".join([*lines, "", f"![Learning curves of these runs](baselines/reference/{FIGURE})"]) + "\n"
+
+
+def _effort(runs: Sequence[dict[str, Any]]) -> str:
+    """Epochs and time of the longest run; on processors the time of all cores together."""
+    gpu = runs[0]["hardware"]["gpu"]
+    seconds = max(run["training_seconds" if gpu else "training_core_seconds"] for run in runs)
+    return f"{runs[0]['epochs']} epochs, {seconds / 60:.0f} {'minutes' if gpu else 'core-minutes'}"
+
+
+def _machine(reference: dict[str, Any]) -> str:
+    counts = sorted({run["hardware"]["threads"] for run in reference["runs"]})
+    threads = "one core" if counts == [1] else f"{' or '.join(map(str, counts))} cores"
+    return str(reference["hardware"]["gpu"] or f"{reference['hardware']['cpu']}, {threads}")
+
+
+def insert(page: Path, table: str) -> None:
+    """Put the table between the page's two markers.
+
+    Raises:
+        LulcbenchError: the page lacks a marker.
+    """
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise LulcbenchError(f"{page} lacks the lines '{BEGIN}' and '{END}'.", "Put them where the table belongs.")
+    write_atomic(page, f"{before}{begin}\n{table}{end}{after}".encode())
+
+
+def figure(references: Sequence[dict[str, Any]]) -> bytes:
+    """Learning curves as an SVG: the training loss of every run over its epochs."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "lulcbench"}):  # same curves → same bytes
+        drawing = Figure((8, 4.5), layout="constrained")
+        axes = drawing.subplots()
+        for k, reference in enumerate(references):
+            for i, run in enumerate(reference["runs"]):
+                curve = run["learning_curve"]
+                axes.plot(
+                    [row["epoch"] + 1 for row in curve],
+                    [row["train_loss"] for row in curve],
+                    color=f"C{k}",
+                    label=None if i else f"{reference['name']}, {len(reference['seeds'])} seed(s)",
+                    gid=f"{reference['name']}-seed{run['seed']}",
+                )
+        axes.set(xlabel="epoch", ylabel="training loss (with label smoothing)", ylim=(0, None))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
+        content = io.BytesIO()
+        drawing.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
+
+
+def write(pages: Sequence[Path], folder: Path = FOLDER) -> list[Path]:
+    """Bring the pages and the figure up to date with the references; returns what was written."""
+    references = read_all(folder)
+    table = render(references)
+    for page in pages:
+        insert(page, table)
+    written = list(pages)
+    if references:
+        write_atomic(folder / FIGURE, figure(references))
+        written.append(folder / FIGURE)
+    return written

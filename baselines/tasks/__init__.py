@@ -1,0 +1,1 @@
+"""The tasks: what is learned, and by which loss."""

@@ -1,0 +1,25 @@
+"""Archives: one file per archive of scenes or labels, and which recipe names which."""
+
+from __future__ import annotations
+
+from builders.readers import LabelSource, SceneSource
+from builders.recipe import LabelRule
+from lulcbench.errors import LulcbenchError
+
+
+def scene_source(sensor_name: str) -> SceneSource:
+    """The archive of a sensor's scenes."""
+    from builders.archives import landsat, planet, sentinel2
+
+    return {"sentinel2": sentinel2.SOURCE, "landsat": landsat.SOURCE, "planet": planet.SOURCE}[sensor_name]
+
+
+def label_source(rule: LabelRule) -> LabelSource:
+    """The label map that a recipe names."""
+    from builders.archives import corine, luisa
+
+    if not rule.path.is_file():
+        raise LulcbenchError(
+            f"The label map {rule.path} is missing.", "Mend 'path' of the recipe's labels, or fetch the file."
+        )
+    return luisa.labels(rule.path) if rule.source == "luisa" else corine.labels(rule.path, rule.layer, rule.field)

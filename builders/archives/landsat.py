@@ -1,0 +1,39 @@
+"""Landsat Collection 2 Level 2: surface reflectance with the bits of qa_pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pystac
+
+from builders.readers.items import Channel
+from builders.readers.raster import Coding, RasterSource
+from lulcbench.sensors import LANDSAT
+
+# USGS Landsat Collection 2 Level-2 science product guide.
+SCALE = 2.75e-5
+OFFSET = -0.2
+# qa_pixel: 0 fill, 1 dilated cloud, 2 cirrus, 3 cloud, 4 cloud shadow. Snow (5) is a surface.
+UNCLEAR = 0b11111
+
+
+def is_clear(qa_pixel: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """True where none of fill, dilated cloud, cirrus, cloud and shadow is set."""
+    return (qa_pixel & UNCLEAR) == 0
+
+
+def is_seen(qa_pixel: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """True inside the swath (fill bit not set)."""
+    return (qa_pixel & 1) == 0
+
+
+def coding(item: pystac.Item, channel: Channel) -> Coding:
+    """The item's own scale and offset, or those of Collection 2."""
+    if channel.scale is None:
+        return Coding(SCALE, OFFSET, 0)
+    return Coding(channel.scale, channel.offset or 0, channel.nodata)
+
+
+SOURCE = RasterSource(LANDSAT, coding, is_clear, is_seen, quality_fill=1)

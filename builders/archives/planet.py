@@ -1,0 +1,30 @@
+"""Planet Fusion: surface reflectance, cloud-filled, one file of four bands whose order the file must tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pystac
+
+from builders.readers.items import Channel
+from builders.readers.raster import Coding, RasterSource
+from lulcbench.sensors import PLANET
+
+SCALE = 1e-4  # Planet Fusion Monitoring technical specification: reflectance · 10,000, nodata 0
+
+
+def is_clear(qa: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """True where there is data: clouds are filled already, and 0 means that nothing was ever seen."""
+    return qa != 0
+
+
+def coding(item: pystac.Item, channel: Channel) -> Coding:
+    """The item's own scale and offset, or those of Planet Fusion."""
+    if channel.scale is None:
+        return Coding(SCALE, 0, 0)
+    return Coding(channel.scale, channel.offset or 0, channel.nodata)
+
+
+SOURCE = RasterSource(PLANET, coding, is_clear, is_clear, quality_fill=0)

@@ -1,0 +1,103 @@
+"""Image beside label, and whether vegetation indices differ between classes as they must."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch as Swatch
+
+from builders.cases.compare import mosaic
+from lulcbench._files import write_atomic
+from lulcbench.grid import LABEL_RESOLUTION
+from lulcbench.legend import NODATA, legend
+from lulcbench.release import Release
+from lulcbench.sensors import sensor
+
+RED = {"sentinel2": "B04", "landsat": "red", "planet": "red"}
+NIR = {"sentinel2": "B08", "landsat": "nir08", "planet": "nir"}
+
+
+def ndvi(image: npt.NDArray[np.float32], bands: tuple[str, ...], name: str) -> npt.NDArray[np.float32]:
+    """Normalised difference of near-infrared and red, ``(season, y, x)``."""
+    red, nir = image[:, bands.index(RED[name])], image[:, bands.index(NIR[name])]
+    return (nir - red) / (nir + red)
+
+
+def compare(root: Path, name: str, year: int, level: int, out: Path) -> pd.DataFrame:
+    """Write ``classes.csv`` and ``classes.png``.
+
+    Args:
+        root: release.
+        name: sensor with a red and a near-infrared band.
+        year: of images and labels.
+        level: legend level of the table; labels that stop at a coarser one are left out.
+        out: folder for the results.
+
+    Returns:
+        One row a class: code, name, pixels, and quartiles of the NDVI (all seasons) at the 50 m label pixels.
+    """
+    release = Release.load(root)
+    image = mosaic.reflectance(root, name, year)
+    truth = mosaic.labels(root, year)
+    index = ndvi(image.values, release.sensor(name).bands, name)
+    # Image pixel of each label pixel's centre.
+    height, width = truth.area.shape
+    step = LABEL_RESOLUTION / image.area.resolution
+    rows, columns = (((np.arange(n) + 0.5) * step).astype(int) for n in (height, width))
+    sampled = index[:, rows[:, None], columns]
+    codes = legend().remap(truth.values, level)
+    found = []
+    for code in np.unique(codes[codes != NODATA]):
+        values = sampled[:, codes == code]
+        values = values[np.isfinite(values)]
+        if values.size:
+            low, middle, high = np.percentile(values, [25, 50, 75])
+            found.append((int(code), legend().classes[int(code)].name, values.size, low, middle, high))
+    table = pd.DataFrame(found, columns=["code", "name", "pixels", "ndvi_25", "ndvi_50", "ndvi_75"]).round(4)
+    write_atomic(out / "classes.csv", table.to_csv(index=False).encode())
+    _figure(release, name, image, index, truth, out / "classes.png")
+    return table
+
+
+def _figure(
+    release: Release,
+    name: str,
+    image: mosaic.Mosaic,
+    index: npt.NDArray[np.float32],
+    truth: mosaic.Mosaic,
+    path: Path,
+) -> None:
+    bands = release.sensor(name).bands
+    figure = Figure(figsize=(16, 9), layout="constrained")
+    axes = figure.subplots(1, 3)
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(np.isfinite(index[0])))
+    step = LABEL_RESOLUTION / image.area.resolution
+    codes = truth.values[tuple(slice(int(part.start / step), int(part.stop / step) + 1) for part in box)]
+    rgb = np.moveaxis(image.values[0, [bands.index(band) for band in sensor(name).rgb]], 0, -1)[box]
+    bright = 4 * float(np.nanmedian(rgb))  # snow and cloud may burn out, the land may not sink into black
+    axes[0].imshow(np.clip(np.nan_to_num(rgb, nan=bright) / bright, 0, 1))
+    axes[0].set_title(f"{name}, {release.seasons[0].name}: true colour")
+    shown = axes[1].imshow(index[0][box], vmin=-0.2, vmax=0.9, cmap="RdYlGn")
+    axes[1].set_title("NDVI")
+    figure.colorbar(shown, ax=axes[1], shrink=0.6)
+    tree = legend()
+    deepest = next(level for level in (4, 3, 2, 1) if tree.remap(codes, level).any())
+    level = min(deepest, 3)
+    indices = tree.encode(codes, level)
+    axes[2].imshow(tree.colors(level)[indices], interpolation="nearest")
+    axes[2].set_title(f"label, level {level}")
+    present = [i for i in np.unique(indices) if i < len(tree.codes(level))]
+    swatches = [
+        Swatch(color=tree.colors(level)[i] / 255, label=f"{tree.codes(level)[i]} {tree.names(level)[i]}")
+        for i in present
+    ]
+    figure.legend(handles=swatches, loc="outside lower center", ncols=4, fontsize=7)
+    figure.suptitle(release.title)
+    for axis in axes:
+        axis.axis("off")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)

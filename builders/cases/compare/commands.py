@@ -1,0 +1,69 @@
+"""``python -m builders compare``: tables and pictures of releases beside what is known of the same places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from builders.recipe import load
+from builders.stages import plan, search
+from builders.workspace import workspace
+
+app = typer.Typer(help="Compare a release with what is known of the same places.", no_args_is_help=True)
+
+Root = Annotated[Path, typer.Argument(help="Folder of a release.")]
+Figures = Annotated[Path, typer.Option(help="Folder for tables and pictures.")]
+
+
+@app.command()
+def patches(
+    root: Root,
+    listing: Annotated[Path, typer.Argument(help="CSV with the EuroSAT class of each patch.")],
+    figures: Figures,
+) -> None:
+    """EuroSAT patches: contingency of EuroSAT's classes and the majority LUISA class, and a page of pictures."""
+    from builders.cases.compare import patches as module
+    from lulcbench.legend import LEVELS
+
+    table = module.compare(root.resolve(), listing, figures)
+    for level in LEVELS:
+        typer.echo(f"level {level}\n{module.contingency(table, level).to_string()}\n")
+    met = table[table["agrees"].notna()]
+    typer.echo(met.groupby("eurosat_class")["agrees"].agg(["sum", "count"]).to_string())
+    typer.echo(f"agreement {int(met['agrees'].sum())} of {len(met)}; page: {figures / 'patches.png'}")
+
+
+@app.command()
+def classes(
+    root: Root,
+    figures: Figures,
+    sensor: Annotated[str, typer.Option(help="Sensor.")] = "landsat",
+    year: Annotated[int, typer.Option(help="Year of images and labels.")] = 2018,
+    level: Annotated[int, typer.Option(help="Legend level.", min=1, max=4)] = 2,
+) -> None:
+    """Image beside label, and the NDVI of each class."""
+    from builders.cases.compare import classes as module
+
+    typer.echo(module.compare(root.resolve(), sensor, year, level, figures).to_string(index=False))
+    typer.echo(figures / "classes.png")
+
+
+@app.command()
+def series(
+    recipe: Annotated[Path, typer.Argument(help="The recipe that was built.")],
+    out: Annotated[Path, typer.Option(help="Folder of the release.")],
+    figures: Figures,
+) -> None:
+    """Composites of Sentinel-2 and Landsat, with and without the cloud mask."""
+    from builders.cases.compare import series as module
+
+    space = workspace(out)
+    made = load(recipe, space.scenes)
+    scenes = search.read(space.lock, search.places(made, space))
+    found = module.compare(made, space, plan.read(space.splits), scenes, figures)
+    typer.echo(f"NDVI at 30 m, {found.pixels} pixels: r = {found.masked} masked, {found.unmasked} without the mask")
+    typer.echo(f"by season: {found.masked_by_season} masked, {found.unmasked_by_season} without")
+    typer.echo(f"99th percentile of blue: {found.blue_99_masked} masked, {found.blue_99_unmasked} without")
+    typer.echo(figures / "series.png")

@@ -1,0 +1,68 @@
+"""The tiles of a release put side by side again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import zarr
+
+from builders.readers.area import Area
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import TILE_SIZE, Tile
+from lulcbench.legend import legend
+from lulcbench.release import INDEX, Release
+from lulcbench.sensors import to_reflectance
+
+
+@dataclass(frozen=True, slots=True)
+class Mosaic:
+    """Values on the pixel grid of an area: ``(…, y, x)``; 0 or NaN where the release has no tile."""
+
+    values: npt.NDArray[np.generic]
+    area: Area
+
+    def window(self, bounds: tuple[float, float, float, float]) -> tuple[slice, slice]:
+        """Rows and columns of the pixels whose centres lie within bounds, clipped to the area."""
+        left, top, step = self.area.bounds[0], self.area.bounds[3], self.area.resolution
+        rows = [round((top - y) / step) for y in (bounds[3], bounds[1])]
+        columns = [round((x - left) / step) for x in (bounds[0], bounds[2])]
+        height, width = self.area.shape
+        return slice(max(rows[0], 0), min(rows[1], height)), slice(max(columns[0], 0), min(columns[1], width))
+
+
+def paint(codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """Legend colours of codes of any level, ``(y, x, 3)``; nodata is white."""
+    table = np.full((65536, 3), 255, np.uint8)
+    for code, land in legend().classes.items():
+        table[code] = list(bytes.fromhex(land.color[1:]))
+    return table[codes]
+
+
+def labels(root: Path, year: int) -> Mosaic:
+    """LUISA codes of all splits, uint16."""
+    return _mosaic(root, f"luisa_{year}")
+
+
+def reflectance(root: Path, sensor: str, year: int) -> Mosaic:
+    """Reflectance ``(season, band, y, x)`` of all splits, float32 with NaN for nodata."""
+    stored = _mosaic(root, f"{sensor}_{year}")
+    return Mosaic(to_reflectance(stored.values.astype(np.uint16)), stored.area)
+
+
+def _mosaic(root: Path, array: str) -> Mosaic:
+    release = Release.load(root)
+    table = pq.read_table(root / INDEX, columns=["id", "split", "row"]).to_pylist()
+    tiles = [Tile.from_id(row["id"]) for row in table]
+    groups = {split: zarr.open_group(root / f"{split}.zarr", mode="r") for split in release.splits}
+    first = groups[table[0]["split"]].get(array)
+    if first is None:
+        raise LulcbenchError(f"{root} has no array {array}.", "See what there is with 'lulcbench info'.")
+    area = Area.of(tiles, TILE_SIZE / first.shape[-1])
+    values = np.zeros((*first.shape[1:-2], *area.shape), np.uint16)
+    for row, tile in zip(table, tiles, strict=True):
+        values[(..., *area.window(tile))] = groups[row["split"]][array][row["row"]]
+    return Mosaic(values, area)

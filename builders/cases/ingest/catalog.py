@@ -1,0 +1,86 @@
+"""Describing files as STAC items, and items as a catalog on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pystac
+import rasterio
+from rasterio.warp import transform_bounds
+from shapely.geometry import box, mapping
+
+from builders.readers.raster import open_raster
+from builders.recipe import COLLECTIONS
+from lulcbench.sensors import Band, Sensor
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a scene: its bands in file order with one coding, or a quality layer (``bands`` empty).
+
+    Attributes:
+        key: asset key.
+        scale: reflectance = DN · scale + offset.
+        nodata: DN of missing pixels, None if there is no such value.
+    """
+
+    key: str
+    path: Path
+    bands: Sequence[Band] = ()
+    scale: float = 1
+    offset: float = 0
+    nodata: float | None = None
+
+
+def item(
+    name: str, sensor: Sensor, files: Sequence[File], times: tuple[datetime, datetime], **more: Any
+) -> pystac.Item:
+    """A scene as a STAC item.
+
+    Args:
+        name: id.
+        sensor: the instrument.
+        files: the scene's files; the first gives extent and projection.
+        times: first and last moment of acquisition; equal if known.
+        more: further properties, with ``__`` for the colon.
+
+    Raises:
+        LulcbenchError: a file cannot be read or has no georeference.
+    """
+    with open_raster(str(files[0].path)) as dataset:
+        bounds = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
+        crs = rasterio.CRS.to_string(dataset.crs)
+    start, end = times
+    properties = {key.replace("__", ":"): value for key, value in more.items()} | {"proj:code": crs}
+    if start != end:
+        properties |= {"start_datetime": start.isoformat(), "end_datetime": end.isoformat()}
+    made = pystac.Item(name, mapping(box(*bounds)), list(bounds), start if start == end else None, properties)
+    made.collection_id = COLLECTIONS[sensor.name]
+    for file in files:
+        coding = {"raster:scale": file.scale, "raster:offset": file.offset, "nodata": file.nodata}
+        bands = [{"name": band.name, "eo:common_name": band.asset, **coding} for band in file.bands]
+        extra: dict[str, Any] = {"bands": bands} if len(bands) > 1 else coding
+        made.add_asset(file.key, pystac.Asset(str(file.path), media_type="image/tiff", extra_fields=extra))
+    return made
+
+
+def write(out: Path, name: str, description: str, items: Sequence[pystac.Item]) -> None:
+    """Write ``out/catalog.json`` with a collection for each sensor; the catalog file last."""
+    catalog = pystac.Catalog(name, description)
+    for collection_id in sorted({item.collection_id or "" for item in items}):
+        own = [item for item in items if item.collection_id == collection_id]
+        extent = pystac.Extent.from_items(own)
+        collection = pystac.Collection(collection_id, description, extent, license="other")
+        collection.add_items(own)
+        catalog.add_child(collection)
+    catalog.normalize_hrefs(str(out))
+    for made in items:
+        if all(Path(asset.href).is_relative_to(out) for asset in made.assets.values()):
+            made.make_asset_hrefs_relative()  # the folder is renamed when it is complete
+    for child in catalog.get_children():
+        child.save(pystac.CatalogType.SELF_CONTAINED)
+    catalog.save_object(include_self_link=False)

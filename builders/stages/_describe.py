@@ -1,0 +1,194 @@
+"""What tells others about a release: STAC collection, Croissant metadata, and the hub's card."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlcroissant as mlc
+import pyarrow.parquet as pq
+import pystac
+
+from builders.seasons import days
+from lulcbench._files import hash_file, write_atomic
+from lulcbench.legend import LEVELS, legend
+from lulcbench.release import INDEX, Release
+from lulcbench.sensors import sensor
+
+URL = "https://github.com/lulcbench/lulcbench"
+SIMULATED = "**Simulated data.** The scenes were rendered, not observed; scores on them say nothing about real land."
+_DTYPES = {"string": mlc.DataType.TEXT, "int64": mlc.DataType.INTEGER, "double": mlc.DataType.FLOAT}
+
+
+def describe(release: Release, folder: Path) -> None:
+    """Write ``collection.json``, ``croissant.json`` and ``README.md`` of a release whose index is written."""
+    _json(folder / "collection.json", _collection(release, folder))
+    _json(folder / "croissant.json", _croissant(release, folder))
+    write_atomic(folder / "README.md", _card(release).encode())
+
+
+def _collection(release: Release, folder: Path) -> dict[str, Any]:
+    columns = pq.read_table(folder / INDEX, columns=["bbox"]).column("bbox").to_pylist()
+    bbox = [min(b["xmin"] for b in columns), min(b["ymin"] for b in columns)]
+    bbox += [max(b["xmax"] for b in columns), max(b["ymax"] for b in columns)]
+    years = sorted({y for info in release.sensors.values() for y in info.years} | set(release.label_years))
+    start = min(days(season, years[0])[0] for season in release.seasons)
+    end = max(days(season, years[-1])[1] for season in release.seasons)
+    first, last = (datetime(d.year, d.month, d.day, tzinfo=UTC) for d in (start, end))
+    collection = pystac.Collection(
+        id=release.id,
+        title=release.title,
+        description=_description(release),
+        extent=pystac.Extent(pystac.SpatialExtent([bbox]), pystac.TemporalExtent([[first, last]])),
+        license="other",
+        keywords=["LULC", "LUISA", "land cover", *release.sensors],
+        providers=[pystac.Provider(source.title, url=source.href) for source in release.sources],
+        stac_extensions=["https://stac-extensions.github.io/ml-aoi/v0.2.0/schema.json"],
+        summaries=pystac.Summaries(
+            {
+                "ml-aoi:split": ["train", "validate", "test"],
+                "proj:code": [release.crs],
+                "gsd": sorted({info.resolution for info in release.sensors.values()}),
+                "bands": [
+                    {"name": band, "eo:center_wavelength": sensor(name).band(band).wavelength, "instrument": name}
+                    for name, info in release.sensors.items()
+                    for band in info.bands
+                ],
+                "classification:classes": [
+                    {"value": c.code, "name": c.name, "color_hint": c.color[1:].upper()}
+                    for c in legend().classes.values()
+                    if c.level == 4
+                ],
+            }
+        ),
+        assets={
+            "items": pystac.Asset(
+                f"./{INDEX}",
+                title="One STAC item a tile, as stac-geoparquet",
+                media_type="application/vnd.apache.parquet",
+                roles=["collection-mirror"],
+            )
+        }
+        | {
+            split: pystac.Asset(
+                f"./{split}.zarr",
+                title=f"{tiles} tiles",
+                media_type="application/vnd.zarr; version=3",
+                roles=["data"],
+            )
+            for split, tiles in release.splits.items()
+        },
+    )
+    return collection.to_dict(include_self_link=False, transform_hrefs=False)
+
+
+def _croissant(release: Release, folder: Path) -> dict[str, Any]:
+    schema = pq.read_schema(folder / INDEX)
+    fields = [
+        mlc.Field(
+            id=f"tiles/{column.name}",
+            name=column.name,
+            description=_column(column.name),
+            data_types=[_DTYPES[str(column.type)]],
+            source=mlc.Source(file_object="index", extract=mlc.Extract(column=column.name)),
+        )
+        for column in schema
+        if str(column.type) in _DTYPES and not column.name.startswith(("stac", "proj", "type"))
+    ]
+    metadata = mlc.Metadata(
+        name=release.id,
+        description=_description(release),
+        url=URL,
+        version=release.version,
+        license=sorted({source.licence for source in release.sources} | {i.licence for i in release.sensors.values()}),
+        cite_as=f"{release.title}, version {release.version}",
+        # A release has the same bytes whenever it is built, so no date of the day.
+        date_published=datetime(max(release.label_years), 12, 31),
+        distribution=[
+            mlc.FileObject(
+                id="index",
+                name="index",
+                content_url=INDEX,
+                encoding_formats=["application/vnd.apache.parquet"],
+                sha256=hash_file(folder / INDEX),
+                description="One row a tile: split, row in the arrays, class fractions, valid and cloud fractions",
+            ),
+            mlc.FileObject(
+                id="root", name="root", content_url=".", encoding_formats=["local-folder"], sha256="0" * 64,
+                description="The release folder; release.json lists every file with its SHA-256",
+            ),
+            *(
+                mlc.FileSet(
+                    id=f"{split}-shards",
+                    name=f"{split}-shards",
+                    contained_in=["root"],
+                    includes=[f"{split}.zarr/**"],
+                    encoding_formats=["application/vnd.zarr"],
+                    description=f"Zarr v3 group of {tiles} tiles",
+                )
+                for split, tiles in release.splits.items()
+            ),
+        ],
+        record_sets=[mlc.RecordSet(id="tiles", name="tiles", key=["tiles/id"], fields=fields)],
+    )  # fmt: skip
+    content: dict[str, Any] = metadata.to_json()
+    return content
+
+
+def _column(name: str) -> str:
+    if name.startswith("luisa_"):
+        _, year, code = name.split("_")
+        return f"Share of the tile's {year} label pixels in LUISA class {code}, {legend().classes[int(code)].name}"
+    if name.startswith(("valid_", "cloud_")):
+        kind, _, array = name.partition("_")
+        meaning = "that have a value" if kind == "valid" else "of all observations that were clouded"
+        return f"Share of the pixels of {array} {meaning}"
+    return {"row": "Row of the tile in the arrays of its split"}.get(name, name)
+
+
+def _description(release: Release) -> str:
+    return f"{SIMULATED.replace('*', '')} {release.description}" if release.simulated else release.description
+
+
+def _card(release: Release) -> str:
+    """The Hugging Face dataset card."""
+    tiles = sum(release.splits.values())
+    size = "n<1K" if tiles < 1000 else "1K<n<10K" if tiles < 10_000 else "10K<n<100K"
+    lines = [
+        "---",
+        "license: other",
+        "license_name: see-release-json",
+        "task_categories:\n- image-segmentation\n- image-classification",
+        f"tags:\n- earth-observation\n- land-cover\n- LUISA\n- zarr{'\n- simulated' if release.simulated else ''}",
+        f"pretty_name: {json.dumps(release.title)}",
+        f"size_categories:\n- {size}",
+        "configs:\n- config_name: index\n  data_files: index.parquet",
+        "---",
+        f"# {release.title}",
+        *([SIMULATED] if release.simulated else []),
+        release.description,
+        "```python\nfrom lulcbench import LuisaSeg\n\n"
+        f'train = LuisaSeg("{release.name}", split="train", sensors="{next(iter(release.sensors))}")\n```',
+        f"Version {release.version}; regions {', '.join(release.regions)}; {release.crs}, tiles of 4,800 m; labels of "
+        f"{', '.join(map(str, release.label_years))} at 50 m in the LUISA legend "
+        f"({' / '.join(str(len(legend().codes(level))) for level in LEVELS)} classes at levels 1 to 4).",
+        "| split | tiles |\n|---|---|\n" + "\n".join(f"| {s} | {n} |" for s, n in release.splits.items()),
+        "| sensor | pixel | bands | years | licence |\n|---|---|---|---|---|\n"
+        + "\n".join(
+            f"| {name} | {i.resolution} m | {', '.join(i.bands)} | {', '.join(map(str, i.years))} | {i.licence} |"
+            for name, i in release.sensors.items()
+        ),
+        f"Composites: {', '.join(f'{s.name} {s.start} to {s.end}' for s in release.seasons)}. "
+        "Reflectance = stored × 1e-4 − 0.1; 0 is nodata.",
+        "## Sources\n\n"
+        + "\n".join(
+            f"- {s.title}: {s.attribution} ({s.licence}){f' <{s.href}>' if s.href else ''}" for s in release.sources
+        ),
+    ]
+    return "\n\n".join(lines).replace("\n\nlicense", "\nlicense") + "\n"
+
+
+def _json(path: Path, content: dict[str, Any]) -> None:
+    write_atomic(path, (json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())

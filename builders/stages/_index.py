@@ -1,0 +1,101 @@
+"""The index of a release: one STAC item a tile, as stac-geoparquet."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pystac
+import shapely
+import stac_geoparquet.arrow
+from rasterio.warp import transform_geom
+
+from builders.recipe import Recipe
+from builders.seasons import days
+from builders.stages.materialize import Note, Notes
+from builders.stages.plan import Planned
+from lulcbench.grid import CRS, LABEL_RESOLUTION
+from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
+from lulcbench.release import INDEX, Split, array_name
+
+ML_AOI = {"train": "train", "val": "validate", "test": "test"}
+EXTENSIONS = [
+    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/ml-aoi/v0.2.0/schema.json",
+    "https://stac-extensions.github.io/grid/v1.1.0/schema.json",
+]
+
+
+def write_index(recipe: Recipe, order: dict[Split, list[Planned]], notes: Notes, cache: Path, folder: Path) -> None:
+    """Write ``index.parquet``: columns id, geometry, bbox, split, row, region, block, ix, iy, scenes, fractions."""
+    items = [
+        _item(recipe, row, number, notes[row.tile.id], cache).to_dict(include_self_link=False, transform_hrefs=False)
+        for rows in order.values()
+        for number, row in enumerate(rows)
+    ]
+    table = pa.Table.from_batches(stac_geoparquet.arrow.parse_stac_items_to_arrow(items))
+    stac_geoparquet.arrow.to_parquet(table, folder / INDEX)
+
+
+def class_fractions(codes: np.ndarray, year: int) -> dict[str, float]:
+    """Share of a tile's pixels in every class of the four levels, as columns ``luisa_<year>_<code>``."""
+    columns = {}
+    for level in LEVELS:
+        indices = legend().encode(codes, level)
+        counts = np.bincount(indices.ravel(), minlength=IGNORE_INDEX + 1)
+        for code, n in zip(legend().codes(level), counts, strict=False):
+            columns[f"luisa_{year}_{code}"] = float(n) / codes.size
+    return columns
+
+
+def _item(recipe: Recipe, row: Planned, number: int, notes: dict[str, Note], cache: Path) -> pystac.Item:
+    tile = row.tile
+    outline = transform_geom(CRS, "EPSG:4326", shapely.box(*tile.bounds).__geo_interface__)
+    years = sorted({year for rule in recipe.sensors for year in rule.years} | {x.year for x in recipe.labels})
+    start = min(days(season, years[0])[0] for season in recipe.seasons)
+    end = max(days(season, years[-1])[1] for season in recipe.seasons)
+    properties: dict[str, Any] = {
+        "split": row.split,
+        "row": number,
+        "region": row.region,
+        "block": row.block,
+        "ix": tile.ix,
+        "iy": tile.iy,
+        "scenes": sorted({scene for note in notes.values() for scene in note.scenes}),
+        "proj:code": CRS,
+        "proj:bbox": list(tile.bounds),
+        "proj:shape": list(tile.shape(LABEL_RESOLUTION)),
+        "proj:transform": list(tile.transform(LABEL_RESOLUTION))[:6],
+        "grid:code": f"LULCBENCH-{tile.id}",
+        "ml-aoi:split": ML_AOI[row.split],
+    }
+    assets = {}
+    for name, note in sorted(notes.items()):
+        kind, _, year = name.rpartition("_")
+        if kind == "luisa":
+            properties |= class_fractions(np.load(cache / note.file, allow_pickle=False), int(year))
+        else:
+            properties[f"valid_{name}"] = note.valid
+            properties[f"cloud_{name}"] = note.cloud
+        assets[name] = pystac.Asset(
+            f"./{row.split}.zarr/{name}",
+            title=f"{array_name(kind, int(year))}, row {number}",
+            media_type="application/vnd.zarr; version=3",
+            roles=["labels" if kind == "luisa" else "data"],
+        )
+    item = pystac.Item(
+        tile.id,
+        outline,
+        list(shapely.geometry.shape(outline).bounds),
+        None,
+        properties,
+        start_datetime=datetime(start.year, start.month, start.day, tzinfo=UTC),
+        end_datetime=datetime(end.year, end.month, end.day, 23, 59, 59, tzinfo=UTC),
+        stac_extensions=EXTENSIONS,
+        assets=assets,
+    )
+    item.collection_id = f"{recipe.name}-{recipe.version}"
+    return item

@@ -1,0 +1,198 @@
+"""Audit: a finished release is opened as a user would open it, and everything it says of itself is worked out anew.
+
+Nothing here uses what pack computed: arrays are read with zarr, classes counted with the legend, statistics in
+floating point from reflectance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from rich.table import Table
+
+from builders.stages.plan import buffer_of, near
+from builders.workspace import write_json
+from lulcbench._files import hash_file
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import TILE_SIZE, Tile, pixels
+from lulcbench.legend import LEVELS, NODATA, legend
+from lulcbench.release import INDEX, SPLITS, Release, array_name, label_shape
+from lulcbench.sensors import to_reflectance
+
+BATCH = 4  # tiles read at once
+Report = Callable[[int, int], None]
+
+
+@dataclass
+class Findings:
+    """What an audit found: named checks with the number of things checked and what was wrong."""
+
+    release: str
+    digest: str
+    checked: dict[str, int] = field(default_factory=dict)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+
+    def check(self, name: str, good: bool, problem: str) -> None:
+        """Count one check; keep the problem if it failed."""
+        self.checked[name] = self.checked.get(name, 0) + 1
+        if not good:
+            self.problems.setdefault(name, []).append(problem)
+
+    def raise_if_bad(self, root: Path) -> None:
+        """Raise an error that names the first problems, if there are any."""
+        if self.problems:
+            first = "; ".join(p for found in self.problems.values() for p in found[:2])
+            raise LulcbenchError(
+                f"The release at {root} fails its audit: {first}.",
+                "Do not publish it; mend the recipe and build again.",
+            )
+
+
+def audit(root: Path, report_file: Path | None = None, report: Report | None = None) -> Findings:
+    """Check a release.
+
+    Args:
+        root: folder of the release.
+        report_file: where to write the findings as JSON.
+        report: called with arrays done and arrays in all.
+
+    Raises:
+        LulcbenchError: there is no readable release.
+    """
+    release = Release.load(root)
+    found = Findings(release.id, release.digest)
+    for file in release.files:
+        path = root / file.path
+        same = path.is_file() and path.stat().st_size == file.bytes and hash_file(path) == file.sha256
+        found.check("files have the bytes of the manifest", same, f"{file.path} is missing or altered")
+    if not found.problems:
+        index = pd.read_parquet(root / INDEX)
+        _splits(release, index, found, root)
+        _arrays(release, index, found, root, report)
+    if report_file:
+        write_json(report_file, asdict(found))
+    return found
+
+
+def table(found: Findings) -> Table:
+    """The findings as a table for people."""
+    out = Table("check", "checked", "wrong", title=f"{found.release} {found.digest[:12]}…")
+    for name, n in found.checked.items():
+        wrong = len(found.problems.get(name, []))
+        out.add_row(name, str(n), f"[red]{wrong}[/]" if wrong else "0")
+    return out
+
+
+def _splits(release: Release, index: pd.DataFrame, found: Findings, root: Path) -> None:
+    found.check("no tile twice", index["id"].is_unique, "a tile is in the index twice")
+    tiles: dict[str, list[Tile]] = {}
+    for split, n in release.splits.items():
+        rows = index[index["split"] == split].sort_values("row")
+        found.check("no split is empty", n > 0, f"split {split} is empty")
+        in_order = rows["row"].tolist() == list(range(n))
+        found.check("rows are 0 … n − 1", in_order, f"rows of {split} are not 0 to {n - 1}")
+        tiles[split] = [Tile.from_id(name) for name in rows["id"]]
+    for tile, ix, iy in zip(index["id"], index["ix"], index["iy"], strict=True):
+        found.check("ids are places", Tile(ix, iy).id == tile, f"{tile} is not at ({ix}, {iy})")
+    for position, split in enumerate(SPLITS):
+        later = [tile for other in SPLITS[position + 1 :] for tile in tiles.get(other, [])]
+        close = near(tiles.get(split, []), later, buffer_of(root / "splits.csv"))
+        found.check(
+            "splits keep their distance", not close, f"{len(close)} {split} tiles lie in another split's buffer"
+        )
+
+
+def _arrays(release: Release, index: pd.DataFrame, found: Findings, root: Path, report: Report | None) -> None:
+    names = [array_name(name, year) for name, info in release.sensors.items() for year in info.years]
+    names += [array_name("luisa", year) for year in release.label_years]
+    sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in release.sensors}
+    counts: dict[int, dict[int, int]] = {year: {} for year in release.label_years}
+    done = 0
+    for split, n in release.splits.items():
+        group = zarr.open_group(root / f"{split}.zarr", mode="r")
+        rows = index[index["split"] == split].sort_values("row")
+        for name in names:
+            array = group[name]
+            kind, _, year = name.rpartition("_")
+            if kind == "luisa":
+                shape = (n, *label_shape())
+            else:
+                info = release.sensor(kind)
+                side = pixels(TILE_SIZE, info.resolution)
+                shape = (n, len(release.seasons), len(info.bands), side, side)
+                found.check("bands are named", array.attrs["bands"] == list(info.bands), f"{split}/{name} differs")
+            found.check("shapes", array.shape == shape, f"{split}/{name} is {array.shape}, not {shape}")
+            if array.shape != shape:
+                continue
+            for first in range(0, n, BATCH):
+                data = np.asarray(array[first : first + BATCH])
+                some = rows.iloc[first : first + BATCH]
+                if kind == "luisa":
+                    _label_tiles(data, some, int(year), found)
+                    if split == "train":
+                        for code, m in zip(*np.unique(data[data != NODATA], return_counts=True), strict=True):
+                            counts[int(year)][int(code)] = counts[int(year)].get(int(code), 0) + int(m)
+                else:
+                    _image_tiles(data, some, name, found)
+                    if split == "train":
+                        _add(sums[kind], data)
+            done += 1
+            if report:
+                report(done, len(names) * len(release.splits))
+    for name, (pixel_count, total, squares) in sums.items():
+        stated = release.sensor(name).statistics
+        mean = total / pixel_count
+        std = np.sqrt(np.maximum(squares / pixel_count - mean**2, 0))
+        same = pixel_count == stated.pixels and np.allclose(mean, stated.mean, atol=1e-5)
+        same = same and np.allclose(std, stated.std, atol=1e-5)
+        found.check("statistics of train", bool(same), f"{name}: mean {mean}, std {std}, {pixel_count} pixels found")
+    for year, codes in counts.items():
+        found.check("class counts of train", codes == release.class_counts[year], f"{year}: {codes} found")
+
+
+def _label_tiles(data: np.ndarray, rows: pd.DataFrame, year: int, found: Findings) -> None:
+    for codes, (_, row) in zip(data, rows.iterrows(), strict=True):
+        where = f"{row['id']} luisa_{year}"
+        found.check("no tile without labels", bool((codes != NODATA).any()), where)
+        for level in LEVELS:
+            at_level = legend().remap(codes, level, where)
+            found.check(
+                "class fractions",
+                all(
+                    abs(float((at_level == code).mean()) - row[f"luisa_{year}_{code}"]) < 1e-6
+                    for code in legend().codes(level)
+                ),
+                f"{where}: level {level} differs from the index",
+            )
+
+
+def _image_tiles(data: np.ndarray, rows: pd.DataFrame, name: str, found: Findings) -> None:
+    for image, (_, row) in zip(data, rows.iterrows(), strict=True):
+        where = f"{row['id']} {name}"
+        valid = image != 0
+        share = float(valid[:, 0].mean())
+        found.check("valid fractions", abs(share - row[f"valid_{name}"]) < 1e-5, f"{where}: {share} found")
+        found.check("cloud fractions are fractions", 0 <= row[f"cloud_{name}"] <= 1, where)
+        found.check("a pixel has all bands or none", bool((valid == valid[:, :1]).all()), where)
+    # A tile may lack an optional sensor, but not all of them.
+    columns = [column for column in rows.columns if column.startswith("valid_")]
+    found.check(
+        "no tile without a valid pixel", bool((rows[columns] > 0).any(axis=1).all()), f"{name}: a tile is empty"
+    )
+
+
+def _add(sums: list[Any], data: np.ndarray) -> None:
+    """Add a batch's valid pixels to [count, per-band sum, per-band sum of squares] of reflectance."""
+    for image in data:
+        values = to_reflectance(image).astype(np.float64)
+        valid = image[:, 0] > 0
+        chosen = np.moveaxis(values, 1, 0)[:, valid]
+        sums[0] += chosen.shape[1]
+        sums[1] = sums[1] + chosen.sum(axis=1)
+        sums[2] = sums[2] + (chosen**2).sum(axis=1)

@@ -1,0 +1,289 @@
+"""Materialize: scenes become seasonal composites on the tile grid, label maps become label tiles.
+
+Every result lies in the cache under a name that holds the digest of all it depends on: the scenes and their files, the
+part of the recipe, the version of this stage. So a run can be killed and started again, and a changed recipe redoes
+only what it changes. A tile's image file is renamed into place before its note is, and only the note counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from pydantic import ValidationError
+
+from builders._parallel import each
+from builders.archives import label_source, scene_source
+from builders.readers.area import Area
+from builders.readers.scene import Scene
+from builders.recipe import LabelRule, Recipe, SensorRule
+from builders.seasons import composites, falls_in
+from builders.stages._composite import median
+from builders.stages.plan import BUFFER, Planned
+from builders.workspace import Workspace, write_json
+from lulcbench._files import Frozen, hash_file
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import LABEL_RESOLUTION, Tile
+from lulcbench.legend import legend
+from lulcbench.release import array_name, label_shape
+from lulcbench.sensors import sensor
+
+STAGE = "materialize/1"
+GROUP = 960  # px; neighbouring tiles are read and warped together up to this side, since COG blocks are large
+GDAL = {"GDAL_CACHEMAX": 256, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+
+
+class Note(Frozen):
+    """What is known of one tile of one array.
+
+    Attributes:
+        file: the ``.npy`` file, relative to the cache.
+        valid: share of (season, pixel) that have a value.
+        cloud: share of all observed pixels that were not clear.
+        scenes: ids of the scenes that contributed.
+    """
+
+    file: str
+    valid: float
+    cloud: float
+    scenes: tuple[str, ...]
+
+
+Notes = dict[str, dict[str, Note]]  # tile id → array name → note
+
+
+@dataclass(frozen=True, slots=True)
+class ImageJob:
+    """One group of tiles of one sensor and year. ``scenes``: those of each season; ``keys``: cache key of each tile."""
+
+    rule: SensorRule
+    year: int
+    tiles: tuple[Tile, ...]
+    keys: tuple[str, ...]
+    scenes: tuple[tuple[Scene, ...], ...]
+    cache: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LabelJob:
+    """One group of tiles of one label map."""
+
+    rule: LabelRule
+    tiles: tuple[Tile, ...]
+    keys: tuple[str, ...]
+    cache: Path
+
+
+Job = ImageJob | LabelJob
+
+
+def materialize(
+    recipe: Recipe,
+    space: Workspace,
+    rows: list[Planned],
+    scenes: list[Scene],
+    pool: Executor | None,
+    report: Callable[[int, int], None] | None = None,
+) -> Notes:
+    """Fill the cache and write ``tiles.json``.
+
+    Returns:
+        Notes by tile and array, for every tile of a split.
+
+    Raises:
+        LulcbenchError: a file cannot be read, or a tile has no valid pixel of a required sensor.
+    """
+    tiles = [row.tile for row in rows if row.split != BUFFER]
+    jobs = _jobs(recipe, space, tiles, scenes)
+    total = sum(len(job.tiles) for job in jobs)
+    notes: Notes = {tile.id: {} for tile in tiles}
+    todo: list[Job] = []
+    done = 0
+    for job in jobs:
+        missing = []
+        for tile, key in zip(job.tiles, job.keys, strict=True):
+            note = _cached(job, tile, key)
+            if note:
+                notes[tile.id][_array(job)] = note
+                done += 1
+            else:
+                missing.append((tile, key))
+        if missing:
+            tiles_, keys = zip(*missing, strict=True)
+            todo.append(_part(job, tiles_, keys))
+    if report:
+        report(done, total)
+    for array, made in each(pool, run_job, todo):
+        for tile_id, note in made.items():
+            notes[tile_id][array] = note
+        done += len(made)
+        if report:
+            report(done, total)
+    notes = _check(recipe, notes)
+    write_json(
+        space.tiles,
+        {
+            tile: {array: note.model_dump(mode="json") for array, note in sorted(found.items())}
+            for tile, found in notes.items()
+        },
+    )
+    return notes
+
+
+def run_job(job: Job) -> tuple[str, dict[str, Note]]:
+    """Do one job in a worker; returns the array's name and the notes by tile id."""
+    with rasterio.Env(**GDAL):
+        if isinstance(job, LabelJob):
+            return _array(job), _labels(job)
+        return _array(job), _images(job)
+
+
+def _images(job: ImageJob) -> dict[str, Note]:
+    instrument = sensor(job.rule.name)
+    bands = tuple(instrument.band(name) for name in job.rule.bands)
+    source = scene_source(job.rule.name)
+    area = Area.of(job.tiles, instrument.resolution)
+    seasons = np.zeros((len(job.scenes), len(bands), *area.shape), np.uint16)
+    seen = np.zeros(area.shape, np.uint16)
+    unclear = np.zeros(area.shape, np.uint16)
+    used: dict[Tile, set[str]] = {tile: set() for tile in job.tiles}
+    for season, scenes in enumerate(job.scenes):
+        stack = []
+        for scene in scenes:
+            if not scene.touches(area.bounds):
+                continue
+            pixels = source.read(scene, area, bands)
+            seen += pixels.seen
+            unclear += pixels.seen & ~pixels.clear
+            pixels.stored[:, ~pixels.clear] = 0
+            good = pixels.stored[0] > 0
+            if not good.any():
+                continue
+            stack.append(pixels.stored)
+            for tile in job.tiles:
+                if good[area.window(tile)].any():
+                    used[tile].add(scene.id)
+        if stack:
+            seasons[season] = median(np.stack(stack))
+    notes = {}
+    for tile, key in zip(job.tiles, job.keys, strict=True):
+        rows, columns = area.window(tile)
+        image = seasons[..., rows, columns]
+        observed = int(seen[rows, columns].sum())
+        notes[tile.id] = _keep(
+            job, tile, key, image,
+            valid=float((image[:, 0] > 0).mean()),
+            cloud=float(unclear[rows, columns].sum() / observed) if observed else 0.0,
+            scenes=tuple(sorted(used[tile])),
+        )  # fmt: skip
+    return notes
+
+
+def _labels(job: LabelJob) -> dict[str, Note]:
+    area = Area.of(job.tiles, LABEL_RESOLUTION)
+    codes = label_source(job.rule).read(area)
+    notes = {}
+    for tile, key in zip(job.tiles, job.keys, strict=True):
+        image = codes[area.window(tile)]
+        valid = float((image > 0).mean())
+        notes[tile.id] = _keep(job, tile, key, image, valid=valid, cloud=0.0, scenes=())
+    return notes
+
+
+def _jobs(recipe: Recipe, space: Workspace, tiles: list[Tile], scenes: list[Scene]) -> list[Job]:
+    jobs: list[Job] = []
+    for rule in recipe.sensors:
+        mine = [scene for scene in scenes if scene.sensor == rule.name]
+        for year in rule.years:
+            spans = composites(recipe, rule, year)
+            seasons = tuple(tuple(scene for scene in mine if falls_in(scene, span)) for span in spans)
+            resolution = sensor(rule.name).resolution
+            for group in _groups(tiles, GROUP // tiles[0].shape(resolution)[0]):
+                area = Area.of(group, resolution)
+                near = tuple(tuple(s for s in season if s.touches(area.bounds)) for season in seasons)
+                keys = tuple(_image_key(rule, tile, near) for tile in group)
+                jobs.append(ImageJob(rule, year, group, keys, near, space.cache / array_name(rule.name, year)))
+    for label in recipe.labels:
+        digest = hash_file(label.path)
+        for group in _groups(tiles, GROUP // label_shape()[0]):
+            keys = tuple(
+                _digest(label.model_dump(mode="json", exclude={"path"}), digest, legend().digest, tile.id)
+                for tile in group
+            )
+            jobs.append(LabelJob(label, group, keys, space.cache / array_name("luisa", label.year)))
+    return jobs
+
+
+def _groups(tiles: Sequence[Tile], side: int) -> list[tuple[Tile, ...]]:
+    """Neighbouring tiles together, in squares of ``side`` tiles (at least one)."""
+    side = max(1, side)
+    groups: dict[tuple[int, int], list[Tile]] = {}
+    for tile in tiles:
+        groups.setdefault((tile.iy // side, tile.ix // side), []).append(tile)
+    return [tuple(groups[place]) for place in sorted(groups)]
+
+
+def _image_key(rule: SensorRule, tile: Tile, seasons: tuple[tuple[Scene, ...], ...]) -> str:
+    """Digest of all that a tile's composite depends on: only the scenes that touch it, and what is done with them."""
+    scenes = [[scene.model_dump(mode="json") for scene in season if scene.touches(tile.bounds)] for season in seasons]
+    return _digest(rule.name, rule.bands, rule.composite, tile.id, scenes)
+
+
+def _digest(*content: object) -> str:
+    return hashlib.sha256(json.dumps([STAGE, *content], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _array(job: Job) -> str:
+    return job.cache.name
+
+
+def _part(job: Job, tiles: tuple[Tile, ...], keys: tuple[str, ...]) -> Job:
+    if isinstance(job, LabelJob):
+        return LabelJob(job.rule, tiles, keys, job.cache)
+    return ImageJob(job.rule, job.year, tiles, keys, job.scenes, job.cache)
+
+
+def _cached(job: Job, tile: Tile, key: str) -> Note | None:
+    try:
+        return Note.model_validate_json((job.cache / f"{tile.id}-{key}.json").read_bytes())
+    except (FileNotFoundError, ValidationError):  # not made yet, or cut off by a power failure
+        return None
+
+
+def _keep(
+    job: Job, tile: Tile, key: str, image: npt.NDArray[np.uint16], valid: float, cloud: float, scenes: tuple[str, ...]
+) -> Note:
+    """Put a tile into the cache: the array first, then the note that makes it count."""
+    job.cache.mkdir(parents=True, exist_ok=True)
+    final = job.cache / f"{tile.id}-{key}.npy"
+    partial = final.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.save(file, np.ascontiguousarray(image), allow_pickle=False)
+    partial.replace(final)
+    note = Note(file=f"{_array(job)}/{final.name}", valid=round(valid, 6), cloud=round(cloud, 6), scenes=scenes)
+    partial.write_text(note.model_dump_json(), encoding="utf-8")
+    partial.replace(final.with_suffix(".json"))
+    return note
+
+
+def _check(recipe: Recipe, notes: Notes) -> Notes:
+    """Tiles without one valid pixel of a required sensor are an error, or are dropped, as the recipe says."""
+    required = [array_name(rule.name, year) for rule in recipe.sensors if rule.required for year in rule.years]
+    empty = {tile: array for tile, found in notes.items() for array in required if found[array].valid == 0}
+    if empty and recipe.empty_tiles == "error":
+        shown = ", ".join(f"{tile} ({array})" for tile, array in list(empty.items())[:5])
+        raise LulcbenchError(
+            f"{len(empty)} of {len(notes)} tiles have no valid pixel: {shown}{', …' if len(empty) > 5 else ''}.",
+            "Add scenes, raise max_cloud, shrink the regions, or set empty_tiles = 'drop' in the recipe.",
+        )
+    kept = {tile: found for tile, found in notes.items() if tile not in empty}
+    if not kept:
+        raise LulcbenchError("No tile has a valid pixel.", "Check that scenes and regions overlap in space and time.")
+    return kept

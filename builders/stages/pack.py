@@ -1,0 +1,303 @@
+"""Pack: cached tiles become a release: sharded Zarr arrays, statistics, index, descriptions, and last the manifest.
+
+A release grows in a staging folder of the workspace and is renamed to its place when it is complete, so that a folder
+that has a ``release.json`` is whole. A shard is written by one worker to a temporary store and renamed; a note beside
+it says that it is done, so that packing too can be killed and started again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from builders._parallel import each
+from builders.recipe import Recipe
+from builders.stages._index import write_index
+from builders.stages._shards import CHUNK_SIDE, Array, ShardJob, create, write_shard
+from builders.stages.materialize import Note, Notes
+from builders.stages.plan import Planned
+from builders.stages.search import publish as publish_lock
+from builders.workspace import Workspace, read_json, write_json
+from lulcbench._files import hash_file
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import TILE_SIZE, pixels
+from lulcbench.legend import legend
+from lulcbench.release import (
+    MANIFEST,
+    SPLITS,
+    FileInfo,
+    Release,
+    SensorInfo,
+    Source,
+    Split,
+    Statistics,
+    array_name,
+    label_shape,
+)
+from lulcbench.sensors import OFFSET, SCALE, sensor
+
+STAGE = "pack/2"
+
+
+def pack(
+    recipe: Recipe,
+    space: Workspace,
+    rows: list[Planned],
+    pool: Executor | None,
+    replace: bool = False,
+    report: Callable[[int, int], None] | None = None,
+) -> Release:
+    """Write the release to ``space.root``; a release of the same inputs that is there already is kept.
+
+    Raises:
+        LulcbenchError: a split has no tile left, or another release lies at the place and ``replace`` is not set.
+    """
+    notes: Notes = {
+        tile: {name: Note.model_validate(note) for name, note in found.items()}
+        for tile, found in read_json(space.tiles, "materialize").items()
+    }
+    key = _key(recipe, rows, notes)
+    present = _present(space, key, replace)
+    if present:
+        return present
+    order = {split: [row for row in rows if row.split == split and row.tile.id in notes] for split in SPLITS}
+    order = {split: found for split, found in order.items() if recipe.split.fractions.get(split) or found}
+    for split, found in order.items():
+        if not found:
+            raise LulcbenchError(
+                f"Split {split!r} is empty: all its tiles were dropped for want of valid pixels.",
+                "Add scenes, or change regions, blocks or fractions of the recipe.",
+            )
+    staging = _staging(space, key)
+    totals = _shards(recipe, space, order, notes, staging, pool, report)
+    write_index(recipe, order, notes, space.cache, staging)
+    shutil.copyfile(space.splits, staging / "splits.csv")
+    publish_lock(recipe.lock or space.lock, staging / "scenes.lock.json")
+    draft = _manifest(recipe, order, totals)
+    from builders.stages._describe import describe  # mlcroissant takes seconds to import
+
+    describe(draft, staging)
+    release = draft.model_copy(update={"files": _files(recipe, staging)})
+    release.write(staging)
+    _install(staging, space.root)
+    write_json(space.work / "packed.json", {"key": key, "digest": release.digest})
+    return release
+
+
+def shape_of(recipe: Recipe, split: str) -> list[Array]:
+    """All arrays of a split."""
+    arrays = []
+    for rule in recipe.sensors:
+        n = pixels(TILE_SIZE, sensor(rule.name).resolution)
+        side = max(1, CHUNK_SIDE // sensor(rule.name).resolution)
+        attributes = {
+            "seasons": [season.name for season in recipe.seasons],
+            "bands": list(rule.bands),
+            "scale": SCALE,
+            "offset": OFFSET,
+        }
+        for year in rule.years:
+            arrays.append(
+                Array(
+                    split,
+                    array_name(rule.name, year),
+                    (len(recipe.seasons), len(rule.bands), n, n),
+                    (1, len(rule.bands), side, side),
+                    ("tile", "season", "band", "y", "x"),
+                    attributes,
+                )
+            )
+    for label in recipe.labels:
+        arrays.append(
+            Array(
+                split,
+                array_name("luisa", label.year),
+                label_shape(),
+                label_shape(),
+                ("tile", "y", "x"),
+                {"legend_digest": legend().digest},
+            )
+        )
+    return arrays
+
+
+def _shards(
+    recipe: Recipe,
+    space: Workspace,
+    order: dict[Split, list[Planned]],
+    notes: Notes,
+    staging: Path,
+    pool: Executor | None,
+    report: Callable[[int, int], None] | None,
+) -> list[dict[str, Any]]:
+    jobs = []
+    for split, rows in order.items():
+        group = zarr.open_group(staging / f"{split}.zarr", mode="a")
+        for array in shape_of(recipe, split):
+            size = min(recipe.pack.shard_tiles, len(rows))
+            for first in range(0, len(rows), size):
+                files = tuple(space.cache / notes[row.tile.id][array.name].file for row in rows[first : first + size])
+                note = staging.with_name("shards") / f"{split}-{array.name}-{first}.json"
+                jobs.append(ShardJob(array, len(rows), size, recipe.pack.codec, first, files, staging, note))
+            if array.name not in group:
+                create(group, jobs[-1])
+    results = []
+    for sums in each(pool, write_shard, jobs):
+        results.append(sums)
+        if report:
+            report(len(results), len(jobs))
+    return results
+
+
+def _manifest(recipe: Recipe, order: dict[Split, list[Planned]], totals: list[dict[str, Any]]) -> Release:
+    train = [sums for sums in totals if sums["split"] == "train"]
+    sensors = {}
+    for rule in recipe.sensors:
+        names = {array_name(rule.name, year) for year in rule.years}
+        sensors[rule.name] = SensorInfo(
+            resolution=sensor(rule.name).resolution,
+            bands=rule.bands,
+            years=rule.years,
+            licence=rule.licence,
+            statistics=_statistics([sums for sums in train if sums["array"] in names], rule.name),
+        )
+    counts: dict[int, dict[int, int]] = {}
+    for label in recipe.labels:
+        total = counts.setdefault(label.year, {})
+        for sums in train:
+            if sums["array"] == array_name("luisa", label.year):
+                for code, n in sums["counts"].items():
+                    total[int(code)] = total.get(int(code), 0) + n
+    return Release(
+        name=recipe.name,
+        version=recipe.version,
+        title=recipe.title,
+        description=recipe.description,
+        simulated=recipe.simulated,
+        legend_digest=legend().digest,
+        seasons=recipe.seasons,
+        sensors=sensors,
+        label_years=tuple(label.year for label in recipe.labels),
+        regions=tuple(region.name for region in recipe.regions),
+        splits={split: len(rows) for split, rows in order.items()},
+        class_counts={year: dict(sorted(found.items())) for year, found in counts.items()},
+        sources=_sources(recipe),
+        files=(),
+        builder=STAGE,
+    )
+
+
+def _statistics(parts: list[dict[str, Any]], name: str) -> Statistics:
+    """Mean and standard deviation in reflectance, from exact sums of stored values."""
+    n = sum(part["pixels"] for part in parts)
+    if not n:
+        raise LulcbenchError(f"The train split has no valid pixel of {name}.", "Take the sensor out, or add scenes.")
+    mean, std = [], []
+    for band in range(len(parts[0]["sum"])):
+        total = sum(part["sum"][band] for part in parts)
+        squares = sum(part["squares"][band] for part in parts)
+        mean.append(total / n * SCALE + OFFSET)
+        # Whole numbers to the end: the difference of the two large terms would lose digits in floating point.
+        std.append(max(((squares * n - total * total) ** 0.5) / n * SCALE, 1e-6))
+    return Statistics(mean=tuple(mean), std=tuple(std), pixels=n)
+
+
+def _sources(recipe: Recipe) -> tuple[Source, ...]:
+    """The recipe's sources; a label map's own digest is added, since a release pins the edition."""
+    labels = tuple(
+        Source(
+            id=f"labels-{label.year}",
+            title=f"Labels of {label.year}: {label.path.name} ({label.source.upper()})",
+            licence=recipe.label_licence,
+            attribution="see the other sources",
+            sha256=hash_file(label.path),
+        )
+        for label in recipe.labels
+    )
+    return recipe.sources + labels
+
+
+def _files(recipe: Recipe, staging: Path) -> tuple[FileInfo, ...]:
+    licences = {rule.name: rule.licence for rule in recipe.sensors} | {"luisa": recipe.label_licence}
+    paths = sorted(path for path in staging.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+    def info(path: Path) -> FileInfo:
+        relative = path.relative_to(staging)
+        sharded = relative.parts[0].endswith(".zarr")
+        array = relative.parts[1] if sharded and len(relative.parts) > 2 else None
+        return FileInfo.model_validate(
+            {
+                "path": relative.as_posix(),
+                "bytes": path.stat().st_size,
+                "sha256": hash_file(path),
+                "licence": licences[array.rpartition("_")[0]] if array else recipe.label_licence,
+                "split": relative.parts[0].removesuffix(".zarr") if sharded else None,
+                "array": array,
+            }
+        )
+
+    with ThreadPoolExecutor() as threads:  # hashing releases the interpreter
+        return tuple(threads.map(info, paths))
+
+
+def _key(recipe: Recipe, rows: list[Planned], notes: Notes) -> str:
+    """Digest of all that the release depends on."""
+    content = [
+        STAGE,
+        recipe.model_dump(mode="json", exclude={"simulate", "ingest", "catalog", "lock", "labels"}),
+        [label.model_dump(mode="json", exclude={"path"}) for label in recipe.labels],
+        [(row.tile.id, row.region, row.block, row.split) for row in rows],
+        {tile: {name: note.model_dump(mode="json") for name, note in found.items()} for tile, found in notes.items()},
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _present(space: Workspace, key: str, replace: bool) -> Release | None:
+    """The release at the place, if it is the one that would be made."""
+    if not space.root.exists() or not any(space.root.iterdir()):
+        return None
+    made = space.work / "packed.json"
+    if (space.root / MANIFEST).is_file():
+        release = Release.load(space.root)
+        if made.is_file() and read_json(made, "pack") == {"key": key, "digest": release.digest}:
+            return release
+        if replace:
+            return None
+        raise LulcbenchError(
+            f"{space.root} holds another release ({release.id}, {release.digest[:12]}…); releases are immutable.",
+            "Choose another --out, or give --replace to put the new one in its place.",
+        )
+    raise LulcbenchError(f"{space.root} is not empty and holds no release.", "Choose an empty or new folder for --out.")
+
+
+def _staging(space: Workspace, key: str) -> Path:
+    """The staging folder, emptied unless it was begun with the same key."""
+    home = space.work / "pack"
+    mark = home / "key.json"
+    if not (mark.is_file() and read_json(mark, "pack") == key):
+        shutil.rmtree(home, ignore_errors=True)
+        write_json(mark, key)
+    staging = home / "release"
+    staging.mkdir(parents=True, exist_ok=True)
+    return staging
+
+
+def _install(staging: Path, root: Path) -> None:
+    """Put the finished folder in its place; an older release there makes room only now."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    if root.exists():
+        old = root.with_name(f".{root.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        root.rename(old)
+        staging.rename(root)
+        shutil.rmtree(old)
+    else:
+        staging.rename(root)
+    shutil.rmtree(staging.parent)

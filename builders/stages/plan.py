@@ -1,0 +1,254 @@
+"""Plan: which tiles there are, and which split each belongs to.
+
+Whole spatial blocks go to one split, so that neighbouring tiles, which look alike, never sit on both sides of a
+comparison; tiles nearer than the buffer to another split are left out. Within each region a deterministic search
+shares the blocks out such that all splits have their wanted size and the region's mix of classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from builders.archives import label_source
+from builders.readers import LabelSource
+from builders.readers.area import Area
+from builders.recipe import LabelRule, Recipe, SplitRule
+from builders.workspace import Workspace
+from lulcbench import grid
+from lulcbench._files import hash_file, write_atomic
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import Tile
+from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.release import SPLITS
+
+STAGE = "plan/2"
+BUFFER = "buffer"  # tiles that no split may have
+COLUMNS = ("tile", "region", "block", "split")
+STARTS = 16  # of the search for small regions; the more blocks there are, the less a single search can go wrong
+PROPOSALS = 25  # a block and start: enough for the cost to settle
+
+Ints = npt.NDArray[np.int64]
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One tile of the plan; ``split`` is train, val, test or buffer."""
+
+    tile: Tile
+    region: str
+    block: str
+    split: str
+
+
+def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list[Planned]:
+    """Make ``splits.csv`` in the workspace, unless one of the same inputs is there; returns its rows.
+
+    Raises:
+        LulcbenchError: a label map is missing or another than pinned, a region has no labelled tile, a split is empty.
+    """
+    key = _key(recipe)
+    if space.splits.is_file() and space.splits.read_text(encoding="utf-8").startswith(f"# {key}\n"):
+        return read(space.splits)
+    rows = read(recipe.split.file) if recipe.split.file else _make(recipe, report)
+    for split in recipe.split.fractions:
+        if recipe.split.fractions[split] and not any(row.split == split for row in rows):
+            raise LulcbenchError(
+                f"Split {split!r} is empty: {len(rows)} tiles in {len({r.block for r in rows})} blocks of "
+                f"{recipe.split.block} tiles with a buffer of {recipe.split.buffer} leave nothing for it.",
+                "Make blocks or buffer smaller, the regions larger, or take the split out of 'fractions'.",
+            )
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((row.tile.id, row.region, row.block, row.split) for row in rows)
+    write_atomic(space.splits, f"# {key}\n# buffer {recipe.split.buffer}\n{out.getvalue()}".encode())
+    return rows
+
+
+def read(path: Path) -> list[Planned]:
+    """Read a list of splits.
+
+    Raises:
+        LulcbenchError: it is missing, has other columns, an unknown split or a tile twice.
+    """
+    try:
+        lines = [x for x in path.read_text(encoding="utf-8").splitlines() if x and not x.startswith("#")]
+    except FileNotFoundError as error:
+        raise LulcbenchError(f"{path} is missing.", "Run 'python -m builders plan' first.") from error
+    remedy = f"It must have the columns {', '.join(COLUMNS)}; make it anew with 'python -m builders plan'."
+    table = list(csv.DictReader(lines))
+    if not table or tuple(table[0]) != COLUMNS:
+        raise LulcbenchError(f"{path} is no list of splits.", remedy)
+    rows = [Planned(Tile.from_id(r["tile"]), r["region"], r["block"], r["split"]) for r in table]
+    for row in rows:
+        if row.split not in (*SPLITS, BUFFER):
+            raise LulcbenchError(f"{path}: tile {row.tile.id} has the unknown split {row.split!r}.", remedy)
+    if len({row.tile for row in rows}) != len(rows):
+        raise LulcbenchError(f"{path} names a tile twice.", remedy)
+    return rows
+
+
+def buffer_of(path: Path) -> int:
+    """The buffer in tiles that a list of splits says it keeps."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# buffer "):
+            return int(line.split()[-1])
+    return 0
+
+
+def near(tiles: Iterable[Tile], others: Iterable[Tile], buffer: int) -> set[Tile]:
+    """Those of ``tiles`` that lie within ``buffer`` tiles of one of ``others``, in any of the eight directions."""
+    reach = range(-buffer, buffer + 1)
+    zone = {(o.ix + dx, o.iy + dy) for o in others for dx in reach for dy in reach}
+    return {tile for tile in tiles if (tile.ix, tile.iy) in zone}
+
+
+def _make(recipe: Recipe, report: Report | None) -> list[Planned]:
+    rule = recipe.split
+    level = rule.stratify_level
+    sources = [label_source(label) for label in recipe.labels]
+    rows: list[Planned] = []
+    taken: set[Tile] = set()
+    for region in recipe.regions:
+        bounds = region.bounds or sources[0].bounds()
+        candidates = [tile for tile in grid.tiles_over(bounds, region.whole) if tile not in taken]
+        tiles, counts = [], []
+        for i, tile in enumerate(candidates):
+            histogram = _histogram(sources, tile, level, rule.min_labelled)
+            if histogram is not None:
+                tiles.append(tile)
+                counts.append(histogram)
+            if report:
+                report(i + 1, len(candidates))
+        if not tiles:
+            extents = "; ".join(str(tuple(round(v) for v in source.bounds())) for source in sources)
+            raise LulcbenchError(
+                f"Region {region.name!r} {tuple(round(b) for b in bounds)} has no tile with labels; "
+                f"the label maps span {extents}.",
+                "Bounds are left, bottom, right, top in EPSG:3035 metres; check them, the labels and min_labelled.",
+            )
+        taken.update(tiles)
+        splits = assign(tiles, np.array(counts), rule)
+        rows += [Planned(t, region.name, t.block(rule.block), s) for t, s in zip(tiles, splits, strict=True)]
+    return sorted(_rebuffer(rows, rule.buffer), key=lambda row: row.tile.id)
+
+
+def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
+    """Share the blocks of one region out among the splits.
+
+    Starts from random assignments (seeded) and keeps every change of one block, or exchange of two, that lowers
+    ``_cost``; returns the best of a few starts. Deterministic.
+
+    Args:
+        tiles: the region's tiles.
+        counts: ``(tile, class)`` label pixels.
+        rule: fractions, block size, buffer, seed.
+
+    Returns:
+        Split of each tile, or ``BUFFER``.
+    """
+    names = [split for split in SPLITS if rule.fractions.get(split)]
+    wanted = np.array([rule.fractions[split] for split in names])  # type: ignore[index]
+    blocks, block_of = np.unique([tile.block(rule.block) for tile in tiles], return_inverse=True)
+    neighbours = _neighbours(tiles, rule.buffer)
+
+    def buffered(choice: Ints) -> Ints:
+        """Split number of each tile, -1 in the buffer: the later split keeps its tiles, the earlier gives way."""
+        split = choice[block_of]
+        # A tile gives way if a tile of a later split (train < val < test) is within reach.
+        return np.where(split[neighbours].max(axis=1) > split, -1, split)
+
+    rng = np.random.default_rng([rule.seed, len(tiles)])
+    best: tuple[float, Ints] = (np.inf, np.zeros(len(blocks), np.int64))
+    for _ in range(max(1, min(STARTS, 400 // len(blocks)))):
+        choice = rng.choice(len(names), len(blocks), p=wanted)
+        cost = _cost(buffered(choice), counts, wanted)
+        for _ in range(PROPOSALS * len(blocks) if len(names) > 1 else 0):
+            proposal = choice.copy()
+            a, b = rng.integers(len(blocks), size=2)
+            if rng.random() < 0.5:
+                proposal[a] = rng.integers(len(names))
+            else:
+                proposal[[a, b]] = proposal[[b, a]]
+            new = _cost(buffered(proposal), counts, wanted)
+            if new < cost:
+                choice, cost = proposal, new
+        if cost < best[0]:
+            best = (cost, choice)
+    return [BUFFER if s < 0 else names[s] for s in buffered(best[1])]
+
+
+def _neighbours(tiles: list[Tile], buffer: int) -> Ints:
+    """Positions of the tiles within the buffer of each, itself among them: (n, (2 · buffer + 1)²), gaps are itself."""
+    position = {(tile.ix, tile.iy): i for i, tile in enumerate(tiles)}
+    reach = range(-buffer, buffer + 1)
+    return np.array(
+        [[position.get((t.ix + x, t.iy + y), i) for x in reach for y in reach] for i, t in enumerate(tiles)]
+    )
+
+
+def _cost(split: Ints, counts: Ints, wanted: npt.NDArray[np.float64]) -> float:
+    """How far an assignment is from what is wanted: sizes, class mix (total variation), tiles lost to the buffer."""
+    whole = counts.sum(axis=0) / counts.sum()
+    kept = max(int((split >= 0).sum()), 1)
+    cost = 2 * float((split < 0).mean())
+    for s, share in enumerate(wanted):
+        mine = split == s
+        if not mine.any():
+            cost += 10
+            continue
+        mix = counts[mine].sum(axis=0)
+        cost += 2 * abs(mine.sum() / kept - share) + float(np.abs(mix / mix.sum() - whole).sum())
+    return cost
+
+
+def _rebuffer(rows: list[Planned], buffer: int) -> list[Planned]:
+    """Apply the buffer across regions too, which ``assign`` sees one by one."""
+    for position, split in enumerate(SPLITS):
+        later = [row.tile for row in rows if row.split in SPLITS[position + 1 :]]
+        lost = near((row.tile for row in rows if row.split == split), later, buffer)
+        rows = [Planned(r.tile, r.region, r.block, BUFFER) if r.tile in lost else r for r in rows]
+    return rows
+
+
+def _histogram(sources: list[LabelSource], tile: Tile, level: int, least: float) -> Ints | None:
+    """Label pixels of each class over all years; None where a year has too few."""
+    total = np.zeros(len(legend().codes(level)), np.int64)
+    for source in sources:
+        codes = source.read(Area.of([tile], grid.LABEL_RESOLUTION))
+        if not (codes > 0).any() or (codes > 0).mean() < least:
+            return None
+        indices = legend().encode(codes, level, f"labels of tile {tile.id}")
+        total += np.bincount(indices[indices != IGNORE_INDEX], minlength=len(total))
+    return total if total.any() else None
+
+
+def _key(recipe: Recipe) -> str:
+    """What the plan depends on: files by what is in them, not by where they lie."""
+    rules = [recipe.split.model_dump_json(exclude={"file"})]
+    rules += [rule.model_dump_json(exclude={"path"}) for rule in recipe.labels]
+    files = [hash_file(recipe.split.file)] if recipe.split.file and recipe.split.file.is_file() else []
+    parts = [STAGE, recipe.key("regions"), *rules, *files, *_digests(recipe.labels)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _digests(labels: tuple[LabelRule, ...]) -> list[str]:
+    found = []
+    for rule in labels:
+        label_source(rule)
+        found.append(hash_file(rule.path))
+        if rule.sha256 and rule.sha256 != found[-1]:
+            raise LulcbenchError(
+                f"{rule.path} has SHA-256 {found[-1]}, the recipe pins {rule.sha256}.",
+                "It is another edition or damaged; fetch the pinned one, or pin this one in a new version.",
+            )
+    return found

@@ -1,0 +1,96 @@
+"""Paired tests between results on the board, from the block counts that their ledger entries hold."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from leaderboard.ranking.summary import ALL_METRICS
+from leaderboard.ranking.table import harmless
+from leaderboard.store.ledger import Entry
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.comparison import BlockCounts, Comparison, compare_blocks
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """One submission against the first of those compared.
+
+    Attributes:
+        submission: its id.
+        model: its name.
+        comparison: differences are this submission minus the first; None where there can be no test.
+        why_not: the reason then.
+    """
+
+    submission: str
+    model: str
+    comparison: Comparison | None
+    why_not: str = ""
+
+    @property
+    def rows(self) -> dict[str, Any]:
+        """Metric → its ``Difference``, in the order of the table."""
+        if self.comparison is None:
+            return {}
+        found = {one.metric: one for one in self.comparison.differences}
+        return {name: found[name] for name in ALL_METRICS if name in found}
+
+
+def paired_tests(entries: Sequence[Entry], level: int) -> list[PairedTest]:
+    """Test every other entry against the first, at one level."""
+    first, *others = entries
+    return [_test(first, other, level) for other in others]
+
+
+def to_json(entries: Sequence[Entry], level: int, tests: Sequence[PairedTest]) -> dict[str, Any]:
+    """The tests as JSON; ``difference`` is ``submission`` minus ``against``."""
+    return {
+        "release": entries[0].release_key,
+        "level": level,
+        "simulated": entries[0].simulated,
+        "against": entries[0].submission,
+        "tests": [
+            {
+                "submission": test.submission,
+                "why_not": test.why_not or None,
+                "blocks": test.comparison.blocks if test.comparison else None,
+                "smallest_p": test.comparison.smallest_p if test.comparison else None,
+                "differences": [
+                    {"metric": name, "difference": row.difference, "low": row.low, "high": row.high, "p": row.p}
+                    for name, row in test.rows.items()
+                ],
+            }
+            for test in tests
+        ],
+    }
+
+
+def to_csv(entries: Sequence[Entry], level: int, tests: Sequence[PairedTest]) -> str:
+    """The same as CSV, one row a metric."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(["submission", "model", "against", "level", "metric", "difference", "low", "high", "p", "blocks"])
+    for test in tests:
+        for name, row in test.rows.items():
+            figures = [row.difference, row.low, row.high, row.p, test.comparison.blocks if test.comparison else ""]
+            texts = [test.submission, harmless(test.model), entries[0].submission, level, name]
+            writer.writerow([*texts, *figures])
+    return buffer.getvalue()
+
+
+def _test(first: Entry, other: Entry, level: int) -> PairedTest:
+    name = str(other.card["name"])
+    if first.blocks is None or other.blocks is None:
+        why = "One of the two is self-reported; the test needs predictions that were scored here."
+        return PairedTest(other.submission, name, None, why)
+    a, b = (BlockCounts.model_validate(one.blocks) for one in (other, first))
+    if level not in a.margins or level not in b.margins:
+        return PairedTest(other.submission, name, None, f"One of the two has no predictions of level {level}.")
+    try:
+        return PairedTest(other.submission, name, compare_blocks(a, b, (level,)))
+    except LulcbenchError as error:
+        return PairedTest(other.submission, name, None, f"{error.what} {error.remedy}")

@@ -1,0 +1,351 @@
+"""What the table holds and how a reader chooses from it: rows, filters, order, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from leaderboard.ranking.summary import ALL_METRICS, SMALLER_IS_BETTER
+from leaderboard.store.db import Submission
+
+PAGE_ROWS = 50
+TIER_ORDER = ("reproduced", "rescored", "reported")
+COLUMNS = ("model", "team", "date", "tier", "sensors", "pretraining", "parameters")
+
+Figure = tuple[float, float | None, float | None]
+
+
+class Choice(BaseModel):
+    """What a reader wants to see; exactly the query string of the page and of ``/api/v1/leaderboard``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    release: str | None = Field(
+        None, max_length=160, description="Release key; by default that of the newest result, real before simulated."
+    )
+    task: Literal["segmentation", "change"] | None = None
+    years: str | None = Field(
+        None,
+        pattern=r"^\d{4}(-\d{4})?$",
+        description="2018, or 2012-2018 for change; by default, and where the task needs another number of years, "
+        "the latest that the release has results of.",
+    )
+    split: str | None = Field(None, max_length=16)
+    scorer: str | None = Field(
+        None, max_length=64, description="Scorer version, by default the newest; scores of two versions do not compare."
+    )
+    level: int = Field(4, ge=1, le=4)
+    sensor: str | None = Field(None, max_length=200, description="Models that use this sensor.")
+    sensors: str | None = Field(None, max_length=400, description="Models that use these and no others: a+b.")
+    tier: Literal["reported", "rescored", "reproduced"] | None = None
+    pretraining: str | None = Field(None, max_length=200)
+    max_parameters: float | None = Field(None, ge=0, allow_inf_nan=False, description="Millions.")
+    since: date | None = Field(None, description="Submitted on or after.")
+    q: str | None = Field(None, max_length=200, description="Part of the model's or team's name.")
+    superseded: bool = False
+    saw_labels: bool = Field(False, description="Also models that saw labels of the scored split, after all others.")
+    sort: str = Field("miou", max_length=32)
+    order: Literal["asc", "desc"] | None = None
+    page: int = Field(1, ge=1, le=100_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_blanks(cls, values: Any) -> Any:
+        """A form sends its empty fields too."""
+        return {key: value for key, value in values.items() if value != ""} if isinstance(values, dict) else values
+
+    @field_validator("sort")
+    @classmethod
+    def _is_column(cls, value: str) -> str:
+        """Anything else would be the same table under a new address, made anew for each."""
+        if value not in COLUMNS and value not in ALL_METRICS:
+            raise ValueError(f"no column {value!r}; there are {', '.join([*COLUMNS, *ALL_METRICS])}")
+        return value
+
+    @property
+    def key(self) -> str:
+        """The same for all query strings that ask for the same; unknown parameters and blanks are not in it."""
+        return urlencode(sorted(self.model_dump(mode="json", exclude_defaults=True).items()))
+
+    @property
+    def stem(self) -> str:
+        """What a file of this table is called, without its ending."""
+        names = (self.release, self.task, self.years, self.split, self.scorer and f"scorer{self.scorer}")
+        words = [*(name for name in names if name), f"level{self.level}"]
+        return re.sub(r"[^A-Za-z0-9._-]", "_", "-".join(words))
+
+    @property
+    def metric(self) -> str:
+        """The metric sorted by; mIoU where the table is sorted by something else."""
+        return self.sort if self.sort in ALL_METRICS else "miou"
+
+    @property
+    def descending(self) -> bool:
+        """The order asked for, or the column's natural one: best first, newest first, names from A."""
+        if self.order:
+            return self.order == "desc"
+        return self.sort == "date" or (self.sort in ALL_METRICS and self.sort not in SMALLER_IS_BETTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One result on the board."""
+
+    id: str
+    team: str
+    model: str
+    tier: str
+    sensors: tuple[str, ...]
+    pretraining: str
+    parameters: int | None
+    saw_labels: bool
+    submitted: datetime
+    release_key: str
+    simulated: bool
+    task: str
+    years: str
+    split: str
+    scorer_version: str
+    superseded_by: str | None
+    levels: dict[str, dict[str, Figure]]
+
+    @property
+    def sensor_set(self) -> str:
+        """The sensors as one word, alphabetical: ``landsat+sentinel2``, or ``none``."""
+        return "+".join(self.sensors) or "none"
+
+    def figure(self, level: int, metric: str) -> Figure | None:
+        """(value, low, high) of a metric, or None where it has none."""
+        found = self.levels.get(str(level), {}).get(metric)
+        return (found[0], found[1], found[2]) if found else None
+
+    def record(self, level: int) -> dict[str, Any]:
+        """The row as flat JSON at one level."""
+        flat: dict[str, Any] = {
+            "submission": self.id,
+            "model": self.model,
+            "team": self.team,
+            "tier": self.tier,
+            "sensors": self.sensor_set,
+            "pretraining": self.pretraining,
+            "parameters": self.parameters,
+            "saw_scored_labels": self.saw_labels,
+            "submitted": self.submitted.isoformat(),
+            "release": self.release_key,
+            "simulated": self.simulated,
+            "task": self.task,
+            "years": self.years,
+            "split": self.split,
+            "scorer_version": self.scorer_version,
+            "superseded_by": self.superseded_by,
+            "level": level,
+        }
+        for metric in ALL_METRICS:
+            value, low, high = self.figure(level, metric) or (None, None, None)
+            flat |= {metric: value, f"{metric}_low": low, f"{metric}_high": high}
+        return flat
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """How many results fit a choice and are not shown with it.
+
+    Attributes:
+        other_scorers: of another scorer version than the one chosen.
+        versions: which those are, newest first.
+        saw_labels: of models that saw labels of the scored split, if these were not asked for.
+    """
+
+    other_scorers: int
+    versions: tuple[str, ...]
+    saw_labels: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The board at one revision."""
+
+    revision: int
+    rows: tuple[Row, ...]
+
+    @property
+    def releases(self) -> dict[str, bool]:
+        """Release key → simulated: real before simulated, then that of the newest result first."""
+        newest = sorted(self.rows, key=lambda row: row.submitted, reverse=True)
+        return {row.release_key: row.simulated for row in sorted(newest, key=lambda row: row.simulated)}
+
+    def resolve(self, choice: Choice) -> Choice:
+        """The choice with its defaults filled in: one table, whose scores can be compared.
+
+        By default that is the release of the newest result, a real one if there is any; segmentation, unless it has
+        results of change only; the test split, if it has any; the latest years; the newest scorer version.
+        """
+        release = choice.release or next(iter(self.releases), None)
+        rows = [row for row in self.rows if row.release_key == release]
+        of_change = "-" in (choice.years or "") or {row.task for row in rows} == {"change"}
+        task = choice.task or ("change" if of_change else "segmentation")
+        rows = [row for row in rows if row.task == task]
+        splits = {row.split for row in rows}
+        split = choice.split or ("test" if "test" in splits or not splits else min(splits))
+        rows = [row for row in rows if row.split == split]
+        years = choice.years
+        if years is None or ("-" in years) != (task == "change"):
+            years = max((row.years for row in rows), key=_latest, default=None)
+        rows = [row for row in rows if row.years == years]
+        scorer = choice.scorer or max((row.scorer_version for row in rows), key=version_order, default=None)
+        filled = {"release": release, "task": task, "split": split, "years": years, "scorer": scorer}
+        return choice.model_copy(update=filled)
+
+    def select(self, choice: Choice) -> list[Row]:
+        """The rows that fit a choice, sorted.
+
+        Rows without the figure sorted by come last either way, and after them those of models that saw the labels,
+        which have no place in the ranking.
+        """
+        wanted = self.resolve(choice)
+        rows = [
+            row
+            for row in self._fitting(wanted)
+            if row.scorer_version == wanted.scorer and (wanted.saw_labels or not row.saw_labels)
+        ]
+        key = _sort_key(wanted)
+        known = sorted((row for row in rows if key(row) is not None), key=key, reverse=wanted.descending)
+        known += [row for row in rows if key(row) is None]
+        return sorted(known, key=lambda row: row.saw_labels)
+
+    def hidden(self, choice: Choice) -> Hidden:
+        """What fits a choice and is not among its rows."""
+        wanted = self.resolve(choice)
+        rows = self._fitting(wanted)
+        others = [row.scorer_version for row in rows if row.scorer_version != wanted.scorer]
+        saw = sum(row.saw_labels and row.scorer_version == wanted.scorer for row in rows)
+        versions = sorted(set(others), key=version_order, reverse=True)
+        return Hidden(len(others), tuple(versions), 0 if wanted.saw_labels else saw)
+
+    def _fitting(self, wanted: Choice) -> list[Row]:
+        """Rows of any scorer version, whatever labels their models saw, that fit the rest of a resolved choice."""
+        needle = (wanted.q or "").casefold()
+        return [
+            row
+            for row in self.rows
+            if row.release_key == wanted.release
+            and row.task == wanted.task
+            and row.split == wanted.split
+            and row.years == wanted.years
+            and (wanted.superseded or row.superseded_by is None)
+            and (wanted.sensor is None or wanted.sensor in row.sensors)
+            and (wanted.sensors is None or wanted.sensors == row.sensor_set)
+            and (wanted.tier is None or wanted.tier == row.tier)
+            and (wanted.pretraining is None or wanted.pretraining == row.pretraining)
+            and (wanted.max_parameters is None or (row.parameters or 0) <= wanted.max_parameters * 1e6)
+            and (wanted.since is None or row.submitted.date() >= wanted.since)
+            and (not needle or needle in row.model.casefold() or needle in row.team.casefold())
+        ]
+
+    def best_by_sensors(self, choice: Choice) -> list[tuple[str, Row, int]]:
+        """Of the ranked rows that fit a choice: sensor set, its best row by the metric sorted by, how many it has."""
+        groups: dict[str, list[Row]] = {}
+        ranked = {"sort": choice.metric, "order": None, "saw_labels": False}
+        for row in self.select(choice.model_copy(update=ranked)):
+            groups.setdefault(row.sensor_set, []).append(row)
+        return [(name, rows[0], len(rows)) for name, rows in groups.items()]
+
+    def options(self, choice: Choice) -> dict[str, list[str]]:
+        """The values that the filters offer; years and scorer versions are those of the chosen release and task."""
+        wanted = self.resolve(choice)
+        here = [row for row in self.rows if row.release_key == wanted.release and row.task == wanted.task]
+        years = {row.years for row in here} | ({wanted.years} if wanted.years else set())
+        scorers = {row.scorer_version for row in here} | ({wanted.scorer} if wanted.scorer else set())
+        return {
+            "years": sorted(years, key=_latest, reverse=True),
+            "scorer": sorted(scorers, key=version_order, reverse=True),
+            "sensor": sorted({sensor for row in self.rows for sensor in row.sensors}),
+            "sensors": sorted({row.sensor_set for row in self.rows}),
+            "pretraining": sorted({row.pretraining for row in self.rows}),
+            "split": sorted({row.split for row in self.rows}),
+        }
+
+    def to_json(self, choice: Choice, rows: list[Row]) -> dict[str, Any]:
+        """The rows, with what they were chosen by and how many were left out of the ranking."""
+        resolved = self.resolve(choice).model_dump(mode="json", exclude={"page"})
+        hidden = self.hidden(choice)
+        left_out = {"other_scorer_versions": hidden.other_scorers, "saw_scored_labels": hidden.saw_labels}
+        return {"choice": resolved, "hidden": left_out, "rows": [row.record(choice.level) for row in rows]}
+
+
+def to_csv(rows: list[Row], level: int) -> str:
+    """The rows as CSV. A text cell that a spreadsheet would take for a formula gets a leading apostrophe."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    records = [row.record(level) for row in rows]
+    writer.writerow(records[0] if records else ["submission"])
+    for record in records:
+        writer.writerow([harmless(value) for value in record.values()])
+    return buffer.getvalue()
+
+
+def harmless(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, with an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
+
+
+def version_order(version: str) -> tuple[tuple[int, ...], str]:
+    """Sorts versions by their numbers: 1.9 before 1.10."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)), version
+
+
+def _latest(years: str) -> list[int]:
+    """Sorts years by the last of them."""
+    return [int(year) for year in reversed(years.split("-"))]
+
+
+def _sort_key(choice: Choice) -> Callable[[Row], Any]:
+    columns: dict[str, Callable[[Row], Any]] = {
+        "model": lambda row: (row.model.casefold(), row.id),
+        "team": lambda row: (row.team.casefold(), row.id),
+        "date": lambda row: (row.submitted, row.id),
+        "tier": lambda row: (TIER_ORDER.index(row.tier), row.id),
+        "sensors": lambda row: (row.sensors, row.id),
+        "pretraining": lambda row: (row.pretraining, row.id),
+        "parameters": lambda row: None if row.parameters is None else (row.parameters, row.id),
+    }
+
+    def by_metric(row: Row) -> Any:
+        figure = row.figure(choice.level, choice.metric)
+        return None if figure is None else (figure[0], row.id)
+
+    return columns.get(choice.sort, by_metric)
+
+
+def make_row(found: Submission) -> Row:
+    """The row of a scored submission."""
+    if found.result is None:
+        raise RuntimeError(f"{found.id} is scored without a result")
+    result, summary = found.result, found.result.summary
+    return Row(
+        id=found.id,
+        team=found.team.name,
+        model=summary["model"],
+        tier=found.tier,
+        sensors=tuple(summary["sensors"]),
+        pretraining=summary["pretraining"],
+        parameters=summary["parameters"],
+        saw_labels=summary["saw_labels"],
+        submitted=found.created_at.astimezone(UTC),
+        release_key=result.release_key,
+        simulated=result.simulated,
+        task=result.task,
+        years=result.years,
+        split=result.split,
+        scorer_version=summary["scorer_version"],
+        superseded_by=found.superseded_by,
+        levels=summary["levels"],
+    )

@@ -1,0 +1,1 @@
+"""The worker that scores strangers' files in a confined process."""

@@ -1,0 +1,208 @@
+"""The process that opens a stranger's file: scores it under limits, and says what it found as one JSON file.
+
+Run by the worker as ``python -m leaderboard.scoring.job PREDICTIONS OUT MEDIA LIMITS ROOT…``. Exit code 0: ``OUT``
+holds ``{"result": …}``, ``{"refused": {"what", "remedy"}}``, or ``{"damaged": …}`` if the board's copy of the release
+is at fault. Exit code 75: the machine is at fault (no space), try again later. SIGXCPU: the file took too long. Any
+other signal: something on the machine ended it. Anything else: a bug.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
+_PR_SET_PDEATHSIG = 1
+_EXTRA_THREADS = 64
+_NICENESS = 5
+_CPU_GRACE_S = 5  # from SIGXCPU to SIGKILL: with both limits the same, Linux sends SIGKILL alone, as for want of memory
+# What the machine, a disk or a share of the network may be at fault for, and no content of a file.
+_MACHINE = {"ENOSPC", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENOENT", "EACCES", "EPERM", "ESTALE", "ETIMEDOUT", "ENOMEM"}
+
+Scorer = Callable[[Path, list[Path], Path], dict[str, Any]]
+
+
+def main(scorer: Scorer | None = None) -> None:
+    """Score the file that the command line names, under the limits that it names.
+
+    Args:
+        scorer: what makes the result of (predictions, release roots, media folder); ``score_file`` unless a test
+            needs a scorer that misbehaves.
+    """
+    predictions, out, media, limits, *roots = sys.argv[1:]
+    confine(json.loads(limits))
+    # Imported only now, so that the limits hold for all that follows.
+    from lulcbench._files import write_atomic
+
+    try:
+        said = answer(scorer or score_file, Path(predictions), [Path(root) for root in roots], Path(media))
+    except OSError as error:
+        if errno.errorcode.get(error.errno or 0) not in _MACHINE:
+            raise
+        sys.stderr.write(f"{error}\n")  # for the operator's log
+        sys.exit(TEMPORARY_FAILURE)
+    try:
+        write_atomic(Path(out), json.dumps(said).encode())
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(TEMPORARY_FAILURE)
+
+
+def answer(scorer: Scorer, predictions: Path, roots: list[Path], media: Path) -> dict[str, Any]:
+    """What goes into ``OUT`` (see the module)."""
+    from lulcbench.errors import DamagedRelease, LulcbenchError
+
+    try:
+        return {"result": scorer(predictions, roots, media)}
+    except DamagedRelease as error:
+        return {"damaged": error.what}
+    except LulcbenchError as error:
+        return {"refused": {"what": error.what, "remedy": error.remedy}}
+    except MemoryError:
+        return {"refused": {"what": "Scoring needs more memory than is allowed.", "remedy": "Is the file damaged?"}}
+
+
+def confine(limits: dict[str, int]) -> None:
+    """Bound this process: memory, CPU seconds, file size, threads; it dies with its worker and dumps no core.
+
+    It also yields the processor to everybody else, so that readers do not feel that scoring goes on.
+    """
+    os.nice(_NICENESS)
+    die_with_parent()
+    for name, value in (
+        (resource.RLIMIT_AS, limits["memory"]),
+        (resource.RLIMIT_CPU, limits["cpu"]),
+        (resource.RLIMIT_FSIZE, limits["file"]),
+        (resource.RLIMIT_NPROC, _tasks_of_user() + _EXTRA_THREADS),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(name)
+        most = value + _CPU_GRACE_S if name == resource.RLIMIT_CPU else value
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(name, (min(value, most), most))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing too much then fails with an error instead of a core
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent dies, however that dies (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, Any]:
+    """Score a predictions file against the release that it names.
+
+    Returns:
+        ``release``, ``release_digest``, ``simulated``, ``task``, ``split``, ``scores``, ``cells`` and ``samples``, and
+        ``blocks`` for paired tests: what the ledger entry needs.
+
+    Raises:
+        LulcbenchError: the file is not acceptable, or this board does not score such predictions.
+        DamagedRelease: the board's copy of the release is not whole.
+    """
+    from leaderboard.scoring.pictures import accuracy_map, draw_samples
+    from lulcbench.errors import DamagedRelease, LulcbenchError
+    from lulcbench.evaluation.comparison import block_counts
+    from lulcbench.evaluation.counts import count
+    from lulcbench.evaluation.scoring import summarise
+    from lulcbench.predictions import Predictions
+    from lulcbench.release import Release, array_name
+
+    root = find_release(predictions, roots)
+    release = Release.load(root)
+    try:
+        counts = count(predictions, root)
+    except DamagedRelease:
+        with Predictions.open(predictions, root) as opened:
+            info = opened.info
+        arrays = {array_name("luisa", year) for year in info.years}
+        files = [file for file in release.files if file.split == info.split and file.array in arrays]
+        if {file.array for file in files if (root / file.path).is_file()} == arrays:
+            raise
+        # A board need not hold every split: where there is nothing at all of the labels, they were never here.
+        raise LulcbenchError(
+            f"This board does not score {info.split} {'→'.join(map(str, info.years))} of {release.id}.",
+            "Predict the split that its table shows.",
+        ) from None
+    scores = summarise(counts)
+    with Predictions.open(predictions, root) as opened:
+        cells, accuracy = accuracy_map(opened, root)
+        samples = draw_samples(opened, root, accuracy, media)
+    return {
+        "release": release.id,
+        "release_digest": release.digest,
+        "simulated": release.simulated,
+        "task": scores.task,
+        "split": scores.split,
+        "scores": scores.model_dump(mode="json"),
+        "cells": cells,
+        "samples": samples,
+        "blocks": block_counts(counts).model_dump(mode="json"),
+    }
+
+
+def find_release(predictions: Path, roots: list[Path]) -> Path:
+    """Root of the release that a predictions file says it is for.
+
+    Raises:
+        LulcbenchError: the file cannot be read, or names none of the board's releases.
+        DamagedRelease: the manifest of the release that it may be for cannot be read.
+    """
+    from lulcbench.errors import DamagedRelease, LulcbenchError
+    from lulcbench.predictions import archive_limits
+    from lulcbench.predictions._stored_zip import StoredZip
+    from lulcbench.release import Release
+
+    known: dict[str, tuple[Release, Path]] = {}
+    damaged: LulcbenchError | None = None
+    for root in roots:
+        try:
+            release = Release.load(root)
+            known[release.digest] = (release, root)
+        except LulcbenchError as error:
+            damaged = DamagedRelease(error.what, error.remedy)
+    if damaged and not known:
+        raise damaged
+    limits = [archive_limits(release) for release, _ in known.values()]
+    most = max(max(release.splits.values()) for release, _ in known.values())
+    max_bytes, max_members = (max(values) for values in zip(*limits, strict=True))
+    with StoredZip(predictions, max_bytes, max_members, lambda name: len(name) <= 64) as archive:
+        try:
+            attributes = json.loads(archive.read("zarr.json", 2**20 + 64 * most))["attributes"]
+            digest, name = str(attributes["release_digest"]), str(attributes["release"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if isinstance(error, LulcbenchError):
+                raise
+            raise archive.error("its zarr.json names no release") from error
+    if digest not in known:
+        if damaged:
+            raise damaged
+        have = ", ".join(f"{release.id} ({known_digest[:12]}…)" for known_digest, (release, _) in known.items())
+        raise LulcbenchError(
+            f"The predictions are of release {name[:80]!r} ({digest[:12]}…), which this board does not score.",
+            f"It scores {have}.",
+        )
+    return known[digest][1]
+
+
+def _tasks_of_user() -> int:
+    """Threads of this user on the machine, which RLIMIT_NPROC counts."""
+    uid, total = os.getuid(), 0
+    for task in Path("/proc").glob("[0-9]*"):
+        try:
+            if task.stat().st_uid == uid:
+                total += len(list((task / "task").iterdir()))
+        except OSError:
+            continue
+    return total
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What is kept: database, ledger, queue, uploads, accounts."""

@@ -1,0 +1,1 @@
+"""The website: JSON interface, pages, forms."""

@@ -1,0 +1,351 @@
+"""The JSON interface, version 1."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+from starlette.requests import ClientDisconnect
+
+from leaderboard.problems import Problem, not_found
+from leaderboard.ranking import paired
+from leaderboard.ranking.table import Choice, Snapshot, to_csv
+from leaderboard.settings import Settings
+from leaderboard.store import accounts, ledger, standing, uploads
+from leaderboard.store.accounts import Identity
+from leaderboard.store.db import Audit, Database, Submission
+from leaderboard.web.board import Board
+from leaderboard.web.cards import check_card
+from leaderboard.web.pages import check_ids, compared
+from leaderboard.web.render import Page
+
+PIECE_BYTES = 2**20
+
+
+class ErrorBody(BaseModel):
+    """Every error of this interface."""
+
+    what: str = Field(description="What is wrong.")
+    remedy: str = Field(description="What to do next.")
+
+
+class UploadRequest(BaseModel):
+    """What will be uploaded."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    filename: Annotated[str, Field(min_length=1, max_length=200, description="Shown to readers; never used as a path.")]
+    size: Annotated[int, Field(gt=0, le=2**50, description="Bytes of the file.")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file, hexadecimal.")]
+    card: Annotated[dict[str, Any], Field(description="The model card (lulcbench.submission.ModelCard) as JSON.")]
+
+
+class UploadState(BaseModel):
+    """Where an upload stands."""
+
+    upload_id: str
+    chunk_size: int = Field(description="Largest body of one PUT, bytes.")
+    offset: int = Field(description="Bytes that have arrived; the next PUT continues here.")
+    size: int
+    submission_id: str | None = Field(None, description="Set when the upload is complete.")
+
+
+class Offset(BaseModel):
+    """Bytes that have arrived."""
+
+    offset: int
+
+
+class Accepted(BaseModel):
+    """The submission waits for scoring."""
+
+    submission_id: str
+    url: str
+
+
+class ErrorText(BaseModel):
+    """Why a submission was refused, or why it waits longer than others."""
+
+    what: str
+    remedy: str
+
+
+class SubmissionState(BaseModel):
+    """A submission; ``scores`` is there when it is scored."""
+
+    submission_id: str
+    status: Literal["queued", "scoring", "scored", "refused", "withdrawn"]
+    tier: Literal["reported", "rescored", "reproduced"] = Field(
+        description="reported by the team itself; rescored from its predictions; reproduced from its weights"
+    )
+    error: ErrorText | None = None
+    scores: dict[str, Any] | None = Field(None, description="lulcbench.evaluation.scores.Scores")
+    superseded_by: str | None = None
+    url: str
+
+
+class TierRequest(BaseModel):
+    """A result's new trust tier."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tier: Literal["reported", "rescored", "reproduced"]
+    evidence: Annotated[str, Field(min_length=1, max_length=500, description="What it rests on; for the audit log.")]
+
+
+class SupersedeRequest(BaseModel):
+    """The newer submission of the same team."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: Annotated[str, Field(pattern="^[0-9a-f]{20}$")]
+
+
+class AuditLine(BaseModel):
+    """One act."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+
+
+bearer = HTTPBearer(auto_error=False, description="A token from 'python -m leaderboard token create TEAM'.")
+
+
+def get_settings(request: Request) -> Settings:
+    """The service's settings."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def get_db(request: Request) -> Database:
+    """The service's database."""
+    db: Database = request.app.state.db
+    return db
+
+
+def get_board(request: Request) -> Board:
+    """The cached board."""
+    board: Board = request.app.state.board
+    return board
+
+
+Setting = Annotated[Settings, Depends(get_settings)]
+Db = Annotated[Database, Depends(get_db)]
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+
+
+def maybe_identity(db: Db, credentials: Bearer) -> Identity | None:
+    """Who asks, or None without a token; a token that is wrong is an error."""
+    if credentials is None:
+        return None
+    with db.read() as session:
+        return accounts.identify(session, credentials.credentials)
+
+
+def identity(found: Annotated[Identity | None, Depends(maybe_identity)]) -> Identity:
+    """Who asks; a token is required."""
+    if found is None:
+        raise Problem(401, "A token is needed.", "Send 'Authorization: Bearer TOKEN'.", {"WWW-Authenticate": "Bearer"})
+    return found
+
+
+Who = Annotated[Identity, Depends(identity)]
+
+
+def administrator(who: Who) -> Identity:
+    """Who asks; only the scope ``admin`` will do."""
+    if not who.admin:
+        raise Problem(403, "This needs a token of scope admin.", "Ask the operator of the board.")
+    return who
+
+
+Admin = Annotated[Identity, Depends(administrator)]
+MaybeWho = Annotated[Identity | None, Depends(maybe_identity)]
+router = APIRouter(
+    prefix="/api/v1",
+    responses={status: {"model": ErrorBody} for status in (401, 403, 404, 408, 409, 413, 422, 429, 503, 507)},
+)
+
+
+@router.post("/uploads", status_code=201, tags=["submit"])
+def begin_upload(body: UploadRequest, who: Who, db: Db, settings: Setting) -> UploadState:
+    """Begin an upload. Counts against the team's daily limit."""
+    card = check_card(body.card, settings)
+    upload = uploads.begin(db, settings, who, body.filename, body.size, body.sha256, card)
+    return UploadState(upload_id=upload.id, chunk_size=settings.chunk_bytes, offset=0, size=upload.size)
+
+
+@router.put("/uploads/{upload_id}", tags=["submit"])
+async def continue_upload(
+    upload_id: str, offset: Annotated[int, Query(ge=0)], request: Request, who: Who, db: Db, settings: Setting
+) -> Offset:
+    """Append the raw request body at ``offset``, which must be where the upload stands (409 says where)."""
+    upload = await run_in_threadpool(_find, db, who, upload_id)
+    with uploads.writing(settings, upload, offset) as descriptor, contextlib.suppress(ClientDisconnect):
+        piece = bytearray()
+        at = offset
+        try:
+            async for data in request.stream():
+                at += len(data)
+                if at > upload.size:
+                    raise Problem(413, f"More than the {upload.size:,} bytes announced.", "Begin a new upload.")
+                piece += data
+                if len(piece) >= PIECE_BYTES:
+                    await run_in_threadpool(uploads.write_piece, settings, descriptor, bytes(piece))
+                    piece.clear()
+        finally:
+            # Also when the client is cut off: what has arrived need not be sent again.
+            await asyncio.shield(run_in_threadpool(uploads.write_piece, settings, descriptor, bytes(piece)))
+    return Offset(offset=at)
+
+
+@router.get("/uploads/{upload_id}", tags=["submit"])
+def show_upload(upload_id: str, who: Who, db: Db, settings: Setting) -> UploadState:
+    """Where an upload stands, to resume it."""
+    upload = _find(db, who, upload_id)
+    return UploadState(
+        upload_id=upload.id,
+        chunk_size=settings.chunk_bytes,
+        offset=uploads.offset(settings, upload),
+        size=upload.size,
+        submission_id=upload.submission_id if upload.completed_at else None,
+    )
+
+
+@router.post("/uploads/{upload_id}/complete", status_code=202, tags=["submit"])
+def complete_upload(upload_id: str, who: Who, db: Db, settings: Setting) -> Accepted:
+    """Check the SHA-256 and queue the submission. Asking again gives the same answer."""
+    submission_id = uploads.complete(db, settings, who, _find(db, who, upload_id))
+    return Accepted(submission_id=submission_id, url=page_url(settings, submission_id))
+
+
+@router.get("/submissions/{submission_id}", tags=["read"])
+def show_submission(submission_id: str, who: MaybeWho, db: Db, settings: Setting) -> SubmissionState:
+    """A submission. Before it is scored, and when it was refused, only its own team sees it."""
+    with db.read() as session:
+        found = standing.visible(session, submission_id, who)
+    return _state(found, settings)
+
+
+@router.post("/submissions/{submission_id}/withdraw", tags=["submit"])
+def withdraw(submission_id: str, who: Who, db: Db, settings: Setting) -> SubmissionState:
+    """Take a submission off the board, or out of the queue. The ledger keeps the result and the withdrawal."""
+    return _state(standing.withdraw(db, settings, who, submission_id), settings)
+
+
+@router.post("/submissions/{submission_id}/supersede", tags=["submit"])
+def supersede(submission_id: str, body: SupersedeRequest, who: Who, db: Db, settings: Setting) -> SubmissionState:
+    """Mark a submission as replaced by a newer one of the same team, release, task, years and split."""
+    return _state(standing.supersede(db, settings, who, submission_id, body.by), settings)
+
+
+@router.post("/submissions/{submission_id}/tier", tags=["operate"])
+def change_tier(submission_id: str, body: TierRequest, who: Admin, db: Db, settings: Setting) -> SubmissionState:
+    """Set the trust tier of a result, for example after its weights gave the same scores."""
+    return _state(standing.set_tier(db, settings, who.actor, submission_id, body.tier, body.evidence), settings)
+
+
+@router.get("/audit", tags=["operate"])
+def show_audit(who: Admin, db: Db, last: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditLine]:
+    """Who did what to what, newest first."""
+    with db.read() as session:
+        lines = session.scalars(select(Audit).order_by(Audit.id.desc()).limit(last)).all()
+    return [AuditLine.model_validate(line) for line in lines]
+
+
+@router.get("/leaderboard", tags=["read"])
+def show_leaderboard(
+    request: Request, choice: Annotated[Choice, Query()], format: Literal["json", "csv"] = "json"
+) -> Response:
+    """The table, filtered and sorted as the page is, whole."""
+    whole = choice.model_copy(update={"page": 1})
+
+    def make(snapshot: Snapshot) -> Page:
+        rows = snapshot.select(choice)
+        return Page.of(to_csv(rows, choice.level) if format == "csv" else json.dumps(snapshot.to_json(choice, rows)))
+
+    board = get_board(request)
+    page = board.page(f"/api/leaderboard?{format}&{whole.key}", make)
+    return _download(page, format, f"leaderboard-{board.current().resolve(choice).stem}.csv")
+
+
+@router.get("/compare", tags=["read"])
+def show_comparison(
+    request: Request,
+    settings: Setting,
+    id: Annotated[list[str], Query(description="Submissions; the first is what the others are tested against.")],
+    level: Annotated[int, Query(ge=1, le=4)] = 4,
+    format: Literal["json", "csv"] = "json",
+) -> Response:
+    """Paired tests over spatial blocks: difference to the first, 95 % interval, permutation p-value."""
+    board = get_board(request)
+    ids = check_ids(id, level)
+
+    def make(snapshot: Snapshot) -> Page:
+        _, entries = compared(settings, snapshot, ids, level)
+        tests = paired.paired_tests(entries, level)
+        text = (
+            paired.to_csv(entries, level, tests)
+            if format == "csv"
+            else json.dumps(paired.to_json(entries, level, tests))
+        )
+        return Page.of(text)
+
+    page = board.page(f"/api/compare?{urlencode({'id': ids, 'level': level, 'format': format}, doseq=True)}", make)
+    return _download(page, format, "comparison.csv")
+
+
+def page_url(settings: Settings, submission_id: str) -> str:
+    """Permalink of a submission."""
+    return f"{settings.public_url.rstrip('/')}/submissions/{submission_id}"
+
+
+def disk_problem(error: OSError) -> Problem | None:
+    """A full disk as a problem of its own; None for any other error."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return Problem(507, "The server has no space left.", "Resume the upload later; what arrived is kept.")
+    return None
+
+
+def _download(page: Page, format: str, name: str) -> Response:
+    if format == "csv":
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(page.plain, media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(page.plain, media_type="application/json")
+
+
+def _find(db: Database, who: Identity, upload_id: str) -> Any:
+    with db.read() as session:
+        return uploads.find(session, who, upload_id)
+
+
+def _state(found: Submission, settings: Settings) -> SubmissionState:
+    scores = None
+    if found.status == "scored":
+        if found.result is None:
+            raise not_found()
+        scores = ledger.read(settings.ledger / found.result.ledger_path).scores
+    return SubmissionState(
+        submission_id=found.id,
+        status=found.status,  # type: ignore[arg-type]
+        tier=found.tier,  # type: ignore[arg-type]
+        error=ErrorText(what=found.what, remedy=found.remedy or "") if found.what else None,
+        scores=scores,
+        superseded_by=found.superseded_by,
+        url=page_url(settings, found.id),
+    )

@@ -1,0 +1,110 @@
+"""The web application: interface, pages, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from leaderboard.problems import Problem
+from leaderboard.settings import Settings
+from leaderboard.store.db import Database
+from leaderboard.web import api, forms, pages
+from leaderboard.web.board import Board
+from leaderboard.web.guard import Guard
+from leaderboard.web.sessions import Sessions
+
+log = logging.getLogger("leaderboard.web.app")
+HERE = Path(__file__).parent
+
+DESCRIPTION = """\
+Submissions to the lulcbench leaderboard. LUISA labels are public, so nothing here is a hidden-test result: every
+submission discloses its training data and carries a trust tier.
+
+Errors are `{"what": …, "remedy": …}`. `lulcbench submit` speaks this interface for you.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application on a database whose schema is up to date.
+
+    Args:
+        settings: see ``Settings``.
+    """
+    settings.prepare()
+    db = Database(settings.url)
+    db.upgrade(settings.ledger)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        db.close()
+
+    app = FastAPI(
+        title="lulcbench leaderboard",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,  # the interactive pages load scripts from elsewhere; /docs shows the same without
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.db = db
+    app.state.board = Board(db, settings)
+    app.state.sessions = Sessions(settings)
+    app.state.forms = asyncio.Semaphore(forms.MAX_FORMS)
+    app.include_router(api.router)
+    app.include_router(pages.router)
+    app.include_router(forms.router)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.add_middleware(Guard, settings=settings)
+    app.add_exception_handler(Exception, _unexpected)
+    for kind in (Problem, RequestValidationError, HTTPException, OperationalError, OSError):
+        app.add_exception_handler(kind, _explain)
+    return app
+
+
+async def _explain(request: Request, error: Exception) -> Response:
+    """Any foreseen error, as JSON or as a page."""
+    problem = _as_problem(error)
+    if problem is None:
+        raise error
+    if request.url.path.startswith("/api/"):
+        content = {"what": problem.what, "remedy": problem.remedy}
+        return JSONResponse(content, status_code=problem.status, headers=problem.headers)
+    return pages.error_page(request, problem)
+
+
+def _as_problem(error: Exception) -> Problem | None:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body", "path"))
+        return Problem(422, f"{where or 'The request'}: {first['msg']}.", "See /docs for what is expected.")
+    if isinstance(error, HTTPException):
+        if error.status_code == 404:
+            return Problem(404, "There is no such page.", "The board is at /.")
+        return Problem(error.status_code, str(error.detail), "See /docs.", dict(error.headers or {}))
+    if isinstance(error, OperationalError):
+        log.warning("database: %s", error.orig)
+        return Problem(503, "The database is away for a moment.", "Try again.", {"Retry-After": "2"})
+    return api.disk_problem(error) if isinstance(error, OSError) else None
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """A bug: logged with its traceback by the server, told without any detail."""
+    problem = Problem(500, "Something went wrong on our side.", "Try again; if it stays so, tell the operator.")
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"what": problem.what, "remedy": problem.remedy}, status_code=500)
+    return pages.error_page(request, problem)

@@ -1,0 +1,47 @@
+"""The model card at the door: checked by the same model that the client uses."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from leaderboard.problems import Problem
+from leaderboard.settings import Settings
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import Release
+from lulcbench.sensors import SENSORS
+from lulcbench.submission.card import ModelCard
+
+
+def check_card(content: Any, settings: Settings) -> dict[str, Any]:
+    """A model card as plain JSON, if it is valid and its sensors are of a release that the board scores.
+
+    Raises:
+        Problem: 422, naming each field that is wrong.
+    """
+    try:
+        card = ModelCard.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()[:8])
+        raise Problem(422, f"The model card is not valid: {problems}.", "See 'lulcbench submit --help'.") from error
+    try:
+        known = _sensors(settings.releases)
+    except LulcbenchError:  # the operator's to mend; the team's submission waits for it
+        known = frozenset(SENSORS)
+    if unknown := sorted(set(card.sensors) - known):
+        raise Problem(
+            422,
+            f"The model card is not valid: sensors: no release of this board has {unknown[0]!r}.",
+            f"They have {', '.join(sorted(known))}; say of other inputs in the card's description.",
+        )
+    plain: dict[str, Any] = card.model_dump(mode="json")
+    return plain
+
+
+@cache
+def _sensors(roots: tuple[Path, ...]) -> frozenset[str]:
+    """Sensors of the releases, which never change; of all, where only the workers know the releases."""
+    return frozenset(name for root in roots for name in Release.load(root).sensors) or frozenset(SENSORS)

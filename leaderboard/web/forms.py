@@ -1,0 +1,212 @@
+"""Signing in, submitting through the form, and a team's own list: the pages that need an account."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tomllib
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from sqlalchemy import select
+from starlette.datastructures import FormData, UploadFile
+
+from leaderboard.problems import Problem
+from leaderboard.settings import Settings
+from leaderboard.store import accounts, standing, uploads
+from leaderboard.store.accounts import Identity
+from leaderboard.store.db import Database, Submission
+from leaderboard.web.cards import check_card
+from leaderboard.web.pages import private, see, signed_in
+from leaderboard.web.render import html
+from leaderboard.web.sessions import BrowserSession, Sessions
+from lulcbench.submission.card import CARD_EXAMPLE
+
+LISTED = 200
+MAX_FORMS = 4  # that arrive at once; each may hold max_form_bytes of temporary disk
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/login")
+def login_page(request: Request) -> Response:
+    """The form for the token."""
+    return _login(request)
+
+
+@router.post("/login")
+async def login(request: Request) -> Response:
+    """Check the token; keep its id, never the token itself, in the cookie."""
+    sessions: Sessions = request.app.state.sessions
+    form = await request.form(max_files=0, max_fields=4)
+    sessions.check_form(request, sessions.read(request), _text(form, "form_token"))
+    try:
+        who = await run_in_threadpool(_identify, request.app.state.db, _text(form, "token").strip())
+    except Problem as problem:
+        return _login(request, problem)
+    response = see("/submit")
+    sessions.write(response, sessions.new(who.token_id))
+    return response
+
+
+@router.post("/logout")
+async def logout(request: Request) -> Response:
+    """Forget the browser."""
+    sessions: Sessions = request.app.state.sessions
+    form = await request.form(max_files=0, max_fields=4)
+    sessions.check_form(request, sessions.read(request), _text(form, "form_token"))
+    response = see("/")
+    sessions.write(response, sessions.new())
+    return response
+
+
+@router.get("/submit")
+def submit_page(request: Request) -> Response:
+    """The form for predictions and card."""
+    db: Database = request.app.state.db
+    with db.read() as session:
+        who = signed_in(request, session)
+    return _submit(request, who) if who else see("/login")
+
+
+@router.post("/submit")
+async def submit(request: Request, form_token: str = "") -> Response:
+    """Take predictions and card.
+
+    Who sends it, and from where, is checked before the first byte of the file is read, which is why the form's token
+    comes in the address.
+    """
+    sessions: Sessions = request.app.state.sessions
+    settings: Settings = request.app.state.settings
+    db: Database = request.app.state.db
+    sessions.check_form(request, sessions.read(request), form_token)
+    who = await run_in_threadpool(_who, request)
+    forms: asyncio.Semaphore = request.app.state.forms
+    try:
+        await run_in_threadpool(_check_form, db, settings, who, request.headers.get("content-length", ""))
+        if forms.locked():
+            raise Problem(503, "Too many forms are arriving at once.", "Try again in a minute.", {"Retry-After": "60"})
+    except Problem as problem:
+        return _submit(request, who, problem)
+    async with forms, request.form(max_files=2, max_fields=4) as form:
+        try:
+            submission_id = await run_in_threadpool(_accept, db, settings, who, form)
+        except Problem as problem:
+            return _submit(request, who, problem, _text(form, "card"))
+    return see(f"/submissions/{submission_id}")
+
+
+@router.get("/mine")
+def mine(request: Request) -> Response:
+    """A team's submissions, whatever became of them."""
+    db: Database = request.app.state.db
+    with db.read() as session:
+        who = signed_in(request, session)
+        if who is None:
+            return see("/login")
+        query = select(Submission).where(Submission.team_id == who.team_id).order_by(Submission.created_at.desc())
+        found = session.scalars(query.limit(LISTED)).unique().all()
+    return _with_session(request, "mine.html", who=who, submissions=found)
+
+
+@router.post("/submissions/{submission_id}/withdraw")
+async def withdraw(submission_id: str, request: Request) -> Response:
+    """Withdraw from a team's list."""
+    sessions: Sessions = request.app.state.sessions
+    form = await request.form(max_files=0, max_fields=4)
+    sessions.check_form(request, sessions.read(request), _text(form, "form_token"))
+    who = await run_in_threadpool(_who, request)
+    await run_in_threadpool(standing.withdraw, request.app.state.db, request.app.state.settings, who, submission_id)
+    return see("/mine")
+
+
+def _check_form(db: Database, settings: Settings, who: Identity, length: str) -> None:
+    """Refuse a form that would come to nothing before its file is read: it lies in a temporary file meanwhile."""
+    if not (length.isascii() and length.isdigit()):
+        raise Problem(411, "The form does not say how long it is.", "Use a browser, or lulcbench submit.")
+    if int(length) > settings.max_form_bytes:
+        raise Problem(413, f"The form takes files up to {settings.max_form_bytes:,} bytes.", "Use lulcbench submit.")
+    uploads.check_space(settings, 2 * int(length))  # the temporary file, and the one that is kept
+    with db.read() as session:
+        accounts.check_limit(session, who, settings.daily_submissions)
+
+
+def _accept(db: Database, settings: Settings, who: Identity, form: FormData) -> str:
+    """Put the form's file through the same stages as an upload through the interface."""
+    predictions, text = form.get("predictions"), _text(form, "card")
+    card_file = form.get("card_file")
+    if isinstance(card_file, UploadFile) and card_file.size:
+        text = card_file.file.read(2**18).decode(errors="replace")
+    if not isinstance(predictions, UploadFile) or not predictions.size:
+        raise Problem(422, "No predictions file was chosen.", "Choose the .zip that PredictionWriter wrote.")
+    card = check_card(_toml(text), settings)
+    name = PurePosixPath((predictions.filename or "").replace("\\", "/")).name[:200] or "predictions.zip"
+    sha256 = hashlib.file_digest(predictions.file, "sha256").hexdigest()  # type: ignore[arg-type]
+    upload = uploads.begin(db, settings, who, name, predictions.size, sha256, card)
+    predictions.file.seek(0)
+    try:
+        with uploads.writing(settings, upload, 0) as descriptor:
+            _copy(settings, predictions.file, descriptor)
+    except OSError:
+        uploads.forget(db, settings, who.actor, upload)  # a form cannot continue
+        raise
+    return uploads.complete(db, settings, who, upload)
+
+
+def _copy(settings: Settings, file: BinaryIO, descriptor: int) -> None:
+    while piece := file.read(2**20):
+        uploads.write_piece(settings, descriptor, piece)
+
+
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise Problem(422, f"The model card is not TOML: {error}.", "Start from the example below the form.") from error
+
+
+def _text(form: FormData, name: str) -> str:
+    value = form.get(name, "")
+    return value if isinstance(value, str) else ""
+
+
+def _identify(db: Database, token: str) -> Identity:
+    with db.read() as session:
+        return accounts.identify(session, token)
+
+
+def _who(request: Request) -> Identity:
+    with request.app.state.db.read() as session:
+        who = signed_in(request, session)
+    if who is None:
+        raise Problem(401, "You are not signed in, or your token was revoked.", "Sign in again at /login.")
+    return who
+
+
+def _login(request: Request, problem: Problem | None = None) -> Response:
+    return _with_session(request, "login.html", status=problem.status if problem else 200, problem=problem)
+
+
+def _submit(request: Request, who: Identity, problem: Problem | None = None, card: str = "") -> Response:
+    return _with_session(
+        request,
+        "submit.html",
+        status=problem.status if problem else 200,
+        problem=problem,
+        who=who,
+        card=card,
+        example=CARD_EXAMPLE,
+        settings=request.app.state.settings,
+    )
+
+
+def _with_session(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    """A page with a form: sets the cookie that the form's token belongs to."""
+    sessions: Sessions = request.app.state.sessions
+    session: BrowserSession = sessions.read(request)
+    response = private(html(template, form_token=sessions.form_token(session), **values), status)
+    sessions.write(response, session)
+    return response

@@ -1,0 +1,338 @@
+"""The pages that readers see; none needs JavaScript, none needs an account."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from leaderboard.problems import Problem, not_found
+from leaderboard.ranking.paired import paired_tests
+from leaderboard.ranking.summary import ALL_METRICS, IN_TABLE, SMALLER_IS_BETTER
+from leaderboard.ranking.table import PAGE_ROWS, Choice, Row, Snapshot
+from leaderboard.settings import Settings
+from leaderboard.store import accounts, ledger, standing
+from leaderboard.store.accounts import Identity
+from leaderboard.store.db import Database, Submission
+from leaderboard.web.board import Board
+from leaderboard.web.render import Page, html
+
+MAX_COMPARED = 6
+_PICTURE = re.compile(r"(best|median|worst)-(image|label|prediction)\.png")
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def index(request: Request) -> Response:
+    """The table. Most readers get a page that was made for another reader before."""
+    board: Board = request.app.state.board
+    choice = read_choice(request)
+    key = f"/?{choice.key}"
+    page = board.peek(key)
+    if page is None:
+        page = await run_in_threadpool(board.page, key, lambda snapshot: Page.of(table_html(snapshot, choice)))
+    return page.response(request)
+
+
+@router.get("/submissions/{submission_id}")
+def submission(submission_id: str, request: Request) -> Response:
+    """Everything about one submission; before it is scored, for its signed-in team only."""
+    settings: Settings = request.app.state.settings
+    db: Database = request.app.state.db
+    with db.read() as session:
+        who = signed_in(request, session)
+        found = standing.visible(session, submission_id, who)
+    if found.status != "scored":
+        return private(html("pending.html", submission=found, own=_own(found, who)))
+    page = Page.of(submission_html(settings, found))
+    return page.response(request)
+
+
+@router.get("/submissions/{submission_id}/ledger.json")
+def download(submission_id: str, request: Request) -> Response:
+    """The ledger file of a submission, byte for byte."""
+    found = _scored(request, submission_id)
+    settings: Settings = request.app.state.settings
+    return FileResponse(settings.ledger / found.result.ledger_path, filename=f"{found.id}.json")  # type: ignore[union-attr]
+
+
+@router.get("/media/{submission_id}/{name}")
+def picture(submission_id: str, name: str, request: Request) -> Response:
+    """A picture of a sample tile."""
+    settings: Settings = request.app.state.settings
+    if not _PICTURE.fullmatch(name):
+        raise not_found("There is no such picture.")
+    path = settings.media / _scored(request, submission_id).id / name
+    if not path.is_file():
+        raise not_found("There is no such picture.")
+    return FileResponse(path, media_type="image/png", headers={"Cache-Control": "max-age=86400"})
+
+
+@router.get("/compare")
+def compare(request: Request, id: Annotated[list[str], Query()] = [], level: int = 4) -> Response:  # noqa: B006
+    """Two or more submissions side by side."""
+    board: Board = request.app.state.board
+    settings: Settings = request.app.state.settings
+    ids = check_ids(id, level)
+    key = f"/compare?{urlencode({'id': ids, 'level': level}, doseq=True)}"
+    return board.page(key, lambda snapshot: Page.of(compare_html(settings, snapshot, ids, level))).response(request)
+
+
+@router.get("/history")
+def history(request: Request) -> Response:
+    """How the best score of a table came to be."""
+    board: Board = request.app.state.board
+    choice = read_choice(request).model_copy(update={"page": 1})
+    key = f"/history?{choice.key}"
+    return board.page(key, lambda snapshot: Page.of(history_html(snapshot, choice))).response(request)
+
+
+@router.get("/about")
+def about(request: Request) -> Response:
+    """How to read the board."""
+    return Page.of(html("about.html", settings=request.app.state.settings)).response(request)
+
+
+@router.get("/docs")
+def interface(request: Request) -> Response:
+    """The interface's documentation, rendered from its OpenAPI description."""
+    return Page.of(html("api.html", schema=request.app.openapi())).response(request)
+
+
+def read_choice(request: Request) -> Choice:
+    """The reader's choice from the query string.
+
+    Raises:
+        Problem: 422, naming the field that is wrong.
+    """
+    try:
+        return Choice.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Problem(
+            422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}.", "Correct it, or clear all."
+        ) from error
+
+
+def table_html(
+    snapshot: Snapshot,
+    choice: Choice,
+    root: str = "/",
+    static: bool = False,
+    downloads: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The table's page.
+
+    Args:
+        snapshot: the board.
+        choice: what of it, and in which order.
+        root: what links begin with.
+        static: make no links that need the service (filters, other pages of the table).
+        downloads: label → file, what a static page offers besides.
+    """
+    asked, choice = choice, snapshot.resolve(choice)
+    rows = snapshot.select(choice)
+    pages = max(1, -(-len(rows) // PAGE_ROWS))
+    page = min(choice.page, pages)
+    shown = rows if static else rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
+    wanted = [name for name in ALL_METRICS if name in IN_TABLE or name == choice.sort]
+    columns = [name for name in wanted if any(row.figure(choice.level, name) for row in rows)] or ["miou"]
+    return html(
+        "table.html",
+        snapshot=snapshot,
+        asked=asked,
+        choice=choice,
+        hidden=snapshot.hidden(choice),
+        rows=shown,
+        first=0 if static else (page - 1) * PAGE_ROWS,
+        total=len(rows),
+        page=page,
+        pages=pages,
+        columns=columns,
+        options=snapshot.options(choice),
+        best=snapshot.best_by_sensors(choice),
+        link=lambda **changes: _link(choice, **({"years": asked.years, "scorer": asked.scorer} | changes)),
+        root=root,
+        static=static,
+        downloads=downloads,
+    )
+
+
+def submission_html(settings: Settings, found: Submission) -> str:
+    """A scored submission's page."""
+    newer = f"/submissions/{found.superseded_by}" if found.superseded_by else ""
+    permalink = f"{settings.public_url.rstrip('/')}/submissions/{found.id}"
+    return submission_page(settings, found, permalink, newer)
+
+
+def submission_page(
+    settings: Settings, found: Submission, permalink: str, newer: str, root: str = "/", static: bool = False
+) -> str:
+    """The same, for wherever it will lie.
+
+    Args:
+        settings: for the ledger and the pictures.
+        found: a scored submission.
+        permalink: of this page.
+        newer: page of the submission that supersedes it; empty where there is none.
+        root: what other links begin with.
+        static: make no links that need the service.
+    """
+    if found.result is None:
+        raise not_found()
+    entry = ledger.read(settings.ledger / found.result.ledger_path)
+    media = settings.media / found.id
+    return html(
+        "submission.html",
+        submission=found,
+        entry=entry,
+        scores=entry.scores,
+        samples=entry.samples if media.is_dir() else [],
+        permalink=permalink,
+        newer=newer,
+        root=root,
+        static=static,
+    )
+
+
+def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: int) -> str:
+    """The comparison's page; raises as ``compared`` does."""
+    rows, entries = compared(settings, snapshot, ids, level)
+    parts = [entry.scores["levels"].get(str(level)) for entry in entries]
+    tests = paired_tests(entries, level)
+    return html(
+        "compare.html",
+        rows=rows,
+        parts=parts,
+        level=level,
+        blocks=entries[0].scores["blocks"],
+        classes=_classes(parts),
+        tests=tests,
+        query=urlencode({"id": [row.id for row in rows], "level": level}, doseq=True),
+    )
+
+
+def check_ids(ids: list[str], level: int) -> list[str]:
+    """The submissions to compare, each once, in the order asked for: the first is what the others are tested against.
+
+    Raises:
+        Problem: 422, too few, too many, or no such level.
+    """
+    wanted = list(dict.fromkeys(ids))
+    if not 2 <= len(wanted) <= MAX_COMPARED:
+        raise Problem(422, f"{len(wanted)} submissions are chosen.", f"Tick 2 to {MAX_COMPARED} in the table.")
+    if not 1 <= level <= 4:
+        raise Problem(422, f"LUISA has no level {level}.", "Choose 1, 2, 3 or 4.")
+    return wanted
+
+
+def compared(
+    settings: Settings, snapshot: Snapshot, ids: list[str], level: int
+) -> tuple[list[Row], list[ledger.Entry]]:
+    """The rows and ledger entries of submissions that can be compared.
+
+    Raises:
+        Problem: 422, the submissions cannot be compared; 404, one is not on the board.
+    """
+    wanted = check_ids(ids, level)
+    by_id = {row.id: row for row in snapshot.rows}
+    if not all(one in by_id for one in wanted):
+        raise not_found("One of the submissions is not on the board.")
+    rows = [by_id[one] for one in wanted]
+    if len({(row.release_key, row.task, row.years, row.split, row.scorer_version) for row in rows}) > 1:
+        raise Problem(
+            422,
+            "The submissions are not of the same release, task, years, split and scorer version.",
+            "Choose submissions of one table.",
+        )
+    return rows, [ledger.read(settings.ledger / row.release_key / f"{row.id}.json") for row in rows]
+
+
+def history_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool = False) -> str:
+    """The history's page: every score of a table in order of time, and those that were the best when they came.
+
+    Models that saw labels of the scored split have no place in it.
+    """
+    asked, metric = choice, choice.metric
+    ranked = {"sort": metric, "superseded": True, "saw_labels": False, "page": 1}
+    choice = snapshot.resolve(choice.model_copy(update=ranked))
+    rows = sorted(snapshot.select(choice), key=lambda row: row.submitted)
+    scored = [(row, figure[0]) for row in rows if (figure := row.figure(choice.level, metric))]
+    best: list[tuple[Row, float]] = []
+    for row, value in scored:
+        if not best or (value < best[-1][1] if metric in SMALLER_IS_BETTER else value > best[-1][1]):
+            best.append((row, value))
+    return html(
+        "history.html",
+        snapshot=snapshot,
+        asked=asked,
+        choice=choice,
+        options=snapshot.options(choice),
+        metric=metric,
+        best=best,
+        points=[(row.submitted, value, row.model) for row, value in scored],
+        leaders=[(row.submitted, value, row.model) for row, value in best],
+        root=root,
+        static=static,
+    )
+
+
+def error_page(request: Request, problem: Problem) -> Response:
+    """An error as a page."""
+    text = html("error.html", problem=problem)
+    return HTMLResponse(text, status_code=problem.status, headers=problem.headers | {"Cache-Control": "no-store"})
+
+
+def private(text: str, status: int = 200) -> HTMLResponse:
+    """A page for one reader only."""
+    return HTMLResponse(text, status_code=status, headers={"Cache-Control": "no-store"})
+
+
+def see(url: str) -> RedirectResponse:
+    """Go there after a form; the address is always one of our own."""
+    return RedirectResponse(url, status_code=303)
+
+
+def signed_in(request: Request, session: Session) -> Identity | None:
+    """Whose browser this is; None when nobody signed in, or the token was revoked since."""
+    token_id = request.app.state.sessions.read(request).token_id
+    return accounts.identify_by_id(session, token_id) if token_id else None
+
+
+def _own(found: Submission, who: Identity | None) -> bool:
+    return who is not None and (who.admin or who.team_id == found.team_id)
+
+
+def _scored(request: Request, submission_id: str) -> Submission:
+    db: Database = request.app.state.db
+    with db.read() as session:
+        found = session.get(Submission, submission_id) if standing.SUBMISSION_ID.fullmatch(submission_id) else None
+        if found is None or found.status != "scored" or found.result is None:
+            raise not_found()
+        return found
+
+
+def _classes(parts: list[Any]) -> list[dict[str, Any]]:
+    """Per class of the legend that any of the compared knows: its name, support, and IoU in each."""
+    known = next((part["classes"] for part in parts if part), [])
+    rows = []
+    for i, one in enumerate(known):
+        ious = [part["classes"][i]["iou"] if part else None for part in parts]
+        if one["support"] or any(ious):
+            rows.append({"code": one["code"], "name": one["name"], "support": one["support"], "ious": ious})
+    return rows
+
+
+def _link(choice: Choice, **changes: Any) -> str:
+    fields = choice.model_dump(mode="json", exclude_defaults=True) | changes
+    fields = {key: value for key, value in fields.items() if value not in (None, "", False)}
+    return "?" + urlencode(fields) if fields else "?"

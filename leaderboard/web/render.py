@@ -1,0 +1,89 @@
+"""Templates to HTML: one environment, everything escaped, undefined names are errors."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from leaderboard.ranking.summary import ALL_METRICS, CALIBRATION, CHANGE, METRICS, SMALLER_IS_BETTER
+from leaderboard.web import charts
+from lulcbench.evaluation.intervals import caution
+from lulcbench.legend import legend
+
+TIERS = {
+    "reproduced": "Reproduced from weights",
+    "rescored": "Re-scored from predictions",
+    "reported": "Self-reported",
+}
+
+
+@cache
+def environment() -> Environment:
+    """The templates, compiled once."""
+    env = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {
+        "score": lambda value: "–" if value is None else f"{value:.3f}",
+        "signed": lambda value: f"{value:+.3f}".replace("-", "\N{MINUS SIGN}"),
+        "millions": _millions,
+    }
+    env.globals |= {
+        "charts": charts,
+        "caution": caution,
+        "metrics": METRICS,
+        "calibration": CALIBRATION,
+        "change": CHANGE,
+        "all_metrics": ALL_METRICS,
+        "smaller_is_better": SMALLER_IS_BETTER,
+        "tiers": TIERS,
+        "colors": {code: one.color for code, one in legend().classes.items()},
+    }
+    return env
+
+
+def html(template: str, **values: Any) -> str:
+    """A page as text."""
+    return environment().get_template(template).render(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page ready to send, plain and compressed, with its entity tag."""
+
+    plain: bytes
+    compressed: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, text: str) -> Page:
+        """Encode a page once for all readers."""
+        plain = text.encode()
+        return cls(plain, gzip.compress(plain, 6, mtime=0), f'"{hashlib.sha256(plain).hexdigest()[:24]}"')
+
+    def response(self, request: Request) -> Response:
+        """The page, or only the news that the reader's copy is still good."""
+        headers = {"ETag": self.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        if request.headers.get("if-none-match") == self.etag:
+            return Response(status_code=304, headers=headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return HTMLResponse(self.compressed, headers=headers | {"Content-Encoding": "gzip"})
+        return HTMLResponse(self.plain, headers=headers)
+
+
+def _millions(parameters: int | None) -> str:
+    if parameters is None:
+        return "–"
+    return f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters / 1e3:.1f} k"

@@ -1,0 +1,172 @@
+/* The inner loops over pixels, in one pass and without Python's lock: counting label maps against predicted ones (see
+ * pixels.py, which defines what is counted, and whose the tables are), and normalising imagery (datasets/normalize.py).
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030C0000
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+enum { COUNTED, UNKNOWN_LABEL, UNKNOWN_CLASS };
+static const uint32_t NO_NODE = UINT32_MAX; /* in the table of labels */
+static const uint8_t NO_CLASS = UINT8_MAX;  /* in the table of classes */
+
+/* Greater of two places' differences: the highest bit in which places differ says the coarsest level. */
+static inline void keep_greatest(int16_t *difference, const int16_t *a, const int16_t *b, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        int16_t d = a[i] ^ b[i];
+        difference[i] = d > difference[i] ? d : difference[i];
+    }
+}
+
+/* Count one map. `place` and `difference` hold a map each, `node` too. */
+static int count_map(const uint16_t *labels, const uint16_t *predicted, const uint32_t *node_and_place,
+                     const uint8_t *class_of, const uint8_t *depth_of, int64_t *counts, Py_ssize_t nodes,
+                     Py_ssize_t classes, Py_ssize_t height, Py_ssize_t width, int16_t *place, int16_t *difference,
+                     uint8_t *node)
+{
+    const Py_ssize_t n = height * width;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        uint32_t packed = node_and_place[labels[i]];
+        if (packed == NO_NODE)
+            return UNKNOWN_LABEL;
+        node[i] = (uint8_t)packed;
+        place[i] = (int16_t)(packed >> 16);
+    }
+    memset(difference, 0, n * sizeof *difference);
+    for (Py_ssize_t y = 0; y < height; y++) {
+        int16_t *row = place + y * width, *found = difference + y * width;
+        keep_greatest(found, row, row + 1, width - 1);
+        keep_greatest(found + 1, row, row + 1, width - 1);
+        if (y + 1 < height)
+            keep_greatest(found, row, row + width, width);
+        if (y > 0)
+            keep_greatest(found, row, row - width, width);
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        uint8_t class = class_of[predicted[i]];
+        if (class == NO_CLASS)
+            return UNKNOWN_CLASS;
+        counts[(depth_of[difference[i]] * nodes + node[i]) * classes + class]++;
+    }
+    return COUNTED;
+}
+
+PyDoc_STRVAR(count_doc, "count(labels, predicted, node_and_place, class_of, depth_of, counts, nodes, height, width)\n\n"
+                        "Add to counts; 0, or 1 (2) at the first unknown label (class). See lulcbench.evaluation._pixels.");
+
+static PyObject *count(PyObject *module, PyObject *args)
+{
+    Py_buffer labels, predicted, node_and_place, class_of, depth_of, counts;
+    Py_ssize_t nodes, height, width;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*w*nnn", &labels, &predicted, &node_and_place, &class_of, &depth_of, &counts,
+                          &nodes, &height, &width))
+        return NULL;
+    const Py_ssize_t most = 65536;
+    const int sane = 0 < nodes && nodes < most && 0 < height && height < most && 0 < width && width < most;
+    const Py_ssize_t n = sane ? height * width : 1, classes = sane ? counts.len / (5 * nodes * 8) : 0;
+    int status = COUNTED;
+    char *memory = NULL;
+    if (!sane || labels.len != predicted.len || labels.len % (2 * n) ||
+        node_and_place.len != 4 * 65536 || class_of.len != 65536 || depth_of.len != 2048 || classes < 1 ||
+        counts.len != 5 * nodes * classes * 8)
+        PyErr_SetString(PyExc_ValueError, "sizes of maps, tables and counts do not fit");
+    else if (!(memory = PyMem_Malloc(5 * n)))
+        PyErr_NoMemory();
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        int16_t *place = (int16_t *)memory, *difference = place + n;
+        for (Py_ssize_t start = 0; start < labels.len / 2 && status == COUNTED; start += n)
+            status = count_map((uint16_t *)labels.buf + start, (uint16_t *)predicted.buf + start, node_and_place.buf,
+                               class_of.buf, depth_of.buf, counts.buf, nodes, classes, height, width, place, difference,
+                               (uint8_t *)(difference + n));
+        Py_END_ALLOW_THREADS
+    }
+    PyMem_Free(memory);
+    PyBuffer_Release(&labels);
+    PyBuffer_Release(&predicted);
+    PyBuffer_Release(&node_and_place);
+    PyBuffer_Release(&class_of);
+    PyBuffer_Release(&depth_of);
+    PyBuffer_Release(&counts);
+    return PyErr_Occurred() ? NULL : PyLong_FromLong(status);
+}
+
+/* One band of one image. With `stream`, results go to memory past the caches, which spares reading what they replace. */
+static void normalize_plane(const uint16_t *stored, float *out, Py_ssize_t n, float gain, float bias, int stream)
+{
+    Py_ssize_t i = 0;
+#ifdef __SSE2__
+    if (stream) {
+        const __m128i zero = _mm_setzero_si128();
+        const __m128 gains = _mm_set1_ps(gain), biases = _mm_set1_ps(bias);
+        for (; i < n && (uintptr_t)(out + i) % 16; i++)
+            out[i] = stored[i] ? (float)stored[i] * gain + bias : 0;
+        for (; i + 8 <= n; i += 8) {
+            __m128i values = _mm_loadu_si128((const __m128i *)(stored + i));
+            for (int half = 0; half < 2; half++) {
+                __m128i wide = half ? _mm_unpackhi_epi16(values, zero) : _mm_unpacklo_epi16(values, zero);
+                __m128 result = _mm_add_ps(_mm_mul_ps(_mm_cvtepi32_ps(wide), gains), biases);
+                __m128 nodata = _mm_castsi128_ps(_mm_cmpeq_epi32(wide, zero));
+                _mm_stream_ps(out + i + 4 * half, _mm_andnot_ps(nodata, result));
+            }
+        }
+    }
+#else
+    (void)stream;
+#endif
+    for (; i < n; i++)
+        out[i] = stored[i] ? (float)stored[i] * gain + bias : 0;
+}
+
+PyDoc_STRVAR(normalize_doc, "normalize(stored, out, gain, bias, plane, stream)\n\n"
+                            "Stored values to float32, plane by plane of so many pixels, bands in turn; nodata to 0.");
+
+static PyObject *normalize(PyObject *module, PyObject *args)
+{
+    Py_buffer stored, out, gain, bias;
+    Py_ssize_t plane;
+    int stream;
+    if (!PyArg_ParseTuple(args, "y*w*y*y*np", &stored, &out, &gain, &bias, &plane, &stream))
+        return NULL;
+    const Py_ssize_t bands = gain.len / 4;
+    const int fits = plane > 0 && bands > 0 && bias.len == gain.len && out.len == 2 * stored.len &&
+                     stored.len / 2 % plane == 0 && stored.len / 2 / plane % bands == 0;
+    if (!fits)
+        PyErr_SetString(PyExc_ValueError, "sizes of images, bands and planes do not fit");
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t k = 0; k < stored.len / 2 / plane; k++)
+            normalize_plane((uint16_t *)stored.buf + k * plane, (float *)out.buf + k * plane, plane,
+                            ((float *)gain.buf)[k % bands], ((float *)bias.buf)[k % bands], stream);
+#ifdef __SSE2__
+        _mm_sfence();
+#endif
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&stored);
+    PyBuffer_Release(&out);
+    PyBuffer_Release(&gain);
+    PyBuffer_Release(&bias);
+    if (!fits)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"count", count, METH_VARARGS, count_doc},
+    {"normalize", normalize, METH_VARARGS, normalize_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED}, {0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_pixels", "Inner loops over pixels.", 0, methods, slots, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__pixels(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,226 @@
+"""Commands on releases: info, verify, download, plot."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lulcbench._console import progress
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import legend
+from lulcbench.release import MANIFEST, Release
+from lulcbench.remote.addresses import is_remote
+from lulcbench.remote.stores import pinned
+
+Root = Annotated[str, typer.Argument(help="Folder of a release, or its URL.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(info)
+    app.command()(verify)
+    app.command()(download)
+    app.command()(plot)
+
+
+def info(
+    root: Root,
+    level: Annotated[int, typer.Option(help="Legend level of the class table.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Say what a release holds: sensors, sizes, classes per split, licences, citation."""
+    facts = _facts(root, level)
+    if json:
+        import json as encoder
+
+        typer.echo(encoder.dumps(facts, ensure_ascii=False))
+    else:
+        _show(facts, level)
+
+
+def verify(
+    root: Annotated[str, typer.Argument(help="Folder of a release.")],
+    workers: Annotated[int | None, typer.Option(help="Threads; by default one a processor.", min=1)] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Fetch bad files again, remove strange ones.")] = False,
+    source: Annotated[str | None, typer.Option("--from", help="Where to; by default where it came from.")] = None,
+) -> None:
+    """Check every byte that is here against the manifest; exit code 1 if a file is bad and was not repaired."""
+    from lulcbench.download.downloader import recover
+    from lulcbench.download.downloader import repair as mend
+    from lulcbench.release.verify import here
+    from lulcbench.release.verify import verify as check
+
+    if is_remote(root):
+        raise LulcbenchError(f"{root} is a URL, not a folder.", "Download it; every file is checked on arrival.")
+    folder = Path(root)
+    try:
+        release = Release.load(folder)
+    except LulcbenchError as error:
+        if not repair or not folder.is_dir():
+            raise
+        typer.echo(f"BAD  {MANIFEST} {error.what}")
+        release = recover(folder, source)
+        typer.echo(f"{release.id}: {MANIFEST} repaired")
+    expected, _ = here(folder, release)
+    with progress() as bar:
+        task = bar.add_task("verify", total=len(expected))
+        report = check(folder, release, workers, lambda file: bar.advance(task))
+    for problem in report.problems:
+        typer.echo(f"BAD  {problem.path} {problem.what}")
+    absent = f", {len(report.absent)} not downloaded" if report.absent else ""
+    typer.echo(f"{release.id}: {len(report.good)} files right, {len(report.problems)} bad{absent}")
+    if report.problems and not repair:
+        raise typer.Exit(1)
+    if report.problems:
+        for problem in report.problems:
+            if problem.file is None:
+                (folder / problem.path).unlink()
+        if bad := [problem.file for problem in report.problems if problem.file]:
+            mend(folder, bad, source)
+        typer.echo(f"{release.id}: {len(report.problems)} files repaired")
+
+
+def download(
+    source: Annotated[str, typer.Argument(help="Name on the hub, hf://owner/name[@revision], URL or folder.")],
+    root: Annotated[str | None, typer.Option(help="Folder to fill; by default data/<name>.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Split to take; repeat for more; by default all.")] = None,
+    sensors: Annotated[list[str] | None, typer.Option(help="Sensor to take; repeat for more; default all.")] = None,
+    year: Annotated[list[int] | None, typer.Option(help="Year to take; repeat for more; by default all.")] = None,
+    mirror: Annotated[list[str] | None, typer.Option(help="Further places to turn to.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    workers: Annotated[int, typer.Option(help="Files at a time.", min=1)] = 8,
+    offline: Annotated[bool, typer.Option("--offline", help="Only check that everything is here.")] = False,
+) -> None:
+    """Download a release, or the part of it that is wanted; run it again to go on after an interruption."""
+    from lulcbench.download.downloader import download as fetch
+
+    name = source.rstrip("/").rpartition("/")[2].partition("@")[0]
+    folder = root or str(Path("data") / name)
+    release = fetch(
+        source,
+        folder,
+        splits=split,
+        sensors=sensors,
+        years=year,
+        mirrors=mirror or (),
+        revision=revision,
+        offline=offline or None,
+        workers=workers,
+    )
+    typer.echo(f"{release.id} at {folder}, digest {release.digest}")
+
+
+def plot(
+    root: Root,
+    tile: Annotated[str, typer.Argument(help="Tile id, such as E0897N0695.")],
+    out: Annotated[Path | None, typer.Option(help="Picture to write; by default <tile>.png here.")] = None,
+    sensor: Annotated[list[str] | None, typer.Option(help="Sensors to show; by default all.")] = None,
+    season: Annotated[str | None, typer.Option(help="Season to show; by default the middle one.")] = None,
+    level: Annotated[int, typer.Option(help="Legend level of the labels.")] = 3,
+) -> None:
+    """Draw a tile: true colour of each sensor and year, and the labels in legend colours."""
+    from lulcbench.plotting import figure, tile_panels
+
+    root = pinned(root)
+    release = Release.load(root)
+    panels = tile_panels(root, release, tile, sensor, season, level)
+    target = out or Path(f"{tile}.png")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        figure(panels, f"{release.id} {tile}", release.simulated).savefig(target, dpi=120)
+    except ValueError as error:
+        raise LulcbenchError(f"Cannot write {target}: {error}.", "End its name with .png, .pdf or .svg.") from error
+    typer.echo(str(target))
+
+
+def _facts(root: str, level: int) -> dict[str, Any]:
+    from lulcbench.download._transfers import absent
+    from lulcbench.release.index import read_index
+
+    legend().codes(level)
+    root = pinned(root)
+    release = Release.load(root)
+    missing = set(release.files) if is_remote(root) else set(absent(Path(root), release.files))
+    sizes: dict[str, dict[str, int]] = defaultdict(lambda: {"files": 0, "bytes": 0, "bytes_here": 0})
+    for file in release.files:
+        entry = sizes[f"{file.split} {file.array}" if file.array else file.split or "tables and texts"]
+        entry["files"] += 1
+        entry["bytes"] += file.bytes
+        entry["bytes_here"] += 0 if file in missing else file.bytes
+    table = read_index(root, release)
+    classes = {
+        year: {
+            split: {
+                code: float(table.loc[table["split"] == split, f"luisa_{year}_{code}"].mean())
+                for code in legend().codes(level)
+            }
+            for split in release.splits
+        }
+        for year in release.label_years
+    }
+    licences = sorted({file.licence for file in release.files})
+    title = f"{release.title}, version {release.version} ({release.name})"
+    return {
+        "id": release.id,
+        "title": release.title,
+        "description": release.description,
+        "digest": release.digest,
+        "simulated": release.simulated,
+        "seasons": [season.model_dump() for season in release.seasons],
+        "sensors": {name: s.model_dump(exclude={"statistics"}) for name, s in release.sensors.items()},
+        "label_years": list(release.label_years),
+        "regions": list(release.regions),
+        "tiles": dict(release.splits),
+        "sizes": dict(sizes),
+        "classes": classes,
+        "licences": licences,
+        "sources": [source.model_dump() for source in release.sources],
+        "citation": f"{title}, digest {release.digest[:12]}. "
+        + " ".join(source.attribution for source in release.sources),
+    }
+
+
+def _show(facts: dict[str, Any], level: int) -> None:
+    out = Console()
+    out.print(f"[bold]{facts['id']}[/] {facts['title']}", highlight=False)
+    if facts["simulated"]:
+        out.print("[bold red]SIMULATED DATA[/]: made for trying things out; it says nothing about the Earth.")
+    out.print(f"{facts['description']}\ndigest {facts['digest']}", highlight=False)
+    for name, sensor in facts["sensors"].items():
+        years = ", ".join(map(str, sensor["years"]))
+        out.print(f"{name}: {years}; {sensor['resolution']} m; {' '.join(sensor['bands'])}", highlight=False)
+    out.print(f"seasons: {', '.join(season['name'] for season in facts['seasons'])}", highlight=False)
+    out.print(f"labels: {', '.join(map(str, facts['label_years']))}; regions: {', '.join(facts['regions'])}")
+
+    sizes = Table("part", "tiles", "files", "size", "here", title="Sizes")
+    for part, entry in facts["sizes"].items():
+        tiles = str(facts["tiles"].get(part.split(" ")[0], ""))
+        # Rounded down: 100 % is said of what is whole.
+        share = f"{100 * entry['bytes_here'] // max(entry['bytes'], 1)} %"
+        sizes.add_row(part, tiles, str(entry["files"]), _size(entry["bytes"]), share)
+    out.print(sizes)
+
+    for year, splits in facts["classes"].items():
+        classes = Table("code", "class", *splits, title=f"Share of classes, level {level}, {year}")
+        for code in legend().codes(level):
+            shares = [split.get(code, 0.0) for split in splits.values()]
+            if any(shares):
+                classes.add_row(str(code), legend().classes[code].name, *(f"{share:.2%}" for share in shares))
+        out.print(classes)
+
+    out.print(f"licences: {'; '.join(facts['licences'])}", highlight=False)
+    for source in facts["sources"]:
+        out.print(f"source: {source['title']} ({source['licence']}). {source['attribution']}", highlight=False)
+    out.print(f"cite: {facts['citation']}", highlight=False)
+
+
+def _size(count: int) -> str:
+    value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.4g} {units[0]}"

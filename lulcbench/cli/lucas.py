@@ -1,0 +1,62 @@
+"""The command that judges a map at LUCAS points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lulcbench._files import write_atomic
+from lulcbench.cli.score import with_interval
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.intervals import caution
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the ``lulcbench`` command line."""
+    app.command()(lucas)
+
+
+def lucas(
+    map: Annotated[Path, typer.Argument(help="Map raster, or predictions file (.zip; needs --root).")],
+    points: Annotated[Path, typer.Option(help="LUCAS points: harmonised CSV (or its zip), shapefile or GeoPackage.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the release that was predicted.")] = None,
+    legend: Annotated[str, typer.Option(help="Legend of a map raster: luisa or corine.")] = "luisa",
+    year: Annotated[int | None, typer.Option(help="Year of a map raster, to tell surveys of other years.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
+) -> None:
+    """Judge predictions or any map raster at LUCAS points, where the correspondence can judge."""
+    from lulcbench.evaluation import points as survey  # pandas, which the other commands do without
+
+    table = survey.read_points(points)
+    if map.suffix == ".zip":
+        if root is None:
+            raise LulcbenchError("Predictions are read with their release.", "Give its folder with --root.")
+        result = survey.score_predictions(map, root, table)
+    else:
+        result = survey.score_map(map, table, legend, year)
+    if json is not None:
+        write_atomic(json, (result.model_dump_json(indent=1) + "\n").encode())
+    out = Console()
+    places = f"{result.blocks} block{'' if result.blocks == 1 else 's'} of 48 km"
+    out.print(f"[bold]{result.judged:,}[/] of {result.points:,} LUCAS points judged, in {places}")
+    levels = Table("level", "points", "accuracy", "balanced", "macro F1")
+    for level in result.levels:
+        names = ("overall_accuracy", "balanced_accuracy", "macro_f1")
+        figures = (with_interval(getattr(level, name), level.intervals.get(name)) for name in names)
+        levels.add_row(str(level.level), f"{level.points:,}", *figures)
+    out.print(levels)
+    if result.judged and (warning := caution(result.blocks)):
+        out.print(warning)
+    if result.far_in_time:
+        out.print(
+            f"{result.far_in_time:,} of them were surveyed more than {survey.MAX_YEARS} years from {result.year}: what "
+            "differs there may have changed on the ground."
+        )
+    reasons = Table("not judged because", "points")
+    for reason, number in sorted(result.not_judged.items(), key=lambda pair: -pair[1]):
+        reasons.add_row(reason, f"{number:,}")
+    out.print(reasons)

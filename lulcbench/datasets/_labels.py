@@ -1,0 +1,71 @@
+"""Labels of tiles, and of the windows that are cut from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench.datasets.batch import Places
+from lulcbench.grid import LABEL_RESOLUTION
+from lulcbench.legend import legend
+from lulcbench.release import array_name, label_shape
+
+if TYPE_CHECKING:
+    from lulcbench.release.shards import ShardReader
+
+
+class Labels:
+    """Reads the labels of a dataset's tiles.
+
+    Args:
+        reader: of the split.
+        rows: row of each tile in the split's arrays.
+    """
+
+    def __init__(self, reader: ShardReader, rows: npt.NDArray[np.int64]) -> None:
+        self._reader = reader
+        self._rows = rows
+
+    def codes(self, tiles: npt.NDArray[np.integer], year: int) -> npt.NDArray[np.uint16]:
+        """LUISA codes of whole tiles, given by their positions: uint16 ``(n, 96, 96)``."""
+        corners = np.zeros((len(tiles), 2), np.int64)
+        return self._reader.read(array_name("luisa", year), self._rows[tiles], corners, label_shape())
+
+    def classes(self, tiles: npt.NDArray[np.integer], year: int, level: int) -> npt.NDArray[np.uint8]:
+        """Class indices of whole tiles at a level: uint8 ``(n, 96, 96)``."""
+        return legend().encode(self.codes(tiles, year), level, self._where(year))
+
+    def masks(
+        self, places: Places, size: int, resolution: int, levels: tuple[int, ...], out: npt.NDArray[np.int64]
+    ) -> None:
+        """Class indices at the pixel centres of windows.
+
+        Args:
+            places: of the windows.
+            size: their edge in metres.
+            resolution: of the masks' pixels, in metres.
+            levels: of the classes.
+            out: int64 ``(n, level, y, x)``, to be filled.
+        """
+        cell, whole = LABEL_RESOLUTION, label_shape()[0]
+        cells = min(-(-size // cell) + 1, whole)  # that a window can touch along an axis
+        corners = np.minimum(places.offsets // cell, whole - cells)
+        codes = np.empty((len(places), cells, cells), np.uint16)
+        for year, at in places.by_year():
+            tiles, inverse = np.unique(places.tiles[at], return_inverse=True)
+            labels = self.codes(tiles, year)
+            for i, tile, (y, x) in zip(at, inverse, corners[at], strict=True):
+                codes[i] = labels[tile, y : y + cells, x : x + cells]
+        centres = np.arange(size // resolution) * resolution + resolution / 2
+        nearest = ((places.offsets[:, :, None] + centres) // cell).astype(np.int64) - corners[:, :, None]
+        where = self._where(*np.unique(places.years))
+        for k, level in enumerate(levels):
+            # Classes are looked up per label cell, then spread to the pixels, which are many more.
+            coarse = legend().encode(codes, level, where).astype(np.int64)
+            for i, (rows, columns) in enumerate(nearest):
+                np.take(coarse[i][rows], columns, axis=1, out=out[i, k], mode="clip")
+
+    def _where(self, *years: int) -> str:
+        return f"{self._reader.split}.zarr/{', '.join(array_name('luisa', int(year)) for year in years)}"

@@ -1,0 +1,181 @@
+"""The options that datasets share, and what values mean: one alone is a list of one, numpy's numbers are numbers."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypedDict, TypeVar
+
+from lulcbench.datasets._transforms import Transform
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import Release
+from lulcbench.windows import Phase
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+class Options(TypedDict, total=False):
+    """Of every dataset; ``LuisaDataset`` says what they are."""
+
+    level: int | Sequence[int]
+    seasons: str | Sequence[str] | None
+    bands: str | Sequence[str] | dict[str, str | Sequence[str]] | None
+    transforms: Transform | None
+    normalize: bool | str
+    query: str | None
+    regions: str | Sequence[str] | None
+    classes: int | Sequence[int] | None
+    max_cloud: float | None
+    fraction: float | None
+    download: bool | str
+
+
+class Windowed(TypedDict, total=False):
+    """Of datasets whose windows are for the user to choose."""
+
+    window: int | None
+    stride: int | None
+    phase: Phase
+    seed: int
+
+
+class Yearly(TypedDict, total=False):
+    """Of datasets whose samples are of a year."""
+
+    year: int | Sequence[int]
+
+
+class Flat(TypedDict, total=False):
+    """Of datasets that may fold the seasons into the channels."""
+
+    flatten: bool
+
+
+def spell_out(options: Any, defaults: Callable[..., None]) -> Callable[[Init], Init]:
+    """Decorates an ``__init__(…, **options: Unpack[options])``, so that help() and notebooks show them one by one.
+
+    Args:
+        options: the ``TypedDict``.
+        defaults: a function with parameters of the same names, whose defaults and annotations are shown.
+    """
+
+    def decorate(init: Init) -> Init:
+        shared = inspect.signature(defaults).parameters
+        own = inspect.signature(init)
+        spelled = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        spelled += [
+            one.replace(kind=one.KEYWORD_ONLY) for name, one in shared.items() if name in options.__optional_keys__
+        ]
+        init.__signature__ = own.replace(parameters=spelled)  # type: ignore[attr-defined]
+        return init
+
+    return decorate
+
+
+def names(value: str | Iterable[str], what: str) -> tuple[str, ...]:
+    """One name or several as a tuple.
+
+    Raises:
+        LulcbenchError: it is neither.
+    """
+    several = (value,) if isinstance(value, str) else _several(value)
+    if several is None or not all(isinstance(name, str) for name in several):
+        raise LulcbenchError(f"{what} is {value!r}.", "Use a name or a list of names.")
+    return tuple(str(name) for name in several)
+
+
+def integers(value: int | Iterable[int], what: str) -> tuple[int, ...]:
+    """One whole number or several as a tuple.
+
+    Raises:
+        LulcbenchError: it is neither.
+    """
+    several = None if isinstance(value, str) else _several(value)
+    return (integer(value, what),) if several is None else tuple(integer(one, what) for one in several)
+
+
+def integer(value: Any, what: str) -> int:
+    """A whole number of any type.
+
+    Raises:
+        LulcbenchError: it is none.
+    """
+    try:
+        if not isinstance(value, bool):
+            return operator.index(int(value) if isinstance(value, float) and value.is_integer() else value)
+    except TypeError:
+        pass
+    raise LulcbenchError(f"{what} is {value!r}.", "Use a whole number.")
+
+
+def number(value: Any, what: str) -> float:
+    """A number of any type.
+
+    Raises:
+        LulcbenchError: it is none.
+    """
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise LulcbenchError(f"{what} is {value!r}.", "Use a number.")
+
+
+def choose_seasons(release: Release, chosen: str | Sequence[str] | None) -> tuple[tuple[str, ...], list[int] | None]:
+    """Names of the chosen seasons, and their positions in the release; None takes all.
+
+    Raises:
+        LulcbenchError: there is no such season, or none was chosen.
+    """
+    known = tuple(season.name for season in release.seasons)
+    if chosen is None:
+        return known, None
+    seasons = names(chosen, "seasons")
+    if not seasons:
+        raise LulcbenchError("No season was chosen.", f"{release.id} has {', '.join(known)}.")
+    for season in seasons:
+        if season not in known:
+            raise LulcbenchError(f"{release.id} has no season {season!r}.", f"It has {', '.join(known)}.")
+    return seasons, [known.index(season) for season in seasons]
+
+
+def choose_bands(
+    release: Release,
+    sensors: tuple[str, ...],
+    chosen: str | Sequence[str] | dict[str, str | Sequence[str]] | None,
+) -> tuple[dict[str, tuple[str, ...]], dict[str, list[int]]]:
+    """Names of the chosen bands of each sensor, and their positions in the release; None takes all.
+
+    Raises:
+        LulcbenchError: there is no such band, none was chosen, or it is not clear of which sensor.
+    """
+    if chosen is not None and not isinstance(chosen, dict):
+        if len(sensors) > 1:
+            raise LulcbenchError(
+                "bands is a list, but there are several sensors.", 'Use {"sentinel2": [...], "landsat": [...]}.'
+            )
+        chosen = {sensors[0]: chosen}
+    of_sensor = chosen or {}
+    for name in of_sensor:
+        if name not in sensors:
+            raise LulcbenchError(f"bands names {name!r}.", f"The sensors chosen are {', '.join(sensors)}.")
+    bands, index = {}, {}
+    for name in sensors:
+        known = release.sensor(name).bands
+        bands[name] = names(of_sensor.get(name, known), "bands")
+        if not bands[name]:
+            raise LulcbenchError(f"No band of {name} was chosen.", f"It has {', '.join(known)}.")
+        for band in bands[name]:
+            if band not in known:
+                raise LulcbenchError(f"{release.id} holds no band {band!r} of {name}.", f"It holds {', '.join(known)}.")
+        index[name] = [known.index(band) for band in bands[name]]
+    return bands, index
+
+
+def _several(value: Any) -> tuple[Any, ...] | None:
+    try:
+        return tuple(value)
+    except TypeError:
+        return None

@@ -1,0 +1,7 @@
+"""Downloading releases: only what is wanted, resumable, every file checked."""
+
+from __future__ import annotations
+
+from lulcbench.download.downloader import download
+
+__all__ = ["download"]

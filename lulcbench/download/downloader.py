@@ -1,0 +1,301 @@
+"""Downloading releases: only what is wanted, resumable, every file checked against the manifest's SHA-256."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from filelock import FileLock
+
+from lulcbench.download._transfers import absent, fetch
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import MANIFEST, FileInfo, Release
+from lulcbench.release.provenance import Provenance, parts
+from lulcbench.release.verify import wrong
+from lulcbench.remote.addresses import is_remote
+from lulcbench.remote.stores import ATTEMPTS, Place, Rejected, place, wait
+
+ORGANISATION = "hf://lulcbench"
+MIRRORS = "LULCBENCH_MIRRORS"  # environment: more places to try, separated by spaces; {name} stands for the release
+LOCK = ".download.lock"
+_ID = re.compile(r"(.+)-(\d+\.\d+\.\d+)")
+
+
+def download(
+    source: str,
+    root: str | os.PathLike[str],
+    *,
+    splits: str | Sequence[str] | None = None,
+    sensors: str | Sequence[str] | None = None,
+    years: int | Sequence[int] | None = None,
+    mirrors: str | Sequence[str] = (),
+    revision: str | None = None,
+    offline: bool | None = None,
+    workers: int = 8,
+    progress: bool = True,
+) -> Release:
+    """Make sure that the wanted part of a release is at ``root``.
+
+    Files arrive under a temporary name, are hashed, and only then get their own; what an interrupted download has
+    left is used by the next. Several processes may download to one root: one works, the others wait.
+
+    Args:
+        source: name of a release on the hub (``luisa-pilot12``) or its id (``luisa-pilot12-1.0.0``), or a place:
+            ``hf://owner/name[@revision]``, a URL that fsspec reads, a folder.
+        root: folder to fill; may already hold a part.
+        splits: which split or splits; None takes all.
+        sensors: which sensor or sensors; None takes all. Labels always come.
+        years: which year or years; None takes all.
+        mirrors: further places to turn to when the first fails.
+        revision: branch, tag or commit on the hub.
+        offline: only look at what is here; None follows HF_HUB_OFFLINE.
+        workers: files at a time.
+        progress: show a bar.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        LulcbenchError: nothing of that name, no space, no network, another release at ``root``, or files that no
+            place has right.
+    """
+    if is_remote(root):
+        raise LulcbenchError(
+            f"Cannot download to {os.fspath(root)}: it is a URL.", "Give a folder; a URL is read without downloading."
+        )
+    folder = Path(root)
+    splits, sensors, years = _several(splits), _several(sensors), _several(years)
+    if offline is None:
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    by_name = _by_name(source, folder)
+    if offline:
+        release = Release.load(folder)
+        if by_name and not _is_name(source, release):
+            raise _other(folder, release, source)
+        missing = absent(folder, wanted(release, splits, sensors, years))
+        if missing:
+            raise LulcbenchError(
+                f"{len(missing)} files of {release.id} are not at {folder}, such as {missing[0].path}.",
+                "Offline mode is on (HF_HUB_OFFLINE or offline=True); switch it off to download them.",
+            )
+        return release
+    here = Release.load(folder) if (folder / MANIFEST).is_file() else None
+    if (
+        here
+        and revision is None
+        and _is_name(source, here)
+        and not absent(folder, wanted(here, splits, sensors, years))
+    ):
+        return here
+    places = _places(source, _several(mirrors) or (), revision, by_name)
+    release = _manifest(places)
+    if by_name and not _is_name(source, release):
+        raise LulcbenchError(
+            f"{places[0].name} holds {release.id}, not {source}.", "Name the place itself if that is what you want."
+        )
+    files = wanted(release, splits, sensors, years)
+    if _holds(folder, release) and not absent(folder, files):
+        return release  # a root that cannot be written will do
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCK):
+            # Asked again: another process may have put a release here meanwhile. Without a manifest, what lies here is
+            # of an interrupted download, maybe of another release, so that its size says too little.
+            missing = absent(folder, files) if _holds(folder, release) else _differing(folder, files, workers)
+            fetch(places, folder, missing, workers, progress)
+            # The manifest comes last: what has one is whole, and says where it came from.
+            Provenance(release.digest, tuple(each.name for each in places), parts(files)).write(folder)
+            release.write(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return release
+
+
+def repair(
+    root: str | os.PathLike[str], files: Sequence[FileInfo], source: str | None = None, workers: int = 8
+) -> None:
+    """Fetch files again that are bad, from ``source`` or from where the release was downloaded.
+
+    Raises:
+        LulcbenchError: nobody knows where from, or no place has them right.
+    """
+    folder = Path(root)
+    places, failures = [], []
+    for name in _origins(folder, source):
+        try:
+            each = place(name)
+            each.pin()
+            places.append(each)
+        except Exception as error:  # connections break in as many ways as there are libraries
+            failures.append(f"{name}: {error}")
+    if not places:
+        raise LulcbenchError(f"Cannot repair {folder}: {'; '.join(failures)}.", "Name another place: --from ….")
+    try:
+        with FileLock(folder / LOCK):
+            fetch(places, folder, files, workers)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def recover(root: str | os.PathLike[str], source: str | None = None) -> Release:
+    """Fetch the manifest again where it is damaged or lost: the very one that was downloaded, by its noted digest.
+
+    Raises:
+        LulcbenchError: nobody knows which release it was, or no place has it.
+    """
+    folder = Path(root)
+    known = Provenance.load(folder)
+    if known is None:
+        raise LulcbenchError(
+            f"{folder} does not say which release it was.",
+            f"Delete {MANIFEST} and download into the same folder again: files that are right are kept.",
+        )
+    failures = []
+    for name in _origins(folder, source):
+        try:
+            release = _ask(place(name))
+        except Exception as error:  # connections break in as many ways as there are libraries
+            failures.append(f"{name}: {error}")
+            continue
+        if release.digest == known.digest:
+            release.write(folder)
+            return release
+        failures.append(f"{name} holds {release.id} ({release.digest[:12]}…)")
+    raise LulcbenchError(
+        f"Cannot repair {folder / MANIFEST} ({known.digest[:12]}…): {'; '.join(failures)}.",
+        "Name another place: --from ….",
+    )
+
+
+def wanted(
+    release: Release,
+    splits: Sequence[str] | None = None,
+    sensors: Sequence[str] | None = None,
+    years: Sequence[int] | None = None,
+) -> list[FileInfo]:
+    """Files of the chosen part of a release, tables and texts included.
+
+    Raises:
+        LulcbenchError: the release has no such split, sensor or year, or none of the years of one of the sensors.
+    """
+    for name in sensors or ():
+        has = release.sensor(name).years
+        if years and not set(years) & set(has):
+            raise LulcbenchError(
+                f"{release.id} has no {name} for {' or '.join(map(str, years))}.",
+                f"It has {', '.join(map(str, has))}.",
+            )
+    known = {year for info in release.sensors.values() for year in info.years} | set(release.label_years)
+    for year in years or ():
+        if year not in known:
+            raise LulcbenchError(f"{release.id} has no year {year}.", f"It has {', '.join(map(str, sorted(known)))}.")
+    files = [file for file in release.files if file.split is None]
+    for split in splits or [name for name, count in release.splits.items() if count]:
+        files += release.array_files(
+            release.check_split(split), tuple(sensors) if sensors else None, tuple(years) if years else None
+        )
+    return files
+
+
+def _differing(folder: Path, files: Sequence[FileInfo], workers: int) -> list[FileInfo]:
+    """Files that are not here with the right content."""
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(lambda file: wrong(folder / file.path, file), files)
+        return [file for file, what in zip(files, found, strict=True) if what]
+
+
+def _holds(folder: Path, release: Release) -> bool:
+    """Whether the folder holds (a part of) this release.
+
+    Raises:
+        LulcbenchError: it holds another.
+    """
+    if not (folder / MANIFEST).is_file():
+        return False
+    here = Release.load(folder)
+    if here.digest != release.digest:
+        raise _other(folder, here, f"{release.id} ({release.digest[:12]}…)")
+    return True
+
+
+def _other(folder: Path, here: Release, asked: str) -> LulcbenchError:
+    return LulcbenchError(
+        f"{folder} holds {here.id} ({here.digest[:12]}…), not {asked}.", "Use a folder of its own for each release."
+    )
+
+
+def _unwritable(folder: Path, error: OSError) -> LulcbenchError:
+    return LulcbenchError(f"Cannot write to {folder}: {error}.", "Choose a folder that can be written and has room.")
+
+
+def _several[T: (str, int)](chosen: T | Sequence[T] | None) -> Sequence[T] | None:
+    """One is as good as a list of one."""
+    return (chosen,) if isinstance(chosen, (str, int)) else chosen
+
+
+def _origins(folder: Path, source: str | None) -> Sequence[str]:
+    """Names of places that have what belongs at a folder."""
+    known = Provenance.load(folder)
+    names = (source,) if source else known.places if known else ()
+    if not names:
+        raise LulcbenchError(
+            f"{folder} does not say where it came from.", "Name a place: --from hf://… or URL or folder."
+        )
+    return names
+
+
+def _is_name(source: str, release: Release) -> bool:
+    return source in (release.name, release.id)
+
+
+def _by_name(source: str, folder: Path) -> bool:
+    """Whether ``source`` is the name of a release on the hub rather than a place.
+
+    A folder of that name is a place only if it holds a release and is not the very folder to fill.
+    """
+    if "://" in source or Path(source).name != source:
+        return False
+    return not (Path(source) / MANIFEST).is_file() or Path(source).resolve() == folder.resolve()
+
+
+def _places(source: str, mirrors: Sequence[str], revision: str | None, by_name: bool) -> list[Place]:
+    names = [source, *mirrors]
+    if by_name:
+        # A release's id is the name of its repository and the tag that publishing gave it.
+        found = _ID.fullmatch(source)
+        repository = f"{found[1]}@v{found[2]}" if found else source
+        names[0] = f"{ORGANISATION}/{repository}"
+        names += [entry.replace("{name}", source) for entry in os.environ.get(MIRRORS, "").split()]
+    return [place(name, revision) for name in names]
+
+
+def _manifest(places: list[Place]) -> Release:
+    """The manifest of the first place that has one; places before it are given up (removed)."""
+    failures = []
+    while places:
+        try:
+            return _ask(places[0])
+        except Exception as error:  # connections break in as many ways as there are libraries
+            failures.append(f"{places[0].name}: {error}")
+            places.pop(0)
+    raise LulcbenchError(
+        f"Found no release: {'; '.join(failures)}.",
+        "Check name, revision and network, or name a mirror; 'make demo' builds luisa-sim without a network.",
+    )
+
+
+def _ask(source: Place) -> Release:
+    for attempt in range(ATTEMPTS):
+        try:
+            source.pin()
+            return Release.parse(source.whole(MANIFEST), f"{source.name}/{MANIFEST}")
+        except (Rejected, LulcbenchError):
+            raise
+        except Exception as error:  # connections break in as many ways as there are libraries
+            if attempt + 1 == ATTEMPTS:
+                raise
+            wait(attempt, error)
+    raise RuntimeError("unreachable")

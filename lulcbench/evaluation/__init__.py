@@ -1,0 +1,1 @@
+"""From predictions and labels to scores: counts, metrics, intervals, comparisons, points. Free of torch."""

@@ -1,0 +1,255 @@
+"""One pass over predictions and labels: integer counts and sums, per group of tiles, from which every score follows.
+
+A group is the tiles of one region in one spatial block: regions and blocks are both unions of groups.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench.evaluation._pixels import UnknownCode, count_pixels, label_table
+from lulcbench.evaluation.metrics import BINS, CALIBRATION_SUMS, CHANGE_SUMS, confusion_at, node_to_class, nodes
+from lulcbench.legend import LEVELS, legend
+from lulcbench.predictions import Predictions
+from lulcbench.predictions.format import PredictionInfo, class_of
+from lulcbench.release import Release, array_name
+from lulcbench.release.shards import ShardReader
+from lulcbench.release.tiles import SplitTiles, verify_files
+
+# Tiles a step: enough to spread the cost of a call to TensorStore; few of those with probabilities, which take long.
+_BATCH, _BATCH_WITH_PROBABILITIES = 128, 8
+_MAX_THREADS = 8
+
+Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+# What a step adds to the counts: array, where in it, how much.
+Addition = tuple[npt.NDArray[Any], Any, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What scores are made of. ``G`` groups, ``C`` classes of the predictions' level, 106 label nodes.
+
+    Attributes:
+        info: what the predictions file says of itself.
+        sha256: of the predictions file.
+        release: the release scored against.
+        tiles: the tiles of the split.
+        groups: (region, block) of each group.
+        confusion: int64 ``(G, 106, C)``: label node × predicted class.
+        edges: int64 ``(5, 106, C)``: the same by how deep a label edge the pixel lies on: 0 none, 1 an edge at level 4
+            only, … 4 an edge at level 1 and so at all levels, as is the border of unlabelled ground.
+        calibration: level → float64 ``(G, 5, 15)``, ``metrics.CALIBRATION_SUMS`` by confidence bin; empty without
+            probabilities.
+        change: level → int64 ``(G, 5)``, ``metrics.CHANGE_SUMS``; empty unless the task is change.
+        transitions: level → int64 ``(3, n, n)``: label, predicted and agreeing from–to pairs; empty likewise.
+    """
+
+    info: PredictionInfo
+    sha256: str
+    release: Release
+    tiles: SplitTiles
+    groups: tuple[tuple[str, str], ...]
+    confusion: Ints
+    edges: Ints
+    calibration: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
+    change: dict[int, Ints] = field(default_factory=dict)
+    transitions: dict[int, Ints] = field(default_factory=dict)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Levels that can be scored: that of the predictions and all coarser ones."""
+        return LEVELS[: self.info.level]
+
+    def at(self, level: int) -> Ints:
+        """Confusion of each group at a level: ``(G, n, n)``."""
+        return confusion_at(self.confusion, self.info.level, level)
+
+    def by(self, key: int) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
+        """Regions (``key=0``) or blocks (``key=1``), and float64 ``(n, G)`` that sums groups into them."""
+        names = tuple(sorted({group[key] for group in self.groups}))
+        member = np.array([[group[key] == name for group in self.groups] for name in names], np.float64)
+        return names, member
+
+
+def count(
+    path: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Counts:
+    """Count a predictions file against the labels of the release at ``root``, a few tiles at a time, on all processors.
+
+    The labels' shards are hashed first, so that the counts are of the very bytes that the release digest names. Steps
+    are added up in the order of the tiles, so that sums of floats come out the same on any number of processors.
+
+    Args:
+        path: the predictions file.
+        root: folder of the release.
+        advance: called with (tiles done, tiles in all).
+
+    Raises:
+        LulcbenchError: the file is refused (see ``Predictions``), or the release's labels are missing or altered.
+    """
+    release = Release.load(root)
+    threads = min(os.cpu_count() or 1, _MAX_THREADS)
+    with Predictions.open(path, root) as predictions, ThreadPoolExecutor(threads) as pool:
+        info, tiles = predictions.info, predictions.tiles
+        arrays = [array_name("luisa", year) for year in info.years]
+        shards = [f.path for f in release.files if f.split == info.split and f.array in arrays]
+        for _ in pool.map(lambda shard: verify_files(root, release, (shard,)), shards):
+            pass
+        pairs = list(zip(tiles.regions, tiles.blocks, strict=True))
+        groups = tuple(sorted(set(pairs)))
+        position = {group: i for i, group in enumerate(groups)}
+        group_of = np.array([position[pair] for pair in pairs])
+        counts = _empty(predictions, release, tiles, groups)
+        batch = _BATCH if info.probabilities is None else _BATCH_WITH_PROBABILITIES
+        reader = ShardReader(root, release, info.split, threads=1)  # beside our own
+
+        def step(rows: range) -> list[Addition]:
+            labels = np.stack([reader.tiles(array, rows.start, rows.stop) for array in arrays], axis=1)
+            return list(_step(counts, predictions, group_of, rows, labels))
+
+        for rows, additions in _in_order(pool, step, len(tiles), batch, 2 * threads):
+            for array, where, amount in additions:
+                array[where] += amount
+            advance(rows.stop, len(tiles))
+    return counts
+
+
+def _empty(
+    predictions: Predictions, release: Release, tiles: SplitTiles, groups: tuple[tuple[str, str], ...]
+) -> Counts:
+    info = predictions.info
+    shape = (len(nodes()), len(legend().codes(info.level)))
+    levels = LEVELS[: info.level]
+    sizes = {level: len(legend().codes(level)) for level in levels}
+    calibrated = levels if info.probabilities is not None else ()
+    changed = levels if info.task == "change" else ()
+    return Counts(
+        info,
+        predictions.sha256,
+        release,
+        tiles,
+        groups,
+        np.zeros((len(groups), *shape), np.int64),
+        np.zeros((5, *shape), np.int64),
+        {level: np.zeros((len(groups), len(CALIBRATION_SUMS), BINS)) for level in calibrated},
+        {level: np.zeros((len(groups), len(CHANGE_SUMS)), np.int64) for level in changed},
+        {level: np.zeros((3, sizes[level], sizes[level]), np.int64) for level in changed},
+    )
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, step: Callable[[range], list[Addition]], tiles: int, batch: int, ahead: int
+) -> Iterator[tuple[range, list[Addition]]]:
+    """What each step gives, in the order of the tiles, with at most ``ahead`` steps begun and not taken."""
+    waiting: deque[tuple[range, Future[list[Addition]]]] = deque()
+    try:
+        for start in range(0, tiles, batch):
+            rows = range(start, min(start + batch, tiles))
+            waiting.append((rows, pool.submit(step, rows)))
+            if len(waiting) == ahead:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    finally:
+        for _, future in waiting:  # after an error: no need to read on
+            future.cancel()
+
+
+def _step(
+    counts: Counts,
+    predictions: Predictions,
+    group_of: npt.NDArray[np.intp],
+    rows: range,
+    labels: npt.NDArray[np.uint16],
+) -> Iterator[Addition]:
+    info, groups = counts.info, group_of[rows.start : rows.stop]
+    codes = predictions.maps(rows)
+    bounds = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(groups)]
+    try:
+        for start, stop in pairwise(bounds):
+            pixels = count_pixels(labels[start:stop], codes[start:stop], info.level)
+            yield counts.edges, ..., pixels
+            yield counts.confusion, groups[start], pixels.sum(axis=0)
+    except UnknownCode:
+        legend().encode(labels, 1, f"{info.split} labels of rows {rows.start} to {rows.stop - 1}")  # each raises,
+        for row in rows:  # naming what it finds
+            predictions.codes(row)
+        raise
+    if info.task == "segmentation" and info.probabilities is None:
+        return
+    known, predicted = label_table().take(labels).astype(np.uint8), class_of(info.level).take(codes)
+    if info.task == "change":
+        yield from _changes(counts, groups, known, predicted)
+    if info.probabilities is not None:
+        for i, row in enumerate(rows):
+            for year in range(len(info.years)):
+                probabilities = predictions.probabilities(row, year)
+                yield from _calibration(counts, groups[i], known[i, year], predicted[i, year], probabilities)
+
+
+def _changes(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> Iterator[Addition]:
+    for level in counts.levels:
+        n = len(legend().codes(level))
+        label = _class_of(level).take(labels)
+        guess = legend().parents(counts.info.level, level)[predicted]
+        judged = (label >= 0).all(axis=1)
+        before, after = label[:, 0], label[:, 1]
+        guess_before, guess_after = guess[:, 0], guess[:, 1]
+        changed, guessed = before != after, guess_before != guess_after
+        right = (before == guess_before) & (after == guess_after)
+        for i, group in enumerate(group_of):
+            ok, real, said = judged[i], changed[i], guessed[i]
+            sums = (ok, ok & real & said, ok & ~real & said, ok & real & ~said, ok & right[i])
+            yield counts.change[level], group, np.array([part.sum() for part in sums])
+        for k, (pairs, where) in enumerate(
+            (
+                (before * n + after, judged),
+                (guess_before * n + guess_after, judged),
+                (before * n + after, judged & right),
+            )
+        ):
+            yield counts.transitions[level], k, np.bincount(pairs[where], minlength=n * n).reshape(n, n)
+
+
+def _calibration(
+    counts: Counts, group: int, labels: Bytes, predicted: Bytes, probabilities: npt.NDArray[np.float32]
+) -> Iterator[Addition]:
+    values = probabilities.reshape(len(probabilities), -1)
+    for level in reversed(counts.levels):
+        parents = legend().parents(counts.info.level, level)
+        if level < counts.info.level:
+            # Classes are in code order, so children of one parent lie together; most have no sibling.
+            parent = legend().parents(level + 1, level)
+            first = np.unique(parent, return_index=True)[1]
+            finer, values = values, values[first]
+            for child in np.setdiff1d(np.arange(len(parent)), first):
+                values[parent[child]] += finer[child]
+        label = _class_of(level).take(labels).ravel()
+        pixel = np.flatnonzero(label >= 0)
+        truth, guess = label[pixel], parents.take(predicted).ravel()[pixel]
+        confidence, of_truth = (values[index, pixel].astype(np.float64) for index in (guess, truth))
+        brier = np.einsum("cp,cp->p", values, values)[pixel] - 2 * of_truth + 1
+        bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
+        weights = (np.ones(truth.size), confidence, truth == guess, -np.log(of_truth), brier)
+        yield counts.calibration[level], group, np.stack([np.bincount(bins, w, minlength=BINS) for w in weights])
+
+
+@cache
+def _class_of(level: int) -> npt.NDArray[np.intp]:
+    """Label node → class index at a level, -1 where it is not known at that level."""
+    return np.append(node_to_class(level), -1)

@@ -1,0 +1,16 @@
+"""Predictions of a split: one Zarr v3 zip, written by ``PredictionWriter``, read back by ``Predictions``.
+
+The zip holds a group with ``codes`` (tile, year, 96, 96) uint16, LUISA codes of one level on the 50 m label grid, and
+perhaps ``probabilities`` (tile, year, class, 96, 96) uint8. A chunk is one tile, so a tile that was not predicted is a
+member that is not there. Any Zarr v3 reader opens the file; ours interprets none of its metadata but demands, key by
+key, exactly what the writer writes for that split.
+``lulcbench.predictions.format`` has the layout and the coding of probabilities.
+"""
+
+from __future__ import annotations
+
+from lulcbench.predictions.label_grid import area_weights, to_label_grid
+from lulcbench.predictions.reader import Predictions, archive_limits, peek
+from lulcbench.predictions.writer import PredictionWriter
+
+__all__ = ["PredictionWriter", "Predictions", "archive_limits", "area_weights", "peek", "to_label_grid"]

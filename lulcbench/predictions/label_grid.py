@@ -1,0 +1,40 @@
+"""Bringing predictions of any resolution to the 50 m label grid, where they are scored."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import label_shape
+
+
+def area_weights(n: int, size: int = 96) -> npt.NDArray[np.float64]:
+    """Weights that bring ``n`` pixels along one axis to ``size`` pixels over the same extent, by overlap in area.
+
+    Returns:
+        float64 ``(size, n)``; rows sum to 1. ``weights_y @ image @ weights_x.T`` resamples an image.
+    """
+    edges_out, edges_in = np.arange(size + 1) / size, np.arange(n + 1) / n
+    low = np.maximum(edges_out[:-1, None], edges_in[None, :-1])
+    high = np.minimum(edges_out[1:, None], edges_in[None, 1:])
+    weights: npt.NDArray[np.float64] = np.clip(high - low, 0, None) * size
+    return weights
+
+
+def to_label_grid(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Bring a whole tile's class probabilities of any resolution to the 50 m label grid by area.
+
+    Args:
+        probabilities: float ``(class, h, w)`` over one tile (4,800 m × 4,800 m), such as 480 × 480 at 10 m.
+
+    Returns:
+        ``(class, 96, 96)``, same dtype; still sums to 1 where the input does.
+    """
+    if probabilities.ndim != 3:
+        raise LulcbenchError(f"Probabilities are {probabilities.shape}.", "Give (class, h, w) of one whole tile.")
+    height, width = label_shape()
+    rows = area_weights(probabilities.shape[1], height).astype(probabilities.dtype)
+    columns = area_weights(probabilities.shape[2], width).astype(probabilities.dtype)
+    result: npt.NDArray[np.floating] = rows @ probabilities @ columns.T
+    return result

@@ -1,0 +1,235 @@
+"""Reading predictions files back; they are hostile until checked."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from isal import isal_zlib
+from pydantic import ValidationError
+
+from lulcbench._files import hash_file
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import legend
+from lulcbench.predictions._stored_zip import StoredZip
+from lulcbench.predictions.format import (
+    PredictionInfo,
+    check_codes,
+    chunk_name,
+    dequantise,
+    known_name,
+    metadata,
+)
+from lulcbench.release import Release, label_shape
+from lulcbench.release.tiles import SplitTiles, read_split
+
+# Gzip of incompressible bytes grows by 5 bytes per 16 KiB block and an 18-byte frame.
+_GZIP_MARGIN = 1024
+_METADATA_BYTES = 65536
+_ANY_BYTES, _ANY_TILES = 2**50, 10**7
+# RFC 1952: magic, deflate, and no flags, so no field follows the ten bytes of header. Decoders differ in what they make
+# of flags, and the writer sets none.
+_GZIP_HEADER = b"\x1f\x8b\x08\x00"
+
+
+class Predictions:
+    """A predictions file, opened for reading; trusts nothing in it. A context manager.
+
+    Attributes:
+        info: what the file says of itself, checked against the release.
+        tiles: the tiles of its split.
+        sha256: of the file.
+    """
+
+    def __init__(self, archive: StoredZip, info: PredictionInfo, tiles: SplitTiles, sha256: str) -> None:
+        self.info = info
+        self.tiles = tiles
+        self.sha256 = sha256
+        self._archive = archive
+        self._classes = len(legend().codes(info.level))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], root: str | os.PathLike[str]) -> Predictions:
+        """Open a file of predictions for the release at ``root``.
+
+        Only the directory and the metadata are read here, and nothing larger than the release allows.
+
+        Raises:
+            LulcbenchError: the file is of another release, legend or split, lacks tiles, or is not as the writer
+                would have written it.
+        """
+        release = Release.load(root)
+        most = max(release.splits.values())
+        archive = StoredZip(path, *archive_limits(release), known_name)
+        try:
+            info = _read_info(archive, most)
+            _check_release(archive, info, release)
+            tiles = read_split(root, release, info.split)
+            if tuple(info.tiles) != tiles.ids:
+                raise archive.error(_tile_difference(info.tiles, tiles.ids))
+            _check_layout(archive, info, most)
+            return cls(archive, info, tiles, hash_file(archive.path))
+        except BaseException:
+            archive.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._archive.close()
+
+    def codes(self, row: int) -> npt.NDArray[np.uint16]:
+        """Codes of the tile at ``row`` of the split: uint16 ``(year, 96, 96)``.
+
+        Raises:
+            LulcbenchError: the chunk is damaged, of another size, or holds a code that is not of the file's level.
+        """
+        data = self._decode(chunk_name("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
+        return check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
+
+    def maps(self, rows: range) -> npt.NDArray[np.uint16]:
+        """As ``codes`` of some tiles, but as the file has them, any number may be among them: ``(n, year, 96, 96)``."""
+        shape = (len(rows), len(self.info.years), *label_shape())
+        wanted = 2 * math.prod(shape[1:])
+        data = b"".join(self._inflate(chunk_name("codes", row), wanted) for row in rows)
+        return np.frombuffer(data, "<u2").reshape(shape)
+
+    def probabilities(self, row: int, year: int = 0) -> npt.NDArray[np.float32]:
+        """Class probabilities of the tile at ``row`` in the year at position ``year``: float32 ``(class, 96, 96)``.
+
+        Raises:
+            LulcbenchError: there are none, or the chunk is damaged or does not sum to 1.
+        """
+        if self.info.probabilities is None:
+            raise LulcbenchError(f"{self._archive.path.name} holds no probabilities.", "Score it without them.")
+        name = chunk_name("probabilities", row, year)
+        quantised = self._decode(name, (self._classes, *label_shape()), np.dtype("u1"))
+        return dequantise(quantised, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
+
+    def _decode(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        return np.frombuffer(self._inflate(name, math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+
+    def _inflate(self, name: str, wanted: int) -> bytes:
+        """A chunk's bytes, of which there must be exactly so many."""
+        data = self._archive.read(name, wanted + wanted // 1024 + _GZIP_MARGIN)
+        if data and not data.startswith(_GZIP_HEADER):
+            raise self._archive.error(f"{name} is not gzip as the writer makes it")
+        decoder = isal_zlib.decompressobj(wbits=31)
+        try:
+            # One byte more than wanted is all that a bomb ever gets to write.
+            raw = decoder.decompress(data, wanted + 1)
+        except isal_zlib.error as error:  # type: ignore[misc]  # its stub has an instance in place of the class
+            raise self._archive.error(f"{name} is not gzip ({error})") from error
+        if len(raw) != wanted or not decoder.eof or decoder.unused_data:
+            raise self._archive.error(f"{name} does not decode to exactly {wanted:,} bytes")
+        return raw
+
+
+def archive_limits(release: Release) -> tuple[int, int]:
+    """Bytes and members that a predictions file for any split of the release can have at most."""
+    most = max(release.splits.values())
+    year_bytes = 2 * len(release.label_years) * len(legend().codes(4)) * math.prod(label_shape())
+    return most * (year_bytes + 8192) + 2**20, 3 * most + 3
+
+
+def peek(path: str | os.PathLike[str]) -> PredictionInfo:
+    """What a file says of itself, checked as far as that goes without its release: no pixel, and not its tiles.
+
+    For files of one's own: the limits are wide.
+
+    Raises:
+        LulcbenchError: it is no predictions file.
+    """
+    with StoredZip(path, _ANY_BYTES, _ANY_TILES, known_name) as archive:
+        info = _read_info(archive, _ANY_TILES)
+        _check_layout(archive, info, _ANY_TILES)
+        return info
+
+
+def _read_json(archive: StoredZip, name: str, max_bytes: int) -> dict[str, Any]:
+    try:
+        content = json.loads(archive.read(name, max_bytes))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, LulcbenchError):
+            raise
+        raise archive.error(f"{name} is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise archive.error(f"{name} is no JSON object")
+    return content
+
+
+def _read_info(archive: StoredZip, most: int) -> PredictionInfo:
+    group = _read_json(archive, "zarr.json", _METADATA_BYTES + 64 * most)
+    try:
+        return PredictionInfo.model_validate(group.get("attributes"))
+    except (ValidationError, RecursionError) as error:
+        problems = error.errors() if isinstance(error, ValidationError) else [{"loc": (), "msg": "nested too deep"}]
+        first = problems[0]
+        field = ".".join(map(str, first["loc"])) or "attributes"
+        raise archive.error(f"zarr.json says a wrong {field[:80]} ({first['msg'][:200]})") from error
+
+
+def _check_release(archive: StoredZip, info: PredictionInfo, release: Release) -> None:
+    if info.release_digest != release.digest:
+        raise archive.error(
+            f"it was made for {info.release} with digest {info.release_digest[:12]}…, "
+            f"this is {release.id} with {release.digest[:12]}…"
+        )
+    if info.legend_digest != release.legend_digest:
+        raise archive.error("it was made with another legend")
+    release.check_split(info.split)
+    for year in info.years:
+        release.check_year(year)
+    if len(info.years) != {"segmentation": 1, "change": 2}[info.task] or len(set(info.years)) != len(info.years):
+        raise archive.error(f"years {info.years} do not fit the task {info.task}")
+
+
+def _check_equal(archive: StoredZip, name: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for key in {**wanted, **found}:
+        if key not in wanted:
+            raise archive.error(f"{name} has an unknown key {key[:80]!r}")
+        # Comparing texts, since True == 1 and 1 == 1.0 in Python.
+        if json.dumps(found.get(key), sort_keys=True) != json.dumps(wanted[key], sort_keys=True):
+            raise archive.error(f"{name}: {key} is {str(found.get(key))[:200]}, not {str(wanted[key])[:200]}")
+
+
+def _check_layout(archive: StoredZip, info: PredictionInfo, most: int) -> None:
+    """Every member that a file of this kind has, and no other; all metadata as the writer writes it."""
+    expected = metadata(info)
+    for name, content in expected.items():
+        _check_equal(archive, name, _read_json(archive, name, _METADATA_BYTES + 64 * most), content)
+    rows, years = range(len(info.tiles)), range(len(info.years))
+    names = set(expected) | {chunk_name("codes", row) for row in rows}
+    if info.probabilities is not None:
+        names |= {chunk_name("probabilities", row, year) for row in rows for year in years}
+    _check_members(archive, names, info.tiles)
+
+
+def _tile_difference(found: Sequence[str], wanted: Sequence[str]) -> str:
+    missing, extra = set(wanted) - set(found), set(found) - set(wanted)
+    if len(set(found)) != len(found):
+        return "a tile is listed twice"
+    if missing or extra:
+        some = sorted(missing)[:3] + sorted(extra)[:3]
+        return f"it lacks {len(missing)} tiles of the split and has {len(extra)} others ({', '.join(some)} …)"
+    return "its tiles are not in the order of the release"
+
+
+def _check_members(archive: StoredZip, names: set[str], tiles: Sequence[str]) -> None:
+    missing = sorted(names - set(archive.members))
+    extra = sorted(set(archive.members) - names)
+    if extra:
+        raise archive.error(f"it holds {len(extra)} members that belong to no tile, such as {extra[0]}")
+    if missing:
+        row = missing[0].split("/")[2] if "/c/" in missing[0] else ""
+        tile = f" (tile {tiles[int(row)]})" if row else ""
+        raise archive.error(f"{len(missing)} members are missing, such as {missing[0]}{tile}")

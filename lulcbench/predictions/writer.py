@@ -1,0 +1,144 @@
+"""Writing the predictions of a split."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import legend
+from lulcbench.predictions.format import (
+    COMPRESSION,
+    check_codes,
+    chunk_name,
+    metadata,
+    prediction_info,
+    quantise,
+)
+from lulcbench.release import Release, label_shape
+from lulcbench.release.tiles import read_split
+
+
+class PredictionWriter:
+    """Writes the predictions of one split; the file appears, whole, when all tiles are there.
+
+    Use it as a context manager, and call ``write`` once for every tile of the split, in any order.
+
+    Args:
+        path: the file to make, ``….zip``.
+        root: folder of the release that was predicted.
+        split: ``train``, ``val`` or ``test``.
+        year: the year predicted, or a pair (from, to) for the change task.
+        level: level of the codes: 4, or coarser where the model stops there.
+        probabilities: whether class probabilities are written too.
+
+    Raises:
+        LulcbenchError: the release has no such split or year; on leaving the context: tiles were not written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        root: str | os.PathLike[str],
+        split: str,
+        year: int | Sequence[int],
+        level: int = 4,
+        probabilities: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix != ".zip":
+            raise LulcbenchError(f"{self.path} does not end in .zip.", "Predictions are one Zarr zip.")
+        release = Release.load(root)
+        tiles = read_split(root, release, split)
+        years = [year] if isinstance(year, int) else list(year)
+        for wanted in years:
+            release.check_year(wanted)
+        self.info = prediction_info(release, split, years, level, list(tiles.ids), probabilities)
+        self._rows = {tile: row for row, tile in enumerate(tiles.ids)}
+        self._done: set[str] = set()
+        self._codes_shape = (len(years), *label_shape())
+        self._probability_shape = (len(years), len(legend().codes(level)), *label_shape())
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=f".{self.path.name}.", delete=False) as file:
+            self._temporary = Path(file.name)
+        self._zip = zipfile.ZipFile(self._temporary, "w", zipfile.ZIP_STORED, allowZip64=True)
+        for name, content in metadata(self.info).items():
+            self._add(name, json.dumps(content, indent=1).encode())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._zip.close()
+            if kind is not None:
+                return
+            missing = [tile for tile in self._rows if tile not in self._done]
+            if missing:
+                raise LulcbenchError(
+                    f"{len(missing)} of {len(self._rows)} tiles of {self.info.split} were not predicted: "
+                    f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}.",
+                    f"{self.path} was not written; predict every tile of the split.",
+                )
+            with self._temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            self._temporary.chmod(0o644)
+            self._temporary.replace(self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def write(self, tile: str, codes: npt.ArrayLike, probabilities: npt.NDArray[np.floating] | None = None) -> None:
+        """Add a tile.
+
+        Args:
+            tile: its id.
+            codes: LUISA codes of ``level``, integer, ``(96, 96)``, or ``(2, 96, 96)`` for the change task. No nodata:
+                every pixel needs a class.
+            probabilities: of each class in the order of ``legend().codes(level)``, summing to 1 within 1 %: float
+                ``(class, 96, 96)``, or ``(2, class, 96, 96)``; see ``to_label_grid``.
+
+        Raises:
+            LulcbenchError: unknown or repeated tile, wrong shape, a code that is not of ``level``, no probabilities.
+        """
+        if tile not in self._rows:
+            raise LulcbenchError(f"{tile} is no tile of {self.info.split}.", f"{self.info.release} lists them.")
+        if tile in self._done:
+            raise LulcbenchError(f"{tile} was written already.", "Write each tile once.")
+        values = np.asarray(codes)
+        values = values[None] if values.ndim == 2 else values
+        if values.shape != self._codes_shape or not np.issubdtype(values.dtype, np.integer):
+            raise LulcbenchError(
+                f"Codes of {tile} are {values.dtype} {values.shape}, not integers {self._codes_shape}.",
+                "Bring predictions to the 50 m label grid first (lulcbench.predictions.to_label_grid).",
+            )
+        checked = check_codes(values, self.info.level, tile)
+        row = self._rows[tile]
+        members = {chunk_name("codes", row): checked.astype("<u2").tobytes()}
+        if (probabilities is None) != (self.info.probabilities is None):
+            raise LulcbenchError(
+                f"{tile} came {'without' if probabilities is None else 'with'} probabilities.",
+                "Give them for every tile (probabilities=True) or for none.",
+            )
+        if probabilities is not None:
+            quantised = quantise(np.asarray(probabilities).reshape(self._probability_shape), tile)
+            members |= {chunk_name("probabilities", row, i): part.tobytes() for i, part in enumerate(quantised)}
+        for name, data in members.items():
+            self._add(name, gzip.compress(data, COMPRESSION[name.partition("/")[0]], mtime=0))
+        self._done.add(tile)
+
+    def _add(self, name: str, data: bytes) -> None:
+        entry = zipfile.ZipInfo(name)  # its default date, 1980, keeps the same predictions the same bytes
+        entry.external_attr = 0o100644 << 16
+        self._zip.writestr(entry, data)

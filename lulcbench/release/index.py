@@ -1,0 +1,148 @@
+"""The table of tiles: one row a tile, with what is in it; filters and fixed few-label lists."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from lulcbench._files import hash_file
+from lulcbench.errors import DamagedRelease, LulcbenchError
+from lulcbench.legend import legend
+from lulcbench.release import INDEX, Release
+from lulcbench.remote.addresses import is_remote, join, read_remote
+
+
+def read_index(root: str | os.PathLike[str], release: Release, split: str | None = None) -> pd.DataFrame:
+    """The tiles of a split (or of all), in the order of their rows in the shards.
+
+    Returns:
+        One row a tile, without geometry: ``id``, ``split``, ``row``, ``region``, ``block``, ``ix``, ``iy``, class
+        fractions ``luisa_<year>_<code>``, ``valid_<sensor>_<year>``, ``cloud_<sensor>_<year>``.
+
+    Raises:
+        LulcbenchError: the table is missing, is not the one of the manifest, or disagrees with it about the tiles.
+    """
+    path = join(root, INDEX)
+    listed = next((file for file in release.files if file.path == INDEX), None)
+    if listed is None:
+        raise LulcbenchError(f"{release.id} lists no {INDEX}.", "The manifest is incomplete; rebuild the release.")
+    source: Any = path
+    if is_remote(root):
+        content = read_remote(path, listed.bytes)
+        source, found = io.BytesIO(content), hashlib.sha256(content).hexdigest()
+    elif Path(path).is_file():
+        found = hash_file(Path(path))
+    else:
+        raise DamagedRelease(f"{path} is missing.", "Run 'lulcbench verify --repair', or download the release again.")
+    # Rows in another order would give every tile the place of another one.
+    if found != listed.sha256:
+        raise DamagedRelease(
+            f"{path} is not the table that {release.id} was published with (its SHA-256 differs).",
+            "Run 'lulcbench verify --repair', or download the release again.",
+        )
+    filters = [("split", "==", release.check_split(split))] if split is not None else None
+    try:
+        columns = [name for name in pq.read_schema(source).names if name not in ("geometry", "bbox")]
+        table: pd.DataFrame = pq.read_table(source, columns=columns, filters=filters).to_pandas()
+        table = table.sort_values(["split", "row"], ignore_index=True)
+        rows = table.groupby("split")["row"].apply(list)
+    except (OSError, ValueError, KeyError) as error:
+        raise LulcbenchError(f"Cannot read {path}: {error}.", "Run 'lulcbench verify --repair'.") from error
+    for name in [split] if split is not None else release.splits:
+        count = release.splits[name]  # type: ignore[index]
+        if count and rows.get(name) != list(range(count)):
+            raise LulcbenchError(
+                f"{path} and {name}.zarr disagree: the table has {len(rows.get(name, []))} tiles, the shards {count}.",
+                "Run 'lulcbench verify --repair'.",
+            )
+    return table
+
+
+def select(
+    table: pd.DataFrame,
+    *,
+    regions: Sequence[str] | None = None,
+    classes: Sequence[int] | None = None,
+    max_cloud: float | None = None,
+    sensors: Sequence[str] | None = None,
+    years: Sequence[int] | None = None,
+    query: str | None = None,
+    fraction: float | None = None,
+) -> pd.DataFrame:
+    """Tiles that meet all conditions, in the same order.
+
+    Args:
+        table: of ``read_index``.
+        regions: names of regions.
+        classes: LUISA codes of any level; a tile must hold at least one of them in some year.
+        max_cloud: largest cloud fraction (0…1) of any of ``sensors`` in any of ``years``.
+        sensors: whose clouds count; None counts those of all.
+        years: whose clouds count; None counts those of all.
+        query: any pandas query on the columns, such as ``"luisa_2018_311 > 0.3"``.
+        fraction: of the tiles, from the fixed few-label lists (see ``few``); applied first, so that the other
+            conditions choose within the list.
+
+    Raises:
+        LulcbenchError: an unknown region, class or column, or nothing is left.
+    """
+    if fraction is not None:
+        table = few(table, fraction)
+    if regions is not None:
+        known = set(table["region"])
+        for region in regions:
+            if region not in known:
+                raise LulcbenchError(f"No region {region!r} here.", f"There are {', '.join(sorted(known))}.")
+        table = table[table["region"].isin(regions)]
+    if classes is not None:
+        for code in classes:
+            if code not in legend().classes:
+                raise LulcbenchError(
+                    f"Unknown LUISA code {code}.", "Known codes are in lulcbench/data/luisa_legend.csv."
+                )
+        wanted = [c for c in table.columns if c.startswith("luisa_") and int(c.rpartition("_")[2]) in classes]
+        table = table[(table[wanted] > 0).any(axis=1)]
+    if max_cloud is not None:
+        clouds = [column for column in table.columns if _counts(column, sensors, years)]
+        table = table[(table[clouds].fillna(0) <= max_cloud).all(axis=1)]
+    if query is not None:
+        try:
+            table = table.query(query)
+        except Exception as error:  # pandas raises whatever its parser and evaluator happen to raise
+            raise LulcbenchError(
+                f"Cannot evaluate query {query!r}: {error}.", f"Columns are {', '.join(table.columns[:12])}, …"
+            ) from error
+    if table.empty:
+        raise LulcbenchError("No tile meets the conditions.", "Widen regions, classes, max_cloud or query.")
+    return table
+
+
+def _counts(column: str, sensors: Sequence[str] | None, years: Sequence[int] | None) -> bool:
+    """Whether a column is the cloud fraction ``cloud_<sensor>_<year>`` of one of them."""
+    kind, _, array = column.partition("_")
+    name, _, year = array.rpartition("_")
+    return kind == "cloud" and (sensors is None or name in sensors) and (years is None or int(year) in years)
+
+
+def few(table: pd.DataFrame, fraction: float) -> pd.DataFrame:
+    """A fixed part of the tiles for few-label studies, the same for everybody and nested (1 % lies within 10 %).
+
+    In each region tiles are ordered by the SHA-256 of their id and the first ``ceil(fraction · n)`` are taken, so every
+    region keeps at least one.
+
+    Raises:
+        LulcbenchError: ``fraction`` is not within (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise LulcbenchError(f"fraction is {fraction}.", "Use a number above 0 and at most 1, such as 0.01 or 0.1.")
+    order = table["id"].map(lambda tile: hashlib.sha256(tile.encode()).hexdigest())
+    rank = order.groupby(table["region"]).rank(method="first")
+    size = table.groupby("region")["id"].transform("size").map(lambda n: math.ceil(fraction * n))
+    return table[rank <= size]

@@ -1,0 +1,270 @@
+"""A release: an immutable, versioned data set on disk, described by ``release.json``.
+
+The manifest lists every file with its SHA-256; the digest of the manifest is therefore the identity of all the bytes.
+It is read from downloads, so everything in it is checked before use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from lulcbench import grid
+from lulcbench._files import Frozen, write_atomic
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import legend
+from lulcbench.remote.addresses import MAX_MANIFEST_BYTES, is_remote, join, read_remote
+from lulcbench.sensors import sensor
+
+MANIFEST = "release.json"
+INDEX = "index.parquet"
+FORMAT: Final = "lulcbench-release/1"
+SPLITS = ("train", "val", "test")
+
+Split = Literal["train", "val", "test"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
+class Season(Frozen):
+    """One composite a year. ``start`` and ``end`` are inclusive MM-DD; a season may begin in the year before."""
+
+    name: Name
+    start: Annotated[str, Field(pattern=r"^\d\d-\d\d$")]
+    end: Annotated[str, Field(pattern=r"^\d\d-\d\d$")]
+
+
+class Statistics(Frozen):
+    """Mean and standard deviation of each band in reflectance, over the valid pixels of the train split alone."""
+
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    pixels: Annotated[int, Field(gt=0)]
+
+
+class SensorInfo(Frozen):
+    """What a release holds of one sensor: pixel size (m), band names in stored order, years, train statistics."""
+
+    resolution: Annotated[int, Field(gt=0)]
+    bands: tuple[str, ...]
+    years: tuple[int, ...]
+    licence: str
+    statistics: Statistics
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> SensorInfo:
+        if not (len(self.bands) == len(self.statistics.mean) == len(self.statistics.std)):
+            raise ValueError("bands and statistics differ in length")
+        return self
+
+
+class Source(Frozen):
+    """Where data came from, with what is needed to find and credit it."""
+
+    id: str
+    title: str
+    licence: str
+    attribution: str
+    href: str | None = None
+    sha256: Sha256 | None = None
+
+
+class FileInfo(Frozen):
+    """One file of the release. ``split`` and ``array`` are set for shard data, so that downloads can choose."""
+
+    path: str
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+    licence: str
+    split: Split | None = None
+    array: Annotated[str, Field(pattern=r"^[a-z0-9]+_\d{4}$")] | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        parts = PurePosixPath(path).parts
+        if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in path or "\0" in path:
+            raise ValueError(f"path {path!r} leaves the release folder")
+        # One spelling for each file, none of which a download uses for itself.
+        if "/".join(parts) != path or path.startswith(".") or path == MANIFEST:
+            raise ValueError(f"path {path!r} is no name of a file of a release")
+        return path
+
+
+class Release(Frozen):
+    """The manifest. Load it with ``Release.load(root)``.
+
+    Attributes:
+        simulated: made from simulated scenes; every page, file and plot made from it must say so.
+        label_years: years of the ``luisa_<year>`` label arrays.
+        splits: number of tiles per split; a tile's row in the arrays is its ``row`` in ``index.parquet``.
+        class_counts: label pixels of the train split: year → level-4 (or coarser, as stored) code → count.
+    """
+
+    format: Literal["lulcbench-release/1"] = FORMAT
+    name: Name
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    title: str
+    description: str
+    simulated: bool
+    crs: Literal["EPSG:3035"] = "EPSG:3035"
+    tile_size: Literal[4800] = 4800
+    label_resolution: Literal[50] = 50
+    legend_digest: Sha256
+    seasons: tuple[Season, ...]
+    sensors: dict[str, SensorInfo]
+    label_years: tuple[int, ...]
+    regions: tuple[str, ...]
+    splits: dict[Split, int]
+    class_counts: dict[int, dict[int, int]]
+    sources: tuple[Source, ...]
+    files: tuple[FileInfo, ...]
+    builder: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Release:
+        paths = [file.path for file in self.files]
+        if len(set(paths)) != len(paths):
+            raise ValueError("a file is listed twice")
+        for name, info in self.sensors.items():
+            known = sensor(name)
+            if info.resolution != known.resolution:
+                raise ValueError(f"{name} has {known.resolution} m pixels, not {info.resolution}")
+            for band in info.bands:
+                known.band(band)
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest's canonical JSON: the identity of the release and of every byte in it."""
+        return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+
+    @property
+    def id(self) -> str:
+        """``name-version``."""
+        return f"{self.name}-{self.version}"
+
+    @classmethod
+    def load(cls, root: str | os.PathLike[str]) -> Release:
+        """Read and check ``release.json`` in a folder or behind a URL.
+
+        Raises:
+            LulcbenchError: it is missing, cannot be reached, is damaged, of another format version or legend, or its
+                digest does not match.
+        """
+        if is_remote(root):
+            address = join(root, MANIFEST)
+            return cls.parse(read_remote(address, MAX_MANIFEST_BYTES), address)
+        path = Path(root) / MANIFEST
+        if not path.is_file():
+            raise LulcbenchError(
+                f"No release at {Path(root).resolve()}: {MANIFEST} is missing.",
+                "Run 'make demo' to build luisa-sim, or download one with 'lulcbench download NAME --root DIR'.",
+            )
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise LulcbenchError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes.", "It is no manifest.")
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, text: bytes, where: str = MANIFEST) -> Release:
+        """Check a manifest's bytes, as ``load`` does; ``where`` names it in errors."""
+        again = "Download it again, or rebuild it with 'python -m builders build'."
+        try:
+            content: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise LulcbenchError(f"{where} is not JSON: {error}.", again) from error
+        if not isinstance(content, dict):
+            raise LulcbenchError(f"{where} is no JSON object.", again)
+        if content.get("format") != FORMAT:
+            raise LulcbenchError(
+                f"{where} has format {content.get('format')!r}, this lulcbench reads {FORMAT!r}.",
+                "Install the lulcbench version that the release names, or a newer release.",
+            )
+        stated = content.pop("digest", None)
+        try:
+            release = cls.model_validate(content)
+        except (ValidationError, RecursionError) as error:
+            raise LulcbenchError(f"{where} is no valid manifest: {error}", again) from error
+        if stated != release.digest:
+            raise LulcbenchError(
+                f"{where}: its digest {stated!r} does not match its content ({release.digest}).",
+                "It was altered after it was written. " + again,
+            )
+        if release.legend_digest != legend().digest:
+            raise LulcbenchError(
+                f"{where} was made with another legend ({release.legend_digest[:12]}…).",
+                f"This lulcbench has {legend().digest[:12]}…; install the version the release was built with.",
+            )
+        return release
+
+    def write(self, root: str | os.PathLike[str]) -> Path:
+        """Write ``root/release.json`` whole or not at all; the last act of a build. Returns its path."""
+        content = self.model_dump(mode="json") | {"digest": self.digest}
+        path = Path(root) / MANIFEST
+        write_atomic(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        return path
+
+    def array_files(
+        self, split: str, sensors: tuple[str, ...] | None = None, years: tuple[int, ...] | None = None
+    ) -> list[FileInfo]:
+        """Shard files of a split, restricted to some sensors (labels are always taken) and years."""
+        wanted = []
+        for file in self.files:
+            if file.split != split:
+                continue
+            if file.array is not None:
+                name, _, year = file.array.rpartition("_")
+                if years is not None and int(year) not in years:
+                    continue
+                if sensors is not None and name not in (*sensors, "luisa"):
+                    continue
+            wanted.append(file)
+        return wanted
+
+    def tiles(self, split: str) -> int:
+        """Number of tiles in a split; 0 if there is no such split."""
+        return {str(name): count for name, count in self.splits.items()}.get(split, 0)
+
+    def check_split(self, split: str) -> str:
+        """The split, if the release has tiles in it; otherwise an error that lists those that it has."""
+        if not self.tiles(split):
+            raise LulcbenchError(f"{self.id} has no split {split!r}.", f"It has {', '.join(self.splits)}.")
+        return split
+
+    def check_year(self, year: int, sensor_name: str | None = None) -> int:
+        """The year, if that sensor (or the labels) has it; otherwise an error that lists the years there are."""
+        if sensor_name is None:
+            years, what = self.label_years, "labels"
+        else:
+            years, what = self.sensor(sensor_name).years, sensor_name
+        if year not in years:
+            raise LulcbenchError(
+                f"{self.id} has no {what} for {year}.", f"It has {', '.join(map(str, years)) or 'none'}."
+            )
+        return year
+
+    def sensor(self, name: str) -> SensorInfo:
+        """What the release holds of a sensor; otherwise an error that lists the sensors it has."""
+        if name not in self.sensors:
+            raise LulcbenchError(f"{self.id} has no sensor {name!r}.", f"It has {', '.join(self.sensors)}.")
+        return self.sensors[name]
+
+
+def array_name(sensor_name: str, year: int) -> str:
+    """Name of the array of a sensor (or ``luisa``, the labels) in a year: ``sentinel2_2018``."""
+    return f"{sensor_name}_{year}"
+
+
+def label_shape() -> tuple[int, int]:
+    """(height, width) of a tile's labels: (96, 96) at 50 m."""
+    n = grid.pixels(grid.TILE_SIZE, grid.LABEL_RESOLUTION)
+    return (n, n)
+
+
+def _canonical(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

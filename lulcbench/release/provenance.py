@@ -1,0 +1,50 @@
+"""What a download notes beside the files: where they came from, which release it is, and which part was wanted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lulcbench._files import write_atomic
+from lulcbench.release import FileInfo
+
+SOURCES = ".sources"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Of a folder that was downloaded.
+
+    Attributes:
+        digest: of the release.
+        places: that have it, best first; ``lulcbench.remote.stores.place`` reads them.
+        parts: split/array of what was ever asked for, sorted. What is missing of it is a fault, not a choice.
+    """
+
+    digest: str
+    places: tuple[str, ...]
+    parts: tuple[str, ...]
+
+    @classmethod
+    def load(cls, root: str | os.PathLike[str]) -> Provenance | None:
+        """The note at ``root``; None where there is none, or none that can be read."""
+        try:
+            content = json.loads((Path(root) / SOURCES).read_text(encoding="utf-8"))
+            return cls(str(content["digest"]), tuple(map(str, content["places"])), tuple(map(str, content["parts"])))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, root: str | os.PathLike[str]) -> None:
+        """Write the note at ``root``; parts that were noted before of the same release stay."""
+        before = Provenance.load(root)
+        known = before.parts if before and before.digest == self.digest else ()
+        content = asdict(self) | {"parts": sorted({*known, *self.parts})}
+        write_atomic(Path(root) / SOURCES, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def parts(files: Iterable[FileInfo]) -> tuple[str, ...]:
+    """split/array of files, sorted, each once; tables and texts have none."""
+    return tuple(sorted({f"{file.split}/{file.array}" for file in files if file.array is not None}))

@@ -1,0 +1,279 @@
+"""Reading the shards of a release: a whole batch of windows in one call, decoded by TensorStore's own threads.
+
+Arrays are plain Zarr v3 groups ``<root>/<split>.zarr/<array>`` (``builders.stages.pack`` writes them with zarr-python):
+imagery ``(tile, season, band, y, x)`` uint16, labels ``(tile, y, x)`` uint16 LUISA codes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorstore as ts
+
+from lulcbench._native import keep_freed_memory
+from lulcbench.errors import DamagedRelease, LulcbenchError
+from lulcbench.release import FileInfo, Release
+from lulcbench.remote.addresses import is_remote, join, kvstore
+from lulcbench.remote.hub import LASTING, hub_kvstore
+
+Selection = tuple[int | slice | list[int], ...]
+
+# TensorStore's threads do not survive a fork, and it ends a forked process that uses them. This is the process that
+# first used it; None as long as none did.
+_user: int | None = None
+
+# Shards never change, so what was read of them is not asked for again.
+_STEADY = {"recheck_cached_data": "open", "recheck_cached_metadata": "open"}
+# Over a network every question costs, so the indices of shards are kept.
+_REMOTE = {"cache_pool": {"total_bytes_limit": 64 * 2**20}, "http_request_concurrency": {"limit": 64}}
+
+
+class ShardReader:
+    """Reads windows of one split. Picklable; opens its arrays in the process that first reads (handles do not fork).
+
+    In a process forked from one that has read already, it falls back to zarr-python, which is slower, and warns.
+
+    Args:
+        root: folder of the release, or its URL (https, s3, hf), which is then read without downloading.
+        release: its manifest.
+        split: ``train``, ``val`` or ``test``.
+        threads: that decode, for all reads at once; None takes one a processor.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], release: Release, split: str, threads: int | None = None) -> None:
+        self.root = os.fspath(root)
+        self.release = release
+        self.split = release.check_split(split)
+        self._context: dict[str, Any] = _REMOTE if is_remote(self.root) else {}
+        if threads is not None:
+            self._context = self._context | {"data_copy_concurrency": {"limit": threads}}
+        self._pid = os.getpid()
+        self._arrays: dict[str, Any] = {}
+        self._opened: dict[str, float] = {}  # array → when, by the monotonic clock
+        self._unseen: dict[str, dict[int, FileInfo]] = {}  # array → shards that nobody has seen to be there yet
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_arrays": {}, "_opened": {}, "_unseen": {}}
+
+    def read(
+        self,
+        array: str,
+        rows: Sequence[int] | npt.NDArray[np.integer],
+        offsets: Sequence[tuple[int, int]] | npt.NDArray[np.integer],
+        size: tuple[int, int],
+        seasons: Sequence[int] | None = None,
+        bands: Sequence[int] | None = None,
+        out: npt.NDArray[np.uint16] | None = None,
+    ) -> npt.NDArray[np.uint16]:
+        """Read a batch of windows.
+
+        Args:
+            array: array name such as ``sentinel2_2018`` or ``luisa_2018``.
+            rows: tile row of each of n windows.
+            offsets: (y, x) of each window's upper left pixel.
+            size: (height, width) of all windows in pixels.
+            seasons: season positions to take, in that order; None takes all (imagery only).
+            bands: band positions to take, in that order; None takes all (imagery only).
+            out: C-contiguous array of the right shape to read into; memory that is used again spares the system
+                handing out fresh pages, which takes longer than decoding.
+
+        Returns:
+            uint16 ``(n, season, band, height, width)`` for imagery, ``(n, height, width)`` for labels.
+
+        Raises:
+            LulcbenchError: an array or shard is missing, truncated or altered; names it.
+        """
+        store = self._open(array)
+        picks = [_pick(seasons), _pick(bands)] if len(store.shape) == 5 else []
+        corners = [(int(row), int(y), int(x)) for row, (y, x) in zip(rows, offsets, strict=True)]
+        inner = [
+            len(range(n)[p]) if isinstance(p, slice) else len(p) for n, p in zip(store.shape[1:3], picks, strict=False)
+        ]
+        if out is None:
+            out = np.empty((len(corners), *inner, *size), np.uint16)
+        if not corners:
+            return out
+        self._see(array, (row for row, _, _ in corners))
+        try:
+            read_windows(store, selections(corners, size, picks), out)
+        except Exception as error:  # TensorStore and zarr each raise what the storage below them happens to raise
+            raise self._broken(array, error) from error
+        return out
+
+    def tiles(self, array: str, start: int, stop: int) -> npt.NDArray[np.uint16]:
+        """Read tiles ``start`` to ``stop`` (exclusive) whole: uint16 ``(stop - start, …)``; raises as ``read`` does."""
+        store = self._open(array)
+        self._see(array, range(start, stop))
+        try:
+            result: npt.NDArray[np.uint16] = store[start:stop].read().result()
+        except Exception as error:
+            raise self._broken(array, error) from error
+        return result
+
+    def _open(self, array: str) -> Any:
+        global _user
+        if self._pid != os.getpid():
+            self._arrays, self._opened, self._unseen, self._pid = {}, {}, {}, os.getpid()
+        on_hub = self.root.startswith("hf://")
+        lapsed = on_hub and array in self._opened and time.monotonic() - self._opened[array] > LASTING
+        if array not in self._arrays or lapsed:
+            path = join(self.root, f"{self.split}.zarr", array)
+            files = self._files(array)
+            if not is_remote(self.root):
+                self._check_files(array, files)
+            try:
+                if _user in (None, os.getpid()):
+                    _user = os.getpid()
+                    keep_freed_memory()
+                    folder, self._opened[array] = f"{self.split}.zarr/{array}", time.monotonic()
+                    where = hub_kvstore(self.root, folder, files) if on_hub else kvstore(self.root, folder)
+                    spec = {"driver": "zarr3", "kvstore": where}
+                    store = ts.open(spec | _STEADY | {"context": self._context}, open=True, read=True).result()
+                    if is_remote(self.root):
+                        self._check_metadata(array, files, _stored(store, "zarr.json").result().value)
+                    if is_remote(self.root) and not on_hub:
+                        shards = ((file, PurePosixPath(file.path).parts[2:4]) for file in files)
+                        self._unseen[array] = {int(at[1]): file for file, at in shards if at[0] == "c"}
+                else:
+                    store = _open_forked(path)
+            except LulcbenchError:
+                raise
+            except Exception as error:  # see read
+                raise self._broken(array, error) from error
+            if store.shape[0] != self.release.splits[self.split]:  # type: ignore[index]
+                raise LulcbenchError(
+                    f"{path} holds {store.shape[0]} tiles, the manifest says {self.release.splits[self.split]}.",  # type: ignore[index]
+                    "Run 'lulcbench verify --repair'.",
+                )
+            self._arrays[array] = store
+        return self._arrays[array]
+
+    def _files(self, array: str) -> list[FileInfo]:
+        """All files of an array, by the manifest."""
+        files = [file for file in self.release.files if file.split == self.split and file.array == array]
+        path = join(self.root, f"{self.split}.zarr", array)
+        if not files or not (is_remote(self.root) or Path(path).is_dir()):
+            names = sorted({f.array for f in self.release.files if f.split == self.split and f.array})
+            raise LulcbenchError(
+                f"{path} is missing.",
+                f"{self.release.id} has {', '.join(names)} in {self.split}; fetch with 'lulcbench download'.",
+            )
+        return files
+
+    def _check_files(self, array: str, files: list[FileInfo]) -> None:
+        """A missing shard would read as nodata, so all files must be here, and of the right size."""
+        for file in files:
+            found = Path(self.root) / file.path
+            if not found.is_file() or found.stat().st_size != file.bytes:
+                raise self._broken(array, f"{file.path} is missing or not {file.bytes} bytes long")
+        metadata = Path(self.root) / f"{self.split}.zarr" / array / "zarr.json"
+        self._check_metadata(array, files, metadata.read_bytes() if metadata.is_file() else b"")
+
+    def _check_metadata(self, array: str, files: list[FileInfo], content: bytes) -> None:
+        """Shape, codecs and fill value say how all other bytes are read, so they must be the published ones."""
+        path = f"{self.split}.zarr/{array}/zarr.json"
+        if hashlib.sha256(content).hexdigest() not in {file.sha256 for file in files if file.path == path}:
+            raise self._broken(array, f"{path} is not the file that the release was published with")
+
+    def _see(self, array: str, rows: Iterable[int]) -> None:
+        """Make sure, once, that the shards of some tiles are where they are streamed from.
+
+        TensorStore reads a missing shard as nodata. It can be told not to, but would then refuse chunks of nodata
+        alone too, which no writer stores. So the last byte of each shard is asked for, many shards at a time.
+        """
+        unseen = self._unseen.get(array)
+        if not unseen:
+            return
+        store = self._arrays[array]
+        tiles = store.chunk_layout.write_chunk.shape[0]
+        # Other threads may see shards meanwhile.
+        asked = {shard: file for shard in {row // tiles for row in rows} if (file := unseen.get(shard)) is not None}
+        prefix = len(f"{self.split}.zarr/{array}/")
+        answers = {
+            shard: _stored(store, file.path[prefix:], slice(file.bytes - 1, file.bytes))
+            for shard, file in asked.items()
+        }
+        for shard, answer in answers.items():
+            try:
+                state = answer.result().state
+            except Exception as error:  # see read
+                raise self._broken(array, error) from error
+            if state != "value":
+                raise self._broken(array, f"{asked[shard].path} is missing")
+            unseen.pop(shard, None)
+
+    def _broken(self, array: str, error: Exception | str) -> LulcbenchError:
+        if "ignored by server" in str(error):  # TensorStore's words; there is no kind of error of its own for it
+            return LulcbenchError(
+                f"Cannot stream {self.root}: its server does not know range requests, so it sends no part of a file.",
+                "Download the release ('lulcbench download'), or serve it with a server that does, such as nginx.",
+            )
+        if is_remote(self.root):
+            return LulcbenchError(
+                f"Cannot read {join(self.root, f'{self.split}.zarr', array)}: {error}.",
+                "The network failed, or what is there is incomplete or altered; try again, or another place.",
+            )
+        return DamagedRelease(
+            f"Cannot read {join(self.root, f'{self.split}.zarr', array)}: {error}.",
+            "A shard is missing, truncated or altered; find and mend it with 'lulcbench verify --repair'.",
+        )
+
+
+def _stored(store: ts.TensorStore, key: str, part: slice | None = None) -> Any:
+    """Future of (part of) a file below an array."""
+    if store.kvstore is None:
+        raise TypeError("an array of shards has a key-value store")
+    return store.kvstore.read(key, byte_range=part)
+
+
+def _pick(positions: Sequence[int] | None) -> slice | list[int]:
+    """Positions as a slice where they are a run, which is cheaper to read."""
+    if positions is None:
+        return slice(None)
+    chosen = [int(i) for i in positions]
+    run = chosen == list(range(chosen[0], chosen[0] + len(chosen)))
+    return slice(chosen[0], chosen[0] + len(chosen)) if run else chosen
+
+
+def selections(
+    corners: Iterable[tuple[int, int, int]], size: tuple[int, int], picks: Sequence[slice | list[int]]
+) -> list[Selection]:
+    """Outer indices of windows of ``size`` (height, width) at (row, y, x); ``picks`` select along season and band."""
+    return [(row, *picks, slice(y, y + size[0]), slice(x, x + size[1])) for row, y, x in corners]
+
+
+def read_windows(store: Any, windows: Sequence[Selection], out: npt.NDArray[np.uint16]) -> None:
+    """Read windows of an open array into ``out``: with TensorStore all at once, with zarr-python one by one."""
+    if isinstance(store, ts.TensorStore):
+        # Translating to origin 0 lets windows of different places stack.
+        origin = (0,) * (out.ndim - 1)
+        parts = [store.oindex[window].translate_to[origin] for window in windows]
+        ts.array(out).write(ts.stack(parts)).result()
+    else:
+        for i, window in enumerate(windows):
+            out[i] = store.oindex[window]
+
+
+def _open_forked(path: str) -> Any:
+    if is_remote(path):
+        raise LulcbenchError(
+            f"Cannot stream {path} in a process forked from one that has read already.",
+            "Use num_workers=0, or multiprocessing_context='spawn' or 'forkserver'.",
+        )
+    import zarr
+
+    warnings.warn(
+        "This process was forked from one that had read shards already, so it reads them with zarr-python, several "
+        "times slower. Use num_workers=0 (as fast), or multiprocessing_context='spawn' or 'forkserver'.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return zarr.open_array(path, mode="r")

@@ -1,0 +1,114 @@
+"""Is every byte of a release right? Hashes all files that are here, in parallel."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from lulcbench._files import hash_file
+from lulcbench.release import FileInfo, Release
+from lulcbench.release.provenance import Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A file that is not as the manifest says. ``file`` is None if the manifest does not know it."""
+
+    path: str
+    what: str
+    file: FileInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What ``verify`` found.
+
+    Attributes:
+        good: files that are right.
+        absent: files of arrays that were not chosen when downloading, so no problem.
+        problems: everything else.
+    """
+
+    good: tuple[FileInfo, ...]
+    absent: tuple[FileInfo, ...]
+    problems: tuple[Problem, ...]
+
+
+def here(root: str | os.PathLike[str], release: Release) -> tuple[list[FileInfo], list[FileInfo]]:
+    """Files that should be here, and files of arrays that were never downloaded.
+
+    An array counts as downloaded when the download noted so, or one of its files is here; a split, when one of its
+    arrays does.
+    """
+    arrays: dict[tuple[str | None, str | None], list[FileInfo]] = defaultdict(list)
+    for file in release.files:
+        arrays[file.split, file.array].append(file)
+    note = Provenance.load(root)
+    noted = set(note.parts) if note and note.digest == release.digest else set()
+    present = {
+        (split, array)
+        for (split, array), files in arrays.items()
+        if f"{split}/{array}" in noted or any((Path(root) / file.path).is_file() for file in files)
+    }
+    splits = {split for split, array in present if array is not None}
+    expected: list[FileInfo] = []
+    absent: list[FileInfo] = []
+    for (split, array), files in arrays.items():
+        wanted = split is None or (split in splits if array is None else (split, array) in present)
+        (expected if wanted else absent).extend(files)
+    return expected, absent
+
+
+def verify(
+    root: str | os.PathLike[str],
+    release: Release,
+    workers: int | None = None,
+    advance: Callable[[FileInfo], None] = lambda file: None,
+) -> Report:
+    """Hash every file of a release that is here.
+
+    Args:
+        root: folder of the release.
+        release: its manifest.
+        workers: threads; None takes one a processor. Hashing runs outside the interpreter lock.
+        advance: called after each file, from any thread.
+    """
+    folder = Path(root)
+    expected, absent = here(folder, release)
+
+    def check(file: FileInfo) -> Problem | None:
+        what = wrong(folder / file.path, file)
+        advance(file)
+        return Problem(file.path, what, file) if what else None
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        found = list(pool.map(check, expected))
+    good = [file for file, problem in zip(expected, found, strict=True) if problem is None]
+    known = {file.path for file in release.files}
+    strange = sorted(
+        path.relative_to(folder).as_posix()
+        for store in folder.glob("*.zarr")
+        for path in store.rglob("*")
+        if path.is_file() and path.relative_to(folder).as_posix() not in known
+    )
+    problems = [problem for problem in found if problem] + [
+        Problem(path, "is not part of the release", None) for path in strange
+    ]
+    return Report(tuple(good), tuple(absent), tuple(problems))
+
+
+def wrong(path: Path, file: FileInfo) -> str | None:
+    """What is wrong with a file, or None."""
+    try:
+        size = path.stat().st_size
+        if size != file.bytes:
+            return f"has {size} bytes instead of {file.bytes}"
+        return None if hash_file(path) == file.sha256 else "has another SHA-256 than the manifest says"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error}"

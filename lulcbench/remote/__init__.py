@@ -1,0 +1,1 @@
+"""Files of releases over the network: addresses, stores, the Hugging Face hub."""

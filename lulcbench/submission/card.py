@@ -1,0 +1,153 @@
+"""What is sent to a leaderboard: predictions and a model card, both checked before they leave the machine."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from lulcbench._files import Frozen
+from lulcbench.errors import LulcbenchError
+from lulcbench.predictions import Predictions
+from lulcbench.predictions.format import PredictionInfo
+from lulcbench.release import Release
+
+MAX_CARD_BYTES = 64 * 2**10
+CARD_EXAMPLE = """\
+name = "UNet ResNet-18, four seasons"
+authors = ["A. Author", "B. Author"]
+code = "https://github.com/author/model"
+sensors = ["sentinel2"]
+training_data = ["luisa-pilot12 1.0.0, train split"]
+saw_scored_labels = false
+pretraining = "ImageNet"
+parameters = 14300000
+compute = "1 x H200, 3 h"
+licence = "Apache-2.0"
+"""
+
+
+def _plain(text: str) -> str:
+    # Cards are shown on pages and terminals: nothing invisible, no control or direction-changing characters.
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("only printable characters, on one line, without spaces around")
+    return text
+
+
+Short = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_plain)]
+Long = Annotated[str, Field(max_length=2000), AfterValidator(_plain)]
+Url = Annotated[str, Field(max_length=300, pattern=r"^https?://[A-Za-z0-9.-]+(:\d+)?(/[^\s<>\"'\\]*)?$")]
+SensorName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names):
+        raise ValueError("each sensor once")
+    return names
+
+
+class ModelCard(Frozen):
+    """What a team says of its model; a TOML file of these keys (see ``CARD_EXAMPLE``).
+
+    LUISA is public, so that labels of the scored split cannot be hidden: what the model was trained on must be said.
+
+    Attributes:
+        name: of the model, as the table shows it.
+        authors: people or groups.
+        code: URL of the source code.
+        sensors: all sensors whose images the model reads at prediction, such as ``sentinel2`` or ``landsat``; empty
+            where it reads none.
+        training_data: every data set that the model or its pretraining saw labels of.
+        saw_scored_labels: whether labels of the scored split (LUISA, or CORINE of the same place) were used in any way.
+        pretraining: ``none``, or what the weights began from.
+        parameters: number of parameters of the model, frozen ones included.
+        compute: hardware and time of the training.
+        licence: of code and weights, as SPDX writes it.
+        description: anything else, one paragraph.
+        paper: URL.
+        weights: URL of the trained weights; needed for the tier "reproduced".
+    """
+
+    name: Short
+    authors: Annotated[tuple[Short, ...], Field(min_length=1, max_length=50)]
+    code: Url
+    sensors: Annotated[tuple[SensorName, ...], Field(max_length=10), AfterValidator(_unique)]
+    training_data: Annotated[tuple[Short, ...], Field(min_length=1, max_length=50)]
+    saw_scored_labels: Annotated[bool, Field(strict=True)]
+    pretraining: Short
+    parameters: Annotated[int, Field(ge=0, le=10**15, strict=True)]
+    compute: Short
+    licence: Short
+    description: Long = ""
+    paper: Url | None = None
+    weights: Url | None = None
+
+
+def load_card(path: str | os.PathLike[str]) -> ModelCard:
+    """Read and check a model card.
+
+    Raises:
+        LulcbenchError: the file is missing, too large, no TOML, or a key is missing, unknown or wrong; names all keys.
+    """
+    path = Path(path)
+    remedy = f"A card has these keys:\n{CARD_EXAMPLE}"
+    if not path.is_file():
+        raise LulcbenchError(f"No model card at {path}.", remedy)
+    if path.stat().st_size > MAX_CARD_BYTES:
+        raise LulcbenchError(f"{path} is larger than {MAX_CARD_BYTES} bytes.", remedy)
+    try:
+        return ModelCard.model_validate(tomllib.loads(path.read_bytes().decode()))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise LulcbenchError(f"{path} is no valid model card: {problems}.", remedy) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise LulcbenchError(f"{path} is not TOML: {error}.", remedy) from error
+
+
+def check_sensors(card: ModelCard, release: Release) -> None:
+    """See that a card names sensors of the release only: the board's filters, and its best of each set, go by them.
+
+    A release of labels alone allows any.
+
+    Raises:
+        LulcbenchError: it names another.
+    """
+    unknown = sorted(set(card.sensors) - set(release.sensors)) if release.sensors else []
+    if unknown:
+        raise LulcbenchError(
+            f"The model card names the sensor {unknown[0]!r}, which {release.id} does not have.",
+            f"It has {', '.join(release.sensors)}; say of other inputs in the card's description.",
+        )
+
+
+def check_predictions(
+    path: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> PredictionInfo:
+    """Read every byte of a predictions file as the scorer will, without scoring.
+
+    Args:
+        path: the predictions file.
+        root: folder of the release; only its manifest and index are needed.
+        advance: called with (tiles done, tiles in all).
+
+    Returns:
+        What the file says of itself, all of it checked.
+
+    Raises:
+        LulcbenchError: the scorer would refuse the file; says why.
+    """
+    with Predictions.open(path, root) as predictions:
+        tiles = len(predictions.info.tiles)
+        for row in range(tiles):
+            predictions.codes(row)
+            if predictions.info.probabilities is not None:
+                for year in range(len(predictions.info.years)):
+                    predictions.probabilities(row, year)
+            advance(row + 1, tiles)
+        return predictions.info

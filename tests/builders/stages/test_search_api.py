@@ -1,0 +1,127 @@
+"""A STAC API gives the same scenes as a catalog on disk; a dask cluster builds the same release as this process."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pystac
+import pytest
+
+from builders._parallel import executor
+from builders.recipe import load
+from builders.stages import materialize, pack, plan, search
+from builders.workspace import workspace
+from lulcbench.errors import LulcbenchError
+from tests.builders import world
+
+PAGE = 2  # items a page, so that there is more than one
+
+
+class Api(BaseHTTPRequestHandler):
+    """A STAC API: a landing page and an item search, as in the specification's core and item-search classes."""
+
+    items: list[dict[str, Any]]
+    asked: list[dict[str, Any]]
+    broken = False
+
+    def do_GET(self) -> None:
+        base = f"http://{self.headers['Host']}"
+        classes = [f"https://api.stacspec.org/v1.0.0/{name}" for name in ("core", "item-search")]
+        links = [{"rel": rel, "href": f"{base}/"} for rel in ("self", "root")]
+        links += [{"rel": "search", "href": f"{base}/search", "method": m, "type": "application/geo+json"}
+                  for m in ("GET", "POST")]  # fmt: skip
+        landing = {"type": "Catalog", "stac_version": "1.0.0", "id": "api", "description": "API", "links": links}
+        self.answer(landing | {"conformsTo": classes})
+
+    def do_POST(self) -> None:
+        query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(query)
+        if self.broken:
+            self.send_error(500, "out of order")
+            return
+        first = query.get("token", 0)
+        found = [item for item in self.items if item["collection"] in query["collections"]]
+        links = []
+        if first + PAGE < len(found):
+            url = f"http://{self.headers['Host']}/search"
+            links = [{"rel": "next", "href": url, "method": "POST", "body": query | {"token": first + PAGE}}]
+        self.answer({"type": "FeatureCollection", "features": found[first : first + PAGE], "links": links})
+
+    def answer(self, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/geo+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[tuple[type[Api], str]]:
+    """A server of the world's scenes, five of them, and its address."""
+    world.make(tmp_path, scenes=5)
+    items = list(pystac.Catalog.from_file(str(tmp_path / "catalog.json")).get_items(recursive=True))
+    for item in items:
+        item.make_asset_hrefs_absolute()
+        item.clear_links()
+    handler = type("Handler", (Api,), {"items": [i.to_dict() for i in items], "asked": []})
+    for item, plain in zip(items, handler.items, strict=True):
+        plain["collection"] = item.collection_id or "landsat-c2-l2"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield handler, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_api_gives_the_scenes_of_the_disk(api: tuple[type[Api], str], tmp_path: Path) -> None:
+    handler, address = api
+    text = world.RECIPE.replace('catalog = "catalog.json"', f'catalog = "{address}"')
+    (tmp_path / "api.toml").write_text(text)
+    found = {}
+    for name in ("recipe", "api"):
+        space = workspace(tmp_path / f"out-{name}", None)
+        recipe = load(tmp_path / f"{name}.toml", space.scenes)
+        found[name] = search.search(recipe, space, plan.plan(recipe, space))
+    assert [scene.id for scene in found["api"]] == ["s0", "s1", "s2", "s3", "s4"]
+    assert [s.model_dump() for s in found["api"]] == [s.model_dump() for s in found["recipe"]]
+    (west, south, east, north) = handler.asked[0]["bbox"]
+    assert 8 < west < east < 12
+    assert 50 < south < north < 52
+    assert len(handler.asked) == 3  # pages
+    handler.broken = True
+    space = workspace(tmp_path / "out-broken", None)
+    recipe = load(tmp_path / "api.toml", space.scenes)
+    rows = plan.plan(recipe, space)
+    with pytest.raises(LulcbenchError, match=r"127\.0\.0\.1.*search|search.*127\.0\.0\.1"):
+        search.search(recipe, space, rows)
+    assert not space.lock.exists()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # dask wants a port for a dashboard that nobody looks at
+def test_a_dask_cluster_builds_the_same_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    # Dask asks for a route to the internet to learn its own address.
+    monkeypatch.setattr("distributed.utils._get_ip", lambda *_, **__: "127.0.0.1")
+    digests = []
+    with LocalCluster(
+        1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
+    ) as cluster:
+        for name, scheduler in (("here", None), ("dask", cluster.scheduler_address)):
+            recipe, space = world.make(tmp_path / name)
+            rows = plan.plan(recipe, space)
+            scenes = search.search(recipe, space, rows)
+            with executor(1, scheduler) as pool:
+                materialize.materialize(recipe, space, rows, scenes, pool)
+                digests.append(pack.pack(recipe, space, rows, pool).digest)
+    assert digests[0] == digests[1]
+    assert str(tmp_path) not in (tmp_path / "here/out/scenes.lock.json").read_text()

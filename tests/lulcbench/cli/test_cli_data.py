@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lulcbench import cli
+from lulcbench.release import Release
+from lulcbench.release.verify import verify
+from tests.lulcbench.remote.test_streaming import serve
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the lulcbench command: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lulcbench", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "120")
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def copy(release_root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(release_root, tmp_path / "release"))
+
+
+def test_info_says_what_is_here(run: Run, release_root: Path) -> None:
+    release = Release.load(release_root)
+    code, out, _ = run("info", release_root)
+    assert code == 0
+    for expected in (release.digest, "SIMULATED DATA", "sentinel2", "Sizes", "Share of classes", "licences", "cite:"):
+        assert expected in out
+    code, out, _ = run("info", release_root, "--json", "--level", "1")
+    facts = json.loads(out)
+    assert facts["tiles"] == release.splits
+    assert sum(part["bytes"] for part in facts["sizes"].values()) == sum(file.bytes for file in release.files)
+    assert sum(facts["classes"]["2018"]["train"].values()) == pytest.approx(1, abs=0.01)
+    assert facts["simulated"] is True
+
+
+def test_info_of_a_part(run: Run, release_root: Path, tmp_path: Path) -> None:
+    assert run("download", release_root, "--root", tmp_path / "part", "--split", "val", "--sensors", "landsat")[0] == 0
+    _, out, _ = run("info", tmp_path / "part", "--json")
+    sizes = json.loads(out)["sizes"]
+    assert sizes["val landsat_2018"]["bytes_here"] == sizes["val landsat_2018"]["bytes"]
+    assert sizes["train landsat_2018"]["bytes_here"] == 0
+
+
+def test_verify_names_bad_files_and_repairs_them(run: Run, copy: Path, release_root: Path) -> None:
+    code, out, _ = run("verify", copy)
+    assert (code, "0 bad" in out) == (0, True)
+    release = Release.load(copy)
+    altered, truncated, gone = (
+        next(f for f in release.files if f.array == a) for a in ("luisa_2012", "luisa_2018", None)
+    )
+    content = bytearray((copy / altered.path).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / altered.path).write_bytes(content)
+    (copy / truncated.path).write_bytes((copy / truncated.path).read_bytes()[:-1])
+    (copy / gone.path).unlink()
+    (copy / "train.zarr" / "stray").write_text("?")
+    code, out, _ = run("verify", copy, "--workers", "2")
+    assert code == 1
+    bad = {line.split()[1]: line for line in out.splitlines() if line.startswith("BAD")}
+    assert set(bad) == {altered.path, truncated.path, gone.path, "train.zarr/stray"}
+    assert "another SHA-256" in bad[altered.path]
+    assert "bytes instead of" in bad[truncated.path]
+    assert "is missing" in bad[gone.path]
+    code, _, err = run("verify", copy, "--repair")
+    assert (code, "does not say where it came from" in err) == (2, True)
+    code, out, _ = run("verify", copy, "--repair", "--from", release_root)
+    assert code == 0
+    report = verify(copy, release)
+    assert not report.problems
+    assert len(report.good) == len(release.files)
+
+
+def test_a_shard_that_is_gone_is_not_here(run: Run, copy: Path) -> None:
+    release = Release.load(copy)
+    gone = next(f for f in release.files if f.array == "landsat_2018" and "/c/" in f.path and f.split == "train")
+    (copy / gone.path).unlink()
+    part = json.loads(run("info", copy, "--json")[1])["sizes"]["train landsat_2018"]
+    assert part["bytes_here"] == part["bytes"] - gone.bytes
+    line = next(line for line in run("info", copy)[1].splitlines() if "train landsat_2018" in line)
+    assert " 100 %" not in line
+
+
+def test_a_stray_file_alone_needs_no_source(run: Run, copy: Path) -> None:
+    (copy / "train.zarr" / ".DS_Store").write_bytes(b"?")
+    assert run("verify", copy)[0] == 1
+    code, out, _ = run("verify", copy, "--repair")
+    assert (code, "1 files repaired" in out) == (0, True)
+    assert run("verify", copy)[0] == 0
+
+
+def test_a_damaged_manifest_is_repaired(run: Run, release_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "got"
+    assert run("download", release_root, "--root", root, "--split", "val")[0] == 0
+    (root / "release.json").write_text("{")
+    code, _, err = run("verify", root)
+    assert (code, "is not JSON" in err) == (2, True)
+    code, out, _ = run("verify", root, "--repair")
+    assert (code, "release.json repaired" in out) == (0, True)
+    assert Release.load(root).digest == Release.load(release_root).digest
+
+
+def test_urls(run: Run, release_root: Path, tmp_path: Path) -> None:
+    with serve(release_root) as url:
+        facts = json.loads(run("info", url, "--json")[1])
+        assert facts["digest"] == Release.load(release_root).digest
+        assert {part["bytes_here"] for part in facts["sizes"].values()} == {0}
+        assert run("info", url)[0] == 0
+        tile = run("plot", url, "E0000N0000")[2].split("Some that it has: ")[1][:10]
+        assert run("plot", url, tile, "--out", tmp_path / "tile.png")[0] == 0
+        code, _, err = run("verify", url)
+        assert (code, "is a URL" in err) == (2, True)
+        code, _, err = run("download", release_root, "--root", url)
+        assert (code, "it is a URL" in err) == (2, True)
+
+
+def test_plot(run: Run, release_root: Path, tmp_path: Path) -> None:
+    tile = "E0000N0000"
+    code, _, err = run("plot", release_root, tile)
+    assert (code, "has no tile 'E0000N0000'" in err) == (2, True)
+    tile = err.split("Some that it has: ")[1][:10]
+    picture = tmp_path / "pictures" / "tile.png"
+    code, out, _ = run("plot", release_root, tile, "--out", picture, "--sensor", "landsat", "--level", "1")
+    assert (code, out.strip()) == (0, str(picture))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert run("plot", release_root, tile, "--season", "monsoon")[0] == 2
+    assert run("plot", release_root, tile, "--level", "5")[0] == 2
+    assert run("plot", release_root, tile, "--out", tmp_path / "tile.xyz")[0] == 2
+
+
+def test_errors_are_messages(run: Run, tmp_path: Path, copy: Path) -> None:
+    for command in (["info"], ["verify"], ["plot", "E0000N0000"]):
+        code, _, err = run(command[0], tmp_path / "nowhere", *command[1:])
+        assert code == 2
+        assert "release.json is missing" in err
+    text = (copy / "release.json").read_text()
+    (copy / "release.json").write_text(text.replace('"lulcbench-release/1"', '"lulcbench-release/9"'))
+    code, _, err = run("info", copy)
+    assert (code, "lulcbench-release/9" in err) == (2, True)
+    code, _, err = run("download", tmp_path / "nowhere", "--root", tmp_path / "got")
+    assert (code, "neither a release" in err) == (2, True)

@@ -1,0 +1,102 @@
+"""The compiled loops refuse what does not fit; the malloc settings heed the environment's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lulcbench import _native
+from lulcbench._native import compiled
+
+needs_compiler = pytest.mark.skipif(compiled is None, reason="there was no C compiler at installation")
+
+
+@needs_compiler
+def test_count_refuses_what_does_not_fit() -> None:
+    maps, counts = np.zeros((2, 4, 4), np.uint16), np.zeros((5, 3, 2), np.int64)
+    tables = np.zeros(65536, np.uint32), np.zeros(65536, np.uint8), np.zeros(2048, np.uint8)
+    assert compiled.count(maps, maps, *tables, counts, 3, 4, 4) == 0
+    for wrong in (
+        (maps, maps[:1], *tables, counts, 3, 4, 4),
+        (maps, maps, *tables, counts, 3, 4, 5),
+        (maps, maps, *tables, counts, 0, 4, 4),
+        (maps, maps, *tables, counts, 3, 0, 4),
+        (maps, maps, *tables, counts, 3, 2**62, 4),
+        (maps, maps, tables[0][1:], *tables[1:], counts, 3, 4, 4),
+        (maps, maps, *tables[:2], tables[2][1:], counts, 3, 4, 4),
+        (maps, maps, *tables, counts[:4], 3, 4, 4),
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            compiled.count(*wrong)
+
+
+@needs_compiler
+def test_normalize_refuses_what_does_not_fit() -> None:
+    stored, out, band = np.zeros((2, 2, 5), np.uint16), np.zeros((2, 2, 5), np.float32), np.ones(2, np.float32)
+    compiled.normalize(stored, out, band, band, 5, True)
+    for wrong in (
+        (stored, out[:1], band, band, 5),
+        (stored, out, band, band[:1], 5),
+        (stored, out, band, band, 3),
+        (stored, out, band, band, 0),
+        (stored, out, band, band, -5),
+        (stored, out, band[:0], band[:0], 5),
+        (stored, out, np.ones(3, np.float32), np.ones(3, np.float32), 5),
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            compiled.normalize(*wrong, False)
+    with pytest.raises((BufferError, TypeError)):
+        compiled.normalize(stored, bytes(40), band, band, 5, False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_memory_settings_of_the_environment_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[int, int]] = []
+
+    class Libc:
+        def __init__(self, name: None) -> None:
+            pass
+
+        def mallopt(self, what: int, value: int) -> None:
+            called.append((what, value))
+
+    monkeypatch.setattr("ctypes.CDLL", Libc)
+    for name in _native._SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    _native.keep_freed_memory.__wrapped__()
+    assert called == []
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_")
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    _native.keep_freed_memory.__wrapped__()
+    assert called == []
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    _native.keep_freed_memory.__wrapped__()
+    assert {what for what, _ in called} == {-1, -3}
+
+
+def test_reading_keeps_its_pages(release_root: str) -> None:
+    """After warming up, decoding takes almost no fresh pages: without the settings some thousands."""
+    code = """
+import resource, sys
+from lulcbench.datasets import LuisaSeg
+dataset = LuisaSeg(sys.argv[1], window=None)
+for _ in range(20):
+    dataset.read(range(len(dataset)))
+    before, found = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, 0
+    for _ in range(5):
+        dataset.read(range(len(dataset)))
+    found = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    if found < 100:
+        break
+print(found)
+"""
+    environment = {k: v for k, v in os.environ.items() if k not in _native._SETTINGS}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(release_root)], capture_output=True, text=True, env=environment, check=True
+    )
+    assert int(done.stdout) < 100

@@ -1,0 +1,237 @@
+"""LUCAS points: what they can judge, and what they cannot and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pyproj
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+from scipy import stats
+from typer.testing import CliRunner
+
+from benchmarks.label_release import make_release, smooth_codes
+from lulcbench.cli import app
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation import points
+from lulcbench.grid import Tile
+from lulcbench.legend import legend
+from lulcbench.predictions import PredictionWriter
+
+LEFT, TOP = 4_320_000, 3_362_400
+
+
+def table(path: Path, rows: list[dict[str, object]]) -> Path:
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def points_at(places: list[tuple[float, float, int]]) -> pd.DataFrame:
+    x, y, code = zip(*places, strict=True)
+    return pd.DataFrame({"x": x, "y": y, "code": code, "reason": ["" if c else "no class" for c in code]})
+
+
+def test_a_harmonised_table_is_read(tmp_path: Path) -> None:
+    path = table(
+        tmp_path / "lucas.csv",
+        [
+            # Aligned with the centre of EPSG:3035, 52° N 10° E = (4321000, 3210000).
+            {"point_id": 1, "lc1": "B11", "lu1": "U111", "gps_lat": 52, "gps_long": 10, "th_lat": 0, "th_long": 0},
+            {
+                "point_id": 2,
+                "lc1": "C10",
+                "lu1": "U120",
+                "gps_lat": 88.888,
+                "gps_long": 88.888,
+                "th_lat": 52,
+                "th_long": 10,
+            },
+            {
+                "point_id": 3,
+                "lc1": "ZZZ",
+                "lu1": "U111",
+                "gps_lat": None,
+                "gps_long": None,
+                "th_lat": None,
+                "th_long": None,
+            },
+            {"point_id": 4, "lc1": None, "lu1": None, "gps_lat": 52, "gps_long": 10, "th_lat": 52, "th_long": 10},
+        ],
+    )
+    survey = points.read_points(path)
+    assert survey["code"].tolist() == [2110, 3110, 0, 0]
+    assert survey["x"].tolist()[:2] == pytest.approx([4_321_000, 4_321_000], abs=0.01)
+    assert survey["y"].tolist()[:2] == pytest.approx([3_210_000, 3_210_000], abs=0.01)
+    assert np.isnan(survey["x"][2])
+    assert survey["reason"].tolist() == ["", "", "no LUISA class for LUCAS ZZZ/U111", "no land cover recorded"]
+
+
+def test_unreadable_points(tmp_path: Path) -> None:
+    with pytest.raises(LulcbenchError, match="No LUCAS file"):
+        points.read_points(tmp_path / "none.csv")
+    with pytest.raises(LulcbenchError, match="no column lc1"):
+        points.read_points(table(tmp_path / "a.csv", [{"point_id": 1, "gps_lat": 1, "gps_long": 1}]))
+    (tmp_path / "a.shp").write_bytes(b"no shapefile")
+    with pytest.raises(LulcbenchError, match="Cannot read"):
+        points.read_points(tmp_path / "a.shp")
+
+
+@pytest.fixture
+def map_path(tmp_path: Path) -> Path:
+    """100 m map in EPSG:3035: forest (311x) to the west, water to the east, nodata in the last row."""
+    codes = np.full((10, 10), 3110, np.int32)
+    codes[:, 5:] = 5120
+    codes[9] = 0
+    path = tmp_path / "map.tif"
+    profile = {"driver": "GTiff", "width": 10, "height": 10, "count": 1, "dtype": "int32", "nodata": 0}
+    with rasterio.open(path, "w", crs="EPSG:3035", transform=from_origin(LEFT, TOP, 100, 100), **profile) as raster:
+        raster.write(codes, 1)
+    return path
+
+
+def test_a_map_is_judged_by_hand(map_path: Path) -> None:
+    survey = points_at(
+        [
+            (LEFT + 150, TOP - 150, 3110),  # right
+            (LEFT + 250, TOP - 150, 3120),  # wrong at level 3, right at 2 and 1
+            (LEFT + 750, TOP - 150, 3),  # can be judged at level 1 alone, wrong
+            (LEFT + 750, TOP - 250, 5120),  # right
+            (LEFT + 750, TOP - 350, 0),  # the correspondence has no class
+            (LEFT + 150, TOP - 950, 3110),  # nodata in the map
+            (LEFT - 50, TOP - 150, 3110),  # outside
+            (np.nan, np.nan, 3110),
+        ]
+    )
+    scores = points.score_map(map_path, survey)
+    assert (scores.points, scores.judged) == (8, 4)
+    assert scores.not_judged == {"no coordinates": 1, "outside the map, or no class there": 2, "no class": 1}
+    accuracy = {level.level: (level.points, level.overall_accuracy) for level in scores.levels}
+    assert accuracy == {3: (3, pytest.approx(2 / 3)), 2: (3, 1.0), 1: (4, 0.75)}
+    assert scores.blocks == 1
+    assert not any(level.intervals for level in scores.levels)
+
+
+def test_intervals_are_over_blocks_of_48_km() -> None:
+    """Four blocks of ten points, of which 9, 8, 7 and 6 are right: the t interval of their mean."""
+    places = [(48_000 * (90 + i) + 100.0 * j, 48_000.0 * 70, 3110) for i in range(4) for j in range(10)]
+    found = np.array([3110 if j < 9 - i else 5120 for i in range(4) for j in range(10)], np.uint16)
+    scores = points.judge(points_at(places), found, "map")
+    assert scores.blocks == 4
+    for level in scores.levels:
+        interval = level.intervals["overall_accuracy"]
+        expected = stats.t.interval(0.95, 3, 0.75, stats.sem([0.9, 0.8, 0.7, 0.6]))
+        assert (interval.low, interval.high) == pytest.approx(expected, rel=0.02)  # blocks are drawn at random
+        assert level.macro_f1 is not None
+        assert level.intervals["macro_f1"].low <= level.macro_f1 <= level.intervals["macro_f1"].high
+
+
+def write_map(path: Path, values: np.ndarray, nodata: float | None = None) -> Path:
+    profile = {"driver": "GTiff", "width": 10, "height": 10, "count": 1, "dtype": values.dtype, "nodata": nodata}
+    with rasterio.open(path, "w", crs="EPSG:3035", transform=from_origin(LEFT, TOP, 100, 100), **profile) as raster:
+        raster.write(values, 1)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"), [("float32", None), ("float64", np.nan), ("float32", -9999), ("int16", 5120)]
+)
+def test_nodata_of_any_kind_is_no_class(tmp_path: Path, dtype: str, nodata: float | None) -> None:
+    values = np.full((10, 10), 3110, dtype)
+    values[0, 0] = np.nan if nodata is None else nodata
+    survey = points_at([(LEFT + 50, TOP - 50, 3110), (LEFT + 150, TOP - 50, 3110)])
+    scores = points.score_map(write_map(tmp_path / "map.tif", values, nodata), survey)
+    assert scores.judged == 1
+    assert scores.levels[0].overall_accuracy == 1
+    assert scores.not_judged == {"outside the map, or no class there": 1}
+
+
+@pytest.mark.parametrize("odd", [3110.5, np.inf, -np.inf, 3110 + 1j])
+def test_values_that_are_no_codes(tmp_path: Path, odd: complex) -> None:
+    values = np.full((10, 10), odd, np.complex64 if isinstance(odd, complex) else np.float32)
+    with pytest.raises(LulcbenchError, match="no class codes"):
+        points.score_map(write_map(tmp_path / "map.tif", values), points_at([(LEFT + 50, TOP - 50, 3110)]))
+
+
+def test_surveys_of_other_years_are_counted(map_path: Path, tmp_path: Path) -> None:
+    rows = [
+        {"lc1": "C10", "lu1": "U120", "gps_lat": 53.3684, "gps_long": 10.0, "year": year}
+        for year in ("2009", "2015", "2018", "")
+    ]
+    survey = points.read_points(table(tmp_path / "years.csv", rows))
+    assert survey["year"].tolist()[:3] == [2009, 2015, 2018]
+    survey[["x", "y"]] = LEFT + 150.0, TOP - 150.0
+    scores = points.score_map(map_path, survey, year=2018)
+    assert (scores.judged, scores.year, scores.far_in_time) == (4, 2018, 2)
+    assert points.score_map(map_path, survey).far_in_time is None
+    assert points.score_map(map_path, survey.drop(columns="year"), year=2018).far_in_time is None
+    for name, value in (("survey_dat", "2012-05-10"), ("SURVEYDATE", "10/05/2012")):
+        row = {key: one for key, one in rows[0].items() if key != "year"} | {name: value}
+        assert points.read_points(table(tmp_path / "dates.csv", [row]))["year"].tolist() == [2012]
+
+
+def test_maps_of_another_legend_or_without_projection(map_path: Path, tmp_path: Path) -> None:
+    survey = points_at([(LEFT + 150, TOP - 150, 3110)])
+    with pytest.raises(LulcbenchError, match="not in the corine legend"):
+        points.score_map(map_path, survey, "corine")
+    with pytest.raises(LulcbenchError, match="Unknown legend"):
+        points.score_map(map_path, survey, "clc")
+    with pytest.raises(LulcbenchError, match="Cannot read"):
+        points.score_map(tmp_path / "none.tif", survey)
+
+
+def test_predictions_are_judged_at_their_pixels(tmp_path: Path) -> None:
+    labels = smooth_codes(2, seed=0)
+    root = tmp_path / "release"
+    make_release(root, {2018: labels})
+    with PredictionWriter(tmp_path / "p.zip", root, "test", 2018) as writer:
+        tiles = writer.info.tiles
+        for row, tile in enumerate(tiles):
+            writer.write(tile, labels[row])
+    rng = np.random.default_rng(0)
+    places = []
+    for row, tile in enumerate(tiles):
+        left, _, _, top = Tile.from_id(tile).bounds
+        for i, j in rng.integers(0, 96, (50, 2)):
+            places.append((left + 50 * j + 25, top - 50 * i - 25, int(legend().remap(labels[row, i, j], 3))))
+    scores = points.score_predictions(tmp_path / "p.zip", root, points_at([*places, (0.0, 0.0, 3110)]))
+    assert scores.judged == 100
+    assert all(level.overall_accuracy == 1 for level in scores.levels)
+    assert scores.not_judged == {"outside the map, or no class there": 1}
+
+
+def test_the_command(map_path: Path, tmp_path: Path) -> None:
+    # The map's upper left corner, in degrees, a few pixels inside.
+    lon, lat = 9.99, 53.3684
+    path = table(tmp_path / "l.csv", [{"lc1": "C10", "lu1": "U120", "gps_lat": lat, "gps_long": lon}])
+    result = CliRunner().invoke(
+        app, ["lucas", str(map_path), "--points", str(path), "--json", str(tmp_path / "r.json")]
+    )
+    assert result.exit_code == 0, result.output
+    assert "1 of 1 LUCAS points judged, in 1 block of 48 km" in result.output
+    assert "There is no interval over a single spatial block" in " ".join(result.output.split())
+    assert points.LucasScores.model_validate_json((tmp_path / "r.json").read_bytes()).points == 1
+    left, top = pyproj.Transformer.from_crs(3035, 4326, always_xy=True).transform(LEFT + 150, TOP - 150)
+    path = table(tmp_path / "l.csv", [{"lc1": "C10", "lu1": "U120", "gps_lat": top, "gps_long": left, "year": 2009}])
+    result = CliRunner().invoke(app, ["lucas", str(map_path), "--points", str(path), "--year", "2018"])
+    assert "1 of them were surveyed more than 2 years from 2018" in " ".join(result.output.split())
+
+
+@pytest.mark.real
+def test_real_points_of_czechia(real_data: Path) -> None:
+    path = real_data / "lucas_cz_2018" / "cz_lucas_points_l1_2018.shp"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not among the real data")
+    survey = points.read_points(path)
+    assert len(survey) == 5037
+    assert survey["x"].between(4_400_000, 5_000_000).all()
+    known = survey["code"] > 0
+    assert 0.7 < known.mean() < 0.8  # grassland (E) without land use is the bulk of the rest
+    assert set(survey["reason"][~known].str[-3]) <= {"E", "F", "D"}
+    # The file carries its maker's own classes: 1 artificial, 2 crops, 4 forest, 8 wetland, 9 water.
+    theirs, ours = geopandas.read_file(path)["label_l1"], legend().remap(survey["code"].to_numpy(), 1)
+    for label, code in ((1, 1), (2, 2), (4, 3), (8, 4), (9, 5)):
+        assert (ours[theirs == label] == code).mean() > 0.99

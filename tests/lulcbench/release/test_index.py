@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lulcbench import LuisaChange, LuisaSeg, LuisaSeries
+from lulcbench.errors import DamagedRelease, LulcbenchError
+from lulcbench.release import INDEX, Release
+from lulcbench.release.index import read_index, select
+
+
+@pytest.fixture
+def copy(release_root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(release_root, tmp_path / "release"))
+
+
+def test_rows_in_another_order_are_found_out(copy: Path) -> None:
+    table = pq.read_table(copy / INDEX)
+    split, row = table["split"].to_pylist(), table["row"].to_pylist()
+    last = split.count("train") - 1
+    swapped = [last - r if s == "train" else r for s, r in zip(split, row, strict=True)]
+    at = table.column_names.index("row")
+    pq.write_table(table.set_column(at, "row", pa.array(swapped, table["row"].type)), copy / INDEX)
+    release = Release.load(copy)
+    with pytest.raises(DamagedRelease, match=r"index\.parquet is not the table that tiny-0\.1\.0 was published with"):
+        read_index(copy, release)
+    with pytest.raises(LulcbenchError, match="its SHA-256 differs"):
+        LuisaSeg(copy, sensors="landsat")
+
+
+def test_a_table_and_shards_that_disagree_from_the_start(copy: Path) -> None:
+    release = Release.load(copy)
+    longer = release.model_copy(update={"splits": dict(release.splits) | {"train": 99}})
+    with pytest.raises(LulcbenchError, match=r"train\.zarr disagree"):
+        read_index(copy, longer, "train")
+    none = release.model_copy(update={"files": tuple(file for file in release.files if file.path != INDEX)})
+    with pytest.raises(LulcbenchError, match=r"lists no index\.parquet"):
+        read_index(copy, none)
+
+
+def test_clouds_count_where_they_are_asked_for() -> None:
+    table = pd.DataFrame(
+        {
+            "id": ["a", "b", "c"],
+            "region": "here",
+            "cloud_landsat_2012": [0.9, 0.0, 0.0],
+            "cloud_landsat_2018": [0.0, 0.9, None],
+            "cloud_sentinel2_2018": [0.0, 0.0, 0.9],
+        }
+    )
+
+    def clear(**chosen: list[str] | list[int]) -> str:
+        return "".join(select(table, max_cloud=0.1, **chosen)["id"])  # type: ignore[arg-type]
+
+    assert clear(sensors=["landsat"], years=[2018]) == "ac"
+    assert clear(sensors=["landsat"]) == "c"
+    assert clear(years=[2018]) == "a"
+    assert clear(sensors=["sentinel2"], years=[2018]) == "ab"
+    with pytest.raises(LulcbenchError, match="No tile"):
+        clear()
+
+
+def test_datasets_ask_for_the_clouds_of_what_they_read(release_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lulcbench.datasets.base as base
+
+    asked = []
+
+    def spy(table: pd.DataFrame, **options: object) -> pd.DataFrame:
+        asked.append((options["sensors"], options["years"]))
+        return select(table, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(base, "select", spy)
+    LuisaSeg(release_root, sensors="landsat", year=2012)
+    LuisaChange(release_root)
+    LuisaSeries(release_root)
+    LuisaSeries(release_root, years=(2012,))
+    landsat = ("landsat",)
+    assert asked == [(landsat, (2012,)), (landsat, (2012, 2018)), (landsat, None), (landsat, (2012,))]

@@ -1,0 +1,163 @@
+"""The manifest: what it accepts, and that nothing altered, half-written or hostile passes for a release."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lulcbench._files import write_atomic
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import legend
+from lulcbench.release import FileInfo, Release, Season, SensorInfo, Statistics
+
+SHA = "0" * 64
+
+
+def manifest(**changes: Any) -> Release:
+    shard = "test.zarr/landsat_2018/c/0/0/0/0/0"
+    content = {
+        "name": "luisa-test",
+        "version": "0.1.0",
+        "title": "Test",
+        "description": "",
+        "simulated": True,
+        "legend_digest": legend().digest,
+        "seasons": (Season(name="summer", start="06-25", end="09-12"),),
+        "sensors": {
+            "landsat": SensorInfo(
+                resolution=30,
+                bands=("red", "nir08"),
+                years=(2012, 2018),
+                licence="CC-BY-4.0",
+                statistics=Statistics(mean=(0.1, 0.3), std=(0.05, 0.1), pixels=10),
+            )
+        },
+        "label_years": (2018,),
+        "regions": ("somewhere",),
+        "splits": {"train": 2, "test": 1},
+        "class_counts": {2018: {3110: 5}},
+        "sources": (),
+        "files": (
+            FileInfo(path=shard, bytes=3, sha256=SHA, licence="x", split="test", array="landsat_2018"),
+            FileInfo(
+                path="test.zarr/luisa_2018/c/0/0/0", bytes=3, sha256=SHA, licence="x", split="test", array="luisa_2018"
+            ),
+            FileInfo(path="test.zarr/zarr.json", bytes=3, sha256=SHA, licence="x", split="test"),
+        ),
+        "builder": "test",
+    }
+    return Release.model_validate(content | changes)
+
+
+def test_round_trip_keeps_the_digest(tmp_path: Path) -> None:
+    release = manifest()
+    release.write(tmp_path)
+    assert Release.load(tmp_path) == release
+    assert Release.load(tmp_path).digest == release.digest
+    assert [p.name for p in tmp_path.iterdir()] == ["release.json"]
+
+
+def test_digest_follows_every_field() -> None:
+    digests = {manifest(**change).digest for change in ({}, {"version": "0.1.1"}, {"simulated": False}, {"files": ()})}
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    ("alter", "message"),
+    [
+        (lambda m: m | {"title": "altered"}, "does not match its content"),
+        (lambda m: m | {"digest": SHA}, "does not match its content"),
+        (lambda m: {k: v for k, v in m.items() if k != "digest"}, "does not match its content"),
+        (lambda m: m | {"format": "lulcbench-release/99"}, "lulcbench-release/99"),
+        (lambda m: m | {"surprise": 1}, "surprise"),
+        (lambda m: m | {"version": "latest"}, "version"),
+        (lambda m: m | {"splits": {"holdout": 1}}, "holdout"),
+        (lambda m: m | {"sensors": {"landsat": m["sensors"]["landsat"] | {"resolution": 10}}}, "30 m pixels"),
+        (lambda m: m | {"sensors": {"landsat": m["sensors"]["landsat"] | {"bands": ["red"]}}}, "differ in length"),
+    ],
+    ids=["title", "digest", "no digest", "format", "surplus key", "version", "split", "resolution", "bands"],
+)
+def test_altered_manifests_are_refused(tmp_path: Path, alter: Any, message: str) -> None:
+    path = manifest().write(tmp_path)
+    path.write_text(json.dumps(alter(json.loads(path.read_text()))))
+    with pytest.raises(LulcbenchError, match=message) as caught:
+        Release.load(tmp_path)
+    assert str(path) in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_another_legend_is_refused(tmp_path: Path) -> None:
+    manifest(legend_digest=SHA).write(tmp_path)
+    with pytest.raises(LulcbenchError, match="another legend"):
+        Release.load(tmp_path)
+
+
+def test_missing_release_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(LulcbenchError, match=r"release\.json is missing") as caught:
+        Release.load(tmp_path / "nowhere")
+    assert "make demo" in caught.value.remedy
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a\\..\\x", "c:/x", "", "a\0b"], ids=ascii)
+def test_file_paths_stay_inside(path: str) -> None:
+    with pytest.raises(ValueError, match="path"):
+        FileInfo(path=path, bytes=1, sha256=SHA, licence="x")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_release_or_a_clear_error(text: bytes) -> None:
+    with pytest.raises(LulcbenchError):
+        Release.parse(text)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(sorted(Release.model_fields)), json_values)
+def test_a_fuzzed_field_never_passes(field: str, value: Any) -> None:
+    content = manifest().model_dump(mode="json")
+    genuine = content | {"digest": manifest().digest}
+    fuzzed = genuine | {field: value}
+    if fuzzed == genuine:
+        return
+    with pytest.raises(LulcbenchError):
+        Release.parse(json.dumps(fuzzed).encode())
+
+
+def test_selecting_files_and_naming_what_exists() -> None:
+    release = manifest()
+    assert [f.array for f in release.array_files("test", sensors=())] == ["luisa_2018", None]
+    assert len(release.array_files("test", years=(2012,))) == 1
+    assert len(release.array_files("test")) == 3
+    assert not release.array_files("train")
+    with pytest.raises(LulcbenchError, match=r"no split 'val'") as caught:
+        release.check_split("val")
+    assert "train, test" in caught.value.remedy
+    with pytest.raises(LulcbenchError, match="no labels for 2012"):
+        release.check_year(2012)
+    assert release.check_year(2012, "landsat") == 2012
+    with pytest.raises(LulcbenchError, match="no sensor 'planet'"):
+        release.sensor("planet")
+
+
+def test_write_atomic_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "file"
+    write_atomic(target, b"first")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(target, b"second")
+    assert target.read_bytes() == b"first"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

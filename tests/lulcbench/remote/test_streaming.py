@@ -1,0 +1,290 @@
+"""Object stores and HTTP: publish to one, download from it, read shards straight out of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+import lulcbench.release.shards
+import lulcbench.remote.stores
+from benchmarks.label_release import SHARD_TILES, make_release, smooth_codes
+from builders.stages.publish import publish
+from lulcbench import LuisaSeg
+from lulcbench.download import download
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import Release
+from lulcbench.release.shards import ShardReader
+from lulcbench.release.verify import verify
+from tests.lulcbench.fake_hub import FakeHub
+
+
+class _Ranges(SimpleHTTPRequestHandler):
+    """Python's file server, with the range requests that any real one knows."""
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            return self.send_error(404)
+        content, status = path.read_bytes(), 200
+        size, start, end = len(content), 0, len(content)
+        if found := re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")):
+            status = 206
+            start = int(found[1]) if found[1] else max(0, size - int(found[2]))
+            end = min(size, int(found[2]) + 1) if found[1] and found[2] else size
+        self.send_response(status)
+        self.send_header("Content-Length", str(end - start))
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        self.end_headers()
+        self.wfile.write(content[start:end])
+        return None
+
+
+class _NoRanges(SimpleHTTPRequestHandler):
+    """Python's file server as it is; counts requests by path."""
+
+    requests: ClassVar[Counter[str]] = Counter()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.requests[self.path] += 1
+        super().do_GET()
+
+
+@contextmanager
+def serve(folder: Path, handler: type[SimpleHTTPRequestHandler] = _Ranges) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder.parent)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/{folder.name}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def web(release_root: Path) -> Iterator[str]:
+    with serve(release_root) as url:
+        yield url
+
+
+@pytest.fixture
+def copy(release_root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(release_root, tmp_path / "release"))
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="lulc")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield "s3://lulc/releases"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def test_http(web: str, release_root: Path, tmp_path: Path) -> None:
+    indices = [0, 20, 40]
+    expected = LuisaSeg(release_root).read(indices)
+    straight = LuisaSeg(web).read(indices)
+    torch.testing.assert_close(straight["image"], expected["image"])
+    assert torch.equal(straight["mask"], expected["mask"])
+    release = download(web, tmp_path / "got", splits=["val"], sensors=["landsat"], progress=False)
+    assert not verify(tmp_path / "got", release).problems
+    with pytest.raises(LulcbenchError, match="Cannot read http://"):
+        LuisaSeg(web + "-gone")
+
+
+# s3fs leaves the closing of its connections to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_s3_round_trip(bucket: str, release_root: Path, tmp_path: Path) -> None:
+    where = publish(release_root, bucket)
+    release = Release.load(release_root)
+    assert where == f"{bucket}/{release.id}"
+    assert publish(release_root, bucket) == where
+    got = download(where, tmp_path / "got", progress=False)
+    assert got.digest == release.digest
+    assert not verify(tmp_path / "got", got).problems
+
+    # TensorStore's S3 client reads credentials when it is first used in a process, so a new one streams.
+    code = (
+        f"from lulcbench import LuisaSeg; batch = LuisaSeg({where!r}, sensors='landsat').read([3, 40]);"
+        "print(float(batch['image'].sum()), int(batch['mask'].sum()))"
+    )
+    streamed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    assert streamed.returncode == 0, streamed.stderr[-2000:]
+    expected = LuisaSeg(release_root, sensors="landsat").read([3, 40])
+    total, classes = streamed.stdout.split()
+    assert float(total) == pytest.approx(float(expected["image"].sum()), rel=1e-4)
+    assert int(classes) == int(expected["mask"].sum())
+
+    other = Path(shutil.copytree(release_root, tmp_path / "other"))
+    release.model_copy(update={"title": "Another"}).write(other)
+    with pytest.raises(LulcbenchError, match="another release of that version"):
+        publish(other, bucket)
+    with pytest.raises(LulcbenchError, match="Cannot publish to"):
+        publish(release_root, "s3://no-such-bucket/releases")
+    with pytest.raises(LulcbenchError, match="Found no release"):
+        download("s3://lulc/nothing", tmp_path / "nothing", progress=False)
+
+
+def shard(root: Path, array: str, number: int) -> Path:
+    return next(path for path in (root / "train.zarr" / array / "c" / str(number)).rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("array", ["landsat_2018", "luisa_2018"])
+def test_a_missing_shard_is_no_nodata(copy: Path, array: str) -> None:
+    lost = shard(copy, array, 1)
+    with serve(copy) as url:
+        dataset = LuisaSeg(url, sensors="landsat")
+        half = len(dataset) // 2
+        before = dataset.read([0])  # of the first shard, which stays
+        lost.unlink()
+        assert torch.equal(dataset.read([0])["image"], before["image"])
+        for again in range(2):  # what was missed once is not taken for seen
+            with pytest.raises(LulcbenchError, match=rf"{array}/c/1.* is missing"):
+                LuisaSeg(url, sensors="landsat").read([0, half]) if again else dataset.read([half])
+
+
+def test_a_truncated_shard(copy: Path) -> None:
+    path = shard(copy, "landsat_2018", 0)
+    path.write_bytes(path.read_bytes()[:-1])
+    with serve(copy) as url, pytest.raises(LulcbenchError, match="landsat_2018"):
+        LuisaSeg(url, sensors="landsat").read([0])
+
+
+def test_a_shard_of_nodata_alone_is_no_missing_one(tmp_path: Path) -> None:
+    codes = smooth_codes(SHARD_TILES + 2, seed=3)
+    codes[SHARD_TILES:] = 0
+    codes[0] = 0  # a chunk that no shard stores
+    release = make_release(tmp_path / "release", {2018: codes})
+    assert not any("/c/1/" in file.path for file in release.files)
+    with serve(tmp_path / "release") as url:
+        reader = ShardReader(url, release, "test")
+        rows = [0, 5, SHARD_TILES + 1]
+        read = reader.read("luisa_2018", rows, [(0, 0)] * 3, (96, 96))
+        assert (read == codes[rows]).all()
+        assert (reader.tiles("luisa_2018", 0, len(codes)) == codes).all()
+
+
+def test_metadata_and_table_of_another_release(copy: Path) -> None:
+    metadata, table = copy / "train.zarr" / "landsat_2018" / "zarr.json", copy / "index.parquet"
+    with serve(copy) as url:
+        metadata.write_text(metadata.read_text().replace('"shuffle"', '"shuffle" '))
+        with pytest.raises(LulcbenchError, match=r"zarr.json is not the file"):
+            LuisaSeg(url, sensors="landsat").read([0])
+        content = bytearray(table.read_bytes())
+        content[len(content) // 2] ^= 1
+        table.write_bytes(content)
+        with pytest.raises(LulcbenchError, match=r"index.parquet is not the table"):
+            LuisaSeg(url, sensors="landsat")
+
+
+def test_a_server_without_ranges(
+    copy: Path, release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lulcbench.remote.stores, "PIECE", 50_000)
+    monkeypatch.setattr(_NoRanges, "requests", Counter())
+    with serve(copy, _NoRanges) as url:
+        with pytest.raises(LulcbenchError, match="does not know range requests") as error:
+            LuisaSeg(url, sensors="landsat").read([0])
+        assert "lulcbench download" in error.value.remedy
+        _NoRanges.requests.clear()
+        release = download(url, tmp_path / "got", progress=False)
+    assert not verify(tmp_path / "got", release).problems
+    assert set(_NoRanges.requests.values()) == {1}
+    assert sum(_NoRanges.requests.values()) == len(release.files) + 1
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("private", [False, True])
+def test_the_hub(published: FakeHub, release_root: Path, private: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    published.private = private
+    expected = LuisaSeg(release_root, sensors="landsat").read([0, 20])
+    dataset = LuisaSeg("hf://lulcbench/tiny", sensors="landsat")
+    batch = dataset.read([0])
+    commit = published.sha("lulcbench/tiny", "main")
+    assert dataset.root == f"hf://lulcbench/tiny@{commit}"
+    # The branch moves on: all that is read later is still of one commit.
+    published.commit("lulcbench/tiny", dict.fromkeys(published.repositories["lulcbench/tiny"]["main"], b""))
+    published.requests.clear()
+    batch = deepcopy(dataset).read([0, 20])
+    torch.testing.assert_close(batch["image"], expected["image"])
+    assert torch.equal(batch["mask"], expected["mask"])
+    assert {path.split("/resolve/")[1].split("/")[0] for path in published.requests} == {commit}
+    # Addresses lapse; new ones are asked for in time.
+    assert not any("luisa" not in path and "landsat" not in path for path in published.requests)
+    published.signature = "2"
+    monkeypatch.setattr(lulcbench.release.shards, "LASTING", 0.0)
+    assert torch.equal(dataset.read([20])["image"], batch["image"][1:])
+    tag = LuisaSeg(f"hf://lulcbench/tiny@v{dataset.release.version}", sensors="landsat")
+    assert tag.root == dataset.root
+    with pytest.raises(LulcbenchError, match=r"Cannot read hf://lulcbench/tiny@v9\.9\.9"):
+        LuisaSeg("hf://lulcbench/tiny@v9.9.9", sensors="landsat")
+    if private:
+        monkeypatch.delenv("HF_TOKEN")
+        with pytest.raises(LulcbenchError, match=r"Cannot read hf://lulcbench/tiny") as error:
+            LuisaSeg("hf://lulcbench/tiny", sensors="landsat")
+        assert "HF_TOKEN" in error.value.remedy
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
+@pytest.mark.parametrize("content", [None, b"short"], ids=["missing", "short"])
+def test_a_shard_that_the_hub_does_not_have(published: FakeHub, release_root: Path, content: bytes | None) -> None:
+    files = published.repositories["lulcbench/tiny"]["main"]
+    lost = next(file.path for file in Release.load(release_root).files if "train.zarr/landsat_2018/c/1" in file.path)
+    del files[lost]
+    if content is not None:
+        files[lost] = content
+    with pytest.raises(LulcbenchError, match=rf"{lost} is (missing|5 bytes long)"):
+        LuisaSeg("hf://lulcbench/tiny", sensors="landsat").read([0])
+
+
+def test_a_url_is_no_folder_to_fill(web: str, release_root: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LulcbenchError, match="Cannot download to http://"):
+        LuisaSeg(web, download=str(release_root))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_system_that_nobody_knows(release_root: Path) -> None:
+    with pytest.raises(LulcbenchError, match="Cannot publish to gopher"):
+        publish(release_root, "gopher://hole")
+    with pytest.raises(LulcbenchError, match="Cannot read"):
+        LuisaSeg("gopher://hole/release")

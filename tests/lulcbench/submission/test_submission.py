@@ -1,0 +1,365 @@
+"""Model cards, tokens, and the client against a small leaderboard of its own that can fail in every way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from benchmarks.label_release import make_release, smooth_codes
+from lulcbench.cli import app, main
+from lulcbench.cli import score as commands
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.scores import Scores
+from lulcbench.evaluation.scoring import score
+from lulcbench.predictions import PredictionWriter
+from lulcbench.submission.card import CARD_EXAMPLE, ModelCard, load_card
+from lulcbench.submission.client import Client, find_token, token_file
+
+CARD = tomllib.loads(CARD_EXAMPLE)
+URL = "https://board.example"
+
+
+@pytest.fixture(scope="module")
+def submission(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Scores]:
+    folder = tmp_path_factory.mktemp("submission")
+    make_release(folder / "release", {2018: smooth_codes(2, seed=0)})
+    path = folder / "p.zip"
+    with PredictionWriter(path, folder / "release", "test", 2018) as writer:
+        for tile in writer.info.tiles:
+            writer.write(tile, np.full((96, 96), 3110))
+    return path, score(path, folder / "release")
+
+
+@pytest.fixture
+def card_file(tmp_path: Path) -> Path:
+    path = tmp_path / "card.toml"
+    path.write_text(CARD_EXAMPLE)
+    return path
+
+
+def test_the_example_is_a_card(card_file: Path) -> None:
+    card = load_card(card_file)
+    assert card.sensors == ("sentinel2",)
+    assert ModelCard.model_validate(card.model_dump(mode="json")) == card
+
+
+@pytest.mark.parametrize("key", sorted(CARD))
+def test_every_key_of_the_example_is_needed(key: str) -> None:
+    with pytest.raises(ValidationError, match=key):
+        ModelCard.model_validate({k: v for k, v in CARD.items() if k != key})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"surprise": 1},
+        {"name": ""},
+        {"name": "a\nb"},
+        {"name": "a\x1b[2Jb"},
+        {"name": "a\u202eb"},  # right-to-left override
+        {"name": "x" * 121},
+        {"name": " a"},
+        {"authors": []},
+        {"authors": ["a"] * 51},
+        {"code": "javascript:alert(1)"},
+        {"code": "https://x.example/\"onload='x'"},
+        {"code": "file:///etc/passwd"},
+        {"sensors": ["<script>"]},
+        {"training_data": []},
+        {"sensors": ["landsat", "landsat"]},
+        {"saw_scored_labels": "perhaps"},
+        {"saw_scored_labels": "no"},
+        {"saw_scored_labels": 0},
+        {"parameters": -1},
+        {"parameters": 1.5},
+        {"parameters": "12"},
+        {"parameters": True},
+        {"description": "x" * 2001},
+    ],
+)
+def test_bad_cards_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ModelCard.model_validate(CARD | change)
+
+
+def test_card_files_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "card.toml"
+    for content, message in (
+        (b"name = ", "not TOML"),
+        (b"\xff\xfe", "not TOML"),
+        (b'name = "x"\n', "no valid model card: .*authors"),
+        (b"#" * 70000, "larger than"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(LulcbenchError, match=message):
+            load_card(path)
+    with pytest.raises(LulcbenchError, match="No model card"):
+        load_card(tmp_path / "none.toml")
+
+
+def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LULCBENCH_TOKEN", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.raises(LulcbenchError, match="No token for"):
+        find_token(URL)
+    file = token_file()
+    file.parent.mkdir()
+    file.write_text(f'"{URL}" = "secret"\n')
+    file.chmod(0o644)
+    with pytest.raises(LulcbenchError, match="open to other users"):
+        find_token(URL)
+    file.chmod(0o600)
+    assert find_token(URL + "/") == "secret"
+    with pytest.raises(LulcbenchError, match=r"no token for https://other\.example"):
+        find_token("https://other.example")
+    file.write_text("secret")
+    with pytest.raises(LulcbenchError, match="not TOML"):
+        find_token(URL)
+    monkeypatch.setenv("LULCBENCH_TOKEN", " from-the-environment ")
+    assert find_token(URL) == "from-the-environment"
+    monkeypatch.setenv("LULCBENCH_TOKEN", "two\r\nlines")
+    with pytest.raises(LulcbenchError, match="holds no token"):
+        find_token(URL)
+
+
+def test_tokens_do_not_travel_in_the_open() -> None:
+    for url, message in (
+        ("http://board.example", "not encrypted"),
+        ("ftp://board.example", "no web address"),
+        ("board.example", "no web address"),
+    ):
+        with pytest.raises(LulcbenchError, match=message):
+            Client(url, "secret")
+
+
+class Board:
+    """The service's side of the contract, in memory. ``trouble(request)`` may answer, or raise, in its place."""
+
+    def __init__(self, scores: Scores) -> None:
+        self.scores = scores
+        self.data = bytearray()
+        self.begun: dict[str, Any] | None = None
+        self.polls = 0
+        self.log: list[str] = []
+        self.slept: list[float] = []
+        self.trouble: Callable[[httpx.Request], httpx.Response | None] = lambda request: None
+        self.status = "scored"
+
+    def client(self, token: str = "secret") -> Client:  # noqa: S107
+        return Client(URL, token, transport=httpx.MockTransport(self.answer), sleep=self.slept.append)
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path.removeprefix("/api/v1")
+        self.log.append(f"{request.method} {path}")
+        assert request.headers["Authorization"] == "Bearer secret"
+        if (answer := self.trouble(request)) is not None:
+            return answer
+        state = {"upload_id": "u1", "chunk_size": 1000, "offset": len(self.data)}
+        match request.method, path:
+            case "POST", "/uploads":
+                self.begun = json.loads(request.content)
+                return httpx.Response(201, json=state)
+            case "GET", "/uploads/u1":
+                return httpx.Response(200, json=state)
+            case "PUT", "/uploads/u1":
+                if int(request.url.params["offset"]) != len(self.data):
+                    return httpx.Response(409, json={"what": "wrong offset", "remedy": ""})
+                self.data += request.content
+                return httpx.Response(200, json={"offset": len(self.data)})
+            case "POST", "/uploads/u1/complete":
+                assert self.begun is not None
+                assert hashlib.sha256(self.data).hexdigest() == self.begun["sha256"]
+                return httpx.Response(202, json={"submission_id": "s1", "url": f"{URL}/submissions/s1"})
+            case "GET", "/submissions/s1":
+                self.polls += 1
+                status = self.status if self.polls > 2 else "queued"
+                content = {"status": status, "url": f"{URL}/submissions/s1", "error": None, "scores": None}
+                if status == "scored":
+                    content["scores"] = self.scores.model_dump(mode="json")
+                if status == "refused":
+                    content["error"] = {"what": "No good.", "remedy": "Do better."}
+                return httpx.Response(200, json=content)
+        return httpx.Response(404, json={"what": "nothing here", "remedy": ""})
+
+
+def test_upload_and_wait(submission: tuple[Path, Scores]) -> None:
+    path, scores = submission
+    board = Board(scores)
+    seen: list[tuple[int, int]] = []
+    with board.client() as client:
+        identity = client.upload(path, ModelCard.model_validate(CARD), lambda done, total: seen.append((done, total)))
+        result = client.wait(identity)
+    assert bytes(board.data) == path.read_bytes()
+    assert board.begun is not None
+    assert (board.begun["filename"], board.begun["size"]) == ("p.zip", path.stat().st_size)
+    assert board.begun["card"]["name"] == CARD["name"]
+    assert seen[-1] == (path.stat().st_size, path.stat().st_size)
+    assert result.scores == scores
+    assert result.url == f"{URL}/submissions/s1"
+    assert not path.with_name("p.zip.upload.json").exists()
+
+
+def test_an_interrupted_upload_continues(submission: tuple[Path, Scores]) -> None:
+    path, scores = submission
+    board = Board(scores)
+    cut = path.stat().st_size // 2
+
+    def cable_cut(request: httpx.Request) -> httpx.Response | None:
+        if request.method in ("PUT", "GET") and len(board.data) >= cut:
+            raise httpx.ConnectError("cable cut")
+        return None
+
+    board.trouble = cable_cut
+    card = ModelCard.model_validate(CARD)
+    with board.client() as client, pytest.raises(LulcbenchError, match=r"Cannot reach .*cable cut"):
+        client.upload(path, card)
+    assert path.with_name("p.zip.upload.json").exists()
+    board.trouble = lambda request: None
+    board.log.clear()
+    with board.client() as client:
+        assert client.upload(path, card) == "s1"
+    assert "POST /uploads" not in board.log  # nothing is begun, or counted, twice
+    assert bytes(board.data) == path.read_bytes()
+
+
+def test_an_edited_card_begins_a_new_upload(submission: tuple[Path, Scores]) -> None:
+    """The ledger keeps the card for ever, so that a correction must not be lost between two tries."""
+    path, scores = submission
+    board = Board(scores)
+
+    def interrupt(request: httpx.Request) -> httpx.Response | None:
+        if request.method == "PUT":
+            raise KeyboardInterrupt
+        return None
+
+    board.trouble = interrupt
+    with board.client() as client, pytest.raises(KeyboardInterrupt):
+        client.upload(path, ModelCard.model_validate(CARD))
+    board.trouble = lambda request: None
+    with board.client() as client:
+        client.upload(path, ModelCard.model_validate(CARD | {"saw_scored_labels": True}))
+    assert board.begun is not None
+    assert board.begun["card"]["saw_scored_labels"] is True
+    assert board.log.count("POST /uploads") == 2
+
+
+def test_what_is_no_predictions_file_is_not_sent(
+    submission: tuple[Path, Scores], card_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board(submission[1])
+    monkeypatch.setenv("LULCBENCH_TOKEN", "secret")
+    monkeypatch.setattr(commands, "Client", lambda to, token: board.client(token))
+    (tmp_path / "notes.zip").write_text("a text")
+    command = ["--card", str(card_file), "--to", URL, "--no-wait"]
+    result = CliRunner().invoke(app, ["submit", str(tmp_path / "notes.zip"), *command])
+    assert isinstance(result.exception, LulcbenchError)
+    assert board.log == []
+    result = CliRunner().invoke(app, ["submit", str(submission[0]), *command])
+    assert result.exit_code == 0, result.output
+    assert "pixels are not checked" in " ".join(result.output.split())
+
+
+def test_half_a_chunk_and_a_busy_server(submission: tuple[Path, Scores]) -> None:
+    """Part of a chunk arrives before the line breaks; then the service answers 503 for a while."""
+    path, scores = submission
+    board = Board(scores)
+    troubles = iter(["half", "half", 503, 503])
+
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        if request.method != "PUT" or (what := next(troubles, None)) is None:
+            return None
+        if what == "half":
+            board.data += request.content[:100]
+            raise httpx.ReadError("line broke")
+        return httpx.Response(503, json={"what": "busy", "remedy": ""})
+
+    board.trouble = trouble
+    with board.client() as client:
+        client.upload(path, ModelCard.model_validate(CARD))
+    assert bytes(board.data) == path.read_bytes()
+    assert board.slept  # it waits between tries
+
+
+def test_an_upload_that_never_moves_ends(submission: tuple[Path, Scores]) -> None:
+    path, scores = submission
+    board = Board(scores)
+    board.trouble = lambda request: httpx.Response(503, json={}) if request.method == "PUT" else None
+    with board.client() as client, pytest.raises(LulcbenchError, match=r"stopped at byte 0 of .*\n.*continues"):
+        client.upload(path, ModelCard.model_validate(CARD))
+    path.with_name("p.zip.upload.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (httpx.Response(401, json={"what": "A token is needed.", "remedy": "Send one."}), "A token is needed"),
+        (httpx.Response(429, json={"what": "Limit \x1b[2J reached.", "remedy": ""}), r"Limit \?\[2J reached"),
+        (httpx.Response(200, text="<html>login</html>"), "not as a leaderboard does"),
+        (httpx.Response(302, headers={"Location": "https://evil.example"}), "answers 302"),
+        (httpx.Response(500, text="oops"), "answers 500"),
+    ],
+)
+def test_refusals_are_messages(submission: tuple[Path, Scores], answer: httpx.Response, message: str) -> None:
+    board = Board(submission[1])
+    board.trouble = lambda request: answer
+    with board.client() as client, pytest.raises(LulcbenchError, match=message):
+        client.upload(submission[0], ModelCard.model_validate(CARD))
+
+
+def test_a_refused_submission_says_why(submission: tuple[Path, Scores]) -> None:
+    board = Board(submission[1])
+    board.status = "refused"
+    with board.client() as client, pytest.raises(LulcbenchError, match=r"No good\.\n.*Do better"):
+        client.wait("s1")
+    board.status = "scoring"
+    with board.client() as client, pytest.raises(LulcbenchError, match="Not scored after 30 s"):
+        client.wait("s1", timeout=30)
+
+
+def test_commands(submission: tuple[Path, Scores], card_file: Path, tmp_path: Path) -> None:
+    path, scores = submission
+    root = path.parent / "release"
+    run = CliRunner().invoke
+    result = run(app, ["score", str(path), "--root", str(root), "--json", str(tmp_path / "s.json"), "--classes", "1"])
+    assert result.exit_code == 0, result.output
+    assert "SIMULATED DATA" in result.output
+    assert Scores.load(tmp_path / "s.json") == scores
+    result = run(app, ["check", str(path), "--root", str(root), "--card", str(card_file)])
+    assert result.exit_code == 0, result.output
+    assert "2 tiles, without probabilities" in result.output
+    result = run(app, ["submit", str(path), "--card", str(tmp_path / "none.toml"), "--to", URL])
+    assert isinstance(result.exception, LulcbenchError)
+
+
+def test_sensors_that_the_release_does_not_have(
+    submission: tuple[Path, Scores], release_root: Path, tmp_path: Path
+) -> None:
+    card = tmp_path / "card.toml"
+    card.write_text(CARD_EXAMPLE.replace('"sentinel2"', '"sentinel2", "planet"'))
+    path, root = str(submission[0]), str(release_root)
+    for command in (["check", path], ["submit", path, "--to", URL]):
+        result = CliRunner().invoke(app, [*command, "--root", root, "--card", str(card)], env={"LULCBENCH_TOKEN": "t"})
+        assert isinstance(result.exception, LulcbenchError)
+        assert "'planet', which tiny-0.1.0 does not have" in str(result.exception)
+
+
+def test_bad_input_is_a_message_and_exit_code_2(
+    submission: tuple[Path, Scores], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "[bold]x.zip"  # what rich would take for markup
+    path.write_bytes(b"no zip")
+    monkeypatch.setattr("sys.argv", ["lulcbench", "score", str(path), "--root", str(submission[0].parent / "release")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "[bold]x.zip is refused" in capsys.readouterr().err
