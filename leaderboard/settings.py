@@ -33,7 +33,7 @@ class Settings(BaseModel):
         scoring_cpu_s: CPU limit for one scoring.
         scoring_memory_bytes: address space of the scoring process.
         scoring_file_bytes: largest file the scoring process may write.
-        scoring_command: the scoring process; arguments are appended (see ``scoring_job``).
+        scoring_command: the scoring process; arguments are appended (see ``leaderboard.scoring.job``).
         cache_s: how old the cached table may be before the database's change counter is read again.
     """
 

@@ -23,23 +23,23 @@ from leaderboard.settings import Settings
 from leaderboard.store import ledger, queue, uploads
 from leaderboard.store.db import Audit, Database, Result, Submission
 from leaderboard.store.queue import LostLease
-from tests.leaderboard.harness import Service, make_entry
+from tests.leaderboard.harness import Service, make_entry, wait_until
 
 HOSTILE = """
 import sys, time
-from leaderboard import scoring_job
+from leaderboard.scoring import job
 def scorer(predictions, roots, media):
     {body}
-scoring_job.main(scorer)
+job.main(scorer)
 """
 CANNED = """
 import json, sys, time
 from pathlib import Path
-from leaderboard import scoring_job
+from leaderboard.scoring import job
 def scorer(predictions, roots, media):
     time.sleep({seconds})
     return json.loads(Path({result!r}).read_text())
-scoring_job.main(scorer)
+job.main(scorer)
 """
 
 
@@ -92,8 +92,7 @@ def test_a_scoring_process_that_the_system_kills_is_tried_again(
     submission = service.submit(predictions["poor"])
 
     def kill() -> None:
-        while not (pid.exists() and pid.read_text()):
-            time.sleep(0.01)
+        wait_until(lambda: pid.exists() and pid.read_text(), "the scoring process to start")
         os.kill(int(pid.read_text()), signal.SIGKILL)
         pid.unlink()
 

@@ -24,7 +24,7 @@ from leaderboard.store.accounts import create_token
 from leaderboard.store.db import Database
 from leaderboard.web import guard
 from leaderboard.web.app import create_app
-from tests.leaderboard.harness import CARD
+from tests.leaderboard.harness import CARD, wait_until
 
 
 @pytest.fixture
@@ -36,8 +36,7 @@ def site(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
     server = make_server(app, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
+    wait_until(lambda: server.started, "the server to start")
     port = server.servers[0].sockets[0].getsockname()[1]
     yield f"http://127.0.0.1:{port}", token
     server.should_exit = True
@@ -102,8 +101,7 @@ def test_readers_that_stop_reading_are_cut_off(monkeypatch: pytest.MonkeyPatch) 
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        while not server.started:
-            time.sleep(0.01)
+        wait_until(lambda: server.started, "the server to start")
         port = server.servers[0].sockets[0].getsockname()[1]
         with talk(f"http://127.0.0.1:{port}") as stopped:
             stopped.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

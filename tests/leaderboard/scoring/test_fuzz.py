@@ -180,10 +180,10 @@ def test_fuzzed_archives(service: Service, predictions: dict[str, Path], results
 
 
 MANY = """
-from leaderboard import scoring_job
+from leaderboard.scoring import job
 def scorer(folder, roots, media):
-    return {path.name: scoring_job.answer(scoring_job.score_file, path, roots, media) for path in folder.glob("*.zip")}
-scoring_job.main(scorer)
+    return {path.name: job.answer(job.score_file, path, roots, media) for path in folder.glob("*.zip")}
+job.main(scorer)
 """
 
 

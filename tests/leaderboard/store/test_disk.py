@@ -28,7 +28,7 @@ from leaderboard.web.app import create_app
 from lulcbench.errors import LulcbenchError
 from lulcbench.predictions import archive_limits
 from lulcbench.release import Release
-from tests.leaderboard.harness import CARD, Service
+from tests.leaderboard.harness import CARD, Service, wait_until
 from tests.leaderboard.test_faults import CANNED, HOSTILE, finished, with_scorer
 
 MIB = 2**20
@@ -147,8 +147,7 @@ def test_folders_of_killed_workers_are_swept(service: Service, predictions: dict
     with process.stdin as pipe:
         pipe.write(settings.model_dump_json())
     try:
-        while not list(settings.data.glob(".scoring-*/stderr")):
-            time.sleep(0.02)
+        wait_until(lambda: list(settings.data.glob(".scoring-*/stderr")), "the worker to begin")
         Worker(service.db, settings).housekeep()  # another worker, which starts meanwhile
         assert len(list(settings.data.glob(".scoring-*"))) == 1
     finally:

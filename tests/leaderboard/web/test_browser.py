@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from leaderboard.store import ledger
 from leaderboard.store.accounts import create_token
 from leaderboard.store.records import replay
 from leaderboard.web.app import create_app
-from tests.leaderboard.harness import CARD, make_entry
+from tests.leaderboard.harness import CARD, make_entry, wait_until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")
@@ -47,8 +46,7 @@ def board(
     server = make_server(app, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
+    wait_until(lambda: server.started, "the server to start")
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     app.state.settings = settings = settings.model_copy(update={"public_url": url})
     app.state.sessions.__init__(settings)  # the form's address is known only now
