@@ -10,6 +10,8 @@ import math
 import re
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from affine import Affine
 
 from lulcbench.errors import LulcbenchError
@@ -103,3 +105,20 @@ def tiles_over(bounds: Bounds, whole: bool = False) -> list[Tile]:
         raise LulcbenchError(f"Bounds {bounds} are empty.", "Give left, bottom, right, top in EPSG:3035 metres.")
     low, high = (math.ceil, math.floor) if whole else (math.floor, math.ceil)
     return [Tile(ix, iy) for iy in range(low(bottom), high(top)) for ix in range(low(left), high(right))]
+
+
+def area_weights(n: int, size: int) -> npt.NDArray[np.float64]:
+    """Weights that bring ``n`` pixels along one axis to ``size`` pixels over the same extent, by overlap in area.
+
+    Returns:
+        float64 ``(size, n)``; rows sum to 1. ``weights_y @ image @ weights_x.T`` resamples an image.
+
+    >>> area_weights(3, 2).round(2)
+    array([[0.67, 0.33, 0.  ],
+           [0.  , 0.33, 0.67]])
+    """
+    edges_out, edges_in = np.arange(size + 1) / size, np.arange(n + 1) / n
+    low = np.maximum(edges_out[:-1, None], edges_in[None, :-1])
+    high = np.minimum(edges_out[1:, None], edges_in[None, 1:])
+    weights: npt.NDArray[np.float64] = np.clip(high - low, 0, None) * size
+    return weights

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from lulcbench.grid import area_weights
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.predictions import area_weights
 
 EPSILON = 1e-7  # smallest probability: keeps the logarithm finite, costs at most 16 nats
 

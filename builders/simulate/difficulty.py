@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.grid import TILE_SIZE
+from lulcbench.grid import TILE_SIZE, area_weights
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.predictions import area_weights
 from lulcbench.release import Release, array_name, label_shape
 from lulcbench.release.shards import ShardReader
 from lulcbench.sensors import LANDSAT, to_reflectance

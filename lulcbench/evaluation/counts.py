@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.evaluation._pixels import UnknownCode, count_pixels, label_table
-from lulcbench.evaluation.metrics import BINS, CALIBRATION_SUMS, CHANGE_SUMS, confusion_at, node_to_class, nodes
+from lulcbench.evaluation._pixels import UnknownCode, count_pixels
+from lulcbench.evaluation.metrics import BINS, CALIBRATION_SUMS, CHANGE_SUMS, confusion_at
 from lulcbench.legend import LEVELS, legend
+from lulcbench.legend.tables import class_lookup, node_lookup, node_to_class, nodes
 from lulcbench.predictions import Predictions
-from lulcbench.predictions.format import PredictionInfo, class_of
+from lulcbench.predictions.format import PredictionInfo
 from lulcbench.release import Release, array_name
 from lulcbench.release.shards import ShardReader
 from lulcbench.release.tiles import SplitTiles, verify_files
@@ -192,7 +193,7 @@ def _step(
         raise
     if info.task == "segmentation" and info.probabilities is None:
         return
-    known, predicted = label_table().take(labels).astype(np.uint8), class_of(info.level).take(codes)
+    known, predicted = node_lookup().take(labels).astype(np.uint8), class_lookup(info.level).take(codes)
     if info.task == "change":
         yield from _changes(counts, groups, known, predicted)
     if info.probabilities is not None:

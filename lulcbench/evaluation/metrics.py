@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.legend import LEVELS, NODATA, legend
+from lulcbench.legend import LEVELS, legend
+from lulcbench.legend.tables import agreement, node_to_class
 
 Counts = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 BINS = 15
-# What is summed over judged pixels: by confidence bin; over those judged in both years; over all (``lca_heights``).
+# What is summed over judged pixels: by confidence bin; over those judged in both years; over all (``agreement``).
 CALIBRATION_SUMS = ("pixels", "confidence", "correct", "nll", "brier")
 CHANGE_SUMS = ("pixels", "changed_in_both", "changed_in_prediction", "changed_in_label", "class_right_in_both")
 HIERARCHY_SUMS = ("pixels", "mistakes", "height", "comparable", "agreeing")
@@ -25,25 +25,6 @@ BOUNDS = {
     "mistake_severity": (1.0, float(len(LEVELS))),
     "mean_height": (0.0, float(len(LEVELS))),
 }
-
-
-@cache
-def nodes() -> tuple[int, ...]:
-    """All 106 codes of the legend, of all levels, ascending: what a label can be."""
-    return tuple(sorted(legend().classes))
-
-
-@cache
-def node_levels() -> npt.NDArray[np.intp]:
-    """Level of each of ``nodes()``."""
-    return np.array([legend().classes[code].level for code in nodes()], np.intp)
-
-
-@cache
-def node_to_class(level: int) -> npt.NDArray[np.intp]:
-    """Class index at ``level`` of each of ``nodes()``; -1 where the node is coarser."""
-    found = [legend().ancestor(code, level) for code in nodes()]
-    return np.array([-1 if code == NODATA else legend().codes(level).index(code) for code in found], np.intp)
 
 
 def confusion_at(counts: npt.NDArray[np.int64], level: int, to: int) -> npt.NDArray[np.int64]:
@@ -147,27 +128,9 @@ def change(sums: Floats) -> dict[str, Floats]:
     }
 
 
-@cache
-def lca_heights(level: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """How label nodes and predicted classes of ``level`` meet in the tree.
-
-    Returns:
-        intp ``(106, n_classes(level))`` twice: at how many levels the pair can be compared (the level of the coarser of
-        the two), and at how many of those it agrees. Their difference is the height of the lowest common ancestor.
-    """
-    comparable = np.broadcast_to(
-        np.minimum(node_levels(), level)[:, None], (len(nodes()), len(legend().codes(level)))
-    ).copy()
-    agreeing = np.zeros_like(comparable)
-    for at in LEVELS[:level]:
-        label = node_to_class(at)
-        agreeing += (label[:, None] == legend().parents(level, at)[None, :]) & (label[:, None] >= 0)
-    return comparable, agreeing
-
-
 def hierarchy_sums(counts: npt.NDArray[np.int64], level: int) -> npt.NDArray[np.int64]:
     """Counts of (label node, predicted class of ``level``), int64 ``(…, 106, C)`` → ``HIERARCHY_SUMS``, ``(…, 5)``."""
-    comparable, agreeing = lca_heights(level)
+    comparable, agreeing = agreement(level)
     height = comparable - agreeing
     weights = np.stack([np.ones_like(height), height > 0, height, comparable, agreeing])
     sums: npt.NDArray[np.int64] = np.einsum("...nc,snc->...s", counts, weights)

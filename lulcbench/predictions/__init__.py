@@ -9,8 +9,8 @@ key, exactly what the writer writes for that split.
 
 from __future__ import annotations
 
-from lulcbench.predictions.label_grid import area_weights, to_label_grid
+from lulcbench.predictions.label_grid import to_label_grid
 from lulcbench.predictions.reader import Predictions, archive_limits, peek
 from lulcbench.predictions.writer import PredictionWriter
 
-__all__ = ["PredictionWriter", "Predictions", "archive_limits", "area_weights", "peek", "to_label_grid"]
+__all__ = ["PredictionWriter", "Predictions", "archive_limits", "peek", "to_label_grid"]

@@ -9,7 +9,6 @@ rounding errors having one sign; a test finds at most 0.006 and 0.0003 on averag
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -19,6 +18,7 @@ from pydantic import ConfigDict, FailFast, Field
 from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.legend.tables import class_lookup
 from lulcbench.release import Release, Sha256, Split, label_shape
 
 Quantisation = Literal["q = round(255 * sqrt(p)); p = (max(q, 0.5) / 255) ** 2, normalised over classes"]
@@ -92,7 +92,7 @@ def check_codes(codes: npt.NDArray[Any], level: int, where: str) -> npt.NDArray[
     if codes.dtype != np.uint16 and (codes.min() < 0 or codes.max() > 65535):
         raise LulcbenchError(f"{where} holds codes from {codes.min()} to {codes.max()}.", REMEDY)
     values = codes.astype(np.uint16, copy=False)
-    bad = class_of(level).take(values) == IGNORE_INDEX
+    bad = class_lookup(level).take(values) == IGNORE_INDEX
     if bad.any():
         position = tuple(int(i) for i in np.argwhere(bad)[0])
         raise LulcbenchError(
@@ -107,14 +107,6 @@ _NAMES = re.compile(
 )
 # Value of each stored byte, before normalisation.
 _LEVELS: npt.NDArray[np.float32] = ((np.maximum(np.arange(256), 0.5) / 255) ** 2).astype(np.float32)
-
-
-@cache
-def class_of(level: int) -> npt.NDArray[np.uint8]:
-    """Code → class index, ``IGNORE_INDEX`` for whatever is no code of that very level."""
-    table = np.full(65536, IGNORE_INDEX, np.uint8)
-    table[list(legend().codes(level))] = np.arange(len(legend().codes(level)))
-    return table
 
 
 def prediction_info(

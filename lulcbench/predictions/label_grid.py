@@ -6,20 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError
+from lulcbench.grid import area_weights
 from lulcbench.release import label_shape
-
-
-def area_weights(n: int, size: int = 96) -> npt.NDArray[np.float64]:
-    """Weights that bring ``n`` pixels along one axis to ``size`` pixels over the same extent, by overlap in area.
-
-    Returns:
-        float64 ``(size, n)``; rows sum to 1. ``weights_y @ image @ weights_x.T`` resamples an image.
-    """
-    edges_out, edges_in = np.arange(size + 1) / size, np.arange(n + 1) / n
-    low = np.maximum(edges_out[:-1, None], edges_in[None, :-1])
-    high = np.minimum(edges_out[1:, None], edges_in[None, 1:])
-    weights: npt.NDArray[np.float64] = np.clip(high - low, 0, None) * size
-    return weights
 
 
 def to_label_grid(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.grid import Tile, pixels, tiles_over
+from lulcbench.grid import Tile, area_weights, pixels, tiles_over
 
 indices = st.integers(0, 9999)
 
@@ -61,3 +62,12 @@ def test_bad_indices_and_lengths() -> None:
 def test_blocks_are_squares_of_tiles() -> None:
     assert Tile(890, 699).block() == Tile(899, 690).block() != Tile(900, 690).block()
     assert Tile(4, 5).block(2) == Tile(5, 4).block(2) == "B002-002"
+
+
+@given(st.integers(1, 700))
+@settings(max_examples=30, deadline=None)
+def test_area_weights_conserve_area(n: int) -> None:
+    weights = area_weights(n, 96)
+    assert weights.shape == (96, n)
+    assert np.allclose(weights.sum(axis=1), 1)
+    assert np.allclose(weights.sum(axis=0), 96 / n)

@@ -121,7 +121,7 @@ def test_lucas_uses_representative_pairs_only() -> None:
 
 
 def test_lucas_reach_is_what_the_facts_say() -> None:
-    from lulcbench.legend import _lucas_pairs
+    from lulcbench.legend.crosswalks import _lucas_pairs
 
     reached = [lucas_to_luisa(*pair) for pair in _lucas_pairs()]
     at = {level: {int(c) for c in legend().remap(reached, level)} - {NODATA} for level in LEVELS}

@@ -12,10 +12,11 @@ from sklearn import metrics as sk
 from benchmarks.label_release import make_release, smooth_codes
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation import _pixels
-from lulcbench.evaluation.metrics import confusion_at, nodes
+from lulcbench.evaluation.metrics import confusion_at
 from lulcbench.evaluation.scores import Scores
 from lulcbench.evaluation.scoring import score
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
+from lulcbench.legend.tables import node_lookup, nodes
 from lulcbench.predictions import PredictionWriter
 from lulcbench.predictions.format import dequantise, quantise
 
@@ -154,7 +155,7 @@ def test_regions_boundary_and_groups_partition(scored: tuple[Scores, np.ndarray,
 def test_edges_by_hand() -> None:
     codes = np.array([[1121, 1122, 1122, 0], [1121, 1122, 1210, 1210], [3110, 3110, 1210, 1210]], np.uint16)
     # 1121|1122 differ at level 4 (1), 112|121 at level 2 (3), 311|1xx and nodata at level 1 (4).
-    assert _pixels.edge_depth((_pixels.label_table().take(codes) >> 16).astype(np.uint16)).tolist() == [
+    assert _pixels.edge_depth((node_lookup().take(codes) >> 16).astype(np.uint16)).tolist() == [
         [1, 1, 4, 4],
         [4, 4, 3, 4],
         [4, 4, 4, 0],

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from benchmarks.label_release import make_release, smooth_codes
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.scoring import score
 from lulcbench.legend import legend
-from lulcbench.predictions import Predictions, PredictionWriter, area_weights, to_label_grid
+from lulcbench.predictions import Predictions, PredictionWriter, to_label_grid
 from lulcbench.predictions.format import dequantise, quantise
 from lulcbench.submission.card import check_predictions
 
@@ -65,15 +63,6 @@ def test_quantisation_error_is_bounded() -> None:
     assert stored.min() > 3.7e-6
     assert -np.log(stored.min()) < 12.6
     assert -np.log(stored[3, 0, 0]) < 2e-4
-
-
-@given(st.integers(1, 700))
-@settings(max_examples=30, deadline=None)
-def test_area_weights_conserve_area(n: int) -> None:
-    weights = area_weights(n)
-    assert weights.shape == (96, n)
-    assert np.allclose(weights.sum(axis=1), 1)
-    assert np.allclose(weights.sum(axis=0), 96 / n)
 
 
 def test_to_label_grid_averages_blocks_and_repeats_coarse_pixels() -> None:

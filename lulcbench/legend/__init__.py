@@ -1,0 +1,20 @@
+"""The LUISA legend: classes, crosswalks from other nomenclatures, lookup tables for counting."""
+
+from __future__ import annotations
+
+from lulcbench.legend.classes import IGNORE_INDEX, LEVELS, NODATA, Codes, Indices, LandClass, Legend, legend
+from lulcbench.legend.crosswalks import corine_grid_codes, corine_to_luisa, lucas_to_luisa
+
+__all__ = [
+    "IGNORE_INDEX",
+    "LEVELS",
+    "NODATA",
+    "Codes",
+    "Indices",
+    "LandClass",
+    "Legend",
+    "corine_grid_codes",
+    "corine_to_luisa",
+    "legend",
+    "lucas_to_luisa",
+]

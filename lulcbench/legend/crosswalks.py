@@ -1,0 +1,64 @@
+"""From other nomenclatures to the LUISA legend: CORINE Land Cover and LUCAS."""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+
+from lulcbench.legend.classes import NODATA, data_text, legend
+
+
+@cache
+def corine_to_luisa() -> dict[int, int]:
+    """CORINE level-3 code (111…523) → LUISA code.
+
+    Of the 44 CORINE classes 35 have a LUISA level-4 twin and 5 merge into one (411–423 → 4000); those that LUISA
+    splits (112, 122, 124, 142) go to their shared level-3 class, so that nothing finer is ever claimed. Column
+    ``relation`` of ``corine_to_luisa.csv`` says which: exact, merged or split.
+
+    Source: Copernicus CORINE Land Cover nomenclature; LUISA codes extend it by a digit.
+    """
+    return {int(row["clc_code"]): int(row["luisa_code"]) for row in _corine_rows()}
+
+
+@cache
+def corine_grid_codes() -> dict[int, int]:
+    """CORINE raster grid code (1…44, as in the Copernicus GeoTIFFs) → CORINE level-3 code."""
+    return {int(row["grid_code"]): int(row["clc_code"]) for row in _corine_rows()}
+
+
+def lucas_to_luisa(lc1: str, lu1: str | None = None) -> int:
+    """What LUISA class a LUCAS point (land cover, land use) stands for; 0 where it cannot be judged.
+
+    Only ``representative`` pairs of the LUCAS–CORINE table count. Without land use the answer is the deepest class
+    that all representative pairs of that land cover share, so it may be coarser than level 3 or 0.
+
+    Args:
+        lc1: LUCAS land-cover code such as ``"B11"``.
+        lu1: LUCAS land-use code such as ``"U111"``, or None where the survey file lacks it.
+
+    Source: LUCAS–CORINE correspondence of st-lucas 1.2.3 (MIT).
+    """
+    pairs = _lucas_pairs()
+    found = [clc for (c, u), clc in pairs.items() if c == lc1 and lu1 in (None, u)]
+    if not found or any(clc not in corine_to_luisa() for clc in found):
+        return NODATA
+    tree = legend()
+    targets = {corine_to_luisa()[clc] for clc in found}
+    if len(targets) == 1:
+        return targets.pop()
+    for level in (3, 2, 1):
+        shared = {tree.ancestor(code, level) for code in targets}
+        if len(shared) == 1 and NODATA not in shared:
+            return shared.pop()
+    return NODATA
+
+
+@cache
+def _lucas_pairs() -> dict[tuple[str, str], int]:
+    rows = csv.DictReader(data_text("lucas_to_clc3.csv").splitlines())
+    return {(r["lc1"], r["lu1"]): int(r["clc3"]) for r in rows if r["representative"] == "1"}
+
+
+def _corine_rows() -> list[dict[str, str]]:
+    return list(csv.DictReader(data_text("corine_to_luisa.csv").splitlines()))
