@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -280,16 +280,13 @@ class Config(Part):
             overrides: ``section.key=value`` settings that replace those of the file, values in TOML syntax.
 
         Raises:
-            LulcbenchError: the file is missing, no TOML, or holds an unknown key or an impossible value.
+            LulcbenchError: the file is missing, is not TOML, or holds an unknown key or an impossible value.
         """
         path = Path(path)
         if not path.is_file():
             known = ", ".join(sorted(p.name for p in (Path(__file__).parent / "configs").glob("*.toml")))
             raise LulcbenchError(f"No config {path}.", f"baselines/configs/ has {known}.")
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise LulcbenchError(f"{path} is not TOML: {error}.", "Compare it with baselines/configs/.") from error
+        content = parse_toml(read_limited(path, MAX_TEXT_BYTES), str(path), "Compare it with baselines/configs/.")
         for override in overrides:
             _apply(content, override)
         return cls.parse(content, str(path))
@@ -326,8 +323,8 @@ def expand(path: str) -> Path:
 def _apply(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except LulcbenchError:
         value = text  # a bare word is a string
     if not equals:
         raise LulcbenchError(f"{override!r} sets nothing.", "Write section.key=value.")

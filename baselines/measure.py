@@ -21,6 +21,7 @@ from baselines.training.callbacks import HISTORY
 from baselines.training.train import hardware, train
 from lulcbench._console import console
 from lulcbench._files import write_atomic
+from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 
 FOLDER = Path(__file__).parent / "reference"
@@ -221,13 +222,8 @@ def reproduce(name: str, out: Path, seeds: int | None = None, folder: Path = FOL
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise LulcbenchError(
-            f"{path} is no whole JSON: {error}.", "Restore it, or delete it and measure again."
-        ) from error
-    return content
+    remedy = "Restore it, or delete it and measure again."
+    return parse_json(read_limited(path, MAX_TEXT_BYTES, remedy), str(path), remedy)
 
 
 def _commit() -> str | None:

@@ -19,6 +19,7 @@ from baselines.data.arrays import Problem
 from baselines.models.networks import build
 from lulcbench import __version__
 from lulcbench._files import write_atomic
+from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 
@@ -105,7 +106,7 @@ def load_run(folder: Path) -> Trained:
     if not path.is_file():
         raise LulcbenchError(f"No trained model in {folder} ({DESCRIPTION} is missing).", again)
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = parse_json(read_limited(path, MAX_TEXT_BYTES), str(path), again)
         config = Config.parse(about["config"], str(path))
         weights = load((folder / WEIGHTS).read_bytes())
         channels, classes = len(about["channels"]), len(about["classes"])

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from lulcbench import grid
 from lulcbench._files import Frozen
+from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Name, Season, Sha256, Source, Split
 from lulcbench.sensors import sensor
@@ -193,16 +193,14 @@ def load(path: str | os.PathLike[str], scenes: Path) -> Recipe:
         scenes: folder that ``${SCENES}`` stands for.
 
     Raises:
-        LulcbenchError: the file is missing, is no TOML, or has unknown, missing or wrong keys; names them.
+        LulcbenchError: the file is missing, is not TOML, or has unknown, missing or wrong keys; names them.
     """
     path = Path(path)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = parse_toml(read_limited(path, MAX_TEXT_BYTES), str(path), "Correct the line that it names.")
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.name for p in RECIPES.glob("*.toml")))
         raise LulcbenchError(f"There is no recipe {path}.", f"builders/recipes has {known}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LulcbenchError(f"{path} is no TOML: {error}.", "Mend the line that it names.") from error
     try:
         return Recipe.model_validate(_resolve(raw, path.parent, scenes, path))
     except ValidationError as error:

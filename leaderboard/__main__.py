@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from lulcbench._console import console, run
+from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 
 app = typer.Typer(
@@ -187,9 +187,9 @@ def _settings(config: Path | None, given: dict[str, Any]) -> Any:
     from leaderboard.settings import Settings
 
     try:
-        content = tomllib.loads(config.read_text(encoding="utf-8")) if config else {}
+        content = parse_toml(read_limited(config, MAX_TEXT_BYTES), str(config)) if config else {}
         return Settings.model_validate(content | given)
-    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+    except (OSError, ValidationError) as error:
         raise LulcbenchError(f"The settings are not valid: {error}", "See leaderboard/settings.py.") from error
 
 

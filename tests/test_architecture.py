@@ -39,8 +39,8 @@ def room(name: str) -> str:
 
 # From the first to the last: a room imports from rooms that stand before it (or itself), never from later ones.
 ROOMS = (
-    "errors", "_files", "_console", "_native", "legend", "grid", "sensors", "windows", "remote", "release", "download",
-    "predictions", "evaluation", "plotting", "datasets", "submission", "cli",
+    "errors", "_files", "_parsing", "_console", "_native", "legend", "grid", "sensors", "windows", "remote", "release",
+    "download", "predictions", "evaluation", "plotting", "datasets", "submission", "cli",
 )  # fmt: skip
 
 
@@ -70,6 +70,12 @@ def test_only_datasets_import_torch() -> None:
     for path in (ROOT / "lulcbench").rglob("*.py"):
         if {name.split(".")[0] for name in imports(path)} & {"torch", "lightning"}:
             assert path.relative_to(ROOT / "lulcbench").parts[0] == "datasets", path
+
+
+def test_only_one_module_parses_toml() -> None:
+    """``tomllib`` is quadratic on hostile text; ``lulcbench._parsing`` looks at the text first."""
+    for path in (p for package in PACKAGES for p in (ROOT / package).rglob("*.py")):
+        assert "tomllib" not in imports(path) or path == ROOT / "lulcbench" / "_parsing.py", path
 
 
 @pytest.mark.parametrize("module", ["lulcbench", "lulcbench.evaluation.scoring", "lulcbench.cli"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from baselines.run import DESCRIPTION, WEIGHTS
 from lulcbench._files import hash_file, write_atomic
+from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 
 CARD = "model.stac.json"
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
@@ -19,7 +20,7 @@ EUROPE = (-32.0, 27.0, 45.0, 72.0)
 
 def write_card(folder: Path) -> Path:
     """Describe the trained model of a run folder; returns the item's path."""
-    about = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    about = parse_json(read_limited(folder / DESCRIPTION, MAX_TEXT_BYTES), str(folder / DESCRIPTION))
     content = item(about, hash_file(folder / WEIGHTS), (folder / WEIGHTS).stat().st_size, datetime.now(UTC))
     write_atomic(folder / CARD, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return folder / CARD

@@ -6,7 +6,6 @@ The recipes are in ``classes.toml``; patches of one class take different draws a
 from __future__ import annotations
 
 import functools
-import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from builders.simulate import materials
 from builders.simulate.noise import generator
+from lulcbench._parsing import parse_toml
 from lulcbench.legend import legend
 
 VARIANTS = 64  # mixtures drawn for each class; every patch takes one
@@ -46,7 +46,7 @@ class Composition(BaseModel):
 def compositions() -> dict[int, Composition]:
     """The composition of every level-4 class, by code."""
     text = Path(__file__).with_name("classes.toml").read_text(encoding="utf-8")
-    return {int(code): Composition.model_validate(entry) for code, entry in tomllib.loads(text).items()}
+    return {int(code): Composition.model_validate(entry) for code, entry in parse_toml(text).items()}
 
 
 # What hides below the mapping unit, by level-1 class of the surroundings.

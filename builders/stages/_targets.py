@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lulcbench._files import hash_file
+from lulcbench._parsing import parse_json
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import MANIFEST, FileInfo, Release
-from lulcbench.remote.addresses import split_hub
+from lulcbench.remote.addresses import MAX_MANIFEST_BYTES, split_hub
 from lulcbench.remote.stores import patiently, place
 
 Report = Callable[[int, int], None]
@@ -189,8 +189,8 @@ def _put(system: Any, source: Path, place: str) -> None:
 
 def _same(release: Release, manifest: bytes, where: str) -> None:
     try:
-        digest = json.loads(manifest)["digest"]
-    except (ValueError, KeyError, TypeError):
+        digest = parse_json(manifest, where, max_bytes=MAX_MANIFEST_BYTES)["digest"]
+    except (LulcbenchError, KeyError):
         digest = None
     if digest != release.digest:
         raise LulcbenchError(

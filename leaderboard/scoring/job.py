@@ -155,6 +155,7 @@ def find_release(predictions: Path, roots: list[Path]) -> Path:
         LulcbenchError: the file cannot be read, or names none of the board's releases.
         DamagedRelease: the manifest of the release that it may be for cannot be read.
     """
+    from lulcbench._parsing import parse_json
     from lulcbench.errors import DamagedRelease, LulcbenchError
     from lulcbench.predictions import archive_limits
     from lulcbench.predictions._stored_zip import StoredZip
@@ -174,12 +175,11 @@ def find_release(predictions: Path, roots: list[Path]) -> Path:
     most = max(max(release.splits.values()) for release, _ in known.values())
     max_bytes, max_members = (max(values) for values in zip(*limits, strict=True))
     with StoredZip(predictions, max_bytes, max_members, lambda name: len(name) <= 64) as archive:
+        text = archive.read("zarr.json", 2**20 + 64 * most)
         try:
-            attributes = json.loads(archive.read("zarr.json", 2**20 + 64 * most))["attributes"]
+            attributes = parse_json(text, max_bytes=len(text))["attributes"]
             digest, name = str(attributes["release_digest"]), str(attributes["release"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            if isinstance(error, LulcbenchError):
-                raise
+        except (LulcbenchError, KeyError, TypeError) as error:
             raise archive.error("its zarr.json names no release") from error
     if digest not in known:
         if damaged:

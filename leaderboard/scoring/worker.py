@@ -28,6 +28,7 @@ from leaderboard.store import ledger, queue, uploads
 from leaderboard.store.db import Database, Submission, Upload, now
 from leaderboard.store.queue import Job, LostLease
 from leaderboard.store.uploads import partial_path, predictions_path
+from lulcbench._parsing import parse_json
 
 log = logging.getLogger("leaderboard.scoring.worker")
 POLL_S = 0.5
@@ -242,8 +243,7 @@ class Worker:
         if code == TEMPORARY_FAILURE:
             return {"later": f"the scoring process could not read or write: {tail.strip()}"}
         if code == 0 and out.is_file() and out.stat().st_size <= MAX_ANSWER_BYTES:
-            answer: dict[str, Any] = json.loads(out.read_bytes())
-            return answer
+            return parse_json(out.read_bytes(), str(out), max_bytes=MAX_ANSWER_BYTES)
         log.error("%s: scoring ended with %s: %s", job.submission_id, code, tail)
         by = _signal(code)
         if by == "SIGXCPU":

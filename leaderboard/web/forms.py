@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import tomllib
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
@@ -23,7 +22,9 @@ from leaderboard.web.cards import check_card
 from leaderboard.web.pages import private, see, signed_in
 from leaderboard.web.render import html
 from leaderboard.web.sessions import BrowserSession, Sessions
-from lulcbench.submission.card import CARD_EXAMPLE
+from lulcbench._parsing import parse_toml
+from lulcbench.errors import LulcbenchError
+from lulcbench.submission.card import CARD_EXAMPLE, MAX_CARD_BYTES
 
 LISTED = 200
 MAX_FORMS = 4  # that arrive at once; each may hold max_form_bytes of temporary disk
@@ -95,7 +96,7 @@ async def submit(request: Request, form_token: str = "") -> Response:
         try:
             submission_id = await run_in_threadpool(_accept, db, settings, who, form)
         except Problem as problem:
-            return _submit(request, who, problem, _text(form, "card"))
+            return _submit(request, who, problem, _text(form, "card")[:MAX_CARD_BYTES])
     return see(f"/submissions/{submission_id}")
 
 
@@ -139,7 +140,7 @@ def _accept(db: Database, settings: Settings, who: Identity, form: FormData) -> 
     predictions, text = form.get("predictions"), _text(form, "card")
     card_file = form.get("card_file")
     if isinstance(card_file, UploadFile) and card_file.size:
-        text = card_file.file.read(2**18).decode(errors="replace")
+        text = card_file.file.read(MAX_CARD_BYTES + 1).decode(errors="replace")
     if not isinstance(predictions, UploadFile) or not predictions.size:
         raise Problem(422, "No predictions file was chosen.", "Choose the .zip that PredictionWriter wrote.")
     card = check_card(_toml(text), settings)
@@ -163,9 +164,9 @@ def _copy(settings: Settings, file: BinaryIO, descriptor: int) -> None:
 
 def _toml(text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise Problem(422, f"The model card is not TOML: {error}.", "Start from the example below the form.") from error
+        return parse_toml(text, "The model card", "Start from the example below the form.", MAX_CARD_BYTES)
+    except LulcbenchError as error:
+        raise Problem(422, error.what, error.remedy) from error
 
 
 def _text(form: FormData, name: str) -> str:

@@ -6,15 +6,17 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from lulcbench._files import Frozen, write_atomic
+from lulcbench._parsing import read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Sha256, Split
 
 FORMAT: Literal["lulcbench-scores/1"] = "lulcbench-scores/1"
 # Raised whenever any figure of any predictions could change; a board never compares scores of different versions.
 SCORER_VERSION = "1.1.0"
+MAX_SCORES_BYTES = 16 * 2**20
 
 
 class Interval(Frozen):
@@ -212,8 +214,8 @@ class Scores(Frozen):
             LulcbenchError: the file is missing or holds no scores of this format.
         """
         try:
-            return cls.model_validate_json(Path(path).read_bytes())
-        except (OSError, ValidationError) as error:
+            return cls.model_validate_json(read_limited(path, MAX_SCORES_BYTES))
+        except (OSError, ValueError) as error:  # a ValidationError is a ValueError
             raise LulcbenchError(f"{path} holds no scores: {error}", "Make them with 'lulcbench score'.") from error
 
     def write(self, path: str | os.PathLike[str]) -> None:

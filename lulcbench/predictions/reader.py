@@ -15,6 +15,7 @@ from isal import isal_zlib
 from pydantic import ValidationError
 
 from lulcbench._files import hash_file
+from lulcbench._parsing import parse_json
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.predictions._stored_zip import StoredZip
@@ -156,15 +157,11 @@ def peek(path: str | os.PathLike[str]) -> PredictionInfo:
 
 
 def _read_json(archive: StoredZip, name: str, max_bytes: int) -> dict[str, Any]:
+    text = archive.read(name, max_bytes)
     try:
-        content = json.loads(archive.read(name, max_bytes))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, LulcbenchError):
-            raise
-        raise archive.error(f"{name} is not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise archive.error(f"{name} is no JSON object")
-    return content
+        return parse_json(text, name, max_bytes=max_bytes)
+    except LulcbenchError as error:
+        raise archive.error(error.what.rstrip(".")) from error
 
 
 def _read_info(archive: StoredZip, most: int) -> PredictionInfo:

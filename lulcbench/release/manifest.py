@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lulcbench import grid
 from lulcbench._files import Frozen, write_atomic
+from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.remote.addresses import MAX_MANIFEST_BYTES, is_remote, join, read_remote
@@ -166,20 +167,13 @@ class Release(Frozen):
                 f"No release at {Path(root).resolve()}: {MANIFEST} is missing.",
                 "Run 'make demo' to build luisa-sim, or download one with 'lulcbench download NAME --root DIR'.",
             )
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise LulcbenchError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes.", "It is no manifest.")
-        return cls.parse(path.read_bytes(), str(path))
+        return cls.parse(read_limited(path, MAX_MANIFEST_BYTES, "It is not a manifest."), str(path))
 
     @classmethod
     def parse(cls, text: bytes, where: str = MANIFEST) -> Release:
         """Check a manifest's bytes, as ``load`` does; ``where`` names it in errors."""
         again = "Download it again, or rebuild it with 'python -m builders build'."
-        try:
-            content: Any = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise LulcbenchError(f"{where} is not JSON: {error}.", again) from error
-        if not isinstance(content, dict):
-            raise LulcbenchError(f"{where} is no JSON object.", again)
+        content = parse_json(text, where, again, MAX_MANIFEST_BYTES)
         if content.get("format") != FORMAT:
             raise LulcbenchError(
                 f"{where} has format {content.get('format')!r}, this lulcbench reads {FORMAT!r}.",
@@ -188,8 +182,8 @@ class Release(Frozen):
         stated = content.pop("digest", None)
         try:
             release = cls.model_validate(content)
-        except (ValidationError, RecursionError) as error:
-            raise LulcbenchError(f"{where} is no valid manifest: {error}", again) from error
+        except ValidationError as error:
+            raise LulcbenchError(f"{where} is not a valid manifest: {error}", again) from error
         if stated != release.digest:
             raise LulcbenchError(
                 f"{where}: its digest {stated!r} does not match its content ({release.digest}).",

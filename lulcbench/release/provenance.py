@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lulcbench._files import write_atomic
+from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 from lulcbench.release import FileInfo
 
 SOURCES = ".sources"
@@ -32,7 +33,7 @@ class Provenance:
     def load(cls, root: str | os.PathLike[str]) -> Provenance | None:
         """The note at ``root``; None where there is none, or none that can be read."""
         try:
-            content = json.loads((Path(root) / SOURCES).read_text(encoding="utf-8"))
+            content = parse_json(read_limited(Path(root) / SOURCES, MAX_TEXT_BYTES))
             return cls(str(content["digest"]), tuple(map(str, content["places"])), tuple(map(str, content["parts"])))
         except (OSError, ValueError, KeyError, TypeError):
             return None

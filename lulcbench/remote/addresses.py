@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from lulcbench.errors import LulcbenchError
 
-MAX_MANIFEST_BYTES = 256 * 2**20
+MAX_MANIFEST_BYTES = 64 * 2**20  # some 250,000 files
 SCHEMES = ("https", "http", "s3", "hf")
 
 

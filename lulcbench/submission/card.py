@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +10,13 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, ValidationError
 
 from lulcbench._files import Frozen
+from lulcbench._parsing import parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.predictions import Predictions
 from lulcbench.predictions.format import PredictionInfo
 from lulcbench.release import Release
 
-MAX_CARD_BYTES = 64 * 2**10
+MAX_CARD_BYTES = 64 * 2**10  # the largest valid card, in characters of four bytes each, has 60 kB
 CARD_EXAMPLE = """\
 name = "UNet ResNet-18, four seasons"
 authors = ["A. Author", "B. Author"]
@@ -91,21 +91,19 @@ def load_card(path: str | os.PathLike[str]) -> ModelCard:
     """Read and check a model card.
 
     Raises:
-        LulcbenchError: the file is missing, too large, no TOML, or a key is missing, unknown or wrong; names all keys.
+        LulcbenchError: the file is missing, too large or not TOML, or a key is missing, unknown or wrong; names all
+            keys.
     """
     path = Path(path)
     remedy = f"A card has these keys:\n{CARD_EXAMPLE}"
     if not path.is_file():
         raise LulcbenchError(f"No model card at {path}.", remedy)
-    if path.stat().st_size > MAX_CARD_BYTES:
-        raise LulcbenchError(f"{path} is larger than {MAX_CARD_BYTES} bytes.", remedy)
+    content = parse_toml(read_limited(path, MAX_CARD_BYTES, remedy), str(path), remedy)
     try:
-        return ModelCard.model_validate(tomllib.loads(path.read_bytes().decode()))
+        return ModelCard.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise LulcbenchError(f"{path} is no valid model card: {problems}.", remedy) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise LulcbenchError(f"{path} is not TOML: {error}.", remedy) from error
+        raise LulcbenchError(f"{path} is not a valid model card: {problems}.", remedy) from error
 
 
 def check_sensors(card: ModelCard, release: Release) -> None:

@@ -11,24 +11,31 @@ import json
 import os
 import stat
 import time
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import httpx
 
 from lulcbench._files import hash_file, write_atomic
+from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.scores import Scores
 from lulcbench.submission.card import ModelCard
 
 TOKEN_VARIABLE = "LULCBENCH_TOKEN"  # noqa: S105 (the variable's name, not a token)
+MAX_ANSWER_BYTES = 16 * 2**20  # of one answer; scores of 46 classes at four levels have some 100 kB
 _TRIES = 6  # of one request, 1 s, 2 s, 4 s, … apart
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class _Answer(NamedTuple):
+    url: str
+    status_code: int
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +65,9 @@ def find_token(url: str) -> str:
             state = os.fstat(file.fileno())
             if state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o077:
                 raise LulcbenchError(f"{path} is open to other users.", f"Run 'chmod 600 {path}'.")
-            tokens = tomllib.load(file)
+            tokens = parse_toml(file.read(MAX_TEXT_BYTES + 1), str(path), remedy)
     except FileNotFoundError as error:
         raise LulcbenchError(f"No token for {_base(url)}.", remedy) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LulcbenchError(f"{path} is not TOML: {error}.", remedy) from error
     found = tokens.get(_base(url))
     if not isinstance(found, str):
         raise LulcbenchError(f"{path} has no token for {_base(url)}.", remedy)
@@ -150,7 +155,7 @@ class Client:
                 file.seek(offset)
                 before = offset
                 try:
-                    answer = self._http.put(upload, params={"offset": offset}, content=file.read(chunk))
+                    answer = self._ask("PUT", upload, params={"offset": offset}, content=file.read(chunk))
                     if answer.status_code != 409 and answer.status_code < 500:
                         offset = int(_content(answer)["offset"])
                 except httpx.TransportError:
@@ -205,11 +210,11 @@ class Client:
 
     def _resume(self, note: Path, begun: dict[str, str]) -> dict[str, Any] | None:
         try:
-            kept = json.loads(note.read_bytes())
+            kept = parse_json(read_limited(note, MAX_TEXT_BYTES))
             upload = kept.pop("upload_id")
             if kept != begun:
                 return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError):
             return None
         answer = self._try("GET", f"/api/v1/uploads/{upload}")
         return None if answer.status_code == 404 else _content(answer)
@@ -217,11 +222,11 @@ class Client:
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return _content(self._try(method, path, body))
 
-    def _try(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+    def _try(self, method: str, path: str, body: dict[str, Any] | None = None) -> _Answer:
         """Send a request; again after a pause while the service is away or busy."""
         for attempt in range(_TRIES):
             try:
-                answer = self._http.request(method, path, json=body)
+                answer = self._ask(method, path, json=body)
                 problem = f"it answers {answer.status_code}"
                 if answer.status_code not in (502, 503, 504):
                     return answer
@@ -231,18 +236,30 @@ class Client:
                 self._sleep(2**attempt)
         raise LulcbenchError(f"Cannot reach {self.url}: {problem}.", "Check the address, or try again later.")
 
+    def _ask(self, method: str, path: str, **request: Any) -> _Answer:
+        """Send one request, and read no more of its answer than any leaderboard sends."""
+        with self._http.stream(method, path, **request) as answer:
+            url, content = str(answer.request.url), bytearray()
+            for piece in answer.iter_bytes():
+                content += piece
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise LulcbenchError(
+                        f"{url} answers with more than {MAX_ANSWER_BYTES:,} bytes.", "Check the address (--to)."
+                    )
+            return _Answer(url, answer.status_code, bytes(content))
 
-def _content(answer: httpx.Response) -> dict[str, Any]:
+
+def _content(answer: _Answer) -> dict[str, Any]:
     try:
-        content = answer.json()
-    except ValueError:
+        content = parse_json(answer.content, max_bytes=MAX_ANSWER_BYTES)
+    except LulcbenchError:
         content = None
-    if answer.is_success and isinstance(content, dict):
+    if 200 <= answer.status_code < 300 and content is not None:
         return content
-    if isinstance(content, dict) and isinstance(content.get("what"), str):
+    if content is not None and isinstance(content.get("what"), str):
         raise LulcbenchError(_printable(content["what"]), _printable(str(content.get("remedy", ""))))
     raise LulcbenchError(
-        f"{answer.request.url} answers {answer.status_code}, not as a leaderboard does.", "Check the address (--to)."
+        f"{answer.url} answers {answer.status_code}, not as a leaderboard does.", "Check the address (--to)."
     )
 
 

@@ -78,7 +78,7 @@ def test_only_results_of_the_same_recipe_and_data_are_added_up(config: Config, r
     write(older, tmp_path)
     assert committed(config, tmp_path) == {}
     (tmp_path / "small.json").write_text('{"name": ')
-    with pytest.raises(LulcbenchError, match="no whole JSON"):
+    with pytest.raises(LulcbenchError, match="not JSON"):
         read("small", tmp_path)
 
 
@@ -104,7 +104,7 @@ def test_a_result_of_other_data_is_not_taken(config: Config, runs: Path, tmp_pat
     assert again["overall_accuracy"] <= 1
     assert again["data_digest"] == read("small", runs)["data_digest"]
     path.write_text("{")
-    with pytest.raises(LulcbenchError, match="no whole JSON"):
+    with pytest.raises(LulcbenchError, match="not JSON"):
         measure(config, 0, tmp_path)
 
 

@@ -46,7 +46,7 @@ def test_missing_file_lists_recipes(tmp_path: Path) -> None:
 
 
 def test_broken_toml_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LulcbenchError, match="is no TOML"):
+    with pytest.raises(LulcbenchError, match="is not TOML"):
         load(write(tmp_path, "name = "), tmp_path)
 
 

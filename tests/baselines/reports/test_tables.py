@@ -60,7 +60,7 @@ def test_a_page_gets_a_row_for_each_reference_between_its_markers(tmp_path: Path
 
 def test_a_damaged_reference_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(LulcbenchError, match=r"a\.json is no whole JSON"):
+    with pytest.raises(LulcbenchError, match=r"a\.json is not JSON"):
         read_all(tmp_path)
 
 

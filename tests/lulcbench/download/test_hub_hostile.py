@@ -172,7 +172,7 @@ def test_manifests_that_point_elsewhere(release_root: Path, tmp_path: Path, path
     source = tmp_path / "source"
     source.mkdir()
     release.model_copy(update={"files": (*release.files, bad)}).write(source)
-    with pytest.raises(LulcbenchError, match="no valid manifest"):
+    with pytest.raises(LulcbenchError, match="not a valid manifest"):
         download(str(source), tmp_path / "deep" / "got", progress=False)
     assert not (tmp_path / "deep").exists()
 

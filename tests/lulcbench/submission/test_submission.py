@@ -22,8 +22,8 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.scores import Scores
 from lulcbench.evaluation.scoring import score
 from lulcbench.predictions import PredictionWriter
-from lulcbench.submission.card import CARD_EXAMPLE, ModelCard, load_card
-from lulcbench.submission.client import Client, find_token, token_file
+from lulcbench.submission.card import CARD_EXAMPLE, MAX_CARD_BYTES, ModelCard, load_card
+from lulcbench.submission.client import MAX_ANSWER_BYTES, Client, find_token, token_file
 
 CARD = tomllib.loads(CARD_EXAMPLE)
 URL = "https://board.example"
@@ -97,14 +97,30 @@ def test_card_files_that_cannot_be_read(tmp_path: Path) -> None:
     for content, message in (
         (b"name = ", "not TOML"),
         (b"\xff\xfe", "not TOML"),
-        (b'name = "x"\n', "no valid model card: .*authors"),
+        (b'name = "x"\n', "not a valid model card: .*authors"),
         (b"#" * 70000, "larger than"),
+        (b"a" + b".a" * 24_000 + b"=1", "not TOML: a key has more than 8 parts"),
+        (b"parameters = " + b"1" * 6000, "not TOML"),
+        (b"parameters = 0x" + b"f" * 20, "not TOML: an integer has more than 64 bits"),
     ):
         path.write_bytes(content)
         with pytest.raises(LulcbenchError, match=message):
             load_card(path)
     with pytest.raises(LulcbenchError, match="No model card"):
         load_card(tmp_path / "none.toml")
+
+
+def test_the_largest_valid_card_is_read(tmp_path: Path) -> None:
+    sign = "\N{DESERET CAPITAL LETTER LONG I}"  # four bytes of UTF-8
+    short = [sign * 118 + f"{number:02}" for number in range(50)]
+    card = CARD | {"name": short[0], "authors": short, "training_data": short, "pretraining": short[0]}
+    card |= {"compute": short[0], "licence": short[0], "description": sign * 2000, "code": "https://a.b/" + "c" * 288}
+    path = tmp_path / "card.toml"
+    # A JSON text or array is TOML too.
+    lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in card.items())
+    path.write_text("".join(lines), encoding="utf-8")
+    assert 55_000 < path.stat().st_size < MAX_CARD_BYTES
+    assert load_card(path) == ModelCard.model_validate(card)
 
 
 def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,7 +323,10 @@ def test_an_upload_that_never_moves_ends(submission: tuple[Path, Scores]) -> Non
         (httpx.Response(200, text="<html>login</html>"), "not as a leaderboard does"),
         (httpx.Response(302, headers={"Location": "https://evil.example"}), "answers 302"),
         (httpx.Response(500, text="oops"), "answers 500"),
+        (httpx.Response(200, text="[" * 100_000), "not as a leaderboard does"),
+        (httpx.Response(200, content=bytes(MAX_ANSWER_BYTES + 1)), "more than 16,777,216 bytes"),
     ],
+    ids=["401", "429", "html", "redirect", "500", "nested", "endless"],
 )
 def test_refusals_are_messages(submission: tuple[Path, Scores], answer: httpx.Response, message: str) -> None:
     board = Board(submission[1])
