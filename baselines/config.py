@@ -147,9 +147,13 @@ class MajorityModel(Part):
 class TrainConfig(Part):
     """How a network is trained.
 
+    The schedule follows steps, never the clock, so that a busy machine trains the same network as a quiet one.
+
     Attributes:
-        epochs: passes over the training split.
-        minutes: wall-clock limit of training; the schedule then ends in time, however slow the machine.
+        epochs: passes over the training split; 20 unless ``steps`` is given.
+        steps: optimizer steps, in place of ``epochs``: as many whatever the size of the training split.
+        max_minutes: a safety net: training that lasts longer stops where it is, its schedule unfinished. The run, its
+            page and its cards then say that it was cut short.
         lr, weight_decay: AdamW.
         warmup: fraction of the schedule in which the learning rate rises; a cosine brings it back to 0.
         accumulate: batches per optimizer step.
@@ -168,8 +172,9 @@ class TrainConfig(Part):
         validate_every: epochs from one validation to the next.
     """
 
-    epochs: Count = 20
-    minutes: Positive | None = None
+    epochs: Count | None = None
+    steps: Count | None = None
+    max_minutes: Positive | None = None
     batch_size: Count = 8
     lr: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
@@ -188,6 +193,17 @@ class TrainConfig(Part):
     resident_gib: Positive = 8.0
     workers: Annotated[int, Field(ge=0)] = 0
     validate_every: Count = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_length(cls, content: Any) -> Any:
+        if isinstance(content, dict):
+            given = [key for key in ("epochs", "steps") if content.get(key) is not None]
+            if len(given) > 1:
+                raise ValueError("epochs and steps both say how long training lasts: give one of them")
+            if not given:
+                return content | {"epochs": 20}
+        return content
 
 
 class AugmentConfig(Part):
@@ -240,10 +256,13 @@ class Config(Part):
     Attributes:
         name: results lie in ``<out>/<name>``.
         seed: of weights, data order and augmentation.
+        threads: processor threads of each process in training and prediction. The order in which numbers are summed
+            depends on it, and with it their last digits; None takes as many as there are.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    threads: Count | None = None
     data: Data
     model: Model
     train: TrainConfig = TrainConfig()

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from baselines.config import Config, SegmentationModel
 from baselines.data import data_digest, load, load_evaluation
-from baselines.run import versions
+from baselines.run import cut_short, versions
 from baselines.training.callbacks import HISTORY
 from baselines.training.train import hardware, train
 from lulcbench._console import console
@@ -46,7 +46,8 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
 
     Raises:
         OutOfTime: the deadline came first.
-        LulcbenchError: the data are missing or damaged, or the run's folder holds another run.
+        LulcbenchError: the data are missing or damaged, the run's folder holds another run, or ``train.max_minutes``
+            cut training short.
     """
     run = config.replace(name=f"{config.name}-seed{seed}", seed=seed)
     folder = out / run.name
@@ -57,6 +58,11 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
             return done
     started = time.monotonic()
     trained = train(run, load(run), out, deadline=deadline)
+    if warning := cut_short(trained.about):
+        raise LulcbenchError(
+            f"{run.name} is no reference, for nobody could reproduce it: {warning}",
+            f"Raise train.max_minutes, and remove {folder}.",
+        )
     if isinstance(run.model, SegmentationModel):
         scores = _score_map(run, trained, folder)
     else:
@@ -73,6 +79,7 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
         "training_core_seconds": trained.about["core_seconds"],
         "total_seconds": round(time.monotonic() - started, 1),
         "epochs": trained.about["epochs"],
+        "steps": trained.about["steps"],
         "parameters": trained.about["parameters"],
         "temperature": trained.about["temperature"],
         "seconds_to_98": next((row["seconds"] for row in curve if row.get("val_accuracy", 0) >= 0.98), None),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,6 +36,9 @@ KEYS = (
     "simulated",
     "temperature",
     "parameters",
+    "steps",
+    "planned_steps",
+    "cut_short",
 )
 PACKAGES = ("torch", "lightning", "timm", "segmentation-models-pytorch", "torchgeo")
 
@@ -46,7 +50,8 @@ class Trained:
     Attributes:
         net: the network, in evaluation mode.
         config: its run.
-        about: the description: channels, mean, std, classes, level, data and legend digests, temperature, parameters.
+        about: the description: channels, mean, std, classes, level, data and legend digests, temperature, parameters,
+            steps made and planned, and whether ``train.max_minutes`` cut training short.
     """
 
     net: nn.Module
@@ -65,6 +70,28 @@ class Trained:
         mean = torch.tensor(self.about["mean"], device=images.device).view(-1, 1, 1)
         std = torch.tensor(self.about["std"], device=images.device).view(-1, 1, 1)
         return (images.float() - mean) / std
+
+
+@contextmanager
+def threads_of(config: Config) -> Iterator[None]:
+    """Compute with the number of threads of a config, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def cut_short(about: dict[str, Any]) -> str | None:
+    """A sentence on a training run that ``train.max_minutes`` stopped before its schedule ended, else None."""
+    if not about["cut_short"]:
+        return None
+    minutes = about["config"]["train"]["max_minutes"]
+    return (
+        f"Training was cut short after {about['steps']} of {about['planned_steps']} steps by "
+        f"train.max_minutes = {minutes:g}."
+    )
 
 
 def save_run(folder: Path, net: nn.Module, config: Config, problem: Problem, facts: dict[str, Any]) -> None:

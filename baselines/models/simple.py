@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,9 @@ def _forest(config: Config, model: ForestModel) -> Iterator[tuple[str, npt.NDArr
     forest = RandomForestClassifier(model.trees, min_samples_leaf=model.min_leaf, n_jobs=-1, random_state=config.seed)
     with _console.console.status(f"growing {model.trees} trees on {sum(map(len, classes)):,} pixels"):
         forest.fit(np.concatenate(spectra), np.concatenate(classes))
+    # One thread for each part of the pixels: the forest's own threads would add up its trees in the order in which
+    # they finish, and two classes that tie would come out by chance.
+    forest.n_jobs, workers = 1, os.cpu_count() or 1
     columns = forest.classes_
     count = len(legend().codes(data.level))
 
@@ -80,7 +85,8 @@ def _forest(config: Config, model: ForestModel) -> Iterator[tuple[str, npt.NDArr
         n, channels, height, width = images.shape
         flat = images.numpy().transpose(0, 2, 3, 1).reshape(-1, channels)
         p = np.zeros((len(flat), count), np.float32)
-        p[:, columns] = forest.predict_proba(flat)
+        with ThreadPoolExecutor(workers) as pool:
+            p[:, columns] = np.concatenate(list(pool.map(forest.predict_proba, np.array_split(flat, workers))))
         return p.reshape(n, height, width, count).transpose(0, 3, 1, 2)
 
     yield from tiles(segments(data, config.predict.split), predictor, 1, data.level)

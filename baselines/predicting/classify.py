@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from baselines.data.arrays import Arrays
-from baselines.run import Trained
+from baselines.run import Trained, threads_of
 from baselines.tasks.losses import EPSILON
 from baselines.training.calibrate import average_views, temper
 from lulcbench._files import write_atomic
@@ -73,7 +73,8 @@ def predict_patches(trained: Trained, arrays: Arrays, folder: Path) -> dict[str,
     """Write ``predictions.csv`` (id, class, probabilities) and ``scores.json``; returns the scores."""
     classes = trained.about["classes"]
     level = trained.about["level"]
-    p = probabilities(trained, arrays.images)
+    with threads_of(trained.config):
+        p = probabilities(trained, arrays.images)
     table = pd.DataFrame(p.round(5), columns=classes)
     table.insert(0, "predicted", [classes[i] for i in p.argmax(1)])
     table.insert(0, "id", arrays.ids)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baselines.config import Config, LuisaData, expand
 from baselines.data.release import channels, segments
-from baselines.run import Trained
+from baselines.run import Trained, threads_of
 from baselines.training.calibrate import average_views, temper
 from lulcbench import _console, grid
 from lulcbench.datasets import LuisaSeg
@@ -65,7 +65,8 @@ def predict_network(trained: Trained, out: Path) -> Path:
         )
     try:
         found = tiles(dataset, window_probabilities, settings.batch_size, data.level)
-        return write(config, ((tile, tempered(p)) for tile, p in found), out)
+        with threads_of(config):
+            return write(config, ((tile, tempered(p)) for tile, p in found), out)
     except torch.OutOfMemoryError as error:
         raise LulcbenchError(
             f"The device's memory ran out with predict.batch_size = {settings.batch_size}.", "Lower it."

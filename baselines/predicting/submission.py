@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.config import Config, ForestModel, LuisaData, MajorityModel, SegmentationModel, expand
+from baselines.run import cut_short
 from lulcbench._files import write_atomic
 from lulcbench.release import Release
 from lulcbench.submission.card import ModelCard
@@ -53,7 +54,9 @@ def submission(config: Config, about: dict[str, Any] | None) -> ModelCard:
         compute = f"{about['seconds'] / 60:.1f} minutes on {device}"
         parameters = about["parameters"]["total"]
         pretraining = "ImageNet" if model.weights == "imagenet" else "none"
-        description = f"{model.kind} with a {model.encoder} encoder, {about['epochs']} epochs."
+        description = f"{model.kind} with a {model.encoder} encoder, {about['steps']} steps ({about['epochs']} epochs)."
+        if warning := cut_short(about):
+            description += f" {warning}"
     else:
         raise TypeError(f"{config.name} makes no map")
     return ModelCard(

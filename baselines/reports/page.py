@@ -18,8 +18,9 @@ import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from baselines.config import Config, LuisaData, expand
+from baselines.config import ClassificationModel, Config, LuisaData, SegmentationModel, expand
 from baselines.data.release import segments
+from baselines.run import cut_short, load_run
 from baselines.training.callbacks import HISTORY
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
@@ -45,24 +46,33 @@ LOWER_IS_BETTER = ("log_loss", "ece")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model on the page: its config, its scores, and its folder."""
+    """One model on the page.
+
+    Attributes:
+        config: its run.
+        scores: its scores.
+        folder: of the run.
+        about: the description of its training (``model.json``); None for references, which are not trained.
+    """
 
     config: Config
     scores: Scores
     folder: Path
+    about: dict[str, Any] | None
 
 
 def read_entry(config: Config, runs: Path) -> Entry:
     """A scored run.
 
     Raises:
-        LulcbenchError: predictions or scores are missing.
+        LulcbenchError: the trained model, its predictions or its scores are missing.
     """
     folder = runs / config.name
     for name, command in ((PREDICTIONS, "python -m baselines predict"), (SCORES, "lulcbench score")):
         if not (folder / name).is_file():
             raise LulcbenchError(f"{folder / name} is missing.", f"Run '{command}' first.")
-    return Entry(config, Scores.load(folder / SCORES), folder)
+    trained = isinstance(config.model, SegmentationModel | ClassificationModel)
+    return Entry(config, Scores.load(folder / SCORES), folder, load_run(folder).about if trained else None)
 
 
 def write_page(entries: Sequence[Entry], out: Path) -> Path:
@@ -91,6 +101,7 @@ def write_page(entries: Sequence[Entry], out: Path) -> Path:
         title=f"{main.config.name}: {main.config.model.kind} on {release.id}",
         tables=[_table(entries, level) for level in LEVELS],
         metrics=METRICS,
+        warnings=[(_name(e.config), text) for e in entries if e.about and (text := cut_short(e.about))],
         pictures=pictures,
         curve=_curve(main.folder),
         legend=[(c, legend().classes[c].name, legend().classes[c].color) for c in present],
@@ -107,7 +118,8 @@ def _table(entries: Sequence[Entry], level: int) -> dict[str, Any]:
     rows = []
     for entry in entries:
         scores = entry.scores.levels[level]
-        rows.append((_name(entry.config), {m: getattr(scores, m) for m in METRICS}))
+        name = _name(entry.config) + (" (cut short)" if entry.about and cut_short(entry.about) else "")
+        rows.append((name, {m: getattr(scores, m) for m in METRICS}))
     best = {}
     for metric in METRICS:
         values = [row[metric] for _, row in rows if row[metric] is not None]
@@ -128,7 +140,7 @@ def _tiles(entry: Entry, root: Path, release: Release) -> tuple[list[dict[str, s
         raise TypeError(type(data))
     dataset = segments(data, entry.config.predict.split)
     fractions = dataset.tiles[[f"luisa_{data.year}_{code}" for code in legend().codes(4)]]
-    rows = np.argsort(-(fractions > 0.01).sum(1).to_numpy(), kind="stable")[:TILES]
+    rows = np.argsort(-(fractions > 0.01).sum(axis=1).to_numpy(), kind="stable")[:TILES]
     level = data.level
     colors = legend().colors(level)
     pictures, present = [], set()
@@ -188,16 +200,18 @@ def _curve(folder: Path) -> str | None:
 
 def _facts(entry: Entry) -> dict[str, str]:
     packages = ", ".join(f"{n} {version(n)}" for n in ("lulcbench", "torch", "segmentation-models-pytorch"))
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     facts = {
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} CPU threads, {gpu}",
+        "system": f"{platform.system()} {platform.machine()}",
         "software": f"Python {platform.python_version()}, {packages}",
         "predictions": f"sha256 {entry.scores.predictions_sha256[:16]}…",
         "scorer": entry.scores.scorer_version,
     }
-    path = entry.folder / HISTORY
-    if path.is_file():
-        last = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))[-1]
-        facts["training"] = f"{int(last['epoch']) + 1} epochs in {float(last['seconds']):.0f} s"
+    if entry.about is not None:
+        about, machine = entry.about, entry.about["hardware"]
+        device = machine["gpu"] or f"{machine['threads']} threads of {machine['cpu']}"
+        steps = f"{about['steps']} of {about['planned_steps']} steps ({about['epochs']} epochs)"
+        limit = entry.config.train.max_minutes
+        limited = "no limit of time" if limit is None else f"at most {limit:g} minutes"
+        facts["training"] = f"{steps} in {about['seconds']:.0f} s on {device}; {limited}"
     return facts

@@ -88,6 +88,8 @@ class Task(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Bring the data to the device, whole, once, if they fit in ``train.resident_gib``; else batch by batch."""
+        if self.config.threads is not None:
+            torch.set_num_threads(self.config.threads)  # where several processes are launched, Lightning set its own
         splits = {k: v for k, v in self._splits.items() if v is not None}
         resident = sum(v.nbytes for v in splits.values()) <= self.config.train.resident_gib * 2**30
         device = self.trainer.strategy.root_device
@@ -126,22 +128,27 @@ class Task(L.LightningModule):
         return accumulate / rest if batch_idx >= batches - rest else 1.0
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stop in time."""
+        """Add up the time; stop after ``train.steps``, or where ``train.max_minutes`` are over."""
         now = time.monotonic(), time.process_time()
         before = self._clock or now
         self.seconds += now[0] - before[0]
         self.core_seconds += now[1] - before[1]
         self._clock = now
-        if self.config.train.minutes is not None and self.trainer.world_size > 1:
+        if self.config.train.max_minutes is not None and self.trainer.world_size > 1:
             self.seconds = self.trainer.strategy.broadcast(self.seconds)
-        if self.config.train.minutes is not None and self.progress(self.global_step) >= 1:
+        if self.out_of_time or self.global_step == self.config.train.steps:
             self.trainer.should_stop = True
 
-    def progress(self, step: int) -> float:
-        """How much of the schedule is done, 0 to 1, by steps or by time, whichever is further."""
-        limit = self.config.train.minutes
-        by_steps = step / max(1, self.trainer.estimated_stepping_batches)
-        return min(1.0, max(by_steps, self.seconds / (limit * 60) if limit else 0.0))
+    @property
+    def out_of_time(self) -> bool:
+        """Whether training has lasted for ``train.max_minutes``."""
+        limit = self.config.train.max_minutes
+        return limit is not None and self.seconds >= 60 * limit
+
+    @property
+    def planned_steps(self) -> int:
+        """Optimizer steps of the whole schedule."""
+        return self.config.train.steps or int(self.trainer.estimated_stepping_batches)
 
     def configure_optimizers(self) -> Any:
         """AdamW (no decay of biases and norms), warm-up and cosine."""
@@ -154,7 +161,7 @@ class Task(L.LightningModule):
         optimizer = torch.optim.AdamW(groups, lr=train.lr, fused=True)
 
         def shape(step: int) -> float:
-            done = self.progress(step)
+            done = min(1.0, step / max(1, self.planned_steps))
             if done < train.warmup:
                 return max(done / train.warmup, 0.01)
             return 0.5 * (1 + math.cos(math.pi * (done - train.warmup) / (1 - train.warmup)))

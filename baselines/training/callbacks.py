@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, WeightAveraging
 from torch import Tensor
 
 from lulcbench._files import write_atomic
@@ -64,6 +64,23 @@ class History(Checkpoint):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The rows of the run that is resumed."""
         self.rows = state["rows"]
+
+
+class Progress(RichProgressBar):
+    """Lightning's progress bar, on stderr.
+
+    Args:
+        steps: length of the run, where it is given in steps.
+    """
+
+    def __init__(self, steps: int | None) -> None:
+        super().__init__(console_kwargs={"stderr": True})
+        self.steps = steps
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        if self.steps is None:
+            return super()._get_train_description(current_epoch)
+        return f"Epoch {current_epoch}, step {self.trainer.global_step} of {self.steps}"
 
 
 class Checkpoints(Checkpoint):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from baselines.run import DESCRIPTION, WEIGHTS
+from baselines.run import DESCRIPTION, WEIGHTS, cut_short
 from lulcbench._files import hash_file, write_atomic
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 
@@ -49,7 +49,8 @@ def item(about: dict[str, Any], sha256: str, size: int, made: datetime) -> dict[
     properties = {
         "datetime": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "description": ("SIMULATED training data. " if about["simulated"] else "")
-        + f"Trained on data {about['data_digest']} with config {about['config_digest']}.",
+        + f"Trained on data {about['data_digest']} with config {about['config_digest']}."
+        + (f" {warning}" if (warning := cut_short(about)) else ""),
         "bands": [{"name": name} for name in channels],  # what mlm:input refers to
         "mlm:name": config["name"],
         "mlm:architecture": config["model"].get("name", config["model"]["kind"]),

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -20,10 +20,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from baselines.config import ClassificationModel, Config, SegmentationModel
 from baselines.data.arrays import Problem
 from baselines.models.networks import build, check_bands, count_parameters
-from baselines.run import DESCRIPTION, Trained, load_run, save_run, versions
+from baselines.run import DESCRIPTION, Trained, cut_short, load_run, save_run, threads_of, versions
 from baselines.tasks.task import Task
 from baselines.training.calibrate import fit_temperature
-from baselines.training.callbacks import BEST, LAST, Averaging, Checkpoints, History, OutOfTime
+from baselines.training.callbacks import BEST, LAST, Averaging, Checkpoints, History, OutOfTime, Progress
 from baselines.training.card import write_card
 from baselines.training.checkpoint import SafeCheckpoint
 from lulcbench._console import console
@@ -69,6 +69,11 @@ def train(
         return load_run(folder)
     if problem.absent:
         console.print(f"[yellow]{len(problem.absent)} classes are absent from train:[/] {', '.join(problem.absent)}")
+    with threads_of(config):
+        return _train(config, problem, folder, identity, deadline)
+
+
+def _train(config: Config, problem: Problem, folder: Path, identity: dict[str, str], deadline: float | None) -> Trained:
     L.seed_everything(config.seed, verbose=False)
     check_bands(config.model, problem.channels)
     net = build(config.model, len(problem.channels), len(problem.classes))
@@ -107,6 +112,9 @@ def train(
             "seconds": round(task.seconds, 1),
             "core_seconds": round(task.core_seconds, 1),
             "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "planned_steps": task.planned_steps,
+            "cut_short": task.out_of_time and trainer.global_step < task.planned_steps,
             "hardware": hardware(),
             "versions": versions(),
         }
@@ -115,7 +123,10 @@ def train(
         for leftover in (LAST, BEST):
             (folder / leftover).unlink(missing_ok=True)
     trainer.strategy.barrier()
-    return load_run(folder)
+    trained = load_run(folder)
+    if warning := cut_short(trained.about):
+        console.print(f"[bold yellow]{warning} Its scores are not those of the config; raise the limit.[/]")
+    return trained
 
 
 def make_trainer(config: Config, folder: Path, validates: bool, deadline: float | None = None) -> L.Trainer:
@@ -132,7 +143,7 @@ def make_trainer(config: Config, folder: Path, validates: bool, deadline: float 
     callbacks: list[L.Callback] = [
         History(folder),
         Checkpoints(folder, settings.patience is not None, settings.checkpoint_seconds, deadline),
-        RichProgressBar(console_kwargs={"stderr": True}),
+        Progress(settings.steps),
     ]
     if settings.ema is not None:
         callbacks.append(Averaging(settings.ema))
@@ -148,7 +159,8 @@ def make_trainer(config: Config, folder: Path, validates: bool, deadline: float 
             # also make processes wait for each other in evaluation, where their numbers of batches differ.
             strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
             precision=settings.precision or ("bf16-mixed" if gpu else "32-true"),
-            max_epochs=settings.epochs,
+            # The task stops at train.steps: with Lightning's own max_steps, a run cannot be resumed at an epoch's end.
+            max_epochs=settings.epochs or settings.steps,
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.clip,
             check_val_every_n_epoch=settings.validate_every,

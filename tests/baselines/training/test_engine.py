@@ -282,15 +282,6 @@ def test_two_processes_learn_what_one_does(eurosat_root: Path, tmp_path: Path) -
             assert float(one[key]) == pytest.approx(float(other[key]), rel=2e-3), key
 
 
-def test_time_limit_ends_the_schedule(eurosat_root: Path, tmp_path: Path) -> None:
-    config = Config.load(write_config(tmp_path, eurosat_root, 10_000, more="minutes = 0.02"))
-    train(config, load(config), tmp_path)
-    rows = history(tmp_path / "tiny")
-    assert len(rows) < 10_000
-    assert float(rows[-1]["lr"]) < 1e-4
-    assert float(rows[-1]["seconds"]) < 10
-
-
 def test_frozen_backbones_train_their_head_alone() -> None:
     config = Config.parse(
         {"name": "a", "data": {"kind": "eurosat"}, "model": {"kind": "timm", "name": "resnet50", "freeze": True}}
