@@ -7,7 +7,7 @@ import pytest
 from baselines.config import Config, expand
 from lulcbench.errors import LulcbenchError
 
-CONFIGS = sorted(Path("baselines/configs").glob("*.toml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "baselines" / "configs").glob("*.toml"))
 EUROSAT = {"name": "a", "data": {"kind": "eurosat"}, "model": {"kind": "timm"}}
 SEGMENTS = {"name": "a", "data": {"kind": "luisa-seg", "root": "r"}, "model": {"kind": "unet"}}
 
