@@ -13,7 +13,8 @@ from builders.stages._shards import Array, ShardJob, create
 from lulcbench._files import hash_file
 from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import LEVELS, legend
-from lulcbench.release import FileInfo, Release, Season, SensorInfo, Statistics
+from lulcbench.release import FileInfo, Release, SensorInfo, Statistics
+from lulcbench.seasons import Season
 from lulcbench.sensors import OFFSET, SCALE, SENTINEL2
 
 BANDS = tuple(band.name for band in SENTINEL2.bands if band.name != "B10")  # the 12 of a level-2A product

@@ -10,27 +10,22 @@ import hashlib
 import json
 import os
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from lulcbench import grid
-from lulcbench._files import Frozen
+from lulcbench._files import Frozen, Name
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import Name, Season, Sha256, Source, Split
+from lulcbench.release import Sha256, Source, Split
+from lulcbench.seasons import SEASONS, Days, Season
 from lulcbench.sensors import sensor
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-# The four seasons of the OpenGeoHub / EcoDataCube Landsat composites; winter begins in the year before.
-SEASONS = (
-    Season(name="winter", start="12-02", end="03-20"),
-    Season(name="spring", start="03-21", end="06-24"),
-    Season(name="summer", start="06-25", end="09-12"),
-    Season(name="autumn", start="09-13", end="12-01"),
-)
 COLLECTIONS = {"sentinel2": "sentinel-2-l2a", "landsat": "landsat-c2-l2", "planet": "planet-fusion"}
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -92,7 +87,7 @@ class SensorRule(Frozen):
     collection: str = ""
     composite: Literal["median"] = "median"
     max_cloud: Annotated[float, Field(ge=0, le=100)] = 80
-    acquired: tuple[str, str] | None = None
+    acquired: tuple[date, date] | None = None
     required: bool = True
     licence: str = "CC-BY-4.0"
 
@@ -107,7 +102,13 @@ class SensorRule(Frozen):
             sensor(self.name).band(band)
         if not self.bands or not self.years:
             raise ValueError("bands and years must not be empty")
+        if self.acquired and self.acquired[0] > self.acquired[1]:
+            raise ValueError(f"acquired begins on {self.acquired[0]}, after its end on {self.acquired[1]}")
         return self
+
+    def spans(self, seasons: tuple[Season, ...], year: int) -> list[Days]:
+        """First and last day of the scenes of each season's composite of a year."""
+        return [self.acquired or season.days(year) for season in seasons]
 
 
 class LabelRule(Frozen):

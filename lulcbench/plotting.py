@@ -17,6 +17,7 @@ from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import Release, array_name, label_shape
 from lulcbench.release.index import read_index
 from lulcbench.release.shards import ShardReader
+from lulcbench.seasons import nearest_to_midsummer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,6 +102,8 @@ def tile_panels(
 ) -> list[Panel]:
     """A whole tile: true colour of each sensor (None: all) and year in one season, and the labels of each year.
 
+    Without a season, the one nearest to midsummer is shown.
+
     Raises:
         LulcbenchError: no such tile, sensor, season or level.
     """
@@ -108,7 +111,7 @@ def tile_panels(
     names = [each.name for each in release.seasons]
     if season is not None and season not in names:
         raise LulcbenchError(f"{release.id} has no season {season!r}.", f"It has {', '.join(names)}.")
-    which = names.index(season) if season else len(names) // 2
+    which = names.index(season) if season else nearest_to_midsummer(release.seasons)
     table = read_index(root, release)
     rows = zip(table["split"], table["row"].to_numpy(np.int64), strict=True)
     places = dict(zip(table["id"], rows, strict=True))

@@ -149,7 +149,7 @@ def _tiles(entry: Entry, root: Path, release: Release) -> tuple[list[dict[str, s
             sample = dataset[row]
             (sensor,) = dataset.sensors
             image: torch.Tensor = sample["image"].unflatten(0, (len(dataset.seasons), -1))
-            season = len(dataset.seasons) // 2
+            season = dataset.shown_season
             reflectance = dataset.normalizers[sensor].reflectance(image[season])
             panel = rgb_panel(reflectance, dataset.bands[sensor], sensor, "")
             label = sample["mask"][level - 1].numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Bounds
 from lulcbench.release import Sha256
+from lulcbench.seasons import Days
 
 
 class Asset(Frozen):
@@ -67,6 +69,11 @@ class Scene(Frozen):
         """Whether the scene's extent overlaps ``bounds``."""
         left, bottom, right, top = self.bounds
         return left < bounds[2] and bounds[0] < right and bottom < bounds[3] and bounds[1] < top
+
+    def falls_in(self, days: Days) -> bool:
+        """Whether the scene was, or may have been, acquired within the days."""
+        start, end = (datetime.fromisoformat(moment).date() for moment in (self.start, self.end))
+        return start <= days[1] and end >= days[0]
 
     def asset(self, name: str) -> Asset:
         """The channel of that asset name."""

@@ -10,14 +10,8 @@ from scipy.stats import beta
 
 from builders.simulate.config import SensorName, SimulationConfig
 from builders.simulate.noise import generator
+from lulcbench.errors import LulcbenchError
 
-# The seasons of the OpenGeoHub Landsat composites; winter begins in the year before.
-SEASONS = (
-    ("winter", (12, 2), (3, 20)),
-    ("spring", (3, 21), (6, 24)),
-    ("summer", (6, 25), (9, 12)),
-    ("autumn", (9, 13), (12, 1)),
-)
 COLLECTIONS: dict[SensorName, str] = {
     "sentinel2": "sentinel-2-l2a",
     "landsat": "landsat-c2-l2",
@@ -36,7 +30,7 @@ class Acquisition:
         salt: key of everything random about it.
         sensor: sensor name.
         year: year whose ground it shows.
-        season: position of the season, 0 to 3.
+        season: position of the season in the configuration.
         time: UTC.
         platform: such as ``sentinel-2a``.
         cloud: wanted fraction under cloud.
@@ -67,16 +61,21 @@ class Acquisition:
 def plan(config: SimulationConfig, sensor: SensorName, year: int, resolution: int) -> list[Acquisition]:
     """All passes of a sensor over a year, in order of time."""
     passes = []
-    for season, (_, start, end) in enumerate(SEASONS):
+    for season, part in enumerate(config.seasons):
         # Every season has clear and cloudy passes, as a selection from an archive has: one from each part of the odds.
         odds = generator(config.seed, sensor, year, season).permutation(config.dates_per_season)
-        first = dt.date(year - (start > end), *start)
-        days = (dt.date(year, *end) - first).days
+        first, last = part.days(year)
+        days = (last - first).days
         for n in range(config.dates_per_season):
             rng = generator(config.seed, sensor, year, season, n)
             # One pass in each equal part of the season, so that dates never coincide.
             day = first + dt.timedelta(days=int((n + rng.uniform(0.1, 0.9)) * days / config.dates_per_season))
             passes.append(_acquire(config, sensor, year, season, day, n, int(odds[n]), resolution, rng))
+    if len({taken.time.date() for taken in passes}) < len(passes):
+        raise LulcbenchError(
+            f"Two passes of {sensor} in {year} would be on the same day.",
+            "Give the recipe seasons that do not overlap, and longer ones or fewer 'dates_per_season'.",
+        )
     return passes
 
 

@@ -10,7 +10,7 @@ import pystac
 import rasterio
 from rasterio.warp import transform_bounds
 
-from builders.simulate.acquisitions import COLLECTIONS, SEASONS, Acquisition
+from builders.simulate.acquisitions import COLLECTIONS, Acquisition
 from builders.simulate.mixtures import Footprint
 from builders.simulate.scenes import Image, coding
 from lulcbench._files import hash_file, write_atomic
@@ -45,6 +45,7 @@ def write_scene(
     out: Path,
     scene: str,
     taken: Acquisition,
+    season: str,
     sensor: Sensor,
     images: dict[str, Image],
     cloud: float,
@@ -56,6 +57,7 @@ def write_scene(
         out: folder of the catalog.
         scene: its id.
         taken: the pass.
+        season: name of its season.
         sensor: the instrument.
         images: by asset key.
         cloud: cover of what was seen, fraction.
@@ -63,7 +65,7 @@ def write_scene(
     """
     folder = out / COLLECTIONS[taken.sensor] / scene
     folder.mkdir(parents=True, exist_ok=True)
-    item = _item(scene, taken, cloud, footprint)
+    item = _item(scene, taken, season, cloud, footprint)
     bands = {band.asset: band for band in sensor.bands}
     for key, image in images.items():
         path = folder / f"{key}.tif"
@@ -98,7 +100,7 @@ def write_scene(
     return item
 
 
-def _item(scene: str, taken: Acquisition, cloud: float, footprint: Footprint) -> pystac.Item:
+def _item(scene: str, taken: Acquisition, season: str, cloud: float, footprint: Footprint) -> pystac.Item:
     edges = (footprint.left, footprint.top - footprint.height, footprint.left + footprint.width, footprint.top)
     west, south, east, north = transform_bounds(footprint.crs, "EPSG:4326", *edges)
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
@@ -112,7 +114,7 @@ def _item(scene: str, taken: Acquisition, cloud: float, footprint: Footprint) ->
         "view:sun_elevation": taken.sun[1],
         "processing:software": SOFTWARE,
         "lulcbench:simulated": True,
-        "lulcbench:season": SEASONS[taken.season][0],
+        "lulcbench:season": season,
         "lulcbench:geolocation_error_m": list(taken.shift),
     }
     if taken.baseline is not None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lulcbench import grid
 from lulcbench.errors import LulcbenchError
+from lulcbench.seasons import SEASONS, Season
 
 SensorName = Literal["sentinel2", "landsat", "planet"]
 Bounds = tuple[float, float, float, float]
@@ -24,7 +25,8 @@ class SimulationConfig(BaseModel):
             brought to the 50 m grid by nearest neighbour). Its year is taken to be the last of ``years``.
         years: years of the label maps. Landsat is rendered for all of them, Sentinel-2 and Planet for the last.
         sensors: which archives to render.
-        dates_per_season: acquisitions of each of the four seasons and each sensor.
+        seasons: seasons of the year in which scenes are acquired; a recipe's own.
+        dates_per_season: acquisitions in each season by each sensor.
         cloudiness: mean fraction of a scene under cloud.
         planet_bounds: the smaller area for Planet (a hundred times the pixels of Landsat); None means ``bounds``.
         geolocation_error: standard deviation of a scene's misplacement, in its own pixels along each axis.
@@ -42,6 +44,7 @@ class SimulationConfig(BaseModel):
     label_map: Path | None = None
     years: Annotated[tuple[int, ...], Field(min_length=1)] = (2012, 2018)
     sensors: Annotated[tuple[SensorName, ...], Field(min_length=1)] = ("sentinel2", "landsat")
+    seasons: Annotated[tuple[Season, ...], Field(min_length=1)] = SEASONS
     dates_per_season: Annotated[int, Field(ge=1, le=12)] = 2
     cloudiness: Annotated[float, Field(ge=0, le=0.9)] = 0.2
     planet_bounds: Bounds | None = None
@@ -66,18 +69,21 @@ class SimulationConfig(BaseModel):
         return self
 
     @classmethod
-    def parse(cls, table: dict[str, object], where: str) -> SimulationConfig:
+    def parse(cls, table: dict[str, object], seasons: tuple[Season, ...], where: str) -> SimulationConfig:
         """A configuration from a parsed TOML table.
 
         Args:
             table: keys and values.
+            seasons: of the recipe.
             where: the file it came from, for the error message.
 
         Raises:
             LulcbenchError: an unknown key or a bad value; names it.
         """
+        if "seasons" in table:
+            raise LulcbenchError(f"{where}: [simulate] names seasons.", "Scenes follow the recipe's own [[seasons]].")
         try:
-            return cls.model_validate(table)
+            return cls.model_validate(table | {"seasons": seasons})
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"]) or "the table"

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from builders.simulate import patterns
-from builders.simulate.acquisitions import SEASONS
 from builders.simulate.config import SimulationConfig
 from builders.simulate.mixtures import BLOCK, Footprint
 from builders.simulate.noise import Float, generator, key, mix, value_noise
@@ -46,7 +45,7 @@ def relief(surface: Surface, config: SimulationConfig) -> Relief:
     spread = config.spectral_variation
     always = [_normal(surface.patch, key(config.seed, "patch", n)) for n in range(GROUPS + 1)]
     seasons = []
-    for season in range(len(SEASONS)):
+    for season in range(len(config.seasons)):
         shared = _normal(surface.patch, key(config.seed, "season", season))
         factors = []
         for n in range(GROUPS):

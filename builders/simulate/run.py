@@ -95,7 +95,9 @@ class _Granule:
             bands = _channels(sensor, taken)
             images, cloud = take(taken, sensor, bands, layers, self._footprint, self._country)
             advance()
-            return write_scene(out, f"{taken.id}_g{self._number:02d}", taken, sensor, images, cloud, self._footprint)
+            season = self._config.seasons[taken.season].name
+            name = f"{taken.id}_g{self._number:02d}"
+            return write_scene(out, name, taken, season, sensor, images, cloud, self._footprint)
 
         # The workers are the parallelism; BLAS threads of their own would only spin against each other.
         with threadpool_limits(1), ThreadPoolExecutor(_WORKERS) as pool:
@@ -135,9 +137,9 @@ def _channels(sensor: Sensor, taken: Acquisition) -> tuple[Band, ...]:
 def _bar(config: SimulationConfig, progress: Progress | None) -> Callable[[], None]:
     if progress is None:
         return lambda: None
+    dates = len(config.seasons) * config.dates_per_season
     passes = sum(
-        4 * config.dates_per_season * len(_years(config, sensor)) * len(list(_granules(config, sensor)))
-        for sensor in config.sensors
+        dates * len(_years(config, sensor)) * len(list(_granules(config, sensor))) for sensor in config.sensors
     )
     task = progress.add_task("simulate", total=passes)
     return lambda: progress.advance(task)

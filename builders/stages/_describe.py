@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import mlcroissant as mlc
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pystac
 
-from builders.seasons import days
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.legend import LEVELS, legend
 from lulcbench.release import INDEX, Release
@@ -30,13 +30,11 @@ def describe(release: Release, folder: Path) -> None:
 
 
 def _collection(release: Release, folder: Path) -> dict[str, Any]:
-    columns = pq.read_table(folder / INDEX, columns=["bbox"]).column("bbox").to_pylist()
-    bbox = [min(b["xmin"] for b in columns), min(b["ymin"] for b in columns)]
-    bbox += [max(b["xmax"] for b in columns), max(b["ymax"] for b in columns)]
-    years = sorted({y for info in release.sensors.values() for y in info.years} | set(release.label_years))
-    start = min(days(season, years[0])[0] for season in release.seasons)
-    end = max(days(season, years[-1])[1] for season in release.seasons)
-    first, last = (datetime(d.year, d.month, d.day, tzinfo=UTC) for d in (start, end))
+    index = pq.read_table(folder / INDEX, columns=["bbox", "start_datetime", "end_datetime"])
+    boxes = index.column("bbox").to_pylist()
+    bbox = [min(b["xmin"] for b in boxes), min(b["ymin"] for b in boxes)]
+    bbox += [max(b["xmax"] for b in boxes), max(b["ymax"] for b in boxes)]
+    first, last = pc.min(index.column("start_datetime")).as_py(), pc.max(index.column("end_datetime")).as_py()
     collection = pystac.Collection(
         id=release.id,
         title=release.title,

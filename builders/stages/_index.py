@@ -14,12 +14,12 @@ import stac_geoparquet.arrow
 from rasterio.warp import transform_geom
 
 from builders.recipe import Recipe
-from builders.seasons import days
 from builders.stages.materialize import Note, Notes
 from builders.stages.plan import Planned
 from lulcbench.grid import CRS, LABEL_RESOLUTION
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.release import INDEX, Split, array_name
+from lulcbench.seasons import extent
 
 ML_AOI = {"train": "train", "val": "validate", "test": "test"}
 EXTENSIONS = [
@@ -54,9 +54,9 @@ def class_fractions(codes: np.ndarray, year: int) -> dict[str, float]:
 def _item(recipe: Recipe, row: Planned, number: int, notes: dict[str, Note], cache: Path) -> pystac.Item:
     tile = row.tile
     outline = transform_geom(CRS, "EPSG:4326", shapely.box(*tile.bounds).__geo_interface__)
-    years = sorted({year for rule in recipe.sensors for year in rule.years} | {x.year for x in recipe.labels})
-    start = min(days(season, years[0])[0] for season in recipe.seasons)
-    end = max(days(season, years[-1])[1] for season in recipe.seasons)
+    spans = [span for rule in recipe.sensors for year in rule.years for span in rule.spans(recipe.seasons, year)]
+    spans.append(extent(recipe.seasons, [label.year for label in recipe.labels]))
+    start, end = min(first for first, _ in spans), max(last for _, last in spans)
     properties: dict[str, Any] = {
         "split": row.split,
         "row": number,

@@ -24,7 +24,6 @@ from builders.archives import label_source, scene_source
 from builders.readers.area import Area
 from builders.readers.scene import Scene
 from builders.recipe import LabelRule, Recipe, SensorRule
-from builders.seasons import composites, falls_in
 from builders.stages._composite import median
 from builders.stages.plan import BUFFER, Planned
 from builders.workspace import Workspace, write_json
@@ -202,8 +201,8 @@ def _jobs(recipe: Recipe, space: Workspace, tiles: list[Tile], scenes: list[Scen
     for rule in recipe.sensors:
         mine = [scene for scene in scenes if scene.sensor == rule.name]
         for year in rule.years:
-            spans = composites(recipe, rule, year)
-            seasons = tuple(tuple(scene for scene in mine if falls_in(scene, span)) for span in spans)
+            spans = rule.spans(recipe.seasons, year)
+            seasons = tuple(tuple(scene for scene in mine if scene.falls_in(span)) for span in spans)
             resolution = sensor(rule.name).resolution
             for group in _groups(tiles, GROUP // tiles[0].shape(resolution)[0]):
                 area = Area.of(group, resolution)

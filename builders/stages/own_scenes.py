@@ -26,6 +26,7 @@ def make(recipe: Recipe, space: Workspace, progress: Progress | None = None) -> 
     content = [STAGE, recipe.simulate, recipe.ingest.model_dump(mode="json") if recipe.ingest else None]
     if recipe.simulate is not None:
         # Every module of the simulator has a say in what comes out, so its code is part of the key.
+        content += [season.model_dump() for season in recipe.seasons]
         content += [hash_file(path) for path in sorted(SIMULATOR.glob("*.py"))]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     if space.scenes.is_dir() and made.is_file() and read_json(made, "build") == key:
@@ -38,7 +39,7 @@ def make(recipe: Recipe, space: Workspace, progress: Progress | None = None) -> 
         from builders.simulate import simulate
         from builders.simulate.config import SimulationConfig
 
-        simulate(SimulationConfig.parse(recipe.simulate, "the recipe"), partial, progress)
+        simulate(SimulationConfig.parse(recipe.simulate, recipe.seasons, "the recipe"), partial, progress)
     elif recipe.ingest is not None:
         from builders.cases.ingest import ingest
 

@@ -14,7 +14,6 @@ from rasterio.warp import transform_bounds
 from builders.archives import scene_source
 from builders.readers.scene import Scene
 from builders.recipe import Recipe, SensorRule
-from builders.seasons import composites, falls_in
 from builders.stages.plan import BUFFER, Planned
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench.errors import LulcbenchError
@@ -45,18 +44,18 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
     found: dict[str, Scene] = {}
     for rule in recipe.sensors:
         source = scene_source(rule.name)
-        spans = [span for year in rule.years for span in composites(recipe, rule, year)]
+        spans = [span for year in rule.years for span in rule.spans(recipe.seasons, year)]
         scenes = []
         for item in _items(recipe.catalog, rule, boxes):
             cloud = item.properties.get("eo:cloud_cover")
             if cloud is not None and cloud > rule.max_cloud:
                 continue
             scene = source.scene(item)
-            if any(falls_in(scene, span) for span in spans) and any(scene.touches(box) for box in boxes):
+            if any(scene.falls_in(span) for span in spans) and any(scene.touches(box) for box in boxes):
                 scenes.append(scene)
         for year in rule.years:
-            wanted = composites(recipe, rule, year)
-            if rule.required and not any(falls_in(scene, span) for scene in scenes for span in wanted):
+            wanted = rule.spans(recipe.seasons, year)
+            if rule.required and not any(scene.falls_in(span) for scene in scenes for span in wanted):
                 raise LulcbenchError(
                     f"{recipe.catalog} has no {rule.name} scene of {rule.collection!r} for {year} over the regions "
                     f"with at most {rule.max_cloud:g} % cloud.",
@@ -159,7 +158,8 @@ def _found(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[pyst
 
 def _span(rule: SensorRule) -> str:
     """All days that the rule's seasons may need; a season may begin in the year before."""
-    return "/".join(rule.acquired) if rule.acquired else f"{min(rule.years) - 1}-01-01/{max(rule.years)}-12-31"
+    first, last = rule.acquired or (f"{min(rule.years) - 1}-01-01", f"{max(rule.years)}-12-31")
+    return f"{first}/{last}"
 
 
 def _boxes(rows: list[Planned]) -> list[Bounds]:

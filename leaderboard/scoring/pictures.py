@@ -16,6 +16,7 @@ from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.predictions import Predictions
 from lulcbench.release import Release, array_name, label_shape
 from lulcbench.release.shards import ShardReader
+from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.sensors import sensor, to_reflectance
 
 SAMPLES = ("best", "median", "worst")
@@ -112,9 +113,7 @@ def _labels(reader: ShardReader, year: int, row: int, level: int) -> npt.NDArray
 
 
 def _true_color(reader: ShardReader, release: Release, year: int, row: int) -> Image | None:
-    """Summer in red, green and blue, from the first sensor that has them here; None if none has."""
-    seasons = [season.name for season in release.seasons]
-    season = seasons.index("summer") if "summer" in seasons else 0
+    """True colour nearest to midsummer, from the first sensor whose bands are here; None if there is none."""
     for name in ("sentinel2", "landsat", "planet"):
         info = release.sensors.get(name)
         if info is None or year not in info.years:
@@ -124,6 +123,7 @@ def _true_color(reader: ShardReader, release: Release, year: int, row: int) -> I
             continue
         bands = [info.bands.index(band) for band in rgb]
         pixels = TILE_SIZE // info.resolution
+        season = nearest_to_midsummer(release.seasons)
         try:
             stored = reader.read(array_name(name, year), [row], [(0, 0)], (pixels, pixels), [season], bands)[0, 0]
         except LulcbenchError:  # a board needs the labels only; the imagery may not be here

@@ -26,6 +26,7 @@ from lulcbench.release import Release, array_name
 from lulcbench.release.index import read_index, select
 from lulcbench.release.shards import ShardReader
 from lulcbench.remote.stores import pinned
+from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.windows import Phase, Windows
 
 if TYPE_CHECKING:
@@ -256,6 +257,12 @@ class LuisaDataset(Dataset[Sample]):
         """Number of channels (season · band) of each sensor."""
         return {name: len(self.seasons) * len(self.bands[name]) for name in self.sensors}
 
+    @property
+    def shown_season(self) -> int:
+        """Position among ``seasons`` of the one that pictures show: the nearest to midsummer."""
+        by_name = {season.name: season for season in self.release.seasons}
+        return nearest_to_midsummer([by_name[name] for name in self.seasons])
+
     def resolution(self, sensor: str | None = None) -> int:
         """Pixel size in metres of a sensor, by default of the first."""
         return self.release.sensor(sensor or self.sensors[0]).resolution
@@ -319,10 +326,10 @@ class LuisaDataset(Dataset[Sample]):
             )
 
     def _rgb_panels(self, sample: Sample, key: str = "image", title: str | None = None) -> list[Panel]:
-        """True colour of the middle season of each sensor in a sample."""
+        """True colour of each sensor in a sample, of the season nearest to midsummer."""
         from lulcbench.plotting import rgb_panel
 
-        panels, season = [], len(self.seasons) // 2
+        panels, season = [], self.shown_season
         for name, image in self._by_sensor(sample[key]).items():
             stored = image.reshape(len(self.seasons), -1, *image.shape[-2:])
             reflectance = self.normalizers[name].reflectance(stored[season])

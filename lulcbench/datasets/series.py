@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
@@ -15,7 +14,6 @@ from lulcbench.datasets._pictures import class_name, class_panels
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import Season
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +66,7 @@ class LuisaSeries(LuisaDataset):
             self.release.check_year(year, sensor)
         by_name = {season.name: season for season in self.release.seasons}
         when = [
-            (middle(by_name[name], year), year, k) for year in self.image_years for k, name in enumerate(self.seasons)
+            (by_name[name].midpoint(year), year, k) for year in self.image_years for k, name in enumerate(self.seasons)
         ]
         self._order = sorted(when)
         self.dates = np.array([day for day, _, _ in self._order], "datetime64[D]")
@@ -116,10 +114,3 @@ class LuisaSeries(LuisaDataset):
     def _targets(self, places: Places) -> Sample:
         mask = self._masks(places, self.resolution())
         return {"mask": mask[..., 0, 0] if self._of_pixels else mask}
-
-
-def middle(season: Season, year: int) -> datetime.date:
-    """Middle day of a season; one that runs over New Year (such as 12-02 … 03-20) ends in ``year``."""
-    starts_before = season.start > season.end
-    start = datetime.date.fromisoformat(f"{year - starts_before}-{season.start}")
-    return start + (datetime.date.fromisoformat(f"{year}-{season.end}") - start) // 2

@@ -15,11 +15,12 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lulcbench import grid
-from lulcbench._files import Frozen, write_atomic
+from lulcbench._files import Frozen, Name, write_atomic
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.remote.addresses import MAX_MANIFEST_BYTES, is_remote, join, read_remote
+from lulcbench.seasons import Season
 from lulcbench.sensors import sensor
 
 MANIFEST = "release.json"
@@ -29,15 +30,6 @@ SPLITS = ("train", "val", "test")
 
 Split = Literal["train", "val", "test"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-
-
-class Season(Frozen):
-    """One composite a year. ``start`` and ``end`` are inclusive MM-DD; a season may begin in the year before."""
-
-    name: Name
-    start: Annotated[str, Field(pattern=r"^\d\d-\d\d$")]
-    end: Annotated[str, Field(pattern=r"^\d\d-\d\d$")]
 
 
 class Statistics(Frozen):

@@ -26,9 +26,11 @@ def test_unknown_key_is_named_with_its_file(tmp_path: Path) -> None:
         ("test = 0.25", "test = 0.5", "sum to 1"),
         ('name = "landsat"', 'name = "spot"', "Unknown sensor 'spot'"),
         ('start = "06-25"', 'start = "25 June"', "seasons.0.start"),
+        ('start = "06-25"', 'start = "06-31"', "seasons.0.start"),
+        ("years = [2018]", 'years = [2018]\nacquired = ["2018-07-01", "2018-06-01"]', "after its end"),
         ("year = 2018", 'year = 2018\nsha256 = "abc"', "labels.0.sha256"),
     ],
-    ids=["band", "fractions", "sensor", "date", "checksum"],
+    ids=["band", "fractions", "sensor", "date", "day", "acquired", "checksum"],
 )
 def test_wrong_values_are_named(tmp_path: Path, old: str, new: str, said: str) -> None:
     with pytest.raises(LulcbenchError, match=said):

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from builders.__main__ import app
 from builders.recipe import load
 from builders.simulate import SimulationConfig, run, simulate
+from builders.simulate.acquisitions import plan as passes
 from builders.simulate.country import Canvas
 from builders.simulate.difficulty import forest_scores
 from builders.simulate.labels import cast_back, label_maps
@@ -25,6 +26,7 @@ from builders.stages import own_scenes
 from builders.workspace import workspace
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
+from lulcbench.seasons import SEASONS, Season
 
 BOUNDS = (4_339_200, 3_124_800, 4_341_600, 3_127_200)
 SMALL = SimulationConfig(bounds=BOUNDS, dates_per_season=1, cloudiness=0.3, sensors=("sentinel2", "landsat", "planet"),
@@ -60,7 +62,6 @@ def read(item: pystac.Item, key: str) -> npt.NDArray[np.integer]:
 
 
 def test_same_seed_same_bytes_in_any_order(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    passes = run.plan
     monkeypatch.setattr(run, "plan", lambda *args: passes(*args)[::-1])
     monkeypatch.setattr(run, "_WORKERS", 1)
     simulate(SMALL, tmp_path)
@@ -89,6 +90,16 @@ def test_granules_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert np.median(np.abs(a - b)[seen]) < 0.02
             assert ((a > 0) == (b > 0)).all()
     assert compared > 50
+
+
+def test_passes_that_would_coincide_are_an_error() -> None:
+    july, again, day = (
+        Season(name=name, start="07-01", end=f"07-{last}") for name, last in zip("abc", ("09", "09", "01"), strict=True)
+    )
+    for seasons in ((july, again), (day,)):
+        config = SMALL.model_copy(update={"seasons": seasons, "dates_per_season": 8})
+        with pytest.raises(LulcbenchError, match="on the same day"):
+            passes(config, "landsat", 2018, 30)
 
 
 def test_another_seed_is_another_country() -> None:
@@ -279,11 +290,12 @@ def test_missing_and_broken_maps_are_refused(tmp_path: Path) -> None:
         ({"bounds": [0, 0, 4801, 4800]}, "multiples of 50"),
         ({"planet_bounds": [0, 0, 10, 10]}, "must lie inside"),
         ({"years": [2018, 2012]}, "must ascend"),
+        ({"seasons": []}, "names seasons"),
     ],
 )
 def test_bad_configuration_is_named(table: dict[str, object], message: str) -> None:
     with pytest.raises(LulcbenchError, match=message):
-        SimulationConfig.parse(table, "recipe.toml")
+        SimulationConfig.parse(table, SEASONS, "recipe.toml")
 
 
 @pytest.mark.real

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
-from lulcbench.release import FileInfo, Release, Season, SensorInfo, Statistics
+from lulcbench.release import FileInfo, Release, SensorInfo, Statistics
+from lulcbench.seasons import Season
 
 SHA = "0" * 64
 
