@@ -238,6 +238,11 @@ class LuisaDataset(Dataset[Sample]):
         return int(self._epoch[0])
 
     @property
+    def fixed(self) -> bool:
+        """Whether samples are the same in every epoch: without transforms, and with windows that do not move."""
+        return self.transforms is None and self.windows.phase == "fixed"
+
+    @property
     def levels(self) -> tuple[int, ...]:
         """The levels of the labels."""
         return (self.level,) if isinstance(self.level, int) else self.level

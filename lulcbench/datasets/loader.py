@@ -1,4 +1,4 @@
-"""Batches read ahead by threads: what a DataLoader's worker processes are for, without processes or copies."""
+"""Batches read ahead by threads, or gathered from memory: no worker processes, no copies."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
+import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
 
-from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample, collate
+from lulcbench.datasets.protocol import BatchDataset
+from lulcbench.datasets.resident import ResidentDataset
 
 AHEAD = 1  # batches: decoding and converting one keeps all processors busy; more only compete for the caches
 
@@ -51,14 +53,19 @@ class WindowLoader(Resumable):
 
     Args:
         dataset: what to read.
-        batch_size: samples a batch.
+        batch_size: samples per batch.
         sampler: order of the samples; None keeps theirs.
         drop_last: leave out a last batch that is not full.
+
+    Example:
+        >>> loader = WindowLoader(LuisaSeg(root, sensors="landsat"), batch_size=8)
+        >>> next(iter(loader))["image"].shape
+        torch.Size([8, 24, 40, 40])
     """
 
     def __init__(
         self,
-        dataset: LuisaDataset,
+        dataset: BatchDataset,
         batch_size: int,
         sampler: Sampler[int] | None = None,
         *,
@@ -93,6 +100,46 @@ class WindowLoader(Resumable):
         batch = coming.popleft().result()
         self._given += 1
         return batch
+
+
+class ResidentLoader(Resumable):
+    """Iterates over batches that are gathered, by index, from a dataset that lies in memory whole.
+
+    On a GPU nothing but sample numbers travels to it. Lightning takes it in place of a ``DataLoader``.
+
+    Args:
+        dataset: what to read; a ``ResidentDataset`` is taken as it is, any other is read whole, at once.
+        batch_size: samples per batch.
+        sampler: order of the samples; None keeps theirs.
+        drop_last: leave out a last batch that is not full.
+        device: where a dataset that is read is kept.
+
+    Raises:
+        LulcbenchError: see ``ResidentDataset``.
+    """
+
+    def __init__(
+        self,
+        dataset: BatchDataset | ResidentDataset,
+        batch_size: int,
+        sampler: Sampler[int] | None = None,
+        *,
+        drop_last: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.dataset = dataset if isinstance(dataset, ResidentDataset) else ResidentDataset(dataset, device)
+        self.sampler = sampler if sampler is not None else SequentialSampler(self.dataset)
+        self.batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Batches in the sampler's order, on the dataset's device."""
+        for indices in islice(self.batch_sampler, self._begin(), None):
+            batch = self.dataset.read(indices)
+            self._given += 1
+            yield batch
 
 
 class ResumableDataLoader(Resumable, DataLoader[Sample]):

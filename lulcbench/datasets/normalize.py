@@ -101,5 +101,8 @@ class Normalizer:
                 f"An image of shape {tuple(image.shape)} cannot be normalised as one of {bands} bands.",
                 "Give (…, band, y, x) or (…, season·band, y, x); finish of the dataset takes its samples and batches.",
             )
-        gain, bias = (part.to(image.device).repeat(seasons).view(-1, 1, 1) for part in (self.gain, self.bias))
+        parts = (
+            part.to(image.device, non_blocking=True) for part in (self.gain, self.bias)
+        )  # the GPU is not waited for
+        gain, bias = (part.repeat(seasons).view(-1, 1, 1) for part in parts)
         return gain, bias

@@ -13,12 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from lulcbench import LuisaCls, LuisaSeg, LuisaSeries
+from lulcbench import LuisaCls, LuisaSeg
 from lulcbench.datasets import WindowLoader
 from lulcbench.datasets._buffers import Buffers
-from lulcbench.datasets.augment import BandDropout, Dihedral
 from lulcbench.datasets.sampler import InOrder, WindowSampler, balanced
-from lulcbench.errors import LulcbenchError
 
 
 @pytest.fixture(scope="module")
@@ -152,86 +150,6 @@ def test_each_sample_once_on_several_processes(
     assert sorted(chain(*shares[False])) == list(range(len(dataset)))
     assert len({len(share) for share in shares[True]}) == 1
     assert set(chain(*shares[True])) == set(range(len(dataset)))
-
-
-def test_turning_keeps_sensors_and_labels_aligned() -> None:
-    torch.manual_seed(0)
-    coarse = torch.rand(32, 1, 4, 4)
-    batch = {
-        "image": {"landsat": coarse, "sentinel2": coarse.repeat_interleave(3, -1).repeat_interleave(3, -2)},
-        "mask": (coarse[:, 0] * 1000).long(),
-        "tile": ["E0000N0000"] * 32,
-    }
-    turned = Dihedral()(batch)
-    fine = turned["image"]["sentinel2"]
-    assert torch.equal(fine[..., ::3, ::3], turned["image"]["landsat"])
-    assert torch.equal(turned["mask"], (turned["image"]["landsat"][:, 0] * 1000).long())
-    assert not torch.equal(turned["mask"], batch["mask"])
-    kinds = {tuple(sample.flatten().argsort().tolist()) == tuple(range(16)) for sample in turned["mask"]}
-    assert kinds
-    assert torch.equal(turned["mask"].flatten(1).sort().values, batch["mask"].flatten(1).sort().values)
-    with pytest.raises(LulcbenchError, match="not square"):
-        Dihedral()({"image": torch.rand(1, 1, 2, 3)})
-
-
-def test_band_dropout_drops_a_band_in_all_seasons_and_years() -> None:
-    torch.manual_seed(0)
-    image = torch.ones(50, 4 * 6, 5, 5)
-    out = BandDropout(0.5, 6)({"image_from": image, "image_to": image, "mask": torch.zeros(50, 5, 5)})
-    kept = out["image_from"].view(50, 4, 6, 25)
-    assert torch.equal(out["image_from"], out["image_to"])
-    assert (kept == kept[:, :1, :, :1]).all()
-    assert 0.4 < float(kept.mean()) < 0.6
-    with pytest.raises(LulcbenchError, match="p is 1"):
-        BandDropout(1, 6)
-
-
-def test_band_dropout_takes_every_form_of_images(release_root: Path) -> None:
-    torch.manual_seed(0)
-    series = LuisaSeries(release_root, window=30, bands=["red", "nir08", "swir16"])
-    image = torch.ones(50, 8, 3)
-    kept = BandDropout(0.5, series.bands)({"image": image})["image"]
-    assert kept.shape == image.shape
-    assert (kept == kept[:, :1]).all()
-    assert 0.3 < float(kept.mean()) < 0.7
-    windows = torch.ones(50, 8, 3, 4, 4)
-    kept = BandDropout(0.5, 3)({"image": windows})["image"]
-    assert (kept == kept[:, :1, :, :1, :1]).all()
-    both = LuisaSeg(release_root, sensors=("landsat", "sentinel2"))
-    batch = both.read([0, 1])
-    kept = BandDropout(0.5, both.bands)(batch)["image"]
-    assert {name: part.shape for name, part in kept.items()} == {k: v.shape for k, v in batch["image"].items()}
-
-
-@pytest.mark.parametrize(
-    ("bands", "image"),
-    [
-        (5, torch.ones(2, 24, 4, 4)),
-        (5, torch.ones(2, 8, 6)),
-        (3, torch.ones(2, 8, 6)),  # would mix bands
-        (3, torch.ones(2, 8, 6, 4, 4)),
-        (6, torch.ones(24, 40, 40)),  # a sample, not a batch
-        (6, torch.ones(2, 6)),
-        (6, {"landsat": torch.ones(2, 24, 4, 4), "sentinel2": torch.ones(2, 24, 4, 4)}),
-        ({"sentinel2": 6}, {"landsat": torch.ones(2, 24, 4, 4)}),
-        ({"sentinel2": 10, "landsat": 6}, torch.ones(2, 24, 4, 4)),
-    ],
-)
-def test_band_dropout_says_what_does_not_fit(bands: Any, image: Any) -> None:
-    with pytest.raises(LulcbenchError, match="bands") as error:
-        BandDropout(0.5, bands)({"image": image})
-    assert "dataset.bands" in error.value.remedy
-
-
-@pytest.mark.parametrize("bands", [0, {}, {"landsat": ()}, "red"])
-def test_band_dropout_needs_bands(bands: Any) -> None:
-    with pytest.raises(LulcbenchError, match="bands is"):
-        BandDropout(0.5, bands)
-
-
-def test_series_of_single_pixels_are_not_turned() -> None:
-    with pytest.raises(LulcbenchError, match="not square"):  # as many bands as dates: a square, but none of pixels
-        Dihedral()({"image": torch.rand(4, 6, 6), "mask": torch.zeros(4)})
 
 
 def test_the_loader_keeps_order_and_passes_errors_on(seg: LuisaSeg) -> None:

@@ -11,8 +11,10 @@ from torch.utils.data import DataLoader
 
 from lulcbench import LuisaChange, LuisaCls, LuisaDataModule, LuisaSeg
 from lulcbench.datasets import collate
-from lulcbench.datasets.augment import Dihedral
+from lulcbench.datasets.augment import Dihedral, Gain, Noise
+from lulcbench.datasets.loader import ResidentLoader, WindowLoader
 from lulcbench.datasets.sampler import WindowSampler
+from lulcbench.errors import LulcbenchError
 
 # Third parties: torch.jit in kornia and torchmetrics, torchgeo's renaming of its tasks, Lightning's advice.
 pytestmark = [
@@ -94,15 +96,15 @@ def test_windows_move_with_lightnings_epochs(release_root: Path, tmp_path: Path)
 
 
 class Seen(pl.LightningModule):
-    """Keeps what it is trained on."""
+    """Keeps what it is trained on: where its windows lie, and their mean."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)
-        self.bounds: list[list[list[float]]] = []
+        self.batches: list[tuple[list[list[float]], float]] = []
 
     def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
-        self.bounds.append(batch["bounds"].tolist())
+        self.batches.append((batch["bounds"].tolist(), float(batch["image"].double().mean())))
         return self.layer(batch["image"].mean().view(1, 1)).sum()
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
@@ -122,24 +124,28 @@ class Save(pl.Callback):
         trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
 
 
-@pytest.mark.parametrize(("workers", "steps"), [(0, (3, 8, 11, 16)), (1, (11,))])
+@pytest.mark.parametrize(
+    ("workers", "resident", "steps"), [(0, False, (3, 8, 11, 16)), (0, True, (3, 8, 11)), (1, False, (11,))]
+)
 def test_a_run_stopped_within_an_epoch_goes_on_with_the_next_batch(
-    release_root: Path, tmp_path: Path, workers: int, steps: tuple[int, ...]
+    release_root: Path, tmp_path: Path, workers: int, resident: bool, steps: tuple[int, ...]
 ) -> None:
-    def fit(workers: int, **options: Any) -> list[list[list[float]]]:
+    def fit(workers: int, **options: Any) -> list[tuple[list[list[float]], float]]:
         model = Seen()
         data = LuisaDataModule(
             root=release_root,
             sensors="landsat",
             batch_size=8,
             num_workers=workers,
-            train={"phase": "random"},
-            balanced=workers == 0,
+            train={} if resident else {"phase": "random"},
+            balanced=workers == 0 and not resident,
+            resident=resident,
+            augment=torch.nn.Sequential(Dihedral(), Gain(0.1), Noise(0.1)),
         )
         resume = options.pop("ckpt_path", None)
         options = {"max_epochs": 3, "limit_train_batches": 1.0} | options
         trainer(tmp_path, **options).fit(model, datamodule=data, ckpt_path=resume)
-        return model.bounds
+        return model.batches
 
     whole = fit(workers, callbacks=[Save(tmp_path)])
     assert len(whole) == 24  # three epochs of 64 windows
@@ -218,3 +224,67 @@ def test_pairs_of_years_go_through_the_module(release_root: Path) -> None:
     batch = next(iter(data.val_dataloader()))
     assert batch["image_from"].shape == batch["image_to"].shape
     assert set(data.datasets) == {"train", "val"}
+
+
+def test_batches_are_the_same_from_memory_and_from_disk(release_root: Path, tmp_path: Path) -> None:
+    seen = []
+    for resident in (False, True, "auto"):
+        data = LuisaDataModule(root=release_root, sensors="landsat", batch_size=7, resident=resident, drop_last=True)
+        model = Seen()
+        trainer(tmp_path, max_epochs=2, limit_train_batches=1.0).fit(model, datamodule=data)
+        kinds = {type(data.train_dataloader()), type(data.val_dataloader())}
+        assert kinds == {ResidentLoader if resident else WindowLoader}
+        assert isinstance(data.test_dataloader() if data.setup("test") is None else None, WindowLoader)
+        seen.append(model.batches)
+    assert len(seen[0]) == 2 * (64 // 7)  # the last window of an epoch fills no batch
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_what_does_not_fit_or_moves_is_not_kept(release_root: Path) -> None:
+    options = {"root": release_root, "sensors": "landsat", "resident": "auto"}
+    sizes = []
+    for split in ("train", "val"):
+        dataset = LuisaSeg(release_root, split, sensors="landsat")
+        sizes.append(len(dataset) * (24 * 40 * 40 * 4 + 40 * 40 + 4 * 8 + 8))  # image, mask, bounds, year
+    for gib, kind in ((sum(sizes) / 2**30, ResidentLoader), ((sum(sizes) - 1) / 2**30, WindowLoader)):
+        data = LuisaDataModule(**options, resident_gib=gib)
+        data.setup("fit")
+        assert type(data.train_dataloader()) is kind
+    moving = LuisaDataModule(**options, phase="random")
+    moving.setup("fit")
+    assert type(moving.train_dataloader()) is WindowLoader
+    forced = LuisaDataModule(**options | {"resident": True}, phase="random")
+    forced.setup("fit")
+    with pytest.raises(LulcbenchError, match="change from epoch to epoch"):
+        forced.train_dataloader()
+    with pytest.raises(LulcbenchError, match="resident is 'yes'"):
+        LuisaDataModule(**options | {"resident": "yes"})
+
+
+def test_a_split_smaller_than_a_batch_is_not_left_out(release_root: Path) -> None:
+    data = LuisaDataModule(root=release_root, sensors="landsat", window=4800, batch_size=5, drop_last=True)
+    data.setup("fit")
+    assert [len(batch["tile"]) for batch in data.train_dataloader()] == [4]
+
+
+def test_augmentation_is_seeded_and_leaves_other_draws_alone(release_root: Path, tmp_path: Path) -> None:
+    class Draws(Seen):
+        def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
+            self.batches.append((float(torch.rand(1)), float(batch["image"].double().sum())))
+            return self.layer(batch["image"].mean().view(1, 1)).sum()
+
+    def fit(seed: int, augment: torch.nn.Module | None) -> list[Any]:
+        pl.seed_everything(5, verbose=False)
+        model = Draws()
+        data = LuisaDataModule(
+            root=release_root, sensors="landsat", window=4800, batch_size=4, seed=seed, augment=augment
+        )
+        trainer(tmp_path, max_epochs=3, limit_train_batches=1.0).fit(model, datamodule=data)
+        return model.batches
+
+    plain, noisy, again, other = (
+        fit(seed, augment) for seed, augment in ((0, None), (0, Noise(1.0)), (0, Noise(1.0)), (1, Noise(1.0)))
+    )
+    assert noisy == again
+    assert [draw for draw, _ in plain] == [draw for draw, _ in noisy]
+    assert len({total for _, total in [*noisy, *other]}) == 6  # each epoch and seed has its own noise

@@ -23,6 +23,8 @@ from lulcbench.legend import legend
 class Huge:
     """Stands for a dataset with more samples than torch.multinomial takes."""
 
+    split, fixed = "train", True
+
     def __init__(self, n: int = 2**24 + 3) -> None:
         self.n = n
 
@@ -123,14 +125,30 @@ def test_more_samples_than_a_multinomial_takes() -> None:
 
 
 @pytest.mark.parametrize(("n", "processes"), [(10, 1), (10, 3), (2, 5), (200_003, 2)])
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_order_is_that_of_torchs_distributed_sampler(
-    monkeypatch: pytest.MonkeyPatch, n: int, processes: int, shuffle: bool
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_processes_share_samples_as_torchs_distributed_sampler_does(
+    monkeypatch: pytest.MonkeyPatch, n: int, processes: int, drop_last: bool
 ) -> None:
     data = Huge(n)
+    (alone,) = [on_process(monkeypatch, 0, 1, data, seed=4)]
+    assert sorted(alone) == list(range(n))
     for rank in range(processes):
-        theirs = DistributedSampler(data, processes, rank, shuffle=shuffle, seed=4)  # type: ignore[arg-type]
-        assert on_process(monkeypatch, rank, processes, data, shuffle=shuffle, seed=4) == list(theirs)
+        theirs = DistributedSampler(data, processes, rank, shuffle=False, drop_last=drop_last)  # type: ignore[arg-type]
+        places = list(theirs)
+        assert on_process(monkeypatch, rank, processes, data, shuffle=False, drop_last=drop_last) == places
+        shuffled = on_process(monkeypatch, rank, processes, data, seed=4, drop_last=drop_last)
+        assert shuffled == [alone[place] for place in places]
+
+
+def test_seeds_and_epochs_have_orders_of_their_own() -> None:
+    orders = set()
+    for seed in range(3):
+        sampler = WindowSampler(Huge(50), seed=seed)
+        for epoch in range(3):
+            sampler.set_epoch(epoch)
+            orders.add(tuple(sampler))
+            assert list(sampler) == list(sampler)
+    assert len(orders) == 9
 
 
 def test_processes_share_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
