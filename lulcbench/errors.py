@@ -1,4 +1,22 @@
-"""What lulcbench raises for bad input."""
+"""Exceptions for bad input and for data that cannot be read.
+
+Every error is a ``LulcbenchError``. A caller that can act on the kind of error catches one of its subclasses:
+
+===========================  =========================================================================================
+``ReleaseNotFoundError``     There is no release at the folder or address: build or download it, or correct the name.
+``CorruptFileError``         A file of a release is missing, truncated or altered: repair the release. Nothing that is
+                             read together with it, such as a predictions file, is at fault.
+``UnsupportedFormatError``   The format version or the legend is not the one that this lulcbench reads: install another
+                             version, or rebuild.
+``NotAvailableError``        The release is intact, but does not hold what was asked for (a split, sensor, year, band,
+                             region, class, or an array that was not downloaded).
+``NetworkError``             A server could not be reached, refused, or failed after all retries: try again later.
+===========================  =========================================================================================
+
+Any other fault of the input is a plain ``LulcbenchError``.
+"""
+
+from __future__ import annotations
 
 
 class LulcbenchError(ValueError):
@@ -9,6 +27,12 @@ class LulcbenchError(ValueError):
     Args:
         what: what is wrong and where (a file, a field, a code), one sentence.
         remedy: what to do next, one sentence.
+
+    Examples:
+        >>> from lulcbench.errors import LulcbenchError
+        >>> error = LulcbenchError("tile.tif has no CRS.", "Assign one with gdal_edit.py.")
+        >>> error.what, error.remedy
+        ('tile.tif has no CRS.', 'Assign one with gdal_edit.py.')
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:
@@ -17,5 +41,21 @@ class LulcbenchError(ValueError):
         self.remedy = remedy
 
 
-class DamagedRelease(LulcbenchError):
-    """A file of the release itself is missing or altered; whatever was to be read with it is not at fault."""
+class ReleaseNotFoundError(LulcbenchError):
+    """There is no release at a folder or address."""
+
+
+class CorruptFileError(LulcbenchError):
+    """A file of a release is missing, truncated or altered."""
+
+
+class UnsupportedFormatError(LulcbenchError):
+    """A file has a format version, or was made with a legend, that this lulcbench does not read."""
+
+
+class NotAvailableError(LulcbenchError):
+    """An intact release does not hold the split, sensor, year, band, region or class that was asked for."""
+
+
+class NetworkError(LulcbenchError):
+    """A server could not be reached, refused, or failed after all retries."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench import sensors
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import Release, array_name, label_shape
 from lulcbench.release.index import read_index
@@ -105,19 +105,22 @@ def tile_panels(
     Without a season, the one nearest to midsummer is shown.
 
     Raises:
-        LulcbenchError: no such tile, sensor, season or level.
+        NotAvailableError: the release has no such tile, sensor or season.
+        LulcbenchError: there is no such level.
     """
     legend().codes(level)
     names = [each.name for each in release.seasons]
     if season is not None and season not in names:
-        raise LulcbenchError(f"{release.id} has no season {season!r}.", f"It has {', '.join(names)}.")
+        raise NotAvailableError(f"{release.id} has no season {season!r}.", f"It has {', '.join(names)}.")
     which = names.index(season) if season else nearest_to_midsummer(release.seasons)
     table = read_index(root, release)
     rows = zip(table["split"], table["row"].to_numpy(np.int64), strict=True)
     places = dict(zip(table["id"], rows, strict=True))
     if tile not in places:
         some = ", ".join(list(places)[:5])
-        raise LulcbenchError(f"{release.id} has no tile {tile!r}.", f"Some that it has: {some}; all are in its index.")
+        raise NotAvailableError(
+            f"{release.id} has no tile {tile!r}.", f"Some that it has: {some}; all are in its index."
+        )
     split, row = places[tile]
     reader = ShardReader(root, release, split)
     panels = []

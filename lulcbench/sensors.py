@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import NotAvailableError
 
 SCALE = 1e-4
 OFFSET = -0.1
@@ -58,13 +58,13 @@ class Sensor:
         """The band of that name.
 
         Raises:
-            LulcbenchError: there is none; lists those that exist.
+            NotAvailableError: there is none; lists those that exist.
         """
         for band in self.bands:
             if band.name == name:
                 return band
         known = ", ".join(band.name for band in self.bands)
-        raise LulcbenchError(f"{self.name} has no band {name!r}.", f"It has {known}.")
+        raise NotAvailableError(f"{self.name} has no band {name!r}.", f"It has {known}.")
 
 
 # Wavelengths and ground sampling: ESA Sentinel-2 MSI (S2A); USGS Landsat 8 OLI; Planet Fusion specification.
@@ -123,10 +123,10 @@ def sensor(name: str) -> Sensor:
     """The sensor of that name.
 
     Raises:
-        LulcbenchError: there is none; lists those that exist.
+        NotAvailableError: there is none; lists those that exist.
     """
     if name not in SENSORS:
-        raise LulcbenchError(f"Unknown sensor {name!r}.", f"Known sensors: {', '.join(SENSORS)}.")
+        raise NotAvailableError(f"Unknown sensor {name!r}.", f"Known sensors: {', '.join(SENSORS)}.")
     return SENSORS[name]
 
 

@@ -58,12 +58,18 @@ def main(scorer: Scorer | None = None) -> None:
 
 def answer(scorer: Scorer, predictions: Path, roots: list[Path], media: Path) -> dict[str, Any]:
     """What goes into ``OUT`` (see the module)."""
-    from lulcbench.errors import DamagedRelease, LulcbenchError
+    from lulcbench.errors import (
+        CorruptFileError,
+        LulcbenchError,
+        NetworkError,
+        ReleaseNotFoundError,
+        UnsupportedFormatError,
+    )
 
     try:
         return {"result": scorer(predictions, roots, media)}
-    except DamagedRelease as error:
-        return {"damaged": error.what}
+    except (CorruptFileError, NetworkError, ReleaseNotFoundError, UnsupportedFormatError) as error:
+        return {"damaged": error.what}  # all of them are of the board's own release
     except LulcbenchError as error:
         return {"refused": {"what": error.what, "remedy": error.remedy}}
     except MemoryError:
@@ -105,10 +111,10 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
 
     Raises:
         LulcbenchError: the file is not acceptable, or this board does not score such predictions.
-        DamagedRelease: the board's copy of the release is not whole.
+        CorruptFileError: the board's copy of the release is not whole.
     """
     from leaderboard.scoring.pictures import accuracy_map, draw_samples
-    from lulcbench.errors import DamagedRelease, LulcbenchError
+    from lulcbench.errors import CorruptFileError, LulcbenchError
     from lulcbench.evaluation.comparison import block_counts
     from lulcbench.evaluation.counts import count
     from lulcbench.evaluation.scoring import summarise
@@ -119,7 +125,7 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
     release = Release.load(root)
     try:
         counts = count(predictions, root)
-    except DamagedRelease:
+    except CorruptFileError:
         with Predictions.open(predictions, root) as opened:
             info = opened.info
         arrays = {array_name("luisa", year) for year in info.years}
@@ -152,11 +158,11 @@ def find_release(predictions: Path, roots: list[Path]) -> Path:
     """Root of the release that a predictions file says it is for.
 
     Raises:
+        CorruptFileError, ReleaseNotFoundError, UnsupportedFormatError: the release that it may be for cannot be read.
         LulcbenchError: the file cannot be read, or names none of the board's releases.
-        DamagedRelease: the manifest of the release that it may be for cannot be read.
     """
     from lulcbench._parsing import parse_json
-    from lulcbench.errors import DamagedRelease, LulcbenchError
+    from lulcbench.errors import LulcbenchError
     from lulcbench.predictions import archive_limits
     from lulcbench.predictions._stored_zip import StoredZip
     from lulcbench.release import Release
@@ -168,7 +174,7 @@ def find_release(predictions: Path, roots: list[Path]) -> Path:
             release = Release.load(root)
             known[release.digest] = (release, root)
         except LulcbenchError as error:
-            damaged = DamagedRelease(error.what, error.remedy)
+            damaged = error
     if damaged and not known:
         raise damaged
     limits = [archive_limits(release) for release, _ in known.values()]

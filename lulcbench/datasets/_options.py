@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypedDict, TypeVar
 
 from lulcbench.datasets._transforms import Transform
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.release import Release
 from lulcbench.windows import Phase
 
@@ -127,7 +127,8 @@ def choose_seasons(release: Release, chosen: str | Sequence[str] | None) -> tupl
     """Names of the chosen seasons, and their positions in the release; None takes all.
 
     Raises:
-        LulcbenchError: there is no such season, or none was chosen.
+        NotAvailableError: there is no such season.
+        LulcbenchError: none was chosen.
     """
     known = tuple(season.name for season in release.seasons)
     if chosen is None:
@@ -137,7 +138,7 @@ def choose_seasons(release: Release, chosen: str | Sequence[str] | None) -> tupl
         raise LulcbenchError("No season was chosen.", f"{release.id} has {', '.join(known)}.")
     for season in seasons:
         if season not in known:
-            raise LulcbenchError(f"{release.id} has no season {season!r}.", f"It has {', '.join(known)}.")
+            raise NotAvailableError(f"{release.id} has no season {season!r}.", f"It has {', '.join(known)}.")
     return seasons, [known.index(season) for season in seasons]
 
 
@@ -149,7 +150,8 @@ def choose_bands(
     """Names of the chosen bands of each sensor, and their positions in the release; None takes all.
 
     Raises:
-        LulcbenchError: there is no such band, none was chosen, or it is not clear of which sensor.
+        NotAvailableError: there is no such band.
+        LulcbenchError: none was chosen, or it is not clear of which sensor.
     """
     if chosen is not None and not isinstance(chosen, dict):
         if len(sensors) > 1:
@@ -169,7 +171,9 @@ def choose_bands(
             raise LulcbenchError(f"No band of {name} was chosen.", f"It has {', '.join(known)}.")
         for band in bands[name]:
             if band not in known:
-                raise LulcbenchError(f"{release.id} holds no band {band!r} of {name}.", f"It holds {', '.join(known)}.")
+                raise NotAvailableError(
+                    f"{release.id} holds no band {band!r} of {name}.", f"It holds {', '.join(known)}."
+                )
         index[name] = [known.index(band) for band in bands[name]]
     return bands, index
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lulcbench.download._transfers import absent, fetch
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.release import MANIFEST, FileInfo, Release
 from lulcbench.release.provenance import Provenance, parts
 from lulcbench.release.verify import wrong
@@ -179,19 +179,21 @@ def wanted(
     """Files of the chosen part of a release, tables and texts included.
 
     Raises:
-        LulcbenchError: the release has no such split, sensor or year, or none of the years of one of the sensors.
+        NotAvailableError: the release has no such split, sensor or year, or none of the years of one of the sensors.
     """
     for name in sensors or ():
         has = release.sensor(name).years
         if years and not set(years) & set(has):
-            raise LulcbenchError(
+            raise NotAvailableError(
                 f"{release.id} has no {name} for {' or '.join(map(str, years))}.",
                 f"It has {', '.join(map(str, has))}.",
             )
     known = {year for info in release.sensors.values() for year in info.years} | set(release.label_years)
     for year in years or ():
         if year not in known:
-            raise LulcbenchError(f"{release.id} has no year {year}.", f"It has {', '.join(map(str, sorted(known)))}.")
+            raise NotAvailableError(
+                f"{release.id} has no year {year}.", f"It has {', '.join(map(str, sorted(known)))}."
+            )
     files = [file for file in release.files if file.split is None]
     for split in splits or [name for name, count in release.splits.items() if count]:
         files += release.array_files(

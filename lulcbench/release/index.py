@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from lulcbench._files import hash_file
-from lulcbench.errors import DamagedRelease, LulcbenchError
+from lulcbench.errors import CorruptFileError, LulcbenchError, NotAvailableError
 from lulcbench.legend import legend
 from lulcbench.release import INDEX, Release
 from lulcbench.remote.addresses import is_remote, join, read_remote
@@ -28,12 +28,14 @@ def read_index(root: str | os.PathLike[str], release: Release, split: str | None
         fractions ``luisa_<year>_<code>``, ``valid_<sensor>_<year>``, ``cloud_<sensor>_<year>``.
 
     Raises:
-        LulcbenchError: the table is missing, is not the one of the manifest, or disagrees with it about the tiles.
+        NotAvailableError: the release has no such split.
+        CorruptFileError: the table is missing, is not the one of the manifest, or disagrees with it about the tiles.
+        NetworkError: it cannot be read from its address.
     """
     path = join(root, INDEX)
     listed = next((file for file in release.files if file.path == INDEX), None)
     if listed is None:
-        raise LulcbenchError(f"{release.id} lists no {INDEX}.", "The manifest is incomplete; rebuild the release.")
+        raise CorruptFileError(f"{release.id} lists no {INDEX}.", "The manifest is incomplete; rebuild the release.")
     source: Any = path
     if is_remote(root):
         content = read_remote(path, listed.bytes)
@@ -41,10 +43,10 @@ def read_index(root: str | os.PathLike[str], release: Release, split: str | None
     elif Path(path).is_file():
         found = hash_file(Path(path))
     else:
-        raise DamagedRelease(f"{path} is missing.", "Run 'lulcbench verify --repair', or download the release again.")
+        raise CorruptFileError(f"{path} is missing.", "Run 'lulcbench verify --repair', or download the release again.")
     # Rows in another order would give every tile the place of another one.
     if found != listed.sha256:
-        raise DamagedRelease(
+        raise CorruptFileError(
             f"{path} is not the table that {release.id} was published with (its SHA-256 differs).",
             "Run 'lulcbench verify --repair', or download the release again.",
         )
@@ -55,11 +57,11 @@ def read_index(root: str | os.PathLike[str], release: Release, split: str | None
         table = table.sort_values(["split", "row"], ignore_index=True)
         rows = table.groupby("split")["row"].apply(list)
     except (OSError, ValueError, KeyError) as error:
-        raise LulcbenchError(f"Cannot read {path}: {error}.", "Run 'lulcbench verify --repair'.") from error
+        raise CorruptFileError(f"Cannot read {path}: {error}.", "Run 'lulcbench verify --repair'.") from error
     for name in [split] if split is not None else release.splits:
         count = release.splits[name]  # type: ignore[index]
         if count and rows.get(name) != list(range(count)):
-            raise LulcbenchError(
+            raise CorruptFileError(
                 f"{path} and {name}.zarr disagree: the table has {len(rows.get(name, []))} tiles, the shards {count}.",
                 "Run 'lulcbench verify --repair'.",
             )
@@ -91,7 +93,8 @@ def select(
             conditions choose within the list.
 
     Raises:
-        LulcbenchError: an unknown region, class or column, or nothing is left.
+        NotAvailableError: an unknown region or class.
+        LulcbenchError: an unknown column, or no tile meets the conditions.
     """
     if fraction is not None:
         table = few(table, fraction)
@@ -99,12 +102,12 @@ def select(
         known = set(table["region"])
         for region in regions:
             if region not in known:
-                raise LulcbenchError(f"No region {region!r} here.", f"There are {', '.join(sorted(known))}.")
+                raise NotAvailableError(f"No region {region!r} here.", f"There are {', '.join(sorted(known))}.")
         table = table[table["region"].isin(regions)]
     if classes is not None:
         for code in classes:
             if code not in legend().classes:
-                raise LulcbenchError(
+                raise NotAvailableError(
                     f"Unknown LUISA code {code}.", "Known codes are in lulcbench/data/luisa_legend.csv."
                 )
         wanted = [c for c in table.columns if c.startswith("luisa_") and int(c.rpartition("_")[2]) in classes]

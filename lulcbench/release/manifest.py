@@ -17,7 +17,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from lulcbench import grid
 from lulcbench._files import Frozen, Name, write_atomic
 from lulcbench._parsing import parse_json, read_limited
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import (
+    CorruptFileError,
+    LulcbenchError,
+    NotAvailableError,
+    ReleaseNotFoundError,
+    UnsupportedFormatError,
+)
 from lulcbench.legend import legend
 from lulcbench.remote.addresses import MAX_MANIFEST_BYTES, is_remote, join, read_remote
 from lulcbench.seasons import Season
@@ -147,27 +153,36 @@ class Release(Frozen):
         """Read and check ``release.json`` in a folder or behind a URL.
 
         Raises:
-            LulcbenchError: it is missing, cannot be reached, is damaged, of another format version or legend, or its
-                digest does not match.
+            ReleaseNotFoundError: the folder has no manifest.
+            NetworkError: the address cannot be read.
+            CorruptFileError: it is not a manifest, or its digest does not match its content.
+            UnsupportedFormatError: it is of another format version, or was made with another legend.
         """
         if is_remote(root):
             address = join(root, MANIFEST)
             return cls.parse(read_remote(address, MAX_MANIFEST_BYTES), address)
         path = Path(root) / MANIFEST
         if not path.is_file():
-            raise LulcbenchError(
+            raise ReleaseNotFoundError(
                 f"No release at {Path(root).resolve()}: {MANIFEST} is missing.",
                 "Run 'make demo' to build luisa-sim, or download one with 'lulcbench download NAME --root DIR'.",
             )
-        return cls.parse(read_limited(path, MAX_MANIFEST_BYTES, "It is not a manifest."), str(path))
+        try:
+            text = read_limited(path, MAX_MANIFEST_BYTES, "It is not a manifest.")
+        except LulcbenchError as error:
+            raise CorruptFileError(error.what, error.remedy) from error
+        return cls.parse(text, str(path))
 
     @classmethod
     def parse(cls, text: bytes, where: str = MANIFEST) -> Release:
         """Check a manifest's bytes, as ``load`` does; ``where`` names it in errors."""
         again = "Download it again, or rebuild it with 'python -m builders build'."
-        content = parse_json(text, where, again, MAX_MANIFEST_BYTES)
+        try:
+            content = parse_json(text, where, again, MAX_MANIFEST_BYTES)
+        except LulcbenchError as error:
+            raise CorruptFileError(error.what, error.remedy) from error
         if content.get("format") != FORMAT:
-            raise LulcbenchError(
+            raise UnsupportedFormatError(
                 f"{where} has format {content.get('format')!r}, this lulcbench reads {FORMAT!r}.",
                 "Install the lulcbench version that the release names, or a newer release.",
             )
@@ -175,14 +190,14 @@ class Release(Frozen):
         try:
             release = cls.model_validate(content)
         except ValidationError as error:
-            raise LulcbenchError(f"{where} is not a valid manifest: {error}", again) from error
+            raise CorruptFileError(f"{where} is not a valid manifest: {error}", again) from error
         if stated != release.digest:
-            raise LulcbenchError(
+            raise CorruptFileError(
                 f"{where}: its digest {stated!r} does not match its content ({release.digest}).",
                 "It was altered after it was written. " + again,
             )
         if release.legend_digest != legend().digest:
-            raise LulcbenchError(
+            raise UnsupportedFormatError(
                 f"{where} was made with another legend ({release.legend_digest[:12]}…).",
                 f"This lulcbench has {legend().digest[:12]}…; install the version the release was built with.",
             )
@@ -219,7 +234,7 @@ class Release(Frozen):
     def check_split(self, split: str) -> str:
         """The split, if the release has tiles in it; otherwise an error that lists those that it has."""
         if not self.tiles(split):
-            raise LulcbenchError(f"{self.id} has no split {split!r}.", f"It has {', '.join(self.splits)}.")
+            raise NotAvailableError(f"{self.id} has no split {split!r}.", f"It has {', '.join(self.splits)}.")
         return split
 
     def check_year(self, year: int, sensor_name: str | None = None) -> int:
@@ -229,7 +244,7 @@ class Release(Frozen):
         else:
             years, what = self.sensor(sensor_name).years, sensor_name
         if year not in years:
-            raise LulcbenchError(
+            raise NotAvailableError(
                 f"{self.id} has no {what} for {year}.", f"It has {', '.join(map(str, years)) or 'none'}."
             )
         return year
@@ -237,7 +252,7 @@ class Release(Frozen):
     def sensor(self, name: str) -> SensorInfo:
         """What the release holds of a sensor; otherwise an error that lists the sensors it has."""
         if name not in self.sensors:
-            raise LulcbenchError(f"{self.id} has no sensor {name!r}.", f"It has {', '.join(self.sensors)}.")
+            raise NotAvailableError(f"{self.id} has no sensor {name!r}.", f"It has {', '.join(self.sensors)}.")
         return self.sensors[name]
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tensorstore as ts
 
 from lulcbench._native import keep_freed_memory
-from lulcbench.errors import DamagedRelease, LulcbenchError
+from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError, NotAvailableError
 from lulcbench.release import FileInfo, Release
 from lulcbench.remote.addresses import is_remote, join, kvstore
 from lulcbench.remote.hub import LASTING, hub_kvstore
@@ -89,7 +89,9 @@ class ShardReader:
             uint16 ``(n, season, band, height, width)`` for imagery, ``(n, height, width)`` for labels.
 
         Raises:
-            LulcbenchError: an array or shard is missing, truncated or altered; names it.
+            NotAvailableError: the release, or what was downloaded of it, does not hold the array.
+            CorruptFileError: an array or shard is missing, truncated or altered; names it.
+            NetworkError: it cannot be streamed.
         """
         store = self._open(array)
         picks = [_pick(seasons), _pick(bands)] if len(store.shape) == 5 else []
@@ -149,7 +151,7 @@ class ShardReader:
             except Exception as error:  # see read
                 raise self._broken(array, error) from error
             if store.shape[0] != self.release.splits[self.split]:  # type: ignore[index]
-                raise LulcbenchError(
+                raise CorruptFileError(
                     f"{path} holds {store.shape[0]} tiles, the manifest says {self.release.splits[self.split]}.",  # type: ignore[index]
                     "Run 'lulcbench verify --repair'.",
                 )
@@ -162,7 +164,7 @@ class ShardReader:
         path = join(self.root, f"{self.split}.zarr", array)
         if not files or not (is_remote(self.root) or Path(path).is_dir()):
             names = sorted({f.array for f in self.release.files if f.split == self.split and f.array})
-            raise LulcbenchError(
+            raise NotAvailableError(
                 f"{path} is missing.",
                 f"{self.release.id} has {', '.join(names)} in {self.split}; fetch with 'lulcbench download'.",
             )
@@ -212,16 +214,16 @@ class ShardReader:
 
     def _broken(self, array: str, error: Exception | str) -> LulcbenchError:
         if "ignored by server" in str(error):  # TensorStore's words; there is no kind of error of its own for it
-            return LulcbenchError(
+            return NetworkError(
                 f"Cannot stream {self.root}: its server does not know range requests, so it sends no part of a file.",
                 "Download the release ('lulcbench download'), or serve it with a server that does, such as nginx.",
             )
         if is_remote(self.root):
-            return LulcbenchError(
+            return (CorruptFileError if isinstance(error, str) else NetworkError)(
                 f"Cannot read {join(self.root, f'{self.split}.zarr', array)}: {error}.",
                 "The network failed, or what is there is incomplete or altered; try again, or another place.",
             )
-        return DamagedRelease(
+        return CorruptFileError(
             f"Cannot read {join(self.root, f'{self.split}.zarr', array)}: {error}.",
             "A shard is missing, truncated or altered; find and mend it with 'lulcbench verify --repair'.",
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lulcbench._files import hash_file
-from lulcbench.errors import DamagedRelease, LulcbenchError
+from lulcbench.errors import CorruptFileError
 from lulcbench.release import INDEX, Release
 from lulcbench.release.index import read_index
 
@@ -39,7 +39,8 @@ def read_split(root: str | os.PathLike[str], release: Release, split: str) -> Sp
     """Read the tiles of a split from the index, after checking the index's SHA-256.
 
     Raises:
-        LulcbenchError: the release has no such split, or the index is missing, altered or disagrees with the manifest.
+        NotAvailableError: the release has no such split.
+        CorruptFileError: the index is missing, altered or disagrees with the manifest.
     """
     release.check_split(split)
     verify_files(root, release, (INDEX,))
@@ -56,17 +57,16 @@ def verify_files(root: str | os.PathLike[str], release: Release, paths: tuple[st
     """Check the SHA-256 of some files of the release, so that a score is of the bytes that its digest names.
 
     Raises:
-        LulcbenchError: a file is not in the manifest.
-        DamagedRelease: a file is missing or altered.
+        CorruptFileError: a file is missing or altered, or not in the manifest.
     """
     known = {file.path: file for file in release.files}
     for name in paths:
         path = Path(root) / name
         if name not in known:
-            raise LulcbenchError(f"{release.id} lists no file {name}.", "The manifest is incomplete; rebuild it.")
+            raise CorruptFileError(f"{release.id} lists no file {name}.", "The manifest is incomplete; rebuild it.")
         if not path.is_file():
-            raise DamagedRelease(f"{path} is missing.", "Run 'lulcbench verify --repair'.")
+            raise CorruptFileError(f"{path} is missing.", "Run 'lulcbench verify --repair'.")
         if path.stat().st_size != known[name].bytes or hash_file(path) != known[name].sha256:
-            raise DamagedRelease(
+            raise CorruptFileError(
                 f"{path} is not the file that the release was published with.", "Run 'lulcbench verify --repair'."
             )

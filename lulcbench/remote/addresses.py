@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NetworkError
 
 MAX_MANIFEST_BYTES = 64 * 2**20  # some 250,000 files
 SCHEMES = ("https", "http", "s3", "hf")
@@ -61,7 +61,8 @@ def read_remote(url: str, limit: int) -> bytes:
     """The whole content of a small file behind a URL.
 
     Raises:
-        LulcbenchError: it is not there, cannot be reached, or is larger than ``limit`` bytes.
+        NetworkError: it is not there, or cannot be reached.
+        LulcbenchError: it is larger than ``limit`` bytes.
     """
     import fsspec
 
@@ -70,7 +71,7 @@ def read_remote(url: str, limit: int) -> bytes:
         with fsspec.open(resolve(url), "rb", **options) as file:
             content: bytes = file.read(limit + 1)
     except Exception as error:  # every file system of fsspec has exceptions of its own
-        raise LulcbenchError(
+        raise NetworkError(
             f"Cannot read {url}: {type(error).__name__}: {error}.", "Check address and network."
         ) from error
     if len(content) > limit:

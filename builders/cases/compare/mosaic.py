@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import zarr
 
 from builders.readers.area import Area
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import NotAvailableError
 from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import legend
 from lulcbench.release import INDEX, Release
@@ -60,7 +60,7 @@ def _mosaic(root: Path, array: str) -> Mosaic:
     groups = {split: zarr.open_group(root / f"{split}.zarr", mode="r") for split in release.splits}
     first = groups[table[0]["split"]].get(array)
     if first is None:
-        raise LulcbenchError(f"{root} has no array {array}.", "See what there is with 'lulcbench info'.")
+        raise NotAvailableError(f"{root} has no array {array}.", "See what there is with 'lulcbench info'.")
     area = Area.of(tiles, TILE_SIZE / first.shape[-1])
     values = np.zeros((*first.shape[1:-2], *area.shape), np.uint16)
     for row, tile in zip(table, tiles, strict=True):

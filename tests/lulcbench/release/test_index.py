@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lulcbench import LuisaChange, LuisaSeg, LuisaSeries
-from lulcbench.errors import DamagedRelease, LulcbenchError
+from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.release import INDEX, Release
 from lulcbench.release.index import read_index, select
 
@@ -27,7 +27,7 @@ def test_rows_in_another_order_are_found_out(copy: Path) -> None:
     at = table.column_names.index("row")
     pq.write_table(table.set_column(at, "row", pa.array(swapped, table["row"].type)), copy / INDEX)
     release = Release.load(copy)
-    with pytest.raises(DamagedRelease, match=r"index\.parquet is not the table that tiny-0\.1\.0 was published with"):
+    with pytest.raises(CorruptFileError, match=r"index\.parquet is not the table that tiny-0\.1\.0 was published with"):
         read_index(copy, release)
     with pytest.raises(LulcbenchError, match="its SHA-256 differs"):
         LuisaSeg(copy, sensors="landsat")

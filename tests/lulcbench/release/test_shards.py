@@ -11,7 +11,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lulcbench.errors import DamagedRelease, LulcbenchError
+from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.release import Release
 from lulcbench.release.shards import ShardReader
 
@@ -102,7 +102,7 @@ def test_labels_whose_content_was_altered(copy: Path, seed: int) -> None:
     content[rng.integers(0, len(content) - 40)] ^= 1 << int(rng.integers(8))  # the index of the shard comes after
     path.write_bytes(content)
     reader = ShardReader(copy, Release.load(copy), "train")
-    with pytest.raises(DamagedRelease, match=r"luisa_2018"):
+    with pytest.raises(CorruptFileError, match=r"luisa_2018"):
         reader.read("luisa_2018", [0, 1], [(0, 0)] * 2, (96, 96))
 
 
