@@ -46,17 +46,19 @@ def _root(
 def serve(
     context: typer.Context,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     url: Annotated[str, typer.Option(help="Public address, for permalinks and the form; default: host and port.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Scoring processes to run beside the web.")] = 1,
 ) -> None:
     """Serve the board, its interface, and a scoring worker."""
+    from leaderboard.server import listen
     from leaderboard.server import serve as run_server
 
-    settings = context.obj.model_copy(update={"public_url": url or f"http://{host}:{port}"})
-    _check_releases(settings, workers)
-    console.print(f"Leaderboard at {settings.public_url} (stop with Ctrl-C)", highlight=False)
-    run_server(settings, host, port, workers)
+    _check_releases(context.obj, workers)
+    with listen(host, port) as listener:
+        settings = context.obj.model_copy(update={"public_url": url or f"http://{host}:{listener.getsockname()[1]}"})
+        console.print(f"Leaderboard at {settings.public_url} (stop with Ctrl-C)", highlight=False)
+        run_server(settings, listener, workers)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from fastapi import FastAPI
 from leaderboard.settings import Settings
 from leaderboard.web.app import create_app
 from leaderboard.web.guard import PatientProtocol
+from lulcbench.errors import LulcbenchError
 
 log = logging.getLogger("leaderboard.server")
 MAX_CONNECTIONS = 2000
@@ -26,13 +28,31 @@ RESTART_S = 1.0
 SWITCH_INTERVAL_S = 2e-4
 
 
-def serve(settings: Settings, host: str, port: int, workers: int) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """Listen at an address.
+
+    Args:
+        host: behind a reverse proxy with TLS, a loopback address.
+        port: 0 takes a free one; ``getsockname`` of the result tells which.
+
+    Raises:
+        LulcbenchError: the address belongs to another machine, or the port is taken.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
+    except OSError as error:
+        raise LulcbenchError(
+            f"Cannot listen at {host}, port {port}: {error.strerror or error}.", "Choose another --port or --host."
+        ) from error
+
+
+def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
     """Serve until interrupted.
 
     Args:
         settings: see ``Settings``.
-        host: address to listen on; behind a reverse proxy with TLS, a loopback address.
-        port: port to listen on.
+        listener: where connections arrive; see ``listen``.
         workers: scoring processes to run beside the web; 0 if they run elsewhere.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -41,7 +61,8 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     settings.prepare()
     tempfile.tempdir = str(settings.partial)  # forms arrive on the disk whose space is checked, not in /tmp
     with _workers(settings, workers):
-        make_server(create_app(settings), host, port).run()
+        host, port = listener.getsockname()[:2]
+        make_server(create_app(settings), host, port).run([listener])
 
 
 def make_server(app: FastAPI, host: str, port: int) -> uvicorn.Server:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from fastapi.testclient import TestClient
 
 from leaderboard.scoring.worker import Worker
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
-from leaderboard.store.db import Database
+from leaderboard.store.db import Database, Submission
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
 from lulcbench.release import Release
@@ -43,6 +47,37 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) 
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         time.sleep(0.01)
+
+
+def expire(db: Database, submission: str) -> None:
+    """The lease of a submission is over, or its pause before the next try, without waiting for it."""
+    with db.write() as session:
+        found = session.get(Submission, submission)
+        assert found is not None
+        found.lease_until = None
+
+
+def start_web(log: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a web process (``python -m leaderboard … serve``) on a free port that it takes itself; it, and its address.
+
+    Args:
+        log: a file for what it says.
+        arguments: those before ``serve``.
+    """
+    command = [sys.executable, "-m", "leaderboard", *arguments, "serve", "--port", "0", "--workers", "0"]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stderr=file)
+
+    def address() -> str | None:
+        assert process.poll() is None, log.read_text()
+        found = re.search(r"Leaderboard at (http://[\d.:]+) ", log.read_text())
+        return found and found[1]
+
+    wait_until(address, "the web process to start")
+    url = address()
+    assert url
+    assert httpx.get(f"{url}/about", timeout=60).status_code == 200
+    return process, url
 
 
 def predict(path: Path, root: Path, noise: float, seed: int, probabilities: bool = False) -> Path:

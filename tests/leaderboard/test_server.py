@@ -6,8 +6,6 @@ import hashlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,7 +22,7 @@ from leaderboard.store.accounts import create_token
 from leaderboard.store.db import Database
 from leaderboard.web import guard
 from leaderboard.web.app import create_app
-from tests.leaderboard.harness import CARD, wait_until
+from tests.leaderboard.harness import CARD, start_web, wait_until
 
 
 @pytest.fixture
@@ -45,26 +43,20 @@ def site(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
 
 def talk(url: str) -> socket.socket:
     parts = urlsplit(url)
-    connection = socket.create_connection((parts.hostname, parts.port), timeout=5)
+    connection = socket.create_connection((parts.hostname, parts.port), timeout=60)
     return connection
 
 
 def test_headers_that_drip_are_cut_off(site: tuple[str, str]) -> None:
     url, _ = site
-    with talk(url) as connection:
-        begun = time.monotonic()
-        dripped = 0
-        try:
-            for byte in b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"a" * 100:
-                connection.send(bytes([byte]))
-                dripped += 1
-                time.sleep(0.03)
-        except OSError:
-            pass
-        else:
-            assert connection.recv(10) == b""
-        assert time.monotonic() - begun < 3
-        assert dripped < 100
+
+    def drip(connection: socket.socket) -> None:
+        for byte in b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"a" * 2000:  # takes a minute
+            connection.send(bytes([byte]))
+            time.sleep(0.03)
+
+    with talk(url) as connection, pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
+        drip(connection)
     with talk(url) as silent:
         assert silent.recv(10) == b""
 
@@ -106,10 +98,8 @@ def test_readers_that_stop_reading_are_cut_off(monkeypatch: pytest.MonkeyPatch) 
         with talk(f"http://127.0.0.1:{port}") as stopped:
             stopped.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             stopped.recv(1000)
-            deadline = time.monotonic() + 5
-            while server.server_state.connections and time.monotonic() < deadline:
-                time.sleep(0.05)
-            assert not server.server_state.connections
+            wait_until(lambda: not server.server_state.connections, "the connection to be cut off")
+        monkeypatch.undo()
         assert len(httpx.get(f"http://127.0.0.1:{port}").content) == 32 * 2**20
     finally:
         server.should_exit = True
@@ -140,41 +130,26 @@ def test_broken_requests_do_not_break_the_server(site: tuple[str, str], raw: byt
 def test_an_upload_survives_the_death_of_the_web(settings: Settings, tmp_path: Path) -> None:
     """kill -9 in the middle of a request; after a new start the upload goes on where the disk says."""
     settings = settings.model_copy(update={"chunk_bytes": 2**20})
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
     config = tmp_path / "settings.toml"
     config.write_text(f"chunk_bytes = {2**20}\n")
-    command = [sys.executable, "-m", "leaderboard", "--config", str(config), "--data", str(settings.data)]
-    command += ["--ledger", str(settings.ledger), "serve", "--port", str(port), "--workers", "0"]
-
-    def start() -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            try:
-                httpx.get(f"{url}/about")
-                return process
-            except httpx.TransportError:
-                time.sleep(0.05)
-        raise AssertionError("the server did not start")
-
+    options = ("--config", str(config), "--data", str(settings.data), "--ledger", str(settings.ledger))
     content = os.urandom(600_000)
     body = {"filename": "x.zip", "size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "card": CARD}
-    process = start()
+    process, url = start_web(tmp_path / "web.log", *options)
     try:
         db = Database(settings.url)
         token = create_token(db, "Ours")
         db.close()
         headers = {"Authorization": f"Bearer {token}"}
         upload = httpx.post(f"{url}/api/v1/uploads", json=body, headers=headers).json()["upload_id"]
-        path = f"{url}/api/v1/uploads/{upload}"
         with talk(url) as connection:
             head = f"PUT /api/v1/uploads/{upload}?offset=0 HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
             connection.sendall(f"{head}Authorization: Bearer {token}\r\n\r\n".encode() + content[:300_000])
             time.sleep(0.2)
             process.send_signal(signal.SIGKILL)
             process.wait()
-        process = start()
+        process, url = start_web(tmp_path / "web.log", *options)
+        path = f"{url}/api/v1/uploads/{upload}"
         at = httpx.get(path, headers=headers).json()["offset"]
         assert 0 <= at <= 300_000
         sent = httpx.put(f"{path}?offset={at}", content=content[at:], headers=headers)

@@ -144,7 +144,7 @@ def test_fuzzed_archives(service: Service, predictions: dict[str, Path], results
     original = map_of(predictions["poor"])
     seen: set[str] = set()
 
-    @settings(max_examples=60, deadline=5000, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
     @given(content=damaged(good) | rewritten(members))
     def check(content: bytes) -> None:
         path = service.settings.data / "fuzzed.zip"

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -167,7 +166,7 @@ def small(settings: Settings, tmp_path: Path) -> Iterator[Service]:
     if mounted.returncode:
         pytest.skip("mounting a small file system is not allowed here")
     try:
-        here = {"data": disk / "data", "ledger": disk / "ledger", "disk_reserve_bytes": MIB, "lease_s": 0.3}
+        here = {"data": disk / "data", "ledger": disk / "ledger", "disk_reserve_bytes": MIB}
         app = create_app(settings.model_copy(update=here))
         tokens = {"ours": create_token(app.state.db, "Ours"), "theirs": create_token(app.state.db, "Theirs")}
         with TestClient(app, follow_redirects=False) as client:
@@ -238,7 +237,6 @@ with open({str(filler)!r}, "wb", buffering=0) as file:
         if state == "scored":
             break
     _due(small, waiting)
-    time.sleep(0.4)
     worker.step()
     assert small.status(waiting)["status"] == "scored"
     assert [row["submission"] for row in small.rows()] == [waiting]

@@ -80,7 +80,7 @@ def page(browser: Any, board: tuple[str, str]) -> Iterator[Any]:
     """A tab; whatever the browser complains about (the content policy included) fails the test."""
     context = browser.new_context(base_url=board[0], viewport={"width": 1280, "height": 800})
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(60_000)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -190,7 +190,7 @@ def test_upload_through_the_form(
     page.get_by_label("… or typed here").fill(_toml({**CARD, "name": "From the form"}))
     page.get_by_role("button", name="Submit", exact=True).click()
     page.wait_for_url("**/submissions/**")
-    page.get_by_role("heading", name="From the form").wait_for(timeout=20_000)  # the page loads itself again
+    page.get_by_role("heading", name="From the form").wait_for(timeout=60_000)  # the page loads itself again
     assert page.locator(".tiles img").count() == 9
     assert page.evaluate("[...document.images].every((one) => one.loading === 'lazy' || one.naturalWidth > 0)")
     bad = tmp_path / "bad.zip"
@@ -202,7 +202,7 @@ def test_upload_through_the_form(
     page.get_by_label("Model card (TOML file)").set_input_files(card)
     page.get_by_role("button", name="Submit", exact=True).click()
     alert = page.get_by_role("alert")
-    alert.wait_for(timeout=20_000)
+    alert.wait_for(timeout=60_000)
     assert "no zip" in alert.inner_text()
     page.goto("/mine")
     page.get_by_label("Withdraw From the form").click()

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,7 @@ import pytest
 from leaderboard.settings import Settings
 from leaderboard.store.accounts import create_token
 from leaderboard.store.db import Database
-from tests.leaderboard.harness import CARD
+from tests.leaderboard.harness import CARD, start_web
 
 DOTTED = "a" + ".a" * 24_000 + "=1"
 TOML = {
@@ -48,18 +44,8 @@ class Web:
     """A web process of its own, and a browser and a client that have a token."""
 
     def __init__(self, settings: Settings) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        command = [sys.executable, "-m", "leaderboard", "--data", str(settings.data), "--ledger", str(settings.ledger)]
-        command += ["serve", "--port", self.url.rpartition(":")[2], "--workers", "0"]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while True:
-            try:
-                httpx.get(f"{self.url}/about")
-                break
-            except httpx.TransportError:
-                assert self.process.poll() is None
-                time.sleep(0.05)
+        folders = ("--data", str(settings.data), "--ledger", str(settings.ledger))
+        self.process, self.url = start_web(settings.data.parent / "web.log", *folders)
         db = Database(settings.url)
         self.token = create_token(db, "Ours")
         db.close()

@@ -18,7 +18,7 @@ from leaderboard.store import ledger
 from leaderboard.store.records import replay
 from leaderboard.web.board import Board
 from leaderboard.web.render import Page
-from tests.leaderboard.harness import Service, make_entry
+from tests.leaderboard.harness import Service, make_entry, wait_until
 
 Fill = Callable[..., list[str]]
 VOID = {"meta", "link", "input", "img", "br", "hr"}
@@ -291,10 +291,7 @@ def test_a_busy_board_shows_old_pages_until_the_new_ones_are_ready(service: Serv
     fill({}, {"kind": "poor"})
     time.sleep(0.25)
     assert board.peek("").plain == b"0"  # at once, the old one; a thread is on its way
-    deadline = time.monotonic() + 5
-    while board.peek("").plain == b"0" and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert board.peek("").plain == b"2"
+    wait_until(lambda: board.peek("").plain == b"2", "the new page")
     assert made == [0, 2]
     time.sleep(0.25)
     board.page("x" * 1000, make)
