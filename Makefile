@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REAL := $(wildcard ../shared/data)
 export LULCBENCH_REAL_DATA ?= $(abspath $(REAL))
 
-.PHONY: env demo test test-random check fmt lock bench-env bench gpu clean
+.PHONY: env demo docs test test-random check fmt lock bench-env bench gpu clean
 
 env: $(VENV)/.ready
 
@@ -51,6 +51,11 @@ fmt: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The documentation site; open site/index.html, no server needed.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: env
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 lock: env
 	$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --all-extras --no-header --upgrade pyproject.toml --output-file requirements.txt
 
@@ -70,4 +75,4 @@ gpu: env
 	$(BIN)/python benchmarks/device.py
 
 clean:
-	rm -rf demo runs build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo runs site build dist .pytest_cache .mypy_cache .ruff_cache

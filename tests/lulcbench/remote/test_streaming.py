@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,32 +26,8 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.release import Release
 from lulcbench.release.shards import ShardReader
 from lulcbench.release.verify import verify
+from tests.loopback import serve
 from tests.lulcbench.fake_hub import FakeHub
-
-
-class _Ranges(SimpleHTTPRequestHandler):
-    """Python's file server, with the range requests that any real one knows."""
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            return self.send_error(404)
-        content, status = path.read_bytes(), 200
-        size, start, end = len(content), 0, len(content)
-        if found := re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")):
-            status = 206
-            start = int(found[1]) if found[1] else max(0, size - int(found[2]))
-            end = min(size, int(found[2]) + 1) if found[1] and found[2] else size
-        self.send_response(status)
-        self.send_header("Content-Length", str(end - start))
-        if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
-        self.end_headers()
-        self.wfile.write(content[start:end])
-        return None
 
 
 class _NoRanges(SimpleHTTPRequestHandler):
@@ -69,19 +41,6 @@ class _NoRanges(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         self.requests[self.path] += 1
         super().do_GET()
-
-
-@contextmanager
-def serve(folder: Path, handler: type[SimpleHTTPRequestHandler] = _Ranges) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder.parent)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/{folder.name}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture

@@ -1,0 +1,59 @@
+"""Servers on loopback that several tests use."""
+
+from __future__ import annotations
+
+import functools
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Python's file server with range requests, which web servers support."""
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            return self.send_error(404)
+        content, status = path.read_bytes(), 200
+        size, start, end = len(content), 0, len(content)
+        if match := re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")):
+            status = 206
+            start = int(match[1]) if match[1] else max(0, size - int(match[2]))
+            end = min(size, int(match[2]) + 1) if match[1] and match[2] else size
+        self.send_response(status)
+        self.send_header("Content-Length", str(end - start))
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        self.end_headers()
+        self.wfile.write(content[start:end])
+        return None
+
+
+@contextmanager
+def serve(folder: Path, handler: type[SimpleHTTPRequestHandler] = Ranges) -> Iterator[str]:
+    """Serve a folder; gives its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder.parent)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/{folder.name}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def free_port() -> int:
+    """A port on loopback that no process listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
