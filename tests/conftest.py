@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,12 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 import lulcbench.download._transfers
 import lulcbench.download.downloader
 import lulcbench.remote.stores
+from lulcbench._files import hash_file
 from tests.lulcbench.fake_hub import TOKEN, FakeHub
+
+RECIPE = Path(__file__).parent / "recipes" / "tiny.toml"
 
 # The same examples on every run, and no limits of time that a busy machine breaks. `make test-random` draws others.
 settings.register_profile(
@@ -46,17 +53,48 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def release_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def release_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A small simulated release (8 tiles, Landsat 2012 and 2018, Sentinel-2 2018), built by the real builder.
 
-    All tests share it: whoever alters something works on a copy.
+    All tests and workers of pytest-xdist share it: a test that alters something works on a copy. Built once per run,
+    or once per state of the code where LULCBENCH_TEST_CACHE names a folder.
     """
-    root = tmp_path_factory.mktemp("tiny") / "release"
-    recipe = Path(__file__).parent / "recipes" / "tiny.toml"
-    command = [sys.executable, "-m", "builders", "build", str(recipe), "--out", str(root)]
-    made = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert made.returncode == 0, made.stderr[-3000:]
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    if cache := os.environ.get("LULCBENCH_TEST_CACHE"):
+        shared = Path(cache) / _code_digest()
+        shared.mkdir(parents=True, exist_ok=True)
+    root = shared / "tiny" / "release"
+    with FileLock(shared / "tiny.lock"):
+        if not _is_whole(root):
+            shutil.rmtree(root.parent, ignore_errors=True)
+            command = [sys.executable, "-m", "builders", "build", str(RECIPE), "--out", str(root)]
+            build = subprocess.run(command, capture_output=True, text=True, timeout=600)
+            assert build.returncode == 0, build.stderr[-3000:]
     return root
+
+
+def _is_whole(root: Path) -> bool:
+    """Whether a release built by an earlier worker or run is there, every byte of it."""
+    content = json.loads((root / "release.json").read_bytes()) if (root / "release.json").is_file() else None
+    return content is not None and all(
+        (root / file["path"]).is_file() and hash_file(root / file["path"]) == file["sha256"]
+        for file in content["files"]
+    )
+
+
+def _code_digest() -> str:
+    """Of the recipe and all code that a build runs."""
+    top = Path(__file__).parents[1]
+    rooms = ("legend", "release", "remote", "data", "_native")
+    folders = [top / "builders", *(top / "lulcbench" / room for room in rooms)]
+    files = [RECIPE, top / "requirements.txt", *(top / "lulcbench").glob("*.py")]
+    files += [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".csv", ".toml", ".c")]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(top)} {hash_file(path)}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 @pytest.fixture(autouse=True)
