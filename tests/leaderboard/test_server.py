@@ -16,12 +16,13 @@ import httpx
 import pytest
 from fastapi import FastAPI, Response
 
-from leaderboard.server import make_server
+from leaderboard.server import listen, make_server
 from leaderboard.settings import Settings
 from leaderboard.store.accounts import create_token
 from leaderboard.store.db import Database
 from leaderboard.web import guard
 from leaderboard.web.app import create_app
+from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import CARD, start_web, wait_until
 
 
@@ -39,6 +40,11 @@ def site(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
     yield f"http://127.0.0.1:{port}", token
     server.should_exit = True
     thread.join()
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts() -> None:
+    with listen("127.0.0.1", 0) as listener, pytest.raises(LulcbenchError, match=r"Cannot listen at 127\.0\.0\.1"):
+        listen("127.0.0.1", listener.getsockname()[1])
 
 
 def talk(url: str) -> socket.socket:
