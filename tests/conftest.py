@@ -53,7 +53,7 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def release_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def release_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
     """A small simulated release (8 tiles, Landsat 2012 and 2018, Sentinel-2 2018), built by the real builder.
 
     All tests and workers of pytest-xdist share it: a test that alters something works on a copy. Built once per run,
@@ -72,7 +72,8 @@ def release_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Pa
             command = [sys.executable, "-m", "builders", "build", str(RECIPE), "--out", str(root)]
             build = subprocess.run(command, capture_output=True, text=True, timeout=600)
             assert build.returncode == 0, build.stderr[-3000:]
-    return root
+    yield root
+    assert _is_whole(root), "a test altered the release that all tests share"
 
 
 def _is_whole(root: Path) -> bool:
