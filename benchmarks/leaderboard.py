@@ -305,7 +305,7 @@ def faults(folder: Path, release: Path, content: bytes, kills: int, seed: int) -
     finally:
         stop.set()
         board.close()
-    recorded = {entry.submission for entry in ledger.entries(board.settings.ledger)}
+    recorded = {entry.submission for entry in ledger.load(board.settings.ledger).entries}
     return {
         "kills": dict(killed),
         "seed": seed,

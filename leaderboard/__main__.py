@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 token_app = typer.Typer(help="Access for teams.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
+ledger_app = typer.Typer(help="The results as files.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
 
 
 @app.callback()
@@ -154,6 +156,19 @@ def audit(context: typer.Context, last: Annotated[int, typer.Option(min=1)] = 50
     with _database(context).read() as session:
         for line in reversed(session.scalars(select(Audit).order_by(Audit.id.desc()).limit(last)).all()):
             typer.echo(f"{line.at:%Y-%m-%d %H:%M:%S} {line.actor} {line.action} {line.subject} {line.detail}")
+
+
+@ledger_app.command("verify")
+def ledger_verify(context: typer.Context) -> None:
+    """Check every file of the ledger; list those that are damaged, missing or stray (exit code 1 if there are any)."""
+    from leaderboard.store.records import verify
+
+    faults = verify(_database(context), context.obj)
+    for fault in faults:
+        typer.echo(str(fault))
+    if faults:
+        raise typer.Exit(1)
+    typer.echo("all files are whole")
 
 
 @token_app.command("create")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +13,14 @@ from sqlalchemy import select
 
 from leaderboard.ranking.table import Choice, Snapshot, to_csv, version_order
 from leaderboard.settings import Settings
+from leaderboard.store import ledger
 from leaderboard.store.db import Database, Result, Submission
 from leaderboard.web.board import Board
 from leaderboard.web.pages import history_html, submission_page, table_html
 from leaderboard.web.render import html
 from lulcbench.errors import LulcbenchError
 
+log = logging.getLogger("leaderboard.export")
 LEVELS = (1, 2, 3, 4)
 _FOLDER = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s?#\"<>]*)?")
 
@@ -25,7 +29,8 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     """Write the whole board as files, with relative links, so that the folder may lie anywhere.
 
     These are ``leaderboard.parquet``, ``index.html`` and ``about.html``; of each table and level a page, a CSV and a
-    history; of each submission a page, its pictures and its ledger file.
+    history; of each submission a page, its pictures and its ledger file. A submission whose ledger file is damaged is
+    logged and left out.
 
     Args:
         db: the database.
@@ -47,7 +52,7 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     shutil.rmtree(part, ignore_errors=True)
     (part / "submissions").mkdir(parents=True)
     shutil.copytree(Path(__file__).parent / "web" / "static", part / "static")
-    snapshot = Board(db, settings).current()
+    snapshot = _whole(Board(db, settings).current(), settings)
     records = [row.record(level) for row in snapshot.rows for level in LEVELS if str(level) in row.levels]
     pd.DataFrame(records).to_parquet(part / "leaderboard.parquet", index=False)
     tables = [(choice, _write_tables(part, snapshot, choice)) for choice in _tables(snapshot)]
@@ -55,11 +60,24 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     (part / "about.html").write_text(html("about.html", settings=settings, root="./", static=True))
     with db.read() as session:
         query = select(Submission).join(Result).where(Submission.status == "scored")
-        submissions = {found.id: found for found in session.scalars(query).unique()}
+        shown = {row.id for row in snapshot.rows}
+        submissions = {found.id: found for found in session.scalars(query).unique() if found.id in shown}
     for found in submissions.values():
         _write_submission(part, settings, found, submissions, url.rstrip("/"))
     part.rename(out)
     return out
+
+
+def _whole(snapshot: Snapshot, settings: Settings) -> Snapshot:
+    """The board without what the ledger cannot prove; logs what that is."""
+    contents = ledger.load(settings.ledger)
+    for fault in contents.faults:
+        log.error("%s", fault.what)
+    whole = {entry.submission for entry in contents.entries}
+    for row in snapshot.rows:
+        if row.id not in whole:
+            log.error("submission %s is left out: its ledger file is damaged or missing", row.id)
+    return replace(snapshot, rows=tuple(row for row in snapshot.rows if row.id in whole))
 
 
 def _tables(snapshot: Snapshot) -> list[Choice]:

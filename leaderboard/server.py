@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from leaderboard.settings import Settings
+from leaderboard.store import ledger
 from leaderboard.web.app import create_app
 from leaderboard.web.guard import PatientProtocol
 from lulcbench.errors import LulcbenchError
@@ -60,6 +61,7 @@ def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * MAX_CONNECTIONS), most))  # a file a connection, and some
     settings.prepare()
     tempfile.tempdir = str(settings.partial)  # forms arrive on the disk whose space is checked, not in /tmp
+    threading.Thread(target=_report_damage, args=(settings,), name="read-ledger", daemon=True).start()
     with _workers(settings, workers):
         host, port = listener.getsockname()[:2]
         make_server(create_app(settings), host, port).run([listener])
@@ -81,6 +83,12 @@ def make_server(app: FastAPI, host: str, port: int) -> uvicorn.Server:
         log_level="warning",
     )
     return uvicorn.Server(config)
+
+
+def _report_damage(settings: Settings) -> None:
+    """Log what of the ledger cannot be read; nobody waits for it."""
+    for fault in ledger.load(settings.ledger).faults:
+        log.error("%s", fault.what)
 
 
 @contextlib.contextmanager

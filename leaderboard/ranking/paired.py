@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from leaderboard.ranking.summary import ALL_METRICS
 from leaderboard.ranking.table import harmless
 from leaderboard.store.ledger import Entry
@@ -87,7 +89,10 @@ def _test(first: Entry, other: Entry, level: int) -> PairedTest:
     if first.blocks is None or other.blocks is None:
         why = "One of the two is self-reported; the test needs predictions that were scored here."
         return PairedTest(other.submission, name, None, why)
-    a, b = (BlockCounts.model_validate(one.blocks) for one in (other, first))
+    try:
+        a, b = (BlockCounts.model_validate(one.blocks) for one in (other, first))
+    except ValidationError:
+        return PairedTest(other.submission, name, None, "One of the two has block counts of another form.")
     if level not in a.margins or level not in b.margins:
         return PairedTest(other.submission, name, None, f"One of the two has no predictions of level {level}.")
     try:

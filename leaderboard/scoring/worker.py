@@ -29,6 +29,7 @@ from leaderboard.store.db import Database, Submission, Upload, now
 from leaderboard.store.queue import Job, LostLease
 from leaderboard.store.uploads import partial_path, predictions_path
 from lulcbench._parsing import parse_json
+from lulcbench.errors import LulcbenchError
 
 log = logging.getLogger("leaderboard.scoring.worker")
 POLL_S = 0.5
@@ -130,7 +131,15 @@ class Worker:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _handle(self, job: Job) -> None:
-        standing = ledger.find(self.settings.ledger, job.submission_id)
+        try:
+            standing = ledger.find(self.settings.ledger, job.submission_id)
+            if standing is not None and standing.sha256 != job.sha256:
+                raise ledger.DamagedFile(
+                    f"{standing.path} is of another predictions file.", "Restore it from a backup."
+                )
+        except ledger.DamagedFile as error:
+            self._wait_for_operator(job, error)
+            return
         if standing is not None:  # a worker died between ledger and commit
             queue.finish(self.db, self.settings, self.owner, job, standing)
             return
@@ -214,6 +223,17 @@ class Worker:
         except OSError as error:  # no space for the ledger file: nothing was written, the transaction rolled back
             log.warning("%s: %s; later", job.submission_id, error)
             queue.put_back(self.db, self.owner, job, BACKOFF_S, str(error))
+        except LulcbenchError as error:  # a file has its name already
+            self._wait_for_operator(job, error)
+
+    def _wait_for_operator(self, job: Job, error: LulcbenchError) -> None:
+        """The ledger has a file of this submission that is not whole, or of other predictions; all others go on."""
+        log.error("%s: %s; later", job.submission_id, error.what)
+        told = (
+            "The board's record of this submission is damaged.",
+            "Nothing is wrong with the file; it goes on when the operator has restored the record.",
+        )
+        queue.put_back(self.db, self.owner, job, DAMAGED_BACKOFF_S, error.what, told=told)
 
     def _score(self, job: Job, folder: Path) -> dict[str, Any]:
         """Run the scoring process and keep the lease alive meanwhile."""

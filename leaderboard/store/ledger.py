@@ -3,23 +3,28 @@
 ``<ledger>/<release key>/<submission>.json`` holds the result, ``<submission>.<event>.json`` a later withdrawal,
 supersession or change of tier. Files are written whole, carry the SHA-256 of their content, and are never overwritten.
 The database can be rebuilt from them alone.
+
+A file that is damaged, unreadable or stray is reported and left out; it never stands in the way of the others. Names
+that begin with a dot are files that a killed process did not finish.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import re
 import secrets
-from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from leaderboard.ranking.summary import summarise
 from lulcbench._files import Frozen
+from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Sha256
 
@@ -27,7 +32,16 @@ FORMAT = "lulcbench-ledger/1"
 TIERS = ("reported", "rescored", "reproduced")
 MAX_ENTRY_BYTES = 64 * 2**20
 
+log = logging.getLogger("leaderboard.ledger")
+_RESULT = re.compile(r"([0-9a-f]{20})\.json")
+_EVENT = re.compile(r"([0-9a-f]{20})\.(withdrawn|superseded|tier-(\d{3,}))\.json")
+_RESTORE = "Restore it from a backup."
+
 Tier = Literal["reported", "rescored", "reproduced"]
+
+
+class DamagedFile(LulcbenchError):
+    """A file of the ledger that is damaged, unreadable, or not one of the ledger's."""
 
 
 class Entry(Frozen):
@@ -52,8 +66,8 @@ class Entry(Frozen):
     filename: str
     sha256: Sha256
     card: dict[str, Any]
-    submitted_at: datetime
-    scored_at: datetime
+    submitted_at: AwareDatetime
+    scored_at: AwareDatetime
     release: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")
     release_digest: Sha256
     simulated: bool
@@ -96,9 +110,16 @@ class Event(Frozen):
     format: Literal["lulcbench-ledger-event/1"] = "lulcbench-ledger-event/1"
     submission: str = Field(pattern=r"^[0-9a-f]{20}$")
     kind: Literal["withdrawn", "superseded", "tier"]
-    at: datetime
+    at: AwareDatetime
     actor: str
     value: str = ""
+
+    @model_validator(mode="after")
+    def _value_fits(self) -> Event:
+        allowed = {"withdrawn": r"", "superseded": r"[0-9a-f]{20}", "tier": "|".join(TIERS)}[self.kind]
+        if not re.fullmatch(allowed, self.value):
+            raise ValueError(f"{self.value[:40]!r} is not a value of {self.kind}")
+        return self
 
     @property
     def digest(self) -> str:
@@ -123,13 +144,23 @@ def write(root: Path, entry: Entry) -> Entry:
 
 
 def record(root: Path, release_key: str, event: Event) -> Event:
-    """Record an event. A tier may change several times, so those files are numbered; the others happen once."""
-    folder = root / release_key
-    number = len(list(folder.glob(f"{event.submission}.tier-*.json"))) if event.kind == "tier" else ""
-    name = f"tier-{number:03d}" if event.kind == "tier" else event.kind
-    path = folder / f"{event.submission}.{name}.json"
-    if not _create(path, event.model_dump(mode="json") | {"digest": event.digest}):
-        return Event.model_validate(_content(path))
+    """Record an event. A tier may change several times, so those files are numbered; the others happen once.
+
+    Where a damaged file has the event's name, that file stays: it alone holds the submission back from a rebuild.
+    """
+    folder, content = root / release_key, event.model_dump(mode="json") | {"digest": event.digest}
+    if event.kind == "tier":
+        names = [_EVENT.fullmatch(path.name) for path in folder.glob(f"{event.submission}.tier-*.json")]
+        number = max((int(name[3]) + 1 for name in names if name), default=0)
+        while not _create(folder / f"{event.submission}.tier-{number:03d}.json", content):
+            number += 1
+        return event
+    path = folder / f"{event.submission}.{event.kind}.json"
+    if not _create(path, content):
+        try:
+            return _read_event(path)
+        except DamagedFile as error:
+            log.error("%s", error.what)
     return event
 
 
@@ -137,26 +168,97 @@ def read(path: Path) -> Entry:
     """Read and check one result.
 
     Raises:
-        LulcbenchError: it is missing, damaged, or its digest does not match.
+        DamagedFile: it is missing or damaged, its digest does not match, or it belongs elsewhere.
     """
-    return _checked(path, Entry)
+    entry = _checked(path, Entry)
+    try:
+        _ = entry.summary, entry.years
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedFile(f"{path}: its card or scores have another form ({error!r}).", _RESTORE) from error
+    if path.parts[-2:] != (entry.release_key, f"{entry.submission}.json"):
+        raise DamagedFile(f"{path} holds what belongs in {entry.path}.", "Delete it, or put it in its place.")
+    return entry
 
 
 def find(root: Path, submission_id: str) -> Entry | None:
-    """The result of a submission, whatever its release; None if it has none."""
-    for path in root.glob(f"*/{submission_id}.json"):
-        return read(path)
+    """The result of a submission, whatever its release; None if it has none.
+
+    Raises:
+        DamagedFile: it has one that cannot be read.
+    """
+    damaged: DamagedFile | None = None
+    for path in sorted(root.glob(f"*/{submission_id}.json")):
+        try:
+            return read(path)
+        except DamagedFile as error:
+            damaged = error
+    if damaged:
+        raise damaged
     return None
 
 
-def entries(root: Path) -> Iterator[Entry]:
-    """All results, in the order of scoring."""
-    yield from sorted((read(p) for p in root.glob("*/*.json") if "." not in p.stem), key=lambda e: e.scored_at)
+def folder_of(root: Path, submission_id: str) -> str | None:
+    """Release key of a submission that has a result, which need not be readable; None if it has none."""
+    return next((path.parent.name for path in sorted(root.glob(f"*/{submission_id}.json"))), None)
 
 
-def events(root: Path) -> Iterator[Event]:
-    """All events, in the order in which they happened."""
-    yield from sorted((_checked(p, Event) for p in root.glob("*/*.*.json")), key=lambda e: e.at)
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All of a ledger.
+
+    Attributes:
+        entries: the results that are whole, in the order of scoring.
+        events: those that are whole, in the order in which they happened.
+        faults: one error per file that is damaged or stray.
+        held_back: submissions of which an event cannot be read. It may have been a withdrawal, so that what is known
+            of them is not enough to show them.
+    """
+
+    entries: tuple[Entry, ...]
+    events: tuple[Event, ...]
+    faults: tuple[DamagedFile, ...]
+    held_back: frozenset[str]
+
+
+def load(root: Path) -> Contents:
+    """Read and check every file of a ledger."""
+    entries, events, faults, held_back = [], [], [], set()
+    for path in _paths(root):
+        event = _EVENT.fullmatch(path.name)
+        try:
+            if path.parent == root or not (event or _RESULT.fullmatch(path.name)):
+                raise DamagedFile(f"{path} is not a file of the ledger.", "Move it elsewhere.")
+            if event:
+                events.append(_read_event(path))
+            else:
+                entries.append(read(path))
+        except DamagedFile as error:
+            faults.append(error)
+            if event:
+                held_back.add(event[1])
+    return Contents(
+        tuple(sorted(entries, key=lambda entry: entry.scored_at)),
+        tuple(sorted(events, key=lambda event: event.at)),
+        tuple(faults),
+        frozenset(held_back),
+    )
+
+
+def _paths(root: Path) -> list[Path]:
+    """Everything in a ledger's folders, and what lies beside them, in a fixed order."""
+    found: list[Path] = []
+    for path in sorted(root.iterdir()):
+        if not path.name.startswith(".") and path != root / "README.md":
+            found += sorted(path.iterdir()) if path.is_dir() else [path]
+    return [path for path in found if not path.name.startswith(".")]
+
+
+def _read_event(path: Path) -> Event:
+    event = _checked(path, Event)
+    name = _EVENT.fullmatch(path.name)
+    if name is None or (event.submission, event.kind) != (name[1], name[2].partition("-")[0]):
+        raise DamagedFile(f"{path} holds an event that has another name.", _RESTORE)
+    return event
 
 
 def _checked[T: (Entry, Event)](path: Path, kind: type[T]) -> T:
@@ -165,26 +267,24 @@ def _checked[T: (Entry, Event)](path: Path, kind: type[T]) -> T:
     try:
         item = kind.model_validate(content)
     except ValidationError as error:
-        raise LulcbenchError(f"{path} is no ledger file: {error}", "Restore it from a backup.") from error
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DamagedFile(f"{path} is not a file of the ledger: {where[:80]}: {first['msg']}.", _RESTORE) from error
     if item.digest != stated:
-        raise LulcbenchError(
-            f"{path}: its digest does not match its content.", "It was altered; restore it from a backup."
-        )
+        raise DamagedFile(f"{path}: its digest does not match its content; it was altered.", _RESTORE)
     return item
 
 
 def _content(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        what = "is not a file" if path.exists() or path.is_symlink() else "is missing"
+        raise DamagedFile(f"{path} {what}.", _RESTORE)
     try:
-        if path.stat().st_size > MAX_ENTRY_BYTES:
-            raise LulcbenchError(f"{path} is larger than {MAX_ENTRY_BYTES} bytes.", "It is no ledger file.")
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        if isinstance(error, LulcbenchError):
-            raise
-        raise LulcbenchError(f"{path} cannot be read: {error}", "Restore it from a backup.") from error
-    if not isinstance(content, dict):
-        raise LulcbenchError(f"{path} is no JSON object.", "Restore it from a backup.")
-    return content
+        return parse_json(read_limited(path, MAX_ENTRY_BYTES), str(path), max_bytes=MAX_ENTRY_BYTES)
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read: {error.strerror}.", _RESTORE) from error
+    except LulcbenchError as error:
+        raise DamagedFile(error.what, _RESTORE) from error
 
 
 def _create(path: Path, content: dict[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 import sqlite3
@@ -23,33 +24,59 @@ from leaderboard.store.accounts import ensure_team
 from leaderboard.store.db import Database, Result, Submission, audit, touch
 from leaderboard.store.queue import index_row
 from lulcbench._files import hash_file
+from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 
 MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 256 * 2**20  # some million files
+
+log = logging.getLogger("leaderboard.records")
 
 
 def replay(db: Database, settings: Settings) -> int:
     """Bring everything of the ledger into the database that is not there yet.
 
-    On an empty database this rebuilds the whole board; on a running one it does nothing, or mends what a crash left.
+    On an empty database this rebuilds the whole board; on a running one it does nothing, or completes what a crash
+    left. Files that are damaged or stray are logged and left out, and so are submissions of which an event is.
 
     Returns:
         The number of results added.
     """
+    contents = ledger.load(settings.ledger)
+    for fault in contents.faults:
+        log.error("%s", fault.what)
     added = 0
     with db.write() as session:
         known = set(session.scalars(select(Result.submission_id)))
-        for entry in ledger.entries(settings.ledger):
-            if entry.submission not in known:
+        for entry in contents.entries:
+            if entry.submission not in known and entry.submission not in contents.held_back:
                 _add(session, entry)
                 added += 1
         session.flush()
-        for event in ledger.events(settings.ledger):
+        for event in contents.events:
             _apply(session, event)
         if added:
             audit(session, "operator", "ledger.replay", "ledger", added=added)
         touch(session)
     return added
+
+
+def verify(db: Database, settings: Settings) -> tuple[LulcbenchError, ...]:
+    """Check every file of the ledger, and that it has all that the database names.
+
+    Returns:
+        One error per file that is damaged, missing or stray.
+    """
+    contents = ledger.load(settings.ledger)
+    whole = {entry.path for entry in contents.entries}
+    with db.read() as session:
+        named = session.scalars(select(Result.ledger_path).order_by(Result.ledger_path)).all()
+    missing = [settings.ledger / path for path in named if path not in whole]
+    return contents.faults + tuple(
+        ledger.DamagedFile(f"{path} is missing.", "Restore it from a backup.")
+        for path in missing
+        if not (path.exists() or path.is_symlink())  # else it is among the faults
+    )
 
 
 def backup(db: Database, settings: Settings, path: Path) -> None:
@@ -104,12 +131,13 @@ def restore(db: Database, settings: Settings, path: Path) -> None:
         try:
             with tarfile.open(path) as tar:
                 tar.extractall(root, filter="data")
-            manifest = json.loads((root / MANIFEST).read_bytes())
-        except (OSError, ValueError, tarfile.TarError) as error:
-            raise LulcbenchError(f"{path} is no whole backup: {error}", "Take another one.") from error
-        _verify(root, manifest["sha256"], path)
-        if manifest["database"] != ("sqlite" if db.sqlite else "postgresql"):
-            raise LulcbenchError(f"{path} is of a {manifest['database']} database.", "Give a --database of that kind.")
+            manifest = parse_json(read_limited(root / MANIFEST, MAX_MANIFEST_BYTES), max_bytes=MAX_MANIFEST_BYTES)
+            digests, kind = dict(manifest["sha256"]), str(manifest["database"])
+        except (OSError, ValueError, TypeError, KeyError, tarfile.TarError) as error:
+            raise LulcbenchError(f"{path} is not a whole backup: {error}", "Take another one.") from error
+        _verify(root, digests, path)
+        if kind != ("sqlite" if db.sqlite else "postgresql"):
+            raise LulcbenchError(f"{path} is of a {kind} database.", "Give a --database of that kind.")
         for name, target in (
             ("ledger", settings.ledger),
             ("predictions", settings.predictions),

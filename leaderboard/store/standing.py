@@ -43,10 +43,11 @@ def withdraw(db: Database, settings: Settings, who: Identity, submission_id: str
         if found.status == "withdrawn":
             return found
         # A worker that died between ledger and commit leaves an entry without a row; a rebuild must not show it again.
-        entry = ledger.find(settings.ledger, found.id)
-        if entry is not None:
+        # The entry is not read: a damaged one can be withdrawn too.
+        key = found.result.release_key if found.result else ledger.folder_of(settings.ledger, found.id)
+        if key is not None:
             event = ledger.Event(submission=found.id, kind="withdrawn", at=now(), actor=who.team)
-            ledger.record(settings.ledger, entry.release_key, event)
+            ledger.record(settings.ledger, key, event)
         found.status, found.lease_owner, found.lease_until = "withdrawn", None, None
         audit(session, who.actor, "submission.withdraw", found.id)
         touch(session)

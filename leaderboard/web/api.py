@@ -21,12 +21,12 @@ from leaderboard.problems import Problem, not_found
 from leaderboard.ranking import paired
 from leaderboard.ranking.table import Choice, Snapshot, to_csv
 from leaderboard.settings import Settings
-from leaderboard.store import accounts, ledger, standing, uploads
+from leaderboard.store import accounts, standing, uploads
 from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Audit, Database, Submission
 from leaderboard.web.board import Board
 from leaderboard.web.cards import check_card
-from leaderboard.web.pages import check_ids, compared
+from leaderboard.web.pages import check_ids, compared, read_record
 from leaderboard.web.render import Page
 
 PIECE_BYTES = 2**20
@@ -74,14 +74,14 @@ class Accepted(BaseModel):
 
 
 class ErrorText(BaseModel):
-    """Why a submission was refused, or why it waits longer than others."""
+    """Why a submission was refused, why it waits longer than others, or why its scores cannot be read."""
 
     what: str
     remedy: str
 
 
 class SubmissionState(BaseModel):
-    """A submission; ``scores`` is there when it is scored."""
+    """A submission; ``scores`` is there when it is scored, unless ``error`` says that its record cannot be read."""
 
     submission_id: str
     status: Literal["queued", "scoring", "scored", "refused", "withdrawn"]
@@ -336,15 +336,19 @@ def _find(db: Database, who: Identity, upload_id: str) -> Any:
 
 def _state(found: Submission, settings: Settings) -> SubmissionState:
     scores = None
+    error = ErrorText(what=found.what, remedy=found.remedy or "") if found.what else None
     if found.status == "scored":
         if found.result is None:
             raise not_found()
-        scores = ledger.read(settings.ledger / found.result.ledger_path).scores
+        try:
+            scores = read_record(settings, found.result.ledger_path).scores
+        except Problem as problem:
+            error = ErrorText(what=problem.what, remedy=problem.remedy)
     return SubmissionState(
         submission_id=found.id,
         status=found.status,  # type: ignore[arg-type]
         tier=found.tier,  # type: ignore[arg-type]
-        error=ErrorText(what=found.what, remedy=found.remedy or "") if found.what else None,
+        error=error,
         scores=scores,
         superseded_by=found.superseded_by,
         url=page_url(settings, found.id),

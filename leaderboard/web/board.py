@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from leaderboard.problems import Problem
-from leaderboard.ranking.table import Snapshot, make_row
+from leaderboard.ranking.table import Row, Snapshot, make_row
 from leaderboard.settings import Settings
 from leaderboard.store.db import Database, Result, Revision, Submission
 from leaderboard.web.render import Page
 
+log = logging.getLogger("leaderboard.board")
 MAX_CACHED_PAGES = 512
 HOT_PAGES = 16
 MAX_KEY = 512  # longer query strings are made up; their pages are not kept
@@ -100,12 +101,27 @@ class Board:
                 revision = session.scalars(select(Revision.value)).one()
                 if state is None or state.snapshot.revision != revision:
                     query = select(Submission).join(Result).where(Submission.status == "scored")
-                    snapshot = Snapshot(revision, tuple(make_row(found) for found in session.scalars(query).unique()))
+                    snapshot = Snapshot(revision, _rows(session.scalars(query).unique()))
                     wanted = list(state.pages.items())[-HOT_PAGES:] if state and self._cache_s else []
                     pages: OrderedDict[str, _Kept] = OrderedDict()
                     for key, kept in wanted:
-                        with contextlib.suppress(Problem):  # what it shows was withdrawn; its next reader is told
+                        try:
                             pages[key] = _Kept(kept.make(snapshot), kept.make)
+                        except Problem:
+                            pass  # what it shows was withdrawn, or cannot be read; its next reader is told
+                        except Exception:  # one page must not keep the others as they were before a withdrawal
+                            log.exception("%s cannot be made anew", key)
                     state = self._state = _State(snapshot, pages)
             self._checked = time.monotonic()
             return state
+
+
+def _rows(submissions: Iterable[Submission]) -> tuple[Row, ...]:
+    """The rows of all submissions but those whose figures have another form, which are logged."""
+    rows = []
+    for found in submissions:
+        try:
+            rows.append(make_row(found))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            log.exception("submission %s is left out of the table", found.id)
+    return tuple(rows)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -25,6 +28,7 @@ from leaderboard.store.db import Database, Submission
 from leaderboard.web.board import Board
 from leaderboard.web.render import Page, html
 
+log = logging.getLogger("leaderboard.pages")
 MAX_COMPARED = 6
 _PICTURE = re.compile(r"(best|median|worst)-(image|label|prediction)\.png")
 
@@ -62,7 +66,9 @@ def download(submission_id: str, request: Request) -> Response:
     """The ledger file of a submission, byte for byte."""
     found = _scored(request, submission_id)
     settings: Settings = request.app.state.settings
-    return FileResponse(settings.ledger / found.result.ledger_path, filename=f"{found.id}.json")  # type: ignore[union-attr]
+    path = found.result.ledger_path  # type: ignore[union-attr]
+    read_record(settings, path)
+    return FileResponse(settings.ledger / path, filename=f"{found.id}.json")
 
 
 @router.get("/media/{submission_id}/{name}")
@@ -189,7 +195,7 @@ def submission_page(
     """
     if found.result is None:
         raise not_found()
-    entry = ledger.read(settings.ledger / found.result.ledger_path)
+    entry = read_record(settings, found.result.ledger_path)
     media = settings.media / found.id
     return html(
         "submission.html",
@@ -254,7 +260,30 @@ def compared(
             "The submissions are not of the same release, task, years, split and scorer version.",
             "Choose submissions of one table.",
         )
-    return rows, [ledger.read(settings.ledger / row.release_key / f"{row.id}.json") for row in rows]
+    return rows, [read_record(settings, f"{row.release_key}/{row.id}.json") for row in rows]
+
+
+def read_record(settings: Settings, path: str) -> ledger.Entry:
+    """The ledger entry at a path of the database.
+
+    Raises:
+        Problem: 503, it is missing or damaged; the operator finds it in the log.
+    """
+    try:
+        return ledger.read(settings.ledger / path)
+    except ledger.DamagedFile as error:
+        report_once(error.what)
+        raise Problem(
+            503,
+            f"The record of submission {PurePosixPath(path).stem} cannot be read.",
+            "The operator has to restore it from a backup; all other pages are as they were.",
+        ) from error
+
+
+@lru_cache(maxsize=1024)
+def report_once(what: str) -> None:
+    """Log a fault that every reader of a page would meet again."""
+    log.error("%s", what)
 
 
 def history_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool = False) -> str:

@@ -184,6 +184,9 @@ class Client:
         waited, pause = 0.0, 1.0
         while True:
             state = self._send("GET", f"/api/v1/submissions/{submission_id}")
+            if state["status"] == "scored" and state.get("scores") is None:
+                error = state.get("error") or {}
+                raise LulcbenchError(str(error.get("what", "The scores cannot be read.")), str(error.get("remedy", "")))
             if state["status"] == "scored":
                 return Result(submission_id, state["url"], Scores.model_validate(state["scores"]))
             if state["status"] in ("refused", "withdrawn"):

@@ -247,7 +247,7 @@ with open({str(filler)!r}, "wb", buffering=0) as file:
     assert small.status(waiting)["status"] == "scored"
     assert [row["submission"] for row in small.rows()] == [waiting]
     assert finished(small.db) == {waiting: 1}
-    assert [entry.submission for entry in ledger.entries(small.settings.ledger)] == [waiting]
+    assert [entry.submission for entry in ledger.load(small.settings.ledger).entries] == [waiting]
     assert not list(small.settings.data.glob(".scoring-*"))
     with small.db.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"

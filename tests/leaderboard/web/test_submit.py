@@ -185,5 +185,5 @@ def test_withdraw_and_supersede(service: Service, predictions: dict[str, Path]) 
     public = service.client.get(f"/api/v1/submissions/{new}").json()
     assert (public["status"], public["scores"]) == ("withdrawn", None)
     assert "withdrawn" in service.client.get(f"/submissions/{new}").text
-    kinds = sorted(event.kind for event in ledger.events(service.settings.ledger))
+    kinds = sorted(event.kind for event in ledger.load(service.settings.ledger).events)
     assert kinds == ["superseded", "withdrawn"]
