@@ -31,7 +31,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 from sqlalchemy import select
 
@@ -131,7 +131,7 @@ class Board:
         headers = {"Authorization": f"Bearer {self.token}"}
         body = {"filename": "b.zip", "size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "card": CARD}
         upload, done, deadline = "", "", time.monotonic() + patience
-        with httpx.Client(base_url=self.url, headers=headers, timeout=20) as client:
+        with httpx2.Client(base_url=self.url, headers=headers, timeout=20) as client:
             while not done:
                 if time.monotonic() > deadline:
                     raise TimeoutError("the board does not take the submission")
@@ -144,7 +144,7 @@ class Board:
                         client.put(path, params={"offset": at}, content=content[at : at + 65536])
                     else:
                         done = client.post(f"{path}/complete").json()["submission_id"]
-                except (httpx.TransportError, KeyError, ValueError):
+                except (httpx2.TransportError, KeyError, ValueError):
                     time.sleep(0.1)
         return done
 
@@ -163,8 +163,8 @@ def start(command: list[str]) -> subprocess.Popen[bytes]:
 def wait_for(url: str) -> None:
     """Wait until something answers."""
     for _ in range(600):
-        with contextlib.suppress(httpx.TransportError):
-            httpx.get(url)
+        with contextlib.suppress(httpx2.TransportError):
+            httpx2.get(url)
             return
         time.sleep(0.05)
     raise TimeoutError(f"{url} does not answer")
@@ -301,7 +301,7 @@ def faults(folder: Path, release: Path, content: bytes, kills: int, seed: int) -
             lines = session.scalars(select(Audit.subject).where(Audit.action == "score.finish"))
             finished = Counter(lines)
         board.wait()
-        shown = {r["submission"] for r in httpx.get(f"{board.url}/api/v1/leaderboard", timeout=20).json()["rows"]}
+        shown = {r["submission"] for r in httpx2.get(f"{board.url}/api/v1/leaderboard", timeout=20).json()["rows"]}
     finally:
         stop.set()
         board.close()

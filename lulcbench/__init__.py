@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from lulcbench.predictions import PredictionWriter
 
 __version__ = "0.1.0"
+
+# Everything in the library logs below this name and prints nothing. Applications choose what becomes of it.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Public name → module that defines it; loaded on first access.
 _LAZY = {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import typer
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -36,21 +40,22 @@ def progress() -> Progress:
     )
 
 
-def transfer_progress(visible: bool = True) -> Progress:
-    """A progress bar in bytes, with speed; use it as a context manager."""
-    return Progress(
-        TextColumn("[bold]{task.description:<12}"),
-        BarColumn(bar_width=None),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not visible,
-    )
+@contextmanager
+def transfer_progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar in bytes, with speed, as a function of bytes done and bytes in all."""
+    columns = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn("[bold]{task.description:<12}"), *columns, console=console) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def run(app: typer.Typer) -> None:
-    """Run a command line: bad input becomes a message and exit code 2, bugs keep their traceback."""
+    """Run a command line: bad input becomes a message and exit code 2, bugs keep their traceback.
+
+    Warnings that the library logs, such as retries, appear between the progress bars.
+    """
+    handler = RichHandler(console=console, show_time=False, show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     try:
         app()
     except LulcbenchError as error:

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tenacity
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-import lulcbench.download._transfers
-import lulcbench.download.downloader
-import lulcbench.remote.stores
+import lulcbench.remote.retry
 from lulcbench._files import hash_file
 from tests.lulcbench.fake_hub import TOKEN, FakeHub
 
@@ -110,8 +109,7 @@ def _seeds() -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow one another without waiting."""
-    for module in (lulcbench.download.downloader, lulcbench.remote.stores, lulcbench.download._transfers):
-        monkeypatch.setattr(module, "wait", lambda attempt, error: None)
+    monkeypatch.setattr(lulcbench.remote.retry, "wait", tenacity.wait_none())
 
 
 @pytest.fixture

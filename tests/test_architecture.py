@@ -39,8 +39,8 @@ def room(name: str) -> str:
 
 # From the first to the last: a room imports from rooms that stand before it (or itself), never from later ones.
 ROOMS = (
-    "errors", "_files", "_parsing", "_console", "_native", "legend", "grid", "seasons", "sensors", "windows", "remote",
-    "release", "download", "predictions", "evaluation", "plotting", "datasets", "submission", "cli",
+    "errors", "_files", "_parsing", "_native", "legend", "grid", "seasons", "sensors", "windows", "remote",
+    "release", "download", "predictions", "evaluation", "plotting", "datasets", "submission", "_console", "cli",
 )  # fmt: skip
 
 

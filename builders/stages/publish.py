@@ -2,65 +2,59 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from builders.stages._targets import Report, to_hub, to_url
-from lulcbench._files import hash_file
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.release import MANIFEST, Release
+from lulcbench.release.verify import wrong
+from lulcbench.remote import Publication, open_store
+
+Report = Callable[[int, int], None]
 
 
-def publish(root: Path, target: str, report: Report | None = None) -> str:
-    """Publish the release at ``root``; the kind of target follows from its form.
+def publish(root: Path, target: str, report: Report = lambda done, total: None) -> str:
+    """Publish the release at ``root``: files first, the manifest last. Continues an interrupted publication.
 
     Args:
         root: folder of the release.
         target: ``hf://owner/name``; a URL that fsspec writes, or a folder: it gets a folder named after release and
             version.
-        report: called with files done and files in all.
+        report: called with files done and files in all, where the target tells.
 
     Returns:
-        Where the release now is.
+        Address of the published release.
 
     Raises:
-        LulcbenchError: the release is not whole, or another one of that version is there: releases are immutable.
+        CorruptFileError: a file is missing or is not as the manifest says.
+        NetworkError: the target refuses or cannot be reached.
+        LulcbenchError: another release of that version is there: releases are immutable.
     """
-    if target.startswith("hf://"):
-        return to_hub(root, target)
-    if "://" in target:
-        return to_url(root, target, report)
-    return str(_to_folder(root, Path(target), report))
+    release = check(root)
+    publication = Publication(root, release.files, MANIFEST, release.id, release.version, release.digest)
+    return open_store(target).publish(publication, report)
 
 
-def _to_folder(root: Path, target: Path, report: Report | None) -> Path:
+def check(root: Path) -> Release:
+    """The manifest, after hashing every file that it lists.
+
+    Raises:
+        CorruptFileError: a file is missing or is not as the manifest says.
+        LulcbenchError: a file is not part of the release.
+    """
     release = Release.load(root)
-    final = target.resolve() / release.id
-    if final.exists():
-        if Release.load(final).digest == release.digest:
-            return final
-        raise LulcbenchError(
-            f"{final} holds another release of that version.", "Raise 'version' in the recipe: releases are immutable."
+    with ThreadPoolExecutor() as pool:
+        problems = list(pool.map(lambda file: wrong(root / file.path, file), release.files))
+    bad = [file.path for file, problem in zip(release.files, problems, strict=True) if problem]
+    if bad:
+        raise CorruptFileError(
+            f"{len(bad)} files of {root} are missing or altered, such as {bad[0]}.",
+            "Run 'lulcbench verify', then build the release again.",
         )
-    partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        for done, file in enumerate(release.files, start=1):
-            place = partial / file.path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if not (root / file.path).is_file():
-                raise LulcbenchError(f"{root / file.path} is missing.", "Build the release again.")
-            shutil.copyfile(root / file.path, place)
-            if hash_file(place) != file.sha256:
-                raise LulcbenchError(
-                    f"{root / file.path} does not have the SHA-256 of the manifest.", "Build the release again."
-                )
-            if report:
-                report(done, len(release.files))
-        shutil.copyfile(root / MANIFEST, partial / MANIFEST)
-        partial.rename(final)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return final
+    known = {MANIFEST, *(file.path for file in release.files)}
+    for path in root.rglob("*"):
+        relative = path.relative_to(root)
+        if path.is_file() and relative.as_posix() not in known and not relative.parts[0].startswith("."):
+            raise LulcbenchError(f"{path} is not part of the release.", "Move it elsewhere before publishing.")
+    return release

@@ -10,12 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lulcbench._console import progress
+from lulcbench._console import progress, transfer_progress
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import MANIFEST, Release
-from lulcbench.remote.addresses import is_remote
-from lulcbench.remote.stores import pinned
+from lulcbench.remote import is_remote, pinned
 
 Root = Annotated[str, typer.Argument(help="Folder of a release, or its URL.")]
 
@@ -81,7 +80,8 @@ def verify(
             if problem.file is None:
                 (folder / problem.path).unlink()
         if bad := [problem.file for problem in report.problems if problem.file]:
-            mend(folder, bad, source)
+            with transfer_progress("repair") as advance:
+                mend(folder, bad, source, progress=advance)
         typer.echo(f"{release.id}: {len(report.problems)} files repaired")
 
 
@@ -101,17 +101,19 @@ def download(
 
     name = source.rstrip("/").rpartition("/")[2].partition("@")[0]
     folder = root or str(Path("data") / name)
-    release = fetch(
-        source,
-        folder,
-        splits=split,
-        sensors=sensors,
-        years=year,
-        mirrors=mirror or (),
-        revision=revision,
-        offline=offline or None,
-        workers=workers,
-    )
+    with transfer_progress("download") as advance:
+        release = fetch(
+            source,
+            folder,
+            splits=split,
+            sensors=sensors,
+            years=year,
+            mirrors=mirror or (),
+            revision=revision,
+            offline=offline or None,
+            workers=workers,
+            progress=advance,
+        )
     typer.echo(f"{release.id} at {folder}, digest {release.digest}")
 
 

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Column, Table
 
 from lulcbench import _console
@@ -110,11 +109,8 @@ def submit(
             highlight=False,
         )
     with Client(to, find_token(to)) as client:
-        with Progress(*_TRANSFER, console=_console.console) as bar:
-            task = bar.add_task("uploading", total=None)
-            submission = client.upload(
-                predictions, model_card, lambda done, total: bar.update(task, completed=done, total=total)
-            )
+        with _console.transfer_progress("upload") as advance:
+            submission = client.upload(predictions, model_card, advance)
         if not wait:
             typer.echo(client.page(submission))
             return
@@ -152,7 +148,6 @@ def show(scores: Scores, classes: int | None = None) -> None:
     out.print(f"scorer {scores.scorer_version} · predictions {scores.predictions_sha256[:12]}")
 
 
-_TRANSFER = ("[bold]{task.description:<12}", BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn())
 _METRICS = {
     "overall_accuracy": "accuracy",
     "balanced_accuracy": "balanced acc.",

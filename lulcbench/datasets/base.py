@@ -25,7 +25,7 @@ from lulcbench.legend import legend
 from lulcbench.release import Release, array_name
 from lulcbench.release.index import read_index, select
 from lulcbench.release.shards import ShardReader
-from lulcbench.remote.stores import pinned
+from lulcbench.remote import pinned
 from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.windows import Phase, Windows
 

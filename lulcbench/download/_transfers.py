@@ -1,23 +1,25 @@
-"""Getting the files of a release from places, each checked against the manifest's SHA-256 before it gets its name."""
+"""Fetching files from stores, each checked against the manifest's SHA-256 before it gets its name."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
+import logging
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lulcbench._files import hash_file
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError
 from lulcbench.release import FileInfo
-from lulcbench.remote.stores import ATTEMPTS, Place, Rejected, wait
+from lulcbench.remote import Store
+from lulcbench.remote.retry import LOCAL_FAULTS, retrying
+from lulcbench.remote.stores import Progress, describe
 
 PARTIAL = ".partial"
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of the disk here, so that neither waiting nor another place helps
-Advance = Callable[[int], None]
+_WRONG = "the bytes do not have the SHA-256 of the manifest"
+log = logging.getLogger(__name__)
 
 
 def absent(folder: Path, files: Sequence[FileInfo]) -> list[FileInfo]:
@@ -26,29 +28,40 @@ def absent(folder: Path, files: Sequence[FileInfo]) -> list[FileInfo]:
 
 
 def fetch(
-    places: Sequence[Place], folder: Path, files: Sequence[FileInfo], workers: int = 8, progress: bool = True
+    stores: Sequence[Store],
+    folder: Path,
+    files: Sequence[FileInfo],
+    workers: int = 8,
+    progress: Progress = lambda done, total: None,
 ) -> None:
-    """Get files, several at a time; each takes the place of what has its name when it is whole and right.
+    """Fetch files, several at a time; each replaces what has its name when it has arrived whole and right.
+
+    Args:
+        stores: where from, best first; the next is asked for what one does not have right.
+        folder: where to.
+        files: of the release.
+        workers: files at a time.
+        progress: called with bytes done and bytes in all, from any thread, one call at a time.
 
     Raises:
-        LulcbenchError: too little space, or no place has a file right.
+        NetworkError: no store has a file right.
+        LulcbenchError: too little space.
+        OSError: the folder cannot be written.
     """
     if not files:
         return
     (folder / PARTIAL).mkdir(exist_ok=True)
     have = sum(min(file.bytes, _size(_partial(folder, file))) for file in files)
-    need, free = sum(file.bytes for file in files) - have, shutil.disk_usage(folder).free
-    if need > free:
+    total, free = sum(file.bytes for file in files), shutil.disk_usage(folder).free
+    if total - have > free:
         raise LulcbenchError(
-            f"{need / 2**30:.1f} GiB are needed at {folder}, {free / 2**30:.1f} GiB are free.",
+            f"{(total - have) / 2**30:.1f} GiB are needed at {folder}, {free / 2**30:.1f} GiB are free.",
             "Choose fewer splits, sensors or years, or another disk.",
         )
-    from lulcbench._console import transfer_progress
-
-    with transfer_progress(progress) as bar, ThreadPoolExecutor(workers) as pool:
-        task = bar.add_task("download", total=need + have, completed=have)
+    meter = _Meter(have, total, progress)
+    with ThreadPoolExecutor(workers) as pool:
         stop = threading.Event()
-        jobs = [pool.submit(_fetch, places, folder, file, lambda n: bar.advance(task, n), stop) for file in files]
+        jobs = [pool.submit(_Transfer(folder, file, meter, stop).fetch, stores) for file in files]
         try:
             for job in jobs:
                 job.result()
@@ -59,67 +72,88 @@ def fetch(
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
 
 
-def _fetch(places: Sequence[Place], folder: Path, file: FileInfo, advance: Advance, stop: threading.Event) -> None:
-    """One file, from the first place that has it right."""
-    target, partial = folder / file.path, _partial(folder, file)
-    failures = []
-    for source in places:
-        wrong_in_full = 0
-        for attempt in range(ATTEMPTS):
-            if stop.is_set():
-                return
-            begun = _size(partial) > 0
+class _Meter:
+    """Bytes done by all threads together."""
+
+    def __init__(self, done: int, total: int, progress: Progress) -> None:
+        self._done, self._total, self._progress, self._lock = done, total, progress, threading.Lock()
+        progress(done, total)
+
+    def add(self, count: int) -> None:
+        """Count bytes; negative where some are given up again."""
+        with self._lock:
+            self._done += count
+            self._progress(self._done, self._total)
+
+
+class _Transfer:
+    """One file on its way."""
+
+    def __init__(self, folder: Path, file: FileInfo, meter: _Meter, stop: threading.Event) -> None:
+        self._target, self._partial = folder / file.path, _partial(folder, file)
+        self._file, self._meter, self._stop = file, meter, stop
+
+    def fetch(self, stores: Sequence[Store]) -> None:
+        """Take the file from the first store that has it right."""
+        failures = []
+        for store in stores:
+            self._wrong_in_full = 0
             try:
-                _resume(source, file, partial, advance, stop)
-            except Rejected as error:
-                failures.append(f"{source.name}: {error}")
-                break
-            except Exception as error:  # connections break in as many ways as there are libraries
-                if isinstance(error, OSError) and error.errno in FULL:
-                    stop.set()  # here, before this thread takes the next file
+                retrying(f"{store.url}: {self._file.path}", stop=self._stop)(self._attempt, store)
+                return
+            except OSError as error:
+                if error.errno in LOCAL_FAULTS:
+                    self._stop.set()  # here, before this thread takes the next file
                     raise
-                failures.append(f"{source.name}: {type(error).__name__}: {error}")
-                if attempt + 1 < ATTEMPTS:
-                    wait(attempt, error)
-                continue
-            if stop.is_set():
-                return
-            if hash_file(partial) == file.sha256:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                partial.replace(target)
-                return
-            advance(-partial.stat().st_size)
-            partial.unlink()
-            failures.append(f"{source.name}: the bytes do not have the SHA-256 of the manifest")
-            wrong_in_full += not begun  # what was begun may have been wrong here, before this place was asked
-            if wrong_in_full == 2:  # it is not the line, it is the file
-                break
-    raise LulcbenchError(
-        f"Could not get {file.path}: {'; '.join(dict.fromkeys(failures))}.",
-        "Run the same command again to go on where it stopped, or name a mirror.",
-    )
+                failures.append(f"{store.url}: {describe(error)}")
+            except Exception as error:  # see retry
+                failures.append(f"{store.url}: {describe(error)}")
+            log.warning("%s is not fetched from %s", self._file.path, failures[-1])
+        raise NetworkError(
+            f"Could not get {self._file.path}: {'; '.join(failures)}.",
+            "Run the same command again to go on where it stopped, or name a mirror.",
+        )
 
+    def _attempt(self, store: Store) -> None:
+        if self._stop.is_set():
+            return
+        resumed = _size(self._partial) > 0
+        self._append(store)
+        if self._stop.is_set():
+            return
+        if hash_file(self._partial) == self._file.sha256:
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._partial.replace(self._target)
+            return
+        self._meter.add(-self._partial.stat().st_size)
+        self._partial.unlink()
+        # What was resumed may have been wrong before this store was asked. Twice wrong from the first byte to the
+        # last, it is not the line: it is the file.
+        self._wrong_in_full += not resumed
+        if self._wrong_in_full == 2:
+            raise CorruptFileError(_WRONG)
+        raise ConnectionError(_WRONG)
 
-def _resume(source: Place, file: FileInfo, partial: Path, advance: Advance, stop: threading.Event) -> None:
-    have = _size(partial)
-    if have > file.bytes:
-        partial.unlink()
-        advance(-file.bytes)
-        have = 0
-    with partial.open("ab") as out:
-        if have < file.bytes:
-            for piece in source.read(file.path, have, file.bytes):
-                out.write(piece[: file.bytes - have])
-                advance(min(len(piece), file.bytes - have))
+    def _append(self, store: Store) -> None:
+        """Read on from where the partial file ends."""
+        have, size = _size(self._partial), self._file.bytes
+        if have > size:
+            self._partial.unlink()
+            self._meter.add(-size)
+            have = 0
+        with self._partial.open("ab") as out:
+            for piece in store.read(self._file.path, have, size) if have < size else ():
+                out.write(piece)
+                self._meter.add(len(piece))
                 have += len(piece)
-                if stop.is_set() or have >= file.bytes:
-                    break
-    if have < file.bytes and not stop.is_set():
-        raise ConnectionError(f"cut off after {have} of {file.bytes} bytes")
+                if self._stop.is_set():
+                    return
+        if have < size:
+            raise ConnectionError(f"cut off after {have} of {size} bytes")
 
 
 def _partial(folder: Path, file: FileInfo) -> Path:
-    # Named by what it will be, so that any place may go on where another was cut off, and by where it will be, since
+    # Named by what it will be, so that any store may go on where another was cut off, and by where it will be, since
     # several files may have the same content.
     return folder / PARTIAL / hashlib.sha256(f"{file.sha256} {file.path}".encode()).hexdigest()
 

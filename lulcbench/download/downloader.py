@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -11,17 +12,18 @@ from pathlib import Path
 from filelock import FileLock
 
 from lulcbench.download._transfers import absent, fetch
-from lulcbench.errors import LulcbenchError, NotAvailableError
+from lulcbench.errors import LulcbenchError, NetworkError, NotAvailableError, ReleaseNotFoundError
 from lulcbench.release import MANIFEST, FileInfo, Release
 from lulcbench.release.provenance import Provenance, parts
 from lulcbench.release.verify import wrong
-from lulcbench.remote.addresses import is_remote
-from lulcbench.remote.stores import ATTEMPTS, Place, Rejected, place, wait
+from lulcbench.remote import Store, is_remote, open_store
+from lulcbench.remote.stores import Progress
 
 ORGANISATION = "hf://lulcbench"
-MIRRORS = "LULCBENCH_MIRRORS"  # environment: more places to try, separated by spaces; {name} stands for the release
+MIRRORS = "LULCBENCH_MIRRORS"  # environment: more addresses to try, separated by spaces; {name} is the release's
 LOCK = ".download.lock"
 _ID = re.compile(r"(.+)-(\d+\.\d+\.\d+)")
+log = logging.getLogger(__name__)
 
 
 def download(
@@ -35,7 +37,7 @@ def download(
     revision: str | None = None,
     offline: bool | None = None,
     workers: int = 8,
-    progress: bool = True,
+    progress: Progress = lambda done, total: None,
 ) -> Release:
     """Make sure that the wanted part of a release is at ``root``.
 
@@ -43,24 +45,26 @@ def download(
     left is used by the next. Several processes may download to one root: one works, the others wait.
 
     Args:
-        source: name of a release on the hub (``luisa-pilot12``) or its id (``luisa-pilot12-1.0.0``), or a place:
+        source: name of a release on the hub (``luisa-sim``) or its id (``luisa-sim-1.0.0``), or an address:
             ``hf://owner/name[@revision]``, a URL that fsspec reads, a folder.
         root: folder to fill; may already hold a part.
         splits: which split or splits; None takes all.
         sensors: which sensor or sensors; None takes all. Labels always come.
         years: which year or years; None takes all.
-        mirrors: further places to turn to when the first fails.
+        mirrors: further addresses to turn to when the first fails.
         revision: branch, tag or commit on the hub.
         offline: only look at what is here; None follows HF_HUB_OFFLINE.
         workers: files at a time.
-        progress: show a bar.
+        progress: called with bytes done and bytes in all, from any thread, one call at a time.
 
     Returns:
         The manifest.
 
     Raises:
-        LulcbenchError: nothing of that name, no space, no network, another release at ``root``, or files that no
-            place has right.
+        ReleaseNotFoundError: no address has a release of that name.
+        NetworkError: no address could be read, or none has a file right.
+        NotAvailableError: the release has no such split, sensor or year.
+        LulcbenchError: too little space, or another release is at ``root``.
     """
     if is_remote(root):
         raise LulcbenchError(
@@ -90,11 +94,10 @@ def download(
         and not absent(folder, wanted(here, splits, sensors, years))
     ):
         return here
-    places = _places(source, _several(mirrors) or (), revision, by_name)
-    release = _manifest(places)
+    stores, release = _manifest(_stores(source, _several(mirrors) or (), revision, by_name))
     if by_name and not _is_name(source, release):
-        raise LulcbenchError(
-            f"{places[0].name} holds {release.id}, not {source}.", "Name the place itself if that is what you want."
+        raise ReleaseNotFoundError(
+            f"{stores[0].url} holds {release.id}, not {source}.", "Give the address itself if that is what you want."
         )
     files = wanted(release, splits, sensors, years)
     if _holds(folder, release) and not absent(folder, files):
@@ -105,9 +108,10 @@ def download(
             # Asked again: another process may have put a release here meanwhile. Without a manifest, what lies here is
             # of an interrupted download, maybe of another release, so that its size says too little.
             missing = absent(folder, files) if _holds(folder, release) else _differing(folder, files, workers)
-            fetch(places, folder, missing, workers, progress)
+            log.info("%s: %d of %d files are fetched to %s", release.id, len(missing), len(files), folder)
+            fetch(stores, folder, missing, workers, progress)
             # The manifest comes last: what has one is whole, and says where it came from.
-            Provenance(release.digest, tuple(each.name for each in places), parts(files)).write(folder)
+            Provenance(release.digest, tuple(store.url for store in stores), parts(files)).write(folder)
             release.write(folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
@@ -115,27 +119,30 @@ def download(
 
 
 def repair(
-    root: str | os.PathLike[str], files: Sequence[FileInfo], source: str | None = None, workers: int = 8
+    root: str | os.PathLike[str],
+    files: Sequence[FileInfo],
+    source: str | None = None,
+    workers: int = 8,
+    progress: Progress = lambda done, total: None,
 ) -> None:
     """Fetch files again that are bad, from ``source`` or from where the release was downloaded.
 
     Raises:
-        LulcbenchError: nobody knows where from, or no place has them right.
+        NetworkError: no address has them right.
+        LulcbenchError: it is not known where the release came from.
     """
     folder = Path(root)
-    places, failures = [], []
-    for name in _origins(folder, source):
+    stores, failures = [], []
+    for address in _origins(folder, source):
         try:
-            each = place(name)
-            each.pin()
-            places.append(each)
-        except Exception as error:  # connections break in as many ways as there are libraries
-            failures.append(f"{name}: {error}")
-    if not places:
-        raise LulcbenchError(f"Cannot repair {folder}: {'; '.join(failures)}.", "Name another place: --from ….")
+            stores.append(_open(address).pinned())
+        except LulcbenchError as error:
+            failures.append(error.what)
+    if not stores:
+        raise NetworkError(f"Cannot repair {folder}: {' '.join(failures)}", "Give another address: --from ….")
     try:
         with FileLock(folder / LOCK):
-            fetch(places, folder, files, workers)
+            fetch(stores, folder, files, workers, progress)
     except OSError as error:
         raise _unwritable(folder, error) from error
 
@@ -144,7 +151,8 @@ def recover(root: str | os.PathLike[str], source: str | None = None) -> Release:
     """Fetch the manifest again where it is damaged or lost: the very one that was downloaded, by its noted digest.
 
     Raises:
-        LulcbenchError: nobody knows which release it was, or no place has it.
+        NetworkError: no address has it.
+        LulcbenchError: it is not known which release it was.
     """
     folder = Path(root)
     known = Provenance.load(folder)
@@ -154,19 +162,19 @@ def recover(root: str | os.PathLike[str], source: str | None = None) -> Release:
             f"Delete {MANIFEST} and download into the same folder again: files that are right are kept.",
         )
     failures = []
-    for name in _origins(folder, source):
+    for address in _origins(folder, source):
         try:
-            release = _ask(place(name))
-        except Exception as error:  # connections break in as many ways as there are libraries
-            failures.append(f"{name}: {error}")
+            release = Release.load(_open(address).pinned().url)
+        except LulcbenchError as error:
+            failures.append(error.what)
             continue
         if release.digest == known.digest:
             release.write(folder)
             return release
-        failures.append(f"{name} holds {release.id} ({release.digest[:12]}…)")
-    raise LulcbenchError(
-        f"Cannot repair {folder / MANIFEST} ({known.digest[:12]}…): {'; '.join(failures)}.",
-        "Name another place: --from ….",
+        failures.append(f"{address} holds {release.id} ({release.digest[:12]}…).")
+    raise NetworkError(
+        f"Cannot repair {folder / MANIFEST} ({known.digest[:12]}…): {' '.join(failures)}",
+        "Give another address: --from ….",
     )
 
 
@@ -263,41 +271,45 @@ def _by_name(source: str, folder: Path) -> bool:
     return not (Path(source) / MANIFEST).is_file() or Path(source).resolve() == folder.resolve()
 
 
-def _places(source: str, mirrors: Sequence[str], revision: str | None, by_name: bool) -> list[Place]:
-    names = [source, *mirrors]
+def _stores(source: str, mirrors: Sequence[str], revision: str | None, by_name: bool) -> list[Store]:
+    addresses = [source, *mirrors]
     if by_name:
         # A release's id is the name of its repository and the tag that publishing gave it.
         found = _ID.fullmatch(source)
         repository = f"{found[1]}@v{found[2]}" if found else source
-        names[0] = f"{ORGANISATION}/{repository}"
-        names += [entry.replace("{name}", source) for entry in os.environ.get(MIRRORS, "").split()]
-    return [place(name, revision) for name in names]
+        addresses[0] = f"{ORGANISATION}/{repository}"
+        addresses += [entry.replace("{name}", source) for entry in os.environ.get(MIRRORS, "").split()]
+    stores = [_open(address) for address in addresses]
+    return [store.at(revision) for store in stores] if revision else stores
 
 
-def _manifest(places: list[Place]) -> Release:
-    """The manifest of the first place that has one; places before it are given up (removed)."""
+def _open(address: str) -> Store:
+    """The store at an address; a folder must exist."""
+    if not is_remote(address) and not Path(address).is_dir():
+        raise ReleaseNotFoundError(
+            f"{address!r} is neither a release on the hub, a URL, nor a folder.",
+            "Check the name; URLs start with s3://, …",
+        )
+    return open_store(address)
+
+
+def _manifest(stores: Sequence[Store]) -> tuple[list[Store], Release]:
+    """The manifest of the first store that has one; this store, pinned, and those after it.
+
+    Raises:
+        ReleaseNotFoundError: no store has a release.
+        NetworkError: no store has one, and some could not be reached.
+    """
     failures = []
-    while places:
+    for i, store in enumerate(stores):
         try:
-            return _ask(places[0])
-        except Exception as error:  # connections break in as many ways as there are libraries
-            failures.append(f"{places[0].name}: {error}")
-            places.pop(0)
-    raise LulcbenchError(
-        f"Found no release: {'; '.join(failures)}.",
+            pinned = store.pinned()
+            return [pinned, *stores[i + 1 :]], Release.load(pinned.url)
+        except LulcbenchError as error:
+            log.warning("%s: %s", store.url, error.what)
+            failures.append(error)
+    kind = NetworkError if any(isinstance(error, NetworkError) for error in failures) else ReleaseNotFoundError
+    raise kind(
+        f"Found no release: {' '.join(error.what for error in failures)}",
         "Check name, revision and network, or name a mirror; 'make demo' builds luisa-sim without a network.",
     )
-
-
-def _ask(source: Place) -> Release:
-    for attempt in range(ATTEMPTS):
-        try:
-            source.pin()
-            return Release.parse(source.whole(MANIFEST), f"{source.name}/{MANIFEST}")
-        except (Rejected, LulcbenchError):
-            raise
-        except Exception as error:  # connections break in as many ways as there are libraries
-            if attempt + 1 == ATTEMPTS:
-                raise
-            wait(attempt, error)
-    raise RuntimeError("unreachable")

@@ -17,7 +17,7 @@ from lulcbench._files import hash_file
 from lulcbench.errors import CorruptFileError, LulcbenchError, NotAvailableError
 from lulcbench.legend import legend
 from lulcbench.release import INDEX, Release
-from lulcbench.remote.addresses import is_remote, join, read_remote
+from lulcbench.remote import is_remote, join, open_store
 
 
 def read_index(root: str | os.PathLike[str], release: Release, split: str | None = None) -> pd.DataFrame:
@@ -38,7 +38,10 @@ def read_index(root: str | os.PathLike[str], release: Release, split: str | None
         raise CorruptFileError(f"{release.id} lists no {INDEX}.", "The manifest is incomplete; rebuild the release.")
     source: Any = path
     if is_remote(root):
-        content = read_remote(path, listed.bytes)
+        try:
+            content = open_store(root).read_bytes(INDEX, listed.bytes)
+        except FileNotFoundError as error:
+            raise CorruptFileError(f"Cannot read {path}: {error}.", "The release there is incomplete.") from error
         source, found = io.BytesIO(content), hashlib.sha256(content).hexdigest()
     elif Path(path).is_file():
         found = hash_file(Path(path))

@@ -25,7 +25,8 @@ from lulcbench.errors import (
     UnsupportedFormatError,
 )
 from lulcbench.legend import legend
-from lulcbench.remote.addresses import MAX_MANIFEST_BYTES, is_remote, join, read_remote
+from lulcbench.remote import is_remote, join, open_store
+from lulcbench.remote.stores import MAX_MANIFEST_BYTES
 from lulcbench.seasons import Season
 from lulcbench.sensors import sensor
 
@@ -153,14 +154,17 @@ class Release(Frozen):
         """Read and check ``release.json`` in a folder or behind a URL.
 
         Raises:
-            ReleaseNotFoundError: the folder has no manifest.
+            ReleaseNotFoundError: there is no manifest in the folder or at the address.
             NetworkError: the address cannot be read.
             CorruptFileError: it is not a manifest, or its digest does not match its content.
             UnsupportedFormatError: it is of another format version, or was made with another legend.
         """
         if is_remote(root):
             address = join(root, MANIFEST)
-            return cls.parse(read_remote(address, MAX_MANIFEST_BYTES), address)
+            try:
+                return cls.parse(open_store(root).read_bytes(MANIFEST, MAX_MANIFEST_BYTES), address)
+            except FileNotFoundError as error:
+                raise ReleaseNotFoundError(f"Cannot read {address}: {error}.", "Check the address.") from error
         path = Path(root) / MANIFEST
         if not path.is_file():
             raise ReleaseNotFoundError(

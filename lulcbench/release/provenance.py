@@ -21,7 +21,7 @@ class Provenance:
 
     Attributes:
         digest: of the release.
-        places: that have it, best first; ``lulcbench.remote.stores.place`` reads them.
+        places: that have it, best first; ``lulcbench.remote.open_store`` reads them.
         parts: split/array of what was ever asked for, sorted. What is missing of it is a fault, not a choice.
     """
 

@@ -7,6 +7,7 @@ imagery ``(tile, season, band, y, x)`` uint16, labels ``(tile, y, x)`` uint16 LU
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 import warnings
@@ -21,8 +22,7 @@ import tensorstore as ts
 from lulcbench._native import keep_freed_memory
 from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError, NotAvailableError
 from lulcbench.release import FileInfo, Release
-from lulcbench.remote.addresses import is_remote, join, kvstore
-from lulcbench.remote.hub import LASTING, hub_kvstore
+from lulcbench.remote import is_remote, join, open_store
 
 Selection = tuple[int | slice | list[int], ...]
 
@@ -57,11 +57,11 @@ class ShardReader:
             self._context = self._context | {"data_copy_concurrency": {"limit": threads}}
         self._pid = os.getpid()
         self._arrays: dict[str, Any] = {}
-        self._opened: dict[str, float] = {}  # array → when, by the monotonic clock
+        self._lapses: dict[str, float] = {}  # array → when its addresses do, by the monotonic clock
         self._unseen: dict[str, dict[int, FileInfo]] = {}  # array → shards that nobody has seen to be there yet
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_arrays": {}, "_opened": {}, "_unseen": {}}
+        return self.__dict__ | {"_arrays": {}, "_lapses": {}, "_unseen": {}}
 
     def read(
         self,
@@ -123,10 +123,8 @@ class ShardReader:
     def _open(self, array: str) -> Any:
         global _user
         if self._pid != os.getpid():
-            self._arrays, self._opened, self._unseen, self._pid = {}, {}, {}, os.getpid()
-        on_hub = self.root.startswith("hf://")
-        lapsed = on_hub and array in self._opened and time.monotonic() - self._opened[array] > LASTING
-        if array not in self._arrays or lapsed:
+            self._arrays, self._lapses, self._unseen, self._pid = {}, {}, {}, os.getpid()
+        if array not in self._arrays or time.monotonic() > self._lapses.get(array, math.inf):
             path = join(self.root, f"{self.split}.zarr", array)
             files = self._files(array)
             if not is_remote(self.root):
@@ -135,19 +133,22 @@ class ShardReader:
                 if _user in (None, os.getpid()):
                     _user = os.getpid()
                     keep_freed_memory()
-                    folder, self._opened[array] = f"{self.split}.zarr/{array}", time.monotonic()
-                    where = hub_kvstore(self.root, folder, files) if on_hub else kvstore(self.root, folder)
-                    spec = {"driver": "zarr3", "kvstore": where}
+                    asked = time.monotonic()
+                    view = open_store(self.root).kvstore(f"{self.split}.zarr/{array}", files)
+                    self._lapses[array] = asked + (math.inf if view.lifetime is None else view.lifetime)
+                    spec = {"driver": "zarr3", "kvstore": view.spec}
                     store = ts.open(spec | _STEADY | {"context": self._context}, open=True, read=True).result()
                     if is_remote(self.root):
                         self._check_metadata(array, files, _stored(store, "zarr.json").result().value)
-                    if is_remote(self.root) and not on_hub:
+                    if is_remote(self.root) and not view.complete:
                         shards = ((file, PurePosixPath(file.path).parts[2:4]) for file in files)
                         self._unseen[array] = {int(at[1]): file for file, at in shards if at[0] == "c"}
                 else:
                     store = _open_forked(path)
             except LulcbenchError:
                 raise
+            except FileNotFoundError as error:
+                raise self._broken(array, str(error)) from error
             except Exception as error:  # see read
                 raise self._broken(array, error) from error
             if store.shape[0] != self.release.splits[self.split]:  # type: ignore[index]

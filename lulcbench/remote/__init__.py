@@ -1,1 +1,8 @@
-"""Files of releases over the network: addresses, stores, the Hugging Face hub."""
+"""Files over the network, whatever they hold: addresses, stores, one retry policy."""
+
+from __future__ import annotations
+
+from lulcbench.remote.addresses import is_remote, join
+from lulcbench.remote.stores import Kvstore, ListedFile, Publication, Store, open_store, pinned
+
+__all__ = ["Kvstore", "ListedFile", "Publication", "Store", "is_remote", "join", "open_store", "pinned"]

@@ -1,241 +1,251 @@
-"""Where files of a release come from: the Hugging Face hub, anything fsspec reads (S3, HTTP, …), or a folder."""
+"""Stores: the files below one address, whatever kind of address it is.
+
+``open_store(url)`` gives the ``Store`` of an address. Each kind of address is one class in one module of
+``lulcbench/remote/backends/``; a module that is added there needs no other change.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
-import re
-import time
-from collections.abc import Callable, Iterator
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, Self
 
-from lulcbench.errors import LulcbenchError
-from lulcbench.remote.addresses import MAX_MANIFEST_BYTES, hub_headers, join, split_hub
+from lulcbench._parsing import parse_json
+from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError
+from lulcbench.remote.addresses import is_remote, join, scheme_of
+from lulcbench.remote.retry import retrying
 
-PIECE = 16 * 2**20  # bytes a request: few requests, little to repeat after a cut
-ATTEMPTS = 6
-LONGEST_WAIT = 60.0  # seconds
+Progress = Callable[[int, int], None]  # called with what is done and what there is in all
 
-
-class Rejected(Exception):
-    """The place answered, and asking again will not help."""
+MAX_MANIFEST_BYTES = 64 * 2**20
 
 
-class Busy(Exception):
-    """The place asks to come back later; ``wait`` says in how many seconds, if it does."""
+class ListedFile(Protocol):
+    """A file as a manifest lists it: path below the release, size in bytes, SHA-256."""
 
-    def __init__(self, message: str, wait: float | None = None) -> None:
-        super().__init__(message)
-        self.wait = wait
-
-
-class Place(Protocol):
-    """A copy of a release somewhere."""
-
-    name: str
-
-    def pin(self) -> str | None:
-        """Fix the revision that all reads are from; says which, or None where places have no revisions."""
-
-    def read(self, path: str, start: int, size: int) -> Iterator[bytes]:
-        """Bytes ``start`` … ``size`` of a file of ``size`` bytes, in pieces. Raises anything on failure."""
-
-    def whole(self, path: str) -> bytes:
-        """A small file of unknown size. Raises anything on failure."""
+    @property
+    def path(self) -> str: ...  # noqa: D102
+    @property
+    def bytes(self) -> int: ...  # noqa: D102
+    @property
+    def sha256(self) -> str: ...  # noqa: D102
 
 
-class WebPlace:
-    """A folder behind http or https. A file is one request; a server that does not know ranges sends all of it."""
+@dataclass(frozen=True, slots=True)
+class Kvstore:
+    """TensorStore's view of a folder.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    Attributes:
+        spec: a TensorStore key-value store specification.
+        lifetime: seconds after which a new one must be asked for; None if it never lapses.
+        complete: all files of the folder were seen to exist. Otherwise a missing file reads as nodata.
+    """
 
-    def pin(self) -> str | None:
-        """Nothing to fix: the manifest's digest identifies all bytes."""
-        return None
-
-    def read(self, path: str, start: int, size: int) -> Iterator[bytes]:
-        """See ``Place``."""
-        return self._stream(path, start)
-
-    def whole(self, path: str) -> bytes:
-        """See ``Place``."""
-        content = bytearray()
-        for piece in self._stream(path, 0):
-            content += piece
-            if len(content) > MAX_MANIFEST_BYTES:
-                raise Rejected(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes")
-        return bytes(content)
-
-    def _request(self, path: str) -> tuple[str, dict[str, str]]:
-        """URL and headers."""
-        return join(self.name, path), {}
-
-    def _stream(self, path: str, start: int) -> Iterator[bytes]:
-        from huggingface_hub import get_session
-
-        url, headers = self._request(path)
-        headers |= {"Range": f"bytes={start}-"} if start else {}
-        headers["Accept-Encoding"] = "identity"
-        with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
-            if response.status_code == 429 or response.status_code >= 500:
-                raise Busy(f"HTTP {response.status_code}", _seconds(response.headers.get("Retry-After")))
-            if response.status_code >= 400:
-                raise Rejected(f"HTTP {response.status_code} for {url}")
-            skip = start if response.status_code == 200 else 0
-            for piece in response.iter_bytes(2**20):
-                if skip < len(piece):
-                    yield piece[skip:]
-                skip = max(0, skip - len(piece))
+    spec: dict[str, Any]
+    lifetime: float | None = None
+    complete: bool = False
 
 
-class HubPlace(WebPlace):
-    """A dataset repository on the Hugging Face hub (or what HF_ENDPOINT says), at one commit."""
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What is published: a folder of files, and a manifest that makes them a release once it has arrived.
 
-    def __init__(self, name: str, revision: str | None) -> None:
-        super().__init__(name)
-        owner, repository, own, _ = split_hub(name)
-        self._repository = f"{owner}/{repository}"
-        self._revision = revision or own
+    Attributes:
+        folder: of the files.
+        files: all but the manifest.
+        manifest: its path in the folder.
+        id: name and version, such as ``luisa-sim-1.0.0``.
+        version: such as ``1.0.0``.
+        digest: identifies the content; the manifest states it.
+    """
 
-    def pin(self) -> str | None:
-        """Resolve branch or tag to a commit, so that files of two revisions never mix."""
-        from huggingface_hub import HfApi
+    folder: Path
+    files: Sequence[ListedFile]
+    manifest: str
+    id: str
+    version: str
+    digest: str
 
-        info = patiently(lambda: HfApi().dataset_info(self._repository, revision=self._revision), self.name)
-        self._revision = info.sha
-        self.name = f"hf://{self._repository}@{info.sha}"
-        return self._revision
+    def check_same(self, manifest: bytes, where: str) -> None:
+        """Refuse to replace another release.
 
-    def _request(self, path: str) -> tuple[str, dict[str, str]]:
-        from huggingface_hub import hf_hub_url
-
-        url = hf_hub_url(self._repository, path, repo_type="dataset", revision=self._revision)
-        return url, hub_headers()
-
-
-class FsspecPlace:
-    """A folder, or any other URL that fsspec reads."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def pin(self) -> str | None:
-        """Nothing to fix: the manifest's digest identifies all bytes."""
-        return None
-
-    def read(self, path: str, start: int, size: int) -> Iterator[bytes]:
-        """See ``Place``."""
-        from fsspec.core import url_to_fs
-
-        system, where = url_to_fs(join(self.name, path))
-        for first in range(start, size, PIECE):
-            last = min(first + PIECE, size)
-            try:
-                piece: bytes = system.cat_file(where, start=first, end=last)
-            except (FileNotFoundError, PermissionError) as error:
-                raise Rejected(f"{type(error).__name__}: {error}") from error
-            yield piece
-
-    def whole(self, path: str) -> bytes:
-        """See ``Place``."""
-        from fsspec.core import url_to_fs
-
-        system, where = url_to_fs(join(self.name, path))
+        Raises:
+            LulcbenchError: the manifest at ``where`` is of another release.
+        """
         try:
-            content: bytes = system.cat_file(where)
-        except (FileNotFoundError, PermissionError) as error:
-            raise Rejected(f"{type(error).__name__}: {error}") from error
+            digest = parse_json(manifest, where, max_bytes=MAX_MANIFEST_BYTES).get("digest")
+        except LulcbenchError:
+            digest = None
+        if digest != self.digest:
+            raise LulcbenchError(
+                f"{where} is another release of that version.", "Raise 'version' in the recipe: releases are immutable."
+            )
+
+
+class Store(ABC):
+    """The files below one address.
+
+    A subclass names the URL schemes that it serves; ``open_store`` finds it by them.
+
+    Args:
+        url: the address.
+
+    Attributes:
+        url: the address; with a fixed revision after ``pinned``.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ()
+    remedy: ClassVar[str] = "Check address and network."
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def at(self, revision: str) -> Self:
+        """The store at a branch, tag or commit; stores without revisions return themselves."""
+        return self
+
+    def pinned(self) -> Self:
+        """The store at its present revision, so that all later reads are of one state.
+
+        Stores without revisions return themselves: the manifest's digest identifies all bytes.
+
+        Raises:
+            ReleaseNotFoundError: there is no such repository or revision.
+            NetworkError: the store cannot be reached.
+        """
+        return self
+
+    @abstractmethod
+    def read(self, path: str, start: int, stop: int) -> Iterator[bytes]:
+        """Bytes ``start`` to ``stop`` (exclusive) of a file, in pieces; fewer if the file ends before.
+
+        One attempt, without retries: callers resume where it broke.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            PermissionError: the store refuses.
+            Exception: whatever the library below raises for broken connections.
+        """
+
+    def read_bytes(self, path: str, limit: int) -> bytes:
+        """The whole content of a small file, with retries.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            NetworkError: the store cannot be read.
+            CorruptFileError: the file is larger than ``limit`` bytes.
+        """
+
+        def attempt() -> bytes:
+            content = bytearray()
+            for piece in self.read(path, 0, limit + 1):
+                content += piece
+            return bytes(content)
+
+        content = self.ask(attempt, path)
+        if len(content) > limit:
+            raise CorruptFileError(f"{join(self.url, path)} is larger than {limit} bytes.", "Check the address.")
         return content
+
+    @abstractmethod
+    def kvstore(self, folder: str, files: Sequence[ListedFile]) -> Kvstore:
+        """TensorStore's view of a folder of one array.
+
+        Args:
+            folder: path below the store.
+            files: all files below it.
+
+        Raises:
+            FileNotFoundError: a file is missing or of another size, as far as the store tells that beforehand.
+            NetworkError: the store cannot be reached.
+            LulcbenchError: such stores cannot be read without downloading.
+        """
+
+    def publish(self, publication: Publication, progress: Progress = lambda done, total: None) -> str:
+        """Write a release: files first, the manifest last. Goes on where an earlier call was interrupted.
+
+        Args:
+            publication: what to write.
+            progress: called with the number of files written and of all files.
+
+        Returns:
+            The address of the release.
+
+        Raises:
+            LulcbenchError: another release of that version is there, or such stores cannot be written.
+            NetworkError: the store refuses or cannot be reached.
+        """
+        raise LulcbenchError(f"Cannot publish to {self.url}.", "Use hf://, s3:// or another object store, or a folder.")
+
+    def ask[T](self, attempt: Callable[[], T], path: str = "") -> T:
+        """The result of ``attempt``, retried by the common policy.
+
+        Raises:
+            FileNotFoundError: ``attempt`` raised it.
+            LulcbenchError: ``attempt`` raised it.
+            NetworkError: any other error, after retries.
+        """
+        where = join(self.url, path) if path else self.url
+        try:
+            return retrying(where)(attempt)
+        except (LulcbenchError, FileNotFoundError):
+            raise
+        except Exception as error:  # see retry
+            raise self.failed(f"Cannot read {where}", error) from error
+
+    def failed(self, what: str, error: Exception) -> NetworkError:
+        """The error to raise for one of the libraries below."""
+        return NetworkError(f"{what}: {describe(error)}.", self.remedy)
+
+
+def describe(error: Exception) -> str:
+    """An exception of a library in one line."""
+    text = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return text if type(error).__name__ in text else f"{type(error).__name__}: {text}"
+
+
+def open_store(url: str | os.PathLike[str]) -> Store:
+    """The store at an address: ``hf://owner/name[@revision][/path]``, a URL that fsspec knows, or a folder.
+
+    Nothing is read. A folder need not exist.
+
+    Raises:
+        LulcbenchError: no backend knows that kind of URL.
+
+    Examples:
+        >>> from lulcbench.remote.stores import open_store
+        >>> open_store("https://example.org/luisa-pilot12").url
+        'https://example.org/luisa-pilot12'
+    """
+    address = os.fspath(url)
+    scheme = scheme_of(address)
+    backends = _backends()
+    return backends.get(scheme, backends["*"])(address)
 
 
 def pinned(root: str | os.PathLike[str]) -> str:
-    """The place with its revision fixed, so that all that is read later is of one commit.
-
-    Folders and URLs without revisions stay as they are.
-
-    Raises:
-        LulcbenchError: the hub has no such repository or revision, or cannot be reached.
-    """
-    where = os.fspath(root)
-    if not where.startswith("hf://"):
-        return where
-    owner, repository, revision, path = split_hub(where)
-    if not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
-        try:
-            revision = HubPlace(where, None).pin()
-        except LulcbenchError:
-            raise
-        except Exception as error:  # connections break in as many ways as there are libraries
-            raise LulcbenchError(
-                f"Cannot read {where}: {type(error).__name__}: {error}.",
-                "Check name, revision and network; a private repository needs HF_TOKEN or 'hf auth login'.",
-            ) from error
-    return f"hf://{owner}/{repository}@{revision}" + (f"/{path}" if path else "")
+    """The address with its revision fixed (see ``Store.pinned``); a folder's path as it is."""
+    return open_store(root).pinned().url if is_remote(root) else os.fspath(root)
 
 
-def place(name: str, revision: str | None = None) -> Place:
-    """The place of that name: ``hf://owner/name[@revision]``, a URL that fsspec knows, or a folder.
+def _backends() -> dict[str, type[Store]]:
+    """Scheme → backend; ``"*"`` serves all other schemes, ``""`` folders."""
+    if not _REGISTRY:
+        import lulcbench.remote.backends as package
 
-    Raises:
-        LulcbenchError: no such kind of place or folder.
-    """
-    if name.startswith("hf://"):
-        return HubPlace(name, revision)
-    if name.startswith(("http://", "https://")):
-        return WebPlace(name)
-    if "://" in name:
-        from fsspec import get_filesystem_class
-
-        try:
-            get_filesystem_class(name.split("://")[0])
-        except (ValueError, ImportError) as error:
-            raise LulcbenchError(
-                f"No way to read {name}: {error}.", "Use hf://, s3://, https://, or a folder."
-            ) from error
-        return FsspecPlace(name)
-    if not Path(name).is_dir():
-        raise LulcbenchError(
-            f"{name!r} is neither a release on the hub, a URL, nor a folder.",
-            "Check the name; URLs start with s3://, …",
-        )
-    return FsspecPlace(os.fspath(Path(name).resolve()))
+        modules = [
+            importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)
+        ]
+        for module in modules:
+            for kind in vars(module).values():
+                if isinstance(kind, type) and issubclass(kind, Store) and kind.__module__ == module.__name__:
+                    _REGISTRY.update(dict.fromkeys(kind.schemes, kind))
+    return _REGISTRY
 
 
-def wait(attempt: int, error: Exception) -> None:
-    """Sleep before another attempt: as long as the place asks for, or twice as long each time."""
-    asked = error.wait if isinstance(error, Busy) else None
-    time.sleep(min(LONGEST_WAIT, asked if asked is not None else 0.5 * 2**attempt))
-
-
-def patiently[T](ask: Callable[[], T], name: str) -> T:
-    """What the hub library answers, asking again while the hub is busy or out of reach.
-
-    Raises:
-        LulcbenchError: HF_HUB_OFFLINE is set.
-        Rejected: the hub refuses; or ``EntryNotFoundError``: it has no such file.
-        Exception: whatever the hub library raised last.
-    """
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
-
-    for attempt in range(ATTEMPTS):
-        try:
-            return ask()
-        except OfflineModeIsEnabled as error:
-            raise LulcbenchError(f"{name} was not asked: HF_HUB_OFFLINE is set.", "Unset it to download.") from error
-        except EntryNotFoundError:
-            raise
-        except HfHubHTTPError as error:
-            status = error.response.status_code
-            if status < 500 and status != 429:
-                raise Rejected(str(error).splitlines()[0]) from error
-            last: Exception = Busy(f"HTTP {status}", _seconds(error.response.headers.get("Retry-After")))
-        except Exception as error:  # connection errors of whichever HTTP client the hub library uses
-            last = error
-        if attempt + 1 < ATTEMPTS:
-            wait(attempt, last)
-    raise last
-
-
-def _seconds(value: str | None) -> float | None:
-    return float(value) if value and value.isdigit() else None
+_REGISTRY: dict[str, type[Store]] = {}

@@ -13,29 +13,34 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
+from pydantic import ValidationError
 
 from lulcbench._files import hash_file, write_atomic
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, parse_toml, read_limited
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NetworkError, UnsupportedFormatError
 from lulcbench.evaluation.scores import Scores
+from lulcbench.remote.retry import retrying, transient
+from lulcbench.remote.stores import describe
 from lulcbench.submission.card import ModelCard
 
 TOKEN_VARIABLE = "LULCBENCH_TOKEN"  # noqa: S105 (the variable's name, not a token)
 MAX_ANSWER_BYTES = 16 * 2**20  # of one answer; scores of 46 classes at four levels have some 100 kB
-_TRIES = 6  # of one request, 1 s, 2 s, 4 s, … apart
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-class _Answer(NamedTuple):
-    url: str
-    status_code: int
-    content: bytes
+class LeaderboardError(LulcbenchError):
+    """A leaderboard answered with an error, or not as a leaderboard does. ``response`` is its answer, already read."""
+
+    def __init__(self, response: httpx2.Response, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.response = response
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class Client:
         self,
         url: str,
         token: str,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx2.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         parts = urlsplit(url)
@@ -105,10 +110,10 @@ class Client:
         self.url = _base(url)
         self._sleep = sleep
         # Redirects are not followed, so the token never goes elsewhere.
-        self._http = httpx.Client(
+        self._http = httpx2.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {token}"},
-            timeout=httpx.Timeout(60, connect=15),
+            timeout=httpx2.Timeout(60, connect=15),
             transport=transport,
         )
 
@@ -140,7 +145,8 @@ class Client:
             The submission's id.
 
         Raises:
-            LulcbenchError: the leaderboard refuses, or cannot be reached after several tries.
+            NetworkError: the leaderboard cannot be reached after several attempts.
+            LulcbenchError: the leaderboard refuses.
         """
         path = Path(path)
         size, sha256 = path.stat().st_size, hash_file(path)
@@ -149,27 +155,9 @@ class Client:
         state = self._resume(note, begun) or self._begin(note, path.name, size, begun, card)
         upload = f"/api/v1/uploads/{state['upload_id']}"
         offset, chunk = int(state["offset"]), max(1, int(state["chunk_size"]))
-        stalled = 0
         with path.open("rb") as file:
             while offset < size:
-                file.seek(offset)
-                before = offset
-                try:
-                    answer = self._ask("PUT", upload, params={"offset": offset}, content=file.read(chunk))
-                    if answer.status_code != 409 and answer.status_code < 500:
-                        offset = int(_content(answer)["offset"])
-                except httpx.TransportError:
-                    pass  # what arrived of the chunk is asked for below
-                if offset <= before:
-                    stalled += 1
-                    if stalled == _TRIES:
-                        raise LulcbenchError(
-                            f"The upload to {self.url} stopped at byte {offset:,} of {size:,}.",
-                            "Run the same command again; it continues from there.",
-                        )
-                    self._sleep(2 ** (stalled - 1))
-                    offset = int(self._send("GET", upload)["offset"])
-                stalled = 0 if offset > before else stalled
+                offset = self._send_chunk(upload, file, offset, chunk, size)
                 advance(offset, size)
         submission: str = self._send("POST", f"{upload}/complete")["submission_id"]
         note.unlink(missing_ok=True)
@@ -179,6 +167,7 @@ class Client:
         """Wait until a submission is scored.
 
         Raises:
+            UnsupportedFormatError: the scores are of a newer scorer.
             LulcbenchError: it was refused (says why), or is not scored after ``timeout`` seconds.
         """
         waited, pause = 0.0, 1.0
@@ -188,7 +177,7 @@ class Client:
                 error = state.get("error") or {}
                 raise LulcbenchError(str(error.get("what", "The scores cannot be read.")), str(error.get("remedy", "")))
             if state["status"] == "scored":
-                return Result(submission_id, state["url"], Scores.model_validate(state["scores"]))
+                return Result(submission_id, state["url"], _scores(state))
             if state["status"] in ("refused", "withdrawn"):
                 error = state.get("error") or {}
                 what = error.get("what", f"It was {state['status']}.")
@@ -219,51 +208,84 @@ class Client:
                 return None
         except (OSError, ValueError, KeyError):
             return None
-        answer = self._try("GET", f"/api/v1/uploads/{upload}")
-        return None if answer.status_code == 404 else _content(answer)
+        try:
+            return self._send("GET", f"/api/v1/uploads/{upload}")
+        except LeaderboardError as error:
+            if error.response.status_code == HTTPStatus.NOT_FOUND:
+                return None
+            raise
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        return _content(self._try(method, path, body))
+        """The answer to a request, retried by the common policy."""
+        try:
+            return retrying(self.url, sleep=self._sleep)(self._ask, method, path, json=body)
+        except httpx2.TransportError as error:
+            raise NetworkError(
+                f"Cannot reach {self.url}: {describe(error)}.", "Check the address, or try again later."
+            ) from error
 
-    def _try(self, method: str, path: str, body: dict[str, Any] | None = None) -> _Answer:
-        """Send a request; again after a pause while the service is away or busy."""
-        for attempt in range(_TRIES):
+    def _send_chunk(self, upload: str, file: BinaryIO, offset: int, chunk: int, size: int) -> int:
+        """Send the bytes from ``offset`` on; returns how many have arrived in all, which is more than ``offset``."""
+
+        def attempt() -> int:
+            nonlocal offset
+            file.seek(offset)
+            problem = "nothing arrived"
             try:
-                answer = self._ask(method, path, json=body)
-                problem = f"it answers {answer.status_code}"
-                if answer.status_code not in (502, 503, 504):
-                    return answer
-            except httpx.TransportError as error:
-                problem = str(error) or type(error).__name__
-            if attempt < _TRIES - 1:
-                self._sleep(2**attempt)
-        raise LulcbenchError(f"Cannot reach {self.url}: {problem}.", "Check the address, or try again later.")
+                arrived = int(self._ask("PUT", upload, params={"offset": offset}, content=file.read(chunk))["offset"])
+            except (httpx2.TransportError, LeaderboardError) as error:
+                conflict = isinstance(error, LeaderboardError) and error.response.status_code == HTTPStatus.CONFLICT
+                if not (conflict or transient(error)):
+                    raise
+                problem = describe(error)
+                arrived = int(self._send("GET", upload)["offset"])  # part of the chunk, or more than was known
+            if arrived > offset:
+                return arrived
+            offset = arrived
+            raise ConnectionError(problem)
 
-    def _ask(self, method: str, path: str, **request: Any) -> _Answer:
+        try:
+            return retrying(f"upload to {self.url}", sleep=self._sleep)(attempt)
+        except ConnectionError as error:
+            raise NetworkError(
+                f"The upload to {self.url} stopped at byte {offset:,} of {size:,}: {error}.",
+                "Run the same command again; it continues from there.",
+            ) from error
+
+    def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         """Send one request, and read no more of its answer than any leaderboard sends."""
         with self._http.stream(method, path, **request) as answer:
-            url, content = str(answer.request.url), bytearray()
+            content = bytearray()
             for piece in answer.iter_bytes():
                 content += piece
                 if len(content) > MAX_ANSWER_BYTES:
                     raise LulcbenchError(
-                        f"{url} answers with more than {MAX_ANSWER_BYTES:,} bytes.", "Check the address (--to)."
+                        f"{answer.request.url} answers with more than {MAX_ANSWER_BYTES:,} bytes.",
+                        "Check the address (--to).",
                     )
-            return _Answer(url, answer.status_code, bytes(content))
+        try:
+            told: dict[str, Any] = parse_json(bytes(content), max_bytes=MAX_ANSWER_BYTES)
+        except LulcbenchError:
+            told = {}
+        if answer.is_success and told:
+            return told
+        if isinstance(told.get("what"), str):
+            raise LeaderboardError(answer, _printable(told["what"]), _printable(str(told.get("remedy", ""))))
+        raise LeaderboardError(
+            answer,
+            f"{answer.request.url} answers {answer.status_code}, not as a leaderboard does.",
+            "Check the address (--to).",
+        )
 
 
-def _content(answer: _Answer) -> dict[str, Any]:
+def _scores(state: dict[str, Any]) -> Scores:
     try:
-        content = parse_json(answer.content, max_bytes=MAX_ANSWER_BYTES)
-    except LulcbenchError:
-        content = None
-    if 200 <= answer.status_code < 300 and content is not None:
-        return content
-    if content is not None and isinstance(content.get("what"), str):
-        raise LulcbenchError(_printable(content["what"]), _printable(str(content.get("remedy", ""))))
-    raise LulcbenchError(
-        f"{answer.url} answers {answer.status_code}, not as a leaderboard does.", "Check the address (--to)."
-    )
+        return Scores.model_validate(state["scores"])
+    except ValidationError as error:
+        raise UnsupportedFormatError(
+            f"The leaderboard's scores have a form that this lulcbench does not read ({error.error_count()} errors).",
+            f"See {state['url']}, or install a newer lulcbench.",
+        ) from error
 
 
 def _printable(text: str) -> str:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 from fastapi.testclient import TestClient
 
@@ -76,7 +76,7 @@ def start_web(log: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]
     wait_until(address, "the web process to start")
     url = address()
     assert url
-    assert httpx.get(f"{url}/about", timeout=60).status_code == 200
+    assert httpx2.get(f"{url}/about", timeout=60).status_code == 200
     return process, url
 
 

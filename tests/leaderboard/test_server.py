@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 from fastapi import FastAPI, Response
 
@@ -71,10 +71,10 @@ def test_bodies_that_drip_are_cut_off_and_what_came_is_kept(site: tuple[str, str
     url, token = site
     headers = {"Authorization": f"Bearer {token}"}
     body = {"filename": "x.zip", "size": 5000, "sha256": "0" * 64, "card": CARD}
-    upload = httpx.post(f"{url}/api/v1/uploads", json=body, headers=headers).json()["upload_id"]
+    upload = httpx2.post(f"{url}/api/v1/uploads", json=body, headers=headers).json()["upload_id"]
 
     def send(pieces: int, pause: float) -> bytes:
-        at = httpx.get(f"{url}/api/v1/uploads/{upload}", headers=headers).json()["offset"]
+        at = httpx2.get(f"{url}/api/v1/uploads/{upload}", headers=headers).json()["offset"]
         with talk(url) as connection:
             head = f"PUT /api/v1/uploads/{upload}?offset={at} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
             connection.sendall(f"{head}Authorization: Bearer {token}\r\n\r\n".encode())
@@ -88,7 +88,7 @@ def test_bodies_that_drip_are_cut_off_and_what_came_is_kept(site: tuple[str, str
 
     assert b" 408 " in send(1, 0)  # falls silent
     assert b" 408 " in send(30, 0.05)  # keeps talking, too slowly
-    assert httpx.get(f"{url}/api/v1/uploads/{upload}", headers=headers).json()["offset"] > 10
+    assert httpx2.get(f"{url}/api/v1/uploads/{upload}", headers=headers).json()["offset"] > 10
 
 
 def test_readers_that_stop_reading_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_readers_that_stop_reading_are_cut_off(monkeypatch: pytest.MonkeyPatch) 
             stopped.recv(1000)
             wait_until(lambda: not server.server_state.connections, "the connection to be cut off")
         monkeypatch.undo()
-        assert len(httpx.get(f"http://127.0.0.1:{port}").content) == 32 * 2**20
+        assert len(httpx2.get(f"http://127.0.0.1:{port}").content) == 32 * 2**20
     finally:
         server.should_exit = True
         thread.join()
@@ -130,7 +130,7 @@ def test_broken_requests_do_not_break_the_server(site: tuple[str, str], raw: byt
         connection.sendall(raw)
         answer = connection.recv(4000)
     assert answer == b"" or int(answer.split()[1]) >= 400
-    assert httpx.get(url).status_code == 200
+    assert httpx2.get(url).status_code == 200
 
 
 def test_an_upload_survives_the_death_of_the_web(settings: Settings, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_an_upload_survives_the_death_of_the_web(settings: Settings, tmp_path: P
         token = create_token(db, "Ours")
         db.close()
         headers = {"Authorization": f"Bearer {token}"}
-        upload = httpx.post(f"{url}/api/v1/uploads", json=body, headers=headers).json()["upload_id"]
+        upload = httpx2.post(f"{url}/api/v1/uploads", json=body, headers=headers).json()["upload_id"]
         with talk(url) as connection:
             head = f"PUT /api/v1/uploads/{upload}?offset=0 HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
             connection.sendall(f"{head}Authorization: Bearer {token}\r\n\r\n".encode() + content[:300_000])
@@ -156,11 +156,11 @@ def test_an_upload_survives_the_death_of_the_web(settings: Settings, tmp_path: P
             process.wait()
         process, url = start_web(tmp_path / "web.log", *options)
         path = f"{url}/api/v1/uploads/{upload}"
-        at = httpx.get(path, headers=headers).json()["offset"]
+        at = httpx2.get(path, headers=headers).json()["offset"]
         assert 0 <= at <= 300_000
-        sent = httpx.put(f"{path}?offset={at}", content=content[at:], headers=headers)
+        sent = httpx2.put(f"{path}?offset={at}", content=content[at:], headers=headers)
         assert sent.json() == {"offset": len(content)}
-        done = httpx.post(f"{path}/complete", headers=headers)
+        done = httpx2.post(f"{path}/complete", headers=headers)
         assert done.status_code == 202
         (kept,) = settings.predictions.iterdir()
         assert kept.read_bytes() == content

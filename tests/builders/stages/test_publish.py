@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 import pytest
 
-import builders.stages._targets as places
+import lulcbench.remote.backends.filesystem as filesystem
 from builders.stages.publish import publish
 from lulcbench.download import download
 from lulcbench.errors import LulcbenchError
@@ -46,7 +46,7 @@ def test_faults_of_the_hub_pass(hub: FakeHub, release_root: Path, tmp_path: Path
     publish(release_root, NAME)
     assert hit
     hub.faults = lambda path, before: None
-    got = download(NAME, tmp_path / "got", revision=f"v{Release.load(release_root).version}", progress=False)
+    got = download(NAME, tmp_path / "got", revision=f"v{Release.load(release_root).version}")
     assert got.digest == Release.load(release_root).digest
     assert not verify(tmp_path / "got", got).problems
 
@@ -80,7 +80,7 @@ def test_a_killed_publication_goes_on(hub: FakeHub, release_root: Path, tmp_path
     hub.faults = lambda path, before: None
     subprocess.run(command, env=environment, check=True, timeout=120)
     assert {hub.stored[oid] for oid in arrived} == {1}  # nothing that had arrived was sent again
-    got = download(NAME, tmp_path / "got", progress=False)
+    got = download(NAME, tmp_path / "got")
     assert not verify(tmp_path / "got", got).problems
 
 
@@ -92,22 +92,22 @@ def test_what_others_left_at_a_url_is_not_taken_for_published(release_root: Path
     there.write_bytes(bytes(file.bytes))
     where = publish(release_root, f"file://{tmp_path}/public")
     assert not verify(tmp_path / "public" / release.id, release).problems
-    assert download(where, tmp_path / "got", progress=False).digest == release.digest
+    assert download(where, tmp_path / "got").digest == release.digest
     assert not list((tmp_path / "public").rglob(".*.partial"))
-    assert not (release_root / places.SENT).exists()
+    assert not (release_root / filesystem.SENT).exists()
 
 
 def test_a_file_system_that_is_neither_local_nor_an_object_store(release_root: Path, tmp_path: Path) -> None:
     where = publish(release_root, "memory://public")
     assert publish(release_root, "memory://public") == where
-    assert not verify(tmp_path / "got", download(where, tmp_path / "got", progress=False)).problems
+    assert not verify(tmp_path / "got", download(where, tmp_path / "got")).problems
     assert not [path for path in fsspec.filesystem("memory").find("/public") if path.endswith(".partial")]
 
 
 def test_an_interrupted_publication_to_a_url_goes_on(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, sent, real = Release.load(release_root), [], places._put
+    release, sent, real = Release.load(release_root), [], filesystem._put
     local = type(fsspec.filesystem("file"))
 
     def put(system: Any, source: Path, place: str) -> None:
@@ -121,8 +121,8 @@ def test_an_interrupted_publication_to_a_url_goes_on(
         whole(self, source, place, **options)
 
     whole = local.put_file
-    monkeypatch.setattr(places, "WORKERS", 1)
-    monkeypatch.setattr(places, "_put", put)
+    monkeypatch.setattr(filesystem, "WORKERS", 1)
+    monkeypatch.setattr(filesystem, "_put", put)
     monkeypatch.setattr(local, "put_file", cut)
     with pytest.raises(LulcbenchError, match=r"Cannot publish to file://.*ConnectionError"):
         publish(release_root, f"file://{tmp_path}/public")

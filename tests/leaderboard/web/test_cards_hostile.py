@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from leaderboard.settings import Settings
@@ -49,7 +49,7 @@ class Web:
         db = Database(settings.url)
         self.token = create_token(db, "Ours")
         db.close()
-        self.browser = httpx.Client(base_url=self.url)
+        self.browser = httpx2.Client(base_url=self.url)
         self.browser.post("/login", data={"token": self.token, "form_token": self.form_token("/login")})
 
     def form_token(self, page: str) -> str:
@@ -79,19 +79,19 @@ def web(settings: Settings) -> Iterator[Web]:
         site.process.wait()
 
 
-def by_text(web: Web, card: str) -> httpx.Response:
+def by_text(web: Web, card: str) -> httpx2.Response:
     url = f"/submit?form_token={web.form_token('/submit')}"
     return web.browser.post(url, data={"card": card}, files={"predictions": ("p.zip", b"PK")})
 
 
-def by_file(web: Web, card: str) -> httpx.Response:
+def by_file(web: Web, card: str) -> httpx2.Response:
     url = f"/submit?form_token={web.form_token('/submit')}"
     return web.browser.post(url, files={"predictions": ("p.zip", b"PK"), "card_file": ("card.toml", card.encode())})
 
 
 def test_no_card_costs_the_web_process_more_than_an_answer(web: Web) -> None:
     """Under the limits of the form (1 MiB of text) and of the interface (256 KiB); before, 48 kB took 2.4 GB."""
-    ways: list[Callable[[Web, str], httpx.Response]] = [by_text, by_file]
+    ways: list[Callable[[Web, str], httpx2.Response]] = [by_text, by_file]
     good = "\n".join(f"{key} = {json.dumps(value)}" for key, value in CARD.items())
     assert by_text(web, good).status_code == 303  # also loads what a submission needs
     memory, seconds = web.peak(), web.seconds()

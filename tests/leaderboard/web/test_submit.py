@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from leaderboard.store import ledger
@@ -129,13 +129,13 @@ def test_the_client_of_lulcbench_submits_and_waits(
     path.write_bytes(predictions["good"].read_bytes())
     card = ModelCard.model_validate_json(json.dumps(CARD))
 
-    def forward(request: httpx.Request) -> httpx.Response:
+    def forward(request: httpx2.Request) -> httpx2.Response:
         answer = service.client.request(
             request.method, request.url.raw_path.decode(), content=request.read(), headers=dict(request.headers)
         )
-        return httpx.Response(answer.status_code, content=answer.content)
+        return httpx2.Response(answer.status_code, content=answer.content)
 
-    transport = httpx.MockTransport(forward)
+    transport = httpx2.MockTransport(forward)
     with Client("http://127.0.0.1", service.tokens["ours"], transport, sleep=lambda _: service.score()) as client:
         result = client.wait(client.upload(path, card))
     assert result.scores is not None

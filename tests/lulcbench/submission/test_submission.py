@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -168,13 +168,13 @@ class Board:
         self.polls = 0
         self.log: list[str] = []
         self.slept: list[float] = []
-        self.trouble: Callable[[httpx.Request], httpx.Response | None] = lambda request: None
+        self.trouble: Callable[[httpx2.Request], httpx2.Response | None] = lambda request: None
         self.status = "scored"
 
     def client(self, token: str = "secret") -> Client:  # noqa: S107
-        return Client(URL, token, transport=httpx.MockTransport(self.answer), sleep=self.slept.append)
+        return Client(URL, token, transport=httpx2.MockTransport(self.answer), sleep=self.slept.append)
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
         path = request.url.path.removeprefix("/api/v1")
         self.log.append(f"{request.method} {path}")
         assert request.headers["Authorization"] == "Bearer secret"
@@ -184,18 +184,18 @@ class Board:
         match request.method, path:
             case "POST", "/uploads":
                 self.begun = json.loads(request.content)
-                return httpx.Response(201, json=state)
+                return httpx2.Response(201, json=state)
             case "GET", "/uploads/u1":
-                return httpx.Response(200, json=state)
+                return httpx2.Response(200, json=state)
             case "PUT", "/uploads/u1":
                 if int(request.url.params["offset"]) != len(self.data):
-                    return httpx.Response(409, json={"what": "wrong offset", "remedy": ""})
+                    return httpx2.Response(409, json={"what": "wrong offset", "remedy": ""})
                 self.data += request.content
-                return httpx.Response(200, json={"offset": len(self.data)})
+                return httpx2.Response(200, json={"offset": len(self.data)})
             case "POST", "/uploads/u1/complete":
                 assert self.begun is not None
                 assert hashlib.sha256(self.data).hexdigest() == self.begun["sha256"]
-                return httpx.Response(202, json={"submission_id": "s1", "url": f"{URL}/submissions/s1"})
+                return httpx2.Response(202, json={"submission_id": "s1", "url": f"{URL}/submissions/s1"})
             case "GET", "/submissions/s1":
                 self.polls += 1
                 status = self.status if self.polls > 2 else "queued"
@@ -204,8 +204,8 @@ class Board:
                     content["scores"] = self.scores.model_dump(mode="json")
                 if status == "refused":
                     content["error"] = {"what": "No good.", "remedy": "Do better."}
-                return httpx.Response(200, json=content)
-        return httpx.Response(404, json={"what": "nothing here", "remedy": ""})
+                return httpx2.Response(200, json=content)
+        return httpx2.Response(404, json={"what": "nothing here", "remedy": ""})
 
 
 def test_upload_and_wait(submission: tuple[Path, Scores]) -> None:
@@ -230,9 +230,9 @@ def test_an_interrupted_upload_continues(submission: tuple[Path, Scores]) -> Non
     board = Board(scores)
     cut = path.stat().st_size // 2
 
-    def cable_cut(request: httpx.Request) -> httpx.Response | None:
+    def cable_cut(request: httpx2.Request) -> httpx2.Response | None:
         if request.method in ("PUT", "GET") and len(board.data) >= cut:
-            raise httpx.ConnectError("cable cut")
+            raise httpx2.ConnectError("cable cut")
         return None
 
     board.trouble = cable_cut
@@ -253,7 +253,7 @@ def test_an_edited_card_begins_a_new_upload(submission: tuple[Path, Scores]) -> 
     path, scores = submission
     board = Board(scores)
 
-    def interrupt(request: httpx.Request) -> httpx.Response | None:
+    def interrupt(request: httpx2.Request) -> httpx2.Response | None:
         if request.method == "PUT":
             raise KeyboardInterrupt
         return None
@@ -291,13 +291,13 @@ def test_half_a_chunk_and_a_busy_server(submission: tuple[Path, Scores]) -> None
     board = Board(scores)
     troubles = iter(["half", "half", 503, 503])
 
-    def trouble(request: httpx.Request) -> httpx.Response | None:
+    def trouble(request: httpx2.Request) -> httpx2.Response | None:
         if request.method != "PUT" or (what := next(troubles, None)) is None:
             return None
         if what == "half":
             board.data += request.content[:100]
-            raise httpx.ReadError("line broke")
-        return httpx.Response(503, json={"what": "busy", "remedy": ""})
+            raise httpx2.ReadError("line broke")
+        return httpx2.Response(503, json={"what": "busy", "remedy": ""})
 
     board.trouble = trouble
     with board.client() as client:
@@ -309,7 +309,7 @@ def test_half_a_chunk_and_a_busy_server(submission: tuple[Path, Scores]) -> None
 def test_an_upload_that_never_moves_ends(submission: tuple[Path, Scores]) -> None:
     path, scores = submission
     board = Board(scores)
-    board.trouble = lambda request: httpx.Response(503, json={}) if request.method == "PUT" else None
+    board.trouble = lambda request: httpx2.Response(503, json={}) if request.method == "PUT" else None
     with board.client() as client, pytest.raises(LulcbenchError, match=r"stopped at byte 0 of .*\n.*continues"):
         client.upload(path, ModelCard.model_validate(CARD))
     path.with_name("p.zip.upload.json").unlink()
@@ -318,17 +318,17 @@ def test_an_upload_that_never_moves_ends(submission: tuple[Path, Scores]) -> Non
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (httpx.Response(401, json={"what": "A token is needed.", "remedy": "Send one."}), "A token is needed"),
-        (httpx.Response(429, json={"what": "Limit \x1b[2J reached.", "remedy": ""}), r"Limit \?\[2J reached"),
-        (httpx.Response(200, text="<html>login</html>"), "not as a leaderboard does"),
-        (httpx.Response(302, headers={"Location": "https://evil.example"}), "answers 302"),
-        (httpx.Response(500, text="oops"), "answers 500"),
-        (httpx.Response(200, text="[" * 100_000), "not as a leaderboard does"),
-        (httpx.Response(200, content=bytes(MAX_ANSWER_BYTES + 1)), "more than 16,777,216 bytes"),
+        (httpx2.Response(401, json={"what": "A token is needed.", "remedy": "Send one."}), "A token is needed"),
+        (httpx2.Response(429, json={"what": "Limit \x1b[2J reached.", "remedy": ""}), r"Limit \?\[2J reached"),
+        (httpx2.Response(200, text="<html>login</html>"), "not as a leaderboard does"),
+        (httpx2.Response(302, headers={"Location": "https://evil.example"}), "answers 302"),
+        (httpx2.Response(500, text="oops"), "answers 500"),
+        (httpx2.Response(200, text="[" * 100_000), "not as a leaderboard does"),
+        (httpx2.Response(200, content=bytes(MAX_ANSWER_BYTES + 1)), "more than 16,777,216 bytes"),
     ],
     ids=["401", "429", "html", "redirect", "500", "nested", "endless"],
 )
-def test_refusals_are_messages(submission: tuple[Path, Scores], answer: httpx.Response, message: str) -> None:
+def test_refusals_are_messages(submission: tuple[Path, Scores], answer: httpx2.Response, message: str) -> None:
     board = Board(submission[1])
     board.trouble = lambda request: answer
     with board.client() as client, pytest.raises(LulcbenchError, match=message):
