@@ -40,7 +40,7 @@ class WebStore(Store):
                 at += len(piece)
                 if wanted:
                     yield wanted
-                if at >= stop:
+                if at > stop:  # not at the end, so that the connection is kept for the next file
                     return
 
     def kvstore(self, folder: str, files: Sequence[ListedFile]) -> Kvstore:
