@@ -14,7 +14,7 @@ from builders.stages._shards import Array, ShardJob, create, write_shard
 from lulcbench._files import hash_file
 from lulcbench.grid import Tile
 from lulcbench.legend import legend
-from lulcbench.release import INDEX, FileInfo, Release
+from lulcbench.release import INDEX, FileInfo, Manifest
 
 SHARD_TILES = 64
 
@@ -38,7 +38,7 @@ def make_release(
     regions: Sequence[str] | None = None,
     blocks: Sequence[str] | None = None,
     version: str = "0.1.0",
-) -> Release:
+) -> Manifest:
     """Write a release with a ``test`` split of ``n`` tiles whose labels are given.
 
     Args:
@@ -96,7 +96,7 @@ def make_release(
                 array=parts[1] if len(parts) > 2 else None,
             )
         )
-    release = Release(
+    release = Manifest(
         name="labels",
         version=version,
         title="Labels",

@@ -47,8 +47,6 @@ from leaderboard.store.records import replay
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
 from lulcbench.release import Release
-from lulcbench.release.shards import ShardReader
-from lulcbench.release.tiles import read_split
 
 ROWS = 200
 SUBMISSIONS = 10
@@ -326,13 +324,13 @@ def waiting(board: Board) -> int:
 
 def predict(path: Path, root: Path) -> bytes:
     """Predictions that are partly right."""
-    release = Release.load(root)
-    year = release.label_years[-1]
-    tiles, reader = read_split(root, release, "test"), ShardReader(root, release, "test")
+    release = Release.open(root)
+    year = release.manifest.label_years[-1]
+    tiles = release.tiles("test")
     chance, codes = np.random.default_rng(0), np.array(legend().codes(4), np.uint16)
-    with PredictionWriter(path, root, "test", year) as writer:
+    with PredictionWriter(path, release, "test", year) as writer:
         for row, tile in enumerate(tiles.ids):
-            labels = reader.read(f"luisa_{year}", [row], [(0, 0)], (96, 96))[0]
+            labels = release.labels("test", year, [row])[0]
             wrong = ~np.isin(labels, codes) | (chance.random(labels.shape) < 0.4)
             writer.write(tile, np.where(wrong, chance.choice(codes, labels.shape), labels))
     return path.read_bytes()

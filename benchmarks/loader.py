@@ -72,7 +72,7 @@ def write(folder: Path, tiles: int, only: set[str]) -> tuple[dict[str, Epoch], d
     windows = np.empty((len(store), *store[0]["image"].shape), np.uint16)
     for first in range(0, len(store), BATCH):
         windows[first : first + BATCH] = store.read(range(first, first + BATCH))["image"].numpy()
-    stats = ours.release.sensor("sentinel2").statistics
+    stats = ours.release.manifest.sensor("sentinel2").statistics
     mean = ((torch.tensor(stats.mean) - OFFSET) / SCALE).float().view(-1, 1, 1)
     std = (torch.tensor(stats.std) / SCALE).float().view(-1, 1, 1)
 

@@ -13,7 +13,7 @@ from builders.stages._shards import Array, ShardJob, create
 from lulcbench._files import hash_file
 from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import LEVELS, legend
-from lulcbench.release import FileInfo, Release, SensorInfo, Statistics
+from lulcbench.release import FileInfo, Manifest, SensorInfo, Statistics
 from lulcbench.seasons import Season
 from lulcbench.sensors import OFFSET, SCALE, SENTINEL2
 
@@ -22,7 +22,7 @@ PIXELS = TILE_SIZE // SENTINEL2.resolution
 SHARD_TILES = 8
 
 
-def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, int] | None = None) -> Release:
+def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, int] | None = None) -> Manifest:
     """Write a train split of ``tiles`` Sentinel-2 tiles of one season with 12 bands, and labels.
 
     Args:
@@ -53,7 +53,7 @@ def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, in
     mean = sums[0] / count
     _index(root, tiles)
     files = [_file(root, path) for path in sorted(root.rglob("*")) if path.is_file()]
-    release = Release(
+    release = Manifest(
         name="luisa-benchmark",
         version="0.1.0",
         title="Image-like pixels to measure readers with",

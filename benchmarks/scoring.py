@@ -25,7 +25,7 @@ from benchmarks.label_release import make_release, smooth_codes
 from lulcbench.evaluation import _pixels
 from lulcbench.evaluation.counts import count
 from lulcbench.legend import legend
-from lulcbench.predictions import PredictionWriter
+from lulcbench.predictions import Predictions, PredictionWriter
 from lulcbench.predictions.format import PredictionInfo
 
 
@@ -63,8 +63,12 @@ def run(folder: Path, tiles: int, repeats: int) -> None:
         for a, b in zip(indices, guessed, strict=True):
             confusion += np.bincount((a.astype(np.uint16) * 46 + b).ravel(), minlength=46 * 46)
 
-    scored, bare = measure(repeats, lambda: count(folder / "plain.zip", root), bincount)
-    (with_probabilities,) = measure(max(2, repeats // 2), lambda: count(folder / "probabilities.zip", small))
+    def scorer(name: str, release: Path) -> None:
+        with Predictions.open(folder / name, release) as predictions:
+            count(predictions)
+
+    scored, bare = measure(repeats, lambda: scorer("plain.zip", root), bincount)
+    (with_probabilities,) = measure(max(2, repeats // 2), lambda: scorer("probabilities.zip", small))
     size = (folder / "plain.zip").stat().st_size / len(info.tiles)
     print(f"scorer        {tiles / scored:8.0f} tiles/s  ({size:,.0f} bytes a tile)")
     print(f"bare bincount {tiles / bare:8.0f} tiles/s")

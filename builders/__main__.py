@@ -18,7 +18,7 @@ from builders.stages import search as search_stage
 from builders.workspace import Workspace, workspace
 from lulcbench import _console
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import SPLITS, Release
+from lulcbench.release import SPLITS, Manifest
 
 app = typer.Typer(
     help="Build a release: plan → search → materialize → pack → audit → publish.",
@@ -208,7 +208,7 @@ def _materialize(recipe: Recipe, space: Workspace, rows: list[plan_stage.Planned
         run(recipe, space, rows, scenes, pool, report)
 
 
-def _pack(recipe: Recipe, space: Workspace, pool: Executor | None, replace: bool) -> Release:
+def _pack(recipe: Recipe, space: Workspace, pool: Executor | None, replace: bool) -> Manifest:
     from builders.stages.pack import pack as run
 
     with _bar("pack") as report:
@@ -225,7 +225,7 @@ def _audit(root: Path, report_file: Path | None) -> None:
     findings.raise_if_bad(root)
 
 
-def _say(release: Release, root: Path) -> None:
+def _say(release: Manifest, root: Path) -> None:
     splits = ", ".join(f"{n} {split}" for split, n in release.splits.items())
     typer.echo(f"{release.id} ({splits} tiles) {release.digest}\n{root}")
 

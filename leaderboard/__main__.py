@@ -226,12 +226,12 @@ def _worker(context: typer.Context) -> Any:
 
 
 def _check_releases(settings: Any, workers: int) -> None:
-    from lulcbench.release import Release
+    from lulcbench.release import Manifest
 
     if workers and not settings.releases:
         raise LulcbenchError("There is no release to score against.", "Give --release ROOT before the command.")
     for root in settings.releases:
-        Release.load(root)
+        Manifest.load(root)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from lulcbench import sensors
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import Release, array_name, label_shape
-from lulcbench.release.index import read_index
-from lulcbench.release.shards import ShardReader
 from lulcbench.seasons import nearest_to_midsummer
 
 if TYPE_CHECKING:
@@ -93,7 +90,6 @@ def check_classes(indices: npt.NDArray[np.integer], classes: int, what: str) -> 
 
 
 def tile_panels(
-    root: str | os.PathLike[str],
     release: Release,
     tile: str,
     sensor_names: Sequence[str] | None = None,
@@ -109,11 +105,12 @@ def tile_panels(
         LulcbenchError: there is no such level.
     """
     legend().codes(level)
-    names = [each.name for each in release.seasons]
+    manifest = release.manifest
+    names = [each.name for each in manifest.seasons]
     if season is not None and season not in names:
         raise NotAvailableError(f"{release.id} has no season {season!r}.", f"It has {', '.join(names)}.")
-    which = names.index(season) if season else nearest_to_midsummer(release.seasons)
-    table = read_index(root, release)
+    which = names.index(season) if season else nearest_to_midsummer(manifest.seasons)
+    table = release.index()
     rows = zip(table["split"], table["row"].to_numpy(np.int64), strict=True)
     places = dict(zip(table["id"], rows, strict=True))
     if tile not in places:
@@ -122,16 +119,16 @@ def tile_panels(
             f"{release.id} has no tile {tile!r}.", f"Some that it has: {some}; all are in its index."
         )
     split, row = places[tile]
-    reader = ShardReader(root, release, split)
+    reader = release.reader(split)
     panels = []
-    for name in sensor_names or release.sensors:
-        info = release.sensor(name)
-        n = (release.tile_size // info.resolution,) * 2
+    for name in sensor_names or manifest.sensors:
+        info = manifest.sensor(name)
+        n = (manifest.tile_size // info.resolution,) * 2
         for year in info.years:
             stored = reader.read(array_name(name, year), [row], [(0, 0)], n, [which])[0, 0]
             title = f"{name} {year}, {names[which]}"
             panels.append(rgb_panel(sensors.to_reflectance(stored), info.bands, name, title))
-    for year in release.label_years:
+    for year in manifest.label_years:
         codes = reader.read(array_name("luisa", year), [row], [(0, 0)], label_shape())[0]
         panels.append(class_panel(legend().encode(codes, level, tile), level, f"LUISA {year}"))
     return panels

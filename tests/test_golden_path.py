@@ -12,7 +12,7 @@ import pytest
 from lulcbench import LuisaSeg
 from lulcbench.evaluation.scores import Scores
 from lulcbench.legend import IGNORE_INDEX, LEVELS
-from lulcbench.release import SPLITS, Release
+from lulcbench.release import SPLITS, Manifest
 from lulcbench.submission.card import load_card
 
 CONFIG = """
@@ -59,7 +59,7 @@ def runs(release_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_release_becomes_tensors(release_root: Path) -> None:
-    release = Release.load(release_root)
+    release = Manifest.load(release_root)
     assert release.simulated
     for split in SPLITS:
         data = LuisaSeg(release_root, split=split, sensors=("landsat", "sentinel2"), level=3, window=1200, stride=600)
@@ -74,7 +74,7 @@ def test_release_becomes_tensors(release_root: Path) -> None:
 def test_predictions_become_scores(runs: Path, release_root: Path) -> None:
     scores = {name: Scores.load(runs / name / "scores.json") for name in ("unet", "majority")}
     for one in scores.values():
-        assert one.release_digest == Release.load(release_root).digest
+        assert one.release_digest == Manifest.load(release_root).digest
         assert one.simulated
         assert sorted(one.levels) == list(LEVELS)
         accuracy = [one.levels[level].overall_accuracy for level in LEVELS]
@@ -98,7 +98,7 @@ def test_baselines_enter_the_board_as_anybody_does(runs: Path, release_root: Pat
         assert "is good" in said
     card = load_card(runs / "unet" / "submission.toml")
     assert card.parameters > 10_000
-    assert card.training_data == (f"{Release.load(release_root).id}, train split",)
+    assert card.training_data == (f"{Manifest.load(release_root).id}, train split",)
     assert not card.saw_scored_labels
 
 

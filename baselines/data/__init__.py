@@ -34,7 +34,7 @@ def data_digest(config: Config) -> str:
         from baselines.data import eurosat
 
         return eurosat.digest(config.data, eurosat.Archives(root))
-    return Release.load(root).digest
+    return Release.open(root).digest
 
 
 def load_evaluation(config: Config, trained_on: str) -> Arrays:

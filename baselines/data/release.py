@@ -163,7 +163,7 @@ def load(config: Config) -> Problem:
         else:
             dataset.transforms = _WithTarget(data.level)
             splits[split] = Stream(dataset, config.train.workers, torch.device("cpu"))
-    release = train.release
+    release = train.release.manifest
     return Problem(
         train=splits["train"],
         val=splits["val"],
@@ -192,6 +192,6 @@ def _absent(train: LuisaDataset, data: LuisaData) -> tuple[str, ...]:
     if isinstance(train, LuisaCls):  # a class may cover pixels, and yet no chip
         seen = {int(code) for code in legend().decode(np.unique(train.labels), data.level)}
     else:
-        counts = train.release.class_counts.get(data.year, {})
+        counts = train.release.manifest.class_counts.get(data.year, {})
         seen = {legend().ancestor(code, data.level) for code, n in counts.items() if n and code}
     return tuple(legend().classes[code].name for code in legend().codes(data.level) if code not in seen)

@@ -34,9 +34,9 @@ def predict_reference(config: Config, out: Path) -> Path:
 def _majority(config: Config) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """The class frequencies of the train split, everywhere; the most frequent class has the highest."""
     data = _data(config)
-    release = Release.load(expand(data.root))
+    manifest = Release.open(expand(data.root)).manifest
     frequencies = np.zeros(len(legend().codes(data.level)), np.float32)
-    for code, count in release.class_counts[data.year].items():
+    for code, count in manifest.class_counts[data.year].items():
         known = legend().ancestor(code, data.level) if code else 0
         if known:
             frequencies[legend().codes(data.level).index(known)] += count

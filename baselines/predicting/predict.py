@@ -37,7 +37,7 @@ def predict_network(trained: Trained, out: Path) -> Path:
     """
     config = trained.config
     data = _luisa(config)
-    release = Release.load(expand(data.root))
+    release = Release.open(expand(data.root))
     if release.digest != trained.about["data_digest"]:
         raise LulcbenchError(
             f"{config.name} was trained on another release ({trained.about['data_digest'][:12]}…) than "
@@ -96,14 +96,14 @@ def tiles(
 def write(config: Config, predicted: Iterator[tuple[str, npt.NDArray[np.float32]]], out: Path) -> Path:
     """Write tiles with their mapped class (see ``decide``) and all probabilities, at the model's level."""
     data = _luisa(config)
-    release = Release.load(expand(data.root))
+    release = Release.open(expand(data.root))
     split = config.predict.split
     codes = np.array(legend().codes(data.level), np.uint16)
     with (
-        PredictionWriter(out, expand(data.root), split, data.year, data.level, probabilities=True) as writer,
+        PredictionWriter(out, release, split, data.year, data.level, probabilities=True) as writer,
         _console.progress() as bar,
     ):
-        for tile, p in bar.track(predicted, total=release.splits[split], description=f"predict {split}"):
+        for tile, p in bar.track(predicted, total=release.manifest.tiles(split), description=f"predict {split}"):
             p = np.clip(p, 0, 1)
             p /= p.sum(0)
             writer.write(tile, codes[decide(p, data.level)], p)

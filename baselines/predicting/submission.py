@@ -64,7 +64,7 @@ def submission(config: Config, about: dict[str, Any] | None) -> ModelCard:
         authors=("lulcbench",),
         code=CODE,
         sensors=sensors,
-        training_data=(f"{Release.load(expand(data.root)).id}, train split",),
+        training_data=(f"{Release.open(expand(data.root)).id}, train split",),
         saw_scored_labels=config.predict.split == "train",
         pretraining=pretraining,
         parameters=parameters,

@@ -87,16 +87,16 @@ def write_page(entries: Sequence[Entry], out: Path) -> Path:
     if not isinstance(data, LuisaData):
         raise LulcbenchError(f"{main.config.name} is no map.", "The page shows segmentation runs.")
     root = expand(data.root)
-    release = Release.load(root)
+    release = Release.open(root)
     for entry in entries:
         if entry.scores.release_digest != release.digest:
             raise LulcbenchError(f"{entry.folder / SCORES} scores another release.", "Predict and score it again.")
-    pictures, present = _tiles(main, root, release)
+    pictures, present = _tiles(main, release)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
     )
     html = environment.get_template("page.html.j2").render(
-        release=release,
+        release=release.manifest,
         digest=release.digest,
         title=f"{main.config.name}: {main.config.model.kind} on {release.id}",
         tables=[_table(entries, level) for level in LEVELS],
@@ -133,7 +133,7 @@ def _name(config: Config) -> str:
     return names.get(config.model.kind, config.model.kind)
 
 
-def _tiles(entry: Entry, root: Path, release: Release) -> tuple[list[dict[str, str]], list[int]]:
+def _tiles(entry: Entry, release: Release) -> tuple[list[dict[str, str]], list[int]]:
     """True colour, label and prediction of the test tiles with the most classes, and the level-4 codes seen."""
     data = entry.config.data
     if not isinstance(data, LuisaData):
@@ -144,7 +144,7 @@ def _tiles(entry: Entry, root: Path, release: Release) -> tuple[list[dict[str, s
     level = data.level
     colors = legend().colors(level)
     pictures, present = [], set()
-    with Predictions.open(entry.folder / PREDICTIONS, root) as predictions:
+    with Predictions.open(entry.folder / PREDICTIONS, release) as predictions:
         for row in sorted(rows.tolist()):
             sample = dataset[row]
             (sensor,) = dataset.sensors

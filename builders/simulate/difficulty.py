@@ -17,7 +17,6 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, area_weights
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import Release, array_name, label_shape
-from lulcbench.release.shards import ShardReader
 from lulcbench.sensors import LANDSAT, to_reflectance
 
 PUBLISHED = {1: 0.83, 2: 0.63, 3: 0.49}  # weighted F1, Witjes et al. 2022
@@ -40,16 +39,17 @@ def difficulty(root: Path, seed: int = 0, pixels: int = _PIXELS) -> dict[int, fl
     Raises:
         LulcbenchError: the release lacks Landsat, labels or a split.
     """
-    release = Release.load(root)
-    if "landsat" not in release.sensors:
+    release = Release.open(root)
+    manifest = release.manifest
+    if "landsat" not in manifest.sensors:
         raise LulcbenchError(f"{root} has no Landsat.", "Difficulty is judged on the seasonal Landsat composites.")
-    year = release.check_year(max(release.sensor("landsat").years), "landsat")
-    release.check_year(year)
+    year = manifest.check_year(max(manifest.sensor("landsat").years), "landsat")
+    manifest.check_year(year)
     samples = {}
     for split in ("train", "test"):
-        release.check_split(split)
-        per_tile = -(-pixels // release.splits[split])
-        parts = list(_pixels(root, release, split, year, np.random.default_rng(seed), per_tile))
+        manifest.check_split(split)
+        per_tile = -(-pixels // manifest.tiles(split))
+        parts = list(_pixels(release, split, year, np.random.default_rng(seed), per_tile))
         samples[split] = (np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
     return forest_scores(*samples["train"], *samples["test"], seed=seed)
 
@@ -88,13 +88,13 @@ def forest_scores(
 
 
 def _pixels(
-    root: Path, release: Release, split: str, year: int, rng: np.random.Generator, per_tile: int
+    release: Release, split: str, year: int, rng: np.random.Generator, per_tile: int
 ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]]:
     """Seasonal spectra (n, season · band) and level-4 class indices (n,) of up to ``per_tile`` pixels a tile."""
-    reader = ShardReader(root, release, split)
+    reader = release.reader(split)
     size, labels = TILE_SIZE // LANDSAT.resolution, label_shape()
     weights = area_weights(size, labels[0]).astype(np.float32)
-    for row in range(release.splits[split]):  # type: ignore[index]
+    for row in range(release.manifest.tiles(split)):
         image = to_reflectance(reader.read(array_name("landsat", year), [row], [(0, 0)], (size, size))[0])
         codes = reader.read(array_name("luisa", year), [row], [(0, 0)], labels)[0]
         spectra = to_label_pixels(image.reshape(-1, size, size), weights)

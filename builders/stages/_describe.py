@@ -14,7 +14,7 @@ import pystac
 
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.legend import LEVELS, legend
-from lulcbench.release import INDEX, Release
+from lulcbench.release import INDEX, Manifest
 from lulcbench.sensors import sensor
 
 URL = "https://github.com/lulcbench/lulcbench"
@@ -22,14 +22,14 @@ SIMULATED = "**Simulated data.** The scenes were rendered, not observed; scores 
 _DTYPES = {"string": mlc.DataType.TEXT, "int64": mlc.DataType.INTEGER, "double": mlc.DataType.FLOAT}
 
 
-def describe(release: Release, folder: Path) -> None:
+def describe(release: Manifest, folder: Path) -> None:
     """Write ``collection.json``, ``croissant.json`` and ``README.md`` of a release whose index is written."""
     _json(folder / "collection.json", _collection(release, folder))
     _json(folder / "croissant.json", _croissant(release, folder))
     write_atomic(folder / "README.md", _card(release).encode())
 
 
-def _collection(release: Release, folder: Path) -> dict[str, Any]:
+def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
     index = pq.read_table(folder / INDEX, columns=["bbox", "start_datetime", "end_datetime"])
     boxes = index.column("bbox").to_pylist()
     bbox = [min(b["xmin"] for b in boxes), min(b["ymin"] for b in boxes)]
@@ -82,7 +82,7 @@ def _collection(release: Release, folder: Path) -> dict[str, Any]:
     return collection.to_dict(include_self_link=False, transform_hrefs=False)
 
 
-def _croissant(release: Release, folder: Path) -> dict[str, Any]:
+def _croissant(release: Manifest, folder: Path) -> dict[str, Any]:
     schema = pq.read_schema(folder / INDEX)
     fields = [
         mlc.Field(
@@ -146,11 +146,11 @@ def _column(name: str) -> str:
     return {"row": "Row of the tile in the arrays of its split"}.get(name, name)
 
 
-def _description(release: Release) -> str:
+def _description(release: Manifest) -> str:
     return f"{SIMULATED.replace('*', '')} {release.description}" if release.simulated else release.description
 
 
-def _card(release: Release) -> str:
+def _card(release: Manifest) -> str:
     """The Hugging Face dataset card."""
     tiles = sum(release.splits.values())
     size = "n<1K" if tiles < 1000 else "1K<n<10K" if tiles < 10_000 else "10K<n<100K"

@@ -65,16 +65,16 @@ def audit(root: Path, report_file: Path | None = None, report: Report | None = N
     Raises:
         LulcbenchError: there is no readable release.
     """
-    release = Release.load(root)
+    release = Release.open(root)
     found = Findings(release.id, release.digest)
-    for file in release.files:
+    for file in release.manifest.files:
         path = root / file.path
         same = path.is_file() and path.stat().st_size == file.bytes and hash_file(path) == file.sha256
         found.check("files have the bytes of the manifest", same, f"{file.path} is missing or altered")
     if not found.problems:
-        index = pd.read_parquet(root / INDEX)
-        _splits(release, index, found, root)
-        _arrays(release, index, found, root, report)
+        index = pd.read_parquet(root / INDEX)  # not as the release reads it: the audit trusts no reader
+        _splits(release, index, found)
+        _arrays(release, index, found, report)
     if report_file:
         write_json(report_file, asdict(found))
     return found
@@ -89,10 +89,10 @@ def table(found: Findings) -> Table:
     return out
 
 
-def _splits(release: Release, index: pd.DataFrame, found: Findings, root: Path) -> None:
+def _splits(release: Release, index: pd.DataFrame, found: Findings) -> None:
     found.check("no tile twice", index["id"].is_unique, "a tile is in the index twice")
     tiles: dict[str, list[Tile]] = {}
-    for split, n in release.splits.items():
+    for split, n in release.manifest.splits.items():
         rows = index[index["split"] == split].sort_values("row")
         found.check("no split is empty", n > 0, f"split {split} is empty")
         in_order = rows["row"].tolist() == list(range(n))
@@ -102,20 +102,21 @@ def _splits(release: Release, index: pd.DataFrame, found: Findings, root: Path) 
         found.check("ids are places", Tile(ix, iy).id == tile, f"{tile} is not at ({ix}, {iy})")
     for position, split in enumerate(SPLITS):
         later = [tile for other in SPLITS[position + 1 :] for tile in tiles.get(other, [])]
-        close = near(tiles.get(split, []), later, buffer_of(root / "splits.csv"))
+        close = near(tiles.get(split, []), later, buffer_of(Path(release.root) / "splits.csv"))
         found.check(
             "splits keep their distance", not close, f"{len(close)} {split} tiles lie in another split's buffer"
         )
 
 
-def _arrays(release: Release, index: pd.DataFrame, found: Findings, root: Path, report: Report | None) -> None:
-    names = [array_name(name, year) for name, info in release.sensors.items() for year in info.years]
-    names += [array_name("luisa", year) for year in release.label_years]
-    sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in release.sensors}
-    counts: dict[int, dict[int, int]] = {year: {} for year in release.label_years}
+def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Report | None) -> None:
+    manifest = release.manifest
+    names = [array_name(name, year) for name, info in manifest.sensors.items() for year in info.years]
+    names += [array_name("luisa", year) for year in manifest.label_years]
+    sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in manifest.sensors}
+    counts: dict[int, dict[int, int]] = {year: {} for year in manifest.label_years}
     done = 0
-    for split, n in release.splits.items():
-        group = zarr.open_group(root / f"{split}.zarr", mode="r")
+    for split, n in manifest.splits.items():
+        group = zarr.open_group(Path(release.root) / f"{split}.zarr", mode="r")
         rows = index[index["split"] == split].sort_values("row")
         for name in names:
             array = group[name]
@@ -123,9 +124,9 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, root: Path, 
             if kind == "luisa":
                 shape = (n, *label_shape())
             else:
-                info = release.sensor(kind)
+                info = manifest.sensor(kind)
                 side = pixels(TILE_SIZE, info.resolution)
-                shape = (n, len(release.seasons), len(info.bands), side, side)
+                shape = (n, len(manifest.seasons), len(info.bands), side, side)
                 found.check("bands are named", array.attrs["bands"] == list(info.bands), f"{split}/{name} differs")
             found.check("shapes", array.shape == shape, f"{split}/{name} is {array.shape}, not {shape}")
             if array.shape != shape:
@@ -144,16 +145,16 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, root: Path, 
                         _add(sums[kind], data)
             done += 1
             if report:
-                report(done, len(names) * len(release.splits))
+                report(done, len(names) * len(manifest.splits))
     for name, (pixel_count, total, squares) in sums.items():
-        stated = release.sensor(name).statistics
+        stated = manifest.sensor(name).statistics
         mean = total / pixel_count
         std = np.sqrt(np.maximum(squares / pixel_count - mean**2, 0))
         same = pixel_count == stated.pixels and np.allclose(mean, stated.mean, atol=1e-5)
         same = same and np.allclose(std, stated.std, atol=1e-5)
         found.check("statistics of train", bool(same), f"{name}: mean {mean}, std {std}, {pixel_count} pixels found")
     for year, codes in counts.items():
-        found.check("class counts of train", codes == release.class_counts[year], f"{year}: {codes} found")
+        found.check("class counts of train", codes == manifest.class_counts[year], f"{year}: {codes} found")
 
 
 def _label_tiles(data: np.ndarray, rows: pd.DataFrame, year: int, found: Findings) -> None:

@@ -33,7 +33,7 @@ from lulcbench.release import (
     MANIFEST,
     SPLITS,
     FileInfo,
-    Release,
+    Manifest,
     SensorInfo,
     Source,
     Split,
@@ -53,7 +53,7 @@ def pack(
     pool: Executor | None,
     replace: bool = False,
     report: Callable[[int, int], None] | None = None,
-) -> Release:
+) -> Manifest:
     """Write the release to ``space.root``; a release of the same inputs that is there already is kept.
 
     Raises:
@@ -156,7 +156,7 @@ def _shards(
     return results
 
 
-def _manifest(recipe: Recipe, order: dict[Split, list[Planned]], totals: list[dict[str, Any]]) -> Release:
+def _manifest(recipe: Recipe, order: dict[Split, list[Planned]], totals: list[dict[str, Any]]) -> Manifest:
     train = [sums for sums in totals if sums["split"] == "train"]
     sensors = {}
     for rule in recipe.sensors:
@@ -175,7 +175,7 @@ def _manifest(recipe: Recipe, order: dict[Split, list[Planned]], totals: list[di
             if sums["array"] == array_name("luisa", label.year):
                 for code, n in sums["counts"].items():
                     total[int(code)] = total.get(int(code), 0) + n
-    return Release(
+    return Manifest(
         name=recipe.name,
         version=recipe.version,
         title=recipe.title,
@@ -259,13 +259,13 @@ def _key(recipe: Recipe, rows: list[Planned], notes: Notes) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _present(space: Workspace, key: str, replace: bool) -> Release | None:
+def _present(space: Workspace, key: str, replace: bool) -> Manifest | None:
     """The release at the place, if it is the one that would be made."""
     if not space.root.exists() or not any(space.root.iterdir()):
         return None
     made = space.work / "packed.json"
     if (space.root / MANIFEST).is_file():
-        release = Release.load(space.root)
+        release = Manifest.load(space.root)
         if made.is_file() and read_json(made, "pack") == {"key": key, "digest": release.digest}:
             return release
         if replace:

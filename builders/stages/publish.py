@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lulcbench.errors import CorruptFileError, LulcbenchError
-from lulcbench.release import MANIFEST, Release
+from lulcbench.release import MANIFEST, Manifest
 from lulcbench.release.verify import wrong
 from lulcbench.remote import Publication, open_store
 
@@ -36,14 +36,14 @@ def publish(root: Path, target: str, report: Report = lambda done, total: None) 
     return open_store(target).publish(publication, report)
 
 
-def check(root: Path) -> Release:
+def check(root: Path) -> Manifest:
     """The manifest, after hashing every file that it lists.
 
     Raises:
         CorruptFileError: a file is missing or is not as the manifest says.
         LulcbenchError: a file is not part of the release.
     """
-    release = Release.load(root)
+    release = Manifest.load(root)
     with ThreadPoolExecutor() as pool:
         problems = list(pool.map(lambda file: wrong(root / file.path, file), release.files))
     bad = [file.path for file, problem in zip(release.files, problems, strict=True) if problem]

@@ -16,7 +16,7 @@ from leaderboard.store.records import replay
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.metrics import BOUNDS
 from lulcbench.evaluation.scores import SCORER_VERSION, Scores
-from lulcbench.release import Release
+from lulcbench.release import Manifest
 from lulcbench.submission.card import check_sensors, load_card
 
 _ROUNDING = 1e-9
@@ -63,9 +63,9 @@ def add_reported(db: Database, settings: Settings, scores_path: Path, card_path:
     return entry.submission
 
 
-def _release(scores: Scores, settings: Settings) -> Release:
+def _release(scores: Scores, settings: Settings) -> Manifest:
     """The release that the scores say they are of, if what else they say fits it."""
-    known = {release.digest: release for release in map(Release.load, settings.releases)}
+    known = {release.digest: release for release in map(Manifest.load, settings.releases)}
     release = known.get(scores.release_digest)
     if release is None:
         have = ", ".join(f"{one.id} ({digest[:12]}…)" for digest, one in known.items()) or "none"

@@ -17,7 +17,12 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lulcbench.evaluation.counts import Counts
+    from lulcbench.predictions import Predictions
+    from lulcbench.release import Release
 
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 _PR_SET_PDEATHSIG = 1
@@ -114,33 +119,16 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
         CorruptFileError: the board's copy of the release is not whole.
     """
     from leaderboard.scoring.pictures import accuracy_map, draw_samples
-    from lulcbench.errors import CorruptFileError, LulcbenchError
     from lulcbench.evaluation.comparison import block_counts
-    from lulcbench.evaluation.counts import count
     from lulcbench.evaluation.scoring import summarise
     from lulcbench.predictions import Predictions
-    from lulcbench.release import Release, array_name
 
-    root = find_release(predictions, roots)
-    release = Release.load(root)
-    try:
-        counts = count(predictions, root)
-    except CorruptFileError:
-        with Predictions.open(predictions, root) as opened:
-            info = opened.info
-        arrays = {array_name("luisa", year) for year in info.years}
-        files = [file for file in release.files if file.split == info.split and file.array in arrays]
-        if {file.array for file in files if (root / file.path).is_file()} == arrays:
-            raise
-        # A board need not hold every split: where there is nothing at all of the labels, they were never here.
-        raise LulcbenchError(
-            f"This board does not score {info.split} {'→'.join(map(str, info.years))} of {release.id}.",
-            "Predict the split that its table shows.",
-        ) from None
+    release = find_release(predictions, roots)
+    with Predictions.open(predictions, release) as opened:
+        counts = _count(opened)
+        cells, accuracy = accuracy_map(opened)
+        samples = draw_samples(opened, accuracy, media)
     scores = summarise(counts)
-    with Predictions.open(predictions, root) as opened:
-        cells, accuracy = accuracy_map(opened, root)
-        samples = draw_samples(opened, root, accuracy, media)
     return {
         "release": release.id,
         "release_digest": release.digest,
@@ -154,8 +142,29 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
     }
 
 
-def find_release(predictions: Path, roots: list[Path]) -> Path:
-    """Root of the release that a predictions file says it is for.
+def _count(predictions: Predictions) -> Counts:
+    """Counts of the predictions; says so where this board does not hold the labels of their split."""
+    from lulcbench.errors import CorruptFileError, LulcbenchError
+    from lulcbench.evaluation.counts import count
+    from lulcbench.release import array_name
+
+    try:
+        return count(predictions)
+    except CorruptFileError:
+        info, release = predictions.info, predictions.release
+        arrays = {array_name("luisa", year) for year in info.years}
+        files = [file for file in release.manifest.files if file.split == info.split and file.array in arrays]
+        if {file.array for file in files if (Path(release.root) / file.path).is_file()} == arrays:
+            raise
+        # A board need not hold every split: where there is nothing at all of the labels, they were never here.
+        raise LulcbenchError(
+            f"This board does not score {info.split} {'→'.join(map(str, info.years))} of {release.id}.",
+            "Predict the split that its table shows.",
+        ) from None
+
+
+def find_release(predictions: Path, roots: list[Path]) -> Release:
+    """The opened release that a predictions file says it is for.
 
     Raises:
         CorruptFileError, ReleaseNotFoundError, UnsupportedFormatError: the release that it may be for cannot be read.
@@ -167,18 +176,18 @@ def find_release(predictions: Path, roots: list[Path]) -> Path:
     from lulcbench.predictions._stored_zip import StoredZip
     from lulcbench.release import Release
 
-    known: dict[str, tuple[Release, Path]] = {}
+    known: dict[str, Release] = {}
     damaged: LulcbenchError | None = None
     for root in roots:
         try:
-            release = Release.load(root)
-            known[release.digest] = (release, root)
+            release = Release.open(root)
+            known[release.digest] = release
         except LulcbenchError as error:
             damaged = error
     if damaged and not known:
         raise damaged
-    limits = [archive_limits(release) for release, _ in known.values()]
-    most = max(max(release.splits.values()) for release, _ in known.values())
+    limits = [archive_limits(release.manifest) for release in known.values()]
+    most = max(max(release.manifest.splits.values()) for release in known.values())
     max_bytes, max_members = (max(values) for values in zip(*limits, strict=True))
     with StoredZip(predictions, max_bytes, max_members, lambda name: len(name) <= 64) as archive:
         text = archive.read("zarr.json", 2**20 + 64 * most)
@@ -190,12 +199,12 @@ def find_release(predictions: Path, roots: list[Path]) -> Path:
     if digest not in known:
         if damaged:
             raise damaged
-        have = ", ".join(f"{release.id} ({known_digest[:12]}…)" for known_digest, (release, _) in known.items())
+        have = ", ".join(f"{release.id} ({known_digest[:12]}…)" for known_digest, release in known.items())
         raise LulcbenchError(
             f"The predictions are of release {name[:80]!r} ({digest[:12]}…), which this board does not score.",
             f"It scores {have}.",
         )
-    return known[digest][1]
+    return known[digest]
 
 
 def _tasks_of_user() -> int:

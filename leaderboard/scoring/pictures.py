@@ -14,7 +14,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.predictions import Predictions
-from lulcbench.release import Release, array_name, label_shape
+from lulcbench.release import Manifest, array_name, label_shape
 from lulcbench.release.shards import ShardReader
 from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.sensors import sensor, to_reflectance
@@ -28,7 +28,7 @@ BRIGHTEST = 0.3  # reflectance shown as white, the usual stretch for true colour
 Image = npt.NDArray[np.uint8]
 
 
-def accuracy_map(predictions: Predictions, root: Path) -> tuple[list[dict[str, Any]], list[float]]:
+def accuracy_map(predictions: Predictions) -> tuple[list[dict[str, Any]], list[float]]:
     """Accuracy by place, at the predictions' level.
 
     Returns:
@@ -37,7 +37,7 @@ def accuracy_map(predictions: Predictions, root: Path) -> tuple[list[dict[str, A
         tile in row order, NaN where nothing could be judged.
     """
     info = predictions.info
-    reader = ShardReader(root, Release.load(root), info.split)
+    reader = predictions.release.reader(info.split)
     size = 1 if len(info.tiles) <= MAX_CELLS else BLOCK_TILES
     counts: dict[tuple[int, int], list[int]] = {}
     per_tile = []
@@ -60,14 +60,14 @@ def accuracy_map(predictions: Predictions, root: Path) -> tuple[list[dict[str, A
     return cells, per_tile
 
 
-def draw_samples(predictions: Predictions, root: Path, accuracy: list[float], folder: Path) -> list[dict[str, Any]]:
+def draw_samples(predictions: Predictions, accuracy: list[float], folder: Path) -> list[dict[str, Any]]:
     """Draw the tiles of best, median and worst accuracy: image (where the release has imagery here), label, prediction.
 
     Returns:
         One record a sample: ``name``, ``tile``, ``accuracy``, ``pictures`` (file names in ``folder``).
     """
-    release, info = Release.load(root), predictions.info
-    reader = ShardReader(root, release, info.split)
+    release, info = predictions.release, predictions.info
+    reader = release.reader(info.split)
     order = [row for row in np.argsort(accuracy) if not np.isnan(accuracy[row])]
     if not order:
         return []
@@ -80,7 +80,7 @@ def draw_samples(predictions: Predictions, root: Path, accuracy: list[float], fo
             "label": colors[_labels(reader, year, row, info.level)],
             "prediction": colors[legend().encode(predictions.codes(row)[-1], info.level)],
         }
-        image = _true_color(reader, release, year, row)
+        image = _true_color(reader, release.manifest, year, row)
         if image is not None:
             pictures = {"image": image} | pictures
         for kind, pixels in pictures.items():
@@ -112,10 +112,10 @@ def _labels(reader: ShardReader, year: int, row: int, level: int) -> npt.NDArray
     return legend().encode(codes, level)
 
 
-def _true_color(reader: ShardReader, release: Release, year: int, row: int) -> Image | None:
+def _true_color(reader: ShardReader, manifest: Manifest, year: int, row: int) -> Image | None:
     """True colour nearest to midsummer, from the first sensor whose bands are here; None if there is none."""
     for name in ("sentinel2", "landsat", "planet"):
-        info = release.sensors.get(name)
+        info = manifest.sensors.get(name)
         if info is None or year not in info.years:
             continue
         rgb = sensor(name).rgb
@@ -123,7 +123,7 @@ def _true_color(reader: ShardReader, release: Release, year: int, row: int) -> I
             continue
         bands = [info.bands.index(band) for band in rgb]
         pixels = TILE_SIZE // info.resolution
-        season = nearest_to_midsummer(release.seasons)
+        season = nearest_to_midsummer(manifest.seasons)
         try:
             stored = reader.read(array_name(name, year), [row], [(0, 0)], (pixels, pixels), [season], bands)[0, 0]
         except LulcbenchError:  # a board needs the labels only; the imagery may not be here

@@ -29,7 +29,7 @@ from leaderboard.store.db import Database, Submission, Upload, audit, now
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.predictions import archive_limits
-from lulcbench.release import MANIFEST, Release
+from lulcbench.release import MANIFEST, Manifest
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -88,7 +88,7 @@ def largest_file(settings: Settings) -> int:
 
 @lru_cache(maxsize=64)
 def _largest_of(root: Path, changed: int) -> int:
-    return archive_limits(Release.load(root))[0]
+    return archive_limits(Manifest.load(root))[0]
 
 
 def check_space(settings: Settings, size: int) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from leaderboard.problems import Problem
 from leaderboard.settings import Settings
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import Release
+from lulcbench.release import Manifest
 from lulcbench.sensors import SENSORS
 from lulcbench.submission.card import ModelCard
 
@@ -44,4 +44,4 @@ def check_card(content: Any, settings: Settings) -> dict[str, Any]:
 @cache
 def _sensors(roots: tuple[Path, ...]) -> frozenset[str]:
     """Sensors of the releases, which never change; of all, where only the workers know the releases."""
-    return frozenset(name for root in roots for name in Release.load(root).sensors) or frozenset(SENSORS)
+    return frozenset(name for root in roots for name in Manifest.load(root).sensors) or frozenset(SENSORS)

@@ -13,8 +13,8 @@ from rich.table import Table
 from lulcbench._console import progress, transfer_progress
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
-from lulcbench.release import MANIFEST, Release
-from lulcbench.remote import is_remote, pinned
+from lulcbench.release import MANIFEST, Manifest, Release
+from lulcbench.remote import is_remote
 
 Root = Annotated[str, typer.Argument(help="Folder of a release, or its URL.")]
 
@@ -58,17 +58,18 @@ def verify(
         raise LulcbenchError(f"{root} is a URL, not a folder.", "Download it; every file is checked on arrival.")
     folder = Path(root)
     try:
-        release = Release.load(folder)
+        manifest = Manifest.load(folder)
     except LulcbenchError as error:
         if not repair or not folder.is_dir():
             raise
         typer.echo(f"BAD  {MANIFEST} {error.what}")
-        release = recover(folder, source)
-        typer.echo(f"{release.id}: {MANIFEST} repaired")
-    expected, _ = here(folder, release)
+        manifest = recover(folder, source)
+        typer.echo(f"{manifest.id}: {MANIFEST} repaired")
+    release = Release(folder, manifest)
+    expected, _ = here(release)
     with progress() as bar:
         task = bar.add_task("verify", total=len(expected))
-        report = check(folder, release, workers, lambda file: bar.advance(task))
+        report = check(release, workers, lambda file: bar.advance(task))
     for problem in report.problems:
         typer.echo(f"BAD  {problem.path} {problem.what}")
     absent = f", {len(report.absent)} not downloaded" if report.absent else ""
@@ -128,9 +129,8 @@ def plot(
     """Draw a tile: true colour of each sensor and year, and the labels in legend colours."""
     from lulcbench.plotting import figure, tile_panels
 
-    root = pinned(root)
-    release = Release.load(root)
-    panels = tile_panels(root, release, tile, sensor, season, level)
+    release = Release.open(root)
+    panels = tile_panels(release, tile, sensor, season, level)
     target = out or Path(f"{tile}.png")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -142,48 +142,47 @@ def plot(
 
 def _facts(root: str, level: int) -> dict[str, Any]:
     from lulcbench.download._transfers import absent
-    from lulcbench.release.index import read_index
 
     legend().codes(level)
-    root = pinned(root)
-    release = Release.load(root)
-    missing = set(release.files) if is_remote(root) else set(absent(Path(root), release.files))
+    opened = Release.open(root)
+    manifest, table = opened.manifest, opened.index()
+    remote = is_remote(opened.root)
+    missing = set(manifest.files) if remote else set(absent(Path(opened.root), manifest.files))
     sizes: dict[str, dict[str, int]] = defaultdict(lambda: {"files": 0, "bytes": 0, "bytes_here": 0})
-    for file in release.files:
+    for file in manifest.files:
         entry = sizes[f"{file.split} {file.array}" if file.array else file.split or "tables and texts"]
         entry["files"] += 1
         entry["bytes"] += file.bytes
         entry["bytes_here"] += 0 if file in missing else file.bytes
-    table = read_index(root, release)
     classes = {
         year: {
             split: {
                 code: float(table.loc[table["split"] == split, f"luisa_{year}_{code}"].mean())
                 for code in legend().codes(level)
             }
-            for split in release.splits
+            for split in manifest.splits
         }
-        for year in release.label_years
+        for year in manifest.label_years
     }
-    licences = sorted({file.licence for file in release.files})
-    title = f"{release.title}, version {release.version} ({release.name})"
+    licences = sorted({file.licence for file in manifest.files})
+    title = f"{manifest.title}, version {manifest.version} ({manifest.name})"
     return {
-        "id": release.id,
-        "title": release.title,
-        "description": release.description,
-        "digest": release.digest,
-        "simulated": release.simulated,
-        "seasons": [season.model_dump() for season in release.seasons],
-        "sensors": {name: s.model_dump(exclude={"statistics"}) for name, s in release.sensors.items()},
-        "label_years": list(release.label_years),
-        "regions": list(release.regions),
-        "tiles": dict(release.splits),
+        "id": manifest.id,
+        "title": manifest.title,
+        "description": manifest.description,
+        "digest": manifest.digest,
+        "simulated": manifest.simulated,
+        "seasons": [season.model_dump() for season in manifest.seasons],
+        "sensors": {name: s.model_dump(exclude={"statistics"}) for name, s in manifest.sensors.items()},
+        "label_years": list(manifest.label_years),
+        "regions": list(manifest.regions),
+        "tiles": dict(manifest.splits),
         "sizes": dict(sizes),
         "classes": classes,
         "licences": licences,
-        "sources": [source.model_dump() for source in release.sources],
-        "citation": f"{title}, digest {release.digest[:12]}. "
-        + " ".join(source.attribution for source in release.sources),
+        "sources": [source.model_dump() for source in manifest.sources],
+        "citation": f"{title}, digest {manifest.digest[:12]}. "
+        + " ".join(source.attribution for source in manifest.sources),
     }
 
 

@@ -16,7 +16,7 @@ from lulcbench.evaluation.intervals import caution
 from lulcbench.evaluation.scores import Interval, LevelScores, Scores
 from lulcbench.evaluation.scoring import score as score_predictions
 from lulcbench.predictions import peek
-from lulcbench.release import Release
+from lulcbench.release import Manifest
 from lulcbench.submission.card import check_predictions, check_sensors, load_card
 from lulcbench.submission.client import Client, find_token
 
@@ -52,7 +52,7 @@ def check(
 ) -> None:
     """Say whether a leaderboard would take predictions (and a model card), before uploading them."""
     if card is not None:
-        check_sensors(load_card(card), Release.load(root))
+        check_sensors(load_card(card), Manifest.load(root))
     with _console.progress() as bar:
         task = bar.add_task("checking", total=None)
         info = check_predictions(predictions, root, lambda done, total: bar.update(task, completed=done, total=total))

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar
 
 from lulcbench.datasets._transforms import Transform
 from lulcbench.errors import LulcbenchError, NotAvailableError
-from lulcbench.release import Release
+from lulcbench.release import Manifest
 from lulcbench.windows import Phase
 
 Init = TypeVar("Init", bound=Callable[..., None])
@@ -123,27 +123,27 @@ def number(value: Any, what: str) -> float:
     raise LulcbenchError(f"{what} is {value!r}.", "Use a number.")
 
 
-def choose_seasons(release: Release, chosen: str | Sequence[str] | None) -> tuple[tuple[str, ...], list[int] | None]:
+def choose_seasons(manifest: Manifest, chosen: str | Sequence[str] | None) -> tuple[tuple[str, ...], list[int] | None]:
     """Names of the chosen seasons, and their positions in the release; None takes all.
 
     Raises:
         NotAvailableError: there is no such season.
         LulcbenchError: none was chosen.
     """
-    known = tuple(season.name for season in release.seasons)
+    known = tuple(season.name for season in manifest.seasons)
     if chosen is None:
         return known, None
     seasons = names(chosen, "seasons")
     if not seasons:
-        raise LulcbenchError("No season was chosen.", f"{release.id} has {', '.join(known)}.")
+        raise LulcbenchError("No season was chosen.", f"{manifest.id} has {', '.join(known)}.")
     for season in seasons:
         if season not in known:
-            raise NotAvailableError(f"{release.id} has no season {season!r}.", f"It has {', '.join(known)}.")
+            raise NotAvailableError(f"{manifest.id} has no season {season!r}.", f"It has {', '.join(known)}.")
     return seasons, [known.index(season) for season in seasons]
 
 
 def choose_bands(
-    release: Release,
+    manifest: Manifest,
     sensors: tuple[str, ...],
     chosen: str | Sequence[str] | dict[str, str | Sequence[str]] | None,
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, list[int]]]:
@@ -165,14 +165,14 @@ def choose_bands(
             raise LulcbenchError(f"bands names {name!r}.", f"The sensors chosen are {', '.join(sensors)}.")
     bands, index = {}, {}
     for name in sensors:
-        known = release.sensor(name).bands
+        known = manifest.sensor(name).bands
         bands[name] = names(of_sensor.get(name, known), "bands")
         if not bands[name]:
             raise LulcbenchError(f"No band of {name} was chosen.", f"It has {', '.join(known)}.")
         for band in bands[name]:
             if band not in known:
                 raise NotAvailableError(
-                    f"{release.id} holds no band {band!r} of {name}.", f"It holds {', '.join(known)}."
+                    f"{manifest.id} holds no band {band!r} of {name}.", f"It holds {', '.join(known)}."
                 )
         index[name] = [known.index(band) for band in bands[name]]
     return bands, index

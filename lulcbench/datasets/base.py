@@ -23,9 +23,7 @@ from lulcbench.datasets.normalize import Normalizer
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import Release, array_name
-from lulcbench.release.index import read_index, select
-from lulcbench.release.shards import ShardReader
-from lulcbench.remote import pinned
+from lulcbench.release.index import select
 from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.windows import Phase, Windows
 
@@ -49,7 +47,7 @@ class LuisaDataset(Dataset[Sample]):
     Wherever several things can be named, one alone will do: ``regions="east"``.
 
     Args:
-        root: folder of a release, or a URL (https, s3, hf) that it is read from without downloading.
+        root: an opened release, its folder, or a URL (https, s3, hf) that it is read from without downloading.
         split: ``train``, ``val`` or ``test``.
         sensors: one sensor or several.
         year: one year, or several: every window is then a sample once for each year.
@@ -74,11 +72,11 @@ class LuisaDataset(Dataset[Sample]):
         max_cloud: only tiles with at most this cloud fraction.
         fraction: only a fixed part of the tiles, such as 0.01 or 0.1 (see ``lulcbench.release.index.few``).
         download: fetch what is missing first: True takes the release named like the last part of ``root``; a string
-            names a release or a place (see ``lulcbench.download.downloader.download``).
+            names a release or a place (see ``lulcbench.download.download``).
 
     Attributes:
-        release: the manifest.
-        tiles: DataFrame, one row a tile, see ``lulcbench.release.index.read_index``.
+        release: the opened release.
+        tiles: DataFrame, one row a tile, see ``lulcbench.release.Release.index``.
         windows: where the windows lie.
         normalizers: by sensor.
 
@@ -88,7 +86,7 @@ class LuisaDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: str | os.PathLike[str] | Release,
         split: str = "train",
         sensors: str | Sequence[str] = "sentinel2",
         *,
@@ -110,7 +108,7 @@ class LuisaDataset(Dataset[Sample]):
         fraction: float | None = None,
         download: bool | str = False,
     ) -> None:
-        self.root = os.fspath(root)
+        self.root = root.root if isinstance(root, Release) else os.fspath(root)
         self.split = split
         self.sensors = names(sensors, "sensors")
         self.years = integers(year, "year")
@@ -130,19 +128,20 @@ class LuisaDataset(Dataset[Sample]):
             )
         if download:
             self._download(download)
-        self.root = pinned(self.root)
-        self.release = Release.load(self.root)
+        self.release = Release.open(root)
+        self.root = self.release.root
+        manifest = self.release.manifest
         for one in self.levels:
             legend().codes(one)
         for name in self.sensors:
             for each in self.years:
-                self.release.check_year(each, name)
+                manifest.check_year(each, name)
         for each in self.label_years:
-            self.release.check_year(each)
+            manifest.check_year(each)
         self._buffers = Buffers()
-        self._reader = ShardReader(self.root, self.release, split)
+        self._reader = self.release.reader(split)
         self.tiles = select(
-            read_index(self.root, self.release, split),
+            self.release.index(split),
             regions=None if regions is None else names(regions, "regions"),
             classes=None if classes is None else integers(classes, "classes"),
             max_cloud=None if max_cloud is None else number(max_cloud, "max_cloud"),
@@ -162,10 +161,10 @@ class LuisaDataset(Dataset[Sample]):
             phase,
             integer(seed, "seed"),
         )
-        self.seasons, self._season_index = choose_seasons(self.release, seasons)
-        self.bands, self._band_index = choose_bands(self.release, self.sensors, bands)
+        self.seasons, self._season_index = choose_seasons(manifest, seasons)
+        self.bands, self._band_index = choose_bands(manifest, self.sensors, bands)
         self.normalizers = {
-            name: Normalizer(self.release.sensor(name), self._band_index[name], self.normalize is not False)
+            name: Normalizer(manifest.sensor(name), self._band_index[name], self.normalize is not False)
             for name in self.sensors
         }
         self._subset: npt.NDArray[np.int64] | None = None  # samples to keep, where a subclass keeps only some
@@ -177,7 +176,7 @@ class LuisaDataset(Dataset[Sample]):
         return len(self._rows) * self.windows.per_tile * len(self.years) if self._subset is None else len(self._subset)
 
     def __repr__(self) -> str:
-        years = self._imagery_years or self.release.sensor(self.sensors[0]).years
+        years = self._imagery_years or self.release.manifest.sensor(self.sensors[0]).years
         parts = {
             "sensors": self.sensors,
             "years": sorted(years),
@@ -265,12 +264,12 @@ class LuisaDataset(Dataset[Sample]):
     @property
     def shown_season(self) -> int:
         """Position among ``seasons`` of the one that pictures show: the nearest to midsummer."""
-        by_name = {season.name: season for season in self.release.seasons}
+        by_name = {season.name: season for season in self.release.manifest.seasons}
         return nearest_to_midsummer([by_name[name] for name in self.seasons])
 
     def resolution(self, sensor: str | None = None) -> int:
         """Pixel size in metres of a sensor, by default of the first."""
-        return self.release.sensor(sensor or self.sensors[0]).resolution
+        return self.release.manifest.sensor(sensor or self.sensors[0]).resolution
 
     def locate(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Places:
         """Which tile, year and corner each index stands for in this epoch.

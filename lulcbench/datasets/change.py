@@ -15,6 +15,7 @@ from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.release import Release
 
 if TYPE_CHECKING:
     from lulcbench.plotting import Panel
@@ -32,7 +33,7 @@ class LuisaChange(LuisaDataset):
     levels the masks have a leading level dimension: a change at level 4 may be none at level 1. ``year`` is the later.
 
     Args:
-        root: folder of a release.
+        root: an opened release, its folder, or its URL.
         split: ``train``, ``val`` or ``test``.
         sensors: one sensor or several, which must be there in both years.
         years: the earlier and the later year.
@@ -42,7 +43,7 @@ class LuisaChange(LuisaDataset):
     @spell_out(ChangeOptions, LuisaDataset.__init__)
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: str | os.PathLike[str] | Release,
         split: str = "train",
         sensors: str | Sequence[str] = "landsat",
         *,
@@ -56,7 +57,7 @@ class LuisaChange(LuisaDataset):
             raise LulcbenchError("LuisaChange takes no year.", "Use years=(earlier, later).")
         super().__init__(root, split, sensors, year=self.pair[1], **options)
         for name in self.sensors:
-            self.release.check_year(self.pair[0], name)
+            self.release.manifest.check_year(self.pair[0], name)
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
         """Both years, their labels, and where they differ (black; grey: cannot be judged)."""

@@ -17,7 +17,7 @@ from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.release import label_shape
+from lulcbench.release import Release, label_shape
 
 if TYPE_CHECKING:
     from lulcbench.plotting import Panel
@@ -41,7 +41,7 @@ class LuisaCls(LuisaDataset):
     Samples hold ``label`` (int64 class index) and ``purity`` (float32) besides what ``LuisaDataset`` says.
 
     Args:
-        root: folder of a release.
+        root: an opened release, its folder, or its URL.
         split: ``train``, ``val`` or ``test``.
         sensors: one sensor or several.
         purity: least share of the chip that its class must cover, above 0 and up to 1.
@@ -51,7 +51,7 @@ class LuisaCls(LuisaDataset):
     @spell_out(ClsOptions, LuisaDataset.__init__)
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: str | os.PathLike[str] | Release,
         split: str = "train",
         sensors: str | Sequence[str] = "sentinel2",
         *,

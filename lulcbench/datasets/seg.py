@@ -12,6 +12,7 @@ from lulcbench.datasets._pictures import class_panels
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.errors import LulcbenchError
+from lulcbench.release import Release
 
 if TYPE_CHECKING:
     from lulcbench.plotting import Panel
@@ -29,7 +30,7 @@ class LuisaSeg(LuisaDataset):
     that cannot be judged are ``lulcbench.legend.IGNORE_INDEX`` = 255.
 
     Args:
-        root: folder of a release.
+        root: an opened release, its folder, or its URL.
         split: ``train``, ``val`` or ``test``.
         sensors: one sensor or several.
         mask_resolution: ``"image"`` or ``"label"``, which gives the 50 m labels themselves (window and stride must
@@ -40,7 +41,7 @@ class LuisaSeg(LuisaDataset):
     @spell_out(SegOptions, LuisaDataset.__init__)
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: str | os.PathLike[str] | Release,
         split: str = "train",
         sensors: str | Sequence[str] = "sentinel2",
         *,

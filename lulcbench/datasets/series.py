@@ -14,6 +14,7 @@ from lulcbench.datasets._pictures import class_name, class_panels
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Places, Sample
 from lulcbench.errors import LulcbenchError
+from lulcbench.release import Release
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ class LuisaSeries(LuisaDataset):
     season as days since 1970-01-01. ``mask`` is as in ``LuisaSeg``, of the year ``year``; for single pixels a scalar.
 
     Args:
-        root: folder of a release.
+        root: an opened release, its folder, or its URL.
         split: ``train``, ``val`` or ``test``.
         sensors: one sensor.
         years: year or years of imagery; None takes all that the release has of the sensor.
@@ -43,7 +44,7 @@ class LuisaSeries(LuisaDataset):
     @spell_out(SeriesOptions, LuisaDataset.__init__)
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: str | os.PathLike[str] | Release,
         split: str = "train",
         sensors: str | Sequence[str] = "landsat",
         *,
@@ -61,10 +62,10 @@ class LuisaSeries(LuisaDataset):
         if len(self.years) > 1:
             raise LulcbenchError("LuisaSeries takes one label year.", "Choose years of imagery by years=(...).")
         (sensor,) = self.sensors
-        self.image_years = self._asked_years or tuple(sorted(self.release.sensor(sensor).years))
+        self.image_years = self._asked_years or tuple(sorted(self.release.manifest.sensor(sensor).years))
         for year in self.image_years:
-            self.release.check_year(year, sensor)
-        by_name = {season.name: season for season in self.release.seasons}
+            self.release.manifest.check_year(year, sensor)
+        by_name = {season.name: season for season in self.release.manifest.seasons}
         when = [
             (by_name[name].midpoint(year), year, k) for year in self.image_years for k, name in enumerate(self.seasons)
         ]

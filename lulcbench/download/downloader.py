@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from lulcbench.download._transfers import absent, fetch
 from lulcbench.errors import LulcbenchError, NetworkError, NotAvailableError, ReleaseNotFoundError
-from lulcbench.release import MANIFEST, FileInfo, Release
+from lulcbench.release import MANIFEST, FileInfo, Manifest
 from lulcbench.release.provenance import Provenance, parts
 from lulcbench.release.verify import wrong
 from lulcbench.remote import Store, is_remote, open_store
@@ -38,7 +38,7 @@ def download(
     offline: bool | None = None,
     workers: int = 8,
     progress: Progress = lambda done, total: None,
-) -> Release:
+) -> Manifest:
     """Make sure that the wanted part of a release is at ``root``.
 
     Files arrive under a temporary name, are hashed, and only then get their own; what an interrupted download has
@@ -76,7 +76,7 @@ def download(
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     by_name = _by_name(source, folder)
     if offline:
-        release = Release.load(folder)
+        release = Manifest.load(folder)
         if by_name and not _is_name(source, release):
             raise _other(folder, release, source)
         missing = absent(folder, wanted(release, splits, sensors, years))
@@ -86,7 +86,7 @@ def download(
                 "Offline mode is on (HF_HUB_OFFLINE or offline=True); switch it off to download them.",
             )
         return release
-    here = Release.load(folder) if (folder / MANIFEST).is_file() else None
+    here = Manifest.load(folder) if (folder / MANIFEST).is_file() else None
     if (
         here
         and revision is None
@@ -147,7 +147,7 @@ def repair(
         raise _unwritable(folder, error) from error
 
 
-def recover(root: str | os.PathLike[str], source: str | None = None) -> Release:
+def recover(root: str | os.PathLike[str], source: str | None = None) -> Manifest:
     """Fetch the manifest again where it is damaged or lost: the very one that was downloaded, by its noted digest.
 
     Raises:
@@ -164,7 +164,7 @@ def recover(root: str | os.PathLike[str], source: str | None = None) -> Release:
     failures = []
     for address in _origins(folder, source):
         try:
-            release = Release.load(_open(address).pinned().url)
+            release = Manifest.load(_open(address).pinned().url)
         except LulcbenchError as error:
             failures.append(error.what)
             continue
@@ -179,7 +179,7 @@ def recover(root: str | os.PathLike[str], source: str | None = None) -> Release:
 
 
 def wanted(
-    release: Release,
+    release: Manifest,
     splits: Sequence[str] | None = None,
     sensors: Sequence[str] | None = None,
     years: Sequence[int] | None = None,
@@ -217,7 +217,7 @@ def _differing(folder: Path, files: Sequence[FileInfo], workers: int) -> list[Fi
         return [file for file, what in zip(files, found, strict=True) if what]
 
 
-def _holds(folder: Path, release: Release) -> bool:
+def _holds(folder: Path, release: Manifest) -> bool:
     """Whether the folder holds (a part of) this release.
 
     Raises:
@@ -225,13 +225,13 @@ def _holds(folder: Path, release: Release) -> bool:
     """
     if not (folder / MANIFEST).is_file():
         return False
-    here = Release.load(folder)
+    here = Manifest.load(folder)
     if here.digest != release.digest:
         raise _other(folder, here, f"{release.id} ({release.digest[:12]}…)")
     return True
 
 
-def _other(folder: Path, here: Release, asked: str) -> LulcbenchError:
+def _other(folder: Path, here: Manifest, asked: str) -> LulcbenchError:
     return LulcbenchError(
         f"{folder} holds {here.id} ({here.digest[:12]}…), not {asked}.", "Use a folder of its own for each release."
     )
@@ -257,7 +257,7 @@ def _origins(folder: Path, source: str | None) -> Sequence[str]:
     return names
 
 
-def _is_name(source: str, release: Release) -> bool:
+def _is_name(source: str, release: Manifest) -> bool:
     return source in (release.name, release.id)
 
 
@@ -293,7 +293,7 @@ def _open(address: str) -> Store:
     return open_store(address)
 
 
-def _manifest(stores: Sequence[Store]) -> tuple[list[Store], Release]:
+def _manifest(stores: Sequence[Store]) -> tuple[list[Store], Manifest]:
     """The manifest of the first store that has one; this store, pinned, and those after it.
 
     Raises:
@@ -304,7 +304,7 @@ def _manifest(stores: Sequence[Store]) -> tuple[list[Store], Release]:
     for i, store in enumerate(stores):
         try:
             pinned = store.pinned()
-            return [pinned, *stores[i + 1 :]], Release.load(pinned.url)
+            return [pinned, *stores[i + 1 :]], Manifest.load(pinned.url)
         except LulcbenchError as error:
             log.warning("%s: %s", store.url, error.what)
             failures.append(error)

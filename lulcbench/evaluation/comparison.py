@@ -17,6 +17,8 @@ from lulcbench.evaluation.counts import Counts, count
 from lulcbench.evaluation.intervals import DRAWS, Statistic, paired
 from lulcbench.evaluation.scores import SCORER_VERSION
 from lulcbench.legend import LEVELS
+from lulcbench.predictions import Predictions
+from lulcbench.release import Release
 
 
 class BlockCounts(Frozen):
@@ -79,7 +81,7 @@ class Comparison(Frozen):
 def compare(
     first: str | os.PathLike[str],
     second: str | os.PathLike[str],
-    root: str | os.PathLike[str],
+    release: str | os.PathLike[str] | Release,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """Compare two predictions files at every level that both have.
@@ -87,14 +89,17 @@ def compare(
     Args:
         first: a predictions file.
         second: another, of the same split and years.
-        root: folder of the release.
+        release: the release, opened, or its folder.
         advance: called with (tiles done, tiles in all), of both files together.
 
     Raises:
         LulcbenchError: a file is refused, they are of different splits or years, or there are fewer than two blocks.
     """
-    a = block_counts(count(first, root, lambda done, total: advance(done, 2 * total)))
-    b = block_counts(count(second, root, lambda done, total: advance(total + done, 2 * total)))
+    opened = Release.open(release)
+    with Predictions.open(first, opened) as predictions:
+        a = block_counts(count(predictions, lambda done, total: advance(done, 2 * total)))
+    with Predictions.open(second, opened) as predictions:
+        b = block_counts(count(predictions, lambda done, total: advance(total + done, 2 * total)))
     return compare_blocks(a, b)
 
 

@@ -24,8 +24,7 @@ from lulcbench.legend.tables import class_lookup, node_lookup, node_to_class, no
 from lulcbench.predictions import Predictions
 from lulcbench.predictions.format import PredictionInfo
 from lulcbench.release import Release, array_name
-from lulcbench.release.shards import ShardReader
-from lulcbench.release.tiles import SplitTiles, verify_files
+from lulcbench.release.index import SplitTiles
 
 # Tiles a step: enough to spread the cost of a call to TensorStore; few of those with probabilities, which take long.
 _BATCH, _BATCH_WITH_PROBABILITIES = 128, 8
@@ -84,30 +83,29 @@ class Counts:
 
 
 def count(
-    path: str | os.PathLike[str],
-    root: str | os.PathLike[str],
+    predictions: Predictions,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Counts:
-    """Count a predictions file against the labels of the release at ``root``, a few tiles at a time, on all processors.
+    """Count predictions against the labels of their release, a few tiles at a time, on all processors.
 
     The labels' shards are hashed first, so that the counts are of the very bytes that the release digest names. Steps
     are added up in the order of the tiles, so that sums of floats come out the same on any number of processors.
 
     Args:
-        path: the predictions file.
-        root: folder of the release.
+        predictions: an opened predictions file.
         advance: called with (tiles done, tiles in all).
 
     Raises:
-        LulcbenchError: the file is refused (see ``Predictions``), or the release's labels are missing or altered.
+        LulcbenchError: a chunk of the file is refused (see ``Predictions``).
+        CorruptFileError: the labels of the release are missing or altered.
     """
-    release = Release.load(root)
+    release = predictions.release
     threads = min(os.cpu_count() or 1, _MAX_THREADS)
-    with Predictions.open(path, root) as predictions, ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         info, tiles = predictions.info, predictions.tiles
         arrays = [array_name("luisa", year) for year in info.years]
-        shards = [f.path for f in release.files if f.split == info.split and f.array in arrays]
-        for _ in pool.map(lambda shard: verify_files(root, release, (shard,)), shards):
+        shards = [f.path for f in release.manifest.files if f.split == info.split and f.array in arrays]
+        for _ in pool.map(lambda shard: release.verify_files([shard]), shards):
             pass
         pairs = list(zip(tiles.regions, tiles.blocks, strict=True))
         groups = tuple(sorted(set(pairs)))
@@ -115,7 +113,7 @@ def count(
         group_of = np.array([position[pair] for pair in pairs])
         counts = _empty(predictions, release, tiles, groups)
         batch = _BATCH if info.probabilities is None else _BATCH_WITH_PROBABILITIES
-        reader = ShardReader(root, release, info.split, threads=1)  # beside our own
+        reader = release.reader(info.split, threads=1)  # beside our own
 
         def step(rows: range) -> list[Addition]:
             labels = np.stack([reader.tiles(array, rows.start, rows.stop) for array in arrays], axis=1)

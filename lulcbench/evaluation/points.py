@@ -32,6 +32,7 @@ from lulcbench.evaluation.scores import SCORER_VERSION, Interval
 from lulcbench.grid import BLOCK_TILES, CRS, LABEL_RESOLUTION, TILE_SIZE, Tile
 from lulcbench.legend import NODATA, Codes, corine_to_luisa, legend, lucas_to_luisa
 from lulcbench.predictions import Predictions
+from lulcbench.release import Release
 
 MAX_YEARS = 2
 _MISSING = 88  # coordinates of 88.88 stand for "not measured" in the harmonised tables
@@ -116,19 +117,19 @@ def read_points(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def score_predictions(
-    predictions: str | os.PathLike[str], root: str | os.PathLike[str], points: pd.DataFrame, year: int = 0
+    predictions: str | os.PathLike[str], release: str | os.PathLike[str] | Release, points: pd.DataFrame, year: int = 0
 ) -> LucasScores:
     """Judge a predictions file at the points that lie in the tiles of its split.
 
     Args:
         predictions: file made by ``PredictionWriter``.
-        root: folder of the release.
+        release: the release, opened, or its folder.
         points: of ``read_points``.
         year: position of the year, for the change task.
     """
     x, y = points["x"].to_numpy(float), points["y"].to_numpy(float)
     found = np.zeros(len(points), np.uint16)
-    with Predictions.open(predictions, root) as opened:
+    with Predictions.open(predictions, release) as opened:
         rows = {tile: row for row, tile in enumerate(opened.info.tiles)}
         at = [_tile_of(a, b) for a, b in zip(x, y, strict=True)]
         for tile in sorted(set(at) & set(rows)):

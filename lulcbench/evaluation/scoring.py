@@ -28,20 +28,23 @@ from lulcbench.evaluation.scores import (
     Transition,
 )
 from lulcbench.legend import legend
+from lulcbench.predictions import Predictions
+from lulcbench.release import Release
 
 __all__ = ["Scores", "score", "summarise"]
 
 
 def score(
     predictions: str | os.PathLike[str],
-    root: str | os.PathLike[str],
+    release: str | os.PathLike[str] | Release,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scores:
     """Score a predictions file against the labels of a release, where they live: on the 50 m grid.
 
     Args:
         predictions: file made by ``PredictionWriter``.
-        root: folder of the release; its index and labels of that split and year are needed, imagery is not.
+        release: the release, opened, or its folder; its index and labels of that split and year are needed, imagery is
+            not.
         advance: called with (tiles done, tiles in all), for a progress bar.
 
     Returns:
@@ -50,7 +53,8 @@ def score(
     Raises:
         LulcbenchError: the file is refused, or the release's labels are missing or altered.
     """
-    return summarise(count(predictions, root, advance))
+    with Predictions.open(predictions, release) as opened:
+        return summarise(count(opened, advance))
 
 
 def summarise(counts: Counts) -> Scores:

@@ -44,7 +44,7 @@ def node_to_class(level: int) -> npt.NDArray[np.intp]:
 
 @cache
 def class_lookup(level: int) -> npt.NDArray[np.uint8]:
-    """Code → class index; ``IGNORE_INDEX`` for anything that is not a code of exactly that level. uint8 ``(65536,)``."""
+    """Code → class index; ``IGNORE_INDEX`` for anything that is not a code of that very level. uint8 ``(65536,)``."""
     table = np.full(65536, IGNORE_INDEX, np.uint8)
     table[list(legend().codes(level))] = np.arange(len(legend().codes(level)))
     return table

@@ -19,7 +19,7 @@ from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.legend.tables import class_lookup
-from lulcbench.release import Release, Sha256, Split, label_shape
+from lulcbench.release import Manifest, Sha256, Split, label_shape
 
 Quantisation = Literal["q = round(255 * sqrt(p)); p = (max(q, 0.5) / 255) ** 2, normalised over classes"]
 # Gzip level by array: maps are read far more often than written, probabilities barely shrink further.
@@ -110,7 +110,7 @@ _LEVELS: npt.NDArray[np.float32] = ((np.maximum(np.arange(256), 0.5) / 255) ** 2
 
 
 def prediction_info(
-    release: Release, split: str, years: list[int], level: int, tiles: list[str], probabilities: bool
+    manifest: Manifest, split: str, years: list[int], level: int, tiles: list[str], probabilities: bool
 ) -> PredictionInfo:
     """What a file of these predictions says of itself.
 
@@ -122,8 +122,8 @@ def prediction_info(
         raise LulcbenchError(f"Years {years} make no task.", "Give one year, or two (from, to) for change.")
     return PredictionInfo(
         format="lulcbench-predictions/1",
-        release=release.id,
-        release_digest=release.digest,
+        release=manifest.id,
+        release_digest=manifest.digest,
         legend_digest=legend().digest,
         task="segmentation" if len(years) == 1 else "change",
         split=split,  # type: ignore[arg-type]

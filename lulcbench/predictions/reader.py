@@ -27,8 +27,7 @@ from lulcbench.predictions.format import (
     known_name,
     metadata,
 )
-from lulcbench.release import Release, label_shape
-from lulcbench.release.tiles import SplitTiles, read_split
+from lulcbench.release import Manifest, Release, label_shape
 
 # Gzip of incompressible bytes grows by 5 bytes per 16 KiB block and an 18-byte frame.
 _GZIP_MARGIN = 1024
@@ -44,20 +43,22 @@ class Predictions:
 
     Attributes:
         info: what the file says of itself, checked against the release.
+        release: the opened release that it was made for.
         tiles: the tiles of its split.
         sha256: of the file.
     """
 
-    def __init__(self, archive: StoredZip, info: PredictionInfo, tiles: SplitTiles, sha256: str) -> None:
+    def __init__(self, archive: StoredZip, info: PredictionInfo, release: Release, sha256: str) -> None:
         self.info = info
-        self.tiles = tiles
+        self.release = release
+        self.tiles = release.tiles(info.split)
         self.sha256 = sha256
         self._archive = archive
         self._classes = len(legend().codes(info.level))
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], root: str | os.PathLike[str]) -> Predictions:
-        """Open a file of predictions for the release at ``root``.
+    def open(cls, path: str | os.PathLike[str], release: str | os.PathLike[str] | Release) -> Predictions:
+        """Open a file of predictions for a release (opened, or its folder).
 
         Only the directory and the metadata are read here, and nothing larger than the release allows.
 
@@ -65,17 +66,17 @@ class Predictions:
             LulcbenchError: the file is of another release, legend or split, lacks tiles, or is not as the writer
                 would have written it.
         """
-        release = Release.load(root)
-        most = max(release.splits.values())
-        archive = StoredZip(path, *archive_limits(release), known_name)
+        opened = Release.open(release)
+        most = max(opened.manifest.splits.values())
+        archive = StoredZip(path, *archive_limits(opened.manifest), known_name)
         try:
             info = _read_info(archive, most)
-            _check_release(archive, info, release)
-            tiles = read_split(root, release, info.split)
-            if tuple(info.tiles) != tiles.ids:
-                raise archive.error(_tile_difference(info.tiles, tiles.ids))
+            _check_release(archive, info, opened.manifest)
+            expected = opened.tiles(info.split).ids
+            if tuple(info.tiles) != expected:
+                raise archive.error(_tile_difference(info.tiles, expected))
             _check_layout(archive, info, most)
-            return cls(archive, info, tiles, hash_file(archive.path))
+            return cls(archive, info, opened, hash_file(archive.path))
         except BaseException:
             archive.close()
             raise
@@ -135,10 +136,10 @@ class Predictions:
         return raw
 
 
-def archive_limits(release: Release) -> tuple[int, int]:
+def archive_limits(manifest: Manifest) -> tuple[int, int]:
     """Bytes and members that a predictions file for any split of the release can have at most."""
-    most = max(release.splits.values())
-    year_bytes = 2 * len(release.label_years) * len(legend().codes(4)) * math.prod(label_shape())
+    most = max(manifest.splits.values())
+    year_bytes = 2 * len(manifest.label_years) * len(legend().codes(4)) * math.prod(label_shape())
     return most * (year_bytes + 8192) + 2**20, 3 * most + 3
 
 
@@ -175,17 +176,17 @@ def _read_info(archive: StoredZip, most: int) -> PredictionInfo:
         raise archive.error(f"zarr.json says a wrong {field[:80]} ({first['msg'][:200]})") from error
 
 
-def _check_release(archive: StoredZip, info: PredictionInfo, release: Release) -> None:
-    if info.release_digest != release.digest:
+def _check_release(archive: StoredZip, info: PredictionInfo, manifest: Manifest) -> None:
+    if info.release_digest != manifest.digest:
         raise archive.error(
             f"it was made for {info.release} with digest {info.release_digest[:12]}…, "
-            f"this is {release.id} with {release.digest[:12]}…"
+            f"this is {manifest.id} with {manifest.digest[:12]}…"
         )
-    if info.legend_digest != release.legend_digest:
+    if info.legend_digest != manifest.legend_digest:
         raise archive.error("it was made with another legend")
-    release.check_split(info.split)
+    manifest.check_split(info.split)
     for year in info.years:
-        release.check_year(year)
+        manifest.check_year(year)
     if len(info.years) != {"segmentation": 1, "change": 2}[info.task] or len(set(info.years)) != len(info.years):
         raise archive.error(f"years {info.years} do not fit the task {info.task}")
 

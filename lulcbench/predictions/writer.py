@@ -26,7 +26,6 @@ from lulcbench.predictions.format import (
     quantise,
 )
 from lulcbench.release import Release, label_shape
-from lulcbench.release.tiles import read_split
 
 
 class PredictionWriter:
@@ -36,7 +35,7 @@ class PredictionWriter:
 
     Args:
         path: the file to make, ``….zip``.
-        root: folder of the release that was predicted.
+        release: the release that was predicted, opened, or its folder.
         split: ``train``, ``val`` or ``test``.
         year: the year predicted, or a pair (from, to) for the change task.
         level: level of the codes: 4, or coarser where the model stops there.
@@ -49,7 +48,7 @@ class PredictionWriter:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        root: str | os.PathLike[str],
+        release: str | os.PathLike[str] | Release,
         split: str,
         year: int | Sequence[int],
         level: int = 4,
@@ -58,12 +57,12 @@ class PredictionWriter:
         self.path = Path(path)
         if self.path.suffix != ".zip":
             raise LulcbenchError(f"{self.path} does not end in .zip.", "Predictions are one Zarr zip.")
-        release = Release.load(root)
-        tiles = read_split(root, release, split)
+        opened = Release.open(release)
+        tiles = opened.tiles(split)
         years = [year] if isinstance(year, int) else list(year)
         for wanted in years:
-            release.check_year(wanted)
-        self.info = prediction_info(release, split, years, level, list(tiles.ids), probabilities)
+            opened.manifest.check_year(wanted)
+        self.info = prediction_info(opened.manifest, split, years, level, list(tiles.ids), probabilities)
         self._rows = {tile: row for row, tile in enumerate(tiles.ids)}
         self._done: set[str] = set()
         self._codes_shape = (len(years), *label_shape())

@@ -1,4 +1,4 @@
-"""Releases: what a data set on disk holds, and reading it."""
+"""Releases: what a data set on disk holds, and reading it. ``Release.open(root)`` is where to begin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lulcbench.release.manifest import (
     MANIFEST,
     SPLITS,
     FileInfo,
-    Release,
+    Manifest,
     SensorInfo,
     Sha256,
     Source,
@@ -17,6 +17,7 @@ from lulcbench.release.manifest import (
     array_name,
     label_shape,
 )
+from lulcbench.release.opened import Release
 
 __all__ = [
     "FORMAT",
@@ -24,6 +25,7 @@ __all__ = [
     "MANIFEST",
     "SPLITS",
     "FileInfo",
+    "Manifest",
     "Release",
     "SensorInfo",
     "Sha256",

@@ -5,55 +5,54 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 
-from lulcbench._files import hash_file
 from lulcbench.errors import CorruptFileError, LulcbenchError, NotAvailableError
 from lulcbench.legend import legend
-from lulcbench.release import INDEX, Release
-from lulcbench.remote import is_remote, join, open_store
+from lulcbench.release.manifest import Manifest
 
 
-def read_index(root: str | os.PathLike[str], release: Release, split: str | None = None) -> pd.DataFrame:
-    """The tiles of a split (or of all), in the order of their rows in the shards.
+@dataclass(frozen=True, slots=True)
+class SplitTiles:
+    """The tiles of one split; position i is row i of the split's arrays.
 
-    Returns:
-        One row a tile, without geometry: ``id``, ``split``, ``row``, ``region``, ``block``, ``ix``, ``iy``, class
-        fractions ``luisa_<year>_<code>``, ``valid_<sensor>_<year>``, ``cloud_<sensor>_<year>``.
+    Attributes:
+        ids: tile ids.
+        regions: region of each tile.
+        blocks: spatial block of each tile, the unit of confidence intervals.
+    """
+
+    ids: tuple[str, ...]
+    regions: tuple[str, ...]
+    blocks: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> SplitTiles:
+        """Those of the index of one split."""
+        return cls(*(tuple(map(str, table[name].tolist())) for name in ("id", "region", "block")))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_table(source: io.BytesIO | Path, path: str, manifest: Manifest, split: str | None = None) -> pd.DataFrame:
+    """Read a checked index, without geometry, in the order of the rows (see ``Release.index``).
+
+    Args:
+        source: its content, or the file.
+        path: its path or address, for errors.
+        manifest: of the release.
+        split: only the tiles of this split.
 
     Raises:
-        NotAvailableError: the release has no such split.
-        CorruptFileError: the table is missing, is not the one of the manifest, or disagrees with it about the tiles.
-        NetworkError: it cannot be read from its address.
+        CorruptFileError: it cannot be read, or disagrees with the manifest about the tiles.
     """
-    path = join(root, INDEX)
-    listed = next((file for file in release.files if file.path == INDEX), None)
-    if listed is None:
-        raise CorruptFileError(f"{release.id} lists no {INDEX}.", "The manifest is incomplete; rebuild the release.")
-    source: Any = path
-    if is_remote(root):
-        try:
-            content = open_store(root).read_bytes(INDEX, listed.bytes)
-        except FileNotFoundError as error:
-            raise CorruptFileError(f"Cannot read {path}: {error}.", "The release there is incomplete.") from error
-        source, found = io.BytesIO(content), hashlib.sha256(content).hexdigest()
-    elif Path(path).is_file():
-        found = hash_file(Path(path))
-    else:
-        raise CorruptFileError(f"{path} is missing.", "Run 'lulcbench verify --repair', or download the release again.")
-    # Rows in another order would give every tile the place of another one.
-    if found != listed.sha256:
-        raise CorruptFileError(
-            f"{path} is not the table that {release.id} was published with (its SHA-256 differs).",
-            "Run 'lulcbench verify --repair', or download the release again.",
-        )
-    filters = [("split", "==", release.check_split(split))] if split is not None else None
+    filters = [("split", "==", split)] if split is not None else None
     try:
         columns = [name for name in pq.read_schema(source).names if name not in ("geometry", "bbox")]
         table: pd.DataFrame = pq.read_table(source, columns=columns, filters=filters).to_pandas()
@@ -61,8 +60,8 @@ def read_index(root: str | os.PathLike[str], release: Release, split: str | None
         rows = table.groupby("split")["row"].apply(list)
     except (OSError, ValueError, KeyError) as error:
         raise CorruptFileError(f"Cannot read {path}: {error}.", "Run 'lulcbench verify --repair'.") from error
-    for name in [split] if split is not None else release.splits:
-        count = release.splits[name]  # type: ignore[index]
+    for name in [split] if split is not None else manifest.splits:
+        count = manifest.tiles(str(name))
         if count and rows.get(name) != list(range(count)):
             raise CorruptFileError(
                 f"{path} and {name}.zarr disagree: the table has {len(rows.get(name, []))} tiles, the shards {count}.",
@@ -85,7 +84,7 @@ def select(
     """Tiles that meet all conditions, in the same order.
 
     Args:
-        table: of ``read_index``.
+        table: the index of a split or of all splits.
         regions: names of regions.
         classes: LUISA codes of any level; a tile must hold at least one of them in some year.
         max_cloud: largest cloud fraction (0…1) of any of ``sensors`` in any of ``years``.

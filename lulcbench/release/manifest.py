@@ -96,8 +96,8 @@ class FileInfo(Frozen):
         return path
 
 
-class Release(Frozen):
-    """The manifest. Load it with ``Release.load(root)``.
+class Manifest(Frozen):
+    """The manifest. Load it with ``Manifest.load(root)``.
 
     Attributes:
         simulated: made from simulated scenes; every page, file and plot made from it must say so.
@@ -127,7 +127,7 @@ class Release(Frozen):
     builder: str
 
     @model_validator(mode="after")
-    def _consistent(self) -> Release:
+    def _consistent(self) -> Manifest:
         paths = [file.path for file in self.files]
         if len(set(paths)) != len(paths):
             raise ValueError("a file is listed twice")
@@ -150,7 +150,7 @@ class Release(Frozen):
         return f"{self.name}-{self.version}"
 
     @classmethod
-    def load(cls, root: str | os.PathLike[str]) -> Release:
+    def load(cls, root: str | os.PathLike[str]) -> Manifest:
         """Read and check ``release.json`` in a folder or behind a URL.
 
         Raises:
@@ -178,7 +178,7 @@ class Release(Frozen):
         return cls.parse(text, str(path))
 
     @classmethod
-    def parse(cls, text: bytes, where: str = MANIFEST) -> Release:
+    def parse(cls, text: bytes, where: str = MANIFEST) -> Manifest:
         """Check a manifest's bytes, as ``load`` does; ``where`` names it in errors."""
         again = "Download it again, or rebuild it with 'python -m builders build'."
         try:

@@ -21,7 +21,7 @@ import tensorstore as ts
 
 from lulcbench._native import keep_freed_memory
 from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError, NotAvailableError
-from lulcbench.release import FileInfo, Release
+from lulcbench.release.manifest import FileInfo, Manifest
 from lulcbench.remote import is_remote, join, open_store
 
 Selection = tuple[int | slice | list[int], ...]
@@ -43,15 +43,17 @@ class ShardReader:
 
     Args:
         root: folder of the release, or its URL (https, s3, hf), which is then read without downloading.
-        release: its manifest.
+        manifest: of the release.
         split: ``train``, ``val`` or ``test``.
         threads: that decode, for all reads at once; None takes one a processor.
     """
 
-    def __init__(self, root: str | os.PathLike[str], release: Release, split: str, threads: int | None = None) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], manifest: Manifest, split: str, threads: int | None = None
+    ) -> None:
         self.root = os.fspath(root)
-        self.release = release
-        self.split = release.check_split(split)
+        self.manifest = manifest
+        self.split = manifest.check_split(split)
         self._context: dict[str, Any] = _REMOTE if is_remote(self.root) else {}
         if threads is not None:
             self._context = self._context | {"data_copy_concurrency": {"limit": threads}}
@@ -151,9 +153,9 @@ class ShardReader:
                 raise self._broken(array, str(error)) from error
             except Exception as error:  # see read
                 raise self._broken(array, error) from error
-            if store.shape[0] != self.release.splits[self.split]:  # type: ignore[index]
+            if store.shape[0] != self.manifest.splits[self.split]:  # type: ignore[index]
                 raise CorruptFileError(
-                    f"{path} holds {store.shape[0]} tiles, the manifest says {self.release.splits[self.split]}.",  # type: ignore[index]
+                    f"{path} holds {store.shape[0]} tiles, the manifest says {self.manifest.splits[self.split]}.",  # type: ignore[index]
                     "Run 'lulcbench verify --repair'.",
                 )
             self._arrays[array] = store
@@ -161,13 +163,13 @@ class ShardReader:
 
     def _files(self, array: str) -> list[FileInfo]:
         """All files of an array, by the manifest."""
-        files = [file for file in self.release.files if file.split == self.split and file.array == array]
+        files = [file for file in self.manifest.files if file.split == self.split and file.array == array]
         path = join(self.root, f"{self.split}.zarr", array)
         if not files or not (is_remote(self.root) or Path(path).is_dir()):
-            names = sorted({f.array for f in self.release.files if f.split == self.split and f.array})
+            names = sorted({f.array for f in self.manifest.files if f.split == self.split and f.array})
             raise NotAvailableError(
                 f"{path} is missing.",
-                f"{self.release.id} has {', '.join(names)} in {self.split}; fetch with 'lulcbench download'.",
+                f"{self.manifest.id} has {', '.join(names)} in {self.split}; fetch with 'lulcbench download'.",
             )
         return files
 

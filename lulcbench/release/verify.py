@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lulcbench._files import hash_file
-from lulcbench.release import FileInfo, Release
+from lulcbench.release.manifest import FileInfo
+from lulcbench.release.opened import Release
 from lulcbench.release.provenance import Provenance
 
 
@@ -38,21 +39,21 @@ class Report:
     problems: tuple[Problem, ...]
 
 
-def here(root: str | os.PathLike[str], release: Release) -> tuple[list[FileInfo], list[FileInfo]]:
+def here(release: Release) -> tuple[list[FileInfo], list[FileInfo]]:
     """Files that should be here, and files of arrays that were never downloaded.
 
     An array counts as downloaded when the download noted so, or one of its files is here; a split, when one of its
     arrays does.
     """
     arrays: dict[tuple[str | None, str | None], list[FileInfo]] = defaultdict(list)
-    for file in release.files:
+    for file in release.manifest.files:
         arrays[file.split, file.array].append(file)
-    note = Provenance.load(root)
+    note = Provenance.load(release.root)
     noted = set(note.parts) if note and note.digest == release.digest else set()
     present = {
         (split, array)
         for (split, array), files in arrays.items()
-        if f"{split}/{array}" in noted or any((Path(root) / file.path).is_file() for file in files)
+        if f"{split}/{array}" in noted or any((Path(release.root) / file.path).is_file() for file in files)
     }
     splits = {split for split, array in present if array is not None}
     expected: list[FileInfo] = []
@@ -64,7 +65,6 @@ def here(root: str | os.PathLike[str], release: Release) -> tuple[list[FileInfo]
 
 
 def verify(
-    root: str | os.PathLike[str],
     release: Release,
     workers: int | None = None,
     advance: Callable[[FileInfo], None] = lambda file: None,
@@ -72,13 +72,12 @@ def verify(
     """Hash every file of a release that is here.
 
     Args:
-        root: folder of the release.
-        release: its manifest.
+        release: an opened release in a folder.
         workers: threads; None takes one a processor. Hashing runs outside the interpreter lock.
         advance: called after each file, from any thread.
     """
-    folder = Path(root)
-    expected, absent = here(folder, release)
+    folder = Path(release.root)
+    expected, absent = here(release)
 
     def check(file: FileInfo) -> Problem | None:
         what = wrong(folder / file.path, file)
@@ -88,7 +87,7 @@ def verify(
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         found = list(pool.map(check, expected))
     good = [file for file, problem in zip(expected, found, strict=True) if problem is None]
-    known = {file.path for file in release.files}
+    known = {file.path for file in release.manifest.files}
     strange = sorted(
         path.relative_to(folder).as_posix()
         for store in folder.glob("*.zarr")

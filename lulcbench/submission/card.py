@@ -14,7 +14,7 @@ from lulcbench._parsing import parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.predictions import Predictions
 from lulcbench.predictions.format import PredictionInfo
-from lulcbench.release import Release
+from lulcbench.release import Manifest, Release
 
 MAX_CARD_BYTES = 64 * 2**10  # the largest valid card, in characters of four bytes each, has 60 kB
 CARD_EXAMPLE = """\
@@ -106,7 +106,7 @@ def load_card(path: str | os.PathLike[str]) -> ModelCard:
         raise LulcbenchError(f"{path} is not a valid model card: {problems}.", remedy) from error
 
 
-def check_sensors(card: ModelCard, release: Release) -> None:
+def check_sensors(card: ModelCard, release: Manifest) -> None:
     """See that a card names sensors of the release only: the board's filters, and its best of each set, go by them.
 
     A release of labels alone allows any.
@@ -124,14 +124,14 @@ def check_sensors(card: ModelCard, release: Release) -> None:
 
 def check_predictions(
     path: str | os.PathLike[str],
-    root: str | os.PathLike[str],
+    release: str | os.PathLike[str] | Release,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> PredictionInfo:
     """Read every byte of a predictions file as the scorer will, without scoring.
 
     Args:
         path: the predictions file.
-        root: folder of the release; only its manifest and index are needed.
+        release: the release, opened, or its folder; only its manifest and index are needed.
         advance: called with (tiles done, tiles in all).
 
     Returns:
@@ -140,7 +140,7 @@ def check_predictions(
     Raises:
         LulcbenchError: the scorer would refuse the file; says why.
     """
-    with Predictions.open(path, root) as predictions:
+    with Predictions.open(path, release) as predictions:
         tiles = len(predictions.info.tiles)
         for row in range(tiles):
             predictions.codes(row)

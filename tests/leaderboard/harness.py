@@ -24,8 +24,6 @@ from leaderboard.store.db import Database, Submission
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
 from lulcbench.release import Release
-from lulcbench.release.shards import ShardReader
-from lulcbench.release.tiles import read_split
 
 CARD = {
     "name": "UNet",
@@ -82,12 +80,12 @@ def start_web(log: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]
 
 def predict(path: Path, root: Path, noise: float, seed: int, probabilities: bool = False) -> Path:
     """Predictions that are right but for a share of the pixels."""
-    release = Release.load(root)
-    tiles, reader = read_split(root, release, "test"), ShardReader(root, release, "test")
+    release = Release.open(root)
+    tiles = release.tiles("test")
     rng, codes = np.random.default_rng(seed), np.array(legend().codes(4), np.uint16)
-    with PredictionWriter(path, root, "test", 2018, probabilities=probabilities) as writer:
+    with PredictionWriter(path, release, "test", 2018, probabilities=probabilities) as writer:
         for row, tile in enumerate(tiles.ids):
-            labels = reader.read("luisa_2018", [row], [(0, 0)], (96, 96))[0]
+            labels = release.labels("test", 2018, [row])[0]
             known = np.isin(labels, codes)
             wrong = ~known | (rng.random(labels.shape) < noise)
             predicted = np.where(wrong, rng.choice(codes, labels.shape), labels)

@@ -11,7 +11,7 @@ from benchmarks.label_release import make_release, smooth_codes
 from builders.stages.publish import publish
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
-from lulcbench.release import Release
+from lulcbench.release import Manifest
 from tests.lulcbench.fake_hub import FakeHub
 
 PREDICTED_TILES = 3
@@ -20,7 +20,7 @@ PREDICTED_TILES = 3
 @pytest.fixture
 def published(hub: FakeHub, release_root: Path) -> FakeHub:
     """The hub with the small release on it, as lulcbench/tiny."""
-    assert publish(release_root, "hf://lulcbench/tiny") == f"hf://lulcbench/tiny@v{Release.load(release_root).version}"
+    assert publish(release_root, "hf://lulcbench/tiny") == f"hf://lulcbench/tiny@v{Manifest.load(release_root).version}"
     return hub
 
 

@@ -20,7 +20,7 @@ from builders.stages._index import class_fractions
 from builders.workspace import workspace
 from lulcbench.grid import Tile
 from lulcbench.legend import LEVELS, corine_grid_codes, corine_to_luisa, legend
-from lulcbench.release import SPLITS, Release
+from lulcbench.release import SPLITS, Manifest
 
 pytestmark = pytest.mark.real
 
@@ -148,7 +148,7 @@ def test_real_landsat_on_real_corine(folder: Path, name: str) -> None:
     assert forest > crops + 0.05
     assert crops > urban + 0.1
     assert urban > water + 0.1
-    release = Release.load(root)
+    release = Manifest.load(root)
     assert release.simulated is False
     mean = dict(zip(release.sensors["landsat"].bands, release.sensors["landsat"].statistics.mean, strict=True))
     assert 0.02 < mean["blue"] < mean["nir08"] < 0.5

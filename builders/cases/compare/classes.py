@@ -40,10 +40,10 @@ def compare(root: Path, name: str, year: int, level: int, out: Path) -> pd.DataF
     Returns:
         One row a class: code, name, pixels, and quartiles of the NDVI (all seasons) at the 50 m label pixels.
     """
-    release = Release.load(root)
-    image = mosaic.reflectance(root, name, year)
-    truth = mosaic.labels(root, year)
-    index = ndvi(image.values, release.sensor(name).bands, name)
+    release = Release.open(root)
+    image = mosaic.reflectance(release, name, year)
+    truth = mosaic.labels(release, year)
+    index = ndvi(image.values, release.manifest.sensor(name).bands, name)
     # Image pixel of each label pixel's centre.
     height, width = truth.area.shape
     step = LABEL_RESOLUTION / image.area.resolution
@@ -71,7 +71,7 @@ def _figure(
     truth: mosaic.Mosaic,
     path: Path,
 ) -> None:
-    bands = release.sensor(name).bands
+    bands = release.manifest.sensor(name).bands
     figure = Figure(figsize=(16, 9), layout="constrained")
     axes = figure.subplots(1, 3)
     box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(np.isfinite(index[0])))
@@ -80,7 +80,7 @@ def _figure(
     rgb = np.moveaxis(image.values[0, [bands.index(band) for band in sensor(name).rgb]], 0, -1)[box]
     bright = 4 * float(np.nanmedian(rgb))  # snow and cloud may burn out, the land may not sink into black
     axes[0].imshow(np.clip(np.nan_to_num(rgb, nan=bright) / bright, 0, 1))
-    axes[0].set_title(f"{name}, {release.seasons[0].name}: true colour")
+    axes[0].set_title(f"{name}, {release.manifest.seasons[0].name}: true colour")
     shown = axes[1].imshow(index[0][box], vmin=-0.2, vmax=0.9, cmap="RdYlGn")
     axes[1].set_title("NDVI")
     figure.colorbar(shown, ax=axes[1], shrink=0.6)
@@ -96,7 +96,7 @@ def _figure(
         for i in present
     ]
     figure.legend(handles=swatches, loc="outside lower center", ncols=4, fontsize=7)
-    figure.suptitle(release.title)
+    figure.suptitle(release.manifest.title)
     for axis in axes:
         axis.axis("off")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import zarr
 
 from builders.readers.area import Area
 from lulcbench.errors import NotAvailableError
 from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import legend
-from lulcbench.release import INDEX, Release
+from lulcbench.release import Release
 from lulcbench.sensors import to_reflectance
 
 
@@ -42,25 +41,26 @@ def paint(codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
     return table[codes]
 
 
-def labels(root: Path, year: int) -> Mosaic:
+def labels(release: Release, year: int) -> Mosaic:
     """LUISA codes of all splits, uint16."""
-    return _mosaic(root, f"luisa_{year}")
+    return _mosaic(release, f"luisa_{year}")
 
 
-def reflectance(root: Path, sensor: str, year: int) -> Mosaic:
+def reflectance(release: Release, sensor: str, year: int) -> Mosaic:
     """Reflectance ``(season, band, y, x)`` of all splits, float32 with NaN for nodata."""
-    stored = _mosaic(root, f"{sensor}_{year}")
+    stored = _mosaic(release, f"{sensor}_{year}")
     return Mosaic(to_reflectance(stored.values.astype(np.uint16)), stored.area)
 
 
-def _mosaic(root: Path, array: str) -> Mosaic:
-    release = Release.load(root)
-    table = pq.read_table(root / INDEX, columns=["id", "split", "row"]).to_pylist()
+def _mosaic(release: Release, array: str) -> Mosaic:
+    table = release.index()[["id", "split", "row"]].to_dict("records")
     tiles = [Tile.from_id(row["id"]) for row in table]
-    groups = {split: zarr.open_group(root / f"{split}.zarr", mode="r") for split in release.splits}
+    groups = {
+        split: zarr.open_group(Path(release.root) / f"{split}.zarr", mode="r") for split in release.manifest.splits
+    }
     first = groups[table[0]["split"]].get(array)
     if first is None:
-        raise NotAvailableError(f"{root} has no array {array}.", "See what there is with 'lulcbench info'.")
+        raise NotAvailableError(f"{release.root} has no array {array}.", "See what there is with 'lulcbench info'.")
     area = Area.of(tiles, TILE_SIZE / first.shape[-1])
     values = np.zeros((*first.shape[1:-2], *area.shape), np.uint16)
     for row, tile in zip(table, tiles, strict=True):

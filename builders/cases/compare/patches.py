@@ -57,7 +57,8 @@ def compare(root: Path, listing: Path, out: Path, year: int = 2018) -> pd.DataFr
         LulcbenchError: a patch of the release is not in the listing.
     """
     classes = pd.read_csv(listing).set_index("name")["eurosat_class"]
-    truth = mosaic.labels(root, year)
+    release = Release.open(root)
+    truth = mosaic.labels(release, year)
     patches = []
     for scene in read_scenes(root / "scenes.lock.json"):
         if scene.id not in classes.index:
@@ -85,7 +86,7 @@ def compare(root: Path, listing: Path, out: Path, year: int = 2018) -> pd.DataFr
     write_atomic(out / "patches.csv", table.to_csv(index=False).encode())
     for level in LEVELS:
         write_atomic(out / f"contingency_level{level}.csv", contingency(table, level).to_csv().encode())
-    _page(root, year, sorted(patches, key=lambda p: (p.eurosat, p.name)), truth, out / "patches.png")
+    _page(release, year, sorted(patches, key=lambda p: (p.eurosat, p.name)), truth, out / "patches.png")
     return table
 
 
@@ -108,11 +109,10 @@ def _majority(codes: np.ndarray) -> int:
     return int(found[counts.argmax()]) if len(found) else NODATA
 
 
-def _page(root: Path, year: int, patches: list[Patch], truth: mosaic.Mosaic, path: Path) -> None:
+def _page(release: Release, year: int, patches: list[Patch], truth: mosaic.Mosaic, path: Path) -> None:
     """Patch beside label beside EuroSAT's class, as the release has them, on one canvas."""
-    image = mosaic.reflectance(root, "sentinel2", year)
-    release = Release.load(root)
-    rgb = [release.sensor("sentinel2").bands.index(name) for name in ("B04", "B03", "B02")]
+    image = mosaic.reflectance(release, "sentinel2", year)
+    rgb = [release.manifest.sensor("sentinel2").bands.index(name) for name in ("B04", "B03", "B02")]
     rows = -(-len(patches) // COLUMNS)
     canvas = np.ones((rows * (CELL + TITLE), COLUMNS * 2 * CELL, 3))
     figure = Figure(figsize=(COLUMNS * 2.1, rows * 1.3 + 0.5), layout="constrained")
@@ -132,6 +132,6 @@ def _page(root: Path, year: int, patches: list[Patch], truth: mosaic.Mosaic, pat
         axis.text(left + CELL, top - 3, f"{code} {verdict}", fontsize=7, color="r" if verdict == "differs" else "k")
     axis.imshow(canvas, interpolation="nearest")
     axis.axis("off")
-    axis.set_title(f"{release.title}: patch | LUISA majority code", fontsize=10)
+    axis.set_title(f"{release.manifest.title}: patch | LUISA majority code", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)

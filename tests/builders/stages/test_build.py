@@ -21,12 +21,12 @@ from builders.stages.audit import audit
 from builders.stages.publish import publish
 from builders.workspace import Workspace
 from lulcbench.errors import CorruptFileError, LulcbenchError
-from lulcbench.release import Release
+from lulcbench.release import Manifest
 from lulcbench.sensors import to_reflectance
 from tests.builders import world
 
 
-def build(folder: Path, replace: bool = False) -> tuple[Release, Workspace]:
+def build(folder: Path, replace: bool = False) -> tuple[Manifest, Workspace]:
     """All stages in this process."""
     space = world.workspace(folder / "out")
     recipe = load(folder / "recipe.toml", space.scenes)
@@ -62,7 +62,7 @@ def test_composites_are_medians_in_reflectance(made: Path) -> None:
 
 
 def test_statistics_and_counts_are_of_train_alone(made: Path) -> None:
-    release = Release.load(made / "out")
+    release = Manifest.load(made / "out")
     values = image(made / "out").astype(float)
     stated = release.sensors["landsat"].statistics
     np.testing.assert_allclose(stated.mean, np.nanmean(values, axis=(0, 1, 3, 4)), atol=1e-6)
@@ -88,7 +88,7 @@ def test_building_again_changes_nothing(made: Path) -> None:
 def test_same_inputs_elsewhere_give_the_same_arrays(made: Path, tmp_path: Path) -> None:
     world.make(tmp_path)
     again, _ = build(tmp_path)
-    first = {file.path: file.sha256 for file in Release.load(made / "out").files if file.split}
+    first = {file.path: file.sha256 for file in Manifest.load(made / "out").files if file.split}
     assert {file.path: file.sha256 for file in again.files if file.split} == first
 
 
@@ -254,7 +254,7 @@ def test_audit_finds_tampering(copy: Path, what: str) -> None:
 
 def test_audit_finds_what_a_consistent_manifest_hides(copy: Path) -> None:
     """Statistics, fractions and distances are worked out anew, not believed."""
-    release = Release.load(copy)
+    release = Manifest.load(copy)
     info = release.sensors["landsat"]
     wrong = info.statistics.model_copy(update={"mean": (0.5, 0.5)})
     sensors = {"landsat": info.model_copy(update={"statistics": wrong})}
@@ -275,7 +275,7 @@ def test_audit_finds_what_a_consistent_manifest_hides(copy: Path) -> None:
 def test_publish_to_a_folder_is_verified_and_whole(made: Path, copy: Path, tmp_path: Path) -> None:
     target = tmp_path / "hub"
     place = Path(publish(made / "out", str(target)))
-    assert Release.load(place).digest == Release.load(made / "out").digest
+    assert Manifest.load(place).digest == Manifest.load(made / "out").digest
     assert not audit(place).problems
     assert publish(made / "out", str(target)) == str(place)
     victim = next(p for p in sorted((copy / "val.zarr").rglob("*")) if p.is_file())

@@ -16,7 +16,7 @@ import lulcbench.remote.backends.filesystem as filesystem
 from builders.stages.publish import publish
 from lulcbench.download import download
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import MANIFEST, Release
+from lulcbench.release import MANIFEST, Manifest, Release
 from lulcbench.release.verify import verify
 from tests.lulcbench.fake_hub import TOKEN, FakeHub
 
@@ -46,9 +46,9 @@ def test_faults_of_the_hub_pass(hub: FakeHub, release_root: Path, tmp_path: Path
     publish(release_root, NAME)
     assert hit
     hub.faults = lambda path, before: None
-    got = download(NAME, tmp_path / "got", revision=f"v{Release.load(release_root).version}")
-    assert got.digest == Release.load(release_root).digest
-    assert not verify(tmp_path / "got", got).problems
+    got = download(NAME, tmp_path / "got", revision=f"v{Manifest.load(release_root).version}")
+    assert got.digest == Manifest.load(release_root).digest
+    assert not verify(Release(tmp_path / "got", got)).problems
 
 
 def test_a_hub_that_refuses_is_not_asked_again(hub: FakeHub, release_root: Path) -> None:
@@ -81,17 +81,17 @@ def test_a_killed_publication_goes_on(hub: FakeHub, release_root: Path, tmp_path
     subprocess.run(command, env=environment, check=True, timeout=120)
     assert {hub.stored[oid] for oid in arrived} == {1}  # nothing that had arrived was sent again
     got = download(NAME, tmp_path / "got")
-    assert not verify(tmp_path / "got", got).problems
+    assert not verify(Release(tmp_path / "got", got)).problems
 
 
 def test_what_others_left_at_a_url_is_not_taken_for_published(release_root: Path, tmp_path: Path) -> None:
-    release = Release.load(release_root)
+    release = Manifest.load(release_root)
     file = next(file for file in release.files if file.array == "landsat_2018" and "/c/" in file.path)
     there = tmp_path / "public" / release.id / file.path
     there.parent.mkdir(parents=True)
     there.write_bytes(bytes(file.bytes))
     where = publish(release_root, f"file://{tmp_path}/public")
-    assert not verify(tmp_path / "public" / release.id, release).problems
+    assert not verify(Release(tmp_path / "public" / release.id, release)).problems
     assert download(where, tmp_path / "got").digest == release.digest
     assert not list((tmp_path / "public").rglob(".*.partial"))
     assert not (release_root / filesystem.SENT).exists()
@@ -100,14 +100,14 @@ def test_what_others_left_at_a_url_is_not_taken_for_published(release_root: Path
 def test_a_file_system_that_is_neither_local_nor_an_object_store(release_root: Path, tmp_path: Path) -> None:
     where = publish(release_root, "memory://public")
     assert publish(release_root, "memory://public") == where
-    assert not verify(tmp_path / "got", download(where, tmp_path / "got")).problems
+    assert not verify(Release(tmp_path / "got", download(where, tmp_path / "got"))).problems
     assert not [path for path in fsspec.filesystem("memory").find("/public") if path.endswith(".partial")]
 
 
 def test_an_interrupted_publication_to_a_url_goes_on(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, sent, real = Release.load(release_root), [], filesystem._put
+    release, sent, real = Manifest.load(release_root), [], filesystem._put
     local = type(fsspec.filesystem("file"))
 
     def put(system: Any, source: Path, place: str) -> None:
@@ -135,4 +135,4 @@ def test_an_interrupted_publication_to_a_url_goes_on(
     Path(lost).unlink()
     publish(release_root, f"file://{tmp_path}/public")
     assert set(sent) & done == {lost}
-    assert not verify(tmp_path / "public" / release.id, release).problems
+    assert not verify(Release(tmp_path / "public" / release.id, release)).problems

@@ -26,7 +26,7 @@ from leaderboard.store.db import Submission, Upload, now
 from leaderboard.web.app import create_app
 from lulcbench.errors import LulcbenchError
 from lulcbench.predictions import archive_limits
-from lulcbench.release import Release
+from lulcbench.release import Manifest
 from tests.leaderboard.harness import CARD, Service, wait_until
 from tests.leaderboard.test_faults import CANNED, HOSTILE, finished, with_scorer
 
@@ -46,7 +46,7 @@ def announce(service: Service, size: int, who: str = "ours") -> Any:
 
 def test_no_file_is_larger_than_the_releases_allow(service: Service) -> None:
     (root,) = service.settings.releases
-    most, _ = archive_limits(Release.load(root))
+    most, _ = archive_limits(Manifest.load(root))
     assert most < service.settings.max_upload_bytes
     refused = announce(service, most + 1)
     assert refused.status_code == 413

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lulcbench import cli
-from lulcbench.release import Release
+from lulcbench.release import Manifest, Release
 from lulcbench.release.verify import verify
 from tests.lulcbench.remote.test_streaming import serve
 
@@ -37,7 +37,7 @@ def copy(release_root: Path, tmp_path: Path) -> Path:
 
 
 def test_info_says_what_is_here(run: Run, release_root: Path) -> None:
-    release = Release.load(release_root)
+    release = Manifest.load(release_root)
     code, out, _ = run("info", release_root)
     assert code == 0
     for expected in (release.digest, "SIMULATED DATA", "sentinel2", "Sizes", "Share of classes", "licences", "cite:"):
@@ -61,7 +61,7 @@ def test_info_of_a_part(run: Run, release_root: Path, tmp_path: Path) -> None:
 def test_verify_names_bad_files_and_repairs_them(run: Run, copy: Path, release_root: Path) -> None:
     code, out, _ = run("verify", copy)
     assert (code, "0 bad" in out) == (0, True)
-    release = Release.load(copy)
+    release = Manifest.load(copy)
     altered, truncated, gone = (
         next(f for f in release.files if f.array == a) for a in ("luisa_2012", "luisa_2018", None)
     )
@@ -82,13 +82,13 @@ def test_verify_names_bad_files_and_repairs_them(run: Run, copy: Path, release_r
     assert (code, "does not say where it came from" in err) == (2, True)
     code, out, _ = run("verify", copy, "--repair", "--from", release_root)
     assert code == 0
-    report = verify(copy, release)
+    report = verify(Release(copy, release))
     assert not report.problems
     assert len(report.good) == len(release.files)
 
 
 def test_a_shard_that_is_gone_is_not_here(run: Run, copy: Path) -> None:
-    release = Release.load(copy)
+    release = Manifest.load(copy)
     gone = next(f for f in release.files if f.array == "landsat_2018" and "/c/" in f.path and f.split == "train")
     (copy / gone.path).unlink()
     part = json.loads(run("info", copy, "--json")[1])["sizes"]["train landsat_2018"]
@@ -113,13 +113,13 @@ def test_a_damaged_manifest_is_repaired(run: Run, release_root: Path, tmp_path: 
     assert (code, "is not JSON" in err) == (2, True)
     code, out, _ = run("verify", root, "--repair")
     assert (code, "release.json repaired" in out) == (0, True)
-    assert Release.load(root).digest == Release.load(release_root).digest
+    assert Manifest.load(root).digest == Manifest.load(release_root).digest
 
 
 def test_urls(run: Run, release_root: Path, tmp_path: Path) -> None:
     with serve(release_root) as url:
         facts = json.loads(run("info", url, "--json")[1])
-        assert facts["digest"] == Release.load(release_root).digest
+        assert facts["digest"] == Manifest.load(release_root).digest
         assert {part["bytes_here"] for part in facts["sizes"].values()} == {0}
         assert run("info", url)[0] == 0
         tile = run("plot", url, "E0000N0000")[2].split("Some that it has: ")[1][:10]

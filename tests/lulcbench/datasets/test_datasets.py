@@ -15,7 +15,8 @@ from lulcbench.datasets.normalize import Normalizer
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
 from lulcbench.legend import legend
-from lulcbench.release.index import few, read_index
+from lulcbench.release import Release
+from lulcbench.release.index import few
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_a_sample(seg: LuisaSeg) -> None:
 
 def test_pixels_are_normalised_by_the_train_statistics(release_root: Path) -> None:
     dataset = LuisaSeg(release_root, window=None, flatten=False)
-    info = dataset.release.sensor("sentinel2")
+    info = dataset.release.manifest.sensor("sentinel2")
     raw = stored(release_root, "sentinel2_2018")[0].astype(np.float64)
     mean, std = (np.array(part)[:, None, None] for part in (info.statistics.mean, info.statistics.std))
     expected = np.where(raw == 0, 0, (raw * 1e-4 - 0.1 - mean) / std)
@@ -236,7 +237,7 @@ def test_filters(release_root: Path) -> None:
 
 
 def test_few_label_lists_are_fixed_and_nested(release_root: Path) -> None:
-    table = read_index(release_root, LuisaSeg(release_root).release, "train")
+    table = Release.open(release_root).index("train")
     import pandas as pd
 
     many = pd.concat([table.assign(id=[f"{tile}{k}" for tile in table["id"]]) for k in range(100)], ignore_index=True)
@@ -296,7 +297,7 @@ def test_bad_input_says_what_exists(release_root: Path, options: dict[str, Any],
 
 
 def test_unknown_bands_are_answered_by_those_of_the_release(release_root: Path) -> None:
-    held = LuisaSeg(release_root).release.sensor("sentinel2").bands
+    held = LuisaSeg(release_root).release.manifest.sensor("sentinel2").bands
     for band in ("B99", "B01"):
         with pytest.raises(LulcbenchError) as error:
             LuisaSeg(release_root, bands=[band])
@@ -374,11 +375,11 @@ def test_index_and_shards_that_disagree(release_root: Path, tmp_path: Path) -> N
     table = pq.read_table(release_root / "index.parquet")
     (root / "index.parquet").unlink()
     pq.write_table(table.slice(1), root / "index.parquet")
-    with pytest.raises(LulcbenchError, match="is not the table"):
+    with pytest.raises(LulcbenchError, match="is not the file"):
         LuisaSeg(root)
     (root / "index.parquet").unlink()
     (root / "index.parquet").write_bytes(b"PAR1 nonsense")
-    with pytest.raises(LulcbenchError, match="is not the table"):
+    with pytest.raises(LulcbenchError, match="is not the file"):
         LuisaSeg(root)
 
 

@@ -16,7 +16,7 @@ from lulcbench._files import hash_file
 from lulcbench.download._transfers import PARTIAL, absent
 from lulcbench.download.downloader import download, recover, repair, wanted
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import MANIFEST, Release
+from lulcbench.release import MANIFEST, Manifest, Release
 from lulcbench.release.provenance import SOURCES, Provenance
 from lulcbench.release.verify import verify
 from tests.lulcbench.fake_hub import FakeHub
@@ -31,14 +31,14 @@ NAME = "hf://lulcbench/tiny"
 
 
 def digest(root: Path) -> str:
-    return Release.load(root).digest
+    return Manifest.load(root).digest
 
 
 def test_round_trip(published: FakeHub, release_root: Path, tmp_path: Path) -> None:
     release = download("tiny", tmp_path / "got")
     assert release.digest == digest(release_root)
-    assert not verify(tmp_path / "got", release).problems
-    assert not verify(tmp_path / "got", release).absent
+    assert not verify(Release(tmp_path / "got", release)).problems
+    assert not verify(Release(tmp_path / "got", release)).absent
     assert not (tmp_path / "got" / PARTIAL).exists()
     # All requests but the first were for one commit, so that revisions never mix.
     resolved = {path.split("/resolve/")[1].split("/")[0] for path in published.requests if "/resolve/" in path}
@@ -50,7 +50,7 @@ def test_round_trip(published: FakeHub, release_root: Path, tmp_path: Path) -> N
     # Publishing again finds it there; another release of that version is refused.
     publish(release_root, NAME)
     other = Path(shutil.copytree(release_root, tmp_path / "other"))
-    Release.load(other).model_copy(update={"title": "Another"}).write(other)
+    Manifest.load(other).model_copy(update={"title": "Another"}).write(other)
     with pytest.raises(LulcbenchError, match="another release of that version"):
         publish(other, NAME)
 
@@ -61,7 +61,7 @@ def test_only_what_is_wanted(published: FakeHub, tmp_path: Path) -> None:
     arrays = {path.parent.name for path in root.rglob("zarr.json") if path.parent.parent.name == "train.zarr"}
     assert arrays == {"landsat_2018", "luisa_2018"}
     assert {path.name for path in root.glob("*.zarr")} == {"train.zarr"}
-    assert not verify(root, release).problems
+    assert not verify(Release(root, release)).problems
     assert len(LuisaSeg(root, sensors="landsat")) > 0
     with pytest.raises(LulcbenchError, match="sentinel2_2018 is missing"):
         LuisaSeg(root)[0]
@@ -127,7 +127,7 @@ def test_a_combination_that_does_not_exist(release_root: Path, tmp_path: Path) -
 
 
 def test_the_id_of_a_release_names_it(published: FakeHub, release_root: Path, tmp_path: Path) -> None:
-    release = Release.load(release_root)
+    release = Manifest.load(release_root)
     published.commit("lulcbench/tiny", {MANIFEST: b"{}"})  # the branch is elsewhere by now
     assert download(release.id, tmp_path / "a", splits="val").digest == release.digest
     assert download(release.id, tmp_path / "a", splits="val", offline=True).digest == release.digest
@@ -140,15 +140,15 @@ def test_what_was_downloaded_and_is_gone_is_missed(release_root: Path, tmp_path:
     root = tmp_path / "got"
     download(str(release_root), root, splits="val", sensors="landsat", years=2018)
     release = download(str(release_root), root, splits="train", sensors="landsat", years=2018)
-    assert not verify(root, release).problems
+    assert not verify(Release(root, release)).problems
     shutil.rmtree(root / "val.zarr")
     shutil.rmtree(root / "train.zarr" / "landsat_2018")
-    report = verify(root, release)
+    report = verify(Release(root, release))
     lost = {file.path for file in release.files if file.split == "val" and file.array in {"landsat_2018", "luisa_2018"}}
     lost |= {file.path for file in release.files if file.split == "train" and file.array == "landsat_2018"}
     assert {problem.path for problem in report.problems} == lost | {"val.zarr/zarr.json"}
     repair(root, [problem.file for problem in report.problems if problem.file])
-    assert not verify(root, release).problems
+    assert not verify(Release(root, release)).problems
 
 
 @pytest.mark.parametrize("content", [b"", b"{", None], ids=["empty", "truncated", "missing"])
@@ -159,7 +159,7 @@ def test_a_damaged_manifest_is_fetched_again(release_root: Path, tmp_path: Path,
         (root / MANIFEST).unlink()
     else:
         (root / MANIFEST).write_bytes(content)
-    assert recover(root).digest == Release.load(root).digest == release.digest
+    assert recover(root).digest == Manifest.load(root).digest == release.digest
     # A newer release at the place it came from is not taken for it.
     release.model_copy(update={"version": "9.9.9"}).write(other)
     (root / MANIFEST).write_bytes(b"")
@@ -177,11 +177,11 @@ def test_faults_pass(published: FakeHub, tmp_path: Path, fault: str) -> None:
         fault if not before and ("/c/0" in path or (path.endswith("/tiny") and fault.isdigit())) else None
     )
     release = download(NAME, tmp_path / "got")
-    assert not verify(tmp_path / "got", release).problems
+    assert not verify(Release(tmp_path / "got", release)).problems
 
 
 def test_a_cut_download_is_resumed(published: FakeHub, release_root: Path, tmp_path: Path) -> None:
-    biggest = max(Release.load(release_root).files, key=lambda file: file.bytes)
+    biggest = max(Manifest.load(release_root).files, key=lambda file: file.bytes)
     published.faults = lambda path, before: "cut" if path.endswith(biggest.path) else None
     with pytest.raises(LulcbenchError, match=r"cut|closed|incomplete|disconnect|peer") as error:
         download(NAME, tmp_path / "got")
@@ -192,7 +192,7 @@ def test_a_cut_download_is_resumed(published: FakeHub, release_root: Path, tmp_p
     assert 0 < partial.stat().st_size < biggest.bytes
     published.faults = lambda path, before: None
     release = download(NAME, tmp_path / "got")
-    assert not verify(tmp_path / "got", release).problems
+    assert not verify(Release(tmp_path / "got", release)).problems
 
 
 def test_wrong_bytes_are_never_taken(published: FakeHub, tmp_path: Path) -> None:
@@ -205,10 +205,10 @@ def test_wrong_bytes_are_never_taken(published: FakeHub, tmp_path: Path) -> None
 def test_a_mirror_steps_in(published: FakeHub, release_root: Path, tmp_path: Path) -> None:
     published.faults = lambda path, before: "500" if "resolve" not in path else None
     release = download(NAME, tmp_path / "a", mirrors=[str(release_root)])
-    assert not verify(tmp_path / "a", release).problems
+    assert not verify(Release(tmp_path / "a", release)).problems
     published.faults = lambda path, before: "wrong" if "/c/" in path else None
     release = download(NAME, tmp_path / "b", mirrors=[str(release_root)])
-    assert not verify(tmp_path / "b", release).problems
+    assert not verify(Release(tmp_path / "b", release)).problems
 
 
 def test_the_mirrors_of_the_environment(
@@ -242,7 +242,7 @@ def test_no_such_release_or_revision(published: FakeHub, tmp_path: Path) -> None
 
 
 def test_revisions_are_pinned(published: FakeHub, release_root: Path, tmp_path: Path) -> None:
-    tag = f"v{Release.load(release_root).version}"
+    tag = f"v{Manifest.load(release_root).version}"
     published.commit("lulcbench/tiny", {MANIFEST: b"{}"})
     assert download(f"{NAME}@{tag}", tmp_path / "a").digest == digest(release_root)
     assert download(NAME, tmp_path / "b", revision=tag).digest == digest(release_root)
@@ -274,7 +274,7 @@ def test_a_root_that_cannot_be_written(release_root: Path, tmp_path: Path) -> No
 
 def test_another_release_is_in_the_way(release_root: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(release_root, tmp_path / "other"))
-    Release.load(other).model_copy(update={"version": "9.9.9"}).write(other)
+    Manifest.load(other).model_copy(update={"version": "9.9.9"}).write(other)
     with pytest.raises(LulcbenchError, match=r"other holds .*9\.9\.9"):
         download(str(release_root), other)
 
@@ -286,10 +286,10 @@ def test_repair(release_root: Path, tmp_path: Path) -> None:
     for file in victims:
         path = root / file.path
         path.write_bytes(bytes(len(path.read_bytes())))
-    problems = verify(root, release).problems
+    problems = verify(Release(root, release)).problems
     assert {problem.path for problem in problems} == {file.path for file in victims}
     repair(root, [problem.file for problem in problems if problem.file])
-    assert not verify(root, release).problems
+    assert not verify(Release(root, release)).problems
     (root / ".sources").unlink()
     with pytest.raises(LulcbenchError, match="does not say where it came from"):
         repair(root, victims)
@@ -300,8 +300,8 @@ def test_several_processes_download_to_one_root(release_root: Path, tmp_path: Pa
     code = f"from lulcbench.download import download; download({str(release_root)!r}, {str(root)!r})"
     children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [child.wait(60) for child in children] == [0, 0, 0]
-    release = Release.load(root)
-    assert not verify(root, release).problems
+    release = Manifest.load(root)
+    assert not verify(Release(root, release)).problems
 
 
 def test_an_interrupted_download_is_not_taken_for_whole(
@@ -324,7 +324,7 @@ def test_an_interrupted_download_is_not_taken_for_whole(
     for path in (tmp_path / "got").rglob("*"):
         if path.is_file() and not path.relative_to(tmp_path / "got").parts[0].startswith("."):
             name = path.relative_to(tmp_path / "got").as_posix()
-            assert hash_file(path) == next(f.sha256 for f in Release.load(release_root).files if f.path == name)
+            assert hash_file(path) == next(f.sha256 for f in Manifest.load(release_root).files if f.path == name)
     monkeypatch.undo()
     release = download(str(release_root), tmp_path / "got")
     assert not absent(tmp_path / "got", wanted(release))

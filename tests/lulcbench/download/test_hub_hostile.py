@@ -17,7 +17,7 @@ import lulcbench.release.manifest
 from lulcbench.download._transfers import PARTIAL, _Transfer
 from lulcbench.download.downloader import LOCK, download, repair
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import MANIFEST, FileInfo, Release
+from lulcbench.release import MANIFEST, FileInfo, Manifest, Release
 from lulcbench.release.provenance import SOURCES, Provenance
 from lulcbench.release.verify import verify
 from tests.lulcbench.fake_hub import FakeHub
@@ -31,7 +31,7 @@ pytestmark = [
 NAME = "hf://lulcbench/tiny"
 
 
-def biggest(release: Release) -> FileInfo:
+def biggest(release: Manifest) -> FileInfo:
     return max(release.files, key=lambda file: file.bytes)
 
 
@@ -39,7 +39,7 @@ def test_another_release_came_while_waiting_for_the_lock(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "got"
-    other = Release.load(release_root).model_copy(update={"version": "9.9.9"})
+    other = Manifest.load(release_root).model_copy(update={"version": "9.9.9"})
 
     class Late(FileLock):
         def __enter__(self) -> Any:
@@ -49,16 +49,16 @@ def test_another_release_came_while_waiting_for_the_lock(
     monkeypatch.setattr(lulcbench.download.downloader, "FileLock", Late)
     with pytest.raises(LulcbenchError, match=r"holds .*9\.9\.9"):
         download(str(release_root), root)
-    assert Release.load(root) == other
+    assert Manifest.load(root) == other
 
 
 def test_leftovers_of_another_release_are_not_taken_for_its_files(release_root: Path, tmp_path: Path) -> None:
-    release, root = Release.load(release_root), tmp_path / "got"
+    release, root = Manifest.load(release_root), tmp_path / "got"
     file = biggest(release)
     (root / file.path).parent.mkdir(parents=True)
     (root / file.path).write_bytes(bytes(file.bytes))  # of the right size, and there is no manifest yet
     download(str(release_root), root)
-    assert not verify(root, release).problems
+    assert not verify(Release(root, release)).problems
 
 
 def test_a_folder_named_like_the_release_does_not_hide_the_hub(
@@ -67,10 +67,10 @@ def test_a_folder_named_like_the_release_does_not_hide_the_hub(
     monkeypatch.chdir(tmp_path)
     Path("tiny").mkdir()  # as an interrupted download leaves it
     release = download("tiny", "tiny")
-    assert not verify("tiny", release).problems
+    assert not verify(Release("tiny", release)).problems
     (Path("tiny") / biggest(release).path).unlink()
     download("tiny", "tiny")
-    assert not verify("tiny", release).problems
+    assert not verify(Release("tiny", release)).problems
 
 
 def test_offline_does_not_take_another_release(release_root: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_whole_release_is_not_written_to(release_root: Path, tmp_path: Path) -
 
 
 def test_an_altered_partial_file_is_begun_again(published: FakeHub, release_root: Path, tmp_path: Path) -> None:
-    file, root = biggest(Release.load(release_root)), tmp_path / "got"
+    file, root = biggest(Manifest.load(release_root)), tmp_path / "got"
     published.faults = lambda path, before: "cut" if path.endswith(file.path) else None
     with pytest.raises(LulcbenchError):
         download(NAME, root)
@@ -100,11 +100,11 @@ def test_an_altered_partial_file_is_begun_again(published: FakeHub, release_root
         return "wrong" if path.endswith(file.path) and asked[0] == 2 else None
 
     published.faults = wrong_once
-    assert not verify(root, download(NAME, root)).problems
+    assert not verify(Release(root, download(NAME, root))).problems
 
 
 def test_stale_partial_files_make_no_room(release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    total = sum(file.bytes for file in Release.load(release_root).files)
+    total = sum(file.bytes for file in Manifest.load(release_root).files)
     (tmp_path / "got" / PARTIAL).mkdir(parents=True)
     (tmp_path / "got" / PARTIAL / "stale").write_bytes(bytes(10_000))
     usage = shutil.disk_usage(tmp_path)._replace(free=total - 5000)
@@ -136,7 +136,7 @@ def test_repair_turns_to_the_next_place(release_root: Path, tmp_path: Path) -> N
     file = biggest(release)
     (root / file.path).write_bytes(bytes(file.bytes))
     repair(root, [file])
-    assert not verify(root, release).problems
+    assert not verify(Release(root, release)).problems
 
 
 def test_repair_keeps_what_it_cannot_replace(published: FakeHub, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_repair_keeps_what_it_cannot_replace(published: FakeHub, tmp_path: Path)
     ],
 )
 def test_manifests_that_point_elsewhere(release_root: Path, tmp_path: Path, path: str, array: str | None) -> None:
-    release = Release.load(release_root)
+    release = Manifest.load(release_root)
     bad = release.files[0].model_copy(update={"path": path, "array": array})
     source = tmp_path / "source"
     source.mkdir()

@@ -10,8 +10,8 @@ import pytest
 
 from lulcbench import LuisaChange, LuisaSeg, LuisaSeries
 from lulcbench.errors import CorruptFileError, LulcbenchError
-from lulcbench.release import INDEX, Release
-from lulcbench.release.index import read_index, select
+from lulcbench.release import INDEX, Manifest, Release
+from lulcbench.release.index import select
 
 
 @pytest.fixture
@@ -26,21 +26,21 @@ def test_rows_in_another_order_are_found_out(copy: Path) -> None:
     swapped = [last - r if s == "train" else r for s, r in zip(split, row, strict=True)]
     at = table.column_names.index("row")
     pq.write_table(table.set_column(at, "row", pa.array(swapped, table["row"].type)), copy / INDEX)
-    release = Release.load(copy)
-    with pytest.raises(CorruptFileError, match=r"index\.parquet is not the table that tiny-0\.1\.0 was published with"):
-        read_index(copy, release)
+    release = Manifest.load(copy)
+    with pytest.raises(CorruptFileError, match=r"index\.parquet is not the file that tiny-0\.1\.0 was published with"):
+        Release(copy, release).index()
     with pytest.raises(LulcbenchError, match="its SHA-256 differs"):
         LuisaSeg(copy, sensors="landsat")
 
 
 def test_a_table_and_shards_that_disagree_from_the_start(copy: Path) -> None:
-    release = Release.load(copy)
+    release = Manifest.load(copy)
     longer = release.model_copy(update={"splits": dict(release.splits) | {"train": 99}})
     with pytest.raises(LulcbenchError, match=r"train\.zarr disagree"):
-        read_index(copy, longer, "train")
+        Release(copy, longer).index("train")
     none = release.model_copy(update={"files": tuple(file for file in release.files if file.path != INDEX)})
-    with pytest.raises(LulcbenchError, match=r"lists no index\.parquet"):
-        read_index(copy, none)
+    with pytest.raises(LulcbenchError, match=r"lists no file index\.parquet"):
+        Release(copy, none).index()
 
 
 def test_clouds_count_where_they_are_asked_for() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import Release
+from lulcbench.release import Manifest
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -22,7 +22,7 @@ values = st.recursive(
 
 def read(content: bytes) -> None:
     with contextlib.suppress(LulcbenchError):  # anything else fails the test
-        Release.parse(content)
+        Manifest.parse(content)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_any_json(content: object) -> None:
 )
 def test_nasty_texts(text: str) -> None:
     with pytest.raises(LulcbenchError):
-        Release.parse(text.encode("utf-8", "surrogatepass"))
+        Manifest.parse(text.encode("utf-8", "surrogatepass"))
 
 
 @given(data=st.data())
@@ -57,7 +57,7 @@ def test_flipped_bytes_are_noticed(manifest: bytes, data: st.DataObject) -> None
     byte = data.draw(st.integers(0, 255))
     altered = manifest[:at] + bytes([byte]) + manifest[at + 1 :]
     try:
-        same = Release.parse(altered) == Release.parse(manifest)
+        same = Manifest.parse(altered) == Manifest.parse(manifest)
     except LulcbenchError:
         return
     assert same  # such as another kind of white space
@@ -82,4 +82,4 @@ def test_paths_stay_in_the_folder(manifest: bytes, path: str) -> None:
     content = json.loads(manifest)
     content["files"][0]["path"] = path
     with pytest.raises(LulcbenchError, match="leaves the release folder"):
-        Release.parse(json.dumps(content).encode())
+        Manifest.parse(json.dumps(content).encode())

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
-from lulcbench.release import FileInfo, Release, SensorInfo, Statistics
+from lulcbench.release import FileInfo, Manifest, SensorInfo, Statistics
 from lulcbench.seasons import Season
 
 SHA = "0" * 64
 
 
-def manifest(**changes: Any) -> Release:
+def manifest(**changes: Any) -> Manifest:
     shard = "test.zarr/landsat_2018/c/0/0/0/0/0"
     content = {
         "name": "luisa-test",
@@ -52,14 +52,14 @@ def manifest(**changes: Any) -> Release:
         ),
         "builder": "test",
     }
-    return Release.model_validate(content | changes)
+    return Manifest.model_validate(content | changes)
 
 
 def test_round_trip_keeps_the_digest(tmp_path: Path) -> None:
     release = manifest()
     release.write(tmp_path)
-    assert Release.load(tmp_path) == release
-    assert Release.load(tmp_path).digest == release.digest
+    assert Manifest.load(tmp_path) == release
+    assert Manifest.load(tmp_path).digest == release.digest
     assert [p.name for p in tmp_path.iterdir()] == ["release.json"]
 
 
@@ -87,7 +87,7 @@ def test_altered_manifests_are_refused(tmp_path: Path, alter: Any, message: str)
     path = manifest().write(tmp_path)
     path.write_text(json.dumps(alter(json.loads(path.read_text()))))
     with pytest.raises(LulcbenchError, match=message) as caught:
-        Release.load(tmp_path)
+        Manifest.load(tmp_path)
     assert str(path) in str(caught.value)
     assert caught.value.remedy
 
@@ -95,12 +95,12 @@ def test_altered_manifests_are_refused(tmp_path: Path, alter: Any, message: str)
 def test_another_legend_is_refused(tmp_path: Path) -> None:
     manifest(legend_digest=SHA).write(tmp_path)
     with pytest.raises(LulcbenchError, match="another legend"):
-        Release.load(tmp_path)
+        Manifest.load(tmp_path)
 
 
 def test_missing_release_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(LulcbenchError, match=r"release\.json is missing") as caught:
-        Release.load(tmp_path / "nowhere")
+        Manifest.load(tmp_path / "nowhere")
     assert "make demo" in caught.value.remedy
 
 
@@ -113,7 +113,7 @@ def test_file_paths_stay_inside(path: str) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_release_or_a_clear_error(text: bytes) -> None:
     with pytest.raises(LulcbenchError):
-        Release.parse(text)
+        Manifest.parse(text)
 
 
 json_values = st.recursive(
@@ -123,7 +123,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(Release.model_fields)), json_values)
+@given(st.sampled_from(sorted(Manifest.model_fields)), json_values)
 def test_a_fuzzed_field_never_passes(field: str, value: Any) -> None:
     content = manifest().model_dump(mode="json")
     genuine = content | {"digest": manifest().digest}
@@ -131,7 +131,7 @@ def test_a_fuzzed_field_never_passes(field: str, value: Any) -> None:
     if fuzzed == genuine:
         return
     with pytest.raises(LulcbenchError):
-        Release.parse(json.dumps(fuzzed).encode())
+        Manifest.parse(json.dumps(fuzzed).encode())
 
 
 def test_selecting_files_and_naming_what_exists() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lulcbench.errors import CorruptFileError, LulcbenchError
-from lulcbench.release import Release
+from lulcbench.release import Manifest, Release
 from lulcbench.release.shards import ShardReader
 
 
@@ -28,8 +28,8 @@ def shards(root: Path, array: str) -> list[Path]:
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_batches_are_what_zarr_reads_one_by_one(release_root: Path, data: st.DataObject) -> None:
-    release = Release.load(release_root)
-    reader = ShardReader(release_root, release, "train")
+    release = Manifest.load(release_root)
+    reader = Release(release_root, release).reader("train")
     name = data.draw(st.sampled_from(["sentinel2_2018", "landsat_2012", "luisa_2018"]))
     array = zarr.open_array(release_root / "train.zarr" / name, mode="r")
     n = data.draw(st.integers(1, 5))
@@ -55,7 +55,7 @@ def len_of(array: zarr.Array) -> int:
 
 
 def test_reads_into_given_memory(release_root: Path) -> None:
-    reader = ShardReader(release_root, Release.load(release_root), "train")
+    reader = Release.open(release_root).reader("train")
     out = np.full((2, 96, 96), 7, np.uint16)
     result = reader.read("luisa_2018", [0, 1], [(0, 0), (0, 0)], (96, 96), out=out)
     assert result is out
@@ -63,13 +63,13 @@ def test_reads_into_given_memory(release_root: Path) -> None:
 
 
 def test_no_windows(release_root: Path) -> None:
-    reader = ShardReader(release_root, Release.load(release_root), "train")
+    reader = Release.open(release_root).reader("train")
     assert reader.read("luisa_2018", [], [], (96, 96)).shape == (0, 96, 96)
 
 
 def test_a_missing_shard_is_no_nodata(copy: Path) -> None:
     shards(copy, "landsat_2018")[0].unlink()
-    reader = ShardReader(copy, Release.load(copy), "train")
+    reader = Release.open(copy).reader("train")
     with pytest.raises(LulcbenchError, match=r"landsat_2018.*is missing") as error:
         reader.read("landsat_2018", [0], [(0, 0)], (10, 10))
     assert "c/0" in error.value.what
@@ -79,7 +79,7 @@ def test_a_missing_shard_is_no_nodata(copy: Path) -> None:
 def test_a_truncated_shard(copy: Path) -> None:
     path = shards(copy, "landsat_2018")[0]
     path.write_bytes(path.read_bytes()[:-100])
-    reader = ShardReader(copy, Release.load(copy), "train")
+    reader = Release.open(copy).reader("train")
     with pytest.raises(LulcbenchError, match=r"bytes long"):
         reader.read("landsat_2018", [0], [(0, 0)], (10, 10))
 
@@ -89,7 +89,7 @@ def test_a_shard_whose_index_was_altered(copy: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-20] ^= 0xFF  # the chunk index at the end has a checksum
     path.write_bytes(content)
-    reader = ShardReader(copy, Release.load(copy), "train")
+    reader = Release.open(copy).reader("train")
     with pytest.raises(LulcbenchError, match=r"landsat_2018"):
         reader.read("landsat_2018", [0], [(0, 0)], (10, 10))
 
@@ -101,7 +101,7 @@ def test_labels_whose_content_was_altered(copy: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     content[rng.integers(0, len(content) - 40)] ^= 1 << int(rng.integers(8))  # the index of the shard comes after
     path.write_bytes(content)
-    reader = ShardReader(copy, Release.load(copy), "train")
+    reader = Release.open(copy).reader("train")
     with pytest.raises(CorruptFileError, match=r"luisa_2018"):
         reader.read("luisa_2018", [0, 1], [(0, 0)] * 2, (96, 96))
 
@@ -112,20 +112,20 @@ def test_metadata_of_another_array(copy: Path) -> None:
     path.write_text(content.replace('"fill_value": 0', '"fill_value": 1'))
     assert path.read_text() != content
     with pytest.raises(LulcbenchError, match=r"zarr\.json is not the file"):
-        ShardReader(copy, Release.load(copy), "train").read("landsat_2018", [0], [(0, 0)], (1, 1))
+        Release.open(copy).reader("train").read("landsat_2018", [0], [(0, 0)], (1, 1))
 
 
 def test_shards_of_another_length_than_the_manifest_says(copy: Path) -> None:
-    release = Release.load(copy)
+    release = Manifest.load(copy)
     longer = release.model_copy(update={"splits": dict(release.splits) | {"train": 99}})
     with pytest.raises(LulcbenchError, match="the manifest says 99"):
-        ShardReader(copy, longer, "train").read("luisa_2018", [0], [(0, 0)], (1, 1))
+        Release(copy, longer).reader("train").read("luisa_2018", [0], [(0, 0)], (1, 1))
 
 
 def test_an_array_that_was_not_downloaded(copy: Path) -> None:
     shutil.rmtree(copy / "train.zarr" / "landsat_2012")
     with pytest.raises(LulcbenchError, match=r"landsat_2012 is missing"):
-        ShardReader(copy, Release.load(copy), "train").read("landsat_2012", [0], [(0, 0)], (1, 1))
+        Release.open(copy).reader("train").read("landsat_2012", [0], [(0, 0)], (1, 1))
 
 
 def _read_in_child(reader: ShardReader, queue: multiprocessing.Queue[object]) -> None:
@@ -138,7 +138,7 @@ def _read_in_child(reader: ShardReader, queue: multiprocessing.Queue[object]) ->
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_of_a_process_that_has_read_read_too(release_root: Path, method: str) -> None:
-    reader = ShardReader(release_root, Release.load(release_root), "train")
+    reader = Release.open(release_root).reader("train")
     expected = reader.read("sentinel2_2018", [1, 0], [(7, 9), (0, 0)], (20, 20), bands=[2, 0]).sum()
     context = multiprocessing.get_context(method)
     queue = context.Queue()

@@ -10,7 +10,7 @@ import pytest
 import lulcbench.remote.backends
 import lulcbench.remote.stores
 from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError
-from lulcbench.release import MANIFEST, Release
+from lulcbench.release import MANIFEST, Manifest
 from lulcbench.remote import open_store, pinned
 from lulcbench.remote.backends.filesystem import FilesystemStore
 from lulcbench.remote.backends.folder import FolderStore
@@ -90,4 +90,4 @@ def test_a_folder_of_a_repository_is_read_below_it() -> None:
 @pytest.mark.usefixtures("patient")
 def test_a_server_that_is_away_is_a_network_error() -> None:
     with pytest.raises(NetworkError, match="Cannot read http://127"):
-        Release.load("http://127.0.0.1:9/release")
+        Manifest.load("http://127.0.0.1:9/release")

@@ -26,8 +26,7 @@ from builders.stages.publish import publish
 from lulcbench import LuisaSeg
 from lulcbench.download import download
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import Release
-from lulcbench.release.shards import ShardReader
+from lulcbench.release import Manifest, Release
 from lulcbench.release.verify import verify
 from tests.loopback import serve
 from tests.lulcbench.fake_hub import FakeHub
@@ -87,7 +86,7 @@ def test_http(web: str, release_root: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(straight["image"], expected["image"])
     assert torch.equal(straight["mask"], expected["mask"])
     release = download(web, tmp_path / "got", splits=["val"], sensors=["landsat"])
-    assert not verify(tmp_path / "got", release).problems
+    assert not verify(Release(tmp_path / "got", release)).problems
     with pytest.raises(LulcbenchError, match="Cannot read http://"):
         LuisaSeg(web + "-gone")
 
@@ -96,12 +95,12 @@ def test_http(web: str, release_root: Path, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_s3_round_trip(bucket: str, release_root: Path, tmp_path: Path) -> None:
     where = publish(release_root, bucket)
-    release = Release.load(release_root)
+    release = Manifest.load(release_root)
     assert where == f"{bucket}/{release.id}"
     assert publish(release_root, bucket) == where
     got = download(where, tmp_path / "got")
     assert got.digest == release.digest
-    assert not verify(tmp_path / "got", got).problems
+    assert not verify(Release(tmp_path / "got", got)).problems
 
     # TensorStore's S3 client reads credentials when it is first used in a process, so a new one streams.
     code = (
@@ -157,7 +156,7 @@ def test_a_shard_of_nodata_alone_is_no_missing_one(tmp_path: Path) -> None:
     release = make_release(tmp_path / "release", {2018: codes})
     assert not any("/c/1/" in file.path for file in release.files)
     with serve(tmp_path / "release") as url:
-        reader = ShardReader(url, release, "test")
+        reader = Release(url, release).reader("test")
         rows = [0, 5, SHARD_TILES + 1]
         read = reader.read("luisa_2018", rows, [(0, 0)] * 3, (96, 96))
         assert (read == codes[rows]).all()
@@ -188,7 +187,7 @@ def test_a_server_without_ranges(
         assert "lulcbench download" in error.value.remedy
         _NoRanges.requests.clear()
         release = download(url, tmp_path / "got")
-    assert not verify(tmp_path / "got", release).problems
+    assert not verify(Release(tmp_path / "got", release)).problems
     assert set(_NoRanges.requests.values()) == {1}
     assert sum(_NoRanges.requests.values()) == len(release.files) + 1
 
@@ -216,7 +215,7 @@ def test_the_hub(published: FakeHub, release_root: Path, private: bool, monkeypa
     later = time.monotonic() + lulcbench.remote.backends.huggingface.LIFETIME + 1
     monkeypatch.setattr(lulcbench.release.shards, "time", SimpleNamespace(monotonic=lambda: later))
     assert torch.equal(dataset.read([20])["image"], batch["image"][1:])
-    tag = LuisaSeg(f"hf://lulcbench/tiny@v{dataset.release.version}", sensors="landsat")
+    tag = LuisaSeg(f"hf://lulcbench/tiny@v{dataset.release.manifest.version}", sensors="landsat")
     assert tag.root == dataset.root
     with pytest.raises(LulcbenchError, match=r"Cannot read hf://lulcbench/tiny@v9\.9\.9"):
         LuisaSeg("hf://lulcbench/tiny@v9.9.9", sensors="landsat")
@@ -231,7 +230,7 @@ def test_the_hub(published: FakeHub, release_root: Path, private: bool, monkeypa
 @pytest.mark.parametrize("content", [None, b"short"], ids=["missing", "short"])
 def test_a_shard_that_the_hub_does_not_have(published: FakeHub, release_root: Path, content: bytes | None) -> None:
     files = published.repositories["lulcbench/tiny"]["main"]
-    lost = next(file.path for file in Release.load(release_root).files if "train.zarr/landsat_2018/c/1" in file.path)
+    lost = next(file.path for file in Manifest.load(release_root).files if "train.zarr/landsat_2018/c/1" in file.path)
     del files[lost]
     if content is not None:
         files[lost] = content

@@ -1,0 +1,174 @@
+"""An opened release: the manifest, the index and the arrays of one release, each read and checked once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lulcbench._files import hash_file
+from lulcbench.errors import CorruptFileError
+from lulcbench.release.index import SplitTiles, read_table
+from lulcbench.release.manifest import INDEX, FileInfo, Manifest, array_name, label_shape
+from lulcbench.release.shards import ShardReader
+from lulcbench.remote import is_remote, join, open_store, pinned
+
+_REPAIR = "Run 'lulcbench verify --repair', or download the release again."
+
+
+class Release:
+    """A release, opened for reading: what every function that needs a release takes.
+
+    Open it once and pass it on: the manifest is read once, and the index is hashed once. Pickling keeps the root and
+    the manifest; readers open their arrays in the process that reads, since handles do not survive a fork.
+
+    Attributes:
+        root: folder or URL of the release; ``hf://`` addresses are pinned to a commit.
+        manifest: the checked content of ``release.json``.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], manifest: Manifest) -> None:
+        self.root = os.fspath(root)
+        self.manifest = manifest
+        self._files = {file.path: file for file in manifest.files}
+        self._verified: set[str] = set()
+        self._index: io.BytesIO | Path | None = None
+        self._tables: dict[str | None, pd.DataFrame] = {}
+        self._readers: dict[str, ShardReader] = {}
+
+    @classmethod
+    def open(cls, root: str | os.PathLike[str] | Release) -> Release:
+        """Open the release at a folder or URL (``https``, ``s3``, ``hf``); an opened release is returned as it is.
+
+        Raises:
+            ReleaseNotFoundError: there is no release.
+            CorruptFileError: its manifest is damaged.
+            UnsupportedFormatError: it is of another format version or legend.
+            NetworkError: the address cannot be reached.
+        """
+        if isinstance(root, Release):
+            return root
+        address = pinned(root)
+        return cls(address, Manifest.load(address))
+
+    def __repr__(self) -> str:
+        return f"Release({self.root!r}: {self.id}, {self.digest[:12]}…)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @property
+    def id(self) -> str:
+        """``name-version``."""
+        return self.manifest.id
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest: the identity of the release and of every byte in it."""
+        return self.manifest.digest
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the scenes were simulated; every page, file and plot made from them must say so."""
+        return self.manifest.simulated
+
+    def index(self, split: str | None = None) -> pd.DataFrame:
+        """The tiles of a split (or of all splits), in the order of their rows in the arrays.
+
+        Returns:
+            One row per tile, without geometry: ``id``, ``split``, ``row``, ``region``, ``block``, ``ix``, ``iy``, class
+            fractions ``luisa_<year>_<code>``, ``valid_<sensor>_<year>``, ``cloud_<sensor>_<year>``. A copy.
+
+        Raises:
+            NotAvailableError: there is no such split.
+            CorruptFileError: the index is missing or altered, or disagrees with the manifest about the tiles.
+        """
+        if split not in self._tables:
+            if split is not None:
+                self.manifest.check_split(split)
+            self._tables[split] = read_table(self._checked_index(), join(self.root, INDEX), self.manifest, split)
+        return self._tables[split].copy(deep=False)
+
+    def tiles(self, split: str) -> SplitTiles:
+        """Ids, regions and spatial blocks of the tiles of a split, in array order; raises as ``index`` does."""
+        return SplitTiles.of(self.index(split))
+
+    def reader(self, split: str, threads: int | None = None) -> ShardReader:
+        """A new reader of the arrays of a split.
+
+        Args:
+            split: name of the split.
+            threads: threads that decode, for all reads together; None takes one per processor.
+
+        Raises:
+            NotAvailableError: there is no such split.
+        """
+        return ShardReader(self.root, self.manifest, split, threads)
+
+    def labels(self, split: str, year: int, rows: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
+        """LUISA codes of whole tiles by their rows: uint16 ``(n, 96, 96)``, 0 where unlabelled.
+
+        Raises:
+            NotAvailableError: there are no labels of that year.
+            CorruptFileError: a shard is missing or damaged.
+        """
+        self.manifest.check_year(year)
+        if split not in self._readers:
+            self._readers[split] = self.reader(split)
+        return self._readers[split].read(array_name("luisa", year), rows, [(0, 0)] * len(rows), label_shape())
+
+    def verify_files(self, paths: Iterable[str]) -> None:
+        """Check the SHA-256 of files of a local release, each once, so that a score is of the bytes of its digest.
+
+        Raises:
+            CorruptFileError: a file is missing, altered, or not in the manifest.
+        """
+        for name in paths:
+            if name in self._verified:
+                continue
+            listed, path = self._listed(name), Path(self.root) / name
+            if not path.is_file():
+                raise CorruptFileError(f"{path} is missing.", _REPAIR)
+            if path.stat().st_size != listed.bytes or hash_file(path) != listed.sha256:
+                raise CorruptFileError(
+                    f"{path} is not the file that {self.id} was published with (its SHA-256 differs).", _REPAIR
+                )
+            self._verified.add(name)
+
+    def _listed(self, name: str) -> FileInfo:
+        if name not in self._files:
+            raise CorruptFileError(
+                f"{self.id} lists no file {name}.", "The manifest is incomplete; rebuild the release."
+            )
+        return self._files[name]
+
+    def _checked_index(self) -> io.BytesIO | Path:
+        """The index, checked: rows in another order would give every tile the position of another one."""
+        if self._index is None:
+            if is_remote(self.root):
+                listed, path = self._listed(INDEX), join(self.root, INDEX)
+                try:
+                    content = open_store(self.root).read_bytes(INDEX, listed.bytes)
+                except FileNotFoundError as error:
+                    raise CorruptFileError(
+                        f"Cannot read {path}: {error}.", "The release there is incomplete."
+                    ) from error
+                if hashlib.sha256(content).hexdigest() != listed.sha256:
+                    raise CorruptFileError(
+                        f"{path} is not the file that {self.id} was published with (its SHA-256 differs).", _REPAIR
+                    )
+                self._index = io.BytesIO(content)
+            else:
+                self.verify_files([INDEX])
+                self._index = Path(self.root) / INDEX
+        return self._index
