@@ -55,8 +55,8 @@ def real_data() -> Path:
 def release_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
     """A small simulated release (8 tiles, Landsat 2012 and 2018, Sentinel-2 2018), built by the real builder.
 
-    All tests and workers of pytest-xdist share it: a test that alters something works on a copy. Built once per run,
-    or once per state of the code where LULCBENCH_TEST_CACHE names a folder.
+    All tests of a worker share it: a test that alters something works on a copy. Built once for all workers, or once per
+    state of the code where LULCBENCH_TEST_CACHE names a folder.
     """
     shared = tmp_path_factory.getbasetemp()
     if worker_id != "master":
@@ -71,8 +71,9 @@ def release_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> It
             command = [sys.executable, "-m", "builders", "build", str(RECIPE), "--out", str(root)]
             build = subprocess.run(command, capture_output=True, text=True, timeout=600)
             assert build.returncode == 0, build.stderr[-3000:]
-    yield root
-    assert _is_whole(root), "a test altered the release that all tests share"
+        own = Path(shutil.copytree(root, tmp_path_factory.mktemp("tiny") / "release"))
+    yield own
+    assert _is_whole(own), "a test altered the release that all tests share"
 
 
 def _is_whole(root: Path) -> bool:

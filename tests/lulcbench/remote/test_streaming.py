@@ -172,7 +172,7 @@ def test_metadata_and_table_of_another_release(copy: Path) -> None:
         content = bytearray(table.read_bytes())
         content[len(content) // 2] ^= 1
         table.write_bytes(content)
-        with pytest.raises(LulcbenchError, match=r"index.parquet is not the table"):
+        with pytest.raises(LulcbenchError, match=r"index.parquet is not the file"):
             LuisaSeg(url, sensors="landsat")
 
 
