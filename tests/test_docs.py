@@ -7,6 +7,7 @@ import doctest
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,15 +19,16 @@ import pytest
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
-from tests.leaderboard.harness import predict
+from tests.builders import world
+from tests.leaderboard.harness import predict, wait_until
 from tests.loopback import free_port, serve
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(p for p in DOCS.rglob("*.md") if re.search("^```(python|bash)", p.read_text(encoding="utf-8"), re.M))
 TITLED = re.compile(r'\w+ title="([\w./-]+)"')
-# Addresses on the pages and what stands in for them here.
-HOST, BOARD = "https://data.example.org", "127.0.0.1:8000"
+# On the pages; a server on loopback stands in for it.
+HOST = "https://data.example.org"
 
 
 @dataclass
@@ -111,10 +113,11 @@ def shell(folder: Path) -> Iterator[Shell]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
-@pytest.mark.filterwarnings("ignore::UserWarning:lightning")
+@pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*isinstance.*treespec.*LeafSpec")
 def test_code_on_a_page_runs_from_top_to_bottom(page: Path, folder: Path, shell: Shell) -> None:
     with serve(folder / "demo") as address:
-        text = page.read_text(encoding="utf-8").replace(HOST, address).replace(BOARD, f"127.0.0.1:{free_port()}")
+        port = free_port()
+        text = page.read_text(encoding="utf-8").replace(HOST, address).replace("8000", str(port))
         document = Document(text, str(page))
         for parser in (
             PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE),
@@ -124,7 +127,11 @@ def test_code_on_a_page_runs_from_top_to_bottom(page: Path, folder: Path, shell:
         ):
             for region in parser(document):
                 document.add(region)
-        document.namespace["two_predictions"] = lambda: two_predictions(folder)
+        document.namespace |= {
+            "two_predictions": lambda: two_predictions(folder),
+            "own_data": lambda: own_data(folder / "site"),
+            "wait_for_board": lambda: wait_until(lambda: listens(port), "the leaderboard"),
+        }
         evaluated = 0
         for example in document.examples():
             with contextlib.suppress(SkipTest):  # a block that the page marks with a reason why it cannot run here
@@ -138,6 +145,18 @@ def two_predictions(folder: Path) -> None:
     for name, noise in (("a", 0.2), ("b", 0.4)):
         (folder / "runs" / name).mkdir(parents=True)
         predict(folder / "runs" / name / "predictions.zip", folder / "demo" / "luisa-sim", noise, 0)
+
+
+def own_data(site: Path) -> None:
+    """Three dates of Landsat and a label map, as a user might have them."""
+    world.write_raster(site / "labels.tif", *world.labels())
+    for day, red in (("20180702", 0.1), ("20180718", 0.2), ("20180803", 0.3)):
+        world.write_landsat(site / f"landsat_{day}_sr.tif", site / f"landsat_{day}_qa.tif", (red, 0.3))
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")

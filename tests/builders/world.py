@@ -80,13 +80,26 @@ def frame(resolution: int) -> tuple[Affine, tuple[int, int]]:
     return Affine(resolution, 0, left, 0, -resolution, bottom + height * resolution), (height, width)
 
 
-def scene(folder: Path, name: str, day: datetime, reflectance: tuple[float, float], qa: np.ndarray | int = CLEAR):
-    """One Landsat scene of constant reflectance in red and near-infrared; returns its item."""
+def labels() -> tuple[np.ndarray, Affine, str, int]:
+    """LUISA codes of the world: values, transform, CRS and nodata of the raster."""
+    rng = np.random.default_rng(0)
+    codes = rng.choice([1111, 2110, 3110, 5120], (96 * 2, 96 * 3)).astype(np.int32)
+    return codes, Affine(50, 0, BOUNDS[0], 0, -50, BOUNDS[3]), "EPSG:3035", 0
+
+
+def write_landsat(
+    data: Path, quality: Path, reflectance: tuple[float, float], qa: np.ndarray | int = CLEAR
+) -> tuple[Path, Path]:
+    """Surface reflectance and quality layer of one date, constant in red and near-infrared."""
     transform, shape = frame(30)
     dn = [np.full(shape, round((value + 0.2) / 2.75e-5), np.uint16) for value in reflectance]
-    data = write_raster(folder / f"{name}.tif", np.stack(dn), transform, UTM, 0)
     mask = np.broadcast_to(np.asarray(qa, np.uint16), shape).copy()
-    quality = write_raster(folder / f"{name}_qa.tif", mask, transform, UTM)
+    return write_raster(data, np.stack(dn), transform, UTM, 0), write_raster(quality, mask, transform, UTM)
+
+
+def scene(folder: Path, name: str, day: datetime, reflectance: tuple[float, float], qa: np.ndarray | int = CLEAR):
+    """One Landsat scene of constant reflectance in red and near-infrared; returns its item."""
+    data, quality = write_landsat(folder / f"{name}.tif", folder / f"{name}_qa.tif", reflectance, qa)
     bands = [LANDSAT.band(band) for band in BANDS]
     files = [File("data", data, bands, 2.75e-5, -0.2, 0), File("qa_pixel", quality)]
     return item(name, LANDSAT, files, (day, day), eo__cloud_cover=10.0)
@@ -95,9 +108,7 @@ def scene(folder: Path, name: str, day: datetime, reflectance: tuple[float, floa
 def make(folder: Path, recipe: str = RECIPE, scenes: int = 3) -> tuple[Recipe, Workspace]:
     """Labels, scenes of brightness 0.1, 0.2, …, and the recipe."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    codes = rng.choice([1111, 2110, 3110, 5120], (96 * 2, 96 * 3)).astype(np.int32)
-    write_raster(folder / "labels.tif", codes, Affine(50, 0, BOUNDS[0], 0, -50, BOUNDS[3]), "EPSG:3035", 0)
+    write_raster(folder / "labels.tif", *labels())
     days = [datetime(2018, 7, 1 + i, tzinfo=UTC) for i in range(scenes)]
     items = [scene(folder / "scenes", f"s{i}", day, (0.1 * (i + 1), 0.3)) for i, day in enumerate(days)]
     write(folder, "world", "World", items)
