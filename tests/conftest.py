@@ -55,8 +55,8 @@ def real_data() -> Path:
 def release_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
     """A small simulated release (8 tiles, Landsat 2012 and 2018, Sentinel-2 2018), built by the real builder.
 
-    All tests of a worker share it: a test that alters something works on a copy. Built once for all workers, or once per
-    state of the code where LULCBENCH_TEST_CACHE names a folder.
+    All tests of a worker share it: a test that alters something works on a copy. Built once for all workers, or once
+    per state of the code where LULCBENCH_TEST_CACHE names a folder.
     """
     shared = tmp_path_factory.getbasetemp()
     if worker_id != "master":
