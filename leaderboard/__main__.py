@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from sqlalchemy import select
 
 from lulcbench._console import console, run
-from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 
 app = typer.Typer(
@@ -30,18 +28,20 @@ app.add_typer(ledger_app, name="ledger")
 @app.callback()
 def _root(
     context: typer.Context,
-    data: Annotated[
-        Path | None, typer.Option(envvar="LULCBENCH_BOARD_DATA", help="Folder of database, uploads.")
-    ] = None,
-    ledger: Annotated[Path | None, typer.Option(envvar="LULCBENCH_BOARD_LEDGER", help="Folder of the results.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of database, uploads.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     release: Annotated[list[Path] | None, typer.Option(help="Root of a release to score against; repeat it.")] = None,
-    database: Annotated[str, typer.Option(envvar="LULCBENCH_BOARD_DATABASE", help="postgresql:// or sqlite://")] = "",
+    database: Annotated[str, typer.Option(help="postgresql:// or sqlite://")] = "",
     config: Annotated[Path | None, typer.Option(help="TOML file with any of the settings.")] = None,
 ) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    """Each option is also read from the environment, as any setting is: LULCBENCH_BOARD_DATA, …_DATABASE_URL."""
+    log_format = "%(asctime)s %(name)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=log_format, stream=sys.stderr, force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    from leaderboard.settings import Settings
+
     given: dict[str, Any] = {"data": data, "ledger": ledger, "releases": release, "database_url": database}
-    context.obj = _settings(config, {key: value for key, value in given.items() if value})
+    context.obj = Settings.load(config, **{key: value for key, value in given.items() if value})
 
 
 @app.command()
@@ -198,16 +198,6 @@ def token_list(context: typer.Context) -> None:
         for one in session.scalars(select(Token).order_by(Token.created_at)):
             state = f"revoked {one.revoked_at:%Y-%m-%d}" if one.revoked_at else "valid"
             typer.echo(f"{one.id}  {one.team.name}  {one.scope}  {one.created_at:%Y-%m-%d}  {state}")
-
-
-def _settings(config: Path | None, given: dict[str, Any]) -> Any:
-    from leaderboard.settings import Settings
-
-    try:
-        content = parse_toml(read_limited(config, MAX_TEXT_BYTES), str(config)) if config else {}
-        return Settings.model_validate(content | given)
-    except (OSError, ValidationError) as error:
-        raise LulcbenchError(f"The settings are not valid: {error}", "See leaderboard/settings.py.") from error
 
 
 def _database(context: typer.Context) -> Any:

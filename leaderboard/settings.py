@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
+from lulcbench.errors import LulcbenchError
 
 MIB = 2**20
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """Where the service keeps things and what it allows.
+
+    The command line reads them with ``load``: from options, else from variables of the environment
+    (``LULCBENCH_BOARD_<NAME>``, lists as JSON), else from a TOML file.
 
     Attributes:
         data: folder of the database (unless ``database_url`` names another) and of the uploads.
@@ -37,7 +51,7 @@ class Settings(BaseModel):
         cache_s: how old the cached table may be before the database's change counter is read again.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="LULCBENCH_BOARD_")
 
     data: Path = Path("runs/leaderboard")
     ledger: Path = Path(__file__).parent / "ledger"
@@ -60,6 +74,35 @@ class Settings(BaseModel):
     scoring_file_bytes: int = Field(64 * MIB, gt=0)
     scoring_command: tuple[str, ...] = (sys.executable, "-m", "leaderboard.scoring.job")
     cache_s: float = Field(0.5, ge=0)
+
+    @classmethod
+    def load(cls, config: Path | None = None, **given: Any) -> Settings:
+        """Read the settings.
+
+        Args:
+            config: a TOML file with any of them.
+            given: those of the command line, which outrank the environment, which outranks the file.
+
+        Raises:
+            LulcbenchError: the file cannot be read, or a setting is unknown or not valid.
+        """
+        try:
+            content = parse_toml(read_limited(config, MAX_TEXT_BYTES), str(config)) if config else {}
+            return cls(**content | EnvSettingsSource(cls)() | given)
+        except (OSError, ValidationError, SettingsError) as error:
+            raise LulcbenchError(f"The settings are not valid: {error}", "See leaderboard/settings.py.") from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Settings that are made in code follow from their arguments alone; ``load`` adds the environment."""
+        return (init_settings,)
 
     @property
     def url(self) -> str:

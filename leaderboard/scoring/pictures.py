@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, Tile
@@ -96,15 +96,10 @@ def draw_samples(predictions: Predictions, accuracy: list[float], folder: Path) 
 
 
 def png(pixels: Image) -> bytes:
-    """An RGB image ``(height, width, 3)`` as PNG (ISO/IEC 15948), so that the service needs no imaging library."""
-    height, width, _ = pixels.shape
-    lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, width * 3)], axis=1)
-    header = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
-    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b"")]
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
+    """An RGB image ``(height, width, 3)`` as PNG."""
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels, "RGB").save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _labels(reader: ShardReader, year: int, row: int, level: int) -> npt.NDArray[np.uint8]:

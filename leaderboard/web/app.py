@@ -14,14 +14,14 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.middleware.sessions import SessionMiddleware
 
 from leaderboard.problems import Problem
 from leaderboard.settings import Settings
 from leaderboard.store.db import Database
-from leaderboard.web import api, forms, pages
+from leaderboard.web import api, forms, pages, sessions
 from leaderboard.web.board import Board
 from leaderboard.web.guard import Guard
-from leaderboard.web.sessions import Sessions
 
 log = logging.getLogger("leaderboard.web.app")
 HERE = Path(__file__).parent
@@ -61,13 +61,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.db = db
     app.state.board = Board(db, settings)
-    app.state.sessions = Sessions(settings)
     app.state.forms = asyncio.Semaphore(forms.MAX_FORMS)
     app.include_router(api.router)
     app.include_router(pages.router)
     app.include_router(forms.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(SessionMiddleware, **sessions.middleware_options(settings))
+    app.add_middleware(Guard, settings=settings)  # the outermost
     app.add_exception_handler(Exception, _unexpected)
     for kind in (Problem, RequestValidationError, HTTPException, OperationalError, OSError):
         app.add_exception_handler(kind, _explain)

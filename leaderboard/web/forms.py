@@ -18,10 +18,10 @@ from leaderboard.settings import Settings
 from leaderboard.store import accounts, standing, uploads
 from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Database, Submission
+from leaderboard.web import sessions
 from leaderboard.web.cards import check_card
 from leaderboard.web.pages import private, see, signed_in
 from leaderboard.web.render import html
-from leaderboard.web.sessions import BrowserSession, Sessions
 from lulcbench._parsing import parse_toml
 from lulcbench.errors import LulcbenchError
 from lulcbench.submission.card import CARD_EXAMPLE, MAX_CARD_BYTES
@@ -41,27 +41,23 @@ def login_page(request: Request) -> Response:
 @router.post("/login")
 async def login(request: Request) -> Response:
     """Check the token; keep its id, never the token itself, in the cookie."""
-    sessions: Sessions = request.app.state.sessions
     form = await request.form(max_files=0, max_fields=4)
-    sessions.check_form(request, sessions.read(request), _text(form, "form_token"))
+    sessions.check_form(request, _text(form, "form_token"))
     try:
         who = await run_in_threadpool(_identify, request.app.state.db, _text(form, "token").strip())
     except Problem as problem:
         return _login(request, problem)
-    response = see("/submit")
-    sessions.write(response, sessions.new(who.token_id))
-    return response
+    sessions.begin(request, who.token_id)
+    return see("/submit")
 
 
 @router.post("/logout")
 async def logout(request: Request) -> Response:
     """Forget the browser."""
-    sessions: Sessions = request.app.state.sessions
     form = await request.form(max_files=0, max_fields=4)
-    sessions.check_form(request, sessions.read(request), _text(form, "form_token"))
-    response = see("/")
-    sessions.write(response, sessions.new())
-    return response
+    sessions.check_form(request, _text(form, "form_token"))
+    sessions.end(request)
+    return see("/")
 
 
 @router.get("/submit")
@@ -80,10 +76,9 @@ async def submit(request: Request, form_token: str = "") -> Response:
     Who sends it, and from where, is checked before the first byte of the file is read, which is why the form's token
     comes in the address.
     """
-    sessions: Sessions = request.app.state.sessions
     settings: Settings = request.app.state.settings
     db: Database = request.app.state.db
-    sessions.check_form(request, sessions.read(request), form_token)
+    sessions.check_form(request, form_token)
     who = await run_in_threadpool(_who, request)
     forms: asyncio.Semaphore = request.app.state.forms
     try:
@@ -116,9 +111,8 @@ def mine(request: Request) -> Response:
 @router.post("/submissions/{submission_id}/withdraw")
 async def withdraw(submission_id: str, request: Request) -> Response:
     """Withdraw from a team's list."""
-    sessions: Sessions = request.app.state.sessions
     form = await request.form(max_files=0, max_fields=4)
-    sessions.check_form(request, sessions.read(request), _text(form, "form_token"))
+    sessions.check_form(request, _text(form, "form_token"))
     who = await run_in_threadpool(_who, request)
     await run_in_threadpool(standing.withdraw, request.app.state.db, request.app.state.settings, who, submission_id)
     return see("/mine")
@@ -205,9 +199,5 @@ def _submit(request: Request, who: Identity, problem: Problem | None = None, car
 
 
 def _with_session(request: Request, template: str, status: int = 200, **values: Any) -> Response:
-    """A page with a form: sets the cookie that the form's token belongs to."""
-    sessions: Sessions = request.app.state.sessions
-    session: BrowserSession = sessions.read(request)
-    response = private(html(template, form_token=sessions.form_token(session), **values), status)
-    sessions.write(response, session)
-    return response
+    """A page with a form, which repeats the token of its session."""
+    return private(html(template, form_token=sessions.form_token(request), **values), status)

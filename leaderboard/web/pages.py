@@ -25,6 +25,7 @@ from leaderboard.settings import Settings
 from leaderboard.store import accounts, ledger, standing
 from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Database, Submission
+from leaderboard.web import sessions
 from leaderboard.web.board import Board
 from leaderboard.web.render import Page, html
 
@@ -333,7 +334,7 @@ def see(url: str) -> RedirectResponse:
 
 def signed_in(request: Request, session: Session) -> Identity | None:
     """Whose browser this is; None when nobody signed in, or the token was revoked since."""
-    token_id = request.app.state.sessions.read(request).token_id
+    token_id = sessions.token_id(request)
     return accounts.identify_by_id(session, token_id) if token_id else None
 
 

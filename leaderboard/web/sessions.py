@@ -1,100 +1,74 @@
-"""Signed-in browsers and forged requests: one signed cookie, and a token in every form that is tied to it.
+"""Signed-in browsers and forged requests.
 
-The cookie holds a random value and the id of the token that was used to sign in, with an HMAC; the secret lies in the
-service's private folder. A form carries the HMAC of the cookie, which another site can neither read nor make.
+Starlette's ``SessionMiddleware`` keeps a session in a cookie that it signs (itsdangerous); the secret is in the
+service's private folder. The session holds the id of the token that signed in, and a random token that every form
+repeats: another site can neither read nor set it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import secrets
-import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from leaderboard.problems import Problem
 from leaderboard.settings import Settings
 
 COOKIE = "lulcbench_session"
 LIFETIME_S = 12 * 3600
+_TOKEN_ID, _FORM_TOKEN = "token_id", "form_token"
 
 
-@dataclass(frozen=True, slots=True)
-class BrowserSession:
-    """What the cookie says.
+def middleware_options(settings: Settings) -> dict[str, Any]:
+    """Arguments of ``SessionMiddleware``: a cookie not for scripts, not for other sites."""
+    return {
+        "secret_key": _load_secret(settings.data / "secret.key").hex(),
+        "session_cookie": COOKIE,
+        "max_age": LIFETIME_S,
+        "same_site": "strict",
+        "https_only": settings.public_url.startswith("https:"),
+    }
 
-    Attributes:
-        nonce: random; a new one at every signing in or out.
-        token_id: of the token that signed in, or empty.
-        expires: Unix time.
+
+def begin(request: Request, token_id: str) -> None:
+    """Sign a browser in, in a new session: forms of the one before no longer count."""
+    request.session.clear()
+    request.session.update({_TOKEN_ID: token_id, _FORM_TOKEN: secrets.token_hex(32)})
+
+
+def end(request: Request) -> None:
+    """Sign a browser out."""
+    request.session.clear()
+
+
+def token_id(request: Request) -> str:
+    """Id of the token that signed this browser in; empty if none did."""
+    return str(request.session.get(_TOKEN_ID, ""))
+
+
+def form_token(request: Request) -> str:
+    """What a form of this session repeats; made with the first form."""
+    return str(request.session.setdefault(_FORM_TOKEN, secrets.token_hex(32)))
+
+
+def check_form(request: Request, presented: str) -> None:
+    """Refuse a form that this site did not make for this browser.
+
+    Raises:
+        Problem: 403.
     """
-
-    nonce: str
-    token_id: str
-    expires: int
-
-    @property
-    def payload(self) -> str:
-        """What is signed."""
-        return f"{self.nonce}.{self.token_id}.{self.expires}"
-
-
-class Sessions:
-    """Issues and checks the cookie and the form tokens.
-
-    Args:
-        settings: for the folder of the secret and the site's own address.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._secret = _load_secret(settings.data / "secret.key")
-        self._origin = "{0.scheme}://{0.netloc}".format(urlsplit(settings.public_url))
-        self._secure = settings.public_url.startswith("https:")
-
-    def read(self, request: Request) -> BrowserSession:
-        """The session of a request; a new anonymous one if its cookie is missing, forged or expired."""
-        payload, _, signature = request.cookies.get(COOKIE, "").rpartition(".")
-        parts = payload.split(".")
-        if len(parts) == 3 and hmac.compare_digest(signature.encode(), self._sign("cookie", payload).encode()):
-            session = BrowserSession(parts[0], parts[1], int(parts[2]))
-            if session.expires > time.time():
-                return session
-        return self.new()
-
-    def new(self, token_id: str = "") -> BrowserSession:
-        """A new session, signed in if a token's id is given."""
-        return BrowserSession(secrets.token_hex(16), token_id, int(time.time()) + LIFETIME_S)
-
-    def write(self, response: Response, session: BrowserSession) -> None:
-        """Set the cookie: not for scripts, not for other sites."""
-        value = f"{session.payload}.{self._sign('cookie', session.payload)}"
-        response.set_cookie(
-            COOKIE, value, max_age=LIFETIME_S, httponly=True, samesite="strict", secure=self._secure, path="/"
-        )
-
-    def form_token(self, session: BrowserSession) -> str:
-        """What a form of this session carries."""
-        return self._sign("form", session.payload)
-
-    def check_form(self, request: Request, session: BrowserSession, presented: str) -> None:
-        """Refuse a form that this site did not make for this browser.
-
-        Raises:
-            Problem: 403.
-        """
-        origin = request.headers.get("origin")
-        elsewhere = origin not in (None, self._origin) or request.headers.get("sec-fetch-site") == "cross-site"
-        if elsewhere or not hmac.compare_digest(presented.encode(), self.form_token(session).encode()):
-            raise Problem(403, "This form was not sent from this site, or is too old.", "Load the page and try again.")
-
-    def _sign(self, purpose: str, text: str) -> str:
-        return hmac.new(self._secret, f"{purpose}:{text}".encode(), hashlib.sha256).hexdigest()
+    site = urlsplit(request.app.state.settings.public_url)
+    origin = request.headers.get("origin")
+    elsewhere = origin not in (None, f"{site.scheme}://{site.netloc}")
+    elsewhere = elsewhere or request.headers.get("sec-fetch-site") == "cross-site"
+    expected = str(request.session.get(_FORM_TOKEN, ""))
+    if elsewhere or not expected or not hmac.compare_digest(presented.encode(), expected.encode()):
+        raise Problem(403, "This form was not sent from this site, or is too old.", "Load the page and try again.")
 
 
 def _load_secret(path: Path) -> bytes:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import time_machine
+from itsdangerous import TimestampSigner
 from sqlalchemy.orm import Session
 
 from leaderboard.settings import Settings
 from leaderboard.store.accounts import create_token, revoke_token
 from leaderboard.store.db import Upload
 from leaderboard.store.uploads import partial_path, writing
-from leaderboard.web.sessions import COOKIE
+from leaderboard.web.sessions import COOKIE, LIFETIME_S
 from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import CARD, Service
 
@@ -325,10 +329,11 @@ def test_forms_from_elsewhere_are_refused(service: Service, predictions: dict[st
     assert client.post("/login", data=ours, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
     signed_in = client.post("/login", data=ours, headers={"Origin": "http://testserver"})
     assert signed_in.status_code == 303
-    cookie = signed_in.headers["set-cookie"]
-    assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
-    assert service.tokens["ours"].split("_")[2] not in cookie
+    cookie, *attributes = signed_in.headers["set-cookie"].lower().split("; ")
+    assert {"httponly", "samesite=strict"} <= set(attributes)
+    content = b64decode(signed_in.headers["set-cookie"].partition("=")[2].partition(".")[0])
+    assert sorted(json.loads(content)) == ["form_token", "token_id"]
+    assert service.tokens["ours"].split("_")[2] not in cookie + content.decode()
     queued = service.submit(predictions["poor"])
     # The token of the session before signing in no longer counts.
     for path in ("/logout", f"/submissions/{queued}/withdraw"):
@@ -337,12 +342,50 @@ def test_forms_from_elsewhere_are_refused(service: Service, predictions: dict[st
     assert service.status(queued)["status"] == "queued"
 
 
-def test_a_forged_cookie_is_nobody(service: Service) -> None:
+def _cookie(service: Service, secret: str, age_s: int = 0) -> str:
+    """A cookie of somebody signed in, made ``age_s`` seconds ago."""
+    content = {"token_id": service.tokens["ours"].split("_")[1], "form_token": "0" * 64}
+    with time_machine.travel(time.time() - age_s, tick=False):
+        return TimestampSigner(secret).sign(b64encode(json.dumps(content).encode())).decode()
+
+
+def test_a_cookie_counts_with_the_right_signature_alone(service: Service) -> None:
     client = service.client
-    token_id = service.tokens["ours"].split("_")[1]
-    client.cookies.set(COOKIE, f"{'0' * 32}.{token_id}.99999999999.{'0' * 64}")
-    answer = client.get("/mine")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    secret = (service.settings.data / "secret.key").read_bytes().hex()
+    good = _cookie(service, secret)
+    content, _, signature = good.partition(".")
+    client.cookies.set(COOKIE, good)
+    assert client.get("/mine").status_code == 200
+    forged = [
+        _cookie(service, "0" * 64),
+        _cookie(service, secret, age_s=LIFETIME_S + 10),
+        f"{content[:-4]}AAAA.{signature}",
+        content,
+        f"{content}..",
+        "",
+        "null",
+        "\u00ff.\u00ff.\u00ff".encode().decode("latin-1"),
+    ]
+    for cookie in forged:
+        client.cookies.clear()
+        answer = client.get("/mine", headers={"Cookie": f"{COOKIE}={cookie}".encode("latin-1")})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/login"), cookie
+
+
+def test_signing_out_forgets_the_browser(service: Service) -> None:
+    client = service.client
+    assert "set-cookie" not in client.get("/").headers
+    token = _form_token(client.get("/login").text)
+    assert _form_token(client.get("/login").text) == token  # two tabs work side by side
+    assert client.post("/login", data={"token": service.tokens["ours"], "form_token": token}).status_code == 303
+    inside = _form_token(client.get("/submit").text)
+    assert inside != token
+    out = client.post("/logout", data={"form_token": inside})
+    assert (out.status_code, out.headers["location"]) == (303, "/")
+    assert COOKIE not in client.cookies
+    assert client.get("/mine").headers["location"] == "/login"
+    assert client.post("/logout", data={"form_token": inside}).status_code == 403
+    assert client.post("/logout", data={"form_token": ""}).status_code == 403
 
 
 def test_a_session_ends_with_its_token(service: Service) -> None:

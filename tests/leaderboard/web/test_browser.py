@@ -48,8 +48,7 @@ def board(
     thread.start()
     wait_until(lambda: server.started, "the server to start")
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    app.state.settings = settings = settings.model_copy(update={"public_url": url})
-    app.state.sessions.__init__(settings)  # the form's address is known only now
+    app.state.settings = settings = settings.model_copy(update={"public_url": url})  # known only now
     cards = (
         {"name": "Beta", "kind": "poor", "sensors": ["sentinel2"]},
         {"name": "Alpha", "kind": "good", "sensors": ["landsat"]},
