@@ -99,14 +99,14 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
 def _score_map(run: Config, trained: Any, folder: Path) -> dict[str, Any]:
     from baselines.config import expand
     from baselines.predicting.predict import predict_network
+    from lulcbench.evaluation.metrics import shown_in
     from lulcbench.evaluation.scoring import score
 
     predictions = predict_network(trained, folder / "predictions.zip")
     scores = score(predictions, expand(run.data.root))
-    metrics = ("overall_accuracy", "miou", "macro_f1", "weighted_f1", "log_loss", "ece")
-    levels = {str(n): {m: getattr(s, m) for m in metrics} for n, s in scores.levels.items()}
-    finest = scores.levels[scores.level]
-    return {"overall_accuracy": finest.overall_accuracy, "log_loss": finest.log_loss, "levels": levels}
+    levels = {str(n): {metric: s[metric] for metric in shown_in("baselines")} for n, s in scores.levels.items()}
+    finest = levels[str(scores.level)]
+    return {"overall_accuracy": finest["overall_accuracy"], "log_loss": finest["log_loss"], "levels": levels}
 
 
 def combine(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -202,10 +202,11 @@ def token_list(context: typer.Context) -> None:
 
 def _database(context: typer.Context) -> Any:
     from leaderboard.store.db import Database
+    from leaderboard.store.records import prepare
 
     context.obj.prepare()
     db = Database(context.obj.url)
-    db.upgrade(context.obj.ledger)
+    prepare(db, context.obj)
     return db
 
 

@@ -53,7 +53,7 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     (part / "submissions").mkdir(parents=True)
     shutil.copytree(Path(__file__).parent / "web" / "static", part / "static")
     snapshot = _whole(Board(db, settings).current(), settings)
-    records = [row.record(level) for row in snapshot.rows for level in LEVELS if str(level) in row.levels]
+    records = [row.record(level) for row in snapshot.rows for level in LEVELS if level in row.levels]
     pd.DataFrame(records).to_parquet(part / "leaderboard.parquet", index=False)
     tables = [(choice, _write_tables(part, snapshot, choice)) for choice in _tables(snapshot)]
     (part / "index.html").write_text(html("index.html", tables=tables, snapshot=snapshot, root="./", static=True))
@@ -73,10 +73,10 @@ def _whole(snapshot: Snapshot, settings: Settings) -> Snapshot:
     contents = ledger.load(settings.ledger)
     for fault in contents.faults:
         log.error("%s", fault.what)
-    whole = {entry.submission for entry in contents.entries}
+    whole = {entry.submission for entry in contents.entries} & {row.id for row in snapshot.rows if row.levels}
     for row in snapshot.rows:
         if row.id not in whole:
-            log.error("submission %s is left out: its ledger file is damaged or missing", row.id)
+            log.error("submission %s is left out: its ledger file is damaged, missing or of a newer format", row.id)
     return replace(snapshot, rows=tuple(row for row in snapshot.rows if row.id in whole))
 
 
@@ -95,7 +95,7 @@ def _write_tables(part: Path, snapshot: Snapshot, table: Choice) -> dict[int, st
     for level in LEVELS:
         choice = table.model_copy(update={"level": level})
         rows = snapshot.select(choice)
-        if not any(str(level) in row.levels for row in rows):
+        if not any(level in row.levels for row in rows):
             continue
         page, table_csv, history = (f"{choice.stem}{ending}" for ending in (".html", ".csv", "-history.html"))
         downloads = {"CSV": table_csv, "History of the best": history}

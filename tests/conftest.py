@@ -108,6 +108,17 @@ def _seeds() -> None:
 
 
 @pytest.fixture
+def metric_list() -> Iterator[None]:
+    """Whatever a test registers, or takes off the list of metrics, is undone."""
+    from lulcbench.evaluation import metrics
+
+    before = dict(metrics._METRICS)
+    yield
+    metrics._METRICS.clear()
+    metrics._METRICS.update(before)
+
+
+@pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow one another without waiting."""
     monkeypatch.setattr(lulcbench.remote.retry, "wait", tenacity.wait_none())

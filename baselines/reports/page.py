@@ -24,8 +24,9 @@ from baselines.run import cut_short, load_run
 from baselines.training.callbacks import HISTORY
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.metrics import shown_in
 from lulcbench.evaluation.scores import Scores
-from lulcbench.legend import LEVELS, legend
+from lulcbench.legend import legend
 from lulcbench.plotting import rgb_panel
 from lulcbench.predictions import Predictions
 from lulcbench.release import Release
@@ -33,15 +34,6 @@ from lulcbench.release import Release
 PREDICTIONS = "predictions.zip"
 SCORES = "scores.json"
 TILES = 4
-METRICS = {
-    "overall_accuracy": "overall accuracy",
-    "miou": "mIoU",
-    "macro_f1": "macro F1",
-    "weighted_f1": "weighted F1",
-    "log_loss": "log loss",
-    "ece": "ECE",
-}
-LOWER_IS_BETTER = ("log_loss", "ece")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +91,8 @@ def write_page(entries: Sequence[Entry], out: Path) -> Path:
         release=release.manifest,
         digest=release.digest,
         title=f"{main.config.name}: {main.config.model.kind} on {release.id}",
-        tables=[_table(entries, level) for level in LEVELS],
-        metrics=METRICS,
+        tables=[_table(entries, level) for level in sorted(main.scores.levels)],
+        metrics=shown_in("baselines"),
         warnings=[(_name(e.config), text) for e in entries if e.about and (text := cut_short(e.about))],
         pictures=pictures,
         curve=_curve(main.folder),
@@ -115,16 +107,16 @@ def write_page(entries: Sequence[Entry], out: Path) -> Path:
 
 def _table(entries: Sequence[Entry], level: int) -> dict[str, Any]:
     """Scores of all models at a level; the best of each metric is marked."""
+    metrics = shown_in("baselines")
     rows = []
     for entry in entries:
-        scores = entry.scores.levels[level]
+        scores = entry.scores.levels.get(level)
         name = _name(entry.config) + (" (cut short)" if entry.about and cut_short(entry.about) else "")
-        rows.append((name, {m: getattr(scores, m) for m in METRICS}))
-    best = {}
-    for metric in METRICS:
-        values = [row[metric] for _, row in rows if row[metric] is not None]
-        if values:
-            best[metric] = min(values) if metric in LOWER_IS_BETTER else max(values)
+        rows.append((name, {metric: scores[metric] if scores else None for metric in metrics}))
+    best: dict[str, float | None] = {}
+    for name, metric in metrics.items():
+        values = [row[name] for _, row in rows if row[name] is not None]
+        best[name] = (max if metric.higher_is_better else min)(values, default=None)
     return {"level": level, "classes": len(legend().codes(level)), "rows": rows, "best": best}
 
 

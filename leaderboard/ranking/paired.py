@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from leaderboard.ranking.summary import ALL_METRICS
 from leaderboard.ranking.table import harmless
 from leaderboard.store.ledger import Entry
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation.comparison import BlockCounts, Comparison, compare_blocks
+from lulcbench.evaluation.comparison import BlockCounts, Comparison, Difference, compare_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +31,9 @@ class PairedTest:
     why_not: str = ""
 
     @property
-    def rows(self) -> dict[str, Any]:
-        """Metric → its ``Difference``, in the order of the table."""
-        if self.comparison is None:
-            return {}
-        found = {one.metric: one for one in self.comparison.differences}
-        return {name: found[name] for name in ALL_METRICS if name in found}
+    def rows(self) -> dict[str, Difference]:
+        """Metric → its difference, in the order of tables."""
+        return {row.metric: row for row in self.comparison.differences} if self.comparison else {}
 
 
 def paired_tests(entries: Sequence[Entry], level: int) -> list[PairedTest]:
@@ -78,9 +72,9 @@ def to_csv(entries: Sequence[Entry], level: int, tests: Sequence[PairedTest]) ->
     writer.writerow(["submission", "model", "against", "level", "metric", "difference", "low", "high", "p", "blocks"])
     for test in tests:
         for name, row in test.rows.items():
-            figures = [row.difference, row.low, row.high, row.p, test.comparison.blocks if test.comparison else ""]
+            values = [row.difference, row.low, row.high, row.p, test.comparison.blocks if test.comparison else ""]
             texts = [test.submission, harmless(test.model), entries[0].submission, level, name]
-            writer.writerow([*texts, *figures])
+            writer.writerow([*texts, *values])
     return buffer.getvalue()
 
 
@@ -90,12 +84,9 @@ def _test(first: Entry, other: Entry, level: int) -> PairedTest:
         why = "One of the two is self-reported; the test needs predictions that were scored here."
         return PairedTest(other.submission, name, None, why)
     try:
-        a, b = (BlockCounts.model_validate(one.blocks) for one in (other, first))
-    except ValidationError:
-        return PairedTest(other.submission, name, None, "One of the two has block counts of another form.")
-    if level not in a.margins or level not in b.margins:
-        return PairedTest(other.submission, name, None, f"One of the two has no predictions of level {level}.")
-    try:
+        a, b = (BlockCounts.read(entry.blocks) for entry in (other, first))
+        if level not in a.levels & b.levels:
+            return PairedTest(other.submission, name, None, f"One of the two has no predictions of level {level}.")
         return PairedTest(other.submission, name, compare_blocks(a, b, (level,)))
     except LulcbenchError as error:
         return PairedTest(other.submission, name, None, f"{error.what} {error.remedy}")

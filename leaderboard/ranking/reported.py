@@ -14,12 +14,13 @@ from leaderboard.store.accounts import check_team
 from leaderboard.store.db import Database, now
 from leaderboard.store.records import replay
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation.metrics import BOUNDS
+from lulcbench.evaluation.metrics import METRICS
 from lulcbench.evaluation.scores import SCORER_VERSION, Scores
 from lulcbench.release import Manifest
 from lulcbench.submission.card import check_sensors, load_card
 
 _ROUNDING = 1e-9
+_REMEDY = "Make them with 'lulcbench score'."
 
 
 def add_reported(db: Database, settings: Settings, scores_path: Path, card_path: Path, team: str) -> str:
@@ -36,7 +37,7 @@ def add_reported(db: Database, settings: Settings, scores_path: Path, card_path:
     scores, card = Scores.load(scores_path), load_card(card_path)
     release = _release(scores, settings)
     check_sensors(card, release)
-    _check_figures(scores.model_dump(), "", "")
+    _check_values(scores.model_dump())
     if version_order(scores.scorer_version) > version_order(SCORER_VERSION):
         raise LulcbenchError(
             f"The scores are of scorer {scores.scorer_version}, which is newer than this board's ({SCORER_VERSION}).",
@@ -79,22 +80,23 @@ def _release(scores: Scores, settings: Settings) -> Manifest:
     ):
         raise LulcbenchError(
             f"The scores do not fit {release.id}: its id, simulated or not, {scores.split} tiles, or years.",
-            "Make them with 'lulcbench score'.",
+            _REMEDY,
         )
     return release
 
 
-def _check_figures(value: Any, name: str, where: str) -> None:
-    """Refuse figures that no scorer makes; the bounds of an interval are those of its metric."""
+def _check_values(value: Any, metric: str = "", where: str = "") -> None:
+    """Refuse values that no scorer gives; those that are not of a metric lie between 0 and 1."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            _check_figures(inner, name if key in ("low", "high") else str(key), f"{where}.{key}".lstrip("."))
+            of_metric = where.endswith(".metrics")
+            if of_metric and key not in METRICS:
+                raise LulcbenchError(f"The scores hold a metric {key!r}, which no scorer gives.", _REMEDY)
+            _check_values(inner, str(key) if of_metric else metric, f"{where}.{key}".lstrip("."))
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
-            _check_figures(inner, name, f"{where}.{number}")
+            _check_values(inner, metric, f"{where}.{number}")
     elif isinstance(value, float):
-        low, high = BOUNDS.get(name, (0.0, 1.0))
+        low, high = (METRICS[metric].low, METRICS[metric].high) if metric else (0.0, 1.0)
         if not (math.isfinite(value) and low - _ROUNDING <= value <= high + _ROUNDING):
-            raise LulcbenchError(
-                f"The scores hold {where} = {value:g}, which no scorer gives.", "Make them with 'lulcbench score'."
-            )
+            raise LulcbenchError(f"The scores hold {where} = {value:g}, which no scorer gives.", _REMEDY)

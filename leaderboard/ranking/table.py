@@ -13,14 +13,14 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from leaderboard.ranking.summary import ALL_METRICS, SMALLER_IS_BETTER
+from leaderboard.ranking.summary import SUMMARY_VERSION
 from leaderboard.store.db import Submission
+from lulcbench.evaluation.metrics import METRICS, RANKING
+from lulcbench.evaluation.scores import Estimate
 
 PAGE_ROWS = 50
 TIER_ORDER = ("reproduced", "rescored", "reported")
 COLUMNS = ("model", "team", "date", "tier", "sensors", "pretraining", "parameters")
-
-Figure = tuple[float, float | None, float | None]
 
 
 class Choice(BaseModel):
@@ -52,7 +52,7 @@ class Choice(BaseModel):
     q: str | None = Field(None, max_length=200, description="Part of the model's or team's name.")
     superseded: bool = False
     saw_labels: bool = Field(False, description="Also models that saw labels of the scored split, after all others.")
-    sort: str = Field("miou", max_length=32)
+    sort: str = Field(RANKING, max_length=32, description="A metric or another column.")
     order: Literal["asc", "desc"] | None = None
     page: int = Field(1, ge=1, le=100_000)
 
@@ -66,8 +66,8 @@ class Choice(BaseModel):
     @classmethod
     def _is_column(cls, value: str) -> str:
         """Anything else would be the same table under a new address, made anew for each."""
-        if value not in COLUMNS and value not in ALL_METRICS:
-            raise ValueError(f"no column {value!r}; there are {', '.join([*COLUMNS, *ALL_METRICS])}")
+        if value not in COLUMNS and value not in METRICS:
+            raise ValueError(f"no column {value!r}; there are {', '.join([*COLUMNS, *METRICS])}")
         return value
 
     @property
@@ -84,15 +84,15 @@ class Choice(BaseModel):
 
     @property
     def metric(self) -> str:
-        """The metric sorted by; mIoU where the table is sorted by something else."""
-        return self.sort if self.sort in ALL_METRICS else "miou"
+        """The metric sorted by; ``RANKING`` where the table is sorted by something else."""
+        return self.sort if self.sort in METRICS else RANKING
 
     @property
     def descending(self) -> bool:
         """The order asked for, or the column's natural one: best first, newest first, names from A."""
         if self.order:
             return self.order == "desc"
-        return self.sort == "date" or (self.sort in ALL_METRICS and self.sort not in SMALLER_IS_BETTER)
+        return self.sort == "date" or (self.sort in METRICS and METRICS[self.sort].higher_is_better)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +115,16 @@ class Row:
     split: str
     scorer_version: str
     superseded_by: str | None
-    levels: dict[str, dict[str, Figure]]
+    levels: dict[int, dict[str, Estimate]]
 
     @property
     def sensor_set(self) -> str:
         """The sensors as one word, alphabetical: ``landsat+sentinel2``, or ``none``."""
         return "+".join(self.sensors) or "none"
 
-    def figure(self, level: int, metric: str) -> Figure | None:
-        """(value, low, high) of a metric, or None where it has none."""
-        found = self.levels.get(str(level), {}).get(metric)
-        return (found[0], found[1], found[2]) if found else None
+    def estimate(self, level: int, metric: str) -> Estimate | None:
+        """The estimate of a metric, or None where the result has none."""
+        return self.levels.get(level, {}).get(metric)
 
     def record(self, level: int) -> dict[str, Any]:
         """The row as flat JSON at one level."""
@@ -148,9 +147,10 @@ class Row:
             "superseded_by": self.superseded_by,
             "level": level,
         }
-        for metric in ALL_METRICS:
-            value, low, high = self.figure(level, metric) or (None, None, None)
-            flat |= {metric: value, f"{metric}_low": low, f"{metric}_high": high}
+        for name in METRICS:
+            estimate = self.estimate(level, name)
+            value, low, high = (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
+            flat |= {name: value, f"{name}_low": low, f"{name}_high": high}
         return flat
 
 
@@ -207,7 +207,7 @@ class Snapshot:
     def select(self, choice: Choice) -> list[Row]:
         """The rows that fit a choice, sorted.
 
-        Rows without the figure sorted by come last either way, and after them those of models that saw the labels,
+        Rows without the metric sorted by come last either way, and after them those of models that saw the labels,
         which have no place in the ranking.
         """
         wanted = self.resolve(choice)
@@ -319,17 +319,18 @@ def _sort_key(choice: Choice) -> Callable[[Row], Any]:
     }
 
     def by_metric(row: Row) -> Any:
-        figure = row.figure(choice.level, choice.metric)
-        return None if figure is None else (figure[0], row.id)
+        estimate = row.estimate(choice.level, choice.metric)
+        return None if estimate is None else (estimate.value, row.id)
 
     return columns.get(choice.sort, by_metric)
 
 
 def make_row(found: Submission) -> Row:
-    """The row of a scored submission."""
+    """The row of a scored submission; without metrics if its summary is of another version (``records.prepare``)."""
     if found.result is None:
         raise RuntimeError(f"{found.id} is scored without a result")
     result, summary = found.result, found.result.summary
+    levels = summary["levels"] if summary.get("version") == SUMMARY_VERSION else {}
     return Row(
         id=found.id,
         team=found.team.name,
@@ -347,5 +348,8 @@ def make_row(found: Submission) -> Row:
         split=result.split,
         scorer_version=summary["scorer_version"],
         superseded_by=found.superseded_by,
-        levels=summary["levels"],
+        levels={
+            int(level): {name: Estimate(**estimate) for name, estimate in part.items()}
+            for level, part in levels.items()
+        },
     )

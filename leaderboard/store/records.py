@@ -18,6 +18,7 @@ from pathlib import Path
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
+from leaderboard.ranking.summary import SUMMARY_VERSION
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
 from leaderboard.store.accounts import ensure_team
@@ -31,6 +32,25 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 256 * 2**20  # some million files
 
 log = logging.getLogger("leaderboard.records")
+
+
+def prepare(db: Database, settings: Settings) -> None:
+    """Bring schema and summaries to what this version of the service expects; belongs before all use of the database.
+
+    Summaries that another version of ``summarise`` made are made anew from the ledger. Where the ledger cannot give a
+    result, the old summary stays, and the table shows its row without figures. Several processes may do so at once.
+    """
+    db.upgrade(settings.ledger)
+    with db.write() as session:
+        stale = [one for one in session.scalars(select(Result)) if one.summary.get("version") != SUMMARY_VERSION]
+        for result in stale:
+            try:
+                result.summary = ledger.read(settings.ledger / result.ledger_path).summary
+            except LulcbenchError as error:
+                log.error("%s keeps an old summary: %s", result.submission_id, error)
+        if stale:
+            audit(session, "operator", "summary.renew", "ledger", results=len(stale))
+            touch(session)
 
 
 def replay(db: Database, settings: Settings) -> int:

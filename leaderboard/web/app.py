@@ -18,6 +18,7 @@ from starlette.middleware.sessions import SessionMiddleware
 
 from leaderboard.problems import Problem
 from leaderboard.settings import Settings
+from leaderboard.store import records
 from leaderboard.store.db import Database
 from leaderboard.web import api, forms, pages, sessions
 from leaderboard.web.board import Board
@@ -35,14 +36,14 @@ Errors are `{"what": …, "remedy": …}`. `lulcbench submit` speaks this interf
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application on a database whose schema is up to date.
+    """The application on a database that is brought up to date first.
 
     Args:
         settings: see ``Settings``.
     """
     settings.prepare()
     db = Database(settings.url)
-    db.upgrade(settings.ledger)
+    records.prepare(db, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from lulcbench.evaluation.scores import LevelScores, ReliabilityBin
+
 # Viridis at 0, ¼, ½, ¾, 1 (matplotlib, CC0): ordered in lightness, readable to the colour-blind and in grey.
 _VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 SERIES = ("s0", "s1", "s2", "s3", "s4", "s5")
@@ -29,17 +31,17 @@ def bar(value: float, color: str) -> Markup:
     ).format(f"{100 * value:.1f}", color)
 
 
-def confusion(level: dict[str, Any]) -> Markup:
+def confusion(level: LevelScores) -> Markup:
     """Row-normalised confusion: rows are labels, columns predictions; empty rows and columns are left out."""
-    matrix, classes = level["confusion"], level["classes"]
-    kept = [i for i, c in enumerate(classes) if c["support"] or c["predicted"]]
+    matrix, classes = level.confusion, level.classes
+    kept = [i for i, c in enumerate(classes) if c.support or c.predicted]
     n, cell = len(kept), max(9, min(30, 560 // max(len(kept), 1)))
     left, top = 46, 46
     size = n * cell
     parts = [_open(left + size + 4, top + size + 4, "Confusion matrix: rows are labels, columns are predictions")]
     for at, i in enumerate(kept):
         middle = at * cell + cell / 2
-        code = classes[i]["code"]
+        code = classes[i].code
         parts.append(_text(left - 4, top + middle + 3, code, "end"))
         parts.append(
             Markup('<text class="tick" transform="translate({} {}) rotate(-90)">{}</text>').format(
@@ -50,18 +52,18 @@ def confusion(level: dict[str, Any]) -> Markup:
         for to, j in enumerate(kept):
             share = matrix[i][j] / total
             if matrix[i][j]:
-                title = f"{classes[i]['name']} called {classes[j]['name']}: {matrix[i][j]:,} px, {share:.1%}"
+                title = f"{classes[i].name} called {classes[j].name}: {matrix[i][j]:,} px, {share:.1%}"
                 parts.append(_rect(left + to * cell, top + at * cell, cell - 1, cell - 1, ramp(share**0.5), title))
     parts.append(Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(left, top, size, size))
     return _close(parts)
 
 
-def reliability(bins: Sequence[dict[str, Any]]) -> Markup:
+def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
     """Accuracy against confidence; on the diagonal, probabilities mean what they say. Dots grow with their pixels."""
     size, edge = 260, 34
-    total = sum(b["pixels"] for b in bins) or 1
-    used = [b for b in bins if b["pixels"]]
-    points = [(edge + b["confidence"] * size, 8 + size - b["accuracy"] * size) for b in used]
+    total = sum(b.pixels for b in bins) or 1
+    used = [b for b in bins if b.confidence is not None and b.accuracy is not None]
+    points = [(edge + b.confidence * size, 8 + size - b.accuracy * size) for b in used]
     parts = [
         _open(size + edge + 12, size + 44, "Reliability curve: accuracy against mean confidence"),
         _frame(edge, size),
@@ -71,8 +73,8 @@ def reliability(bins: Sequence[dict[str, Any]]) -> Markup:
         line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         parts.append(Markup('<path class="line s0" d="M{}"/>').format(line))
     for b, (x, y) in zip(used, points, strict=True):
-        title = f"confidence {b['confidence']:.2f}, accuracy {b['accuracy']:.2f}, {b['pixels']:,} px"
-        radius = 2.5 + 7 * (b["pixels"] / total) ** 0.5
+        title = f"confidence {b.confidence:.2f}, accuracy {b.accuracy:.2f}, {b.pixels:,} px"
+        radius = 2.5 + 7 * (b.pixels / total) ** 0.5
         parts.append(_dot(x, y, radius, "s0", title))
     for tick in (0, 0.5, 1):
         parts.append(_text(edge + tick * size, size + 22, f"{tick:g}", "middle"))

@@ -19,7 +19,6 @@ from sqlalchemy.orm import Session
 
 from leaderboard.problems import Problem, not_found
 from leaderboard.ranking.paired import paired_tests
-from leaderboard.ranking.summary import ALL_METRICS, IN_TABLE, SMALLER_IS_BETTER
 from leaderboard.ranking.table import PAGE_ROWS, Choice, Row, Snapshot
 from leaderboard.settings import Settings
 from leaderboard.store import accounts, ledger, standing
@@ -28,6 +27,9 @@ from leaderboard.store.db import Database, Submission
 from leaderboard.web import sessions
 from leaderboard.web.board import Board
 from leaderboard.web.render import Page, html
+from lulcbench.errors import UnsupportedFormatError
+from lulcbench.evaluation.metrics import METRICS, RANKING
+from lulcbench.evaluation.scores import LevelScores, Scores
 
 log = logging.getLogger("leaderboard.pages")
 MAX_COMPARED = 6
@@ -151,8 +153,8 @@ def table_html(
     pages = max(1, -(-len(rows) // PAGE_ROWS))
     page = min(choice.page, pages)
     shown = rows if static else rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
-    wanted = [name for name in ALL_METRICS if name in IN_TABLE or name == choice.sort]
-    columns = [name for name in wanted if any(row.figure(choice.level, name) for row in rows)] or ["miou"]
+    wanted = [metric for metric in METRICS.values() if "board" in metric.tables or metric.name == choice.sort]
+    columns = [metric for metric in wanted if any(row.estimate(choice.level, metric.name) for row in rows)]
     return html(
         "table.html",
         snapshot=snapshot,
@@ -164,7 +166,7 @@ def table_html(
         total=len(rows),
         page=page,
         pages=pages,
-        columns=columns,
+        columns=columns or [METRICS[RANKING]],
         options=snapshot.options(choice),
         best=snapshot.best_by_sensors(choice),
         link=lambda **changes: _link(choice, **({"years": asked.years, "scorer": asked.scorer} | changes)),
@@ -198,11 +200,14 @@ def submission_page(
         raise not_found()
     entry = read_record(settings, found.result.ledger_path)
     media = settings.media / found.id
+    scores = read_scores(entry)
+    given = [one for one in METRICS.values() if any(one.name in level.metrics for level in scores.levels.values())]
     return html(
         "submission.html",
         submission=found,
         entry=entry,
-        scores=entry.scores,
+        scores=scores,
+        given=given,
         samples=entry.samples if media.is_dir() else [],
         permalink=permalink,
         newer=newer,
@@ -214,14 +219,14 @@ def submission_page(
 def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: int) -> str:
     """The comparison's page; raises as ``compared`` does."""
     rows, entries = compared(settings, snapshot, ids, level)
-    parts = [entry.scores["levels"].get(str(level)) for entry in entries]
+    scores = [read_scores(entry) for entry in entries]
+    parts = [one.levels.get(level) for one in scores]
     tests = paired_tests(entries, level)
     return html(
         "compare.html",
         rows=rows,
-        parts=parts,
         level=level,
-        blocks=entries[0].scores["blocks"],
+        blocks=scores[0].blocks,
         classes=_classes(parts),
         tests=tests,
         query=urlencode({"id": [row.id for row in rows], "level": level}, doseq=True),
@@ -281,6 +286,22 @@ def read_record(settings: Settings, path: str) -> ledger.Entry:
         ) from error
 
 
+def read_scores(entry: ledger.Entry) -> Scores:
+    """The scores of a ledger entry.
+
+    Raises:
+        Problem: 503, they are of a format that is unknown here.
+    """
+    try:
+        return Scores.read(entry.scores, entry.path)
+    except UnsupportedFormatError as error:
+        report_once(error.what)
+        what = f"The scores of submission {entry.submission} are of a newer format."
+        raise Problem(
+            503, what, "The operator has to upgrade the service; all other pages are as they were."
+        ) from error
+
+
 @lru_cache(maxsize=1024)
 def report_once(what: str) -> None:
     """Log a fault that every reader of a page would meet again."""
@@ -292,14 +313,14 @@ def history_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bo
 
     Models that saw labels of the scored split have no place in it.
     """
-    asked, metric = choice, choice.metric
-    ranked = {"sort": metric, "superseded": True, "saw_labels": False, "page": 1}
+    asked, metric = choice, METRICS[choice.metric]
+    ranked = {"sort": metric.name, "superseded": True, "saw_labels": False, "page": 1}
     choice = snapshot.resolve(choice.model_copy(update=ranked))
     rows = sorted(snapshot.select(choice), key=lambda row: row.submitted)
-    scored = [(row, figure[0]) for row in rows if (figure := row.figure(choice.level, metric))]
+    scored = [(row, estimate.value) for row in rows if (estimate := row.estimate(choice.level, metric.name))]
     best: list[tuple[Row, float]] = []
     for row, value in scored:
-        if not best or (value < best[-1][1] if metric in SMALLER_IS_BETTER else value > best[-1][1]):
+        if not best or metric.better(value, best[-1][1]):
             best.append((row, value))
     return html(
         "history.html",
@@ -351,15 +372,15 @@ def _scored(request: Request, submission_id: str) -> Submission:
         return found
 
 
-def _classes(parts: list[Any]) -> list[dict[str, Any]]:
+def _classes(parts: list[LevelScores | None]) -> list[dict[str, Any]]:
     """Per class of the legend that any of the compared knows: its name, support, and IoU in each."""
-    known = next((part["classes"] for part in parts if part), [])
-    rows = []
-    for i, one in enumerate(known):
-        ious = [part["classes"][i]["iou"] if part else None for part in parts]
-        if one["support"] or any(ious):
-            rows.append({"code": one["code"], "name": one["name"], "support": one["support"], "ious": ious})
-    return rows
+    known = next((part.classes for part in parts if part), ())
+    ious = [{one.code: one.iou for one in part.classes} if part else {} for part in parts]
+    rows = [
+        {"code": one.code, "name": one.name, "support": one.support, "ious": [iou.get(one.code) for iou in ious]}
+        for one in known
+    ]
+    return [row for row in rows if row["support"] or any(row["ious"])]
 
 
 def _link(choice: Choice, **changes: Any) -> str:

@@ -13,9 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from leaderboard.ranking.summary import ALL_METRICS, CALIBRATION, CHANGE, METRICS, SMALLER_IS_BETTER
 from leaderboard.web import charts
 from lulcbench.evaluation.intervals import caution
+from lulcbench.evaluation.metrics import METRICS, shown_in
 from lulcbench.legend import legend
 
 TIERS = {
@@ -44,10 +44,7 @@ def environment() -> Environment:
         "charts": charts,
         "caution": caution,
         "metrics": METRICS,
-        "calibration": CALIBRATION,
-        "change": CHANGE,
-        "all_metrics": ALL_METRICS,
-        "smaller_is_better": SMALLER_IS_BETTER,
+        "shown_in": shown_in,
         "tiers": TIERS,
         "colors": {code: one.color for code, one in legend().classes.items()},
     }

@@ -13,6 +13,7 @@ from lulcbench._files import write_atomic
 from lulcbench.cli.score import with_interval
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.intervals import caution
+from lulcbench.evaluation.metrics import shown_in
 
 
 def register(app: typer.Typer) -> None:
@@ -43,11 +44,11 @@ def lucas(
     out = Console()
     places = f"{result.blocks} block{'' if result.blocks == 1 else 's'} of 48 km"
     out.print(f"[bold]{result.judged:,}[/] of {result.points:,} LUCAS points judged, in {places}")
-    levels = Table("level", "points", "accuracy", "balanced", "macro F1")
+    shown = shown_in("points")
+    levels = Table("level", "points", *(metric.label for metric in shown.values()))
     for level in result.levels:
-        names = ("overall_accuracy", "balanced_accuracy", "macro_f1")
-        figures = (with_interval(getattr(level, name), level.intervals.get(name)) for name in names)
-        levels.add_row(str(level.level), f"{level.points:,}", *figures)
+        cells = (with_interval(level.metrics.get(name)) for name in shown)
+        levels.add_row(str(level.level), f"{level.points:,}", *cells)
     out.print(levels)
     if result.judged and (warning := caution(result.blocks)):
         out.print(warning)

@@ -13,7 +13,8 @@ from lulcbench import _console
 from lulcbench._files import write_atomic
 from lulcbench.evaluation.comparison import compare as compare_predictions
 from lulcbench.evaluation.intervals import caution
-from lulcbench.evaluation.scores import Interval, LevelScores, Scores
+from lulcbench.evaluation.metrics import METRICS, RANKING, Metric
+from lulcbench.evaluation.scores import Estimate, LevelScores, Scores, SubsetScores
 from lulcbench.evaluation.scoring import score as score_predictions
 from lulcbench.predictions import peek
 from lulcbench.release import Manifest
@@ -80,8 +81,8 @@ def compare(
     table = Table("level", "metric", "first", "second", "difference", Column("95 % interval", no_wrap=True), "p")
     for row in result.differences:
         interval = f"{row.low:+.3f} {row.high:+.3f}"
-        figures = (f"{row.first:.4f}", f"{row.second:.4f}", f"{row.difference:+.4f}", interval, f"{row.p:.3f}")
-        table.add_row(str(row.level), _METRICS.get(row.metric, row.metric.replace("_", " ")), *figures)
+        cells = (f"{row.first:.4f}", f"{row.second:.4f}", f"{row.difference:+.4f}", interval, f"{row.p:.3f}")
+        table.add_row(str(row.level), METRICS[row.metric].label, *cells)
     out = Console()
     out.print(table)
     simulated = " SIMULATED DATA." if result.simulated else ""
@@ -132,15 +133,6 @@ def show(scores: Scores, classes: int | None = None) -> None:
     out.print(_level_table(scores))
     if len(next(iter(scores.levels.values())).regions) > 1:
         out.print(_region_table(scores))
-    tree = scores.hierarchical
-    severity, f1 = (with_interval(getattr(tree, k), tree.intervals.get(k), " ") for k in ("mistake_severity", "f1"))
-    out.print(f"mistake severity {severity} levels (mean over mistakes), hierarchical F1 {f1}")
-    for change in scores.change or ():
-        f1, iou = (with_interval(getattr(change, k), change.intervals.get(k), " ") for k in ("f1", "iou"))
-        out.print(
-            f"change, level {change.level}: {change.changed:,} of {change.pixels:,} pixels changed; "
-            f"F1 {f1}, IoU {iou}, from–to F1 {_or_dash(change.from_to_f1)}"
-        )
     if warning := caution(scores.blocks):
         out.print(warning)
     if classes in scores.levels:
@@ -148,25 +140,13 @@ def show(scores: Scores, classes: int | None = None) -> None:
     out.print(f"scorer {scores.scorer_version} · predictions {scores.predictions_sha256[:12]}")
 
 
-_METRICS = {
-    "overall_accuracy": "accuracy",
-    "balanced_accuracy": "balanced acc.",
-    "miou": "mIoU",
-    "macro_f1": "macro F1",
-    "weighted_f1": "weighted F1",
-    "log_loss": "log loss",
-    "brier": "Brier",
-    "ece": "ECE",
-}
-
-
 def _class_table(level: LevelScores) -> Table:
     name = Column("class", no_wrap=True, overflow="ellipsis", ratio=1)
     table = Table("code", name, "labels", "precision", "recall", "F1", "IoU", expand=True)
     for row in level.classes:
         if row.support or row.predicted:
-            figures = [_or_dash(value) for value in (row.precision, row.recall, row.f1, row.iou)]
-            table.add_row(str(row.code), row.name, f"{row.support:,}", *figures)
+            cells = [_or_dash(value) for value in (row.precision, row.recall, row.f1, row.iou)]
+            table.add_row(str(row.code), row.name, f"{row.support:,}", *cells)
     return table
 
 
@@ -174,32 +154,48 @@ def _level_table(scores: Scores) -> Table:
     levels = list(scores.levels.values())
     table = Table("", *(f"level {level.level}" for level in levels))
     table.add_row("pixels", *(f"{level.pixels:,}" for level in levels))
-    for name, title in _METRICS.items():
-        table.add_row(title, *(_figure(level, name) for level in levels))
-    for edge in (0, 1):
-        title = f"mIoU, {levels[0].boundary[edge].name}"
-        table.add_row(title, *(_or_dash(level.boundary[edge].miou) for level in levels))
+    changes = [level.change for level in levels if level.change is not None]
+    if changes:
+        table.add_row("changed pixels", *(f"{change.changed:,}" for change in changes))
+    for name, metric in METRICS.items():
+        if any(name in level.metrics for level in levels):
+            table.add_row(title(metric), *(_cell(scores, level, metric) for level in levels))
+    for subset in levels[0].boundary:
+        parts = [part for level in levels for part in level.boundary if part.name == subset.name]
+        table.add_row(f"{METRICS[RANKING].label}, {subset.name}", *_ranking(parts))
     return table
 
 
 def _region_table(scores: Scores) -> Table:
     levels = list(scores.levels.values())
-    table = Table("mIoU by region", *(f"level {level.level}" for level in levels))
-    for i, region in enumerate(levels[0].regions):
-        table.add_row(region.name, *(_or_dash(level.regions[i].miou) for level in levels))
+    table = Table(f"{METRICS[RANKING].label} by region", *(f"level {level.level}" for level in levels))
+    for region in levels[0].regions:
+        parts = [part for level in levels for part in level.regions if part.name == region.name]
+        table.add_row(region.name, *_ranking(parts))
     return table
 
 
-def with_interval(value: float | None, interval: Interval | None, between: str = "\n") -> str:
-    """A figure and, dimmed and after ``between``, its interval; a dash where it is undefined."""
-    return _or_dash(value) + (f"{between}[dim]{interval.low:.3f}–{interval.high:.3f}[/]" if interval else "")
+def _ranking(parts: list[SubsetScores]) -> list[str]:
+    return [with_interval(part.metrics.get(RANKING)) for part in parts]
 
 
-def _figure(level: LevelScores, name: str) -> str:
-    value = getattr(level, name, None)
-    if value is None and level.calibration is not None:
-        value = getattr(level.calibration, name, None)
-    return with_interval(value, level.intervals.get(name))
+def title(metric: Metric) -> str:
+    """Label of a metric, with its unit."""
+    return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
+
+
+def with_interval(estimate: Estimate | None) -> str:
+    """A value and, dimmed on a line of its own, its interval; a dash where there is no value."""
+    if estimate is None:
+        return "–"
+    interval = "" if estimate.low is None else f"\n[dim]{estimate.low:.3f}–{estimate.high:.3f}[/]"
+    return f"{estimate.value:.4f}{interval}"
+
+
+def _cell(scores: Scores, level: LevelScores, metric: Metric) -> str:
+    if level.level != scores.level and not metric.family.at_every_level:
+        return ""
+    return with_interval(level.metrics.get(metric.name))
 
 
 def _or_dash(value: float | None) -> str:

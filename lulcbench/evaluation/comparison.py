@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation import metrics
+from lulcbench.evaluation._older import block_counts_of_format_1
+from lulcbench.evaluation.confusion import Floats
 from lulcbench.evaluation.counts import Counts, count
-from lulcbench.evaluation.intervals import DRAWS, Statistic, paired
-from lulcbench.evaluation.scores import SCORER_VERSION
+from lulcbench.evaluation.families import Family
+from lulcbench.evaluation.intervals import DRAWS, paired
+from lulcbench.evaluation.metrics import METRICS, evaluate
+from lulcbench.evaluation.scores import SCORER_VERSION, Stored
 from lulcbench.legend import LEVELS
 from lulcbench.predictions import Predictions
 from lulcbench.release import Release
 
 
-class BlockCounts(Frozen):
+class BlockCounts(Stored):
     """What a comparison needs of a scoring, so that neither predictions nor labels are read again.
 
     Attributes:
         blocks: spatial blocks of the split, in the order of what follows.
-        margins: level → integers ``(block, 3, class)``, see ``metrics.margins``.
-        calibration: level → ``(block, 5, 15)`` sums, see ``metrics.CALIBRATION_SUMS``; empty without probabilities.
-        change: level → integers ``(block, 5)``, see ``metrics.CHANGE_SUMS``; empty unless the task is change.
-        hierarchy: integers ``(block, 5)``, see ``metrics.HIERARCHY_SUMS``, at the level of the predictions.
+        sums: family (``families.Family``) → level → numbers of each block, ``(n, …)`` as the family has them.
     """
 
     scorer_version: str = SCORER_VERSION
@@ -39,14 +39,32 @@ class BlockCounts(Frozen):
     split: str
     years: tuple[int, ...]
     blocks: tuple[str, ...]
-    margins: dict[int, tuple[tuple[tuple[int, ...], ...], ...]]
-    calibration: dict[int, tuple[tuple[tuple[float, ...], ...], ...]]
-    change: dict[int, tuple[tuple[int, ...], ...]]
-    hierarchy: tuple[tuple[int, ...], ...] = ()  # absent from counts of scorer 1.0
+    sums: dict[str, dict[int, list[Any]]]
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Self:
+        """Block counts from their JSON, of this or any other scorer version; unknown families are skipped.
+
+        Raises:
+            LulcbenchError: it holds no block counts.
+        """
+        try:
+            return cls.model_validate(block_counts_of_format_1(content) if "margins" in content else content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LulcbenchError(f"These are no block counts: {error}", "Score the predictions again.") from error
+
+    @property
+    def levels(self) -> set[int]:
+        """Levels that were scored."""
+        return set(self.sums.get(Family.CLASSES, {}))
 
 
 class Difference(Frozen):
-    """First minus second, with its 95 % interval and two-sided permutation p-value; see ``intervals.paired``."""
+    """First minus second, with its 95 % interval and two-sided permutation p-value; see ``intervals.paired``.
+
+    Attributes:
+        metric: name of a metric (``metrics.METRICS``).
+    """
 
     level: int
     metric: str
@@ -64,7 +82,8 @@ class Comparison(Frozen):
     Attributes:
         first, second: SHA-256 of the predictions files.
         blocks: spatial blocks, the units that were drawn and swapped.
-        differences: those of the hierarchical scores stand at the level of the predictions, if it is the same of both.
+        differences: finest level first, then in the order of ``METRICS``; metrics of the hierarchy stand at the level
+            of the predictions, if both have the same.
         smallest_p: smallest p-value that so many blocks can give: with few of them no difference is ever significant.
     """
 
@@ -105,22 +124,20 @@ def compare(
 
 def block_counts(counts: Counts) -> BlockCounts:
     """What a later comparison needs of a scoring."""
-    blocks, to_blocks = counts.by(1)
-
-    def sums(groups: npt.NDArray[Any]) -> Any:
-        return np.tensordot(to_blocks, groups, 1).astype(groups.dtype).tolist()
-
+    sums: dict[str, dict[int, list[Any]]] = {}
+    for family in filter(lambda family: family.by_block, Family):
+        for level in counts.levels:
+            strata = counts.of(family, level)
+            if strata is not None:
+                sums.setdefault(family.value, {})[level] = counts.by_block(strata).tolist()
     return BlockCounts(
         release_digest=counts.release.digest,
         simulated=counts.release.simulated,
         predictions_sha256=counts.sha256,
         split=counts.info.split,
         years=tuple(counts.info.years),
-        blocks=blocks,
-        margins={level: sums(metrics.margins(counts.at(level))) for level in counts.levels},
-        calibration={level: sums(part) for level, part in counts.calibration.items()},
-        change={level: sums(part) for level, part in counts.change.items()},
-        hierarchy=sums(metrics.hierarchy_sums(counts.confusion, counts.info.level)),
+        blocks=counts.blocks,
+        sums=sums,
     )
 
 
@@ -143,33 +160,13 @@ def compare_blocks(a: BlockCounts, b: BlockCounts, levels: Collection[int] = LEV
     if len(a.blocks) < 2:
         raise LulcbenchError("The split has a single spatial block.", "A paired test needs two or more.")
     differences: list[Difference] = []
-    for level in sorted(set(a.margins) & set(b.margins) & set(levels), reverse=True):
-        parts: list[tuple[Any, Any, Statistic]] = [(a.margins[level], b.margins[level], metrics.summary_of_margins)]
-        if a.hierarchy and b.hierarchy and max(a.margins) == max(b.margins) == level:
-            parts.append((a.hierarchy, b.hierarchy, metrics.hierarchical))
-        if a.calibration and b.calibration:
-            parts.append((a.calibration[level], b.calibration[level], metrics.calibration))
-        if a.change:
-            parts.append((a.change[level], b.change[level], _change))
-        for first, second, statistic in parts:
-            x, y = np.array(first, np.float64), np.array(second, np.float64)
-            one, two = statistic(x.sum(axis=0)), statistic(y.sum(axis=0))
-            for metric, (difference, low, high, p) in paired(x, y, statistic).items():
-                # Undefined for one of them, such as F1 without changes, or without one of the blocks.
-                if math.isnan(difference) or math.isnan(low):
-                    continue
-                differences.append(
-                    Difference(
-                        level=level,
-                        metric=metric,
-                        first=float(one[metric]),
-                        second=float(two[metric]),
-                        difference=difference,
-                        low=low,
-                        high=high,
-                        p=p,
-                    )
-                )
+    for level in sorted(a.levels & b.levels & set(levels), reverse=True):
+        found: dict[str, Difference] = {}
+        for family in Family:
+            first, second = (one.sums.get(family, {}).get(level) for one in (a, b))
+            if first and second:
+                found |= _differences(family, level, np.array(first, np.float64), np.array(second, np.float64))
+        differences += [found[name] for name in METRICS if name in found]
     return Comparison(
         release_digest=a.release_digest,
         simulated=a.simulated,
@@ -182,5 +179,21 @@ def compare_blocks(a: BlockCounts, b: BlockCounts, levels: Collection[int] = LEV
     )
 
 
-def _change(sums: metrics.Counts) -> dict[str, metrics.Floats]:
-    return {f"change_{name}": values for name, values in metrics.change(sums).items()}
+def _differences(family: Family, level: int, first: Floats, second: Floats) -> dict[str, Difference]:
+    """Metric → difference, of the metrics that are defined for both, also without any one of the blocks."""
+    statistic = partial(evaluate, family, with_intervals=True)
+    one, two = statistic(first.sum(axis=0)), statistic(second.sum(axis=0))
+    return {
+        metric: Difference(
+            level=level,
+            metric=metric,
+            first=float(one[metric]),
+            second=float(two[metric]),
+            difference=difference,
+            low=low,
+            high=high,
+            p=p,
+        )
+        for metric, (difference, low, high, p) in paired(first, second, statistic).items()
+        if not (math.isnan(difference) or math.isnan(low))
+    }

@@ -1,6 +1,6 @@
-"""One pass over predictions and labels: integer counts and sums, per group of tiles, from which every score follows.
+"""One pass over predictions and labels: integer counts and sums, per stratum, from which every score follows.
 
-A group is the tiles of one region in one spatial block: regions and blocks are both unions of groups.
+A stratum is the tiles of one region in one spatial block: regions and blocks are both unions of strata.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench.evaluation._pixels import UnknownCode, count_pixels
-from lulcbench.evaluation.metrics import BINS, CALIBRATION_SUMS, CHANGE_SUMS, confusion_at
+from lulcbench.evaluation.confusion import confusion_at, hierarchy_sums, margins
+from lulcbench.evaluation.families import BINS, CalibrationSums, ChangeSums, Family
 from lulcbench.legend import LEVELS, legend
 from lulcbench.legend.tables import class_lookup, node_lookup, node_to_class, nodes
 from lulcbench.predictions import Predictions
@@ -38,28 +39,27 @@ Addition = tuple[npt.NDArray[Any], Any, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Counts:
-    """What scores are made of. ``G`` groups, ``C`` classes of the predictions' level, 106 label nodes.
+    """What scores are made of. ``S`` strata, ``C`` classes of the predictions' level, 106 label nodes.
 
     Attributes:
         info: what the predictions file says of itself.
         sha256: of the predictions file.
         release: the release scored against.
         tiles: the tiles of the split.
-        groups: (region, block) of each group.
-        confusion: int64 ``(G, 106, C)``: label node × predicted class.
+        strata: (region, block) of each stratum.
+        confusion: int64 ``(S, 106, C)``: label node × predicted class.
         edges: int64 ``(5, 106, C)``: the same by how deep a label edge the pixel lies on: 0 none, 1 an edge at level 4
             only, … 4 an edge at level 1 and so at all levels, as is the border of unlabelled ground.
-        calibration: level → float64 ``(G, 5, 15)``, ``metrics.CALIBRATION_SUMS`` by confidence bin; empty without
-            probabilities.
-        change: level → int64 ``(G, 5)``, ``metrics.CHANGE_SUMS``; empty unless the task is change.
-        transitions: level → int64 ``(3, n, n)``: label, predicted and agreeing from–to pairs; empty likewise.
+        calibration: level → float64 ``(S, 5, 15)``, ``families.CalibrationSums``; empty without probabilities.
+        change: level → int64 ``(S, 5)``, ``families.ChangeSums``; empty unless the task is change.
+        transitions: level → int64 ``(3, n, n)``, ``families.TransitionCounts``; empty likewise.
     """
 
     info: PredictionInfo
     sha256: str
     release: Release
     tiles: SplitTiles
-    groups: tuple[tuple[str, str], ...]
+    strata: tuple[tuple[str, str], ...]
     confusion: Ints
     edges: Ints
     calibration: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
@@ -71,15 +71,49 @@ class Counts:
         """Levels that can be scored: that of the predictions and all coarser ones."""
         return LEVELS[: self.info.level]
 
-    def at(self, level: int) -> Ints:
-        """Confusion of each group at a level: ``(G, n, n)``."""
+    def confusion_at(self, level: int) -> Ints:
+        """Confusion matrix of each stratum at a level: ``(S, n, n)``, rows are labels."""
         return confusion_at(self.confusion, self.info.level, level)
 
-    def by(self, key: int) -> tuple[tuple[str, ...], npt.NDArray[np.float64]]:
-        """Regions (``key=0``) or blocks (``key=1``), and float64 ``(n, G)`` that sums groups into them."""
-        names = tuple(sorted({group[key] for group in self.groups}))
-        member = np.array([[group[key] == name for group in self.groups] for name in names], np.float64)
-        return names, member
+    def of(self, family: Family, level: int) -> npt.NDArray[Any] | None:
+        """Counts of a family at a level, ``(S, …)`` (of one that has none by block ``(1, …)``); None without any."""
+        found: npt.NDArray[Any] | None = None
+        if family is Family.CLASSES:
+            found = margins(self.confusion_at(level))
+        elif family is Family.HIERARCHY and level == self.info.level:
+            found = hierarchy_sums(self.confusion, level)
+        elif family is Family.CALIBRATION:
+            found = self.calibration.get(level)
+        elif family is Family.CHANGE:
+            found = self.change.get(level)
+        elif family is Family.TRANSITIONS and level in self.transitions:
+            found = self.transitions[level][None]
+        return found
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The spatial blocks of the split, in the order of ``by_block``."""
+        return tuple(sorted({block for _, block in self.strata}))
+
+    def by_block(self, counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Counts of strata ``(S, …)`` summed into spatial blocks ``(n, …)``, of the same dtype."""
+        return _sum_by(counts, [block for _, block in self.strata])
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions of the split, in the order of ``by_region``."""
+        return tuple(sorted({region for region, _ in self.strata}))
+
+    def by_region(self, counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Counts of strata ``(S, …)`` summed into regions ``(n, …)``, of the same dtype."""
+        return _sum_by(counts, [region for region, _ in self.strata])
+
+
+def _sum_by(counts: npt.NDArray[Any], names: list[str]) -> npt.NDArray[Any]:
+    _, group = np.unique(names, return_inverse=True)  # sorted, as the names are
+    sums = np.zeros((group.max() + 1, *counts.shape[1:]), counts.dtype)
+    np.add.at(sums, group, counts)
+    return sums
 
 
 def count(
@@ -108,16 +142,16 @@ def count(
         for _ in pool.map(lambda shard: release.verify_files([shard]), shards):
             pass
         pairs = list(zip(tiles.regions, tiles.blocks, strict=True))
-        groups = tuple(sorted(set(pairs)))
-        position = {group: i for i, group in enumerate(groups)}
-        group_of = np.array([position[pair] for pair in pairs])
-        counts = _empty(predictions, release, tiles, groups)
+        strata = tuple(sorted(set(pairs)))
+        position = {stratum: i for i, stratum in enumerate(strata)}
+        stratum_of = np.array([position[pair] for pair in pairs])
+        counts = _empty(predictions, release, tiles, strata)
         batch = _BATCH if info.probabilities is None else _BATCH_WITH_PROBABILITIES
         reader = release.reader(info.split, threads=1)  # beside our own
 
         def step(rows: range) -> list[Addition]:
             labels = np.stack([reader.tiles(array, rows.start, rows.stop) for array in arrays], axis=1)
-            return list(_step(counts, predictions, group_of, rows, labels))
+            return list(_step(counts, predictions, stratum_of, rows, labels))
 
         for rows, additions in _in_order(pool, step, len(tiles), batch, 2 * threads):
             for array, where, amount in additions:
@@ -127,7 +161,7 @@ def count(
 
 
 def _empty(
-    predictions: Predictions, release: Release, tiles: SplitTiles, groups: tuple[tuple[str, str], ...]
+    predictions: Predictions, release: Release, tiles: SplitTiles, strata: tuple[tuple[str, str], ...]
 ) -> Counts:
     info = predictions.info
     shape = (len(nodes()), len(legend().codes(info.level)))
@@ -140,11 +174,11 @@ def _empty(
         predictions.sha256,
         release,
         tiles,
-        groups,
-        np.zeros((len(groups), *shape), np.int64),
+        strata,
+        np.zeros((len(strata), *shape), np.int64),
         np.zeros((5, *shape), np.int64),
-        {level: np.zeros((len(groups), len(CALIBRATION_SUMS), BINS)) for level in calibrated},
-        {level: np.zeros((len(groups), len(CHANGE_SUMS)), np.int64) for level in changed},
+        {level: np.zeros((len(strata), len(CalibrationSums._fields), BINS)) for level in calibrated},
+        {level: np.zeros((len(strata), len(ChangeSums._fields)), np.int64) for level in changed},
         {level: np.zeros((3, sizes[level], sizes[level]), np.int64) for level in changed},
     )
 
@@ -172,18 +206,18 @@ def _in_order(
 def _step(
     counts: Counts,
     predictions: Predictions,
-    group_of: npt.NDArray[np.intp],
+    stratum_of: npt.NDArray[np.intp],
     rows: range,
     labels: npt.NDArray[np.uint16],
 ) -> Iterator[Addition]:
-    info, groups = counts.info, group_of[rows.start : rows.stop]
+    info, strata = counts.info, stratum_of[rows.start : rows.stop]
     codes = predictions.maps(rows)
-    bounds = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(groups)]
+    bounds = [0, *(np.flatnonzero(np.diff(strata)) + 1).tolist(), len(strata)]
     try:
         for start, stop in pairwise(bounds):
             pixels = count_pixels(labels[start:stop], codes[start:stop], info.level)
             yield counts.edges, ..., pixels
-            yield counts.confusion, groups[start], pixels.sum(axis=0)
+            yield counts.confusion, strata[start], pixels.sum(axis=0)
     except UnknownCode:
         legend().encode(labels, 1, f"{info.split} labels of rows {rows.start} to {rows.stop - 1}")  # each raises,
         for row in rows:  # naming what it finds
@@ -193,15 +227,15 @@ def _step(
         return
     known, predicted = node_lookup().take(labels).astype(np.uint8), class_lookup(info.level).take(codes)
     if info.task == "change":
-        yield from _changes(counts, groups, known, predicted)
+        yield from _changes(counts, strata, known, predicted)
     if info.probabilities is not None:
         for i, row in enumerate(rows):
             for year in range(len(info.years)):
                 probabilities = predictions.probabilities(row, year)
-                yield from _calibration(counts, groups[i], known[i, year], predicted[i, year], probabilities)
+                yield from _calibration(counts, strata[i], known[i, year], predicted[i, year], probabilities)
 
 
-def _changes(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> Iterator[Addition]:
+def _changes(counts: Counts, stratum_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> Iterator[Addition]:
     for level in counts.levels:
         n = len(legend().codes(level))
         label = _class_of(level).take(labels)
@@ -211,10 +245,10 @@ def _changes(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, pred
         guess_before, guess_after = guess[:, 0], guess[:, 1]
         changed, guessed = before != after, guess_before != guess_after
         right = (before == guess_before) & (after == guess_after)
-        for i, group in enumerate(group_of):
+        for i, stratum in enumerate(stratum_of):
             ok, real, said = judged[i], changed[i], guessed[i]
             sums = (ok, ok & real & said, ok & ~real & said, ok & real & ~said, ok & right[i])
-            yield counts.change[level], group, np.array([part.sum() for part in sums])
+            yield counts.change[level], stratum, np.array([part.sum() for part in sums])
         for k, (pairs, where) in enumerate(
             (
                 (before * n + after, judged),
@@ -226,7 +260,7 @@ def _changes(counts: Counts, group_of: npt.NDArray[np.intp], labels: Bytes, pred
 
 
 def _calibration(
-    counts: Counts, group: int, labels: Bytes, predicted: Bytes, probabilities: npt.NDArray[np.float32]
+    counts: Counts, stratum: int, labels: Bytes, predicted: Bytes, probabilities: npt.NDArray[np.float32]
 ) -> Iterator[Addition]:
     values = probabilities.reshape(len(probabilities), -1)
     for level in reversed(counts.levels):
@@ -245,7 +279,7 @@ def _calibration(
         brier = np.einsum("cp,cp->p", values, values)[pixel] - 2 * of_truth + 1
         bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
         weights = (np.ones(truth.size), confidence, truth == guess, -np.log(of_truth), brier)
-        yield counts.calibration[level], group, np.stack([np.bincount(bins, w, minlength=BINS) for w in weights])
+        yield counts.calibration[level], stratum, np.stack([np.bincount(bins, w, minlength=BINS) for w in weights])
 
 
 @cache

@@ -3,14 +3,14 @@
 Pixels are no independent sample: neighbours share their labels' and their model's errors. The block (48 km unless the
 recipe differs) is therefore the unit that is drawn or swapped (Roberts et al. 2017, Ecography 40, 913–929).
 
-Intervals are of the bootstrap over blocks: a figure ± the t quantile of ``n − 1`` degrees of freedom × the standard
-error that resampled blocks show, with the factor √(n / (n − 1)) that small samples need (Efron & Tibshirani 1993, An
-Introduction to the Bootstrap, ch. 6 and 12), so that two blocks, which say next to nothing of how blocks differ, give
-an interval that says next to nothing. They are of the mean of the figure over splits of as many blocks, drawn alike.
+Intervals are bootstrap t intervals over blocks: the value ± the t quantile of ``n − 1`` degrees of freedom × the
+bootstrap standard error, with the factor √(n / (n − 1)) for small samples (Efron & Tibshirani 1993, An Introduction to
+the Bootstrap, ch. 6 and 12). With two blocks the between-block variance is barely estimable, so the interval is wide.
+What they cover is the mean of the metric over splits of as many blocks, drawn alike.
 
-Means over classes are lower there than over many blocks, since IoU and F1 of patchy classes come out too low from few.
-So the interval also reaches, on that side, as far again as the bootstrap finds the figure to be biased (ch. 10).
-Percentiles of the bootstrap err the other way, and may leave out the figure itself.
+Means over classes are lower over few blocks than over many, since IoU and F1 of patchy classes are biased low. The
+interval is therefore extended on that side by the bootstrap estimate of the bias (ch. 10). Percentile intervals err the
+other way, and may exclude the value itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.evaluation.metrics import BOUNDS
+from lulcbench.evaluation.metrics import METRICS
 
 Floats = npt.NDArray[np.float64]
 Statistic = Callable[[Floats], dict[str, Floats]]
@@ -35,16 +35,16 @@ _STEP = 100
 
 
 def intervals(blocks: npt.NDArray[Any], statistic: Statistic) -> dict[str, tuple[float, float]]:
-    """95 % intervals of every figure of ``statistic``, within the figure's range and around its value.
+    """95 % intervals of every value of ``statistic``, within the range of the metric and around the value.
 
     Args:
         blocks: counts of each block, ``(n, …)``; counts of a union of blocks are their sum. Blocks without any are
             left out.
-        statistic: maps counts ``(…)`` or ``(k, …)`` to named figures ``()`` or ``(k,)``, NaN where undefined.
+        statistic: maps counts ``(…)`` or ``(k, …)`` to named values ``()`` or ``(k,)``, NaN where undefined.
 
     Returns:
-        name → (low, high); empty for fewer than two blocks. Figures that hang on a single block, undefined without it,
-        are left out.
+        name → (low, high); empty for fewer than two blocks. Metrics that a single block decides, which are undefined
+        without it, are left out.
     """
     judged = blocks[blocks.reshape(len(blocks), -1).any(axis=1)].astype(np.float64)
     if len(judged) < 2:
@@ -69,7 +69,7 @@ def paired(
         statistic: as in ``intervals``.
 
     Returns:
-        name → (difference, low, high, p); low and high are NaN where ``intervals`` would leave the figure out.
+        name → (difference, low, high, p); low and high are NaN where ``intervals`` would leave the metric out.
 
     Raises:
         ValueError: there are fewer than two blocks.
@@ -119,7 +119,7 @@ def t_quantile(degrees: int) -> float:
 
 
 def _interval(value: float, drawn: Floats, blocks: int, least: float, most: float) -> tuple[float, float]:
-    """Interval of a figure from its values over resampled blocks; NaN if too many of them are."""
+    """Interval of a value from its values over resampled blocks; NaN if too many of them are."""
     known = drawn[~np.isnan(drawn)]
     # A block is missing from a quarter of the draws of two, from 37 % of those of many; two blocks from 14 %.
     if blocks < 2 or math.isnan(value) or len(known) < 0.8 * len(drawn):
@@ -128,12 +128,13 @@ def _interval(value: float, drawn: Floats, blocks: int, least: float, most: floa
     bias = float(known.mean()) - value
     reach = t_quantile(blocks - 1) * error
     low, high = value - reach - max(bias, 0.0), value + reach + max(-bias, 0.0)
-    # The figure itself may lie outside its range by a rounding error, but never outside the interval.
+    # The value itself may be outside its range by a rounding error, but never outside the interval.
     return min(max(low, least), value), max(min(high, most), value)
 
 
 def _range(name: str) -> tuple[float, float]:
-    return BOUNDS.get(name, (0.0, 1.0))
+    metric = METRICS.get(name)
+    return (metric.low, metric.high) if metric else (0.0, 1.0)
 
 
 def _difference(statistic: Statistic, a: Floats, b: Floats) -> dict[str, Floats]:

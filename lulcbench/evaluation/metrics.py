@@ -1,151 +1,334 @@
-"""Metrics as functions of counts. Every count may have leading axes, so that a thousand resamples are one call."""
+"""The one list of metrics: name, label, range, direction, where shown, and how the value follows from counts.
+
+Scores, intervals, comparisons, the command line, the leaderboard and the pages of the baselines all read ``METRICS``.
+To add a metric, register it here; nothing else changes. Metrics of another scorer version that this list lacks are kept
+in scores but not shown; metrics of this list that scores lack are shown as a dash and sorted last.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from lulcbench.legend import LEVELS, legend
-from lulcbench.legend.tables import agreement, node_to_class
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.confusion import Counts, Floats, divide
+from lulcbench.evaluation.families import Family
+from lulcbench.legend import LEVELS
 
-Counts = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-
-BINS = 15
-# What is summed over judged pixels: by confidence bin; over those judged in both years; over all (``agreement``).
-CALIBRATION_SUMS = ("pixels", "confidence", "correct", "nll", "brier")
-CHANGE_SUMS = ("pixels", "changed_in_both", "changed_in_prediction", "changed_in_label", "class_right_in_both")
-HIERARCHY_SUMS = ("pixels", "mistakes", "height", "comparable", "agreeing")
-# Range of the figures that do not lie between 0 and 1.
-BOUNDS = {
-    "log_loss": (0.0, np.inf),
-    "brier": (0.0, 2.0),
-    "mistake_severity": (1.0, float(len(LEVELS))),
-    "mean_height": (0.0, float(len(LEVELS))),
-}
+# Where a metric is shown without being asked for. Everything else (the command line, pages of submissions, comparisons,
+# CSV, JSON, sorting) has every metric.
+Table = Literal[
+    "board",  # a column of the leaderboard
+    "baselines",  # the page and the committed results of the baselines
+    "subsets",  # regions, label edges, superclasses
+    "points",  # agreement with LUCAS points
+]
+RANKING = "miou"  # what tables are sorted by unless a reader asks for something else
 
 
-def confusion_at(counts: npt.NDArray[np.int64], level: int, to: int) -> npt.NDArray[np.int64]:
-    """Counts of (label node, predicted class of ``level``) → confusion at level ``to``.
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: everything that is needed to compute, show and rank it.
+
+    Attributes:
+        name: key in scores, CSV columns and query strings: lower case, digits and underscores.
+        label: name in tables.
+        description: one sentence for readers; it ends with a full stop.
+        family: the counts that it follows from.
+        compute: from the family's counts (``Family.view``) with any leading axes ``(…)`` to the value, float64
+            ``(…)``, NaN where it is undefined.
+        low: smallest value possible.
+        high: largest value possible.
+        higher_is_better: direction.
+        unit: of the value; empty for a fraction.
+        tables: where it is shown without being asked for.
+        intervals: whether it has a 95 % interval and is compared in paired tests. A family without counts of every
+            block allows neither.
+        sklearn: the call of ``sklearn.metrics`` that gives the same value, without its data; None if there is none.
+            ``labels`` stands for the classes that the labels hold, ``classes`` for all of the level.
+    """
+
+    name: str
+    label: str
+    description: str
+    family: Family
+    compute: Callable[[Any], Floats]
+    low: float = 0.0
+    high: float = 1.0
+    higher_is_better: bool = True
+    unit: str = ""
+    tables: frozenset[Table] = frozenset({"board", "baselines"})
+    intervals: bool = True
+    sklearn: str | None = None
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether value ``a`` is better than value ``b``."""
+        return a > b if self.higher_is_better else a < b
+
+
+_METRICS: dict[str, Metric] = {}
+METRICS = MappingProxyType(_METRICS)  # name → metric, in the order of tables
+
+
+def register(metric: Metric) -> Metric:
+    """Add a metric, as the last of all tables that show it.
+
+    Raises:
+        LulcbenchError: the name is taken or cannot be a column, or the metric asks for what its family does not have.
+
+    >>> kappa = Metric("kappa", "Kappa", "Accuracy beyond chance.", Family.CLASSES, lambda c: c.correct.sum(axis=-1))
+    >>> register(kappa).name in METRICS
+    True
+    >>> unregister("kappa")
+    """
+    if metric.name in _METRICS or not (metric.name.isidentifier() and metric.name.islower()):
+        raise LulcbenchError(
+            f"{metric.name!r} is not a new name of a metric.", "Choose lower-case letters, digits and underscores."
+        )
+    if unknown := metric.tables - set(get_args(Table)):
+        raise LulcbenchError(f"{metric.name}: there is no table {min(unknown)!r}.", f"Choose of {get_args(Table)}.")
+    if metric.tables & {"subsets", "points"} and metric.family is not Family.CLASSES:
+        raise LulcbenchError(f"{metric.name}: subsets and points have class counts only.", "Leave these tables out.")
+    if metric.intervals and not metric.family.by_block:
+        raise LulcbenchError(f"{metric.name}: {metric.family} has no counts by block.", "Set intervals=False.")
+    _METRICS[metric.name] = metric
+    return metric
+
+
+def unregister(name: str) -> None:
+    """Take a metric off the list; existing scores keep their values."""
+    del _METRICS[name]
+
+
+def shown_in(table: Table) -> dict[str, Metric]:
+    """The metrics that a table shows without being asked for, in its order."""
+    return {name: metric for name, metric in METRICS.items() if table in metric.tables}
+
+
+def evaluate(family: Family, counts: Counts, with_intervals: bool = False) -> dict[str, Floats]:
+    """Every metric of a family from its counts: name → float64 ``(…)``, NaN where undefined.
 
     Args:
-        counts: int64 ``(…, 106, n_classes(level))``.
-        level: level of the predictions.
-        to: the same or a coarser level.
-
-    Returns:
-        int64 ``(…, n, n)``: rows labels, columns predictions. Labels coarser than ``to`` drop out.
+        family: of the counts.
+        counts: its array, with any leading axes.
+        with_intervals: of the metrics, those alone that have intervals.
     """
-    n = len(legend().codes(to))
-    rows = np.zeros((*counts.shape[:-2], n, counts.shape[-1]), np.int64)
-    for node, row in enumerate(node_to_class(to)):
-        if row >= 0:
-            rows[..., row, :] += counts[..., node, :]
-    result = np.zeros((*counts.shape[:-2], n, n), np.int64)
-    for column, parent in enumerate(legend().parents(level, to)):
-        result[..., parent] += rows[..., column]
-    return result
+    parts = family.view(counts)
+    chosen = (m for m in METRICS.values() if m.family is family and (m.intervals or not with_intervals))
+    return {metric.name: metric.compute(parts) for metric in chosen}
 
 
-def divide(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
-    """Quotient as float64, NaN where ``b`` is 0."""
-    above, below = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
-    quotient: Floats = np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
-    return quotient
+_EVERYWHERE: frozenset[Table] = frozenset({"board", "baselines", "subsets", "points"})
+_BOARD: frozenset[Table] = frozenset({"board"})
+_NOWHERE: frozenset[Table] = frozenset()
+
+register(
+    Metric(
+        "miou",
+        "mIoU",
+        "Intersection over union of each class, averaged over the classes that the labels hold.",
+        Family.CLASSES,
+        lambda c: c.mean(c.iou),
+        tables=frozenset({"board", "baselines", "subsets"}),
+        sklearn="jaccard_score(labels=labels, average='macro')",
+    )
+)
+register(
+    Metric(
+        "overall_accuracy",
+        "Overall accuracy",
+        "Share of evaluated pixels whose class is right.",
+        Family.CLASSES,
+        lambda c: divide(c.correct.sum(axis=-1), c.support.sum(axis=-1)),
+        tables=_EVERYWHERE,
+        sklearn="accuracy_score()",
+    )
+)
+register(
+    Metric(
+        "balanced_accuracy",
+        "Balanced accuracy",
+        "Recall of each class, averaged over the classes that the labels hold.",
+        Family.CLASSES,
+        lambda c: c.mean(c.recall),
+        tables=frozenset({"board", "points"}),
+        sklearn="recall_score(labels=labels, average='macro')",
+    )
+)
+register(
+    Metric(
+        "macro_f1",
+        "Macro F1",
+        "F1 of each class, averaged over the classes that the labels hold.",
+        Family.CLASSES,
+        lambda c: c.mean(c.f1),
+        tables=_EVERYWHERE,
+        sklearn="f1_score(labels=labels, average='macro')",
+    )
+)
+register(
+    Metric(
+        "weighted_f1",
+        "Weighted F1",
+        "F1 of each class, averaged with the label pixels of the class as its weight.",
+        Family.CLASSES,
+        lambda c: c.mean(c.f1, c.support),
+        sklearn="f1_score(labels=labels, average='weighted')",
+    )
+)
+# Label and prediction are compared down to the finest level that both have, so their sets of ancestors are of one size,
+# and hierarchical precision, recall and F1 are equal (Kiritchenko et al. 2005).
+register(
+    Metric(
+        "hierarchical_f1",
+        "Hierarchical F1",
+        "F1 of a pixel's class and all its parents, so that a mistake among close relatives costs less.",
+        Family.HIERARCHY,
+        lambda h: divide(h.agreeing, h.comparable),
+        tables=_BOARD,
+    )
+)
+register(
+    Metric(
+        "mistake_severity",
+        "Mistake severity",
+        # Bertinetto et al. 2020
+        "How many levels of a mistaken pixel are wrong, on average, from 1 (the finest alone) to the level of the "
+        "predictions (all).",
+        Family.HIERARCHY,
+        lambda h: divide(h.height, h.mistakes),
+        low=1.0,
+        high=float(len(LEVELS)),
+        higher_is_better=False,
+        unit="levels",
+        tables=_NOWHERE,
+    )
+)
+register(
+    Metric(
+        "mean_height",
+        "Mean height",
+        "How many levels of a pixel are wrong, on average over all pixels; a right one counts 0.",
+        Family.HIERARCHY,
+        lambda h: divide(h.height, h.pixels),
+        high=float(len(LEVELS)),
+        higher_is_better=False,
+        unit="levels",
+        tables=_NOWHERE,
+    )
+)
+register(
+    Metric(
+        "log_loss",
+        "Log loss",
+        "Mean negative logarithm of the probability of the true class.",
+        Family.CALIBRATION,
+        lambda s: divide(s.nll.sum(axis=-1), s.pixels.sum(axis=-1)),
+        high=np.inf,
+        higher_is_better=False,
+        unit="nats",
+        sklearn="log_loss(labels=classes)",
+    )
+)
+register(
+    Metric(
+        "brier",
+        "Brier score",
+        "Squared error of the probabilities, summed over classes and averaged over pixels (Brier 1950).",
+        Family.CALIBRATION,
+        lambda s: divide(s.brier.sum(axis=-1), s.pixels.sum(axis=-1)),
+        high=2.0,
+        higher_is_better=False,
+        tables=_NOWHERE,
+        sklearn="brier_score_loss(labels=classes, scale_by_half=False)",
+    )
+)
+register(
+    Metric(
+        "ece",
+        "Calibration error",
+        "Expected calibration error: accuracy against the probability of the predicted class, in 15 equal bins "
+        "(Guo et al. 2017).",
+        Family.CALIBRATION,
+        lambda s: divide(np.abs(s.confidence - s.correct).sum(axis=-1), s.pixels.sum(axis=-1)),
+        higher_is_better=False,
+    )
+)
+register(
+    Metric(
+        "change_f1",
+        "Change F1",
+        "F1 of changed against unchanged pixels.",
+        Family.CHANGE,
+        lambda s: divide(2 * s.changed_in_both, 2 * s.changed_in_both + s.changed_in_prediction + s.changed_in_label),
+        tables=_BOARD,
+        sklearn="f1_score()",
+    )
+)
+register(
+    Metric(
+        "change_iou",
+        "Change IoU",
+        "Intersection over union of changed pixels.",
+        Family.CHANGE,
+        lambda s: divide(s.changed_in_both, s.changed_in_both + s.changed_in_prediction + s.changed_in_label),
+        tables=_BOARD,
+        sklearn="jaccard_score()",
+    )
+)
+register(
+    Metric(
+        "change_precision",
+        "Change precision",
+        "Share of pixels predicted as changed that changed.",
+        Family.CHANGE,
+        lambda s: divide(s.changed_in_both, s.changed_in_both + s.changed_in_prediction),
+        tables=_NOWHERE,
+        sklearn="precision_score()",
+    )
+)
+register(
+    Metric(
+        "change_recall",
+        "Change recall",
+        "Share of changed pixels that are predicted as changed.",
+        Family.CHANGE,
+        lambda s: divide(s.changed_in_both, s.changed_in_both + s.changed_in_label),
+        tables=_NOWHERE,
+        sklearn="recall_score()",
+    )
+)
+register(
+    Metric(
+        "change_accuracy",
+        "Both years right",
+        "Share of pixels whose class is right in both years.",
+        Family.CHANGE,
+        lambda s: divide(s.class_right_in_both, s.pixels),
+        tables=_NOWHERE,
+    )
+)
 
 
-def margins(confusion: Counts) -> Counts:
-    """Correct, label and predicted pixels of each class: ``(…, n, n)`` → ``(…, 3, n)``."""
-    correct = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return np.stack([correct, confusion.sum(axis=-1), confusion.sum(axis=-2)], axis=-2)
+def _from_to_f1(counts: Any) -> Floats:
+    """Mean over the from–to pairs that the labels hold, unchanged pairs left out."""
+    changed = ~np.eye(counts.label.shape[-1], dtype=bool) & (counts.label > 0)
+    f1 = divide(2 * counts.agreeing, counts.label + counts.predicted)
+    return divide(np.where(changed, f1, 0).sum(axis=(-2, -1)), changed.sum(axis=(-2, -1)))
 
 
-def per_class(confusion: Counts) -> dict[str, Floats]:
-    """Support, predicted, precision, recall, F1 and IoU of each class: ``(…, n)`` each, NaN where undefined."""
-    return _per_class(margins(confusion))
-
-
-def _per_class(counts: Counts) -> dict[str, Floats]:
-    correct, support, predicted = np.moveaxis(counts, -2, 0)
-    return {
-        "support": support.astype(np.float64),
-        "predicted": predicted.astype(np.float64),
-        "precision": divide(correct, predicted),
-        "recall": divide(correct, support),
-        "f1": divide(2 * correct, support + predicted),
-        "iou": divide(correct, support + predicted - correct),
-    }
-
-
-def summary(confusion: Counts) -> dict[str, Floats]:
-    """The single figures of a confusion ``(…, n, n)``: each ``(…,)``, NaN where there is no pixel.
-
-    Means over classes are over classes with label pixels, so that what is averaged depends on the labels alone.
-    """
-    return summary_of_margins(margins(confusion))
-
-
-def summary_of_margins(counts: Counts) -> dict[str, Floats]:
-    """The same of ``margins``, which are all that these figures need: ``(…, 3, n)``."""
-    classes = _per_class(counts)
-    support = classes["support"]
-    present = np.where(support > 0, 1.0, 0.0)
-
-    def mean(values: Floats, weights: Floats) -> Floats:
-        return divide((np.nan_to_num(values) * weights).sum(axis=-1), weights.sum(axis=-1))
-
-    return {
-        "overall_accuracy": divide(counts[..., 0, :].sum(axis=-1), support.sum(axis=-1)),
-        "balanced_accuracy": mean(classes["recall"], present),
-        "miou": mean(classes["iou"], present),
-        "macro_f1": mean(classes["f1"], present),
-        "weighted_f1": mean(classes["f1"], support),
-    }
-
-
-def calibration(sums: Floats) -> dict[str, Floats]:
-    """Log loss, Brier score and expected calibration error of ``(…, 5, BINS)`` sums (see ``CALIBRATION_SUMS``)."""
-    pixels, confidence, correct, nll, brier = np.moveaxis(sums, -2, 0)
-    total = pixels.sum(axis=-1)
-    return {
-        "log_loss": divide(nll.sum(axis=-1), total),
-        "brier": divide(brier.sum(axis=-1), total),
-        "ece": divide(np.abs(confidence - correct).sum(axis=-1), total),
-    }
-
-
-def change(sums: Floats) -> dict[str, Floats]:
-    """Scores of changed against unchanged, of ``(…, 5)`` sums (see ``CHANGE_SUMS``)."""
-    pixels, hit, false, missed, both = np.moveaxis(sums, -1, 0)
-    return {
-        "precision": divide(hit, hit + false),
-        "recall": divide(hit, hit + missed),
-        "f1": divide(2 * hit, 2 * hit + false + missed),
-        "iou": divide(hit, hit + false + missed),
-        "accuracy": divide(both, pixels),
-    }
-
-
-def hierarchy_sums(counts: npt.NDArray[np.int64], level: int) -> npt.NDArray[np.int64]:
-    """Counts of (label node, predicted class of ``level``), int64 ``(…, 106, C)`` → ``HIERARCHY_SUMS``, ``(…, 5)``."""
-    comparable, agreeing = agreement(level)
-    height = comparable - agreeing
-    weights = np.stack([np.ones_like(height), height > 0, height, comparable, agreeing])
-    sums: npt.NDArray[np.int64] = np.einsum("...nc,snc->...s", counts, weights)
-    return sums
-
-
-def hierarchical(sums: Counts) -> dict[str, Floats]:
-    """Hierarchical F1, mistake severity and mean height of ``(…, 5)`` sums (see ``HIERARCHY_SUMS``).
-
-    Label and prediction are compared down to the same level, so both have as many ancestors: hierarchical precision and
-    recall are one, and F1 equals them.
-    """
-    pixels, mistakes, height, comparable, agreeing = np.moveaxis(sums, -1, 0)
-    return {
-        "hierarchical_f1": divide(agreeing, comparable),
-        "mistake_severity": divide(height, mistakes),
-        "mean_height": divide(height, pixels),
-    }
+register(
+    Metric(
+        "change_from_to_f1",
+        "From–to F1",
+        "F1 of each from–to pair of classes, averaged over the changes that the labels hold.",
+        Family.TRANSITIONS,
+        _from_to_f1,
+        tables=_NOWHERE,
+        intervals=False,
+    )
+)

@@ -26,9 +26,11 @@ import pandas as pd
 
 from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation import metrics
-from lulcbench.evaluation.intervals import intervals
-from lulcbench.evaluation.scores import SCORER_VERSION, Interval
+from lulcbench.evaluation.confusion import margins
+from lulcbench.evaluation.families import Family
+from lulcbench.evaluation.metrics import shown_in
+from lulcbench.evaluation.scores import SCORER_VERSION, WithMetrics
+from lulcbench.evaluation.scoring import estimates
 from lulcbench.grid import BLOCK_TILES, CRS, LABEL_RESOLUTION, TILE_SIZE, Tile
 from lulcbench.legend import NODATA, Codes, corine_to_luisa, legend, lucas_to_luisa
 from lulcbench.predictions import Predictions
@@ -50,19 +52,14 @@ _COLUMNS = {
 _INSTALL = "Install what reads geodata: pip install 'lulcbench[build]'."
 
 
-class LucasLevel(Frozen):
-    """Agreement at one level; means over classes are over those that points stand for.
+class LucasLevel(WithMetrics):
+    """Agreement at one level: the metrics shown in ``points``; means over classes are over those of the points.
 
-    Attributes:
-        intervals: metric name → 95 % interval over spatial blocks of 48 km; empty where fewer than two hold points.
+    Intervals are over spatial blocks of 48 km, if two or more hold points.
     """
 
     level: int
     points: int
-    overall_accuracy: float | None
-    balanced_accuracy: float | None
-    macro_f1: float | None
-    intervals: dict[str, Interval]
     confusion: tuple[tuple[int, ...], ...]
 
 
@@ -234,19 +231,14 @@ def _level(level: int, truth: Codes, found: Codes, block: npt.NDArray[np.intp], 
     rows, columns = legend().encode(truth, level), legend().encode(found, level)
     both = (rows < n) & (columns < n)
     flat = (block[both] * n + rows[both]) * n + columns[both]
-    groups = np.bincount(flat, minlength=blocks * n * n).reshape(blocks, n, n)
-    confusion = groups.sum(axis=0)
-    figures = {k: None if np.isnan(v) else float(v) for k, v in metrics.summary(confusion).items()}
-    certain = intervals(metrics.margins(groups), metrics.summary_of_margins)
-    shown = ("overall_accuracy", "balanced_accuracy", "macro_f1")
+    confusions = np.bincount(flat, minlength=blocks * n * n).reshape(blocks, n, n)
+    by_block, shown = margins(confusions), shown_in("points")
+    agreement = estimates(Family.CLASSES, by_block.sum(axis=0), by_block)
     return LucasLevel(
         level=level,
         points=int(both.sum()),
-        overall_accuracy=figures["overall_accuracy"],
-        balanced_accuracy=figures["balanced_accuracy"],
-        macro_f1=figures["macro_f1"],
-        intervals={k: Interval(low=certain[k][0], high=certain[k][1]) for k in shown if k in certain},
-        confusion=tuple(tuple(map(int, row)) for row in confusion),
+        metrics={name: estimate for name, estimate in agreement.items() if name in shown},
+        confusion=tuple(tuple(map(int, row)) for row in confusions.sum(axis=0)),
     )
 
 

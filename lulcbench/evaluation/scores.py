@@ -1,148 +1,105 @@
-"""What the scorer says of predictions: frozen, JSON round trip, immutable once written."""
+"""Scores of one predictions file: frozen, written as JSON, read back whatever scorer version wrote them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lulcbench._files import Frozen, write_atomic
-from lulcbench._parsing import read_limited
-from lulcbench.errors import LulcbenchError
+from lulcbench._files import write_atomic
+from lulcbench._parsing import parse_json, read_limited
+from lulcbench.errors import LulcbenchError, UnsupportedFormatError
+from lulcbench.evaluation._older import scores_of_format_1
+from lulcbench.evaluation.metrics import METRICS
 from lulcbench.release import Sha256, Split
 
-FORMAT: Literal["lulcbench-scores/1"] = "lulcbench-scores/1"
-# Raised whenever any figure of any predictions could change; a board never compares scores of different versions.
-SCORER_VERSION = "1.1.0"
+FORMAT: Literal["lulcbench-scores/2"] = "lulcbench-scores/2"
+# Raised whenever the value of a metric could change for any predictions; a board never compares scores of different
+# versions. A new metric does not raise it.
+SCORER_VERSION = "2.0.0"
 MAX_SCORES_BYTES = 16 * 2**20
 
 
-class Interval(Frozen):
-    """A 95 % confidence interval over spatial blocks (see ``intervals``); it always holds the figure itself."""
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric's value, with its 95 % interval over spatial blocks, which always holds it (see ``intervals``).
 
-    low: float
-    high: float
+    Attributes:
+        value: in the metric's unit.
+        low: lower end of the interval; None where there is no interval.
+        high: upper end; None where there is no interval.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
 
 
-class ClassScores(Frozen):
+class Stored(BaseModel):
+    """Base of what a scorer writes and a later or earlier one reads: fields that are unknown here are skipped."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class WithMetrics(Stored):
+    """Base of what has metrics.
+
+    Attributes:
+        metrics: metric name → estimate, without metrics that are undefined.
+    """
+
+    metrics: dict[str, Estimate] = Field(default_factory=dict)
+
+    def __getitem__(self, metric: str) -> float | None:
+        """Value of a metric; None where it is undefined, or where the scorer that made these scores lacked it.
+
+        Raises:
+            KeyError: there is no metric of that name, neither here nor in the list of metrics.
+        """
+        if metric not in self.metrics and metric not in METRICS:
+            raise KeyError(metric)
+        estimate = self.metrics.get(metric)
+        return None if estimate is None else estimate.value
+
+
+class ClassScores(Stored):
     """Scores of one class. None where undefined: no label pixels (recall), none predicted (precision), neither (IoU).
 
     Attributes:
-        support: judged label pixels of the class.
-        predicted: judged pixels predicted as the class.
+        support: evaluated label pixels of the class.
+        predicted: evaluated pixels predicted as the class.
     """
 
     code: int
     name: str
     support: int
     predicted: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    iou: float | None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    iou: float | None = None
 
 
-class ReliabilityBin(Frozen):
+class ReliabilityBin(Stored):
     """Pixels whose confidence fell into one of 15 equal bins: their number, mean confidence, and accuracy."""
 
     pixels: int
-    confidence: float | None
-    accuracy: float | None
+    confidence: float | None = None
+    accuracy: float | None = None
 
 
-class PartScores(Frozen):
-    """Scores over a part of the judged pixels; None where the part holds none."""
+class SubsetScores(WithMetrics):
+    """Scores over a subset of the evaluated pixels: the metrics shown in ``subsets``, without intervals."""
 
     name: str
     pixels: int
-    overall_accuracy: float | None
-    miou: float | None
-    macro_f1: float | None
 
 
-class Calibration(Frozen):
-    """How far probabilities can be believed.
-
-    Attributes:
-        log_loss: mean −ln of the probability of the true class.
-        brier: mean over pixels of the sum over classes of squared error, 0 to 2 (Brier 1950).
-        ece: expected calibration error of the mapped class's probability, 15 equal bins (Guo et al. 2017).
-        reliability: the bins.
-    """
-
-    log_loss: float
-    brier: float
-    ece: float
-    reliability: tuple[ReliabilityBin, ...]
-
-
-class LevelScores(Frozen):
-    """Scores at one level of the legend. Means over classes are over those that the labels of the split hold.
-
-    Attributes:
-        pixels: judged pixels; nodata and labels coarser than the level are not judged.
-        overall_accuracy, balanced_accuracy, miou, macro_f1, weighted_f1: as scikit-learn defines them.
-        classes: one row a class of the level, in code order.
-        confusion: rows are labels, columns predictions, in the order of ``classes``.
-        intervals: metric name → 95 % interval, calibration included; empty where fewer than two spatial blocks have
-            judged pixels. Scores of single classes and of the parts below come without.
-        boundary: ``edge`` (a 4-neighbour within the tile bears another class of this level, or none that is known at
-            this level: the border of unlabelled ground is an edge too) and ``interior``.
-        regions: one part a region of the release.
-        groups: one part a level-1 class; judged are the label pixels of its classes.
-    """
-
-    level: Annotated[int, Field(ge=1, le=4)]
-    pixels: int
-    overall_accuracy: float
-    balanced_accuracy: float
-    miou: float
-    macro_f1: float
-    weighted_f1: float
-    calibration: Calibration | None
-    intervals: dict[str, Interval]
-    classes: tuple[ClassScores, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    boundary: tuple[PartScores, ...]
-    regions: tuple[PartScores, ...]
-    groups: tuple[PartScores, ...]
-
-    @property
-    def log_loss(self) -> float | None:
-        """Log loss, or None without probabilities."""
-        return self.calibration.log_loss if self.calibration else None
-
-    @property
-    def ece(self) -> float | None:
-        """Expected calibration error, or None without probabilities."""
-        return self.calibration.ece if self.calibration else None
-
-
-class HierarchicalScores(Frozen):
-    """How far apart in the legend tree labels and predictions are, whatever the level of either.
-
-    Attributes:
-        mistake_severity: mean height of the lowest common ancestor over mistaken pixels (Bertinetto et al. 2020): how
-            many levels, from the finest that can be compared upwards, are wrong. 1 where that level alone is, as in
-            1121 for 1122; 2 for 3110 and 3120, which differ at levels 4 and 3; up to the level of the predictions where
-            level 1 is wrong too. None without mistakes.
-        mean_height: the same over all pixels, correct ones counting 0.
-        f1: hierarchical F1: of the sets of ancestors, pooled over pixels, each pixel down to the finest level that both
-            its label and its prediction have (Kiritchenko et al. 2005). Both sets are then of one size, so hierarchical
-            precision and recall equal it.
-        intervals: ``f1``, ``mistake_severity`` and ``mean_height`` → 95 % interval, as at each level.
-    """
-
-    pixels: int
-    mistake_severity: float | None
-    mean_height: float
-    f1: float
-    intervals: dict[str, Interval] = Field(default_factory=dict)  # absent from scores of scorer 1.0
-
-
-class Transition(Frozen):
+class Transition(Stored):
     """One from–to pair: label pixels, predicted pixels, pixels where both agree, F1."""
 
     from_code: int
@@ -153,44 +110,57 @@ class Transition(Frozen):
     f1: float
 
 
-class ChangeScores(Frozen):
-    """Scores of a pair of maps as a map of change, at one level, over pixels whose label is known in both years.
+class ChangePixels(Stored):
+    """Pixels whose label is known in both years.
 
     Attributes:
-        precision, recall, f1, iou: of "changed" against "unchanged"; None where nothing changed or was predicted to.
-        accuracy: pixels whose class is right in both years.
-        from_to_f1: mean F1 over the from–to pairs that the labels hold, unchanged pairs left out.
-        intervals: of precision, recall, f1, iou and accuracy. One that hangs on a single block, as where only that
-            holds changes, is left out.
-        transitions: pairs that the labels hold, most frequent first.
+        transitions: changes that the labels hold, most frequent first.
+    """
+
+    pixels: int
+    changed: int
+    predicted_changed: int
+    transitions: tuple[Transition, ...] = ()
+
+
+class LevelScores(WithMetrics):
+    """Scores at one level of the legend. Metrics of the hierarchy, which are of all levels, stand at the finest.
+
+    Attributes:
+        pixels: evaluated pixels; nodata and labels coarser than the level are ignored.
+        classes: one row per class of the level, in code order.
+        confusion: rows are labels, columns predictions, in the order of ``classes``.
+        reliability: accuracy by bin of confidence; empty without probabilities.
+        change: for the change task, None otherwise.
+        regions: one subset per region of the release.
+        boundary: ``edge`` (a 4-neighbour within the tile bears another class of this level, or none that is known at
+            this level: the border of unlabelled ground is an edge too) and ``interior``.
+        superclasses: one subset per level-1 class: the label pixels of its classes.
     """
 
     level: Annotated[int, Field(ge=1, le=4)]
     pixels: int
-    changed: int
-    predicted_changed: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    iou: float | None
-    accuracy: float
-    from_to_f1: float | None
-    intervals: dict[str, Interval]
-    transitions: tuple[Transition, ...]
+    classes: tuple[ClassScores, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    reliability: tuple[ReliabilityBin, ...] = ()
+    change: ChangePixels | None = None
+    regions: tuple[SubsetScores, ...] = ()
+    boundary: tuple[SubsetScores, ...] = ()
+    superclasses: tuple[SubsetScores, ...] = ()
 
 
-class Scores(Frozen):
-    """Everything the scorer says of one predictions file.
+class Scores(Stored):
+    """Everything that the scorer tells of one predictions file.
 
     Attributes:
         release, release_digest, simulated: the release scored against; simulated data must be called so.
         predictions_sha256: of the file scored.
+        level: of the predictions.
         blocks: spatial blocks in the split, the unit of the confidence intervals.
         levels: level → scores, from the level of the predictions up to 1; for change, of both years together.
-        change: per level, for the change task.
     """
 
-    format: Literal["lulcbench-scores/1"] = FORMAT
+    format: Literal["lulcbench-scores/2"] = FORMAT
     scorer_version: str = SCORER_VERSION
     release: str
     release_digest: Sha256
@@ -203,21 +173,56 @@ class Scores(Frozen):
     tiles: int
     blocks: int
     levels: dict[int, LevelScores]
-    hierarchical: HierarchicalScores
-    change: tuple[ChangeScores, ...] | None
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Scores:
-        """Read scores written by ``write``.
+    def read(cls, content: Mapping[str, Any], where: str = "The text") -> Self:
+        """Scores from their JSON, of this or any other scorer version.
+
+        What that version did not give is absent. Unknown fields are skipped, unknown metrics are kept.
+
+        Args:
+            content: a JSON object.
+            where: what holds it, for errors.
 
         Raises:
-            LulcbenchError: the file is missing or holds no scores of this format.
+            UnsupportedFormatError: it holds scores of a format that only a newer lulcbench reads.
+            LulcbenchError: it holds no scores.
         """
+        name, _, number = str(content.get("format")).rpartition("/")
+        if name == "lulcbench-scores" and number.isdecimal() and int(number) > 2:
+            raise UnsupportedFormatError(
+                f"{where} holds scores of format {number}, which a newer lulcbench wrote.",
+                "Upgrade: pip install --upgrade lulcbench.",
+            )
         try:
-            return cls.model_validate_json(read_limited(path, MAX_SCORES_BYTES))
-        except (OSError, ValueError) as error:  # a ValidationError is a ValueError
-            raise LulcbenchError(f"{path} holds no scores: {error}", "Make them with 'lulcbench score'.") from error
+            return cls.model_validate(scores_of_format_1(content) if number == "1" else content)
+        except (ValidationError, KeyError, TypeError, AttributeError) as error:
+            raise LulcbenchError(
+                f"{where} holds no scores: {_first(error)}.", "Make them with 'lulcbench score'."
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file that ``write`` wrote.
+
+        Raises:
+            LulcbenchError: the file is missing or is not JSON, or as ``read``.
+        """
+        remedy = "Make them with 'lulcbench score'."
+        try:
+            content = parse_json(read_limited(path, MAX_SCORES_BYTES, remedy), str(path), remedy, MAX_SCORES_BYTES)
+        except OSError as error:
+            raise LulcbenchError(f"{path} holds no scores: {error}", remedy) from error
+        return cls.read(content, str(path))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, whole or not at all."""
         write_atomic(Path(path), (self.model_dump_json(indent=1) + "\n").encode())
+
+
+def _first(error: Exception) -> str:
+    """What is wrong, in one line."""
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}"
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,37 +1,40 @@
 """Scores of predictions: streaming, exact in its counts, free of torch.
 
-``score`` makes one pass over predictions and labels (``counts``) and derives every figure from the counts
+``score`` makes one pass over predictions and labels (``counts``) and derives every metric from the counts
 (``metrics``), with 95 % intervals over spatial blocks (``intervals``).
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.evaluation import metrics
+from lulcbench.evaluation.confusion import confusion_at, divide, margins
 from lulcbench.evaluation.counts import Counts, count
+from lulcbench.evaluation.families import CalibrationSums, ChangeSums, ClassCounts, Family, TransitionCounts
 from lulcbench.evaluation.intervals import intervals
+from lulcbench.evaluation.metrics import METRICS, evaluate, shown_in
 from lulcbench.evaluation.scores import (
-    Calibration,
-    ChangeScores,
+    ChangePixels,
     ClassScores,
-    HierarchicalScores,
-    Interval,
+    Estimate,
     LevelScores,
-    PartScores,
     ReliabilityBin,
     Scores,
+    SubsetScores,
     Transition,
 )
 from lulcbench.legend import legend
 from lulcbench.predictions import Predictions
 from lulcbench.release import Release
 
-__all__ = ["Scores", "score", "summarise"]
+__all__ = ["Scores", "estimates", "score", "summarise"]
 
 
 def score(
@@ -58,7 +61,7 @@ def score(
 
 
 def summarise(counts: Counts) -> Scores:
-    """Every figure that follows from the counts."""
+    """Everything that follows from the counts."""
     info = counts.info
     return Scores(
         release=counts.release.id,
@@ -70,164 +73,122 @@ def summarise(counts: Counts) -> Scores:
         years=tuple(info.years),
         level=info.level,
         tiles=len(counts.tiles),
-        blocks=len(set(counts.tiles.blocks)),
+        blocks=len(counts.blocks),
         levels={level: _level(counts, level) for level in reversed(counts.levels)},
-        hierarchical=_hierarchical(counts),
-        change=tuple(_change(counts, level) for level in reversed(counts.levels)) if counts.change else None,
     )
 
 
+def estimates(family: Family, total: npt.NDArray[Any], blocks: npt.NDArray[Any] | None = None) -> dict[str, Estimate]:
+    """The metrics of a family that are defined, in the order of ``METRICS``.
+
+    Args:
+        family: of the counts.
+        total: its counts over everything.
+        blocks: the same of each spatial block, ``(n, …)``; without it there are no intervals.
+    """
+    certain = {} if blocks is None else intervals(blocks, partial(evaluate, family, with_intervals=True))
+    return {
+        name: Estimate(float(value), *certain.get(name, ()))
+        for name, value in evaluate(family, total).items()
+        if not math.isnan(value)
+    }
+
+
 def _level(counts: Counts, level: int) -> LevelScores:
-    groups = counts.at(level)
-    confusion = groups.sum(axis=0)
-    _, to_blocks = counts.by(1)
-    found = intervals(np.tensordot(to_blocks, metrics.margins(groups), 1), metrics.summary_of_margins)
-    calibration = None
-    if counts.calibration:
-        sums = counts.calibration[level]
-        calibration = _calibration(sums.sum(axis=0))
-        found |= intervals(np.tensordot(to_blocks, sums, 1), metrics.calibration)
-    figures = {name: _zero(value) for name, value in metrics.summary(confusion).items()}
+    found: dict[str, Estimate] = {}
+    for family in Family:
+        strata = counts.of(family, level)
+        if strata is not None:
+            found |= estimates(family, strata.sum(axis=0), counts.by_block(strata) if family.by_block else None)
+    strata = counts.confusion_at(level)
+    confusion = strata.sum(axis=0)
+    regions = counts.by_region(margins(strata))
     return LevelScores(
         level=level,
         pixels=int(confusion.sum()),
-        **figures,
-        calibration=calibration,
-        intervals=_intervals(found),
+        metrics={name: found[name] for name in METRICS if name in found},
         classes=_classes(confusion, level),
         confusion=tuple(tuple(map(int, row)) for row in confusion),
+        reliability=_reliability(counts.of(Family.CALIBRATION, level)),
+        change=_change(counts, level),
+        regions=tuple(_subset(name, part) for name, part in zip(counts.regions, regions, strict=True)),
         boundary=_boundary(counts, level),
-        regions=tuple(_part(name, np.tensordot(member, groups, 1)) for name, member in zip(*counts.by(0), strict=True)),
-        groups=_class_groups(confusion, level),
+        superclasses=_superclasses(confusion, level),
     )
 
 
 def _classes(confusion: npt.NDArray[np.int64], level: int) -> tuple[ClassScores, ...]:
-    table = metrics.per_class(confusion)
+    pixels = ClassCounts(*margins(confusion))
     return tuple(
         ClassScores(
             code=code,
             name=name,
-            support=int(table["support"][i]),
-            predicted=int(table["predicted"][i]),
-            precision=_or_none(table["precision"][i]),
-            recall=_or_none(table["recall"][i]),
-            f1=_or_none(table["f1"][i]),
-            iou=_or_none(table["iou"][i]),
+            support=int(pixels.support[i]),
+            predicted=int(pixels.predicted[i]),
+            precision=_or_none(pixels.precision[i]),
+            recall=_or_none(pixels.recall[i]),
+            f1=_or_none(pixels.f1[i]),
+            iou=_or_none(pixels.iou[i]),
         )
         for i, (code, name) in enumerate(zip(legend().codes(level), legend().names(level), strict=True))
     )
 
 
-def _calibration(sums: npt.NDArray[np.float64]) -> Calibration:
-    pixels, confidence, correct, _, _ = sums
-    means = zip(pixels, metrics.divide(confidence, pixels), metrics.divide(correct, pixels), strict=True)
-    return Calibration(
-        **{name: _zero(value) for name, value in metrics.calibration(sums).items()},
-        reliability=tuple(
-            ReliabilityBin(pixels=int(n), confidence=_or_none(c), accuracy=_or_none(a)) for n, c, a in means
-        ),
-    )
+def _reliability(strata: npt.NDArray[Any] | None) -> tuple[ReliabilityBin, ...]:
+    if strata is None:
+        return ()
+    sums = CalibrationSums(*strata.sum(axis=0))
+    means = zip(sums.pixels, divide(sums.confidence, sums.pixels), divide(sums.correct, sums.pixels), strict=True)
+    return tuple(ReliabilityBin(pixels=int(n), confidence=_or_none(c), accuracy=_or_none(a)) for n, c, a in means)
 
 
-def _boundary(counts: Counts, level: int) -> tuple[PartScores, ...]:
-    depths = metrics.confusion_at(counts.edges, counts.info.level, level)
-    first = 5 - level  # an edge at a coarser level is one at this level too
-    return (_part("edge", depths[first:].sum(axis=0)), _part("interior", depths[:first].sum(axis=0)))
-
-
-def _class_groups(confusion: npt.NDArray[np.int64], level: int) -> tuple[PartScores, ...]:
-    parents = legend().parents(level, 1)
-    classes = metrics.per_class(confusion)
-    parts = []
-    for group, name in enumerate(legend().names(1)):
-        inside = parents == group
-        present = inside & (classes["support"] > 0)
-        pixels = int(classes["support"][inside].sum())
-        parts.append(
-            PartScores(
-                name=name,
-                pixels=pixels,
-                overall_accuracy=float(np.diagonal(confusion)[inside].sum() / pixels) if pixels else None,
-                miou=float(classes["iou"][present].mean()) if pixels else None,
-                macro_f1=float(classes["f1"][present].mean()) if pixels else None,
-            )
-        )
-    return tuple(parts)
-
-
-def _part(name: str, confusion: npt.NDArray[np.generic]) -> PartScores:
-    figures = metrics.summary(confusion.astype(np.float64))
-    return PartScores(
-        name=name,
-        pixels=int(confusion.astype(np.int64).sum()),
-        overall_accuracy=_or_none(figures["overall_accuracy"]),
-        miou=_or_none(figures["miou"]),
-        macro_f1=_or_none(figures["macro_f1"]),
-    )
-
-
-def _hierarchical(counts: Counts) -> HierarchicalScores:
-    groups = metrics.hierarchy_sums(counts.confusion, counts.info.level)
-    sums = groups.sum(axis=0)
-    _, to_blocks = counts.by(1)
-    figures = metrics.hierarchical(sums)
-    found = intervals(to_blocks @ groups, metrics.hierarchical)
-    return HierarchicalScores(
-        pixels=int(sums[0]),
-        mistake_severity=_or_none(figures["mistake_severity"]),
-        mean_height=_zero(figures["mean_height"]),
-        f1=_zero(figures["hierarchical_f1"]),
-        intervals=_intervals({name.removeprefix("hierarchical_"): found[name] for name in found}),
-    )
-
-
-def _change(counts: Counts, level: int) -> ChangeScores:
-    groups = counts.change[level]
-    sums = groups.sum(axis=0)
-    label, predicted, correct = counts.transitions[level]
+def _change(counts: Counts, level: int) -> ChangePixels | None:
+    strata = counts.of(Family.CHANGE, level)
+    if strata is None:
+        return None
+    sums = ChangeSums(*strata.sum(axis=0))
+    pairs = TransitionCounts(*counts.transitions[level])
     codes = legend().codes(level)
     rows = []
-    for i, j in zip(*np.nonzero(label), strict=True):
+    for i, j in zip(*np.nonzero(pairs.label), strict=True):
         if i != j:
-            support, said, right = int(label[i, j]), int(predicted[i, j]), int(correct[i, j])
+            support, predicted, correct = (int(part[i, j]) for part in pairs)
             rows.append(
                 Transition(
                     from_code=codes[i],
                     to_code=codes[j],
                     support=support,
-                    predicted=said,
-                    correct=right,
-                    f1=2 * right / (support + said),
+                    predicted=predicted,
+                    correct=correct,
+                    f1=2 * correct / (support + predicted),
                 )
             )
     rows.sort(key=lambda row: (-row.support, row.from_code, row.to_code))
-    _, to_blocks = counts.by(1)
-    figures = {name: _or_none(value) for name, value in metrics.change(sums.astype(np.float64)).items()}
-    return ChangeScores(
-        level=level,
-        pixels=int(sums[0]),
-        changed=int(sums[1] + sums[3]),
-        predicted_changed=int(sums[1] + sums[2]),
-        precision=figures["precision"],
-        recall=figures["recall"],
-        f1=figures["f1"],
-        iou=figures["iou"],
-        accuracy=figures["accuracy"] or 0.0,
-        from_to_f1=float(np.mean([row.f1 for row in rows])) if rows else None,
-        intervals=_intervals(intervals(to_blocks @ groups, metrics.change)),
+    return ChangePixels(
+        pixels=int(sums.pixels),
+        changed=int(sums.changed_in_both + sums.changed_in_label),
+        predicted_changed=int(sums.changed_in_both + sums.changed_in_prediction),
         transitions=tuple(rows),
     )
 
 
-def _intervals(found: dict[str, tuple[float, float]]) -> dict[str, Interval]:
-    return {name: Interval(low=low, high=high) for name, (low, high) in found.items()}
+def _boundary(counts: Counts, level: int) -> tuple[SubsetScores, ...]:
+    depths = margins(confusion_at(counts.edges, counts.info.level, level))
+    first = 5 - level  # an edge at a coarser level is one at this level too
+    return (_subset("edge", depths[first:].sum(axis=0)), _subset("interior", depths[:first].sum(axis=0)))
 
 
-def _or_none(value: float | npt.NDArray[np.float64]) -> float | None:
+def _superclasses(confusion: npt.NDArray[np.int64], level: int) -> tuple[SubsetScores, ...]:
+    parents, pixels = legend().parents(level, 1), margins(confusion)
+    return tuple(_subset(name, pixels[:, parents == i]) for i, name in enumerate(legend().names(1)))
+
+
+def _subset(name: str, counts: npt.NDArray[Any]) -> SubsetScores:
+    """Scores over class counts ``(3, n)``."""
+    shown = shown_in("subsets")
+    found = {key: estimate for key, estimate in estimates(Family.CLASSES, counts).items() if key in shown}
+    return SubsetScores(name=name, pixels=int(counts[1].sum()), metrics=found)
+
+
+def _or_none(value: Any) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _zero(value: npt.NDArray[np.float64]) -> float:
-    """The figure, or 0 where no pixel could be judged."""
-    return float(np.nan_to_num(value))

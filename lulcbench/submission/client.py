@@ -20,11 +20,10 @@ from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 import httpx2
-from pydantic import ValidationError
 
 from lulcbench._files import hash_file, write_atomic
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, parse_toml, read_limited
-from lulcbench.errors import LulcbenchError, NetworkError, UnsupportedFormatError
+from lulcbench.errors import LulcbenchError, NetworkError
 from lulcbench.evaluation.scores import Scores
 from lulcbench.remote.retry import retrying, transient
 from lulcbench.remote.stores import describe
@@ -280,12 +279,9 @@ class Client:
 
 def _scores(state: dict[str, Any]) -> Scores:
     try:
-        return Scores.model_validate(state["scores"])
-    except ValidationError as error:
-        raise UnsupportedFormatError(
-            f"The leaderboard's scores have a form that this lulcbench does not read ({error.error_count()} errors).",
-            f"See {state['url']}, or install a newer lulcbench.",
-        ) from error
+        return Scores.read(state["scores"] if isinstance(state["scores"], dict) else {}, "The leaderboard's answer")
+    except LulcbenchError as error:
+        raise type(error)(error.what, f"See {state['url']}. {error.remedy}") from error
 
 
 def _printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from leaderboard.store import ledger
 from leaderboard.store.records import replay
+from lulcbench.evaluation.metrics import METRICS
 from tests.leaderboard.harness import Service, make_entry
 
 Put = Callable[..., str]
@@ -30,23 +32,21 @@ def put(service: Service, results: dict[str, Any]) -> Put:
     return one
 
 
-def shown(interval: dict[str, float]) -> str:
-    return f"{interval['low']:.3f}–{interval['high']:.3f}"
-
-
-def test_a_submission_shows_every_interval_that_it_has(service: Service, put: Put, results: dict[str, Any]) -> None:
-    interval = {"low": 0.123, "high": 0.987}
-    change = {"level": 4, "pixels": 9, "changed": 3, "predicted_changed": 3, "precision": 0.5, "recall": 0.5, "f1": 0.5}
-    change |= {"iou": 0.4, "accuracy": 0.6, "from_to_f1": None, "transitions": [], "intervals": {"f1": interval}}
-    page = service.client.get(f"/submissions/{put(change=[change])}").text
-    scores = results["good"]["scores"]
-    for part in scores["levels"].values():
-        assert set(part["intervals"]) >= {"miou", "log_loss", "brier", "ece"}
-        assert all(shown(part["intervals"][name]) in page for name in part["intervals"])
-    assert shown(scores["hierarchical"]["intervals"]["f1"]) in page
-    assert shown(scores["hierarchical"]["intervals"]["mistake_severity"]) in page
-    assert "0.123–0.987" in page
-    assert "Brier score" in page
+def test_a_submission_shows_every_figure_with_its_interval(service: Service, put: Put, results: dict[str, Any]) -> None:
+    levels = json.loads(json.dumps(results["good"]["scores"]["levels"]))
+    changes = {"change_f1": {"value": 0.5, "low": 0.123, "high": 0.987}, "change_from_to_f1": {"value": 0.456}}
+    levels["4"]["metrics"] |= changes
+    levels["4"]["change"] = {"pixels": 9_876_543, "changed": 3, "predicted_changed": 3, "transitions": []}
+    page = service.client.get(f"/submissions/{put(levels=levels)}").text
+    for level in levels.values():
+        for name, estimate in level["metrics"].items():
+            assert f">{METRICS[name].label}</th>" in page
+            assert f">{estimate['value']:.3f}<" in page
+            if estimate.get("low") is not None:
+                assert f"{estimate['low']:.3f}–{estimate['high']:.3f}" in page
+    assert {"miou", "hierarchical_f1", "mistake_severity", "log_loss", "brier", "ece"} <= set(levels["4"]["metrics"])
+    assert "Change recall" not in page  # there is none
+    assert "9,876,543" in page
 
 
 def test_intervals_over_few_blocks_are_called_rough(service: Service, put: Put, results: dict[str, Any]) -> None:
@@ -80,16 +80,3 @@ def test_hierarchical_scores_and_brier_are_compared(service: Service, put: Put) 
     assert service.rows(level=3)[0]["hierarchical_f1"] is None
     for sort, there in (("miou", False), ("mistake_severity", True)):
         assert (">Mistake severity" in service.client.get(f"/?sort={sort}").text) == there
-
-
-def test_results_of_the_first_scorer_still_show_and_compare(
-    service: Service, put: Put, results: dict[str, Any]
-) -> None:
-    """Ledger entries are immutable: theirs have neither intervals of the hierarchical scores nor counts for them."""
-    tree = {k: v for k, v in results["good"]["scores"]["hierarchical"].items() if k != "intervals"}
-    counts = {k: v for k, v in results["good"]["blocks"].items() if k != "hierarchy"}
-    one, two = (put(counts=counts, hierarchical=tree) for _ in range(2))
-    assert f"{tree['f1']:.3f}" in service.client.get(f"/submissions/{one}").text
-    (test,) = service.client.get(f"/api/v1/compare?id={one}&id={two}").json()["tests"]
-    assert {row["metric"] for row in test["differences"]} >= {"miou", "brier"}
-    assert not any(row["metric"] == "hierarchical_f1" for row in test["differences"])

@@ -70,7 +70,7 @@ def test_the_ledger_is_never_overwritten_and_notices_change(tmp_path: Path, resu
     with pytest.raises(LulcbenchError, match="another predictions file"):
         ledger.write(tmp_path, entry.model_copy(update={"sha256": "0" * 64}))
     content = json.loads(before)
-    content["scores"]["levels"]["1"]["miou"] = 1.0
+    content["scores"]["levels"]["1"]["metrics"]["miou"]["value"] = 1.0
     path.write_text(json.dumps(content))
     with pytest.raises(LulcbenchError, match="digest does not match"):
         ledger.read(path)
@@ -184,23 +184,26 @@ def test_the_migrations_make_the_tables_that_the_code_expects(service: Service) 
         (("years",), [2012, 2018], "do not fit"),
         (("tiles",), 1, "do not fit"),
         (("scorer_version",), "99.0.0", "newer than this board's"),
-        (("levels", "4", "miou"), 1.5, "levels.4.miou = 1.5"),
-        (("levels", "2", "overall_accuracy"), -0.1, "levels.2.overall_accuracy = -0.1"),
-        (("levels", "1", "macro_f1"), float("nan"), "levels.1.macro_f1 = nan"),
-        (("levels", "3", "calibration", "log_loss"), float("inf"), "log_loss = inf"),
-        (("levels", "4", "intervals", "miou", "high"), 7.0, "levels.4.intervals.miou.high = 7"),
-        (("hierarchical", "mistake_severity"), 5.0, "hierarchical.mistake_severity = 5"),
+        (("levels", "4", "metrics", "miou", "value"), 1.5, "levels.4.metrics.miou.value = 1.5"),
+        (("levels", "2", "metrics", "overall_accuracy", "value"), -0.1, "overall_accuracy.value = -0.1"),
+        (("levels", "1", "metrics", "macro_f1", "value"), float("nan"), "macro_f1.value = nan"),
+        (("levels", "3", "metrics", "log_loss", "value"), float("inf"), "log_loss.value = inf"),
+        (("levels", "4", "metrics", "miou", "high"), 7.0, "levels.4.metrics.miou.high = 7"),
+        (("levels", "4", "metrics", "mistake_severity", "value"), 5.0, "mistake_severity.value = 5"),
+        (("levels", "4", "metrics", "luck"), {"value": 0.5}, "a metric 'luck', which no scorer gives"),
+        (("levels", "4", "regions", 0, "metrics", "miou", "value"), 2.0, "regions.0.metrics.miou.value = 2"),
+        (("levels", "4", "reliability", 14, "accuracy"), 1.1, "levels.4.reliability.14.accuracy = 1.1"),
     ],
 )
 def test_reported_scores_are_believed_only_so_far(
-    service: Service, results: dict[str, Any], tmp_path: Path, where: tuple[str, ...], value: Any, why: str
+    service: Service, results: dict[str, Any], tmp_path: Path, where: tuple[str | int, ...], value: Any, why: str
 ) -> None:
     scores, card = tmp_path / "scores.json", tmp_path / "card.toml"
     card.write_text("\n".join(f"{key} = {json.dumps(item)}" for key, item in CARD.items()))
     content = json.loads(json.dumps(results["good"]["scores"]))
     scores.write_text(json.dumps(content))
     add_reported(service.db, service.settings, scores, card, "Elsewhere")
-    part = content
+    part: Any = content
     for key in where[:-1]:
         part = part[key]
     part[where[-1]] = value

@@ -174,8 +174,9 @@ def test_paired_test_of_the_compared(service: Service, fill: Fill, results: dict
         entry = make_entry(results, number, kind)
         blocks = dict(entry.blocks or {})
         blocks["blocks"] = [f"B{i}" for i in range(12)]
-        for name in ("margins", "calibration"):
-            blocks[name] = {level: part * 6 for level, part in blocks[name].items()}
+        blocks["sums"] = {
+            family: {level: part * 6 for level, part in levels.items()} for family, levels in blocks["sums"].items()
+        }
         ledger.write(service.settings.ledger, entry.model_copy(update={"blocks": blocks}))
     ledger.write(path.parent, make_entry(results, 5).model_copy(update={"blocks": None, "tier": "reported"}))
     replay(service.db, service.settings)
@@ -244,7 +245,7 @@ def test_by_sensor_set(service: Service, fill: Fill) -> None:
         assert "landsat + sentinel2" in section
     assert "h-best" not in service.client.get("/?sensors=planet").text
     one = service.rows(sensors="planet")[0]["submission"]
-    assert "By class group" in service.client.get(f"/submissions/{one}").text
+    assert "By superclass" in service.client.get(f"/submissions/{one}").text
 
 
 def test_history_keeps_the_leaders_only(service: Service, fill: Fill) -> None:

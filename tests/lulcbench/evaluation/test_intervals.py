@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ from scipy import stats
 
 from benchmarks.label_release import make_release, smooth_codes
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation import metrics
 from lulcbench.evaluation.comparison import compare
+from lulcbench.evaluation.confusion import margins
+from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.intervals import intervals, paired, t_quantile
+from lulcbench.evaluation.metrics import evaluate
 from lulcbench.predictions import PredictionWriter
+
+of_classes = partial(evaluate, Family.CLASSES)
 
 
 def accuracy(sums: np.ndarray) -> dict[str, np.ndarray]:
@@ -55,8 +60,8 @@ def test_intervals_of_miou_cover_as_often_as_they_say(blocks: int) -> None:
     """Of patchy classes, where mIoU over few blocks comes out lower than over many."""
     rng = np.random.default_rng(0)
     samples = [patchy(rng, blocks) for _ in range(60 if blocks == 100 else 150)]
-    points = [float(metrics.summary_of_margins(sample.sum(axis=0))["miou"]) for sample in samples]
-    found = [intervals(sample, metrics.summary_of_margins)["miou"] for sample in samples]
+    points = [float(of_classes(sample.sum(axis=0))["miou"]) for sample in samples]
+    found = [intervals(sample, of_classes)["miou"] for sample in samples]
     assert all(low <= point <= high for (low, high), point in zip(found, points, strict=True))
     expected = np.mean(points)  # of a split of as many blocks
     assert expected < PATCHY_MIOU
@@ -71,15 +76,16 @@ def test_intervals_hold_the_figure_and_stay_in_its_range() -> None:
     for blocks in (2, 3, 10, 50):
         for _ in range(20):
             confusions = rng.integers(0, 60, (blocks, 5, 5)) * (rng.random((blocks, 5, 1)) < 0.4)
-            point = metrics.summary(confusions.sum(axis=0))
-            for name, (low, high) in intervals(confusions, metrics.summary).items():
+            point = of_classes(margins(confusions.sum(axis=0)))
+            for name, (low, high) in intervals(margins(confusions), of_classes).items():
                 assert 0 <= low <= float(point[name]) <= high <= 1
     # Log loss has no upper end, severity begins at 1.
     sums = rng.random((2, 5, 15)) * 10
-    low, high = intervals(sums, metrics.calibration)["log_loss"]
+    low, high = intervals(sums, partial(evaluate, Family.CALIBRATION))["log_loss"]
     assert low == 0
     assert high > 2
-    assert intervals(np.array([[9, 4, 9, 30, 10], [9, 4, 4, 30, 10]]), metrics.hierarchical)["mistake_severity"][0] == 1
+    found = intervals(np.array([[9, 4, 9, 30, 10], [9, 4, 4, 30, 10]]), partial(evaluate, Family.HIERARCHY))
+    assert found["mistake_severity"][0] == 1
 
 
 def test_interval_by_hand() -> None:
@@ -104,10 +110,10 @@ def test_figures_that_hang_on_one_block_have_no_interval() -> None:
     with np.errstate(invalid="ignore"):
         assert intervals(np.zeros((3, 2)), accuracy) == {}
     sums = np.array([[100, 20, 0, 0, 90], [100, 0, 0, 0, 80], [100, 0, 0, 0, 85]])  # one block alone has changes
-    assert set(intervals(sums, metrics.change)) == {"accuracy"}
-    found = paired(sums, sums + np.array([0, 0, 5, 0, -5]), metrics.change)
-    assert np.isnan(found["recall"][1:3]).all()
-    assert not np.isnan(found["accuracy"]).any()
+    assert set(intervals(sums, partial(evaluate, Family.CHANGE))) == {"change_accuracy"}
+    found = paired(sums, sums + np.array([0, 0, 5, 0, -5]), partial(evaluate, Family.CHANGE))
+    assert np.isnan(found["change_recall"][1:3]).all()
+    assert not np.isnan(found["change_accuracy"]).any()
 
 
 def test_paired_test_sees_a_constant_lead_through_large_differences_between_places() -> None:
@@ -130,7 +136,7 @@ def test_intervals_of_differences_cover_as_often_as_they_say() -> None:
         first = patchy(rng, 8)
         lost = first[:, :1] * rng.uniform(0, 0.2, (8, 1, 1))
         second = first + np.concatenate([-lost, 0 * lost, lost.sum(axis=2, keepdims=True) / 46 - lost], axis=1)
-        found.append(paired(first, second, metrics.summary_of_margins)["miou"])
+        found.append(paired(first, second, of_classes)["miou"])
     assert all(low <= difference <= high for difference, low, high, _ in found)
     expected = np.mean([difference for difference, _, _, _ in found])
     assert np.mean([low <= expected <= high for _, low, high, _ in found]) >= 0.9
@@ -149,9 +155,9 @@ def test_paired_test_of_equals_is_calm() -> None:
 def test_summary_takes_resamples_at_once() -> None:
     confusions = np.random.default_rng(0).integers(0, 50, (7, 5, 5))
     confusions[:, 2] = 0  # a class without labels counts nowhere in the means
-    together = metrics.summary(confusions)
+    together = of_classes(margins(confusions))
     for i, confusion in enumerate(confusions):
-        for name, value in metrics.summary(confusion).items():
+        for name, value in of_classes(margins(confusion)).items():
             assert together[name][i] == pytest.approx(float(value))
     recall = np.diagonal(confusions[0])[[0, 1, 3, 4]] / confusions[0].sum(axis=1)[[0, 1, 3, 4]]
     assert together["balanced_accuracy"][0] == pytest.approx(recall.mean())

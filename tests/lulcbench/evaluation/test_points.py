@@ -109,10 +109,10 @@ def test_a_map_is_judged_by_hand(map_path: Path) -> None:
     scores = points.score_map(map_path, survey)
     assert (scores.points, scores.judged) == (8, 4)
     assert scores.not_judged == {"no coordinates": 1, "outside the map, or no class there": 2, "no class": 1}
-    accuracy = {level.level: (level.points, level.overall_accuracy) for level in scores.levels}
+    accuracy = {level.level: (level.points, level["overall_accuracy"]) for level in scores.levels}
     assert accuracy == {3: (3, pytest.approx(2 / 3)), 2: (3, 1.0), 1: (4, 0.75)}
     assert scores.blocks == 1
-    assert not any(level.intervals for level in scores.levels)
+    assert not any(estimate.low for level in scores.levels for estimate in level.metrics.values())
 
 
 def test_intervals_are_over_blocks_of_48_km() -> None:
@@ -122,11 +122,11 @@ def test_intervals_are_over_blocks_of_48_km() -> None:
     scores = points.judge(points_at(places), found, "map")
     assert scores.blocks == 4
     for level in scores.levels:
-        interval = level.intervals["overall_accuracy"]
+        interval = level.metrics["overall_accuracy"]
         expected = stats.t.interval(0.95, 3, 0.75, stats.sem([0.9, 0.8, 0.7, 0.6]))
         assert (interval.low, interval.high) == pytest.approx(expected, rel=0.02)  # blocks are drawn at random
-        assert level.macro_f1 is not None
-        assert level.intervals["macro_f1"].low <= level.macro_f1 <= level.intervals["macro_f1"].high
+        estimate = level.metrics["macro_f1"]
+        assert estimate.low <= estimate.value <= estimate.high
 
 
 def write_map(path: Path, values: np.ndarray, nodata: float | None = None) -> Path:
@@ -145,7 +145,7 @@ def test_nodata_of_any_kind_is_no_class(tmp_path: Path, dtype: str, nodata: floa
     survey = points_at([(LEFT + 50, TOP - 50, 3110), (LEFT + 150, TOP - 50, 3110)])
     scores = points.score_map(write_map(tmp_path / "map.tif", values, nodata), survey)
     assert scores.judged == 1
-    assert scores.levels[0].overall_accuracy == 1
+    assert scores.levels[0]["overall_accuracy"] == 1
     assert scores.not_judged == {"outside the map, or no class there": 1}
 
 
@@ -199,7 +199,7 @@ def test_predictions_are_judged_at_their_pixels(tmp_path: Path) -> None:
             places.append((left + 50 * j + 25, top - 50 * i - 25, int(legend().remap(labels[row, i, j], 3))))
     scores = points.score_predictions(tmp_path / "p.zip", root, points_at([*places, (0.0, 0.0, 3110)]))
     assert scores.judged == 100
-    assert all(level.overall_accuracy == 1 for level in scores.levels)
+    assert all(level["overall_accuracy"] == 1 for level in scores.levels)
     assert scores.not_judged == {"outside the map, or no class there": 1}
 
 

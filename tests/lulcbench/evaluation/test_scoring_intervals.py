@@ -1,4 +1,4 @@
-"""Which figures of a scoring have intervals, and that these hold them."""
+"""Which metrics of a scoring have intervals, and that these contain the value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from benchmarks.label_release import make_release, smooth_codes
 from lulcbench.cli import app
-from lulcbench.evaluation.scores import Interval, Scores
+from lulcbench.evaluation.families import Family
+from lulcbench.evaluation.metrics import METRICS
+from lulcbench.evaluation.scores import Scores
 from lulcbench.evaluation.scoring import score
 from lulcbench.predictions import PredictionWriter
 
@@ -36,30 +38,26 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Scores:
     return score(folder / "p.zip", folder / "release")
 
 
-def test_every_single_figure_has_an_interval_that_holds_it(scores: Scores) -> None:
-    summary = {"overall_accuracy", "balanced_accuracy", "miou", "macro_f1", "weighted_f1"}
-    assert scores.change is not None
-    parts = [
-        *((level, level.intervals, summary) for level in scores.levels.values()),
-        *((part, part.intervals, {"precision", "recall", "f1", "iou", "accuracy"}) for part in scores.change),
-        (scores.hierarchical, scores.hierarchical.intervals, {"f1", "mistake_severity", "mean_height"}),
-    ]
-    for part, found, names in parts:
-        assert set(found) == names
-        for name, interval in found.items():
-            assert isinstance(interval, Interval)
-            assert interval.low < getattr(part, name) < interval.high
+def test_every_figure_has_an_interval_that_holds_it(scores: Scores) -> None:
+    families = {
+        level: set(Family) - {Family.CALIBRATION} - (set() if level == 4 else {Family.HIERARCHY})
+        for level in scores.levels
+    }
+    for number, level in scores.levels.items():
+        assert list(level.metrics) == [name for name, one in METRICS.items() if one.family in families[number]]
+        for name, estimate in level.metrics.items():
+            if METRICS[name].intervals:
+                assert estimate.low < estimate.value < estimate.high
+            else:
+                assert (name, estimate.low, estimate.high) == ("change_from_to_f1", None, None)
 
 
 def test_hierarchical_intervals_are_those_of_the_blocks_accuracies(scores: Scores) -> None:
     """Hierarchical F1 is the mean of the levels' accuracies where every label has four levels."""
-    accuracies = [level.overall_accuracy for level in scores.levels.values()]
-    assert scores.hierarchical.f1 == pytest.approx(np.mean(accuracies))
-    found = scores.hierarchical.intervals["f1"]
-    width = np.mean([level.intervals["overall_accuracy"].high for level in scores.levels.values()]) - np.mean(
-        [level.intervals["overall_accuracy"].low for level in scores.levels.values()]
-    )
-    assert found.high - found.low <= width + 1e-9
+    accuracies = [level.metrics["overall_accuracy"] for level in scores.levels.values()]
+    found = scores.levels[4].metrics["hierarchical_f1"]
+    assert found.value == pytest.approx(np.mean([one.value for one in accuracies]))
+    assert found.high - found.low <= np.mean([one.high - one.low for one in accuracies]) + 1e-9
 
 
 def test_a_single_block_says_nothing_of_certainty(tmp_path: Path) -> None:
@@ -71,8 +69,7 @@ def test_a_single_block_says_nothing_of_certainty(tmp_path: Path) -> None:
     found = score(tmp_path / "p.zip", tmp_path / "release")
     assert "no interval over a single spatial block" in run("score", tmp_path / "p.zip", "--root", tmp_path / "release")
     assert found.blocks == 1
-    assert not found.hierarchical.intervals
-    assert not any(level.intervals for level in found.levels.values())
+    assert not any(one.low for level in found.levels.values() for one in level.metrics.values())
 
 
 def run(*arguments: object) -> str:
@@ -96,7 +93,7 @@ def test_the_command_line_says_where_intervals_are_rough(blocks: int, tmp_path: 
     compared = run("compare", tmp_path / "a.zip", tmp_path / "b.zip", "--root", root)
     for text in (shown, compared):
         assert (f"so few spatial blocks ({blocks}) are rough" in text) == (blocks == 4)
-    tree = score(tmp_path / "a.zip", root).hierarchical
-    low, high = tree.intervals["f1"].low, tree.intervals["f1"].high
-    assert f"hierarchical F1 {tree.f1:.4f} {low:.3f}–{high:.3f}" in shown
-    assert "hierarchical f1" in compared
+    estimate = score(tmp_path / "a.zip", root).levels[4].metrics["hierarchical_f1"]
+    assert f"Hierarchical F1 │ {estimate.value:.4f} │" in shown
+    assert f"{estimate.low:.3f}–{estimate.high:.3f}" in shown
+    assert "Hierarchical F1" in compared

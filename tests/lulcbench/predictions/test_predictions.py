@@ -137,10 +137,9 @@ def test_change_predictions_carry_both_years(tmp_path: Path, probabilities: np.n
         assert np.array_equal(predictions.codes(0), codes[[0, 1]])
         assert np.abs(predictions.probabilities(0, year=1) - probabilities[1]).max() < 0.006
     scores = score(tmp_path / "p.zip", tmp_path / "release")
-    assert scores.change is not None
-    assert scores.change[0].changed == 0
-    assert scores.change[0].precision == 0
-    assert scores.change[0].recall is None
-    calibration = scores.levels[4].calibration
-    assert calibration is not None
-    assert sum(part.pixels for part in calibration.reliability) == 2 * TILES * 9216
+    finest = scores.levels[4]
+    assert finest.change is not None
+    assert finest.change.changed == 0
+    assert finest["change_precision"] == 0
+    assert finest["change_recall"] is None
+    assert sum(part.pixels for part in finest.reliability) == 2 * TILES * 9216
