@@ -296,9 +296,10 @@ def read_scores(entry: ledger.Entry) -> Scores:
         return Scores.read(entry.scores, entry.path)
     except UnsupportedFormatError as error:
         report_once(error.what)
-        what = f"The scores of submission {entry.submission} are of a newer format."
         raise Problem(
-            503, what, "The operator has to upgrade the service; all other pages are as they were."
+            503,
+            f"The scores of submission {entry.submission} are of a newer format.",
+            "The operator has to upgrade the service; all other pages are as they were.",
         ) from error
 
 
