@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lulcbench.datasets import LuisaChange, LuisaCls, LuisaSeg, LuisaSeries
     from lulcbench.datasets.datamodule import LuisaDataModule
     from lulcbench.predictions import PredictionWriter
+    from lulcbench.release import Release
 
 __version__ = "0.1.0"
 
@@ -27,9 +28,19 @@ _LAZY = {
     "LuisaSeg": "lulcbench.datasets",
     "LuisaSeries": "lulcbench.datasets",
     "PredictionWriter": "lulcbench.predictions",
+    "Release": "lulcbench.release",
 }
 
-__all__ = ["LuisaChange", "LuisaCls", "LuisaDataModule", "LuisaSeg", "LuisaSeries", "PredictionWriter", "__version__"]
+__all__ = [
+    "LuisaChange",
+    "LuisaCls",
+    "LuisaDataModule",
+    "LuisaSeg",
+    "LuisaSeries",
+    "PredictionWriter",
+    "Release",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -50,8 +50,8 @@ class Release:
         Raises:
             ReleaseNotFoundError: there is no release.
             CorruptFileError: its manifest is damaged.
-            UnsupportedFormatError: it is of another format version or legend.
-            NetworkError: the address cannot be reached.
+            UnsupportedFormatError: it is of another format version, or was made with another legend.
+            NetworkError: the address cannot be read.
         """
         if isinstance(root, Release):
             return root
@@ -90,8 +90,9 @@ class Release:
             fractions ``luisa_<year>_<code>``, ``valid_<sensor>_<year>``, ``cloud_<sensor>_<year>``. A copy.
 
         Raises:
-            NotAvailableError: there is no such split.
-            CorruptFileError: the index is missing or altered, or disagrees with the manifest about the tiles.
+            NotAvailableError: the release has no such split.
+            CorruptFileError: the index is missing, is not the one of the manifest, or disagrees with it.
+            NetworkError: it cannot be read from its address.
         """
         if split not in self._tables:
             if split is not None:
@@ -111,7 +112,7 @@ class Release:
             threads: threads that decode, for all reads together; None takes one per processor.
 
         Raises:
-            NotAvailableError: there is no such split.
+            NotAvailableError: the release has no such split.
         """
         return ShardReader(self.root, self.manifest, split, threads)
 
@@ -131,7 +132,7 @@ class Release:
         """Check the SHA-256 of files of a local release, each once, so that a score is of the bytes of its digest.
 
         Raises:
-            CorruptFileError: a file is missing, altered, or not in the manifest.
+            CorruptFileError: a file is missing or altered, or not in the manifest.
         """
         for name in paths:
             if name in self._verified:
@@ -154,21 +155,23 @@ class Release:
 
     def _checked_index(self) -> io.BytesIO | Path:
         """The index, checked: rows in another order would give every tile the position of another one."""
-        if self._index is None:
-            if is_remote(self.root):
-                listed, path = self._listed(INDEX), join(self.root, INDEX)
-                try:
-                    content = open_store(self.root).read_bytes(INDEX, listed.bytes)
-                except FileNotFoundError as error:
-                    raise CorruptFileError(
-                        f"Cannot read {path}: {error}.", "The release there is incomplete."
-                    ) from error
-                if hashlib.sha256(content).hexdigest() != listed.sha256:
-                    raise CorruptFileError(
-                        f"{path} is not the file that {self.id} was published with (its SHA-256 differs).", _REPAIR
-                    )
-                self._index = io.BytesIO(content)
-            else:
-                self.verify_files([INDEX])
-                self._index = Path(self.root) / INDEX
+        if self._index is None and is_remote(self.root):
+            self._index = io.BytesIO(self._fetch(INDEX))
+        elif self._index is None:
+            self.verify_files([INDEX])
+            self._index = Path(self.root) / INDEX
         return self._index
+
+    def _fetch(self, name: str) -> bytes:
+        """Content of a file of a remote release, checked."""
+        listed, address = self._listed(name), join(self.root, name)
+        try:
+            content = open_store(self.root).read_bytes(name, listed.bytes)
+        except FileNotFoundError as error:
+            raise CorruptFileError(f"Cannot read {address}: {error}.", "The release there is incomplete.") from error
+        if hashlib.sha256(content).hexdigest() != listed.sha256:
+            raise CorruptFileError(
+                f"{address} is not the file that {self.id} was published with (its SHA-256 differs).",
+                "The release there was altered; use another address.",
+            )
+        return content
