@@ -49,7 +49,7 @@ _COLUMNS = {
     "year": ("year", "survey_year"),
     "date": ("surveydate", "survey_date", "survey_dat"),  # a shapefile cuts names at ten characters
 }
-_INSTALL = "Install what reads geodata: pip install 'lulcbench[build]'."
+_INSTALL = "Install what reads geodata: pip install 'lulcbench[geo]'."
 
 
 class LucasLevel(WithMetrics):

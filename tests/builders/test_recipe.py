@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,11 @@ def test_unset_variable_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_recipes_of_the_project_are_valid(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LULCBENCH_REAL_DATA", str(tmp_path))
     assert load(path, tmp_path).name == path.stem
+
+
+def test_releases_of_the_data_card_have_recipes_or_are_planned() -> None:
+    root = Path(__file__).parents[2]
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|.*\| (.*?) \|$", (root / "DATASET_CARD.md").read_text(), re.MULTILINE)
+    assert {name for name, _ in rows} >= {"luisa-sim", "luisa-pilot12", "luisa-europe"}
+    for name, status in rows:
+        assert (root / "builders" / "recipes" / f"{name}.toml").is_file() == ("planned" not in status), name

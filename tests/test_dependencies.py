@@ -1,0 +1,157 @@
+"""What ``pyproject.toml`` declares is what the code imports: no more, no less."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OWN = {"lulcbench", "builders", "baselines", "leaderboard", "benchmarks", "tests"}
+
+# Code → extras that it may import from, besides the core. The longest path that fits a file counts.
+USES = {
+    "lulcbench": (),
+    "lulcbench/datasets": ("torch",),
+    "lulcbench/plotting.py": ("torch",),
+    "lulcbench/evaluation/points.py": ("geo",),
+    "builders": ("build",),
+    "baselines": ("baselines",),
+    "leaderboard": ("leaderboard",),
+    "benchmarks": ("all", "benchmarks"),
+    "tests": ("all", "dev"),
+}
+
+# Declared, yet imported by other libraries alone.
+PLUGINS = {
+    "aiohttp": "fsspec reads http(s):// by it",
+    "netcdf4": "xarray opens netCDF by it",
+    "psycopg": "SQLAlchemy speaks to PostgreSQL by it",
+    "python-multipart": "starlette reads forms by it",
+    "tensorboard": "Lightning's logger writes by it",
+}
+# Run from the command line, or plugins of pytest and mypy.
+TOOLS = {
+    "mkdocs-material", "mkdocstrings", "mypy", "pandas-stubs", "pre-commit", "pytest-randomly", "pytest-socket",
+    "pytest-xdist", "ruff", "uv",
+}  # fmt: skip
+# What the environment of the benchmarks alone has, where import and distribution differ in name.
+ELSEWHERE = {"streaming": "mosaicml-streaming"}
+
+
+def name_of(requirement: str) -> str:
+    """Normalised name of a distribution."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~;, ]", requirement, maxsplit=1)[0]).lower()
+
+
+@cache
+def declared(extra: str) -> frozenset[str]:
+    """Distributions of the core ("") or of an extra itself, without the extras that it includes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    if extra == "benchmarks":
+        lines = (ROOT / "benchmarks" / "requirements.txt").read_text().splitlines()
+        return frozenset(name_of(line) for line in lines if line and not line.startswith("#"))
+    requirements = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    names = [name_of(requirement) for requirement in requirements]
+    assert len(set(names)) == len(names), f"{extra} declares a distribution twice"
+    return frozenset(names) - {"lulcbench"}
+
+
+@cache
+def included(extra: str) -> frozenset[str]:
+    """An extra, the extras that it includes, and the core."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = {"", extra}
+    for requirement in project["optional-dependencies"].get(extra, ()):
+        if own := re.fullmatch(r"lulcbench\[(.+)\]", requirement):
+            found |= {name for inner in own[1].split(",") for name in included(inner.strip())}
+    return frozenset(found)
+
+
+def allowed(path: str) -> frozenset[str]:
+    """Distributions that a file may import."""
+    area = max((area for area in USES if path == area or path.startswith(f"{area}/")), key=len)
+    extras = {name for extra in USES[area] for name in included(extra)} | {""}
+    return frozenset(name for extra in extras for name in declared(extra))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Top-level names of other distributions that a module imports anywhere."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("importorskip", "import_module"):
+            names = [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+        else:
+            continue
+        tops = {name.partition(".")[0] for name in names}
+        yield from tops - OWN - set(sys.stdlib_module_names)
+
+
+@cache
+def imports() -> dict[str, frozenset[str]]:
+    """File → import names."""
+    return {
+        path.relative_to(ROOT).as_posix(): frozenset(imported(path))
+        for folder in sorted(OWN)
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    }
+
+
+installed = cache(packages_distributions)  # module → distributions
+
+
+@cache
+def distributions(module: str) -> frozenset[str]:
+    """Distributions that install a module; the benchmarks' own ones are not installed here."""
+    found = installed().get(module, [ELSEWHERE.get(module, module)])
+    return frozenset(name_of(name) for name in found)
+
+
+@pytest.mark.parametrize("area", sorted(OWN))
+def test_everything_imported_is_declared(area: str) -> None:
+    missing = {
+        f"{path}: {module}"
+        for path, modules in imports().items()
+        if path.startswith(f"{area}/")
+        for module in modules
+        if not distributions(module) & allowed(path)
+    }
+    assert not missing
+
+
+@pytest.mark.parametrize("extra", ["", "torch", "geo", "build", "baselines", "leaderboard", "s3", "dev", "docs"])
+def test_everything_declared_is_imported(extra: str) -> None:
+    users = [area for area in USES if any(extra in included(name) for name in USES[area]) or not extra]
+    used = {
+        distribution
+        for path, modules in imports().items()
+        if any(path == area or path.startswith(f"{area}/") for area in users)
+        for module in modules
+        for distribution in distributions(module)
+    }
+    assert declared(extra) - used - set(PLUGINS) - TOOLS == set()
+
+
+def test_extras_are_all_checked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(project["optional-dependencies"]) == {
+        "torch", "geo", "build", "baselines", "leaderboard", "s3", "dev", "docs", "all",
+    }  # fmt: skip
+    assert {"torch", "geo", "build", "baselines", "leaderboard", "s3"} < included("all")
+
+
+def test_the_lists_of_exceptions_are_not_stale() -> None:
+    everything = {name for extra in (*included("all"), "dev", "docs") for name in declared(extra)}
+    by_code = {name for modules in imports().values() for module in modules for name in distributions(module)}
+    assert set(PLUGINS) | TOOLS <= everything
+    assert not (set(PLUGINS) | TOOLS) & by_code
