@@ -30,7 +30,6 @@ from lulcbench.evaluation.metrics import METRICS, Metric, register
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
 from lulcbench.release import Release
-from lulcbench.release.shards import ShardReader
 from tests.leaderboard.harness import Service, make_entry
 
 
@@ -84,15 +83,14 @@ class Made:
 
 @pytest.fixture
 def made(registered: None, release_root: Path, tmp_path: Path) -> Made:
-    release = Release.load(release_root)
-    reader, codes = ShardReader(release_root, release, "test"), np.array(legend().codes(4), np.uint16)
+    release, codes = Release.open(release_root), np.array(legend().codes(4), np.uint16)
     files: dict[str, Path] = {}
     rng = np.random.default_rng(0)
     for name, years in (("map", [2018]), ("other", [2018]), ("change", [2012, 2018])):
         files[name] = tmp_path / f"{name}.zip"
-        with PredictionWriter(files[name], release_root, "test", years, probabilities=True) as writer:
+        with PredictionWriter(files[name], release, "test", years, probabilities=True) as writer:
             for row, tile in enumerate(writer.info.tiles):
-                labels = np.stack([reader.read(f"luisa_{year}", [row], [(0, 0)], (96, 96))[0] for year in years])
+                labels = np.stack([release.labels("test", year, [row])[0] for year in years])
                 wrong = ~np.isin(labels, codes) | (rng.random(labels.shape) < 0.3)
                 predicted = np.where(wrong, rng.choice(codes, labels.shape), labels)
                 share = np.full((len(years), len(codes), 96, 96), 0.3 / (len(codes) - 1), np.float32)
