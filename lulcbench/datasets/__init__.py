@@ -1,5 +1,6 @@
 """Releases as torch datasets. They keep torchgeo's conventions, but do not import torchgeo, which costs seconds."""
 
+from lulcbench.datasets._transforms import LabelTransform, SpatialTransform
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import collate
 from lulcbench.datasets.change import LuisaChange
@@ -8,4 +9,14 @@ from lulcbench.datasets.loader import WindowLoader
 from lulcbench.datasets.seg import LuisaSeg
 from lulcbench.datasets.series import LuisaSeries
 
-__all__ = ["LuisaChange", "LuisaCls", "LuisaDataset", "LuisaSeg", "LuisaSeries", "WindowLoader", "collate"]
+__all__ = [
+    "LabelTransform",
+    "LuisaChange",
+    "LuisaCls",
+    "LuisaDataset",
+    "LuisaSeg",
+    "LuisaSeries",
+    "SpatialTransform",
+    "WindowLoader",
+    "collate",
+]

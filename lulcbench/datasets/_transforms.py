@@ -1,4 +1,4 @@
-"""Calling transforms of single samples; torchvision's are told what is an image and what is a mask."""
+"""Calling other people's transforms of samples and batches: images and masks stay aligned, no label is made up."""
 
 from __future__ import annotations
 
@@ -9,17 +9,129 @@ from typing import Any
 import torch
 from torch import nn
 
+from lulcbench.datasets._masks import checked, moved
 from lulcbench.datasets.batch import Sample
 
 Transform = Callable[[Sample], Sample]
+# Their transforms only move pixels of masks, but for those that look at labels or call functions of the user.
+_LIBRARIES = {"torchvision", "kornia", "torchgeo"}
+_UNKNOWN = {"Lambda", "RandomTransplantation", "RandomTransplantation3D"}
 
 
-def apply(transform: Transform, sample: Sample) -> Sample:
-    """A transformed sample.
+class SpatialTransform(nn.Module):
+    """A transform of one's own, or of any library, that moves pixels and does not look at their classes.
+
+    It gets masks in a code of whole numbers from 0 to 255, to be resampled by nearest neighbour; whatever it fills
+    where it has no pixels (0, 255, any constant) is ignored afterwards. torchvision's, Kornia's and torchgeo's
+    transforms need no wrapping.
+
+    Args:
+        transform: takes and returns a sample, or a batch.
+
+    Raises:
+        LulcbenchError: on a call, if the transform averages the classes of neighbouring pixels.
+
+    Example:
+        >>> def shift(sample):  # by one pixel, filled with 0
+        ...     return {key: torch.nn.functional.pad(value[..., :-1], (1, 0)) for key, value in sample.items()}
+        >>> SpatialTransform(shift)({"mask": torch.tensor([[7, 0, 255]])})["mask"]
+        tensor([[255,   7,   0]])
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, sample: Sample) -> Sample:
+        """The transformed sample, or batch."""
+        return _move(self.transform, sample, isinstance(sample.get("tile"), list))
+
+
+class LabelTransform(nn.Module):
+    """A transform that changes labels on purpose, such as merging classes; its masks are not checked.
+
+    Args:
+        transform: takes and returns a sample, or a batch.
+
+    Example:
+        >>> water = LabelTransform(lambda sample: sample | {"mask": (sample["mask"] == 4).long()})
+        >>> water({"mask": torch.tensor([[4, 2]])})["mask"]
+        tensor([[1, 0]])
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, sample: Sample) -> Sample:
+        """The transformed sample, or batch."""
+        return _call(self.transform, sample, isinstance(sample.get("tile"), list))
+
+
+def apply(transform: Transform, sample: Sample, batched: bool = False) -> Sample:
+    """A transformed sample, or batch.
+
+    Args:
+        transform: any callable; chains (torchvision's ``Compose``, ``nn.Sequential``) are taken apart where some of
+            their parts are unknown.
+        sample: of a dataset.
+        batched: it is a batch.
+
+    Raises:
+        LulcbenchError: labels were averaged, or made up (see ``lulcbench.datasets._masks``).
+    """
+    if isinstance(transform, SpatialTransform):
+        return _move(transform.transform, sample, batched)
+    if isinstance(transform, LabelTransform):
+        return _call(transform.transform, sample, batched)
+    if type(transform).__module__.startswith("lulcbench."):
+        return transform(sample)
+    if _only_moves(transform):
+        return _move(transform, sample, batched)
+    if (parts := _chain(transform)) is not None:
+        for part in parts:
+            sample = apply(part, sample, batched)
+        return sample
+    return checked(lambda given: _call(transform, given, batched), sample, _name(transform))
+
+
+def _move(transform: Transform, sample: Sample, batched: bool) -> Sample:
+    return moved(lambda given: _call(transform, given, batched), sample, _name(transform), batched)
+
+
+def _only_moves(transform: Any) -> bool:
+    """Whether a transform, and all that it is made of, is a library's that does not look at labels."""
+    kind = type(transform)
+    if kind.__module__.split(".")[0] not in _LIBRARIES | {"torch"} or kind.__name__ in _UNKNOWN:
+        return False
+    return all(_only_moves(part) for part in _parts(transform))
+
+
+def _parts(transform: Any) -> list[Any]:
+    listed = getattr(transform, "transforms", ())
+    parts = list(transform.children()) if isinstance(transform, nn.Module) else []
+    return parts + (list(listed) if isinstance(listed, list | tuple) else [])
+
+
+def _chain(transform: Any) -> list[Any] | None:
+    """The parts of what only calls one after the other; None for anything else."""
+    if type(transform) is nn.Sequential:
+        return list(transform)
+    if type(transform).__name__ == "Compose" and type(transform).__module__.startswith("torchvision."):
+        return list(transform.transforms)
+    return None
+
+
+def _call(transform: Transform, sample: Sample, batched: bool) -> Sample:
+    """Call a transform, torchvision's with images and masks named as such.
 
     torchvision's v2 transforms take the first plain tensor for the image and leave all others as they are, masks too.
     For them alone, images and masks are wrapped as ``tv_tensors`` and unwrapped again.
     """
+    if (parts := _chain(transform)) is not None:
+        for part in parts:
+            sample = _call(part, sample, batched)
+        return sample
     if not _of_torchvision(transform):
         return transform(sample)
     from torchvision import tv_tensors  # type: ignore[import-untyped]
@@ -31,8 +143,8 @@ def apply(transform: Transform, sample: Sample) -> Sample:
         if isinstance(value, dict):
             return {name: wrap(key, part) for name, part in value.items()}
         for kind, wrapper in kinds.items():
-            if key.startswith(kind):
-                if value.ndim < (3 if kind == "image" else 2):
+            if key.startswith(kind) and isinstance(value, torch.Tensor):
+                if value.ndim < (3 if kind == "image" else 2) + batched:
                     pixels.add(key)
                     value = value[..., None, None]
                 return wrapper(value)
@@ -50,11 +162,10 @@ def apply(transform: Transform, sample: Sample) -> Sample:
 
 
 def _of_torchvision(transform: Any) -> bool:
-    """Whether a transform is one of torchvision's v2 or a chain with one; where v2 was not imported, there is none."""
+    """Whether a transform is one of torchvision's v2; where v2 was not imported, there is none."""
     v2 = sys.modules.get("torchvision.transforms.v2")
-    if v2 is None:
-        return False
-    if isinstance(transform, v2.Transform):
-        return True
-    parts = list(transform) if isinstance(transform, nn.Sequential) else getattr(transform, "transforms", ())
-    return isinstance(parts, list | tuple) and any(_of_torchvision(part) for part in parts)
+    return v2 is not None and isinstance(transform, v2.Transform)
+
+
+def _name(transform: Any) -> str:
+    return getattr(transform, "__name__", type(transform).__name__)

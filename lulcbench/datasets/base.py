@@ -25,15 +25,12 @@ from lulcbench.legend import legend
 from lulcbench.release import Release, array_name
 from lulcbench.release.index import select
 from lulcbench.seasons import nearest_to_midsummer
-from lulcbench.sensors import Band
 from lulcbench.windows import Phase, Windows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lulcbench.plotting import Panel
-
-_TORCH = {"uint8": torch.uint8, "int16": torch.int16, "uint16": torch.uint16, "float32": torch.float32}
 
 
 class LuisaDataset(Dataset[Sample]):
@@ -43,7 +40,7 @@ class LuisaDataset(Dataset[Sample]):
 
     - ``image``: float32. ``(season·band, y, x)``, the season varying slowest; with ``flatten=False``
       ``(season, band, y, x)``. With several sensors a dict of such images by sensor name. Values are normalised with
-      the train split's statistics (or in the bands' unit); nodata is 0. Rows run from north to south.
+      the train split's statistics (or reflectance); nodata is 0. Rows run from north to south.
     - ``tile``: id of the tile; ``bounds``: float64 ``(left, bottom, right, top)`` in metres; ``crs``: ``"EPSG:3035"``;
       ``year``: int.
 
@@ -59,13 +56,14 @@ class LuisaDataset(Dataset[Sample]):
         stride: metres between windows; None means no overlap. The last window is flush with the tile's edge.
         seasons: names of the seasons to take, in that order; None takes all.
         bands: names of the bands to take, in that order: of the one sensor, or a dict by sensor; None takes all.
-        transforms: called with each sample. torchvision's v2 transforms treat images and masks alike (whatever they
-            pad, they fill with 0 unless told otherwise: give masks ``fill=255``); those that choose a place by pixels,
-            such as crops, need images and masks of one size, so no sensors of different resolution. Kornia's and any
-            other callable get plain tensors. ``bounds`` stay those of the window.
-        normalize: True: normalised; False: values in the bands' unit, such as reflectance; ``"device"``: integers as
-            stored, to be passed through ``finish`` on the device (``LuisaDataModule`` does); what is stored as floats
-            is normalised all the same.
+        transforms: called with each sample. What torchvision's v2, Kornia's and torchgeo's transforms fill (corners
+            of a rotation, padding) is nodata (0) in images and ignored (255) in masks, whatever they fill masks with;
+            masks that they would interpolate are an error. Your own callables are checked: where a mask has more pixels
+            of a class than before, wrap them in ``lulcbench.datasets.SpatialTransform`` or ``LabelTransform``. Crops
+            need images and masks of one size, so no sensors of different resolution. ``bounds`` stay those of the
+            window.
+        normalize: True: normalised; False: reflectance; ``"device"``: uint16 as stored, to be passed through
+            ``finish`` on the device (``LuisaDataModule`` does).
         flatten: fold the seasons into the channels.
         phase: whether windows move between epochs, see ``lulcbench.windows.Windows``. They move by ``set_epoch``, which
             ``WindowSampler`` and ``LuisaDataModule`` call, but a plain ``DataLoader(shuffle=True)`` does not.
@@ -220,7 +218,7 @@ class LuisaDataset(Dataset[Sample]):
     def finish(self, batch: Sample) -> Sample:
         """Normalise a batch, or a sample, that was read with ``normalize="device"``, wherever it now is.
 
-        Images that are not stored integers stay as they are.
+        Images that are not uint16 stay as they are.
         """
         done = {}
         for key in batch:
@@ -270,11 +268,6 @@ class LuisaDataset(Dataset[Sample]):
         """Position among ``seasons`` of the one that pictures show: the nearest to midsummer."""
         by_name = {season.name: season for season in self.release.manifest.seasons}
         return nearest_to_midsummer([by_name[name] for name in self.seasons])
-
-    def band_details(self, sensor: str) -> list[Band]:
-        """The chosen bands of a sensor as the release describes them: wavelength, unit, coding."""
-        bands = self.release.manifest.sensor(sensor).bands
-        return [bands[i] for i in self._band_index[sensor]]
 
     def resolution(self, sensor: str | None = None) -> int:
         """Pixel size in metres of a sensor, by default of the first."""
@@ -345,15 +338,15 @@ class LuisaDataset(Dataset[Sample]):
         panels, season = [], self.shown_season
         for name, image in self._by_sensor(sample[key]).items():
             stored = image.reshape(len(self.seasons), -1, *image.shape[-2:])
-            values = self.normalizers[name].denormalize(stored[season])
-            panels.append(rgb_panel(values, self.band_details(name), f"{title or name}, {self.seasons[season]}"))
+            reflectance = self.normalizers[name].reflectance(stored[season])
+            panels.append(rgb_panel(reflectance, self.bands[name], name, f"{title or name}, {self.seasons[season]}"))
         return panels
 
     def _by_sensor(self, image: Any) -> dict[str, torch.Tensor]:
         return image if isinstance(image, dict) else {self.sensors[0]: image}
 
     def _normalized(self, name: str, image: torch.Tensor) -> torch.Tensor:
-        return image if image.is_floating_point() else self.normalizers[name](image)
+        return self.normalizers[name](image) if image.dtype == torch.uint16 else image
 
     def _imagery(self, places: Places) -> Sample:
         return {"image": self._image(places)}
@@ -382,7 +375,7 @@ class LuisaDataset(Dataset[Sample]):
         resolution = self.resolution(name)
         n = self.windows.size // resolution
         shape = (len(places), len(self.seasons), len(self.bands[name]), n, n)
-        stored = self._buffers.empty(shape, _TORCH[self.release.manifest.sensor(name).coding.dtype])
+        stored = self._buffers.empty(shape, torch.uint16)
         target = stored.numpy()
         for year, at in places.by_year():
             whole = len(at) == len(places)
@@ -398,7 +391,7 @@ class LuisaDataset(Dataset[Sample]):
             if not whole:
                 target[at] = values
         image = stored
-        if self.normalize != "device" or stored.is_floating_point():
+        if self.normalize != "device":
             image = self._buffers.empty(shape, torch.float32)
             self.normalizers[name].into(target, image.numpy())
         return image.flatten(1, 2) if self.flatten else image

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from lulcbench.datasets import LuisaSeg, collate
 from lulcbench.datasets._seeds import mix
+from lulcbench.datasets._transforms import apply
 from lulcbench.datasets.augment import seeded
 from lulcbench.datasets.batch import Sample
 from lulcbench.datasets.loader import ResidentLoader, ResumableDataLoader, WindowLoader
@@ -35,7 +36,8 @@ class LuisaDataModule(pl.LightningDataModule):
         num_workers: loader processes; by default none, but threads that read ahead (``WindowLoader``).
         augment: module called with each training batch (a dict) on the device, such as
             ``lulcbench.datasets.augment.Dihedral()`` or ``kornia.augmentation.AugmentationSequential(...,
-            data_keys=None)``.
+            data_keys=None, keepdim=True)``. Masks are treated as by ``transforms`` of ``LuisaDataset``; torchvision's
+            transforms do the same to all samples of a batch.
         train: options of the train split alone, such as ``phase="random"`` or ``fraction=0.1``.
         test: options of the val and test splits alone, such as ``stride``.
         balanced: draw windows with rare classes more often (see ``lulcbench.datasets.sampler.balanced``).
@@ -142,7 +144,7 @@ class LuisaDataModule(pl.LightningDataModule):
             number = trainer.fit_loop.batch_idx + 1  # of the batch that is about to be trained on
             seed = mix(self.seed, trainer.current_epoch, number, trainer.global_rank)
             with seeded(seed, trainer.strategy.root_device):
-                batch = self.augment(batch)
+                batch = apply(self.augment, batch, batched=True)
         return batch
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:
