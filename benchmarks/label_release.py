@@ -15,6 +15,7 @@ from lulcbench._files import hash_file
 from lulcbench.grid import Tile
 from lulcbench.legend import legend
 from lulcbench.release import INDEX, FileInfo, Manifest
+from lulcbench.sensors import CLASS_CODES
 
 SHARD_TILES = 64
 
@@ -56,8 +57,9 @@ def make_release(
     (root / "cache").mkdir(parents=True)
     for year, codes in labels.items():
         array = Array(
-            "test", f"luisa_{year}", (96, 96), (96, 96), ("tile", "y", "x"), {"legend_digest": legend().digest}
-        )
+            "test", f"luisa_{year}", (96, 96), (96, 96), CLASS_CODES, ("tile", "y", "x"),
+            {"legend_digest": legend().digest},
+        )  # fmt: skip
         for first in range(0, n, SHARD_TILES):
             files = []
             for row in range(first, min(first + SHARD_TILES, n)):

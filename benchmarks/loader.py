@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import peers, release
 from benchmarks.peers import BATCH, Epoch
 from lulcbench.datasets import LuisaDataset, LuisaSeg, WindowLoader
-from lulcbench.sensors import OFFSET, SCALE
+from lulcbench.sensors import REFLECTANCE
 
 OURS = {"ours", "with_labels"}
 PROCESSORS = len(os.sched_getaffinity(0))
@@ -73,8 +73,8 @@ def write(folder: Path, tiles: int, only: set[str]) -> tuple[dict[str, Epoch], d
     for first in range(0, len(store), BATCH):
         windows[first : first + BATCH] = store.read(range(first, first + BATCH))["image"].numpy()
     stats = ours.release.manifest.sensor("sentinel2").statistics
-    mean = ((torch.tensor(stats.mean) - OFFSET) / SCALE).float().view(-1, 1, 1)
-    std = (torch.tensor(stats.std) / SCALE).float().view(-1, 1, 1)
+    mean = ((torch.tensor(stats.mean) - REFLECTANCE.offset) / REFLECTANCE.scale).float().view(-1, 1, 1)
+    std = (torch.tensor(stats.std) / REFLECTANCE.scale).float().view(-1, 1, 1)
 
     def normalised(build: Callable[[], Epoch]) -> Epoch:
         """What peers deliver as uint16, converted and normalised a batch at a time."""

@@ -15,9 +15,9 @@ from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import LEVELS, legend
 from lulcbench.release import FileInfo, Manifest, SensorInfo, Statistics
 from lulcbench.seasons import Season
-from lulcbench.sensors import OFFSET, SCALE, SENTINEL2
+from lulcbench.sensors import CLASS_CODES, REFLECTANCE, SENTINEL2
 
-BANDS = tuple(band.name for band in SENTINEL2.bands if band.name != "B10")  # the 12 of a level-2A product
+BANDS = tuple(band for band in SENTINEL2.bands if band.name != "B10")  # the 12 of a level-2A product
 PIXELS = TILE_SIZE // SENTINEL2.resolution
 SHARD_TILES = 8
 
@@ -32,13 +32,14 @@ def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, in
         chunk: bands, height and width of a chunk; None as the builders choose.
     """
     side = 120
-    image = Array("train", "sentinel2_2018", (1, 12, PIXELS, PIXELS), (1, *(chunk or (12, side, side))), (), {})
-    label = Array("train", "luisa_2018", (96, 96), (96, 96), (), {})
+    inner = (1, *(chunk or (12, side, side)))
+    dimensions = ("tile", "season", "band", "y", "x")
+    image = Array("train", "sentinel2_2018", (1, 12, PIXELS, PIXELS), inner, REFLECTANCE, dimensions, {})
+    label = Array("train", "luisa_2018", (96, 96), (96, 96), CLASS_CODES, ("tile", "y", "x"), {})
     group = zarr.open_group(root / "train.zarr", mode="w")
     arrays = {}
-    for array, names in ((image, ("tile", "season", "band", "y", "x")), (label, ("tile", "y", "x"))):
-        layout = Array(array.split, array.name, array.tile_shape, array.chunk, names, {})
-        arrays[array.name] = create(group, ShardJob(layout, tiles, SHARD_TILES, codec, 0, (), root, root))
+    for layout in (image, label):
+        arrays[layout.name] = create(group, ShardJob(layout, tiles, SHARD_TILES, codec, 0, (), root, root))
     codes = np.array(legend().codes(4), np.uint16)
     rng = np.random.default_rng(1)
     sums = np.zeros((2, 12))
@@ -47,7 +48,7 @@ def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, in
         pixels = images(last - first, 12, PIXELS, seed=first)[:, None]
         arrays["sentinel2_2018"][first:last] = pixels
         arrays["luisa_2018"][first:last] = codes[rng.integers(0, 46, (last - first, 8, 8))].repeat(12, 1).repeat(12, 2)
-        reflectance = pixels * SCALE + OFFSET
+        reflectance = pixels * REFLECTANCE.scale + REFLECTANCE.offset
         sums += [reflectance.sum((0, 1, 3, 4)), (reflectance**2).sum((0, 1, 3, 4))]
     count = tiles * PIXELS**2
     mean = sums[0] / count

@@ -22,11 +22,10 @@ from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Sha256, Source, Split
 from lulcbench.seasons import SEASONS, Days, Season
-from lulcbench.sensors import sensor
+from lulcbench.sensors import SENSORS, sensor
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-COLLECTIONS = {"sentinel2": "sentinel-2-l2a", "landsat": "landsat-c2-l2", "planet": "planet-fusion"}
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -94,7 +93,8 @@ class SensorRule(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _default_collection(cls, data: dict[str, Any]) -> dict[str, Any]:
-        return {"collection": COLLECTIONS.get(str(data.get("name")), "")} | data
+        known = SENSORS.get(str(data.get("name")))
+        return {"collection": known.collection if known else ""} | data
 
     @model_validator(mode="after")
     def _known_bands(self) -> Self:

@@ -33,6 +33,15 @@ class Tile:
     Attributes:
         ix: column, counted eastwards; the tile spans x = [ix, ix + 1) · 4,800 m.
         iy: row, counted northwards; the tile spans y = [iy, iy + 1) · 4,800 m.
+
+    Examples:
+        >>> tile = Tile.from_id("E0905N0652")
+        >>> tile.bounds
+        (4344000, 3129600, 4348800, 3134400)
+        >>> tile.shape(10), tile.block()
+        ((480, 480), 'B090-065')
+        >>> tile.transform(30).c, tile.transform(30).f  # the upper left corner
+        (4344000.0, 3134400.0)
     """
 
     ix: int
@@ -82,6 +91,9 @@ def pixels(length: float, resolution: float, what: str = "A length") -> int:
 
     Raises:
         LulcbenchError: it is not a whole number; names the nearest lengths that are.
+
+    >>> pixels(1200, 30)
+    40
     """
     n = round(length / resolution)
     if n <= 0 or not math.isclose(n * resolution, length, abs_tol=1e-6):
@@ -99,6 +111,9 @@ def tiles_over(bounds: Bounds, whole: bool = False) -> list[Tile]:
     Args:
         bounds: the area.
         whole: only tiles that lie entirely inside.
+
+    >>> [tile.id for tile in tiles_over((4344000, 3129600, 4351000, 3134400))]
+    ['E0905N0652', 'E0906N0652']
     """
     left, bottom, right, top = (v / TILE_SIZE for v in bounds)
     if not (left < right and bottom < top):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench import sensors
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import Release, array_name, label_shape
 from lulcbench.seasons import nearest_to_midsummer
+from lulcbench.sensors import Band, true_color
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,16 +33,16 @@ class Panel:
     entries: tuple[tuple[str, tuple[int, int, int]], ...] = ()
 
 
-def rgb_panel(reflectance: npt.NDArray[np.floating], bands: tuple[str, ...], sensor: str, title: str) -> Panel:
-    """True colour of ``(band, y, x)`` reflectance, stretched to its 2nd…98th percentile.
+def rgb_panel(values: npt.NDArray[np.floating], bands: Sequence[Band], title: str) -> Panel:
+    """True colour of ``(band, y, x)`` values, stretched to their 2nd…98th percentile; NaN is black.
 
     Without all of red, green and blue the first three bands stand in, or the first as grey.
     """
-    wanted = sensors.sensor(sensor).rgb
-    if not set(wanted) <= set(bands):
-        wanted = (bands[0],) * 3 if len(bands) < 3 else (bands[0], bands[1], bands[2])
-        title += f" ({'/'.join(dict.fromkeys(wanted))})"
-    rgb = np.stack([reflectance[bands.index(name)] for name in wanted], -1)
+    wanted = true_color(bands)
+    if wanted is None:
+        wanted = (0, 0, 0) if len(bands) < 3 else (0, 1, 2)
+        title += f" ({'/'.join(dict.fromkeys(bands[i].name for i in wanted))})"
+    rgb = np.stack([values[i] for i in wanted], -1)
     low, high = np.nanpercentile(rgb, (2, 98)) if np.isfinite(rgb).any() else (0.0, 1.0)
     return Panel(title, np.nan_to_num(np.clip((rgb - low) / max(high - low, 1e-6), 0, 1)))
 
@@ -127,7 +127,7 @@ def tile_panels(
         for year in info.years:
             stored = reader.read(array_name(name, year), [row], [(0, 0)], n, [which])[0, 0]
             title = f"{name} {year}, {names[which]}"
-            panels.append(rgb_panel(sensors.to_reflectance(stored), info.bands, name, title))
+            panels.append(rgb_panel(info.coding.decode(stored), info.bands, title))
     for year in manifest.label_years:
         codes = reader.read(array_name("luisa", year), [row], [(0, 0)], label_shape())[0]
         panels.append(class_panel(legend().encode(codes, level, tile), level, f"LUISA {year}"))
@@ -147,21 +147,22 @@ def figure(panels: Sequence[Panel], suptitle: str, simulated: bool, show_titles:
 def line_figure(
     dates: npt.NDArray[np.datetime64],
     values: npt.NDArray[np.floating],
-    names: tuple[str, ...],
+    bands: Sequence[Band],
     panels: Sequence[Panel],
     suptitle: str,
     simulated: bool,
     show_titles: bool = True,
 ) -> Figure:
-    """Reflectance ``(time, band)`` over dates, a line for each band; then the panels."""
+    """Values ``(time, band)`` over dates, a line for each band; then the panels."""
     from matplotlib.figure import Figure as NewFigure
 
     widths = [7.0] + [_WIDTH] * len(panels)
     fig = NewFigure(figsize=(sum(widths), _height(panels)), layout="constrained")
     axis, *others = np.atleast_1d(fig.subplots(1, len(widths), width_ratios=widths))
-    for name, line in zip(names, values.T, strict=True):
-        axis.plot(dates, line, marker="o", label=name)
-    axis.set_ylabel("reflectance")
+    for band, line in zip(bands, values.T, strict=True):
+        axis.plot(dates, line, marker="o", label=band.name)
+    optical = bands[0].wavelength is not None and bands[0].unit == "1"
+    axis.set_ylabel("reflectance" if optical else bands[0].unit)
     axis.legend(fontsize=7, ncols=2)
     axis.tick_params(axis="x", rotation=30)
     _draw(others, panels, show_titles)

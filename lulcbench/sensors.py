@@ -1,39 +1,126 @@
-"""Sensors and their bands: what a channel is.
+"""Sensors, their bands, and how a release stores the values of a band.
 
-Archives code reflectance in their own ways (and Sentinel-2 changed its own in 2022); a release stores every sensor in
-one: ``reflectance = stored · 1e-4 − 0.1``, uint16, 0 = nodata. It is the coding of Sentinel-2 since baseline 04.00 and
-holds reflectance −0.0999 … 6.45 at the archive's own step of 1e-4.
+Archives code reflectance in different ways (and Sentinel-2 changed its own in 2022); a release stores that of every
+optical sensor in one way, ``REFLECTANCE``: the coding of Sentinel-2 since processing baseline 04.00, which holds
+reflectance −0.0999 … 6.45 at the archive's own step of 1e-4. Other quantities have codings of their own.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, model_validator
+from pydantic.dataclasses import dataclass as stored_dataclass
 
 from lulcbench.errors import NotAvailableError
 
-SCALE = 1e-4
-OFFSET = -0.1
-NODATA = 0
+_STORED = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True, slots=True)
+@stored_dataclass(frozen=True, slots=True, config=_STORED)
+class Coding:
+    """How values of a band are stored: ``value = stored · scale + offset``.
+
+    Attributes:
+        dtype: NumPy name of the stored type.
+        scale: the step between stored values, in the band's unit.
+        offset: the value that is stored as 0.
+        nodata: the stored value of missing pixels: the lowest or the highest of an integer type; ``"NaN"`` of float32.
+
+    Raises:
+        ValueError: ``nodata`` does not fit the type, or ``scale`` is not positive.
+
+    Examples:
+        >>> coding = Coding("int16", 0.01, 0, -32768)
+        >>> coding.encode(np.array([-12.345, np.nan, 1e9]))
+        array([ -1234, -32768,  32767], dtype=int16)
+        >>> coding.decode(np.array([-1234, -32768], np.int16))
+        array([-12.34,    nan], dtype=float32)
+    """
+
+    dtype: Literal["uint8", "int16", "uint16", "float32"]
+    scale: float
+    offset: float
+    nodata: int | Literal["NaN"]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not (0 < self.scale < math.inf and math.isfinite(self.offset)):
+            raise ValueError(f"scale {self.scale} and offset {self.offset} must be finite, and scale positive")
+        allowed = ("NaN",) if self.dtype == "float32" else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
+        if self.nodata not in allowed:
+            raise ValueError(f"nodata of {self.dtype} is {self.nodata}, not {' or '.join(map(str, allowed))}")
+        return self
+
+    @property
+    def fill_value(self) -> Any:
+        """``nodata`` as a NumPy scalar of the stored type."""
+        return np.dtype(self.dtype).type(self.nodata)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest stored value that is not nodata."""
+        if self.dtype == "float32":
+            return float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
+        low, high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
+        return low + (self.nodata == low), high - (self.nodata == high)
+
+    def missing(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """True where a stored value is nodata; any shape."""
+        missing: npt.NDArray[np.bool_] = np.isnan(stored) if self.nodata == "NaN" else stored == self.fill_value
+        return missing
+
+    def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Values in the band's unit → stored values of the same shape.
+
+        Values that are not finite become nodata; others are clipped to ``limits``, so that none of them does.
+        """
+        codes = (values - self.offset) / self.scale
+        valid = np.isfinite(codes)
+        low, high = self.limits
+        codes = np.clip(np.where(valid, codes, low), low, high)
+        if self.dtype != "float32":
+            codes = np.rint(codes)
+        return np.where(valid, codes, self.fill_value).astype(self.dtype)
+
+    def decode(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Stored values → values in the band's unit as float32, of the same shape; nodata → NaN."""
+        values = stored * np.float32(self.scale) + np.float32(self.offset)
+        return np.where(self.missing(stored), np.float32(np.nan), values)
+
+
+REFLECTANCE = Coding("uint16", 1e-4, -0.1, 0)
+# Steps of 0.01 dB are far below Sentinel-1's radiometric accuracy of 1 dB (3σ; Torres et al. 2012,
+# doi.org/10.1016/j.rse.2011.05.028) and hold −327.67 … 327.67 dB.
+BACKSCATTER = Coding("int16", 0.01, 0, -32768)
+# Class codes of labels, 0 where unlabelled.
+CLASS_CODES = Coding("uint16", 1, 0, 0)
+
+
+@stored_dataclass(frozen=True, slots=True, config=_STORED)
 class Band:
     """One channel.
 
     Attributes:
         name: the name used in releases and by ``bands=``.
-        wavelength: centre wavelength, µm.
+        wavelength: centre wavelength, µm; None for bands that are not optical.
         resolution: ground sampling distance of the original channel, m.
         asset: the channel's key in STAC items (Earth Search and USGS common names).
+        unit: of the values, as UDUNITS writes it; ``"1"`` for reflectance and other ratios.
+        coding: how the values are stored. All bands of a sensor share one, as they share an array.
     """
 
     name: str
-    wavelength: float
+    wavelength: float | None
     resolution: int
     asset: str
+    unit: str = "1"
+    coding: Coding = REFLECTANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +128,29 @@ class Sensor:
     """One instrument family, on one pixel grid.
 
     Attributes:
-        name: ``sentinel2``, ``landsat`` or ``planet``.
+        name: such as ``sentinel2``.
         resolution: pixel size of its tiles, m.
         bands: all bands it can have, in order of wavelength.
         quality_asset: STAC asset of the per-pixel quality layer, or None.
-        rgb: names of the bands for a true-colour picture.
+        collection: id of the STAC collection that its scenes are in, unless a recipe names another.
+
+    Raises:
+        ValueError: bands differ in coding or unit.
     """
 
     name: str
     resolution: int
     bands: tuple[Band, ...]
     quality_asset: str | None
-    rgb: tuple[str, str, str]
+    collection: str
+
+    def __post_init__(self) -> None:
+        check_bands(self.bands)
+
+    @property
+    def coding(self) -> Coding:
+        """The coding that all its bands share."""
+        return self.bands[0].coding
 
     def band(self, name: str) -> Band:
         """The band of that name.
@@ -65,6 +163,33 @@ class Sensor:
                 return band
         known = ", ".join(band.name for band in self.bands)
         raise NotAvailableError(f"{self.name} has no band {name!r}.", f"It has {known}.")
+
+
+def check_bands(bands: Sequence[Band]) -> None:
+    """Nothing, if bands can share one array.
+
+    Raises:
+        ValueError: there is none, two have one name, or their codings or units differ.
+    """
+    if not bands:
+        raise ValueError("there is no band")
+    if len({band.name for band in bands}) < len(bands):
+        raise ValueError(f"a band is named twice: {', '.join(band.name for band in bands)}")
+    if len({(band.coding, band.unit) for band in bands}) > 1:
+        raise ValueError("bands that share an array must share coding and unit")
+
+
+def true_color(bands: Sequence[Band]) -> tuple[int, int, int] | None:
+    """Positions of red, green and blue among bands; None without all three.
+
+    Examples:
+        >>> true_color(SENTINEL2.bands)
+        (3, 2, 1)
+    """
+    assets = [band.asset for band in bands]
+    if not {"red", "green", "blue"} <= set(assets):
+        return None
+    return assets.index("red"), assets.index("green"), assets.index("blue")
 
 
 # Wavelengths and ground sampling: ESA Sentinel-2 MSI (S2A); USGS Landsat 8 OLI; Planet Fusion specification.
@@ -87,7 +212,7 @@ SENTINEL2 = Sensor(
         Band("B12", 2.190, 20, "swir22"),
     ),
     "scl",
-    ("B04", "B03", "B02"),
+    "sentinel-2-l2a",
 )
 LANDSAT = Sensor(
     "landsat",
@@ -102,7 +227,7 @@ LANDSAT = Sensor(
         Band("swir22", 2.20, 30, "swir22"),
     ),
     "qa_pixel",
-    ("red", "green", "blue"),
+    "landsat-c2-l2",
 )
 PLANET = Sensor(
     "planet",
@@ -114,9 +239,20 @@ PLANET = Sensor(
         Band("nir", 0.820, 3, "nir"),
     ),
     "qa",
-    ("red", "green", "blue"),
+    "planet-fusion",
 )
-SENSORS = {sensor.name: sensor for sensor in (SENTINEL2, LANDSAT, PLANET)}
+# Terrain-corrected backscatter (gamma nought) of the C-band radar, in decibels, on 10 m pixels.
+SENTINEL1 = Sensor(
+    "sentinel1",
+    10,
+    (
+        Band("VV", None, 10, "vv", "dB", BACKSCATTER),
+        Band("VH", None, 10, "vh", "dB", BACKSCATTER),
+    ),
+    None,
+    "sentinel-1-rtc",
+)
+SENSORS = {sensor.name: sensor for sensor in (SENTINEL2, LANDSAT, PLANET, SENTINEL1)}
 
 
 def sensor(name: str) -> Sensor:
@@ -128,15 +264,3 @@ def sensor(name: str) -> Sensor:
     if name not in SENSORS:
         raise NotAvailableError(f"Unknown sensor {name!r}.", f"Known sensors: {', '.join(SENSORS)}.")
     return SENSORS[name]
-
-
-def to_stored(reflectance: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
-    """Reflectance → stored uint16, any shape; NaN → 0 (nodata), everything else clipped to 1 … 65535."""
-    dn = np.rint((reflectance - OFFSET) / SCALE)
-    valid = np.isfinite(dn)
-    return np.where(valid, np.clip(np.where(valid, dn, 1), 1, 65535), NODATA).astype(np.uint16)
-
-
-def to_reflectance(stored: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
-    """Stored uint16 → reflectance as float32, any shape; 0 (nodata) → NaN."""
-    return np.where(stored == NODATA, np.float32(np.nan), stored * np.float32(SCALE) + np.float32(OFFSET))

@@ -40,6 +40,15 @@ class Windows:
             an equal part of all places to itself. ``systematic``: all windows move alike from epoch to epoch, filling
             their parts evenly; ``random``: every window moves by itself.
         seed: of the moves.
+
+    Examples:
+        >>> windows = Windows(size=1200, stride=900, step=30)
+        >>> windows.starts  # metres from the edge of the tile, along either axis
+        array([   0,  900, 1800, 2700, 3600])
+        >>> windows.offsets([0, 1, 24])  # downwards, to the right
+        array([[   0,    0],
+               [   0,  900],
+               [3600, 3600]])
     """
 
     size: int
@@ -199,6 +208,15 @@ class Blend:
     Args:
         channels: number of values a pixel, such as classes.
         size: the tile's height and width in pixels.
+
+    Examples:
+        >>> blend = Blend(channels=1, size=3)
+        >>> blend.add(np.full((1, 2, 2), 0.0), y=0, x=0)
+        >>> blend.add(np.full((1, 3, 3), 1.0), y=0, x=0)
+        >>> blend.result()[0].round(2)
+        array([[0.33, 0.33, 1.  ],
+               [0.33, 0.5 , 1.  ],
+               [1.  , 1.  , 1.  ]], dtype=float32)
     """
 
     def __init__(self, channels: int, size: int) -> None:

@@ -142,8 +142,8 @@ def _tiles(entry: Entry, release: Release) -> tuple[list[dict[str, str]], list[i
             (sensor,) = dataset.sensors
             image: torch.Tensor = sample["image"].unflatten(0, (len(dataset.seasons), -1))
             season = dataset.shown_season
-            reflectance = dataset.normalizers[sensor].reflectance(image[season])
-            panel = rgb_panel(reflectance, dataset.bands[sensor], sensor, "")
+            values = dataset.normalizers[sensor].denormalize(image[season])
+            panel = rgb_panel(values, dataset.band_details(sensor), "")
             label = sample["mask"][level - 1].numpy()
             codes = predictions.codes(row)[0]
             mapped = legend().encode(codes, level)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from builders.readers import LabelSource, SceneSource
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
+from lulcbench.sensors import sensor
 
 
 def scene_source(sensor_name: str) -> SceneSource:
-    """The archive of a sensor's scenes."""
-    from builders.archives import landsat, planet, sentinel2
+    """The archive of a sensor's scenes: ``SOURCE`` of the module that bears the sensor's name.
 
-    return {"sentinel2": sentinel2.SOURCE, "landsat": landsat.SOURCE, "planet": planet.SOURCE}[sensor_name]
+    Raises:
+        LulcbenchError: there is no such sensor.
+    """
+    source: SceneSource = import_module(f"builders.archives.{sensor(sensor_name).name}").SOURCE
+    return source
 
 
 def label_source(rule: LabelRule) -> LabelSource:

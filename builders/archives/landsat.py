@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pystac
 
 from builders.readers.items import Channel
-from builders.readers.raster import Coding, RasterSource
+from builders.readers.raster import RasterSource, Scaling
 from lulcbench.sensors import LANDSAT
 
 # USGS Landsat Collection 2 Level-2 science product guide.
@@ -29,11 +29,11 @@ def is_seen(qa_pixel: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return (qa_pixel & 1) == 0
 
 
-def coding(item: pystac.Item, channel: Channel) -> Coding:
+def scaling(item: pystac.Item, channel: Channel) -> Scaling:
     """The item's own scale and offset, or those of Collection 2."""
     if channel.scale is None:
-        return Coding(SCALE, OFFSET, 0)
-    return Coding(channel.scale, channel.offset or 0, channel.nodata)
+        return Scaling(SCALE, OFFSET, 0)
+    return Scaling(channel.scale, channel.offset or 0, channel.nodata)
 
 
-SOURCE = RasterSource(LANDSAT, coding, is_clear, is_seen, quality_fill=1)
+SOURCE = RasterSource(LANDSAT, scaling, is_clear, is_seen, quality_fill=1)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pystac
 
 from builders.readers.items import Channel
-from builders.readers.raster import Coding, RasterSource
+from builders.readers.raster import RasterSource, Scaling
 from lulcbench.sensors import PLANET
 
 SCALE = 1e-4  # Planet Fusion Monitoring technical specification: reflectance · 10,000, nodata 0
@@ -20,11 +20,11 @@ def is_clear(qa: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return qa != 0
 
 
-def coding(item: pystac.Item, channel: Channel) -> Coding:
+def scaling(item: pystac.Item, channel: Channel) -> Scaling:
     """The item's own scale and offset, or those of Planet Fusion."""
     if channel.scale is None:
-        return Coding(SCALE, 0, 0)
-    return Coding(channel.scale, channel.offset or 0, channel.nodata)
+        return Scaling(SCALE, 0, 0)
+    return Scaling(channel.scale, channel.offset or 0, channel.nodata)
 
 
-SOURCE = RasterSource(PLANET, coding, is_clear, is_clear, quality_fill=0)
+SOURCE = RasterSource(PLANET, scaling, is_clear, is_clear, quality_fill=0)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pystac
 
 from builders.readers.items import Channel
-from builders.readers.raster import Coding, RasterSource, broken, open_raster
+from builders.readers.raster import RasterSource, Scaling, broken, open_raster
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import SENTINEL2
 
@@ -34,7 +34,7 @@ def is_seen(scl: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return scl != 0
 
 
-def coding(item: pystac.Item, channel: Channel) -> Coding:
+def scaling(item: pystac.Item, channel: Channel) -> Scaling:
     """The processing baseline decides about the offset, not the date and not the catalog's word.
 
     Items without a baseline are no L2A products (a true-colour picture, say); they must state scale and offset.
@@ -48,7 +48,7 @@ def coding(item: pystac.Item, channel: Channel) -> Coding:
                 f"Sentinel-2 item {item.id} has neither s2:processing_baseline nor a scale for {channel.href}.",
                 "Add one of them: without it the pixel values have no meaning.",
             )
-        return Coding(channel.scale, channel.offset or 0, channel.nodata)
+        return Scaling(channel.scale, channel.offset or 0, channel.nodata)
     try:
         carries = float(str(baseline)) >= OFFSET_BASELINE
     except ValueError as error:
@@ -56,13 +56,13 @@ def coding(item: pystac.Item, channel: Channel) -> Coding:
             f"Item {item.id} has s2:processing_baseline {baseline!r}.", "It must be a number such as 05.00."
         ) from error
     if not carries:
-        return Coding(SCALE, 0, 0)
+        return Scaling(SCALE, 0, 0)
     if item.properties.get("earthsearch:boa_offset_applied") is True:
         applied = _offset_is_gone(channel)
         verdict = "the pixels agree, so none is subtracted" if applied else "the pixels still carry it: flag ignored"
         note = f"baseline {baseline} has the offset, boa_offset_applied says it was removed; {verdict}"
-        return Coding(SCALE, 0 if applied else OFFSET, 0, note)
-    return Coding(SCALE, OFFSET, 0)
+        return Scaling(SCALE, 0 if applied else OFFSET, 0, note=note)
+    return Scaling(SCALE, OFFSET, 0)
 
 
 def _offset_is_gone(channel: Channel) -> bool:
@@ -77,4 +77,4 @@ def _offset_is_gone(channel: Channel) -> bool:
     return bool(valid.size) and float((valid < 1000).mean()) > 0.02
 
 
-SOURCE = RasterSource(SENTINEL2, coding, is_clear, is_seen, quality_fill=0)
+SOURCE = RasterSource(SENTINEL2, scaling, is_clear, is_seen, quality_fill=0)

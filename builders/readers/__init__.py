@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,13 @@ class Pixels:
     """What one scene shows of an area.
 
     Attributes:
-        stored: ``(band, y, x)`` uint16 in the stored coding (``lulcbench.sensors``);
-            0 in all bands where any is missing.
+        stored: ``(band, y, x)`` in the sensor's coding (``lulcbench.sensors``); nodata in all bands where any is
+            missing.
         seen: ``(y, x)`` bool, True where the scene has data, clouded or not.
         clear: ``(y, x)`` bool, False under cloud, shadow or a defect (and a safety margin around them).
     """
 
-    stored: npt.NDArray[np.uint16]
+    stored: npt.NDArray[Any]
     seen: npt.NDArray[np.bool_]
     clear: npt.NDArray[np.bool_]
 

@@ -21,7 +21,7 @@ class Channel:
     Attributes:
         href: absolute path or URL of its file.
         band: number in the file, from 1; None where only the file can tell.
-        scale: from the item, None where it does not say; so are ``offset`` and ``nodata``.
+        scale: from the item, None where it does not say; so are ``offset``, ``nodata`` and ``unit``.
         size: bytes of the file by the item's word.
         sha256: checksum of the file by the item's word.
     """
@@ -31,6 +31,7 @@ class Channel:
     scale: float | None
     offset: float | None
     nodata: float | None
+    unit: str | None
     size: int | None
     sha256: str | None
 
@@ -54,6 +55,7 @@ def channels(item: pystac.Item) -> dict[str, Channel]:
                 scale=band.get("raster:scale", band.get("scale", extra.get("raster:scale"))),
                 offset=band.get("raster:offset", band.get("offset", extra.get("raster:offset"))),
                 nodata=_number(band.get("nodata", extra.get("nodata"))),
+                unit=band.get("unit", extra.get("unit")),
                 size=extra.get("file:size"),
                 sha256=sha256,
             )

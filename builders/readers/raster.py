@@ -25,18 +25,27 @@ from builders.readers.items import Channel, channels, extent, interval
 from builders.readers.scene import Asset, Scene, file_size
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
-from lulcbench.sensors import Band, Sensor, to_stored
+from lulcbench.sensors import Band, Coding, Sensor
 
-UInt16 = npt.NDArray[np.uint16]
+Stored = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Coding:
-    """What a DN means: reflectance = DN · scale + offset; ``note`` tells how a contradiction was settled."""
+class Scaling:
+    """What a digital number (DN) of an archive means.
+
+    Attributes:
+        scale: value = DN · scale + offset.
+        offset: see ``scale``.
+        nodata: DN of missing pixels; None where the file has no such value.
+        power: values are linear power, of which decibels are stored.
+        note: how a contradiction was settled.
+    """
 
     scale: float
     offset: float
     nodata: float | None
+    power: bool = False
     note: str | None = None
 
 
@@ -46,14 +55,14 @@ class RasterSource:
 
     Attributes:
         sensor: what the scenes are of.
-        coding: meaning of the DN of one channel of an item.
+        scaling: meaning of the DN of one channel of an item.
         is_clear: quality values → True where the surface was seen.
         is_seen: quality values → True where there are data at all, clouds or surface.
         quality_fill: quality value outside the scene.
     """
 
     sensor: Sensor
-    coding: Callable[[pystac.Item, Channel], Coding]
+    scaling: Callable[[pystac.Item, Channel], Scaling]
     is_clear: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]
     is_seen: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]
     quality_fill: int
@@ -67,13 +76,13 @@ class RasterSource:
             channel = found.get(band.asset) or found.get(band.name.lower())
             if channel is None:
                 continue
-            coding = self.coding(item, channel)
-            assets[band.asset] = _asset(channel, coding)
-            if coding.note and coding.note not in notes:
-                notes.append(coding.note)
+            scaling = self.scaling(item, channel)
+            assets[band.asset] = _asset(channel, scaling)
+            if scaling.note and scaling.note not in notes:
+                notes.append(scaling.note)
         quality = self.sensor.quality_asset
         if quality and quality in found:
-            assets[quality] = _asset(found[quality], Coding(1, 0, None))
+            assets[quality] = _asset(found[quality], Scaling(1, 0, None))
         start, end = interval(item)
         properties = item.properties
         return Scene(
@@ -94,9 +103,7 @@ class RasterSource:
 
     def read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
         """See ``SceneSource.read``. A scene without a quality layer counts as clear."""
-        whole = Pixels(
-            np.zeros((len(bands), *area.shape), np.uint16), np.zeros(area.shape, bool), np.zeros(area.shape, bool)
-        )
+        whole = Pixels(self._nothing(area, bands), np.zeros(area.shape, bool), np.zeros(area.shape, bool))
         part = area.clip(scene.bounds)
         if part is not None:
             pixels = self._read(scene, part[0], bands)
@@ -108,42 +115,50 @@ class RasterSource:
     def _read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
         assets = [scene.asset(band.asset) for band in bands]
         names = [band.asset for band in bands]
-        quality = self.sensor.quality_asset
+        quality, coding = self.sensor.quality_asset, self.sensor.coding
         if quality not in scene.assets:
-            stored = _joint(read_stored(assets, names, area, scene.crs))
-            return Pixels(stored, stored[0] > 0, np.ones(area.shape, bool))
+            stored = _joint(read_stored(assets, names, area, scene.crs, coding), coding)
+            return Pixels(stored, ~coding.missing(stored[0]), np.ones(area.shape, bool))
         values = read_nearest(scene.assets[quality], area, self.quality_fill, scene.crs)
         seen, clear = self.is_seen(values), self.is_clear(values)
         if not clear.any():
-            return Pixels(np.zeros((len(bands), *area.shape), np.uint16), seen, clear)
+            return Pixels(self._nothing(area, bands), seen, clear)
         if not clear.all():
             # Bilinear weights reach one source pixel far: a mask as wide keeps clouded neighbours out.
             coarsest = max(resolution(_open(asset, scene.crs)) for asset in assets)
             reach = math.ceil(coarsest / area.resolution)
             clear = maximum_filter((~clear).astype(np.uint8), 2 * reach + 1) == 0
-        return Pixels(_joint(read_stored(assets, names, area, scene.crs)), seen, clear)
+        return Pixels(_joint(read_stored(assets, names, area, scene.crs, coding), coding), seen, clear)
+
+    def _nothing(self, area: Area, bands: tuple[Band, ...]) -> Stored:
+        coding = self.sensor.coding
+        return np.full((len(bands), *area.shape), coding.fill_value, coding.dtype)
 
 
-def read_stored(assets: list[Asset], names: list[str], area: Area, crs: str | None) -> UInt16:
-    """Channels as stored reflectance ``(channel, y, x)`` on the area's grid, bilinear; 0 where there is nothing.
+def read_stored(assets: list[Asset], names: list[str], area: Area, crs: str | None, coding: Coding) -> Stored:
+    """Channels as stored values ``(channel, y, x)`` on the area's grid, bilinear; nodata where there is nothing.
 
-    Channels that share a pixel grid are warped in one go, since most of the work is in the coordinates.
+    Channels that share a pixel grid are warped in one go, since most of the work is in the coordinates. Linear power is
+    interpolated as such, and brought to decibels afterwards.
     """
-    out = np.zeros((len(assets), *area.shape), np.uint16)
+    out = np.full((len(assets), *area.shape), coding.fill_value, coding.dtype)
     grids: dict[Any, list[int]] = {}
     for i, asset in enumerate(assets):
         dataset = _open(asset, crs)
-        grids.setdefault((dataset.transform, dataset.shape, dataset.crs), []).append(i)
-    for members in grids.values():
+        by_table = _by_table(asset, dataset, coding)
+        grids.setdefault((dataset.transform, dataset.shape, dataset.crs, by_table, asset.power), []).append(i)
+    for (*_, by_table, power), members in grids.items():
         first = _open(assets[members[0]], crs)
         window = area_window(first, area)
         if window is None:
             continue
-        source = np.stack([_read(assets[i], names[i], window, crs) for i in members])
+        source = np.stack([_read(assets[i], names[i], window, crs, coding if by_table else None) for i in members])
+        missing = coding.missing(source) if by_table else np.isnan(source)
+        fill = coding.fill_value if by_table else np.nan
         ratio = area.resolution / resolution(first)
-        target = np.zeros((len(members), *area.shape), np.uint16)
+        target = np.full((len(members), *area.shape), fill, source.dtype)
         # GDAL has a fast path for arrays without gaps, several times quicker.
-        nodata = 0 if (source == 0).any() else None
+        nodata = float(fill) if missing.any() else None
         reproject(
             source,
             target,
@@ -154,8 +169,11 @@ def read_stored(assets: list[Asset], names: list[str], area: Area, crs: str | No
             src_nodata=nodata,
             dst_nodata=nodata,
             resampling=Resampling.average if ratio > 1.5 else Resampling.bilinear,
+            init_dest_nodata=False,
         )
-        out[members] = target
+        if power:
+            target = 10 * np.log10(target)
+        out[members] = target if by_table else coding.encode(target)
     return out
 
 
@@ -245,9 +263,9 @@ def area_window(dataset: rasterio.DatasetReader, area: Area) -> Window | None:
     return Window(column, row, right - column, bottom - row) if bottom > row and right > column else None
 
 
-def _joint(stored: UInt16) -> UInt16:
+def _joint(stored: Stored, coding: Coding) -> Stored:
     """A pixel that lacks one band lacks them all."""
-    stored[:, (stored == 0).any(axis=0)] = 0
+    stored[:, coding.missing(stored).any(axis=0)] = coding.fill_value
     return stored
 
 
@@ -280,27 +298,39 @@ def _band(dataset: rasterio.DatasetReader, name: str) -> int:
     )
 
 
-def _read(asset: Asset, name: str, window: Window, crs: str | None) -> UInt16:
+def _by_table(asset: Asset, dataset: rasterio.DatasetReader, coding: Coding) -> bool:
+    """Whether DN are few enough to be brought to stored values by a table, and may be interpolated as such."""
+    return not asset.power and coding.dtype != "float32" and set(dataset.dtypes) <= {"uint8", "uint16"}
+
+
+def _read(asset: Asset, name: str, window: Window, crs: str | None, coding: Coding | None) -> Stored:
+    """A window of a channel as stored values or, without a coding, as float32 values with NaN for nodata.
+
+    For the latter the file's own nodata counts beside the catalog's.
+    """
     values = _values(asset, window, crs, name)
-    if values.dtype in (np.uint8, np.uint16):
-        return _table(asset.scale, asset.offset, asset.nodata)[values]
-    values = values.astype(np.float32)
-    reflectance = values * np.float32(asset.scale) + np.float32(asset.offset)
-    if asset.nodata is not None:
-        reflectance[values == asset.nodata] = np.nan
-    return to_stored(reflectance)
+    if coding is not None:
+        return _table(asset.scale, asset.offset, asset.nodata, coding)[values]
+    result = values.astype(np.float32) * np.float32(asset.scale) + np.float32(asset.offset)
+    for nodata in (asset.nodata, _open(asset, crs).nodata):
+        if nodata is not None:
+            result[values == nodata] = np.nan
+    if asset.power:
+        result[~(result > 0)] = np.nan  # has no logarithm, so nothing was measured
+    return result
 
 
 @cache
-def _table(scale: float, offset: float, nodata: float | None) -> UInt16:
+def _table(scale: float, offset: float, nodata: float | None, coding: Coding) -> Stored:
     """Stored value of every DN there can be."""
-    table = to_stored(np.arange(65536) * scale + offset)
+    numbers = np.arange(65536)
+    table = coding.encode(numbers * scale + offset)
     if nodata is not None:
-        table[int(nodata)] = 0
+        table[numbers == nodata] = coding.fill_value
     return table
 
 
-def _asset(channel: Channel, coding: Coding) -> Asset:
+def _asset(channel: Channel, scaling: Scaling) -> Asset:
     size = file_size(channel.href)
     if channel.size is not None and size is not None and size != channel.size:
         raise LulcbenchError(
@@ -310,9 +340,10 @@ def _asset(channel: Channel, coding: Coding) -> Asset:
     return Asset(
         href=channel.href,
         band=channel.band,
-        scale=coding.scale,
-        offset=coding.offset,
-        nodata=coding.nodata,
+        scale=scaling.scale,
+        offset=scaling.offset,
+        nodata=scaling.nodata,
+        power=scaling.power,
         bytes=size,
         sha256=channel.sha256,
     )

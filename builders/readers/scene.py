@@ -1,4 +1,4 @@
-"""A scene: one source acquisition, with all that is needed to turn its files into reflectance."""
+"""A scene: one source acquisition, with all that is needed to turn its files into stored values."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class Asset(Frozen):
     Attributes:
         href: path or URL of the file.
         band: number of the channel in the file, from 1; None where only the file itself can tell.
-        scale: reflectance = DN · scale + offset.
+        scale: value = DN · scale + offset.
         offset: see ``scale``.
         nodata: DN that means nothing was seen; None where the file has no such value.
+        power: values are linear power, of which decibels are stored.
         bytes: size of the file when the search was frozen, to notice a change.
         sha256: checksum from the catalog, where it gives one.
     """
@@ -33,6 +34,7 @@ class Asset(Frozen):
     scale: float = 1
     offset: float = 0
     nodata: float | None = None
+    power: bool = False
     bytes: int | None = None
     sha256: Sha256 | None = None
 

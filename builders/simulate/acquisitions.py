@@ -12,11 +12,6 @@ from builders.simulate.config import SensorName, SimulationConfig
 from builders.simulate.noise import generator
 from lulcbench.errors import LulcbenchError
 
-COLLECTIONS: dict[SensorName, str] = {
-    "sentinel2": "sentinel-2-l2a",
-    "landsat": "landsat-c2-l2",
-    "planet": "planet-fusion",
-}
 _S2_BASELINES = ("02.06", "02.08", "05.00", "05.10")
 _LATITUDE = 50.0  # degrees, for the sun
 

@@ -10,7 +10,7 @@ import pystac
 import rasterio
 from rasterio.warp import transform_bounds
 
-from builders.simulate.acquisitions import COLLECTIONS, Acquisition
+from builders.simulate.acquisitions import Acquisition
 from builders.simulate.mixtures import Footprint
 from builders.simulate.scenes import Image, coding
 from lulcbench._files import hash_file, write_atomic
@@ -63,7 +63,7 @@ def write_scene(
         cloud: cover of what was seen, fraction.
         footprint: area and projection.
     """
-    folder = out / COLLECTIONS[taken.sensor] / scene
+    folder = out / sensor.collection / scene
     folder.mkdir(parents=True, exist_ok=True)
     item = _item(scene, taken, season, cloud, footprint)
     bands = {band.asset: band for band in sensor.bands}

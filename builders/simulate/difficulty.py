@@ -17,7 +17,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, area_weights
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import Release, array_name, label_shape
-from lulcbench.sensors import LANDSAT, to_reflectance
+from lulcbench.sensors import LANDSAT
 
 PUBLISHED = {1: 0.83, 2: 0.63, 3: 0.49}  # weighted F1, Witjes et al. 2022
 
@@ -95,7 +95,8 @@ def _pixels(
     size, labels = TILE_SIZE // LANDSAT.resolution, label_shape()
     weights = area_weights(size, labels[0]).astype(np.float32)
     for row in range(release.manifest.tiles(split)):
-        image = to_reflectance(reader.read(array_name("landsat", year), [row], [(0, 0)], (size, size))[0])
+        stored = reader.read(array_name("landsat", year), [row], [(0, 0)], (size, size))[0]
+        image = release.manifest.sensor("landsat").coding.decode(stored)
         codes = reader.read(array_name("luisa", year), [row], [(0, 0)], labels)[0]
         spectra = to_label_pixels(image.reshape(-1, size, size), weights)
         classes = legend().encode(codes, 4, f"labels of {split} row {row}").ravel()

@@ -13,7 +13,7 @@ import pystac
 from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
-from builders.simulate.acquisitions import COLLECTIONS, Acquisition, plan
+from builders.simulate.acquisitions import Acquisition, plan
 from builders.simulate.archive import write_catalog, write_scene
 from builders.simulate.config import SensorName, SimulationConfig
 from builders.simulate.ground import Relief, Shading, relief
@@ -47,12 +47,12 @@ def simulate(config: SimulationConfig, out: Path, progress: Progress | None = No
     """
     maps = label_maps(config)
     (out / "catalog.json").unlink(missing_ok=True)
-    for name in (*COLLECTIONS.values(), "labels"):
+    for name in (*(sensor.collection for sensor in SENSORS.values()), "labels"):
         shutil.rmtree(out / name, ignore_errors=True)
     for year, labels in maps.items():
         labels.write(out / "labels" / f"luisa_{year}.tif", config.bounds)
     advance = _bar(config, progress)
-    items: dict[str, list[pystac.Item]] = {COLLECTIONS[sensor]: [] for sensor in config.sensors}
+    items: dict[str, list[pystac.Item]] = {SENSORS[sensor].collection: [] for sensor in config.sensors}
     for year, labels in maps.items():
         groups = _groups(config, year)
         if not groups:
@@ -63,7 +63,7 @@ def simulate(config: SimulationConfig, out: Path, progress: Progress | None = No
             for number, bounds in enumerate(_granules(config, group[0])):
                 granule = _Granule(config, surface, deviations, bounds, group, number)
                 for sensor in group:
-                    items[COLLECTIONS[sensor]] += granule.render(sensor, year, out, advance)
+                    items[SENSORS[sensor].collection] += granule.render(sensor, year, out, advance)
     write_catalog(out, items, config.seed)
 
 

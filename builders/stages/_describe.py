@@ -15,7 +15,6 @@ import pystac
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.legend import LEVELS, legend
 from lulcbench.release import INDEX, Manifest
-from lulcbench.sensors import sensor
 
 URL = "https://github.com/lulcbench/lulcbench"
 SIMULATED = "**Simulated data.** The scenes were rendered, not observed; scores on them say nothing about real land."
@@ -50,7 +49,8 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
                 "proj:code": [release.crs],
                 "gsd": sorted({info.resolution for info in release.sensors.values()}),
                 "bands": [
-                    {"name": band, "eo:center_wavelength": sensor(name).band(band).wavelength, "instrument": name}
+                    {"name": band.name, "instrument": name, "unit": band.unit}
+                    | ({} if band.wavelength is None else {"eo:center_wavelength": band.wavelength})
                     for name, info in release.sensors.items()
                     for band in info.bands
                 ],
@@ -175,11 +175,16 @@ def _card(release: Manifest) -> str:
         "| split | tiles |\n|---|---|\n" + "\n".join(f"| {s} | {n} |" for s, n in release.splits.items()),
         "| sensor | pixel | bands | years | licence |\n|---|---|---|---|---|\n"
         + "\n".join(
-            f"| {name} | {i.resolution} m | {', '.join(i.bands)} | {', '.join(map(str, i.years))} | {i.licence} |"
+            f"| {name} | {i.resolution} m | {', '.join(i.band_names)} | {', '.join(map(str, i.years))} | {i.licence} |"
             for name, i in release.sensors.items()
         ),
-        f"Composites: {', '.join(f'{s.name} {s.start} to {s.end}' for s in release.seasons)}. "
-        "Reflectance = stored × 1e-4 − 0.1; 0 is nodata.",
+        f"Composites: {', '.join(f'{s.name} {s.start} to {s.end}' for s in release.seasons)}.",
+        "| sensor | stored as | value | nodata | unit |\n|---|---|---|---|---|\n"
+        + "\n".join(
+            f"| {name} | {i.coding.dtype} | stored × {i.coding.scale:g} + {i.coding.offset:g} | {i.coding.nodata} | "
+            f"{i.bands[0].unit} |"
+            for name, i in release.sensors.items()
+        ),
         "## Sources\n\n"
         + "\n".join(
             f"- {s.title}: {s.attribution} ({s.licence}){f' <{s.href}>' if s.href else ''}" for s in release.sources

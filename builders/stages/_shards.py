@@ -13,9 +13,10 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from builders.stages._sums import sums
 from builders.workspace import write_json
 from lulcbench.errors import LulcbenchError
-from lulcbench.sensors import NODATA
+from lulcbench.sensors import Coding
 
 # A chunk is what one window read decodes: one season, all bands, a 1,200 m square. Labels: a whole tile.
 CHUNK_SIDE = 1200  # m
@@ -27,12 +28,13 @@ CODECS = {"lz4hc": (5, "shuffle"), "lz4": (5, "bitshuffle"), "zstd": (5, "shuffl
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """One array to be: its shape per tile, chunk per tile, dimension names and attributes."""
+    """One array to be: its shape per tile, chunk per tile, coding, dimension names and attributes."""
 
     split: str
     name: str
     tile_shape: tuple[int, ...]
     chunk: tuple[int, ...]
+    coding: Coding
     dimensions: tuple[str, ...]
     attributes: dict[str, Any]
 
@@ -52,10 +54,7 @@ class ShardJob:
 
 
 def write_shard(job: ShardJob) -> dict[str, Any]:
-    """Write one shard in a worker; returns the sums that statistics are made of, as kept in its note.
-
-    Sums are of whole numbers, so that neither order nor number of workers changes the statistics.
-    """
+    """Write one shard in a worker; returns the sums that statistics are made of, as kept in its note."""
     if job.note.is_file():
         content: dict[str, Any] = json.loads(job.note.read_text(encoding="utf-8"))
         return content
@@ -71,11 +70,11 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
         final.parent.mkdir(parents=True, exist_ok=True)
         written.replace(final)
     shutil.rmtree(temporary)
-    sums = {"split": job.array.split, "array": job.array.name} | (
-        _image_sums(data) if data.ndim == 5 else _label_sums(data)
+    found = {"split": job.array.split, "array": job.array.name} | (
+        sums(data, job.array.coding) if data.ndim == 5 else _label_sums(data)
     )
-    write_json(job.note, sums)
-    return sums
+    write_json(job.note, found)
+    return found
 
 
 def create(group: zarr.Group, job: ShardJob) -> zarr.Array:
@@ -91,33 +90,23 @@ def create(group: zarr.Group, job: ShardJob) -> zarr.Array:
         shape=(job.rows, *array.tile_shape),
         chunks=(1, *array.chunk),
         shards=(job.shard_tiles, *array.tile_shape),
-        dtype="uint16",
-        fill_value=NODATA,
+        dtype=array.coding.dtype,
+        fill_value=array.coding.fill_value,
         compressors=compressors,
         dimension_names=array.dimensions,
         attributes=array.attributes,
     )
 
 
-def _load(path: Path) -> npt.NDArray[np.uint16]:
+def _load(path: Path) -> npt.NDArray[Any]:
     try:
-        data: npt.NDArray[np.uint16] = np.load(path, allow_pickle=False)
+        data: npt.NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise LulcbenchError(
             f"Cannot read the cached tile {path}: {error}.",
             "Delete it and the .json beside it, then run 'python -m builders materialize' again.",
         ) from error
     return data
-
-
-def _image_sums(data: npt.NDArray[np.uint16]) -> dict[str, Any]:
-    """Per band: sum and sum of squares of the stored values, and the number of valid pixels."""
-    bands = [data[:, :, b].astype(np.uint64) for b in range(data.shape[2])]
-    return {
-        "sum": [int(band.sum()) for band in bands],
-        "squares": [int((band * band).sum()) for band in bands],
-        "pixels": int((data[:, :, 0] > 0).sum()),
-    }
 
 
 def _label_sums(data: npt.NDArray[np.uint16]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, Tile, pixels
 from lulcbench.legend import LEVELS, NODATA, legend
 from lulcbench.release import INDEX, SPLITS, Release, array_name, label_shape
-from lulcbench.sensors import to_reflectance
+from lulcbench.sensors import Coding
 
 BATCH = 4  # tiles read at once
 Report = Callable[[int, int], None]
@@ -127,7 +127,7 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
                 info = manifest.sensor(kind)
                 side = pixels(TILE_SIZE, info.resolution)
                 shape = (n, len(manifest.seasons), len(info.bands), side, side)
-                found.check("bands are named", array.attrs["bands"] == list(info.bands), f"{split}/{name} differs")
+                found.check("bands are named", array.attrs["bands"] == list(info.band_names), f"{split}/{name} differs")
             found.check("shapes", array.shape == shape, f"{split}/{name} is {array.shape}, not {shape}")
             if array.shape != shape:
                 continue
@@ -140,9 +140,9 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
                         for code, m in zip(*np.unique(data[data != NODATA], return_counts=True), strict=True):
                             counts[int(year)][int(code)] = counts[int(year)].get(int(code), 0) + int(m)
                 else:
-                    _image_tiles(data, some, name, found)
+                    _image_tiles(data, info.coding, some, name, found)
                     if split == "train":
-                        _add(sums[kind], data)
+                        _add(sums[kind], data, info.coding)
             done += 1
             if report:
                 report(done, len(names) * len(manifest.splits))
@@ -150,9 +150,11 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
         stated = manifest.sensor(name).statistics
         mean = total / pixel_count
         std = np.sqrt(np.maximum(squares / pixel_count - mean**2, 0))
-        same = pixel_count == stated.pixels and np.allclose(mean, stated.mean, atol=1e-5)
-        same = same and np.allclose(std, stated.std, atol=1e-5)
-        found.check("statistics of train", bool(same), f"{name}: mean {mean}, std {std}, {pixel_count} pixels found")
+        coding = manifest.sensor(name).coding
+        near_enough = 1e-4 * np.array(stated.std) + (1e-6 if coding.dtype == "float32" else 0.1 * coding.scale)
+        same = pixel_count == stated.pixels and bool((np.abs(mean - stated.mean) <= near_enough).all())
+        same = same and bool((np.abs(std - stated.std) <= near_enough).all())
+        found.check("statistics of train", same, f"{name}: mean {mean}, std {std}, {pixel_count} pixels found")
     for year, codes in counts.items():
         found.check("class counts of train", codes == manifest.class_counts[year], f"{year}: {codes} found")
 
@@ -173,10 +175,10 @@ def _label_tiles(data: np.ndarray, rows: pd.DataFrame, year: int, found: Finding
             )
 
 
-def _image_tiles(data: np.ndarray, rows: pd.DataFrame, name: str, found: Findings) -> None:
+def _image_tiles(data: np.ndarray, coding: Coding, rows: pd.DataFrame, name: str, found: Findings) -> None:
     for image, (_, row) in zip(data, rows.iterrows(), strict=True):
         where = f"{row['id']} {name}"
-        valid = image != 0
+        valid = np.isfinite(coding.decode(image))
         share = float(valid[:, 0].mean())
         found.check("valid fractions", abs(share - row[f"valid_{name}"]) < 1e-5, f"{where}: {share} found")
         found.check("cloud fractions are fractions", 0 <= row[f"cloud_{name}"] <= 1, where)
@@ -188,11 +190,11 @@ def _image_tiles(data: np.ndarray, rows: pd.DataFrame, name: str, found: Finding
     )
 
 
-def _add(sums: list[Any], data: np.ndarray) -> None:
-    """Add a batch's valid pixels to [count, per-band sum, per-band sum of squares] of reflectance."""
+def _add(sums: list[Any], data: np.ndarray, coding: Coding) -> None:
+    """Add a batch's valid pixels to [count, per-band sum, per-band sum of squares] of values."""
     for image in data:
-        values = to_reflectance(image).astype(np.float64)
-        valid = image[:, 0] > 0
+        values = coding.decode(image).astype(np.float64)
+        valid = np.isfinite(values[:, 0])
         chosen = np.moveaxis(values, 1, 0)[:, valid]
         sums[0] += chosen.shape[1]
         sums[1] = sums[1] + chosen.sum(axis=1)

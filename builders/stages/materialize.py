@@ -11,8 +11,9 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ from lulcbench.legend import legend
 from lulcbench.release import array_name, label_shape
 from lulcbench.sensors import sensor
 
-STAGE = "materialize/1"
+STAGE = "materialize/2"
 GROUP = 960  # px; neighbouring tiles are read and warped together up to this side, since COG blocks are large
 GDAL = {"GDAL_CACHEMAX": 256, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 
@@ -149,7 +150,8 @@ def _images(job: ImageJob) -> dict[str, Note]:
     bands = tuple(instrument.band(name) for name in job.rule.bands)
     source = scene_source(job.rule.name)
     area = Area.of(job.tiles, instrument.resolution)
-    seasons = np.zeros((len(job.scenes), len(bands), *area.shape), np.uint16)
+    coding = instrument.coding
+    seasons = np.full((len(job.scenes), len(bands), *area.shape), coding.fill_value, coding.dtype)
     seen = np.zeros(area.shape, np.uint16)
     unclear = np.zeros(area.shape, np.uint16)
     used: dict[Tile, set[str]] = {tile: set() for tile in job.tiles}
@@ -161,8 +163,8 @@ def _images(job: ImageJob) -> dict[str, Note]:
             pixels = source.read(scene, area, bands)
             seen += pixels.seen
             unclear += pixels.seen & ~pixels.clear
-            pixels.stored[:, ~pixels.clear] = 0
-            good = pixels.stored[0] > 0
+            pixels.stored[:, ~pixels.clear] = coding.fill_value
+            good = ~coding.missing(pixels.stored[0])
             if not good.any():
                 continue
             stack.append(pixels.stored)
@@ -170,7 +172,7 @@ def _images(job: ImageJob) -> dict[str, Note]:
                 if good[area.window(tile)].any():
                     used[tile].add(scene.id)
         if stack:
-            seasons[season] = median(np.stack(stack))
+            seasons[season] = median(np.stack(stack), coding)
     notes = {}
     for tile, key in zip(job.tiles, job.keys, strict=True):
         rows, columns = area.window(tile)
@@ -178,7 +180,7 @@ def _images(job: ImageJob) -> dict[str, Note]:
         observed = int(seen[rows, columns].sum())
         notes[tile.id] = _keep(
             job, tile, key, image,
-            valid=float((image[:, 0] > 0).mean()),
+            valid=float((~coding.missing(image[:, 0])).mean()),
             cloud=float(unclear[rows, columns].sum() / observed) if observed else 0.0,
             scenes=tuple(sorted(used[tile])),
         )  # fmt: skip
@@ -232,7 +234,8 @@ def _groups(tiles: Sequence[Tile], side: int) -> list[tuple[Tile, ...]]:
 def _image_key(rule: SensorRule, tile: Tile, seasons: tuple[tuple[Scene, ...], ...]) -> str:
     """Digest of all that a tile's composite depends on: only the scenes that touch it, and what is done with them."""
     scenes = [[scene.model_dump(mode="json") for scene in season if scene.touches(tile.bounds)] for season in seasons]
-    return _digest(rule.name, rule.bands, rule.composite, tile.id, scenes)
+    coding = asdict(sensor(rule.name).coding)
+    return _digest(rule.name, rule.bands, rule.composite, coding, tile.id, scenes)
 
 
 def _digest(*content: object) -> str:
@@ -257,7 +260,7 @@ def _cached(job: Job, tile: Tile, key: str) -> Note | None:
 
 
 def _keep(
-    job: Job, tile: Tile, key: str, image: npt.NDArray[np.uint16], valid: float, cloud: float, scenes: tuple[str, ...]
+    job: Job, tile: Tile, key: str, image: npt.NDArray[Any], valid: float, cloud: float, scenes: tuple[str, ...]
 ) -> Note:
     """Put a tile into the cache: the array first, then the note that makes it count."""
     job.cache.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from builders._parallel import each
 from builders.recipe import Recipe
 from builders.stages._index import write_index
 from builders.stages._shards import CHUNK_SIDE, Array, ShardJob, create, write_shard
+from builders.stages._sums import statistics
 from builders.stages.materialize import Note, Notes
 from builders.stages.plan import Planned
 from builders.stages.search import publish as publish_lock
@@ -37,11 +38,10 @@ from lulcbench.release import (
     SensorInfo,
     Source,
     Split,
-    Statistics,
     array_name,
     label_shape,
 )
-from lulcbench.sensors import OFFSET, SCALE, sensor
+from lulcbench.sensors import CLASS_CODES, sensor
 
 STAGE = "pack/2"
 
@@ -100,8 +100,8 @@ def shape_of(recipe: Recipe, split: str) -> list[Array]:
         attributes = {
             "seasons": [season.name for season in recipe.seasons],
             "bands": list(rule.bands),
-            "scale": SCALE,
-            "offset": OFFSET,
+            "scale": sensor(rule.name).coding.scale,
+            "offset": sensor(rule.name).coding.offset,
         }
         for year in rule.years:
             arrays.append(
@@ -110,6 +110,7 @@ def shape_of(recipe: Recipe, split: str) -> list[Array]:
                     array_name(rule.name, year),
                     (len(recipe.seasons), len(rule.bands), n, n),
                     (1, len(rule.bands), side, side),
+                    sensor(rule.name).coding,
                     ("tile", "season", "band", "y", "x"),
                     attributes,
                 )
@@ -121,6 +122,7 @@ def shape_of(recipe: Recipe, split: str) -> list[Array]:
                 array_name("luisa", label.year),
                 label_shape(),
                 label_shape(),
+                CLASS_CODES,
                 ("tile", "y", "x"),
                 {"legend_digest": legend().digest},
             )
@@ -161,12 +163,18 @@ def _manifest(recipe: Recipe, order: dict[Split, list[Planned]], totals: list[di
     sensors = {}
     for rule in recipe.sensors:
         names = {array_name(rule.name, year) for year in rule.years}
+        instrument = sensor(rule.name)
+        found = statistics([sums for sums in train if sums["array"] in names], instrument.coding)
+        if found is None:
+            raise LulcbenchError(
+                f"The train split has no valid pixel of {rule.name}.", "Take the sensor out, or add scenes."
+            )
         sensors[rule.name] = SensorInfo(
-            resolution=sensor(rule.name).resolution,
-            bands=rule.bands,
+            resolution=instrument.resolution,
+            bands=tuple(instrument.band(band) for band in rule.bands),
             years=rule.years,
             licence=rule.licence,
-            statistics=_statistics([sums for sums in train if sums["array"] in names], rule.name),
+            statistics=found,
         )
     counts: dict[int, dict[int, int]] = {}
     for label in recipe.labels:
@@ -192,21 +200,6 @@ def _manifest(recipe: Recipe, order: dict[Split, list[Planned]], totals: list[di
         files=(),
         builder=STAGE,
     )
-
-
-def _statistics(parts: list[dict[str, Any]], name: str) -> Statistics:
-    """Mean and standard deviation in reflectance, from exact sums of stored values."""
-    n = sum(part["pixels"] for part in parts)
-    if not n:
-        raise LulcbenchError(f"The train split has no valid pixel of {name}.", "Take the sensor out, or add scenes.")
-    mean, std = [], []
-    for band in range(len(parts[0]["sum"])):
-        total = sum(part["sum"][band] for part in parts)
-        squares = sum(part["squares"][band] for part in parts)
-        mean.append(total / n * SCALE + OFFSET)
-        # Whole numbers to the end: the difference of the two large terms would lose digits in floating point.
-        std.append(max(((squares * n - total * total) ** 0.5) / n * SCALE, 1e-6))
-    return Statistics(mean=tuple(mean), std=tuple(std), pixels=n)
 
 
 def _sources(recipe: Recipe) -> tuple[Source, ...]:

@@ -17,7 +17,7 @@ from lulcbench.predictions import Predictions
 from lulcbench.release import Manifest, array_name, label_shape
 from lulcbench.release.shards import ShardReader
 from lulcbench.seasons import nearest_to_midsummer
-from lulcbench.sensors import sensor, to_reflectance
+from lulcbench.sensors import true_color
 
 SAMPLES = ("best", "median", "worst")
 MAX_CELLS = 400
@@ -109,14 +109,10 @@ def _labels(reader: ShardReader, year: int, row: int, level: int) -> npt.NDArray
 
 def _true_color(reader: ShardReader, manifest: Manifest, year: int, row: int) -> Image | None:
     """True colour nearest to midsummer, from the first sensor whose bands are here; None if there is none."""
-    for name in ("sentinel2", "landsat", "planet"):
-        info = manifest.sensors.get(name)
-        if info is None or year not in info.years:
+    for name, info in manifest.sensors.items():
+        bands = true_color(info.bands)
+        if bands is None or year not in info.years:
             continue
-        rgb = sensor(name).rgb
-        if not set(rgb) <= set(info.bands):
-            continue
-        bands = [info.bands.index(band) for band in rgb]
         pixels = TILE_SIZE // info.resolution
         season = nearest_to_midsummer(manifest.seasons)
         try:
@@ -124,6 +120,6 @@ def _true_color(reader: ShardReader, manifest: Manifest, year: int, row: int) ->
         except LulcbenchError:  # a board needs the labels only; the imagery may not be here
             continue
         step = max(1, pixels // IMAGE_PIXELS)
-        reflectance = np.nan_to_num(to_reflectance(stored[:, ::step, ::step]))
+        reflectance = np.nan_to_num(info.coding.decode(stored[:, ::step, ::step]))
         return np.moveaxis((np.clip(reflectance / BRIGHTEST, 0, 1) * 255).astype(np.uint8), 0, -1)
     return None

@@ -194,7 +194,10 @@ def _show(facts: dict[str, Any], level: int) -> None:
     out.print(f"{facts['description']}\ndigest {facts['digest']}", highlight=False)
     for name, sensor in facts["sensors"].items():
         years = ", ".join(map(str, sensor["years"]))
-        out.print(f"{name}: {years}; {sensor['resolution']} m; {' '.join(sensor['bands'])}", highlight=False)
+        out.print(
+            f"{name}: {years}; {sensor['resolution']} m; {' '.join(band['name'] for band in sensor['bands'])}",
+            highlight=False,
+        )
     out.print(f"seasons: {', '.join(season['name'] for season in facts['seasons'])}", highlight=False)
     out.print(f"labels: {', '.join(map(str, facts['label_years']))}; regions: {', '.join(facts['regions'])}")
 

@@ -165,7 +165,7 @@ def choose_bands(
             raise LulcbenchError(f"bands names {name!r}.", f"The sensors chosen are {', '.join(sensors)}.")
     bands, index = {}, {}
     for name in sensors:
-        known = manifest.sensor(name).bands
+        known = manifest.sensor(name).band_names
         bands[name] = names(of_sensor.get(name, known), "bands")
         if not bands[name]:
             raise LulcbenchError(f"No band of {name} was chosen.", f"It has {', '.join(known)}.")

@@ -25,12 +25,15 @@ from lulcbench.legend import legend
 from lulcbench.release import Release, array_name
 from lulcbench.release.index import select
 from lulcbench.seasons import nearest_to_midsummer
+from lulcbench.sensors import Band
 from lulcbench.windows import Phase, Windows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lulcbench.plotting import Panel
+
+_TORCH = {"uint8": torch.uint8, "int16": torch.int16, "uint16": torch.uint16, "float32": torch.float32}
 
 
 class LuisaDataset(Dataset[Sample]):
@@ -40,7 +43,7 @@ class LuisaDataset(Dataset[Sample]):
 
     - ``image``: float32. ``(season·band, y, x)``, the season varying slowest; with ``flatten=False``
       ``(season, band, y, x)``. With several sensors a dict of such images by sensor name. Values are normalised with
-      the train split's statistics (or reflectance); nodata is 0. Rows run from north to south.
+      the train split's statistics (or in the bands' unit); nodata is 0. Rows run from north to south.
     - ``tile``: id of the tile; ``bounds``: float64 ``(left, bottom, right, top)`` in metres; ``crs``: ``"EPSG:3035"``;
       ``year``: int.
 
@@ -62,8 +65,9 @@ class LuisaDataset(Dataset[Sample]):
             of a class than before, wrap them in ``lulcbench.datasets.SpatialTransform`` or ``LabelTransform``. Crops
             need images and masks of one size, so no sensors of different resolution. ``bounds`` stay those of the
             window.
-        normalize: True: normalised; False: reflectance; ``"device"``: uint16 as stored, to be passed through
-            ``finish`` on the device (``LuisaDataModule`` does).
+        normalize: True: normalised; False: values in the bands' unit, such as reflectance; ``"device"``: integers as
+            stored, to be passed through ``finish`` on the device (``LuisaDataModule`` does); what is stored as floats
+            is normalised all the same.
         flatten: fold the seasons into the channels.
         phase: whether windows move between epochs, see ``lulcbench.windows.Windows``. They move by ``set_epoch``, which
             ``WindowSampler`` and ``LuisaDataModule`` call, but a plain ``DataLoader(shuffle=True)`` does not.
@@ -218,7 +222,7 @@ class LuisaDataset(Dataset[Sample]):
     def finish(self, batch: Sample) -> Sample:
         """Normalise a batch, or a sample, that was read with ``normalize="device"``, wherever it now is.
 
-        Images that are not uint16 stay as they are.
+        Images that are not stored integers stay as they are.
         """
         done = {}
         for key in batch:
@@ -268,6 +272,11 @@ class LuisaDataset(Dataset[Sample]):
         """Position among ``seasons`` of the one that pictures show: the nearest to midsummer."""
         by_name = {season.name: season for season in self.release.manifest.seasons}
         return nearest_to_midsummer([by_name[name] for name in self.seasons])
+
+    def band_details(self, sensor: str) -> list[Band]:
+        """The chosen bands of a sensor as the release describes them: wavelength, unit, coding."""
+        bands = self.release.manifest.sensor(sensor).bands
+        return [bands[i] for i in self._band_index[sensor]]
 
     def resolution(self, sensor: str | None = None) -> int:
         """Pixel size in metres of a sensor, by default of the first."""
@@ -338,15 +347,15 @@ class LuisaDataset(Dataset[Sample]):
         panels, season = [], self.shown_season
         for name, image in self._by_sensor(sample[key]).items():
             stored = image.reshape(len(self.seasons), -1, *image.shape[-2:])
-            reflectance = self.normalizers[name].reflectance(stored[season])
-            panels.append(rgb_panel(reflectance, self.bands[name], name, f"{title or name}, {self.seasons[season]}"))
+            values = self.normalizers[name].denormalize(stored[season])
+            panels.append(rgb_panel(values, self.band_details(name), f"{title or name}, {self.seasons[season]}"))
         return panels
 
     def _by_sensor(self, image: Any) -> dict[str, torch.Tensor]:
         return image if isinstance(image, dict) else {self.sensors[0]: image}
 
     def _normalized(self, name: str, image: torch.Tensor) -> torch.Tensor:
-        return self.normalizers[name](image) if image.dtype == torch.uint16 else image
+        return image if image.is_floating_point() else self.normalizers[name](image)
 
     def _imagery(self, places: Places) -> Sample:
         return {"image": self._image(places)}
@@ -375,7 +384,7 @@ class LuisaDataset(Dataset[Sample]):
         resolution = self.resolution(name)
         n = self.windows.size // resolution
         shape = (len(places), len(self.seasons), len(self.bands[name]), n, n)
-        stored = self._buffers.empty(shape, torch.uint16)
+        stored = self._buffers.empty(shape, _TORCH[self.release.manifest.sensor(name).coding.dtype])
         target = stored.numpy()
         for year, at in places.by_year():
             whole = len(at) == len(places)
@@ -391,7 +400,7 @@ class LuisaDataset(Dataset[Sample]):
             if not whole:
                 target[at] = values
         image = stored
-        if self.normalize != "device":
+        if self.normalize != "device" or stored.is_floating_point():
             image = self._buffers.empty(shape, torch.float32)
             self.normalizers[name].into(target, image.numpy())
         return image.flatten(1, 2) if self.flatten else image

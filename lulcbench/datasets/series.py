@@ -82,14 +82,16 @@ class LuisaSeries(LuisaDataset):
         return title, []
 
     def _figure(self, sample: Sample, panels: list[Panel], title: str, show_titles: bool) -> Figure:
-        """Mean reflectance of each band over time (nodata left out), and the panels beside it."""
+        """Mean of each band over time (nodata left out), and the panels beside it."""
         from lulcbench.plotting import line_figure
 
         (sensor,) = self.sensors
         image = sample["image"][..., None, None] if self._of_pixels else sample["image"]
-        pixels = self.normalizers[sensor].reflectance(image).reshape(len(self.dates), len(self.bands[sensor]), -1)
+        pixels = self.normalizers[sensor].denormalize(image).reshape(len(self.dates), len(self.bands[sensor]), -1)
         lines = np.ma.masked_invalid(pixels).mean(-1).filled(np.nan)
-        return line_figure(self.dates, lines, self.bands[sensor], panels, title, self.release.simulated, show_titles)
+        return line_figure(
+            self.dates, lines, self.band_details(sensor), panels, title, self.release.simulated, show_titles
+        )
 
     @property
     def _imagery_years(self) -> tuple[int, ...] | None:

@@ -50,7 +50,20 @@ class LandClass:
 
 
 class Legend:
-    """The class tree, with vectorised lookups. Get it with ``legend()``; it is immutable."""
+    """The class tree, with vectorised lookups. Get it with ``legend()``; it is immutable.
+
+    Examples:
+        >>> [len(legend().codes(level)) for level in LEVELS]
+        [5, 14, 41, 46]
+        >>> legend().classes[3110].name
+        'Broad-leaved forest'
+        >>> legend().remap([3110, 112, 0], level=2)  # codes of any level to codes of one
+        array([31, 11,  0], dtype=uint16)
+        >>> legend().encode([3110, 112, 0], level=4)  # to class indices; 255 where the code is coarser, or nodata
+        array([ 28, 255, 255], dtype=uint8)
+        >>> legend().decode([28], level=4)
+        array([3110], dtype=uint16)
+    """
 
     def __init__(self, text: str) -> None:
         rows = list(csv.DictReader(text.splitlines()))
@@ -94,7 +107,11 @@ class Legend:
         return table
 
     def ancestor(self, code: int, level: int) -> int:
-        """The class at ``level`` that holds ``code``; ``NODATA`` where the code is coarser than that level."""
+        """The class at ``level`` that holds ``code``; ``NODATA`` where the code is coarser than that level.
+
+        >>> legend().ancestor(3110, 2), legend().ancestor(31, 3)
+        (31, 0)
+        """
         current: int | None = code
         while current is not None and self.classes[current].level > level:
             current = self.classes[current].parent
@@ -138,7 +155,11 @@ class Legend:
         return self._lookup(indices, table, where, "class index").astype(np.uint16)
 
     def parents(self, level: int, to: int) -> npt.NDArray[np.intp]:
-        """Class index at level ``to`` of each class index of the finer ``level``: shape ``(n_classes(level),)``."""
+        """Class index at level ``to`` of each class index of the finer ``level``: shape ``(n_classes(level),)``.
+
+        >>> legend().parents(2, 1)
+        array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 4, 4])
+        """
         if to > level:
             raise LulcbenchError(f"Level {to} is finer than level {level}.", "Aggregate from fine to coarse.")
         return np.array([self.codes(to).index(self.ancestor(c, to)) for c in self.codes(level)], np.intp)

@@ -17,13 +17,20 @@ def corine_to_luisa() -> dict[int, int]:
     ``relation`` of ``corine_to_luisa.csv`` says which: exact, merged or split.
 
     Source: Copernicus CORINE Land Cover nomenclature; LUISA codes extend it by a digit.
+
+    >>> corine_to_luisa()[311], corine_to_luisa()[112]
+    (3110, 112)
     """
     return {int(row["clc_code"]): int(row["luisa_code"]) for row in _corine_rows()}
 
 
 @cache
 def corine_grid_codes() -> dict[int, int]:
-    """CORINE raster grid code (1…44, as in the Copernicus GeoTIFFs) → CORINE level-3 code."""
+    """CORINE raster grid code (1…44, as in the Copernicus GeoTIFFs) → CORINE level-3 code.
+
+    >>> corine_grid_codes()[23]
+    311
+    """
     return {int(row["grid_code"]): int(row["clc_code"]) for row in _corine_rows()}
 
 
@@ -38,6 +45,9 @@ def lucas_to_luisa(lc1: str, lu1: str | None = None) -> int:
         lu1: LUCAS land-use code such as ``"U111"``, or None where the survey file lacks it.
 
     Source: LUCAS–CORINE correspondence of st-lucas 1.2.3 (MIT).
+
+    >>> lucas_to_luisa("C10", "U120"), lucas_to_luisa("B11", "U111")
+    (3110, 2110)
     """
     pairs = _lucas_pairs()
     found = [clc for (c, u), clc in pairs.items() if c == lc1 and lu1 in (None, u)]

@@ -28,11 +28,11 @@ from lulcbench.legend import legend
 from lulcbench.remote import is_remote, join, open_store
 from lulcbench.remote.stores import MAX_MANIFEST_BYTES
 from lulcbench.seasons import Season
-from lulcbench.sensors import sensor
+from lulcbench.sensors import Band, Coding, check_bands
 
 MANIFEST = "release.json"
 INDEX = "index.parquet"
-FORMAT: Final = "lulcbench-release/1"
+FORMAT: Final = "lulcbench-release/2"
 SPLITS = ("train", "val", "test")
 
 Split = Literal["train", "val", "test"]
@@ -40,7 +40,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Statistics(Frozen):
-    """Mean and standard deviation of each band in reflectance, over the valid pixels of the train split alone."""
+    """Mean and standard deviation of each band in its unit, over the valid pixels of the train split alone."""
 
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
@@ -48,19 +48,33 @@ class Statistics(Frozen):
 
 
 class SensorInfo(Frozen):
-    """What a release holds of one sensor: pixel size (m), band names in stored order, years, train statistics."""
+    """What a release holds of one sensor: pixel size (m), bands in stored order, years, train statistics.
+
+    It says all that is needed to read the arrays: a sensor need not be one of ``lulcbench.sensors.SENSORS``.
+    """
 
     resolution: Annotated[int, Field(gt=0)]
-    bands: tuple[str, ...]
+    bands: tuple[Band, ...]
     years: tuple[int, ...]
     licence: str
     statistics: Statistics
 
     @model_validator(mode="after")
-    def _lengths_agree(self) -> SensorInfo:
+    def _bands_agree(self) -> SensorInfo:
+        check_bands(self.bands)
         if not (len(self.bands) == len(self.statistics.mean) == len(self.statistics.std)):
             raise ValueError("bands and statistics differ in length")
         return self
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """Names of the bands, in stored order."""
+        return tuple(band.name for band in self.bands)
+
+    @property
+    def coding(self) -> Coding:
+        """How values are stored, the same for all bands."""
+        return self.bands[0].coding
 
 
 class Source(Frozen):
@@ -106,7 +120,7 @@ class Manifest(Frozen):
         class_counts: label pixels of the train split: year → level-4 (or coarser, as stored) code → count.
     """
 
-    format: Literal["lulcbench-release/1"] = FORMAT
+    format: Literal["lulcbench-release/2"] = FORMAT
     name: Name
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     title: str
@@ -131,12 +145,6 @@ class Manifest(Frozen):
         paths = [file.path for file in self.files]
         if len(set(paths)) != len(paths):
             raise ValueError("a file is listed twice")
-        for name, info in self.sensors.items():
-            known = sensor(name)
-            if info.resolution != known.resolution:
-                raise ValueError(f"{name} has {known.resolution} m pixels, not {info.resolution}")
-            for band in info.bands:
-                known.band(band)
         return self
 
     @property
@@ -188,7 +196,7 @@ class Manifest(Frozen):
         if content.get("format") != FORMAT:
             raise UnsupportedFormatError(
                 f"{where} has format {content.get('format')!r}, this lulcbench reads {FORMAT!r}.",
-                "Install the lulcbench version that the release names, or a newer release.",
+                "Rebuild it with 'python -m builders build', or download a newer release.",
             )
         stated = content.pop("digest", None)
         try:

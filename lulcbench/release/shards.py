@@ -1,7 +1,7 @@
 """Reading the shards of a release: a whole batch of windows in one call, decoded by TensorStore's own threads.
 
 Arrays are plain Zarr v3 groups ``<root>/<split>.zarr/<array>`` (``builders.stages.pack`` writes them with zarr-python):
-imagery ``(tile, season, band, y, x)`` uint16, labels ``(tile, y, x)`` uint16 LUISA codes.
+imagery ``(tile, season, band, y, x)`` in its sensor's coding, labels ``(tile, y, x)`` uint16 LUISA codes.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class ShardReader:
         size: tuple[int, int],
         seasons: Sequence[int] | None = None,
         bands: Sequence[int] | None = None,
-        out: npt.NDArray[np.uint16] | None = None,
-    ) -> npt.NDArray[np.uint16]:
+        out: npt.NDArray[Any] | None = None,
+    ) -> npt.NDArray[Any]:
         """Read a batch of windows.
 
         Args:
@@ -88,7 +88,8 @@ class ShardReader:
                 handing out fresh pages, which takes longer than decoding.
 
         Returns:
-            uint16 ``(n, season, band, height, width)`` for imagery, ``(n, height, width)`` for labels.
+            ``(n, season, band, height, width)`` of the stored type for imagery, uint16 ``(n, height, width)`` for
+            labels.
 
         Raises:
             NotAvailableError: the release, or what was downloaded of it, does not hold the array.
@@ -102,7 +103,7 @@ class ShardReader:
             len(range(n)[p]) if isinstance(p, slice) else len(p) for n, p in zip(store.shape[1:3], picks, strict=False)
         ]
         if out is None:
-            out = np.empty((len(corners), *inner, *size), np.uint16)
+            out = np.empty((len(corners), *inner, *size), _dtype(store))
         if not corners:
             return out
         self._see(array, (row for row, _, _ in corners))
@@ -112,12 +113,12 @@ class ShardReader:
             raise self._broken(array, error) from error
         return out
 
-    def tiles(self, array: str, start: int, stop: int) -> npt.NDArray[np.uint16]:
-        """Read tiles ``start`` to ``stop`` (exclusive) whole: uint16 ``(stop - start, …)``; raises as ``read`` does."""
+    def tiles(self, array: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """Read tiles ``start`` to ``stop`` (exclusive) whole: ``(stop - start, …)``; raises as ``read`` does."""
         store = self._open(array)
         self._see(array, range(start, stop))
         try:
-            result: npt.NDArray[np.uint16] = store[start:stop].read().result()
+            result: npt.NDArray[Any] = store[start:stop].read().result()
         except Exception as error:
             raise self._broken(array, error) from error
         return result
@@ -239,6 +240,11 @@ def _stored(store: ts.TensorStore, key: str, part: slice | None = None) -> Any:
     return store.kvstore.read(key, byte_range=part)
 
 
+def _dtype(store: Any) -> np.dtype[Any]:
+    """Type of an open array, of TensorStore or of zarr-python."""
+    return np.dtype(store.dtype.numpy_dtype if isinstance(store, ts.TensorStore) else store.dtype)
+
+
 def _pick(positions: Sequence[int] | None) -> slice | list[int]:
     """Positions as a slice where they are a run, which is cheaper to read."""
     if positions is None:
@@ -255,7 +261,7 @@ def selections(
     return [(row, *picks, slice(y, y + size[0]), slice(x, x + size[1])) for row, y, x in corners]
 
 
-def read_windows(store: Any, windows: Sequence[Selection], out: npt.NDArray[np.uint16]) -> None:
+def read_windows(store: Any, windows: Sequence[Selection], out: npt.NDArray[Any]) -> None:
     """Read windows of an open array into ``out``: with TensorStore all at once, with zarr-python one by one."""
     if isinstance(store, ts.TensorStore):
         # Translating to origin 0 lets windows of different places stack.

@@ -150,7 +150,7 @@ def test_real_landsat_on_real_corine(folder: Path, name: str) -> None:
     assert urban > water + 0.1
     release = Manifest.load(root)
     assert release.simulated is False
-    mean = dict(zip(release.sensors["landsat"].bands, release.sensors["landsat"].statistics.mean, strict=True))
+    mean = dict(zip(release.sensors["landsat"].band_names, release.sensors["landsat"].statistics.mean, strict=True))
     assert 0.02 < mean["blue"] < mean["nir08"] < 0.5
 
 

@@ -12,10 +12,11 @@ from matplotlib.patches import Patch as Swatch
 
 from builders.cases.compare import mosaic
 from lulcbench._files import write_atomic
+from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION
 from lulcbench.legend import NODATA, legend
 from lulcbench.release import Release
-from lulcbench.sensors import sensor
+from lulcbench.sensors import true_color
 
 RED = {"sentinel2": "B04", "landsat": "red", "planet": "red"}
 NIR = {"sentinel2": "B08", "landsat": "nir08", "planet": "nir"}
@@ -43,7 +44,7 @@ def compare(root: Path, name: str, year: int, level: int, out: Path) -> pd.DataF
     release = Release.open(root)
     image = mosaic.reflectance(release, name, year)
     truth = mosaic.labels(release, year)
-    index = ndvi(image.values, release.manifest.sensor(name).bands, name)
+    index = ndvi(image.values, release.manifest.sensor(name).band_names, name)
     # Image pixel of each label pixel's centre.
     height, width = truth.area.shape
     step = LABEL_RESOLUTION / image.area.resolution
@@ -71,13 +72,15 @@ def _figure(
     truth: mosaic.Mosaic,
     path: Path,
 ) -> None:
-    bands = release.manifest.sensor(name).bands
+    rgb_bands = true_color(release.manifest.sensor(name).bands)
+    if rgb_bands is None:
+        raise LulcbenchError(f"{release.id} has no red, green and blue of {name}.", "Choose another sensor.")
     figure = Figure(figsize=(16, 9), layout="constrained")
     axes = figure.subplots(1, 3)
     box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(np.isfinite(index[0])))
     step = LABEL_RESOLUTION / image.area.resolution
     codes = truth.values[tuple(slice(int(part.start / step), int(part.stop / step) + 1) for part in box)]
-    rgb = np.moveaxis(image.values[0, [bands.index(band) for band in sensor(name).rgb]], 0, -1)[box]
+    rgb = np.moveaxis(image.values[0, list(rgb_bands)], 0, -1)[box]
     bright = 4 * float(np.nanmedian(rgb))  # snow and cloud may burn out, the land may not sink into black
     axes[0].imshow(np.clip(np.nan_to_num(rgb, nan=bright) / bright, 0, 1))
     axes[0].set_title(f"{name}, {release.manifest.seasons[0].name}: true colour")

@@ -14,12 +14,11 @@ from lulcbench.errors import NotAvailableError
 from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import legend
 from lulcbench.release import Release
-from lulcbench.sensors import to_reflectance
 
 
 @dataclass(frozen=True, slots=True)
 class Mosaic:
-    """Values on the pixel grid of an area: ``(…, y, x)``; 0 or NaN where the release has no tile."""
+    """Values on the pixel grid of an area: ``(…, y, x)``; nodata or NaN where the release has no tile."""
 
     values: npt.NDArray[np.generic]
     area: Area
@@ -49,7 +48,7 @@ def labels(release: Release, year: int) -> Mosaic:
 def reflectance(release: Release, sensor: str, year: int) -> Mosaic:
     """Reflectance ``(season, band, y, x)`` of all splits, float32 with NaN for nodata."""
     stored = _mosaic(release, f"{sensor}_{year}")
-    return Mosaic(to_reflectance(stored.values.astype(np.uint16)), stored.area)
+    return Mosaic(release.manifest.sensor(sensor).coding.decode(stored.values), stored.area)
 
 
 def _mosaic(release: Release, array: str) -> Mosaic:
@@ -62,7 +61,7 @@ def _mosaic(release: Release, array: str) -> Mosaic:
     if first is None:
         raise NotAvailableError(f"{release.root} has no array {array}.", "See what there is with 'lulcbench info'.")
     area = Area.of(tiles, TILE_SIZE / first.shape[-1])
-    values = np.zeros((*first.shape[1:-2], *area.shape), np.uint16)
+    values = np.full((*first.shape[1:-2], *area.shape), first.fill_value, first.dtype)
     for row, tile in zip(table, tiles, strict=True):
         values[(..., *area.window(tile))] = groups[row["split"]][array][row["row"]]
     return Mosaic(values, area)

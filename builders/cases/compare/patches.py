@@ -112,7 +112,7 @@ def _majority(codes: np.ndarray) -> int:
 def _page(release: Release, year: int, patches: list[Patch], truth: mosaic.Mosaic, path: Path) -> None:
     """Patch beside label beside EuroSAT's class, as the release has them, on one canvas."""
     image = mosaic.reflectance(release, "sentinel2", year)
-    rgb = [release.manifest.sensor("sentinel2").bands.index(name) for name in ("B04", "B03", "B02")]
+    rgb = [release.manifest.sensor("sentinel2").band_names.index(name) for name in ("B04", "B03", "B02")]
     rows = -(-len(patches) // COLUMNS)
     canvas = np.ones((rows * (CELL + TITLE), COLUMNS * 2 * CELL, 3))
     figure = Figure(figsize=(COLUMNS * 2.1, rows * 1.3 + 0.5), layout="constrained")

@@ -18,7 +18,7 @@ from builders.stages.plan import Planned
 from builders.workspace import Workspace
 from lulcbench._files import write_atomic
 from lulcbench.release import array_name
-from lulcbench.sensors import sensor, to_reflectance
+from lulcbench.sensors import sensor, true_color
 
 Float = npt.NDArray[np.float32]
 COARSE = "landsat"
@@ -83,8 +83,9 @@ def _read(recipe: Recipe, space: Workspace, notes: Notes, year: int) -> dict[str
     return {
         rule.name: np.concatenate(
             [
-                to_reflectance(np.load(space.cache / note[array_name(rule.name, year)].file, allow_pickle=False))
+                sensor(rule.name).coding.decode(np.load(space.cache / note[array].file, allow_pickle=False))
                 for note in notes.values()
+                for array in (array_name(rule.name, year),)
             ],
             axis=-1,
         )
@@ -126,7 +127,7 @@ def _figure(
         for s in (FINE, COARSE):
             valid = np.isfinite(images["masked"][s][:, 0]).any(axis=0)
             box = [slice(v.min(), v.max() + 1) for v in np.nonzero(valid)]
-            rgb = [bands[s].index(band) for band in sensor(s).rgb]
+            rgb = list(true_color([sensor(s).band(band) for band in bands[s]]) or (0, 0, 0))
             for kind in ("masked", "unmasked"):
                 picture = np.moveaxis(images[kind][s][i, rgb][:, box[0], box[1]], 0, -1)
                 axes[i][column].imshow(np.clip(np.nan_to_num(picture, nan=1.0) / 0.25, 0, 1))

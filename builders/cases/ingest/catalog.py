@@ -14,7 +14,6 @@ from rasterio.warp import transform_bounds
 from shapely.geometry import box, mapping
 
 from builders.readers.raster import open_raster
-from builders.recipe import COLLECTIONS
 from lulcbench.sensors import Band, Sensor
 
 
@@ -24,8 +23,9 @@ class File:
 
     Attributes:
         key: asset key.
-        scale: reflectance = DN · scale + offset.
+        scale: value = DN · scale + offset.
         nodata: DN of missing pixels, None if there is no such value.
+        unit: of the values, where it must be stated.
     """
 
     key: str
@@ -34,6 +34,7 @@ class File:
     scale: float = 1
     offset: float = 0
     nodata: float | None = None
+    unit: str | None = None
 
 
 def item(
@@ -59,11 +60,12 @@ def item(
     if start != end:
         properties |= {"start_datetime": start.isoformat(), "end_datetime": end.isoformat()}
     made = pystac.Item(name, mapping(box(*bounds)), list(bounds), start if start == end else None, properties)
-    made.collection_id = COLLECTIONS[sensor.name]
+    made.collection_id = sensor.collection
     for file in files:
-        coding = {"raster:scale": file.scale, "raster:offset": file.offset, "nodata": file.nodata}
-        bands = [{"name": band.name, "eo:common_name": band.asset, **coding} for band in file.bands]
-        extra: dict[str, Any] = {"bands": bands} if len(bands) > 1 else coding
+        scaling: dict[str, Any] = {"raster:scale": file.scale, "raster:offset": file.offset, "nodata": file.nodata}
+        scaling |= {"unit": file.unit} if file.unit else {}
+        bands = [{"name": band.name, "eo:common_name": band.asset, **scaling} for band in file.bands]
+        extra = {"bands": bands} if len(bands) > 1 else scaling
         made.add_asset(file.key, pystac.Asset(str(file.path), media_type="image/tiff", extra_fields=extra))
     return made
 

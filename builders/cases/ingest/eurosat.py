@@ -25,7 +25,7 @@ def ingest(folder: Path, out: Path, progress: Progress | None = None) -> None:
     files = sorted(folder.glob("*.tif"))
     if not files:
         raise LulcbenchError(f"{folder} holds no .tif.", "Name a folder of georeferenced EuroSAT patches.")
-    bands = [SENTINEL2.band(name) for name in SENTINEL2.rgb]
+    bands = [SENTINEL2.band(name) for name in ("B04", "B03", "B02")]
     items = [
         item(path.stem, SENTINEL2, [File("visual", path.resolve(), bands, SCALE)], ACQUIRED, platform="sentinel-2")
         for path in files

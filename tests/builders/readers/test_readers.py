@@ -16,7 +16,7 @@ from builders.readers.raster import _cached, open_raster
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
 from lulcbench.legend import corine_grid_codes, legend
-from lulcbench.sensors import LANDSAT, PLANET, SENTINEL2, to_reflectance
+from lulcbench.sensors import LANDSAT, PLANET, REFLECTANCE, SENTINEL2
 from tests.builders.world import BOUNDS, UTM, frame, write_raster
 
 TILE = Tile(900, 650)
@@ -36,7 +36,7 @@ def sentinel(folder: Path, dn: np.ndarray | int, scl: np.ndarray | int = 4, **pr
 
 def seen(made: pystac.Item, resolution: int = 10) -> np.ndarray:
     scene = sentinel2.SOURCE.scene(made)
-    return to_reflectance(sentinel2.SOURCE.read(scene, Area.of([TILE], resolution), RED).stored)
+    return REFLECTANCE.decode(sentinel2.SOURCE.read(scene, Area.of([TILE], resolution), RED).stored)
 
 
 @pytest.mark.parametrize(("baseline", "reflectance"), [("02.07", 0.2), ("03.01", 0.2), ("04.00", 0.1), ("05.10", 0.1)])
@@ -79,8 +79,8 @@ def test_clouds_leave_no_trace_beside_their_mask(tmp_path: Path) -> None:
     pixels = sentinel2.SOURCE.read(scene, area, RED)
     assert pixels.seen.all()
     assert 400 <= (~pixels.clear).sum() < 1200
-    assert to_reflectance(pixels.stored)[0][~pixels.clear].max() > 0.5
-    np.testing.assert_allclose(to_reflectance(pixels.stored)[0][pixels.clear], 0.2, atol=1e-6)
+    assert REFLECTANCE.decode(pixels.stored)[0][~pixels.clear].max() > 0.5
+    np.testing.assert_allclose(REFLECTANCE.decode(pixels.stored)[0][pixels.clear], 0.2, atol=1e-6)
 
 
 def test_warped_pixels_lie_where_they_belong(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_landsat_coding_and_quality_bits(tmp_path: Path) -> None:
     del made.assets["red"].extra_fields["raster:scale"]
     scene = landsat.SOURCE.scene(made)
     pixels = landsat.SOURCE.read(scene, Area.of([TILE], 30), (LANDSAT.band("red"),))
-    np.testing.assert_allclose(to_reflectance(pixels.stored), 14545 * 2.75e-5 - 0.2, atol=1e-4)
+    np.testing.assert_allclose(REFLECTANCE.decode(pixels.stored), 14545 * 2.75e-5 - 0.2, atol=1e-4)
     qa = np.array([1 << bit for bit in range(8)])
     assert landsat.is_clear(qa).tolist() == [False] * 5 + [True] * 3
     assert landsat.is_seen(qa).tolist() == [False] + [True] * 7
@@ -126,7 +126,7 @@ def test_planet_band_order_is_read_from_the_file(tmp_path: Path) -> None:
     )
     area = Area((BOUNDS[0], BOUNDS[3] - 1200, BOUNDS[0] + 1200, BOUNDS[3]), 3)
     scene = planet.SOURCE.scene(made)
-    got = to_reflectance(planet.SOURCE.read(scene, area, PLANET.bands).stored)
+    got = REFLECTANCE.decode(planet.SOURCE.read(scene, area, PLANET.bands).stored)
     np.testing.assert_allclose(got[:, 200, 200], [0.01, 0.02, 0.03, 0.4], atol=1e-6)
     write_raster(path, values, transform, "EPSG:3035", 0)
     forget()

@@ -22,7 +22,7 @@ from builders.stages.publish import publish
 from builders.workspace import Workspace
 from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.release import Manifest
-from lulcbench.sensors import to_reflectance
+from lulcbench.sensors import REFLECTANCE
 from tests.builders import world
 
 
@@ -52,7 +52,7 @@ def copy(made: Path, tmp_path: Path) -> Path:
 
 
 def image(root: Path, split: str = "train") -> np.ndarray:
-    return to_reflectance(np.asarray(zarr.open_group(root / f"{split}.zarr", mode="r")["landsat_2018"][:]))
+    return REFLECTANCE.decode(np.asarray(zarr.open_group(root / f"{split}.zarr", mode="r")["landsat_2018"][:]))
 
 
 def test_composites_are_medians_in_reflectance(made: Path) -> None:

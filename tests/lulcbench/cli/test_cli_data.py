@@ -150,7 +150,7 @@ def test_errors_are_messages(run: Run, tmp_path: Path, copy: Path) -> None:
         assert code == 2
         assert "release.json is missing" in err
     text = (copy / "release.json").read_text()
-    (copy / "release.json").write_text(text.replace('"lulcbench-release/1"', '"lulcbench-release/9"'))
+    (copy / "release.json").write_text(text.replace('"lulcbench-release/2"', '"lulcbench-release/9"'))
     code, _, err = run("info", copy)
     assert (code, "lulcbench-release/9" in err) == (2, True)
     code, _, err = run("download", tmp_path / "nowhere", "--root", tmp_path / "got")

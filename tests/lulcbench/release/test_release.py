@@ -15,6 +15,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import FileInfo, Manifest, SensorInfo, Statistics
 from lulcbench.seasons import Season
+from lulcbench.sensors import LANDSAT, Band, Coding
 
 SHA = "0" * 64
 
@@ -32,7 +33,7 @@ def manifest(**changes: Any) -> Manifest:
         "sensors": {
             "landsat": SensorInfo(
                 resolution=30,
-                bands=("red", "nir08"),
+                bands=(LANDSAT.band("red"), LANDSAT.band("nir08")),
                 years=(2012, 2018),
                 licence="CC-BY-4.0",
                 statistics=Statistics(mean=(0.1, 0.3), std=(0.05, 0.1), pixels=10),
@@ -53,6 +54,16 @@ def manifest(**changes: Any) -> Manifest:
         "builder": "test",
     }
     return Manifest.model_validate(content | changes)
+
+
+def with_landsat(content: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return content | {"sensors": {"landsat": content["sensors"]["landsat"] | changes}}
+
+
+def with_bands(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """The second band altered."""
+    first, second = content["sensors"]["landsat"]["bands"]
+    return with_landsat(content, bands=[first, second | {key: value}])
 
 
 def test_round_trip_keeps_the_digest(tmp_path: Path) -> None:
@@ -78,10 +89,29 @@ def test_digest_follows_every_field() -> None:
         (lambda m: m | {"surprise": 1}, "surprise"),
         (lambda m: m | {"version": "latest"}, "version"),
         (lambda m: m | {"splits": {"holdout": 1}}, "holdout"),
-        (lambda m: m | {"sensors": {"landsat": m["sensors"]["landsat"] | {"resolution": 10}}}, "30 m pixels"),
-        (lambda m: m | {"sensors": {"landsat": m["sensors"]["landsat"] | {"bands": ["red"]}}}, "differ in length"),
+        (lambda m: with_landsat(m, resolution=0), "resolution"),
+        (lambda m: with_landsat(m, bands=m["sensors"]["landsat"]["bands"][:1]), "differ in length"),
+        (lambda m: with_bands(m, "name", "red"), "named twice"),
+        (lambda m: with_bands(m, "unit", "K"), "must share coding and unit"),
+        (
+            lambda m: with_bands(m, "coding", {"dtype": "int16", "scale": 1, "offset": 0, "nodata": 5}),
+            "nodata of int16",
+        ),
     ],
-    ids=["title", "digest", "no digest", "format", "surplus key", "version", "split", "resolution", "bands"],
+    ids=[
+        "title",
+        "digest",
+        "no digest",
+        "format",
+        "surplus key",
+        "version",
+        "split",
+        "resolution",
+        "bands",
+        "band twice",
+        "unit",
+        "coding",
+    ],
 )
 def test_altered_manifests_are_refused(tmp_path: Path, alter: Any, message: str) -> None:
     path = manifest().write(tmp_path)
@@ -90,6 +120,28 @@ def test_altered_manifests_are_refused(tmp_path: Path, alter: Any, message: str)
         Manifest.load(tmp_path)
     assert str(path) in str(caught.value)
     assert caught.value.remedy
+
+
+def test_format_version_1_asks_to_rebuild(tmp_path: Path) -> None:
+    path = manifest().write(tmp_path)
+    path.write_text(path.read_text().replace("lulcbench-release/2", "lulcbench-release/1"))
+    with pytest.raises(LulcbenchError, match=r"(?s)lulcbench-release/1.*python -m builders build"):
+        Manifest.load(tmp_path)
+
+
+def test_a_sensor_need_not_be_registered(tmp_path: Path) -> None:
+    """The manifest says all that is needed to read its arrays."""
+    elevation = Band("elevation", None, 30, "dem", "m", Coding("float32", 1, 0, "NaN"))
+    info = SensorInfo(
+        resolution=30,
+        bands=(elevation,),
+        years=(2018,),
+        licence="x",
+        statistics=Statistics(mean=(300,), std=(9,), pixels=1),
+    )
+    release = manifest(sensors={"glo30": info})
+    release.write(tmp_path)
+    assert Manifest.load(tmp_path).sensor("glo30") == info
 
 
 def test_another_legend_is_refused(tmp_path: Path) -> None:

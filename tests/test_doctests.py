@@ -1,0 +1,36 @@
+"""The examples in docstrings run, on the tests' release."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import lulcbench
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "lulcbench").rglob("*.py")
+    if ">>>" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.filterwarnings("ignore:.*isinstance.*treespec.*LeafSpec")
+def test_examples_of_a_module_run(
+    name: str, release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In examples ``root`` is the folder of a release; files are written to an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    public = {public: getattr(lulcbench, public) for public in lulcbench.__all__}
+    result = doctest.testmod(
+        importlib.import_module(name),
+        extraglobs=public | {"root": release_root},
+        optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE,
+    )
+    assert result.failed == 0
+    assert result.attempted > 0
