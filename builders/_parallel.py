@@ -24,7 +24,7 @@ def executor(workers: int | None = None, scheduler: str | None = None) -> Iterat
     if scheduler:
         from distributed import Client
 
-        with Client(scheduler) as client:
+        with Client(scheduler) as client:  # type: ignore[no-untyped-call]
             yield client.get_executor()
     elif workers == 1:
         yield None

@@ -20,7 +20,7 @@ from leaderboard.web.pages import history_html, submission_page, table_html
 from leaderboard.web.render import html
 from lulcbench.errors import LulcbenchError
 
-log = logging.getLogger("leaderboard.export")
+log = logging.getLogger(__name__)
 LEVELS = (1, 2, 3, 4)
 _FOLDER = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s?#\"<>]*)?")
 

@@ -21,7 +21,7 @@ from leaderboard.web.app import create_app
 from leaderboard.web.guard import PatientProtocol
 from lulcbench.errors import LulcbenchError
 
-log = logging.getLogger("leaderboard.server")
+log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 2000
 RESTART_S = 1.0
 # The event loop gives the interpreter away at every read and write; while another thread renders, it would wait

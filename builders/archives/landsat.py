@@ -21,12 +21,14 @@ UNCLEAR = 0b11111
 
 def is_clear(qa_pixel: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """True where none of fill, dilated cloud, cirrus, cloud and shadow is set."""
-    return (qa_pixel & UNCLEAR) == 0
+    clear: npt.NDArray[np.bool_] = (qa_pixel & UNCLEAR) == 0
+    return clear
 
 
 def is_seen(qa_pixel: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """True inside the swath (fill bit not set)."""
-    return (qa_pixel & 1) == 0
+    seen: npt.NDArray[np.bool_] = (qa_pixel & 1) == 0
+    return seen
 
 
 def scaling(item: pystac.Item, channel: Channel) -> Scaling:

@@ -17,7 +17,8 @@ SCALE = 1e-4  # Planet Fusion Monitoring technical specification: reflectance ·
 
 def is_clear(qa: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """True where there is data: clouds are filled already, and 0 means that nothing was ever seen."""
-    return qa != 0
+    clear: npt.NDArray[np.bool_] = qa != 0
+    return clear
 
 
 def scaling(item: pystac.Item, channel: Channel) -> Scaling:

@@ -31,7 +31,8 @@ def is_clear(scl: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 def is_seen(scl: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """True inside the swath."""
-    return scl != 0
+    seen: npt.NDArray[np.bool_] = scl != 0
+    return seen
 
 
 def scaling(item: pystac.Item, channel: Channel) -> Scaling:

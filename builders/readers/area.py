@@ -21,10 +21,8 @@ class Area:
     @classmethod
     def of(cls, tiles: Sequence[Tile], resolution: float) -> Area:
         """The smallest area that holds all of some tiles."""
-        boxes = [tile.bounds for tile in tiles]
-        low = [min(box[i] for box in boxes) for i in (0, 1)]
-        high = [max(box[i] for box in boxes) for i in (2, 3)]
-        return cls((*low, *high), resolution)
+        lefts, bottoms, rights, tops = zip(*(tile.bounds for tile in tiles), strict=True)
+        return cls((min(lefts), min(bottoms), max(rights), max(tops)), resolution)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from builders.simulate.mixtures import Footprint
@@ -69,7 +70,7 @@ def draw_sky(footprint: Footprint, country: Footprint, cover: float, sun: tuple[
     return Sky(np.ascontiguousarray(opacity[inner]), np.ascontiguousarray(shadow[inner]))
 
 
-def _bilinear(field: Float, rows: Float, columns: Float) -> Float:
+def _bilinear(field: Float, rows: npt.NDArray[np.floating], columns: npt.NDArray[np.floating]) -> Float:
     r, c = np.clip(rows, 0, field.shape[0] - 1), np.clip(columns, 0, field.shape[1] - 1)
     r0 = np.minimum(r.astype(np.int32), field.shape[0] - 2)
     c0 = np.minimum(c.astype(np.int32), field.shape[1] - 2)
@@ -79,4 +80,5 @@ def _bilinear(field: Float, rows: Float, columns: Float) -> Float:
     fr, fc = (r - r0)[:, None], (c - c0)[None, :]
     i, j = r0 - r0[0], c0 - c0[0]
     along = near[:, j] * (1 - fc) + near[:, j + 1] * fc
-    return along[i] * (1 - fr) + along[i + 1] * fr
+    between: Float = along[i] * (1 - fr) + along[i + 1] * fr
+    return between

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -65,13 +66,14 @@ def relief(surface: Surface, config: SimulationConfig) -> Relief:
 def _normal(patch: npt.NDArray[np.uint32], salt: int) -> Float:
     """About normal (a sum of four uniform numbers), one for each patch: float32 of the same shape."""
     hashed = mix(patch ^ np.uint32(salt))
-    total = sum((hashed >> np.uint32(8 * n) & np.uint32(255)).astype(np.float32) for n in range(4))
+    total: Float = reduce(np.add, ((hashed >> np.uint32(8 * n) & np.uint32(255)).astype(np.float32) for n in range(4)))
     return (total / np.float32(255) - 2) * np.float32(np.sqrt(3))
 
 
 def _fine(field: Float) -> npt.NDArray[np.float32]:
     smooth = ndimage.gaussian_filter(field, 0.5)
-    return ndimage.zoom(smooth, _ZOOM, order=1, grid_mode=True, mode="nearest").astype(np.float32)
+    fine: Float = ndimage.zoom(smooth, _ZOOM, order=1, grid_mode=True, mode="nearest").astype(np.float32)
+    return fine
 
 
 class Shading:
@@ -117,4 +119,5 @@ class Shading:
         top, left = rows.start % n, columns.start % n
         fine = fine[:, top : top + rows.stop - rows.start, left : left + columns.stop - columns.start]
         i, j = np.arange(rows.start, rows.stop) % patterns.SIZE, np.arange(columns.start, columns.stop) % patterns.SIZE
-        return fine * self._grain[i[:, None], j]
+        grained: Float = fine * self._grain[i[:, None], j]
+        return grained

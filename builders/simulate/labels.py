@@ -84,7 +84,8 @@ def generalise(codes: Codes) -> Codes:
     coarse = sieve(index, _UNIT_OTHER, connectivity=8)
     table = np.array([0, *order], np.uint16)
     artificial = (table[index] // 1000 == 1) | (table[coarse] // 1000 == 1)
-    return table[np.where(artificial, index, coarse)]
+    sieved: Codes = table[np.where(artificial, index, coarse)]
+    return sieved
 
 
 def cast_back(canvas: Canvas, codes: Codes, years: int) -> Codes:

@@ -58,7 +58,7 @@ class Footprint:
         return Affine(resolution, 0, self.left, 0, -resolution, self.top)
 
     def locate(
-        self, surface: Surface, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]
+        self, surface: Surface, rows: npt.NDArray[np.floating], columns: npt.NDArray[np.floating]
     ) -> tuple[Float, Float]:
         """Where on the ground points of a grid lie.
 
@@ -81,7 +81,8 @@ class Footprint:
 
         def between(corners: npt.NDArray[np.float64]) -> Float:
             a, b, c, d = corners.astype(np.float32)
-            return a * (1 - s) * (1 - t) + b * s * (1 - t) + c * (1 - s) * t + d * s * t
+            mixed: Float = a * (1 - s) * (1 - t) + b * s * (1 - t) + c * (1 - s) * t + d * s * t
+            return mixed
 
         return between(np.array(east) - surface.left), between(surface.top - np.array(north))
 
@@ -132,4 +133,5 @@ def reflectance(counts: npt.NDArray[np.uint8], spectra: Float) -> Float:
     """Linear mixing: counts (h, w, material) and spectra (material, band) → float32 (band, h, w)."""
     h, w, n = counts.shape
     total = np.float32(counts[0, 0].sum())
-    return np.matmul((spectra / total).T, counts.reshape(-1, n).astype(np.float32).T).reshape(-1, h, w)
+    mixed: Float = np.matmul((spectra / total).T, counts.reshape(-1, n).astype(np.float32).T).reshape(-1, h, w)
+    return mixed

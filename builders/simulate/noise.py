@@ -7,6 +7,7 @@ can be rendered by any worker, alone, to the same bytes.
 from __future__ import annotations
 
 import zlib
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -81,11 +82,12 @@ def _lattice(u: npt.NDArray[Any], v: npt.NDArray[Any], salt: int) -> Float:
     # Interpolate along x for the lattice rows only, then along y: separable, hence cheap.
     i, along_x = _spline(u, columns[0])
     j, along_y = _spline(v, rows[0])
-    along = sum(values[:, i + n] * along_x[n] for n in range(4))
-    return sum(along[j + n] * along_y[n][:, None] for n in range(4))
+    along = reduce(np.add, (values[:, i + n] * along_x[n] for n in range(4)))
+    smooth: Float = reduce(np.add, (along[j + n] * along_y[n][:, None] for n in range(4)))
+    return smooth
 
 
-def _spline(at: npt.NDArray[Any], first: int) -> tuple[npt.NDArray[np.int64], list[Float]]:
+def _spline(at: npt.NDArray[Any], first: int) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[Any]]]:
     """Position of the first of four lattice values around each point, and their weights."""
     floor = np.floor(at)
     f = (at - floor).astype(np.float32)

@@ -20,6 +20,7 @@ NAMES = ("none", "town", "halls", "runways", "rows", "orchard", "crowns", "blotc
 BLOTCH, DRIFT, ROAD = (NAMES.index(name) for name in ("blotch", "drift", "road"))
 
 Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 
 @functools.cache
@@ -93,11 +94,13 @@ def _rows(rng: np.random.Generator) -> npt.NDArray[np.float32]:
 def _orchard(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     at = np.arange(SIZE) % 4
     distance = np.hypot(at[:, None] - 1.5, at[None, :] - 1.5)
-    return (distance + 0.5 * rng.random((SIZE, SIZE))).astype(np.float32)
+    order: Floats = (distance + 0.5 * rng.random((SIZE, SIZE))).astype(np.float32)
+    return order
 
 
 def _crowns(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Tree crowns of one to three cells, each of one rank, in stands; gaps between them rank last."""
     order = rng.random((SIZE, SIZE), np.float32)
     crowns = ndimage.minimum_filter(order, size=3, mode="wrap")
-    return crowns * 3 + 0.35 * smooth(rng, 12.0) + 0.05 * order
+    ranked: Floats = crowns * 3 + 0.35 * smooth(rng, 12.0) + 0.05 * order
+    return ranked

@@ -44,7 +44,8 @@ def layer(
 
 
 def _ratio(a: Float, b: Float) -> Float:
-    return (a - b) / np.maximum(a + b, np.float32(0.01))
+    ratio: Float = (a - b) / np.maximum(a + b, np.float32(0.01))
+    return ratio
 
 
 def _surface(r: dict[str, Float]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], Float]:

@@ -101,7 +101,8 @@ class Surface:
             byte[drifts] = self._ranks[patterns.DRIFT].ravel()[flat[drifts]]
         ground = np.where(at_edge, tables.edge[kind], tables.ground.ravel()[table + byte])
         thing = tables.objects.ravel()[table + rank]
-        return np.where(thing == composition.NO_OBJECT, ground, thing)
+        seen: Bytes = np.where(thing == composition.NO_OBJECT, ground, thing)
+        return seen
 
     def _parcels(
         self, u: Float, v: Float, kind: Bytes, patch: npt.NDArray[np.uint32]
@@ -121,7 +122,7 @@ class Surface:
         at_edge = (v - strip * width < edge) | ((along - np.floor(along)) * length < edge)
         return parcel, at_edge
 
-    def grid(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def grid(self) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
         """Eastings of the label map's columns and northings of its rows, EPSG:3035 metres."""
         rows, columns = self.shape
         x = self.left + (np.arange(columns) + 0.5) * LABEL_RESOLUTION
@@ -149,4 +150,5 @@ class Surface:
         soft = ndimage.gaussian_filter(mask.astype(np.float32), 3.0)
         # Relative to the ridge, so that the lane is as wide in a broad strip of the class as in a narrow one.
         ridge = np.maximum(ndimage.maximum_filter(soft, 9), 1e-3)
-        return (255 * (1 - np.clip((soft / ridge - 0.7) / 0.3, 0, 1))).astype(np.uint8)
+        lane: Bytes = (255 * (1 - np.clip((soft / ridge - 0.7) / 0.3, 0, 1))).astype(np.uint8)
+        return lane

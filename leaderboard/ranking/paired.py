@@ -84,7 +84,7 @@ def _test(first: Entry, other: Entry, level: int) -> PairedTest:
         why = "One of the two is self-reported; the test needs predictions that were scored here."
         return PairedTest(other.submission, name, None, why)
     try:
-        a, b = (BlockCounts.read(entry.blocks) for entry in (other, first))
+        a, b = BlockCounts.read(other.blocks), BlockCounts.read(first.blocks)
         if level not in a.levels & b.levels:
             return PairedTest(other.submission, name, None, f"One of the two has no predictions of level {level}.")
         return PairedTest(other.submission, name, compare_blocks(a, b, (level,)))

@@ -10,7 +10,7 @@ from typing import Any
 from lulcbench.errors import UnsupportedFormatError
 from lulcbench.evaluation.scores import Scores
 
-log = logging.getLogger("leaderboard.ranking.summary")
+log = logging.getLogger(__name__)
 # Raise it whenever ``summarise`` gives something else of the same result: summaries of another version are made anew
 # when the service starts. A new metric needs no new version, since all metrics are kept, whether they are shown or not.
 SUMMARY_VERSION = 2

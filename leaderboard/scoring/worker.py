@@ -31,7 +31,7 @@ from leaderboard.store.uploads import partial_path, predictions_path
 from lulcbench._parsing import parse_json
 from lulcbench.errors import LulcbenchError
 
-log = logging.getLogger("leaderboard.scoring.worker")
+log = logging.getLogger(__name__)
 POLL_S = 0.5
 BACKOFF_S = 5.0
 MAX_BACKOFF_S = 600.0

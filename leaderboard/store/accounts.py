@@ -7,8 +7,9 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
+from typing import Any, cast
 
-from sqlalchemy import select, update
+from sqlalchemy import CursorResult, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -131,7 +132,7 @@ def spend(session: Session, identity: Identity, limit: int) -> None:
         .where(Quota.team_id == identity.team_id, Quota.day == day, Quota.used < limit)
         .values(used=Quota.used + 1)
     )
-    if counted.rowcount != 1:
+    if cast("CursorResult[Any]", counted).rowcount != 1:
         raise _over_limit(identity, limit)
 
 

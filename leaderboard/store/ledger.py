@@ -28,11 +28,10 @@ from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Sha256
 
-FORMAT = "lulcbench-ledger/1"
 TIERS = ("reported", "rescored", "reproduced")
 MAX_ENTRY_BYTES = 64 * 2**20
 
-log = logging.getLogger("leaderboard.ledger")
+log = logging.getLogger(__name__)
 _RESULT = re.compile(r"([0-9a-f]{20})\.json")
 _EVENT = re.compile(r"([0-9a-f]{20})\.(withdrawn|superseded|tier-(\d{3,}))\.json")
 _RESTORE = "Restore it from a backup."
@@ -59,7 +58,7 @@ class Entry(Frozen):
         blocks: ``BlockCounts`` as JSON, for paired tests; None for scores that a team computed itself.
     """
 
-    format: Literal["lulcbench-ledger/1"] = FORMAT
+    format: Literal["lulcbench-ledger/1"] = "lulcbench-ledger/1"
     submission: str = Field(pattern=r"^[0-9a-f]{20}$")
     team: str
     tier: Tier

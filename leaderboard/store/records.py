@@ -31,7 +31,7 @@ from lulcbench.errors import LulcbenchError
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 256 * 2**20  # some million files
 
-log = logging.getLogger("leaderboard.records")
+log = logging.getLogger(__name__)
 
 
 def prepare(db: Database, settings: Settings) -> None:

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import delete, select
+from sqlalchemy import CursorResult, delete, select
 from sqlalchemy.orm import Session, defer
 
 from leaderboard.problems import Problem
@@ -160,13 +160,13 @@ def writing(settings: Settings, upload: Upload, at: int) -> Iterator[int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Problem(409, "Another request is writing this upload.", "Wait, then ask for the offset.") from error
-        here = os.fstat(descriptor).st_size
-        if at != here:
+        size = os.fstat(descriptor).st_size
+        if at != size:
             raise Problem(
                 409,
-                f"The upload stands at byte {here}, not {at}.",
+                f"The upload stands at byte {size}, not {at}.",
                 "Continue from there.",
-                {"Upload-Offset": str(here)},
+                {"Upload-Offset": str(size)},
             )
         yield descriptor
     finally:
@@ -233,7 +233,7 @@ def forget(db: Database, settings: Settings, actor: str, upload: Upload) -> None
     """Remove an unfinished upload with all that has arrived of it; nothing happens to one that is complete."""
     with db.write() as session:
         gone = session.execute(delete(Upload).where(Upload.id == upload.id, Upload.completed_at.is_(None)))
-        if gone.rowcount != 1:
+        if cast("CursorResult[Any]", gone).rowcount != 1:
             return
         audit(session, actor, "upload.forget", upload.submission_id)
     partial_path(settings, upload).unlink(missing_ok=True)

@@ -346,8 +346,8 @@ def _state(found: Submission, settings: Settings) -> SubmissionState:
             error = ErrorText(what=problem.what, remedy=problem.remedy)
     return SubmissionState(
         submission_id=found.id,
-        status=found.status,  # type: ignore[arg-type]
-        tier=found.tier,  # type: ignore[arg-type]
+        status=found.status,
+        tier=found.tier,
         error=error,
         scores=scores,
         superseded_by=found.superseded_by,

@@ -24,7 +24,7 @@ from leaderboard.web import api, forms, pages, sessions
 from leaderboard.web.board import Board
 from leaderboard.web.guard import Guard
 
-log = logging.getLogger("leaderboard.web.app")
+log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 
 DESCRIPTION = """\

@@ -17,7 +17,7 @@ from leaderboard.settings import Settings
 from leaderboard.store.db import Database, Result, Revision, Submission
 from leaderboard.web.render import Page
 
-log = logging.getLogger("leaderboard.board")
+log = logging.getLogger(__name__)
 MAX_CACHED_PAGES = 512
 HOT_PAGES = 16
 MAX_KEY = 512  # longer query strings are made up; their pages are not kept

@@ -62,8 +62,8 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
     """Accuracy against confidence; on the diagonal, probabilities mean what they say. Dots grow with their pixels."""
     size, edge = 260, 34
     total = sum(b.pixels for b in bins) or 1
-    used = [b for b in bins if b.confidence is not None and b.accuracy is not None]
-    points = [(edge + b.confidence * size, 8 + size - b.accuracy * size) for b in used]
+    used = [(b.confidence, b.accuracy, b.pixels) for b in bins if b.confidence is not None and b.accuracy is not None]
+    points = [(edge + confidence * size, 8 + size - accuracy * size) for confidence, accuracy, _ in used]
     parts = [
         _open(size + edge + 12, size + 44, "Reliability curve: accuracy against mean confidence"),
         _frame(edge, size),
@@ -72,9 +72,9 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
     if points:
         line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         parts.append(Markup('<path class="line s0" d="M{}"/>').format(line))
-    for b, (x, y) in zip(used, points, strict=True):
-        title = f"confidence {b.confidence:.2f}, accuracy {b.accuracy:.2f}, {b.pixels:,} px"
-        radius = 2.5 + 7 * (b.pixels / total) ** 0.5
+    for (confidence, accuracy, pixels), (x, y) in zip(used, points, strict=True):
+        title = f"confidence {confidence:.2f}, accuracy {accuracy:.2f}, {pixels:,} px"
+        radius = 2.5 + 7 * (pixels / total) ** 0.5
         parts.append(_dot(x, y, radius, "s0", title))
     for tick in (0, 0.5, 1):
         parts.append(_text(edge + tick * size, size + 22, f"{tick:g}", "middle"))

@@ -31,7 +31,7 @@ from lulcbench.errors import UnsupportedFormatError
 from lulcbench.evaluation.metrics import METRICS, RANKING
 from lulcbench.evaluation.scores import LevelScores, Scores
 
-log = logging.getLogger("leaderboard.pages")
+log = logging.getLogger(__name__)
 MAX_COMPARED = 6
 _PICTURE = re.compile(r"(best|median|worst)-(image|label|prediction)\.png")
 
@@ -377,7 +377,7 @@ def _classes(parts: list[LevelScores | None]) -> list[dict[str, Any]]:
     """Per class of the legend that any of the compared knows: its name, support, and IoU in each."""
     known = next((part.classes for part in parts if part), ())
     ious = [{one.code: one.iou for one in part.classes} if part else {} for part in parts]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"code": one.code, "name": one.name, "support": one.support, "ious": [iou.get(one.code) for iou in ious]}
         for one in known
     ]

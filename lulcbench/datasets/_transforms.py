@@ -134,7 +134,7 @@ def _call(transform: Transform, sample: Sample, batched: bool) -> Sample:
         return sample
     if not _of_torchvision(transform):
         return transform(sample)
-    from torchvision import tv_tensors  # type: ignore[import-untyped]
+    from torchvision import tv_tensors
 
     kinds = {"image": tv_tensors.Image, "mask": tv_tensors.Mask}
     pixels = set()  # entries of a single pixel, which torchvision sees as images of 1 × 1

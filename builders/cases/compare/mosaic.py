@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from lulcbench.release import Release
 class Mosaic:
     """Values on the pixel grid of an area: ``(…, y, x)``; nodata or NaN where the release has no tile."""
 
-    values: npt.NDArray[np.generic]
+    values: npt.NDArray[Any]
     area: Area
 
     def window(self, bounds: tuple[float, float, float, float]) -> tuple[slice, slice]:
