@@ -310,7 +310,8 @@ def _read(asset: Asset, name: str, window: Window, crs: str | None, coding: Codi
     """
     values = _values(asset, window, crs, name)
     if coding is not None:
-        return _table(asset.scale, asset.offset, asset.nodata, coding)[values]
+        stored: Stored = _table(asset.scale, asset.offset, asset.nodata, coding)[values]
+        return stored
     result = values.astype(np.float32) * np.float32(asset.scale) + np.float32(asset.offset)
     for nodata in (asset.nodata, _open(asset, crs).nodata):
         if nodata is not None:

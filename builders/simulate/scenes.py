@@ -13,6 +13,7 @@ from builders.simulate.clouds import Sky, draw_sky
 from builders.simulate.ground import Shading, group
 from builders.simulate.mixtures import BLOCK, Footprint
 from builders.simulate.noise import Float, generator
+from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import Band, Sensor
 
 _MARGIN = 3  # pixels around a block that point spread and misplacement reach into
@@ -108,6 +109,12 @@ def _rendered_at(band: Band, layers: dict[int, Layer]) -> int:
     return min(band.resolution, max(layers))
 
 
+def _wavelength(band: Band) -> float:
+    if band.wavelength is None:
+        raise LulcbenchError(f"Band {band.name} has no wavelength.", "The simulator renders optical sensors alone.")
+    return band.wavelength
+
+
 def _record(
     taken: Acquisition, footprint: Footprint, band: Band, values: Float, swath: npt.NDArray[np.bool_], resolution: int
 ) -> Image:
@@ -127,7 +134,7 @@ def _record(
 
 def _render(taken: Acquisition, bands: list[Band], layer: Layer, sky: Sky) -> Float:
     """Reflectance at the ground's top, under clouds: float32 (band, h, w)."""
-    wavelengths = [band.wavelength for band in bands]
+    wavelengths = [_wavelength(band) for band in bands]
     spectra = materials.reflectance(taken.time.timetuple().tm_yday, wavelengths, taken.late)
     haze = np.array([taken.haze * (0.49 / wavelength) ** 2 for wavelength in wavelengths], np.float32)
     cloud = np.interp(wavelengths, list(_CLOUD), list(_CLOUD.values())).astype(np.float32)

@@ -121,5 +121,6 @@ def _true_color(reader: ShardReader, manifest: Manifest, year: int, row: int) ->
             continue
         step = max(1, pixels // IMAGE_PIXELS)
         reflectance = np.nan_to_num(info.coding.decode(stored[:, ::step, ::step]))
-        return np.moveaxis((np.clip(reflectance / BRIGHTEST, 0, 1) * 255).astype(np.uint8), 0, -1)
+        picture: Image = np.moveaxis((np.clip(reflectance / BRIGHTEST, 0, 1) * 255).astype(np.uint8), 0, -1)
+        return picture
     return None
