@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,14 @@ def serve(folder: Path, handler: type[SimpleHTTPRequestHandler] = Ranges) -> Ite
 
 
 def free_port() -> int:
-    """A port on loopback that no process listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on loopback that no process listens on, for servers that cannot take port 0.
+
+    Below the ports that the system hands out by itself (Linux: from 32768), and for each process another first choice,
+    so that nobody takes it before the server listens.
+    """
+    first, last = 20_000, 32_768
+    for port in range(first + os.getpid() % (last - first), last):
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")

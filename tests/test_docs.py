@@ -37,7 +37,7 @@ class Shell:
 
     folder: Path
     environment: dict[str, str]
-    groups: list[int] = field(default_factory=list)
+    blocks: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __call__(self, example: Example) -> str | None:
         """Run a block; what went wrong, or None."""
@@ -52,20 +52,24 @@ class Shell:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            self.groups.append(process.pid)
-            status = process.wait(timeout=300)
-        if status:
-            return f"bash block ended with status {status}:\n{output.read_text()[-3000:]}"
+        self.blocks.append(process)
+
+        def status() -> os.waitid_result | None:
+            # Not collected before ``stop``: its number, which is that of its process group, could then be given to
+            # another process on this machine, which would be stopped in its place.
+            return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+
+        wait_until(status, "the block to end", 600)
+        if (ended := status()) and ended.si_status:
+            return f"bash block ended with status {ended.si_status}:\n{output.read_text()[-3000:]}"
         self.environment = dict(line.split("=", 1) for line in variables.read_text().split("\0") if line)
         return None
 
     def stop(self) -> None:
         """End what blocks left running in the background."""
-        for group in self.groups:
-            try:
-                os.killpg(group, signal.SIGTERM)
-            except ProcessLookupError:
-                continue
+        for block in self.blocks:
+            os.killpg(block.pid, signal.SIGTERM)
+            block.wait()
 
 
 class FileBlockParser(CodeBlockParser):
