@@ -260,6 +260,12 @@ def sensor(name: str) -> Sensor:
 
     Raises:
         NotAvailableError: there is none; lists those that exist.
+
+    Examples:
+        >>> sensor("sentinel2").resolution
+        10
+        >>> sensor("landsat").band("nir08").wavelength
+        0.87
     """
     if name not in SENSORS:
         raise NotAvailableError(f"Unknown sensor {name!r}.", f"Known sensors: {', '.join(SENSORS)}.")

@@ -1,9 +1,10 @@
-"""The examples in docstrings run, on the tests' release."""
+"""The examples in docstrings run, on the tests' release, and every public class has one."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,8 @@ def test_examples_of_a_module_run(
     )
     assert result.failed == 0
     assert result.attempted > 0
+
+
+@pytest.mark.parametrize("name", [name for name in lulcbench.__all__ if not name.startswith("_")])
+def test_a_public_class_has_an_example(name: str) -> None:
+    assert ">>>" in inspect.getdoc(getattr(lulcbench, name))

@@ -88,6 +88,13 @@ class LuisaDataset(Dataset[Sample]):
 
     Raises:
         LulcbenchError: anything that is asked for does not exist or does not fit; says what does.
+
+    Examples:
+        >>> data = LuisaDataset(root, split="val", sensors=("sentinel2", "landsat"), window=1200)
+        >>> len(data), data.in_channels
+        (32, {'sentinel2': 20, 'landsat': 24})
+        >>> {name: tuple(image.shape) for name, image in data[0]["image"].items()}
+        {'sentinel2': (20, 120, 120), 'landsat': (24, 40, 40)}
     """
 
     def __init__(

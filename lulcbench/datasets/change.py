@@ -38,6 +38,14 @@ class LuisaChange(LuisaDataset):
         sensors: one sensor or several, which must be there in both years.
         years: the earlier and the later year.
         **options: of ``LuisaDataset``, but for ``year``.
+
+    Examples:
+        >>> data = LuisaChange(root, sensors="landsat", level=1)
+        >>> sample = data[0]
+        >>> sample["image_from"].shape, sample["image_to"].shape
+        (torch.Size([24, 40, 40]), torch.Size([24, 40, 40]))
+        >>> data.transitions(1).shape  # label pixels from (rows) and to (columns) each class
+        (5, 5)
     """
 
     @spell_out(ChangeOptions, LuisaDataset.__init__)

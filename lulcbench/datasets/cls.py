@@ -46,6 +46,14 @@ class LuisaCls(LuisaDataset):
         sensors: one sensor or several.
         purity: least share of the chip that its class must cover, above 0 and up to 1.
         **options: of ``LuisaDataset``, but for those of windows, which do not move.
+
+    Examples:
+        >>> data = LuisaCls(root, sensors="landsat", level=1, purity=0.8)
+        >>> sample = data[0]
+        >>> sample["image"].shape, sample["label"].dtype
+        (torch.Size([24, 20, 20]), torch.int64)
+        >>> bool((data.chips["purity"] >= 0.8).all())
+        True
     """
 
     @spell_out(ClsOptions, LuisaDataset.__init__)

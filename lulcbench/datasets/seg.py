@@ -36,6 +36,16 @@ class LuisaSeg(LuisaDataset):
         mask_resolution: ``"image"`` or ``"label"``, which gives the 50 m labels themselves (window and stride must
             then be multiples of 50 m too).
         **options: of ``LuisaDataset``.
+
+    Examples:
+        >>> data = LuisaSeg(root, split="train", sensors="landsat", level=3, window=1200, stride=600)
+        >>> len(data)  # 4 tiles, 7 × 7 windows each
+        196
+        >>> sample = data[0]
+        >>> sample["image"].shape, sample["mask"].shape  # 4 seasons × 6 bands
+        (torch.Size([24, 40, 40]), torch.Size([40, 40]))
+        >>> LuisaSeg(root, sensors="landsat", level=(1, 4))[0]["mask"].shape
+        torch.Size([2, 40, 40])
     """
 
     @spell_out(SegOptions, LuisaDataset.__init__)

@@ -39,6 +39,14 @@ class LuisaSeries(LuisaDataset):
         sensors: one sensor.
         years: year or years of imagery; None takes all that the release has of the sensor.
         **options: of ``LuisaDataset``, but for ``flatten``; ``year``, one alone, is that of the labels.
+
+    Examples:
+        >>> pixels = LuisaSeries(root, sensors="landsat", level=1, window=30)
+        >>> sample = pixels[0]
+        >>> sample["image"].shape  # 2 years × 4 seasons, 6 bands
+        torch.Size([8, 6])
+        >>> sample["dates"].dtype, sample["mask"].shape
+        (torch.int64, torch.Size([]))
     """
 
     @spell_out(SeriesOptions, LuisaDataset.__init__)

@@ -65,6 +65,13 @@ def download(
         NetworkError: no address could be read, or none has a file right.
         NotAvailableError: the release has no such split, sensor or year.
         LulcbenchError: too little space, or another release is at ``root``.
+
+    Examples:
+        >>> manifest = download(str(root), "part", splits="test", sensors="landsat", years=2018)
+        >>> manifest.id
+        'tiny-0.1.0'
+        >>> LuisaSeg("part", split="test", sensors="landsat")[0]["tile"] in Release.open(root).tiles("test").ids
+        True
     """
     if is_remote(root):
         raise LulcbenchError(

@@ -113,6 +113,19 @@ def compare(
 
     Raises:
         LulcbenchError: a file is refused, they are of different splits or years, or there are fewer than two blocks.
+
+    Examples:
+        >>> from lulcbench import PredictionWriter
+        >>> for name, code in (("forest", 3110), ("arable", 2110)):
+        ...     with PredictionWriter(f"{name}.zip", root, "test", year=2018) as writer:
+        ...         for tile in writer.info.tiles:
+        ...             writer.write(tile, np.full((96, 96), code))
+        >>> comparison = compare("forest.zip", "arable.zip", root)
+        >>> comparison.blocks, comparison.smallest_p  # two blocks: no difference can be significant
+        (2, 0.5)
+        >>> difference = comparison.differences[0]
+        >>> difference.low <= difference.difference <= difference.high
+        True
     """
     opened = Release.open(release)
     with Predictions.open(first, opened) as predictions:

@@ -55,6 +55,13 @@ class ClassCounts:
         correct: pixels whose label and prediction are the class, ``(…, n)``.
         support: label pixels, ``(…, n)``.
         predicted: pixels predicted as the class, among those with a label, ``(…, n)``.
+
+    Examples:
+        >>> counts = ClassCounts(correct=np.array([6, 1]), support=np.array([8, 2]), predicted=np.array([7, 3]))
+        >>> counts.recall, counts.iou.round(2)
+        (array([0.75, 0.5 ]), array([0.67, 0.25]))
+        >>> float(counts.mean(counts.recall))
+        0.625
     """
 
     correct: Counts

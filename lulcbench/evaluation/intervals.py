@@ -45,6 +45,18 @@ def intervals(blocks: npt.NDArray[Any], statistic: Statistic) -> dict[str, tuple
     Returns:
         name → (low, high); empty for fewer than two blocks. Metrics that a single block decides, which are undefined
         without it, are left out.
+
+    Examples:
+        >>> from lulcbench.evaluation.families import Family
+        >>> from lulcbench.evaluation.metrics import evaluate
+        >>> blocks = np.array([  # correct, label and predicted pixels of two classes in three blocks
+        ...     [[40, 30], [50, 50], [60, 40]],
+        ...     [[45, 20], [50, 50], [75, 25]],
+        ...     [[30, 40], [40, 60], [50, 50]],
+        ... ])
+        >>> low, high = intervals(blocks, lambda counts: evaluate(Family.CLASSES, counts))["overall_accuracy"]
+        >>> 0 <= low < (40 + 30 + 45 + 20 + 30 + 40) / 300 < high <= 1
+        True
     """
     judged = blocks[blocks.reshape(len(blocks), -1).any(axis=1)].astype(np.float64)
     if len(judged) < 2:
@@ -93,7 +105,12 @@ def paired(
 
 
 def caution(blocks: int) -> str:
-    """What a reader of intervals over so many blocks must know; empty where they are plenty."""
+    """What a reader of intervals over so many blocks must know; empty where they are plenty.
+
+    Examples:
+        >>> caution(4)
+        'Intervals over so few spatial blocks (4) are rough.'
+    """
     if blocks < 2:
         return "There is no interval over a single spatial block."
     return f"Intervals over so few spatial blocks ({blocks}) are rough." if blocks < FEW_BLOCKS else ""

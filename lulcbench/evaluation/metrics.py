@@ -105,7 +105,12 @@ def unregister(name: str) -> None:
 
 
 def shown_in(table: Table) -> dict[str, Metric]:
-    """The metrics that a table shows without being asked for, in its order."""
+    """The metrics that a table shows without being asked for, in its order.
+
+    Examples:
+        >>> list(shown_in("points"))
+        ['overall_accuracy', 'balanced_accuracy', 'macro_f1']
+    """
     return {name: metric for name, metric in METRICS.items() if table in metric.tables}
 
 
@@ -116,6 +121,12 @@ def evaluate(family: Family, counts: Counts, with_intervals: bool = False) -> di
         family: of the counts.
         counts: its array, with any leading axes.
         with_intervals: of the metrics, those alone that have intervals.
+
+    Examples:
+        >>> from lulcbench.evaluation.confusion import margins
+        >>> values = evaluate(Family.CLASSES, margins(np.array([[5, 1], [2, 0]])))
+        >>> round(float(values["overall_accuracy"]), 3), round(float(values["miou"]), 4)
+        (0.625, 0.3125)
     """
     parts = family.view(counts)
     chosen = (m for m in METRICS.values() if m.family is family and (m.intervals or not with_intervals))

@@ -55,6 +55,17 @@ def score(
 
     Raises:
         LulcbenchError: the file is refused, or the release's labels are missing or altered.
+
+    Examples:
+        >>> from lulcbench import PredictionWriter
+        >>> with PredictionWriter("forest.zip", root, "test", year=2018) as writer:
+        ...     for tile in writer.info.tiles:
+        ...         writer.write(tile, np.full((96, 96), 3110))
+        >>> scores = score("forest.zip", root)
+        >>> scores.level, scores.blocks, sorted(scores.levels)
+        (4, 2, [1, 2, 3, 4])
+        >>> scores.levels[1]["overall_accuracy"] >= scores.levels[4]["overall_accuracy"]
+        True
     """
     with Predictions.open(predictions, release) as opened:
         return summarise(count(opened, advance))

@@ -18,6 +18,11 @@ def to_label_grid(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.flo
 
     Returns:
         ``(class, 96, 96)``, same dtype; still sums to 1 where the input does.
+
+    Examples:
+        >>> ramp = np.linspace(0, 1, 160) * np.ones((1, 160, 160))  # 30 m
+        >>> to_label_grid(ramp).shape
+        (1, 96, 96)
     """
     if probabilities.ndim != 3:
         raise LulcbenchError(f"Probabilities are {probabilities.shape}.", "Give (class, h, w) of one whole tile.")

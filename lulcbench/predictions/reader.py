@@ -46,6 +46,15 @@ class Predictions:
         release: the opened release that it was made for.
         tiles: the tiles of its split.
         sha256: of the file.
+
+    Examples:
+        >>> from lulcbench.predictions import PredictionWriter
+        >>> with PredictionWriter("forest.zip", root, "val", year=2018) as writer:
+        ...     for tile in writer.info.tiles:
+        ...         writer.write(tile, np.full((96, 96), 3110))
+        >>> with Predictions.open("forest.zip", root) as predictions:
+        ...     predictions.info.split, predictions.codes(0).shape, int(predictions.codes(0).max())
+        ('val', (1, 96, 96), 3110)
     """
 
     def __init__(self, archive: StoredZip, info: PredictionInfo, release: Release, sha256: str) -> None:

@@ -43,6 +43,13 @@ class PredictionWriter:
 
     Raises:
         LulcbenchError: the release has no such split or year; on leaving the context: tiles were not written.
+
+    Examples:
+        >>> with PredictionWriter("forest.zip", root, "test", year=2018) as writer:
+        ...     for tile in writer.info.tiles:
+        ...         writer.write(tile, np.full((96, 96), 3110))
+        >>> writer.path.is_file()
+        True
     """
 
     def __init__(

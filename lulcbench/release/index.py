@@ -144,6 +144,11 @@ def few(table: pd.DataFrame, fraction: float) -> pd.DataFrame:
 
     Raises:
         LulcbenchError: ``fraction`` is not within (0, 1].
+
+    Examples:
+        >>> table = pd.DataFrame({"id": ["E0001N0001", "E0001N0002", "E0002N0001"], "region": ["a", "a", "b"]})
+        >>> len(few(table, 0.5)), len(few(table, 1.0))  # at least one tile of every region
+        (2, 3)
     """
     if not 0 < fraction <= 1:
         raise LulcbenchError(f"fraction is {fraction}.", "Use a number above 0 and at most 1, such as 0.01 or 0.1.")

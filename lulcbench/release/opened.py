@@ -32,6 +32,15 @@ class Release:
     Attributes:
         root: folder or URL of the release; ``hf://`` addresses are pinned to a commit.
         manifest: the checked content of ``release.json``.
+
+    Examples:
+        >>> release = Release.open(root)
+        >>> release.manifest.splits
+        {'train': 4, 'val': 2, 'test': 2}
+        >>> release.index("train").shape[0], release.tiles("test").regions
+        (4, ('east', 'east'))
+        >>> release.labels("test", 2018, rows=[0, 1]).shape
+        (2, 96, 96)
     """
 
     def __init__(self, root: str | os.PathLike[str], manifest: Manifest) -> None:

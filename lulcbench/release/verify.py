@@ -75,6 +75,10 @@ def verify(
         release: an opened release in a folder.
         workers: threads; None takes one a processor. Hashing runs outside the interpreter lock.
         advance: called after each file, from any thread.
+
+    Examples:
+        >>> verify(Release.open(root)).problems
+        ()
     """
     folder = Path(release.root)
     expected, absent = here(release)

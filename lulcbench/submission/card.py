@@ -93,6 +93,12 @@ def load_card(path: str | os.PathLike[str]) -> ModelCard:
     Raises:
         LulcbenchError: the file is missing, too large or not TOML, or a key is missing, unknown or wrong; names all
             keys.
+
+    Examples:
+        >>> path = Path("submission.toml")
+        >>> _ = path.write_text(CARD_EXAMPLE)
+        >>> load_card(path).name
+        'UNet ResNet-18, four seasons'
     """
     path = Path(path)
     remedy = f"A card has these keys:\n{CARD_EXAMPLE}"
