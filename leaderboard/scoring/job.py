@@ -121,13 +121,11 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
     from leaderboard.scoring.pictures import accuracy_map, draw_samples
     from lulcbench.evaluation.comparison import block_counts
     from lulcbench.evaluation.scoring import summarise
-    from lulcbench.predictions import Predictions
 
-    release = find_release(predictions, roots)
-    with Predictions.open(predictions, release) as opened:
+    with open_predictions(predictions, roots) as opened:
         counts = _count(opened)
-        cells, accuracy = accuracy_map(opened)
-        samples = draw_samples(opened, accuracy, media)
+        samples = draw_samples(opened, counts, media)
+    release = counts.release
     scores = summarise(counts)
     return {
         "release": release.id,
@@ -136,7 +134,7 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
         "task": scores.task,
         "split": scores.split,
         "scores": scores.model_dump(mode="json"),
-        "cells": cells,
+        "cells": accuracy_map(counts),
         "samples": samples,
         "blocks": block_counts(counts).model_dump(mode="json"),
     }
@@ -163,48 +161,32 @@ def _count(predictions: Predictions) -> Counts:
         ) from None
 
 
-def find_release(predictions: Path, roots: list[Path]) -> Release:
-    """The opened release that a predictions file says it is for.
+def open_predictions(path: Path, roots: list[Path]) -> Predictions:
+    """The predictions of a file, with the release among those of the board that it was made for.
 
     Raises:
         CorruptFileError, ReleaseNotFoundError, UnsupportedFormatError: the release that it may be for cannot be read.
-        LulcbenchError: the file cannot be read, or names none of the board's releases.
+        LulcbenchError: the file is refused, or was made for none of the board's releases.
     """
-    from lulcbench._parsing import parse_json
     from lulcbench.errors import LulcbenchError
-    from lulcbench.predictions import archive_limits
-    from lulcbench.predictions._stored_zip import StoredZip
+    from lulcbench.predictions import OtherReleaseError, Predictions
     from lulcbench.release import Release
 
-    known: dict[str, Release] = {}
+    releases: list[Release] = []
     damaged: LulcbenchError | None = None
     for root in roots:
         try:
-            release = Release.open(root)
-            known[release.digest] = release
+            releases.append(Release.open(root))
         except LulcbenchError as error:
             damaged = error
-    if damaged and not known:
+    if damaged and not releases:
         raise damaged
-    limits = [archive_limits(release.manifest) for release in known.values()]
-    most = max(max(release.manifest.splits.values()) for release in known.values())
-    max_bytes, max_members = (max(values) for values in zip(*limits, strict=True))
-    with StoredZip(predictions, max_bytes, max_members, lambda name: len(name) <= 64) as archive:
-        text = archive.read("zarr.json", 2**20 + 64 * most)
-        try:
-            attributes = parse_json(text, max_bytes=len(text))["attributes"]
-            digest, name = str(attributes["release_digest"]), str(attributes["release"])
-        except (LulcbenchError, KeyError, TypeError) as error:
-            raise archive.error("its zarr.json names no release") from error
-    if digest not in known:
+    try:
+        return Predictions.open(path, *releases)
+    except OtherReleaseError:
         if damaged:
-            raise damaged
-        have = ", ".join(f"{release.id} ({known_digest[:12]}…)" for known_digest, release in known.items())
-        raise LulcbenchError(
-            f"The predictions are of release {name[:80]!r} ({digest[:12]}…), which this board does not score.",
-            f"It scores {have}.",
-        )
-    return known[digest]
+            raise damaged from None
+        raise
 
 
 def _tasks_of_user() -> int:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import PIL.Image
 
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.counts import Counts
 from lulcbench.grid import TILE_SIZE, Tile
-from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.legend import legend
 from lulcbench.predictions import Predictions
 from lulcbench.release import Manifest, array_name, label_shape
 from lulcbench.release.shards import ShardReader
@@ -28,53 +29,49 @@ BRIGHTEST = 0.3  # reflectance shown as white, the usual stretch for true colour
 Image = npt.NDArray[np.uint8]
 
 
-def accuracy_map(predictions: Predictions) -> tuple[list[dict[str, Any]], list[float]]:
-    """Accuracy by place, at the predictions' level.
+def accuracy_map(counts: Counts) -> list[dict[str, Any]]:
+    """Accuracy by location, at the predictions' level.
 
     Returns:
-        Cells, each a tile, or a block of 10 × 10 tiles where tiles are more than 400: ``x`` and ``y`` of its
-        south-west corner and its ``size`` (EPSG:3035, m), ``pixels`` judged and ``accuracy``; and the accuracy of each
-        tile in row order, NaN where nothing could be judged.
+        Cells, each a tile, or a block of 10 × 10 tiles if there are more than 400 tiles: ``x`` and ``y`` of its
+        south-west corner and its ``size`` (EPSG:3035, m), evaluated ``pixels`` and ``accuracy``; without cells that
+        have no evaluated pixel.
     """
-    info = predictions.info
-    reader = predictions.release.reader(info.split)
-    size = 1 if len(info.tiles) <= MAX_CELLS else BLOCK_TILES
-    counts: dict[tuple[int, int], list[int]] = {}
-    per_tile = []
-    for row, tile_id in enumerate(info.tiles):
-        predicted = legend().encode(predictions.codes(row), info.level)
-        labels = np.stack([_labels(reader, year, row, info.level) for year in info.years])
-        judged = labels != IGNORE_INDEX
-        correct, pixels = int(((predicted == labels) & judged).sum()), int(judged.sum())
-        per_tile.append(correct / pixels if pixels else float("nan"))
-        tile = Tile.from_id(tile_id)
-        cell = counts.setdefault((tile.ix // size, tile.iy // size), [0, 0])
-        cell[0] += correct
-        cell[1] += pixels
+    size = 1 if len(counts.tiles) <= MAX_CELLS else BLOCK_TILES
+    tiles = [Tile.from_id(tile) for tile in counts.tiles.ids]
+    corners, cell = np.unique([(tile.ix // size, tile.iy // size) for tile in tiles], axis=0, return_inverse=True)
+    pixels, correct = np.zeros(len(corners), np.int64), np.zeros(len(corners), np.int64)
+    np.add.at(pixels, cell, counts.evaluated[:, -1])
+    np.add.at(correct, cell, counts.correct[:, -1])
     length = size * TILE_SIZE
-    cells = [
-        {"x": x * length, "y": y * length, "size": length, "pixels": pixels, "accuracy": round(correct / pixels, 4)}
-        for (x, y), (correct, pixels) in sorted(counts.items())
-        if pixels
+    return [
+        {"x": x * length, "y": y * length, "size": length, "pixels": n, "accuracy": round(right / n, 4)}
+        for (x, y), n, right in zip(corners.tolist(), pixels.tolist(), correct.tolist(), strict=True)
+        if n
     ]
-    return cells, per_tile
 
 
-def draw_samples(predictions: Predictions, accuracy: list[float], folder: Path) -> list[dict[str, Any]]:
-    """Draw the tiles of best, median and worst accuracy: image (where the release has imagery here), label, prediction.
+def choose_samples(counts: Counts) -> dict[str, int]:
+    """Rows of the tiles of best, median and worst accuracy at the predictions' level; empty if none is evaluated."""
+    evaluated = np.flatnonzero(counts.evaluated[:, -1])
+    if not len(evaluated):
+        return {}
+    accuracy = counts.correct[evaluated, -1] / counts.evaluated[evaluated, -1]
+    order = evaluated[np.argsort(accuracy, kind="stable")].tolist()
+    return dict(zip(SAMPLES, (order[-1], order[len(order) // 2], order[0]), strict=True))
+
+
+def draw_samples(predictions: Predictions, counts: Counts, folder: Path) -> list[dict[str, Any]]:
+    """Draw the tiles of ``choose_samples``: image (if the release has imagery here), label, prediction.
 
     Returns:
-        One record a sample: ``name``, ``tile``, ``accuracy``, ``pictures`` (file names in ``folder``).
+        One record per sample: ``name``, ``tile``, ``accuracy``, ``pictures`` (file names in ``folder``).
     """
     release, info = predictions.release, predictions.info
     reader = release.reader(info.split)
-    order = [row for row in np.argsort(accuracy) if not np.isnan(accuracy[row])]
-    if not order:
-        return []
-    rows = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
     samples = []
-    for name in SAMPLES:
-        row, year = int(rows[name]), info.years[-1]
+    for name, row in choose_samples(counts).items():
+        year = info.years[-1]
         colors = legend().colors(info.level)
         pictures = {
             "label": colors[_labels(reader, year, row, info.level)],
@@ -88,7 +85,7 @@ def draw_samples(predictions: Predictions, accuracy: list[float], folder: Path) 
         record = {
             "name": name,
             "tile": info.tiles[row],
-            "accuracy": round(accuracy[row], 4),
+            "accuracy": round(int(counts.correct[row, -1]) / int(counts.evaluated[row, -1]), 4),
             "pictures": list(pictures),
         }
         samples.append(record)

@@ -13,7 +13,7 @@ from functools import cache
 try:
     from lulcbench._native import _pixels as compiled
 
-    if not hasattr(compiled, "normalize"):  # built from an older source
+    if not hasattr(compiled, "count_maps"):  # built from an older source
         raise ImportError("lulcbench._native._pixels is out of date")
 except ImportError:
     compiled = None  # type: ignore[assignment]

@@ -1,5 +1,6 @@
 /* The inner loops over pixels, in one pass and without Python's lock: counting label maps against predicted ones (see
- * pixels.py, which defines what is counted, and whose the tables are), and normalising imagery (datasets/normalize.py).
+ * evaluation/_pixels.py, which defines what is counted; the tables are those of legend/tables.py), and normalising
+ * imagery (datasets/normalize.py).
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030C0000
@@ -14,7 +15,9 @@ enum { COUNTED, UNKNOWN_LABEL, UNKNOWN_CLASS };
 static const uint32_t NO_NODE = UINT32_MAX; /* in the table of labels */
 static const uint8_t NO_CLASS = UINT8_MAX;  /* in the table of classes */
 
-/* Greater of two places' differences: the highest bit in which places differ says the coarsest level. */
+enum { DEPTHS = 5, PAIRS = 25 }; /* depths of label edges; (comparable, agreeing) levels of a pixel, 0 to 4 each */
+
+/* Greater of two paths' differences: the highest bit in which two paths differ tells the coarsest level. */
 static inline void keep_greatest(int16_t *difference, const int16_t *a, const int16_t *b, Py_ssize_t n)
 {
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -23,23 +26,24 @@ static inline void keep_greatest(int16_t *difference, const int16_t *a, const in
     }
 }
 
-/* Count one map. `place` and `difference` hold a map each, `node` too. */
-static int count_map(const uint16_t *labels, const uint16_t *predicted, const uint32_t *node_and_place,
-                     const uint8_t *class_of, const uint8_t *depth_of, int64_t *counts, Py_ssize_t nodes,
-                     Py_ssize_t classes, Py_ssize_t height, Py_ssize_t width, int16_t *place, int16_t *difference,
-                     uint8_t *node)
+/* Count one map. `path` and `difference` hold a map each, `node` too. */
+static int count_map(const uint16_t *labels, const uint16_t *predicted, const uint32_t *node_and_path,
+                     const uint8_t *class_of, const uint8_t *depth_of, const uint8_t *pair_of, int64_t *counts,
+                     int64_t *tally, Py_ssize_t nodes, Py_ssize_t classes, Py_ssize_t height, Py_ssize_t width,
+                     int16_t *path, int16_t *difference, uint8_t *node)
 {
     const Py_ssize_t n = height * width;
+    uint32_t pairs[PAIRS] = {0};
     for (Py_ssize_t i = 0; i < n; i++) {
-        uint32_t packed = node_and_place[labels[i]];
+        uint32_t packed = node_and_path[labels[i]];
         if (packed == NO_NODE)
             return UNKNOWN_LABEL;
         node[i] = (uint8_t)packed;
-        place[i] = (int16_t)(packed >> 16);
+        path[i] = (int16_t)(packed >> 16);
     }
     memset(difference, 0, n * sizeof *difference);
     for (Py_ssize_t y = 0; y < height; y++) {
-        int16_t *row = place + y * width, *found = difference + y * width;
+        int16_t *row = path + y * width, *found = difference + y * width;
         keep_greatest(found, row, row + 1, width - 1);
         keep_greatest(found + 1, row, row + 1, width - 1);
         if (y + 1 < height)
@@ -51,48 +55,61 @@ static int count_map(const uint16_t *labels, const uint16_t *predicted, const ui
         uint8_t class = class_of[predicted[i]];
         if (class == NO_CLASS)
             return UNKNOWN_CLASS;
-        counts[(depth_of[difference[i]] * nodes + node[i]) * classes + class]++;
+        Py_ssize_t pair = node[i] * classes + class;
+        counts[depth_of[difference[i]] * nodes * classes + pair]++;
+        pairs[pair_of[pair]]++;
     }
+    for (int k = 0; k < PAIRS; k++)
+        tally[k] = pairs[k];
     return COUNTED;
 }
 
-PyDoc_STRVAR(count_doc, "count(labels, predicted, node_and_place, class_of, depth_of, counts, nodes, height, width)\n\n"
-                        "Add to counts; 0, or 1 (2) at the first unknown label (class). See lulcbench.evaluation._pixels.");
+PyDoc_STRVAR(count_maps_doc,
+             "count_maps(labels, predicted, node_and_path, class_of, depth_of, pair_of, counts, tallies, nodes, height, "
+             "width)\n\nAdd to counts and set the tally of each map; 0, or 1 (2) at the first unknown label (class). See "
+             "lulcbench.evaluation._pixels.");
 
-static PyObject *count(PyObject *module, PyObject *args)
+static PyObject *count_maps(PyObject *module, PyObject *args)
 {
-    Py_buffer labels, predicted, node_and_place, class_of, depth_of, counts;
+    Py_buffer labels, predicted, node_and_path, class_of, depth_of, pair_of, counts, tallies;
     Py_ssize_t nodes, height, width;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*y*w*nnn", &labels, &predicted, &node_and_place, &class_of, &depth_of, &counts,
-                          &nodes, &height, &width))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*w*w*nnn", &labels, &predicted, &node_and_path, &class_of, &depth_of,
+                          &pair_of, &counts, &tallies, &nodes, &height, &width))
         return NULL;
     const Py_ssize_t most = 65536;
     const int sane = 0 < nodes && nodes < most && 0 < height && height < most && 0 < width && width < most;
-    const Py_ssize_t n = sane ? height * width : 1, classes = sane ? counts.len / (5 * nodes * 8) : 0;
+    const Py_ssize_t n = sane ? height * width : 1, classes = sane ? counts.len / (DEPTHS * nodes * 8) : 0;
+    const Py_ssize_t maps = labels.len / (2 * n);
     int status = COUNTED;
     char *memory = NULL;
-    if (!sane || labels.len != predicted.len || labels.len % (2 * n) ||
-        node_and_place.len != 4 * 65536 || class_of.len != 65536 || depth_of.len != 2048 || classes < 1 ||
-        counts.len != 5 * nodes * classes * 8)
+    int fits = sane && labels.len == predicted.len && labels.len == maps * 2 * n && node_and_path.len == 4 * 65536 &&
+               class_of.len == 65536 && depth_of.len == 2048 && classes >= 1 && classes < NO_CLASS &&
+               counts.len == DEPTHS * nodes * classes * 8 && pair_of.len == nodes * classes &&
+               tallies.len == maps * PAIRS * 8;
+    for (Py_ssize_t k = 0; fits && k < pair_of.len; k++)
+        fits = ((uint8_t *)pair_of.buf)[k] < PAIRS;
+    if (!fits)
         PyErr_SetString(PyExc_ValueError, "sizes of maps, tables and counts do not fit");
     else if (!(memory = PyMem_Malloc(5 * n)))
         PyErr_NoMemory();
     else {
         Py_BEGIN_ALLOW_THREADS
-        int16_t *place = (int16_t *)memory, *difference = place + n;
-        for (Py_ssize_t start = 0; start < labels.len / 2 && status == COUNTED; start += n)
-            status = count_map((uint16_t *)labels.buf + start, (uint16_t *)predicted.buf + start, node_and_place.buf,
-                               class_of.buf, depth_of.buf, counts.buf, nodes, classes, height, width, place, difference,
-                               (uint8_t *)(difference + n));
+        int16_t *path = (int16_t *)memory, *difference = path + n;
+        for (Py_ssize_t map = 0; map < maps && status == COUNTED; map++)
+            status = count_map((uint16_t *)labels.buf + map * n, (uint16_t *)predicted.buf + map * n, node_and_path.buf,
+                               class_of.buf, depth_of.buf, pair_of.buf, counts.buf, (int64_t *)tallies.buf + map * PAIRS,
+                               nodes, classes, height, width, path, difference, (uint8_t *)(difference + n));
         Py_END_ALLOW_THREADS
     }
     PyMem_Free(memory);
     PyBuffer_Release(&labels);
     PyBuffer_Release(&predicted);
-    PyBuffer_Release(&node_and_place);
+    PyBuffer_Release(&node_and_path);
     PyBuffer_Release(&class_of);
     PyBuffer_Release(&depth_of);
+    PyBuffer_Release(&pair_of);
     PyBuffer_Release(&counts);
+    PyBuffer_Release(&tallies);
     return PyErr_Occurred() ? NULL : PyLong_FromLong(status);
 }
 
@@ -158,7 +175,7 @@ static PyObject *normalize(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-    {"count", count, METH_VARARGS, count_doc},
+    {"count_maps", count_maps, METH_VARARGS, count_maps_doc},
     {"normalize", normalize, METH_VARARGS, normalize_doc},
     {NULL, NULL, 0, NULL},
 };

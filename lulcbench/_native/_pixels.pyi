@@ -1,14 +1,16 @@
-"""See pixels.py and datasets/normalize.py."""
+"""See evaluation/_pixels.py and datasets/normalize.py."""
 
 from collections.abc import Buffer
 
-def count(
+def count_maps(
     labels: Buffer,
     predicted: Buffer,
-    node_and_place: Buffer,
+    node_and_path: Buffer,
     class_of: Buffer,
     depth_of: Buffer,
+    pair_of: Buffer,
     counts: Buffer,
+    tallies: Buffer,
     nodes: int,
     height: int,
     width: int,

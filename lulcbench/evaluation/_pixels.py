@@ -6,20 +6,24 @@ several times slower.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from lulcbench._native import compiled
-from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.legend.tables import (
     EDGE_DEPTHS,
     UNKNOWN_NODE,
+    agreement_lookup,
     class_lookup,
     edge_depth_lookup,
     node_lookup,
     nodes,
 )
 
+_AGREEMENTS = len(LEVELS) + 1  # numbers of levels at which a label and a prediction can agree: 0 to 4
 _BATCH = 8  # maps that numpy takes at once, so that its passes stay in the processor's second-level cache
 
 Codes = npt.NDArray[np.uint16]
@@ -30,7 +34,22 @@ class UnknownCode(ValueError):
     """A label that the legend lacks, or a predicted code that is none of the level."""
 
 
-def count_pixels(labels: Codes, predicted: Codes, level: int) -> Ints:
+class PixelCounts(NamedTuple):
+    """Counts of some maps ``(…, y, x)``.
+
+    Attributes:
+        pixels: int64 ``(5, 106, C)``: pixels by depth of the label edge (see ``edge_depth``), label node
+            (``tables.nodes``) and predicted class; those without a label are left out.
+        evaluated: int64 ``(…, L)``: pixels of each map that are labelled at levels 1 to L, the level predicted.
+        correct: int64 ``(…, L)``: of these, pixels whose class is right at that level.
+    """
+
+    pixels: Ints
+    evaluated: Ints
+    correct: Ints
+
+
+def count_pixels(labels: Codes, predicted: Codes, level: int) -> PixelCounts:
     """Count the pixels of some maps.
 
     Args:
@@ -38,46 +57,52 @@ def count_pixels(labels: Codes, predicted: Codes, level: int) -> Ints:
         predicted: codes of ``level``, of the same shape.
         level: 1 to 4.
 
-    Returns:
-        int64 ``(5, 106, C)``: pixels by depth of the label edge (see ``edge_depth``), label node (``tables.nodes``)
-        and predicted class; those without a label are left out.
-
     Raises:
         UnknownCode: there is a code that is neither.
         ValueError: maps are not uint16 or not of one shape.
     """
     if labels.dtype != np.uint16 or predicted.dtype != np.uint16 or labels.shape != predicted.shape:
         raise ValueError(f"maps are {labels.dtype} {labels.shape} and {predicted.dtype} {predicted.shape}, not uint16")
-    shape = (EDGE_DEPTHS, len(nodes()) + 1, len(legend().codes(level)))
-    count = _count_by_numpy if compiled is None else _count_compiled
+    *outer, height, width = labels.shape
+    maps, guesses = (np.ascontiguousarray(values.reshape(-1, height, width)) for values in (labels, predicted))
+    counts = np.zeros((EDGE_DEPTHS, len(nodes()) + 1, len(legend().codes(level))), np.int64)
+    tallies = np.zeros((len(maps), _AGREEMENTS, _AGREEMENTS), np.int64)
+    (_count_by_numpy if compiled is None else _count_compiled)(maps, guesses, level, counts, tallies)
+    # A level agrees only if all coarser ones do, so the number of levels tells which.
+    evaluated, correct = (_at_least(tallies.sum(axis=axis))[:, :level].reshape(*outer, level) for axis in (2, 1))
+    return PixelCounts(counts[:, :-1], evaluated, correct)
+
+
+def _at_least(tallies: Ints) -> Ints:
+    """Pixels by number of levels, 0 to 4 → pixels with at least 1, 2, 3 and 4 of them: ``(n, 5)`` → ``(n, 4)``."""
+    return tallies[:, ::-1].cumsum(axis=1)[:, -2::-1]
+
+
+def _count_compiled(labels: Codes, predicted: Codes, level: int, counts: Ints, tallies: Ints) -> None:
+    tables = node_lookup(), class_lookup(level), edge_depth_lookup(), agreement_lookup(level)
     height, width = labels.shape[-2:]
-    counts = count(labels.reshape(-1, height, width), predicted.reshape(-1, height, width), level, shape)
-    return counts[:, :-1]
-
-
-def _count_compiled(labels: Codes, predicted: Codes, level: int, shape: tuple[int, int, int]) -> Ints:
-    counts = np.zeros(shape, np.int64)
-    maps, guesses = np.ascontiguousarray(labels, np.uint16), np.ascontiguousarray(predicted, np.uint16)
-    tables = node_lookup(), class_lookup(level), edge_depth_lookup()
-    if compiled.count(maps, guesses, *tables, counts, shape[1], labels.shape[-2], labels.shape[-1]):
+    if compiled.count_maps(labels, predicted, *tables, counts, tallies, counts.shape[1], height, width):
         raise UnknownCode
-    return counts
 
 
-def _count_by_numpy(labels: Codes, predicted: Codes, level: int, shape: tuple[int, int, int]) -> Ints:
-    counts = np.zeros(shape, np.int64)
+def _count_by_numpy(labels: Codes, predicted: Codes, level: int, counts: Ints, tallies: Ints) -> None:
+    _, nodes_and_none, classes = counts.shape
     for start in range(0, len(labels), _BATCH):
-        packed = node_lookup().take(labels[start : start + _BATCH])
-        classes = class_lookup(level).take(predicted[start : start + _BATCH])
-        if packed.max() == UNKNOWN_NODE or classes.max() == IGNORE_INDEX:
+        batch = slice(start, start + _BATCH)
+        packed = node_lookup().take(labels[batch])
+        guesses = class_lookup(level).take(predicted[batch])
+        if packed.max() == UNKNOWN_NODE or guesses.max() == IGNORE_INDEX:
             raise UnknownCode
+        pair = packed.astype(np.uint8).astype(np.uint16)
+        pair *= classes
+        pair += guesses
         key = edge_depth((packed >> 16).astype(np.uint16)).astype(np.uint16)
-        key *= shape[1]
-        key += packed.astype(np.uint8)
-        key *= shape[2]
-        key += classes
-        counts += np.bincount(key.reshape(-1), minlength=counts.size).reshape(shape)
-    return counts
+        key *= nodes_and_none * classes
+        key += pair
+        counts += np.bincount(key.reshape(-1), minlength=counts.size).reshape(counts.shape)
+        levels = agreement_lookup(level).reshape(-1).take(pair).astype(np.uint16)
+        levels += (np.arange(len(levels), dtype=np.uint16) * _AGREEMENTS**2)[:, None, None]
+        tallies[batch] = np.bincount(levels.reshape(-1), minlength=tallies[batch].size).reshape(tallies[batch].shape)
 
 
 def edge_depth(paths: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:

@@ -1,6 +1,10 @@
-"""One pass over predictions and labels: integer counts and sums, per stratum, from which every score follows.
+"""One pass over predictions and labels: integer counts and sums, from which every score and map of a scoring follows.
 
-A stratum is the tiles of one region in one spatial block: regions and blocks are both unions of strata.
+Most are by stratum: the tiles of one region in one spatial block, so that regions and blocks are both unions of strata.
+By tile there is only how many pixels were evaluated and correct at each level, which maps of accuracy are made of.
+
+Memory does not grow with the pixels. A stratum takes 40 kB at level 4 (and 10 kB with probabilities), a tile 64 bytes:
+100,000 tiles in 1,000 blocks of 48 km take 50 MB, beside the tiles being read (at most some 20 MB per processor).
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ Addition = tuple[npt.NDArray[Any], Any, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Counts:
-    """What scores are made of. ``S`` strata, ``C`` classes of the predictions' level, 106 label nodes.
+    """What scores are made of. ``T`` tiles, ``S`` strata, ``L`` levels, ``C`` classes of level ``L``, 106 label nodes.
 
     Attributes:
         info: what the predictions file says of itself.
@@ -47,6 +51,8 @@ class Counts:
         release: the release scored against.
         tiles: the tiles of the split.
         strata: (region, block) of each stratum.
+        evaluated: int64 ``(T, L)``: evaluated pixels of each tile at levels 1 to L; for change, of both years together.
+        correct: int64 ``(T, L)``: of these, pixels whose class is right.
         confusion: int64 ``(S, 106, C)``: label node × predicted class.
         edges: int64 ``(5, 106, C)``: the same by how deep a label edge the pixel lies on: 0 none, 1 an edge at level 4
             only, … 4 an edge at level 1 and so at all levels, as is the border of unlabelled ground.
@@ -60,6 +66,8 @@ class Counts:
     release: Release
     tiles: SplitTiles
     strata: tuple[tuple[str, str], ...]
+    evaluated: Ints
+    correct: Ints
     confusion: Ints
     edges: Ints
     calibration: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
@@ -175,6 +183,8 @@ def _empty(
         release,
         tiles,
         strata,
+        np.zeros((len(tiles), len(levels)), np.int64),
+        np.zeros((len(tiles), len(levels)), np.int64),
         np.zeros((len(strata), *shape), np.int64),
         np.zeros((5, *shape), np.int64),
         {level: np.zeros((len(strata), len(CalibrationSums._fields), BINS)) for level in calibrated},
@@ -215,9 +225,12 @@ def _step(
     bounds = [0, *(np.flatnonzero(np.diff(strata)) + 1).tolist(), len(strata)]
     try:
         for start, stop in pairwise(bounds):
-            pixels = count_pixels(labels[start:stop], codes[start:stop], info.level)
-            yield counts.edges, ..., pixels
-            yield counts.confusion, strata[start], pixels.sum(axis=0)
+            found = count_pixels(labels[start:stop], codes[start:stop], info.level)
+            tiles = slice(rows.start + start, rows.start + stop)
+            yield counts.evaluated, tiles, found.evaluated.sum(axis=1)
+            yield counts.correct, tiles, found.correct.sum(axis=1)
+            yield counts.edges, ..., found.pixels
+            yield counts.confusion, strata[start], found.pixels.sum(axis=0)
     except UnknownCode:
         legend().encode(labels, 1, f"{info.split} labels of rows {rows.start} to {rows.stop - 1}")  # each raises,
         for row in rows:  # naming what it finds

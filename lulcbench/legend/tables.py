@@ -105,3 +105,12 @@ def agreement(level: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         label = node_to_class(at)[:, None]
         agreeing += (label == legend().parents(level, at)[None, :]) & (label >= 0)
     return comparable, agreeing
+
+
+@cache
+def agreement_lookup(level: int) -> npt.NDArray[np.uint8]:
+    """``5 · comparable + agreeing`` (see ``agreement``) of each node, nodata last, and class: ``(107, n_classes)``."""
+    comparable, agreeing = agreement(level)
+    table = np.zeros((len(nodes()) + 1, comparable.shape[1]), np.uint8)
+    table[:-1] = (len(LEVELS) + 1) * comparable + agreeing
+    return table

@@ -10,7 +10,7 @@ key, exactly what the writer writes for that split.
 from __future__ import annotations
 
 from lulcbench.predictions.label_grid import to_label_grid
-from lulcbench.predictions.reader import Predictions, archive_limits, peek
+from lulcbench.predictions.reader import OtherReleaseError, Predictions, archive_limits, peek
 from lulcbench.predictions.writer import PredictionWriter
 
-__all__ = ["PredictionWriter", "Predictions", "archive_limits", "peek", "to_label_grid"]
+__all__ = ["OtherReleaseError", "PredictionWriter", "Predictions", "archive_limits", "peek", "to_label_grid"]

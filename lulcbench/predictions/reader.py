@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,6 +38,10 @@ _ANY_BYTES, _ANY_TILES = 2**50, 10**7
 _GZIP_HEADER = b"\x1f\x8b\x08\x00"
 
 
+class OtherReleaseError(LulcbenchError):
+    """Predictions were made for a release that is not among those given."""
+
+
 class Predictions:
     """A predictions file, opened for reading; trusts nothing in it. A context manager.
 
@@ -66,20 +70,34 @@ class Predictions:
         self._classes = len(legend().codes(info.level))
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], release: str | os.PathLike[str] | Release) -> Predictions:
-        """Open a file of predictions for a release (opened, or its folder).
+    def open(
+        cls, path: str | os.PathLike[str], release: str | os.PathLike[str] | Release, *others: Release
+    ) -> Predictions:
+        """Open a file of predictions.
 
-        Only the directory and the metadata are read here, and nothing larger than the release allows.
+        Only the directory and the metadata are read here, and nothing larger than the releases allow; the file is
+        opened and hashed once.
+
+        Args:
+            path: the file.
+            release: the release that it was made for, opened or its folder.
+            others: further releases that it may have been made for instead.
 
         Raises:
-            LulcbenchError: the file is of another release, legend or split, lacks tiles, or is not as the writer
-                would have written it.
+            OtherReleaseError: the file was made for a release that is not among them.
+            LulcbenchError: the file is of another legend or split, lacks tiles, or is not as the writer would have
+                written it.
         """
-        opened = Release.open(release)
-        most = max(opened.manifest.splits.values())
-        archive = StoredZip(path, *archive_limits(opened.manifest), known_name)
+        candidates = {one.digest: one for one in (Release.open(release), *others)}
+        most = max(max(one.manifest.splits.values()) for one in candidates.values())
+        limits = [archive_limits(one.manifest) for one in candidates.values()]
+        max_bytes, max_members = (max(values) for values in zip(*limits, strict=True))
+        archive = StoredZip(path, max_bytes, max_members, known_name)
         try:
             info = _read_info(archive, most)
+            if info.release_digest not in candidates:
+                raise _other_release(archive, info, candidates.values())
+            opened = candidates[info.release_digest]
             _check_release(archive, info, opened.manifest)
             expected = opened.tiles(info.split).ids
             if tuple(info.tiles) != expected:
@@ -185,12 +203,13 @@ def _read_info(archive: StoredZip, most: int) -> PredictionInfo:
         raise archive.error(f"zarr.json says a wrong {field[:80]} ({first['msg'][:200]})") from error
 
 
+def _other_release(archive: StoredZip, info: PredictionInfo, releases: Collection[Release]) -> OtherReleaseError:
+    wanted = " or ".join(f"{release.id} ({release.digest[:12]}…)" for release in releases)
+    error = archive.error(f"it was made for {info.release} ({info.release_digest[:12]}…), not for {wanted}")
+    return OtherReleaseError(error.what, "Predict that very release, with lulcbench.PredictionWriter.")
+
+
 def _check_release(archive: StoredZip, info: PredictionInfo, manifest: Manifest) -> None:
-    if info.release_digest != manifest.digest:
-        raise archive.error(
-            f"it was made for {info.release} with digest {info.release_digest[:12]}…, "
-            f"this is {manifest.id} with {manifest.digest[:12]}…"
-        )
     if info.legend_digest != manifest.legend_digest:
         raise archive.error("it was made with another legend")
     manifest.check_split(info.split)

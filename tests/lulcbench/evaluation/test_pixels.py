@@ -17,21 +17,31 @@ needs_compiler = pytest.mark.skipif(compiled is None, reason="there was no C com
 
 @needs_compiler
 def test_count_refuses_what_does_not_fit() -> None:
-    maps, counts = np.zeros((2, 4, 4), np.uint16), np.zeros((5, 3, 2), np.int64)
-    tables = np.zeros(65536, np.uint32), np.zeros(65536, np.uint8), np.zeros(2048, np.uint8)
-    assert compiled.count(maps, maps, *tables, counts, 3, 4, 4) == 0
-    for wrong in (
-        (maps, maps[:1], *tables, counts, 3, 4, 4),
-        (maps, maps, *tables, counts, 3, 4, 5),
-        (maps, maps, *tables, counts, 0, 4, 4),
-        (maps, maps, *tables, counts, 3, 0, 4),
-        (maps, maps, *tables, counts, 3, 2**62, 4),
-        (maps, maps, tables[0][1:], *tables[1:], counts, 3, 4, 4),
-        (maps, maps, *tables[:2], tables[2][1:], counts, 3, 4, 4),
-        (maps, maps, *tables, counts[:4], 3, 4, 4),
+    maps, counts, tallies = np.zeros((2, 4, 4), np.uint16), np.zeros((5, 3, 2), np.int64), np.zeros((2, 25), np.int64)
+    nodes, classes, depths = np.zeros(65536, np.uint32), np.zeros(65536, np.uint8), np.zeros(2048, np.uint8)
+    pairs = np.full((3, 2), 24, np.uint8)
+    good = (maps, maps, nodes, classes, depths, pairs, counts, tallies, 3, 4, 4)
+    assert compiled.count_maps(*good) == 0
+    assert tallies[:, 24].tolist() == [16, 16]
+    assert counts.sum() == 32
+    for position, wrong in (
+        (1, maps[:1]),
+        (2, nodes[1:]),
+        (3, classes[1:]),
+        (4, depths[1:]),
+        (5, pairs[:2]),
+        (5, np.full((3, 2), 25, np.uint8)),
+        (6, counts[:4]),
+        (6, np.zeros((5, 3, 256), np.int64)),
+        (7, tallies[:1]),
+        (8, 0),
+        (9, 0),
+        (9, 2**62),
+        (10, 5),
     ):
         with pytest.raises(ValueError, match="do not fit"):
-            compiled.count(*wrong)
+            compiled.count_maps(*good[:position], wrong, *good[position + 1 :])
+    assert counts.sum() == 32
 
 
 @needs_compiler

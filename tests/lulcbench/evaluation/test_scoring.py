@@ -163,12 +163,19 @@ def test_compiled_counting_is_that_of_numpy(level: int, monkeypatch: pytest.Monk
     predicted = rng.choice(np.array(legend().codes(level), np.uint16), labels.shape)
     found = _pixels.count_pixels(labels, predicted, level)
     monkeypatch.setattr(_pixels, "compiled", None)
-    assert np.array_equal(_pixels.count_pixels(labels, predicted, level), found)
+    for mine, theirs in zip(_pixels.count_pixels(labels, predicted, level), found, strict=True):
+        assert np.array_equal(mine, theirs)
     truth, guess = legend().encode(labels, level), legend().encode(predicted, level)
     known = truth != IGNORE_INDEX
-    assert confusion_at(found.sum(axis=0)[None], level, level)[0].tolist() == (
+    assert confusion_at(found.pixels.sum(axis=0)[None], level, level)[0].tolist() == (
         sk.confusion_matrix(truth[known], guess[known], labels=range(len(legend().codes(level)))).tolist()
     )
+    assert found.evaluated.shape == found.correct.shape == (11, 2, level)
+    for at in LEVELS[:level]:
+        truth, guess = legend().encode(labels, at), legend().encode(predicted, at)
+        known = truth != IGNORE_INDEX
+        assert np.array_equal(found.evaluated[..., at - 1], known.sum(axis=(-2, -1)))
+        assert np.array_equal(found.correct[..., at - 1], (known & (truth == guess)).sum(axis=(-2, -1)))
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -188,7 +195,7 @@ def test_unknown_codes_are_not_counted(compiled: bool, monkeypatch: pytest.Monke
         with pytest.raises(ValueError, match="not uint16"):
             _pixels.count_pixels(good, other, 4)
     odd = good.transpose(2, 1, 0)[::-1]  # not contiguous
-    assert _pixels.count_pixels(odd, odd, 4).sum() == good.size
+    assert _pixels.count_pixels(odd, odd, 4).pixels.sum() == good.size
 
 
 def test_hierarchy_by_hand(tmp_path: Path) -> None:
