@@ -14,7 +14,7 @@ from builders.stages._shards import Array, ShardJob, create, write_shard
 from lulcbench._files import hash_file
 from lulcbench.grid import Tile
 from lulcbench.legend import legend
-from lulcbench.release import INDEX, FileInfo, Manifest
+from lulcbench.release import INDEX, ArrayKey, FileInfo, Manifest
 from lulcbench.sensors import CLASS_CODES
 
 SHARD_TILES = 64
@@ -57,7 +57,7 @@ def make_release(
     (root / "cache").mkdir(parents=True)
     for year, codes in labels.items():
         array = Array(
-            "test", f"luisa_{year}", (96, 96), (96, 96), CLASS_CODES, ("tile", "y", "x"),
+            "test", ArrayKey("luisa", year), (96, 96), (96, 96), CLASS_CODES, ("tile", "y", "x"),
             {"legend_digest": legend().digest},
         )  # fmt: skip
         for first in range(0, n, SHARD_TILES):
@@ -95,7 +95,7 @@ def make_release(
                 sha256=hash_file(path),
                 licence="CC-BY-4.0",
                 split="test" if len(parts) > 1 else None,
-                array=parts[1] if len(parts) > 2 else None,
+                array=ArrayKey.parse(parts[1]) if len(parts) > 2 else None,
             )
         )
     release = Manifest(

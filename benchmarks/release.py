@@ -13,13 +13,15 @@ from builders.stages._shards import Array, ShardJob, create
 from lulcbench._files import hash_file
 from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import LEVELS, legend
-from lulcbench.release import FileInfo, Manifest, SensorInfo, Statistics
+from lulcbench.release import ArrayKey, FileInfo, Manifest, SensorInfo, Statistics
+from lulcbench.release.index import fraction_column
 from lulcbench.seasons import Season
 from lulcbench.sensors import CLASS_CODES, REFLECTANCE, SENTINEL2
 
 BANDS = tuple(band for band in SENTINEL2.bands if band.name != "B10")  # the 12 of a level-2A product
 PIXELS = TILE_SIZE // SENTINEL2.resolution
 SHARD_TILES = 8
+IMAGERY, LABELS = ArrayKey("sentinel2", 2018), ArrayKey("luisa", 2018)
 
 
 def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, int] | None = None) -> Manifest:
@@ -34,20 +36,20 @@ def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, in
     side = 120
     inner = (1, *(chunk or (12, side, side)))
     dimensions = ("tile", "season", "band", "y", "x")
-    image = Array("train", "sentinel2_2018", (1, 12, PIXELS, PIXELS), inner, REFLECTANCE, dimensions, {})
-    label = Array("train", "luisa_2018", (96, 96), (96, 96), CLASS_CODES, ("tile", "y", "x"), {})
+    image = Array("train", IMAGERY, (1, 12, PIXELS, PIXELS), inner, REFLECTANCE, dimensions, {})
+    label = Array("train", LABELS, (96, 96), (96, 96), CLASS_CODES, ("tile", "y", "x"), {})
     group = zarr.open_group(root / "train.zarr", mode="w")
     arrays = {}
     for layout in (image, label):
-        arrays[layout.name] = create(group, ShardJob(layout, tiles, SHARD_TILES, codec, 0, (), root, root))
+        arrays[layout.key] = create(group, ShardJob(layout, tiles, SHARD_TILES, codec, 0, (), root, root))
     codes = np.array(legend().codes(4), np.uint16)
     rng = np.random.default_rng(1)
     sums = np.zeros((2, 12))
     for first in range(0, tiles, SHARD_TILES):
         last = min(first + SHARD_TILES, tiles)
         pixels = images(last - first, 12, PIXELS, seed=first)[:, None]
-        arrays["sentinel2_2018"][first:last] = pixels
-        arrays["luisa_2018"][first:last] = codes[rng.integers(0, 46, (last - first, 8, 8))].repeat(12, 1).repeat(12, 2)
+        arrays[IMAGERY][first:last] = pixels
+        arrays[LABELS][first:last] = codes[rng.integers(0, 46, (last - first, 8, 8))].repeat(12, 1).repeat(12, 2)
         reflectance = pixels * REFLECTANCE.scale + REFLECTANCE.offset
         sums += [reflectance.sum((0, 1, 3, 4)), (reflectance**2).sum((0, 1, 3, 4))]
     count = tiles * PIXELS**2
@@ -87,7 +89,7 @@ def _index(root: Path, tiles: int) -> None:
     rows = []
     for row in range(tiles):
         tile = Tile(900 + row % 100, 700 + row // 100)
-        fractions = {f"luisa_2018_{code}": 0.0 for level in LEVELS for code in legend().codes(level)}
+        fractions = {fraction_column(LABELS, code): 0.0 for level in LEVELS for code in legend().codes(level)}
         at = {"row": row, "ix": tile.ix, "iy": tile.iy}
         rows.append({"id": tile.id, "split": "train", "region": "benchmark", "block": tile.block(), **at, **fractions})
     pd.DataFrame(rows).to_parquet(root / "index.parquet")
@@ -102,5 +104,5 @@ def _file(root: Path, path: Path) -> FileInfo:
         sha256=hash_file(path),
         licence="CC0-1.0",
         split="train" if sharded else None,
-        array=relative.parts[1] if sharded and len(relative.parts) > 2 else None,
+        array=ArrayKey.parse(relative.parts[1]) if sharded and len(relative.parts) > 2 else None,
     )

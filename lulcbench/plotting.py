@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.release import Release, array_name, label_shape
+from lulcbench.release import ArrayKey, Release, label_shape
 from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.sensors import Band, true_color
 
@@ -125,11 +125,11 @@ def tile_panels(
         info = manifest.sensor(name)
         n = (manifest.tile_size // info.resolution,) * 2
         for year in info.years:
-            stored = reader.read(array_name(name, year), [row], [(0, 0)], n, [which])[0, 0]
+            stored = reader.read(ArrayKey(name, year), [row], [(0, 0)], n, [which])[0, 0]
             title = f"{name} {year}, {names[which]}"
             panels.append(rgb_panel(info.coding.decode(stored), info.bands, title))
     for year in manifest.label_years:
-        codes = reader.read(array_name("luisa", year), [row], [(0, 0)], label_shape())[0]
+        codes = reader.read(ArrayKey("luisa", year), [row], [(0, 0)], label_shape())[0]
         panels.append(class_panel(legend().encode(codes, level, tile), level, f"LUISA {year}"))
     return panels
 

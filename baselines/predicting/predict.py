@@ -82,9 +82,9 @@ def tiles(
     blend, current = Blend(len(legend().codes(level)), size), ""
     for start in range(0, len(dataset), batch_size):
         indices = range(start, min(start + batch_size, len(dataset)))
-        batch, places = dataset.read(indices), dataset.locate(indices)
+        batch, windows = dataset.read(indices), dataset.locate(indices)
         values = predictor(batch["image"])
-        for tile, value, (y, x) in zip(batch["tile"], values, places.offsets // resolution, strict=True):
+        for tile, value, (y, x) in zip(batch["tile"], values, windows.offsets // resolution, strict=True):
             if tile != current:
                 if current:
                     yield current, to_label_grid(blend.result())

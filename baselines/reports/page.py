@@ -131,8 +131,8 @@ def _tiles(entry: Entry, release: Release) -> tuple[list[dict[str, str]], list[i
     if not isinstance(data, LuisaData):
         raise TypeError(type(data))
     dataset = segments(data, entry.config.predict.split)
-    fractions = dataset.tiles[[f"luisa_{data.year}_{code}" for code in legend().codes(4)]]
-    rows = np.argsort(-(fractions > 0.01).sum(axis=1).to_numpy(), kind="stable")[:TILES]
+    classes = (dataset.class_fractions(data.year, 4) > 0.01).sum(axis=1)
+    rows = np.argsort(-classes, kind="stable")[:TILES]
     level = data.level
     colors = legend().colors(level)
     pictures, present = [], set()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, area_weights
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.release import Release, array_name, label_shape
+from lulcbench.release import ArrayKey, Release, Row, label_shape
 from lulcbench.sensors import LANDSAT
 
 PUBLISHED = {1: 0.83, 2: 0.63, 3: 0.49}  # weighted F1, Witjes et al. 2022
@@ -94,10 +94,10 @@ def _pixels(
     reader = release.reader(split)
     size, labels = TILE_SIZE // LANDSAT.resolution, label_shape()
     weights = area_weights(size, labels[0]).astype(np.float32)
-    for row in range(release.manifest.tiles(split)):
-        stored = reader.read(array_name("landsat", year), [row], [(0, 0)], (size, size))[0]
+    for row in map(Row, range(release.manifest.tiles(split))):
+        stored = reader.read(ArrayKey("landsat", year), [row], [(0, 0)], (size, size))[0]
         image = release.manifest.sensor("landsat").coding.decode(stored)
-        codes = reader.read(array_name("luisa", year), [row], [(0, 0)], labels)[0]
+        codes = reader.read(ArrayKey("luisa", year), [row], [(0, 0)], labels)[0]
         spectra = to_label_pixels(image.reshape(-1, size, size), weights)
         classes = legend().encode(codes, 4, f"labels of {split} row {row}").ravel()
         known = np.flatnonzero(classes != IGNORE_INDEX)

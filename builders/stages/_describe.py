@@ -14,7 +14,8 @@ import pystac
 
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.legend import LEVELS, legend
-from lulcbench.release import INDEX, Manifest
+from lulcbench.release import INDEX, ArrayKey, Manifest
+from lulcbench.release.index import cloud_column, fraction_column, valid_column
 
 URL = "https://github.com/lulcbench/lulcbench"
 SIMULATED = "**Simulated data.** The scenes were rendered, not observed; scores on them say nothing about real land."
@@ -83,12 +84,12 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
 
 
 def _croissant(release: Manifest, folder: Path) -> dict[str, Any]:
-    schema = pq.read_schema(folder / INDEX)
+    schema, described = pq.read_schema(folder / INDEX), _columns(release)
     fields = [
         mlc.Field(
             id=f"tiles/{column.name}",
             name=column.name,
-            description=_column(column.name),
+            description=described.get(column.name, column.name),
             data_types=[_DTYPES[str(column.type)]],
             source=mlc.Source(file_object="index", extract=mlc.Extract(column=column.name)),
         )
@@ -135,15 +136,17 @@ def _croissant(release: Manifest, folder: Path) -> dict[str, Any]:
     return content
 
 
-def _column(name: str) -> str:
-    if name.startswith("luisa_"):
-        _, year, code = name.split("_")
-        return f"Share of the tile's {year} label pixels in LUISA class {code}, {legend().classes[int(code)].name}"
-    if name.startswith(("valid_", "cloud_")):
-        kind, _, array = name.partition("_")
-        meaning = "that have a value" if kind == "valid" else "of all observations that were clouded"
-        return f"Share of the pixels of {array} {meaning}"
-    return {"row": "Row of the tile in the arrays of its split"}.get(name, name)
+def _columns(release: Manifest) -> dict[str, str]:
+    """What columns of the index hold, where their names do not say it."""
+    described = {"row": "Row of the tile in the arrays of its split"}
+    for name, info in release.sensors.items():
+        for array in (ArrayKey(name, year) for year in info.years):
+            described[valid_column(array)] = f"Share of the pixels of {array} that have a value"
+            described[cloud_column(array)] = f"Share of the observed pixels of {array} that were not clear"
+    for array in (ArrayKey("luisa", year) for year in release.label_years):
+        for code, entry in legend().classes.items():
+            described[fraction_column(array, code)] = f"Share of the label pixels of {array} in {code}, {entry.name}"
+    return described
 
 
 def _description(release: Manifest) -> str:

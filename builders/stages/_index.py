@@ -18,7 +18,8 @@ from builders.stages.materialize import Note, Notes
 from builders.stages.plan import Planned
 from lulcbench.grid import CRS, LABEL_RESOLUTION
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
-from lulcbench.release import INDEX, Split, array_name
+from lulcbench.release import INDEX, ArrayKey, Row, Split
+from lulcbench.release.index import cloud_column, fraction_column, valid_column
 from lulcbench.seasons import extent
 
 ML_AOI = {"train": "train", "val": "validate", "test": "test"}
@@ -32,7 +33,9 @@ EXTENSIONS = [
 def write_index(recipe: Recipe, order: dict[Split, list[Planned]], notes: Notes, cache: Path, folder: Path) -> None:
     """Write ``index.parquet``: columns id, geometry, bbox, split, row, region, block, ix, iy, scenes, fractions."""
     items = [
-        _item(recipe, row, number, notes[row.tile.id], cache).to_dict(include_self_link=False, transform_hrefs=False)
+        _item(recipe, row, Row(number), notes[row.tile.id], cache).to_dict(
+            include_self_link=False, transform_hrefs=False
+        )
         for rows in order.values()
         for number, row in enumerate(rows)
     ]
@@ -40,18 +43,18 @@ def write_index(recipe: Recipe, order: dict[Split, list[Planned]], notes: Notes,
     stac_geoparquet.arrow.to_parquet(table, folder / INDEX)
 
 
-def class_fractions(codes: np.ndarray, year: int) -> dict[str, float]:
-    """Share of a tile's pixels in every class of the four levels, as columns ``luisa_<year>_<code>``."""
+def class_fractions(codes: np.ndarray, array: ArrayKey) -> dict[str, float]:
+    """Share of a tile's pixels in every class of the four levels, by column."""
     columns = {}
     for level in LEVELS:
         indices = legend().encode(codes, level)
         counts = np.bincount(indices.ravel(), minlength=IGNORE_INDEX + 1)
         for code, n in zip(legend().codes(level), counts, strict=False):
-            columns[f"luisa_{year}_{code}"] = float(n) / codes.size
+            columns[fraction_column(array, code)] = float(n) / codes.size
     return columns
 
 
-def _item(recipe: Recipe, row: Planned, number: int, notes: dict[str, Note], cache: Path) -> pystac.Item:
+def _item(recipe: Recipe, row: Planned, number: Row, notes: dict[ArrayKey, Note], cache: Path) -> pystac.Item:
     tile = row.tile
     outline = transform_geom(CRS, "EPSG:4326", shapely.box(*tile.bounds).__geo_interface__)
     spans = [span for rule in recipe.sensors for year in rule.years for span in rule.spans(recipe.seasons, year)]
@@ -73,18 +76,18 @@ def _item(recipe: Recipe, row: Planned, number: int, notes: dict[str, Note], cac
         "ml-aoi:split": ML_AOI[row.split],
     }
     assets = {}
-    for name, note in sorted(notes.items()):
-        kind, _, year = name.rpartition("_")
-        if kind == "luisa":
-            properties |= class_fractions(np.load(cache / note.file, allow_pickle=False), int(year))
+    for array, note in sorted(notes.items()):
+        labels = array.name == "luisa"
+        if labels:
+            properties |= class_fractions(np.load(cache / note.file, allow_pickle=False), array)
         else:
-            properties[f"valid_{name}"] = note.valid
-            properties[f"cloud_{name}"] = note.cloud
-        assets[name] = pystac.Asset(
-            f"./{row.split}.zarr/{name}",
-            title=f"{array_name(kind, int(year))}, row {number}",
+            properties[valid_column(array)] = note.valid
+            properties[cloud_column(array)] = note.cloud
+        assets[str(array)] = pystac.Asset(
+            f"./{row.split}.zarr/{array}",
+            title=f"{array}, row {number}",
             media_type="application/vnd.zarr; version=3",
-            roles=["labels" if kind == "luisa" else "data"],
+            roles=["labels" if labels else "data"],
         )
     item = pystac.Item(
         tile.id,

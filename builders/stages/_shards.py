@@ -16,6 +16,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from builders.stages._sums import sums
 from builders.workspace import write_json
 from lulcbench.errors import LulcbenchError
+from lulcbench.release import ArrayKey
 from lulcbench.sensors import Coding
 
 # A chunk is what one window read decodes: one season, all bands, a 1,200 m square. Labels: a whole tile.
@@ -31,7 +32,7 @@ class Array:
     """One array to be: its shape per tile, chunk per tile, coding, dimension names and attributes."""
 
     split: str
-    name: str
+    key: ArrayKey
     tile_shape: tuple[int, ...]
     chunk: tuple[int, ...]
     coding: Coding
@@ -59,18 +60,18 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(job.note.read_text(encoding="utf-8"))
         return content
     data = np.stack([_load(path) for path in job.files])
-    temporary = job.staging / f".{job.array.split}-{job.array.name}-{job.first}.zarr"
+    temporary = job.staging / f".{job.array.split}-{job.array.key}-{job.first}.zarr"
     shutil.rmtree(temporary, ignore_errors=True)
     array = create(zarr.open_group(temporary, mode="w"), job)
     array[job.first : job.first + len(data)] = data
     place = ["c", str(job.first // job.shard_tiles), *("0" for _ in job.array.tile_shape)]
-    written = temporary.joinpath(job.array.name, *place)
+    written = temporary.joinpath(str(job.array.key), *place)
     if written.is_file():  # a shard of nodata alone has no file
-        final = job.staging.joinpath(f"{job.array.split}.zarr", job.array.name, *place)
+        final = job.staging.joinpath(f"{job.array.split}.zarr", str(job.array.key), *place)
         final.parent.mkdir(parents=True, exist_ok=True)
         written.replace(final)
     shutil.rmtree(temporary)
-    found = {"split": job.array.split, "array": job.array.name} | (
+    found = {"split": job.array.split, "array": str(job.array.key)} | (
         sums(data, job.array.coding) if data.ndim == 5 else _label_sums(data)
     )
     write_json(job.note, found)
@@ -86,7 +87,7 @@ def create(group: zarr.Group, job: ShardJob) -> zarr.Array:
         # Reading checks every chunk of labels. Imagery goes without: by the table it would be read a third slower.
         compressors.append(Crc32cCodec())
     return group.create_array(
-        array.name,
+        str(array.key),
         shape=(job.rows, *array.tile_shape),
         chunks=(1, *array.chunk),
         shards=(job.shard_tiles, *array.tile_shape),

@@ -22,7 +22,8 @@ from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, Tile, pixels
 from lulcbench.legend import LEVELS, NODATA, legend
-from lulcbench.release import INDEX, SPLITS, Release, array_name, label_shape
+from lulcbench.release import INDEX, SPLITS, ArrayKey, Release, label_shape
+from lulcbench.release.index import cloud_column, fraction_column, valid_column
 from lulcbench.sensors import Coding
 
 BATCH = 4  # tiles read at once
@@ -110,42 +111,41 @@ def _splits(release: Release, index: pd.DataFrame, found: Findings) -> None:
 
 def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Report | None) -> None:
     manifest = release.manifest
-    names = [array_name(name, year) for name, info in manifest.sensors.items() for year in info.years]
-    names += [array_name("luisa", year) for year in manifest.label_years]
+    keys = [ArrayKey(name, year) for name, info in manifest.sensors.items() for year in info.years]
+    keys += [ArrayKey("luisa", year) for year in manifest.label_years]
     sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in manifest.sensors}
     counts: dict[int, dict[int, int]] = {year: {} for year in manifest.label_years}
     done = 0
     for split, n in manifest.splits.items():
         group = zarr.open_group(Path(release.root) / f"{split}.zarr", mode="r")
         rows = index[index["split"] == split].sort_values("row")
-        for name in names:
-            array = group[name]
-            kind, _, year = name.rpartition("_")
+        for key in keys:
+            array, kind = group[str(key)], key.name
             if kind == "luisa":
                 shape = (n, *label_shape())
             else:
                 info = manifest.sensor(kind)
                 side = pixels(TILE_SIZE, info.resolution)
                 shape = (n, len(manifest.seasons), len(info.bands), side, side)
-                found.check("bands are named", array.attrs["bands"] == list(info.band_names), f"{split}/{name} differs")
-            found.check("shapes", array.shape == shape, f"{split}/{name} is {array.shape}, not {shape}")
+                found.check("bands are named", array.attrs["bands"] == list(info.band_names), f"{split}/{key} differs")
+            found.check("shapes", array.shape == shape, f"{split}/{key} is {array.shape}, not {shape}")
             if array.shape != shape:
                 continue
             for first in range(0, n, BATCH):
                 data = np.asarray(array[first : first + BATCH])
                 some = rows.iloc[first : first + BATCH]
                 if kind == "luisa":
-                    _label_tiles(data, some, int(year), found)
+                    _label_tiles(data, some, key, found)
                     if split == "train":
                         for code, m in zip(*np.unique(data[data != NODATA], return_counts=True), strict=True):
-                            counts[int(year)][int(code)] = counts[int(year)].get(int(code), 0) + int(m)
+                            counts[key.first][int(code)] = counts[key.first].get(int(code), 0) + int(m)
                 else:
-                    _image_tiles(data, info.coding, some, name, found)
+                    _image_tiles(data, info.coding, some, key, found)
                     if split == "train":
                         _add(sums[kind], data, info.coding)
             done += 1
             if report:
-                report(done, len(names) * len(manifest.splits))
+                report(done, len(keys) * len(manifest.splits))
     for name, (pixel_count, total, squares) in sums.items():
         stated = manifest.sensor(name).statistics
         mean = total / pixel_count
@@ -159,34 +159,34 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
         found.check("class counts of train", codes == manifest.class_counts[year], f"{year}: {codes} found")
 
 
-def _label_tiles(data: np.ndarray, rows: pd.DataFrame, year: int, found: Findings) -> None:
+def _label_tiles(data: np.ndarray, rows: pd.DataFrame, array: ArrayKey, found: Findings) -> None:
     for codes, (_, row) in zip(data, rows.iterrows(), strict=True):
-        where = f"{row['id']} luisa_{year}"
+        where = f"{row['id']} {array}"
         found.check("no tile without labels", bool((codes != NODATA).any()), where)
         for level in LEVELS:
             at_level = legend().remap(codes, level, where)
             found.check(
                 "class fractions",
                 all(
-                    abs(float((at_level == code).mean()) - row[f"luisa_{year}_{code}"]) < 1e-6
+                    abs(float((at_level == code).mean()) - row[fraction_column(array, code)]) < 1e-6
                     for code in legend().codes(level)
                 ),
                 f"{where}: level {level} differs from the index",
             )
 
 
-def _image_tiles(data: np.ndarray, coding: Coding, rows: pd.DataFrame, name: str, found: Findings) -> None:
+def _image_tiles(data: np.ndarray, coding: Coding, rows: pd.DataFrame, array: ArrayKey, found: Findings) -> None:
     for image, (_, row) in zip(data, rows.iterrows(), strict=True):
-        where = f"{row['id']} {name}"
+        where = f"{row['id']} {array}"
         valid = np.isfinite(coding.decode(image))
         share = float(valid[:, 0].mean())
-        found.check("valid fractions", abs(share - row[f"valid_{name}"]) < 1e-5, f"{where}: {share} found")
-        found.check("cloud fractions are fractions", 0 <= row[f"cloud_{name}"] <= 1, where)
+        found.check("valid fractions", abs(share - row[valid_column(array)]) < 1e-5, f"{where}: {share} found")
+        found.check("cloud fractions are fractions", 0 <= row[cloud_column(array)] <= 1, where)
         found.check("a pixel has all bands or none", bool((valid == valid[:, :1]).all()), where)
     # A tile may lack an optional sensor, but not all of them.
     columns = [column for column in rows.columns if column.startswith("valid_")]
     found.check(
-        "no tile without a valid pixel", bool((rows[columns] > 0).any(axis=1).all()), f"{name}: a tile is empty"
+        "no tile without a valid pixel", bool((rows[columns] > 0).any(axis=1).all()), f"{array}: a tile is empty"
     )
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from lulcbench._files import Frozen, hash_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION, Tile
 from lulcbench.legend import legend
-from lulcbench.release import array_name, label_shape
+from lulcbench.release import ArrayKey, label_shape
 from lulcbench.sensors import sensor
 
 STAGE = "materialize/2"
@@ -56,15 +56,15 @@ class Note(Frozen):
     scenes: tuple[str, ...]
 
 
-Notes = dict[str, dict[str, Note]]  # tile id → array name → note
+Notes = dict[str, dict[ArrayKey, Note]]  # by tile id and array
 
 
 @dataclass(frozen=True, slots=True)
 class ImageJob:
     """One group of tiles of one sensor and year. ``scenes``: those of each season; ``keys``: cache key of each tile."""
 
+    array: ArrayKey
     rule: SensorRule
-    year: int
     tiles: tuple[Tile, ...]
     keys: tuple[str, ...]
     scenes: tuple[tuple[Scene, ...], ...]
@@ -75,6 +75,7 @@ class ImageJob:
 class LabelJob:
     """One group of tiles of one label map."""
 
+    array: ArrayKey
     rule: LabelRule
     tiles: tuple[Tile, ...]
     keys: tuple[str, ...]
@@ -111,13 +112,13 @@ def materialize(
         for tile, key in zip(job.tiles, job.keys, strict=True):
             note = _cached(job, tile, key)
             if note:
-                notes[tile.id][_array(job)] = note
+                notes[tile.id][job.array] = note
                 done += 1
             else:
                 missing.append((tile, key))
         if missing:
             tiles_, keys = zip(*missing, strict=True)
-            todo.append(_part(job, tiles_, keys))
+            todo.append(replace(job, tiles=tiles_, keys=keys))
     if report:
         report(done, total)
     for array, made in each(pool, run_job, todo):
@@ -130,19 +131,17 @@ def materialize(
     write_json(
         space.tiles,
         {
-            tile: {array: note.model_dump(mode="json") for array, note in sorted(found.items())}
+            tile: {str(array): note.model_dump(mode="json") for array, note in sorted(found.items())}
             for tile, found in notes.items()
         },
     )
     return notes
 
 
-def run_job(job: Job) -> tuple[str, dict[str, Note]]:
-    """Do one job in a worker; returns the array's name and the notes by tile id."""
+def run_job(job: Job) -> tuple[ArrayKey, dict[str, Note]]:
+    """Do one job in a worker; returns the array and the notes by tile id."""
     with rasterio.Env(**GDAL):
-        if isinstance(job, LabelJob):
-            return _array(job), _labels(job)
-        return _array(job), _images(job)
+        return job.array, _labels(job) if isinstance(job, LabelJob) else _images(job)
 
 
 def _images(job: ImageJob) -> dict[str, Note]:
@@ -203,6 +202,7 @@ def _jobs(recipe: Recipe, space: Workspace, tiles: list[Tile], scenes: list[Scen
     for rule in recipe.sensors:
         mine = [scene for scene in scenes if scene.sensor == rule.name]
         for year in rule.years:
+            array = ArrayKey(rule.name, year)
             spans = rule.spans(recipe.seasons, year)
             seasons = tuple(tuple(scene for scene in mine if scene.falls_in(span)) for span in spans)
             resolution = sensor(rule.name).resolution
@@ -210,15 +210,15 @@ def _jobs(recipe: Recipe, space: Workspace, tiles: list[Tile], scenes: list[Scen
                 area = Area.of(group, resolution)
                 near = tuple(tuple(s for s in season if s.touches(area.bounds)) for season in seasons)
                 keys = tuple(_image_key(rule, tile, near) for tile in group)
-                jobs.append(ImageJob(rule, year, group, keys, near, space.cache / array_name(rule.name, year)))
+                jobs.append(ImageJob(array, rule, group, keys, near, space.cache / str(array)))
     for label in recipe.labels:
-        digest = hash_file(label.path)
+        array, digest = ArrayKey("luisa", label.year), hash_file(label.path)
         for group in _groups(tiles, GROUP // label_shape()[0]):
             keys = tuple(
                 _digest(label.model_dump(mode="json", exclude={"path"}), digest, legend().digest, tile.id)
                 for tile in group
             )
-            jobs.append(LabelJob(label, group, keys, space.cache / array_name("luisa", label.year)))
+            jobs.append(LabelJob(array, label, group, keys, space.cache / str(array)))
     return jobs
 
 
@@ -242,16 +242,6 @@ def _digest(*content: object) -> str:
     return hashlib.sha256(json.dumps([STAGE, *content], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _array(job: Job) -> str:
-    return job.cache.name
-
-
-def _part(job: Job, tiles: tuple[Tile, ...], keys: tuple[str, ...]) -> Job:
-    if isinstance(job, LabelJob):
-        return LabelJob(job.rule, tiles, keys, job.cache)
-    return ImageJob(job.rule, job.year, tiles, keys, job.scenes, job.cache)
-
-
 def _cached(job: Job, tile: Tile, key: str) -> Note | None:
     try:
         return Note.model_validate_json((job.cache / f"{tile.id}-{key}.json").read_bytes())
@@ -269,7 +259,7 @@ def _keep(
     with partial.open("wb") as file:
         np.save(file, np.ascontiguousarray(image), allow_pickle=False)
     partial.replace(final)
-    note = Note(file=f"{_array(job)}/{final.name}", valid=round(valid, 6), cloud=round(cloud, 6), scenes=scenes)
+    note = Note(file=f"{job.array}/{final.name}", valid=round(valid, 6), cloud=round(cloud, 6), scenes=scenes)
     partial.write_text(note.model_dump_json(), encoding="utf-8")
     partial.replace(final.with_suffix(".json"))
     return note
@@ -277,7 +267,7 @@ def _keep(
 
 def _check(recipe: Recipe, notes: Notes) -> Notes:
     """Tiles without one valid pixel of a required sensor are an error, or are dropped, as the recipe says."""
-    required = [array_name(rule.name, year) for rule in recipe.sensors if rule.required for year in rule.years]
+    required = [ArrayKey(rule.name, year) for rule in recipe.sensors if rule.required for year in rule.years]
     empty = {tile: array for tile, found in notes.items() for array in required if found[array].valid == 0}
     if empty and recipe.empty_tiles == "error":
         shown = ", ".join(f"{tile} ({array})" for tile, array in list(empty.items())[:5])

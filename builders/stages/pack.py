@@ -33,12 +33,12 @@ from lulcbench.legend import legend
 from lulcbench.release import (
     MANIFEST,
     SPLITS,
+    ArrayKey,
     FileInfo,
     Manifest,
     SensorInfo,
     Source,
     Split,
-    array_name,
     label_shape,
 )
 from lulcbench.sensors import CLASS_CODES, sensor
@@ -60,7 +60,7 @@ def pack(
         LulcbenchError: a split has no tile left, or another release lies at the place and ``replace`` is not set.
     """
     notes: Notes = {
-        tile: {name: Note.model_validate(note) for name, note in found.items()}
+        tile: {ArrayKey.parse(array): Note.model_validate(note) for array, note in found.items()}
         for tile, found in read_json(space.tiles, "materialize").items()
     }
     key = _key(recipe, rows, notes)
@@ -107,7 +107,7 @@ def shape_of(recipe: Recipe, split: str) -> list[Array]:
             arrays.append(
                 Array(
                     split,
-                    array_name(rule.name, year),
+                    ArrayKey(rule.name, year),
                     (len(recipe.seasons), len(rule.bands), n, n),
                     (1, len(rule.bands), side, side),
                     sensor(rule.name).coding,
@@ -119,7 +119,7 @@ def shape_of(recipe: Recipe, split: str) -> list[Array]:
         arrays.append(
             Array(
                 split,
-                array_name("luisa", label.year),
+                ArrayKey("luisa", label.year),
                 label_shape(),
                 label_shape(),
                 CLASS_CODES,
@@ -145,10 +145,10 @@ def _shards(
         for array in shape_of(recipe, split):
             size = min(recipe.pack.shard_tiles, len(rows))
             for first in range(0, len(rows), size):
-                files = tuple(space.cache / notes[row.tile.id][array.name].file for row in rows[first : first + size])
-                note = staging.with_name("shards") / f"{split}-{array.name}-{first}.json"
+                files = tuple(space.cache / notes[row.tile.id][array.key].file for row in rows[first : first + size])
+                note = staging.with_name("shards") / f"{split}-{array.key}-{first}.json"
                 jobs.append(ShardJob(array, len(rows), size, recipe.pack.codec, first, files, staging, note))
-            if array.name not in group:
+            if str(array.key) not in group:
                 create(group, jobs[-1])
     results = []
     for sums in each(pool, write_shard, jobs):
@@ -162,9 +162,9 @@ def _manifest(recipe: Recipe, order: dict[Split, list[Planned]], totals: list[di
     train = [sums for sums in totals if sums["split"] == "train"]
     sensors = {}
     for rule in recipe.sensors:
-        names = {array_name(rule.name, year) for year in rule.years}
+        arrays = {str(ArrayKey(rule.name, year)) for year in rule.years}
         instrument = sensor(rule.name)
-        found = statistics([sums for sums in train if sums["array"] in names], instrument.coding)
+        found = statistics([sums for sums in train if sums["array"] in arrays], instrument.coding)
         if found is None:
             raise LulcbenchError(
                 f"The train split has no valid pixel of {rule.name}.", "Take the sensor out, or add scenes."
@@ -180,7 +180,7 @@ def _manifest(recipe: Recipe, order: dict[Split, list[Planned]], totals: list[di
     for label in recipe.labels:
         total = counts.setdefault(label.year, {})
         for sums in train:
-            if sums["array"] == array_name("luisa", label.year):
+            if sums["array"] == str(ArrayKey("luisa", label.year)):
                 for code, n in sums["counts"].items():
                     total[int(code)] = total.get(int(code), 0) + n
     return Manifest(
@@ -224,13 +224,13 @@ def _files(recipe: Recipe, staging: Path) -> tuple[FileInfo, ...]:
     def info(path: Path) -> FileInfo:
         relative = path.relative_to(staging)
         sharded = relative.parts[0].endswith(".zarr")
-        array = relative.parts[1] if sharded and len(relative.parts) > 2 else None
+        array = ArrayKey.parse(relative.parts[1]) if sharded and len(relative.parts) > 2 else None
         return FileInfo.model_validate(
             {
                 "path": relative.as_posix(),
                 "bytes": path.stat().st_size,
                 "sha256": hash_file(path),
-                "licence": licences[array.rpartition("_")[0]] if array else recipe.label_licence,
+                "licence": licences[array.name] if array else recipe.label_licence,
                 "split": relative.parts[0].removesuffix(".zarr") if sharded else None,
                 "array": array,
             }
@@ -247,7 +247,10 @@ def _key(recipe: Recipe, rows: list[Planned], notes: Notes) -> str:
         recipe.model_dump(mode="json", exclude={"simulate", "ingest", "catalog", "lock", "labels"}),
         [label.model_dump(mode="json", exclude={"path"}) for label in recipe.labels],
         [(row.tile.id, row.region, row.block, row.split) for row in rows],
-        {tile: {name: note.model_dump(mode="json") for name, note in found.items()} for tile, found in notes.items()},
+        {
+            tile: {str(array): note.model_dump(mode="json") for array, note in found.items()}
+            for tile, found in notes.items()
+        },
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -144,13 +144,13 @@ def _count(predictions: Predictions) -> Counts:
     """Counts of the predictions; says so where this board does not hold the labels of their split."""
     from lulcbench.errors import CorruptFileError, LulcbenchError
     from lulcbench.evaluation.counts import count
-    from lulcbench.release import array_name
+    from lulcbench.release import ArrayKey
 
     try:
         return count(predictions)
     except CorruptFileError:
         info, release = predictions.info, predictions.release
-        arrays = {array_name("luisa", year) for year in info.years}
+        arrays = {ArrayKey("luisa", year) for year in info.years}
         files = [file for file in release.manifest.files if file.split == info.split and file.array in arrays]
         if {file.array for file in files if (Path(release.root) / file.path).is_file()} == arrays:
             raise

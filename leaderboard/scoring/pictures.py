@@ -15,7 +15,7 @@ from lulcbench.evaluation.counts import Counts
 from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import legend
 from lulcbench.predictions import Predictions
-from lulcbench.release import Manifest, array_name, label_shape
+from lulcbench.release import ArrayKey, Manifest, Row, TilePosition, label_shape
 from lulcbench.release.shards import ShardReader
 from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.sensors import true_color
@@ -52,7 +52,7 @@ def accuracy_map(counts: Counts) -> list[dict[str, Any]]:
 
 
 def choose_samples(counts: Counts) -> dict[str, int]:
-    """Rows of the tiles of best, median and worst accuracy at the predictions' level; empty if none is evaluated."""
+    """Positions of the tiles of best, median and worst accuracy at the level of the predictions; empty if unlabelled."""
     evaluated = np.flatnonzero(counts.evaluated[:, -1])
     if not len(evaluated):
         return {}
@@ -70,12 +70,13 @@ def draw_samples(predictions: Predictions, counts: Counts, folder: Path) -> list
     release, info = predictions.release, predictions.info
     reader = release.reader(info.split)
     samples = []
-    for name, row in choose_samples(counts).items():
-        year = info.years[-1]
+    for name, chosen in choose_samples(counts).items():
+        position, year = TilePosition(chosen), info.years[-1]
+        row = predictions.tiles.row(position)
         colors = legend().colors(info.level)
         pictures = {
             "label": colors[_labels(reader, year, row, info.level)],
-            "prediction": colors[legend().encode(predictions.codes(row)[-1], info.level)],
+            "prediction": colors[legend().encode(predictions.codes(position)[-1], info.level)],
         }
         image = _true_color(reader, release.manifest, year, row)
         if image is not None:
@@ -84,8 +85,8 @@ def draw_samples(predictions: Predictions, counts: Counts, folder: Path) -> list
             (folder / f"{name}-{kind}.png").write_bytes(png(pixels))
         record = {
             "name": name,
-            "tile": info.tiles[row],
-            "accuracy": round(int(counts.correct[row, -1]) / int(counts.evaluated[row, -1]), 4),
+            "tile": info.tiles[position],
+            "accuracy": round(int(counts.correct[position, -1]) / int(counts.evaluated[position, -1]), 4),
             "pictures": list(pictures),
         }
         samples.append(record)
@@ -99,12 +100,12 @@ def png(pixels: Image) -> bytes:
     return buffer.getvalue()
 
 
-def _labels(reader: ShardReader, year: int, row: int, level: int) -> npt.NDArray[np.uint8]:
-    codes = reader.read(array_name("luisa", year), [row], [(0, 0)], label_shape())[0]
+def _labels(reader: ShardReader, year: int, row: Row, level: int) -> npt.NDArray[np.uint8]:
+    codes = reader.read(ArrayKey("luisa", year), [row], [(0, 0)], label_shape())[0]
     return legend().encode(codes, level)
 
 
-def _true_color(reader: ShardReader, manifest: Manifest, year: int, row: int) -> Image | None:
+def _true_color(reader: ShardReader, manifest: Manifest, year: int, row: Row) -> Image | None:
     """True colour nearest to midsummer, from the first sensor whose bands are here; None if there is none."""
     for name, info in manifest.sensors.items():
         bands = true_color(info.bands)
@@ -113,7 +114,7 @@ def _true_color(reader: ShardReader, manifest: Manifest, year: int, row: int) ->
         pixels = TILE_SIZE // info.resolution
         season = nearest_to_midsummer(manifest.seasons)
         try:
-            stored = reader.read(array_name(name, year), [row], [(0, 0)], (pixels, pixels), [season], bands)[0, 0]
+            stored = reader.read(ArrayKey(name, year), [row], [(0, 0)], (pixels, pixels), [season], bands)[0, 0]
         except LulcbenchError:  # a board needs the labels only; the imagery may not be here
             continue
         step = max(1, pixels // IMAGE_PIXELS)

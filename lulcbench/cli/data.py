@@ -13,7 +13,8 @@ from rich.table import Table
 from lulcbench._console import progress, transfer_progress
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
-from lulcbench.release import MANIFEST, Manifest, Release
+from lulcbench.release import MANIFEST, ArrayKey, Manifest, Release
+from lulcbench.release.index import fraction_column
 from lulcbench.remote import is_remote
 
 Root = Annotated[str, typer.Argument(help="Folder of a release, or its URL.")]
@@ -157,7 +158,7 @@ def _facts(root: str, level: int) -> dict[str, Any]:
     classes = {
         year: {
             split: {
-                code: float(table.loc[table["split"] == split, f"luisa_{year}_{code}"].mean())
+                code: float(table.loc[table["split"] == split, fraction_column(ArrayKey("luisa", year), code)].mean())
                 for code in legend().codes(level)
             }
             for split in manifest.splits

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.datasets.batch import Places
+from lulcbench.datasets.batch import WindowBatch
 from lulcbench.grid import LABEL_RESOLUTION
 from lulcbench.legend import legend
-from lulcbench.release import array_name, label_shape
+from lulcbench.release import ArrayKey, label_shape
 
 if TYPE_CHECKING:
     from lulcbench.release.shards import ShardReader
@@ -21,29 +21,27 @@ class Labels:
 
     Args:
         reader: of the split.
-        rows: row of each tile in the split's arrays.
     """
 
-    def __init__(self, reader: ShardReader, rows: npt.NDArray[np.int64]) -> None:
+    def __init__(self, reader: ShardReader) -> None:
         self._reader = reader
-        self._rows = rows
 
-    def codes(self, tiles: npt.NDArray[np.integer], year: int) -> npt.NDArray[np.uint16]:
-        """LUISA codes of whole tiles, given by their positions: uint16 ``(n, 96, 96)``."""
-        corners = np.zeros((len(tiles), 2), np.int64)
-        return self._reader.read(array_name("luisa", year), self._rows[tiles], corners, label_shape())
+    def codes(self, rows: npt.NDArray[np.integer], year: int) -> npt.NDArray[np.uint16]:
+        """LUISA codes of whole tiles: uint16 ``(n, 96, 96)``."""
+        corners = np.zeros((len(rows), 2), np.int64)
+        return self._reader.read(ArrayKey("luisa", year), rows, corners, label_shape())
 
-    def classes(self, tiles: npt.NDArray[np.integer], year: int, level: int) -> npt.NDArray[np.uint8]:
+    def classes(self, rows: npt.NDArray[np.integer], year: int, level: int) -> npt.NDArray[np.uint8]:
         """Class indices of whole tiles at a level: uint8 ``(n, 96, 96)``."""
-        return legend().encode(self.codes(tiles, year), level, self._where(year))
+        return legend().encode(self.codes(rows, year), level, self._where(year))
 
     def masks(
-        self, places: Places, size: int, resolution: int, levels: tuple[int, ...], out: npt.NDArray[np.int64]
+        self, windows: WindowBatch, size: int, resolution: int, levels: tuple[int, ...], out: npt.NDArray[np.int64]
     ) -> None:
         """Class indices at the pixel centres of windows.
 
         Args:
-            places: of the windows.
+            windows: which.
             size: their edge in metres.
             resolution: of the masks' pixels, in metres.
             levels: of the classes.
@@ -51,21 +49,21 @@ class Labels:
         """
         cell, whole = LABEL_RESOLUTION, label_shape()[0]
         cells = min(-(-size // cell) + 1, whole)  # that a window can touch along an axis
-        corners = np.minimum(places.offsets // cell, whole - cells)
-        codes = np.empty((len(places), cells, cells), np.uint16)
-        for year, at in places.by_year():
-            tiles, inverse = np.unique(places.tiles[at], return_inverse=True)
-            labels = self.codes(tiles, year)
-            for i, tile, (y, x) in zip(at, inverse, corners[at], strict=True):
-                codes[i] = labels[tile, y : y + cells, x : x + cells]
+        corners = np.minimum(windows.offsets // cell, whole - cells)
+        codes = np.empty((len(windows), cells, cells), np.uint16)
+        for year, at in windows.by_year():
+            rows, inverse = np.unique(windows.rows[at], return_inverse=True)
+            labels = self.codes(rows, year)
+            for i, k, (y, x) in zip(at, inverse, corners[at], strict=True):
+                codes[i] = labels[k, y : y + cells, x : x + cells]
         centres = np.arange(size // resolution) * resolution + resolution / 2
-        nearest = ((places.offsets[:, :, None] + centres) // cell).astype(np.int64) - corners[:, :, None]
-        where = self._where(*np.unique(places.years))
+        nearest = ((windows.offsets[:, :, None] + centres) // cell).astype(np.int64) - corners[:, :, None]
+        where = self._where(*np.unique(windows.years))
         for k, level in enumerate(levels):
             # Classes are looked up per label cell, then spread to the pixels, which are many more.
             coarse = legend().encode(codes, level, where).astype(np.int64)
-            for i, (rows, columns) in enumerate(nearest):
-                np.take(coarse[i][rows], columns, axis=1, out=out[i, k], mode="clip")
+            for i, (ys, xs) in enumerate(nearest):
+                np.take(coarse[i][ys], xs, axis=1, out=out[i, k], mode="clip")
 
     def _where(self, *years: int) -> str:
-        return f"{self._reader.split}.zarr/{', '.join(array_name('luisa', int(year)) for year in years)}"
+        return f"{self._reader.split}.zarr/{', '.join(str(ArrayKey('luisa', int(year))) for year in years)}"

@@ -18,12 +18,12 @@ from lulcbench.datasets._buffers import Buffers
 from lulcbench.datasets._labels import Labels
 from lulcbench.datasets._options import choose_bands, choose_seasons, integer, integers, names, number
 from lulcbench.datasets._transforms import Transform, apply
-from lulcbench.datasets.batch import Places, Sample, Samples, positions
+from lulcbench.datasets.batch import Sample, Samples, WindowBatch, positions
 from lulcbench.datasets.normalize import Normalizer
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
-from lulcbench.release import Release, array_name
-from lulcbench.release.index import select
+from lulcbench.release import ArrayKey, Release
+from lulcbench.release.index import columns, fraction_column, select
 from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.sensors import Band
 from lulcbench.windows import Phase, Windows
@@ -158,15 +158,20 @@ class LuisaDataset(Dataset[Sample]):
             regions=None if regions is None else names(regions, "regions"),
             classes=None if classes is None else integers(classes, "classes"),
             max_cloud=None if max_cloud is None else number(max_cloud, "max_cloud"),
-            sensors=self.sensors,
-            years=self._imagery_years,
+            labels=[ArrayKey("luisa", one) for one in manifest.label_years],
+            imagery=[
+                ArrayKey(name, one)
+                for name in self.sensors
+                for one in self._imagery_years or manifest.sensor(name).years
+            ],
             query=query,
             fraction=None if fraction is None else number(fraction, "fraction"),
         ).reset_index(drop=True)
+        self._tile_labels = Labels(self._reader)
+        # Row, id and upper-left corner (x, y) of each tile.
         self._rows = self.tiles["row"].to_numpy(np.int64)
-        self._tile_labels = Labels(self._reader, self._rows)
         self._ids: list[str] = self.tiles["id"].tolist()
-        self._columns, self._rows_up = (self.tiles[axis].to_numpy(np.int64) for axis in ("ix", "iy"))
+        self._corners = (self.tiles[["ix", "iy"]].to_numpy(np.int64) + np.array((0, 1))) * grid.TILE_SIZE
         self.windows = Windows.of(
             None if window is None else integer(window, "window"),
             None if stride is None else integer(stride, "stride"),
@@ -223,8 +228,8 @@ class LuisaDataset(Dataset[Sample]):
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
         """A batch, without transforms: every entry of a sample with a leading batch dimension (strings in a list)."""
         self._watch(len(indices))
-        places = self.locate(indices)
-        return self._imagery(places) | self._targets(places) | self._about(places)
+        batch = self.locate(indices)
+        return self._imagery(batch) | self._targets(batch) | self._about(batch)
 
     def finish(self, batch: Sample) -> Sample:
         """Normalise a batch, or a sample, that was read with ``normalize="device"``, wherever it now is.
@@ -289,8 +294,8 @@ class LuisaDataset(Dataset[Sample]):
         """Pixel size in metres of a sensor, by default of the first."""
         return self.release.manifest.sensor(sensor or self.sensors[0]).resolution
 
-    def locate(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Places:
-        """Which tile, year and corner each index stands for in this epoch.
+    def locate(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> WindowBatch:
+        """The windows that samples are cut from in this epoch.
 
         Raises:
             IndexError: an index is out of range (which also ends plain iteration).
@@ -298,8 +303,23 @@ class LuisaDataset(Dataset[Sample]):
         """
         index = positions(indices, len(self))
         window, year = np.divmod(index if self._subset is None else self._subset[index], len(self.years))
-        offsets = self.windows.offsets(window, self.epoch)
-        return Places(index, window // self.windows.per_tile, np.array(self.years)[year], offsets)
+        tile, offsets = window // self.windows.per_tile, self.windows.offsets(window, self.epoch)
+        left, top = (self._corners[tile] + offsets[:, ::-1] * (1, -1)).T
+        size = self.windows.size
+        return WindowBatch(
+            samples=index,
+            rows=self._rows[tile],
+            tiles=[self._ids[i] for i in tile],
+            years=np.array(self.years)[year],
+            offsets=offsets,
+            bounds=np.stack([left, top - size, left + size, top], -1).astype(np.float64),
+        )
+
+    def class_fractions(self, year: int, level: int) -> npt.NDArray[np.float64]:
+        """Share of each tile's label pixels that each class covers: ``(tile, class)``, in the order of ``tiles``."""
+        names = [fraction_column(ArrayKey("luisa", year), code) for code in legend().codes(level)]
+        fractions: npt.NDArray[np.float64] = columns(self.tiles, names).to_numpy(np.float64)
+        return fractions
 
     def plot(
         self,
@@ -364,10 +384,10 @@ class LuisaDataset(Dataset[Sample]):
     def _normalized(self, name: str, image: torch.Tensor) -> torch.Tensor:
         return image if image.is_floating_point() else self.normalizers[name](image)
 
-    def _imagery(self, places: Places) -> Sample:
-        return {"image": self._image(places)}
+    def _imagery(self, batch: WindowBatch) -> Sample:
+        return {"image": self._image(batch)}
 
-    def _targets(self, places: Places) -> Sample:
+    def _targets(self, batch: WindowBatch) -> Sample:
         return {}
 
     @property
@@ -383,22 +403,22 @@ class LuisaDataset(Dataset[Sample]):
     def _resolutions(self) -> tuple[int, ...]:
         return tuple(self.resolution(name) for name in self.sensors)
 
-    def _image(self, places: Places) -> torch.Tensor | dict[str, torch.Tensor]:
-        images = {name: self._sensor_image(name, places) for name in self.sensors}
+    def _image(self, batch: WindowBatch) -> torch.Tensor | dict[str, torch.Tensor]:
+        images = {name: self._sensor_image(name, batch) for name in self.sensors}
         return images if len(images) > 1 else images[self.sensors[0]]
 
-    def _sensor_image(self, name: str, places: Places) -> torch.Tensor:
+    def _sensor_image(self, name: str, batch: WindowBatch) -> torch.Tensor:
         resolution = self.resolution(name)
         n = self.windows.size // resolution
-        shape = (len(places), len(self.seasons), len(self.bands[name]), n, n)
+        shape = (len(batch), len(self.seasons), len(self.bands[name]), n, n)
         stored = self._buffers.empty(shape, _TORCH[self.release.manifest.sensor(name).coding.dtype])
         target = stored.numpy()
-        for year, at in places.by_year():
-            whole = len(at) == len(places)
+        for year, at in batch.by_year():
+            whole = len(at) == len(batch)
             values = self._reader.read(
-                array_name(name, year),
-                self._rows[places.tiles[at]],
-                places.offsets[at] // resolution,
+                ArrayKey(name, year),
+                batch.rows[at],
+                batch.offsets[at] // resolution,
                 (n, n),
                 self._season_index,
                 self._band_index[name],
@@ -412,22 +432,19 @@ class LuisaDataset(Dataset[Sample]):
             self.normalizers[name].into(target, image.numpy())
         return image.flatten(1, 2) if self.flatten else image
 
-    def _masks(self, places: Places, resolution: int) -> torch.Tensor:
+    def _masks(self, batch: WindowBatch, resolution: int) -> torch.Tensor:
         """Class indices at the pixel centres of the windows: int64 ``(n, [level,] y, x)``."""
         n = self.windows.size // resolution
-        masks = self._buffers.empty((len(places), len(self.levels), n, n), torch.int64)
-        self._tile_labels.masks(places, self.windows.size, resolution, self.levels, masks.numpy())
+        masks = self._buffers.empty((len(batch), len(self.levels), n, n), torch.int64)
+        self._tile_labels.masks(batch, self.windows.size, resolution, self.levels, masks.numpy())
         return masks[:, 0] if isinstance(self.level, int) else masks
 
-    def _about(self, places: Places) -> Sample:
-        left = self._columns[places.tiles] * grid.TILE_SIZE + places.offsets[:, 1]
-        top = (self._rows_up[places.tiles] + 1) * grid.TILE_SIZE - places.offsets[:, 0]
-        bounds = np.stack([left, top - self.windows.size, left + self.windows.size, top], -1)
+    def _about(self, batch: WindowBatch) -> Sample:
         return {
-            "tile": [self._ids[tile] for tile in places.tiles],
-            "bounds": torch.from_numpy(bounds.astype(np.float64)),
-            "crs": [grid.CRS] * len(places),
-            "year": torch.from_numpy(places.years),
+            "tile": batch.tiles,
+            "bounds": torch.from_numpy(batch.bounds),
+            "crs": [grid.CRS] * len(batch),
+            "year": torch.from_numpy(batch.years),
         }
 
     def _download(self, source: bool | str) -> None:

@@ -1,4 +1,4 @@
-"""Samples, batches, and where they lie."""
+"""Samples, batches, and the windows that they are cut from."""
 
 from __future__ import annotations
 
@@ -51,31 +51,35 @@ def collate(samples: Sequence[Sample]) -> Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where the samples of a batch lie.
+class WindowBatch:
+    """The windows of a batch of samples.
 
     Attributes:
-        index: number of each sample in the dataset.
-        tiles: position of its tile in ``tiles``.
-        years: its year.
-        offsets: ``(n, 2)`` metres from the tile's upper left corner, downwards and to the right.
+        samples: int64 ``(n,)``, number of each sample in the dataset.
+        rows: int64 ``(n,)``, row of its tile in the arrays.
+        tiles: id of its tile.
+        years: int64 ``(n,)``.
+        offsets: int64 ``(n, 2)``, metres from the tile's upper-left corner, downwards and to the right.
+        bounds: float64 ``(n, 4)``, left, bottom, right and top in EPSG:3035 metres.
     """
 
-    index: npt.NDArray[np.int64]
-    tiles: npt.NDArray[np.int64]
+    samples: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    tiles: list[str]
     years: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
+    bounds: npt.NDArray[np.float64]
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.samples)
 
     def by_year(self) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
         """Each year that occurs, with the positions of its samples."""
         for year in np.unique(self.years):
             yield int(year), np.flatnonzero(self.years == year)
 
-    def in_year(self, year: int) -> Places:
-        """The same places in another year."""
+    def in_year(self, year: int) -> WindowBatch:
+        """The same windows in another year."""
         return replace(self, years=np.full_like(self.years, year))
 
 

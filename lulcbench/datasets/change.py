@@ -12,7 +12,7 @@ import torch
 from lulcbench.datasets._options import Flat, Options, Windowed, integers, spell_out
 from lulcbench.datasets._pictures import class_panels, finest
 from lulcbench.datasets.base import LuisaDataset
-from lulcbench.datasets.batch import Places, Sample
+from lulcbench.datasets.batch import Sample, WindowBatch
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import Release
@@ -89,14 +89,14 @@ class LuisaChange(LuisaDataset):
     def _imagery_years(self) -> tuple[int, ...]:
         return self.pair
 
-    def _imagery(self, places: Places) -> Sample:
+    def _imagery(self, batch: WindowBatch) -> Sample:
         return {
-            f"image_{when}": self._image(places.in_year(year))
+            f"image_{when}": self._image(batch.in_year(year))
             for when, year in zip(("from", "to"), self.pair, strict=True)
         }
 
-    def _targets(self, places: Places) -> Sample:
-        before, after = (self._masks(places.in_year(year), self.resolution()) for year in self.pair)
+    def _targets(self, batch: WindowBatch) -> Sample:
+        before, after = (self._masks(batch.in_year(year), self.resolution()) for year in self.pair)
         changed = (before != after).to(torch.int64)
         changed[(before == IGNORE_INDEX) | (after == IGNORE_INDEX)] = IGNORE_INDEX
         return {"mask_from": before, "mask_to": after, "mask": changed}
@@ -105,8 +105,8 @@ class LuisaChange(LuisaDataset):
         """Label pixels of all tiles by class before and after: int64 ``(class, class)``; judged in both years."""
         n = len(legend().codes(level))
         counts = np.zeros((n, n), np.int64)
-        for tile in range(len(self._rows)):
-            before, after = (self._tile_labels.classes(np.array([tile]), year, level)[0] for year in self.pair)
+        for row in self._rows:
+            before, after = (self._tile_labels.classes(np.array([row]), year, level)[0] for year in self.pair)
             judged = (before != IGNORE_INDEX) & (after != IGNORE_INDEX)
             pairs = before[judged].astype(np.int64) * n + after[judged]
             counts += np.bincount(pairs, minlength=n * n).reshape(n, n)

@@ -14,7 +14,7 @@ from lulcbench import grid
 from lulcbench.datasets._options import Flat, Options, Yearly, number, spell_out
 from lulcbench.datasets._pictures import class_name
 from lulcbench.datasets.base import LuisaDataset
-from lulcbench.datasets.batch import Places, Sample
+from lulcbench.datasets.batch import Sample, WindowBatch
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import Release, label_shape
@@ -83,13 +83,13 @@ class LuisaCls(LuisaDataset):
     @property
     def chips(self) -> pd.DataFrame:
         """One row a sample: tile, year, y, x (metres from the tile's upper left corner), code, purity."""
-        places = self.locate(np.arange(len(self)))
+        batch = self.locate(np.arange(len(self)))
         return pd.DataFrame(
             {
-                "tile": [self._ids[tile] for tile in places.tiles],
-                "year": places.years,
-                "y": places.offsets[:, 0],
-                "x": places.offsets[:, 1],
+                "tile": batch.tiles,
+                "year": batch.years,
+                "y": batch.offsets[:, 0],
+                "x": batch.offsets[:, 1],
                 "code": legend().decode(self.labels, max(self.levels)),
                 "purity": self._purities,
             }
@@ -102,8 +102,8 @@ class LuisaCls(LuisaDataset):
             title += f"\npredicted: {class_name(prediction, self.levels)}"
         return title, self._rgb_panels(sample)
 
-    def _targets(self, places: Places) -> Sample:
-        at = places.index
+    def _targets(self, batch: WindowBatch) -> Sample:
+        at = batch.samples
         return {
             "label": torch.from_numpy(self.labels[at].astype(np.int64)),
             "purity": torch.from_numpy(self._purities[at].astype(np.float32)),
@@ -116,10 +116,11 @@ class LuisaCls(LuisaDataset):
         labels = np.empty((len(self._rows), side * side, len(self.years)), np.uint8)
         shares = np.empty(labels.shape, np.float32)
         for start in range(0, len(self._rows), _TILES_AT_ONCE):
-            tiles = np.arange(start, min(start + _TILES_AT_ONCE, len(self._rows)))
+            rows = self._rows[start : start + _TILES_AT_ONCE]
+            tiles = slice(start, start + len(rows))
             for k, year in enumerate(self.years):
-                cells = self._tile_labels.classes(tiles, year, level)
-                cells = cells.reshape(len(tiles), side, n, side, n).swapaxes(2, 3).reshape(-1, n * n)
+                cells = self._tile_labels.classes(rows, year, level)
+                cells = cells.reshape(len(rows), side, n, side, n).swapaxes(2, 3).reshape(-1, n * n)
                 # One bin per chip and class in a single bincount; argmax takes the lower class on a tie.
                 bins = np.arange(len(cells))[:, None] * 256 + cells
                 counts = np.bincount(bins.ravel(), minlength=len(cells) * 256).reshape(-1, 256)
@@ -127,6 +128,6 @@ class LuisaCls(LuisaDataset):
                 best = counts.argmax(1)
                 most = counts[np.arange(len(counts)), best]
                 best[most == 0] = IGNORE_INDEX
-                labels[tiles, :, k] = best.reshape(len(tiles), -1)
-                shares[tiles, :, k] = (most / (n * n)).reshape(len(tiles), -1)
+                labels[tiles, :, k] = best.reshape(len(rows), -1)
+                shares[tiles, :, k] = (most / (n * n)).reshape(len(rows), -1)
         return labels.ravel(), shares.ravel()

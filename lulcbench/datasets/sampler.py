@@ -16,7 +16,6 @@ from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.protocol import BatchDataset
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION
-from lulcbench.legend import legend
 
 _AT_ONCE = 2**16  # numbers of samples that are drawn or listed at once
 _TILES_AT_ONCE = 512
@@ -150,13 +149,13 @@ def _window_weights(dataset: LuisaDataset) -> npt.NDArray[np.float64]:
     cover = dataset.windows.cover(LABEL_RESOLUTION).astype(np.float32)
     weights = np.empty((len(dataset.tiles), dataset.windows.per_tile, len(years)))
     for k, year in enumerate(years):
-        share = dataset.tiles[[f"luisa_{year}_{code}" for code in legend().codes(level)]].to_numpy().mean(axis=0)
+        share = dataset.class_fractions(year, level).mean(axis=0)
         worth = np.zeros(256, np.float32)  # by class index; ignored labels are worth nothing
         np.divide(1, share, out=worth[: len(share)], where=share > 0, casting="same_kind")
         for first in range(0, len(weights), _TILES_AT_ONCE):
-            tiles = np.arange(first, min(first + _TILES_AT_ONCE, len(weights)))
-            worths = worth[dataset._tile_labels.classes(tiles, year, level)]
-            weights[tiles, :, k] = (cover @ worths @ cover.T).reshape(len(tiles), -1)
+            rows = dataset.tiles["row"].to_numpy()[first : first + _TILES_AT_ONCE]
+            worths = worth[dataset._tile_labels.classes(rows, year, level)]
+            weights[first : first + len(rows), :, k] = (cover @ worths @ cover.T).reshape(len(rows), -1)
     if years != dataset.years:
         weights = weights.mean(axis=-1, keepdims=True).repeat(len(dataset.years), axis=-1)
     return weights.ravel()

@@ -10,7 +10,7 @@ from lulcbench import grid
 from lulcbench.datasets._options import Flat, Options, Windowed, Yearly, spell_out
 from lulcbench.datasets._pictures import class_panels
 from lulcbench.datasets.base import LuisaDataset
-from lulcbench.datasets.batch import Places, Sample
+from lulcbench.datasets.batch import Sample, WindowBatch
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Release
 
@@ -68,8 +68,8 @@ class LuisaSeg(LuisaDataset):
         masks = {"labels": sample["mask"], "prediction": prediction}
         return f"{sample['tile']} {int(sample['year'])}", self._rgb_panels(sample) + class_panels(masks, self.levels)
 
-    def _targets(self, places: Places) -> Sample:
-        return {"mask": self._masks(places, self._mask_pixel())}
+    def _targets(self, batch: WindowBatch) -> Sample:
+        return {"mask": self._masks(batch, self._mask_pixel())}
 
     def _mask_pixel(self) -> int:
         return grid.LABEL_RESOLUTION if self.mask_resolution == "label" else self.resolution()

@@ -12,7 +12,7 @@ import torch
 from lulcbench.datasets._options import Options, Windowed, Yearly, integers, names, spell_out
 from lulcbench.datasets._pictures import class_name, class_panels
 from lulcbench.datasets.base import LuisaDataset
-from lulcbench.datasets.batch import Places, Sample
+from lulcbench.datasets.batch import Sample, WindowBatch
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Release
 
@@ -115,13 +115,13 @@ class LuisaSeries(LuisaDataset):
             return super()._normalized(name, image)
         return super()._normalized(name, image[..., None, None])[..., 0, 0]
 
-    def _imagery(self, places: Places) -> Sample:
+    def _imagery(self, batch: WindowBatch) -> Sample:
         sensor = self.sensors[0]
-        years = {year: self._sensor_image(sensor, places.in_year(year)) for year in self.image_years}
+        years = {year: self._sensor_image(sensor, batch.in_year(year)) for year in self.image_years}
         image = torch.stack([years[year][:, k] for _, year, k in self._order], 1)
-        dates = torch.from_numpy(self.dates.astype(np.int64)).expand(len(places), -1)
+        dates = torch.from_numpy(self.dates.astype(np.int64)).expand(len(batch), -1)
         return {"image": image[..., 0, 0] if self._of_pixels else image, "dates": dates}
 
-    def _targets(self, places: Places) -> Sample:
-        mask = self._masks(places, self.resolution())
+    def _targets(self, batch: WindowBatch) -> Sample:
+        mask = self._masks(batch, self.resolution())
         return {"mask": mask[..., 0, 0] if self._of_pixels else mask}

@@ -28,7 +28,7 @@ from lulcbench.legend import LEVELS, legend
 from lulcbench.legend.tables import class_lookup, node_lookup, node_to_class, nodes
 from lulcbench.predictions import Predictions
 from lulcbench.predictions.format import PredictionInfo
-from lulcbench.release import Release, array_name
+from lulcbench.release import ArrayKey, Release, TilePosition
 from lulcbench.release.index import SplitTiles
 
 # Tiles a step: enough to spread the cost of a call to TensorStore; few of those with probabilities, which take long.
@@ -145,7 +145,7 @@ def count(
     threads = min(os.cpu_count() or 1, _MAX_THREADS)
     with ThreadPoolExecutor(threads) as pool:
         info, tiles = predictions.info, predictions.tiles
-        arrays = [array_name("luisa", year) for year in info.years]
+        arrays = [ArrayKey("luisa", year) for year in info.years]
         shards = [f.path for f in release.manifest.files if f.split == info.split and f.array in arrays]
         for _ in pool.map(lambda shard: release.verify_files([shard]), shards):
             pass
@@ -157,14 +157,15 @@ def count(
         batch = _BATCH if info.probabilities is None else _BATCH_WITH_PROBABILITIES
         reader = release.reader(info.split, threads=1)  # beside our own
 
-        def step(rows: range) -> list[Addition]:
-            labels = np.stack([reader.tiles(array, rows.start, rows.stop) for array in arrays], axis=1)
-            return list(_step(counts, predictions, stratum_of, rows, labels))
+        def step(positions: range) -> list[Addition]:
+            start, stop = (tiles.row(TilePosition(i)) for i in (positions.start, positions.stop))
+            labels = np.stack([reader.tiles(array, start, stop) for array in arrays], axis=1)
+            return list(_step(counts, predictions, stratum_of, positions, labels))
 
-        for rows, additions in _in_order(pool, step, len(tiles), batch, 2 * threads):
+        for positions, additions in _in_order(pool, step, len(tiles), batch, 2 * threads):
             for array, where, amount in additions:
                 array[where] += amount
-            advance(rows.stop, len(tiles))
+            advance(positions.stop, len(tiles))
     return counts
 
 
@@ -200,8 +201,8 @@ def _in_order(
     waiting: deque[tuple[range, Future[list[Addition]]]] = deque()
     try:
         for start in range(0, tiles, batch):
-            rows = range(start, min(start + batch, tiles))
-            waiting.append((rows, pool.submit(step, rows)))
+            positions = range(start, min(start + batch, tiles))
+            waiting.append((positions, pool.submit(step, positions)))
             if len(waiting) == ahead:
                 done, future = waiting.popleft()
                 yield done, future.result()
@@ -217,24 +218,25 @@ def _step(
     counts: Counts,
     predictions: Predictions,
     stratum_of: npt.NDArray[np.intp],
-    rows: range,
+    positions: range,
     labels: npt.NDArray[np.uint16],
 ) -> Iterator[Addition]:
-    info, strata = counts.info, stratum_of[rows.start : rows.stop]
-    codes = predictions.maps(rows)
+    info, strata = counts.info, stratum_of[positions.start : positions.stop]
+    codes = predictions.maps(positions)
     bounds = [0, *(np.flatnonzero(np.diff(strata)) + 1).tolist(), len(strata)]
     try:
         for start, stop in pairwise(bounds):
             found = count_pixels(labels[start:stop], codes[start:stop], info.level)
-            tiles = slice(rows.start + start, rows.start + stop)
+            tiles = slice(positions.start + start, positions.start + stop)
             yield counts.evaluated, tiles, found.evaluated.sum(axis=1)
             yield counts.correct, tiles, found.correct.sum(axis=1)
             yield counts.edges, ..., found.pixels
             yield counts.confusion, strata[start], found.pixels.sum(axis=0)
     except UnknownCode:
-        legend().encode(labels, 1, f"{info.split} labels of rows {rows.start} to {rows.stop - 1}")  # each raises,
-        for row in rows:  # naming what it finds
-            predictions.codes(row)
+        # Each raises, and names what it finds.
+        legend().encode(labels, 1, f"labels of tiles {positions.start} to {positions.stop - 1} of {info.split}")
+        for position in positions:
+            predictions.codes(TilePosition(position))
         raise
     if info.task == "segmentation" and info.probabilities is None:
         return
@@ -242,9 +244,9 @@ def _step(
     if info.task == "change":
         yield from _changes(counts, strata, known, predicted)
     if info.probabilities is not None:
-        for i, row in enumerate(rows):
+        for i, position in enumerate(positions):
             for year in range(len(info.years)):
-                probabilities = predictions.probabilities(row, year)
+                probabilities = predictions.probabilities(TilePosition(position), year)
                 yield from _calibration(counts, strata[i], known[i, year], predicted[i, year], probabilities)
 
 

@@ -34,7 +34,7 @@ from lulcbench.evaluation.scoring import estimates
 from lulcbench.grid import BLOCK_TILES, CRS, LABEL_RESOLUTION, TILE_SIZE, Tile
 from lulcbench.legend import NODATA, Codes, corine_to_luisa, legend, lucas_to_luisa
 from lulcbench.predictions import Predictions
-from lulcbench.release import Release
+from lulcbench.release import Release, TilePosition
 
 MAX_YEARS = 2
 _MISSING = 88  # coordinates of 88.88 stand for "not measured" in the harmonised tables
@@ -127,10 +127,10 @@ def score_predictions(
     x, y = points["x"].to_numpy(float), points["y"].to_numpy(float)
     found = np.zeros(len(points), np.uint16)
     with Predictions.open(predictions, release) as opened:
-        rows = {tile: row for row, tile in enumerate(opened.info.tiles)}
+        positions = {tile: TilePosition(i) for i, tile in enumerate(opened.info.tiles)}
         at = [_tile_of(a, b) for a, b in zip(x, y, strict=True)]
-        for tile in sorted(set(at) & set(rows)):
-            codes = opened.codes(rows[tile])[year]
+        for tile in sorted(set(at) & set(positions)):
+            codes = opened.codes(positions[tile])[year]
             left, _, _, top = Tile.from_id(tile).bounds
             here = np.array([i for i, name in enumerate(at) if name == tile])
             column = ((x[here] - left) // LABEL_RESOLUTION).astype(int)

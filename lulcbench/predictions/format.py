@@ -19,7 +19,7 @@ from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.legend.tables import class_lookup
-from lulcbench.release import Manifest, Sha256, Split, label_shape
+from lulcbench.release import Manifest, Sha256, Split, TilePosition, label_shape
 
 Quantisation = Literal["q = round(255 * sqrt(p)); p = (max(q, 0.5) / 255) ** 2, normalised over classes"]
 # Gzip level by array: maps are read far more often than written, probabilities barely shrink further.
@@ -169,9 +169,9 @@ def _array(name: str, shape: tuple[int, ...], chunk: tuple[int, ...], dimensions
     }
 
 
-def chunk_name(array: str, row: int, year: int = 0) -> str:
-    """Member name of a tile's chunk; ``year`` is a position, and matters for probabilities alone."""
-    return f"{array}/c/{row}/{year}/0/0" + ("/0" if array == "probabilities" else "")
+def chunk_name(array: str, position: TilePosition, year: int = 0) -> str:
+    """Member name of a tile's chunk; ``year`` is a position too, and matters for probabilities alone."""
+    return f"{array}/c/{position}/{year}/0/0" + ("/0" if array == "probabilities" else "")
 
 
 def known_name(name: str) -> bool:

@@ -27,7 +27,7 @@ from lulcbench.predictions.format import (
     known_name,
     metadata,
 )
-from lulcbench.release import Manifest, Release, label_shape
+from lulcbench.release import Manifest, Release, TilePosition, label_shape
 
 # Gzip of incompressible bytes grows by 5 bytes per 16 KiB block and an 18-byte frame.
 _GZIP_MARGIN = 1024
@@ -116,33 +116,33 @@ class Predictions:
     ) -> None:
         self._archive.close()
 
-    def codes(self, row: int) -> npt.NDArray[np.uint16]:
-        """Codes of the tile at ``row`` of the split: uint16 ``(year, 96, 96)``.
+    def codes(self, position: TilePosition) -> npt.NDArray[np.uint16]:
+        """Codes of a tile: uint16 ``(year, 96, 96)``.
 
         Raises:
             LulcbenchError: the chunk is damaged, of another size, or holds a code that is not of the file's level.
         """
-        data = self._decode(chunk_name("codes", row), (len(self.info.years), *label_shape()), np.dtype("<u2"))
-        return check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
+        data = self._decode(chunk_name("codes", position), (len(self.info.years), *label_shape()), np.dtype("<u2"))
+        return check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[position]}")
 
-    def maps(self, rows: range) -> npt.NDArray[np.uint16]:
+    def maps(self, positions: range) -> npt.NDArray[np.uint16]:
         """As ``codes`` of some tiles, but as the file has them, any number may be among them: ``(n, year, 96, 96)``."""
-        shape = (len(rows), len(self.info.years), *label_shape())
+        shape = (len(positions), len(self.info.years), *label_shape())
         wanted = 2 * math.prod(shape[1:])
-        data = b"".join(self._inflate(chunk_name("codes", row), wanted) for row in rows)
+        data = b"".join(self._inflate(chunk_name("codes", TilePosition(i)), wanted) for i in positions)
         return np.frombuffer(data, "<u2").reshape(shape)
 
-    def probabilities(self, row: int, year: int = 0) -> npt.NDArray[np.float32]:
-        """Class probabilities of the tile at ``row`` in the year at position ``year``: float32 ``(class, 96, 96)``.
+    def probabilities(self, position: TilePosition, year: int = 0) -> npt.NDArray[np.float32]:
+        """Class probabilities of a tile in the year at position ``year``: float32 ``(class, 96, 96)``.
 
         Raises:
             LulcbenchError: there are none, or the chunk is damaged or does not sum to 1.
         """
         if self.info.probabilities is None:
             raise LulcbenchError(f"{self._archive.path.name} holds no probabilities.", "Score it without them.")
-        name = chunk_name("probabilities", row, year)
+        name = chunk_name("probabilities", position, year)
         quantised = self._decode(name, (self._classes, *label_shape()), np.dtype("u1"))
-        return dequantise(quantised, f"{self._archive.path.name}, tile {self.info.tiles[row]}")
+        return dequantise(quantised, f"{self._archive.path.name}, tile {self.info.tiles[position]}")
 
     def _decode(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         return np.frombuffer(self._inflate(name, math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
@@ -233,10 +233,10 @@ def _check_layout(archive: StoredZip, info: PredictionInfo, most: int) -> None:
     expected = metadata(info)
     for name, content in expected.items():
         _check_equal(archive, name, _read_json(archive, name, _METADATA_BYTES + 64 * most), content)
-    rows, years = range(len(info.tiles)), range(len(info.years))
-    names = set(expected) | {chunk_name("codes", row) for row in rows}
+    positions, years = [TilePosition(i) for i in range(len(info.tiles))], range(len(info.years))
+    names = set(expected) | {chunk_name("codes", position) for position in positions}
     if info.probabilities is not None:
-        names |= {chunk_name("probabilities", row, year) for row in rows for year in years}
+        names |= {chunk_name("probabilities", position, year) for position in positions for year in years}
     _check_members(archive, names, info.tiles)
 
 
@@ -256,6 +256,6 @@ def _check_members(archive: StoredZip, names: set[str], tiles: Sequence[str]) ->
     if extra:
         raise archive.error(f"it holds {len(extra)} members that belong to no tile, such as {extra[0]}")
     if missing:
-        row = missing[0].split("/")[2] if "/c/" in missing[0] else ""
-        tile = f" (tile {tiles[int(row)]})" if row else ""
+        position = missing[0].split("/")[2] if "/c/" in missing[0] else ""
+        tile = f" (tile {tiles[int(position)]})" if position else ""
         raise archive.error(f"{len(missing)} members are missing, such as {missing[0]}{tile}")

@@ -25,7 +25,7 @@ from lulcbench.predictions.format import (
     prediction_info,
     quantise,
 )
-from lulcbench.release import Release, label_shape
+from lulcbench.release import Release, TilePosition, label_shape
 
 
 class PredictionWriter:
@@ -70,7 +70,7 @@ class PredictionWriter:
         for wanted in years:
             opened.manifest.check_year(wanted)
         self.info = prediction_info(opened.manifest, split, years, level, list(tiles.ids), probabilities)
-        self._rows = {tile: row for row, tile in enumerate(tiles.ids)}
+        self._positions = {tile: TilePosition(i) for i, tile in enumerate(tiles.ids)}
         self._done: set[str] = set()
         self._codes_shape = (len(years), *label_shape())
         self._probability_shape = (len(years), len(legend().codes(level)), *label_shape())
@@ -91,10 +91,10 @@ class PredictionWriter:
             self._zip.close()
             if kind is not None:
                 return
-            missing = [tile for tile in self._rows if tile not in self._done]
+            missing = [tile for tile in self._positions if tile not in self._done]
             if missing:
                 raise LulcbenchError(
-                    f"{len(missing)} of {len(self._rows)} tiles of {self.info.split} were not predicted: "
+                    f"{len(missing)} of {len(self._positions)} tiles of {self.info.split} were not predicted: "
                     f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}.",
                     f"{self.path} was not written; predict every tile of the split.",
                 )
@@ -118,7 +118,7 @@ class PredictionWriter:
         Raises:
             LulcbenchError: unknown or repeated tile, wrong shape, a code that is not of ``level``, no probabilities.
         """
-        if tile not in self._rows:
+        if tile not in self._positions:
             raise LulcbenchError(f"{tile} is no tile of {self.info.split}.", f"{self.info.release} lists them.")
         if tile in self._done:
             raise LulcbenchError(f"{tile} was written already.", "Write each tile once.")
@@ -130,8 +130,8 @@ class PredictionWriter:
                 "Bring predictions to the 50 m label grid first (lulcbench.predictions.to_label_grid).",
             )
         checked = check_codes(values, self.info.level, tile)
-        row = self._rows[tile]
-        members = {chunk_name("codes", row): checked.astype("<u2").tobytes()}
+        position = self._positions[tile]
+        members = {chunk_name("codes", position): checked.astype("<u2").tobytes()}
         if (probabilities is None) != (self.info.probabilities is None):
             raise LulcbenchError(
                 f"{tile} came {'without' if probabilities is None else 'with'} probabilities.",
@@ -139,7 +139,7 @@ class PredictionWriter:
             )
         if probabilities is not None:
             quantised = quantise(np.asarray(probabilities).reshape(self._probability_shape), tile)
-            members |= {chunk_name("probabilities", row, i): part.tobytes() for i, part in enumerate(quantised)}
+            members |= {chunk_name("probabilities", position, i): part.tobytes() for i, part in enumerate(quantised)}
         for name, data in members.items():
             self._add(name, gzip.compress(data, COMPRESSION[name.partition("/")[0]], mtime=0))
         self._done.add(tile)

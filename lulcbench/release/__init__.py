@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lulcbench.release.keys import ArrayKey, Row, TilePosition
 from lulcbench.release.manifest import (
     FORMAT,
     INDEX,
@@ -14,7 +15,6 @@ from lulcbench.release.manifest import (
     Source,
     Split,
     Statistics,
-    array_name,
     label_shape,
 )
 from lulcbench.release.opened import Release
@@ -24,14 +24,16 @@ __all__ = [
     "INDEX",
     "MANIFEST",
     "SPLITS",
+    "ArrayKey",
     "FileInfo",
     "Manifest",
     "Release",
+    "Row",
     "SensorInfo",
     "Sha256",
     "Source",
     "Split",
     "Statistics",
-    "array_name",
+    "TilePosition",
     "label_shape",
 ]

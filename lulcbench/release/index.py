@@ -1,4 +1,4 @@
-"""The table of tiles: one row a tile, with what is in it; filters and fixed few-label lists."""
+"""The table of tiles: one row per tile, with what it holds; filters and fixed few-label lists."""
 
 from __future__ import annotations
 
@@ -14,30 +14,38 @@ import pyarrow.parquet as pq
 
 from lulcbench.errors import CorruptFileError, LulcbenchError, NotAvailableError
 from lulcbench.legend import legend
+from lulcbench.release.keys import ArrayKey, Row, TilePosition
 from lulcbench.release.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
 class SplitTiles:
-    """The tiles of one split; position i is row i of the split's arrays.
+    """The tiles of one split, in the order of their rows, which follow one another without a gap.
 
     Attributes:
         ids: tile ids.
         regions: region of each tile.
         blocks: spatial block of each tile, the unit of confidence intervals.
+        first: row of the first tile.
     """
 
     ids: tuple[str, ...]
     regions: tuple[str, ...]
     blocks: tuple[str, ...]
+    first: Row
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> SplitTiles:
         """Those of the index of one split."""
-        return cls(*(tuple(map(str, table[name].tolist())) for name in ("id", "region", "block")))
+        ids, regions, blocks = (tuple(map(str, table[name].tolist())) for name in ("id", "region", "block"))
+        return cls(ids, regions, blocks, Row(int(table["row"].iloc[0])))
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def row(self, position: TilePosition) -> Row:
+        """Row of the tile at a position."""
+        return Row(self.first + position)
 
 
 def read_table(source: io.BytesIO | Path, path: str, manifest: Manifest, split: str | None = None) -> pd.DataFrame:
@@ -70,14 +78,41 @@ def read_table(source: io.BytesIO | Path, path: str, manifest: Manifest, split: 
     return table
 
 
+def fraction_column(labels: ArrayKey, code: int) -> str:
+    """Name of the column of the share of a tile's label pixels that are in a class: ``luisa_2018_211``."""
+    return f"{labels}_{code}"
+
+
+def valid_column(imagery: ArrayKey) -> str:
+    """Name of the column of the share of a tile's pixels that have a value: ``valid_landsat_2018``."""
+    return f"valid_{imagery}"
+
+
+def cloud_column(imagery: ArrayKey) -> str:
+    """Name of the column of the share of a tile's observed pixels that were not clear: ``cloud_landsat_2018``."""
+    return f"cloud_{imagery}"
+
+
+def columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Some columns of an index.
+
+    Raises:
+        CorruptFileError: the index lacks one.
+    """
+    absent = [name for name in names if name not in table]
+    if absent:
+        raise CorruptFileError(f"The index has no column {absent[0]}.", "Run 'lulcbench verify --repair'.")
+    return table[list(names)]
+
+
 def select(
     table: pd.DataFrame,
     *,
+    labels: Sequence[ArrayKey] = (),
+    imagery: Sequence[ArrayKey] = (),
     regions: Sequence[str] | None = None,
     classes: Sequence[int] | None = None,
     max_cloud: float | None = None,
-    sensors: Sequence[str] | None = None,
-    years: Sequence[int] | None = None,
     query: str | None = None,
     fraction: float | None = None,
 ) -> pd.DataFrame:
@@ -85,11 +120,11 @@ def select(
 
     Args:
         table: the index of a split or of all splits.
+        labels: arrays in which ``classes`` are looked for.
+        imagery: arrays whose clouds count for ``max_cloud``.
         regions: names of regions.
-        classes: LUISA codes of any level; a tile must hold at least one of them in some year.
-        max_cloud: largest cloud fraction (0…1) of any of ``sensors`` in any of ``years``.
-        sensors: whose clouds count; None counts those of all.
-        years: whose clouds count; None counts those of all.
+        classes: LUISA codes of any level; a tile must hold at least one of them in one of ``labels``.
+        max_cloud: largest cloud fraction (0…1) in any of ``imagery``.
         query: any pandas query on the columns, such as ``"luisa_2018_311 > 0.3"``.
         fraction: of the tiles, from the fixed few-label lists (see ``few``); applied first, so that the other
             conditions choose within the list.
@@ -112,11 +147,11 @@ def select(
                 raise NotAvailableError(
                     f"Unknown LUISA code {code}.", "Known codes are in lulcbench/data/luisa_legend.csv."
                 )
-        wanted = [c for c in table.columns if c.startswith("luisa_") and int(c.rpartition("_")[2]) in classes]
-        table = table[(table[wanted] > 0).any(axis=1)]
+        shares = columns(table, [fraction_column(key, code) for key in labels for code in classes])
+        table = table[(shares > 0).any(axis=1)]
     if max_cloud is not None:
-        clouds = [column for column in table.columns if _counts(column, sensors, years)]
-        table = table[(table[clouds].fillna(0) <= max_cloud).all(axis=1)]
+        clouds = columns(table, [cloud_column(key) for key in imagery])
+        table = table[(clouds.fillna(0) <= max_cloud).all(axis=1)]
     if query is not None:
         try:
             table = table.query(query)
@@ -127,13 +162,6 @@ def select(
     if table.empty:
         raise LulcbenchError("No tile meets the conditions.", "Widen regions, classes, max_cloud or query.")
     return table
-
-
-def _counts(column: str, sensors: Sequence[str] | None, years: Sequence[int] | None) -> bool:
-    """Whether a column is the cloud fraction ``cloud_<sensor>_<year>`` of one of them."""
-    kind, _, array = column.partition("_")
-    name, _, year = array.rpartition("_")
-    return kind == "cloud" and (sensors is None or name in sensors) and (years is None or int(year) in years)
 
 
 def few(table: pd.DataFrame, fraction: float) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from lulcbench.errors import (
     UnsupportedFormatError,
 )
 from lulcbench.legend import legend
+from lulcbench.release.keys import ArrayKey
 from lulcbench.remote import is_remote, join, open_store
 from lulcbench.remote.stores import MAX_MANIFEST_BYTES
 from lulcbench.seasons import Season
@@ -96,7 +97,7 @@ class FileInfo(Frozen):
     sha256: Sha256
     licence: str
     split: Split | None = None
-    array: Annotated[str, Field(pattern=r"^[a-z0-9]+_\d{4}$")] | None = None
+    array: ArrayKey | None = None
 
     @field_validator("path")
     @classmethod
@@ -231,10 +232,9 @@ class Manifest(Frozen):
             if file.split != split:
                 continue
             if file.array is not None:
-                name, _, year = file.array.rpartition("_")
-                if years is not None and int(year) not in years:
+                if years is not None and not any(file.array.covers(year) for year in years):
                     continue
-                if sensors is not None and name not in (*sensors, "luisa"):
+                if sensors is not None and file.array.name not in (*sensors, "luisa"):
                     continue
             wanted.append(file)
         return wanted
@@ -266,11 +266,6 @@ class Manifest(Frozen):
         if name not in self.sensors:
             raise NotAvailableError(f"{self.id} has no sensor {name!r}.", f"It has {', '.join(self.sensors)}.")
         return self.sensors[name]
-
-
-def array_name(sensor_name: str, year: int) -> str:
-    """Name of the array of a sensor (or ``luisa``, the labels) in a year: ``sentinel2_2018``."""
-    return f"{sensor_name}_{year}"
 
 
 def label_shape() -> tuple[int, int]:

@@ -16,7 +16,8 @@ import pandas as pd
 from lulcbench._files import hash_file
 from lulcbench.errors import CorruptFileError
 from lulcbench.release.index import SplitTiles, read_table
-from lulcbench.release.manifest import INDEX, FileInfo, Manifest, array_name, label_shape
+from lulcbench.release.keys import ArrayKey, Row
+from lulcbench.release.manifest import INDEX, FileInfo, Manifest, label_shape
 from lulcbench.release.shards import ShardReader
 from lulcbench.remote import is_remote, join, open_store, pinned
 
@@ -125,7 +126,7 @@ class Release:
         """
         return ShardReader(self.root, self.manifest, split, threads)
 
-    def labels(self, split: str, year: int, rows: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
+    def labels(self, split: str, year: int, rows: Sequence[Row] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
         """LUISA codes of whole tiles by their rows: uint16 ``(n, 96, 96)``, 0 where unlabelled.
 
         Raises:
@@ -135,7 +136,7 @@ class Release:
         self.manifest.check_year(year)
         if split not in self._readers:
             self._readers[split] = self.reader(split)
-        return self._readers[split].read(array_name("luisa", year), rows, [(0, 0)] * len(rows), label_shape())
+        return self._readers[split].read(ArrayKey("luisa", year), rows, [(0, 0)] * len(rows), label_shape())
 
     def verify_files(self, paths: Iterable[str]) -> None:
         """Check the SHA-256 of files of a local release, each once, so that a score is of the bytes of its digest.

@@ -21,6 +21,7 @@ import tensorstore as ts
 
 from lulcbench._native import keep_freed_memory
 from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError, NotAvailableError
+from lulcbench.release.keys import ArrayKey, Row
 from lulcbench.release.manifest import FileInfo, Manifest
 from lulcbench.remote import is_remote, join, open_store
 
@@ -58,17 +59,17 @@ class ShardReader:
         if threads is not None:
             self._context = self._context | {"data_copy_concurrency": {"limit": threads}}
         self._pid = os.getpid()
-        self._arrays: dict[str, Any] = {}
-        self._lapses: dict[str, float] = {}  # array → when its addresses do, by the monotonic clock
-        self._unseen: dict[str, dict[int, FileInfo]] = {}  # array → shards that nobody has seen to be there yet
+        self._arrays: dict[ArrayKey, Any] = {}
+        self._lapses: dict[ArrayKey, float] = {}  # array → when its addresses do, by the monotonic clock
+        self._unseen: dict[ArrayKey, dict[int, FileInfo]] = {}  # array → shards that nobody has seen to be there yet
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_arrays": {}, "_lapses": {}, "_unseen": {}}
 
     def read(
         self,
-        array: str,
-        rows: Sequence[int] | npt.NDArray[np.integer],
+        array: ArrayKey,
+        rows: Sequence[Row] | npt.NDArray[np.integer],
         offsets: Sequence[tuple[int, int]] | npt.NDArray[np.integer],
         size: tuple[int, int],
         seasons: Sequence[int] | None = None,
@@ -78,7 +79,7 @@ class ShardReader:
         """Read a batch of windows.
 
         Args:
-            array: array name such as ``sentinel2_2018`` or ``luisa_2018``.
+            array: which array.
             rows: tile row of each of n windows.
             offsets: (y, x) of each window's upper left pixel.
             size: (height, width) of all windows in pixels.
@@ -113,7 +114,7 @@ class ShardReader:
             raise self._broken(array, error) from error
         return out
 
-    def tiles(self, array: str, start: int, stop: int) -> npt.NDArray[Any]:
+    def tiles(self, array: ArrayKey, start: Row, stop: Row) -> npt.NDArray[Any]:
         """Read tiles ``start`` to ``stop`` (exclusive) whole: ``(stop - start, …)``; raises as ``read`` does."""
         store = self._open(array)
         self._see(array, range(start, stop))
@@ -123,12 +124,12 @@ class ShardReader:
             raise self._broken(array, error) from error
         return result
 
-    def _open(self, array: str) -> Any:
+    def _open(self, array: ArrayKey) -> Any:
         global _user
         if self._pid != os.getpid():
             self._arrays, self._lapses, self._unseen, self._pid = {}, {}, {}, os.getpid()
         if array not in self._arrays or time.monotonic() > self._lapses.get(array, math.inf):
-            path = join(self.root, f"{self.split}.zarr", array)
+            path = join(self.root, f"{self.split}.zarr", str(array))
             files = self._files(array)
             if not is_remote(self.root):
                 self._check_files(array, files)
@@ -162,34 +163,34 @@ class ShardReader:
             self._arrays[array] = store
         return self._arrays[array]
 
-    def _files(self, array: str) -> list[FileInfo]:
+    def _files(self, array: ArrayKey) -> list[FileInfo]:
         """All files of an array, by the manifest."""
         files = [file for file in self.manifest.files if file.split == self.split and file.array == array]
-        path = join(self.root, f"{self.split}.zarr", array)
+        path = join(self.root, f"{self.split}.zarr", str(array))
         if not files or not (is_remote(self.root) or Path(path).is_dir()):
-            names = sorted({f.array for f in self.manifest.files if f.split == self.split and f.array})
+            held = sorted({f.array for f in self.manifest.files if f.split == self.split and f.array})
             raise NotAvailableError(
                 f"{path} is missing.",
-                f"{self.manifest.id} has {', '.join(names)} in {self.split}; fetch with 'lulcbench download'.",
+                f"{self.manifest.id} has {', '.join(map(str, held))} in {self.split}; fetch with 'lulcbench download'.",
             )
         return files
 
-    def _check_files(self, array: str, files: list[FileInfo]) -> None:
+    def _check_files(self, array: ArrayKey, files: list[FileInfo]) -> None:
         """A missing shard would read as nodata, so all files must be here, and of the right size."""
         for file in files:
             found = Path(self.root) / file.path
             if not found.is_file() or found.stat().st_size != file.bytes:
                 raise self._broken(array, f"{file.path} is missing or not {file.bytes} bytes long")
-        metadata = Path(self.root) / f"{self.split}.zarr" / array / "zarr.json"
+        metadata = Path(self.root) / f"{self.split}.zarr" / str(array) / "zarr.json"
         self._check_metadata(array, files, metadata.read_bytes() if metadata.is_file() else b"")
 
-    def _check_metadata(self, array: str, files: list[FileInfo], content: bytes) -> None:
+    def _check_metadata(self, array: ArrayKey, files: list[FileInfo], content: bytes) -> None:
         """Shape, codecs and fill value say how all other bytes are read, so they must be the published ones."""
         path = f"{self.split}.zarr/{array}/zarr.json"
         if hashlib.sha256(content).hexdigest() not in {file.sha256 for file in files if file.path == path}:
             raise self._broken(array, f"{path} is not the file that the release was published with")
 
-    def _see(self, array: str, rows: Iterable[int]) -> None:
+    def _see(self, array: ArrayKey, rows: Iterable[int]) -> None:
         """Make sure, once, that the shards of some tiles are where they are streamed from.
 
         TensorStore reads a missing shard as nodata. It can be told not to, but would then refuse chunks of nodata
@@ -216,7 +217,7 @@ class ShardReader:
                 raise self._broken(array, f"{asked[shard].path} is missing")
             unseen.pop(shard, None)
 
-    def _broken(self, array: str, error: Exception | str) -> LulcbenchError:
+    def _broken(self, array: ArrayKey, error: Exception | str) -> LulcbenchError:
         if "ignored by server" in str(error):  # TensorStore's words; there is no kind of error of its own for it
             return NetworkError(
                 f"Cannot stream {self.root}: its server does not know range requests, so it sends no part of a file.",
@@ -224,11 +225,11 @@ class ShardReader:
             )
         if is_remote(self.root):
             return (CorruptFileError if isinstance(error, str) else NetworkError)(
-                f"Cannot read {join(self.root, f'{self.split}.zarr', array)}: {error}.",
+                f"Cannot read {join(self.root, f'{self.split}.zarr', str(array))}: {error}.",
                 "The network failed, or what is there is incomplete or altered; try again, or another place.",
             )
         return CorruptFileError(
-            f"Cannot read {join(self.root, f'{self.split}.zarr', array)}: {error}.",
+            f"Cannot read {join(self.root, f'{self.split}.zarr', str(array))}: {error}.",
             "A shard is missing, truncated or altered; find and mend it with 'lulcbench verify --repair'.",
         )
 

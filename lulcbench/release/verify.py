@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lulcbench._files import hash_file
+from lulcbench.release.keys import ArrayKey
 from lulcbench.release.manifest import FileInfo
 from lulcbench.release.opened import Release
 from lulcbench.release.provenance import Provenance
@@ -45,7 +46,7 @@ def here(release: Release) -> tuple[list[FileInfo], list[FileInfo]]:
     An array counts as downloaded when the download noted so, or one of its files is here; a split, when one of its
     arrays does.
     """
-    arrays: dict[tuple[str | None, str | None], list[FileInfo]] = defaultdict(list)
+    arrays: dict[tuple[str | None, ArrayKey | None], list[FileInfo]] = defaultdict(list)
     for file in release.manifest.files:
         arrays[file.split, file.array].append(file)
     note = Provenance.load(release.root)

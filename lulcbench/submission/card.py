@@ -14,7 +14,7 @@ from lulcbench._parsing import parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.predictions import Predictions
 from lulcbench.predictions.format import PredictionInfo
-from lulcbench.release import Manifest, Release
+from lulcbench.release import Manifest, Release, TilePosition
 
 MAX_CARD_BYTES = 64 * 2**10  # the largest valid card, in characters of four bytes each, has 60 kB
 CARD_EXAMPLE = """\
@@ -148,10 +148,10 @@ def check_predictions(
     """
     with Predictions.open(path, release) as predictions:
         tiles = len(predictions.info.tiles)
-        for row in range(tiles):
-            predictions.codes(row)
+        for position in map(TilePosition, range(tiles)):
+            predictions.codes(position)
             if predictions.info.probabilities is not None:
                 for year in range(len(predictions.info.years)):
-                    predictions.probabilities(row, year)
-            advance(row + 1, tiles)
+                    predictions.probabilities(position, year)
+            advance(position + 1, tiles)
         return predictions.info

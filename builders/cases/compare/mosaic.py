@@ -14,7 +14,7 @@ from builders.readers.area import Area
 from lulcbench.errors import NotAvailableError
 from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import legend
-from lulcbench.release import Release
+from lulcbench.release import ArrayKey, Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +43,26 @@ def paint(codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
 
 def labels(release: Release, year: int) -> Mosaic:
     """LUISA codes of all splits, uint16."""
-    return _mosaic(release, f"luisa_{year}")
+    return _mosaic(release, ArrayKey("luisa", year))
 
 
 def reflectance(release: Release, sensor: str, year: int) -> Mosaic:
     """Reflectance ``(season, band, y, x)`` of all splits, float32 with NaN for nodata."""
-    stored = _mosaic(release, f"{sensor}_{year}")
+    stored = _mosaic(release, ArrayKey(sensor, year))
     return Mosaic(release.manifest.sensor(sensor).coding.decode(stored.values), stored.area)
 
 
-def _mosaic(release: Release, array: str) -> Mosaic:
+def _mosaic(release: Release, array: ArrayKey) -> Mosaic:
     table = release.index()[["id", "split", "row"]].to_dict("records")
     tiles = [Tile.from_id(row["id"]) for row in table]
     groups = {
         split: zarr.open_group(Path(release.root) / f"{split}.zarr", mode="r") for split in release.manifest.splits
     }
-    first = groups[table[0]["split"]].get(array)
+    first = groups[table[0]["split"]].get(str(array))
     if first is None:
         raise NotAvailableError(f"{release.root} has no array {array}.", "See what there is with 'lulcbench info'.")
     area = Area.of(tiles, TILE_SIZE / first.shape[-1])
     values = np.full((*first.shape[1:-2], *area.shape), first.fill_value, first.dtype)
     for row, tile in zip(table, tiles, strict=True):
-        values[(..., *area.window(tile))] = groups[row["split"]][array][row["row"]]
+        values[(..., *area.window(tile))] = groups[row["split"]][str(array)][row["row"]]
     return Mosaic(values, area)

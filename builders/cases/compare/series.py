@@ -17,7 +17,7 @@ from builders.stages.materialize import Notes, materialize
 from builders.stages.plan import Planned
 from builders.workspace import Workspace
 from lulcbench._files import write_atomic
-from lulcbench.release import array_name
+from lulcbench.release import ArrayKey
 from lulcbench.sensors import sensor, true_color
 
 Float = npt.NDArray[np.float32]
@@ -85,7 +85,7 @@ def _read(recipe: Recipe, space: Workspace, notes: Notes, year: int) -> dict[str
             [
                 sensor(rule.name).coding.decode(np.load(space.cache / note[array].file, allow_pickle=False))
                 for note in notes.values()
-                for array in (array_name(rule.name, year),)
+                for array in (ArrayKey(rule.name, year),)
             ],
             axis=-1,
         )

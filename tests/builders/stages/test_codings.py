@@ -22,7 +22,7 @@ from builders.stages import materialize, pack, plan, search
 from builders.stages.audit import audit
 from lulcbench import LuisaSeg
 from lulcbench.grid import Tile, tiles_over
-from lulcbench.release import Manifest
+from lulcbench.release import ArrayKey, Manifest
 from lulcbench.sensors import SENSORS, Band, Coding, Sensor
 from tests.builders import world
 
@@ -211,7 +211,7 @@ def test_a_tile_without_a_value_has_no_file_and_reads_as_nodata(root: Path, name
         rows = values.tiles.index[values.tiles["id"] == EMPTY.id]
         if len(rows):
             break
-    files = [file.path for file in release.files if file.split == split and file.array == f"{name}_2018"]
+    files = [file.path for file in release.files if file.split == split and file.array == ArrayKey(name, 2018)]
     shards = [path for path in files if "/c/" in path]
     assert len(shards) == release.splits[split] - 1  # type: ignore[index]
     assert (values[int(rows[0])]["image"] == 0).all()

@@ -16,7 +16,7 @@ import lulcbench.remote.backends.filesystem as filesystem
 from builders.stages.publish import publish
 from lulcbench.download import download
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import MANIFEST, Manifest, Release
+from lulcbench.release import MANIFEST, ArrayKey, Manifest, Release
 from lulcbench.release.verify import verify
 from tests.lulcbench.fake_hub import TOKEN, FakeHub
 
@@ -86,7 +86,7 @@ def test_a_killed_publication_goes_on(hub: FakeHub, release_root: Path, tmp_path
 
 def test_what_others_left_at_a_url_is_not_taken_for_published(release_root: Path, tmp_path: Path) -> None:
     release = Manifest.load(release_root)
-    file = next(file for file in release.files if file.array == "landsat_2018" and "/c/" in file.path)
+    file = next(file for file in release.files if file.array == ArrayKey("landsat", 2018) and "/c/" in file.path)
     there = tmp_path / "public" / release.id / file.path
     there.parent.mkdir(parents=True)
     there.write_bytes(bytes(file.bytes))

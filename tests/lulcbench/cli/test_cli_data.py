@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lulcbench import cli
-from lulcbench.release import Manifest, Release
+from lulcbench.release import ArrayKey, Manifest, Release
 from lulcbench.release.verify import verify
 from tests.lulcbench.remote.test_streaming import serve
 
@@ -63,7 +63,7 @@ def test_verify_names_bad_files_and_repairs_them(run: Run, copy: Path, release_r
     assert (code, "0 bad" in out) == (0, True)
     release = Manifest.load(copy)
     altered, truncated, gone = (
-        next(f for f in release.files if f.array == a) for a in ("luisa_2012", "luisa_2018", None)
+        next(f for f in release.files if f.array == a) for a in (ArrayKey("luisa", 2012), ArrayKey("luisa", 2018), None)
     )
     content = bytearray((copy / altered.path).read_bytes())
     content[len(content) // 2] ^= 1
@@ -89,7 +89,9 @@ def test_verify_names_bad_files_and_repairs_them(run: Run, copy: Path, release_r
 
 def test_a_shard_that_is_gone_is_not_here(run: Run, copy: Path) -> None:
     release = Manifest.load(copy)
-    gone = next(f for f in release.files if f.array == "landsat_2018" and "/c/" in f.path and f.split == "train")
+    gone = next(
+        f for f in release.files if f.array == ArrayKey("landsat", 2018) and "/c/" in f.path and f.split == "train"
+    )
     (copy / gone.path).unlink()
     part = json.loads(run("info", copy, "--json")[1])["sizes"]["train landsat_2018"]
     assert part["bytes_here"] == part["bytes"] - gone.bytes

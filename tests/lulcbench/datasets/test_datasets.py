@@ -70,9 +70,9 @@ def test_masks_are_the_labels_at_pixel_centres(release_root: Path) -> None:
     dataset = LuisaSeg(release_root, sensors="landsat", window=1200, stride=330, level=2)
     codes = stored(release_root, "luisa_2018")
     for index in (0, 7, 60, len(dataset) - 1):
-        sample, places = dataset[index], dataset.locate([index])
-        (row,) = dataset.tiles["row"][places.tiles]
-        y0, x0 = places.offsets[0]
+        sample, window = dataset[index], dataset.locate([index])
+        (row,) = window.rows
+        y0, x0 = window.offsets[0]
         cells = [np.floor((start + np.arange(40) * 30 + 15) / 50).astype(int) for start in (y0, x0)]
         expected = legend().encode(codes[row][np.ix_(*cells)], 2)
         np.testing.assert_array_equal(sample["mask"].numpy(), expected)

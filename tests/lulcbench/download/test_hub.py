@@ -16,7 +16,7 @@ from lulcbench._files import hash_file
 from lulcbench.download._transfers import PARTIAL, absent
 from lulcbench.download.downloader import download, recover, repair, wanted
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import MANIFEST, Manifest, Release
+from lulcbench.release import MANIFEST, ArrayKey, Manifest, Release
 from lulcbench.release.provenance import SOURCES, Provenance
 from lulcbench.release.verify import verify
 from tests.lulcbench.fake_hub import FakeHub
@@ -144,8 +144,10 @@ def test_what_was_downloaded_and_is_gone_is_missed(release_root: Path, tmp_path:
     shutil.rmtree(root / "val.zarr")
     shutil.rmtree(root / "train.zarr" / "landsat_2018")
     report = verify(Release(root, release))
-    lost = {file.path for file in release.files if file.split == "val" and file.array in {"landsat_2018", "luisa_2018"}}
-    lost |= {file.path for file in release.files if file.split == "train" and file.array == "landsat_2018"}
+    lost = {
+        file.path for file in release.files if file.split == "val" and str(file.array) in {"landsat_2018", "luisa_2018"}
+    }
+    lost |= {file.path for file in release.files if file.split == "train" and file.array == ArrayKey("landsat", 2018)}
     assert {problem.path for problem in report.problems} == lost | {"val.zarr/zarr.json"}
     repair(root, [problem.file for problem in report.problems if problem.file])
     assert not verify(Release(root, release)).problems
@@ -282,7 +284,7 @@ def test_another_release_is_in_the_way(release_root: Path, tmp_path: Path) -> No
 def test_repair(release_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "got"
     release = download(str(release_root), root)
-    victims = [file for file in release.files if file.array == "landsat_2018"]
+    victims = [file for file in release.files if file.array == ArrayKey("landsat", 2018)]
     for file in victims:
         path = root / file.path
         path.write_bytes(bytes(len(path.read_bytes())))

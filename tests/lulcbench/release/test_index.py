@@ -10,7 +10,7 @@ import pytest
 
 from lulcbench import LuisaChange, LuisaSeg, LuisaSeries
 from lulcbench.errors import CorruptFileError, LulcbenchError
-from lulcbench.release import INDEX, Manifest, Release
+from lulcbench.release import INDEX, ArrayKey, Manifest, Release
 from lulcbench.release.index import select
 
 
@@ -54,15 +54,19 @@ def test_clouds_count_where_they_are_asked_for() -> None:
         }
     )
 
-    def clear(**chosen: list[str] | list[int]) -> str:
-        return "".join(select(table, max_cloud=0.1, **chosen)["id"])  # type: ignore[arg-type]
+    def clear(*imagery: ArrayKey) -> str:
+        return "".join(select(table, max_cloud=0.1, imagery=imagery)["id"])
 
-    assert clear(sensors=["landsat"], years=[2018]) == "ac"
-    assert clear(sensors=["landsat"]) == "c"
-    assert clear(years=[2018]) == "a"
-    assert clear(sensors=["sentinel2"], years=[2018]) == "ab"
+    landsat, sentinel2 = [ArrayKey("landsat", 2012), ArrayKey("landsat", 2018)], ArrayKey("sentinel2", 2018)
+    assert clear() == "abc"
+    assert clear(landsat[1]) == "ac"
+    assert clear(*landsat) == "c"
+    assert clear(landsat[1], sentinel2) == "a"
+    assert clear(sentinel2) == "ab"
     with pytest.raises(LulcbenchError, match="No tile"):
-        clear()
+        clear(*landsat, sentinel2)
+    with pytest.raises(CorruptFileError, match="no column cloud_planet_2018"):
+        clear(ArrayKey("planet", 2018))
 
 
 def test_datasets_ask_for_the_clouds_of_what_they_read(release_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +75,7 @@ def test_datasets_ask_for_the_clouds_of_what_they_read(release_root: Path, monke
     asked = []
 
     def spy(table: pd.DataFrame, **options: object) -> pd.DataFrame:
-        asked.append((options["sensors"], options["years"]))
+        asked.append([str(key) for key in options["imagery"]])  # type: ignore[attr-defined]
         return select(table, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(base, "select", spy)
@@ -79,5 +83,5 @@ def test_datasets_ask_for_the_clouds_of_what_they_read(release_root: Path, monke
     LuisaChange(release_root)
     LuisaSeries(release_root)
     LuisaSeries(release_root, years=(2012,))
-    landsat = ("landsat",)
-    assert asked == [(landsat, (2012,)), (landsat, (2012, 2018)), (landsat, None), (landsat, (2012,))]
+    both = ["landsat_2012", "landsat_2018"]
+    assert asked == [["landsat_2012"], both, both, ["landsat_2012"]]

@@ -16,7 +16,7 @@ from lulcbench import LuisaSeg, PredictionWriter, Release
 from lulcbench.errors import CorruptFileError, NotAvailableError, ReleaseNotFoundError
 from lulcbench.evaluation.scoring import score
 from lulcbench.legend import legend
-from lulcbench.release import INDEX, MANIFEST, Manifest
+from lulcbench.release import INDEX, MANIFEST, ArrayKey, Manifest
 
 
 @pytest.fixture
@@ -111,7 +111,9 @@ def test_an_opened_release_goes_to_other_processes(release_root: Path) -> None:
 
 def test_files_are_hashed_once(copy: Path, reads: Counter[str]) -> None:
     release = Release.open(copy)
-    shards = [file.path for file in release.manifest.files if file.split == "test" and file.array == "luisa_2018"]
+    shards = [
+        file.path for file in release.manifest.files if file.split == "test" and file.array == ArrayKey("luisa", 2018)
+    ]
     release.verify_files(shards)
     release.verify_files(shards)
     assert [reads[(copy / path).as_posix()] for path in shards] == [1] * len(shards)
@@ -138,5 +140,7 @@ def test_a_score_reads_the_manifest_once_and_hashes_each_file_once(
     reads.clear()
     score(path, release_root)
     counted = dict(reads)
-    labels = {f.path for f in Manifest.load(release_root).files if (f.split, f.array) == ("test", "luisa_2018")}
+    labels = {
+        f.path for f in Manifest.load(release_root).files if (f.split, f.array) == ("test", ArrayKey("luisa", 2018))
+    }
     assert counted == {MANIFEST: 1, INDEX: 1} | {(release_root / name).as_posix(): 1 for name in labels}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
-from lulcbench.release import FileInfo, Manifest, SensorInfo, Statistics
+from lulcbench.release import ArrayKey, FileInfo, Manifest, SensorInfo, Statistics
 from lulcbench.seasons import Season
 from lulcbench.sensors import LANDSAT, Band, Coding
 
@@ -188,7 +188,7 @@ def test_a_fuzzed_field_never_passes(field: str, value: Any) -> None:
 
 def test_selecting_files_and_naming_what_exists() -> None:
     release = manifest()
-    assert [f.array for f in release.array_files("test", sensors=())] == ["luisa_2018", None]
+    assert [f.array for f in release.array_files("test", sensors=())] == [ArrayKey("luisa", 2018), None]
     assert len(release.array_files("test", years=(2012,))) == 1
     assert len(release.array_files("test")) == 3
     assert not release.array_files("train")

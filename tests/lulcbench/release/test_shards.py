@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lulcbench.errors import CorruptFileError, LulcbenchError
-from lulcbench.release import Manifest, Release
+from lulcbench.release import ArrayKey, Manifest, Release
 from lulcbench.release.shards import ShardReader
 
 
@@ -44,7 +44,7 @@ def test_batches_are_what_zarr_reads_one_by_one(release_root: Path, data: st.Dat
             data.draw(st.lists(st.integers(0, m - 1), min_size=1, max_size=3, unique=True)) for m in array.shape[1:3]
         )
         picks = [seasons, bands]
-    batch = reader.read(name, rows, offsets, (size, size), seasons, bands)
+    batch = reader.read(ArrayKey.parse(name), rows, offsets, (size, size), seasons, bands)
     for window, row, (y, x) in zip(batch, rows, offsets, strict=True):
         expected = array.oindex[(row, *picks, slice(y, y + size), slice(x, x + size))]
         np.testing.assert_array_equal(window, expected)
@@ -57,21 +57,21 @@ def len_of(array: zarr.Array) -> int:
 def test_reads_into_given_memory(release_root: Path) -> None:
     reader = Release.open(release_root).reader("train")
     out = np.full((2, 96, 96), 7, np.uint16)
-    result = reader.read("luisa_2018", [0, 1], [(0, 0), (0, 0)], (96, 96), out=out)
+    result = reader.read(ArrayKey("luisa", 2018), [0, 1], [(0, 0), (0, 0)], (96, 96), out=out)
     assert result is out
-    np.testing.assert_array_equal(out, reader.read("luisa_2018", [0, 1], [(0, 0), (0, 0)], (96, 96)))
+    np.testing.assert_array_equal(out, reader.read(ArrayKey("luisa", 2018), [0, 1], [(0, 0), (0, 0)], (96, 96)))
 
 
 def test_no_windows(release_root: Path) -> None:
     reader = Release.open(release_root).reader("train")
-    assert reader.read("luisa_2018", [], [], (96, 96)).shape == (0, 96, 96)
+    assert reader.read(ArrayKey("luisa", 2018), [], [], (96, 96)).shape == (0, 96, 96)
 
 
 def test_a_missing_shard_is_no_nodata(copy: Path) -> None:
     shards(copy, "landsat_2018")[0].unlink()
     reader = Release.open(copy).reader("train")
     with pytest.raises(LulcbenchError, match=r"landsat_2018.*is missing") as error:
-        reader.read("landsat_2018", [0], [(0, 0)], (10, 10))
+        reader.read(ArrayKey("landsat", 2018), [0], [(0, 0)], (10, 10))
     assert "c/0" in error.value.what
     assert "verify --repair" in error.value.remedy
 
@@ -81,7 +81,7 @@ def test_a_truncated_shard(copy: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     reader = Release.open(copy).reader("train")
     with pytest.raises(LulcbenchError, match=r"bytes long"):
-        reader.read("landsat_2018", [0], [(0, 0)], (10, 10))
+        reader.read(ArrayKey("landsat", 2018), [0], [(0, 0)], (10, 10))
 
 
 def test_a_shard_whose_index_was_altered(copy: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_shard_whose_index_was_altered(copy: Path) -> None:
     path.write_bytes(content)
     reader = Release.open(copy).reader("train")
     with pytest.raises(LulcbenchError, match=r"landsat_2018"):
-        reader.read("landsat_2018", [0], [(0, 0)], (10, 10))
+        reader.read(ArrayKey("landsat", 2018), [0], [(0, 0)], (10, 10))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -103,7 +103,7 @@ def test_labels_whose_content_was_altered(copy: Path, seed: int) -> None:
     path.write_bytes(content)
     reader = Release.open(copy).reader("train")
     with pytest.raises(CorruptFileError, match=r"luisa_2018"):
-        reader.read("luisa_2018", [0, 1], [(0, 0)] * 2, (96, 96))
+        reader.read(ArrayKey("luisa", 2018), [0, 1], [(0, 0)] * 2, (96, 96))
 
 
 def test_metadata_of_another_array(copy: Path) -> None:
@@ -112,26 +112,26 @@ def test_metadata_of_another_array(copy: Path) -> None:
     path.write_text(content.replace('"fill_value": 0', '"fill_value": 1'))
     assert path.read_text() != content
     with pytest.raises(LulcbenchError, match=r"zarr\.json is not the file"):
-        Release.open(copy).reader("train").read("landsat_2018", [0], [(0, 0)], (1, 1))
+        Release.open(copy).reader("train").read(ArrayKey("landsat", 2018), [0], [(0, 0)], (1, 1))
 
 
 def test_shards_of_another_length_than_the_manifest_says(copy: Path) -> None:
     release = Manifest.load(copy)
     longer = release.model_copy(update={"splits": dict(release.splits) | {"train": 99}})
     with pytest.raises(LulcbenchError, match="the manifest says 99"):
-        Release(copy, longer).reader("train").read("luisa_2018", [0], [(0, 0)], (1, 1))
+        Release(copy, longer).reader("train").read(ArrayKey("luisa", 2018), [0], [(0, 0)], (1, 1))
 
 
 def test_an_array_that_was_not_downloaded(copy: Path) -> None:
     shutil.rmtree(copy / "train.zarr" / "landsat_2012")
     with pytest.raises(LulcbenchError, match=r"landsat_2012 is missing"):
-        Release.open(copy).reader("train").read("landsat_2012", [0], [(0, 0)], (1, 1))
+        Release.open(copy).reader("train").read(ArrayKey("landsat", 2012), [0], [(0, 0)], (1, 1))
 
 
 def _read_in_child(reader: ShardReader, queue: multiprocessing.Queue[object]) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        values = reader.read("sentinel2_2018", [1, 0], [(7, 9), (0, 0)], (20, 20), bands=[2, 0])
+        values = reader.read(ArrayKey("sentinel2", 2018), [1, 0], [(7, 9), (0, 0)], (20, 20), bands=[2, 0])
     queue.put((values.sum(), [str(warning.message) for warning in caught if warning.category is UserWarning]))
 
 
@@ -139,7 +139,7 @@ def _read_in_child(reader: ShardReader, queue: multiprocessing.Queue[object]) ->
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_of_a_process_that_has_read_read_too(release_root: Path, method: str) -> None:
     reader = Release.open(release_root).reader("train")
-    expected = reader.read("sentinel2_2018", [1, 0], [(7, 9), (0, 0)], (20, 20), bands=[2, 0]).sum()
+    expected = reader.read(ArrayKey("sentinel2", 2018), [1, 0], [(7, 9), (0, 0)], (20, 20), bands=[2, 0]).sum()
     context = multiprocessing.get_context(method)
     queue = context.Queue()
     child = context.Process(target=_read_in_child, args=(reader, queue))

@@ -26,7 +26,7 @@ from builders.stages.publish import publish
 from lulcbench import LuisaSeg
 from lulcbench.download import download
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import Manifest, Release
+from lulcbench.release import ArrayKey, Manifest, Release
 from lulcbench.release.verify import verify
 from tests.loopback import serve
 from tests.lulcbench.fake_hub import FakeHub
@@ -158,9 +158,9 @@ def test_a_shard_of_nodata_alone_is_no_missing_one(tmp_path: Path) -> None:
     with serve(tmp_path / "release") as url:
         reader = Release(url, release).reader("test")
         rows = [0, 5, SHARD_TILES + 1]
-        read = reader.read("luisa_2018", rows, [(0, 0)] * 3, (96, 96))
+        read = reader.read(ArrayKey("luisa", 2018), rows, [(0, 0)] * 3, (96, 96))
         assert (read == codes[rows]).all()
-        assert (reader.tiles("luisa_2018", 0, len(codes)) == codes).all()
+        assert (reader.tiles(ArrayKey("luisa", 2018), 0, len(codes)) == codes).all()
 
 
 def test_metadata_and_table_of_another_release(copy: Path) -> None:

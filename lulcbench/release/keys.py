@@ -1,0 +1,95 @@
+"""Which array, and which tile of it: the identities that a release is read by."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, NewType
+
+from pydantic_core import CoreSchema, core_schema
+
+from lulcbench.errors import LulcbenchError
+
+Row = NewType("Row", int)
+"""Position of a tile along the tile axis of the arrays."""
+
+TilePosition = NewType("TilePosition", int)
+"""Position of a tile among the tiles of its split."""
+
+_KEY = re.compile(r"([a-z0-9][a-z0-9-]{0,31})_([0-9]{4})(?:-([0-9]{4}))?")
+
+
+@dataclass(frozen=True, order=True, slots=True, init=False)
+class ArrayKey:
+    """Identity of an array: what it holds, and the year or the span of years that it is of.
+
+    Its text, ``sentinel2_2018`` or ``landsat_2000-2020``, is the name of the array in the release. Keys sort by name,
+    then by time.
+
+    Attributes:
+        name: of a sensor, or of a source of labels: lower-case letters, digits and hyphens, at most 32.
+        first: first year.
+        last: last year, the same as the first unless the array holds a span.
+
+    Raises:
+        LulcbenchError: the name or the years are not of that form, or the span ends before it begins.
+
+    Examples:
+        >>> from lulcbench.release import ArrayKey
+        >>> str(ArrayKey("sentinel2", 2018)), str(ArrayKey("landsat", 2000, 2020))
+        ('sentinel2_2018', 'landsat_2000-2020')
+        >>> ArrayKey.parse("landsat_2000-2020").covers(2012)
+        True
+    """
+
+    name: str
+    first: int
+    last: int
+
+    def __init__(self, name: str, first: int, last: int | None = None) -> None:
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "first", first)
+        object.__setattr__(self, "last", first if last is None else last)
+        if not _KEY.fullmatch(str(self)) or self.last < self.first:
+            raise LulcbenchError(
+                f"{str(self)!r} is not the name of an array.",
+                "Use <name>_<year>, or <name>_<first year>-<last year>; names are lower-case letters, digits and '-'.",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.name}_{self.first}" if self.first == self.last else f"{self.name}_{self.first}-{self.last}"
+
+    @classmethod
+    def parse(cls, text: str) -> ArrayKey:
+        """The key that a text stands for.
+
+        Raises:
+            LulcbenchError: it is not the name of an array.
+        """
+        found = _KEY.fullmatch(text)
+        if not found:
+            raise LulcbenchError(
+                f"{text[:80]!r} is not the name of an array.", "Names of arrays are such as sentinel2_2018."
+            )
+        key = cls(found[1], int(found[2]), int(found[3]) if found[3] else None)
+        if str(key) != text:  # each array has one name
+            raise LulcbenchError(f"{text!r} is not the name of an array.", f"A single year is written as {key}.")
+        return key
+
+    def covers(self, year: int) -> bool:
+        """Whether the array holds (part of) a year."""
+        return self.first <= year <= self.last
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._validate, serialization=core_schema.to_string_ser_schema()
+        )
+
+    @classmethod
+    def _validate(cls, value: Any) -> ArrayKey:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str):
+            raise ValueError("the name of an array is a text")
+        return cls.parse(value)
