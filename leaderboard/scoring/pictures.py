@@ -52,7 +52,7 @@ def accuracy_map(counts: Counts) -> list[dict[str, Any]]:
 
 
 def choose_samples(counts: Counts) -> dict[str, int]:
-    """Positions of the tiles of best, median and worst accuracy at the level of the predictions; empty if unlabelled."""
+    """Positions of the tiles of best, median and worst accuracy at the level of the predictions; {} if unlabelled."""
     evaluated = np.flatnonzero(counts.evaluated[:, -1])
     if not len(evaluated):
         return {}
