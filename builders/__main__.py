@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.table import Table
 
 from builders._parallel import executor
 from builders.cases.compare import commands as compare
@@ -19,6 +20,9 @@ from builders.workspace import Workspace, workspace
 from lulcbench import _console
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import SPLITS, Manifest
+
+if TYPE_CHECKING:
+    from builders.stages.audit import Findings
 
 app = typer.Typer(
     help="Build a release: plan → search → materialize → pack → audit → publish.",
@@ -191,8 +195,8 @@ def _scenes(recipe: Recipe, space: Workspace) -> None:
         return
     from builders.stages import own_scenes
 
-    with _console.progress() as bar:
-        own_scenes.make(recipe, space, bar)
+    with _bar("simulate" if recipe.simulate else "ingest") as report:
+        own_scenes.make(recipe, space, report)
 
 
 def _plan(recipe: Recipe, space: Workspace) -> list[plan_stage.Planned]:
@@ -217,12 +221,20 @@ def _pack(recipe: Recipe, space: Workspace, pool: Executor | None, replace: bool
 
 def _audit(root: Path, report_file: Path | None) -> None:
     from builders.stages.audit import audit as run
-    from builders.stages.audit import table
 
     with _bar("audit") as report:
         findings = run(root, report_file, report)
-    _console.console.print(table(findings))
+    _console.console.print(_table(findings))
     findings.raise_if_bad(root)
+
+
+def _table(found: Findings) -> Table:
+    """The findings as a table for people."""
+    out = Table("check", "checked", "wrong", title=f"{found.release} {found.digest[:12]}…")
+    for name, n in found.checked.items():
+        wrong = len(found.problems.get(name, []))
+        out.add_row(name, str(n), f"[red]{wrong}[/]" if wrong else "0")
+    return out
 
 
 def _say(release: Manifest, root: Path) -> None:

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pystac
-from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
+from builders._progress import Report, counter, silent
 from builders.simulate.acquisitions import Acquisition, plan
 from builders.simulate.archive import write_catalog, write_scene
 from builders.simulate.config import SensorName, SimulationConfig
@@ -33,14 +33,14 @@ _LAYERS: dict[SensorName, tuple[int, ...]] = {"sentinel2": (10, 20), "landsat": 
 _SAMPLES = {3: 1, 10: 3, 30: 6}
 
 
-def simulate(config: SimulationConfig, out: Path, progress: Progress | None = None) -> None:
+def simulate(config: SimulationConfig, out: Path, report: Report = silent) -> None:
     """Render scenes and label maps.
 
     Args:
         config: what to render.
         out: folder to fill: ``catalog.json`` (written last), a folder for each collection, and
             ``labels/luisa_<year>.tif`` (50 m, EPSG:3035, int32, nodata 0). What an earlier run left there is replaced.
-        progress: where to show a bar, or None.
+        report: called with renderings done and renderings in all.
 
     Raises:
         LulcbenchError: the label map cannot be used.
@@ -51,7 +51,11 @@ def simulate(config: SimulationConfig, out: Path, progress: Progress | None = No
         shutil.rmtree(out / name, ignore_errors=True)
     for year, labels in maps.items():
         labels.write(out / "labels" / f"luisa_{year}.tif", config.bounds)
-    advance = _bar(config, progress)
+    dates = len(config.seasons) * config.dates_per_season
+    advance = counter(
+        report,
+        sum(dates * len(_years(config, sensor)) * len(list(_granules(config, sensor))) for sensor in config.sensors),
+    )
     items: dict[str, list[pystac.Item]] = {SENSORS[sensor].collection: [] for sensor in config.sensors}
     for year, labels in maps.items():
         groups = _groups(config, year)
@@ -132,14 +136,3 @@ def _channels(sensor: Sensor, taken: Acquisition) -> tuple[Band, ...]:
     # Level-2A has no cirrus channel, and Landsat before 8 no coastal one.
     missing = {"cirrus"} | ({"coastal"} if taken.platform == "landsat-7" else set())
     return tuple(band for band in sensor.bands if band.asset not in missing)
-
-
-def _bar(config: SimulationConfig, progress: Progress | None) -> Callable[[], None]:
-    if progress is None:
-        return lambda: None
-    dates = len(config.seasons) * config.dates_per_season
-    passes = sum(
-        dates * len(_years(config, sensor)) * len(list(_granules(config, sensor))) for sensor in config.sensors
-    )
-    task = progress.add_task("simulate", total=passes)
-    return lambda: progress.advance(task)

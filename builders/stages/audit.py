@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import zarr
-from rich.table import Table
 
 from builders.stages.plan import buffer_of, near
 from builders.workspace import write_json
@@ -79,15 +78,6 @@ def audit(root: Path, report_file: Path | None = None, report: Report | None = N
     if report_file:
         write_json(report_file, asdict(found))
     return found
-
-
-def table(found: Findings) -> Table:
-    """The findings as a table for people."""
-    out = Table("check", "checked", "wrong", title=f"{found.release} {found.digest[:12]}…")
-    for name, n in found.checked.items():
-        wrong = len(found.problems.get(name, []))
-        out.add_row(name, str(n), f"[red]{wrong}[/]" if wrong else "0")
-    return out
 
 
 def _splits(release: Release, index: pd.DataFrame, found: Findings) -> None:

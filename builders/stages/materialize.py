@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +37,8 @@ from lulcbench.release import ArrayKey, label_shape
 from lulcbench.sensors import sensor
 
 STAGE = "materialize/2"
+
+log = logging.getLogger(__name__)
 GROUP = 960  # px; neighbouring tiles are read and warped together up to this side, since COG blocks are large
 GDAL = {"GDAL_CACHEMAX": 256, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 
@@ -119,6 +122,7 @@ def materialize(
         if missing:
             tiles_, keys = zip(*missing, strict=True)
             todo.append(replace(job, tiles=tiles_, keys=keys))
+    log.info("%d of %d tiles of arrays are in the cache", done, total)
     if report:
         report(done, total)
     for array, made in each(pool, run_job, todo):
@@ -275,6 +279,8 @@ def _check(recipe: Recipe, notes: Notes) -> Notes:
             f"{len(empty)} of {len(notes)} tiles have no valid pixel: {shown}{', …' if len(empty) > 5 else ''}.",
             "Add scenes, raise max_cloud, shrink the regions, or set empty_tiles = 'drop' in the recipe.",
         )
+    if empty:
+        log.warning("%d of %d tiles are dropped: they have no valid pixel of %s", len(empty), len(notes), required)
     kept = {tile: found for tile, found in notes.items() if tile not in empty}
     if not kept:
         raise LulcbenchError("No tile has a valid pixel.", "Check that scenes and regions overlap in space and time.")

@@ -7,8 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from rich.progress import Progress
-
+from builders._progress import Report, silent
 from builders.recipe import Recipe
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench._files import hash_file
@@ -17,7 +16,7 @@ STAGE = "scenes/1"
 SIMULATOR = Path(__file__).parents[1] / "simulate"
 
 
-def make(recipe: Recipe, space: Workspace, progress: Progress | None = None) -> None:
+def make(recipe: Recipe, space: Workspace, report: Report = silent) -> None:
     """Fill ``space.scenes``; nothing is done if it was filled from the same tables by the same simulator.
 
     Scenes are made beside the folder and renamed, so that a folder of that name is whole.
@@ -39,10 +38,10 @@ def make(recipe: Recipe, space: Workspace, progress: Progress | None = None) -> 
         from builders.simulate import simulate
         from builders.simulate.config import SimulationConfig
 
-        simulate(SimulationConfig.parse(recipe.simulate, recipe.seasons, "the recipe"), partial, progress)
+        simulate(SimulationConfig.parse(recipe.simulate, recipe.seasons, "the recipe"), partial, report)
     elif recipe.ingest is not None:
         from builders.cases.ingest import ingest
 
-        ingest(recipe.ingest, partial, progress)
+        ingest(recipe.ingest, partial, report)
     partial.rename(space.scenes)
     write_json(made, key)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import pystac
 from pydantic import ValidationError
@@ -16,11 +18,14 @@ from builders.readers.scene import Scene
 from builders.recipe import Recipe, SensorRule
 from builders.stages.plan import BUFFER, Planned
 from builders.workspace import Workspace, read_json, write_json
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NetworkError
 from lulcbench.grid import CRS, Bounds
+from lulcbench.remote.retry import retrying
 
 STAGE = "search/2"
 TIMEOUT = 60  # seconds that a STAC API may stay silent
+
+log = logging.getLogger(__name__)
 
 
 def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]:
@@ -49,6 +54,7 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
         for item in _items(recipe.catalog, rule, boxes):
             cloud = item.properties.get("eo:cloud_cover")
             if cloud is not None and cloud > rule.max_cloud:
+                log.debug("%s is left out: %g %% cloud", item.id, cloud)
                 continue
             scene = source.scene(item)
             if any(scene.falls_in(span) for span in spans) and any(scene.touches(box) for box in boxes):
@@ -61,6 +67,7 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
                     f"with at most {rule.max_cloud:g} % cloud.",
                     "Check collection, years, regions and max_cloud of the recipe.",
                 )
+        log.info("%s: %d scenes of %s", rule.name, len(scenes), rule.collection)
         found |= {scene.id: scene for scene in scenes}
     scenes = [_moved(found[name], lambda href: _portable(href, where)) for name in sorted(found)]
     content = {
@@ -139,10 +146,17 @@ def _found(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[pyst
     """Items that a STAC API finds for the sensor, each once."""
     from pystac_client import Client
     from pystac_client.exceptions import APIError
+    from pystac_client.stac_api_io import StacApiIO
+
+    class RetryingIO(StacApiIO):
+        """The project's retries in place of those of urllib3, which repeat broken connections only."""
+
+        def request(self, *args: Any, **kwargs: Any) -> str:
+            return retrying(catalog)(super().request, *args, **kwargs)
 
     seen: set[str] = set()
     try:
-        client = Client.open(catalog, timeout=TIMEOUT)
+        client = Client.open(catalog, stac_io=RetryingIO(timeout=TIMEOUT, max_retries=None))
         for box in boxes:
             bbox = transform_bounds(CRS, "EPSG:4326", *box)
             for item in client.search(collections=[rule.collection], bbox=bbox, datetime=_span(rule)).items():
@@ -150,7 +164,7 @@ def _found(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[pyst
                     seen.add(item.id)
                     yield item
     except APIError as error:
-        raise LulcbenchError(
+        raise NetworkError(
             f"The search of {catalog} for {rule.collection} failed: {' '.join(str(error).split())[:300]}.",
             "Is it a STAC API with item search, and is it up? Nothing was written; run again.",
         ) from error

@@ -121,8 +121,8 @@ _BACKOFF = tenacity.wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_W
 
 
 def _status(error: BaseException) -> int | None:
-    """HTTP status of the errors of httpx and of the libraries built on it."""
-    status: Any = getattr(getattr(error, "response", None), "status_code", None)
+    """HTTP status of the errors of httpx, of the libraries built on it, and of pystac-client."""
+    status: Any = getattr(getattr(error, "response", error), "status_code", None)
     return status if isinstance(status, int) else None
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.progress import Progress
-
+from builders._progress import Report, silent
 from builders.recipe import IngestRule
 from lulcbench.errors import LulcbenchError
 
 
-def ingest(rule: IngestRule, out: Path, progress: Progress | None = None) -> None:
+def ingest(rule: IngestRule, out: Path, report: Report = silent) -> None:
     """Write ``catalog.json`` (last), items and, where files must be converted, GeoTIFFs under ``out``.
 
     Raises:
@@ -21,4 +20,4 @@ def ingest(rule: IngestRule, out: Path, progress: Progress | None = None) -> Non
     if not rule.path.exists():
         raise LulcbenchError(f"There is nothing at {rule.path} to ingest.", "Mend 'path' of the [ingest] table.")
     readers = {"eurosat": eurosat.ingest, "flanders": flanders.ingest, "lanjaron": lanjaron.ingest}
-    readers[rule.kind](rule.path, out, progress)
+    readers[rule.kind](rule.path, out, report)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.progress import Progress
-
+from builders._progress import Report, silent
 from builders.cases.ingest.catalog import File, item, write
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import SENTINEL2
@@ -20,7 +19,7 @@ SCALE = 0.275 / 255
 ACQUIRED = (datetime(2015, 6, 27, tzinfo=UTC), datetime(2017, 12, 31, tzinfo=UTC))  # since Sentinel-2A's first image
 
 
-def ingest(folder: Path, out: Path, progress: Progress | None = None) -> None:
+def ingest(folder: Path, out: Path, report: Report = silent) -> None:
     """One item for each ``.tif`` of a folder; the files stay where they are."""
     files = sorted(folder.glob("*.tif"))
     if not files:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import rasterio
 import xarray as xr
 from affine import Affine
-from rich.progress import Progress
 
+from builders._progress import Report, counter, silent
 from builders.cases.ingest.catalog import File, item, write
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT, SENTINEL2, Band
@@ -31,13 +31,13 @@ QA_BITS = {1: 6, 2: 7, 3: 4, 4: 5, 5: 3}
 CIRRUS_HIGH = 0b11 << 8
 
 
-def ingest(folder: Path, out: Path, progress: Progress | None = None) -> None:
+def ingest(folder: Path, out: Path, report: Report = silent) -> None:
     """Items and GeoTIFFs of all dates, and ``labels/luisa_2018.tif``."""
     fine, coarse, landsat, polygons = (
         _open(folder, kind) for kind in ("S2_L2A_10m", "S2_L2A_20m", "L8_SR_10m", "OUTPUT")
     )
     total = len(fine.timestamp) + len(landsat.timestamp)
-    task = progress.add_task("ingest", total=total) if progress else None
+    advance = counter(report, total)
     items = []
     for i, time in enumerate(fine.timestamp.values):
         when = _moment(time)
@@ -51,8 +51,7 @@ def ingest(folder: Path, out: Path, progress: Progress | None = None) -> None:
         scl = coarse["SCL"].values[i].astype(np.uint8)
         files.append(_write(home / "scl.tif", scl[None], _transform(coarse), coarse.attrs["epsg"], "scl", ()))
         items.append(item(name, SENTINEL2, files, (when, when), platform="sentinel-2"))
-        if progress and task is not None:
-            progress.advance(task)
+        advance()
     for i, time in enumerate(landsat.timestamp.values):
         when = _moment(time)
         name = f"LC08_{when:%Y%m%dT%H%M%S}"
@@ -66,8 +65,7 @@ def ingest(folder: Path, out: Path, progress: Progress | None = None) -> None:
         files = [_write(home / "data.tif", values, transform, epsg, "data", bands)]
         files.append(_write(home / "qa_pixel.tif", qa[None], transform, epsg, "qa_pixel", ()))
         items.append(item(name, LANDSAT, files, (when, when), platform="landsat-8"))
-        if progress and task is not None:
-            progress.advance(task)
+        advance()
     labels = luisa_labels(polygons["LC"].values)
     _write(out / "labels" / "luisa_2018.tif", labels[None], _transform(polygons), polygons.attrs["epsg"], "labels", ())
     write(out, "flanders", "Sentinel-2 and Landsat 8 at a site in Flanders", items)

@@ -10,8 +10,7 @@ import math
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.progress import Progress
-
+from builders._progress import Report, silent
 from builders.archives import landsat
 from builders.cases.ingest.catalog import File, item, write
 from lulcbench.sensors import LANDSAT
@@ -20,7 +19,7 @@ BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")  # B2 … B7
 OPERATION = (datetime(2013, 2, 11, tzinfo=UTC), datetime(2023, 12, 31, tzinfo=UTC))  # Landsat 8; the day is not known
 
 
-def ingest(folder: Path, out: Path, progress: Progress | None = None) -> None:
+def ingest(folder: Path, out: Path, report: Report = silent) -> None:
     """One item for ``sat.tif``; the file stays where it is."""
     bands = [LANDSAT.band(name) for name in BANDS]
     picture = File("data", (folder / "sat.tif").resolve(), bands, landsat.SCALE, landsat.OFFSET, math.nan)

@@ -16,7 +16,8 @@ from builders._parallel import executor
 from builders.recipe import load
 from builders.stages import materialize, pack, plan, search
 from builders.workspace import workspace
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import NetworkError
+from lulcbench.remote.retry import ATTEMPTS
 from tests.builders import world
 
 PAGE = 2  # items a page, so that there is more than one
@@ -28,6 +29,7 @@ class Api(BaseHTTPRequestHandler):
     items: list[dict[str, Any]]
     asked: list[dict[str, Any]]
     broken = False
+    interrupted = 0  # requests that are answered with 503 before they are answered well
 
     def do_GET(self) -> None:
         base = f"http://{self.headers['Host']}"
@@ -40,6 +42,10 @@ class Api(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if type(self).interrupted:
+            type(self).interrupted -= 1
+            self.send_error(503, "soon")
+            return
         self.asked.append(query)
         if self.broken:
             self.send_error(500, "out of order")
@@ -82,8 +88,10 @@ def api(tmp_path: Path) -> Iterator[tuple[type[Api], str]]:
     server.server_close()
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_api_gives_the_scenes_of_the_disk(api: tuple[type[Api], str], tmp_path: Path) -> None:
     handler, address = api
+    handler.interrupted = 3
     text = world.RECIPE.replace('catalog = "catalog.json"', f'catalog = "{address}"')
     (tmp_path / "api.toml").write_text(text)
     found = {}
@@ -101,9 +109,10 @@ def test_an_api_gives_the_scenes_of_the_disk(api: tuple[type[Api], str], tmp_pat
     space = workspace(tmp_path / "out-broken", None)
     recipe = load(tmp_path / "api.toml", space.scenes)
     rows = plan.plan(recipe, space)
-    with pytest.raises(LulcbenchError, match=r"127\.0\.0\.1.*search|search.*127\.0\.0\.1"):
+    with pytest.raises(NetworkError, match=r"127\.0\.0\.1.*search|search.*127\.0\.0\.1"):
         search.search(recipe, space, rows)
     assert not space.lock.exists()
+    assert len(handler.asked) == 3 + ATTEMPTS
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # dask wants a port for a dashboard that nobody looks at
