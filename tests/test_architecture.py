@@ -78,6 +78,34 @@ def test_only_one_module_parses_toml() -> None:
         assert "tomllib" not in imports(path) or path == ROOT / "lulcbench" / "_parsing.py", path
 
 
+# Modules that may write to the terminal; all others log, and report progress by functions that they are given.
+COMMAND_LINES = ("lulcbench/_console.py", "lulcbench/cli", "builders/__main__.py", "leaderboard/__main__.py")
+
+
+@pytest.mark.parametrize("package", ["lulcbench", "builders", "leaderboard"])
+def test_only_command_lines_write_to_the_terminal(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        if not path.relative_to(ROOT).as_posix().startswith(COMMAND_LINES):
+            names = imports(path)
+            assert "rich" not in {name.split(".")[0] for name in names}, path
+            assert not {name for name in names if name.startswith("lulcbench._console")}, path
+
+
+def test_loggers_bear_the_names_of_modules_and_importing_configures_none() -> None:
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                value = ast.unparse(node.value) if isinstance(node, ast.Assign) else ""
+                if value.startswith("logging.getLogger("):
+                    assert value == "logging.getLogger(__name__)", f"{path}:{node.lineno}"
+    code = (
+        "import logging, lulcbench.cli, lulcbench.download, leaderboard.server, builders.stages.publish;"
+        "print(logging.getLogger().handlers, logging.getLogger('lulcbench').handlers)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert shown.split() == ["[]", "[<NullHandler", "(NOTSET)>]"]
+
+
 @pytest.mark.parametrize("module", ["lulcbench", "lulcbench.evaluation.scoring", "lulcbench.cli"])
 def test_import_is_light(module: str) -> None:
     """Counts modules, not seconds: none of these loads torch, and ``import lulcbench`` loads next to nothing."""

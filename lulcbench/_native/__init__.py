@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 from functools import cache
@@ -15,8 +16,9 @@ try:
 
     if not hasattr(compiled, "count_maps"):  # built from an older source
         raise ImportError("lulcbench._native._pixels is out of date")
-except ImportError:
+except ImportError as error:
     compiled = None  # type: ignore[assignment]
+    logging.getLogger(__name__).info("NumPy replaces the C extension, which takes about twice as long: %s", error)
 
 __all__ = ["compiled", "keep_freed_memory"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from lulcbench.release.manifest import INDEX, FileInfo, Manifest, label_shape
 from lulcbench.release.shards import ShardReader
 from lulcbench.remote import is_remote, join, open_store, pinned
 
+log = logging.getLogger(__name__)
 _REPAIR = "Run 'lulcbench verify --repair', or download the release again."
 
 
@@ -66,7 +68,9 @@ class Release:
         if isinstance(root, Release):
             return root
         address = pinned(root)
-        return cls(address, Manifest.load(address))
+        release = cls(address, Manifest.load(address))
+        log.debug("%s is opened at %s", release.id, address)
+        return release
 
     def __repr__(self) -> str:
         return f"Release({self.root!r}: {self.id}, {self.digest[:12]}…)"

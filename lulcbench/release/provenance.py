@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -13,6 +14,8 @@ from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 from lulcbench.release.manifest import FileInfo
 
 SOURCES = ".sources"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,10 @@ class Provenance:
         try:
             content = parse_json(read_limited(Path(root) / SOURCES, MAX_TEXT_BYTES))
             return cls(str(content["digest"]), tuple(map(str, content["places"])), tuple(map(str, content["parts"])))
-        except (OSError, ValueError, KeyError, TypeError):
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is ignored, since it cannot be read: %s", Path(root) / SOURCES, error)
             return None
 
     def write(self, root: str | os.PathLike[str]) -> None:

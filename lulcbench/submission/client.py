@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import stat
 import time
@@ -31,6 +32,7 @@ from lulcbench.submission.card import ModelCard
 
 TOKEN_VARIABLE = "LULCBENCH_TOKEN"  # noqa: S105 (the variable's name, not a token)
 MAX_ANSWER_BYTES = 16 * 2**20  # of one answer; scores of 46 classes at four levels have some 100 kB
+log = logging.getLogger(__name__)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -205,7 +207,10 @@ class Client:
             upload = kept.pop("upload_id")
             if kept != begun:
                 return None
-        except (OSError, ValueError, KeyError):
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError) as error:
+            log.warning("%s is ignored, since it cannot be read: %s; a new upload begins", note, error)
             return None
         try:
             return self._send("GET", f"/api/v1/uploads/{upload}")
