@@ -15,6 +15,7 @@ import resource
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import tensorstore as ts
@@ -29,7 +30,11 @@ from lulcbench.release.shards import read_windows, selections
 TILE = 480
 
 
-def blosc(cname: str = "lz4hc", shuffle: str = "shuffle", clevel: int = 5) -> list[BloscCodec | Crc32cCodec]:
+def blosc(
+    cname: Literal["lz4", "lz4hc", "zstd"] = "lz4hc",
+    shuffle: Literal["shuffle", "bitshuffle"] = "shuffle",
+    clevel: int = 5,
+) -> list[BloscCodec | Crc32cCodec]:
     """One Blosc codec."""
     return [BloscCodec(cname=cname, shuffle=shuffle, clevel=clevel)]
 
@@ -63,7 +68,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     pixels = images(options.tiles, 12, TILE)[:, None]
-    stores = {}
+    stores: dict[str, tuple[ts.TensorStore, int, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, ((bands, side), shard, codecs) in LAYOUTS.items():
             path = Path(folder, str(len(stores)))
@@ -78,7 +83,7 @@ def main() -> None:
         table(stores, pixels, options.rounds)
 
 
-def write(path: Path, pixels: np.ndarray, bands: int, side: int, shard: int, codecs: list) -> ts.TensorStore:
+def write(path: Path, pixels: np.ndarray, bands: int, side: int, shard: int, codecs: list[Any]) -> ts.TensorStore:
     """Store the tiles in a layout; returns it open."""
     array = zarr.create_array(
         path,
@@ -120,7 +125,9 @@ def table(stores: dict[str, tuple[ts.TensorStore, int, float]], pixels: np.ndarr
         for name, (store, _, _) in stores.items():
             for pattern, (side, corners) in patterns.items():
                 out = np.zeros((len(corners), 1, 12, side, side), np.uint16)
-                windows = selections([tuple(int(v) for v in c) for c in corners], (side, side), [slice(None)] * 2)
+                windows = selections(
+                    [(int(row), int(y), int(x)) for row, y, x in corners], (side, side), [slice(None)] * 2
+                )
                 start = processor_time()
                 for _ in range(5):
                     read_windows(store, windows, out)

@@ -46,7 +46,7 @@ from leaderboard.store.db import Audit, Database, Submission
 from leaderboard.store.records import replay
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
-from lulcbench.release import Release
+from lulcbench.release import Release, Row
 
 ROWS = 200
 SUBMISSIONS = 10
@@ -330,7 +330,7 @@ def predict(path: Path, root: Path) -> bytes:
     chance, codes = np.random.default_rng(0), np.array(legend().codes(4), np.uint16)
     with PredictionWriter(path, release, "test", year) as writer:
         for row, tile in enumerate(tiles.ids):
-            labels = release.labels("test", year, [row])[0]
+            labels = release.labels("test", year, [Row(row)])[0]
             wrong = ~np.isin(labels, codes) | (chance.random(labels.shape) < 0.4)
             writer.write(tile, np.where(wrong, chance.choice(codes, labels.shape), labels))
     return path.read_bytes()

@@ -11,6 +11,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,9 +84,9 @@ def zarr_batches(samples: ZarrSamples) -> Epoch:
     """zarr-python, all windows of a batch in flight at once on its own event loop."""
     from zarr.core.sync import sync
 
-    async def batch(indices: list[int]) -> list[Windows]:
+    async def batch(indices: list[int]) -> list[Any]:
         source = samples.array._async_array
-        return await asyncio.gather(*(source.getitem(samples.select(i)) for i in indices))
+        return list(await asyncio.gather(*(source.getitem(samples.select(i)) for i in indices)))
 
     def epoch(workers: int) -> Iterator[torch.Tensor]:
         order = torch.randperm(len(samples)).tolist()
@@ -169,7 +170,8 @@ class Lmdb(Dataset[torch.Tensor]):
         import lmdb
         from safetensors.numpy import save
 
-        self.folder, self.count, self.reader = folder, len(windows), None
+        self.folder, self.count = folder, len(windows)
+        self.reader: Any = None  # opened in the process that reads
         with lmdb.open(str(folder), map_size=windows.nbytes * 2 + 2**24) as env, env.begin(write=True) as out:
             for i, window in enumerate(windows):
                 out.put(f"{i:05d}".encode(), save(_as_sample(np.ascontiguousarray(window))))

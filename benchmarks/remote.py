@@ -116,8 +116,9 @@ def main() -> None:
 def epoch(dataset: LuisaSeg) -> float:
     """Seconds for all windows in random order."""
     start = time.perf_counter()
-    for batch in torch.randperm(len(dataset)).split(BATCH):
-        dataset.read(batch.numpy())
+    order = torch.randperm(len(dataset)).numpy()
+    for first in range(0, len(order), BATCH):
+        dataset.read(order[first : first + BATCH])
     return time.perf_counter() - start
 
 

@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--numpy", action="store_true", help="count as where no C compiler was at installation")
     options = parser.parse_args()
     if options.numpy:
-        _pixels.compiled = None
+        _pixels.compiled = None  # type: ignore[attr-defined,assignment]
     with tempfile.TemporaryDirectory() as folder:
         run(Path(folder), options.tiles, options.repeats)
 
