@@ -65,7 +65,7 @@ def add_reported(db: Database, settings: Settings, scores_path: Path, card_path:
 
 
 def _release(scores: Scores, settings: Settings) -> Manifest:
-    """The release that the scores say they are of, if what else they say fits it."""
+    """The release of the scores, if the rest of their metadata fits it."""
     known = {release.digest: release for release in map(Manifest.load, settings.releases)}
     release = known.get(scores.release_digest)
     if release is None:

@@ -1,4 +1,4 @@
-"""The process that opens a stranger's file: scores it under limits, and says what it found as one JSON file.
+"""The process that opens an untrusted file: it scores the file under limits and writes one JSON file.
 
 Run by the worker as ``python -m leaderboard.scoring.job PREDICTIONS OUT MEDIA LIMITS ROOT…``. Exit code 0: ``OUT``
 holds ``{"result": …}``, ``{"refused": {"what", "remedy"}}``, or ``{"damaged": …}`` if the board's copy of the release
@@ -28,7 +28,7 @@ TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 _PR_SET_PDEATHSIG = 1
 _EXTRA_THREADS = 64
 _NICENESS = 5
-_CPU_GRACE_S = 5  # from SIGXCPU to SIGKILL: with both limits the same, Linux sends SIGKILL alone, as for want of memory
+_CPU_GRACE_S = 5  # from SIGXCPU to SIGKILL: with equal limits Linux sends SIGKILL alone, as if memory ran out
 # What the machine, a disk or a share of the network may be at fault for, and no content of a file.
 _MACHINE = {"ENOSPC", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENOENT", "EACCES", "EPERM", "ESTALE", "ETIMEDOUT", "ENOMEM"}
 
@@ -141,7 +141,7 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
 
 
 def _count(predictions: Predictions) -> Counts:
-    """Counts of the predictions; says so where this board does not hold the labels of their split."""
+    """Counts of the predictions; a clear refusal if this board does not have the labels of their split."""
     from lulcbench.errors import CorruptFileError, LulcbenchError
     from lulcbench.evaluation.counts import count
     from lulcbench.release import ArrayKey
@@ -154,7 +154,7 @@ def _count(predictions: Predictions) -> Counts:
         files = [file for file in release.manifest.files if file.split == info.split and file.array in arrays]
         if {file.array for file in files if (Path(release.root) / file.path).is_file()} == arrays:
             raise
-        # A board need not hold every split: where there is nothing at all of the labels, they were never here.
+        # A board need not have every split: if all files of the labels are missing, they were never here.
         raise LulcbenchError(
             f"This board does not score {info.split} {'→'.join(map(str, info.years))} of {release.id}.",
             "Predict the split that its table shows.",

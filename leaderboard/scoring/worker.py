@@ -169,7 +169,7 @@ class Worker:
             log.error("%s: the release cannot be read: %s; later", job.submission_id, answer["damaged"])
             told = (
                 "The board's copy of the release cannot be read at the moment.",
-                "Nothing is wrong with the file; it is scored when the operator has mended the copy.",
+                "Nothing is wrong with the file; it is scored when the operator has repaired the copy.",
             )
             queue.put_back(self.db, self.owner, job, DAMAGED_BACKOFF_S, answer["damaged"], told=told)
         elif "killed" in answer:

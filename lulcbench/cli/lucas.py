@@ -1,4 +1,4 @@
-"""The command that judges a map at LUCAS points."""
+"""The command that evaluates a map at LUCAS points."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ def lucas(
     year: Annotated[int | None, typer.Option(help="Year of a map raster, to tell surveys of other years.")] = None,
     json: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
 ) -> None:
-    """Judge predictions or any map raster at LUCAS points, where the correspondence can judge."""
+    """Evaluate predictions or any map raster at LUCAS points, at the levels that the crosswalk reaches."""
     from lulcbench.evaluation import points as survey  # pandas, which the other commands do without
+    from lulcbench.evaluation.lucas import read_points
 
-    table = survey.read_points(points)
+    table = read_points(points)
     if map.suffix == ".zip":
         if root is None:
             raise LulcbenchError("Predictions are read with their release.", "Give its folder with --root.")
@@ -42,22 +43,22 @@ def lucas(
     if json is not None:
         write_atomic(json, (result.model_dump_json(indent=1) + "\n").encode())
     out = Console()
-    places = f"{result.blocks} block{'' if result.blocks == 1 else 's'} of 48 km"
-    out.print(f"[bold]{result.judged:,}[/] of {result.points:,} LUCAS points judged, in {places}")
+    blocks = f"{result.blocks} block{'' if result.blocks == 1 else 's'} of 48 km"
+    out.print(f"[bold]{result.evaluated:,}[/] of {result.points:,} LUCAS points evaluated, in {blocks}")
     shown = shown_in("points")
     levels = Table("level", "points", *(metric.label for metric in shown.values()))
     for level in result.levels:
         cells = (with_interval(level.metrics.get(name)) for name in shown)
         levels.add_row(str(level.level), f"{level.points:,}", *cells)
     out.print(levels)
-    if result.judged and (warning := caution(result.blocks)):
+    if result.evaluated and (warning := caution(result.blocks)):
         out.print(warning)
     if result.far_in_time:
         out.print(
             f"{result.far_in_time:,} of them were surveyed more than {survey.MAX_YEARS} years from {result.year}: what "
             "differs there may have changed on the ground."
         )
-    reasons = Table("not judged because", "points")
-    for reason, number in sorted(result.not_judged.items(), key=lambda pair: -pair[1]):
+    reasons = Table("not evaluated because", "points")
+    for reason, number in sorted(result.not_evaluated.items(), key=lambda pair: -pair[1]):
         reasons.add_row(reason, f"{number:,}")
     out.print(reasons)

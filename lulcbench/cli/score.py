@@ -104,8 +104,8 @@ def submit(
     else:
         info = peek(predictions)
         _console.console.print(
-            f"{predictions.name} says it is {info.release}, {info.split}, level {info.level}, {len(info.tiles)} tiles; "
-            "its pixels are not checked (give --root to check them before they are sent).",
+            f"According to its metadata, {predictions.name} is of {info.release}, {info.split}, level {info.level}, "
+            f"{len(info.tiles)} tiles; its pixels are not checked (give --root to check them before they are sent).",
             markup=False,
             highlight=False,
         )

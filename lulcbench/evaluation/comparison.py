@@ -51,7 +51,7 @@ class BlockCounts(Stored):
         try:
             return cls.model_validate(block_counts_of_format_1(content) if "margins" in content else content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LulcbenchError(f"These are no block counts: {error}", "Score the predictions again.") from error
+            raise LulcbenchError(f"The block counts cannot be read: {error}", "Score the predictions again.") from error
 
     @property
     def levels(self) -> set[int]:

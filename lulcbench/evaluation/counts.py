@@ -46,7 +46,7 @@ class Counts:
     """What scores are made of. ``T`` tiles, ``S`` strata, ``L`` levels, ``C`` classes of level ``L``, 106 label nodes.
 
     Attributes:
-        info: what the predictions file says of itself.
+        info: metadata of the predictions file.
         sha256: of the predictions file.
         release: the release scored against.
         tiles: the tiles of the split.
@@ -255,20 +255,26 @@ def _changes(counts: Counts, stratum_of: npt.NDArray[np.intp], labels: Bytes, pr
         n = len(legend().codes(level))
         label = _class_of(level).take(labels)
         guess = legend().parents(counts.info.level, level)[predicted]
-        judged = (label >= 0).all(axis=1)
+        known = (label >= 0).all(axis=1)
         before, after = label[:, 0], label[:, 1]
         guess_before, guess_after = guess[:, 0], guess[:, 1]
         changed, guessed = before != after, guess_before != guess_after
         right = (before == guess_before) & (after == guess_after)
-        for i, stratum in enumerate(stratum_of):
-            ok, real, said = judged[i], changed[i], guessed[i]
-            sums = (ok, ok & real & said, ok & ~real & said, ok & real & ~said, ok & right[i])
-            yield counts.change[level], stratum, np.array([part.sum() for part in sums])
+        sums = ChangeSums(
+            pixels=known,
+            changed_in_both=known & changed & guessed,
+            changed_in_prediction=known & ~changed & guessed,
+            changed_in_label=known & changed & ~guessed,
+            class_right_in_both=known & right,
+        )
+        by_tile = np.stack([mask.sum(axis=(1, 2)) for mask in sums], axis=1)
+        for stratum, pixels in zip(stratum_of, by_tile, strict=True):
+            yield counts.change[level], stratum, pixels
         for k, (pairs, where) in enumerate(
             (
-                (before * n + after, judged),
-                (guess_before * n + guess_after, judged),
-                (before * n + after, judged & right),
+                (before * n + after, known),
+                (guess_before * n + guess_after, known),
+                (before * n + after, known & right),
             )
         ):
             yield counts.transitions[level], k, np.bincount(pairs[where], minlength=n * n).reshape(n, n)

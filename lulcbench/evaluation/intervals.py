@@ -1,6 +1,6 @@
 """Confidence intervals and paired tests by resampling spatial blocks, within which errors go together.
 
-Pixels are no independent sample: neighbours share their labels' and their model's errors. The block (48 km unless the
+Pixels are not independent: neighbours share the errors of labels and model. The block (48 km unless the
 recipe differs) is therefore the unit that is drawn or swapped (Roberts et al. 2017, Ecography 40, 913–929).
 
 Intervals are bootstrap t intervals over blocks: the value ± the t quantile of ``n − 1`` degrees of freedom × the
@@ -58,12 +58,12 @@ def intervals(blocks: npt.NDArray[Any], statistic: Statistic) -> dict[str, tuple
         >>> 0 <= low < (40 + 30 + 45 + 20 + 30 + 40) / 300 < high <= 1
         True
     """
-    judged = blocks[blocks.reshape(len(blocks), -1).any(axis=1)].astype(np.float64)
-    if len(judged) < 2:
+    counted = blocks[blocks.reshape(len(blocks), -1).any(axis=1)].astype(np.float64)
+    if len(counted) < 2:
         return {}
-    found = statistic(judged.sum(axis=0))
-    drawn = _collect(statistic(part) for part in _resample(judged))
-    result = {name: _interval(float(value), drawn[name], len(judged), *_range(name)) for name, value in found.items()}
+    values = statistic(counted.sum(axis=0))
+    drawn = _collect(statistic(part) for part in _resample(counted))
+    result = {name: _interval(float(value), drawn[name], len(counted), *_range(name)) for name, value in values.items()}
     return {name: (low, high) for name, (low, high) in result.items() if not math.isnan(low)}
 
 
@@ -88,8 +88,8 @@ def paired(
     """
     if len(a) < 2:
         raise ValueError("a paired test needs at least two blocks")
-    judged = (np.stack([a, b], axis=1).reshape(len(a), -1)).any(axis=1)
-    x, y = a[judged].astype(np.float64), b[judged].astype(np.float64)
+    counted = (np.stack([a, b], axis=1).reshape(len(a), -1)).any(axis=1)
+    x, y = a[counted].astype(np.float64), b[counted].astype(np.float64)
     found = _difference(statistic, x.sum(axis=0), y.sum(axis=0))
     both = _resample(np.stack([x, y], axis=1))
     drawn = _collect(_difference(statistic, part[:, 0], part[:, 1]) for part in both)
@@ -105,7 +105,7 @@ def paired(
 
 
 def caution(blocks: int) -> str:
-    """What a reader of intervals over so many blocks must know; empty where they are plenty.
+    """What readers of intervals over this number of blocks must know; empty if the blocks are enough.
 
     Examples:
         >>> caution(4)

@@ -1,4 +1,4 @@
-"""LUCAS points: what they can judge, and what they cannot and why."""
+"""LUCAS points: what is evaluated at them, and what is not and why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from benchmarks.label_release import make_release, smooth_codes
 from lulcbench.cli import app
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation import points
+from lulcbench.evaluation import lucas, points
 from lulcbench.grid import Tile
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
@@ -62,7 +62,7 @@ def test_a_harmonised_table_is_read(tmp_path: Path) -> None:
             {"point_id": 4, "lc1": None, "lu1": None, "gps_lat": 52, "gps_long": 10, "th_lat": 52, "th_long": 10},
         ],
     )
-    survey = points.read_points(path)
+    survey = lucas.read_points(path)
     assert survey["code"].tolist() == [2110, 3110, 0, 0]
     assert survey["x"].tolist()[:2] == pytest.approx([4_321_000, 4_321_000], abs=0.01)
     assert survey["y"].tolist()[:2] == pytest.approx([3_210_000, 3_210_000], abs=0.01)
@@ -72,12 +72,12 @@ def test_a_harmonised_table_is_read(tmp_path: Path) -> None:
 
 def test_unreadable_points(tmp_path: Path) -> None:
     with pytest.raises(LulcbenchError, match="No LUCAS file"):
-        points.read_points(tmp_path / "none.csv")
+        lucas.read_points(tmp_path / "none.csv")
     with pytest.raises(LulcbenchError, match="no column lc1"):
-        points.read_points(table(tmp_path / "a.csv", [{"point_id": 1, "gps_lat": 1, "gps_long": 1}]))
+        lucas.read_points(table(tmp_path / "a.csv", [{"point_id": 1, "gps_lat": 1, "gps_long": 1}]))
     (tmp_path / "a.shp").write_bytes(b"no shapefile")
     with pytest.raises(LulcbenchError, match="Cannot read"):
-        points.read_points(tmp_path / "a.shp")
+        lucas.read_points(tmp_path / "a.shp")
 
 
 @pytest.fixture
@@ -93,12 +93,12 @@ def map_path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_map_is_judged_by_hand(map_path: Path) -> None:
+def test_a_map_is_evaluated_by_hand(map_path: Path) -> None:
     survey = points_at(
         [
             (LEFT + 150, TOP - 150, 3110),  # right
             (LEFT + 250, TOP - 150, 3120),  # wrong at level 3, right at 2 and 1
-            (LEFT + 750, TOP - 150, 3),  # can be judged at level 1 alone, wrong
+            (LEFT + 750, TOP - 150, 3),  # can be evaluated at level 1 alone, wrong
             (LEFT + 750, TOP - 250, 5120),  # right
             (LEFT + 750, TOP - 350, 0),  # the correspondence has no class
             (LEFT + 150, TOP - 950, 3110),  # nodata in the map
@@ -107,8 +107,8 @@ def test_a_map_is_judged_by_hand(map_path: Path) -> None:
         ]
     )
     scores = points.score_map(map_path, survey)
-    assert (scores.points, scores.judged) == (8, 4)
-    assert scores.not_judged == {"no coordinates": 1, "outside the map, or no class there": 2, "no class": 1}
+    assert (scores.points, scores.evaluated) == (8, 4)
+    assert scores.not_evaluated == {"no coordinates": 1, "outside the map, or no class there": 2, "no class": 1}
     accuracy = {level.level: (level.points, level["overall_accuracy"]) for level in scores.levels}
     assert accuracy == {3: (3, pytest.approx(2 / 3)), 2: (3, 1.0), 1: (4, 0.75)}
     assert scores.blocks == 1
@@ -119,7 +119,7 @@ def test_intervals_are_over_blocks_of_48_km() -> None:
     """Four blocks of ten points, of which 9, 8, 7 and 6 are right: the t interval of their mean."""
     places = [(48_000 * (90 + i) + 100.0 * j, 48_000.0 * 70, 3110) for i in range(4) for j in range(10)]
     found = np.array([3110 if j < 9 - i else 5120 for i in range(4) for j in range(10)], np.uint16)
-    scores = points.judge(points_at(places), found, "map")
+    scores = points.score_codes(points_at(places), found, "map")
     assert scores.blocks == 4
     for level in scores.levels:
         interval = level.metrics["overall_accuracy"]
@@ -144,15 +144,15 @@ def test_nodata_of_any_kind_is_no_class(tmp_path: Path, dtype: str, nodata: floa
     values[0, 0] = np.nan if nodata is None else nodata
     survey = points_at([(LEFT + 50, TOP - 50, 3110), (LEFT + 150, TOP - 50, 3110)])
     scores = points.score_map(write_map(tmp_path / "map.tif", values, nodata), survey)
-    assert scores.judged == 1
+    assert scores.evaluated == 1
     assert scores.levels[0]["overall_accuracy"] == 1
-    assert scores.not_judged == {"outside the map, or no class there": 1}
+    assert scores.not_evaluated == {"outside the map, or no class there": 1}
 
 
 @pytest.mark.parametrize("odd", [3110.5, np.inf, -np.inf, 3110 + 1j])
 def test_values_that_are_no_codes(tmp_path: Path, odd: complex) -> None:
     values = np.full((10, 10), odd, np.complex64 if isinstance(odd, complex) else np.float32)
-    with pytest.raises(LulcbenchError, match="no class codes"):
+    with pytest.raises(LulcbenchError, match="not class codes"):
         points.score_map(write_map(tmp_path / "map.tif", values), points_at([(LEFT + 50, TOP - 50, 3110)]))
 
 
@@ -161,16 +161,16 @@ def test_surveys_of_other_years_are_counted(map_path: Path, tmp_path: Path) -> N
         {"lc1": "C10", "lu1": "U120", "gps_lat": 53.3684, "gps_long": 10.0, "year": year}
         for year in ("2009", "2015", "2018", "")
     ]
-    survey = points.read_points(table(tmp_path / "years.csv", rows))
+    survey = lucas.read_points(table(tmp_path / "years.csv", rows))
     assert survey["year"].tolist()[:3] == [2009, 2015, 2018]
     survey[["x", "y"]] = LEFT + 150.0, TOP - 150.0
     scores = points.score_map(map_path, survey, year=2018)
-    assert (scores.judged, scores.year, scores.far_in_time) == (4, 2018, 2)
+    assert (scores.evaluated, scores.year, scores.far_in_time) == (4, 2018, 2)
     assert points.score_map(map_path, survey).far_in_time is None
     assert points.score_map(map_path, survey.drop(columns="year"), year=2018).far_in_time is None
     for name, value in (("survey_dat", "2012-05-10"), ("SURVEYDATE", "10/05/2012")):
         row = {key: one for key, one in rows[0].items() if key != "year"} | {name: value}
-        assert points.read_points(table(tmp_path / "dates.csv", [row]))["year"].tolist() == [2012]
+        assert lucas.read_points(table(tmp_path / "dates.csv", [row]))["year"].tolist() == [2012]
 
 
 def test_maps_of_another_legend_or_without_projection(map_path: Path, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_maps_of_another_legend_or_without_projection(map_path: Path, tmp_path: 
         points.score_map(tmp_path / "none.tif", survey)
 
 
-def test_predictions_are_judged_at_their_pixels(tmp_path: Path) -> None:
+def test_predictions_are_evaluated_at_their_pixels(tmp_path: Path) -> None:
     labels = smooth_codes(2, seed=0)
     root = tmp_path / "release"
     make_release(root, {2018: labels})
@@ -198,9 +198,9 @@ def test_predictions_are_judged_at_their_pixels(tmp_path: Path) -> None:
         for i, j in rng.integers(0, 96, (50, 2)):
             places.append((left + 50 * j + 25, top - 50 * i - 25, int(legend().remap(labels[row, i, j], 3))))
     scores = points.score_predictions(tmp_path / "p.zip", root, points_at([*places, (0.0, 0.0, 3110)]))
-    assert scores.judged == 100
+    assert scores.evaluated == 100
     assert all(level["overall_accuracy"] == 1 for level in scores.levels)
-    assert scores.not_judged == {"outside the map, or no class there": 1}
+    assert scores.not_evaluated == {"outside the map, or no class there": 1}
 
 
 def test_the_command(map_path: Path, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_the_command(map_path: Path, tmp_path: Path) -> None:
         app, ["lucas", str(map_path), "--points", str(path), "--json", str(tmp_path / "r.json")]
     )
     assert result.exit_code == 0, result.output
-    assert "1 of 1 LUCAS points judged, in 1 block of 48 km" in result.output
+    assert "1 of 1 LUCAS points evaluated, in 1 block of 48 km" in result.output
     assert "There is no interval over a single spatial block" in " ".join(result.output.split())
     assert points.LucasScores.model_validate_json((tmp_path / "r.json").read_bytes()).points == 1
     left, top = pyproj.Transformer.from_crs(3035, 4326, always_xy=True).transform(LEFT + 150, TOP - 150)
@@ -225,7 +225,7 @@ def test_real_points_of_czechia(real_data: Path) -> None:
     path = real_data / "lucas_cz_2018" / "cz_lucas_points_l1_2018.shp"
     if not path.is_file():
         pytest.skip(f"{path.name} is not among the real data")
-    survey = points.read_points(path)
+    survey = lucas.read_points(path)
     assert len(survey) == 5037
     assert survey["x"].between(4_400_000, 5_000_000).all()
     known = survey["code"] > 0
