@@ -2,16 +2,12 @@
 
 Every error is a ``LulcbenchError``. A caller that can act on the kind of error catches one of its subclasses:
 
-===========================  =========================================================================================
-``ReleaseNotFoundError``     There is no release at the folder or address: build or download it, or correct the name.
-``CorruptFileError``         A file of a release is missing, truncated or altered: repair the release. Nothing that is
-                             read together with it, such as a predictions file, is at fault.
-``UnsupportedFormatError``   The format version or the legend is not the one that this lulcbench reads: install another
-                             version, or rebuild.
-``NotAvailableError``        The release is intact, but does not hold what was asked for (a split, sensor, year, band,
-                             region, class, or an array that was not downloaded).
-``NetworkError``             A server could not be reached, refused, or failed after all retries: try again later.
-===========================  =========================================================================================
+- ``ReleaseNotFoundError``: build or download the release, or correct its name.
+- ``CorruptFileError``: repair the release. Nothing that is read together with it, such as a predictions file, is at
+  fault.
+- ``UnsupportedFormatError``: install another version, or rebuild.
+- ``NotAvailableError``: choose from what the release holds, or download more of it.
+- ``NetworkError``: try again later.
 
 Any other fault of the input is a plain ``LulcbenchError``.
 """
