@@ -93,7 +93,7 @@ def read(path: Path, places: Mapping[str, str] | None = None) -> list[Scene]:
     try:
         scenes = [Scene.model_validate(entry) for entry in content["scenes"]]
     except (KeyError, TypeError, ValidationError) as error:
-        raise LulcbenchError(f"{path} is no lock file: {error}", "Run 'python -m builders search' again.") from error
+        raise LulcbenchError(f"{path} is not a lock file: {error}", "Run 'python -m builders search' again.") from error
     return [_moved(scene, lambda href: Template(href).safe_substitute(known)) for scene in scenes]
 
 
@@ -135,7 +135,7 @@ def _items(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[pyst
     except FileNotFoundError as error:
         raise LulcbenchError(
             f"The catalog {catalog} or an item of it is missing: {error}.",
-            "Mend 'catalog' of the recipe, or make it with 'python -m builders simulate' or 'ingest'.",
+            "Correct 'catalog' of the recipe, or make it with 'python -m builders simulate' or 'ingest'.",
         ) from error
     except (pystac.errors.STACError, ValueError, KeyError) as error:
         raise LulcbenchError(f"The catalog {catalog} is damaged: {error}.", "Fetch or make it again.") from error
@@ -188,6 +188,6 @@ def _boxes(rows: list[Planned]) -> list[Bounds]:
 
 
 def _stamp(catalog: str) -> str:
-    """Notices that a catalog on disk was written anew."""
+    """Changes when a catalog on disk is written again."""
     path = Path(catalog)
     return str(path.stat().st_mtime_ns) if path.is_file() else ""

@@ -105,7 +105,7 @@ class Client:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise LulcbenchError(f"{url!r} is no web address.", "Give one such as https://board.example.")
+            raise LulcbenchError(f"{url!r} is not a web address.", "Give one such as https://board.example.")
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
             raise LulcbenchError(f"{url} is not encrypted; a token would be readable on the way.", "Use https.")
         self.url = _base(url)
@@ -295,7 +295,7 @@ def _printable(text: str) -> str:
 
 def _header_safe(token: str, where: str) -> str:
     if not (token.isascii() and token.isprintable() and " " not in token):
-        raise LulcbenchError(f"{where} holds no token.", "A token is one word of letters, digits and punctuation.")
+        raise LulcbenchError(f"{where} does not hold a token.", "A token is one word of letters, digits and punctuation.")
     return token
 
 

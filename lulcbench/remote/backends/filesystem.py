@@ -93,7 +93,7 @@ class FilesystemStore(Store):
 class _Sent:
     """Files that a release folder has sent to an address, noted in it until all have arrived.
 
-    Where the folder cannot be written nothing is noted, and an interrupted publication begins anew.
+    If the folder cannot be written, nothing is noted, and an interrupted publication starts from the beginning.
     """
 
     def __init__(self, root: Path, where: str) -> None:
@@ -122,7 +122,7 @@ class _Sent:
 
 
 def _put(system: Any, source: Path, target: str) -> None:
-    """Send a file whole or not at all."""
+    """Send a file atomically: it gets its name when it has arrived."""
     protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
     if protocols & OBJECT_STORES:  # where files appear when they are complete; s3fs would make a bucket for a folder
         system.put_file(os.fspath(source), target)

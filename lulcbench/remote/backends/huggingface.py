@@ -72,7 +72,7 @@ class HuggingFaceStore(WebStore):
         """See ``Store``. Every file is asked for, so that a missing one is an error."""
         with ThreadPoolExecutor(WORKERS) as pool:
             addresses = list(pool.map(self._address, files))
-        # A shard of nodata alone has no file; the hub says so when it is asked for one.
+        # A shard of nodata alone has no file: the hub answers 404, which TensorStore reads as nodata.
         layers: list[dict[str, Any]] = [{"prefix": "", "base": super().kvstore(folder, files).spec}]
         for file, address in zip(files, addresses, strict=True):
             layers.append({"exact": file.path.removeprefix(f"{folder}/"), "base": self._spec(address)})

@@ -144,15 +144,15 @@ def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LULCBENCH_TOKEN", " from-the-environment ")
     assert find_token(URL) == "from-the-environment"
     monkeypatch.setenv("LULCBENCH_TOKEN", "two\r\nlines")
-    with pytest.raises(LulcbenchError, match="holds no token"):
+    with pytest.raises(LulcbenchError, match="does not hold a token"):
         find_token(URL)
 
 
 def test_tokens_do_not_travel_in_the_open() -> None:
     for url, message in (
         ("http://board.example", "not encrypted"),
-        ("ftp://board.example", "no web address"),
-        ("board.example", "no web address"),
+        ("ftp://board.example", "not a web address"),
+        ("board.example", "not a web address"),
     ):
         with pytest.raises(LulcbenchError, match=message):
             Client(url, "secret")
