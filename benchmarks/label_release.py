@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zarr
 
-from builders.stages._shards import Array, ShardJob, create, write_shard
-from lulcbench._files import hash_file
+from builders.stages._hierarchy import TileAxis, label_array, list_files, write_arrays, write_coordinates
+from builders.stages._shards import ShardJob, write_shard
+from builders.stages.plan import Planned
 from lulcbench.grid import Tile
 from lulcbench.legend import legend
-from lulcbench.release import INDEX, ArrayKey, FileInfo, Manifest
-from lulcbench.sensors import CLASS_CODES
+from lulcbench.release import INDEX, ArrayKey, Manifest
 
 SHARD_TILES = 64
 
@@ -53,28 +53,22 @@ def make_release(
     tiles = [Tile(900 + 2 * (i // 40), 700 + i % 40) for i in range(n)]
     regions = regions or ["here"] * n
     blocks = blocks or [f"B{i // 2:03d}-000" for i in range(n)]
-    staging = root / "staging"
-    (root / "cache").mkdir(parents=True)
-    for year, codes in labels.items():
-        array = Array(
-            "test", ArrayKey("luisa", year), (96, 96), (96, 96), CLASS_CODES, ("tile", "y", "x"),
-            {"legend_digest": legend().digest},
-        )  # fmt: skip
+    placed = [Planned(*place, "test") for place in zip(tiles, regions, blocks, strict=True)]
+    axis = TileAxis({"test": placed}, SHARD_TILES)
+    arrays = [label_array(ArrayKey("luisa", year)) for year in labels]
+    write_arrays(root, arrays, axis, "lz4hc")
+    cache = root / "cache"
+    cache.mkdir()
+    for array in arrays:
         for first in range(0, n, SHARD_TILES):
             files = []
             for row in range(first, min(first + SHARD_TILES, n)):
-                files.append(root / "cache" / f"{year}-{row}.npy")
-                np.save(files[-1], codes[row].astype(np.uint16))
-            job = ShardJob(
-                array, n, SHARD_TILES, "lz4hc", first, tuple(files), staging, root / "cache" / f"{year}-{first}.json"
-            )
-            write_shard(job)
-        create(zarr.open_group(staging / "test.zarr", mode="a"), job)
-    (staging / "test.zarr").rename(root / "test.zarr")
-    for path in (root / "cache").iterdir():
-        path.unlink()
-    (root / "cache").rmdir()
-    staging.rmdir()
+                files.append(cache / f"{array.key}-{row}.npy")
+                np.save(files[-1], labels[array.key.first][row].astype(np.uint16))
+            note = cache / f"{array.key}-{first}.json"
+            write_shard(ShardJob(array, "test", n, SHARD_TILES, "lz4hc", first, tuple(files), root, note))
+    shutil.rmtree(cache)
+    write_coordinates(root, arrays, axis, {}, (), {"title": "Labels (SIMULATED DATA)"})
     table = {
         "id": [tile.id for tile in tiles],
         "split": ["test"] * n,
@@ -85,19 +79,6 @@ def make_release(
         "iy": [tile.iy for tile in tiles],
     }
     pq.write_table(pa.table(table), root / INDEX)
-    files_ = []
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        parts = path.relative_to(root).parts
-        files_.append(
-            FileInfo(
-                path="/".join(parts),
-                bytes=path.stat().st_size,
-                sha256=hash_file(path),
-                licence="CC-BY-4.0",
-                split="test" if len(parts) > 1 else None,
-                array=ArrayKey.parse(parts[1]) if len(parts) > 2 else None,
-            )
-        )
     release = Manifest(
         name="labels",
         version=version,
@@ -110,9 +91,10 @@ def make_release(
         label_years=tuple(labels),
         regions=tuple(sorted(set(regions))),
         splits={"test": n},
+        first_rows=axis.first_rows,
         class_counts={},
         sources=(),
-        files=tuple(files_),
+        files=list_files(root, arrays, axis, lambda array: "CC-BY-4.0"),
         builder="tests",
     )
     release.write(root)

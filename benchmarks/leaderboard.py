@@ -329,8 +329,8 @@ def predict(path: Path, root: Path) -> bytes:
     tiles = release.tiles("test")
     chance, codes = np.random.default_rng(0), np.array(legend().codes(4), np.uint16)
     with PredictionWriter(path, release, "test", year) as writer:
-        for row, tile in enumerate(tiles.ids):
-            labels = release.labels("test", year, [Row(row)])[0]
+        for row, tile in zip(map(Row, release.manifest.rows("test")), tiles.ids, strict=True):
+            labels = release.labels("test", year, [row])[0]
             wrong = ~np.isin(labels, codes) | (chance.random(labels.shape) < 0.4)
             writer.write(tile, np.where(wrong, chance.choice(codes, labels.shape), labels))
     return path.read_bytes()

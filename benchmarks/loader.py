@@ -85,7 +85,7 @@ def write(folder: Path, tiles: int, only: set[str]) -> tuple[dict[str, Epoch], d
         (folder / name).mkdir()
         return folder / name
 
-    samples = peers.ZarrSamples(folder / "ours/train.zarr/sentinel2_2018", 4)
+    samples = peers.ZarrSamples(folder / "ours/sentinel2_2018", 4)
     builders = {
         "geotiff": lambda: peers.loader(peers.GeoTiffs(make("geotiff"), windows)),
         "zarr_sample": lambda: peers.loader(samples),

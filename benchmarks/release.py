@@ -9,14 +9,21 @@ import pandas as pd
 import zarr
 
 from benchmarks.images import images
-from builders.stages._shards import Array, ShardJob, create
-from lulcbench._files import hash_file
+from builders.stages._hierarchy import (
+    TileAxis,
+    image_array,
+    label_array,
+    list_files,
+    write_arrays,
+    write_coordinates,
+)
+from builders.stages.plan import Planned
 from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import LEVELS, legend
-from lulcbench.release import ArrayKey, FileInfo, Manifest, SensorInfo, Statistics
+from lulcbench.release import ArrayKey, Manifest, SensorInfo, Statistics
 from lulcbench.release.index import fraction_column
 from lulcbench.seasons import Season
-from lulcbench.sensors import CLASS_CODES, REFLECTANCE, SENTINEL2
+from lulcbench.sensors import REFLECTANCE, SENTINEL2
 
 BANDS = tuple(band for band in SENTINEL2.bands if band.name != "B10")  # the 12 of a level-2A product
 PIXELS = TILE_SIZE // SENTINEL2.resolution
@@ -24,24 +31,19 @@ SHARD_TILES = 8
 IMAGERY, LABELS = ArrayKey("sentinel2", 2018), ArrayKey("luisa", 2018)
 
 
-def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, int] | None = None) -> Manifest:
+def make(root: Path, tiles: int) -> Manifest:
     """Write a train split of ``tiles`` Sentinel-2 tiles of one season with 12 bands, and labels.
 
     Args:
         root: folder to write.
         tiles: how many.
-        codec: of Blosc.
-        chunk: bands, height and width of a chunk; None as the builders choose.
     """
-    side = 120
-    inner = (1, *(chunk or (12, side, side)))
-    dimensions = ("tile", "season", "band", "y", "x")
-    image = Array("train", IMAGERY, (1, 12, PIXELS, PIXELS), inner, REFLECTANCE, dimensions, {})
-    label = Array("train", LABELS, (96, 96), (96, 96), CLASS_CODES, ("tile", "y", "x"), {})
-    group = zarr.open_group(root / "train.zarr", mode="w")
-    arrays = {}
-    for layout in (image, label):
-        arrays[layout.key] = create(group, ShardJob(layout, tiles, SHARD_TILES, codec, 0, (), root, root))
+    places = [Tile(900 + row % 100, 700 + row // 100) for row in range(tiles)]
+    axis = TileAxis({"train": [Planned(tile, "benchmark", tile.block(), "train") for tile in places]}, SHARD_TILES)
+    season = Season(name="summer", start="06-25", end="09-12")
+    layout = [image_array(IMAGERY, SENTINEL2.resolution, BANDS, 1), label_array(LABELS)]
+    write_arrays(root, layout, axis, "lz4hc")
+    arrays = {key: zarr.open_array(root / str(key)) for key in (IMAGERY, LABELS)}
     codes = np.array(legend().codes(4), np.uint16)
     rng = np.random.default_rng(1)
     sums = np.zeros((2, 12))
@@ -54,8 +56,8 @@ def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, in
         sums += [reflectance.sum((0, 1, 3, 4)), (reflectance**2).sum((0, 1, 3, 4))]
     count = tiles * PIXELS**2
     mean = sums[0] / count
-    _index(root, tiles)
-    files = [_file(root, path) for path in sorted(root.rglob("*")) if path.is_file()]
+    write_coordinates(root, layout, axis, {"sentinel2": BANDS}, [season], {"title": "Benchmark (SIMULATED DATA)"})
+    _index(root, places)
     release = Manifest(
         name="luisa-benchmark",
         version="0.1.0",
@@ -63,7 +65,7 @@ def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, in
         description="No real or simulated scene: fields with the spectrum of imagery",
         simulated=True,
         legend_digest=legend().digest,
-        seasons=(Season(name="summer", start="06-25", end="09-12"),),
+        seasons=(season,),
         sensors={
             "sentinel2": SensorInfo(
                 resolution=10,
@@ -76,33 +78,20 @@ def make(root: Path, tiles: int, codec: str = "lz4hc", chunk: tuple[int, int, in
         label_years=(2018,),
         regions=("benchmark",),
         splits={"train": tiles},
+        first_rows=axis.first_rows,
         class_counts={2018: {}},
         sources=(),
-        files=tuple(files),
+        files=list_files(root, layout, axis, lambda array: "CC0-1.0"),
         builder="benchmarks.release",
     )
     release.write(root)
     return release
 
 
-def _index(root: Path, tiles: int) -> None:
+def _index(root: Path, tiles: list[Tile]) -> None:
     rows = []
-    for row in range(tiles):
-        tile = Tile(900 + row % 100, 700 + row // 100)
+    for row, tile in enumerate(tiles):
         fractions = {fraction_column(LABELS, code): 0.0 for level in LEVELS for code in legend().codes(level)}
         at = {"row": row, "ix": tile.ix, "iy": tile.iy}
         rows.append({"id": tile.id, "split": "train", "region": "benchmark", "block": tile.block(), **at, **fractions})
     pd.DataFrame(rows).to_parquet(root / "index.parquet")
-
-
-def _file(root: Path, path: Path) -> FileInfo:
-    relative = path.relative_to(root)
-    sharded = relative.parts[0].endswith(".zarr")
-    return FileInfo(
-        path=relative.as_posix(),
-        bytes=path.stat().st_size,
-        sha256=hash_file(path),
-        licence="CC0-1.0",
-        split="train" if sharded else None,
-        array=ArrayKey.parse(relative.parts[1]) if sharded and len(relative.parts) > 2 else None,
-    )

@@ -17,6 +17,15 @@ from affine import Affine
 from lulcbench.errors import LulcbenchError
 
 CRS = "EPSG:3035"
+# ETRS89-extended / LAEA Europe as WKT2:2015. A text of our own, since that of PROJ changes with its version.
+CRS_WKT = (
+    'PROJCRS["ETRS89-extended / LAEA Europe",BASEGEODCRS["ETRS89",DATUM["European Terrestrial Reference System 1989",'
+    'ELLIPSOID["GRS 1980",6378137,298.257222101]],UNIT["degree",0.0174532925199433]],'
+    'CONVERSION["Europe Equal Area 2001",METHOD["Lambert Azimuthal Equal Area"],'
+    'PARAMETER["Latitude of natural origin",52],PARAMETER["Longitude of natural origin",10],'
+    'PARAMETER["False easting",4321000],PARAMETER["False northing",3210000]],CS[Cartesian,2],'
+    'AXIS["northing (Y)",north],AXIS["easting (X)",east],UNIT["metre",1],ID["EPSG",3035]]'
+)
 TILE_SIZE = 4800
 LABEL_RESOLUTION = 50
 BLOCK_TILES = 10  # 48 km: the spatial blocks that splits and confidence intervals are made of, unless a recipe differs

@@ -94,7 +94,7 @@ def _pixels(
     reader = release.reader(split)
     size, labels = TILE_SIZE // LANDSAT.resolution, label_shape()
     weights = area_weights(size, labels[0]).astype(np.float32)
-    for row in map(Row, range(release.manifest.tiles(split))):
+    for row in map(Row, release.manifest.rows(split)):
         stored = reader.read(ArrayKey("landsat", year), [row], [(0, 0)], (size, size))[0]
         image = release.manifest.sensor("landsat").coding.decode(stored)
         codes = reader.read(ArrayKey("luisa", year), [row], [(0, 0)], labels)[0]

@@ -43,7 +43,10 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
         license="other",
         keywords=["LULC", "LUISA", "land cover", *release.sensors],
         providers=[pystac.Provider(source.title, url=source.href) for source in release.sources],
-        stac_extensions=["https://stac-extensions.github.io/ml-aoi/v0.2.0/schema.json"],
+        stac_extensions=[
+            "https://stac-extensions.github.io/ml-aoi/v0.2.0/schema.json",
+            "https://stac-extensions.github.io/xarray-assets/v1.0.0/schema.json",
+        ],
         summaries=pystac.Summaries(
             {
                 "ml-aoi:split": ["train", "validate", "test"],
@@ -68,16 +71,14 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
                 title="One STAC item a tile, as stac-geoparquet",
                 media_type="application/vnd.apache.parquet",
                 roles=["collection-mirror"],
-            )
-        }
-        | {
-            split: pystac.Asset(
-                f"./{split}.zarr",
-                title=f"{tiles} tiles",
+            ),
+            "arrays": pystac.Asset(
+                "./",
+                title="All arrays, as one Zarr hierarchy",
                 media_type="application/vnd.zarr; version=3",
-                roles=["data"],
-            )
-            for split, tiles in release.splits.items()
+                roles=["data", "labels"],
+                extra_fields={"xarray:open_kwargs": {"engine": "zarr", "consolidated": True}},
+            ),
         },
     )
     return collection.to_dict(include_self_link=False, transform_hrefs=False)
@@ -120,14 +121,14 @@ def _croissant(release: Manifest, folder: Path) -> dict[str, Any]:
             ),
             *(
                 mlc.FileSet(
-                    id=f"{split}-shards",
-                    name=f"{split}-shards",
+                    id=str(array),
+                    name=str(array),
                     contained_in=["root"],
-                    includes=[f"{split}.zarr/**"],
+                    includes=[f"{array}/**"],
                     encoding_formats=["application/vnd.zarr"],
-                    description=f"Zarr v3 group of {tiles} tiles",
+                    description=f"Zarr v3 array of {array.name}, {release.array_rows} rows of tiles",
                 )
-                for split, tiles in release.splits.items()
+                for array in release.arrays
             ),
         ],
         record_sets=[mlc.RecordSet(id="tiles", name="tiles", key=["tiles/id"], fields=fields)],
@@ -138,9 +139,9 @@ def _croissant(release: Manifest, folder: Path) -> dict[str, Any]:
 
 def _columns(release: Manifest) -> dict[str, str]:
     """What columns of the index hold, where their names do not say it."""
-    described = {"row": "Row of the tile in the arrays of its split"}
+    described = {"row": "Row of the tile along the tile axis of the arrays"}
     for name, info in release.sensors.items():
-        for array in (ArrayKey(name, year) for year in info.years):
+        for array in info.arrays(name):
             described[valid_column(array)] = f"Share of the pixels of {array} that have a value"
             described[cloud_column(array)] = f"Share of the observed pixels of {array} that were not clear"
     for array in (ArrayKey("luisa", year) for year in release.label_years):
@@ -172,6 +173,9 @@ def _card(release: Manifest) -> str:
         release.description,
         "```python\nfrom lulcbench import LuisaSeg\n\n"
         f'train = LuisaSeg("{release.name}", split="train", sensors="{next(iter(release.sensors))}")\n```',
+        "All arrays are one Zarr v3 hierarchy, which xarray opens as it is, from a folder or over HTTP:",
+        "```python\nimport xarray as xr\n\nrelease = xr.open_zarr(ROOT)\n"
+        'train = release.isel(tile=(release.split == "train").compute())\n```',
         f"Version {release.version}; regions {', '.join(release.regions)}; {release.crs}, tiles of 4,800 m; labels of "
         f"{', '.join(map(str, release.label_years))} at 50 m in the LUISA legend "
         f"({' / '.join(str(len(legend().codes(level))) for level in LEVELS)} classes at levels 1 to 4).",

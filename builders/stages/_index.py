@@ -14,11 +14,12 @@ import stac_geoparquet.arrow
 from rasterio.warp import transform_geom
 
 from builders.recipe import Recipe
+from builders.stages._hierarchy import TileAxis
 from builders.stages.materialize import Note, Notes
 from builders.stages.plan import Planned
 from lulcbench.grid import CRS, LABEL_RESOLUTION
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
-from lulcbench.release import INDEX, ArrayKey, Row, Split
+from lulcbench.release import INDEX, ArrayKey, Row
 from lulcbench.release.index import cloud_column, fraction_column, valid_column
 from lulcbench.seasons import extent
 
@@ -30,14 +31,14 @@ EXTENSIONS = [
 ]
 
 
-def write_index(recipe: Recipe, order: dict[Split, list[Planned]], notes: Notes, cache: Path, folder: Path) -> None:
+def write_index(recipe: Recipe, axis: TileAxis, notes: Notes, cache: Path, folder: Path) -> None:
     """Write ``index.parquet``: columns id, geometry, bbox, split, row, region, block, ix, iy, scenes, fractions."""
     items = [
         _item(recipe, row, Row(number), notes[row.tile.id], cache).to_dict(
             include_self_link=False, transform_hrefs=False
         )
-        for rows in order.values()
-        for number, row in enumerate(rows)
+        for split, rows in axis.splits.items()
+        for number, row in enumerate(rows, start=axis.first_rows[split])
     ]
     table = pa.Table.from_batches(stac_geoparquet.arrow.parse_stac_items_to_arrow(items))
     stac_geoparquet.arrow.to_parquet(table, folder / INDEX)
@@ -84,7 +85,7 @@ def _item(recipe: Recipe, row: Planned, number: Row, notes: dict[ArrayKey, Note]
             properties[valid_column(array)] = note.valid
             properties[cloud_column(array)] = note.cloud
         assets[str(array)] = pystac.Asset(
-            f"./{row.split}.zarr/{array}",
+            f"./{array}",
             title=f"{array}, row {number}",
             media_type="application/vnd.zarr; version=3",
             roles=["labels" if labels else "data"],

@@ -31,7 +31,6 @@ CODECS = {"lz4hc": (5, "shuffle"), "lz4": (5, "bitshuffle"), "zstd": (5, "shuffl
 class Array:
     """One array to be: its shape per tile, chunk per tile, coding, dimension names and attributes."""
 
-    split: str
     key: ArrayKey
     tile_shape: tuple[int, ...]
     chunk: tuple[int, ...]
@@ -42,9 +41,14 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class ShardJob:
-    """One shard: cached files of its tiles (None where a tile has nothing), from row ``first`` on."""
+    """One shard: cached files of its tiles, all of one split, from row ``first`` on.
+
+    Attributes:
+        rows: length of the tile axis.
+    """
 
     array: Array
+    split: str
     rows: int
     shard_tiles: int
     codec: str
@@ -60,37 +64,36 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(job.note.read_text(encoding="utf-8"))
         return content
     data = np.stack([_load(path) for path in job.files])
-    temporary = job.staging / f".{job.array.split}-{job.array.key}-{job.first}.zarr"
+    temporary = job.staging / f".{job.array.key}-{job.first}"
     shutil.rmtree(temporary, ignore_errors=True)
-    array = create(zarr.open_group(temporary, mode="w"), job)
+    array = create(zarr.open_group(temporary, mode="w"), job.array, job.rows, job.shard_tiles, job.codec)
     array[job.first : job.first + len(data)] = data
     place = ["c", str(job.first // job.shard_tiles), *("0" for _ in job.array.tile_shape)]
     written = temporary.joinpath(str(job.array.key), *place)
     if written.is_file():  # a shard of nodata alone has no file
-        final = job.staging.joinpath(f"{job.array.split}.zarr", str(job.array.key), *place)
+        final = job.staging.joinpath(str(job.array.key), *place)
         final.parent.mkdir(parents=True, exist_ok=True)
         written.replace(final)
     shutil.rmtree(temporary)
-    found = {"split": job.array.split, "array": str(job.array.key)} | (
+    found = {"split": job.split, "array": str(job.array.key)} | (
         sums(data, job.array.coding) if data.ndim == 5 else _label_sums(data)
     )
     write_json(job.note, found)
     return found
 
 
-def create(group: zarr.Group, job: ShardJob) -> zarr.Array:
-    """Create the array that a shard belongs to, empty."""
-    array = job.array
-    clevel, shuffle = CODECS[job.codec]
-    compressors: list[BloscCodec | Crc32cCodec] = [BloscCodec(cname=job.codec, shuffle=shuffle, clevel=clevel)]
+def create(group: zarr.Group, array: Array, rows: int, shard_tiles: int, codec: str) -> zarr.Array:
+    """Create an array, empty."""
+    clevel, shuffle = CODECS[codec]
+    compressors: list[BloscCodec | Crc32cCodec] = [BloscCodec(cname=codec, shuffle=shuffle, clevel=clevel)]
     if len(array.tile_shape) == 2:
         # Reading checks every chunk of labels. Imagery goes without: by the table it would be read a third slower.
         compressors.append(Crc32cCodec())
     return group.create_array(
         str(array.key),
-        shape=(job.rows, *array.tile_shape),
+        shape=(rows, *array.tile_shape),
         chunks=(1, *array.chunk),
-        shards=(job.shard_tiles, *array.tile_shape),
+        shards=(shard_tiles, *array.tile_shape),
         dtype=array.coding.dtype,
         fill_value=array.coding.fill_value,
         compressors=compressors,

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from builders.stages._audit_coordinates import coordinates
 from builders.stages.plan import buffer_of, near
 from builders.workspace import write_json
 from lulcbench._files import hash_file
@@ -74,6 +75,7 @@ def audit(root: Path, report_file: Path | None = None, report: Report | None = N
     if not found.problems:
         index = pd.read_parquet(root / INDEX)  # not as the release reads it: the audit trusts no reader
         _splits(release, index, found)
+        coordinates(root, release.manifest, index, found)
         _arrays(release, index, found, report)
     if report_file:
         write_json(report_file, asdict(found))
@@ -86,8 +88,9 @@ def _splits(release: Release, index: pd.DataFrame, found: Findings) -> None:
     for split, n in release.manifest.splits.items():
         rows = index[index["split"] == split].sort_values("row")
         found.check("no split is empty", n > 0, f"split {split} is empty")
-        in_order = rows["row"].tolist() == list(range(n))
-        found.check("rows are 0 … n − 1", in_order, f"rows of {split} are not 0 to {n - 1}")
+        mine = release.manifest.rows(split)
+        in_order = rows["row"].tolist() == list(mine)
+        found.check("rows follow one another", in_order, f"rows of {split} are not {mine.start} to {mine.stop - 1}")
         tiles[split] = [Tile.from_id(name) for name in rows["id"]]
     for tile, ix, iy in zip(index["id"], index["ix"], index["iy"], strict=True):
         found.check("ids are places", Tile(ix, iy).id == tile, f"{tile} is not at ({ix}, {iy})")
@@ -101,28 +104,26 @@ def _splits(release: Release, index: pd.DataFrame, found: Findings) -> None:
 
 def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Report | None) -> None:
     manifest = release.manifest
-    keys = [ArrayKey(name, year) for name, info in manifest.sensors.items() for year in info.years]
-    keys += [ArrayKey("luisa", year) for year in manifest.label_years]
+    keys = manifest.arrays
     sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in manifest.sensors}
     counts: dict[int, dict[int, int]] = {year: {} for year in manifest.label_years}
     done = 0
+    group = zarr.open_group(release.root, mode="r", use_consolidated=False)
     for split, n in manifest.splits.items():
-        group = zarr.open_group(Path(release.root) / f"{split}.zarr", mode="r")
         rows = index[index["split"] == split].sort_values("row")
         for key in keys:
             array, kind = group[str(key)], key.name
-            if kind == "luisa":
-                shape = (n, *label_shape())
-            else:
+            shape: tuple[int, ...] = (manifest.array_rows, *label_shape())
+            if kind != "luisa":
                 info = manifest.sensor(kind)
                 side = pixels(TILE_SIZE, info.resolution)
-                shape = (n, len(manifest.seasons), len(info.bands), side, side)
-                found.check("bands are named", array.attrs["bands"] == list(info.band_names), f"{split}/{key} differs")
-            found.check("shapes", array.shape == shape, f"{split}/{key} is {array.shape}, not {shape}")
+                shape = (manifest.array_rows, len(manifest.seasons), len(info.bands), side, side)
+            found.check("shapes", array.shape == shape, f"{key} is {array.shape}, not {shape}")
             if array.shape != shape:
                 continue
             for first in range(0, n, BATCH):
-                data = np.asarray(array[first : first + BATCH])
+                start = manifest.first_rows[split] + first  # type: ignore[index]
+                data = np.asarray(array[start : start + min(BATCH, n - first)])
                 some = rows.iloc[first : first + BATCH]
                 if kind == "luisa":
                     _label_tiles(data, some, key, found)
@@ -138,6 +139,9 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
                 report(done, len(keys) * len(manifest.splits))
     for name, (pixel_count, total, squares) in sums.items():
         stated = manifest.sensor(name).statistics
+        if stated is None:
+            found.check("statistics of train", not pixel_count, f"{name} has none")
+            continue
         mean = total / pixel_count
         std = np.sqrt(np.maximum(squares / pixel_count - mean**2, 0))
         coding = manifest.sensor(name).coding

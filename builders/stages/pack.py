@@ -11,16 +11,22 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-import zarr
-
 from builders._parallel import each
 from builders.recipe import Recipe
+from builders.stages._hierarchy import (
+    TileAxis,
+    image_array,
+    label_array,
+    list_files,
+    write_arrays,
+    write_coordinates,
+)
 from builders.stages._index import write_index
-from builders.stages._shards import CHUNK_SIDE, Array, ShardJob, create, write_shard
+from builders.stages._shards import Array, ShardJob, write_shard
 from builders.stages._sums import statistics
 from builders.stages.materialize import Note, Notes
 from builders.stages.plan import Planned
@@ -28,22 +34,18 @@ from builders.stages.search import publish as publish_lock
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
-from lulcbench.grid import TILE_SIZE, pixels
 from lulcbench.legend import legend
 from lulcbench.release import (
     MANIFEST,
     SPLITS,
     ArrayKey,
-    FileInfo,
     Manifest,
     SensorInfo,
     Source,
-    Split,
-    label_shape,
 )
-from lulcbench.sensors import CLASS_CODES, sensor
+from lulcbench.sensors import sensor
 
-STAGE = "pack/2"
+STAGE = "pack/3"
 
 
 def pack(
@@ -76,89 +78,79 @@ def pack(
                 "Add scenes, or change regions, blocks or fractions of the recipe.",
             )
     staging = _staging(space, key)
-    totals = _shards(recipe, space, order, notes, staging, pool, report)
-    write_index(recipe, order, notes, space.cache, staging)
+    axis = TileAxis(order, min(recipe.pack.shard_tiles, max(map(len, order.values()))))
+    totals = _shards(recipe, space, axis, notes, staging, pool, report)
+    write_index(recipe, axis, notes, space.cache, staging)
     shutil.copyfile(space.splits, staging / "splits.csv")
     publish_lock(recipe.lock or space.lock, staging / "scenes.lock.json")
-    draft = _manifest(recipe, order, totals)
+    draft = _manifest(recipe, axis, totals)
     from builders.stages._describe import describe  # mlcroissant takes seconds to import
 
     describe(draft, staging)
-    release = draft.model_copy(update={"files": _files(recipe, staging)})
+    licences = {rule.name: rule.licence for rule in recipe.sensors} | {"luisa": recipe.label_licence}
+    files = list_files(
+        staging, arrays_of(recipe), axis, lambda array: licences[array.name] if array else recipe.label_licence
+    )
+    release = draft.model_copy(update={"files": files})
     release.write(staging)
     _install(staging, space.root)
     write_json(space.work / "packed.json", {"key": key, "digest": release.digest})
     return release
 
 
-def shape_of(recipe: Recipe, split: str) -> list[Array]:
-    """All arrays of a split."""
+def arrays_of(recipe: Recipe) -> list[Array]:
+    """All arrays of a release."""
     arrays = []
     for rule in recipe.sensors:
-        n = pixels(TILE_SIZE, sensor(rule.name).resolution)
-        side = max(1, CHUNK_SIDE // sensor(rule.name).resolution)
-        attributes = {
-            "seasons": [season.name for season in recipe.seasons],
-            "bands": list(rule.bands),
-            "scale": sensor(rule.name).coding.scale,
-            "offset": sensor(rule.name).coding.offset,
-        }
+        instrument = sensor(rule.name)
+        bands = [instrument.band(band) for band in rule.bands]
         for year in rule.years:
-            arrays.append(
-                Array(
-                    split,
-                    ArrayKey(rule.name, year),
-                    (len(recipe.seasons), len(rule.bands), n, n),
-                    (1, len(rule.bands), side, side),
-                    sensor(rule.name).coding,
-                    ("tile", "season", "band", "y", "x"),
-                    attributes,
-                )
-            )
-    for label in recipe.labels:
-        arrays.append(
-            Array(
-                split,
-                ArrayKey("luisa", label.year),
-                label_shape(),
-                label_shape(),
-                CLASS_CODES,
-                ("tile", "y", "x"),
-                {"legend_digest": legend().digest},
-            )
-        )
-    return arrays
+            key = ArrayKey(rule.name, year)
+            arrays.append(image_array(key, instrument.resolution, bands, len(recipe.seasons)))
+    return arrays + [label_array(ArrayKey("luisa", label.year)) for label in recipe.labels]
 
 
 def _shards(
     recipe: Recipe,
     space: Workspace,
-    order: dict[Split, list[Planned]],
+    axis: TileAxis,
     notes: Notes,
     staging: Path,
     pool: Executor | None,
     report: Callable[[int, int], None] | None,
 ) -> list[dict[str, Any]]:
+    arrays, codec, size = arrays_of(recipe), recipe.pack.codec, axis.shard_tiles
+    write_arrays(staging, arrays, axis, codec)
     jobs = []
-    for split, rows in order.items():
-        group = zarr.open_group(staging / f"{split}.zarr", mode="a")
-        for array in shape_of(recipe, split):
-            size = min(recipe.pack.shard_tiles, len(rows))
-            for first in range(0, len(rows), size):
-                files = tuple(space.cache / notes[row.tile.id][array.key].file for row in rows[first : first + size])
-                note = staging.with_name("shards") / f"{split}-{array.key}-{first}.json"
-                jobs.append(ShardJob(array, len(rows), size, recipe.pack.codec, first, files, staging, note))
-            if str(array.key) not in group:
-                create(group, jobs[-1])
+    for split, rows in axis.splits.items():
+        for array in arrays:
+            for start in range(0, len(rows), size):
+                files = tuple(space.cache / notes[row.tile.id][array.key].file for row in rows[start : start + size])
+                first = axis.first_rows[split] + start
+                note = staging.with_name("shards") / f"{array.key}-{first}.json"
+                jobs.append(ShardJob(array, split, axis.size, size, codec, first, files, staging, note))
     results = []
     for sums in each(pool, write_shard, jobs):
         results.append(sums)
         if report:
             report(len(results), len(jobs))
+    bands = {rule.name: [sensor(rule.name).band(band) for band in rule.bands] for rule in recipe.sensors}
+    write_coordinates(staging, arrays, axis, bands, recipe.seasons, _attributes(recipe))
     return results
 
 
-def _manifest(recipe: Recipe, order: dict[Split, list[Planned]], totals: list[dict[str, Any]]) -> Manifest:
+def _attributes(recipe: Recipe) -> dict[str, Any]:
+    """What the hierarchy says of itself."""
+    title = f"{recipe.title} (SIMULATED DATA)" if recipe.simulated else recipe.title
+    return {
+        "title": title,
+        "summary": recipe.description,
+        "id": f"{recipe.name}-{recipe.version}",
+        "simulated": recipe.simulated,
+    }
+
+
+def _manifest(recipe: Recipe, axis: TileAxis, totals: list[dict[str, Any]]) -> Manifest:
     train = [sums for sums in totals if sums["split"] == "train"]
     sensors = {}
     for rule in recipe.sensors:
@@ -194,7 +186,8 @@ def _manifest(recipe: Recipe, order: dict[Split, list[Planned]], totals: list[di
         sensors=sensors,
         label_years=tuple(label.year for label in recipe.labels),
         regions=tuple(region.name for region in recipe.regions),
-        splits={split: len(rows) for split, rows in order.items()},
+        splits={split: len(rows) for split, rows in axis.splits.items()},
+        first_rows=axis.first_rows,
         class_counts={year: dict(sorted(found.items())) for year, found in counts.items()},
         sources=_sources(recipe),
         files=(),
@@ -215,29 +208,6 @@ def _sources(recipe: Recipe) -> tuple[Source, ...]:
         for label in recipe.labels
     )
     return recipe.sources + labels
-
-
-def _files(recipe: Recipe, staging: Path) -> tuple[FileInfo, ...]:
-    licences = {rule.name: rule.licence for rule in recipe.sensors} | {"luisa": recipe.label_licence}
-    paths = sorted(path for path in staging.rglob("*") if path.is_file() and path.name != MANIFEST)
-
-    def info(path: Path) -> FileInfo:
-        relative = path.relative_to(staging)
-        sharded = relative.parts[0].endswith(".zarr")
-        array = ArrayKey.parse(relative.parts[1]) if sharded and len(relative.parts) > 2 else None
-        return FileInfo.model_validate(
-            {
-                "path": relative.as_posix(),
-                "bytes": path.stat().st_size,
-                "sha256": hash_file(path),
-                "licence": licences[array.name] if array else recipe.label_licence,
-                "split": relative.parts[0].removesuffix(".zarr") if sharded else None,
-                "array": array,
-            }
-        )
-
-    with ThreadPoolExecutor() as threads:  # hashing releases the interpreter
-        return tuple(threads.map(info, paths))
 
 
 def _key(recipe: Recipe, rows: list[Planned], notes: Notes) -> str:

@@ -66,4 +66,4 @@ class Labels:
                 np.take(coarse[i][ys], xs, axis=1, out=out[i, k], mode="clip")
 
     def _where(self, *years: int) -> str:
-        return f"{self._reader.split}.zarr/{', '.join(str(ArrayKey('luisa', int(year))) for year in years)}"
+        return f"{', '.join(str(ArrayKey('luisa', int(year))) for year in years)} of {self._reader.split}"

@@ -11,7 +11,7 @@ import torch
 
 from lulcbench._native import compiled
 from lulcbench.datasets._threads import in_parallel
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.release import SensorInfo
 
 # Batches above this size would only drive other things out of the caches, and are themselves gone when they are used.
@@ -26,11 +26,19 @@ class Normalizer:
         bands: positions of the bands that images hold.
         normalize: subtract the train mean and divide by the train standard deviation; otherwise values in the bands'
             unit, such as reflectance.
+
+    Raises:
+        NotAvailableError: the release has no statistics.
     """
 
     def __init__(self, info: SensorInfo, bands: list[int], normalize: bool = True) -> None:
-        mean = np.array(info.statistics.mean)[bands] if normalize else np.zeros(len(bands))
-        std = np.array(info.statistics.std)[bands] if normalize else np.ones(len(bands))
+        if normalize and info.statistics is None:
+            raise NotAvailableError(
+                "The release has no train split, so no statistics to normalise with.", "Use normalize=False."
+            )
+        mean, std = np.zeros(len(bands)), np.ones(len(bands))
+        if normalize and info.statistics is not None:
+            mean, std = np.array(info.statistics.mean)[bands], np.array(info.statistics.std)[bands]
         self.coding = info.coding
         self.gain = torch.tensor(self.coding.scale / std, dtype=torch.float32)
         self.bias = torch.tensor((self.coding.offset - mean) / std, dtype=torch.float32)

@@ -209,12 +209,9 @@ def wanted(
             raise NotAvailableError(
                 f"{release.id} has no year {year}.", f"It has {', '.join(map(str, sorted(known)))}."
             )
-    files = [file for file in release.files if file.split is None]
-    for split in splits or [name for name, count in release.splits.items() if count]:
-        files += release.array_files(
-            release.check_split(split), tuple(sensors) if sensors else None, tuple(years) if years else None
-        )
-    return files
+    chosen = [release.check_split(split) for split in splits or [name for name, n in release.splits.items() if n]]
+    common = [file for file in release.files if file.array is None]
+    return common + release.array_files(chosen, sensors or None, years or None)
 
 
 def _differing(folder: Path, files: Sequence[FileInfo], workers: int) -> list[FileInfo]:

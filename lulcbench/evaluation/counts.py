@@ -146,7 +146,7 @@ def count(
     with ThreadPoolExecutor(threads) as pool:
         info, tiles = predictions.info, predictions.tiles
         arrays = [ArrayKey("luisa", year) for year in info.years]
-        shards = [f.path for f in release.manifest.files if f.split == info.split and f.array in arrays]
+        shards = [file.path for array in arrays for file in release.manifest.files_of(array, info.split)]
         for _ in pool.map(lambda shard: release.verify_files([shard]), shards):
             pass
         pairs = list(zip(tiles.regions, tiles.blocks, strict=True))

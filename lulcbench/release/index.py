@@ -69,10 +69,11 @@ def read_table(source: io.BytesIO | Path, path: str, manifest: Manifest, split: 
     except (OSError, ValueError, KeyError) as error:
         raise CorruptFileError(f"Cannot read {path}: {error}.", "Run 'lulcbench verify --repair'.") from error
     for name in [split] if split is not None else manifest.splits:
-        count = manifest.tiles(str(name))
-        if count and rows.get(name) != list(range(count)):
+        wanted = manifest.rows(str(name))
+        if wanted and rows.get(name) != list(wanted):
             raise CorruptFileError(
-                f"{path} and {name}.zarr disagree: the table has {len(rows.get(name, []))} tiles, the shards {count}.",
+                f"{path} and the manifest disagree about {name}: the table has {len(rows.get(name, []))} tiles, the "
+                f"manifest {len(wanted)} from row {wanted.start}.",
                 "Run 'lulcbench verify --repair'.",
             )
     return table

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
@@ -49,23 +51,38 @@ class Statistics(Frozen):
 
 
 class SensorInfo(Frozen):
-    """What a release holds of one sensor: pixel size (m), bands in stored order, years, train statistics.
+    """What a release holds of one sensor. It need not be one of ``lulcbench.sensors.SENSORS`` to be read.
 
-    It says all that is needed to read the arrays: a sensor need not be one of ``lulcbench.sensors.SENSORS``.
+    Attributes:
+        resolution: pixel size, m.
+        bands: in stored order, each with its coding.
+        years: of the arrays ``<name>_<year>``, whose second axis is the season.
+        spans: first and last year of the arrays ``<name>_<first>-<last>``, whose second axis is time: each tile has
+            dates of its own, in the coordinate ``date_<array>``.
+        licence: an SPDX id or a URL.
+        statistics: of the train split over all arrays; None without one.
     """
 
     resolution: Annotated[int, Field(gt=0)]
     bands: tuple[Band, ...]
-    years: tuple[int, ...]
+    years: tuple[int, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
     licence: str
-    statistics: Statistics
+    statistics: Statistics | None
 
     @model_validator(mode="after")
     def _bands_agree(self) -> SensorInfo:
         check_bands(self.bands)
-        if not (len(self.bands) == len(self.statistics.mean) == len(self.statistics.std)):
+        found = self.statistics
+        if found and not (len(self.bands) == len(found.mean) == len(found.std)):
             raise ValueError("bands and statistics differ in length")
+        if any(first >= last for first, last in self.spans):
+            raise ValueError(f"spans {self.spans} must begin before they end")
         return self
+
+    def arrays(self, name: str) -> tuple[ArrayKey, ...]:
+        """The arrays of the sensor, which is called ``name``."""
+        return tuple(ArrayKey(name, year) for year in self.years) + tuple(ArrayKey(name, *span) for span in self.spans)
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -90,7 +107,13 @@ class Source(Frozen):
 
 
 class FileInfo(Frozen):
-    """One file of the release. ``split`` and ``array`` are set for shard data, so that downloads can choose."""
+    """One file of the release.
+
+    Attributes:
+        path: below the root.
+        array: of shards and metadata of an array, so that downloads can choose; None for coordinates, tables and texts.
+        split: of shards, which hold tiles of one split each.
+    """
 
     path: str
     bytes: Annotated[int, Field(ge=0)]
@@ -117,7 +140,9 @@ class Manifest(Frozen):
     Attributes:
         simulated: made from simulated scenes; every page, file and plot made from it must say so.
         label_years: years of the ``luisa_<year>`` label arrays.
-        splits: number of tiles per split; a tile's row in the arrays is its ``row`` in ``index.parquet``.
+        splits: number of tiles of each split.
+        first_rows: row of the first tile of each split along the tile axis of all arrays; its tiles follow one another.
+            A tile's row is its ``row`` in ``index.parquet``. Rows between splits are padding.
         class_counts: label pixels of the train split: year → level-4 (or coarser, as stored) code → count.
     """
 
@@ -136,6 +161,7 @@ class Manifest(Frozen):
     label_years: tuple[int, ...]
     regions: tuple[str, ...]
     splits: dict[Split, int]
+    first_rows: dict[Split, Annotated[int, Field(ge=0)]]
     class_counts: dict[int, dict[int, int]]
     sources: tuple[Source, ...]
     files: tuple[FileInfo, ...]
@@ -146,6 +172,13 @@ class Manifest(Frozen):
         paths = [file.path for file in self.files]
         if len(set(paths)) != len(paths):
             raise ValueError("a file is listed twice")
+        if self.first_rows.keys() != self.splits.keys():
+            raise ValueError("first_rows and splits name different splits")
+        ranges = sorted((rows.start, rows.stop) for rows in map(self.rows, self.splits) if rows)
+        if any(stop > start for (_, stop), (start, _) in pairwise(ranges)):
+            raise ValueError(f"splits overlap: first rows {self.first_rows}, tiles {self.splits}")
+        if not self.seasons and any(info.years for info in self.sensors.values()):
+            raise ValueError("there is imagery by season, but no season")
         return self
 
     @property
@@ -224,20 +257,37 @@ class Manifest(Frozen):
         return path
 
     def array_files(
-        self, split: str, sensors: tuple[str, ...] | None = None, years: tuple[int, ...] | None = None
+        self, splits: Sequence[str], sensors: Sequence[str] | None = None, years: Sequence[int] | None = None
     ) -> list[FileInfo]:
-        """Shard files of a split, restricted to some sensors (labels are always taken) and years."""
-        wanted = []
-        for file in self.files:
-            if file.split != split:
-                continue
-            if file.array is not None:
-                if years is not None and not any(file.array.covers(year) for year in years):
-                    continue
-                if sensors is not None and file.array.name not in (*sensors, "luisa"):
-                    continue
-            wanted.append(file)
-        return wanted
+        """Files of arrays, restricted to splits, to some sensors (labels are always taken) and years."""
+        return [
+            file
+            for file in self.files
+            if file.array is not None
+            and (file.split is None or file.split in splits)
+            and (years is None or any(file.array.covers(year) for year in years))
+            and (sensors is None or file.array.name in (*sensors, "luisa"))
+        ]
+
+    def files_of(self, array: ArrayKey, split: str) -> list[FileInfo]:
+        """Files that a split of an array is read from: its shards of the split, and its metadata."""
+        return [file for file in self.files if file.array == array and file.split in (None, split)]
+
+    def rows(self, split: str) -> range:
+        """Rows of the tiles of a split along the tile axis; empty if there is no such split."""
+        first = {str(name): row for name, row in self.first_rows.items()}.get(split, 0)
+        return range(first, first + self.tiles(split))
+
+    @property
+    def arrays(self) -> tuple[ArrayKey, ...]:
+        """All arrays: imagery, then labels."""
+        imagery = tuple(key for name, info in self.sensors.items() for key in info.arrays(name))
+        return imagery + tuple(ArrayKey("luisa", year) for year in self.label_years)
+
+    @property
+    def array_rows(self) -> int:
+        """Length of the tile axis of all arrays."""
+        return max((self.rows(split).stop for split in self.splits), default=0)
 
     def tiles(self, split: str) -> int:
         """Number of tiles in a split; 0 if there is no such split."""

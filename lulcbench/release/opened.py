@@ -42,7 +42,7 @@ class Release:
         {'train': 4, 'val': 2, 'test': 2}
         >>> release.index("train").shape[0], release.tiles("test").regions
         (4, ('east', 'east'))
-        >>> release.labels("test", 2018, rows=[0, 1]).shape
+        >>> release.labels("test", 2018, rows=release.manifest.rows("test")).shape
         (2, 96, 96)
     """
 

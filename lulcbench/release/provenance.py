@@ -53,5 +53,5 @@ class Provenance:
 
 
 def parts(files: Iterable[FileInfo]) -> tuple[str, ...]:
-    """split/array of files, sorted, each once; tables and texts have none."""
-    return tuple(sorted({f"{file.split}/{file.array}" for file in files if file.array is not None}))
+    """split/array of shards, sorted, each once."""
+    return tuple(sorted({f"{file.split}/{file.array}" for file in files if file.split is not None}))

@@ -1,7 +1,8 @@
 """Reading the shards of a release: a whole batch of windows in one call, decoded by TensorStore's own threads.
 
-Arrays are plain Zarr v3 groups ``<root>/<split>.zarr/<array>`` (``builders.stages.pack`` writes them with zarr-python):
-imagery ``(tile, season, band, y, x)`` in its sensor's coding, labels ``(tile, y, x)`` uint16 LUISA codes.
+A release is one Zarr v3 hierarchy with an array in each folder ``<root>/<array>`` (``builders.stages`` writes them with
+zarr-python): imagery ``(tile, season, band, y, x)`` or ``(tile, time, band, y, x)`` in its sensor's coding, labels
+``(tile, y, x)`` uint16 class codes. A shard holds tiles of one split alone.
 """
 
 from __future__ import annotations
@@ -80,10 +81,10 @@ class ShardReader:
 
         Args:
             array: which array.
-            rows: tile row of each of n windows.
+            rows: row of the tile of each of n windows, along the tile axis.
             offsets: (y, x) of each window's upper left pixel.
             size: (height, width) of all windows in pixels.
-            seasons: season positions to take, in that order; None takes all (imagery only).
+            seasons: positions of seasons (or dates) to take, in that order; None takes all (imagery only).
             bands: band positions to take, in that order; None takes all (imagery only).
             out: C-contiguous array of the right shape to read into; memory that is used again spares the system
                 handing out fresh pages, which takes longer than decoding.
@@ -98,6 +99,7 @@ class ShardReader:
             NetworkError: it cannot be streamed.
         """
         store = self._open(array)
+        self._check_rows(rows)
         picks = [_pick(seasons), _pick(bands)] if len(store.shape) == 5 else []
         corners = [(int(row), int(y), int(x)) for row, (y, x) in zip(rows, offsets, strict=True)]
         inner = [
@@ -117,6 +119,7 @@ class ShardReader:
     def tiles(self, array: ArrayKey, start: Row, stop: Row) -> npt.NDArray[Any]:
         """Read tiles ``start`` to ``stop`` (exclusive) whole: ``(stop - start, …)``; raises as ``read`` does."""
         store = self._open(array)
+        self._check_rows(range(start, stop))
         self._see(array, range(start, stop))
         try:
             result: npt.NDArray[Any] = store[start:stop].read().result()
@@ -129,7 +132,7 @@ class ShardReader:
         if self._pid != os.getpid():
             self._arrays, self._lapses, self._unseen, self._pid = {}, {}, {}, os.getpid()
         if array not in self._arrays or time.monotonic() > self._lapses.get(array, math.inf):
-            path = join(self.root, f"{self.split}.zarr", str(array))
+            path = join(self.root, str(array))
             files = self._files(array)
             if not is_remote(self.root):
                 self._check_files(array, files)
@@ -138,14 +141,14 @@ class ShardReader:
                     _user = os.getpid()
                     keep_freed_memory()
                     asked = time.monotonic()
-                    view = open_store(self.root).kvstore(f"{self.split}.zarr/{array}", files)
+                    view = open_store(self.root).kvstore(str(array), files)
                     self._lapses[array] = asked + (math.inf if view.lifetime is None else view.lifetime)
                     spec = {"driver": "zarr3", "kvstore": view.spec}
                     store = ts.open(spec | _STEADY | {"context": self._context}, open=True, read=True).result()
                     if is_remote(self.root):
                         self._check_metadata(array, files, _stored(store, "zarr.json").result().value)
                     if is_remote(self.root) and not view.complete:
-                        shards = ((file, PurePosixPath(file.path).parts[2:4]) for file in files)
+                        shards = ((file, PurePosixPath(file.path).parts[1:3]) for file in files)
                         self._unseen[array] = {int(at[1]): file for file, at in shards if at[0] == "c"}
                 else:
                     store = _open_forked(path)
@@ -155,22 +158,34 @@ class ShardReader:
                 raise self._broken(array, str(error)) from error
             except Exception as error:  # see read
                 raise self._broken(array, error) from error
-            if store.shape[0] != self.manifest.splits[self.split]:  # type: ignore[index]
+            if store.shape[0] != self.manifest.array_rows:
                 raise CorruptFileError(
-                    f"{path} holds {store.shape[0]} tiles, the manifest says {self.manifest.splits[self.split]}.",  # type: ignore[index]
+                    f"{path} has {store.shape[0]} rows, the manifest says {self.manifest.array_rows}.",
                     "Run 'lulcbench verify --repair'.",
                 )
             self._arrays[array] = store
         return self._arrays[array]
 
-    def _files(self, array: ArrayKey) -> list[FileInfo]:
-        """All files of an array, by the manifest."""
-        files = [file for file in self.manifest.files if file.split == self.split and file.array == array]
-        path = join(self.root, f"{self.split}.zarr", str(array))
-        if not files or not (is_remote(self.root) or Path(path).is_dir()):
-            held = sorted({f.array for f in self.manifest.files if f.split == self.split and f.array})
+    def _check_rows(self, rows: Sequence[Row] | npt.NDArray[np.integer] | range) -> None:
+        """Rows of other splits may not be here, and would read as nodata."""
+        mine = self.manifest.rows(self.split)
+        found = np.asarray(rows)
+        if found.size and (found.min() < mine.start or found.max() >= mine.stop):
             raise NotAvailableError(
-                f"{path} is missing.",
+                f"Row {found.min() if found.min() < mine.start else found.max()} is not in the {self.split} split.",
+                f"Its rows are {mine.start} to {mine.stop - 1}; 'row' of the index tells those of tiles.",
+            )
+
+    def _files(self, array: ArrayKey) -> list[FileInfo]:
+        """All files that the split is read from, by the manifest."""
+        files = self.manifest.files_of(array, self.split)
+        shards = [Path(self.root) / file.path for file in files if file.split]
+        path = join(self.root, str(array))
+        here = is_remote(self.root) or not shards or any(shard.is_file() for shard in shards)
+        if not files or not here:
+            held = sorted({f.array for f in self.manifest.files if f.split in (None, self.split) and f.array})
+            raise NotAvailableError(
+                f"{path} is missing, or its {self.split} split is.",
                 f"{self.manifest.id} has {', '.join(map(str, held))} in {self.split}; fetch with 'lulcbench download'.",
             )
         return files
@@ -181,12 +196,12 @@ class ShardReader:
             found = Path(self.root) / file.path
             if not found.is_file() or found.stat().st_size != file.bytes:
                 raise self._broken(array, f"{file.path} is missing or not {file.bytes} bytes long")
-        metadata = Path(self.root) / f"{self.split}.zarr" / str(array) / "zarr.json"
+        metadata = Path(self.root) / str(array) / "zarr.json"
         self._check_metadata(array, files, metadata.read_bytes() if metadata.is_file() else b"")
 
     def _check_metadata(self, array: ArrayKey, files: list[FileInfo], content: bytes) -> None:
         """Shape, codecs and fill value say how all other bytes are read, so they must be the published ones."""
-        path = f"{self.split}.zarr/{array}/zarr.json"
+        path = f"{array}/zarr.json"
         if hashlib.sha256(content).hexdigest() not in {file.sha256 for file in files if file.path == path}:
             raise self._broken(array, f"{path} is not the file that the release was published with")
 
@@ -203,7 +218,7 @@ class ShardReader:
         tiles = store.chunk_layout.write_chunk.shape[0]
         # Other threads may see shards meanwhile.
         asked = {shard: file for shard in {row // tiles for row in rows} if (file := unseen.get(shard)) is not None}
-        prefix = len(f"{self.split}.zarr/{array}/")
+        prefix = len(f"{array}/")
         answers = {
             shard: _stored(store, file.path[prefix:], slice(file.bytes - 1, file.bytes))
             for shard, file in asked.items()
@@ -225,11 +240,11 @@ class ShardReader:
             )
         if is_remote(self.root):
             return (CorruptFileError if isinstance(error, str) else NetworkError)(
-                f"Cannot read {join(self.root, f'{self.split}.zarr', str(array))}: {error}.",
+                f"Cannot read {join(self.root, str(array))}: {error}.",
                 "The network failed, or what is there is incomplete or altered; try again, or another place.",
             )
         return CorruptFileError(
-            f"Cannot read {join(self.root, f'{self.split}.zarr', str(array))}: {error}.",
+            f"Cannot read {join(self.root, str(array))}: {error}.",
             "A shard is missing, truncated or altered; find and mend it with 'lulcbench verify --repair'.",
         )
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lulcbench._files import hash_file
 from lulcbench.release.keys import ArrayKey
@@ -43,8 +43,8 @@ class Report:
 def here(release: Release) -> tuple[list[FileInfo], list[FileInfo]]:
     """Files that should be here, and files of arrays that were never downloaded.
 
-    An array counts as downloaded when the download noted so, or one of its files is here; a split, when one of its
-    arrays does.
+    A split of an array counts as downloaded when the download noted so, or one of its shards is here; metadata of an
+    array, when a split of it does.
     """
     arrays: dict[tuple[str | None, ArrayKey | None], list[FileInfo]] = defaultdict(list)
     for file in release.manifest.files:
@@ -56,11 +56,11 @@ def here(release: Release) -> tuple[list[FileInfo], list[FileInfo]]:
         for (split, array), files in arrays.items()
         if f"{split}/{array}" in noted or any((Path(release.root) / file.path).is_file() for file in files)
     }
-    splits = {split for split, array in present if array is not None}
+    begun = {array for _, array in present}
     expected: list[FileInfo] = []
     absent: list[FileInfo] = []
     for (split, array), files in arrays.items():
-        wanted = split is None or (split in splits if array is None else (split, array) in present)
+        wanted = array is None or (array in begun if split is None else (split, array) in present)
         (expected if wanted else absent).extend(files)
     return expected, absent
 
@@ -93,10 +93,11 @@ def verify(
         found = list(pool.map(check, expected))
     good = [file for file, problem in zip(expected, found, strict=True) if problem is None]
     known = {file.path for file in release.manifest.files}
+    stores = {PurePosixPath(path).parts[0] for path in known if "/" in path}
     strange = sorted(
         path.relative_to(folder).as_posix()
-        for store in folder.glob("*.zarr")
-        for path in store.rglob("*")
+        for store in stores
+        for path in (folder / store).rglob("*")
         if path.is_file() and path.relative_to(folder).as_posix() not in known
     )
     problems = [problem for problem in found if problem] + [

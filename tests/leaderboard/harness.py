@@ -84,7 +84,7 @@ def predict(path: Path, root: Path, noise: float, seed: int, probabilities: bool
     tiles = release.tiles("test")
     rng, codes = np.random.default_rng(seed), np.array(legend().codes(4), np.uint16)
     with PredictionWriter(path, release, "test", 2018, probabilities=probabilities) as writer:
-        for row, tile in enumerate(tiles.ids):
+        for row, tile in zip(release.manifest.rows("test"), tiles.ids, strict=True):
             labels = release.labels("test", 2018, [row])[0]
             known = np.isin(labels, codes)
             wrong = ~known | (rng.random(labels.shape) < noise)

@@ -23,6 +23,7 @@ from leaderboard.settings import Settings
 from leaderboard.store import ledger, queue, uploads
 from leaderboard.store.db import Audit, Database, Result
 from leaderboard.store.queue import LostLease
+from lulcbench.release import Manifest
 from tests.leaderboard.harness import Service, expire, make_entry, wait_until
 
 HOSTILE = """
@@ -128,6 +129,12 @@ def test_a_file_that_brings_every_scorer_down_is_refused_in_the_end(
     assert submission in state["error"]["remedy"]
 
 
+def shards(root: Path, split: str, array: str | None = None) -> list[str]:
+    """Paths of the shards of a split, of one array or of all."""
+    files = Manifest.load(root).files
+    return [file.path for file in files if file.split == split and array in (None, str(file.array))]
+
+
 @pytest.mark.parametrize("damage", ["altered", "missing", "index", "manifest"])
 def test_a_damaged_release_is_not_the_teams_fault(
     service: Service,
@@ -140,7 +147,7 @@ def test_a_damaged_release_is_not_the_teams_fault(
     root = tmp_path / "release"
     shutil.copytree(release_root, root)
     service.settings = service.settings.model_copy(update={"releases": (root,)})
-    labels = root / "test.zarr" / "luisa_2018" / "c" / "0" / "0" / "0"
+    labels = root / shards(root, "test", "luisa_2018")[0]
     victim = {"index": root / "index.parquet", "manifest": root / "release.json"}.get(damage, labels)
     kept = victim.read_bytes()
     if damage == "missing":
@@ -168,7 +175,8 @@ def test_a_split_that_the_board_does_not_hold_is_refused(
 ) -> None:
     root = tmp_path / "release"
     shutil.copytree(release_root, root)
-    shutil.rmtree(root / "test.zarr")
+    for path in shards(root, "test"):
+        (root / path).unlink()
     service.settings = service.settings.model_copy(update={"releases": (root,)})
     submission = service.submit(predictions["poor"])
     assert service.score()

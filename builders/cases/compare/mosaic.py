@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,16 +52,13 @@ def reflectance(release: Release, sensor: str, year: int) -> Mosaic:
 
 
 def _mosaic(release: Release, array: ArrayKey) -> Mosaic:
-    table = release.index()[["id", "split", "row"]].to_dict("records")
+    table = release.index()[["id", "row"]].to_dict("records")
     tiles = [Tile.from_id(row["id"]) for row in table]
-    groups = {
-        split: zarr.open_group(Path(release.root) / f"{split}.zarr", mode="r") for split in release.manifest.splits
-    }
-    first = groups[table[0]["split"]].get(str(array))
-    if first is None:
+    stored = zarr.open_group(release.root, mode="r").get(str(array))
+    if not isinstance(stored, zarr.Array):
         raise NotAvailableError(f"{release.root} has no array {array}.", "See what there is with 'lulcbench info'.")
-    area = Area.of(tiles, TILE_SIZE / first.shape[-1])
-    values = np.full((*first.shape[1:-2], *area.shape), first.fill_value, first.dtype)
+    area = Area.of(tiles, TILE_SIZE / stored.shape[-1])
+    values = np.full((*stored.shape[1:-2], *area.shape), stored.fill_value, stored.dtype)
     for row, tile in zip(table, tiles, strict=True):
-        values[(..., *area.window(tile))] = groups[row["split"]][str(array)][row["row"]]
+        values[(..., *area.window(tile))] = stored[row["row"]]
     return Mosaic(values, area)

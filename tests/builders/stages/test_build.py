@@ -52,7 +52,8 @@ def copy(made: Path, tmp_path: Path) -> Path:
 
 
 def image(root: Path, split: str = "train") -> np.ndarray:
-    return REFLECTANCE.decode(np.asarray(zarr.open_group(root / f"{split}.zarr", mode="r")["landsat_2018"][:]))
+    rows = Manifest.load(root).rows(split)
+    return REFLECTANCE.decode(np.asarray(zarr.open_array(root / "landsat_2018", mode="r")[rows.start : rows.stop]))
 
 
 def test_composites_are_medians_in_reflectance(made: Path) -> None:
@@ -66,7 +67,7 @@ def test_statistics_and_counts_are_of_train_alone(made: Path) -> None:
     values = image(made / "out").astype(float)
     stated = release.sensors["landsat"].statistics
     np.testing.assert_allclose(stated.mean, np.nanmean(values, axis=(0, 1, 3, 4)), atol=1e-6)
-    labels = np.asarray(zarr.open_group(made / "out" / "train.zarr", mode="r")["luisa_2018"][:])
+    labels = np.asarray(zarr.open_array(made / "out" / "luisa_2018", mode="r")[: release.splits["train"]])
     codes, counts = np.unique(labels, return_counts=True)
     assert release.class_counts[2018] == dict(zip(codes.tolist(), counts.tolist(), strict=True))
 
@@ -236,7 +237,7 @@ def test_a_missing_or_damaged_catalog_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["shard", "index", "manifest"])
 def test_audit_finds_tampering(copy: Path, what: str) -> None:
     if what == "shard":
-        path = next(p for p in sorted((copy / "train.zarr" / "landsat_2018" / "c").rglob("*")) if p.is_file())
+        path = next(p for p in sorted((copy / "landsat_2018" / "c").rglob("*")) if p.is_file())
         path.write_bytes(path.read_bytes()[:-100] + bytes(100))
     elif what == "index":
         (copy / "index.parquet").unlink()
@@ -278,9 +279,9 @@ def test_publish_to_a_folder_is_verified_and_whole(made: Path, copy: Path, tmp_p
     assert Manifest.load(place).digest == Manifest.load(made / "out").digest
     assert not audit(place).problems
     assert publish(made / "out", str(target)) == str(place)
-    victim = next(p for p in sorted((copy / "val.zarr").rglob("*")) if p.is_file())
+    victim = next(p for p in sorted((copy / "landsat_2018").rglob("*")) if p.is_file())
     victim.write_bytes(b"x")
-    with pytest.raises(CorruptFileError, match=r"1 files of .* are missing or altered, such as val.zarr"):
+    with pytest.raises(CorruptFileError, match=r"1 files of .* are missing or altered, such as landsat_2018"):
         publish(copy, str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
 

@@ -149,10 +149,9 @@ def dataset(root: Path, name: str, split: str = "train", **options: object) -> L
 def test_arrays_are_stored_as_the_band_says(root: Path, name: str) -> None:
     coding, release = SENSORS[name].coding, Manifest.load(root)
     assert release.sensor(name).coding == coding
-    for split in release.splits:
-        array = zarr.open_array(root / f"{split}.zarr" / f"{name}_2018", mode="r")
-        assert array.dtype == coding.dtype
-        np.testing.assert_array_equal(array.fill_value, coding.fill_value)
+    array = zarr.open_array(root / f"{name}_2018", mode="r")
+    assert array.dtype == coding.dtype
+    np.testing.assert_array_equal(array.fill_value, coding.fill_value)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -63,18 +63,19 @@ def test_verify_names_bad_files_and_repairs_them(run: Run, copy: Path, release_r
     assert (code, "0 bad" in out) == (0, True)
     release = Manifest.load(copy)
     altered, truncated, gone = (
-        next(f for f in release.files if f.array == a) for a in (ArrayKey("luisa", 2012), ArrayKey("luisa", 2018), None)
+        next(f for f in release.files if (f.array, f.split) == part)
+        for part in ((ArrayKey("luisa", 2012), "train"), (ArrayKey("luisa", 2018), "val"), (None, None))
     )
     content = bytearray((copy / altered.path).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / altered.path).write_bytes(content)
     (copy / truncated.path).write_bytes((copy / truncated.path).read_bytes()[:-1])
     (copy / gone.path).unlink()
-    (copy / "train.zarr" / "stray").write_text("?")
+    (copy / "landsat_2018" / "stray").write_text("?")
     code, out, _ = run("verify", copy, "--workers", "2")
     assert code == 1
     bad = {line.split()[1]: line for line in out.splitlines() if line.startswith("BAD")}
-    assert set(bad) == {altered.path, truncated.path, gone.path, "train.zarr/stray"}
+    assert set(bad) == {altered.path, truncated.path, gone.path, "landsat_2018/stray"}
     assert "another SHA-256" in bad[altered.path]
     assert "bytes instead of" in bad[truncated.path]
     assert "is missing" in bad[gone.path]
@@ -100,7 +101,7 @@ def test_a_shard_that_is_gone_is_not_here(run: Run, copy: Path) -> None:
 
 
 def test_a_stray_file_alone_needs_no_source(run: Run, copy: Path) -> None:
-    (copy / "train.zarr" / ".DS_Store").write_bytes(b"?")
+    (copy / "luisa_2018" / ".DS_Store").write_bytes(b"?")
     assert run("verify", copy)[0] == 1
     code, out, _ = run("verify", copy, "--repair")
     assert (code, "1 files repaired" in out) == (0, True)

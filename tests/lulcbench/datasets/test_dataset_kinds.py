@@ -21,8 +21,8 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
 
 
-def stored(root: Path, name: str, split: str = "train") -> zarr.Array:
-    return zarr.open_array(root / f"{split}.zarr" / name, mode="r")
+def stored(root: Path, name: str) -> zarr.Array:
+    return zarr.open_array(root / name, mode="r")
 
 
 def test_chips_follow_the_written_rule(release_root: Path) -> None:

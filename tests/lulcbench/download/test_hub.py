@@ -55,12 +55,16 @@ def test_round_trip(published: FakeHub, release_root: Path, tmp_path: Path) -> N
         publish(other, NAME)
 
 
+def shards(root: Path, release: Manifest) -> set[tuple[str, str]]:
+    """Split and array of the shards that are at a place."""
+    return {(file.split, str(file.array)) for file in release.files if file.split and (root / file.path).is_file()}
+
+
 def test_only_what_is_wanted(published: FakeHub, tmp_path: Path) -> None:
     root = tmp_path / "got"
     release = download(NAME, root, splits=["train"], sensors=["landsat"], years=[2018])
-    arrays = {path.parent.name for path in root.rglob("zarr.json") if path.parent.parent.name == "train.zarr"}
-    assert arrays == {"landsat_2018", "luisa_2018"}
-    assert {path.name for path in root.glob("*.zarr")} == {"train.zarr"}
+    assert shards(root, release) == {("train", "landsat_2018"), ("train", "luisa_2018")}
+    assert {path.parent.name for path in root.glob("*_20*/zarr.json")} == {"landsat_2018", "luisa_2018"}
     assert not verify(Release(root, release)).problems
     assert len(LuisaSeg(root, sensors="landsat")) > 0
     with pytest.raises(LulcbenchError, match="sentinel2_2018 is missing"):
@@ -77,7 +81,7 @@ def test_only_what_is_wanted(published: FakeHub, tmp_path: Path) -> None:
 def test_datasets_download(published: FakeHub, tmp_path: Path) -> None:
     dataset = LuisaSeg(tmp_path / "tiny", split="val", sensors="landsat", download=True)
     assert dataset[0]["image"].shape[-1] == 40
-    assert not (tmp_path / "tiny" / "train.zarr").exists()
+    assert {split for split, _ in shards(tmp_path / "tiny", dataset.release.manifest)} == {"val"}
 
 
 @pytest.mark.parametrize(
@@ -109,14 +113,13 @@ def test_each_kind_of_dataset_downloads_the_years_that_it_reads(
 ) -> None:
     dataset = make(tmp_path / "got", str(release_root))
     assert dataset.read([0, 1])["tile"]
-    assert {path.parent.name for path in (tmp_path / "got").glob("train.zarr/*/zarr.json")} >= arrays
-    assert not list((tmp_path / "got").glob("train.zarr/sentinel2_*"))
+    assert {path.parent.name for path in (tmp_path / "got").glob("*_20*/zarr.json")} >= arrays
+    assert not list((tmp_path / "got").glob("sentinel2_*"))
 
 
 def test_one_is_as_good_as_a_list_of_one(release_root: Path, tmp_path: Path) -> None:
-    download(str(release_root), tmp_path / "got", splits="val", sensors="landsat", years=2018)
-    assert {path.name for path in (tmp_path / "got").glob("*.zarr/*_*")} == {"landsat_2018", "luisa_2018"}
-    assert {path.name for path in (tmp_path / "got").glob("*.zarr")} == {"val.zarr"}
+    release = download(str(release_root), tmp_path / "got", splits="val", sensors="landsat", years=2018)
+    assert shards(tmp_path / "got", release) == {("val", "landsat_2018"), ("val", "luisa_2018")}
 
 
 def test_a_combination_that_does_not_exist(release_root: Path, tmp_path: Path) -> None:
@@ -141,14 +144,12 @@ def test_what_was_downloaded_and_is_gone_is_missed(release_root: Path, tmp_path:
     download(str(release_root), root, splits="val", sensors="landsat", years=2018)
     release = download(str(release_root), root, splits="train", sensors="landsat", years=2018)
     assert not verify(Release(root, release)).problems
-    shutil.rmtree(root / "val.zarr")
-    shutil.rmtree(root / "train.zarr" / "landsat_2018")
+    lost = {file.path for file in release.files if file.array == ArrayKey("landsat", 2018) and file.split != "test"}
+    lost |= {file.path for file in release.files if file.array == ArrayKey("luisa", 2018) and file.split == "val"}
+    for path in lost:
+        (root / path).unlink()
     report = verify(Release(root, release))
-    lost = {
-        file.path for file in release.files if file.split == "val" and str(file.array) in {"landsat_2018", "luisa_2018"}
-    }
-    lost |= {file.path for file in release.files if file.split == "train" and file.array == ArrayKey("landsat", 2018)}
-    assert {problem.path for problem in report.problems} == lost | {"val.zarr/zarr.json"}
+    assert {problem.path for problem in report.problems} == lost
     repair(root, [problem.file for problem in report.problems if problem.file])
     assert not verify(Release(root, release)).problems
 

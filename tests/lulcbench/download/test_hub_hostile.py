@@ -157,13 +157,13 @@ def test_repair_keeps_what_it_cannot_replace(published: FakeHub, tmp_path: Path)
         ("/etc/x", None),
         ("a/../../x", None),
         ("C:\\x", None),
-        ("train.zarr//x", None),
-        ("train.zarr/./x", None),
+        ("landsat_2018//x", None),
+        ("landsat_2018/./x", None),
         (".partial/x", None),
         (".sources", None),
         (MANIFEST, None),
-        ("train.zarr/x", "landsat"),
-        ("train.zarr/x", "../landsat_2018"),
+        ("landsat_2018/x", "landsat"),
+        ("landsat_2018/x", "../landsat_2018"),
     ],
 )
 def test_manifests_that_point_elsewhere(release_root: Path, tmp_path: Path, path: str, array: str | None) -> None:

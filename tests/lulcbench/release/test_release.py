@@ -21,7 +21,7 @@ SHA = "0" * 64
 
 
 def manifest(**changes: Any) -> Manifest:
-    shard = "test.zarr/landsat_2018/c/0/0/0/0/0"
+    shard = "landsat_2018/c/1/0/0/0/0"
     content = {
         "name": "luisa-test",
         "version": "0.1.0",
@@ -42,14 +42,14 @@ def manifest(**changes: Any) -> Manifest:
         "label_years": (2018,),
         "regions": ("somewhere",),
         "splits": {"train": 2, "test": 1},
+        "first_rows": {"train": 0, "test": 2},
         "class_counts": {2018: {3110: 5}},
         "sources": (),
         "files": (
             FileInfo(path=shard, bytes=3, sha256=SHA, licence="x", split="test", array="landsat_2018"),
-            FileInfo(
-                path="test.zarr/luisa_2018/c/0/0/0", bytes=3, sha256=SHA, licence="x", split="test", array="luisa_2018"
-            ),
-            FileInfo(path="test.zarr/zarr.json", bytes=3, sha256=SHA, licence="x", split="test"),
+            FileInfo(path="luisa_2018/c/1/0/0", bytes=3, sha256=SHA, licence="x", split="test", array="luisa_2018"),
+            FileInfo(path="luisa_2018/zarr.json", bytes=3, sha256=SHA, licence="x", array="luisa_2018"),
+            FileInfo(path="tile/zarr.json", bytes=3, sha256=SHA, licence="x"),
         ),
         "builder": "test",
     }
@@ -90,6 +90,10 @@ def test_digest_follows_every_field() -> None:
         (lambda m: m | {"version": "latest"}, "version"),
         (lambda m: m | {"splits": {"holdout": 1}}, "holdout"),
         (lambda m: with_landsat(m, resolution=0), "resolution"),
+        (lambda m: with_landsat(m, spans=[[2012, 2012]]), "begin before they end"),
+        (lambda m: m | {"first_rows": {"train": 0, "test": 1}}, "splits overlap"),
+        (lambda m: m | {"first_rows": {"train": 0}}, "different splits"),
+        (lambda m: m | {"seasons": []}, "but no season"),
         (lambda m: with_landsat(m, bands=m["sensors"]["landsat"]["bands"][:1]), "differ in length"),
         (lambda m: with_bands(m, "name", "red"), "named twice"),
         (lambda m: with_bands(m, "unit", "K"), "must share coding and unit"),
@@ -107,6 +111,10 @@ def test_digest_follows_every_field() -> None:
         "version",
         "split",
         "resolution",
+        "span of one year",
+        "overlapping splits",
+        "splits without rows",
+        "no seasons",
         "bands",
         "band twice",
         "unit",
@@ -188,10 +196,14 @@ def test_a_fuzzed_field_never_passes(field: str, value: Any) -> None:
 
 def test_selecting_files_and_naming_what_exists() -> None:
     release = manifest()
-    assert [f.array for f in release.array_files("test", sensors=())] == [ArrayKey("luisa", 2018), None]
-    assert len(release.array_files("test", years=(2012,))) == 1
-    assert len(release.array_files("test")) == 3
-    assert not release.array_files("train")
+    shard, labels, metadata, _ = release.files
+    assert release.array_files(["test"], sensors=()) == [labels, metadata]
+    assert release.array_files(["test"], years=(2012,)) == []
+    assert release.array_files(["test"]) == [shard, labels, metadata]
+    assert release.array_files(["train"]) == [metadata]
+    assert release.files_of(ArrayKey("luisa", 2018), "test") == [labels, metadata]
+    assert release.files_of(ArrayKey("luisa", 2018), "train") == [metadata]
+    assert (list(release.rows("train")), list(release.rows("test")), release.array_rows) == ([0, 1], [2], 3)
     with pytest.raises(LulcbenchError, match=r"no split 'val'") as caught:
         release.check_split("val")
     assert "train, test" in caught.value.remedy

@@ -11,7 +11,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lulcbench.errors import CorruptFileError, LulcbenchError
+from lulcbench.errors import CorruptFileError, LulcbenchError, NotAvailableError
 from lulcbench.release import ArrayKey, Manifest, Release
 from lulcbench.release.shards import ShardReader
 
@@ -22,19 +22,21 @@ def copy(release_root: Path, tmp_path: Path) -> Path:
 
 
 def shards(root: Path, array: str) -> list[Path]:
-    return sorted(path for path in (root / "train.zarr" / array / "c").rglob("*") if path.is_file())
+    files = Manifest.load(root).files
+    return sorted(root / file.path for file in files if (file.split, str(file.array)) == ("train", array))
 
 
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_batches_are_what_zarr_reads_one_by_one(release_root: Path, data: st.DataObject) -> None:
     release = Manifest.load(release_root)
-    reader = Release(release_root, release).reader("train")
+    split = data.draw(st.sampled_from(list(release.splits)))
+    reader = Release(release_root, release).reader(split)
     name = data.draw(st.sampled_from(["sentinel2_2018", "landsat_2012", "luisa_2018"]))
-    array = zarr.open_array(release_root / "train.zarr" / name, mode="r")
+    array = zarr.open_array(release_root / name, mode="r")
     n = data.draw(st.integers(1, 5))
     side, size = array.shape[-1], data.draw(st.integers(1, array.shape[-1]))
-    rows = data.draw(st.lists(st.integers(0, len_of(array) - 1), min_size=n, max_size=n))
+    rows = data.draw(st.lists(st.sampled_from(release.rows(split)), min_size=n, max_size=n))
     corner = st.integers(0, side - size)
     offsets = data.draw(st.lists(st.tuples(corner, corner), min_size=n, max_size=n))
     seasons = bands = None
@@ -50,8 +52,16 @@ def test_batches_are_what_zarr_reads_one_by_one(release_root: Path, data: st.Dat
         np.testing.assert_array_equal(window, expected)
 
 
-def len_of(array: zarr.Array) -> int:
-    return int(array.shape[0])
+def test_rows_of_other_splits_are_refused(release_root: Path) -> None:
+    """They may not be here, and would read as nodata."""
+    release = Release.open(release_root)
+    mine = release.manifest.rows("val")
+    reader = release.reader("val")
+    for row in (mine.start - 1, mine.stop, -1):
+        with pytest.raises(NotAvailableError, match=rf"(?s)Row {row} is not in the val split.*{mine.start} to"):
+            reader.read(ArrayKey("luisa", 2018), [mine.start, row], [(0, 0)] * 2, (96, 96))
+    with pytest.raises(NotAvailableError, match="is not in the val split"):
+        reader.tiles(ArrayKey("luisa", 2018), mine.start, mine.stop + 1)
 
 
 def test_reads_into_given_memory(release_root: Path) -> None:
@@ -107,7 +117,7 @@ def test_labels_whose_content_was_altered(copy: Path, seed: int) -> None:
 
 
 def test_metadata_of_another_array(copy: Path) -> None:
-    path = copy / "train.zarr" / "landsat_2018" / "zarr.json"
+    path = copy / "landsat_2018" / "zarr.json"
     content = path.read_text()
     path.write_text(content.replace('"fill_value": 0', '"fill_value": 1'))
     assert path.read_text() != content
@@ -117,14 +127,14 @@ def test_metadata_of_another_array(copy: Path) -> None:
 
 def test_shards_of_another_length_than_the_manifest_says(copy: Path) -> None:
     release = Manifest.load(copy)
-    longer = release.model_copy(update={"splits": dict(release.splits) | {"train": 99}})
-    with pytest.raises(LulcbenchError, match="the manifest says 99"):
+    longer = release.model_copy(update={"splits": dict(release.splits) | {"test": 93}})
+    with pytest.raises(LulcbenchError, match="has 8 rows, the manifest says 99"):
         Release(copy, longer).reader("train").read(ArrayKey("luisa", 2018), [0], [(0, 0)], (1, 1))
 
 
 def test_an_array_that_was_not_downloaded(copy: Path) -> None:
-    shutil.rmtree(copy / "train.zarr" / "landsat_2012")
-    with pytest.raises(LulcbenchError, match=r"landsat_2012 is missing"):
+    shutil.rmtree(copy / "landsat_2012")
+    with pytest.raises(NotAvailableError, match=r"landsat_2012 is missing"):
         Release.open(copy).reader("train").read(ArrayKey("landsat", 2012), [0], [(0, 0)], (1, 1))
 
 
