@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lulcbench.evaluation.counts import Counts
     from lulcbench.predictions import Predictions
-    from lulcbench.release import Release
+    from lulcbench.release import FileInfo, Release
 
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 _PR_SET_PDEATHSIG = 1
@@ -145,20 +145,28 @@ def _count(predictions: Predictions) -> Counts:
     from lulcbench.errors import CorruptFileError, LulcbenchError
     from lulcbench.evaluation.counts import count
     from lulcbench.release import ArrayKey
+    from lulcbench.release.provenance import Provenance
 
     try:
         return count(predictions)
     except CorruptFileError:
         info, release = predictions.info, predictions.release
-        arrays = {ArrayKey("luisa", year) for year in info.years}
-        files = [file for file in release.manifest.files if file.split == info.split and file.array in arrays]
-        if {file.array for file in files if (Path(release.root) / file.path).is_file()} == arrays:
+        labels = {ArrayKey("luisa", year) for year in info.years}
+        here = {file.array for file in release.manifest.files if file.split == info.split and _is_here(release, file)}
+        # Without a note of what was downloaded, the release was built here, so that nothing of it may be missing.
+        note = Provenance.load(release.root)
+        chosen = here if note is None else {key for key in labels if f"{info.split}/{key}" in note.parts}
+        if labels <= here or chosen:
             raise
-        # A board need not have every split: if all files of the labels are missing, they were never here.
+        # A board need not have every split.
         raise LulcbenchError(
             f"This board does not score {info.split} {'→'.join(map(str, info.years))} of {release.id}.",
             "Predict the split that its table shows.",
         ) from None
+
+
+def _is_here(release: Release, file: FileInfo) -> bool:
+    return (Path(release.root) / file.path).is_file()
 
 
 def open_predictions(path: Path, roots: list[Path]) -> Predictions:
