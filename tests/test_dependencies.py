@@ -22,6 +22,7 @@ USES = {
     "lulcbench/datasets": ("torch",),
     "lulcbench/plotting.py": ("torch",),
     "lulcbench/evaluation/points.py": ("geo",),
+    "lulcbench/evaluation/lucas.py": ("geo",),
     "builders": ("build",),
     "baselines": ("baselines",),
     "leaderboard": ("leaderboard",),

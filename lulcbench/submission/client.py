@@ -295,7 +295,9 @@ def _printable(text: str) -> str:
 
 def _header_safe(token: str, where: str) -> str:
     if not (token.isascii() and token.isprintable() and " " not in token):
-        raise LulcbenchError(f"{where} does not hold a token.", "A token is one word of letters, digits and punctuation.")
+        raise LulcbenchError(
+            f"{where} does not hold a token.", "A token is one word of letters, digits and punctuation."
+        )
     return token
 
 
