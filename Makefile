@@ -23,7 +23,7 @@ DEMO_CONFIGS := $(DEMO_RUNS:%=baselines/configs/%.toml)
 demo: env
 	@echo "demo: simulated scenes -> release -> UNet (247 steps: about 90 seconds on two quiet cores) -> predictions -> scores -> one HTML page"
 	$(BIN)/python -m builders build builders/recipes/luisa-sim.toml --out demo/luisa-sim --replace
-	$(BIN)/python -m baselines train baselines/configs/demo.toml --out demo/runs --renew
+	$(BIN)/python -m baselines train $(DEMO_CONFIGS) --out demo/runs --renew
 	$(BIN)/python -m baselines predict $(DEMO_CONFIGS) --out demo/runs
 	@for run in $(DEMO_RUNS); do \
 	  $(BIN)/lulcbench score demo/runs/$$run/predictions.zip --root demo/luisa-sim --json demo/runs/$$run/scores.json \

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baselines.config import Config, ForestModel, MajorityModel, SegmentationModel
 from lulcbench import _console
-from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
-    from baselines.run import Trained
+    from baselines.config import Config
 
+# Modules that load torch are imported where a command needs them.
 app = typer.Typer(
     help="Reference models: train, predict, reproduce the committed scores.",
     no_args_is_help=True,
@@ -24,62 +23,37 @@ app = typer.Typer(
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file such as baselines/configs/demo.toml.")]
 ConfigPaths = Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="TOML files.")]
-Out = Annotated[Path, typer.Option("--out", help="Runs lie in OUT/<name>.")]
+Out = Annotated[Path, typer.Option("--out", help="Runs go to OUT/<name>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace one setting.")]
-PREDICTIONS = "predictions.zip"
 
 
 @app.command()
 def train(
-    config: ConfigPath,
+    configs: ConfigPaths,
     out: Out = Path("runs"),
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what is there.")] = False,
     renew: Annotated[bool, typer.Option("--renew", help="Throw away a run of another config or release.")] = False,
     settings: Set = None,
 ) -> None:
-    """Train a network; resumes a run that was interrupted."""
-    run = Config.load(config, tuple(settings or ()))
-    if isinstance(run.model, ForestModel | MajorityModel):
-        _console.console.print(f"{run.name}: a {run.model.kind} reference is learnt when it predicts.")
-        return
-    from baselines.data import load
-    from baselines.training.train import train as fit
+    """Fit models; a network's training that was interrupted is resumed."""
+    from baselines.experiment import Experiment
+    from baselines.train import train as fit
 
-    fit(run, load(run), out, "always" if restart else "if-other" if renew else "never")
-    typer.echo(str(out / run.name))
+    for config in configs:
+        run = _load(config, settings)
+        fit(Experiment.open(run), out, "always" if restart else "if-other" if renew else "never")
+        typer.echo(str(out / run.name))
 
 
 @app.command()
 def predict(configs: ConfigPaths, out: Out = Path("runs"), settings: Set = None) -> None:
     """Predict the test split: a release's predictions go to ``lulcbench score``, patches are scored here."""
+    from baselines.run import load_run
+
     for config in configs:
-        run = Config.load(config, tuple(settings or ()))
-        typer.echo(_predict(run, out / run.name))
-
-
-def _predict(run: Config, folder: Path) -> str:
-    if isinstance(run.model, ForestModel | MajorityModel):
-        from baselines.models.simple import predict_reference
-        from baselines.predicting.submission import write_submission
-
-        path = predict_reference(run, folder / PREDICTIONS)
-        write_submission(run, folder)
-        return str(path)
-    trained = _trained(run, folder)
-    if isinstance(run.model, SegmentationModel):
-        from baselines.predicting.predict import predict_network
-        from baselines.predicting.submission import write_submission
-
-        path = predict_network(trained, folder / PREDICTIONS)
-        write_submission(run, folder, trained.about)
-        return str(path)
-    from baselines.data import load_evaluation
-    from baselines.predicting.classify import predict_patches
-
-    scores = predict_patches(trained, load_evaluation(run, trained.about["data_digest"]), folder)
-    for pair in scores["confused"]:
-        _console.console.print(f"{pair['patches']:5d} × {pair['label']} taken for {pair['predicted']}")
-    return f"{run.name}: overall accuracy {scores['overall_accuracy']:.4f} ({scores['patches']:,} patches)"
+        run = _load(config, settings)
+        trained = load_run(out / run.name, run)
+        typer.echo(str(trained.task.predict(trained, out / run.name)))
 
 
 @app.command()
@@ -105,7 +79,7 @@ def page(
     """Write one HTML page: pictures and learning curve of the first run, its scores beside those of the others."""
     from baselines.reports.page import read_entry, write_page
 
-    typer.echo(str(write_page([read_entry(Config.load(c), out) for c in configs], to)))
+    typer.echo(str(write_page([read_entry(_load(config), out) for config in configs], to)))
 
 
 @app.command()
@@ -118,7 +92,7 @@ def measure(
     from baselines.measure import add
     from baselines.measure import measure as measure_seed
 
-    run = Config.load(config)
+    run = _load(config)
     for n in seed or (0, 1, 2):
         path = add(run, [measure_seed(run, n, out)])  # each as it comes: the next may be interrupted
     typer.echo(str(path))
@@ -160,17 +134,28 @@ def gpu(
         typer.echo(str(path))
 
 
-def _trained(run: Config, folder: Path) -> Trained:
-    """The trained model of a config, with the config's own settings for prediction."""
-    from baselines.run import Trained, load_run
+@app.command()
+def difficulty(
+    root: Annotated[Path, typer.Argument(help="Folder of a release with Landsat.")],
+    pixels: Annotated[int, typer.Option(help="Training label pixels at most.", min=100)] = 60_000,
+    tolerance: Annotated[float | None, typer.Option(help="Exit code 1 if a score is further off.", min=0)] = None,
+) -> None:
+    """Weighted F1 of a per-pixel random forest on seasonal Landsat spectra, beside the published figures."""
+    from baselines.difficulty import PUBLISHED
+    from baselines.difficulty import difficulty as run
 
-    trained = load_run(folder)
-    # The configs themselves, not their digests: a newer version may know more settings, all at their defaults.
-    if trained.config != run.replace(predict=trained.config.predict.model_dump()):
-        raise LulcbenchError(
-            f"{folder} was trained with other settings than {run.name} has now.", "Train it again with --restart."
-        )
-    return Trained(trained.net, run, trained.about)
+    scores = run(root.resolve(), pixels=pixels)
+    typer.echo("level  weighted F1  Witjes et al. 2022")
+    for level, score in scores.items():
+        typer.echo(f"{level:>5}  {score:>11.3f}  {PUBLISHED.get(level, '–')!s:>18}")
+    if tolerance is not None and any(abs(scores[level] - score) > tolerance for level, score in PUBLISHED.items()):
+        raise typer.Exit(1)
+
+
+def _load(path: Path, settings: list[str] | None = None) -> Config:
+    from baselines.config import Config
+
+    return Config.load(path, tuple(settings or ()))
 
 
 def main() -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 from rich.markup import escape
 
-from baselines.config import ClassificationModel, Config
+from baselines.config import CONFIGS, Config
 from baselines.measure import FOLDER, add, committed, measure
-from baselines.training.train import OutOfTime
+from baselines.training.callbacks import OutOfTime
 from lulcbench._console import console
 from lulcbench.errors import LulcbenchError
 
-CONFIGS = Path(__file__).parent / "configs"
 # (config, seeds), most wanted first.
 JOBS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("eurosat-rgb-random", (0, 1, 2)),
@@ -25,13 +24,8 @@ JOBS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("luisa-sim-deeplab", (0, 1, 2)),
     ("luisa-sim-cls", (0, 1, 2)),
 )
-# A rehearsal: the same road with a network that a CPU trains in a minute; its scores are no references.
-SMOKE = {
-    "model": {"kind": "timm", "name": "test_resnet", "stem": "standard", "drop_path": 0.0},
-    "train": {"epochs": 1, "compile": False, "batch_size": 256},
-    "predict": {"tta": False},
-}
-SMOKE_MAP = {"train": {"epochs": 1, "batch_size": 4, "compile": False}, "predict": {"tta": False}}
+# A rehearsal: the same road with a small network for one epoch on a CPU; its scores are no references.
+REHEARSAL = {"train": {"epochs": 1, "steps": None, "compile": False}, "predict": {"tta": False}}
 
 
 def run_jobs(minutes: float, out: Path, smoke: bool = False, jobs: tuple[str, ...] = ()) -> list[Path]:
@@ -58,10 +52,7 @@ def run_jobs(minutes: float, out: Path, smoke: bool = False, jobs: tuple[str, ..
             continue
         config = Config.load(CONFIGS / f"{name}.toml")
         if smoke:
-            changes = SMOKE if isinstance(config.model, ClassificationModel) else SMOKE_MAP
-            config = config.replace(**{k: v for k, v in changes.items() if k != "model"})
-            if "model" in changes:
-                config = config.replace(model=changes["model"])
+            config = config.replace(**REHEARSAL, model=config.model.small())
         folder = out if smoke else FOLDER
         done = committed(config, folder)  # of an earlier call, perhaps on another machine
         results = []

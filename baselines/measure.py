@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 import subprocess
@@ -14,11 +13,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from baselines.config import Config, SegmentationModel
-from baselines.data import data_digest, load, load_evaluation
-from baselines.run import cut_short, versions
-from baselines.training.callbacks import HISTORY
-from baselines.training.train import hardware, train
+from baselines.config import Config
+from baselines.devices import hardware
+from baselines.experiment import Experiment
+from baselines.run import versions
+from baselines.train import train
+from baselines.training.callbacks import read_history
 from lulcbench._console import console
 from lulcbench._files import write_atomic
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
@@ -53,60 +53,42 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
     folder = out / run.name
     if (folder / RESULT).is_file():
         done = _read_json(folder / RESULT)
-        if (done["config_digest"], done["data_digest"]) == (run.digest, data_digest(run)):
+        if (done["config_digest"], done["data_digest"]) == (run.digest, run.data.digest()):
             console.print(f"{folder} holds the result of this run already; nothing is trained.")
             return done
     started = time.monotonic()
-    trained = train(run, load(run), out, deadline=deadline)
-    if warning := cut_short(trained.about):
+    trained = train(Experiment.open(run), out, deadline=deadline)
+    about = trained.about
+    if about.warning:
         raise LulcbenchError(
-            f"{run.name} is no reference, for nobody could reproduce it: {warning}",
+            f"{run.name} is no reference, for nobody could reproduce it: {about.warning}",
             f"Raise train.max_minutes, and remove {folder}.",
         )
-    if isinstance(run.model, SegmentationModel):
-        scores = _score_map(run, trained, folder)
-    else:
-        from baselines.predicting.classify import predict_patches
-
-        full = predict_patches(trained, load_evaluation(run, trained.about["data_digest"]), folder)
-        scores = {k: full[k] for k in ("overall_accuracy", "log_loss", "class_accuracy", "confused", "patches")}
-    rows = csv.DictReader((folder / HISTORY).read_text(encoding="utf-8").splitlines())
-    curve = [{k: float(v) for k, v in row.items() if v and k != "lr"} for row in rows]
+    trained.task.predict(trained, folder)
+    scores = trained.task.score(run, folder)
+    curve = [{k: v for k, v in row.items() if k != "lr"} for row in read_history(folder)]
     result = {
         "seed": seed,
         **scores,
-        "training_seconds": trained.about["seconds"],
-        "training_core_seconds": trained.about["core_seconds"],
+        "training_seconds": about.effort.seconds,
+        "training_core_seconds": about.effort.core_seconds,
         "total_seconds": round(time.monotonic() - started, 1),
-        "epochs": trained.about["epochs"],
-        "steps": trained.about["steps"],
-        "parameters": trained.about["parameters"],
-        "temperature": trained.about["temperature"],
+        "epochs": about.effort.epochs,
+        "steps": about.effort.steps,
+        "parameters": about.parameters.model_dump(),
+        "temperature": about.temperature,
         "seconds_to_98": next((row["seconds"] for row in curve if row.get("val_accuracy", 0) >= 0.98), None),
         "learning_curve": curve,
-        "hardware": trained.about["hardware"],
-        "versions": trained.about["versions"],
+        "hardware": about.hardware,
+        "versions": about.versions,
         "commit": _commit(),
         "date": date.today().isoformat(),
         "config_digest": run.digest,
-        "data_digest": trained.about["data_digest"],
-        "simulated": trained.about["simulated"],
+        "data_digest": about.data_digest,
+        "simulated": about.info.simulated,
     }
     write_atomic(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
     return result
-
-
-def _score_map(run: Config, trained: Any, folder: Path) -> dict[str, Any]:
-    from baselines.config import expand
-    from baselines.predicting.predict import predict_network
-    from lulcbench.evaluation.metrics import shown_in
-    from lulcbench.evaluation.scoring import score
-
-    predictions = predict_network(trained, folder / "predictions.zip")
-    scores = score(predictions, expand(run.data.root))
-    levels = {str(n): {metric: s[metric] for metric in shown_in("baselines")} for n, s in scores.levels.items()}
-    finest = levels[str(scores.level)]
-    return {"overall_accuracy": finest["overall_accuracy"], "log_loss": finest["log_loss"], "levels": levels}
 
 
 def combine(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -195,7 +177,7 @@ def reproduce(name: str, out: Path, seeds: int | None = None, folder: Path = FOL
     """
     reference = read(name, folder)
     config = Config.parse(reference["config"], f"{name}.json")
-    here = data_digest(config)  # before hours of training
+    here = config.data.digest()  # before hours of training
     if here != reference["data_digest"]:
         raise LulcbenchError(
             f"{name} was made from other data ({reference['data_digest'][:12]}…, not {here[:12]}…).",
@@ -225,7 +207,7 @@ def reproduce(name: str, out: Path, seeds: int | None = None, folder: Path = FOL
         f"({len(reference['seeds'])} seeds); difference {now - before['mean']:+.4f}, allowed ±{allowed:.4f}: "
         + ("reproduced" if inside else "NOT reproduced")
     )
-    return inside
+    return bool(inside)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

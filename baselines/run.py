@@ -1,161 +1,168 @@
-"""What a finished run leaves behind: weights as safetensors, and a description that says what they fit."""
+"""What a finished run leaves behind: a fitted model, and a description that says what it fits."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import nn
+from pydantic import Field, ValidationError
+from torch import Tensor
 
 from baselines.config import Config
-from baselines.data.arrays import Problem
-from baselines.models.networks import build
+from baselines.data import DataInfo
+from baselines.devices import Images, best_device, hardware
+from baselines.models import Fitted, Predictor
+from baselines.predicting.views import temper
+from baselines.registry import Part
+from baselines.tasks import Task
+from baselines.training.card import write_card
+from baselines.training.effort import Effort
 from lulcbench import __version__
 from lulcbench._files import write_atomic
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 
-WEIGHTS = "model.safetensors"
+if TYPE_CHECKING:
+    from baselines.experiment import Experiment
+
 DESCRIPTION = "model.json"
-KEYS = (
-    "config_digest",
-    "data_digest",
-    "legend_digest",
-    "mean",
-    "std",
-    "level",
-    "simulated",
-    "temperature",
-    "parameters",
-    "steps",
-    "planned_steps",
-    "cut_short",
-)
-PACKAGES = ("torch", "lightning", "timm", "segmentation-models-pytorch", "torchgeo")
+AGAIN = "Train it: python -m baselines train CONFIG."
+PACKAGES = ("torch", "lightning", "scikit-learn", "timm", "segmentation-models-pytorch", "torchgeo")
+
+
+class Parameters(Part):
+    """Numbers of weights, of which ``trainable`` were trained; 0 of models without."""
+
+    trainable: int = 0
+    total: int = 0
+
+
+class About(Part):
+    """The description of a run, ``model.json``.
+
+    Attributes:
+        config: the run.
+        config_digest: of the config.
+        data_digest: of the data.
+        legend_digest: of the LUISA legend; None for other legends.
+        info: the data.
+        temperature: divides logits before the softmax, so that probabilities are calibrated on the val split.
+        parameters: of the model.
+        effort: that fitting took.
+        hardware: that it ran on.
+        versions: of packages.
+    """
+
+    config: Config
+    config_digest: str
+    data_digest: str
+    legend_digest: str | None
+    info: DataInfo
+    temperature: Annotated[float, Field(gt=0)]
+    parameters: Parameters
+    effort: Effort
+    hardware: dict[str, Any]
+    versions: dict[str, str]
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence on a run that ``train.max_minutes`` stopped before its schedule ended, else None."""
+        if not self.effort.cut_short:
+            return None
+        return (
+            f"Training was cut short after {self.effort.steps} of {self.effort.planned_steps} steps by "
+            f"train.max_minutes = {self.config.train.max_minutes:g}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained network and what it was trained on.
+    """A fitted model and what it was fitted to.
 
     Attributes:
-        net: the network, in evaluation mode.
+        predictor: the model.
+        task: that it learnt.
         config: its run.
-        about: the description: channels, mean, std, classes, level, data and legend digests, temperature, parameters,
-            steps made and planned, and whether ``train.max_minutes`` cut training short.
+        about: its description.
     """
 
-    net: nn.Module
+    predictor: Predictor
+    task: Task
     config: Config
-    about: dict[str, Any]
+    about: About
 
-    @property
-    def temperature(self) -> float:
-        """Divides logits before the softmax, so that probabilities are calibrated on the val split."""
-        return float(self.about["temperature"])
-
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Images as stored → what the network takes; those of releases come normalised already."""
-        if self.about["mean"] is None:
-            return images
-        mean = torch.tensor(self.about["mean"], device=images.device).view(-1, 1, 1)
-        std = torch.tensor(self.about["std"], device=images.device).view(-1, 1, 1)
-        return (images.float() - mean) / std
+    def probabilities(self, images: Images) -> Tensor:
+        """Calibrated class probabilities ``(b, class)`` of normalised images, for tasks with one class per sample."""
+        return temper(self.predictor(images), self.about.temperature).cpu()
 
 
-@contextmanager
-def threads_of(config: Config) -> Iterator[None]:
-    """Compute with the number of threads of a config, and afterwards with as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def cut_short(about: dict[str, Any]) -> str | None:
-    """A sentence on a training run that ``train.max_minutes`` stopped before its schedule ended, else None."""
-    if not about["cut_short"]:
-        return None
-    minutes = about["config"]["train"]["max_minutes"]
-    return (
-        f"Training was cut short after {about['steps']} of {about['planned_steps']} steps by "
-        f"train.max_minutes = {minutes:g}."
-    )
-
-
-def save_run(folder: Path, net: nn.Module, config: Config, problem: Problem, facts: dict[str, Any]) -> None:
-    """Write weights, then the description: a folder with ``model.json`` is whole.
+def save_run(folder: Path, experiment: Experiment, fitted: Fitted) -> About:
+    """Write a fitted model, its card, and last its description: a folder with ``model.json`` is whole.
 
     Args:
         folder: of the run.
-        net: the network.
-        config: its run.
-        problem: its data.
-        facts: what else to say, such as temperature and parameters.
+        experiment: the config, its data and its task.
+        fitted: the model.
     """
-    state = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
-    write_atomic(folder / WEIGHTS, save(state))
-    about = {
-        "config": config.model_dump(mode="json"),
-        "config_digest": config.digest,
-        "data_digest": problem.digest,
-        "legend_digest": legend().digest if problem.level is not None else None,
-        "channels": problem.channels,
-        "mean": problem.mean,
-        "std": problem.std,
-        "classes": problem.classes,
-        "level": problem.level,
-        "simulated": problem.simulated,
-        **facts,
-    }
-    write_atomic(folder / DESCRIPTION, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
+    config, info, predictor = experiment.config, experiment.info, fitted.predictor
+    predictor.save(folder)
+    about = About(
+        config=config,
+        config_digest=config.digest,
+        data_digest=info.digest,
+        legend_digest=legend().digest if info.level is not None else None,
+        info=info,
+        temperature=fitted.temperature,
+        parameters=Parameters(**predictor.count_parameters()),
+        effort=fitted.effort,
+        hardware=hardware(),
+        versions=versions(),
+    )
+    write_card(folder, predictor, about)
+    write_atomic(folder / DESCRIPTION, (about.model_dump_json(indent=1) + "\n").encode())
+    return about
 
 
-def load_run(folder: Path) -> Trained:
+def load_run(folder: Path, config: Config | None = None) -> Trained:
     """Read what ``save_run`` wrote.
 
+    Args:
+        folder: of the run.
+        config: the run as it is now, of which the settings for prediction are taken; None takes all as they were.
+
     Raises:
-        LulcbenchError: nothing was trained there, a file is damaged, or the legend has changed since.
+        LulcbenchError: nothing was trained there, a file is damaged, the legend has changed since, or the config has
+            other settings for training.
     """
-    again = "Train it: python -m baselines train CONFIG."
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise LulcbenchError(f"No trained model in {folder} ({DESCRIPTION} is missing).", again)
+        raise LulcbenchError(f"No trained model in {folder} ({DESCRIPTION} is missing).", AGAIN)
+    content = parse_json(read_limited(path, MAX_TEXT_BYTES), str(path), AGAIN)
     try:
-        about = parse_json(read_limited(path, MAX_TEXT_BYTES), str(path), again)
-        config = Config.parse(about["config"], str(path))
-        weights = load((folder / WEIGHTS).read_bytes())
-        channels, classes = len(about["channels"]), len(about["classes"])
-        if missing := [key for key in KEYS if key not in about]:
-            raise KeyError(missing[0])
-        if any(about[key] is not None and len(about[key]) != channels for key in ("mean", "std")):
-            raise ValueError("mean and std are not one a channel")
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        if isinstance(error, LulcbenchError):
-            raise
-        raise LulcbenchError(f"The model in {folder} is damaged: {error!r}.", again) from error
-    if about["legend_digest"] not in (None, legend().digest):
+        about = About.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
         raise LulcbenchError(
-            f"The model in {folder} was trained with another legend ({about['legend_digest'][:12]}…).", again
+            f"The model in {folder} is damaged: {DESCRIPTION}, {where}: {first['msg']}.", AGAIN
+        ) from error
+    if about.legend_digest not in (None, legend().digest):
+        raise LulcbenchError(
+            f"The model in {folder} was trained with another legend ({about.legend_digest[:12]}…).", AGAIN
         )
-    # Its own weights follow, so nothing pretrained is needed.
-    net = build(config.model.model_copy(update={"weights": None, "weights_file": None}), channels, classes)
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise LulcbenchError(f"The weights in {folder} do not fit their description: {error}", again) from error
-    return Trained(net.eval().to(memory_format=torch.channels_last), config, about)
+    run = config or about.config
+    # The configs themselves, not their digests: a newer version may know more settings, all at their defaults.
+    if about.config != run.replace(predict=about.config.predict.model_dump()):
+        raise LulcbenchError(
+            f"{folder} was trained with other settings than {run.name} has now.", "Train it again with --restart."
+        )
+    task = run.task.build(about.info)
+    predictor = run.model.load(folder, run, task)
+    return Trained(predictor.to(best_device()), task, run, about)
 
 
 def versions() -> dict[str, str]:

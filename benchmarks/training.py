@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ from torch.utils.data import DataLoader, Dataset
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from baselines.config import Config
-from baselines.data.arrays import Arrays, Problem
+from baselines.data import DataInfo, Input
 from baselines.data.eurosat import CLASSES
-from baselines.models.networks import build
-from baselines.tasks.task import Task
+from baselines.training.module import TrainingModule
+from lulcbench.datasets.batch import Sample, Samples
+from lulcbench.datasets.datamodule import LuisaDataModule
 
 MEAN, STD = (90.0, 95.0, 100.0), (50.0, 35.0, 30.0)
+INPUTS = {"sentinel2": Input(channels=("B04", "B03", "B02"), mean=MEAN, std=STD, resolution=10)}
+INFO = DataInfo(inputs=INPUTS, classes=CLASSES, level=None, digest="0" * 64, simulated=False)
 WARMUP = 3
 
 
@@ -79,21 +83,64 @@ def trainer(steps: int, clock: Clock, precision: str, folder: str) -> L.Trainer:
     )
 
 
-def ours(config: Config, arrays: Arrays, steps: int, precision: str, folder: str) -> float:
-    """Seconds of the steps in this engine."""
-    net = build(config.model, 3, len(CLASSES))
-    problem = Problem(arrays, None, ("R", "G", "B"), MEAN, STD, CLASSES, None, "0" * 64, False)
+class Patches:
+    """Patches in memory, read in whole batches.
+
+    Args:
+        images: uint8 ``(n, 3, 64, 64)``.
+        labels: ``(n,)``.
+        split: name of the split.
+    """
+
+    fixed = True
+
+    def __init__(self, images: Tensor, labels: Tensor, split: str = "train") -> None:
+        self.images, self.labels, self.split = images, labels, split
+        self._statistics: tuple[Tensor, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Sequence[int]) -> Sample:
+        """A batch as stored."""
+        at = torch.as_tensor(indices)
+        return {"image": self.images[at], "label": self.labels[at], "id": [str(i) for i in indices]}
+
+    def __getitems__(self, indices: Sequence[int]) -> Samples:
+        return Samples(self.read(indices), len(indices))
+
+    def finish(self, batch: Sample) -> Sample:
+        """Normalise a batch where it is."""
+        image = batch["image"]
+        if self._statistics is None:
+            self._statistics = tuple(torch.tensor(v, device=image.device).view(3, 1, 1) for v in (MEAN, STD))
+        mean, std = self._statistics
+        return batch | {"image": (image.float() - mean) / std}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Patches do not move."""
+
+
+def ours(config: Config, patches: Patches, steps: int, precision: str, folder: str) -> float:
+    """Seconds of the steps in this engine, data module and all."""
+    data = LuisaDataModule(
+        lambda split: Patches(patches.images, patches.labels, split),
+        batch_size=config.train.batch_size,
+        resident=True,
+        drop_last=True,
+    )
     clock = Clock()
-    trainer(steps, clock, precision, folder).fit(Task(net, problem, config))
+    module = TrainingModule(config.model.build(INPUTS, len(CLASSES)), config.task.build(INFO), config)
+    trainer(steps, clock, precision, folder).fit(module, datamodule=data)
     return clock.seconds
 
 
-def bare(config: Config, arrays: Arrays, steps: int, precision: str, folder: str) -> float:
+def bare(config: Config, patches: Patches, steps: int, precision: str, folder: str) -> float:
     """The loop that one would write by hand for data that lie on the device."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = build(config.model, 3, len(CLASSES)).to(device, memory_format=torch.channels_last).train()
+    net = config.model.build(INPUTS, len(CLASSES)).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
-    images, targets = arrays.images.to(device), arrays.targets[:, 0].long().to(device)
+    images, targets = patches.images.to(device), patches.labels.to(device)
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
     criterion, n, start = nn.CrossEntropyLoss(), config.train.batch_size, 0.0
     for step in range(steps + WARMUP):
@@ -111,31 +158,28 @@ def bare(config: Config, arrays: Arrays, steps: int, precision: str, folder: str
     return time.perf_counter() - start
 
 
-class Patches(Dataset[dict[str, Tensor]]):
-    """As torchgeo's datasets give them: one dict a sample, float images."""
+class Items(Dataset[Sample]):
+    """The same patches as torchgeo's datasets give them: one dict per sample, float images."""
 
-    def __init__(self, arrays: Arrays) -> None:
-        self.arrays = arrays
+    def __init__(self, patches: Patches) -> None:
+        self.patches = patches
 
     def __len__(self) -> int:
-        return len(self.arrays)
+        return len(self.patches)
 
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
+    def __getitem__(self, i: int) -> Sample:
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-        return {
-            "image": (self.arrays.images[i].float() - mean) / std,
-            "label": self.arrays.targets[i, 0].long(),
-        }
+        return {"image": (self.patches.images[i].float() - mean) / std, "label": self.patches.labels[i]}
 
 
-def torchgeo(config: Config, arrays: Arrays, steps: int, precision: str, folder: str) -> float:
+def torchgeo(config: Config, patches: Patches, steps: int, precision: str, folder: str) -> float:
     """Seconds of the steps in torchgeo's ``ClassificationTask``."""
     from torchgeo.trainers import ClassificationTask
 
     task = ClassificationTask(model="resnet50", weights=None, in_channels=3, num_classes=len(CLASSES), lr=1e-3)
-    task.model = build(config.model, 3, len(CLASSES))  # the very same network
+    task.model = config.model.build(INPUTS, len(CLASSES))  # the very same network
     workers = 8 if torch.cuda.is_available() else 0
-    loader = DataLoader(Patches(arrays), config.train.batch_size, shuffle=True, drop_last=True, num_workers=workers)
+    loader = DataLoader(Items(patches), config.train.batch_size, shuffle=True, drop_last=True, num_workers=workers)
     clock = Clock()
     trainer(steps, clock, precision, folder).fit(task, loader)
     return clock.seconds
@@ -158,7 +202,7 @@ def step_flops(config: Config) -> float:
     """Floating-point operations of a training step, per image."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    net = build(config.model, 3, len(CLASSES))
+    net = config.model.build(INPUTS, len(CLASSES))
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(2, 3, 64, 64)).sum().backward()
     return counter.get_total_flops() / 2
@@ -187,7 +231,7 @@ def main() -> None:
     n = max(8192 if gpu else 512, 2 * arguments.batch_size)
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (n, 3, 64, 64), dtype=torch.uint8, generator=rng)
-    arrays = Arrays(images, torch.randint(0, 10, (n, 1), dtype=torch.uint8, generator=rng), tuple(map(str, range(n))))
+    patches = Patches(images, torch.randint(0, 10, (n,), generator=rng))
     precision = "bf16-mixed" if gpu else "32-true"
     ways = {"ours": ours, "bare": bare}
     if importlib.util.find_spec("torchgeo") is None:
@@ -198,7 +242,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.rounds):
             for name, way in ways.items():
-                seconds = way(config, arrays, arguments.steps, precision, str(Path(folder)))
+                seconds = way(config, patches, arguments.steps, precision, str(Path(folder)))
                 rates[name].append(arguments.steps * arguments.batch_size / seconds)
                 print(f"{name:9} {rates[name][-1]:9.1f} images/s", flush=True)
     middle = {name: statistics.median(values) for name, values in rates.items()}

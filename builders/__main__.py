@@ -141,25 +141,6 @@ def publish(
         typer.echo(run(root, target, report))
 
 
-@app.command()
-def difficulty(
-    root: Annotated[Path, typer.Argument(help="Folder of a release with Landsat.")],
-    pixels: Annotated[int, typer.Option(help="Training label pixels at most.", min=100)] = 60_000,
-    tolerance: Annotated[float | None, typer.Option(help="Exit code 1 if a score is further off.", min=0)] = None,
-) -> None:
-    """Weighted F1 of a per-pixel random forest on seasonal Landsat spectra, beside the published figures."""
-    from builders.simulate.difficulty import PUBLISHED
-    from builders.simulate.difficulty import difficulty as run
-
-    with _console.console.status("growing a random forest"):
-        scores = run(root.resolve(), pixels=pixels)
-    typer.echo("level  weighted F1  Witjes et al. 2022")
-    for level, score in scores.items():
-        typer.echo(f"{level:>5}  {score:>11.3f}  {PUBLISHED.get(level, '–')!s:>18}")
-    if tolerance is not None and any(abs(scores[level] - score) > tolerance for level, score in PUBLISHED.items()):
-        raise typer.Exit(1)
-
-
 @app.command("split-points")
 def split_points(
     table: Annotated[Path, typer.Argument(help="CSV with the columns name, class, lon, lat (EPSG:4326).")],

@@ -60,6 +60,57 @@ def test_arrows_between_rooms_run_one_way(path: Path) -> None:
     assert not {name for name in names if ROOMS.index(room(name)) > own}
 
 
+# The same of the baselines. What only type checkers import does not count.
+BASELINES = (
+    "registry", "settings", "devices", "data", "predicting", "tasks", "training", "models", "config", "experiment",
+    "run", "train", "difficulty", "measure", "reports", "gpu", "cli",
+)  # fmt: skip
+
+
+def runtime_imports(path: Path) -> set[str]:
+    """Dotted names that a module imports when it runs."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    skipped = {id(inner) for block in blocks for inner in ast.walk(block)}
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and id(node) not in skipped]
+    return {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
+
+
+def test_rooms_of_the_baselines_are_all_listed() -> None:
+    folder = ROOT / "baselines"
+    there = {p.stem for p in folder.glob("*.py")} | {p.parent.name for p in folder.glob("*/*.py")}
+    assert there - {"__init__", "__main__"} == set(BASELINES)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "baselines").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows_between_rooms_of_the_baselines_run_one_way(path: Path) -> None:
+    parts = path.relative_to(ROOT / "baselines").with_suffix("").parts
+    if parts[0] in ("__init__", "__main__"):
+        return
+    own = BASELINES.index(parts[0])
+    names = {name for name in runtime_imports(path) if name.startswith("baselines.")}
+    assert not {name for name in names if BASELINES.index(room(name)) > own}
+
+
+def test_the_baselines_ask_no_object_for_its_kind() -> None:
+    """What depends on the kind of data, task or model is a method of its class."""
+    kinds = {"DataConfig", "TaskConfig", "ModelConfig", "NetworkConfig", "Task", "Predictor", "LuisaData"}
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "baselines").rglob("*.py")}
+    for tree in trees.values():
+        classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        kinds |= {
+            node.name for node in classes if any(ast.unparse(d).endswith(".register") for d in node.decorator_list)
+        }
+    assert {"UNet", "Forest", "SegmentationConfig", "EuroSatData"} <= kinds
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+                asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+                assert not asked & kinds, f"{path}:{node.lineno}"
+            if isinstance(node, ast.Compare):
+                assert not ast.unparse(node.left).endswith((".kind", "['kind']")), f"{path}:{node.lineno}"
+
+
 def test_benchmarks_and_packages_import_no_tests() -> None:
     for folder in (*PACKAGES, "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):

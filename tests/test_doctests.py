@@ -14,7 +14,8 @@ import lulcbench
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for path in (ROOT / "lulcbench").rglob("*.py")
+    for package in ("lulcbench", "baselines")
+    for path in (ROOT / package).rglob("*.py")
     if ">>>" in path.read_text(encoding="utf-8")
 )
 

@@ -20,7 +20,7 @@ name = "{name}"
 [data]
 kind = "luisa-seg"
 root = "{root}"
-sensor = "landsat"
+sensors = "landsat"
 [model]
 {model}
 """

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from baselines.data.eurosat import DISK_ORDER, RGB, pick_bands
-from baselines.predicting.classify import probabilities
-from baselines.run import Trained
+from baselines.data import only_input
+from baselines.data.patches import DISK_ORDER, RGB, pick_bands
+from baselines.devices import best_device
 from lulcbench.errors import LulcbenchError
+
+if TYPE_CHECKING:
+    from baselines.run import Trained
 
 # In file names, and as the TIFF standard writes it (2018:05:03 10:20:30).
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-:]?(0[1-9]|1[0-2])[-:]?(0[1-9]|[12]\d|3[01])(?!\d)")
@@ -35,9 +38,10 @@ def predict_files(trained: Trained, paths: Sequence[Path], bands: Sequence[str] 
         LulcbenchError: a file is unreadable, not georeferenced, in other units than the model's data, lacks a band,
             holds nodata, or lies elsewhere.
     """
-    channels = trained.about["channels"]
-    eight_bit = max(trained.about["mean"] or [0]) > 2  # stored units: reflectance stays below
-    patches = [_read(path, channels, bands, eight_bit) for path in paths]
+    imagery = only_input(trained.about.info.inputs, trained.config.name)
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (imagery.mean, imagery.std))
+    eight_bit = max(imagery.mean) > 2  # stored units: reflectance stays below
+    patches = [_read(path, imagery.channels, bands, eight_bit) for path in paths]
     patches.sort(key=lambda patch: patch[0]["date"] or "")
     first = patches[0][0]
     for about, _ in patches[1:]:
@@ -47,14 +51,14 @@ def predict_files(trained: Trained, paths: Sequence[Path], bands: Sequence[str] 
                 f"{about['file']} lies at {about['lonlat']}, {first['file']} at {first['lonlat']}.",
                 "A series is of one place; predict other places in another call.",
             )
-    classes = trained.about["classes"]
+    classes = trained.about.info.classes
     results = []
     for about, image in patches:
-        p = probabilities(trained, image[None])[0]
+        p = trained.probabilities(((image.float() - mean) / std)[None].to(best_device()))[0].numpy()
         results.append(about | _named(p, classes))
     if len(results) > 1:
-        mean = np.mean([[r["probabilities"][c] for c in classes] for r in results], axis=0)
-        results.append({"file": None, "date": None, "dates": len(results)} | _named(mean, classes))
+        over_dates = np.mean([[r["probabilities"][c] for c in classes] for r in results], axis=0)
+        results.append({"file": None, "date": None, "dates": len(results)} | _named(over_dates, classes))
     return results
 
 
@@ -94,7 +98,7 @@ def _read(
             else "Give Sentinel-2's integers.",
         )
     picked = pick_bands(image, bands, channels)
-    tensor = torch.from_numpy(picked if dtype == "uint8" else picked * np.float32(1e-4))
+    tensor = torch.from_numpy(picked if dtype == "uint8" else picked.astype(np.float32) * np.float32(1e-4))
     west, south, east, north = bounds
     (lon,), (lat,) = transform(crs, "EPSG:4326", [(west + east) / 2], [(south + north) / 2])
     about = {

@@ -1,167 +1,116 @@
-"""One self-contained HTML page that shows what a run is worth: pictures, scores beside references, loss curve."""
+"""One self-contained HTML page that shows what a run is worth: pictures, scores beside other runs, loss curve."""
 
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from baselines.config import ClassificationModel, Config, LuisaData, SegmentationModel, expand
-from baselines.data.release import segments
-from baselines.run import cut_short, load_run
-from baselines.training.callbacks import HISTORY
+from baselines.config import Config
+from baselines.run import Trained, load_run
+from baselines.tasks import Report
+from baselines.training.callbacks import read_history
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation.metrics import shown_in
-from lulcbench.evaluation.scores import Scores
-from lulcbench.legend import legend
-from lulcbench.plotting import rgb_panel
-from lulcbench.predictions import Predictions
-from lulcbench.release import Release
+from lulcbench.evaluation.metrics import METRICS
 
-PREDICTIONS = "predictions.zip"
-SCORES = "scores.json"
-TILES = 4
+PICTURES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model on the page.
+    """One run on the page.
 
     Attributes:
-        config: its run.
-        scores: its scores.
+        trained: the model.
+        report: its scores.
         folder: of the run.
-        about: the description of its training (``model.json``); None for references, which are not trained.
     """
 
-    config: Config
-    scores: Scores
+    trained: Trained
+    report: Report
     folder: Path
-    about: dict[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """Of the model, marked where its training was cut short."""
+        return self.trained.config.model.label + (" (cut short)" if self.trained.about.warning else "")
 
 
 def read_entry(config: Config, runs: Path) -> Entry:
     """A scored run.
 
     Raises:
-        LulcbenchError: the trained model, its predictions or its scores are missing.
+        LulcbenchError: the fitted model, its predictions or its scores are missing.
     """
     folder = runs / config.name
-    for name, command in ((PREDICTIONS, "python -m baselines predict"), (SCORES, "lulcbench score")):
-        if not (folder / name).is_file():
-            raise LulcbenchError(f"{folder / name} is missing.", f"Run '{command}' first.")
-    trained = isinstance(config.model, SegmentationModel | ClassificationModel)
-    return Entry(config, Scores.load(folder / SCORES), folder, load_run(folder).about if trained else None)
+    trained = load_run(folder, config)
+    return Entry(trained, trained.task.report(config, folder), folder)
 
 
 def write_page(entries: Sequence[Entry], out: Path) -> Path:
     """Write the page.
 
     Args:
-        entries: the model, then the references it is compared with, all of one release.
+        entries: the run, then those that it is compared with, all of the same data.
         out: the HTML file to make.
+
+    Raises:
+        LulcbenchError: runs are of different data.
     """
     main = entries[0]
-    data = main.config.data
-    if not isinstance(data, LuisaData):
-        raise LulcbenchError(f"{main.config.name} is no map.", "The page shows segmentation runs.")
-    root = expand(data.root)
-    release = Release.open(root)
+    config, info = main.trained.config, main.trained.about.info
     for entry in entries:
-        if entry.scores.release_digest != release.digest:
-            raise LulcbenchError(f"{entry.folder / SCORES} scores another release.", "Predict and score it again.")
-    pictures, present = _tiles(main, release)
+        if entry.trained.about.data_digest != info.digest:
+            raise LulcbenchError(f"{entry.folder} is of other data than {main.folder}.", "Train it on the same data.")
+    pictures = list(main.trained.task.pictures(config, main.folder, PICTURES))
+    given = {name for table in main.report.tables.values() for name in table}
+    metrics = {name: metric for name, metric in METRICS.items() if name in given}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
     )
     html = environment.get_template("page.html.j2").render(
-        release=release.manifest,
-        digest=release.digest,
-        title=f"{main.config.name}: {main.config.model.kind} on {release.id}",
-        tables=[_table(entries, level) for level in sorted(main.scores.levels)],
-        metrics=shown_in("baselines"),
-        warnings=[(_name(e.config), text) for e in entries if e.about and (text := cut_short(e.about))],
-        pictures=pictures,
+        title=f"{config.name}: {config.model.label} on {main.report.data}",
+        simulated=info.simulated,
+        summary=main.report.summary,
+        split=config.predict.split,
+        warnings=[(e.trained.config.model.label, e.trained.about.warning) for e in entries if e.trained.about.warning],
+        tables=[_table(entries, title) for title in main.report.tables],
+        metrics=metrics,
+        pictures=[(name, [(panel.title, _png(panel.rgb)) for panel in panels]) for name, panels in pictures],
+        legend=dict(sorted(entry for _, panels in pictures for panel in panels for entry in panel.entries)),
         curve=_curve(main.folder),
-        legend=[(c, legend().classes[c].name, legend().classes[c].color) for c in present],
-        split=main.config.predict.split,
-        data=data,
         facts=_facts(main),
     )
     write_atomic(out, html.encode())
     return out
 
 
-def _table(entries: Sequence[Entry], level: int) -> dict[str, Any]:
-    """Scores of all models at a level; the best of each metric is marked."""
-    metrics = shown_in("baselines")
-    rows = []
-    for entry in entries:
-        scores = entry.scores.levels.get(level)
-        name = _name(entry.config) + (" (cut short)" if entry.about and cut_short(entry.about) else "")
-        rows.append((name, {metric: scores[metric] if scores else None for metric in metrics}))
+def _table(entries: Sequence[Entry], title: str) -> dict[str, Any]:
+    """Scores of all runs in one table; the best of each metric is marked."""
+    rows = [(entry.name, entry.report.tables.get(title, {})) for entry in entries]
     best: dict[str, float | None] = {}
-    for name, metric in metrics.items():
-        values = [row[name] for _, row in rows if row[name] is not None]
+    for name, metric in METRICS.items():
+        values = [value for _, row in rows if (value := row.get(name)) is not None]
         best[name] = (max if metric.higher_is_better else min)(values, default=None)
-    return {"level": level, "classes": len(legend().codes(level)), "rows": rows, "best": best}
+    return {"title": title, "rows": rows, "best": best}
 
 
-def _name(config: Config) -> str:
-    names = {"unet": "UNet", "deeplabv3plus": "DeepLabv3+", "forest": "random forest", "majority": "majority class"}
-    return names.get(config.model.kind, config.model.kind)
-
-
-def _tiles(entry: Entry, release: Release) -> tuple[list[dict[str, str]], list[int]]:
-    """True colour, label and prediction of the test tiles with the most classes, and the level-4 codes seen."""
-    data = entry.config.data
-    if not isinstance(data, LuisaData):
-        raise TypeError(type(data))
-    dataset = segments(data, entry.config.predict.split)
-    classes = (dataset.class_fractions(data.year, 4) > 0.01).sum(axis=1)
-    rows = np.argsort(-classes, kind="stable")[:TILES]
-    level = data.level
-    colors = legend().colors(level)
-    pictures, present = [], set()
-    with Predictions.open(entry.folder / PREDICTIONS, release) as predictions:
-        for row in sorted(rows.tolist()):
-            sample = dataset[row]
-            (sensor,) = dataset.sensors
-            image: torch.Tensor = sample["image"].unflatten(0, (len(dataset.seasons), -1))
-            season = dataset.shown_season
-            values = dataset.normalizers[sensor].denormalize(image[season])
-            panel = rgb_panel(values, dataset.band_details(sensor), "")
-            label = sample["mask"][level - 1].numpy()
-            codes = predictions.codes(row)[0]
-            mapped = legend().encode(codes, level)
-            present |= {int(c) for c in np.unique(legend().decode(label.astype(np.uint8), level))} | set(codes.flat)
-            rgb = (np.asarray(panel.rgb) * 255).astype(np.uint8)
-            images = {"true": rgb, "label": colors[label], "prediction": colors[mapped]}
-            agreement = float((label == mapped).mean())
-            pictures.append(
-                {k: _png(v) for k, v in images.items()}
-                | {"tile": sample["tile"], "season": dataset.seasons[season], "agreement": f"{agreement:.0%}"}
-            )
-    return pictures, sorted(int(c) for c in present if c)
-
-
-def _png(rgb: np.ndarray[Any, Any]) -> str:
+def _png(rgb: npt.NDArray[np.generic]) -> str:
+    """A picture, uint8 or float 0…1, as base64; enlarged by a whole number, which keeps borders crisp everywhere."""
     from matplotlib.image import imsave
 
-    # Whole-number enlargement keeps class borders crisp in every browser.
+    rgb = rgb if rgb.dtype == np.uint8 else (np.asarray(rgb, float) * 255).astype(np.uint8)
     factor = max(1, 480 // rgb.shape[0])
     buffer = io.BytesIO()
     imsave(buffer, np.ascontiguousarray(rgb.repeat(factor, 0).repeat(factor, 1)), format="png")
@@ -170,19 +119,18 @@ def _png(rgb: np.ndarray[Any, Any]) -> str:
 
 def _curve(folder: Path) -> str | None:
     """The learning curve, or None for models without one."""
-    path = folder / HISTORY
-    if not path.is_file():
+    rows = read_history(folder)
+    if not rows:
         return None
-    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     figure = Figure(figsize=(7, 3), layout="constrained")
     axis = figure.subplots()
     for key, label in (("train_loss", "train"), ("val_loss", "validation")):
-        points = [(int(r["epoch"]) + 1, float(r[key])) for r in rows if r[key]]
+        points = [(int(row["epoch"]) + 1, row[key]) for row in rows if key in row]
         if points:
             axis.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else None)
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss (mean over levels)")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]  # of MaxNLocator
     axis.grid(alpha=0.3)
     axis.legend()
     buffer = io.BytesIO()
@@ -190,20 +138,17 @@ def _curve(folder: Path) -> str | None:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _facts(entry: Entry) -> dict[str, str]:
-    packages = ", ".join(f"{n} {version(n)}" for n in ("lulcbench", "torch", "segmentation-models-pytorch"))
-    facts = {
-        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "system": f"{platform.system()} {platform.machine()}",
-        "software": f"Python {platform.python_version()}, {packages}",
-        "predictions": f"sha256 {entry.scores.predictions_sha256[:16]}…",
-        "scorer": entry.scores.scorer_version,
-    }
-    if entry.about is not None:
-        about, machine = entry.about, entry.about["hardware"]
-        device = machine["gpu"] or f"{machine['threads']} threads of {machine['cpu']}"
-        steps = f"{about['steps']} of {about['planned_steps']} steps ({about['epochs']} epochs)"
-        limit = entry.config.train.max_minutes
-        limited = "no limit of time" if limit is None else f"at most {limit:g} minutes"
-        facts["training"] = f"{steps} in {about['seconds']:.0f} s on {device}; {limited}"
-    return facts
+def _facts(entry: Entry) -> list[tuple[str, str]]:
+    about = entry.trained.about
+    effort, machine, limit = about.effort, about.hardware, entry.trained.config.train.max_minutes
+    packages = ", ".join(f"{name} {number}" for name, number in about.versions.items())
+    device = machine["gpu"] or f"{machine['threads']} threads of {machine['cpu']}"
+    steps = f"{effort.steps} of {effort.planned_steps} steps ({effort.epochs} epochs) in " if effort.steps else ""
+    limited = "no limit of time" if limit is None else f"at most {limit:g} minutes"
+    return [
+        *entry.report.facts,
+        ("made", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        ("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
+        ("trained with", packages),
+        ("training", f"{steps}{effort.seconds:.0f} s on {device}; {limited}"),
+    ]

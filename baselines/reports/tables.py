@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.measure import FOLDER, read
+from baselines.models import MODELS
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 
@@ -35,10 +36,12 @@ def render(references: Sequence[dict[str, Any]]) -> str:
         simulated = " (**simulated data**)" if reference["simulated"] else ""
         split = reference["config"]["predict"]["split"]
         judged = "" if split == "test" else f" on **{split}**"
-        model = reference["config"]["model"]
-        name = model["name"] if model["kind"] == "timm" else model["kind"]
+        weights = runs[0]["parameters"]["total"]
+        model = MODELS.parse(reference["config"]["model"]).label + (
+            f", {weights / 1e6:.1f} M parameters" * bool(weights)
+        )
         lines.append(
-            f"| `{reference['name']}`{simulated} | {name}, {runs[0]['parameters']['total'] / 1e6:.1f} M parameters "
+            f"| `{reference['name']}`{simulated} | {model} "
             f"| **{100 * accuracy['mean']:.2f} %**{spread}{judged} | {len(reference['seeds'])} "
             f"| {_effort(runs)} | {_machine(reference)}, {reference['date']} |"
         )
@@ -49,7 +52,8 @@ def _effort(runs: Sequence[dict[str, Any]]) -> str:
     """Epochs and time of the longest run; on processors the time of all cores together."""
     gpu = runs[0]["hardware"]["gpu"]
     seconds = max(run["training_seconds" if gpu else "training_core_seconds"] for run in runs)
-    return f"{runs[0]['epochs']} epochs, {seconds / 60:.0f} {'minutes' if gpu else 'core-minutes'}"
+    epochs = f"{runs[0]['epochs']} epochs, " if runs[0]["epochs"] else ""
+    return f"{epochs}{seconds / 60:.0f} {'minutes' if gpu else 'core-minutes'}"
 
 
 def _machine(reference: dict[str, Any]) -> str:
@@ -91,7 +95,7 @@ def figure(references: Sequence[dict[str, Any]]) -> bytes:
                     gid=f"{reference['name']}-seed{run['seed']}",
                 )
         axes.set(xlabel="epoch", ylabel="training loss (with label smoothing)", ylim=(0, None))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]  # of MaxNLocator
         axes.legend(frameon=False)
         content = io.BytesIO()
         drawing.savefig(content, format="svg", metadata={"Date": None})

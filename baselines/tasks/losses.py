@@ -9,10 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from baselines.predicting.views import EPSILON
 from lulcbench.grid import area_weights
 from lulcbench.legend import IGNORE_INDEX, legend
-
-EPSILON = 1e-7  # smallest probability: keeps the logarithm finite, costs at most 16 nats
 
 
 @cache

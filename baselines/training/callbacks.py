@@ -20,6 +20,15 @@ BEST = "best.ckpt"
 HISTORY = "history.csv"
 
 
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The learning curve of a run, one row per epoch, without what was not measured; of models without one, no row."""
+    path = folder / HISTORY
+    if not path.is_file():
+        return []
+    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    return [{k: float(v) for k, v in row.items() if v} for row in rows]
+
+
 class OutOfTime(Exception):
     """A run was stopped at its deadline; it can be resumed."""
 
@@ -30,7 +39,7 @@ def _validated(trainer: L.Trainer) -> bool:
 
 
 class History(Checkpoint):
-    """The learning curve: one row an epoch in ``history.csv``, carried in checkpoints so that resuming continues it.
+    """The learning curve: one row per epoch in ``history.csv``, carried in checkpoints so that resuming continues it.
 
     A ``Checkpoint``, because those alone are called after the module has logged the epoch's mean loss.
 
@@ -45,14 +54,14 @@ class History(Checkpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add a row and write the file."""
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        wanted = ("train_loss", "val_loss", "val_accuracy")
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": lr, "seconds": pl_module.seconds}
-        row |= {k: metrics[k] for k in wanted if k in metrics and (_validated(trainer) or k == "train_loss")}
+        row |= {k: v for k, v in metrics.items() if _validated(trainer) or not k.startswith("val_")}
         self.rows.append(row)
         if trainer.is_global_zero:
             text = io.StringIO()
-            writer = csv.DictWriter(text, ["epoch", "step", "lr", "seconds", *wanted], lineterminator="\n")
+            names = list(dict.fromkeys(name for row in self.rows for name in row))
+            writer = csv.DictWriter(text, names, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
             write_atomic(self.folder / HISTORY, text.getvalue().encode())

@@ -347,7 +347,7 @@ class LuisaDataset(Dataset[Sample]):
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
         """Title and panels of the picture of a sample, for subclasses to extend."""
-        return sample["tile"], self._rgb_panels(sample)
+        return sample["tile"], self.rgb_panels(sample)
 
     def _figure(self, sample: Sample, panels: list[Panel], title: str, show_titles: bool) -> Figure:
         from lulcbench.plotting import figure
@@ -367,7 +367,7 @@ class LuisaDataset(Dataset[Sample]):
                 stacklevel=4,
             )
 
-    def _rgb_panels(self, sample: Sample, key: str = "image", title: str | None = None) -> list[Panel]:
+    def rgb_panels(self, sample: Sample, key: str = "image", title: str | None = None) -> list[Panel]:
         """True colour of each sensor in a sample, of the season nearest to midsummer."""
         from lulcbench.plotting import rgb_panel
 

@@ -73,7 +73,7 @@ class LuisaChange(LuisaDataset):
 
         panels: list[Panel] = []
         for when, year in zip(("from", "to"), self.pair, strict=True):
-            panels += self._rgb_panels(sample, f"image_{when}", str(year))
+            panels += self.rgb_panels(sample, f"image_{when}", str(year))
             panels += class_panels({str(year): sample[f"mask_{when}"]}, self.levels)
         for name, mask in (("changed", sample["mask"]), ("predicted", prediction)):
             if mask is not None:

@@ -100,7 +100,7 @@ class LuisaCls(LuisaDataset):
         title = f"{class_name(sample['label'], self.levels)} ({float(sample['purity']):.0%})"
         if prediction is not None:
             title += f"\npredicted: {class_name(prediction, self.levels)}"
-        return title, self._rgb_panels(sample)
+        return title, self.rgb_panels(sample)
 
     def _targets(self, batch: WindowBatch) -> Sample:
         at = batch.samples

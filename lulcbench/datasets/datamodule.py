@@ -11,7 +11,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
 from lulcbench.datasets import LuisaSeg, collate
-from lulcbench.datasets._seeds import mix
 from lulcbench.datasets._transforms import apply
 from lulcbench.datasets.augment import seeded
 from lulcbench.datasets.batch import Sample
@@ -19,6 +18,7 @@ from lulcbench.datasets.loader import ResidentLoader, ResumableDataLoader, Windo
 from lulcbench.datasets.protocol import BatchDataset
 from lulcbench.datasets.resident import ResidentDataset
 from lulcbench.datasets.sampler import InOrder, WindowSampler, balanced
+from lulcbench.datasets.seeds import mix
 from lulcbench.errors import LulcbenchError
 
 Loader = DataLoader[Sample] | WindowLoader | ResidentLoader
@@ -151,8 +151,8 @@ class LuisaDataModule(pl.LightningDataModule):
         """``plot`` of the dataset."""
         return next(iter(self.datasets.values())).plot(*args, **kwargs)
 
-    def loader(self, split: str) -> Loader:
-        """All samples of a split that is open, in order, in this process alone.
+    def loader(self, split: str, batch_size: int | None = None) -> WindowLoader | ResidentLoader:
+        """All samples of a split that is open, in order, in this process alone; from memory if they are kept there.
 
         Example:
             >>> data = LuisaDataModule(LuisaSeg, root=root, sensors="landsat", window=4800, batch_size=1)
@@ -160,12 +160,14 @@ class LuisaDataModule(pl.LightningDataModule):
             >>> len(list(data.loader("val"))) == len(data.datasets["val"])
             True
         """
-        return self._loader(split, None)
+        if split in self._kept:
+            return ResidentLoader(self._kept[split], batch_size or self.batch_size)
+        return WindowLoader(self.datasets[split], batch_size or self.batch_size)
 
     def _loader(
         self,
         split: str,
-        sampler: Sampler[int] | None,
+        sampler: Sampler[int],
         drop_last: bool = False,
         with_workers: type[DataLoader[Sample]] = DataLoader,
     ) -> Loader:

@@ -11,9 +11,9 @@ import torch
 from torch import distributed
 from torch.utils.data import DistributedSampler
 
-from lulcbench.datasets._seeds import mix
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.protocol import BatchDataset
+from lulcbench.datasets.seeds import mix
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION
 

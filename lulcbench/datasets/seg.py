@@ -66,7 +66,7 @@ class LuisaSeg(LuisaDataset):
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
         """True colour of each sensor, mask and prediction (class indices) in legend colours."""
         masks = {"labels": sample["mask"], "prediction": prediction}
-        return f"{sample['tile']} {int(sample['year'])}", self._rgb_panels(sample) + class_panels(masks, self.levels)
+        return f"{sample['tile']} {int(sample['year'])}", self.rgb_panels(sample) + class_panels(masks, self.levels)
 
     def _targets(self, batch: WindowBatch) -> Sample:
         return {"mask": self._masks(batch, self._mask_pixel())}

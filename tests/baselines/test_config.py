@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from baselines.config import Config, expand
+from baselines.config import Config
+from baselines.registry import expand
 from lulcbench.errors import LulcbenchError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "baselines" / "configs").glob("*.toml"))
@@ -23,7 +24,11 @@ def test_committed_configs_are_valid_and_named_like_their_file(path: Path) -> No
         ({"epoch": 3}, "epoch"),
         ({"train": {"epochs": 0}}, "train.epochs"),
         ({"train": {"learning_rate": 1}}, "learning_rate"),
-        ({"model": {"kind": "unet"}}, "segments"),
+        ({"model": {"kind": "unet"}}, "predicts every pixel, but task classification"),
+        ({"model": {"kind": "vgg"}}, "no model of kind 'vgg'; there are deeplabv3plus"),
+        ({"model": {"kind": "timm", "drop": 2}}, r"model\.drop"),
+        ({"task": {"kind": "segmentation"}}, "learns from a mask, but data eurosat hold a label"),
+        ({"task": {"level_weights": (2, 1, 1, 1)}}, "LUISA levels"),
         ({"name": "A b"}, "name"),
         ({"seed": 2**32}, "seed"),
         ({"data": {"kind": "imagenet"}}, "data"),
@@ -40,9 +45,9 @@ def test_bad_configs_name_the_key(change: dict, says: str) -> None:
     [
         ({"augment": {"mixup": 0.2}}, "mixup"),
         ({"augment": {"affine": (10, 0.1, 0.1)}}, "affine"),
-        ({"train": {"level_weights": (0, 0, 0, 0)}}, "level_weights"),
-        ({"train": {"level_weights": (1, 1, -1, 1)}}, "level_weights"),
-        ({"data": {"kind": "luisa-seg", "root": "r", "level": 2}, "train": {"level_weights": (0, 0, 1, 1)}}, "level_w"),
+        ({"task": {"level_weights": (0, 0, 0, 0)}}, "level_weights"),
+        ({"task": {"level_weights": (1, 1, -1, 1)}}, "level_weights"),
+        ({"data": {"kind": "luisa-seg", "root": "r", "level": 2}, "task": {"level_weights": (0, 0, 1, 1)}}, "level_w"),
         ({"data": {"kind": "luisa-seg", "root": "r", "bands": []}}, "bands"),
     ],
 )
@@ -57,7 +62,7 @@ def test_overrides(tmp_path: Path) -> None:
     path.write_text('name = "a"\n[data]\nkind = "eurosat"\n[model]\nkind = "timm"\n')
     config = Config.load(path, ("train.epochs=3", "data.split=spatial", "seed=7"))
     assert (config.train.epochs, config.data.split, config.seed) == (3, "spatial", 7)
-    with pytest.raises(LulcbenchError, match="is no section"):
+    with pytest.raises(LulcbenchError, match="is not a section"):
         Config.load(path, ("name.x=3",))
     path.write_text("name = ")
     with pytest.raises(LulcbenchError, match="not TOML"):

@@ -17,11 +17,12 @@ from pystac.extensions.mlm import MLMExtension
 from rasterio.transform import from_origin
 
 import baselines.measure
-from baselines.config import Config
-from baselines.gpu import CONFIGS, JOBS, run_jobs
+from baselines.config import CONFIGS, Config
+from baselines.gpu import JOBS, run_jobs
 from baselines.measure import FOLDER, RESULT, add, committed, measure, read, reproduce, write
+from baselines.models.network import NetworkPredictor
 from baselines.predicting.patch import predict_files
-from baselines.run import DESCRIPTION, WEIGHTS, load_run, versions
+from baselines.run import DESCRIPTION, load_run, versions
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
 
@@ -184,7 +185,7 @@ def test_the_card_is_stac_with_mlm(runs: Path) -> None:
     folder = runs / "small-seed0"
     item = pystac.Item.from_file(folder / "model.stac.json")
     card = MLMExtension.ext(item)
-    assert card.total_parameters == load_run(folder).about["parameters"]["total"]
+    assert card.total_parameters == load_run(folder).about.parameters.total
     # The schema wants the bands of the input described (STAC 1.1), and knows the framework by this spelling.
     assert [band.name for band in card.input[0].bands] == ["B04", "B03", "B02"]
     assert [band["name"] for band in item.properties["bands"]] == ["B04", "B03", "B02"]
@@ -193,7 +194,7 @@ def test_the_card_is_stac_with_mlm(runs: Path) -> None:
         "safetensors.torch.save_file",
     )
     assert [c.name for c in card.output[0].classes][:2] == ["AnnualCrop", "Forest"]
-    assert item.assets["weights"].extra_fields["file:checksum"] == "1220" + hash_file(folder / WEIGHTS)
+    assert item.assets["weights"].extra_fields["file:checksum"] == "1220" + hash_file(folder / NetworkPredictor.file)
     assert item.datetime is not None
     assert item.datetime <= datetime.now(UTC)
 
@@ -207,18 +208,22 @@ def test_damaged_or_foreign_models_are_refused(runs: Path, tmp_path: Path) -> No
     (folder / DESCRIPTION).write_text(json.dumps(about | {"legend_digest": "0" * 64}))
     with pytest.raises(LulcbenchError, match="another legend"):
         load_run(folder)
-    (folder / DESCRIPTION).write_text(json.dumps(about | {"classes": about["classes"][:5]}))
+    (folder / DESCRIPTION).write_text(
+        json.dumps(about | {"info": about["info"] | {"classes": about["info"]["classes"][:5]}})
+    )
     with pytest.raises(LulcbenchError, match="do not fit"):
         load_run(folder)
-    for damage in ({"mean": about["mean"][:1]}, {"config": 1}, {"channels": None}):
+    imagery = about["info"]["inputs"]["sentinel2"]
+    short = {"inputs": {"sentinel2": imagery | {"mean": imagery["mean"][:1]}}}
+    for damage in ({"info": about["info"] | short}, {"config": 1}, {"info": None}, {"temperature": 0}):
         (folder / DESCRIPTION).write_text(json.dumps(about | damage))
         with pytest.raises(LulcbenchError, match=r"damaged|config"):
             load_run(folder)
     (folder / DESCRIPTION).write_text(json.dumps({k: v for k, v in about.items() if k != "temperature"}))
-    with pytest.raises(LulcbenchError, match="damaged: KeyError\\('temperature'"):
+    with pytest.raises(LulcbenchError, match=r"damaged: model\.json, temperature"):
         load_run(folder)
     (folder / DESCRIPTION).write_text(json.dumps(about))
-    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:1000])
+    (folder / NetworkPredictor.file).write_bytes((folder / NetworkPredictor.file).read_bytes()[:1000])
     with pytest.raises(LulcbenchError, match="damaged"):
         load_run(folder)
 

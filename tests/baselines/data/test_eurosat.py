@@ -4,6 +4,7 @@ import io
 import shutil
 import tracemalloc
 import zipfile
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -18,47 +19,68 @@ from rasterio.warp import transform
 from scipy.spatial import cKDTree
 from typer.testing import CliRunner
 
-from baselines.config import ClassificationModel, Config, EuroSatData
-from baselines.data import load
-from baselines.data.eurosat import (
-    ALL,
-    BAND_SETS,
-    BLOCK_LISTS,
-    CLASSES,
-    DISK_ORDER,
-    RGB,
-    Archives,
-    bands_of,
-    decode,
-    digest,
-    labels,
-    pick_bands,
-    read_list,
-    read_part,
-)
-from baselines.models.networks import build
+from baselines.config import Config
+from baselines.data import Input
+from baselines.data.archives import Archives
+from baselines.data.eurosat import CLASSES, EuroSat, EuroSatData, band_names, labels
+from baselines.data.lists import BLOCK_LISTS, read_list
+from baselines.data.patches import ALL, BAND_SETS, DISK_ORDER, RGB, decode, pick_bands
+from baselines.experiment import Experiment
+from baselines.models.timm import Timm
 from builders.__main__ import app as builders_app
 from lulcbench import grid
 from lulcbench.errors import LulcbenchError
 
 
 def data(root: Path, **more: object) -> EuroSatData:
-    return EuroSatData(kind="eurosat", root=str(root), **more)
+    return EuroSatData(root=str(root), **more)
+
+
+def open_experiment(root: Path, **more: object) -> Experiment:
+    return Experiment.open(
+        Config.parse({"name": "a", "data": data(root, **more).model_dump(), "model": {"kind": "timm"}})
+    )
 
 
 def test_patches_labels_and_statistics_come_from_the_train_split(eurosat_root: Path) -> None:
-    problem = load(Config.parse({"name": "a", "data": data(eurosat_root).model_dump(), "model": {"kind": "timm"}}))
-    train = problem.train
-    assert train.images.shape == (60, 3, 64, 64)
-    assert len(problem.val) == 20
-    assert [CLASSES[i] for i in train.targets[:, 0].tolist()] == [i.rpartition("_")[0] for i in train.ids]
-    np.testing.assert_allclose(problem.mean, train.images.double().mean((0, 2, 3)).numpy())
-    np.testing.assert_allclose(problem.std, train.images.double().std((0, 2, 3), unbiased=False).numpy())
-    assert problem.absent == ()
-    both = {"name": "a", "data": data(eurosat_root, train_on=("train", "val")).model_dump(), "model": {"kind": "timm"}}
-    merged = load(Config.parse(both))
-    assert merged.val is None
-    assert len(merged.train) == 80
+    experiment = open_experiment(eurosat_root)
+    train = experiment.data.datasets["train"]
+    whole = train.read(range(len(train)))
+    assert whole["image"].shape == (60, 3, 64, 64)
+    assert whole["image"].dtype == torch.uint8
+    assert len(experiment.data.datasets["val"]) == 20
+    assert [CLASSES[i] for i in whole["label"]] == [name.rpartition("_")[0] for name in whole["id"]]
+    imagery = experiment.info.inputs["sentinel2"]
+    np.testing.assert_allclose(imagery.mean, whole["image"].double().mean((0, 2, 3)).numpy())
+    np.testing.assert_allclose(imagery.std, whole["image"].double().std((0, 2, 3), unbiased=False).numpy())
+    assert experiment.info.absent == ()
+    merged = open_experiment(eurosat_root, train_on=("train", "val"))
+    assert not merged.config.data.has_val
+    assert len(merged.data.datasets["train"]) == 80
+    assert merged.data.datasets["train"].split == "train+val"
+
+
+def test_patches_are_normalised_at_once_or_on_the_device(eurosat_root: Path) -> None:
+    stored, ready = (EuroSat(eurosat_root, "val", normalize=how) for how in ("device", True))
+    batch = stored.finish(stored.read([3, 1]))
+    assert torch.equal(batch["image"], ready.read([3, 1])["image"])
+    assert torch.equal(ready.finish(batch)["image"], batch["image"])
+    whole = ready.read(range(len(ready)))["image"]
+    torch.testing.assert_close(whole.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    other = EuroSat(eurosat_root, "test", input=stored.input)
+    assert other.input == stored.input
+    assert other[4]["id"] == other.names[4]
+    for dataset, image in ((stored, stored[0]), (ready, ready[0])):
+        (panel,) = dataset.rgb_panels(image)
+        assert panel.rgb.shape == (64, 64, 3)
+    np.testing.assert_allclose(stored.rgb_panels(stored[0])[0].rgb, ready.rgb_panels(ready[0])[0].rgb, atol=1e-3)
+
+
+def test_datasets_go_to_worker_processes(eurosat_root: Path) -> None:
+    dataset = EuroSat(eurosat_root, "val")
+    expected = dataset.read([0, 7])
+    copied = deepcopy(dataset)  # open files cannot be copied, nor sent
+    assert torch.equal(copied.read([0, 7])["image"], expected["image"])
 
 
 def test_data_are_the_same_however_they_are_packed(eurosat_root: Path, tmp_path: Path) -> None:
@@ -75,50 +97,48 @@ def test_data_are_the_same_however_they_are_packed(eurosat_root: Path, tmp_path:
                 content = source.read(member)
                 made.writestr(f"EuroSAT_RGB/{member}", content if i != leave else content + b"\0")
         hidden = old.rename(root / "old")
-        found = digest(data(root), Archives(root))
+        found = data(root).digest()
         hidden.rename(old)
         return found
 
-    before = digest(data(eurosat_root), Archives(eurosat_root))
+    before = data(eurosat_root).digest()
     assert pack() == before
     assert pack(7) != before
     (root / "EuroSAT_RGB.zip").unlink()
     path = root / "eurosat-random-train.txt"
     path.write_text("\n".join(reversed(path.read_text().split())))
-    assert digest(data(root), Archives(root)) != before  # another order, another training
+    assert data(root).digest() != before  # another order, another training
 
 
 def test_lists_that_do_not_fit_are_refused(eurosat_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(eurosat_root, root)
-    archives = Archives(root)
     path = root / "eurosat-random-val.txt"
     whole = path.read_text()
-    settings = {"name": "a", "data": data(root).model_dump(), "model": {"kind": "timm"}}
     leak = (root / "eurosat-random-test.txt").read_text().splitlines()[0]
     path.write_text(whole + leak)
     with pytest.raises(LulcbenchError, match=rf"{leak[:-4]} is in the val list and in the test list"):
-        load(Config.parse(settings))
+        open_experiment(root)
     path.write_text(whole.replace(".jpg", ""))  # the suffix is no part of a name
-    assert read_list(data(root), "val") == [line[:-4] for line in whole.split()]
+    assert read_list(root, "random", "val") == [line[:-4] for line in whole.split()]
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(LulcbenchError, match="no text"):
-        read_list(data(root), "val")
+    with pytest.raises(LulcbenchError, match="is not text"):
+        read_list(root, "random", "val")
     path.write_text("Forest_99999.jpg\n")
     with pytest.raises(LulcbenchError, match="Forest_99999"):
-        read_part(data(root), "val", archives)
+        EuroSat(root, "val")
     path.write_text("Forest_1.jpg\nForest_1.jpg\n")
     with pytest.raises(LulcbenchError, match="twice"):
-        read_list(data(root), "val")
+        read_list(root, "random", "val")
     path.unlink()
     with pytest.raises(LulcbenchError, match="is missing"):
-        read_list(data(root), "val")
-    with pytest.raises(LulcbenchError, match="no class"):
+        read_list(root, "random", "val")
+    with pytest.raises(LulcbenchError, match="is not a class"):
         labels(["Desert_1"])
     with pytest.raises(LulcbenchError, match=r"No eurosat_\*\.zip"):
         Archives(tmp_path)
     (root / "eurosat_rgb_1of1.zip").write_bytes(b"PK")
-    with pytest.raises(LulcbenchError, match="no whole zip"):
+    with pytest.raises(LulcbenchError, match="is not a whole zip"):
         Archives(root)
 
 
@@ -137,11 +157,11 @@ def jpeg(height: int = 64, width: int = 64) -> bytes:
     [
         ("Forest/Forest_1.jpg", bytes(2 << 20), "no patch is that large"),
         ("Forest/Forest_1.jpg", jpeg(9_000, 9_000), "is 9000 × 9000"),
-        ("Forest/Forest_1.jpg", jpeg(60_000, 60_000), "no readable image"),
+        ("Forest/Forest_1.jpg", jpeg(60_000, 60_000), "is not a readable image"),
         ("Forest/Forest_1.jpg", jpeg(65, 64), "65 × 64"),
-        ("Forest/Forest_1.jpg", jpeg()[:-400], "no readable image"),
-        ("Forest/Forest_1.jpg", b"GIF89a" + bytes(100), "no readable image"),
-        ("Forest/Forest_1.tif", b"II*\0", "no readable image"),
+        ("Forest/Forest_1.jpg", jpeg()[:-400], "is not a readable image"),
+        ("Forest/Forest_1.jpg", b"GIF89a" + bytes(100), "is not a readable image"),
+        ("Forest/Forest_1.tif", b"II*\0", "is not a readable image"),
     ],
     ids=["large file", "9000 pixels", "60000 pixels", "65 pixels", "truncated JPEG", "truncated GIF", "truncated TIFF"],
 )
@@ -149,7 +169,7 @@ def test_hostile_patches_are_refused(tmp_path: Path, member: str, content: bytes
     with zipfile.ZipFile(tmp_path / "eurosat_1.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(member, content)
     with pytest.raises(LulcbenchError, match=message):
-        Archives(tmp_path).read(["Forest_1"], RGB, "test")
+        Archives(tmp_path).read(["Forest_1"], RGB)
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -164,7 +184,7 @@ def test_a_patch_cannot_have_other_files_read(tmp_path: Path) -> None:
     vrt = f'<VRTDataset rasterXSize="64" rasterYSize="64">{13 * band}</VRTDataset>'
     with MemoryFile(vrt.encode()) as memory, memory.open() as file:  # GDAL would
         assert (file.read() == 1).all()
-    with pytest.raises(LulcbenchError, match="no readable image"):
+    with pytest.raises(LulcbenchError, match="is not a readable image"):
         decode(vrt.encode(), "Forest_1.tif", RGB)
 
 
@@ -178,13 +198,13 @@ def test_hostile_archives_are_refused(tmp_path: Path) -> None:
     path.write_bytes(packed)
     tracemalloc.start()
     with pytest.raises(LulcbenchError, match="is damaged"):
-        Archives(tmp_path).read(["Forest_1"], RGB, "test")
+        Archives(tmp_path).read(["Forest_1"], RGB)
     assert tracemalloc.get_traced_memory()[1] < 16 << 20
     tracemalloc.stop()
     packed[entry + 8] |= 1  # encrypted
     path.write_bytes(packed)
     with pytest.raises(LulcbenchError, match="is damaged"):
-        Archives(tmp_path).read(["Forest_1"], RGB, "test")
+        Archives(tmp_path).read(["Forest_1"], RGB)
     for number in (1, 2):
         with zipfile.ZipFile(tmp_path / f"eurosat_{number}.zip", "w") as archive:
             archive.writestr("Forest/Forest_1.jpg", jpeg())
@@ -194,9 +214,9 @@ def test_hostile_archives_are_refused(tmp_path: Path) -> None:
 
 def test_bands_that_the_archive_lacks_are_named(eurosat_root: Path) -> None:
     with pytest.raises(LulcbenchError, match="no band B12"):
-        read_part(data(eurosat_root, bands="swir"), "val", Archives(eurosat_root))
+        EuroSat(eurosat_root, "val", bands="swir")[0]
     with pytest.raises(LulcbenchError, match="no band 'B99'"):
-        bands_of(data(eurosat_root, bands=("B99",)))
+        band_names(("B99",))
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -222,7 +242,7 @@ def test_bands_are_picked_by_name_whatever_their_order(tmp_path: Path, named: bo
         archive.writestr("Forest/Forest_1.tif", buffer.getvalue())
     archives = Archives(tmp_path)
     for wanted in (RGB, ALL, ("B8A", "B09")):
-        picked = archives.read(["Forest_1"], wanted, "test")
+        picked = archives.read(["Forest_1"], wanted)
         np.testing.assert_allclose(picked[0, :, 0, 0], [0.01 * (1 + ALL.index(name)) for name in wanted])
     with pytest.raises(LulcbenchError, match="2 names"):
         pick_bands(image, ("B01", "B02"), ("B01",))
@@ -235,8 +255,8 @@ def test_thirteen_band_patches_agree_with_their_jpegs(real_data: Path) -> None:
     multispectral, rgb = Archives(real_data / "eurosat_ms"), Archives(real_data / "eurosat_rgb")
     names = multispectral.names
     assert len(names) == 100
-    reflectance = multispectral.read(names, ALL, "13 bands")
-    jpegs = rgb.read(names, RGB, "JPEGs").astype(float)
+    reflectance = multispectral.read(names, ALL)
+    jpegs = rgb.read(names, RGB).astype(float)
     # The JPEGs are a linear stretch of B04, B03, B02, clipped at both ends; no other band correlates as well.
     for channel, band in enumerate(RGB):
         inside = (jpegs[:, channel] > 5) & (jpegs[:, channel] < 250)
@@ -267,9 +287,10 @@ def test_thirteen_band_patches_are_the_same_whatever_the_order_of_their_bands(re
     torch.manual_seed(0)
     for name in ("all", "rgb", "swir"):
         wanted = BAND_SETS[name]
-        before, after = (a.read(archives.names, wanted, name) for a in (archives, shuffled))
+        before, after = (a.read(archives.names, wanted) for a in (archives, shuffled))
         np.testing.assert_array_equal(before, after)
-        net = build(ClassificationModel(kind="timm", name="test_resnet"), len(wanted), len(CLASSES)).eval()
+        imagery = Input(channels=wanted, mean=(0,) * len(wanted), std=(1,) * len(wanted), resolution=10)
+        net = Timm(name="test_resnet").build({"sentinel2": imagery}, len(CLASSES)).eval()
         with torch.inference_mode():
             classes = [net(torch.from_numpy(images)).argmax(1).tolist() for images in (before, after)]
         assert classes[0] == classes[1]
@@ -280,8 +301,7 @@ def test_all_patches_have_a_place_in_each_published_split(real_data: Path) -> No
     archives = Archives(real_data / "eurosat_rgb")
     assert len(archives.names) == 27_000
     for split in ("random", "spatial", "block"):
-        settings = data(real_data / "eurosat_rgb", split=split)
-        parts = [set(read_list(settings, part)) for part in ("train", "val", "test")]
+        parts = [set(read_list(real_data / "eurosat_rgb", split, part)) for part in ("train", "val", "test")]
         assert all(name in archives for part in parts for name in part)
         assert not (parts[0] & parts[1])
         assert not (parts[0] & parts[2])
@@ -300,7 +320,7 @@ def test_the_block_split_is_what_the_splitter_makes_and_does_not_leak(real_data:
     for part in ("train", "val", "test"):
         path = BLOCK_LISTS / f"eurosat-block-{part}.txt"
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
-        parts[part] = points.loc[read_list(data(real_data / "eurosat_rgb", split="block"), part)]
+        parts[part] = points.loc[read_list(real_data / "eurosat_rgb", "block", part)]
     share = points["class"].value_counts(normalize=True)
     blocks, trees = {}, {}
     for part, chosen in parts.items():

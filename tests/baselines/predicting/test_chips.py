@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,14 +11,13 @@ import pytest
 import torch
 
 from baselines.config import Config
-from baselines.data import load, load_evaluation
-from baselines.data.release import Stream
+from baselines.experiment import Experiment
 from baselines.measure import measure
-from baselines.predicting.predict import predict_network
-from baselines.run import Trained
-from baselines.training.calibrate import temper
-from baselines.training.train import train
+from baselines.models.network import NetworkPredictor
+from baselines.predicting.views import temper
+from baselines.train import train
 from lulcbench import LuisaCls
+from lulcbench.datasets import WindowLoader
 from lulcbench.legend import legend
 from lulcbench.predictions import Predictions
 
@@ -44,8 +44,7 @@ def test_a_classifier_learns_the_chips_of_a_release(release_root: Path, tmp_path
     assert len(table) == len(chips)
     names = [name for name in table.columns if name not in ("id", "predicted")]
     assert (table[names].sum(axis=1) - 1).abs().max() < 1e-3
-    truth = load_evaluation(config, result["data_digest"]).targets[:, 0].numpy()
-    right = [names[i] == name for i, name in zip(truth, table["predicted"], strict=True)]
+    right = [names[i] == name for i, name in zip(chips.labels, table["predicted"], strict=True)]
     assert sum(right) / len(right) == result["overall_accuracy"]
     with (folder / "history.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 6
@@ -55,7 +54,7 @@ def test_classes_without_a_chip_are_named(release_root: Path) -> None:
     config = Config.load(CONFIG).replace(data={"root": str(release_root), "level": 3, "purity": 1.0})
     found = set(LuisaCls(release_root, "train", sensors="sentinel2", level=3, purity=1.0).chips["code"])
     absent = [legend().classes[code].name for code in legend().codes(3) if code not in found]
-    assert load(config).absent == tuple(absent)
+    assert Experiment.open(config).info.absent == tuple(absent)
 
 
 def test_maps_are_learnt_in_mixed_precision_from_a_stream(
@@ -70,22 +69,22 @@ def test_maps_are_learnt_in_mixed_precision_from_a_stream(
             "predict": {"window": 2400},
         }
     )
-    problem = load(config)
-    assert isinstance(problem.train, Stream)
-    trained = train(config, problem, tmp_path)
+    experiment = Experiment.open(config)
+    trained = train(experiment, tmp_path)
+    assert type(experiment.data.train_dataloader()) is WindowLoader
     with (tmp_path / "map" / "history.csv").open(newline="") as file:
         losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < losses[0]
 
-    def noise(net: torch.nn.Module, images: torch.Tensor, config: Config) -> torch.Tensor:
-        shape = len(images), len(trained.about["classes"]), *images.shape[-2:]
+    def noise(predictor: NetworkPredictor, images: torch.Tensor) -> torch.Tensor:
+        shape = len(images), len(trained.about.info.classes), *images.shape[-2:]
         return (4 * torch.randn(shape, generator=torch.Generator().manual_seed(0))).softmax(1)
 
-    monkeypatch.setattr("baselines.predicting.predict.average_views", noise)
+    monkeypatch.setattr(NetworkPredictor, "__call__", noise)
     found = {}
     for temperature in (1.0, 4.0):
-        run = Trained(trained.net, trained.config, trained.about | {"temperature": temperature})
-        with Predictions.open(predict_network(run, tmp_path / f"{temperature}.zip"), release_root) as predictions:
+        run = replace(trained, about=trained.about.model_copy(update={"temperature": temperature}))
+        with Predictions.open(run.task.predict(run, tmp_path / "map"), release_root) as predictions:
             found[temperature] = torch.from_numpy(predictions.probabilities(0))[None]
     # It acts on the label grid, where it is fitted: an average of tempered pixels is another thing.
     torch.testing.assert_close(found[4.0], temper(found[1.0], 4.0), rtol=0, atol=0.02)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,18 +13,18 @@ import torch
 
 from baselines import measure
 from baselines.config import Config
-from baselines.data import load
-from baselines.models.simple import predict_reference
-from baselines.predicting.predict import predict_network
+from baselines.experiment import Experiment
+from baselines.models.network import NetworkPredictor
 from baselines.predicting.submission import submission
 from baselines.reports.page import read_entry, write_page
-from baselines.run import WEIGHTS, Trained
-from baselines.tasks import task
-from baselines.training.callbacks import HISTORY
-from baselines.training.train import OutOfTime, train
+from baselines.run import Trained
+from baselines.train import train
+from baselines.training import module
+from baselines.training.callbacks import HISTORY, OutOfTime
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.scoring import score
+from lulcbench.release import Release
 
 STEPS = 7  # the 4 train tiles make 2 steps an epoch: the last epoch is cut in the middle
 
@@ -40,26 +39,30 @@ def config_of(root: Path, **train: float) -> Config:
 def slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """A machine on which each step takes so many seconds."""
     clock = itertools.count(0, seconds)
-    monkeypatch.setattr(task, "time", SimpleNamespace(monotonic=lambda: next(clock), process_time=lambda: 0.0))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock), process_time=lambda: 0.0))
 
 
 def made_by(trained: Trained, folder: Path) -> tuple[str, str]:
     """SHA-256 of weights and of predictions."""
-    return hash_file(folder / WEIGHTS), hash_file(predict_network(trained, folder / "predictions.zip"))
+    return hash_file(folder / NetworkPredictor.file), hash_file(trained.task.predict(trained, folder))
 
 
 def test_a_slow_machine_trains_the_same_network(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(release_root)
-    problem = load(config)
-    quick = made_by(train(config, problem, tmp_path / "quick"), tmp_path / "quick" / "tiny")
+    experiment = Experiment.open(config)
+    quick = made_by(train(experiment, tmp_path / "quick"), tmp_path / "quick" / "tiny")
     with monkeypatch.context() as patch:
         slow_down(patch, 60)
-        trained = train(config, problem, tmp_path / "slow")
-    assert trained.about["seconds"] == 60 * STEPS
+        trained = train(experiment, tmp_path / "slow")
+    assert trained.about.effort.seconds == 60 * STEPS
     assert made_by(trained, tmp_path / "slow" / "tiny") == quick
-    assert [trained.about[key] for key in ("steps", "planned_steps", "cut_short")] == [STEPS, STEPS, False]
+    assert [getattr(trained.about.effort, key) for key in ("steps", "planned_steps", "cut_short")] == [
+        STEPS,
+        STEPS,
+        False,
+    ]
     rows = list(csv.DictReader((tmp_path / "slow" / "tiny" / HISTORY).read_text().splitlines()))
     assert [int(row["step"]) for row in rows] == [2, 4, 6, 7]
     assert float(rows[-1]["lr"]) == 0  # the schedule came to its end
@@ -67,19 +70,19 @@ def test_a_slow_machine_trains_the_same_network(
 
 def test_a_run_that_is_resumed_makes_the_same_steps(release_root: Path, tmp_path: Path) -> None:
     config = config_of(release_root)
-    problem = load(config)
-    whole = made_by(train(config, problem, tmp_path / "whole"), tmp_path / "whole" / "tiny")
+    experiment = Experiment.open(config)
+    whole = made_by(train(experiment, tmp_path / "whole"), tmp_path / "whole" / "tiny")
     for _ in range(4):  # once after each epoch
         with pytest.raises(OutOfTime):
-            train(config, problem, tmp_path / "parts", deadline=0)
-    assert made_by(train(config, problem, tmp_path / "parts"), tmp_path / "parts" / "tiny") == whole
+            train(experiment, tmp_path / "parts", deadline=0)
+    assert made_by(train(experiment, tmp_path / "parts"), tmp_path / "parts" / "tiny") == whole
 
 
 def test_threads_are_those_of_the_config_and_afterwards_as_before(release_root: Path, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     for threads in (1, 2):
         config = config_of(release_root, steps=1).replace(threads=threads)
-        assert train(config, load(config), tmp_path / str(threads)).about["hardware"]["threads"] == threads
+        assert train(Experiment.open(config), tmp_path / str(threads)).about.hardware["threads"] == threads
         assert torch.get_num_threads() == before
 
 
@@ -87,15 +90,15 @@ def test_a_run_that_its_time_limit_cut_short_says_so_everywhere(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, warning = config_of(release_root), f"cut short after 3 of {STEPS} steps by train.max_minutes = 10."
-    problem, folder = load(config), tmp_path / "tiny"
+    experiment, folder = Experiment.open(config), tmp_path / "tiny"
     with monkeypatch.context() as patch:
         slow_down(patch, 200)
-        trained = train(config, problem, tmp_path)
-    assert trained.about["cut_short"]
+        trained = train(experiment, tmp_path)
+    assert trained.about.effort.cut_short
     assert warning in " ".join(capsys.readouterr().err.split())
     assert warning in json.loads((folder / "model.stac.json").read_text())["properties"]["description"]
-    assert warning in submission(config, trained.about).description
-    predictions = predict_network(trained, folder / "predictions.zip")
+    assert warning in submission(trained.about, Release.open(release_root)).description
+    predictions = trained.task.predict(trained, folder)
     score(predictions, release_root).write(folder / "scores.json")
     page = write_page([read_entry(config, tmp_path)], tmp_path / "index.html").read_text()
     assert f'<p class="notice">UNet: Training was {warning}' in page
@@ -106,8 +109,8 @@ def test_a_run_that_its_time_limit_cut_short_says_so_everywhere(
 
 def test_pages_of_whole_runs_tell_steps_and_limit(release_root: Path, tmp_path: Path) -> None:
     config = config_of(release_root, steps=2)
-    trained = train(config, load(config), tmp_path)
-    predictions = predict_network(trained, tmp_path / "tiny" / "predictions.zip")
+    trained = train(Experiment.open(config), tmp_path)
+    predictions = trained.task.predict(trained, tmp_path / "tiny")
     score(predictions, release_root).write(tmp_path / "tiny" / "scores.json")
     page = write_page([read_entry(config, tmp_path)], tmp_path / "index.html").read_text()
     assert "2 of 2 steps (1 epochs) in" in page
@@ -122,17 +125,3 @@ def test_a_config_gives_epochs_or_steps(release_root: Path) -> None:
         config_of(release_root, epochs=3)
     with pytest.raises(LulcbenchError, match="minutes"):
         config_of(release_root, minutes=3)
-
-
-def test_a_forest_predicts_the_same_with_any_number_of_processors(
-    release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Votes of trees that finish in another order would add up to another sum, and ties to another class."""
-    model = {"kind": "forest", "trees": 9, "samples": 4000, "min_leaf": 1}
-    data = {"kind": "luisa-seg", "root": str(release_root)}
-    config = Config.parse({"name": "forest", "data": data, "model": model})
-    digests = set()
-    for processors in (1, 2, 5):
-        monkeypatch.setattr(os, "cpu_count", lambda n=processors: n)
-        digests.add(hash_file(predict_reference(config, tmp_path / f"{processors}.zip")))
-    assert len(digests) == 1

@@ -11,14 +11,11 @@ import pytest
 import rasterio
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from rasterio.transform import from_origin
-from typer.testing import CliRunner
 
-from builders.__main__ import app
 from builders.recipe import load
 from builders.simulate import SimulationConfig, run, simulate
 from builders.simulate.acquisitions import plan as passes
 from builders.simulate.country import Canvas
-from builders.simulate.difficulty import forest_scores
 from builders.simulate.labels import cast_back, label_maps
 from builders.simulate.materials import INDEX, reflectance
 from builders.simulate.scenes import spread, taps
@@ -228,12 +225,6 @@ def test_phenology_turns_with_the_year() -> None:
     assert abs(ndvi(summer, "spruce") - ndvi(winter, "spruce")) < 0.05
 
 
-def test_forest_scores_every_level() -> None:
-    classes = np.arange(46, dtype=np.uint8).repeat(6)
-    spectra = classes[:, None].astype(np.float32)
-    assert forest_scores(spectra, classes, spectra, classes) == {1: 1.0, 2: 1.0, 3: 1.0, 4: 1.0}
-
-
 def write_map(path: Path, codes: npt.NDArray[np.integer], **profile: object) -> Path:
     height, width = codes.shape
     base = {"driver": "GTiff", "count": 1, "dtype": "int32", "nodata": 0, "height": height, "width": width}
@@ -311,16 +302,6 @@ def test_real_luisa_is_rendered_unaltered(tmp_path: Path) -> None:
         codes = file.read(1, window=window)
     with rasterio.open(tmp_path / "labels" / "luisa_2018.tif") as file:
         np.testing.assert_array_equal(file.read(1)[::2, ::2], codes)
-
-
-def test_the_difficulty_command_judges_a_release(release_root: Path) -> None:
-    arguments = ["difficulty", str(release_root), "--pixels", "2000", "--tolerance"]
-    far, near = (CliRunner().invoke(app, [*arguments, tolerance]) for tolerance in ("0", "1"))
-    assert (far.exit_code, near.exit_code) == (1, 0)
-    levels = [line.split() for line in near.stdout.splitlines()[1:]]
-    assert [int(level) for level, *_ in levels] == [1, 2, 3, 4]
-    assert all(0 < float(score) < 1 for _, score, *_ in levels)
-    assert [published for *_, published in levels] == ["0.83", "0.63", "0.49", "–"]
 
 
 def test_scenes_are_made_anew_when_the_simulator_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,123 +1,78 @@
-"""The training step that all baselines share, for segmentation and classification alike."""
+"""The training loop that all networks share: steps, schedule, validation."""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from baselines.config import ClassificationModel, Config
-from baselines.data.arrays import EpochSampler, Problem, Samples
-from baselines.tasks.losses import FlatLoss, HierarchicalLoss, area_average
-from baselines.training.augment import augment, generator, mix
+from baselines.devices import Images, map_images
+from baselines.tasks import Task
+from lulcbench.datasets import seeds
+from lulcbench.datasets.batch import Sample
 from lulcbench.errors import LulcbenchError
-from lulcbench.legend import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from baselines.config import Config
 
 
-class Task(L.LightningModule):
-    """A network, its loss and its schedule.
+class TrainingModule(L.LightningModule):
+    """A network, its task and its schedule.
 
-    Everything random depends on (seed, epoch, batch, process), so a run that was killed and resumed at an epoch's
-    start goes on as if nothing had happened.
+    Batches come from ``LuisaDataModule``, on the device, normalised and augmented. Everything random depends on (seed,
+    epoch, batch, process), so a run that was killed and resumed at an epoch's start goes on as if nothing had happened.
 
     Args:
-        net: maps ``(b, channel, h, w)`` to logits.
-        problem: the data.
+        net: maps images to outputs.
+        task: what is learnt.
         config: the run.
     """
 
-    def __init__(self, net: nn.Module, problem: Problem, config: Config) -> None:
+    def __init__(self, net: nn.Module, task: Task, config: Config) -> None:
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)
+        self.task = task
         self.config = config
-        self._splits: dict[str, Samples | None] = {"train": problem.train, "val": problem.val}
-        self.level = problem.level
-        train = config.train
-        self.loss = (
-            FlatLoss(train.smoothing)
-            if problem.level is None
-            else HierarchicalLoss(problem.level, train.level_weights, train.smoothing)
-        )
-        self.standardise = problem.mean is not None
-        mean = torch.tensor(problem.mean or [0.0]).view(1, -1, 1, 1)
-        std = torch.tensor(problem.std or [1.0]).view(1, -1, 1, 1)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
         self.seconds = 0.0  # spent in training so far, over all attempts
         self.core_seconds = 0.0  # of processor time, summed over threads
         self._clock: tuple[float, float] | None = None
-        if train.compile:
+        if config.train.compile:
             self.net.compile()  # in place: neither a second module nor other names in checkpoints
         self._sums: dict[str, Tensor] = {}
+        self._names: list[str] = []  # of the figures of validation
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of normalised images."""
-        logits: Tensor = self.net(images.contiguous(memory_format=torch.channels_last))
-        return logits
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """Images as stored → what the network takes; those of releases come normalised already."""
-        return (images.float() - self.mean) / self.std if self.standardise else images
-
-    # -- data ------------------------------------------------------------------------------------------------------
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of the train split."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Batches of the val split; none where all labelled data are learnt from."""
-        return self._loader("val") if self._splits["val"] is not None else []
-
-    def _loader(self, name: str) -> DataLoader[Any]:
-        split, trainer = self.split(name), self.trainer
-        sampler = EpochSampler(len(split), self.config.seed, name == "train", trainer.global_rank, trainer.world_size)
-        return split.loader(self.config.train.batch_size, sampler)
-
-    def split(self, name: str) -> Samples:
-        """The train or val split, where training keeps it."""
-        split = self._splits[name]
-        if split is None:
-            raise LulcbenchError(f"There is no {name} split.", "Choose data that have one.")
-        return split
+    def forward(self, images: Images) -> Tensor:
+        """Outputs for normalised images."""
+        outputs: Tensor = self.net(map_images(images, lambda i: i.contiguous(memory_format=torch.channels_last)))
+        return outputs
 
     def setup(self, stage: str) -> None:
-        """Bring the data to the device, whole, once, if they fit in ``train.resident_gib``; else batch by batch."""
+        """Compute with as many threads as the config says."""
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)  # where several processes are launched, Lightning set its own
-        splits = {k: v for k, v in self._splits.items() if v is not None}
-        resident = sum(v.nbytes for v in splits.values()) <= self.config.train.resident_gib * 2**30
-        device = self.trainer.strategy.root_device
-        self._splits |= {k: v.to(device, resident) for k, v in splits.items()}
 
     # -- training --------------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
         """Seed what draws from the global generator (dropout), and start the sums; frozen means frozen statistics."""
-        if isinstance(self.config.model, ClassificationModel) and self.config.model.freeze:
-            for module in self.net.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        epoch, rank = self.current_epoch, self.global_rank
-        torch.manual_seed(generator(self.config.seed, epoch, rank, 7).initial_seed())
+        for module in self.net.modules():
+            if (
+                isinstance(module, nn.modules.batchnorm._BatchNorm)
+                and module.affine
+                and not module.weight.requires_grad
+            ):
+                module.eval()
+        torch.manual_seed(seeds.mix(self.config.seed, self.current_epoch, self.global_rank, 7))
         self._sums = {"train": torch.zeros(2, device=self.device)}
         self._clock = time.monotonic(), time.process_time()
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """The loss of a batch."""
-        rng = generator(self.config.seed, self.current_epoch, batch_idx, self.global_rank)
-        images, targets = self.split("train").gather(batch)
-        images, targets = augment(self.normalise(images), targets, self.config.augment, rng)
-        mixed, partner, weight = mix(images, self.config.augment, rng)
-        logits = self(mixed)
-        loss: Tensor = self.loss(logits, targets)
-        if weight < 1:
-            loss = weight * loss + (1 - weight) * self.loss(logits, targets[partner.to(targets.device)])
+        loss = self.task.loss(self(batch["image"]), batch)
         self._sums["train"] += torch.stack([loss.detach(), torch.ones((), device=loss.device)])
         return loss * self._share(batch_idx)
 
@@ -197,29 +152,26 @@ class Task(L.LightningModule):
     # -- validation ------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        """Start the sums: loss, samples, correct, judged; all processes validate the same network."""
+        """Start the sums, also where this process gets no batch; all processes validate the same network."""
         self._share_buffers()
-        self._sums["val"] = torch.zeros(4, device=self.device, dtype=torch.float64)
+        nothing = torch.zeros(0, self.task.outputs, device=self.device), torch.zeros(0, device=self.device)
+        self._names = ["loss", *self.task.metrics(*nothing)]
+        self._sums["val"] = torch.zeros(len(self._names), 2, device=self.device, dtype=torch.float64)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Add a batch to the sums."""
-        images, targets = self.split("val").gather(batch)
-        logits = self(self.normalise(images))
-        finest = targets[:, -1 if self.level is None else self.level - 1]
-        p = logits.float().softmax(1)
-        if p.ndim == 4:
-            p = area_average(p, (targets.shape[-2], targets.shape[-1]))
-        known = finest != IGNORE_INDEX
-        correct = ((p.argmax(1) == finest) & known).sum()
-        n = torch.tensor(float(len(images)), device=self.device)
-        self._sums["val"] += torch.stack([self.loss(logits, targets) * n, n, correct, known.sum()]).double()
+    def validation_step(self, batch: Sample, batch_idx: int) -> None:
+        """Add the loss of a batch, weighted by its samples, and the task's figures to the sums."""
+        outputs = self(batch["image"])
+        truth = self.task.truth(batch)
+        p = self.task.on_labels(self.task.activate(outputs), batch)
+        n = torch.tensor(float(len(truth)), device=self.device)
+        pairs = [(self.task.loss(outputs, batch) * n, n), *self.task.metrics(p, truth).values()]
+        self._sums["val"] += torch.stack([torch.stack([part.double() for part in pair]) for pair in pairs])
 
     def on_validation_epoch_end(self) -> None:
-        """Mean loss and overall accuracy at the model's level, each sample counted once over all processes."""
+        """Log the figures, each sample counted once over all processes."""
         sums = self.trainer.strategy.reduce(self._sums["val"], reduce_op="sum")
-        loss, n, correct, known = sums.tolist()
-        self.log("val_loss", loss / max(n, 1), rank_zero_only=True)
-        self.log("val_accuracy", correct / max(known, 1), rank_zero_only=True, prog_bar=True)
+        for name, (total, weight) in zip(self._names, sums.tolist(), strict=True):
+            self.log(f"val_{name}", total / max(weight, 1), rank_zero_only=True, prog_bar=name != "loss")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the time spent."""

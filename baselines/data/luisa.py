@@ -1,0 +1,147 @@
+"""Releases: windows with a class for every pixel (``luisa-seg``), or chips with one class each (``luisa-cls``)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from baselines.data.base import DATA, DataConfig, DataInfo, Input
+from baselines.registry import Count, Names, expand
+from lulcbench.datasets import LuisaCls, LuisaDataset, LuisaSeg
+from lulcbench.errors import NotAvailableError
+from lulcbench.grid import TILE_SIZE
+from lulcbench.legend import legend
+from lulcbench.release import Release
+
+
+class LuisaData(DataConfig):
+    """A release.
+
+    Attributes:
+        root: folder of the release.
+        sensors: one or several; the seasons × bands of each become channels.
+        year: of imagery and labels.
+        bands: band names to take, of the only sensor, or by sensor; None takes all.
+        seasons: season names to take; None takes all.
+        level: legend level of the classes that models tell apart.
+    """
+
+    sensors: Names = ("landsat",)
+    year: int = 2018
+    bands: Names | dict[str, Names] | None = None
+    seasons: Names | None = None
+    level: Annotated[int, Field(ge=1, le=4)] = 4
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of ``LuisaDataset`` that say which imagery."""
+        return {
+            "root": expand(self.root),
+            "sensors": self.sensors,
+            "year": self.year,
+            "bands": self.bands,
+            "seasons": self.seasons,
+        }
+
+    @property
+    def legend_level(self) -> int:
+        """The level."""
+        return self.level
+
+    def digest(self) -> str:
+        """That of the release."""
+        return Release.open(expand(self.root)).digest
+
+    def describe(self, train: LuisaDataset) -> DataInfo:
+        """Channels and statistics of the train split, and its classes."""
+        return DataInfo(
+            inputs={sensor: _input(train, sensor) for sensor in train.sensors},
+            classes=legend().names(self.level),
+            level=self.level,
+            digest=train.release.digest,
+            simulated=train.release.simulated,
+            absent=tuple(
+                legend().classes[code].name for code in legend().codes(self.level) if code not in self._present(train)
+            ),
+        )
+
+    @abstractmethod
+    def _present(self, train: Any) -> set[int]:
+        """Codes at the level that samples of the train split have."""
+
+
+@DATA.register
+class LuisaSegData(LuisaData):
+    """A release, read through ``LuisaSeg``: windows of imagery with a class for every pixel.
+
+    Attributes:
+        window: side of a training window, m.
+        stride: step of the moving window, m; None means ``window``.
+    """
+
+    kind: Literal["luisa-seg"] = "luisa-seg"
+    target: ClassVar[str] = "mask"
+    task: ClassVar[str] = "segmentation"
+    window: Count = TILE_SIZE
+    stride: Count | None = None
+
+    @property
+    def dataset(self) -> type[LuisaSeg]:
+        """``LuisaSeg``."""
+        return LuisaSeg
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of ``LuisaSeg``."""
+        return super().options | {"window": self.window, "stride": self.stride}
+
+    def _present(self, train: LuisaSeg) -> set[int]:
+        counts = train.release.manifest.class_counts.get(self.year, {})
+        return {legend().ancestor(code, self.level) for code, n in counts.items() if n and code}
+
+
+@DATA.register
+class LuisaClsData(LuisaData):
+    """A release, read through ``LuisaCls``: chips of 600 m with one class each.
+
+    Attributes:
+        purity: least share of a chip that its class must cover.
+    """
+
+    kind: Literal["luisa-cls"] = "luisa-cls"
+    target: ClassVar[str] = "label"
+    task: ClassVar[str] = "classification"
+    purity: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @property
+    def dataset(self) -> type[LuisaCls]:
+        """``LuisaCls``."""
+        return LuisaCls
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of ``LuisaCls``."""
+        return super().options | {"purity": self.purity, "level": self.level}
+
+    def _present(self, train: LuisaCls) -> set[int]:
+        # A class may cover pixels, and yet no chip.
+        return {int(code) for code in legend().decode(np.unique(train.labels), self.level)}
+
+
+def _input(dataset: LuisaDataset, sensor: str) -> Input:
+    info, bands = dataset.release.manifest.sensor(sensor), dataset.bands[sensor]
+    if info.statistics is None:
+        raise NotAvailableError(
+            f"{dataset.release.id} has no train statistics of {sensor}.", "Train on a release that has a train split."
+        )
+    at = [info.band_names.index(band) for band in bands]
+    seasons = len(dataset.seasons)
+    return Input(
+        channels=tuple(f"{season}:{band}" for season in dataset.seasons for band in bands),
+        mean=tuple(info.statistics.mean[i] for i in at) * seasons,
+        std=tuple(info.statistics.std[i] for i in at) * seasons,
+        resolution=info.resolution,
+    )

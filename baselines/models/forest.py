@@ -1,0 +1,153 @@
+"""A random forest on the seasonal spectra of single pixels."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+from zipfile import ZIP_DEFLATED, BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.ensemble import RandomForestClassifier
+from torch import Tensor
+
+from baselines.devices import Images
+from baselines.models.base import MODELS, Fitted, ModelConfig, Predictor
+from baselines.models.spectra import PixelSample, Spectra, nearest, spectra
+from baselines.registry import Count
+from baselines.training.effort import Stopwatch
+from lulcbench import _console
+from lulcbench._files import write_atomic
+from lulcbench.errors import LulcbenchError
+
+if TYPE_CHECKING:
+    from baselines.config import Config
+    from baselines.experiment import Experiment
+    from baselines.run import About
+    from baselines.tasks import Task
+
+
+@MODELS.register
+class Forest(ModelConfig):
+    """Per-pixel random forest on the seasonal spectra (as in Witjes et al. 2022).
+
+    Attributes:
+        trees: number of trees.
+        samples: training pixels, drawn at random from the train split.
+        min_leaf: least samples in a leaf.
+    """
+
+    kind: Literal["forest"] = "forest"
+    title: ClassVar[str] = "random forest"
+    dense: ClassVar[bool] = True
+    trees: Count = 200
+    samples: Count = 100_000
+    min_leaf: Count = 2
+
+    def fit(self, experiment: Experiment, folder: Path, deadline: float | None = None) -> Fitted:
+        """Draw pixels, each with the label that its centre is in, and grow the trees."""
+        watch = Stopwatch()
+        data, seed = experiment.data, experiment.config.seed
+        sample = PixelSample(self.samples, len(data.datasets["train"]), seed)
+        for batch in data.loader("train"):
+            pixels = spectra(data.datasets["train"].finish(batch)["image"])
+            sample.add(pixels, nearest(experiment.task.truth(batch).numpy(), pixels.shape[1]))
+        forest = self.grow(*sample.drawn, seed)
+        return Fitted(ForestPredictor(forest, experiment.task.outputs), watch.effort())
+
+    def grow(self, pixels: Spectra, labels: npt.NDArray[np.integer], seed: int) -> RandomForestClassifier:
+        """The forest on spectra ``(n, channel)`` and class indices ``(n,)``."""
+        forest = RandomForestClassifier(self.trees, min_samples_leaf=self.min_leaf, n_jobs=-1, random_state=seed)
+        with _console.console.status(f"growing {self.trees} trees on {len(pixels):,} pixels"):
+            return forest.fit(pixels, labels)
+
+    def load(self, folder: Path, config: Config, task: Task) -> ForestPredictor:
+        """The grown forest."""
+        return ForestPredictor(_load(folder / ForestPredictor.file, task.outputs), task.outputs)
+
+    def describe(self, about: About) -> str:
+        """Number of trees and pixels."""
+        pixels = f"{self.samples:,} pixels"
+        return f"Random forest of {self.trees} trees on the seasonal spectra of {pixels}; no weights to count."
+
+
+class ForestPredictor(Predictor):
+    """A forest that classifies every pixel by itself.
+
+    Args:
+        forest: the forest, on class indices.
+        classes: number of classes, also of those that it has not seen.
+    """
+
+    file: ClassVar[str] = "model.skops"
+    media_type: ClassVar[str] = "application/zip"
+    framework: ClassVar[str] = "scikit-learn"
+    artifact_type: ClassVar[str] = "skops.io.dump"
+
+    def __init__(self, forest: RandomForestClassifier, classes: int) -> None:
+        self.forest, self.classes = forest, classes
+        # One thread for each part of the pixels: the forest's own threads would add up its trees in the order in which
+        # they finish, and two classes that tie would come out by chance.
+        self.forest.n_jobs = 1
+
+    def __call__(self, images: Images) -> Tensor:
+        """The share of trees, ``(b, class, y, x)``."""
+        pixels = spectra(images)
+        flat = pixels.reshape(-1, pixels.shape[-1])
+        p = np.zeros((len(flat), self.classes), np.float32)
+        workers = os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:
+            parts = pool.map(self.forest.predict_proba, np.array_split(flat, workers))
+            p[:, self.forest.classes_] = np.concatenate(list(parts))
+        return torch.from_numpy(p.reshape(*pixels.shape[:3], self.classes).transpose(0, 3, 1, 2))
+
+    def save(self, folder: Path) -> None:
+        """Write the trees as arrays, without pickle."""
+        from skops.io import dumps
+
+        write_atomic(folder / self.file, dumps(self.forest, compression=ZIP_DEFLATED, compresslevel=1))
+
+
+def _load(path: Path, classes: int) -> RandomForestClassifier:
+    """A forest from a file, checked: scikit-learn follows the numbers of nodes in it without looking."""
+    from skops.io import load
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    again = "Train it again."
+    try:
+        forest = load(path, trusted=["sklearn.tree._tree.Tree"])
+        if not isinstance(forest, RandomForestClassifier):
+            raise TypeError(f"it holds a {type(forest).__name__}")
+        features = forest.n_features_in_
+        known = np.asarray(forest.classes_)
+        if not np.issubdtype(known.dtype, np.integer) or known.min() < 0 or known.max() >= classes:
+            raise ValueError("its classes are others")
+        for tree in (estimator.tree_ for estimator in forest.estimators_):
+            nodes = np.arange(tree.node_count)
+            inner = tree.children_left >= 0
+            below = np.stack([tree.children_left, tree.children_right])[:, inner]
+            # Nodes are numbered from the root down, so that paths end.
+            if (below <= nodes[inner]).any() or (below >= tree.node_count).any():
+                raise ValueError("a node has no such child")
+            if (
+                (tree.feature[inner] < 0).any()
+                or (tree.feature[inner] >= features).any()
+                or tree.n_features != features
+            ):
+                raise ValueError("a node asks for a channel that there is not")
+            if tree.value.shape != (tree.node_count, 1, len(known)):
+                raise ValueError("a tree has other classes")
+    except (
+        OSError,
+        BadZipFile,
+        UntrustedTypesFoundException,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:
+        raise LulcbenchError(f"{path} is damaged: {error}", again) from error
+    return forest

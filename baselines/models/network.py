@@ -1,0 +1,146 @@
+"""What all networks share: they are trained by gradient, and kept as safetensors."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import torch
+from lightning import seed_everything
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from baselines.data import Input
+from baselines.devices import Images
+from baselines.models.base import Fitted, ModelConfig, Predictor
+from baselines.predicting.views import average_views
+from baselines.training.network import fit_network
+from lulcbench._console import console
+from lulcbench._files import write_atomic
+from lulcbench.errors import LulcbenchError
+
+if TYPE_CHECKING:
+    from baselines.config import Config
+    from baselines.experiment import Experiment
+    from baselines.run import About
+    from baselines.tasks import Task
+
+
+class NetworkConfig(ModelConfig):
+    """A network.
+
+    Attributes:
+        weights: name of pretrained weights; None trains from scratch.
+    """
+
+    weights: str | None = None
+
+    @abstractmethod
+    def build(self, inputs: Mapping[str, Input], outputs: int) -> nn.Module:
+        """The network: maps images ``(b, channel, y, x)``, or a dict of such by sensor, to ``(b, output[, y, x])``.
+
+        Args:
+            inputs: imagery by sensor.
+            outputs: number of output channels.
+
+        Raises:
+            LulcbenchError: the settings name something unknown, or weights that cannot be had or do not fit.
+        """
+
+    def without_weights(self) -> Self:
+        """The same network from scratch."""
+        return self.model_copy(update={"weights": None})
+
+    def fit(self, experiment: Experiment, folder: Path, deadline: float | None = None) -> Fitted:
+        """Train by gradient, or resume a training."""
+        config, info = experiment.config, experiment.info
+        seed_everything(config.seed, verbose=False)
+        task = config.task.build(info)  # a new one, since it may hold weights that are trained
+        net = self.build(info.inputs, task.outputs)
+        count = count_parameters(net)
+        channels = sum(len(imagery.channels) for imagery in info.inputs.values())
+        console.print(
+            f"{self.label}: {count['trainable']:,} of {count['total']:,} parameters are trained; "
+            f"{len(experiment.data.datasets['train']):,} samples of {channels} channels, {len(info.classes)} classes; "
+            f"on {'the GPU' if torch.cuda.is_available() else 'the CPU, as there is no GPU'}"
+        )
+        predictor = NetworkPredictor(net, task, config)
+        return Fitted(predictor, *fit_network(net, task, predictor, experiment, folder, deadline))
+
+    def load(self, folder: Path, config: Config, task: Task) -> NetworkPredictor:
+        """The trained network."""
+        try:
+            state = load((folder / NetworkPredictor.file).read_bytes())
+        except (OSError, SafetensorError) as error:
+            raise LulcbenchError(f"The model in {folder} is damaged: {error!r}.", "Train it again.") from error
+        net = self.without_weights().build(task.info.inputs, task.outputs)  # its own weights follow
+        try:
+            net.load_state_dict(state)
+        except RuntimeError as error:
+            raise LulcbenchError(
+                f"The weights in {folder} do not fit their description: {error}", "Train it again."
+            ) from error
+        return NetworkPredictor(net.eval(), task, config)
+
+    def describe(self, about: About) -> str:
+        """Kind of network and length of training."""
+        return f"{self.label}, {about.effort.steps} steps ({about.effort.epochs} epochs)."
+
+    @property
+    def pretraining(self) -> str:
+        """Name of the weights."""
+        return {None: "none", "imagenet": "ImageNet"}.get(self.weights, str(self.weights))
+
+
+class NetworkPredictor(Predictor):
+    """A network.
+
+    Args:
+        net: the network, in evaluation mode when it predicts.
+        task: says what its outputs mean.
+        config: says how it predicts.
+    """
+
+    file: ClassVar[str] = "model.safetensors"
+    media_type: ClassVar[str] = "application/octet-stream; application=safetensors"
+    framework: ClassVar[str] = "PyTorch"
+    artifact_type: ClassVar[str] = "safetensors.torch.save_file"
+
+    def __init__(self, net: nn.Module, task: Task, config: Config) -> None:
+        self.net = net.to(memory_format=torch.channels_last)
+        self.task, self.config = task, config
+
+    @torch.inference_mode()
+    def __call__(self, images: Images) -> Tensor:
+        """Class probabilities, of one view or with ``predict.tta`` of eight; bf16 on a GPU unless forbidden."""
+        mixed = self.config.train.precision != "32-true"
+        return average_views(self.net, self.task.activate, images, self.config.predict.tta, mixed)
+
+    def save(self, folder: Path) -> None:
+        """Write the weights."""
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in self.net.state_dict().items()}
+        write_atomic(folder / self.file, save(state))
+
+    def count_parameters(self) -> dict[str, int]:
+        """``trainable`` and ``total``."""
+        return count_parameters(self.net)
+
+    def to(self, device: torch.device) -> Self:
+        """The network there, and what the task needs to read its outputs."""
+        self.net.to(device)
+        self.task.to(device)
+        return self
+
+
+def count_parameters(net: nn.Module) -> dict[str, int]:
+    """Trainable and total numbers of parameters.
+
+    Example:
+        >>> count_parameters(nn.Linear(3, 2))
+        {'trainable': 8, 'total': 8}
+    """
+    numbers = [(p.numel(), p.requires_grad) for p in net.parameters()]
+    return {"trainable": sum(n for n, on in numbers if on), "total": sum(n for n, _ in numbers)}

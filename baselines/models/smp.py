@@ -1,0 +1,127 @@
+"""UNet and DeepLabv3+ of segmentation-models-pytorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from baselines.data import Input, only_input
+from baselines.models._pretrained import unavailable
+from baselines.models.base import MODELS
+from baselines.models.network import NetworkConfig
+from baselines.registry import Count
+from lulcbench.errors import LulcbenchError
+
+
+class SmpConfig(NetworkConfig):
+    """A segmentation network with an encoder.
+
+    Attributes:
+        encoder: encoder name known to smp.
+        weights: ``imagenet`` or None (from scratch).
+        pixel_path: width of a per-pixel network on the spectra that is added to the output; smp's UNet has no skip
+            connection at full resolution, and single pixels already tell much. None does without.
+    """
+
+    dense: ClassVar[bool] = True
+    encoder: str = "resnet34"
+    weights: Literal["imagenet"] | None = None
+    pixel_path: Count | None = None
+
+    def _build(self, network: Callable[..., nn.Module], inputs: Mapping[str, Input], outputs: int, **more: Any) -> Any:
+        channels = len(only_input(inputs, self.title).channels)
+        options = {"encoder_name": self.encoder, "encoder_weights": self.weights, "in_channels": channels}
+        try:
+            net = network(**options, classes=outputs, **more)
+        except KeyError as error:
+            raise LulcbenchError(
+                f"smp has no encoder {self.encoder!r}.", "See segmentation_models_pytorch.encoders.get_encoder_names()."
+            ) from error
+        except OSError as error:
+            raise unavailable(str(self.weights), error) from error
+        return net if self.pixel_path is None else PixelPath(net, channels, self.pixel_path, outputs)
+
+    def describe(self, about: Any) -> str:
+        """Kind of network, encoder and length of training."""
+        effort = about.effort
+        return f"{self.title} with a {self.encoder} encoder, {effort.steps} steps ({effort.epochs} epochs)."
+
+
+@MODELS.register
+class UNet(SmpConfig):
+    """UNet (Ronneberger et al. 2015).
+
+    Attributes:
+        depth: number of encoder stages; each halves the resolution.
+        decoder_channels: channels of the decoder, from deep to shallow; ``depth`` of them.
+    """
+
+    kind: Literal["unet"] = "unet"
+    title: ClassVar[str] = "UNet"
+    depth: Annotated[int, Field(ge=3, le=5)] = 5
+    decoder_channels: tuple[Count, ...] | None = None
+
+    @model_validator(mode="after")
+    def _channels_fit(self) -> UNet:
+        if self.decoder_channels and len(self.decoder_channels) != self.depth:
+            raise ValueError(f"decoder_channels must have depth = {self.depth} entries")
+        return self
+
+    def build(self, inputs: Mapping[str, Input], outputs: int) -> nn.Module:
+        """The network."""
+        import segmentation_models_pytorch as smp
+
+        channels = self.decoder_channels or (256, 128, 64, 32, 16)[: self.depth]
+        net: nn.Module = self._build(
+            smp.Unet, inputs, outputs, encoder_depth=self.depth, decoder_channels=list(channels)
+        )
+        return net
+
+    def small(self) -> dict[str, Any]:
+        """A shallow one."""
+        return {"encoder": "resnet18", "weights": None, "depth": 3, "decoder_channels": (16, 16, 8)}
+
+
+@MODELS.register
+class DeepLabV3Plus(SmpConfig):
+    """DeepLabv3+ (Chen et al. 2018)."""
+
+    kind: Literal["deeplabv3plus"] = "deeplabv3plus"
+    title: ClassVar[str] = "DeepLabv3+"
+
+    def build(self, inputs: Mapping[str, Input], outputs: int) -> nn.Module:
+        """The network."""
+        import segmentation_models_pytorch as smp
+
+        net: nn.Module = self._build(smp.DeepLabV3Plus, inputs, outputs)
+        return net
+
+    def small(self) -> dict[str, Any]:
+        """One with a small encoder."""
+        return {"encoder": "resnet18", "weights": None}
+
+
+class PixelPath(nn.Module):
+    """A segmentation network plus a small network of single pixels; the sum of their outputs."""
+
+    def __init__(self, net: nn.Module, channels: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.net = net
+        self.path = nn.Sequential(
+            nn.Conv2d(channels, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, outputs, 1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Outputs ``(b, output, y, x)``."""
+        outputs: torch.Tensor = self.net(x) + self.path(x)
+        return outputs

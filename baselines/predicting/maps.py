@@ -1,0 +1,92 @@
+"""Maps of tiles: moving windows blended, brought to the 50 m label grid by area, classes decided, written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench import _console
+from lulcbench.datasets import LuisaSeg
+from lulcbench.datasets.batch import Sample
+from lulcbench.grid import TILE_SIZE
+from lulcbench.legend import legend
+from lulcbench.predictions import PredictionWriter, to_label_grid
+from lulcbench.windows import Blend
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from baselines.run import Trained
+
+Probabilities = npt.NDArray[np.float32]
+
+
+def blend_tiles(dataset: LuisaSeg, predicted: Iterable[tuple[Sample, Tensor]]) -> Iterator[tuple[str, Probabilities]]:
+    """Each tile's id and probabilities ``(class, 96, 96)``, blended from its windows.
+
+    Args:
+        dataset: of the windows.
+        predicted: batches of the dataset, in its order (by tile), with the probabilities ``(b, class, y, x)`` of each.
+    """
+    resolution = dataset.resolution()
+    size = TILE_SIZE // resolution
+    blend, current, start = Blend(0, size), "", 0
+    for batch, p in predicted:
+        windows = dataset.locate(range(start, start + len(p)))
+        start += len(p)
+        for tile, value, (y, x) in zip(batch["tile"], p.cpu().numpy(), windows.offsets // resolution, strict=True):
+            if tile != current:
+                if current:
+                    yield current, to_label_grid(blend.result())
+                blend, current = Blend(len(value), size), tile
+            blend.add(value, int(y), int(x))
+    if current:
+        yield current, to_label_grid(blend.result())
+
+
+def write_maps(trained: Trained, dataset: LuisaSeg, maps: Iterable[tuple[str, Probabilities]], out: Path) -> Path:
+    """Write tiles with their mapped class (see ``decide``) and all probabilities, at the model's level.
+
+    Args:
+        trained: the model.
+        dataset: of the split.
+        maps: id and probabilities ``(class, 96, 96)`` of every tile of the split.
+        out: the predictions file, ``….zip``.
+    """
+    level, (year,) = trained.about.info.level or 4, dataset.years
+    codes = np.array(legend().codes(level), np.uint16)
+    with (
+        PredictionWriter(out, dataset.release, dataset.split, year, level, probabilities=True) as writer,
+        _console.progress() as bar,
+    ):
+        for tile, p in bar.track(maps, total=len(dataset.tiles), description=f"predict {dataset.split}"):
+            p = np.clip(p, 0, 1)
+            p /= p.sum(0)
+            writer.write(tile, codes[decide(p, level)], p)
+    return out
+
+
+def decide(p: Probabilities, level: int) -> npt.NDArray[np.intp]:
+    """The mapped class of each pixel, decided from the top of the legend down.
+
+    The likeliest class of level 1, within it the likeliest of level 2, and so on: the single likeliest fine class may
+    be a child of an unlikely coarse one.
+
+    Args:
+        p: ``(class, y, x)`` probabilities at ``level``.
+        level: their level.
+
+    Returns:
+        ``(y, x)`` class indices at ``level``.
+    """
+    allowed = p
+    for coarse in range(1, level):
+        parents = legend().parents(level, coarse)
+        sums = np.zeros((len(legend().codes(coarse)), *p.shape[1:]), np.float32)
+        np.add.at(sums, parents, allowed)
+        allowed = np.where(parents[:, None, None] == sums.argmax(0), allowed, 0)
+    return allowed.argmax(0)

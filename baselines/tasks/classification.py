@@ -1,0 +1,171 @@
+"""Patch classification: one class per sample, of EuroSAT or of the chips of a release."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+from baselines.devices import memory_errors, threads
+from baselines.predicting.split import open_split, read_split
+from baselines.predicting.views import EPSILON, temper
+from baselines.tasks.base import TASKS, LevelTargets, Report, Task, TaskConfig
+from lulcbench._files import write_atomic
+from lulcbench._parsing import parse_json, read_limited
+from lulcbench.datasets.batch import Sample
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import IGNORE_INDEX
+from lulcbench.plotting import Panel
+
+if TYPE_CHECKING:
+    from baselines.config import Config
+    from baselines.data import DataInfo
+    from baselines.run import Trained
+
+PREDICTIONS = "predictions.csv"
+SCORES = "scores.json"
+MAX_SCORES_BYTES = 2**22
+PAIRS = 10
+
+
+@TASKS.register
+class ClassificationConfig(TaskConfig):
+    """One class per sample."""
+
+    kind: Literal["classification"] = "classification"
+    target: ClassVar[str] = "label"
+    dense: ClassVar[bool] = False
+
+    def build(self, info: DataInfo) -> Classification:
+        """The task on these data."""
+        return Classification(self, info)
+
+
+class Classification(Task):
+    """See ``ClassificationConfig``. Batches hold ``label``, ``(b,)``, and where they are mixed that of the partners."""
+
+    def __init__(self, config: TaskConfig, info: DataInfo) -> None:
+        super().__init__(config, info)
+        self.targets = LevelTargets(info.level)
+
+    def loss(self, outputs: Tensor, batch: Sample) -> Tensor:
+        """The log-likelihood of the labels; of mixed samples, the weighted mean of both labels'."""
+        loss: Tensor = self.criterion(outputs, self.targets(batch["label"]))
+        if "label_partner" in batch:
+            weight = batch["label_weight"]
+            loss = weight * loss + (1 - weight) * self.criterion(outputs, self.targets(batch["label_partner"]))
+        return loss
+
+    def truth(self, batch: Sample) -> Tensor:
+        """The labels."""
+        label: Tensor = batch["label"]
+        return label
+
+    def predict(self, trained: Trained, folder: Path) -> Path:
+        """Write ``predictions.csv`` (id, class, probabilities) and ``scores.json``."""
+        config, about = trained.config, trained.about
+        _, batches = read_split(trained)
+        ids: list[str] = []
+        parts, truths = [], []
+        remedy = "Lower predict.batch_size."
+        with threads(config.threads), memory_errors(f"predict.batch_size = {config.predict.batch_size}", remedy):
+            for batch in batches:
+                parts.append(temper(trained.predictor(batch["image"]), about.temperature).cpu())
+                truths.append(batch["label"].cpu())
+                names = batch.get("id") or [f"{tile}:{i}" for i, tile in enumerate(batch["tile"], len(ids))]
+                ids += names
+        p = torch.cat(parts).numpy()
+        classes = about.info.classes
+        table = pd.DataFrame(p.round(5), columns=list(classes))
+        table.insert(0, "predicted", [classes[i] for i in p.argmax(1)])
+        table.insert(0, "id", ids)
+        text = io.StringIO()
+        table.to_csv(text, index=False, lineterminator="\n")
+        scores = score(p, torch.cat(truths).numpy(), classes) | {
+            "split": config.predict.split,
+            "data_digest": about.data_digest,
+            "simulated": about.info.simulated,
+        }
+        write_atomic(folder / PREDICTIONS, text.getvalue().encode())
+        write_atomic(folder / SCORES, (json.dumps(scores, indent=1, ensure_ascii=False) + "\n").encode())
+        return folder / PREDICTIONS
+
+    def score(self, config: Config, folder: Path) -> dict[str, Any]:
+        """Accuracy, log loss, accuracy by class, and the pairs of classes confused most often."""
+        path = folder / SCORES
+        if not path.is_file():
+            raise LulcbenchError(f"{path} is missing.", "Run 'python -m baselines predict' first.")
+        scores = parse_json(read_limited(path, MAX_SCORES_BYTES), str(path), "Predict again.", MAX_SCORES_BYTES)
+        if scores["data_digest"] != self.info.digest:
+            raise LulcbenchError(f"{path} is of other data.", "Predict again.")
+        return {k: scores[k] for k in ("overall_accuracy", "log_loss", "class_accuracy", "confused", "patches")}
+
+    def report(self, config: Config, folder: Path) -> Report:
+        """One table."""
+        scores = self.score(config, folder)
+        title = f"{len(self.info.classes)} classes"
+        figures = {"overall_accuracy": scores["overall_accuracy"], "log_loss": scores["log_loss"]}
+        worst = [f"{p['patches']} × {p['label']} predicted as {p['predicted']}" for p in scores["confused"]]
+        kind, split = config.data.kind, config.predict.split
+        facts = [("data", f"{kind}, digest {self.info.digest}"), ("most confused", "; ".join(worst) or "none")]
+        summary = f"{kind}: {scores['patches']:,} {split} patches, never seen in training."
+        return Report({title: figures}, kind, summary, facts)
+
+    def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
+        """Patches of which the model is surest though it is wrong; then the first ones."""
+        split = config.predict.split
+        dataset = open_split(config, **config.data.fitted_options(self.info)).datasets[split]
+        table = pd.read_csv(folder / PREDICTIONS)
+        labels = [self.info.classes[i] for i in dataset.labels]
+        confidence = table[list(self.info.classes)].max(axis=1)
+        wrong = table["predicted"] != labels
+        for row in np.argsort(-(confidence * wrong).to_numpy(), kind="stable")[:count].tolist():
+            said = f"{labels[row]}, predicted {table['predicted'][row]} ({confidence[row]:.0%})"
+            panels = [Panel(f"{panel.title}: {said}", panel.rgb) for panel in dataset.rgb_panels(dataset[row])]
+            yield str(table["id"][row]), panels
+
+
+def score(p: npt.NDArray[np.float32], target: npt.NDArray[np.integer], classes: Sequence[str]) -> dict[str, Any]:
+    """Overall accuracy, log loss, accuracy by class, confusion, and the pairs confused most often.
+
+    Args:
+        p: ``(n, class)``.
+        target: ``(n,)`` class indices; ``IGNORE_INDEX`` is left out.
+        classes: their names.
+
+    Raises:
+        LulcbenchError: all are left out.
+
+    Example:
+        >>> score(np.eye(2, dtype=np.float32), np.array([0, 0]), ("a", "b"))["confused"]
+        [{'label': 'a', 'predicted': 'b', 'patches': 1}]
+    """
+    known = target != IGNORE_INDEX
+    p, target = p[known], target[known].astype(int)
+    if not len(target):
+        raise LulcbenchError("No patch of the split has a label.", "Check its labels.")
+    predicted = p.argmax(1)
+    n = len(classes)
+    confusion = np.bincount(target * n + predicted, minlength=n * n).reshape(n, n)
+    support, correct = confusion.sum(1), np.diag(confusion)
+    errors = confusion - np.diag(correct)
+    order = np.argsort(-errors, axis=None, kind="stable")[:PAIRS]
+    pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, errors.shape), strict=True) if errors[i, j]]
+    return {
+        "patches": len(target),
+        "overall_accuracy": float(correct.sum() / len(target)),
+        "log_loss": float(-np.log(np.maximum(p[np.arange(len(target)), target], EPSILON)).mean()),
+        "class_accuracy": {
+            name: float(c / s) if s else None for name, c, s in zip(classes, correct, support, strict=True)
+        },
+        "confused": [{"label": classes[i], "predicted": classes[j], "patches": int(errors[i, j])} for i, j in pairs],
+        "confusion": confusion.tolist(),
+    }

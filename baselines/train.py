@@ -1,0 +1,84 @@
+"""Fitting the model of an experiment, once: into a folder of its own, resumable, known by config and data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
+
+from baselines.devices import threads, wait_for_all
+from baselines.experiment import Experiment
+from baselines.run import DESCRIPTION, Trained, load_run, save_run
+from baselines.training.callbacks import BEST, LAST
+from lulcbench._console import console
+from lulcbench._files import write_atomic
+from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
+from lulcbench.errors import LulcbenchError
+
+STARTED = "started.json"
+Restart = Literal["never", "if-other", "always"]
+
+
+def train(experiment: Experiment, out: Path, restart: Restart = "never", deadline: float | None = None) -> Trained:
+    """Fit the model of an experiment, resume it, or read it if it is there already.
+
+    Args:
+        experiment: config, data and task.
+        out: the run's folder is ``out/<name>``.
+        restart: ``never``, ``always``, or ``if-other``: throw away what is there if its config or data are others.
+        deadline: ``time.monotonic()`` at which to stop, to be resumed by another call.
+
+    Raises:
+        OutOfTime: the deadline came first.
+        LulcbenchError: the folder holds a run of another config or other data; memory ran out; the loss diverged.
+    """
+    config, info = experiment.config, experiment.info
+    main_process = getattr(rank_zero_only, "rank", 0) == 0
+    folder = out / config.name
+    identity = {"config": config.digest, "data": info.digest}
+    other = _other(folder, identity)
+    if restart == "always" or (other and restart == "if-other"):
+        if main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+    elif other:
+        raise LulcbenchError(
+            f"{folder} holds a run of {other}.", "Choose another name or --out, or pass --restart to throw it away."
+        )
+    if (folder / DESCRIPTION).is_file():
+        console.print(f"{folder} holds this run, trained; --restart trains it again.")
+        return load_run(folder)
+    if info.absent:
+        console.print(f"[yellow]{len(info.absent)} classes are absent from train:[/] {', '.join(info.absent)}")
+    write_atomic(folder / STARTED, json.dumps(identity).encode())
+    try:
+        with threads(config.threads):
+            fitted = config.model.fit(experiment, folder, deadline)
+            if main_process:
+                save_run(folder, experiment, fitted)
+                for leftover in (LAST, BEST):
+                    (folder / leftover).unlink(missing_ok=True)
+    except LulcbenchError:
+        if not (folder / LAST).is_file():  # nothing to resume: the settings may be corrected under the same name
+            (folder / STARTED).unlink(missing_ok=True)
+        raise
+    wait_for_all()
+    trained = load_run(folder)
+    if warning := trained.about.warning:
+        console.print(f"[bold yellow]{warning} Its scores are not those of the config; raise the limit.[/]")
+    return trained
+
+
+def _other(folder: Path, identity: dict[str, str]) -> str | None:
+    """What the run in ``folder`` differs in from this one, in words; None where it is the same or there is none."""
+    path = folder / STARTED
+    if not path.is_file():
+        return None
+    before = parse_json(read_limited(path, MAX_TEXT_BYTES), str(path), "Pass --restart to throw the run away.")
+    for part, digest in identity.items():
+        if before.get(part) != digest:
+            what = "another config" if part == "config" else "another release or data set"
+            return f"{what} ({str(before.get(part))[:12]}…, not {digest[:12]}…)"
+    return None

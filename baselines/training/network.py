@@ -1,0 +1,160 @@
+"""Training a network: Lightning's trainer, and what watches it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+
+from baselines.devices import Images, memory_errors, to_device
+from baselines.settings import TrainConfig
+from baselines.tasks import Task
+from baselines.training.calibrate import fit_temperature
+from baselines.training.callbacks import BEST, LAST, Averaging, Checkpoints, History, Progress
+from baselines.training.checkpoint import SafeCheckpoint
+from baselines.training.effort import Effort
+from baselines.training.module import TrainingModule
+from lulcbench.datasets.batch import Sample
+from lulcbench.errors import LulcbenchError
+
+if TYPE_CHECKING:
+    from baselines.experiment import Experiment
+
+
+def fit_network(
+    net: nn.Module,
+    task: Task,
+    predict: Callable[[Images], Tensor],
+    experiment: Experiment,
+    folder: Path,
+    deadline: float | None = None,
+) -> tuple[Effort, float]:
+    """Train a network, or resume its training; afterwards its weights are those to keep.
+
+    Args:
+        net: the network.
+        task: what it learns.
+        predict: probabilities of the very network, as they are predicted later.
+        experiment: config and data.
+        folder: of the run, for checkpoints, which are read where there are some, and the learning curve.
+        deadline: ``time.monotonic()`` at which to stop, to be resumed by another call.
+
+    Returns:
+        What it took, and the temperature that calibrates the probabilities (in the main process; 1 in others).
+
+    Raises:
+        OutOfTime: the deadline came first.
+        LulcbenchError: memory ran out; the loss diverged; there are fewer GPUs than are asked for.
+    """
+    config = experiment.config
+    module = TrainingModule(net, task, config)
+    has_val = config.data.has_val
+    trainer = make_trainer(config.train, folder, has_val, deadline)
+    last, temperature = folder / LAST, 1.0
+    with memory_errors(
+        f"train.batch_size = {config.train.batch_size} and predict.batch_size = {config.predict.batch_size}",
+        "Lower train.batch_size and raise train.accumulate by as much, or lower predict.batch_size (if training is "
+        "over) or train.resident_gib.",
+    ):
+        with quiet():
+            checkpoint = last if last.is_file() else None
+            trainer.fit(module, datamodule=experiment.data, ckpt_path=checkpoint, weights_only=True)
+        if config.train.patience is not None and (folder / BEST).is_file():
+            module.load_state_dict(SafeCheckpoint().load_checkpoint(folder / BEST)["state_dict"])
+        module.eval()
+        if trainer.is_global_zero and has_val and config.predict.calibrate:
+            module.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
+            batches = _val_batches(experiment, trainer.strategy.root_device)
+            temperature = fit_temperature(predict, task, batches, len(experiment.data.datasets["val"]))
+    effort = Effort(
+        seconds=round(module.seconds, 1),
+        core_seconds=round(module.core_seconds, 1),
+        epochs=trainer.current_epoch,
+        steps=trainer.global_step,
+        planned_steps=module.planned_steps,
+        cut_short=module.out_of_time and trainer.global_step < module.planned_steps,
+    )
+    return effort, temperature
+
+
+def _val_batches(experiment: Experiment, device: torch.device) -> Iterator[Sample]:
+    """The val split in order, normalised, in this process alone."""
+    data = experiment.data
+    for batch in data.loader("val", experiment.config.predict.batch_size):
+        yield data.datasets["train"].finish(to_device(batch, device))
+
+
+def make_trainer(settings: TrainConfig, folder: Path, validates: bool, deadline: float | None = None) -> L.Trainer:
+    """The Lightning trainer of a run.
+
+    Args:
+        settings: of training.
+        folder: of the run.
+        validates: whether there is a val split.
+        deadline: ``time.monotonic()`` at which to stop.
+
+    Raises:
+        LulcbenchError: there are fewer GPUs than are asked for, or no val split to stop early by.
+    """
+    if settings.patience is not None and not validates:
+        raise LulcbenchError("train.patience needs a val split.", "Remove it, or learn from 'train' alone.")
+    gpu = torch.cuda.is_available()
+    if gpu and settings.devices > torch.cuda.device_count():
+        raise LulcbenchError(
+            f"train.devices = {settings.devices}, but this machine has {torch.cuda.device_count()} GPUs.",
+            "Lower train.devices; train.nodes is for several machines.",
+        )
+    callbacks: list[L.Callback] = [
+        History(folder),
+        Checkpoints(folder, settings.patience is not None, settings.checkpoint_seconds, deadline),
+        Progress(settings.steps),
+    ]
+    if settings.ema is not None:
+        callbacks.append(Averaging(settings.ema))
+    if settings.patience is not None:
+        callbacks.append(EarlyStopping("val_loss", patience=settings.patience))
+    world = settings.devices * settings.nodes
+    with quiet():
+        return L.Trainer(
+            accelerator="gpu" if gpu else "cpu",
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            # Running statistics are averaged once an epoch (see TrainingModule); broadcasting them at every forward
+            # would also make processes wait for each other in evaluation, where their numbers of batches differ.
+            strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
+            precision=settings.precision or ("bf16-mixed" if gpu else "32-true"),
+            # The module stops at train.steps: with Lightning's max_steps, a run cannot be resumed at an epoch's end.
+            max_epochs=settings.epochs or settings.steps,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.clip,
+            check_val_every_n_epoch=settings.validate_every,
+            num_sanity_val_steps=0,
+            limit_val_batches=1.0 if validates else 0,
+            use_distributed_sampler=False,
+            logger=TensorBoardLogger(folder, name="tensorboard", version=""),
+            callbacks=callbacks,
+            plugins=[SafeCheckpoint()],
+            enable_checkpointing=True,
+            enable_model_summary=False,
+            log_every_n_steps=10,
+            default_root_dir=folder,
+        )
+
+
+class quiet(warnings.catch_warnings):
+    """Silence Lightning's hints about loader workers (the data are in memory), short epochs and odd batches."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        for pattern in (".*does not have many workers.*", ".*number of training batches.*", ".*LeafSpec.*"):
+            warnings.filterwarnings("ignore", pattern)
