@@ -11,7 +11,7 @@ from lulcbench.errors import UnsupportedFormatError
 from lulcbench.evaluation.scores import Scores
 
 log = logging.getLogger(__name__)
-# Raise it whenever ``summarise`` gives something else of the same result: summaries of another version are made anew
+# Raise it whenever ``summarise`` gives something else of the same result: summaries of another version are made again
 # when the service starts. A new metric needs no new version, since all metrics are kept, whether they are shown or not.
 SUMMARY_VERSION = 2
 

@@ -65,7 +65,7 @@ class Choice(BaseModel):
     @field_validator("sort")
     @classmethod
     def _is_column(cls, value: str) -> str:
-        """Anything else would be the same table under a new address, made anew for each."""
+        """Anything else would be the same table under a new address, rendered for each."""
         if value not in COLUMNS and value not in METRICS:
             raise ValueError(f"no column {value!r}; there are {', '.join([*COLUMNS, *METRICS])}")
         return value

@@ -318,6 +318,6 @@ def _signal(code: int | None) -> str:
 def _environment() -> dict[str, str]:
     """What the scoring process needs, and no secret of the service."""
     keep = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "TMPDIR")
-    # One thread a maths library: their pools would count against the address space and take the web's cores.
+    # One thread per maths library: their pools would count against the address space and take the web's cores.
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     return {key: os.environ[key] for key in keep if key in os.environ} | threads

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 def prepare(db: Database, settings: Settings) -> None:
     """Bring schema and summaries to what this version of the service expects; belongs before all use of the database.
 
-    Summaries that another version of ``summarise`` made are made anew from the ledger. Where the ledger cannot give a
+    Summaries that another version of ``summarise`` made are made again from the ledger. Where the ledger cannot give a
     result, the old summary stays, and the table shows its row without figures. Several processes may do so at once.
     """
     db.upgrade(settings.ledger)

@@ -216,7 +216,7 @@ class Scores(Stored):
         return cls.read(content, str(path))
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write as JSON, whole or not at all."""
+        """Write as JSON, atomically."""
         write_atomic(Path(path), (self.model_dump_json(indent=1) + "\n").encode())
 
 

@@ -3,7 +3,7 @@
 A *code* is the finest thing known of a pixel. The number of digits says its level: 3 (level 1), 31 (level 2), 311
 (level 3), 3110 (level 4). Arrays may mix levels, since some sources stop early: CORINE 112 is LUISA 112, which no
 level-4 code can stand for. Code 0 is nodata. An *index* is the position of a code in ``codes(level)``, for networks
-and confusion matrices; ``IGNORE_INDEX`` stands for whatever cannot be judged.
+and confusion matrices; ``IGNORE_INDEX`` stands for ignored pixels.
 
 Source: JRC LUISA Base Map 2018 legend (CC BY 4.0), https://data.jrc.ec.europa.eu/dataset/51858b51-8f27-4006-bf82-53eba35a142c
 """
@@ -135,7 +135,7 @@ class Legend:
         return self._lookup(codes, self._remap[level], where).astype(np.uint16)
 
     def encode(self, codes: npt.ArrayLike, level: int, where: str = "array") -> Indices:
-        """Bring codes of any level to class indices of ``level``; ``IGNORE_INDEX`` where it cannot be judged. uint8.
+        """Bring codes of any level to class indices of ``level``; ``IGNORE_INDEX`` for ignored pixels. uint8.
 
         Raises:
             LulcbenchError: as ``remap``.

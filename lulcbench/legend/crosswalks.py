@@ -35,7 +35,7 @@ def corine_grid_codes() -> dict[int, int]:
 
 
 def lucas_to_luisa(lc1: str, lu1: str | None = None) -> int:
-    """What LUISA class a LUCAS point (land cover, land use) stands for; 0 where it cannot be judged.
+    """LUISA class of a LUCAS point (land cover, land use); 0 if the crosswalk has none.
 
     Only ``representative`` pairs of the LUCAS–CORINE table count. Without land use the answer is the deepest class
     that all representative pairs of that land cover share, so it may be coarser than level 3 or 0.
