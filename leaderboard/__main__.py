@@ -1,4 +1,4 @@
-"""``python -m leaderboard``: serve, score, look after the board."""
+"""``python -m leaderboard``: serve the board, score submissions, maintain it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lulcbench._console import console, run
 from lulcbench.errors import LulcbenchError
 
 app = typer.Typer(
-    help="The leaderboard: serve it, score submissions, hand out tokens, export, back up.",
+    help="The leaderboard: serve it, score submissions, create tokens, export, back up.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -30,11 +30,11 @@ def _root(
     context: typer.Context,
     data: Annotated[Path | None, typer.Option(help="Folder of database, uploads.")] = None,
     ledger: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
-    release: Annotated[list[Path] | None, typer.Option(help="Root of a release to score against; repeat it.")] = None,
+    release: Annotated[list[Path] | None, typer.Option(help="Root of a release to score against; repeatable.")] = None,
     database: Annotated[str, typer.Option(help="postgresql:// or sqlite://")] = "",
     config: Annotated[Path | None, typer.Option(help="TOML file with any of the settings.")] = None,
 ) -> None:
-    """Each option is also read from the environment, as any setting is: LULCBENCH_BOARD_DATA, …_DATABASE_URL."""
+    """Like all settings, the options are also read from the environment: LULCBENCH_BOARD_DATA, …_DATABASE_URL."""
     log_format = "%(asctime)s %(name)s %(levelname)s %(message)s"
     logging.basicConfig(level=logging.INFO, format=log_format, stream=sys.stderr, force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -50,9 +50,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     url: Annotated[str, typer.Option(help="Public address, for permalinks and the form; default: host and port.")] = "",
-    workers: Annotated[int, typer.Option(min=0, help="Scoring processes to run beside the web.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Scoring workers to run beside the web server.")] = 1,
 ) -> None:
-    """Serve the board, its interface, and a scoring worker."""
+    """Serve the pages and the API, and run scoring workers."""
     from leaderboard.server import listen
     from leaderboard.server import serve as run_server
 
@@ -68,7 +68,7 @@ def worker(
     context: typer.Context,
     settings_from_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
-    """Score submissions as they come; any number may run, on any machine that shares folders and database."""
+    """Score submissions as they arrive; any number of workers may run on machines that share folders and database."""
     from leaderboard.scoring.job import die_with_parent
     from leaderboard.settings import Settings
 
@@ -81,14 +81,14 @@ def worker(
 
 @app.command()
 def score(context: typer.Context) -> None:
-    """Score the oldest waiting submission, if there is one."""
+    """Score the oldest submission in the queue, if there is one."""
     _check_releases(context.obj, 1)
     typer.echo("scored one" if _worker(context).step() else "nothing is waiting")
 
 
 @app.command()
 def rebuild(context: typer.Context) -> None:
-    """Bring everything of the ledger into the database; on an empty one, the whole board."""
+    """Add missing results of the ledger to the database; this rebuilds the board if the database is empty."""
     from leaderboard.store.records import replay
 
     typer.echo(f"{replay(_database(context), context.obj)} results added")
@@ -99,10 +99,10 @@ def export(
     context: typer.Context,
     out: Path,
     url: Annotated[
-        str, typer.Option(help="Address the folder will have, for permalinks; default: relative ones.")
+        str, typer.Option(help="Address of the exported folder, for permalinks; default: relative links.")
     ] = "",
 ) -> None:
-    """Write the board as Parquet, CSV, ledger files and static pages, which work from any folder."""
+    """Write the board as Parquet, CSV, ledger files and static pages that work in any folder."""
     from leaderboard.export import export as write
 
     typer.echo(write(_database(context), context.obj, out, url))
@@ -110,7 +110,7 @@ def export(
 
 @app.command()
 def backup(context: typer.Context, out: Path) -> None:
-    """Write database, ledger and files into one tar, while the service runs."""
+    """Write database, ledger and files into one tar; the service may keep running."""
     from leaderboard.store.records import backup as write
 
     write(_database(context), context.obj, out)
@@ -119,7 +119,7 @@ def backup(context: typer.Context, out: Path) -> None:
 
 @app.command()
 def restore(context: typer.Context, path: Path) -> None:
-    """Put a backup into new folders (and an empty database)."""
+    """Restore a backup into new folders and an empty database."""
     from leaderboard.store.db import Database
     from leaderboard.store.records import restore as read
 
@@ -132,7 +132,7 @@ def tier(
     context: typer.Context,
     submission: Annotated[str, typer.Argument(help="Id of a scored submission.")],
     name: Annotated[str, typer.Argument(help="reported, rescored or reproduced")],
-    evidence: Annotated[str, typer.Option(help="What it rests on; kept in the audit log.")],
+    evidence: Annotated[str, typer.Option(help="Grounds for the tier; kept in the audit log.")],
 ) -> None:
     """Set the trust tier of a result, for example after its weights gave the same scores."""
     from leaderboard.store.standing import set_tier
@@ -142,7 +142,7 @@ def tier(
 
 @app.command()
 def report(context: typer.Context, scores: Path, card: Path, team: Annotated[str, typer.Option()]) -> None:
-    """Put scores on the board that a team computed itself, as 'self-reported'."""
+    """Add scores that a team computed itself; the board marks them as self-reported."""
     from leaderboard.ranking.reported import add_reported
 
     typer.echo(add_reported(_database(context), context.obj, scores, card, team))
@@ -150,7 +150,7 @@ def report(context: typer.Context, scores: Path, card: Path, team: Annotated[str
 
 @app.command()
 def audit(context: typer.Context, last: Annotated[int, typer.Option(min=1)] = 50) -> None:
-    """Show who did what."""
+    """Show the last lines of the audit log."""
     from leaderboard.store.db import Audit
 
     with _database(context).read() as session:
@@ -168,22 +168,22 @@ def ledger_verify(context: typer.Context) -> None:
         typer.echo(str(fault))
     if faults:
         raise typer.Exit(1)
-    typer.echo("all files are whole")
+    typer.echo("all files are intact")
 
 
 @token_app.command("create")
 def token_create(
     context: typer.Context, team: str, scope: Annotated[str, typer.Option(help="submit or admin")] = "submit"
 ) -> None:
-    """Make a token for a team and show it once."""
+    """Create a token for a team and show it once."""
     from leaderboard.store.accounts import create_token
 
     typer.echo(create_token(_database(context), team, scope))
 
 
 @token_app.command("revoke")
-def token_revoke(context: typer.Context, token: Annotated[str, typer.Argument(help="Its id, or all of it.")]) -> None:
-    """Make a token useless at once."""
+def token_revoke(context: typer.Context, token: Annotated[str, typer.Argument(help="The token or its id.")]) -> None:
+    """Revoke a token with immediate effect."""
     from leaderboard.store.accounts import revoke_token
 
     revoke_token(_database(context), token)
@@ -195,9 +195,9 @@ def token_list(context: typer.Context) -> None:
     from leaderboard.store.db import Token
 
     with _database(context).read() as session:
-        for one in session.scalars(select(Token).order_by(Token.created_at)):
-            state = f"revoked {one.revoked_at:%Y-%m-%d}" if one.revoked_at else "valid"
-            typer.echo(f"{one.id}  {one.team.name}  {one.scope}  {one.created_at:%Y-%m-%d}  {state}")
+        for token in session.scalars(select(Token).order_by(Token.created_at)):
+            state = f"revoked {token.revoked_at:%Y-%m-%d}" if token.revoked_at else "valid"
+            typer.echo(f"{token.id}  {token.team.name}  {token.scope}  {token.created_at:%Y-%m-%d}  {state}")
 
 
 def _database(context: typer.Context) -> Any:

@@ -1,4 +1,4 @@
-"""The board without the service: one Parquet table, and static pages for GitHub or Hugging Face."""
+"""Export of the board: a Parquet table and static pages that need no service (GitHub Pages, Hugging Face)."""
 
 from __future__ import annotations
 
@@ -26,28 +26,30 @@ _FOLDER = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s?#\"<>]*)?")
 
 
 def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
-    """Write the whole board as files, with relative links, so that the folder may lie anywhere.
+    """Write the whole board as files with relative links, so that the folder can be moved.
 
-    These are ``leaderboard.parquet``, ``index.html`` and ``about.html``; of each table and level a page, a CSV and a
-    history; of each submission a page, its pictures and its ledger file. A submission whose ledger file is damaged is
-    logged and left out.
+    The files are ``leaderboard.parquet``, ``index.html`` and ``about.html``; for each table and level a page, a CSV
+    and a history; for each submission a page, its images and its ledger file. A submission whose ledger file is
+    damaged is logged and left out.
 
     Args:
         db: the database.
-        settings: for the ledger and the pictures.
-        out: folder to make; it appears whole.
-        url: where the folder will be served; permalinks then say so instead of being relative.
+        settings: for the ledger and the images.
+        out: folder to create; it is written atomically.
+        url: address at which the folder will be served, for absolute permalinks; empty for relative ones.
 
     Returns:
         The folder.
 
     Raises:
-        LulcbenchError: the folder exists, or the address is none.
+        LulcbenchError: the folder exists, or ``url`` is not the web address of a folder.
     """
     if out.exists():
         raise LulcbenchError(f"{out} exists.", "Name a new folder.")
     if url and not _FOLDER.fullmatch(url):
-        raise LulcbenchError(f"{url!r} is no web address of a folder.", "Give one such as https://board.example/lulc.")
+        raise LulcbenchError(
+            f"{url!r} is not the web address of a folder.", "Give one such as https://board.example/lulc."
+        )
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     (part / "submissions").mkdir(parents=True)
@@ -61,36 +63,39 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     with db.read() as session:
         query = select(Submission).join(Result).where(Submission.status == "scored")
         shown = {row.id for row in snapshot.rows}
-        submissions = {found.id: found for found in session.scalars(query).unique() if found.id in shown}
-    for found in submissions.values():
-        _write_submission(part, settings, found, submissions, url.rstrip("/"))
+        scored = session.scalars(query).unique()
+        submissions = {submission.id: submission for submission in scored if submission.id in shown}
+    for submission in submissions.values():
+        _write_submission(part, settings, submission, submissions, url.rstrip("/"))
     part.rename(out)
     return out
 
 
 def _whole(snapshot: Snapshot, settings: Settings) -> Snapshot:
-    """The board without what the ledger cannot prove; logs what that is."""
+    """The board without the rows that have no intact ledger file, which are logged."""
     contents = ledger.load(settings.ledger)
     for fault in contents.faults:
         log.error("%s", fault.what)
-    whole = {entry.submission for entry in contents.entries} & {row.id for row in snapshot.rows if row.levels}
+    intact = {entry.submission for entry in contents.entries} & {row.id for row in snapshot.rows if row.levels}
     for row in snapshot.rows:
-        if row.id not in whole:
+        if row.id not in intact:
             log.error("submission %s is left out: its ledger file is damaged, missing or of a newer format", row.id)
-    return replace(snapshot, rows=tuple(row for row in snapshot.rows if row.id in whole))
+    return replace(snapshot, rows=tuple(row for row in snapshot.rows if row.id in intact))
 
 
 def _tables(snapshot: Snapshot) -> list[Choice]:
-    """One choice a table, models that saw the scored labels included, since a page that stands still cannot ask."""
+    """One choice per table, including models that saw the scored labels, since a static page has no filters."""
     keys = ("release", "task", "years", "split", "scorer")
     names = {(row.release_key, row.task, row.years, row.split, row.scorer_version) for row in snapshot.rows}
     tables = [Choice.model_validate(dict(zip(keys, name, strict=True)) | {"saw_labels": True}) for name in names]
-    tables.sort(key=lambda one: (one.split or "", one.years or "", version_order(one.scorer or "")), reverse=True)
-    return sorted(tables, key=lambda one: (one.release or "", one.task != "segmentation"))
+    tables.sort(
+        key=lambda choice: (choice.split or "", choice.years or "", version_order(choice.scorer or "")), reverse=True
+    )
+    return sorted(tables, key=lambda choice: (choice.release or "", choice.task != "segmentation"))
 
 
 def _write_tables(part: Path, snapshot: Snapshot, table: Choice) -> dict[int, str]:
-    """Write a table at each level that it has results of; level → page."""
+    """Write a table for each level that has results; returns level → page."""
     pages = {}
     for level in LEVELS:
         choice = table.model_copy(update={"level": level})
@@ -107,17 +112,17 @@ def _write_tables(part: Path, snapshot: Snapshot, table: Choice) -> dict[int, st
 
 
 def _write_submission(
-    part: Path, settings: Settings, found: Submission, shown: dict[str, Submission], url: str
+    part: Path, settings: Settings, submission: Submission, shown: dict[str, Submission], url: str
 ) -> None:
-    """Write a submission's page, its pictures and its ledger file."""
-    name = f"{found.id}.html"
+    """Write the page of a submission, its images and its ledger file."""
+    name = f"{submission.id}.html"
     permalink = f"{url}/submissions/{name}" if url else name
-    newer = f"{found.superseded_by}.html" if found.superseded_by in shown else ""
-    text = submission_page(settings, found, permalink, newer, root="../", static=True)
+    newer = f"{submission.superseded_by}.html" if submission.superseded_by in shown else ""
+    text = submission_page(settings, submission, permalink, newer, root="../", static=True)
     (part / "submissions" / name).write_text(text)
-    if found.result is not None:
-        entry = part / "ledger" / found.result.ledger_path
+    if submission.result is not None:
+        entry = part / "ledger" / submission.result.ledger_path
         entry.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(settings.ledger / found.result.ledger_path, entry)
-    if (settings.media / found.id).is_dir():
-        shutil.copytree(settings.media / found.id, part / "media" / found.id)
+        shutil.copy2(settings.ledger / submission.result.ledger_path, entry)
+    if (settings.media / submission.id).is_dir():
+        shutil.copytree(settings.media / submission.id, part / "media" / submission.id)

@@ -1,4 +1,4 @@
-"""Errors with an HTTP status: what is wrong, and what to do next."""
+"""Errors with an HTTP status, a message and a remedy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from lulcbench.errors import LulcbenchError
 
 
 class Problem(LulcbenchError):
-    """A request that cannot be served; becomes ``{"what", "remedy"}`` as JSON, or an error page.
+    """A request that cannot be served; rendered as the JSON ``{"what", "remedy"}`` or as an error page.
 
     Args:
         status: HTTP status code.
@@ -22,5 +22,5 @@ class Problem(LulcbenchError):
 
 
 def not_found(what: str = "There is no such submission.") -> Problem:
-    """The same answer for what does not exist and for what the asker may not know of."""
-    return Problem(404, what, "Check the address; a submission that is not scored yet is seen by its own team only.")
+    """The error for submissions that do not exist, and for those that the client may not see."""
+    return Problem(404, what, "Check the address; a submission that is not scored yet is visible to its team only.")

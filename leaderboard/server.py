@@ -1,4 +1,4 @@
-"""Running the service: one web process, and worker processes beside it that are started again when they die."""
+"""Running the service: one web process and worker processes, which are restarted when they die."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from lulcbench.errors import LulcbenchError
 log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 2000
 RESTART_S = 1.0
-# The event loop gives the interpreter away at every read and write; while another thread renders, it would wait
-# Python's default 5 ms each time to get it back.
+# The event loop releases the GIL at every read and write; while another thread renders, it would wait for Python's
+# default switch interval (5 ms) each time to get it back.
 SWITCH_INTERVAL_S = 2e-4
 
 
@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> socket.socket:
 
     Args:
         host: behind a reverse proxy with TLS, a loopback address.
-        port: 0 takes a free one; ``getsockname`` of the result tells which.
+        port: 0 takes a free one; ``getsockname`` of the result gives it.
 
     Raises:
         LulcbenchError: the address belongs to another machine, or the port is taken.
@@ -53,12 +53,14 @@ def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
 
     Args:
         settings: see ``Settings``.
-        listener: where connections arrive; see ``listen``.
-        workers: scoring processes to run beside the web; 0 if they run elsewhere.
+        listener: listening socket; see ``listen``.
+        workers: scoring workers to run beside the web server; 0 if they run elsewhere.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * MAX_CONNECTIONS), most))  # a file a connection, and some
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (min(most, 4 * MAX_CONNECTIONS), most)
+    )  # one per connection, and some more
     settings.prepare()
     tempfile.tempdir = str(settings.partial)  # forms arrive on the disk whose space is checked, not in /tmp
     threading.Thread(target=_report_damage, args=(settings,), name="read-ledger", daemon=True).start()
@@ -68,7 +70,7 @@ def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
 
 
 def make_server(app: FastAPI, host: str, port: int) -> uvicorn.Server:
-    """The web server around the application, with limits on connections and headers."""
+    """The web server of the application, with limits on connections and headers."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -86,7 +88,7 @@ def make_server(app: FastAPI, host: str, port: int) -> uvicorn.Server:
 
 
 def _report_damage(settings: Settings) -> None:
-    """Log what of the ledger cannot be read; nobody waits for it."""
+    """Log the files of the ledger that cannot be read; runs in the background."""
     for fault in ledger.load(settings.ledger).faults:
         log.error("%s", fault.what)
 
@@ -106,7 +108,7 @@ def _workers(settings: Settings, count: int) -> Iterator[None]:
 
 
 def _keep_one(settings: Settings, stop: threading.Event) -> None:
-    """Keep one worker process alive. It gets its settings on standard input, so that no password shows in ``ps``."""
+    """Keep one worker process alive. Its settings come on standard input, so that ``ps`` shows no password."""
     while not stop.is_set():
         command = [sys.executable, "-m", "leaderboard", "worker", "--settings-from-stdin"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)  # noqa: S603

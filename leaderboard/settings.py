@@ -1,4 +1,4 @@
-"""What an operator may set; one frozen object passed to every part of the service."""
+"""The settings of an operator: one frozen object that is passed to every part of the service."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ MIB = 2**20
 
 
 class Settings(BaseSettings):
-    """Where the service keeps things and what it allows.
+    """Folders and limits of the service.
 
     The command line reads them with ``load``: from options, else from variables of the environment
     (``LULCBENCH_BOARD_<NAME>``, lists as JSON), else from a TOML file.
 
     Attributes:
         data: folder of the database (unless ``database_url`` names another) and of the uploads.
-        ledger: folder of the immutable results, one sub-folder a release.
+        ledger: folder of the immutable results, one sub-folder per release.
         releases: roots of the releases that submissions are scored against.
         database_url: SQLAlchemy URL; empty means SQLite in ``data``.
-        public_url: what permalinks begin with; taken from here, never from a request's Host header.
-        max_upload_bytes: largest predictions file, where the releases allow so large a one.
-        max_open_bytes: what a team's unfinished uploads may have announced together.
-        disk_reserve_bytes: disk that no upload gets, for the database and the ledger; workers rest below half of it.
-        max_form_bytes: largest file through the page's form, which cannot resume.
-        chunk_bytes: largest body of one upload request.
-        daily_submissions: uploads that a team may begin in one UTC day.
-        body_idle_s: a request body that is silent for so long is cut off (slow-loris).
-        body_rate: bytes/s that a request body must average after ``body_idle_s``.
-        lease_s: a worker that is silent for so long has lost its submission to the next.
-        max_attempts: how often a submission may lose its worker or its scoring process before it is refused.
+        public_url: base of permalinks; the Host header of a request is never used.
+        max_upload_bytes: size limit of a predictions file; the releases of the board may imply a lower one.
+        max_open_bytes: limit on the total announced size of a team's unfinished uploads.
+        disk_reserve_bytes: disk space kept free of uploads, for database and ledger; workers pause below half of it.
+        max_form_bytes: size limit of a file sent through the web form, which cannot resume.
+        chunk_bytes: size limit of the body of one upload request.
+        daily_submissions: number of uploads that a team may begin per UTC day.
+        body_idle_s: seconds without data after which a request body is refused (slow-loris).
+        body_rate: mean rate, in bytes/s, that a request body must reach after ``body_idle_s``.
+        lease_s: seconds after which a worker that has not renewed its lease loses its submission.
+        max_attempts: how often the scoring of a submission may be interrupted before it is refused.
         scoring_timeout_s: wall-clock limit for one scoring.
         scoring_cpu_s: CPU limit for one scoring.
-        scoring_memory_bytes: address space of the scoring process.
-        scoring_file_bytes: largest file the scoring process may write.
+        scoring_memory_bytes: limit on the address space of the scoring process.
+        scoring_file_bytes: size limit of a file that the scoring process writes.
         scoring_command: the scoring process; arguments are appended (see ``leaderboard.scoring.job``).
-        cache_s: how old the cached table may be before the database's change counter is read again.
+        cache_s: age in seconds at which the cached table is checked against the database's change counter.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="LULCBENCH_BOARD_")
@@ -81,10 +81,10 @@ class Settings(BaseSettings):
 
         Args:
             config: a TOML file with any of them.
-            given: those of the command line, which outrank the environment, which outranks the file.
+            given: settings of the command line. They take precedence over the environment, and both over the file.
 
         Raises:
-            LulcbenchError: the file cannot be read, or a setting is unknown or not valid.
+            LulcbenchError: the file cannot be read, or a setting is unknown or invalid.
         """
         try:
             content = parse_toml(read_limited(config, MAX_TEXT_BYTES), str(config)) if config else {}
@@ -101,12 +101,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Settings that are made in code follow from their arguments alone; ``load`` adds the environment."""
+        """Use only the arguments of the constructor; ``load`` adds the environment."""
         return (init_settings,)
 
     @property
     def url(self) -> str:
-        """The database's SQLAlchemy URL."""
+        """SQLAlchemy URL of the database."""
         return self.database_url or f"sqlite:///{self.data.resolve() / 'board.sqlite'}"
 
     @property
@@ -121,11 +121,11 @@ class Settings(BaseSettings):
 
     @property
     def media(self) -> Path:
-        """Folder of the sample pictures that scoring made, one sub-folder a submission."""
+        """Folder of the sample images made by scoring, one sub-folder per submission."""
         return self.data / "media"
 
     def prepare(self) -> None:
-        """Make the folders; they are private to the service's user, since they hold other people's files."""
+        """Create the folders; only the user of the service can read them, since they hold other people's files."""
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in (self.partial, self.predictions, self.media):
             folder.mkdir(exist_ok=True, mode=0o700)

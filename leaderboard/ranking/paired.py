@@ -1,4 +1,4 @@
-"""Paired tests between results on the board, from the block counts that their ledger entries hold."""
+"""Paired tests between results on the board, computed from the block counts in their ledger entries."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lulcbench.evaluation.comparison import BlockCounts, Comparison, Difference,
 
 @dataclass(frozen=True, slots=True)
 class PairedTest:
-    """One submission against the first of those compared.
+    """Test of one submission against the first of the compared ones.
 
     Attributes:
-        submission: its id.
-        model: its name.
-        comparison: differences are this submission minus the first; None where there can be no test.
-        why_not: the reason then.
+        submission: id of the submission.
+        model: name of its model.
+        comparison: the differences, this submission minus the first; None if they cannot be tested.
+        why_not: the reason if they cannot be tested.
     """
 
     submission: str
@@ -32,12 +32,12 @@ class PairedTest:
 
     @property
     def rows(self) -> dict[str, Difference]:
-        """Metric → its difference, in the order of tables."""
+        """Metric → difference, in the order of tables."""
         return {row.metric: row for row in self.comparison.differences} if self.comparison else {}
 
 
 def paired_tests(entries: Sequence[Entry], level: int) -> list[PairedTest]:
-    """Test every other entry against the first, at one level."""
+    """Test all other entries against the first, at one level."""
     first, *others = entries
     return [_test(first, other, level) for other in others]
 
@@ -81,7 +81,7 @@ def to_csv(entries: Sequence[Entry], level: int, tests: Sequence[PairedTest]) ->
 def _test(first: Entry, other: Entry, level: int) -> PairedTest:
     name = str(other.card["name"])
     if first.blocks is None or other.blocks is None:
-        why = "One of the two is self-reported; the test needs predictions that were scored here."
+        why = "One of the two is self-reported; the test needs predictions scored by the leaderboard."
         return PairedTest(other.submission, name, None, why)
     try:
         a, b = BlockCounts.read(other.blocks), BlockCounts.read(first.blocks)

@@ -1,4 +1,4 @@
-"""What the database keeps of a result for the table: all metrics, and a few lines of the model card."""
+"""The summary of a result that the database stores for the table: all metrics and a few lines of the model card."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def summarise(scores: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, A
         card: the model card.
 
     Returns:
-        ``version`` (``SUMMARY_VERSION``), ``model``, ``sensors``, ``pretraining``, ``parameters``, ``saw_labels`` of
-        the card, ``scorer_version``, and ``levels``: level → metric → its estimate, as the scores have it. Scores of a
-        format that is unknown here have no levels.
+        ``version`` (``SUMMARY_VERSION``); ``model``, ``sensors``, ``pretraining``, ``parameters`` and ``saw_labels``
+        of the card; ``scorer_version``; and ``levels``: level → metric → estimate, as in the scores. Scores of an
+        unknown format have no levels.
 
     Raises:
         LulcbenchError, KeyError, TypeError: scores or card are malformed.

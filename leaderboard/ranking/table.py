@@ -1,4 +1,4 @@
-"""What the table holds and how a reader chooses from it: rows, filters, order, CSV."""
+"""The ranking table: rows, filters, order, CSV."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS = ("model", "team", "date", "tier", "sensors", "pretraining", "parameter
 
 
 class Choice(BaseModel):
-    """What a reader wants to see; exactly the query string of the page and of ``/api/v1/leaderboard``."""
+    """The selection of a reader: the parameters of the page and of ``/api/v1/leaderboard``."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,16 +35,18 @@ class Choice(BaseModel):
     years: str | None = Field(
         None,
         pattern=r"^\d{4}(-\d{4})?$",
-        description="2018, or 2012-2018 for change; by default, and where the task needs another number of years, "
-        "the latest that the release has results of.",
+        description="2018, or 2012-2018 for change; by default, and if the task needs another number of years, "
+        "the latest for which the release has results.",
     )
     split: str | None = Field(None, max_length=16)
     scorer: str | None = Field(
-        None, max_length=64, description="Scorer version, by default the newest; scores of two versions do not compare."
+        None,
+        max_length=64,
+        description="Scorer version, by default the newest; scores of two versions cannot be compared.",
     )
     level: int = Field(4, ge=1, le=4)
     sensor: str | None = Field(None, max_length=200, description="Models that use this sensor.")
-    sensors: str | None = Field(None, max_length=400, description="Models that use these and no others: a+b.")
+    sensors: str | None = Field(None, max_length=400, description="Models that use exactly these sensors: a+b.")
     tier: Literal["reported", "rescored", "reproduced"] | None = None
     pretraining: str | None = Field(None, max_length=200)
     max_parameters: float | None = Field(None, ge=0, allow_inf_nan=False, description="Millions.")
@@ -59,7 +61,7 @@ class Choice(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_blanks(cls, values: Any) -> Any:
-        """A form sends its empty fields too."""
+        """Drop empty fields, which a form sends too."""
         return {key: value for key, value in values.items() if value != ""} if isinstance(values, dict) else values
 
     @field_validator("sort")
@@ -67,29 +69,29 @@ class Choice(BaseModel):
     def _is_column(cls, value: str) -> str:
         """Anything else would be the same table under a new address, rendered for each."""
         if value not in COLUMNS and value not in METRICS:
-            raise ValueError(f"no column {value!r}; there are {', '.join([*COLUMNS, *METRICS])}")
+            raise ValueError(f"there is no column {value!r}; choose from {', '.join([*COLUMNS, *METRICS])}")
         return value
 
     @property
     def key(self) -> str:
-        """The same for all query strings that ask for the same; unknown parameters and blanks are not in it."""
+        """The choice as a canonical query string, without defaults, blanks and unknown parameters."""
         return urlencode(sorted(self.model_dump(mode="json", exclude_defaults=True).items()))
 
     @property
     def stem(self) -> str:
-        """What a file of this table is called, without its ending."""
+        """File name of this table, without its suffix."""
         names = (self.release, self.task, self.years, self.split, self.scorer and f"scorer{self.scorer}")
         words = [*(name for name in names if name), f"level{self.level}"]
         return re.sub(r"[^A-Za-z0-9._-]", "_", "-".join(words))
 
     @property
     def metric(self) -> str:
-        """The metric sorted by; ``RANKING`` where the table is sorted by something else."""
+        """The metric that the table is sorted by; ``RANKING`` if it is sorted by another column."""
         return self.sort if self.sort in METRICS else RANKING
 
     @property
     def descending(self) -> bool:
-        """The order asked for, or the column's natural one: best first, newest first, names from A."""
+        """The requested order, or by default: best first, newest first, names in alphabetical order."""
         if self.order:
             return self.order == "desc"
         return self.sort == "date" or (self.sort in METRICS and METRICS[self.sort].higher_is_better)
@@ -123,7 +125,7 @@ class Row:
         return "+".join(self.sensors) or "none"
 
     def estimate(self, level: int, metric: str) -> Estimate | None:
-        """The estimate of a metric, or None where the result has none."""
+        """The estimate of a metric, or None if the result has none."""
         return self.levels.get(level, {}).get(metric)
 
     def record(self, level: int) -> dict[str, Any]:
@@ -156,12 +158,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """How many results fit a choice and are not shown with it.
+    """Numbers of results that match a choice and are not shown with it.
 
     Attributes:
-        other_scorers: of another scorer version than the one chosen.
-        versions: which those are, newest first.
-        saw_labels: of models that saw labels of the scored split, if these were not asked for.
+        other_scorers: number of results of other scorer versions.
+        versions: these versions, newest first.
+        saw_labels: number of results of models that saw labels of the scored split, unless these were requested.
     """
 
     other_scorers: int
@@ -178,15 +180,15 @@ class Snapshot:
 
     @property
     def releases(self) -> dict[str, bool]:
-        """Release key → simulated: real before simulated, then that of the newest result first."""
+        """Release key → simulated; real before simulated, then by newest result."""
         newest = sorted(self.rows, key=lambda row: row.submitted, reverse=True)
         return {row.release_key: row.simulated for row in sorted(newest, key=lambda row: row.simulated)}
 
     def resolve(self, choice: Choice) -> Choice:
-        """The choice with its defaults filled in: one table, whose scores can be compared.
+        """Fill in the defaults of a choice, so that it selects one table, whose scores can be compared.
 
-        By default that is the release of the newest result, a real one if there is any; segmentation, unless it has
-        results of change only; the test split, if it has any; the latest years; the newest scorer version.
+        Defaults: the release of the newest result, preferring real to simulated ones; segmentation, unless there are
+        only results of change; the test split, if it has results; the latest years; the newest scorer version.
         """
         release = choice.release or next(iter(self.releases), None)
         rows = [row for row in self.rows if row.release_key == release]
@@ -205,10 +207,10 @@ class Snapshot:
         return choice.model_copy(update=filled)
 
     def select(self, choice: Choice) -> list[Row]:
-        """The rows that fit a choice, sorted.
+        """The rows that match a choice, sorted.
 
-        Rows without the metric sorted by come last either way, and after them those of models that saw the labels,
-        which have no place in the ranking.
+        Rows without a value in the sorted column come last in both orders, and after them those of models that saw the
+        labels, which are not ranked.
         """
         wanted = self.resolve(choice)
         rows = [
@@ -222,7 +224,7 @@ class Snapshot:
         return sorted(known, key=lambda row: row.saw_labels)
 
     def hidden(self, choice: Choice) -> Hidden:
-        """What fits a choice and is not among its rows."""
+        """Numbers of results that match a choice and are not among its rows."""
         wanted = self.resolve(choice)
         rows = self._fitting(wanted)
         others = [row.scorer_version for row in rows if row.scorer_version != wanted.scorer]
@@ -231,7 +233,7 @@ class Snapshot:
         return Hidden(len(others), tuple(versions), 0 if wanted.saw_labels else saw)
 
     def _fitting(self, wanted: Choice) -> list[Row]:
-        """Rows of any scorer version, whatever labels their models saw, that fit the rest of a resolved choice."""
+        """Rows that match a resolved choice, regardless of scorer version and of the labels that their models saw."""
         needle = (wanted.q or "").casefold()
         return [
             row
@@ -251,7 +253,7 @@ class Snapshot:
         ]
 
     def best_by_sensors(self, choice: Choice) -> list[tuple[str, Row, int]]:
-        """Of the ranked rows that fit a choice: sensor set, its best row by the metric sorted by, how many it has."""
+        """Sensor set, its best row by ``choice.metric``, and its number of rows, for the ranked rows of a choice."""
         groups: dict[str, list[Row]] = {}
         ranked = {"sort": choice.metric, "order": None, "saw_labels": False}
         for row in self.select(choice.model_copy(update=ranked)):
@@ -261,9 +263,9 @@ class Snapshot:
     def options(self, choice: Choice) -> dict[str, list[str]]:
         """The values that the filters offer; years and scorer versions are those of the chosen release and task."""
         wanted = self.resolve(choice)
-        here = [row for row in self.rows if row.release_key == wanted.release and row.task == wanted.task]
-        years = {row.years for row in here} | ({wanted.years} if wanted.years else set())
-        scorers = {row.scorer_version for row in here} | ({wanted.scorer} if wanted.scorer else set())
+        rows = [row for row in self.rows if row.release_key == wanted.release and row.task == wanted.task]
+        years = {row.years for row in rows} | ({wanted.years} if wanted.years else set())
+        scorers = {row.scorer_version for row in rows} | ({wanted.scorer} if wanted.scorer else set())
         return {
             "years": sorted(years, key=_latest, reverse=True),
             "scorer": sorted(scorers, key=version_order, reverse=True),
@@ -274,7 +276,7 @@ class Snapshot:
         }
 
     def to_json(self, choice: Choice, rows: list[Row]) -> dict[str, Any]:
-        """The rows, with what they were chosen by and how many were left out of the ranking."""
+        """The rows, with the resolved choice and the numbers of results that are not shown."""
         resolved = self.resolve(choice).model_dump(mode="json", exclude={"page"})
         hidden = self.hidden(choice)
         left_out = {"other_scorer_versions": hidden.other_scorers, "saw_scored_labels": hidden.saw_labels}
@@ -282,7 +284,7 @@ class Snapshot:
 
 
 def to_csv(rows: list[Row], level: int) -> str:
-    """The rows as CSV. A text cell that a spreadsheet would take for a formula gets a leading apostrophe."""
+    """The rows as CSV. A text that a spreadsheet would interpret as a formula gets a leading apostrophe."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     records = [row.record(level) for row in rows]
@@ -293,17 +295,17 @@ def to_csv(rows: list[Row], level: int) -> str:
 
 
 def harmless(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula, with an apostrophe before it."""
+    """Prefix a text that a spreadsheet would interpret as a formula with an apostrophe."""
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
 
 
 def version_order(version: str) -> tuple[tuple[int, ...], str]:
-    """Sorts versions by their numbers: 1.9 before 1.10."""
+    """Sort key of versions, by their numbers: 1.9 before 1.10."""
     return tuple(int(part) for part in re.findall(r"\d+", version)), version
 
 
 def _latest(years: str) -> list[int]:
-    """Sorts years by the last of them."""
+    """Sort key of years, by the last of them."""
     return [int(year) for year in reversed(years.split("-"))]
 
 
@@ -325,29 +327,29 @@ def _sort_key(choice: Choice) -> Callable[[Row], Any]:
     return columns.get(choice.sort, by_metric)
 
 
-def make_row(found: Submission) -> Row:
-    """The row of a scored submission; without metrics if its summary is of another version (``records.prepare``)."""
-    if found.result is None:
-        raise RuntimeError(f"{found.id} is scored without a result")
-    result, summary = found.result, found.result.summary
+def make_row(submission: Submission) -> Row:
+    """The row of a scored submission; without metrics if its summary has another version (``records.prepare``)."""
+    if submission.result is None:
+        raise RuntimeError(f"{submission.id} is scored without a result")
+    result, summary = submission.result, submission.result.summary
     levels = summary["levels"] if summary.get("version") == SUMMARY_VERSION else {}
     return Row(
-        id=found.id,
-        team=found.team.name,
+        id=submission.id,
+        team=submission.team.name,
         model=summary["model"],
-        tier=found.tier,
+        tier=submission.tier,
         sensors=tuple(summary["sensors"]),
         pretraining=summary["pretraining"],
         parameters=summary["parameters"],
         saw_labels=summary["saw_labels"],
-        submitted=found.created_at.astimezone(UTC),
+        submitted=submission.created_at.astimezone(UTC),
         release_key=result.release_key,
         simulated=result.simulated,
         task=result.task,
         years=result.years,
         split=result.split,
         scorer_version=summary["scorer_version"],
-        superseded_by=found.superseded_by,
+        superseded_by=submission.superseded_by,
         levels={
             int(level): {name: Estimate(**estimate) for name, estimate in part.items()}
             for level, part in levels.items()

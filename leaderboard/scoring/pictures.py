@@ -1,4 +1,4 @@
-"""What the scoring process makes for the page beside the scores: the map of accuracy, and sample tiles as PNG."""
+"""Figures for the page of a submission, made by the scoring process: accuracy map and sample tiles (PNG)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Image = npt.NDArray[np.uint8]
 
 
 def accuracy_map(counts: Counts) -> list[dict[str, Any]]:
-    """Accuracy by location, at the predictions' level.
+    """Accuracy by location, at the level of the predictions.
 
     Returns:
         Cells, each a tile, or a block of 10 × 10 tiles if there are more than 400 tiles: ``x`` and ``y`` of its
-        south-west corner and its ``size`` (EPSG:3035, m), evaluated ``pixels`` and ``accuracy``; without cells that
-        have no evaluated pixel.
+        south-west corner and its ``size`` (EPSG:3035, m), number of evaluated ``pixels`` and ``accuracy``. Cells
+        without evaluated pixels are left out.
     """
     size = 1 if len(counts.tiles) <= MAX_CELLS else BLOCK_TILES
     tiles = [Tile.from_id(tile) for tile in counts.tiles.ids]
@@ -62,7 +62,7 @@ def choose_samples(counts: Counts) -> dict[str, int]:
 
 
 def draw_samples(predictions: Predictions, counts: Counts, folder: Path) -> list[dict[str, Any]]:
-    """Draw the tiles of ``choose_samples``: image (if the release has imagery here), label, prediction.
+    """Draw the tiles of ``choose_samples``: image (if the board holds the imagery), label, prediction.
 
     Returns:
         One record per sample: ``name``, ``tile``, ``accuracy``, ``pictures`` (file names in ``folder``).
@@ -94,7 +94,7 @@ def draw_samples(predictions: Predictions, counts: Counts, folder: Path) -> list
 
 
 def png(pixels: Image) -> bytes:
-    """An RGB image ``(height, width, 3)`` as PNG."""
+    """Encode an RGB image ``(height, width, 3)`` as PNG."""
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels, "RGB").save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -106,7 +106,7 @@ def _labels(reader: ShardReader, year: int, row: Row, level: int) -> npt.NDArray
 
 
 def _true_color(reader: ShardReader, manifest: Manifest, year: int, row: Row) -> Image | None:
-    """True colour nearest to midsummer, from the first sensor whose bands are here; None if there is none."""
+    """True-colour image of the season nearest to midsummer, from the first sensor with such bands; None without any."""
     for name, info in manifest.sensors.items():
         bands = true_color(info.bands)
         if bands is None or year not in info.years:
@@ -115,10 +115,10 @@ def _true_color(reader: ShardReader, manifest: Manifest, year: int, row: Row) ->
         season = nearest_to_midsummer(manifest.seasons)
         try:
             stored = reader.read(ArrayKey(name, year), [row], [(0, 0)], (pixels, pixels), [season], bands)[0, 0]
-        except LulcbenchError:  # a board needs the labels only; the imagery may not be here
+        except LulcbenchError:  # a board needs only the labels; it may not hold the imagery
             continue
         step = max(1, pixels // IMAGE_PIXELS)
         reflectance = np.nan_to_num(info.coding.decode(stored[:, ::step, ::step]))
-        picture: Image = np.moveaxis((np.clip(reflectance / BRIGHTEST, 0, 1) * 255).astype(np.uint8), 0, -1)
-        return picture
+        image: Image = np.moveaxis((np.clip(reflectance / BRIGHTEST, 0, 1) * 255).astype(np.uint8), 0, -1)
+        return image
     return None

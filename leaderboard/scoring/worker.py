@@ -1,4 +1,4 @@
-"""The worker: takes submissions from the queue and has each scored by a confined process."""
+"""The worker: takes submissions from the queue and scores each in a process with limited resources."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MAX_ANSWER_BYTES = 64 * 2**20
 
 
 class Worker:
-    """Scores submissions, one after the other. Any number may run on one database.
+    """Scores submissions one after the other. Any number of workers may share a database.
 
     Args:
         db: the database.
@@ -57,7 +57,7 @@ class Worker:
         self.owner = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
 
     def run(self) -> None:
-        """Work until the process is ended; a database that is away for a while is waited for."""
+        """Work until the process is ended; waits while the database is unavailable."""
         housekept = 0.0
         while True:
             try:
@@ -71,7 +71,7 @@ class Worker:
                 time.sleep(BACKOFF_S / 5)
 
     def step(self) -> bool:
-        """Score one submission. False if there was none, or the disk is too full."""
+        """Score one submission. False if the queue is empty or the disk too full."""
         if not self._room():
             return False
         job = queue.claim(self.db, self.settings, self.owner)
@@ -82,10 +82,10 @@ class Worker:
         return True
 
     def housekeep(self) -> None:
-        """Delete what would fill the disk.
+        """Delete files that nobody needs any more.
 
-        That is uploads that nobody has continued for two days, files that were refused a week ago, and the folders of
-        workers that were killed.
+        These are uploads that were not continued for two days, files that were refused a week ago, and temporary
+        folders of workers that were killed.
         """
         self._sweep()
         limit = now() - timedelta(days=UNFINISHED_DAYS)
@@ -102,7 +102,7 @@ class Worker:
                 predictions_path(self.settings, submission_id).unlink(missing_ok=True)
 
     def _room(self) -> bool:
-        """Whether there is disk to work with; what is left below that is for finishing what was begun."""
+        """Whether there is disk space to start a job; the rest is reserved for finishing work that has begun."""
         s = self.settings
         room = all(shutil.disk_usage(p).free >= s.disk_reserve_bytes // 2 for p in (s.data, s.ledger))
         if self._had_room and not room:
@@ -111,7 +111,7 @@ class Worker:
         return room
 
     def _last_byte(self, upload: Upload) -> datetime:
-        """When something last arrived."""
+        """When the last byte of an upload arrived."""
         try:
             changed = partial_path(self.settings, upload).stat().st_mtime
         except FileNotFoundError:
@@ -120,13 +120,14 @@ class Worker:
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
-        """A folder for one scoring, locked as long as this process lives."""
+        """A temporary folder for one scoring, locked as long as this process lives."""
         with tempfile.TemporaryDirectory(dir=self.settings.data, prefix=SCRATCH) as name, _locked(name):
             yield Path(name)
 
     def _sweep(self) -> None:
         for folder in self.settings.data.glob(f"{SCRATCH}*"):
-            # Some are in use by other workers. One that is just being made may be lost; its submission is put back.
+            # Some are in use by other workers. A folder that is just being created may be deleted; its submission then
+            # goes back to the queue.
             with contextlib.suppress(OSError), _locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -135,7 +136,7 @@ class Worker:
             standing = ledger.find(self.settings.ledger, job.submission_id)
             if standing is not None and standing.sha256 != job.sha256:
                 raise ledger.DamagedFile(
-                    f"{standing.path} is of another predictions file.", "Restore it from a backup."
+                    f"{standing.path} belongs to another predictions file.", "Restore it from a backup."
                 )
         except ledger.DamagedFile as error:
             self._wait_for_operator(job, error)
@@ -148,7 +149,7 @@ class Worker:
             queue.refuse(self.db, self.owner, job, what, f"Tell the operator the submission id, {job.submission_id}.")
             return
         if not predictions_path(self.settings, job.submission_id).is_file():
-            log.error("%s: its file is gone", job.submission_id)
+            log.error("%s: its predictions file is missing", job.submission_id)
             queue.refuse(self.db, self.owner, job, "The uploaded file is no longer on the server.", "Submit it again.")
             return
         media = self.settings.media / job.submission_id
@@ -159,19 +160,19 @@ class Worker:
                     shutil.rmtree(media, ignore_errors=True)
                     (folder / "media").replace(media)
         except OSError as error:
-            log.warning("%s: %s; later", job.submission_id, error)
+            log.warning("%s: %s; will try again", job.submission_id, error)
             queue.put_back(self.db, self.owner, job, BACKOFF_S, str(error))
             return
         if "later" in answer:
-            log.warning("%s: %s; later", job.submission_id, answer["later"])
+            log.warning("%s: %s; will try again", job.submission_id, answer["later"])
             queue.put_back(self.db, self.owner, job, BACKOFF_S, answer["later"])
         elif "damaged" in answer:
-            log.error("%s: the release cannot be read: %s; later", job.submission_id, answer["damaged"])
-            told = (
+            log.error("%s: the release cannot be read: %s; will try again", job.submission_id, answer["damaged"])
+            notice = (
                 "The board's copy of the release cannot be read at the moment.",
                 "Nothing is wrong with the file; it is scored when the operator has repaired the copy.",
             )
-            queue.put_back(self.db, self.owner, job, DAMAGED_BACKOFF_S, answer["damaged"], told=told)
+            queue.put_back(self.db, self.owner, job, DAMAGED_BACKOFF_S, answer["damaged"], notice=notice)
         elif "killed" in answer:
             self._interrupted(job, answer["killed"])
         elif "refused" in answer:
@@ -181,21 +182,24 @@ class Worker:
             self._finish(job, answer["result"])
 
     def _interrupted(self, job: Job, by: str) -> None:
-        """Try again after a signal, which most often is the system's that is short of memory, and tells nothing sure.
+        """Try again after a signal. Its cause is uncertain; most often the system is short of memory.
 
-        A file that brings the scorer down would do so each time, hence ``max_attempts``.
+        A file that crashes the scorer would do so every time, hence ``max_attempts``.
         """
         if job.attempts >= self.settings.max_attempts:
-            what = f"Scoring was interrupted {job.attempts} times, at last by {by}."
+            what = f"Scoring was interrupted {job.attempts} times, most recently by {by}."
             remedy = "The server may be short of memory. Run 'lulcbench score' on the file; if that works, tell the "
             queue.refuse(self.db, self.owner, job, what, f"{remedy}operator the submission id, {job.submission_id}.")
             return
         seconds = min(BACKOFF_S * 2 ** (job.attempts - 1), MAX_BACKOFF_S)
-        told = (f"Scoring was interrupted on the server, {job.attempts} times so far.", "It is tried again by itself.")
-        queue.put_back(self.db, self.owner, job, seconds, f"ended by {by}", counted=True, told=told)
+        notice = (
+            f"Scoring was interrupted on the server, {job.attempts} times so far.",
+            "It is tried again automatically.",
+        )
+        queue.put_back(self.db, self.owner, job, seconds, f"ended by {by}", counted=True, notice=notice)
 
     def _shown(self, job: Job, text: str) -> str:
-        """The team knows its file by the name that it gave it, and the server's folders are nobody's business."""
+        """A message with the team's own file name instead of the path on the server."""
         path = predictions_path(self.settings, job.submission_id)
         return text.replace(str(path.resolve()), job.filename).replace(path.name, job.filename)
 
@@ -213,7 +217,7 @@ class Worker:
         try:
             entry = ledger.Entry.model_validate(result | known)
             if entry.scores["predictions_sha256"] != job.sha256:
-                raise ValueError("the scores are of another file")
+                raise ValueError("the scores belong to another file")
         except (ValueError, KeyError) as error:  # a ValidationError is a ValueError
             log.error("%s: %s", job.submission_id, error)
             queue.refuse(self.db, self.owner, job, "Scoring gave no usable result.", "Tell the operator.")
@@ -221,19 +225,19 @@ class Worker:
         try:
             queue.finish(self.db, self.settings, self.owner, job, entry)
         except OSError as error:  # no space for the ledger file: nothing was written, the transaction rolled back
-            log.warning("%s: %s; later", job.submission_id, error)
+            log.warning("%s: %s; will try again", job.submission_id, error)
             queue.put_back(self.db, self.owner, job, BACKOFF_S, str(error))
-        except LulcbenchError as error:  # a file has its name already
+        except LulcbenchError as error:  # a file of that name exists already
             self._wait_for_operator(job, error)
 
     def _wait_for_operator(self, job: Job, error: LulcbenchError) -> None:
-        """The ledger has a file of this submission that is not whole, or of other predictions; all others go on."""
-        log.error("%s: %s; later", job.submission_id, error.what)
-        told = (
+        """Put back a submission whose ledger file is damaged or belongs to other predictions; the others go on."""
+        log.error("%s: %s; will try again", job.submission_id, error.what)
+        notice = (
             "The board's record of this submission is damaged.",
-            "Nothing is wrong with the file; it goes on when the operator has restored the record.",
+            "Nothing is wrong with the file; it is scored when the operator has restored the record.",
         )
-        queue.put_back(self.db, self.owner, job, DAMAGED_BACKOFF_S, error.what, told=told)
+        queue.put_back(self.db, self.owner, job, DAMAGED_BACKOFF_S, error.what, notice=notice)
 
     def _score(self, job: Job, folder: Path) -> dict[str, Any]:
         """Run the scoring process and keep the lease alive meanwhile."""
@@ -267,7 +271,7 @@ class Worker:
         log.error("%s: scoring ended with %s: %s", job.submission_id, code, tail)
         by = _signal(code)
         if by == "SIGXCPU":
-            why = f"took more than {s.scoring_cpu_s} s of the processor's time"
+            why = f"took more than {s.scoring_cpu_s} s of processor time"
         elif by:
             return {"killed": by}
         else:
@@ -280,26 +284,26 @@ class Worker:
         }
 
     def _wait(self, process: subprocess.Popen[bytes], job: Job) -> int | None:
-        """The exit code, or None when the time is up.
+        """The exit code, or None after a timeout.
 
         Raises:
-            LostLease: the submission is no longer this worker's.
+            LostLease: this worker no longer holds the lease of the submission.
         """
         deadline = time.monotonic() + self.settings.scoring_timeout_s
         while time.monotonic() < deadline:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(timeout=min(self.settings.lease_s / 3, max(deadline - time.monotonic(), 0.01)))
-            with contextlib.suppress(OperationalError):  # the next renewal, or finish, will tell
+            with contextlib.suppress(OperationalError):  # the next renewal, or finish, reports a lost lease
                 queue.renew(self.db, self.settings, self.owner, job)
         return None
 
 
 @contextlib.contextmanager
 def _locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """A lock that goes with the process, however it ends.
+    """A lock that the system releases when the process ends for any reason.
 
     Raises:
-        OSError: another process has it (``BlockingIOError``), or the folder is gone.
+        OSError: another process holds it (``BlockingIOError``), or the folder is missing.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -310,13 +314,13 @@ def _locked(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _signal(code: int | None) -> str:
-    """Name of the signal that ended a process (or one that a shell or container ran); empty if none did."""
+    """Name of the signal that ended a process, also one run by a shell or container; empty if no signal did."""
     number = 0 if code is None else -code if code < 0 else code - 128
     return signal.Signals(number).name if number in set(signal.Signals) else ""
 
 
 def _environment() -> dict[str, str]:
-    """What the scoring process needs, and no secret of the service."""
+    """The environment variables that the scoring process needs, without secrets of the service."""
     keep = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "TMPDIR")
     # One thread per maths library: their pools would count against the address space and take the web's cores.
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}

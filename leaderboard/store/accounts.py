@@ -1,4 +1,4 @@
-"""Teams and their tokens: made, checked, revoked; and the daily limit."""
+"""Teams, their tokens (create, check, revoke) and the daily limit of uploads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEAM = re.compile(r"[\w][\w .,&()+-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks: a live token's team and scope."""
+    """Team and scope of a valid token."""
 
     token_id: str
     team_id: int
@@ -38,15 +38,15 @@ class Identity:
 
     @property
     def actor(self) -> str:
-        """How the audit log names it."""
+        """Name in the audit log."""
         return f"{self.team}/{self.token_id}"
 
 
 def create_token(db: Database, team_name: str, scope: str = "submit") -> str:
-    """Make a token for a team (and the team, if new). It is shown once and cannot be read back.
+    """Create a token for a team (and the team, if new). It is shown once and cannot be read back.
 
     Raises:
-        LulcbenchError: the scope or the team's name is not allowed.
+        LulcbenchError: the scope or the team name is not allowed.
     """
     if scope not in SCOPES:
         raise LulcbenchError(f"There is no scope {scope!r}.", f"Choose one of {', '.join(SCOPES)}.")
@@ -60,17 +60,19 @@ def create_token(db: Database, team_name: str, scope: str = "submit") -> str:
 
 
 def check_team(name: str) -> None:
-    """Refuse what cannot be a team's name.
+    """Check a team name.
 
     Raises:
-        LulcbenchError: it is too long, empty, or has other characters.
+        LulcbenchError: it is empty, too long, or has other characters than those allowed.
     """
     if not _TEAM.fullmatch(name):
-        raise LulcbenchError(f"{name!r} is no team name.", "Use 1 to 64 letters, digits, spaces and . , & ( ) + - _.")
+        raise LulcbenchError(
+            f"{name!r} is not a team name.", "Use 1 to 64 letters, digits, spaces and . , & ( ) + - _."
+        )
 
 
 def revoke_token(db: Database, token_id: str) -> None:
-    """Make a token useless at once. Takes its id (the part between the underscores) or the whole token."""
+    """Revoke a token with immediate effect. Takes its id (between the underscores) or the complete token."""
     match = _TOKEN.fullmatch(token_id)
     token_id = match[1] if match else token_id
     with db.write() as session:
@@ -83,10 +85,10 @@ def revoke_token(db: Database, token_id: str) -> None:
 
 
 def identify(session: Session, presented: str) -> Identity:
-    """The identity behind a token.
+    """The identity of a token.
 
     Raises:
-        Problem: 401, it is malformed, unknown or revoked; one answer for all three.
+        Problem: 401, it is malformed, unknown or revoked; the message is the same for all three.
     """
     match = _TOKEN.fullmatch(presented)
     token = session.get(Token, match[1]) if match else None
@@ -102,7 +104,7 @@ def identify(session: Session, presented: str) -> Identity:
 
 
 def identify_by_id(session: Session, token_id: str) -> Identity | None:
-    """The identity of a signed-in browser, or None when its token has been revoked since."""
+    """The identity of a signed-in browser, or None if its token has been revoked since."""
     token = session.get(Token, token_id)
     if token is None or token.revoked_at:
         return None
@@ -110,7 +112,7 @@ def identify_by_id(session: Session, token_id: str) -> Identity | None:
 
 
 def ensure_team(session: Session, name: str) -> Team:
-    """The team of that name, made if it is new; two writers that make it at once get the same one."""
+    """The team of that name, created if it is new; concurrent writers get the same team."""
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     session.execute(insert(Team).values(name=name).on_conflict_do_nothing())
     return session.scalars(select(Team).where(Team.name == name)).one()
@@ -119,7 +121,7 @@ def ensure_team(session: Session, name: str) -> Team:
 def spend(session: Session, identity: Identity, limit: int) -> None:
     """Count one upload against today's limit.
 
-    The test and the count are one statement, so that requests in parallel cannot pass the limit together.
+    Test and increment are one statement, so that parallel requests cannot exceed the limit together.
 
     Raises:
         Problem: 429, the limit is reached.
@@ -137,7 +139,7 @@ def spend(session: Session, identity: Identity, limit: int) -> None:
 
 
 def check_limit(session: Session, identity: Identity, limit: int) -> None:
-    """Say early what ``spend`` would say; nothing is counted.
+    """Raise the error that ``spend`` would raise, without counting anything.
 
     Raises:
         Problem: 429, the limit is reached.

@@ -1,4 +1,4 @@
-"""The tables and the two kinds of transaction. Results themselves live in the ledger; the database indexes them."""
+"""The tables, and read and write transactions. The results are files of the ledger; the database is their index."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Time zone-aware UTC, also on SQLite, which would drop the zone."""
+    """Time in UTC with its time zone, also on SQLite, which does not store the zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Everything is stored in UTC."""
+        """Convert to UTC."""
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """SQLite returns naive values, which are UTC."""
+        """Add the zone to the naive values that SQLite returns."""
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
 
 class Base(DeclarativeBase):
-    """Base of the tables, with stable constraint names for the migrations."""
+    """Base class of the tables, with stable constraint names for the migrations."""
 
     metadata = MetaData(
         naming_convention={
@@ -46,7 +46,7 @@ class Base(DeclarativeBase):
 
 
 class Team(Base):
-    """Who submits."""
+    """A team that submits."""
 
     __tablename__ = "team"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -54,7 +54,7 @@ class Team(Base):
 
 
 class Token(Base):
-    """Access for a team. Only the SHA-256 of the secret is kept; it has 256 random bits, so no slow hash is needed."""
+    """Access of a team. Only the SHA-256 of the secret is stored; it has 256 random bits, so no slow hash is needed."""
 
     __tablename__ = "token"
     id: Mapped[str] = mapped_column(String(12), primary_key=True)
@@ -67,7 +67,7 @@ class Token(Base):
 
 
 class Upload(Base):
-    """A file on its way in. Its offset is the size of the partial file, so that a crash cannot make the two differ."""
+    """A file being uploaded. Its offset is the size of the partial file, so that the two agree even after a crash."""
 
     __tablename__ = "upload"
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -109,7 +109,7 @@ class Submission(Base):
 
 
 class Result(Base):
-    """The index entry of a scored submission; the primary key is what makes scoring twice impossible."""
+    """The index entry of a scored submission; the primary key prevents a second result."""
 
     __tablename__ = "result"
     submission_id: Mapped[str] = mapped_column(ForeignKey("submission.id"), primary_key=True)
@@ -125,7 +125,7 @@ class Result(Base):
 
 
 class Quota(Base):
-    """Uploads that a team began on a UTC day."""
+    """Number of uploads that a team began on a UTC day."""
 
     __tablename__ = "quota"
     team_id: Mapped[int] = mapped_column(ForeignKey("team.id"), primary_key=True)
@@ -134,7 +134,7 @@ class Quota(Base):
 
 
 class Audit(Base):
-    """Who did what to what, and when; rows are only ever added."""
+    """Audit log: actor, action, subject and time; rows are only ever added."""
 
     __tablename__ = "audit"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -146,7 +146,7 @@ class Audit(Base):
 
 
 class Revision(Base):
-    """One row: grows with every change that a reader can see, so that cached pages know when they are stale."""
+    """A single row whose value grows with every visible change, so that cached pages can be recognised as stale."""
 
     __tablename__ = "revision"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -156,8 +156,8 @@ class Revision(Base):
 class Database:
     """An engine with ``read`` and ``write`` transactions.
 
-    On SQLite a write transaction takes the write lock at its beginning, so that what it read stays true until it
-    commits; on PostgreSQL the statements lock the rows that they decide upon.
+    On SQLite a write transaction takes the write lock at its beginning, so that what it reads does not change until
+    it commits; on PostgreSQL the statements lock the rows on which they depend.
 
     Args:
         url: SQLAlchemy URL of SQLite or PostgreSQL; ``postgresql://`` means psycopg 3.
@@ -173,13 +173,13 @@ class Database:
         self._write_engine = self.engine.execution_options(lulcbench_write=True)
 
     def upgrade(self, ledger: Path) -> None:
-        """Bring the schema to the newest migration; safe to call when several processes start at once.
+        """Migrate the schema to the newest version; safe when several processes start at the same time.
 
         Args:
             ledger: folder of the results, from which new columns of old rows are filled.
 
         Raises:
-            LulcbenchError: the ledger lacks the file of a row.
+            LulcbenchError: the ledger file of a row is missing.
         """
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -192,18 +192,18 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A consistent view; nothing is written."""
+        """A read transaction: a consistent view."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """All or nothing: commits at the end, rolls back on any exception."""
+        """A write transaction: commits at the end, rolls back on any exception."""
         with Session(self._write_engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self.engine.dispose()
 
 
@@ -213,12 +213,12 @@ def now() -> datetime:
 
 
 def touch(session: Session) -> None:
-    """Mark that what readers see has changed; belongs to the same transaction as the change."""
+    """Record that what readers see has changed; must be in the same transaction as the change."""
     session.execute(update(Revision).values(value=Revision.value + 1))
 
 
 def audit(session: Session, actor: str, action: str, subject: str, **detail: Any) -> None:
-    """Add a line to the audit log; belongs to the same transaction as the act."""
+    """Add a line to the audit log; must be in the same transaction as the action."""
     session.add(Audit(at=now(), actor=actor, action=action, subject=subject, detail=detail))
 
 

@@ -1,11 +1,11 @@
-"""The immutable record: one JSON file a scored submission, and one an event that changed its standing.
+"""The ledger: one immutable JSON file per scored submission, and one per later event.
 
 ``<ledger>/<release key>/<submission>.json`` holds the result, ``<submission>.<event>.json`` a later withdrawal,
-supersession or change of tier. Files are written whole, carry the SHA-256 of their content, and are never overwritten.
-The database can be rebuilt from them alone.
+supersession or change of tier. Files are written atomically, contain the SHA-256 of their content, and are never
+overwritten. The database can be rebuilt from them alone.
 
-A file that is damaged, unreadable or stray is reported and left out; it never stands in the way of the others. Names
-that begin with a dot are files that a killed process did not finish.
+A file that is damaged, unreadable or stray is reported and skipped; it does not affect the others. Names that begin
+with a dot are files that a killed process did not finish.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ Tier = Literal["reported", "rescored", "reproduced"]
 
 
 class DamagedFile(LulcbenchError):
-    """A file of the ledger that is damaged, unreadable, or not one of the ledger's."""
+    """A file in the ledger's folder that is damaged, unreadable, or not a ledger file."""
 
 
 class Entry(Frozen):
-    """A scored submission, with everything that the board shows of it.
+    """A scored submission, with everything that the board shows about it.
 
     Attributes:
         submission: its id.
-        tier: how far the scores can be trusted when they were made.
-        sha256: of the predictions file.
+        tier: trust tier at the time of scoring.
+        sha256: SHA-256 of the predictions file.
         card: the model card.
         scores: ``lulcbench.evaluation.scores.Scores`` as JSON.
-        simulated: the release is made from simulated scenes.
-        cells: accuracy by place (``pictures.accuracy_map``).
-        samples: tiles that pictures were made of (``pictures.draw_samples``).
+        simulated: whether the release contains simulated data.
+        cells: accuracy by location (``pictures.accuracy_map``).
+        samples: tiles that were drawn as images (``pictures.draw_samples``).
         blocks: ``BlockCounts`` as JSON, for paired tests; None for scores that a team computed itself.
     """
 
@@ -79,7 +79,7 @@ class Entry(Frozen):
 
     @property
     def release_key(self) -> str:
-        """Release id and the beginning of its digest: scores are comparable under one key only."""
+        """Release id and first 8 characters of its digest. Only scores with the same key can be compared."""
         return f"{self.release}-{self.release_digest[:8]}"
 
     @property
@@ -99,12 +99,12 @@ class Entry(Frozen):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The few figures of it that the table shows."""
+        """The metrics and the lines of the model card that the table uses."""
         return summarise(self.scores, self.card)
 
 
 class Event(Frozen):
-    """A change of standing after scoring."""
+    """A withdrawal, supersession or change of tier after scoring."""
 
     format: Literal["lulcbench-ledger-event/1"] = "lulcbench-ledger-event/1"
     submission: str = Field(pattern=r"^[0-9a-f]{20}$")
@@ -127,25 +127,25 @@ class Event(Frozen):
 
 
 def write(root: Path, entry: Entry) -> Entry:
-    """Record a result; if the submission has one already, that one stands and is returned.
+    """Record a result; if the submission has one already, that one is kept and returned.
 
     Raises:
-        LulcbenchError: the one that stands is of another file.
-        OSError: there is no space; nothing has been left behind.
+        LulcbenchError: the existing result belongs to another predictions file.
+        OSError: the disk is full; no partial file remains.
     """
     path = root / entry.path
     if not _create(path, entry.model_dump(mode="json") | {"digest": entry.digest}):
         standing = read(path)
         if standing.sha256 != entry.sha256:
-            raise LulcbenchError(f"{path} is of another predictions file.", "The ledger was altered; restore it.")
+            raise LulcbenchError(f"{path} belongs to another predictions file.", "The ledger was altered; restore it.")
         return standing
     return entry
 
 
 def record(root: Path, release_key: str, event: Event) -> Event:
-    """Record an event. A tier may change several times, so those files are numbered; the others happen once.
+    """Record an event. A tier may change several times, so those files are numbered; other events happen once.
 
-    Where a damaged file has the event's name, that file stays: it alone holds the submission back from a rebuild.
+    A damaged file with the event's name is kept: a rebuild then leaves the submission out.
     """
     folder, content = root / release_key, event.model_dump(mode="json") | {"digest": event.digest}
     if event.kind == "tier":
@@ -167,23 +167,23 @@ def read(path: Path) -> Entry:
     """Read and check one result.
 
     Raises:
-        DamagedFile: it is missing or damaged, its digest does not match, or it belongs elsewhere.
+        DamagedFile: it is missing or damaged, its digest does not match, or its path is not that of its content.
     """
     entry = _checked(path, Entry)
     try:
         _ = entry.summary, entry.years
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedFile(f"{path}: its card or scores have another form ({error!r}).", _RESTORE) from error
+        raise DamagedFile(f"{path}: its card or scores have an unknown form ({error!r}).", _RESTORE) from error
     if path.parts[-2:] != (entry.release_key, f"{entry.submission}.json"):
-        raise DamagedFile(f"{path} holds what belongs in {entry.path}.", "Delete it, or put it in its place.")
+        raise DamagedFile(f"{path} holds the content of {entry.path}.", "Delete it, or move it there.")
     return entry
 
 
 def find(root: Path, submission_id: str) -> Entry | None:
-    """The result of a submission, whatever its release; None if it has none.
+    """The result of a submission for any release; None if it has none.
 
     Raises:
-        DamagedFile: it has one that cannot be read.
+        DamagedFile: its result cannot be read.
     """
     damaged: DamagedFile | None = None
     for path in sorted(root.glob(f"*/{submission_id}.json")):
@@ -197,20 +197,20 @@ def find(root: Path, submission_id: str) -> Entry | None:
 
 
 def folder_of(root: Path, submission_id: str) -> str | None:
-    """Release key of a submission that has a result, which need not be readable; None if it has none."""
+    """Release key of the result of a submission, even if the result cannot be read; None without a result."""
     return next((path.parent.name for path in sorted(root.glob(f"*/{submission_id}.json"))), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All of a ledger.
+    """The contents of a ledger.
 
     Attributes:
-        entries: the results that are whole, in the order of scoring.
-        events: those that are whole, in the order in which they happened.
+        entries: the intact results, in the order of scoring.
+        events: the intact events, in the order in which they happened.
         faults: one error per file that is damaged or stray.
-        held_back: submissions of which an event cannot be read. It may have been a withdrawal, so that what is known
-            of them is not enough to show them.
+        held_back: submissions with an event that cannot be read. They are not shown, since the event may have been a
+            withdrawal.
     """
 
     entries: tuple[Entry, ...]
@@ -244,19 +244,19 @@ def load(root: Path) -> Contents:
 
 
 def _paths(root: Path) -> list[Path]:
-    """Everything in a ledger's folders, and what lies beside them, in a fixed order."""
-    found: list[Path] = []
+    """All files in the folders of a ledger and beside them, in a fixed order."""
+    paths: list[Path] = []
     for path in sorted(root.iterdir()):
         if not path.name.startswith(".") and path != root / "README.md":
-            found += sorted(path.iterdir()) if path.is_dir() else [path]
-    return [path for path in found if not path.name.startswith(".")]
+            paths += sorted(path.iterdir()) if path.is_dir() else [path]
+    return [path for path in paths if not path.name.startswith(".")]
 
 
 def _read_event(path: Path) -> Event:
     event = _checked(path, Event)
     name = _EVENT.fullmatch(path.name)
     if name is None or (event.submission, event.kind) != (name[1], name[2].partition("-")[0]):
-        raise DamagedFile(f"{path} holds an event that has another name.", _RESTORE)
+        raise DamagedFile(f"{path} holds the event of another file.", _RESTORE)
     return event
 
 
@@ -270,7 +270,7 @@ def _checked[T: (Entry, Event)](path: Path, kind: type[T]) -> T:
         where = ".".join(map(str, first["loc"]))
         raise DamagedFile(f"{path} is not a file of the ledger: {where[:80]}: {first['msg']}.", _RESTORE) from error
     if item.digest != stated:
-        raise DamagedFile(f"{path}: its digest does not match its content; it was altered.", _RESTORE)
+        raise DamagedFile(f"{path}: its digest does not match its content, which was altered.", _RESTORE)
     return item
 
 
@@ -287,7 +287,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _create(path: Path, content: dict[str, Any]) -> bool:
-    """Write a new file whole; False if it is there. A hard link fails where a rename would replace."""
+    """Write a new file atomically; False if it exists. A hard link fails where a rename would replace the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:

@@ -1,7 +1,7 @@
 """The durable queue: a column of the submissions table, with leases.
 
 A worker claims a row, keeps its lease alive while it scores, and finishes it in one transaction. A worker that dies
-stops renewing, and the row goes to the next. Whoever comes late finds that the lease is no longer its own.
+stops renewing, and another worker claims the row. A worker whose lease has expired gets ``LostLease``.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Job:
 
 
 class LostLease(Exception):
-    """The submission was withdrawn, or went to another worker."""
+    """The submission was withdrawn, or another worker has claimed it."""
 
 
 def claim(db: Database, settings: Settings, owner: str) -> Job | None:
-    """The oldest submission that nobody scores, leased to ``owner``; None when there is none."""
+    """Lease the oldest submission that no worker is scoring to ``owner``; None if there is none."""
     with db.write() as session:
-        found = session.scalars(
+        submission = session.scalars(
             select(Submission)
             .where(
                 Submission.status.in_(("queued", "scoring")),
@@ -48,23 +48,23 @@ def claim(db: Database, settings: Settings, owner: str) -> Job | None:
             .limit(1)
             .with_for_update(skip_locked=True, of=Submission)
         ).first()
-        if found is None:
+        if submission is None:
             return None
-        found.status = "scoring"
-        found.what = found.remedy = None  # why it waited
-        found.lease_owner = owner
-        found.lease_until = now() + timedelta(seconds=settings.lease_s)
-        found.attempts += 1
-        audit(session, owner, "score.begin", found.id, attempt=found.attempts)
+        submission.status = "scoring"
+        submission.what = submission.remedy = None  # why it had to wait
+        submission.lease_owner = owner
+        submission.lease_until = now() + timedelta(seconds=settings.lease_s)
+        submission.attempts += 1
+        audit(session, owner, "score.begin", submission.id, attempt=submission.attempts)
         return Job(
-            found.id,
-            found.team.name,
-            found.tier,
-            found.filename,
-            found.sha256,
-            found.card,
-            found.created_at.isoformat(),
-            found.attempts,
+            submission.id,
+            submission.team.name,
+            submission.tier,
+            submission.filename,
+            submission.sha256,
+            submission.card,
+            submission.created_at.isoformat(),
+            submission.attempts,
         )
 
 
@@ -72,19 +72,19 @@ def renew(db: Database, settings: Settings, owner: str, job: Job) -> None:
     """Keep the lease for another ``lease_s`` seconds.
 
     Raises:
-        LostLease: it is no longer the owner's.
+        LostLease: ``owner`` no longer holds it.
     """
     with db.write() as session:
         _own(session, owner, job, lease_until=now() + timedelta(seconds=settings.lease_s))
 
 
 def finish(db: Database, settings: Settings, owner: str, job: Job, entry: ledger.Entry) -> None:
-    """Make a result visible: ledger first, then all of the database in one commit.
+    """Publish a result: first write the ledger file, then all of the database in one commit.
 
     A crash in between leaves a ledger entry without a row; the next worker finds the entry and only indexes it.
 
     Raises:
-        LostLease: it is no longer the owner's; nothing has been written.
+        LostLease: ``owner`` no longer holds the lease; nothing has been written.
     """
     with db.write() as session:
         _own(session, owner, job, status="scored", finished_at=now(), lease_owner=None, lease_until=None)
@@ -109,31 +109,31 @@ def put_back(
     seconds: float,
     why: str,
     counted: bool = False,
-    told: tuple[str, str] | tuple[None, None] = (None, None),
+    notice: tuple[str, str] | tuple[None, None] = (None, None),
 ) -> None:
-    """Return a submission to the queue because it was not the file, or not surely the file, that was at fault.
+    """Return a submission to the queue after an error that the file did not, or may not have, caused.
 
     Args:
         db: the database.
-        owner: of the lease.
+        owner: the worker that holds the lease.
         job: the submission.
-        seconds: until the next try.
-        why: for the audit log, which the operator alone sees.
-        counted: whether it was one of ``max_attempts`` tries; False if the machine surely is at fault.
-        told: what and remedy that its team sees while it waits.
+        seconds: time until the next attempt.
+        why: reason for the audit log, which only the operator sees.
+        counted: whether it counts as one of ``max_attempts``; False if the machine is certainly the cause.
+        notice: what and remedy, shown to the team while the submission waits.
 
     Raises:
-        LostLease: it is no longer the owner's.
+        LostLease: ``owner`` no longer holds the lease.
     """
     later, attempts = now() + timedelta(seconds=seconds), job.attempts if counted else job.attempts - 1
     fields = {"status": "queued", "lease_owner": None, "lease_until": later, "attempts": attempts}
     with db.write() as session:
-        _own(session, owner, job, **fields, what=told[0], remedy=told[1])
+        _own(session, owner, job, **fields, what=notice[0], remedy=notice[1])
         audit(session, owner, "score.postpone", job.submission_id, why=why)
 
 
 def index_row(entry: ledger.Entry) -> Result:
-    """The database's row for a ledger entry."""
+    """The database row of a ledger entry."""
     return Result(
         submission_id=entry.submission,
         release_key=entry.release_key,

@@ -1,4 +1,4 @@
-"""The database from the ledger, and both to and from a backup."""
+"""Rebuilding the database from the ledger; backup and restore of both."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ log = logging.getLogger(__name__)
 
 
 def prepare(db: Database, settings: Settings) -> None:
-    """Bring schema and summaries to what this version of the service expects; belongs before all use of the database.
+    """Update schema and summaries to this version of the service. To be called before any other use of the database.
 
     Summaries that another version of ``summarise`` made are made again from the ledger. Where the ledger cannot give a
     result, the old summary stays, and the table shows its row without figures. Several processes may do so at once.
     """
     db.upgrade(settings.ledger)
     with db.write() as session:
-        stale = [one for one in session.scalars(select(Result)) if one.summary.get("version") != SUMMARY_VERSION]
+        results = session.scalars(select(Result))
+        stale = [result for result in results if result.summary.get("version") != SUMMARY_VERSION]
         for result in stale:
             try:
                 result.summary = ledger.read(settings.ledger / result.ledger_path).summary
@@ -54,10 +55,10 @@ def prepare(db: Database, settings: Settings) -> None:
 
 
 def replay(db: Database, settings: Settings) -> int:
-    """Bring everything of the ledger into the database that is not there yet.
+    """Add the results and events of the ledger that the database does not have yet.
 
     On an empty database this rebuilds the whole board; on a running one it does nothing, or completes what a crash
-    left. Files that are damaged or stray are logged and left out, and so are submissions of which an event is.
+    interrupted. Damaged and stray files are logged and left out, and so are submissions with a damaged event.
 
     Returns:
         The number of results added.
@@ -82,16 +83,16 @@ def replay(db: Database, settings: Settings) -> int:
 
 
 def verify(db: Database, settings: Settings) -> tuple[LulcbenchError, ...]:
-    """Check every file of the ledger, and that it has all that the database names.
+    """Check every file of the ledger, and that no file listed in the database is missing.
 
     Returns:
         One error per file that is damaged, missing or stray.
     """
     contents = ledger.load(settings.ledger)
-    whole = {entry.path for entry in contents.entries}
+    intact = {entry.path for entry in contents.entries}
     with db.read() as session:
-        named = session.scalars(select(Result.ledger_path).order_by(Result.ledger_path)).all()
-    missing = [settings.ledger / path for path in named if path not in whole]
+        listed = session.scalars(select(Result.ledger_path).order_by(Result.ledger_path)).all()
+    missing = [settings.ledger / path for path in listed if path not in intact]
     return contents.faults + tuple(
         ledger.DamagedFile(f"{path} is missing.", "Restore it from a backup.")
         for path in missing
@@ -100,9 +101,9 @@ def verify(db: Database, settings: Settings) -> tuple[LulcbenchError, ...]:
 
 
 def backup(db: Database, settings: Settings, path: Path) -> None:
-    """Write one tar of database, ledger, predictions, media and secret; the service may go on running.
+    """Write database, ledger, predictions, media and secret into one tar; the service may keep running.
 
-    The database is copied first: whatever it names existed before, and what came later is not named.
+    The database is copied first, so that every file it refers to exists already.
 
     Raises:
         LulcbenchError: the file exists, or ``pg_dump`` fails.
@@ -115,7 +116,7 @@ def backup(db: Database, settings: Settings, path: Path) -> None:
         dump = Path(folder) / "database"
         _dump(db, dump)
         digests: dict[str, str] = {}
-        # The tar names every member with its SHA-256 at its end, so that a damaged backup is found on restore.
+        # The last member lists the SHA-256 of all others, so that a restore detects a damaged backup.
         with temporary.open("wb") as raw, tarfile.open(fileobj=raw, mode="w|") as tar:
             os.fchmod(raw.fileno(), 0o600)  # it holds the secret and other people's files
             for name, source in _members(settings, dump):
@@ -135,10 +136,10 @@ def backup(db: Database, settings: Settings, path: Path) -> None:
 
 
 def restore(db: Database, settings: Settings, path: Path) -> None:
-    """Put a backup into empty folders and an empty database, after checking every byte of it.
+    """Restore a backup into empty folders and an empty database, after checking every byte.
 
     Raises:
-        LulcbenchError: the backup is damaged, of another kind of database, or something is already there.
+        LulcbenchError: the backup is damaged or of another type of database, or the folders or database are not empty.
     """
     if (settings.data.exists() and any(settings.data.iterdir())) or any(settings.ledger.glob("*/*.json")):
         raise LulcbenchError(
@@ -154,10 +155,10 @@ def restore(db: Database, settings: Settings, path: Path) -> None:
             manifest = parse_json(read_limited(root / MANIFEST, MAX_MANIFEST_BYTES), max_bytes=MAX_MANIFEST_BYTES)
             digests, kind = dict(manifest["sha256"]), str(manifest["database"])
         except (OSError, ValueError, TypeError, KeyError, tarfile.TarError) as error:
-            raise LulcbenchError(f"{path} is not a whole backup: {error}", "Take another one.") from error
+            raise LulcbenchError(f"{path} is not a complete backup: {error}", "Use another backup.") from error
         _verify(root, digests, path)
         if kind != ("sqlite" if db.sqlite else "postgresql"):
-            raise LulcbenchError(f"{path} is of a {kind} database.", "Give a --database of that kind.")
+            raise LulcbenchError(f"{path} is a backup of a {kind} database.", "Give a --database of that type.")
         for name, target in (
             ("ledger", settings.ledger),
             ("predictions", settings.predictions),
@@ -172,9 +173,9 @@ def restore(db: Database, settings: Settings, path: Path) -> None:
 
 def _add(session: Session, entry: ledger.Entry) -> None:
     team = ensure_team(session, entry.team)
-    found = session.get(Submission, entry.submission)
-    if found is None:
-        found = Submission(
+    submission = session.get(Submission, entry.submission)
+    if submission is None:
+        submission = Submission(
             id=entry.submission,
             team_id=team.id,
             tier=entry.tier,
@@ -183,24 +184,24 @@ def _add(session: Session, entry: ledger.Entry) -> None:
             card=entry.card,
             created_at=entry.submitted_at,
         )
-        session.add(found)
-    found.status = "scored"
-    found.finished_at = entry.scored_at
-    found.lease_owner = found.lease_until = found.what = found.remedy = None
+        session.add(submission)
+    submission.status = "scored"
+    submission.finished_at = entry.scored_at
+    submission.lease_owner = submission.lease_until = submission.what = submission.remedy = None
     session.flush()
     session.add(index_row(entry))
 
 
 def _apply(session: Session, event: ledger.Event) -> None:
-    found = session.get(Submission, event.submission)
-    if found is None:
+    submission = session.get(Submission, event.submission)
+    if submission is None:
         return
     if event.kind == "withdrawn":
-        found.status = "withdrawn"
+        submission.status = "withdrawn"
     elif event.kind == "superseded":
-        found.superseded_by = event.value
+        submission.superseded_by = event.value
     else:
-        found.tier = event.value
+        submission.tier = event.value
 
 
 def _members(settings: Settings, dump: Path) -> list[tuple[str, Path]]:
@@ -213,13 +214,13 @@ def _members(settings: Settings, dump: Path) -> list[tuple[str, Path]]:
 
 
 def _verify(root: Path, digests: dict[str, str], path: Path) -> None:
-    found = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()} - {MANIFEST}
-    if surplus := sorted(found - set(digests)):
-        raise LulcbenchError(f"{path}: {surplus[0]} is not in its manifest.", "Take another backup.")
+    extracted = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()} - {MANIFEST}
+    if surplus := sorted(extracted - set(digests)):
+        raise LulcbenchError(f"{path}: {surplus[0]} is not in its manifest.", "Use another backup.")
     for name, expected in digests.items():
         file = root / name
         if not file.is_file() or hash_file(file) != expected:
-            raise LulcbenchError(f"{path}: {name} is missing or damaged.", "Take another backup.")
+            raise LulcbenchError(f"{path}: {name} is missing or damaged.", "Use another backup.")
 
 
 def _dump(db: Database, target: Path) -> None:
@@ -238,12 +239,12 @@ def _load(db: Database, dump: Path) -> None:
 
 
 def _check_empty(db: Database) -> None:
-    """Refuse to write over a database, wherever it is.
+    """Refuse to overwrite a database.
 
     Raises:
-        LulcbenchError: there is something in it.
+        LulcbenchError: the database is not empty.
     """
-    remedy = "Give a --database that is new; a restore never writes over one."
+    remedy = "Give a new --database; a restore never overwrites one."
     if db.sqlite:
         path = Path(str(db.engine.url.database))
         for file in (path, path.with_name(f"{path.name}-wal")):

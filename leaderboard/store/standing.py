@@ -1,4 +1,4 @@
-"""Who may see a submission, and what may happen to it after it was made: withdrawn, superseded, raised in trust."""
+"""Who may see a submission, and what can change after it was sent: withdrawal, supersession, trust tier."""
 
 from __future__ import annotations
 
@@ -18,47 +18,48 @@ SUBMISSION_ID = re.compile(r"[0-9a-f]{20}")
 
 
 def visible(session: Session, submission_id: str, who: Identity | None) -> Submission:
-    """A submission that the asker may see: scored and withdrawn ones are public, the others are their team's.
+    """A submission that ``who`` may see: scored and withdrawn ones are public, others are visible to their team only.
 
     Raises:
         Problem: 404 otherwise.
     """
-    found = session.get(Submission, submission_id) if SUBMISSION_ID.fullmatch(submission_id) else None
-    if found is None:
+    submission = session.get(Submission, submission_id) if SUBMISSION_ID.fullmatch(submission_id) else None
+    if submission is None:
         raise not_found()
-    public = found.status == "scored" or (found.status == "withdrawn" and found.result is not None)
-    if not public and not (who and (who.admin or who.team_id == found.team_id)):
+    public = submission.status == "scored" or (submission.status == "withdrawn" and submission.result is not None)
+    if not public and not (who and (who.admin or who.team_id == submission.team_id)):
         raise not_found()
-    return found
+    return submission
 
 
 def withdraw(db: Database, settings: Settings, who: Identity, submission_id: str) -> Submission:
     """Take a submission off the board, or out of the queue. Repeating it is harmless.
 
     Raises:
-        Problem: 404, it is not the asker's.
+        Problem: 404, it does not belong to the team of ``who``.
     """
     with db.write() as session:
-        found = _owned(session, who, submission_id)
-        if found.status == "withdrawn":
-            return found
+        submission = _owned(session, who, submission_id)
+        if submission.status == "withdrawn":
+            return submission
         # A worker that died between ledger and commit leaves an entry without a row; a rebuild must not show it again.
         # The entry is not read: a damaged one can be withdrawn too.
-        key = found.result.release_key if found.result else ledger.folder_of(settings.ledger, found.id)
+        key = submission.result.release_key if submission.result else ledger.folder_of(settings.ledger, submission.id)
         if key is not None:
-            event = ledger.Event(submission=found.id, kind="withdrawn", at=now(), actor=who.team)
+            event = ledger.Event(submission=submission.id, kind="withdrawn", at=now(), actor=who.team)
             ledger.record(settings.ledger, key, event)
-        found.status, found.lease_owner, found.lease_until = "withdrawn", None, None
-        audit(session, who.actor, "submission.withdraw", found.id)
+        submission.status, submission.lease_owner, submission.lease_until = "withdrawn", None, None
+        audit(session, who.actor, "submission.withdraw", submission.id)
         touch(session)
-        return found
+        return submission
 
 
 def supersede(db: Database, settings: Settings, who: Identity, submission_id: str, by: str) -> Submission:
     """Mark a submission as replaced by a newer one.
 
     Raises:
-        Problem: 404, one of them is not the asker's; 409, they are not comparable, or it is replaced already.
+        Problem: 404, one of them does not belong to the team of ``who``; 409, they cannot be compared, or one is
+            superseded already.
     """
     with db.write() as session:
         old, new = _owned(session, who, submission_id), _owned(session, who, by)
@@ -68,7 +69,7 @@ def supersede(db: Database, settings: Settings, who: Identity, submission_id: st
         if not same or old.team_id != new.team_id or old.id == new.id:
             raise Problem(
                 409,
-                "The two are not of the same team, release, task, years and split.",
+                "The two submissions differ in team, release, task, years or split.",
                 "Supersede a submission by a newer one that replaces it on the same table.",
             )
         if new.superseded_by is not None or old.superseded_by not in (None, new.id):
@@ -83,15 +84,15 @@ def supersede(db: Database, settings: Settings, who: Identity, submission_id: st
 
 
 def set_tier(db: Database, settings: Settings, actor: str, submission_id: str, tier: str, evidence: str) -> Submission:
-    """Record that a result was reproduced (or that this was an error); an operator's act.
+    """Set the trust tier of a result, for example because it was reproduced. Reserved for operators.
 
     Args:
         db: the database.
         settings: for the ledger.
         actor: who did it, for the records.
-        submission_id: of a scored submission.
+        submission_id: id of a scored submission.
         tier: one of ``ledger.TIERS``.
-        evidence: what it rests on, for the audit log.
+        evidence: grounds for the change, for the audit log.
 
     Raises:
         LulcbenchError: no such scored submission (a ``Problem`` 404) or tier.
@@ -99,27 +100,27 @@ def set_tier(db: Database, settings: Settings, actor: str, submission_id: str, t
     if tier not in ledger.TIERS:
         raise LulcbenchError(f"There is no tier {tier!r}.", f"Choose one of {', '.join(ledger.TIERS)}.")
     with db.write() as session:
-        found = _locked(session, submission_id)
-        if found is None or found.result is None:
+        submission = _locked(session, submission_id)
+        if submission is None or submission.result is None:
             raise not_found(f"There is no scored submission {submission_id!r}.")
-        event = ledger.Event(submission=found.id, kind="tier", at=now(), actor=actor, value=tier)
-        ledger.record(settings.ledger, found.result.release_key, event)
-        found.tier = tier
-        audit(session, actor, "submission.tier", found.id, tier=tier, evidence=evidence)
+        event = ledger.Event(submission=submission.id, kind="tier", at=now(), actor=actor, value=tier)
+        ledger.record(settings.ledger, submission.result.release_key, event)
+        submission.tier = tier
+        audit(session, actor, "submission.tier", submission.id, tier=tier, evidence=evidence)
         touch(session)
-        return found
+        return submission
 
 
 def _locked(session: Session, submission_id: str) -> Submission | None:
-    """A submission that nobody else changes until this transaction ends."""
-    if not SUBMISSION_ID.fullmatch(submission_id):  # PostgreSQL takes no NUL in a text
+    """A submission, locked against other changes until this transaction ends."""
+    if not SUBMISSION_ID.fullmatch(submission_id):  # PostgreSQL does not accept NUL in text
         return None
     query = select(Submission).where(Submission.id == submission_id).with_for_update(of=Submission)
     return session.scalars(query).one_or_none()
 
 
 def _owned(session: Session, who: Identity, submission_id: str) -> Submission:
-    found = _locked(session, submission_id)
-    if found is None or not (who.admin or found.team_id == who.team_id):
+    submission = _locked(session, submission_id)
+    if submission is None or not (who.admin or submission.team_id == who.team_id):
         raise not_found()
-    return found
+    return submission

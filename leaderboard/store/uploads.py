@@ -1,7 +1,7 @@
-"""Files on their way in: begun, written in pieces at an offset, checked, and put into the queue.
+"""Uploads: begun, written in pieces at an offset, checked, and put into the queue.
 
-The offset is the size of the partial file. A request holds the file's lock while it writes, in whatever process it
-runs; the lock goes with the process, so that nothing is left locked after a crash.
+The offset is the size of the partial file. A request holds a lock on the file while it writes, which also excludes
+other processes; the system releases the lock when the process ends, so that nothing stays locked after a crash.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ def begin(
     Args:
         db: the database.
         settings: limits and folders.
-        identity: who uploads.
+        identity: the team that uploads.
         filename: shown to readers, never used as a path.
-        size: bytes of the file.
+        size: size of the file in bytes.
         sha256: its SHA-256, hexadecimal.
         card: the validated model card.
 
     Raises:
-        Problem: 413 too large, 429 over a limit of the team, 507 no space.
+        Problem: 413, too large; 429, over a limit of the team; 507, no space.
     """
     limit = largest_file(settings)
     if size > limit:
         raise Problem(
             413,
             f"The file has {size:,} bytes, the limit is {limit:,}.",
-            "Is it one that PredictionWriter wrote? If it is, leave probabilities out.",
+            "Was it written by PredictionWriter? If so, leave out the probabilities.",
         )
     upload = Upload(
         id=secrets.token_hex(16),
         team_id=identity.team_id,
         submission_id=secrets.token_hex(10),
-        # Shown on pages and terminals, and PostgreSQL takes no NUL.
+        # Shown on pages and terminals, and PostgreSQL does not accept NUL.
         filename="".join(c if c.isprintable() else "?" for c in filename),
         size=size,
         sha256=sha256,
@@ -78,10 +78,10 @@ def begin(
 
 
 def largest_file(settings: Settings) -> int:
-    """Bytes of the largest file that may be sent: no more than the largest split of any release here makes possible."""
+    """Size limit of a predictions file in bytes: at most what the largest split of the board's releases can need."""
     try:
         known = [_largest_of(root, (root / MANIFEST).stat().st_mtime_ns) for root in settings.releases]
-    except (OSError, LulcbenchError):  # the worker says what is wrong with a release, and lets its submissions wait
+    except (OSError, LulcbenchError):  # the worker reports a damaged release and lets its submissions wait
         known = []
     return min(settings.max_upload_bytes, max(known, default=settings.max_upload_bytes))
 
@@ -92,7 +92,7 @@ def _largest_of(root: Path, changed: int) -> int:
 
 
 def check_space(settings: Settings, size: int) -> None:
-    """Refuse what would not fit.
+    """Refuse a file that does not fit on the disk.
 
     Raises:
         Problem: 507, no space.
@@ -102,24 +102,28 @@ def check_space(settings: Settings, size: int) -> None:
 
 
 def _reserve(session: Session, settings: Settings, identity: Identity, size: int) -> None:
-    """Refuse what would not fit beside all that has been announced and not yet arrived.
+    """Refuse a file that does not fit in addition to the missing bytes of all unfinished uploads.
 
     Raises:
         Problem: 429, the team's own unfinished uploads are too large; 507, no space.
     """
     unfinished = session.scalars(select(Upload).where(Upload.completed_at.is_(None)).options(defer(Upload.card))).all()
-    ours = sum(one.size for one in unfinished if one.team_id == identity.team_id)
+    ours = sum(upload.size for upload in unfinished if upload.team_id == identity.team_id)
     if ours + size > settings.max_open_bytes:
         raise Problem(
             429,
-            f"{identity.team} has unfinished uploads of {ours:,} bytes; {settings.max_open_bytes:,} are the limit.",
-            "Finish them first; one that nobody continues is forgotten after two days.",
+            f"{identity.team} has unfinished uploads of {ours:,} bytes; the limit is {settings.max_open_bytes:,}.",
+            "Finish them first; an upload that is not continued is deleted after two days.",
         )
-    check_space(settings, size + sum(max(0, one.size - offset(settings, one)) for one in unfinished))
+    check_space(settings, size + sum(max(0, upload.size - offset(settings, upload)) for upload in unfinished))
 
 
 def find(session: Session, identity: Identity, upload_id: str) -> Upload:
-    """An upload of the asker's own team; anything else does not exist for it."""
+    """An upload of the team of ``identity``.
+
+    Raises:
+        Problem: 404, there is no such upload, or it belongs to another team.
+    """
     upload = session.get(Upload, upload_id) if _ID.fullmatch(upload_id) else None
     if upload is None or upload.team_id != identity.team_id:
         raise Problem(404, "There is no such upload.", "Begin one with POST /api/v1/uploads.")
@@ -127,7 +131,7 @@ def find(session: Session, identity: Identity, upload_id: str) -> Upload:
 
 
 def offset(settings: Settings, upload: Upload) -> int:
-    """Bytes that have safely arrived."""
+    """Number of bytes that have been written."""
     if upload.completed_at:
         return upload.size
     try:
@@ -139,10 +143,10 @@ def offset(settings: Settings, upload: Upload) -> int:
 
 @contextmanager
 def writing(settings: Settings, upload: Upload, at: int) -> Iterator[int]:
-    """A descriptor that appends at ``at``; only one request at a time gets it.
+    """A file descriptor that appends at ``at``, for one request at a time.
 
     Raises:
-        Problem: 409, the upload is complete, somebody else is writing, or ``at`` is not the offset.
+        Problem: 409, the upload is complete, another request is writing, or ``at`` is not the offset.
     """
     if upload.completed_at:
         raise Problem(409, "This upload is complete.", f"See submission {upload.submission_id}.")
@@ -151,9 +155,9 @@ def writing(settings: Settings, upload: Upload, at: int) -> Iterator[int]:
         flags = os.O_WRONLY | create | os.O_APPEND | os.O_NOFOLLOW
         descriptor = os.open(partial_path(settings, upload), flags, 0o600)
     except FileNotFoundError as error:  # nothing has arrived, or another request has just completed it
-        here = str(offset(settings, upload))
+        arrived = str(offset(settings, upload))
         raise Problem(
-            409, f"The upload stands at byte {here}.", "Ask for the offset, and continue.", {"Upload-Offset": here}
+            409, f"The upload is at byte {arrived}.", "Ask for the offset, and continue.", {"Upload-Offset": arrived}
         ) from error
     try:
         try:
@@ -164,7 +168,7 @@ def writing(settings: Settings, upload: Upload, at: int) -> Iterator[int]:
         if at != size:
             raise Problem(
                 409,
-                f"The upload stands at byte {size}, not {at}.",
+                f"The upload is at byte {size}, not {at}.",
                 "Continue from there.",
                 {"Upload-Offset": str(size)},
             )
@@ -174,28 +178,28 @@ def writing(settings: Settings, upload: Upload, at: int) -> Iterator[int]:
 
 
 def write_piece(settings: Settings, descriptor: int, piece: bytes) -> None:
-    """Append all of a piece.
+    """Append a piece.
 
     Raises:
-        OSError: the disk is full but for the reserve; what came before stays, and the offset says how much that is.
+        OSError: the disk is full except for the reserve; bytes written so far are kept and counted by the offset.
     """
     disk = os.fstatvfs(descriptor)
     if piece and disk.f_bavail * disk.f_frsize < len(piece) + settings.disk_reserve_bytes:
-        raise OSError(errno.ENOSPC, "only the reserve is left of the disk")
+        raise OSError(errno.ENOSPC, "the disk is full except for the reserve")
     view = memoryview(piece)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def complete(db: Database, settings: Settings, identity: Identity, upload: Upload) -> str:
-    """Check size and SHA-256, keep the file and queue it. Asking again is harmless.
+    """Check size and SHA-256, keep the file and queue it. Repeating it is harmless.
 
     Returns:
         The submission id.
 
     Raises:
-        Problem: 404, it was forgotten meanwhile; 409, bytes are missing; 422, the SHA-256 differs, and the upload
-            begins anew.
+        Problem: 404, it has been deleted; 409, bytes are missing; 422, the SHA-256 differs, and the upload starts
+            again from byte 0.
     """
     if upload.completed_at:
         return upload.submission_id
@@ -204,7 +208,7 @@ def complete(db: Database, settings: Settings, identity: Identity, upload: Uploa
         try:
             _keep(settings, upload, final)
         except Problem:
-            if not final.exists():  # else a request beside this one has kept it
+            if not final.exists():  # else a concurrent request has kept it
                 raise
     with db.write() as session:
         again = session.get(Upload, upload.id, with_for_update=True)
@@ -230,40 +234,40 @@ def complete(db: Database, settings: Settings, identity: Identity, upload: Uploa
 
 
 def forget(db: Database, settings: Settings, actor: str, upload: Upload) -> None:
-    """Remove an unfinished upload with all that has arrived of it; nothing happens to one that is complete."""
+    """Delete an unfinished upload and its partial file; does nothing if it is complete."""
     with db.write() as session:
         gone = session.execute(delete(Upload).where(Upload.id == upload.id, Upload.completed_at.is_(None)))
         if cast("CursorResult[Any]", gone).rowcount != 1:
             return
         audit(session, actor, "upload.forget", upload.submission_id)
     partial_path(settings, upload).unlink(missing_ok=True)
-    # A crash between the rename and the commit of ``complete`` leaves it here.
+    # A crash between the rename and the commit of ``complete`` leaves the file there.
     predictions_path(settings, upload.submission_id).unlink(missing_ok=True)
 
 
 def predictions_path(settings: Settings, submission_id: str) -> Path:
-    """Where a complete file lies; the id is random hexadecimal, made here."""
+    """Path of a complete file; the id is a random hexadecimal number generated by this module."""
     return settings.predictions / f"{submission_id}.zarr.zip"
 
 
 def partial_path(settings: Settings, upload: Upload) -> Path:
-    """Where an arriving file lies."""
+    """Path of an incomplete file."""
     return settings.partial / f"{upload.id}.part"
 
 
 def _keep(settings: Settings, upload: Upload, final: Path) -> None:
-    here = offset(settings, upload)
-    if here != upload.size:
-        raise Problem(409, f"{here} of {upload.size} bytes have arrived.", "Send the rest, then complete.")
+    arrived = offset(settings, upload)
+    if arrived != upload.size:
+        raise Problem(409, f"{arrived} of {upload.size} bytes have arrived.", "Send the rest, then complete.")
     with writing(settings, upload, upload.size) as descriptor:
         path = partial_path(settings, upload)
-        found = hash_file(path)
-        if found != upload.sha256:
+        sha256 = hash_file(path)
+        if sha256 != upload.sha256:
             os.ftruncate(descriptor, 0)
             raise Problem(
                 422,
-                f"The bytes that arrived have SHA-256 {found}, not {upload.sha256}.",
-                "Something altered them on the way; send them again from byte 0.",
+                f"The bytes that arrived have SHA-256 {sha256}, not {upload.sha256}.",
+                "They were altered during the transfer; send them again from byte 0.",
             )
         os.fsync(descriptor)
         path.rename(final)

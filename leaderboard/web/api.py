@@ -1,4 +1,4 @@
-"""The JSON interface, version 1."""
+"""The JSON API, version 1."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ PIECE_BYTES = 2**20
 
 
 class ErrorBody(BaseModel):
-    """Every error of this interface."""
+    """An error; the same form for every endpoint."""
 
     what: str = Field(description="What is wrong.")
     remedy: str = Field(description="What to do next.")
 
 
 class UploadRequest(BaseModel):
-    """What will be uploaded."""
+    """The file to be uploaded, and its model card."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +51,7 @@ class UploadRequest(BaseModel):
 
 
 class UploadState(BaseModel):
-    """Where an upload stands."""
+    """The state of an upload."""
 
     upload_id: str
     chunk_size: int = Field(description="Largest body of one PUT, bytes.")
@@ -67,21 +67,21 @@ class Offset(BaseModel):
 
 
 class Accepted(BaseModel):
-    """The submission waits for scoring."""
+    """The submission is queued for scoring."""
 
     submission_id: str
     url: str
 
 
 class ErrorText(BaseModel):
-    """Why a submission was refused, why it waits longer than others, or why its scores cannot be read."""
+    """Reason why a submission was refused or is delayed, or why its scores cannot be read."""
 
     what: str
     remedy: str
 
 
 class SubmissionState(BaseModel):
-    """A submission; ``scores`` is there when it is scored, unless ``error`` says that its record cannot be read."""
+    """A submission. A scored one has ``scores``, or an ``error`` if its record cannot be read."""
 
     submission_id: str
     status: Literal["queued", "scoring", "scored", "refused", "withdrawn"]
@@ -95,12 +95,14 @@ class SubmissionState(BaseModel):
 
 
 class TierRequest(BaseModel):
-    """A result's new trust tier."""
+    """The new trust tier of a result."""
 
     model_config = ConfigDict(extra="forbid")
 
     tier: Literal["reported", "rescored", "reproduced"]
-    evidence: Annotated[str, Field(min_length=1, max_length=500, description="What it rests on; for the audit log.")]
+    evidence: Annotated[
+        str, Field(min_length=1, max_length=500, description="Grounds for the tier, for the audit log.")
+    ]
 
 
 class SupersedeRequest(BaseModel):
@@ -112,7 +114,7 @@ class SupersedeRequest(BaseModel):
 
 
 class AuditLine(BaseModel):
-    """One act."""
+    """One line of the audit log."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -150,25 +152,25 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
 
 def maybe_identity(db: Db, credentials: Bearer) -> Identity | None:
-    """Who asks, or None without a token; a token that is wrong is an error."""
+    """The identity of the client, or None without a token; an invalid token is an error."""
     if credentials is None:
         return None
     with db.read() as session:
         return accounts.identify(session, credentials.credentials)
 
 
-def identity(found: Annotated[Identity | None, Depends(maybe_identity)]) -> Identity:
-    """Who asks; a token is required."""
-    if found is None:
+def identity(who: Annotated[Identity | None, Depends(maybe_identity)]) -> Identity:
+    """The identity of the client; a token is required."""
+    if who is None:
         raise Problem(401, "A token is needed.", "Send 'Authorization: Bearer TOKEN'.", {"WWW-Authenticate": "Bearer"})
-    return found
+    return who
 
 
 Who = Annotated[Identity, Depends(identity)]
 
 
 def administrator(who: Who) -> Identity:
-    """Who asks; only the scope ``admin`` will do."""
+    """The identity of the client; the scope ``admin`` is required."""
     if not who.admin:
         raise Problem(403, "This needs a token of scope admin.", "Ask the operator of the board.")
     return who
@@ -194,7 +196,7 @@ def begin_upload(body: UploadRequest, who: Who, db: Db, settings: Setting) -> Up
 async def continue_upload(
     upload_id: str, offset: Annotated[int, Query(ge=0)], request: Request, who: Who, db: Db, settings: Setting
 ) -> Offset:
-    """Append the raw request body at ``offset``, which must be where the upload stands (409 says where)."""
+    """Append the raw request body at ``offset``, which must be the offset of the upload (the 409 error gives it)."""
     upload = await run_in_threadpool(_find, db, who, upload_id)
     with uploads.writing(settings, upload, offset) as descriptor, contextlib.suppress(ClientDisconnect):
         piece = bytearray()
@@ -209,14 +211,14 @@ async def continue_upload(
                     await run_in_threadpool(uploads.write_piece, settings, descriptor, bytes(piece))
                     piece.clear()
         finally:
-            # Also when the client is cut off: what has arrived need not be sent again.
+            # Also when the connection is lost, so that bytes that have arrived need not be sent again.
             await asyncio.shield(run_in_threadpool(uploads.write_piece, settings, descriptor, bytes(piece)))
     return Offset(offset=at)
 
 
 @router.get("/uploads/{upload_id}", tags=["submit"])
 def show_upload(upload_id: str, who: Who, db: Db, settings: Setting) -> UploadState:
-    """Where an upload stands, to resume it."""
+    """The state of an upload, to resume it."""
     upload = _find(db, who, upload_id)
     return UploadState(
         upload_id=upload.id,
@@ -229,17 +231,17 @@ def show_upload(upload_id: str, who: Who, db: Db, settings: Setting) -> UploadSt
 
 @router.post("/uploads/{upload_id}/complete", status_code=202, tags=["submit"])
 def complete_upload(upload_id: str, who: Who, db: Db, settings: Setting) -> Accepted:
-    """Check the SHA-256 and queue the submission. Asking again gives the same answer."""
+    """Check the SHA-256 and queue the submission. Repeating the request gives the same response."""
     submission_id = uploads.complete(db, settings, who, _find(db, who, upload_id))
     return Accepted(submission_id=submission_id, url=page_url(settings, submission_id))
 
 
 @router.get("/submissions/{submission_id}", tags=["read"])
 def show_submission(submission_id: str, who: MaybeWho, db: Db, settings: Setting) -> SubmissionState:
-    """A submission. Before it is scored, and when it was refused, only its own team sees it."""
+    """A submission. Only its own team sees it before it is scored, or if it was refused."""
     with db.read() as session:
-        found = standing.visible(session, submission_id, who)
-    return _state(found, settings)
+        submission = standing.visible(session, submission_id, who)
+    return _state(submission, settings)
 
 
 @router.post("/submissions/{submission_id}/withdraw", tags=["submit"])
@@ -262,7 +264,7 @@ def change_tier(submission_id: str, body: TierRequest, who: Admin, db: Db, setti
 
 @router.get("/audit", tags=["operate"])
 def show_audit(who: Admin, db: Db, last: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditLine]:
-    """Who did what to what, newest first."""
+    """The audit log (actor, action, subject), newest first."""
     with db.read() as session:
         lines = session.scalars(select(Audit).order_by(Audit.id.desc()).limit(last)).all()
     return [AuditLine.model_validate(line) for line in lines]
@@ -272,15 +274,15 @@ def show_audit(who: Admin, db: Db, last: Annotated[int, Query(ge=1, le=1000)] = 
 def show_leaderboard(
     request: Request, choice: Annotated[Choice, Query()], format: Literal["json", "csv"] = "json"
 ) -> Response:
-    """The table, filtered and sorted as the page is, whole."""
-    whole = choice.model_copy(update={"page": 1})
+    """The complete table, filtered and sorted like the page."""
+    unpaged = choice.model_copy(update={"page": 1})
 
     def make(snapshot: Snapshot) -> Page:
         rows = snapshot.select(choice)
         return Page.of(to_csv(rows, choice.level) if format == "csv" else json.dumps(snapshot.to_json(choice, rows)))
 
     board = get_board(request)
-    page = board.page(f"/api/leaderboard?{format}&{whole.key}", make)
+    page = board.page(f"/api/leaderboard?{format}&{unpaged.key}", make)
     return _download(page, format, f"leaderboard-{board.current().resolve(choice).stem}.csv")
 
 
@@ -288,11 +290,11 @@ def show_leaderboard(
 def show_comparison(
     request: Request,
     settings: Setting,
-    id: Annotated[list[str], Query(description="Submissions; the first is what the others are tested against.")],
+    id: Annotated[list[str], Query(description="Submissions; the others are tested against the first.")],
     level: Annotated[int, Query(ge=1, le=4)] = 4,
     format: Literal["json", "csv"] = "json",
 ) -> Response:
-    """Paired tests over spatial blocks: difference to the first, 95 % interval, permutation p-value."""
+    """Paired tests over spatial blocks: difference from the first, 95 % interval, p-value of a permutation test."""
     board = get_board(request)
     ids = check_ids(id, level)
 
@@ -316,7 +318,7 @@ def page_url(settings: Settings, submission_id: str) -> str:
 
 
 def disk_problem(error: OSError) -> Problem | None:
-    """A full disk as a problem of its own; None for any other error."""
+    """The error for a full disk; None for any other error."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Problem(507, "The server has no space left.", "Resume the upload later; what arrived is kept.")
     return None
@@ -334,22 +336,22 @@ def _find(db: Database, who: Identity, upload_id: str) -> Any:
         return uploads.find(session, who, upload_id)
 
 
-def _state(found: Submission, settings: Settings) -> SubmissionState:
+def _state(submission: Submission, settings: Settings) -> SubmissionState:
     scores = None
-    error = ErrorText(what=found.what, remedy=found.remedy or "") if found.what else None
-    if found.status == "scored":
-        if found.result is None:
+    error = ErrorText(what=submission.what, remedy=submission.remedy or "") if submission.what else None
+    if submission.status == "scored":
+        if submission.result is None:
             raise not_found()
         try:
-            scores = read_record(settings, found.result.ledger_path).scores
+            scores = read_record(settings, submission.result.ledger_path).scores
         except Problem as problem:
             error = ErrorText(what=problem.what, remedy=problem.remedy)
     return SubmissionState(
-        submission_id=found.id,
-        status=found.status,
-        tier=found.tier,
+        submission_id=submission.id,
+        status=submission.status,
+        tier=submission.tier,
         error=error,
         scores=scores,
-        superseded_by=found.superseded_by,
-        url=page_url(settings, found.id),
+        superseded_by=submission.superseded_by,
+        url=page_url(settings, submission.id),
     )

@@ -1,4 +1,4 @@
-"""The web application: interface, pages, errors."""
+"""The web application: API, pages, errors."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 
 DESCRIPTION = """\
-Submissions to the lulcbench leaderboard. LUISA labels are public, so nothing here is a hidden-test result: every
-submission discloses its training data and carries a trust tier.
+Submissions to the lulcbench leaderboard. LUISA labels are public, so no result here is a hidden-test result: every
+submission discloses its training data and has a trust tier.
 
-Errors are `{"what": …, "remedy": …}`. `lulcbench submit` speaks this interface for you.
+Errors are `{"what": …, "remedy": …}`. `lulcbench submit` is a client of this API.
 """
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application on a database that is brought up to date first.
+    """Create the application and update its database.
 
     Args:
         settings: see ``Settings``.
@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         openapi_url="/api/v1/openapi.json",
-        docs_url=None,  # the interactive pages load scripts from elsewhere; /docs shows the same without
+        docs_url=None,  # the interactive pages load scripts from other sites; /docs shows the same without them
         redoc_url=None,
     )
     app.state.settings = settings
@@ -76,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _explain(request: Request, error: Exception) -> Response:
-    """Any foreseen error, as JSON or as a page."""
+    """An expected error as JSON or as a page."""
     problem = _as_problem(error)
     if problem is None:
         raise error
@@ -99,13 +99,13 @@ def _as_problem(error: Exception) -> Problem | None:
         return Problem(error.status_code, str(error.detail), "See /docs.", dict(error.headers or {}))
     if isinstance(error, OperationalError):
         log.warning("database: %s", error.orig)
-        return Problem(503, "The database is away for a moment.", "Try again.", {"Retry-After": "2"})
+        return Problem(503, "The database is temporarily unavailable.", "Try again.", {"Retry-After": "2"})
     return api.disk_problem(error) if isinstance(error, OSError) else None
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    """A bug: logged with its traceback by the server, told without any detail."""
-    problem = Problem(500, "Something went wrong on our side.", "Try again; if it stays so, tell the operator.")
+    """A bug: the server logs the traceback, and the client gets no details."""
+    problem = Problem(500, "Something went wrong on our side.", "Try again; if the error persists, tell the operator.")
     if request.url.path.startswith("/api/"):
         return JSONResponse({"what": problem.what, "remedy": problem.remedy}, status_code=500)
     return pages.error_page(request, problem)

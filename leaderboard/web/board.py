@@ -1,4 +1,4 @@
-"""The table in memory and the pages made of it, renewed only when the database says that something changed."""
+"""In-memory cache of the table and its pages, renewed only when the database has changed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from leaderboard.web.render import Page
 log = logging.getLogger(__name__)
 MAX_CACHED_PAGES = 512
 HOT_PAGES = 16
-MAX_KEY = 512  # longer query strings are made up; their pages are not kept
+MAX_KEY = 512  # longer query strings do not come from our links; their pages are not cached
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A page, and how to make it anew of a newer snapshot."""
+    """A page, and the function that renders it from a newer snapshot."""
 
     page: Page
     make: Callable[[Snapshot], Page]
@@ -33,18 +33,18 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """A snapshot and the pages made of it, replaced together; the page asked for last is the last one."""
+    """A snapshot and the pages rendered from it, replaced together; the most recently requested page is last."""
 
     snapshot: Snapshot
     pages: OrderedDict[str, _Kept]
 
 
 class Board:
-    """The current snapshot and the pages made of it.
+    """The current snapshot and the pages rendered from it.
 
-    When the database has changed, one thread reads the board again and renders the pages that are most in demand;
-    until it is done, readers get the pages as they were. So nobody waits, and a crowd does not render one page each.
-    Rendering takes turns, since it would only share one interpreter.
+    When the database has changed, one thread reads the board again and renders the most recently requested pages;
+    until it is done, readers get the old pages. So nobody waits, and many readers do not each render the same page.
+    Pages are rendered one at a time, since threads would only compete for the interpreter.
     """
 
     def __init__(self, db: Database, settings: Settings) -> None:
@@ -56,7 +56,7 @@ class Board:
         self._checked = 0.0
 
     def peek(self, key: str) -> Page | None:
-        """A page that is ready; never waits, so an event loop may call it. None if the page must be made."""
+        """A cached page, or None if it must be rendered. Never waits, so that an event loop may call it."""
         state = self._state
         if self._cache_s == 0 or state is None:
             return None
@@ -65,11 +65,11 @@ class Board:
         try:
             state.pages.move_to_end(key)
             return state.pages[key].page
-        except KeyError:  # never made, or dropped by another thread just now
+        except KeyError:  # not rendered yet, or just dropped by another thread
             return None
 
     def page(self, key: str, make: Callable[[Snapshot], Page]) -> Page:
-        """The page of that key, made if need be."""
+        """The page of a key, rendered if it is not cached."""
         state = self._current()
         with self._rendering:
             kept = state.pages.get(key) if self._cache_s else None
@@ -96,7 +96,7 @@ class Board:
         with self._renewing:
             state = self._state
             if state is not None and self._is_fresh():
-                return state  # somebody else did it meanwhile
+                return state  # another thread has renewed it meanwhile
             with self._db.read() as session:
                 revision = session.scalars(select(Revision.value)).one()
                 if state is None or state.snapshot.revision != revision:
@@ -108,20 +108,20 @@ class Board:
                         try:
                             pages[key] = _Kept(kept.make(snapshot), kept.make)
                         except Problem:
-                            pass  # what it shows was withdrawn, or cannot be read; its next reader is told
-                        except Exception:  # one page must not keep the others as they were before a withdrawal
-                            log.exception("%s cannot be made anew", key)
+                            pass  # a submission was withdrawn or cannot be read; the next reader gets the error
+                        except Exception:  # one page must not keep the others from being updated
+                            log.exception("%s cannot be rendered again", key)
                     state = self._state = _State(snapshot, pages)
             self._checked = time.monotonic()
             return state
 
 
 def _rows(submissions: Iterable[Submission]) -> tuple[Row, ...]:
-    """The rows of all submissions but those whose figures have another form, which are logged."""
+    """The rows of all submissions except those with a malformed summary, which are logged."""
     rows = []
-    for found in submissions:
+    for submission in submissions:
         try:
-            rows.append(make_row(found))
+            rows.append(make_row(submission))
         except (KeyError, TypeError, ValueError, AttributeError):
-            log.exception("submission %s is left out of the table", found.id)
+            log.exception("submission %s is left out of the table", submission.id)
     return tuple(rows)

@@ -1,4 +1,4 @@
-"""The model card at the door: checked by the same model that the client uses."""
+"""Validation of incoming model cards, with the same model that the client uses."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from lulcbench.submission.card import ModelCard
 
 
 def check_card(content: Any, settings: Settings) -> dict[str, Any]:
-    """A model card as plain JSON, if it is valid and its sensors are of a release that the board scores.
+    """Validate a model card; its sensors must be those of a release of the board.
+
+    Returns:
+        The card as plain JSON.
 
     Raises:
-        Problem: 422, naming each field that is wrong.
+        Problem: 422, with the invalid fields.
     """
     try:
         card = ModelCard.model_validate(content)
@@ -29,13 +32,13 @@ def check_card(content: Any, settings: Settings) -> dict[str, Any]:
         raise Problem(422, f"The model card is not valid: {problems}.", "See 'lulcbench submit --help'.") from error
     try:
         known = _sensors(settings.releases)
-    except LulcbenchError:  # the operator's to mend; the team's submission waits for it
+    except LulcbenchError:  # for the operator to repair; the submission waits until then
         known = frozenset(SENSORS)
     if unknown := sorted(set(card.sensors) - known):
         raise Problem(
             422,
             f"The model card is not valid: sensors: no release of this board has {unknown[0]!r}.",
-            f"They have {', '.join(sorted(known))}; say of other inputs in the card's description.",
+            f"They have {', '.join(sorted(known))}; name other inputs in the card's description.",
         )
     plain: dict[str, Any] = card.model_dump(mode="json")
     return plain
@@ -43,5 +46,5 @@ def check_card(content: Any, settings: Settings) -> dict[str, Any]:
 
 @cache
 def _sensors(roots: tuple[Path, ...]) -> frozenset[str]:
-    """Sensors of the releases, which never change; of all, where only the workers know the releases."""
+    """Sensors of the releases, which never change; all sensors if only the workers know the releases."""
     return frozenset(name for root in roots for name in Manifest.load(root).sensors) or frozenset(SENSORS)

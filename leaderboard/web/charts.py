@@ -1,4 +1,4 @@
-"""Inline SVG for the pages. Colours that must follow dark mode are CSS classes; every mark has a title to read out."""
+"""Inline SVG charts. Colours that depend on dark mode are CSS classes; every mark has a title for screen readers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from lulcbench.evaluation.scores import LevelScores, ReliabilityBin
 
-# Viridis at 0, ¼, ½, ¾, 1 (matplotlib, CC0): ordered in lightness, readable to the colour-blind and in grey.
+# Viridis at 0, ¼, ½, ¾, 1 (matplotlib, CC0): monotonic in lightness, readable with colour blindness and in grey.
 _VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 SERIES = ("s0", "s1", "s2", "s3", "s4", "s5")
 
@@ -24,7 +24,7 @@ def ramp(value: float) -> str:
 
 
 def bar(value: float, color: str) -> Markup:
-    """A bar for a table cell that also holds the number, hence hidden from screen readers."""
+    """A bar beside the number in a table cell, hidden from screen readers."""
     return Markup(
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         '<rect class="track" width="100" height="8"/><rect width="{}" height="8" fill="{}"/></svg>'
@@ -32,7 +32,7 @@ def bar(value: float, color: str) -> Markup:
 
 
 def confusion(level: LevelScores) -> Markup:
-    """Row-normalised confusion: rows are labels, columns predictions; empty rows and columns are left out."""
+    """Row-normalised confusion matrix: rows are labels, columns predictions; empty classes are left out."""
     matrix, classes = level.confusion, level.classes
     kept = [i for i, c in enumerate(classes) if c.support or c.predicted]
     n, cell = len(kept), max(9, min(30, 560 // max(len(kept), 1)))
@@ -52,14 +52,14 @@ def confusion(level: LevelScores) -> Markup:
         for to, j in enumerate(kept):
             share = matrix[i][j] / total
             if matrix[i][j]:
-                title = f"{classes[i].name} called {classes[j].name}: {matrix[i][j]:,} px, {share:.1%}"
+                title = f"{classes[i].name} predicted as {classes[j].name}: {matrix[i][j]:,} px, {share:.1%}"
                 parts.append(_rect(left + to * cell, top + at * cell, cell - 1, cell - 1, ramp(share**0.5), title))
     parts.append(Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(left, top, size, size))
     return _close(parts)
 
 
 def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
-    """Accuracy against confidence; on the diagonal, probabilities mean what they say. Dots grow with their pixels."""
+    """Accuracy against confidence; a calibrated model is on the diagonal. The area of dots grows with their pixels."""
     size, edge = 260, 34
     total = sum(b.pixels for b in bins) or 1
     used = [(b.confidence, b.accuracy, b.pixels) for b in bins if b.confidence is not None and b.accuracy is not None]
@@ -84,12 +84,12 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Markup:
 
 
 def error_map(cells: Sequence[dict[str, Any]]) -> Markup:
-    """Accuracy by place on the EPSG:3035 plane, north up."""
+    """Map of accuracy in EPSG:3035, north up."""
     if not cells:
         return Markup("")
     left, bottom = min(c["x"] for c in cells), min(c["y"] for c in cells)
     right, top = max(c["x"] + c["size"] for c in cells), max(c["y"] + c["size"] for c in cells)
-    # Wide enough to see, and no cell larger than a thumb.
+    # At most 420 px wide, and no cell larger than 48 px.
     scale = min(420 / max(right - left, top - bottom), 48 / max(c["size"] for c in cells))
     parts = [_open((right - left) * scale + 4, (top - bottom) * scale + 4, "Map of accuracy, north up")]
     for c in cells:
@@ -101,7 +101,7 @@ def error_map(cells: Sequence[dict[str, Any]]) -> Markup:
 
 
 def ramp_key(label: str) -> Markup:
-    """The colours of ``ramp`` from 0 to 1."""
+    """Colour bar of ``ramp`` from 0 to 1."""
     parts = [_open(240, 32, f"{label}: dark is 0, light is 1")]
     parts += [_rect(20 + i * 10, 2, 10, 10, ramp(i / 19), "") for i in range(20)]
     parts += [_text(20, 25, "0", "middle"), _text(120, 25, label, "middle"), _text(220, 25, "1", "middle")]
@@ -109,7 +109,7 @@ def ramp_key(label: str) -> Markup:
 
 
 def intervals(rows: Sequence[tuple[str, float, float | None, float | None]], label: str) -> Markup:
-    """Values with their 95 % intervals under one another (a forest plot), one series a row."""
+    """Forest plot: values with their 95 % intervals, one row per series."""
     bounds = [v for _, value, low, high in rows for v in (value, low, high) if v is not None]
     if not bounds:
         return Markup("")
@@ -136,7 +136,7 @@ def intervals(rows: Sequence[tuple[str, float, float | None, float | None]], lab
 
 
 def history(points: Sequence[tuple[datetime, float, str]], best: Sequence[tuple[datetime, float, str]]) -> Markup:
-    """All values over time, and the best so far as a staircase; both lists in order of time."""
+    """All values over time, and the best so far as a step line; both lists in order of time."""
     if not points:
         return Markup("")
     width, height, left = 640, 240, 44

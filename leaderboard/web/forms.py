@@ -1,4 +1,4 @@
-"""Signing in, submitting through the form, and a team's own list: the pages that need an account."""
+"""The pages that need an account: signing in, submitting through the form, the list of a team's submissions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def login_page(request: Request) -> Response:
 
 @router.post("/login")
 async def login(request: Request) -> Response:
-    """Check the token; keep its id, never the token itself, in the cookie."""
+    """Check the token; only its id is stored in the cookie."""
     form = await request.form(max_files=0, max_fields=4)
     sessions.check_form(request, _text(form, "form_token"))
     try:
@@ -53,7 +53,7 @@ async def login(request: Request) -> Response:
 
 @router.post("/logout")
 async def logout(request: Request) -> Response:
-    """Forget the browser."""
+    """Sign out."""
     form = await request.form(max_files=0, max_fields=4)
     sessions.check_form(request, _text(form, "form_token"))
     sessions.end(request)
@@ -71,10 +71,10 @@ def submit_page(request: Request) -> Response:
 
 @router.post("/submit")
 async def submit(request: Request, form_token: str = "") -> Response:
-    """Take predictions and card.
+    """Receive predictions and card.
 
-    Who sends it, and from where, is checked before the first byte of the file is read, which is why the form's token
-    comes in the address.
+    Sender and origin are checked before the first byte of the file is read, which is why the token of the form is in
+    the address.
     """
     settings: Settings = request.app.state.settings
     db: Database = request.app.state.db
@@ -97,20 +97,20 @@ async def submit(request: Request, form_token: str = "") -> Response:
 
 @router.get("/mine")
 def mine(request: Request) -> Response:
-    """A team's submissions, whatever became of them."""
+    """All submissions of a team, in any state."""
     db: Database = request.app.state.db
     with db.read() as session:
         who = signed_in(request, session)
         if who is None:
             return see("/login")
         query = select(Submission).where(Submission.team_id == who.team_id).order_by(Submission.created_at.desc())
-        found = session.scalars(query.limit(LISTED)).unique().all()
-    return _with_session(request, "mine.html", who=who, submissions=found)
+        submissions = session.scalars(query.limit(LISTED)).unique().all()
+    return _with_session(request, "mine.html", who=who, submissions=submissions)
 
 
 @router.post("/submissions/{submission_id}/withdraw")
 async def withdraw(submission_id: str, request: Request) -> Response:
-    """Withdraw from a team's list."""
+    """Withdraw a submission from the list of its team."""
     form = await request.form(max_files=0, max_fields=4)
     sessions.check_form(request, _text(form, "form_token"))
     who = await run_in_threadpool(_who, request)
@@ -119,9 +119,9 @@ async def withdraw(submission_id: str, request: Request) -> Response:
 
 
 def _check_form(db: Database, settings: Settings, who: Identity, length: str) -> None:
-    """Refuse a form that would come to nothing before its file is read: it lies in a temporary file meanwhile."""
+    """Refuse a form that cannot succeed before its file is read into a temporary file."""
     if not (length.isascii() and length.isdigit()):
-        raise Problem(411, "The form does not say how long it is.", "Use a browser, or lulcbench submit.")
+        raise Problem(411, "The form does not state its length.", "Use a browser, or lulcbench submit.")
     if int(length) > settings.max_form_bytes:
         raise Problem(413, f"The form takes files up to {settings.max_form_bytes:,} bytes.", "Use lulcbench submit.")
     uploads.check_space(settings, 2 * int(length))  # the temporary file, and the one that is kept
@@ -130,7 +130,7 @@ def _check_form(db: Database, settings: Settings, who: Identity, length: str) ->
 
 
 def _accept(db: Database, settings: Settings, who: Identity, form: FormData) -> str:
-    """Put the form's file through the same stages as an upload through the interface."""
+    """Process the file of a form like an upload through the API."""
     predictions, text = form.get("predictions"), _text(form, "card")
     card_file = form.get("card_file")
     if isinstance(card_file, UploadFile) and card_file.size:
@@ -199,5 +199,5 @@ def _submit(request: Request, who: Identity, problem: Problem | None = None, car
 
 
 def _with_session(request: Request, template: str, status: int = 200, **values: Any) -> Response:
-    """A page with a form, which repeats the token of its session."""
+    """A page with a form that contains the form token of its session."""
     return private(html(template, form_token=sessions.form_token(request), **values), status)

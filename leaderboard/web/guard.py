@@ -1,4 +1,4 @@
-"""What stands between the network and the application: limits on headers and bodies, and safe response headers."""
+"""Protection of the application: limits on request headers and bodies, and security headers in responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from leaderboard.settings import Settings
 
 HEADER_TIMEOUT_S = 10.0
-WRITE_TIMEOUT_S = 120.0  # for a reader to take what waits for it, some 64 KB unless a page is larger
+WRITE_TIMEOUT_S = 120.0  # for a client to receive the buffered data, about 64 KB unless a page is larger
 SMALL_BODY = 256 * 1024  # a model card and a few fields
 
 SAFE_HEADERS = [
@@ -30,34 +30,34 @@ SAFE_HEADERS = [
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, with time limits for a request's headers and for its reader, which uvicorn does not have."""
+    """uvicorn's HTTP/1.1 protocol with two time limits that uvicorn lacks: for request headers and slow readers."""
 
     def connection_made(self, transport: Any) -> None:
-        """Start the clock with the connection."""
+        """Start the header timeout with the connection."""
         super().connection_made(transport)
         self._clock: asyncio.TimerHandle | None = None
         self._reader: asyncio.TimerHandle | None = None
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Stop the clock when a request is complete; start it when the next begins."""
+        """Stop the header timeout when a request is complete; start it when the next begins."""
         super().data_received(data)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing left to watch."""
+        """Cancel the timeouts."""
         for timer in (self._clock, self._reader):
             if timer:
                 timer.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The reader is slower than we write. Closing would wait for it too, so that a connection is cut off."""
+        """Abort the connection if the client does not read in time. Closing it would wait for the client too."""
         super().pause_writing()
         self._reader = self.loop.call_later(WRITE_TIMEOUT_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It has taken what waited."""
+        """Cancel the write timeout: the client has received the buffered data."""
         super().resume_writing()
         if self._reader:
             self._reader.cancel()
@@ -77,7 +77,7 @@ class PatientProtocol(H11Protocol):
 
 
 class BodyRefused(Exception):
-    """A request body that is not read to its end; becomes the response, whatever the application makes of it."""
+    """A request body that is not read completely; becomes the response, even if the application handles the error."""
 
     def __init__(self, status: int, what: str, remedy: str) -> None:
         super().__init__(what)
@@ -87,7 +87,7 @@ class BodyRefused(Exception):
 
 
 class Guard:
-    """ASGI middleware: bounds every request body in size and time, and adds the safe headers to every response."""
+    """ASGI middleware: limits size and duration of request bodies, and adds security headers to every response."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
@@ -104,7 +104,7 @@ class Guard:
         async def safe_send(message: Message) -> None:
             nonlocal started
             if body.refused and not started:
-                return  # the framework's own words for a body that it could not read; ours follow below
+                return  # the framework's own error for a body that it could not read; ours follows below
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message.get("headers", []), *SAFE_HEADERS]
@@ -124,7 +124,7 @@ class Guard:
 
 
 class _Body:
-    """A request's body on its way through the guard."""
+    """The body of one request, read under the limits of the guard."""
 
     def __init__(self, receive: Receive, limit: int, settings: Settings) -> None:
         self.refused: BodyRefused | None = None
@@ -137,14 +137,14 @@ class _Body:
         self._ended = False
 
     async def receive(self) -> Message:
-        """The next piece, if it comes in time and the whole is not too large."""
-        if self._ended:  # the framework listens for the client to leave; that may take as long as it takes
+        """The next message; raises ``BodyRefused`` if it does not arrive in time or the body is too large."""
+        if self._ended:  # the framework waits for the client to disconnect, without a time limit
             return await self._receive()
         try:
             async with asyncio.timeout(self._settings.body_idle_s):
                 message = await self._receive()
         except TimeoutError:
-            raise self._refuse(408, "The request body came too slowly.", "Resume the upload.") from None
+            raise self._refuse(408, "The request body arrived too slowly.", "Resume the upload.") from None
         if message["type"] == "http.request":
             self._total += len(message.get("body", b""))
             self._ended = not message.get("more_body", False)
@@ -152,7 +152,7 @@ class _Body:
                 raise self._refuse(413, f"The body has more than {self._limit:,} bytes.", "See the limits at /about.")
             allowed = self._settings.body_idle_s + self._total / self._settings.body_rate
             if not self._ended and self._clock() - self._begun > allowed:
-                raise self._refuse(408, "The request body came too slowly.", "Resume the upload.")
+                raise self._refuse(408, "The request body arrived too slowly.", "Resume the upload.")
         return message
 
     def _refuse(self, status: int, what: str, remedy: str) -> BodyRefused:

@@ -1,4 +1,4 @@
-"""The pages that readers see; none needs JavaScript, none needs an account."""
+"""The public pages; they need neither JavaScript nor an account."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 async def index(request: Request) -> Response:
-    """The table. Most readers get a page that was made for another reader before."""
+    """The table. Most readers get a cached page."""
     board: Board = request.app.state.board
     choice = read_choice(request)
     key = f"/?{choice.key}"
@@ -52,37 +52,37 @@ async def index(request: Request) -> Response:
 
 @router.get("/submissions/{submission_id}")
 def submission(submission_id: str, request: Request) -> Response:
-    """Everything about one submission; before it is scored, for its signed-in team only."""
+    """The page of a submission; before it is scored, visible only to its signed-in team."""
     settings: Settings = request.app.state.settings
     db: Database = request.app.state.db
     with db.read() as session:
         who = signed_in(request, session)
-        found = standing.visible(session, submission_id, who)
-    if found.status != "scored":
-        return private(html("pending.html", submission=found, own=_own(found, who)))
-    page = Page.of(submission_html(settings, found))
+        submission = standing.visible(session, submission_id, who)
+    if submission.status != "scored":
+        return private(html("pending.html", submission=submission, own=_own(submission, who)))
+    page = Page.of(submission_html(settings, submission))
     return page.response(request)
 
 
 @router.get("/submissions/{submission_id}/ledger.json")
 def download(submission_id: str, request: Request) -> Response:
     """The ledger file of a submission, byte for byte."""
-    found = _scored(request, submission_id)
+    submission = _scored(request, submission_id)
     settings: Settings = request.app.state.settings
-    path = found.result.ledger_path  # type: ignore[union-attr]
+    path = submission.result.ledger_path  # type: ignore[union-attr]
     read_record(settings, path)
-    return FileResponse(settings.ledger / path, filename=f"{found.id}.json")
+    return FileResponse(settings.ledger / path, filename=f"{submission.id}.json")
 
 
 @router.get("/media/{submission_id}/{name}")
 def picture(submission_id: str, name: str, request: Request) -> Response:
-    """A picture of a sample tile."""
+    """An image of a sample tile."""
     settings: Settings = request.app.state.settings
     if not _PICTURE.fullmatch(name):
-        raise not_found("There is no such picture.")
+        raise not_found("There is no such image.")
     path = settings.media / _scored(request, submission_id).id / name
     if not path.is_file():
-        raise not_found("There is no such picture.")
+        raise not_found("There is no such image.")
     return FileResponse(path, media_type="image/png", headers={"Cache-Control": "max-age=86400"})
 
 
@@ -98,7 +98,7 @@ def compare(request: Request, id: Annotated[list[str], Query()] = [], level: int
 
 @router.get("/history")
 def history(request: Request) -> Response:
-    """How the best score of a table came to be."""
+    """History of the best score of a table."""
     board: Board = request.app.state.board
     choice = read_choice(request).model_copy(update={"page": 1})
     key = f"/history?{choice.key}"
@@ -113,15 +113,15 @@ def about(request: Request) -> Response:
 
 @router.get("/docs")
 def interface(request: Request) -> Response:
-    """The interface's documentation, rendered from its OpenAPI description."""
+    """Documentation of the API, rendered from its OpenAPI description."""
     return Page.of(html("api.html", schema=request.app.openapi())).response(request)
 
 
 def read_choice(request: Request) -> Choice:
-    """The reader's choice from the query string.
+    """Read the choice from the query string.
 
     Raises:
-        Problem: 422, naming the field that is wrong.
+        Problem: 422, with the invalid field.
     """
     try:
         return Choice.model_validate(dict(request.query_params))
@@ -139,14 +139,14 @@ def table_html(
     static: bool = False,
     downloads: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The table's page.
+    """The page of a table.
 
     Args:
         snapshot: the board.
-        choice: what of it, and in which order.
-        root: what links begin with.
-        static: make no links that need the service (filters, other pages of the table).
-        downloads: label → file, what a static page offers besides.
+        choice: filters and order.
+        root: prefix of links.
+        static: leave out links that need the service (filters, other pages of the table).
+        downloads: label → file, additional links of a static page.
     """
     asked, choice = choice, snapshot.resolve(choice)
     rows = snapshot.select(choice)
@@ -176,35 +176,36 @@ def table_html(
     )
 
 
-def submission_html(settings: Settings, found: Submission) -> str:
-    """A scored submission's page."""
-    newer = f"/submissions/{found.superseded_by}" if found.superseded_by else ""
-    permalink = f"{settings.public_url.rstrip('/')}/submissions/{found.id}"
-    return submission_page(settings, found, permalink, newer)
+def submission_html(settings: Settings, submission: Submission) -> str:
+    """The page of a scored submission."""
+    newer = f"/submissions/{submission.superseded_by}" if submission.superseded_by else ""
+    permalink = f"{settings.public_url.rstrip('/')}/submissions/{submission.id}"
+    return submission_page(settings, submission, permalink, newer)
 
 
 def submission_page(
-    settings: Settings, found: Submission, permalink: str, newer: str, root: str = "/", static: bool = False
+    settings: Settings, submission: Submission, permalink: str, newer: str, root: str = "/", static: bool = False
 ) -> str:
-    """The same, for wherever it will lie.
+    """The page of a scored submission, for the service or for an exported folder.
 
     Args:
-        settings: for the ledger and the pictures.
-        found: a scored submission.
-        permalink: of this page.
-        newer: page of the submission that supersedes it; empty where there is none.
-        root: what other links begin with.
-        static: make no links that need the service.
+        settings: for the ledger and the images.
+        submission: a scored submission.
+        permalink: address of this page.
+        newer: page of the submission that supersedes it; empty if there is none.
+        root: prefix of other links.
+        static: leave out links that need the service.
     """
-    if found.result is None:
+    if submission.result is None:
         raise not_found()
-    entry = read_record(settings, found.result.ledger_path)
-    media = settings.media / found.id
+    entry = read_record(settings, submission.result.ledger_path)
+    media = settings.media / submission.id
     scores = read_scores(entry)
-    given = [one for one in METRICS.values() if any(one.name in level.metrics for level in scores.levels.values())]
+    levels = scores.levels.values()
+    given = [metric for metric in METRICS.values() if any(metric.name in level.metrics for level in levels)]
     return html(
         "submission.html",
-        submission=found,
+        submission=submission,
         entry=entry,
         scores=scores,
         given=given,
@@ -217,10 +218,10 @@ def submission_page(
 
 
 def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: int) -> str:
-    """The comparison's page; raises as ``compared`` does."""
+    """The page of a comparison; raises the errors of ``compared``."""
     rows, entries = compared(settings, snapshot, ids, level)
     scores = [read_scores(entry) for entry in entries]
-    parts = [one.levels.get(level) for one in scores]
+    parts = [file_scores.levels.get(level) for file_scores in scores]
     tests = paired_tests(entries, level)
     return html(
         "compare.html",
@@ -234,14 +235,14 @@ def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: 
 
 
 def check_ids(ids: list[str], level: int) -> list[str]:
-    """The submissions to compare, each once, in the order asked for: the first is what the others are tested against.
+    """The submissions to compare, without duplicates, in the requested order; the others are tested against the first.
 
     Raises:
         Problem: 422, too few, too many, or no such level.
     """
     wanted = list(dict.fromkeys(ids))
     if not 2 <= len(wanted) <= MAX_COMPARED:
-        raise Problem(422, f"{len(wanted)} submissions are chosen.", f"Tick 2 to {MAX_COMPARED} in the table.")
+        raise Problem(422, f"{len(wanted)} submissions are chosen.", f"Select 2 to {MAX_COMPARED} in the table.")
     if not 1 <= level <= 4:
         raise Problem(422, f"LUISA has no level {level}.", "Choose 1, 2, 3 or 4.")
     return wanted
@@ -250,30 +251,30 @@ def check_ids(ids: list[str], level: int) -> list[str]:
 def compared(
     settings: Settings, snapshot: Snapshot, ids: list[str], level: int
 ) -> tuple[list[Row], list[ledger.Entry]]:
-    """The rows and ledger entries of submissions that can be compared.
+    """The rows and ledger entries of the submissions to compare.
 
     Raises:
-        Problem: 422, the submissions cannot be compared; 404, one is not on the board.
+        Problem: 422, the submissions cannot be compared; 404, one is not on the board; 503, a record cannot be read.
     """
     wanted = check_ids(ids, level)
     by_id = {row.id: row for row in snapshot.rows}
-    if not all(one in by_id for one in wanted):
+    if not all(submission_id in by_id for submission_id in wanted):
         raise not_found("One of the submissions is not on the board.")
-    rows = [by_id[one] for one in wanted]
+    rows = [by_id[submission_id] for submission_id in wanted]
     if len({(row.release_key, row.task, row.years, row.split, row.scorer_version) for row in rows}) > 1:
         raise Problem(
             422,
-            "The submissions are not of the same release, task, years, split and scorer version.",
-            "Choose submissions of one table.",
+            "The submissions differ in release, task, years, split or scorer version.",
+            "Choose submissions from one table.",
         )
     return rows, [read_record(settings, f"{row.release_key}/{row.id}.json") for row in rows]
 
 
 def read_record(settings: Settings, path: str) -> ledger.Entry:
-    """The ledger entry at a path of the database.
+    """The ledger entry at a path stored in the database.
 
     Raises:
-        Problem: 503, it is missing or damaged; the operator finds it in the log.
+        Problem: 503, it is missing or damaged; the error is logged for the operator.
     """
     try:
         return ledger.read(settings.ledger / path)
@@ -282,7 +283,7 @@ def read_record(settings: Settings, path: str) -> ledger.Entry:
         raise Problem(
             503,
             f"The record of submission {PurePosixPath(path).stem} cannot be read.",
-            "The operator has to restore it from a backup; all other pages are as they were.",
+            "The operator has to restore it from a backup; other pages are not affected.",
         ) from error
 
 
@@ -290,7 +291,7 @@ def read_scores(entry: ledger.Entry) -> Scores:
     """The scores of a ledger entry.
 
     Raises:
-        Problem: 503, they are of a format that is unknown here.
+        Problem: 503, they have an unknown format.
     """
     try:
         return Scores.read(entry.scores, entry.path)
@@ -298,21 +299,21 @@ def read_scores(entry: ledger.Entry) -> Scores:
         report_once(error.what)
         raise Problem(
             503,
-            f"The scores of submission {entry.submission} are of a newer format.",
-            "The operator has to upgrade the service; all other pages are as they were.",
+            f"The scores of submission {entry.submission} have a newer format.",
+            "The operator has to upgrade the service; other pages are not affected.",
         ) from error
 
 
 @lru_cache(maxsize=1024)
 def report_once(what: str) -> None:
-    """Log a fault that every reader of a page would meet again."""
+    """Log once an error that every request for a page would log again."""
     log.error("%s", what)
 
 
 def history_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool = False) -> str:
-    """The history's page: every score of a table in order of time, and those that were the best when they came.
+    """The history page: all scores of a table in order of time, and those that were the best when submitted.
 
-    Models that saw labels of the scored split have no place in it.
+    Models that saw labels of the scored split are left out.
     """
     asked, metric = choice, METRICS[choice.metric]
     ranked = {"sort": metric.name, "superseded": True, "saw_labels": False, "page": 1}
@@ -345,41 +346,46 @@ def error_page(request: Request, problem: Problem) -> Response:
 
 
 def private(text: str, status: int = 200) -> HTMLResponse:
-    """A page for one reader only."""
+    """A page for one reader, which must not be cached."""
     return HTMLResponse(text, status_code=status, headers={"Cache-Control": "no-store"})
 
 
 def see(url: str) -> RedirectResponse:
-    """Go there after a form; the address is always one of our own."""
+    """Redirect after a form, always to an address of this service."""
     return RedirectResponse(url, status_code=303)
 
 
 def signed_in(request: Request, session: Session) -> Identity | None:
-    """Whose browser this is; None when nobody signed in, or the token was revoked since."""
+    """The identity of a signed-in browser; None if it is not signed in, or its token has been revoked since."""
     token_id = sessions.token_id(request)
     return accounts.identify_by_id(session, token_id) if token_id else None
 
 
-def _own(found: Submission, who: Identity | None) -> bool:
-    return who is not None and (who.admin or who.team_id == found.team_id)
+def _own(submission: Submission, who: Identity | None) -> bool:
+    return who is not None and (who.admin or who.team_id == submission.team_id)
 
 
 def _scored(request: Request, submission_id: str) -> Submission:
     db: Database = request.app.state.db
     with db.read() as session:
-        found = session.get(Submission, submission_id) if standing.SUBMISSION_ID.fullmatch(submission_id) else None
-        if found is None or found.status != "scored" or found.result is None:
+        submission = session.get(Submission, submission_id) if standing.SUBMISSION_ID.fullmatch(submission_id) else None
+        if submission is None or submission.status != "scored" or submission.result is None:
             raise not_found()
-        return found
+        return submission
 
 
 def _classes(parts: list[LevelScores | None]) -> list[dict[str, Any]]:
-    """Per class of the legend that any of the compared knows: its name, support, and IoU in each."""
-    known = next((part.classes for part in parts if part), ())
-    ious = [{one.code: one.iou for one in part.classes} if part else {} for part in parts]
+    """Code, name, support and IoU in each of the compared submissions, for each class that occurs in them."""
+    classes = next((part.classes for part in parts if part), ())
+    ious = [{scored.code: scored.iou for scored in part.classes} if part else {} for part in parts]
     rows: list[dict[str, Any]] = [
-        {"code": one.code, "name": one.name, "support": one.support, "ious": [iou.get(one.code) for iou in ious]}
-        for one in known
+        {
+            "code": scored.code,
+            "name": scored.name,
+            "support": scored.support,
+            "ious": [iou.get(scored.code) for iou in ious],
+        }
+        for scored in classes
     ]
     return [row for row in rows if row["support"] or any(row["ious"])]
 

@@ -1,4 +1,4 @@
-"""Templates to HTML: one environment, everything escaped, undefined names are errors."""
+"""Rendering of templates as HTML: everything is escaped, undefined names are errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def environment() -> Environment:
         "metrics": METRICS,
         "shown_in": shown_in,
         "tiers": TIERS,
-        "colors": {code: one.color for code, one in legend().classes.items()},
+        "colors": {code: land_class.color for code, land_class in legend().classes.items()},
     }
     return env
 
@@ -58,7 +58,7 @@ def html(template: str, **values: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page ready to send, plain and compressed, with its entity tag."""
+    """A rendered page, plain and compressed, with its entity tag."""
 
     plain: bytes
     compressed: bytes
@@ -71,7 +71,7 @@ class Page:
         return cls(plain, gzip.compress(plain, 6, mtime=0), f'"{hashlib.sha256(plain).hexdigest()[:24]}"')
 
     def response(self, request: Request) -> Response:
-        """The page, or only the news that the reader's copy is still good."""
+        """The page, or status 304 if the client's copy is still valid."""
         headers = {"ETag": self.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
         if request.headers.get("if-none-match") == self.etag:
             return Response(status_code=304, headers=headers)

@@ -1,8 +1,8 @@
-"""Signed-in browsers and forged requests.
+"""Sessions of signed-in browsers, and protection against cross-site request forgery.
 
 Starlette's ``SessionMiddleware`` keeps a session in a cookie that it signs (itsdangerous); the secret is in the
-service's private folder. The session holds the id of the token that signed in, and a random token that every form
-repeats: another site can neither read nor set it.
+service's private folder. The session holds the id of the token used to sign in, and a random token that every form
+must repeat: another site can neither read nor set it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TOKEN_ID, _FORM_TOKEN = "token_id", "form_token"
 
 
 def middleware_options(settings: Settings) -> dict[str, Any]:
-    """Arguments of ``SessionMiddleware``: a cookie not for scripts, not for other sites."""
+    """Arguments of ``SessionMiddleware``: a cookie that neither scripts nor other sites can use."""
     return {
         "secret_key": _load_secret(settings.data / "secret.key").hex(),
         "session_cookie": COOKIE,
@@ -36,7 +36,7 @@ def middleware_options(settings: Settings) -> dict[str, Any]:
 
 
 def begin(request: Request, token_id: str) -> None:
-    """Sign a browser in, in a new session: forms of the one before no longer count."""
+    """Sign a browser in with a new session; forms of the previous session become invalid."""
     request.session.clear()
     request.session.update({_TOKEN_ID: token_id, _FORM_TOKEN: secrets.token_hex(32)})
 
@@ -47,20 +47,20 @@ def end(request: Request) -> None:
 
 
 def token_id(request: Request) -> str:
-    """Id of the token that signed this browser in; empty if none did."""
+    """Id of the token with which this browser signed in; empty if it is not signed in."""
     return str(request.session.get(_TOKEN_ID, ""))
 
 
 def form_token(request: Request) -> str:
-    """What a form of this session repeats; made with the first form."""
+    """The token that forms of this session must repeat; created with the first form."""
     return str(request.session.setdefault(_FORM_TOKEN, secrets.token_hex(32)))
 
 
 def check_form(request: Request, presented: str) -> None:
-    """Refuse a form that this site did not make for this browser.
+    """Refuse a form that does not come from this site and this session.
 
     Raises:
-        Problem: 403.
+        Problem: 403, the form comes from another site, or its token is missing or out of date.
     """
     site = urlsplit(request.app.state.settings.public_url)
     origin = request.headers.get("origin")
@@ -72,7 +72,7 @@ def check_form(request: Request, presented: str) -> None:
 
 
 def _load_secret(path: Path) -> bytes:
-    """The secret, made at the first start; several processes that start at once agree on one."""
+    """The secret, created at the first start; processes that start at the same time get the same one."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     if not path.exists():
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -115,7 +115,7 @@ def test_permalinks_of_an_export_name_where_it_will_lie(filled: tuple[Service, s
     link = f'href="https://board.example/lulc/submissions/{scored}.html"'
     assert link in (out / "submissions" / f"{scored}.html").read_text()
     for url in ("board.example", "ftp://board.example", "https://x/?a=1", "http://", 'https://x/"onload="'):
-        with pytest.raises(LulcbenchError, match="no web address"):
+        with pytest.raises(LulcbenchError, match="not the web address"):
             export(service.db, service.settings, tmp_path / "other", url)
 
 

@@ -59,10 +59,10 @@ def finished(db: Database) -> Counter[str]:
     ("body", "limits", "why"),
     [
         ("x = bytearray(3 << 30)", {"scoring_memory_bytes": 1 << 30}, "memory"),
-        ("while True: pass", {"scoring_cpu_s": 1}, "more than 1 s of the processor"),
+        ("while True: pass", {"scoring_cpu_s": 1}, "more than 1 s of processor time"),
         ("time.sleep(60)", {"scoring_timeout_s": 1.0}, "longer than 1 s"),
-        ("import os; os.kill(os.getpid(), 11)", {"max_attempts": 1}, "interrupted 1 times, at last by SIGSEGV"),
-        ("import os; os._exit(137)", {"max_attempts": 1}, "at last by SIGKILL"),  # as a container's shell says it
+        ("import os; os.kill(os.getpid(), 11)", {"max_attempts": 1}, "interrupted 1 times, most recently by SIGSEGV"),
+        ("import os; os._exit(137)", {"max_attempts": 1}, "most recently by SIGKILL"),  # as a container's shell says it
         ("(media / 'x').write_bytes(b'0' * 10_000_000)", {"scoring_file_bytes": 1 << 20}, "stopped"),
         ("return {'release': '../../etc'}", {}, "no usable result"),
     ],
@@ -125,7 +125,7 @@ def test_a_file_that_brings_every_scorer_down_is_refused_in_the_end(
     assert service.score()
     state = service.status(submission)
     assert state["status"] == "refused"
-    assert "interrupted 2 times, at last by SIGKILL" in state["error"]["what"]
+    assert "interrupted 2 times, most recently by SIGKILL" in state["error"]["what"]
     assert submission in state["error"]["remedy"]
 
 

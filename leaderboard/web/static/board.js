@@ -10,7 +10,7 @@ if (compare) {
   const boxes = [...compare.form.querySelectorAll("input[name=id]")];
   const update = () => {
     const n = boxes.filter((box) => box.checked).length;
-    compare.textContent = n ? `Compare ${n} ticked` : "Compare ticked";
+    compare.textContent = n ? `Compare ${n} selected` : "Compare selected";
     compare.disabled = n < 2;
   };
   boxes.forEach((box) => box.addEventListener("change", update));

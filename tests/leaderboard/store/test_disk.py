@@ -63,7 +63,7 @@ def test_a_team_cannot_reserve_the_disk(service: Service) -> None:
     assert announce(service, 600).status_code == 201
     second = announce(service, 600)
     assert second.status_code == 429
-    assert "600 bytes; 1,000 are the limit" in second.json()["what"]
+    assert "600 bytes; the limit is 1,000" in second.json()["what"]
     assert announce(service, 600, "theirs").status_code == 201
     assert announce(service, 400).status_code == 201
     with service.db.read() as session:

@@ -145,7 +145,7 @@ def test_only_the_pages_of_a_damaged_result_fail(
     assert A in state["error"]["what"]
     (fault,) = verify(cached.db, cached.settings)
     assert f"{A}.json" in fault.what
-    assert kind != "of another shape" or "another form" in fault.what
+    assert kind != "of another shape" or "unknown form" in fault.what
 
     export(cached.db, cached.settings, tmp_path / "export")
     assert set(pd.read_parquet(tmp_path / "export" / "leaderboard.parquet")["submission"]) == {B, D}
@@ -348,5 +348,5 @@ def test_a_backup_without_a_manifest_is_an_error(cached: Service, tmp_path: Path
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
         settings = cached.settings.model_copy(update={"data": tmp_path / f"d{number}", "ledger": tmp_path / "l"})
-        with pytest.raises(LulcbenchError, match="not a whole backup"):
+        with pytest.raises(LulcbenchError, match="not a complete backup"):
             restore(Database(settings.url), settings, path)

@@ -229,7 +229,7 @@ def test_scores_of_an_unknown_format_leave_a_row_without_metrics(
     assert service.client.get("/").status_code == 200
     page = service.client.get(f"/submissions/{made.submission}")
     assert page.status_code == 503
-    assert "are of a newer format" in page.text
+    assert "have a newer format" in page.text
     out = export(service.db, service.settings, tmp_path / "site")
     assert [path.stem for path in (out / "submissions").iterdir()] == [f"{2:020x}"]
 

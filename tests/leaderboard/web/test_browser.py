@@ -111,7 +111,7 @@ def test_sort_filter_compare(page: Any) -> None:
     assert compare.is_disabled()
     page.get_by_label("Compare Beta by Ours").check()
     page.get_by_label("Compare Gamma by Theirs").check()
-    assert compare.inner_text() == "Compare 2 ticked"
+    assert compare.inner_text() == "Compare 2 selected"
     compare.click()
     assert page.get_by_role("heading", level=1).inner_text().startswith("Comparison at level 4")
     assert "no difference can be shown here" in page.get_by_role("region", name="Is the difference real?").inner_text()
@@ -129,7 +129,7 @@ def test_without_javascript(browser: Any, board: tuple[str, str]) -> None:
     page.wait_for_url("**sensor=landsat**")
     assert sorted(names(page)) == ["Alpha", "Gamma"]
     page.locator("input[name=id]").first.check()
-    page.get_by_role("button", name="Compare ticked").click()
+    page.get_by_role("button", name="Compare selected").click()
     assert "1 submissions are chosen" in page.get_by_role("alert").inner_text()
     context.close()
 
@@ -181,12 +181,12 @@ def test_upload_through_the_form(
     page.get_by_label("Your team's token").fill(board[1])
     page.get_by_role("button", name="Sign in").click()
     page.get_by_label("Predictions").set_input_files(predictions["good"])
-    page.get_by_label("… or typed here").fill("name = 'half a card'")
+    page.get_by_label("… or as text").fill("name = 'half a card'")
     page.get_by_role("button", name="Submit", exact=True).click()
     assert "authors: Field required" in page.get_by_role("alert").inner_text()
-    assert page.get_by_label("… or typed here").input_value() == "name = 'half a card'"
+    assert page.get_by_label("… or as text").input_value() == "name = 'half a card'"
     page.get_by_label("Predictions").set_input_files(predictions["good"])
-    page.get_by_label("… or typed here").fill(_toml({**CARD, "name": "From the form"}))
+    page.get_by_label("… or as text").fill(_toml({**CARD, "name": "From the form"}))
     page.get_by_role("button", name="Submit", exact=True).click()
     page.wait_for_url("**/submissions/**")
     page.get_by_role("heading", name="From the form").wait_for(timeout=60_000)  # the page loads itself again

@@ -182,7 +182,7 @@ def test_paired_test_of_the_compared(service: Service, fill: Fill, results: dict
     replay(service.db, service.settings)
     third, fourth, reported = (f"{n:020x}" for n in (3, 4, 5))
     page = service.client.get(f"/compare?id={third}&id={fourth}&id={reported}").text
-    assert "worse, hardly by chance" in page
+    assert "worse, unlikely by chance" in page
     assert "self-reported; the test needs predictions" in page
     assert "No test: The two differ in blocks" in service.client.get(f"/compare?id={one}&id={third}").text
     query = f"/api/v1/compare?id={third}&id={fourth}&level=2"
