@@ -1,4 +1,4 @@
-"""Archives: one file per archive of scenes or labels, and which recipe names which."""
+"""Archives: one module per archive of scenes or labels, and their selection by the names used in recipes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lulcbench.sensors import sensor
 
 
 def scene_source(sensor_name: str) -> SceneSource:
-    """The archive of a sensor's scenes: ``SOURCE`` of the module that bears the sensor's name.
+    """The archive of a sensor's scenes: ``SOURCE`` of the module named after the sensor.
 
     Raises:
         LulcbenchError: there is no such sensor.
@@ -21,11 +21,15 @@ def scene_source(sensor_name: str) -> SceneSource:
 
 
 def label_source(rule: LabelRule) -> LabelSource:
-    """The label map that a recipe names."""
+    """The label map that a recipe names.
+
+    Raises:
+        LulcbenchError: the file is missing.
+    """
     from builders.archives import corine, luisa
 
     if not rule.path.is_file():
         raise LulcbenchError(
-            f"The label map {rule.path} is missing.", "Mend 'path' of the recipe's labels, or fetch the file."
+            f"The label map {rule.path} is missing.", "Correct 'path' of the recipe's labels, or fetch the file."
         )
     return luisa.labels(rule.path) if rule.source == "luisa" else corine.labels(rule.path, rule.layer, rule.field)

@@ -1,4 +1,4 @@
-"""Landsat Collection 2 Level 2: surface reflectance with the bits of qa_pixel."""
+"""Landsat Collection 2 Level 2: surface reflectance with the quality layer QA_PIXEL."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lulcbench.sensors import LANDSAT
 # USGS Landsat Collection 2 Level-2 science product guide.
 SCALE = 2.75e-5
 OFFSET = -0.2
-# qa_pixel: 0 fill, 1 dilated cloud, 2 cirrus, 3 cloud, 4 cloud shadow. Snow (5) is a surface.
+# Bits of QA_PIXEL: 0 fill, 1 dilated cloud, 2 cirrus, 3 cloud, 4 cloud shadow. Snow (5) counts as surface.
 UNCLEAR = 0b11111
 
 
 def is_clear(qa_pixel: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """True where none of fill, dilated cloud, cirrus, cloud and shadow is set."""
+    """True where none of the bits fill, dilated cloud, cirrus, cloud and shadow is set."""
     clear: npt.NDArray[np.bool_] = (qa_pixel & UNCLEAR) == 0
     return clear
 

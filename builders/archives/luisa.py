@@ -9,5 +9,5 @@ from lulcbench.legend import legend
 
 
 def labels(path: Path) -> RasterLabels:
-    """The map as a label source. Its codes are level 4; coarser codes of the tree are taken as well."""
+    """The map as a label source. Its codes have level 4; coarser codes of the legend are accepted too."""
     return RasterLabels(path, {code: code for code in legend().classes}, "LUISA")

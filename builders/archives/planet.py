@@ -1,4 +1,4 @@
-"""Planet Fusion: surface reflectance, cloud-filled, one file of four bands whose order the file must tell."""
+"""Planet Fusion: surface reflectance with clouds filled, one file of four bands in the order given by the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCALE = 1e-4  # Planet Fusion Monitoring technical specification: reflectance ·
 
 
 def is_clear(qa: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """True where there is data: clouds are filled already, and 0 means that nothing was ever seen."""
+    """True where there are data: clouds are filled already, and 0 means that there is no observation."""
     clear: npt.NDArray[np.bool_] = qa != 0
     return clear
 

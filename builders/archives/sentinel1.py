@@ -1,4 +1,4 @@
-"""Sentinel-1: terrain-corrected backscatter, kept by archives as linear power or as decibels."""
+"""Sentinel-1: terrain-corrected backscatter, which archives store as linear power or in decibels."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from lulcbench.sensors import SENTINEL1
 
 DECIBELS = {"db", "decibel", "decibels"}
 POWER = {"1", "linear", "power", "linear power"}
-# Gamma nought as linear power, by the collection's own description; its items state no unit.
+# Gamma nought as linear power, according to the description of the collection; its items do not state a unit.
 POWER_COLLECTIONS = {"sentinel-1-rtc"}
 
 
 def scaling(item: pystac.Item, channel: Channel) -> Scaling:
-    """The unit that the item states decides between power and decibels, otherwise what is known of its collection.
+    """Scaling from power or decibels, according to the unit stated by the item, or else to its collection.
 
     Raises:
-        LulcbenchError: neither tells; uncalibrated digital numbers of ground-range-detected products have no unit.
+        LulcbenchError: the item states no known unit and the collection is unknown, as for the uncalibrated digital
+            numbers of ground-range-detected products.
     """
     unit = (channel.unit or "").strip().lower()
     power = unit in POWER or (not unit and item.collection_id in POWER_COLLECTIONS)
@@ -31,7 +32,7 @@ def scaling(item: pystac.Item, channel: Channel) -> Scaling:
         stated = f"the unit {channel.unit!r}" if unit else "no unit"
         raise LulcbenchError(
             f"Sentinel-1 item {item.id} of collection {item.collection_id!r} states {stated} for {channel.href}.",
-            "State 'unit' of the band, dB or 1 (linear power), or take a terrain-corrected collection such as "
+            "State 'unit' of the band, dB or 1 (linear power), or use a terrain-corrected collection such as "
             "sentinel-1-rtc; digital numbers of GRD products must be calibrated first.",
         )
     scale = 1 if channel.scale is None else channel.scale

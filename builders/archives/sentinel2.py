@@ -13,11 +13,11 @@ from builders.readers.raster import RasterSource, Scaling, broken, open_raster
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import SENTINEL2
 
-# ESA: DN = (reflectance + 0.1) · 10,000 from baseline 04.00 on; also in old scenes that were processed again.
+# ESA: DN = (reflectance + 0.1) · 10,000 from baseline 04.00 on; also in reprocessed older scenes.
 OFFSET_BASELINE = 4.0
 OFFSET = -0.1
 SCALE = 1e-4
-# Scene classification: 0 nodata, 1 defective, 3 cloud shadow, 8 and 9 cloud, 10 cirrus. Snow (11) is a surface.
+# Scene classification: 0 nodata, 1 defective, 3 cloud shadow, 8 and 9 cloud, 10 cirrus. Snow (11) counts as surface.
 UNCLEAR = (0, 1, 3, 8, 9, 10)
 
 _CLEAR = np.ones(256, bool)
@@ -25,7 +25,7 @@ _CLEAR[list(UNCLEAR)] = False
 
 
 def is_clear(scl: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """True where the scene classification saw the surface."""
+    """True where the surface was observed according to the scene classification."""
     return _CLEAR[scl.astype(np.uint8)]
 
 
@@ -36,11 +36,14 @@ def is_seen(scl: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def scaling(item: pystac.Item, channel: Channel) -> Scaling:
-    """The processing baseline decides about the offset, not the date and not the catalog's word.
+    """Scaling with the offset of the processing baseline, regardless of the date and the offset in the catalog.
 
-    Items without a baseline are no L2A products (a true-colour picture, say); they must state scale and offset.
-    ``earthsearch:boa_offset_applied`` says that the archive has taken the offset out of the pixels; it is wrong on
-    some items (Element84/earth-search#66, #71). Where it contradicts the baseline the pixels are asked.
+    Items without a baseline are not L2A products (but true-colour images, for example); they must state scale and
+    offset. ``earthsearch:boa_offset_applied`` states that the archive has removed the offset from the pixels; it is
+    wrong for some items (Element84/earth-search#66, #71). If it contradicts the baseline, the pixels are examined.
+
+    Raises:
+        LulcbenchError: the item has neither a baseline nor a scale, or its baseline is not a number.
     """
     baseline = item.properties.get("s2:processing_baseline")
     if baseline is None:
@@ -51,23 +54,23 @@ def scaling(item: pystac.Item, channel: Channel) -> Scaling:
             )
         return Scaling(channel.scale, channel.offset or 0, channel.nodata)
     try:
-        carries = float(str(baseline)) >= OFFSET_BASELINE
+        has_offset = float(str(baseline)) >= OFFSET_BASELINE
     except ValueError as error:
         raise LulcbenchError(
             f"Item {item.id} has s2:processing_baseline {baseline!r}.", "It must be a number such as 05.00."
         ) from error
-    if not carries:
+    if not has_offset:
         return Scaling(SCALE, 0, 0)
     if item.properties.get("earthsearch:boa_offset_applied") is True:
-        applied = _offset_is_gone(channel)
-        verdict = "the pixels agree, so none is subtracted" if applied else "the pixels still carry it: flag ignored"
-        note = f"baseline {baseline} has the offset, boa_offset_applied says it was removed; {verdict}"
-        return Scaling(SCALE, 0 if applied else OFFSET, 0, note=note)
+        removed = _offset_is_removed(channel)
+        verdict = "the pixels agree, so none is subtracted" if removed else "the pixels still have it: flag ignored"
+        note = f"baseline {baseline} has the offset, boa_offset_applied states that it was removed; {verdict}"
+        return Scaling(SCALE, 0 if removed else OFFSET, 0, note=note)
     return Scaling(SCALE, OFFSET, 0)
 
 
-def _offset_is_gone(channel: Channel) -> bool:
-    """Whether a share of the valid DN lies below 1,000, which would be negative reflectance with the offset in."""
+def _offset_is_removed(channel: Channel) -> bool:
+    """Whether over 2 % of valid DN are below 1,000, which would be negative reflectance if the offset were present."""
     with open_raster(channel.href) as dataset:
         try:
             shape = (min(dataset.height, 512), min(dataset.width, 512))

@@ -1,4 +1,4 @@
-"""Readers: from files to pixels on the tile grid, behind two small protocols."""
+"""Readers: code that turns files into pixels on the tile grid, behind two protocols."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lulcbench.sensors import Band
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """What one scene shows of an area.
+    """The pixels of one scene over an area.
 
     Attributes:
         stored: ``(band, y, x)`` in the sensor's coding (``lulcbench.sensors``); nodata in all bands where any is
             missing.
-        seen: ``(y, x)`` bool, True where the scene has data, clouded or not.
+        seen: ``(y, x)`` bool, True where the scene has data, cloudy or not.
         clear: ``(y, x)`` bool, False under cloud, shadow or a defect (and a safety margin around them).
     """
 
@@ -34,10 +34,10 @@ class SceneSource(Protocol):
     """An archive of scenes of one sensor."""
 
     def scene(self, item: pystac.Item) -> Scene:
-        """Everything needed to read the item's files later, with no further look at the catalog."""
+        """Describe an item such that its files can be read later without the catalog."""
 
     def read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
-        """The scene on the pixel grid of an area."""
+        """Read a scene on the pixel grid of an area."""
 
 
 class LabelSource(Protocol):

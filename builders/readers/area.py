@@ -1,4 +1,4 @@
-"""A rectangle of tiles on the pixel grid of one resolution: what sources are asked to read."""
+"""A rectangle on the pixel grid of one resolution, the area that sources read at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Area:
 
     @classmethod
     def of(cls, tiles: Sequence[Tile], resolution: float) -> Area:
-        """The smallest area that holds all of some tiles."""
+        """The smallest area that contains all of ``tiles``."""
         lefts, bottoms, rights, tops = zip(*(tile.bounds for tile in tiles), strict=True)
         return cls((min(lefts), min(bottoms), max(rights), max(tops)), resolution)
 
@@ -36,7 +36,7 @@ class Area:
         return Affine(self.resolution, 0, self.bounds[0], 0, -self.resolution, self.bounds[3])
 
     def clip(self, bounds: Bounds) -> tuple[Area, tuple[slice, slice]] | None:
-        """The part of the area that ``bounds`` touch, in whole pixels, with its rows and columns; None if none."""
+        """The intersection with ``bounds`` in whole pixels, and its rows and columns; None if it is empty."""
         left, _, _, top = self.bounds
         height, width = self.shape
         step = self.resolution

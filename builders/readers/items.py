@@ -1,4 +1,4 @@
-"""What STAC items say of their files: channels, times, extents. Both STAC 1.0 and 1.1 spellings are read."""
+"""Metadata of the files of STAC items: channels, times, extents. STAC 1.0 and 1.1 are both supported."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Channel:
 
     Attributes:
         href: absolute path or URL of its file.
-        band: number in the file, from 1; None where only the file can tell.
-        scale: from the item, None where it does not say; so are ``offset``, ``nodata`` and ``unit``.
-        size: bytes of the file by the item's word.
-        sha256: checksum of the file by the item's word.
+        band: band number in the file, from 1; None if the item does not give it.
+        scale: scale stated by the item, or None; ``offset``, ``nodata`` and ``unit`` likewise.
+        size: size of the file in bytes stated by the item, or None.
+        sha256: SHA-256 of the file stated by the item, or None.
     """
 
     href: str
@@ -37,21 +37,21 @@ class Channel:
 
 
 def channels(item: pystac.Item) -> dict[str, Channel]:
-    """All channels of an item by asset key and, for files of several bands, by the bands' names (lower case)."""
-    found: dict[str, Channel] = {}
+    """All channels of an item by asset key or, for files with several bands, by band name (lower case)."""
+    named: dict[str, Channel] = {}
     for key, asset in item.assets.items():
         href = asset.get_absolute_href()
         if href is None:
-            raise LulcbenchError(f"Item {item.id}: asset {key!r} has no usable href.", "Mend the catalog.")
+            raise LulcbenchError(f"Item {item.id}: asset {key!r} has no usable href.", "Correct the catalog.")
         extra = asset.extra_fields
         checksum = str(extra.get("file:checksum", ""))
         sha256 = checksum.removeprefix(_SHA256_MULTIHASH) if checksum.startswith(_SHA256_MULTIHASH) else None
         bands = _bands(extra)
-        for position, band in enumerate(bands or [{}], start=1):
+        for number, band in enumerate(bands or [{}], start=1):
             channel = Channel(
                 href=href.removeprefix("file://"),
-                # One entry may describe one of several channels of a shared file: then the file must tell.
-                band=position if len(bands) > 1 else None,
+                # A single entry may describe one of several channels of a shared file, which then identifies it.
+                band=number if len(bands) > 1 else None,
                 scale=band.get("raster:scale", band.get("scale", extra.get("raster:scale"))),
                 offset=band.get("raster:offset", band.get("offset", extra.get("raster:offset"))),
                 nodata=_number(band.get("nodata", extra.get("nodata"))),
@@ -62,12 +62,12 @@ def channels(item: pystac.Item) -> dict[str, Channel]:
             names = [key] if len(bands) <= 1 else [band.get(n) for n in ("eo:common_name", "common_name", "name")]
             for name in names:
                 if name:
-                    found.setdefault(str(name).lower(), channel)
-    return found
+                    named.setdefault(str(name).lower(), channel)
+    return named
 
 
 def interval(item: pystac.Item) -> tuple[str, str]:
-    """First and last moment of acquisition, ISO 8601; equal where the item has one moment."""
+    """Start and end of acquisition, ISO 8601; equal if the item has a single time."""
     properties = item.properties
     moment = item.datetime.isoformat() if item.datetime else None
     start = properties.get("start_datetime") or moment
@@ -80,7 +80,7 @@ def interval(item: pystac.Item) -> tuple[str, str]:
 def extent(item: pystac.Item) -> Bounds:
     """Extent in EPSG:3035 metres."""
     if item.bbox is None:
-        raise LulcbenchError(f"Item {item.id} has no bbox.", "Mend the catalog.")
+        raise LulcbenchError(f"Item {item.id} has no bbox.", "Correct the catalog.")
     left, bottom, right, top = transform_bounds("EPSG:4326", CRS, *item.bbox)
     return (left, bottom, right, top)
 

@@ -1,4 +1,4 @@
-"""Label rasters: any categorical raster whose codes a table brings to LUISA."""
+"""Label rasters: any categorical raster with a crosswalk to LUISA."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class RasterLabels:
     """A categorical raster.
 
     Attributes:
-        path: the file, in any projection and pixel size.
-        codes: source code → LUISA code; anything else is an error, except the file's nodata.
-        legend: name of the source's legend, for the error message.
+        path: the file, with any projection and pixel size.
+        codes: source code → LUISA code; other values are an error, except for the file's nodata value.
+        legend: name of the source's legend, for error messages.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class RasterLabels:
         return label_box(transform_bounds(dataset.crs, CRS, *dataset.bounds))
 
     def read(self, area: Area) -> Codes:
-        """See ``LabelSource.read``: nearest neighbour from coarser or equal pixels, area majority from finer ones."""
+        """See ``LabelSource.read``: nearest neighbour, or the majority if the pixels of the file are finer."""
         dataset = _open(str(self.path))
         window = area_window(dataset, area)
         if window is None:
@@ -58,30 +58,33 @@ class RasterLabels:
         return on_grid(source, transform, dataset.crs, resolution(dataset), area)
 
     def _to_luisa(self, values: npt.NDArray[Any], nodata: float | None, box: Bounds) -> Codes:
-        found = np.unique(values)
+        present = np.unique(values)
         known = {code: target for code, target in (self.codes | {0: 0}).items() if code != nodata}
-        unknown = [int(v) for v in found if v not in known and v != nodata]
+        unknown = [int(v) for v in present if v not in known and v != nodata]
         if unknown:
             raise unknown_codes(unknown, self.legend, f"{self.path} (within {tuple(round(b) for b in box)})")
-        table = np.array([known.get(int(v), 0) for v in found], np.uint16)
-        return table[np.searchsorted(found, values)]
+        table = np.array([known.get(int(v), 0) for v in present], np.uint16)
+        return table[np.searchsorted(present, values)]
 
 
 def on_grid(codes: Codes, transform: Affine, crs: Any, pixel: float, area: Area) -> Codes:
-    """Codes ``(y, x)`` on an area's grid: nearest neighbour, or area majority from pixels finer than the grid's.
+    """Resample codes to the grid of an area: majority if their pixels are clearly finer, else nearest neighbour.
 
     Args:
-        codes: LUISA codes; 0 does not vote.
-        transform: of ``codes``.
-        crs: of ``codes``.
-        pixel: size of a pixel of ``codes`` in metres.
-        area: the grid.
+        codes: LUISA codes ``(y, x)``; 0 (nodata) does not count for the majority.
+        transform: affine transform of ``codes``.
+        crs: projection of ``codes``.
+        pixel: pixel size of ``codes`` in metres.
+        area: the target grid.
+
+    Returns:
+        LUISA codes ``(y, x)``, uint16; 0 where there are none.
     """
-    # Class numbers fit into a byte, for which GDAL's majority is many times quicker.
-    classes, numbers = np.unique(np.append(codes.ravel(), np.uint16(0)), return_inverse=True)
+    # Indices of the classes fit into a byte, for which GDAL computes the majority many times faster.
+    classes, indices = np.unique(np.append(codes.ravel(), np.uint16(0)), return_inverse=True)
     out = np.zeros(area.shape, np.uint8)
     reproject(
-        numbers[:-1].reshape(codes.shape).astype(np.uint8),
+        indices[:-1].reshape(codes.shape).astype(np.uint8),
         out,
         src_transform=transform,
         src_crs=crs,
@@ -95,11 +98,11 @@ def on_grid(codes: Codes, transform: Affine, crs: Any, pixel: float, area: Area)
 
 
 def unknown_codes(codes: list[int], legend: str, where: str) -> LulcbenchError:
-    """The error for codes that the legend of a label map lacks."""
+    """The error for codes that are not in the legend of a label map."""
     shown = ", ".join(map(str, codes[:8])) + (f" and {len(codes) - 8} more" if len(codes) > 8 else "")
     return LulcbenchError(
         f"{where} holds codes that are not in the {legend} legend: {shown}.",
-        "Check that the recipe's 'source' (luisa or corine) fits the file, and that its nodata value is set.",
+        "Check that the recipe's 'source' (luisa or corine) matches the file, and that its nodata value is set.",
     )
 
 
@@ -109,6 +112,6 @@ def _open(path: str) -> rasterio.DatasetReader:
 
 
 def label_box(values: Any) -> Bounds:
-    """Four numbers as bounds."""
+    """Convert four numbers to bounds."""
     left, bottom, right, top = (float(v) for v in values)
     return (left, bottom, right, top)

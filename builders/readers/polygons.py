@@ -1,4 +1,4 @@
-"""Label polygons: a vector layer whose codes a table brings to LUISA."""
+"""Label polygons: a vector layer with a crosswalk to LUISA."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from builders.readers.labels import Codes, label_box, on_grid, unknown_codes
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
-FINE = 10  # m; polygons are burnt at this pixel size and then put to the vote
+FINE = 10  # m; polygons are rasterized at this pixel size, of which the majority is taken
 
 
 @dataclass(frozen=True)
 class VectorLabels:
-    """A polygon layer with a code in one column; other attributes as in ``RasterLabels``."""
+    """A polygon layer with codes in one column; other attributes as in ``RasterLabels``."""
 
     path: Path
     codes: dict[int, int] = field(hash=False)
@@ -35,7 +35,7 @@ class VectorLabels:
         return label_box(self._polygons().total_bounds)
 
     def read(self, area: Area) -> Codes:
-        """See ``LabelSource.read``: the majority of each pixel's area, counted on 10 m cells."""
+        """See ``LabelSource.read``: the majority of the 10 m cells of each pixel."""
         frame = self._polygons()
         inside = frame.iloc[frame.sindex.query(shapely.box(*area.bounds), predicate="intersects")]
         fine = Area(area.bounds, FINE)

@@ -1,4 +1,4 @@
-"""Reading scenes from GeoTIFFs and COGs: windows, codings, warping. Every archive is one ``RasterSource``."""
+"""Reading scenes from GeoTIFFs and COGs: windows, coding, warping. Every archive is a ``RasterSource``."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Stored = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What a digital number (DN) of an archive means.
+    """Conversion of the digital numbers (DN) of an archive to values.
 
     Attributes:
         scale: value = DN · scale + offset.
         offset: see ``scale``.
-        nodata: DN of missing pixels; None where the file has no such value.
-        power: values are linear power, of which decibels are stored.
-        note: how a contradiction was settled.
+        nodata: DN of missing pixels; None if the file has no such value.
+        power: whether values are linear power, to be stored in decibels.
+        note: how a contradiction in the metadata was resolved, or None.
     """
 
     scale: float
@@ -51,13 +51,13 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class RasterSource:
-    """An archive whose scenes are rasters, one band or several to a file.
+    """An archive whose scenes are rasters with one or several bands per file.
 
     Attributes:
-        sensor: what the scenes are of.
-        scaling: meaning of the DN of one channel of an item.
-        is_clear: quality values → True where the surface was seen.
-        is_seen: quality values → True where there are data at all, clouds or surface.
+        sensor: sensor of the scenes.
+        scaling: function that gives the scaling of a channel of an item.
+        is_clear: function of quality values, True where the surface was observed.
+        is_seen: function of quality values, True where there are data, cloudy or not.
         quality_fill: quality value outside the scene.
     """
 
@@ -69,11 +69,11 @@ class RasterSource:
 
     def scene(self, item: pystac.Item) -> Scene:
         """See ``SceneSource.scene``."""
-        found = channels(item)
+        available = channels(item)
         assets: dict[str, Asset] = {}
         notes: list[str] = []
         for band in self.sensor.bands:
-            channel = found.get(band.asset) or found.get(band.name.lower())
+            channel = available.get(band.asset) or available.get(band.name.lower())
             if channel is None:
                 continue
             scaling = self.scaling(item, channel)
@@ -81,8 +81,8 @@ class RasterSource:
             if scaling.note and scaling.note not in notes:
                 notes.append(scaling.note)
         quality = self.sensor.quality_asset
-        if quality and quality in found:
-            assets[quality] = _asset(found[quality], Scaling(1, 0, None))
+        if quality and quality in available:
+            assets[quality] = _asset(available[quality], Scaling(1, 0, None))
         start, end = interval(item)
         properties = item.properties
         return Scene(
@@ -103,14 +103,15 @@ class RasterSource:
 
     def read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
         """See ``SceneSource.read``. A scene without a quality layer counts as clear."""
-        whole = Pixels(self._nothing(area, bands), np.zeros(area.shape, bool), np.zeros(area.shape, bool))
-        part = area.clip(scene.bounds)
-        if part is not None:
-            pixels = self._read(scene, part[0], bands)
-            whole.stored[(slice(None), *part[1])] = pixels.stored
-            whole.seen[part[1]] = pixels.seen
-            whole.clear[part[1]] = pixels.clear
-        return whole
+        out = Pixels(self._nodata(area, bands), np.zeros(area.shape, bool), np.zeros(area.shape, bool))
+        clipped = area.clip(scene.bounds)
+        if clipped is not None:
+            inner, window = clipped
+            pixels = self._read(scene, inner, bands)
+            out.stored[(slice(None), *window)] = pixels.stored
+            out.seen[window] = pixels.seen
+            out.clear[window] = pixels.clear
+        return out
 
     def _read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
         assets = [scene.asset(band.asset) for band in bands]
@@ -122,24 +123,25 @@ class RasterSource:
         values = read_nearest(scene.assets[quality], area, self.quality_fill, scene.crs)
         seen, clear = self.is_seen(values), self.is_clear(values)
         if not clear.any():
-            return Pixels(self._nothing(area, bands), seen, clear)
+            return Pixels(self._nodata(area, bands), seen, clear)
         if not clear.all():
-            # Bilinear weights reach one source pixel far: a mask as wide keeps clouded neighbours out.
+            # Bilinear interpolation uses neighbours up to one source pixel away: widening the mask by that distance
+            # keeps cloudy ones out.
             coarsest = max(resolution(_open(asset, scene.crs)) for asset in assets)
             reach = math.ceil(coarsest / area.resolution)
             clear = maximum_filter((~clear).astype(np.uint8), 2 * reach + 1) == 0
         return Pixels(_joint(read_stored(assets, names, area, scene.crs, coding), coding), seen, clear)
 
-    def _nothing(self, area: Area, bands: tuple[Band, ...]) -> Stored:
+    def _nodata(self, area: Area, bands: tuple[Band, ...]) -> Stored:
         coding = self.sensor.coding
         return np.full((len(bands), *area.shape), coding.fill_value, coding.dtype)
 
 
 def read_stored(assets: list[Asset], names: list[str], area: Area, crs: str | None, coding: Coding) -> Stored:
-    """Channels as stored values ``(channel, y, x)`` on the area's grid, bilinear; nodata where there is nothing.
+    """Channels as stored values ``(channel, y, x)`` on the area's grid: averaged from finer pixels, else bilinear.
 
-    Channels that share a pixel grid are warped in one go, since most of the work is in the coordinates. Linear power is
-    interpolated as such, and brought to decibels afterwards.
+    Channels that share a pixel grid are warped in one call, since most of the time goes into transforming coordinates.
+    Linear power is interpolated as such, and converted to decibels afterwards.
     """
     out = np.full((len(assets), *area.shape), coding.fill_value, coding.dtype)
     grids: dict[Any, list[int]] = {}
@@ -157,7 +159,7 @@ def read_stored(assets: list[Asset], names: list[str], area: Area, crs: str | No
         fill = coding.fill_value if by_table else np.nan
         ratio = area.resolution / resolution(first)
         target = np.full((len(members), *area.shape), fill, source.dtype)
-        # GDAL has a fast path for arrays without gaps, several times quicker.
+        # GDAL is several times faster for arrays without nodata.
         nodata = float(fill) if missing.any() else None
         reproject(
             source,
@@ -178,7 +180,7 @@ def read_stored(assets: list[Asset], names: list[str], area: Area, crs: str | No
 
 
 def read_nearest(asset: Asset, area: Area, fill: int, crs: str | None = None) -> npt.NDArray[Any]:
-    """A categorical channel ``(y, x)`` on the area's grid, nearest neighbour; ``fill`` outside the file."""
+    """A categorical channel ``(y, x)`` on the area's grid, by nearest neighbour; ``fill`` outside the file."""
     dataset = _open(asset, crs)
     out = np.full(area.shape, fill, dataset.dtypes[0])
     window = area_window(dataset, area)
@@ -197,20 +199,20 @@ def read_nearest(asset: Asset, area: Area, fill: int, crs: str | None = None) ->
 
 
 def open_raster(href: str, crs: str | None = None, size: int | None = None) -> rasterio.DatasetReader:
-    """Open a raster and check that it lies somewhere.
+    """Open a raster and check its georeference.
 
     Args:
         href: path or URL.
-        crs: the projection that the catalog states, if any.
-        size: the bytes that it had when it was searched, if known.
+        crs: projection stated by the catalog, if any.
+        size: size in bytes at the time of the search, if known.
 
     Raises:
         LulcbenchError: it is missing, damaged, without georeference, changed, or in another projection.
     """
     if size is not None and file_size(href) != size:
         raise LulcbenchError(
-            f"{href} has {file_size(href)} bytes, the search saw {size}: it is truncated or was replaced.",
-            "Fetch it again, or run 'python -m builders search' again if the new file is meant.",
+            f"{href} has {file_size(href)} bytes, but had {size} when searched: it is truncated or was replaced.",
+            "Fetch it again, or run 'python -m builders search' again to use the new file.",
         )
     try:
         with warnings.catch_warnings():
@@ -224,7 +226,7 @@ def open_raster(href: str, crs: str | None = None, size: int | None = None) -> r
         )
     if crs is not None and dataset.crs != rasterio.CRS.from_user_input(crs):
         raise LulcbenchError(
-            f"{href} is in {dataset.crs.to_string()}, its catalog says {crs}.",
+            f"{href} is in {dataset.crs.to_string()}, but its catalog states {crs}.",
             "Correct proj:code of the item, or replace the file by the one that the item describes.",
         )
     return dataset
@@ -233,7 +235,7 @@ def open_raster(href: str, crs: str | None = None, size: int | None = None) -> r
 def broken(href: str, error: Exception) -> LulcbenchError:
     """The error for a file that cannot be read."""
     return LulcbenchError(
-        f"Cannot read {href}: {error}.", "It is missing, truncated or no raster; fetch it again and rerun."
+        f"Cannot read {href}: {error}.", "It is missing, truncated or not a raster; fetch it again and rerun."
     )
 
 
@@ -252,7 +254,7 @@ def resolution(dataset: rasterio.DatasetReader) -> float:
 
 
 def area_window(dataset: rasterio.DatasetReader, area: Area) -> Window | None:
-    """The part of a file that an area needs, with a margin for the interpolation."""
+    """The window of a file that an area needs, with a margin for interpolation; None if they do not overlap."""
     box = _project(area.bounds, dataset.crs)
     margin = 2 * max(resolution(dataset), area.resolution)
     box = (box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin)
@@ -264,14 +266,14 @@ def area_window(dataset: rasterio.DatasetReader, area: Area) -> Window | None:
 
 
 def _joint(stored: Stored, coding: Coding) -> Stored:
-    """A pixel that lacks one band lacks them all."""
+    """Set all bands of pixels with nodata in any band to nodata, in place."""
     stored[:, coding.missing(stored).any(axis=0)] = coding.fill_value
     return stored
 
 
 @lru_cache(maxsize=4096)
 def _project(bounds: Bounds, crs: rasterio.CRS) -> Bounds:
-    """Bounds of an area in a file's projection; kept, because working it out costs as much as a warp."""
+    """Bounds of an area in a file's projection; cached, because computing them takes as long as a warp."""
     left, bottom, right, top = transform_bounds(CRS, crs, *bounds)
     return (left, bottom, right, top)
 
@@ -286,7 +288,7 @@ def _values(asset: Asset, window: Window, crs: str | None, name: str = "") -> np
 
 
 def _band(dataset: rasterio.DatasetReader, name: str) -> int:
-    """Position of a channel that the catalog does not give: the file's own band descriptions decide."""
+    """Band number of a channel, from the band descriptions of the file, if the catalog does not give it."""
     if dataset.count == 1:
         return 1
     described = [(text or "").lower() for text in dataset.descriptions]
@@ -299,14 +301,14 @@ def _band(dataset: rasterio.DatasetReader, name: str) -> int:
 
 
 def _by_table(asset: Asset, dataset: rasterio.DatasetReader, coding: Coding) -> bool:
-    """Whether DN are few enough to be brought to stored values by a table, and may be interpolated as such."""
+    """Whether DN can be converted to stored values with a lookup table, and interpolated afterwards."""
     return not asset.power and coding.dtype != "float32" and set(dataset.dtypes) <= {"uint8", "uint16"}
 
 
 def _read(asset: Asset, name: str, window: Window, crs: str | None, coding: Coding | None) -> Stored:
     """A window of a channel as stored values or, without a coding, as float32 values with NaN for nodata.
 
-    For the latter the file's own nodata counts beside the catalog's.
+    The float32 values are NaN for the nodata value of the file as well as that of the catalog.
     """
     values = _values(asset, window, crs, name)
     if coding is not None:
@@ -317,13 +319,13 @@ def _read(asset: Asset, name: str, window: Window, crs: str | None, coding: Codi
         if nodata is not None:
             result[values == nodata] = np.nan
     if asset.power:
-        result[~(result > 0)] = np.nan  # has no logarithm, so nothing was measured
+        result[~(result > 0)] = np.nan  # has no logarithm; treated as not observed
     return result
 
 
 @cache
 def _table(scale: float, offset: float, nodata: float | None, coding: Coding) -> Stored:
-    """Stored value of every DN there can be."""
+    """Stored value of every possible DN."""
     numbers = np.arange(65536)
     table = coding.encode(numbers * scale + offset)
     if nodata is not None:
@@ -335,7 +337,7 @@ def _asset(channel: Channel, scaling: Scaling) -> Asset:
     size = file_size(channel.href)
     if channel.size is not None and size is not None and size != channel.size:
         raise LulcbenchError(
-            f"{channel.href} has {size} bytes, its catalog says {channel.size}: it is truncated.",
+            f"{channel.href} has {size} bytes, but its catalog states {channel.size}: it is truncated.",
             "Fetch the scene again.",
         )
     return Asset(

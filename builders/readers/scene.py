@@ -1,4 +1,4 @@
-"""A scene: one source acquisition, with all that is needed to turn its files into stored values."""
+"""A scene: one source image, with the metadata needed to read its files as stored values."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Asset(Frozen):
 
     Attributes:
         href: path or URL of the file.
-        band: number of the channel in the file, from 1; None where only the file itself can tell.
+        band: band number in the file, from 1; None if only the descriptions in the file identify it.
         scale: value = DN · scale + offset.
         offset: see ``scale``.
-        nodata: DN that means nothing was seen; None where the file has no such value.
-        power: values are linear power, of which decibels are stored.
-        bytes: size of the file when the search was frozen, to notice a change.
-        sha256: checksum from the catalog, where it gives one.
+        nodata: DN of missing pixels; None if the file has no such value.
+        power: whether values are linear power, to be stored in decibels.
+        bytes: size of the file at the time of the search, to detect changes; None for URLs.
+        sha256: SHA-256 from the catalog, if it gives one.
     """
 
     href: str
@@ -43,13 +43,13 @@ class Scene(Frozen):
     """One acquisition of one sensor.
 
     Attributes:
-        start: first moment of acquisition, ISO 8601 UTC; equal to ``end`` where the moment is known.
-        end: last moment.
-        cloud: cloud cover in %, or None where unknown.
-        baseline: Sentinel-2 processing baseline.
-        crs: the catalog's word on the projection of the files, checked when they are opened.
+        start: start of acquisition, ISO 8601 UTC; equal to ``end`` if the time is known exactly.
+        end: end of acquisition.
+        cloud: cloud cover in %, or None if unknown.
+        baseline: Sentinel-2 processing baseline, or None.
+        crs: projection of the files stated by the catalog, checked when they are opened.
         bounds: extent in EPSG:3035 metres.
-        assets: channels by STAC asset name, with the quality layer.
+        assets: channels by STAC asset name, including the quality layer.
         notes: decisions taken when the item was read, such as a contradiction about its offset.
     """
 
@@ -73,19 +73,23 @@ class Scene(Frozen):
         return left < bounds[2] and bounds[0] < right and bottom < bounds[3] and bounds[1] < top
 
     def falls_in(self, days: Days) -> bool:
-        """Whether the scene was, or may have been, acquired within the days."""
+        """Whether the scene was, or may have been, acquired within ``days``."""
         start, end = (datetime.fromisoformat(moment).date() for moment in (self.start, self.end))
         return start <= days[1] and end >= days[0]
 
     def asset(self, name: str) -> Asset:
-        """The channel of that asset name."""
+        """The channel with the asset name ``name``.
+
+        Raises:
+            LulcbenchError: the scene has no such asset.
+        """
         if name not in self.assets:
             raise LulcbenchError(f"Scene {self.id} has no asset {name!r}.", f"It has {', '.join(self.assets)}.")
         return self.assets[name]
 
 
 def file_size(href: str) -> int | None:
-    """Bytes of a local file; None for a URL.
+    """Size of a local file in bytes; None for a URL.
 
     Raises:
         LulcbenchError: the local file is missing.
@@ -95,4 +99,4 @@ def file_size(href: str) -> int | None:
     try:
         return Path(href).stat().st_size
     except OSError as error:
-        raise LulcbenchError(f"{href} is missing.", "Fetch the scene again, or take it out of the catalog.") from error
+        raise LulcbenchError(f"{href} is missing.", "Fetch the scene again, or remove it from the catalog.") from error

@@ -1,4 +1,4 @@
-"""The simulator: source scenes of a country that does not exist, or of a real map, for builds without a network."""
+"""The simulator: renders scenes of an invented country, or of a real label map, for builds without a network."""
 
 from builders.simulate.config import SimulationConfig
 from builders.simulate.run import simulate

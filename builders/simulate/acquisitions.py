@@ -1,4 +1,4 @@
-"""When which satellite passed: dates, sun, weather, processing and pointing of every scene."""
+"""Simulated acquisitions: date, sun, clouds, processing baseline and geolocation error of every scene."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ class Acquisition:
     """One pass of one sensor.
 
     Attributes:
-        id: of the pass; its granules add their number.
-        salt: key of everything random about it.
+        id: id of the pass; scene ids append the number of the granule.
+        salt: random key of the pass.
         sensor: sensor name.
-        year: year whose ground it shows.
-        season: position of the season in the configuration.
+        year: year of the ground that is imaged.
+        season: index of the season in the configuration.
         time: UTC.
-        platform: such as ``sentinel-2a``.
-        cloud: wanted fraction under cloud.
+        platform: name such as ``sentinel-2a``.
+        cloud: target fraction under cloud.
         sun: azimuth and elevation, degrees.
-        shift: misplacement (east, north) in metres.
-        baseline: Sentinel-2 processing baseline, otherwise None.
-        wedge: where the swath ends: a unit normal (x, y) and the fraction of the diagonal at which it cuts, or None.
-        late: days by which the phenology runs late.
-        haze: additive reflectance in the blue left by the atmospheric correction.
+        shift: geolocation error (east, north) in metres.
+        baseline: Sentinel-2 processing baseline; None for other sensors.
+        wedge: edge of the swath, as a unit normal (x, y) and the position at which it cuts the country, as a fraction
+            of its width; None if the swath covers the country.
+        late: delay of the phenology in days.
+        haze: residual of the atmospheric correction: additive reflectance in the blue.
     """
 
     id: str
@@ -57,13 +58,13 @@ def plan(config: SimulationConfig, sensor: SensorName, year: int, resolution: in
     """All passes of a sensor over a year, in order of time."""
     passes = []
     for season, part in enumerate(config.seasons):
-        # Every season has clear and cloudy passes, as a selection from an archive has: one from each part of the odds.
+        # Stratified by cloud probability, so that every season has clear and cloudy passes, as in a real archive.
         odds = generator(config.seed, sensor, year, season).permutation(config.dates_per_season)
         first, last = part.days(year)
         days = (last - first).days
         for n in range(config.dates_per_season):
             rng = generator(config.seed, sensor, year, season, n)
-            # One pass in each equal part of the season, so that dates never coincide.
+            # One pass in each of equally long parts of the season, so that dates do not coincide.
             day = first + dt.timedelta(days=int((n + rng.uniform(0.1, 0.9)) * days / config.dates_per_season))
             passes.append(_acquire(config, sensor, year, season, day, n, int(odds[n]), resolution, rng))
     if len({taken.time.date() for taken in passes}) < len(passes):
@@ -87,7 +88,7 @@ def _acquire(
         time = dt.time(10, 30, int(rng.integers(60)))
         name = f"S{platform[-2:].upper()}_{day:%Y%m%d}_{n}_L2A"
     elif sensor == "landsat":
-        # Landsat 5 ended in November 2011, Landsat 8 began in 2013: what is left of 2012 is Landsat 7.
+        # Landsat 5 ended in November 2011 and Landsat 8 began in 2013, so that only Landsat 7 covers 2012.
         platform = "landsat-8" if year >= 2013 else "landsat-7"
         baseline, time = None, dt.time(10, 5, int(rng.integers(60)))
         name = f"L{'C' if platform == 'landsat-8' else 'E'}0{platform[-1]}_L2SP_{day:%Y%m%d}_02_T1"
@@ -96,7 +97,7 @@ def _acquire(
         name = f"PF-SR_{day:%Y%m%d}"
     cloud = 0.0 if sensor == "planet" else _cloud(config.cloudiness, (rank + rng.random()) / config.dates_per_season)
     wedge = None
-    # The clearest pass of several is one that covers the country.
+    # The clearest of several passes covers the whole country.
     if sensor != "planet" and rng.random() < 0.5 and (rank > 0 or config.dates_per_season == 1):
         side = 1.0 if rng.random() < 0.5 else -1.0
         tilt = np.radians(rng.uniform(8, 16))
@@ -121,5 +122,5 @@ def _acquire(
 
 
 def _cloud(mean: float, odds: float) -> float:
-    # Sky is mostly clear or mostly cloudy; archives are searched below about 70 % cover.
+    # The sky is mostly clear or mostly cloudy; archive searches exclude scenes above about 70 % cloud cover.
     return 0.0 if mean == 0 else float(min(beta.ppf(odds, 0.9, 0.9 * (1 - mean) / mean), 0.7))

@@ -1,4 +1,4 @@
-"""Writing scenes as archives hold them: Cloud-Optimized GeoTIFFs and STAC items."""
+"""Writing scenes in the form of real archives: Cloud-Optimized GeoTIFFs and STAC items."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXTENSIONS = [
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
     "https://stac-extensions.github.io/view/v1.0.0/schema.json",
 ]
-# No overviews: scenes are read at full resolution, and averaging noise thrice over doubles the time of writing.
+# No overviews: scenes are only read at full resolution, and computing overviews doubles the time of writing.
 _COG = {"driver": "COG", "compress": "zstd", "level": 1, "predictor": "yes", "blocksize": 512, "overviews": "none"}
 _TITLES = {
     "sentinel-2-l2a": "Simulated Sentinel-2 Level-2A",
@@ -51,16 +51,16 @@ def write_scene(
     cloud: float,
     footprint: Footprint,
 ) -> pystac.Item:
-    """Write a scene's files under ``out/<collection>/<scene>`` and return its item, with absolute hrefs.
+    """Write the files of a scene to ``out/<collection>/<scene>`` and return its item, with absolute hrefs.
 
     Args:
         out: folder of the catalog.
-        scene: its id.
+        scene: id of the scene.
         taken: the pass.
-        season: name of its season.
-        sensor: the instrument.
-        images: by asset key.
-        cloud: cover of what was seen, fraction.
+        season: name of the season of the pass.
+        sensor: the sensor.
+        images: asset key → image.
+        cloud: fraction of the observed area under cloud.
         footprint: area and projection.
     """
     folder = out / sensor.collection / scene
@@ -120,7 +120,7 @@ def _item(scene: str, taken: Acquisition, season: str, cloud: float, footprint: 
     if taken.baseline is not None:
         properties["s2:processing_baseline"] = taken.baseline
         properties["processing:level"] = "L2"
-        # Like the real archive, some items claim that the offset was taken out although the pixels carry it.
+        # As in the real archive, some items state that the offset was removed although the pixels still have it.
         properties["earthsearch:boa_offset_applied"] = taken.baseline == "05.10"
     return pystac.Item(
         id=scene,
@@ -133,15 +133,15 @@ def _item(scene: str, taken: Acquisition, season: str, cloud: float, footprint: 
 
 
 def write_catalog(out: Path, items: dict[str, list[pystac.Item]], seed: int) -> None:
-    """Write the catalog of items by collection; ``catalog.json`` last, so that its presence says that all is there."""
+    """Write the catalog of items by collection; ``catalog.json`` last, so that it exists only in complete catalogs."""
     catalog = pystac.Catalog("lulcbench-simulated", f"Scenes simulated by lulcbench (seed {seed}); not real imagery.")
-    for name, own in items.items():
-        boxes = [item.bbox for item in own if item.bbox]
+    for name, members in items.items():
+        boxes = [item.bbox for item in members if item.bbox]
         low, high = ([f(box[i] for box in boxes) for i in ij] for f, ij in ((min, (0, 1)), (max, (2, 3))))
-        times = [item.datetime for item in own if item.datetime]
+        times = [item.datetime for item in members if item.datetime]
         extent = pystac.Extent(pystac.SpatialExtent([[*low, *high]]), pystac.TemporalExtent([[min(times), max(times)]]))
         collection = pystac.Collection(name, _TITLES[name], extent, title=_TITLES[name], license="CC-BY-4.0")
-        collection.add_items(sorted(own, key=lambda item: item.id))
+        collection.add_items(sorted(members, key=lambda item: item.id))
         catalog.add_child(collection)
     catalog.normalize_hrefs(str(out))
     for item in catalog.get_items(recursive=True):

@@ -19,8 +19,8 @@ class Sky:
     """Clouds over a scene on a 60 m grid.
 
     Attributes:
-        opacity: float32 (h, w), 0…1: how much of the signal is cloud.
-        shadow: float32 (h, w), 0…1: how much of the direct light is missing.
+        opacity: float32 (h, w), fraction of the signal that comes from cloud, 0…1.
+        shadow: float32 (h, w), fraction of the direct light that is blocked, 0…1.
     """
 
     opacity: Float
@@ -36,14 +36,14 @@ class Sky:
 
 
 def draw_sky(footprint: Footprint, country: Footprint, cover: float, sun: tuple[float, float], salt: str) -> Sky:
-    """Draw the clouds over one granule of a pass; they go on in the next.
+    """Draw the clouds over one granule of a pass; they continue across granule borders.
 
     Args:
-        footprint: the granule.
-        country: all that the pass covers.
+        footprint: area of the granule.
+        country: area of the whole pass.
         cover: fraction of the country under cloud, 0…1.
         sun: azimuth (degrees from north, clockwise) and elevation (degrees).
-        salt: of the pass.
+        salt: random key of the pass.
     """
 
     def field(area: Footprint, step: int, margin: int) -> tuple[Float, Float]:
@@ -52,16 +52,16 @@ def draw_sky(footprint: Footprint, country: Footprint, cover: float, sun: tuple[
         fronts = 0.8 * value_noise(x, y, 24_000, key(salt, "front"), 2)
         return value_noise(x, y, 6_000, key(salt, "cloud"), 5) + fronts, value_noise(x, y, 15_000, key(salt, "veil"), 4)
 
-    margin = 40  # cells: clouds beyond the edge still throw shadows into the scene
+    margin = 40  # cells: clouds outside the scene still cast shadows into it
     height, veil = field(footprint, RESOLUTION, margin)
     if cover <= 0:
         opacity = np.zeros_like(height)
     else:
         threshold = np.quantile(field(country, 6 * RESOLUTION, 0)[0], 1 - min(cover, 1.0))
-        # Opaque in the middle, ragged and thin at the rim.
+        # Opaque in the centre, ragged and thin at the edge.
         opacity = np.clip((height - threshold) / 0.35, 0, 1) ** np.float32(0.7)
         opacity = np.maximum(opacity, 0.12 * np.clip(veil - 1.2, 0, 1) * (cover > 0.1))
-    # Cloud tops at 900 m throw shadows away from the sun.
+    # Cloud tops at 900 m cast shadows away from the sun.
     azimuth, elevation = np.radians(sun)
     reach = min(900 / np.tan(elevation), 2_000) / RESOLUTION
     away = (reach * np.cos(azimuth), -reach * np.sin(azimuth))  # rows grow southwards

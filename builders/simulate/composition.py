@@ -1,6 +1,6 @@
-"""What each LUISA class is made of, as lookup tables: objects (buildings, crowns, streets) on a ground.
+"""Material composition of each LUISA class, as lookup tables: objects (buildings, crowns, streets) on a ground.
 
-The recipes are in ``classes.toml``; patches of one class take different draws about its recipe.
+The mean compositions are in ``classes.toml``; the patches of a class vary about its mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from builders.simulate.noise import generator
 from lulcbench._parsing import parse_toml
 from lulcbench.legend import legend
 
-VARIANTS = 64  # mixtures drawn for each class; every patch takes one
+VARIANTS = 64  # number of mixtures drawn for each class; every patch uses one of them
 NO_OBJECT = 255
 
 
@@ -30,7 +30,7 @@ class _Edge(BaseModel):
 
 
 class Composition(BaseModel):
-    """How a class is made; ``classes.toml`` says what the fields mean."""
+    """Composition of a class; the fields are explained in ``classes.toml``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +49,7 @@ def compositions() -> dict[int, Composition]:
     return {int(code): Composition.model_validate(entry) for code, entry in parse_toml(text).items()}
 
 
-# What hides below the mapping unit, by level-1 class of the surroundings.
+# Classes of inclusions smaller than the minimum mapping unit, by level-1 class of the surroundings.
 _HIDDEN = {
     1: (1410, 1421, 1122, 1123, 1210, 2310, 1330),
     2: (1123, 2310, 2110, 3110, 3130, 2420, 3240, 5120, 2430),
@@ -63,13 +63,13 @@ class Tables(NamedTuple):
     """Lookup tables over (class index at level 4, variant, byte).
 
     Attributes:
-        objects: uint8 (46, VARIANTS, 256): material by rank of the pattern, NO_OBJECT where the ground shows.
-        ground: uint8 (46, VARIANTS, 256): material by random byte of the parcel or rank of the blotch.
+        objects: uint8 (46, VARIANTS, 256): material by rank of the pattern; NO_OBJECT where the ground is visible.
+        ground: uint8 (46, VARIANTS, 256): material by random byte of the parcel or rank of the blotch pattern.
         hidden: uint8 (46, 16): class index of an inclusion by random nibble.
-        hidden_share: uint8 (46,): inclusions where the rank of their pattern is below it.
+        hidden_share: uint8 (46,): a cell belongs to an inclusion if the rank of the inclusion pattern is below this.
         field: float32 (46, 2): parcel length and width, metres.
-        natural: bool (46,): the ground comes in blotches, not parcels.
-        edge_width: float32 (46,) metres.
+        natural: bool (46,): whether the ground consists of blotches instead of parcels.
+        edge_width: float32 (46,): width of the strip between parcels, metres.
         edge: uint8 (46,): material of the strip between parcels.
     """
 
@@ -88,9 +88,9 @@ def tables(seed: int, variation: float, inclusions: float) -> Tables:
     """Draw the mixtures of every class.
 
     Args:
-        seed: of the country.
-        variation: spread of a class's mixtures about its recipe; 0 gives the recipe every time.
-        inclusions: fraction of the ground that differs from its label, for a class of relative readiness 1.
+        seed: seed of the country.
+        variation: standard deviation of the logarithm of the shares of a class about their means; 0 gives the means.
+        inclusions: fraction of the ground that differs from its label, for a class with ``inclusions = 1``.
     """
     order = legend().codes(4)
     recipes = [compositions()[code] for code in order]
@@ -118,7 +118,7 @@ def tables(seed: int, variation: float, inclusions: float) -> Tables:
 
 
 def _fill(shares: dict[str, float], rng: np.random.Generator, variation: float, partial: bool) -> npt.NDArray[np.uint8]:
-    """256 slots filled in the order of ``shares``, each share scaled by a log-normal factor."""
+    """Fill 256 slots in the order of ``shares``, each share scaled by a log-normal factor."""
     out = np.full(256, NO_OBJECT, np.uint8)
     if not shares:
         return out

@@ -1,4 +1,4 @@
-"""What the simulator is asked for: one frozen, validated configuration."""
+"""Configuration of the simulator, frozen and validated."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Bounds = tuple[float, float, float, float]
 
 
 class SimulationConfig(BaseModel):
-    """A simulated stretch of country and the scenes that were taken of it.
+    """A simulated area and the scenes rendered of it.
 
     Attributes:
         seed: the same seed and configuration give the same bytes.
-        bounds: (left, bottom, right, top) in EPSG:3035 metres; scenes cover at least this.
+        bounds: (left, bottom, right, top) in EPSG:3035 metres; scenes cover at least this area.
         label_map: a LUISA GeoTIFF to render instead of a procedural map (any georeferenced CRS and pixel size;
-            brought to the 50 m grid by nearest neighbour). Its year is taken to be the last of ``years``.
+            resampled to the 50 m grid by nearest neighbour). It is assumed to show the last of ``years``.
         years: years of the label maps. Landsat is rendered for all of them, Sentinel-2 and Planet for the last.
-        sensors: which archives to render.
-        seasons: seasons of the year in which scenes are acquired; a recipe's own.
-        dates_per_season: acquisitions in each season by each sensor.
+        sensors: names of the sensors to render.
+        seasons: seasons in which scenes are acquired, taken from the recipe.
+        dates_per_season: number of acquisitions per season and sensor.
         cloudiness: mean fraction of a scene under cloud.
         planet_bounds: the smaller area for Planet (a hundred times the pixels of Landsat); None means ``bounds``.
-        geolocation_error: standard deviation of a scene's misplacement, in its own pixels along each axis.
-        patch_variation: how much the material mixture differs between patches of one class; 0 makes all alike.
-        spectral_variation: standard deviation of a patch's reflectance about that of its materials, relative.
+        geolocation_error: standard deviation of a scene's displacement along each axis, in pixels of the sensor.
+        patch_variation: variation of the material mixture between the patches of a class; 0 gives equal mixtures.
+        spectral_variation: relative standard deviation of the reflectance of patches about that of their materials.
         inclusions: fraction of the ground, below the minimum mapping unit, that differs from its label.
         climate_scale: wavelength of the procedural map's biomes (metres). A small value packs the climates of Europe
             into a few dozen kilometres, so that train and test areas share most classes.
@@ -62,7 +62,7 @@ class SimulationConfig(BaseModel):
         if list(self.years) != sorted(set(self.years)):
             raise ValueError(f"years {self.years} must ascend without repetition")
         if self.planet_bounds is not None and not _inside(self.planet_bounds, self.bounds):
-            raise ValueError(f"planet_bounds {self.planet_bounds} must lie inside bounds {self.bounds}")
+            raise ValueError(f"planet_bounds {self.planet_bounds} must be inside bounds {self.bounds}")
         for value in self.bounds:
             if value % grid.LABEL_RESOLUTION:
                 raise ValueError(f"bounds {self.bounds} must be multiples of {grid.LABEL_RESOLUTION} m")
@@ -70,18 +70,18 @@ class SimulationConfig(BaseModel):
 
     @classmethod
     def parse(cls, table: dict[str, object], seasons: tuple[Season, ...], where: str) -> SimulationConfig:
-        """A configuration from a parsed TOML table.
+        """Create a configuration from a parsed TOML table.
 
         Args:
             table: keys and values.
-            seasons: of the recipe.
-            where: the file it came from, for the error message.
+            seasons: seasons of the recipe.
+            where: name of the file, for error messages.
 
         Raises:
-            LulcbenchError: an unknown key or a bad value; names it.
+            LulcbenchError: a key is unknown or a value is not valid.
         """
         if "seasons" in table:
-            raise LulcbenchError(f"{where}: [simulate] names seasons.", "Scenes follow the recipe's own [[seasons]].")
+            raise LulcbenchError(f"{where}: [simulate] names seasons.", "Scenes use the [[seasons]] of the recipe.")
         try:
             return cls.model_validate(table | {"seasons": seasons})
         except ValidationError as error:
@@ -93,7 +93,7 @@ class SimulationConfig(BaseModel):
 
     @property
     def target_year(self) -> int:
-        """The year that the label map shows; earlier years are cast back from it."""
+        """The year of the label map, from which the maps of earlier years are derived."""
         return self.years[-1]
 
 

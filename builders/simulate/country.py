@@ -1,7 +1,8 @@
-"""A procedural LUISA map: a plausible stretch of Europe on the 50 m grid.
+"""A procedural LUISA map: a plausible European landscape on the 50 m grid.
 
-Nature and farming come from a competition of noise fields weighted by relief, climate and moisture; what people built
-is laid on top by ``settlements``. All of it is a function of absolute position and seed, so neighbouring maps join.
+For each pixel, the natural or agricultural class with the highest score is chosen; scores are noise fields weighted by
+relief, climate and moisture. ``settlements`` adds built-up classes. Everything is a function of absolute position and
+seed, so that neighbouring maps fit together.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ class Canvas:
         return cls(x, np.arange(top - half, bottom, -LABEL_RESOLUTION), seed)
 
     def noise(self, name: str, wavelength: float, octaves: int = 3) -> Float:
-        """The noise field of that name: float32 (h, w), about zero mean and unit variance."""
+        """The noise field of a name: float32 (h, w), mean about 0, variance about 1."""
         return value_noise(self.x, self.y, wavelength, key(self.seed, name), octaves)
 
 
 class _Affinity(NamedTuple):
-    """What a class of open land likes: its bonus, weights of height, warmth and moisture, and its patch size (m)."""
+    """Score of a class of open land: its bonus, weights of height, warmth and moisture, and its patch size (m)."""
 
     code: int
     bonus: float
@@ -50,7 +51,7 @@ class _Affinity(NamedTuple):
     patch: float
 
 
-# Shares follow from these; they are tuned so that classes stand in about their European proportions.
+# Tuned so that the classes have about their European proportions.
 _OPEN_LAND = (
     _Affinity(2110, 1.25, -0.75, 0.0, -0.1, 2200),
     _Affinity(2120, 0.15, -0.6, 0.9, -0.6, 1500),
@@ -77,7 +78,7 @@ _OPEN_LAND = (
 
 
 def draw_land(canvas: Canvas, climate_scale: float) -> Codes:
-    """Draw land and water as if nobody had built on it.
+    """Draw land and water without settlements.
 
     Args:
         canvas: the grid.
@@ -92,12 +93,12 @@ def draw_land(canvas: Canvas, climate_scale: float) -> Codes:
 
     best = np.full(height.shape, -np.inf, np.float32)
     land = np.zeros(height.shape, np.uint16)
-    for kind in _OPEN_LAND:
-        score = kind.bonus + kind.height * height + kind.warmth * warmth + kind.moisture * moisture
-        score += 0.75 * canvas.noise(f"class-{kind.code}", kind.patch, 2)
+    for affinity in _OPEN_LAND:
+        score = affinity.bonus + affinity.height * height + affinity.warmth * warmth + affinity.moisture * moisture
+        score += 0.75 * canvas.noise(f"class-{affinity.code}", affinity.patch, 2)
         wins = score > best
         best[wins] = score[wins]
-        land[wins] = kind.code
+        land[wins] = affinity.code
 
     rugged = height + 0.25 * canvas.noise("rugged", 700)
     land[rugged > 1.9] = 3330
@@ -108,7 +109,7 @@ def draw_land(canvas: Canvas, climate_scale: float) -> Codes:
 
 
 def _draw_water(canvas: Canvas, land: Codes, height: Float, climate_scale: float) -> None:
-    # Rivers follow the zero line of a noise field, the coast a level line of another that falls with the relief.
+    # Rivers follow the zero contour of a noise field, the coast a contour of another one that includes the relief.
     river = np.abs(canvas.noise("river", 9_000, 4))
     valley = height < 1.2
     land[(river < 0.13) & valley & (canvas.noise("marsh", 1_500) > 0.9)] = 4000

@@ -1,4 +1,4 @@
-"""A footprint's ground as one sensor sees it: material fractions, and how patches and slopes differ from the table."""
+"""Variation of the reflectance of the ground by patch and slope, sampled on the pixels of a sensor."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from lulcbench.grid import LABEL_RESOLUTION
 
 GROUPS = 3  # visible, near infrared, short-wave infrared: bands of one group vary together
 _GROUP_LIMITS = (0.69, 1.2)  # µm
-_ZOOM = 2  # patch effects are kept on a 25 m grid
+_ZOOM = 2  # patch effects are stored on a 25 m grid
 
 
 def group(wavelength: float) -> int:
-    """Position of a band's group."""
+    """Index of the group of a band, from its wavelength in µm."""
     return int(np.searchsorted(_GROUP_LIMITS, wavelength))
 
 
@@ -31,9 +31,9 @@ class Relief:
     """Brightness of the ground relative to its materials, on a grid in EPSG:3035 (25 m, aligned with the label map).
 
     Attributes:
-        patch: float32 (season, group, h, w): factor on each patch's reflectance.
-        east: float32 (h, w): slope towards the east, and ``north``: towards the north; tangents.
-        north: see ``east``.
+        patch: float32 (season, group, h, w): factor on the reflectance of each patch.
+        east: float32 (h, w): tangent of the slope towards the east.
+        north: float32 (h, w): tangent of the slope towards the north.
     """
 
     patch: npt.NDArray[np.float32]
@@ -42,7 +42,7 @@ class Relief:
 
 
 def relief(surface: Surface, config: SimulationConfig) -> Relief:
-    """Draw the deviations of every patch, and the slopes."""
+    """Draw the factors of all patches, and the slopes."""
     spread = config.spectral_variation
     always = [_normal(surface.patch, key(config.seed, "patch", n)) for n in range(GROUPS + 1)]
     seasons = []
@@ -64,7 +64,7 @@ def relief(surface: Surface, config: SimulationConfig) -> Relief:
 
 
 def _normal(patch: npt.NDArray[np.uint32], salt: int) -> Float:
-    """About normal (a sum of four uniform numbers), one for each patch: float32 of the same shape."""
+    """Approximately standard normal values (sums of four uniform ones), one per patch: float32 of the same shape."""
     hashed = mix(patch ^ np.uint32(salt))
     total: Float = reduce(np.add, ((hashed >> np.uint32(8 * n) & np.uint32(255)).astype(np.float32) for n in range(4)))
     return (total / np.float32(255) - 2) * np.float32(np.sqrt(3))
@@ -77,21 +77,21 @@ def _fine(field: Float) -> npt.NDArray[np.float32]:
 
 
 class Shading:
-    """Brings the relief to a sensor's pixels, block by block.
+    """Samples the relief on the pixels of a sensor, block by block.
 
     Args:
         surface: the ground.
-        relief: its deviations.
-        footprint: the scene's area.
+        relief: variation of its brightness.
+        footprint: area of the scene.
         resolution: pixel size, metres.
-        seed: of the country.
+        seed: seed of the country.
     """
 
     def __init__(self, surface: Surface, relief: Relief, footprint: Footprint, resolution: int, seed: int) -> None:
         self._relief = relief
         rng = generator(seed, "grain", resolution)
         self._grain = 1 + 0.03 * patterns.smooth(rng, 0.8) + 0.03 * patterns.smooth(rng, 5.0)
-        # Patches and slopes are wide: they are looked up for cells of about 20 m and repeated for finer pixels.
+        # Patches and slopes vary slowly: they are looked up for cells of about 20 m and repeated for finer pixels.
         self._factor = max(1, 20 // resolution)
         cell = self._factor * resolution
         rows, columns = -(-footprint.height // cell), -(-footprint.width // cell)
@@ -106,7 +106,7 @@ class Shading:
                 self._at[i[0] : i[-1] + 1, j[0] : j[-1] + 1] = at
 
     def gain(self, window: tuple[slice, slice], season: int, sun: tuple[float, float]) -> Float:
-        """Factor on the reflectance of each band group: float32 (group, h, w) of a window of pixels."""
+        """Factor on the reflectance of each band group in a window of pixels: float32 (group, h, w)."""
         rows, columns = window
         n = self._factor
         at = self._at[rows.start // n : -(-rows.stop // n), columns.start // n : -(-columns.stop // n)]

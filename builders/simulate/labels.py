@@ -1,4 +1,4 @@
-"""The label maps of a simulation: drawn or given, generalised to LUISA's mapping units, and cast back in time."""
+"""The label maps of a simulation: drawn and generalised to LUISA's mapping units, or given; and those of past years."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lulcbench import grid
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import NODATA, legend
 
-# Ground beyond the wanted bounds that is mapped too: UTM scenes are turned against EPSG:3035.
+# Margin around the bounds that is mapped too, in metres: UTM scenes are rotated relative to EPSG:3035.
 MARGIN = 4_800
 # Minimum mapping units of LUISA: 1 ha for artificial surfaces, 5 ha for the rest; in 50 m cells.
 _UNIT_ARTIFICIAL, _UNIT_OTHER = 4, 20
@@ -42,25 +42,27 @@ class LabelMap:
     top: float
 
     def write(self, path: Path, bounds: grid.Bounds) -> None:
-        """Write the part inside ``bounds`` as LUISA publishes it: int32 GeoTIFF, EPSG:3035, nodata 0."""
+        """Write the area inside ``bounds`` in the format of LUISA: int32 GeoTIFF, EPSG:3035, nodata 0."""
         size = grid.LABEL_RESOLUTION
         left, bottom, right, top = bounds
         rows = slice(round((self.top - top) / size), round((self.top - bottom) / size))
         columns = slice(round((left - self.left) / size), round((right - self.left) / size))
-        part = self.codes[rows, columns]
+        inside = self.codes[rows, columns]
         profile = {"driver": "GTiff", "dtype": "int32", "nodata": NODATA, "count": 1, "crs": grid.CRS}
-        profile |= {"height": part.shape[0], "width": part.shape[1], "transform": from_origin(left, top, size, size)}
+        profile |= {"height": inside.shape[0], "width": inside.shape[1]}
+        profile |= {"transform": from_origin(left, top, size, size)}
         profile |= {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
         path.parent.mkdir(parents=True, exist_ok=True)
         with rasterio.open(path, "w", **profile) as file:
-            file.write(part.astype(np.int32), 1)
+            file.write(inside.astype(np.int32), 1)
 
 
 def label_maps(config: SimulationConfig) -> dict[int, LabelMap]:
     """The label map of every year, covering the bounds and a margin.
 
     Raises:
-        LulcbenchError: the given map cannot be read, has no georeference or unknown codes, or misses the bounds.
+        LulcbenchError: the given map cannot be read, has no georeference, has unknown codes or codes coarser than
+            level 4, or does not cover the bounds.
     """
     left, bottom, right, top = config.bounds
     wide = (left - MARGIN, bottom - MARGIN, right + MARGIN, top + MARGIN)
@@ -76,7 +78,7 @@ def label_maps(config: SimulationConfig) -> dict[int, LabelMap]:
 
 
 def generalise(codes: Codes) -> Codes:
-    """Merge patches below LUISA's minimum mapping units into their largest neighbour; thin long ones stay."""
+    """Merge patches below LUISA's minimum mapping units into their largest neighbour; only area counts, not width."""
     order = legend().codes(4)
     lookup = np.zeros(65536, np.uint8)
     lookup[list(order)] = np.arange(1, len(order) + 1)
@@ -89,15 +91,15 @@ def generalise(codes: Codes) -> Codes:
 
 
 def cast_back(canvas: Canvas, codes: Codes, years: int) -> Codes:
-    """The map some years earlier: less built-up, forests unfelled or not regrown, fires and reservoirs undone.
+    """Derive the map of an earlier year: less built-up, other clear-cuts, before some fires and reservoirs.
 
     Args:
-        canvas: the grid that the map lies on.
+        canvas: the grid of the map.
         codes: the later map, uint16 (h, w).
-        years: how much earlier; the changed area grows with it.
+        years: number of years before it; the changed area grows with it.
 
     Returns:
-        uint16 (h, w).
+        Codes of the earlier map, uint16 (h, w).
     """
     before = codes.copy()
     rate = min(years / 6, 3.0)
@@ -109,7 +111,7 @@ def cast_back(canvas: Canvas, codes: Codes, years: int) -> Codes:
     built = np.isin(codes, (1121, 1122, 1123, 1210, 1230, 1310, 1320, 1330, 1421, 1422))
     nature = codes // 1000 != 1
     if nature.any():
-        # What was there before a house was built is what still lies next to it; not water.
+        # Built-up land replaces the nearest natural class, except water and glaciers.
         dry = nature & (codes < 5000) & (codes != 3350)
         near = ndimage.distance_transform_edt(~dry, return_distances=False, return_indices=True)
         grown = built & spots("growth", 500, 0.07)
@@ -137,27 +139,27 @@ def _read(path: Path, canvas: Canvas, bounds: grid.Bounds) -> Codes:
             values = source.read(1)
             missing = NODATA if source.nodata is None else source.nodata
             values = np.where(values == missing, NODATA, values)
-            known = legend().remap(values, 4, str(path))
-            coarse = np.unique(values[(known == NODATA) & (values != NODATA)])
+            source_codes = legend().remap(values, 4, str(path))
+            coarse = np.unique(values[(source_codes == NODATA) & (values != NODATA)])
             where = {"src_transform": source.transform, "src_crs": source.crs}
     except RasterioError as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a LUISA GeoTIFF.") from error
     if coarse.size:
         raise LulcbenchError(
-            f"{path} has codes that stop short of level 4: {', '.join(map(str, coarse[:5]))}.",
-            "Scenes are rendered from LUISA level 4; CORINE maps do not go that deep.",
+            f"{path} has codes coarser than level 4: {', '.join(map(str, coarse[:5]))}.",
+            "Scenes are rendered from LUISA level 4; CORINE maps do not have this level.",
         )
     inside = bounds[0] >= covered[0] and bounds[1] >= covered[1] and bounds[2] <= covered[2] and bounds[3] <= covered[3]
     if not inside:
         box = ", ".join(f"{v:.0f}" for v in covered)
         raise LulcbenchError(
-            f"Bounds {bounds} reach beyond {path}, which covers ({box}) in EPSG:3035.", "Choose bounds inside the map."
+            f"Bounds {bounds} extend beyond {path}, which covers ({box}) in EPSG:3035.", "Choose bounds inside the map."
         )
     half = grid.LABEL_RESOLUTION / 2
     target = from_origin(canvas.x[0] - half, canvas.y[0] + half, grid.LABEL_RESOLUTION, grid.LABEL_RESOLUTION)
     codes = np.zeros((len(canvas.y), len(canvas.x)), np.uint16)
     reproject(
-        known, codes, **where, src_nodata=NODATA, dst_transform=target, dst_crs=grid.CRS, dst_nodata=NODATA,
+        source_codes, codes, **where, src_nodata=NODATA, dst_transform=target, dst_crs=grid.CRS, dst_nodata=NODATA,
         resampling=Resampling.nearest,
     )  # fmt: skip
     return codes

@@ -1,8 +1,8 @@
 """Surface materials and their reflectance through the year.
 
-A material is a mixture of two end members, a cover and what shows between it; the cover fraction follows the month. The
-spectra are rounded from the shapes of published libraries (USGS splib07, ECOSTRESS) at eleven wavelengths; they need
-to be plausible, not exact: the difficulty is calibrated against the literature (see ``difficulty``).
+A material is a mixture of two end members, a cover and the ground visible between it; the cover fraction depends on the
+month. The spectra are rounded from the shapes of published libraries (USGS splib07, ECOSTRESS) at eleven wavelengths;
+they need to be plausible, not exact: the difficulty is calibrated against the literature (see ``difficulty``).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _END_MEMBERS: dict[str, tuple[int, ...]] = {
 _EVERGREEN = (0.9,) * 12
 _STEADY = (1.0,) * 12
 
-# name: (cover, what shows between it, cover fraction January … December)
+# name: (cover, ground between it, cover fraction January … December)
 _MATERIALS: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "water_clear": ("water", "water", _STEADY),
     "water_silt": ("silt", "water", (0.7, 0.7, 0.7, 0.6, 0.5, 0.4, 0.4, 0.4, 0.4, 0.5, 0.6, 0.7)),
@@ -96,7 +96,7 @@ _MATERIALS: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "olive": ("waxy", "soil", (0.66,) * 12),
 }
 
-# Rapeseed flowers from mid-April to late May: what then shows of the flowers instead of the leaves.
+# Rapeseed flowers from mid-April to late May: fraction of the cover that flowers replace, by month.
 _BLOOM = (0.0, 0.0, 0.0, 0.5, 0.7, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 NAMES = tuple(_MATERIALS)
@@ -109,7 +109,7 @@ def reflectance(day: int, wavelengths: Sequence[float], shift: float = 0.0) -> n
     Args:
         day: day of the year, 1 to 366.
         wavelengths: band centres, µm.
-        shift: days by which this year's phenology runs late.
+        shift: delay of the phenology in days.
 
     Returns:
         float32 (material, band), 0…1.

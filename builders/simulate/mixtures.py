@@ -1,4 +1,4 @@
-"""What a sensor's pixels hold: the fractions of the 3 m materials, and their reflectance on any day."""
+"""Mixed pixels: fractions of the 3 m materials in the pixels of a sensor, and their reflectance."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from builders.simulate.noise import Float
 from builders.simulate.surface import Surface
 from lulcbench import grid
 
-BLOCK = 240  # the ground is evaluated in blocks of this many points a side, and imaged in blocks of as many pixels
-UNIT = 60  # metres; Sentinel-2's 10, 20 and 60 m and Landsat's 30 m pixels nest in it
+BLOCK = 240  # side of the blocks in which the ground is evaluated (points) and imaged (pixels)
+UNIT = 60  # metres; a multiple of the pixel sizes of Sentinel-2 (10, 20, 60 m), Landsat (30 m) and Planet (3 m)
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Footprint:
     """The area of a scene in its native projection.
 
     Attributes:
-        crs: such as ``EPSG:32632``.
+        crs: identifier such as ``EPSG:32632``.
         left: easting of the left edge, metres.
         top: northing of the top edge, metres.
-        width: metres.
-        height: metres.
+        width: width in metres.
+        height: height in metres.
     """
 
     crs: str
@@ -40,7 +40,7 @@ class Footprint:
 
     @classmethod
     def over(cls, bounds: grid.Bounds) -> Footprint:
-        """The UTM area that covers bounds in EPSG:3035, in whole units of 60 m."""
+        """The UTM area that covers bounds in EPSG:3035, aligned to multiples of 60 m."""
         west, south, east, north = transform_bounds(grid.CRS, "EPSG:4326", *bounds)
         zone = int(((west + east) / 2 + 180) // 6) + 1
         crs = f"EPSG:{32600 + zone if south + north > 0 else 32700 + zone}"
@@ -60,10 +60,10 @@ class Footprint:
     def locate(
         self, surface: Surface, rows: npt.NDArray[np.floating], columns: npt.NDArray[np.floating]
     ) -> tuple[Float, Float]:
-        """Where on the ground points of a grid lie.
+        """Position on the ground of the points of a grid.
 
-        The projections differ by a smooth function; a bilinear one through the corners is within a decimetre over
-        a block.
+        The map between the projections is smooth: bilinear interpolation between the corners of a block is accurate to
+        a decimetre.
 
         Args:
             surface: the ground.
@@ -71,7 +71,7 @@ class Footprint:
             columns: metres eastwards from the left edge, (w,), ascending.
 
         Returns:
-            x and y as ``Surface.materials`` takes them, float32 (h, w) each.
+            Arguments x and y of ``Surface.materials``, float32 (h, w) each.
         """
         corner_x = self.left + np.array([columns[0], columns[-1]] * 2)
         corner_y = self.top - np.repeat([rows[0], rows[-1]], 2)
@@ -94,10 +94,10 @@ def fractions(surface: Surface, footprint: Footprint, resolution: int, samples: 
         surface: the ground.
         footprint: the area.
         resolution: pixel size, metres.
-        samples: points per pixel along each axis; at most 15.
+        samples: number of points per pixel along each axis; at most 15.
 
     Returns:
-        uint8 (h, w, material): counts that add up to ``samples`` squared.
+        uint8 (h, w, material): counts whose sum over the materials is ``samples`` squared.
     """
     height, width = footprint.shape(resolution)
     count = len(materials.NAMES)
@@ -110,9 +110,9 @@ def fractions(surface: Surface, footprint: Footprint, resolution: int, samples: 
         h, w = min(size, height - row), min(size, width - column)
         ys = (np.arange(h * samples) + 0.5) * step + row * resolution
         xs = (np.arange(w * samples) + 0.5) * step + column * resolution
-        found = surface.materials(*footprint.locate(surface, ys, xs))
+        indices = surface.materials(*footprint.locate(surface, ys, xs))
         pixel = (np.arange(h)[:, None, None, None] * w + np.arange(w)[None, None, :, None]) * count
-        bins = found.reshape(h, samples, w, samples) + pixel
+        bins = indices.reshape(h, samples, w, samples) + pixel
         counts = np.bincount(bins.ravel(), minlength=h * w * count)
         out[row : row + h, column : column + w] = counts.reshape(h, w, count)
 
@@ -123,7 +123,7 @@ def fractions(surface: Surface, footprint: Footprint, resolution: int, samples: 
 
 
 def coarsen(counts: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
-    """Counts on a pixel grid coarser by a whole factor: sums over factor × factor pixels (at most 255)."""
+    """Counts on a grid that is coarser by an integer factor: sums over factor × factor pixels (at most 255)."""
     h, w, n = counts.shape
     blocks = counts.reshape(h // factor, factor, w // factor, factor, n)
     return blocks.sum(axis=(1, 3), dtype=np.uint8)

@@ -1,7 +1,7 @@
-"""Deterministic randomness tied to places: integer hashes and value noise.
+"""Deterministic random fields: integer hashes and value noise.
 
-Everything is a function of (seed, key, position), never of the order of evaluation, so that any part of the country
-can be rendered by any worker, alone, to the same bytes.
+Everything is a function of (seed, key, position), never of the order of evaluation, so that any worker can render any
+part of the country to the same bytes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ UInt = npt.NDArray[np.uint32]
 
 
 def key(*parts: object) -> int:
-    """A 32-bit key of anything printable; stable between processes, which ``hash`` is not."""
+    """A 32-bit key computed from the text of ``parts``; stable between processes, which ``hash`` is not."""
     return zlib.crc32("/".join(map(str, parts)).encode())
 
 
 def generator(*parts: object) -> np.random.Generator:
-    """A random generator of its own for anything printable."""
+    """A random generator seeded with the key of ``parts``."""
     return np.random.Generator(np.random.SFC64(key(*parts)))
 
 
@@ -50,15 +50,15 @@ def uniform(hashed: UInt) -> Float:
 
 
 def value_noise(x: npt.NDArray[Any], y: npt.NDArray[Any], wavelength: float, salt: int, octaves: int = 3) -> Float:
-    """Smooth noise on a rectilinear grid: about zero mean and unit variance.
+    """Smooth noise on a rectilinear grid, with a mean of about 0 and a variance of about 1.
 
     Args:
-        x: eastings of the columns (w,), metres, evenly spaced.
+        x: eastings of the columns (w,), metres.
         y: northings of the rows (h,), metres.
-        wavelength: lattice spacing of the coarsest octave, metres; each further one has half of it and half the
-            amplitude.
+        wavelength: lattice spacing of the coarsest octave, metres; each further octave has half the spacing and half
+            the amplitude.
         salt: key of this field.
-        octaves: how many.
+        octaves: number of octaves.
 
     Returns:
         float32 (h, w).
@@ -70,16 +70,16 @@ def value_noise(x: npt.NDArray[Any], y: npt.NDArray[Any], wavelength: float, sal
         amplitude = 0.5**octave
         total += np.float32(amplitude) * _lattice(x / step, y / step, key(salt, octave))
         power += amplitude**2
-    # Splines leave 0.23 of the lattice values' variance of one third.
+    # The lattice values have variance 1/3, of which the splines retain 0.23.
     return total / np.float32(np.sqrt(power * 0.23 / 3.0))
 
 
 def _lattice(u: npt.NDArray[Any], v: npt.NDArray[Any], salt: int) -> Float:
-    """Cubic B-splines over random lattice values: smooth, and hardly marked by the directions of the lattice."""
+    """Cubic B-splines over random lattice values: smooth, and nearly isotropic."""
     columns = np.arange(int(np.floor(u.min())) - 1, int(np.floor(u.max())) + 3)
     rows = np.arange(int(np.floor(v.min())) - 1, int(np.floor(v.max())) + 3)
     values = 2 * uniform(mix2(columns[None, :], rows[:, None], salt)) - 1
-    # Interpolate along x for the lattice rows only, then along y: separable, hence cheap.
+    # Separable: interpolated along x only for the lattice rows, then along y.
     i, along_x = _spline(u, columns[0])
     j, along_y = _spline(v, rows[0])
     along = reduce(np.add, (values[:, i + n] * along_x[n] for n in range(4)))
@@ -88,7 +88,7 @@ def _lattice(u: npt.NDArray[Any], v: npt.NDArray[Any], salt: int) -> Float:
 
 
 def _spline(at: npt.NDArray[Any], first: int) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[Any]]]:
-    """Position of the first of four lattice values around each point, and their weights."""
+    """Index of the first of the four lattice values around each point, and their weights."""
     floor = np.floor(at)
     f = (at - floor).astype(np.float32)
     g = 1 - f

@@ -1,6 +1,6 @@
-"""Arrangements: periodic 3 m textures whose value at a cell is a rank, equally distributed over 0…255.
+"""Periodic 3 m textures whose values are ranks, uniformly distributed over 0…255.
 
-A class takes the lowest ranks for its objects, so the same arrangement serves any density: towns of every density
+A class uses the lowest ranks for its objects, so that one texture serves all densities: towns of different density
 share their street grid, forests and parks their crowns.
 """
 
@@ -14,7 +14,7 @@ from scipy import fft, ndimage
 
 from builders.simulate.noise import generator
 
-SIZE = 1024  # cells; 3,072 m, after which a pattern repeats (patches shift and turn it)
+SIZE = 1024  # cells; the period of a pattern, 3,072 m (rotated by the bearing of the patch)
 CELL = 3.0  # metres
 NAMES = ("none", "town", "halls", "runways", "rows", "orchard", "crowns", "blotch", "drift", "road")
 BLOTCH, DRIFT, ROAD = (NAMES.index(name) for name in ("blotch", "drift", "road"))
@@ -33,23 +33,23 @@ def ranks(seed: int) -> Bytes:
         "rows": _rows(generator(seed, "rows")),
         "orchard": _orchard(generator(seed, "orchard")),
         "crowns": _crowns(generator(seed, "crowns")),
-        # Gradual change: cells of one kind thin out where the next grows dense.
+        # Gradual transition between materials, through mixtures of decreasing and increasing density.
         "drift": smooth(generator(seed, "drift"), 45.0) + 1.8 * smooth(generator(seed, "drift-fine"), 0.3),
         "blotch": smooth(generator(seed, "blotch"), 9.0) + 0.5 * smooth(generator(seed, "blotch-fine"), 2.0),
     }
-    zero = np.full((SIZE, SIZE), 255, np.uint8)
-    return np.stack([rank(draw[name]) if name in draw else zero for name in NAMES])
+    empty = np.full((SIZE, SIZE), 255, np.uint8)
+    return np.stack([rank(draw[name]) if name in draw else empty for name in NAMES])
 
 
 def rank(values: npt.NDArray[np.floating]) -> Bytes:
-    """Values → their rank among all, scaled to 0…255."""
+    """Ranks of values among all values, scaled to 0…255."""
     edges = np.quantile(values[::3, ::3], np.arange(1, 256) / 256)
     return np.searchsorted(edges, values).astype(np.uint8)
 
 
 def smooth(rng: np.random.Generator, sigma: float) -> npt.NDArray[np.float32]:
     """Periodic Gaussian noise of unit variance: float32 (SIZE, SIZE); sigma in cells."""
-    # Filtered by its spectrum: periodic by nature, and as fast for wide filters as for narrow ones.
+    # Filtered in the frequency domain: periodic by construction, and equally fast for wide and narrow filters.
     spectrum = fft.rfft2(rng.standard_normal((SIZE, SIZE), np.float32))
     damping = [np.exp(-2 * (np.pi * sigma * f) ** 2) for f in (fft.fftfreq(SIZE), fft.rfftfreq(SIZE))]
     spectrum *= np.multiply.outer(*damping).astype(np.float32)
@@ -58,10 +58,10 @@ def smooth(rng: np.random.Generator, sigma: float) -> npt.NDArray[np.float32]:
 
 
 def _blocks(rng: np.random.Generator, street: int, lot: int, gap: int) -> npt.NDArray[np.float32]:
-    """Streets, then buildings in random order, then yards. Values: streets < 1, buildings 1…2, yards 2…3."""
+    """Values of streets (below 1), buildings (1 to 2, in random order) and yards (2 to 3)."""
     at = np.arange(SIZE)
     values = 2 + rng.random((SIZE, SIZE), np.float32)
-    # Buildings stand on a grid of lots; each fills a random rectangle of its lot.
+    # One building per cell of a grid of lots, each a random rectangle of its lot.
     lots = SIZE // lot + 1
     row, column = at[:, None] // lot, at[None, :] // lot
     inset = [rng.integers(gap, max(lot // 2, gap + 1), (lots, lots)) for _ in range(4)]
@@ -70,7 +70,7 @@ def _blocks(rng: np.random.Generator, street: int, lot: int, gap: int) -> npt.ND
     inside = (y >= top // 2 + gap) & (y < lot - bottom // 2) & (x >= left // 2 + gap) & (x < lot - right // 2)
     order = 1 + rng.random((lots, lots), np.float32)
     values = np.where(inside, order[row, column], values)
-    # Streets every `street` cells, not quite evenly; rank grows from the middle, so thin streets are their centres.
+    # Streets about every `street` cells; values grow from the centre line, so that low ranks give narrow streets.
     for axis in (0, 1):
         centres = np.arange(0, SIZE, street) + rng.integers(-street // 5, street // 5 + 1, -(-SIZE // street))
         gaps = np.abs((at[:, None] - centres[None, :] + SIZE // 2) % SIZE - SIZE // 2).min(axis=1)
@@ -99,7 +99,7 @@ def _orchard(rng: np.random.Generator) -> npt.NDArray[np.float32]:
 
 
 def _crowns(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Tree crowns of one to three cells, each of one rank, in stands; gaps between them rank last."""
+    """Tree crowns of up to three cells, in stands; a crown has nearly one value, and gaps have the highest values."""
     order = rng.random((SIZE, SIZE), np.float32)
     crowns = ndimage.minimum_filter(order, size=3, mode="wrap")
     ranked: Floats = crowns * 3 + 0.35 * smooth(rng, 12.0) + 0.05 * order

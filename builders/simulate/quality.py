@@ -1,4 +1,4 @@
-"""Quality layers as the archives deliver them: scene classification, qa_pixel bits, Planet's data mask."""
+"""Quality layers in the form of real archives: scene classification, QA_PIXEL bits, Planet's data mask."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from scipy import ndimage
 from builders.simulate.noise import Float
 from lulcbench.sensors import Band, Sensor
 
-# Opacity from which a detector calls a pixel cloud; what is thinner stays in the data, as in reality.
+# Thresholds of opacity at which a pixel is flagged; thinner cloud remains undetected, as in real data.
 THIN, MEDIUM, THICK = 0.06, 0.25, 0.6
 _SHADED = 0.3
 _NEEDED = ("green", "red", "nir08", "swir16")
 
 
 def extra_bands(sensor: Sensor, own: list[Band]) -> list[Band]:
-    """Bands that the classification looks at beyond those recorded at its pixel size."""
+    """Bands that the classification needs in addition to those recorded at its pixel size."""
     present = {band.asset for band in own}
     return [b for b in sensor.bands if b.asset in _NEEDED and b.asset not in present]
 
@@ -27,14 +27,14 @@ def layer(
     """The quality layer of a scene.
 
     Args:
-        sensor: decides the coding.
-        reflectance: by asset key, at the layer's pixel size, float32 (h, w).
-        opacity: of clouds, 0…1.
-        shadow: of clouds, 0…1.
-        swath: where anything was seen.
+        sensor: the sensor, which determines the type of quality layer.
+        reflectance: asset key → float32 (h, w), at the pixel size of the layer.
+        opacity: opacity of clouds, 0…1.
+        shadow: shadow of clouds, 0…1.
+        swath: True for observed pixels.
 
     Returns:
-        uint8 scene classification, uint16 qa_pixel or uint8 data mask, (h, w).
+        uint8 scene classification, uint16 QA_PIXEL or uint8 data mask, (h, w).
     """
     if sensor.quality_asset == "scl":
         return _scl(reflectance, opacity, shadow, swath)

@@ -1,4 +1,4 @@
-"""Taking a scene: mixing, shading, point spread, misplacement, sky, noise and the archive's own coding."""
+"""Rendering a scene: mixing, shading, point spread, geolocation error, clouds, noise and the archive's coding."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from builders.simulate.noise import Float, generator
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import Band, Sensor
 
-_MARGIN = 3  # pixels around a block that point spread and misplacement reach into
-_BLUR = 0.16  # share of the signal that each neighbour along an axis gives; a modulation of about 0.3 at Nyquist
+_MARGIN = 3  # pixels around a block that are needed for point spread and geolocation error
+_BLUR = 0.16  # weight of each neighbour along an axis; gives a modulation transfer of about 0.3 at Nyquist
 _CLOUD = {0.4: 0.62, 0.7: 0.58, 1.0: 0.6, 1.7: 0.5, 3.0: 0.4}  # reflectance of cloud at wavelengths, µm
 
 
 @dataclass(frozen=True)
 class Image:
-    """One file of a scene: pixels in the archive's coding, and the pixel size in metres."""
+    """One file of a scene: stored values in the archive's coding, and the pixel size in metres."""
 
     values: npt.NDArray[np.unsignedinteger]
     resolution: int
@@ -37,7 +37,7 @@ class Coding:
     offset: float
 
     def encode(self, reflectance: Float) -> npt.NDArray[np.uint16]:
-        """To uint16, never nodata."""
+        """Encode reflectance as uint16 digital numbers from 1 upwards, since 0 is nodata."""
         dn = reflectance - np.float32(self.offset)
         dn *= np.float32(1 / self.scale)
         np.clip(dn, 1, 65535, out=dn)
@@ -70,31 +70,31 @@ def take(
     footprint: Footprint,
     country: Footprint,
 ) -> tuple[dict[str, Image], float]:
-    """Take a scene.
+    """Render a scene.
 
     Args:
-        taken: when and how.
-        sensor: the instrument.
-        bands: its channels to record.
-        layers: the ground by pixel size, metres.
-        footprint: the area of the scene.
-        country: the area of the whole pass, which clouds and the end of the swath are laid over.
+        taken: the acquisition.
+        sensor: the sensor.
+        bands: the bands to record.
+        layers: pixel size in metres → ground.
+        footprint: area of the scene.
+        country: area of the whole pass, to which clouds and the edge of the swath refer.
 
     Returns:
-        Images by asset key, the quality layer among them, and the cloud cover of what was seen (fraction).
+        Asset key → image, including the quality layer, and the fraction of the observed area under cloud.
     """
     sky = draw_sky(footprint, country, taken.cloud, taken.sun, taken.salt)
     images: dict[str, Image] = {}
     clear: dict[str, Float] = {}
     for resolution, layer in layers.items():
-        own = [b for b in bands if _rendered_at(b, layers) == resolution]
-        looks = own if resolution != max(layers) else own + quality.extra_bands(sensor, own)
-        rendered = _render(taken, looks, layer, sky)
+        recorded = [b for b in bands if _rendered_at(b, layers) == resolution]
+        needed = recorded if resolution != max(layers) else recorded + quality.extra_bands(sensor, recorded)
+        rendered = _render(taken, needed, layer, sky)
         swath = _swath(taken.wedge, footprint, country, resolution)
-        for band, values in zip(looks, rendered, strict=True):
+        for band, values in zip(needed, rendered, strict=True):
             if resolution == max(layers):
                 clear[band.asset] = values
-            if band in own:
+            if band in recorded:
                 images[band.asset] = _record(taken, footprint, band, values, swath, resolution)
     coarse = max(layers)
     shape = layers[coarse].counts.shape[:2]
@@ -105,13 +105,13 @@ def take(
 
 
 def _rendered_at(band: Band, layers: dict[int, Layer]) -> int:
-    """Bands coarser than every layer are rendered at the coarsest and averaged."""
+    """Pixel size at which a band is rendered; bands coarser than all layers are averaged from the coarsest one."""
     return min(band.resolution, max(layers))
 
 
 def _wavelength(band: Band) -> float:
     if band.wavelength is None:
-        raise LulcbenchError(f"Band {band.name} has no wavelength.", "The simulator renders optical sensors alone.")
+        raise LulcbenchError(f"Band {band.name} has no wavelength.", "The simulator renders only optical sensors.")
     return band.wavelength
 
 
@@ -133,7 +133,7 @@ def _record(
 
 
 def _render(taken: Acquisition, bands: list[Band], layer: Layer, sky: Sky) -> Float:
-    """Reflectance at the ground's top, under clouds: float32 (band, h, w)."""
+    """Reflectance including haze, clouds and their shadows: float32 (band, h, w)."""
     wavelengths = [_wavelength(band) for band in bands]
     spectra = materials.reflectance(taken.time.timetuple().tm_yday, wavelengths, taken.late)
     haze = np.array([taken.haze * (0.49 / wavelength) ** 2 for wavelength in wavelengths], np.float32)
@@ -165,7 +165,7 @@ def _render(taken: Acquisition, bands: list[Band], layer: Layer, sky: Sky) -> Fl
 
 
 def taps(shift: float) -> npt.NDArray[np.float32]:
-    """Five weights along an axis: the point spread, displaced by a fraction of a pixel."""
+    """Five weights along an axis: the point spread function, shifted by ``shift`` pixels (-1 to 1)."""
     spread = np.array([_BLUR, 1 - 2 * _BLUR, _BLUR])
     part = abs(shift)
     move = np.array([0.0, 1 - part, part] if shift >= 0 else [part, 1 - part, 0.0])
@@ -173,7 +173,7 @@ def taps(shift: float) -> npt.NDArray[np.float32]:
 
 
 def spread(block: Float, weights: npt.NDArray[np.float32], axis: int) -> Float:
-    """Convolve images (band, h, w) with an odd number of weights along one axis; edges repeat."""
+    """Convolve images (band, h, w) with an odd number of weights along one axis; edge pixels are repeated."""
     reach = len(weights) // 2
     padding = [(0, 0)] * 3
     padding[axis] = (reach, reach)
@@ -182,7 +182,7 @@ def spread(block: Float, weights: npt.NDArray[np.float32], axis: int) -> Float:
     out = np.zeros_like(block)
     term = np.empty_like(block)
     for position, weight in enumerate(weights):
-        # A tap to the right moves the scene to the right.
+        # A weight to the right of the centre shifts the image to the right.
         start = 2 * reach - position
         part = padded[:, start : start + n] if axis == 1 else padded[:, :, start : start + n]
         np.multiply(part, weight, out=term)
@@ -193,7 +193,7 @@ def spread(block: Float, weights: npt.NDArray[np.float32], axis: int) -> Float:
 def _swath(
     wedge: tuple[float, float, float] | None, footprint: Footprint, country: Footprint, resolution: int
 ) -> npt.NDArray[np.bool_]:
-    """True where the swath reaches: all of the scene, or what lies on one side of a slanted line over the country."""
+    """True for pixels of the swath: the whole scene, or the area on one side of an oblique line across the country."""
     height, width = footprint.shape(resolution)
     if wedge is None:
         return np.ones((height, width), bool)

@@ -1,4 +1,4 @@
-"""What people built, laid on a procedural land map: towns, villages, industry, airports, roads and railways."""
+"""Built-up land on a procedural land map: towns, villages, industry, airports, roads and railways."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Town:
 
 
 def draw_settlements(canvas: Canvas, land: Codes) -> Codes:
-    """Lay settlements over a land map.
+    """Draw settlements on a land map.
 
     Args:
         canvas: the grid.
@@ -72,7 +72,7 @@ def draw_settlements(canvas: Canvas, land: Codes) -> Codes:
 def _lattice(
     canvas: Canvas, name: str, spacing: float, share: float, radii: tuple[float, float], peak: float
 ) -> list[_Town]:
-    # One cell beyond the map on each side, so that what stands just outside still reaches in.
+    # One more cell on each side of the map, since settlements outside of it may extend into it.
     columns = np.arange(int(canvas.x[0] // spacing) - 1, int(canvas.x[-1] // spacing) + 2)
     rows = np.arange(int(canvas.y[-1] // spacing) - 1, int(canvas.y[0] // spacing) + 2)
     i, j = (a.ravel() for a in np.meshgrid(columns, rows))
@@ -90,12 +90,12 @@ def _raise_density(canvas: Canvas, density: Float, town: _Town) -> None:
     columns = slice(*np.searchsorted(canvas.x, (town.x - reach, town.x + reach)))
     rows = slice(*np.searchsorted(-canvas.y, (-town.y - reach, -town.y + reach)))
     dx, dy = canvas.x[None, columns] - town.x, canvas.y[rows, None] - town.y
-    # Towns stretch along their bearing.
+    # Towns are elongated along their bearing.
     along = dx * np.cos(town.bearing) + dy * np.sin(town.bearing)
     across = dy * np.cos(town.bearing) - dx * np.sin(town.bearing)
     distance = np.hypot(along / 1.25, across / 0.8)
-    here = (town.peak * (1 - distance / town.radius)).astype(np.float32)
-    np.maximum(density[rows, columns], here, out=density[rows, columns])
+    town_density = (town.peak * (1 - distance / town.radius)).astype(np.float32)
+    np.maximum(density[rows, columns], town_density, out=density[rows, columns])
 
 
 def _draw_quarters(canvas: Canvas, built: Codes, density: Float, water: npt.NDArray[np.bool_]) -> None:
@@ -143,7 +143,7 @@ def _station(town: _Town) -> BaseGeometry:
 
 
 def _network(canvas: Canvas, towns: list[_Town]) -> list[BaseGeometry]:
-    """Roads and railways to the eastern and northern neighbours, with bends, and a ring around large towns."""
+    """Curved roads and railways to neighbours in the east, north and north-east, and rings around large towns."""
     by_cell = {town.cell: town for town in towns}
     lines: list[BaseGeometry] = []
     for (i, j), town in by_cell.items():

@@ -1,4 +1,4 @@
-"""The ground at 3 m: from a 50 m label map to the material of every cell."""
+"""The ground at 3 m: the material of every cell, derived from a 50 m label map."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from builders.simulate.noise import Float, generator, key, mix, mix2, uniform, v
 from lulcbench.grid import LABEL_RESOLUTION
 from lulcbench.legend import IGNORE_INDEX, legend
 
-_TURNS = 16  # bearings that fields, streets and rows can take
-_WARP = 24.0  # metres by which true boundaries stray from the label's cells
-_PATCH_CELL = 1_200.0  # metres: even one large patch changes its mixture about this often
-_ROAD_ZOOM = 5  # roads are traced on a 10 m grid
+_TURNS = 16  # number of possible bearings of fields, streets and rows
+_WARP = 24.0  # metres, scale of the deviation of true boundaries from the edges of label pixels
+_PATCH_CELL = 1_200.0  # metres, maximum extent of one mixture: larger patches are divided
+_ROAD_ZOOM = 5  # roads are drawn on a 10 m grid
 
 Bytes = npt.NDArray[np.uint8]
 
 
 class Surface:
-    """The ground of one year. ``materials`` is a pure function of position, so it can be asked anywhere, in any order.
+    """The ground of one year. ``materials`` is a pure function of position and can be evaluated in any order.
 
     Args:
         labels: the label map of that year.
-        year: crops rotate with it; everything else stays.
+        year: the year, which determines the crops of parcels.
         config: the simulation.
     """
 
@@ -37,7 +37,7 @@ class Surface:
         self._ranks = patterns.ranks(config.seed)
         codes = legend().codes(4)
         index = legend().encode(labels.codes, 4, "label map")
-        # Nothing is known beyond the map; open sea is the least odd thing to show there.
+        # Unlabelled pixels are rendered as sea.
         self._classes = np.where(index == IGNORE_INDEX, codes.index(5230), index).astype(np.uint8)
         self._pattern_of = np.array(
             [patterns.NAMES.index(composition.compositions()[c].pattern) for c in codes], np.uint8
@@ -55,7 +55,7 @@ class Surface:
         self._cos, self._sin = np.cos(angle), np.sin(angle)
 
     def materials(self, x: Float, y: Float) -> Bytes:
-        """Material index at points.
+        """Material indices of points.
 
         Args:
             x: metres east of ``left``, float32 (h, w).
@@ -74,13 +74,13 @@ class Surface:
         patch = self.patch.ravel()[at]
 
         hides = self._hidden_rank.ravel()[flat] < tables.hidden_share[kind]
-        # One class to each hidden patch: constant over cells that are bent more than the patches are wide.
+        # The inclusion class varies more slowly than the inclusion pattern, so that most inclusions have one class.
         nibble = self._hidden_kind.ravel()[flat]
         kind = np.where(hides, tables.hidden[kind, nibble], kind)
         variant = (patch & np.uint32(composition.VARIANTS - 1)).astype(np.int32)
         table = (kind.astype(np.int32) * composition.VARIANTS + variant) << 8
 
-        # Streets, rows and parcels follow the bearing of their patch.
+        # Streets, rows and parcels are aligned with the bearing of their patch.
         cos, sin = self._cos.ravel()[at], self._sin.ravel()[at]
         u, v = x * cos + y * sin, y * cos - x * sin
         p = ((v / patterns.CELL).astype(np.int32) & wrap) * patterns.SIZE
@@ -100,14 +100,14 @@ class Surface:
         if drifts.any():
             byte[drifts] = self._ranks[patterns.DRIFT].ravel()[flat[drifts]]
         ground = np.where(at_edge, tables.edge[kind], tables.ground.ravel()[table + byte])
-        thing = tables.objects.ravel()[table + rank]
-        seen: Bytes = np.where(thing == composition.NO_OBJECT, ground, thing)
-        return seen
+        objects = tables.objects.ravel()[table + rank]
+        visible: Bytes = np.where(objects == composition.NO_OBJECT, ground, objects)
+        return visible
 
     def _parcels(
         self, u: Float, v: Float, kind: Bytes, patch: npt.NDArray[np.uint32]
     ) -> tuple[Bytes, npt.NDArray[np.bool_]]:
-        """A random byte for the parcel that each point lies in, and whether the point is on the strip between two."""
+        """A random byte of the parcel of each point, and whether the point is on the strip between two parcels."""
         field = self._tables.field
         width = field[kind, 1]
         strip = np.floor(v / width)
@@ -116,26 +116,26 @@ class Surface:
         stretch = np.float32(0.6) + (salt & np.uint32(255)).astype(np.float32) * np.float32(0.8 / 255)
         length = field[kind, 0] * stretch
         along = u / length + (salt >> np.uint32(8) & np.uint32(1023)).astype(np.float32) / np.float32(1024)
-        number = np.floor(along).astype(np.int32).view(np.uint32)
-        parcel = (mix(salt + number * np.uint32(0x9E3779B9) + self._crop_key) & np.uint32(255)).astype(np.uint8)
+        index = np.floor(along).astype(np.int32).view(np.uint32)
+        parcel = (mix(salt + index * np.uint32(0x9E3779B9) + self._crop_key) & np.uint32(255)).astype(np.uint8)
         edge = self._tables.edge_width[kind]
         at_edge = (v - strip * width < edge) | ((along - np.floor(along)) * length < edge)
         return parcel, at_edge
 
     def grid(self) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
-        """Eastings of the label map's columns and northings of its rows, EPSG:3035 metres."""
+        """Eastings of the columns and northings of the rows of the label map, EPSG:3035 metres."""
         rows, columns = self.shape
         x = self.left + (np.arange(columns) + 0.5) * LABEL_RESOLUTION
         return x, self.top - (np.arange(rows) + 0.5) * LABEL_RESOLUTION
 
     def _cells(self, seed: int, name: str, size: float) -> npt.NDArray[np.uint32]:
-        """Irregular cells of about ``size`` metres: a hash for each label cell."""
+        """A hash for each label pixel that is equal within irregular cells of about ``size`` metres."""
         x, y = self.grid()
         bend = [value_noise(x, y, 0.7 * size, key(seed, name, axis), 2) * np.float32(0.3 * size) for axis in "xy"]
         return mix2((x[None, :] + bend[0]) // size, (y[:, None] + bend[1]) // size, key(seed, name))
 
     def _patches(self, seed: int) -> npt.NDArray[np.uint32]:
-        # Open water changes over wider stretches than land does.
+        # Patches of water are larger than those of land.
         cells = np.where(
             self.water, self._cells(seed, "water", 12 * _PATCH_CELL), self._cells(seed, "patch", _PATCH_CELL)
         )
@@ -145,10 +145,10 @@ class Surface:
         return uniform(self._cells(seed, "bearing", 1.5 * _PATCH_CELL))
 
     def _trace_roads(self, road: int) -> Bytes:
-        """Rank of distance from the middle of the road class, on a 10 m grid: uint8, 0 in the middle."""
+        """Rank by distance from the centre line of the road class, on a 10 m grid: uint8, 0 on the centre line."""
         mask = (self._classes == road).repeat(_ROAD_ZOOM, axis=0).repeat(_ROAD_ZOOM, axis=1)
         soft = ndimage.gaussian_filter(mask.astype(np.float32), 3.0)
-        # Relative to the ridge, so that the lane is as wide in a broad strip of the class as in a narrow one.
+        # Relative to the local maximum, so that the road has the same width in wide and narrow strips of the class.
         ridge = np.maximum(ndimage.maximum_filter(soft, 9), 1e-3)
         lane: Bytes = (255 * (1 - np.clip((soft / ridge - 0.7) / 0.3, 0, 1))).astype(np.uint8)
         return lane

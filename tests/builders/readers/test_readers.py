@@ -151,7 +151,7 @@ def test_missing_truncated_and_replaced_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(LulcbenchError, match=r"(?s)Cannot read .*red\.tif.*fetch it again"):
         seen(made)
     made.assets["red"].extra_fields["file:size"] = len(whole)
-    with pytest.raises(LulcbenchError, match=r"its catalog says \d+: it is truncated"):
+    with pytest.raises(LulcbenchError, match=r"but its catalog states \d+: it is truncated"):
         sentinel2.SOURCE.scene(made)
     red.unlink()
     with pytest.raises(LulcbenchError, match=r"red\.tif is missing"):
@@ -168,7 +168,7 @@ def test_another_projection_than_the_catalog_says_is_refused(tmp_path: Path) -> 
     made = sentinel(tmp_path, 2000, s2__processing_baseline="02.07")
     made.properties["proj:code"] = "EPSG:32633"
     forget()
-    with pytest.raises(LulcbenchError, match=r"is in EPSG:32632, its catalog says EPSG:32633"):
+    with pytest.raises(LulcbenchError, match=r"is in EPSG:32632, but its catalog states EPSG:32633"):
         seen(made)
 
 

@@ -252,9 +252,9 @@ def test_given_map_is_brought_to_50_m(tmp_path: Path) -> None:
     [
         (2110, {"crs": None}, "no georeference"),
         (2110, {"transform": rasterio.Affine.identity()}, "no georeference"),
-        (112, {}, "stop short of level 4"),
+        (112, {}, "coarser than level 4"),
         (9999, {}, "Unknown LUISA code"),
-        (2110, {"transform": from_origin(4_339_300, 3_127_400, 100, 100)}, "reach beyond"),
+        (2110, {"transform": from_origin(4_339_300, 3_127_400, 100, 100)}, "extend beyond"),
     ],
 )
 def test_bad_maps_are_refused(tmp_path: Path, codes: int, profile: dict[str, object], message: str) -> None:
@@ -279,7 +279,7 @@ def test_missing_and_broken_maps_are_refused(tmp_path: Path) -> None:
         ({"cloudines": 0.1}, "cloudines"),
         ({"bounds": [10, 10, 0, 0]}, "are empty"),
         ({"bounds": [0, 0, 4801, 4800]}, "multiples of 50"),
-        ({"planet_bounds": [0, 0, 10, 10]}, "must lie inside"),
+        ({"planet_bounds": [0, 0, 10, 10]}, "must be inside"),
         ({"years": [2018, 2012]}, "must ascend"),
         ({"seasons": []}, "names seasons"),
     ],
