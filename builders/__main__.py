@@ -1,4 +1,4 @@
-"""``python -m builders``: build a release from scenes, in one command or stage by stage."""
+"""``python -m builders``: scenes become a release, in one go or stage by stage."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ app.add_typer(compare.app, name="compare")
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe, such as builders/recipes/luisa-sim.toml.")]
 Out = Annotated[Path, typer.Option(help="Folder of the release.")]
 Work = Annotated[Path | None, typer.Option(help="Folder of intermediate results; default: <out>.work.")]
-Workers = Annotated[int | None, typer.Option(help="Number of processes; default: one per core.", min=1)]
-Scheduler = Annotated[str | None, typer.Option(help="Address of a dask scheduler to use instead of processes.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Replace another release in the output folder.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; default: one a core.", min=1)]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a dask scheduler to use in place of processes.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Put the new release in place of another one.")]
 
 
 @app.command()
@@ -50,34 +50,34 @@ def build(
     scheduler: Scheduler = None,
     replace: Replace = False,
 ) -> None:
-    """Run all stages; finished results are reused."""
-    loaded, space = _open(recipe, out, work)
-    _scenes(loaded, space)
-    rows = _plan(loaded, space)
+    """All stages; what is done already is not done again."""
+    made, space = _open(recipe, out, work)
+    _scenes(made, space)
+    rows = _plan(made, space)
     with executor(workers, scheduler) as pool:
-        _materialize(loaded, space, rows, pool)
-        release = _pack(loaded, space, pool, replace)
+        _materialize(made, space, rows, pool)
+        release = _pack(made, space, pool, replace)
     _audit(space.root, space.audit)
     _say(release, space.root)
 
 
 @app.command()
 def simulate(recipe: RecipeFile, out: Out, work: Work = None) -> None:
-    """Render the scenes of the ``simulate`` table of a recipe."""
+    """Render the scenes of the recipe's ``simulate`` table."""
     _own_scenes("simulate", recipe, out, work)
 
 
 @app.command()
 def ingest(recipe: RecipeFile, out: Out, work: Work = None) -> None:
-    """Write a catalog of the files of the ``ingest`` table of a recipe."""
+    """Write a catalog for the files that the recipe's ``ingest`` table names."""
     _own_scenes("ingest", recipe, out, work)
 
 
 @app.command()
 def plan(recipe: RecipeFile, out: Out, work: Work = None) -> None:
-    """Assign tiles to splits; writes splits.csv."""
-    loaded, space = _open(recipe, out, work)
-    rows = _plan(loaded, space)
+    """Lay out tiles and splits; writes splits.csv."""
+    made, space = _open(recipe, out, work)
+    rows = _plan(made, space)
     for split in (*SPLITS, plan_stage.BUFFER):
         typer.echo(f"{split:<8}{sum(row.split == split for row in rows):>6} tiles")
     typer.echo(space.splits)
@@ -86,8 +86,8 @@ def plan(recipe: RecipeFile, out: Out, work: Work = None) -> None:
 @app.command()
 def search(recipe: RecipeFile, out: Out, work: Work = None) -> None:
     """Find the scenes and freeze them in scenes.lock.json."""
-    loaded, space = _open(recipe, out, work)
-    scenes = search_stage.search(loaded, space, plan_stage.read(space.splits))
+    made, space = _open(recipe, out, work)
+    scenes = search_stage.search(made, space, plan_stage.read(space.splits))
     for note in sorted({f"{scene.id}: {note}" for scene in scenes for note in scene.notes}):
         _console.console.print(note)
     typer.echo(f"{len(scenes)} scenes in {space.lock}")
@@ -98,9 +98,9 @@ def materialize(
     recipe: RecipeFile, out: Out, work: Work = None, workers: Workers = None, scheduler: Scheduler = None
 ) -> None:
     """Warp, mask and composite the scenes of the lock file, tile by tile."""
-    loaded, space = _open(recipe, out, work)
+    made, space = _open(recipe, out, work)
     with executor(workers, scheduler) as pool:
-        _materialize(loaded, space, plan_stage.read(space.splits), pool)
+        _materialize(made, space, plan_stage.read(space.splits), pool)
     typer.echo(space.tiles)
 
 
@@ -114,9 +114,9 @@ def pack(
     replace: Replace = False,
 ) -> None:
     """Write shards, statistics, index and manifest."""
-    loaded, space = _open(recipe, out, work)
+    made, space = _open(recipe, out, work)
     with executor(workers, scheduler) as pool:
-        release = _pack(loaded, space, pool, replace)
+        release = _pack(made, space, pool, replace)
     _say(release, space.root)
 
 
@@ -125,16 +125,16 @@ def audit(
     root: Annotated[Path, typer.Argument(help="Folder of a release.")],
     report: Annotated[Path | None, typer.Option(help="Write the findings here as JSON.")] = None,
 ) -> None:
-    """Check that a finished release is consistent with its metadata; exit code 2 if it is not."""
+    """Check a finished release against itself; exit code 2 if anything is wrong."""
     _audit(root.resolve(), report)
 
 
 @app.command()
 def publish(
     root: Annotated[Path, typer.Argument(help="Folder of a release.")],
-    target: Annotated[str, typer.Argument(help="Destination: hf://owner/name, s3://… or another URL, or a folder.")],
+    target: Annotated[str, typer.Argument(help="Where to: hf://owner/name, s3://… or another URL, or a folder.")],
 ) -> None:
-    """Verify a release and copy it to a store."""
+    """Copy a release to where users get it, verified."""
     from builders.stages.publish import publish as run
 
     with _bar("publish") as report:
@@ -145,11 +145,11 @@ def publish(
 def split_points(
     table: Annotated[Path, typer.Argument(help="CSV with the columns name, class, lon, lat (EPSG:4326).")],
     out: Annotated[Path, typer.Option(help="Folder of the lists.")],
-    prefix: Annotated[str, typer.Option(help="Prefix of the file names of the lists.")],
-    suffix: Annotated[str, typer.Option(help="Suffix to append to each sample name, such as .jpg.")] = "",
-    seed: Annotated[int, typer.Option(help="Seed of the search for a good split.")] = 0,
+    prefix: Annotated[str, typer.Option(help="Beginning of the lists' names.")],
+    suffix: Annotated[str, typer.Option(help="What to add to each name, such as .jpg.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the search for a good split.")] = 0,
 ) -> None:
-    """Split labelled points, such as EuroSAT patches, by spatial blocks: 60 % train, 20 % val, 20 % test."""
+    """Share labelled points, such as EuroSAT's patches, out by spatial blocks: 60 % train, 20 % val, 20 % test."""
     from builders.split_points import split_points as run
 
     rule = SplitRule(fractions={"train": 0.6, "val": 0.2, "test": 0.2}, seed=seed)
@@ -165,13 +165,13 @@ def _open(recipe: Path, out: Path, work: Path | None) -> tuple[Recipe, Workspace
 def _own_scenes(kind: Literal["simulate", "ingest"], path: Path, out: Path, work: Path | None) -> None:
     recipe, space = _open(path, out, work)
     if getattr(recipe, kind) is None:
-        raise LulcbenchError(f"{path} has no [{kind}] table.", f"Use a recipe with a [{kind}] table.")
+        raise LulcbenchError(f"{path} has no [{kind}] table.", f"Only recipes that have one {kind} scenes.")
     _scenes(recipe, space)
     typer.echo(space.scenes)
 
 
 def _scenes(recipe: Recipe, space: Workspace) -> None:
-    """Render or ingest the recipe's own scenes, unless they exist for the same tables."""
+    """Render or ingest the recipe's own scenes, unless they are there from the same tables."""
     if recipe.simulate is None and recipe.ingest is None:
         return
     from builders.stages import own_scenes

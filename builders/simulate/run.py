@@ -1,4 +1,4 @@
-"""Rendering of a configuration to a catalog of scenes on disk."""
+"""From a configuration to a catalog of scenes on disk."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from lulcbench.grid import LABEL_RESOLUTION, Bounds
 from lulcbench.sensors import SENSORS, Band, Sensor
 
 _WORKERS = 2
-# Maximum size of a granule (metres): scenes are divided, so that memory does not grow with the area.
+# Scenes are cut into granules of at most this size (metres), so that memory does not grow with the area.
 _GRANULE: dict[SensorName, int] = {"sentinel2": 28_800, "landsat": 28_800, "planet": 9_600}
-# Pixel sizes (metres) at which the bands of a sensor are rendered; coarser bands are averages of the coarsest of them.
+# Pixel sizes (metres) that a sensor's bands are rendered at; coarser bands are averaged from the last.
 _LAYERS: dict[SensorName, tuple[int, ...]] = {"sentinel2": (10, 20), "landsat": (30,), "planet": (3,)}
-# Number of points per pixel and axis at which the 3 m ground is sampled, by the finest pixel size of a granule.
+# Points per pixel along each axis at which the 3 m ground is looked up, by the finest pixel size of a granule.
 _SAMPLES = {3: 1, 10: 3, 30: 6}
 
 
@@ -72,7 +72,7 @@ def simulate(config: SimulationConfig, out: Path, report: Report = silent) -> No
 
 
 class _Granule:
-    """The ground of one granule in one year, at the pixel sizes of a group of sensors."""
+    """A piece of the country, as the sensors of one group see it in one year."""
 
     def __init__(
         self, config: SimulationConfig, surface: Surface, deviations: Relief, bounds: Bounds,
@@ -91,7 +91,7 @@ class _Granule:
         }
 
     def render(self, name: SensorName, year: int, out: Path, advance: Callable[[], None]) -> list[pystac.Item]:
-        """Render all scenes of a sensor in a year."""
+        """Take all scenes of a sensor in a year."""
         sensor = SENSORS[name]
         layers = {size: self._layers[size] for size in _LAYERS[name]}
 
@@ -103,7 +103,7 @@ class _Granule:
             name = f"{taken.id}_g{self._number:02d}"
             return write_scene(out, name, taken, season, sensor, images, cloud, self._footprint)
 
-        # The workers already run in parallel; additional BLAS threads would only compete with them.
+        # The workers are the parallelism; BLAS threads of their own would only spin against each other.
         with threadpool_limits(1), ThreadPoolExecutor(_WORKERS) as pool:
             return list(pool.map(scene, plan(self._config, name, year, sensor.resolution)))
 
@@ -113,7 +113,7 @@ def _years(config: SimulationConfig, sensor: SensorName) -> tuple[int, ...]:
 
 
 def _groups(config: SimulationConfig, year: int) -> list[tuple[SensorName, ...]]:
-    """The sensors of a year, grouped by shared material fractions: those of Landsat are sums over Sentinel-2 pixels."""
+    """The sensors of a year, grouped by the fractions they share: Landsat's pixels are sums of Sentinel-2's."""
     present = [sensor for sensor in config.sensors if year in _years(config, sensor)]
     nested = tuple(sensor for sensor in present if sensor != "planet")
     alone = tuple(sensor for sensor in present if sensor == "planet")
@@ -133,6 +133,6 @@ def _granules(config: SimulationConfig, sensor: SensorName) -> Iterator[Bounds]:
 
 
 def _channels(sensor: Sensor, taken: Acquisition) -> tuple[Band, ...]:
-    # Level-2A products have no cirrus band, and Landsat 7 has no coastal band.
+    # Level-2A has no cirrus channel, and Landsat before 8 no coastal one.
     missing = {"cirrus"} | ({"coastal"} if taken.platform == "landsat-7" else set())
     return tuple(band for band in sensor.bands if band.asset not in missing)

@@ -1,7 +1,7 @@
-"""Audit: open a finished release like a user, and recompute the metadata that it states.
+"""Audit: a finished release is opened as a user would open it, and everything it says of itself is worked out anew.
 
-The results of pack are not used: arrays are read with zarr, classes are counted with the legend, and statistics are
-computed in floating point from reflectance.
+Nothing here uses what pack computed: arrays are read with zarr, classes counted with the legend, statistics in
+floating point from reflectance.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Report = Callable[[int, int], None]
 
 @dataclass
 class Findings:
-    """Result of an audit: the number of checks by name, and the findings of those that failed."""
+    """What an audit found: named checks with the number of things checked and what was wrong."""
 
     release: str
     digest: str
@@ -40,18 +40,18 @@ class Findings:
     problems: dict[str, list[str]] = field(default_factory=dict)
 
     def check(self, name: str, good: bool, problem: str) -> None:
-        """Count one check; record ``problem`` if it failed."""
+        """Count one check; keep the problem if it failed."""
         self.checked[name] = self.checked.get(name, 0) + 1
         if not good:
             self.problems.setdefault(name, []).append(problem)
 
     def raise_if_bad(self, root: Path) -> None:
-        """Raise an error with the first findings, if there are any."""
+        """Raise an error that names the first problems, if there are any."""
         if self.problems:
-            first = "; ".join(problem for problems in self.problems.values() for problem in problems[:2])
+            first = "; ".join(p for found in self.problems.values() for p in found[:2])
             raise LulcbenchError(
                 f"The release at {root} fails its audit: {first}.",
-                "Do not publish it; correct the recipe and build again.",
+                "Do not publish it; mend the recipe and build again.",
             )
 
 
@@ -60,11 +60,11 @@ def audit(root: Path, report_file: Path | None = None, report: Report | None = N
 
     Args:
         root: folder of the release.
-        report_file: path of a JSON file for the findings, or None.
-        report: called with the number of arrays done and their total.
+        report_file: where to write the findings as JSON.
+        report: called with arrays done and arrays in all.
 
     Raises:
-        LulcbenchError: the release cannot be opened.
+        LulcbenchError: there is no readable release.
     """
     release = Release.open(root)
     found = Findings(release.id, release.digest)
@@ -73,7 +73,7 @@ def audit(root: Path, report_file: Path | None = None, report: Report | None = N
         same = path.is_file() and path.stat().st_size == file.bytes and hash_file(path) == file.sha256
         found.check("files have the bytes of the manifest", same, f"{file.path} is missing or altered")
     if not found.problems:
-        index = pd.read_parquet(root / INDEX)  # with pandas, since the audit does not rely on the reader of releases
+        index = pd.read_parquet(root / INDEX)  # not as the release reads it: the audit trusts no reader
         _splits(release, index, found)
         coordinates(root, release.manifest, index, found)
         _arrays(release, index, found, report)
@@ -93,12 +93,12 @@ def _splits(release: Release, index: pd.DataFrame, found: Findings) -> None:
         found.check("rows follow one another", in_order, f"rows of {split} are not {mine.start} to {mine.stop - 1}")
         tiles[split] = [Tile.from_id(name) for name in rows["id"]]
     for tile, ix, iy in zip(index["id"], index["ix"], index["iy"], strict=True):
-        found.check("ids match ix and iy", Tile(ix, iy).id == tile, f"{tile} is not at ({ix}, {iy})")
+        found.check("ids are places", Tile(ix, iy).id == tile, f"{tile} is not at ({ix}, {iy})")
     for position, split in enumerate(SPLITS):
         later = [tile for other in SPLITS[position + 1 :] for tile in tiles.get(other, [])]
         close = near(tiles.get(split, []), later, buffer_of(Path(release.root) / "splits.csv"))
         found.check(
-            "splits keep their distance", not close, f"{len(close)} {split} tiles are in another split's buffer"
+            "splits keep their distance", not close, f"{len(close)} {split} tiles lie in another split's buffer"
         )
 
 
@@ -126,12 +126,12 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
                 data = np.asarray(array[start : start + min(BATCH, n - first)])
                 some = rows.iloc[first : first + BATCH]
                 if kind == "luisa":
-                    _label_tiles(data, batch_rows, key, found)
+                    _label_tiles(data, some, key, found)
                     if split == "train":
                         for code, m in zip(*np.unique(data[data != NODATA], return_counts=True), strict=True):
                             counts[key.first][int(code)] = counts[key.first].get(int(code), 0) + int(m)
                 else:
-                    _image_tiles(data, info.coding, batch_rows, key, found)
+                    _image_tiles(data, info.coding, some, key, found)
                     if split == "train":
                         _add(sums[kind], data, info.coding)
             done += 1
@@ -185,7 +185,7 @@ def _image_tiles(data: np.ndarray, coding: Coding, rows: pd.DataFrame, array: Ar
 
 
 def _add(sums: list[Any], data: np.ndarray, coding: Coding) -> None:
-    """Add the valid pixels of a batch to ``sums``: [count, sums by band, sums of squares by band] of values."""
+    """Add a batch's valid pixels to [count, per-band sum, per-band sum of squares] of values."""
     for image in data:
         values = coding.decode(image).astype(np.float64)
         valid = np.isfinite(values[:, 0])

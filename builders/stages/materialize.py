@@ -1,9 +1,8 @@
-"""Materialize: seasonal composites of scenes, and labels, on the tile grid.
+"""Materialize: scenes become seasonal composites on the tile grid, label maps become label tiles.
 
-Results are cached under the digest of all their inputs: the scenes and their files, the relevant fields of the recipe,
-the version of this stage. So an interrupted run continues where it stopped, and after a change of the recipe only the
-affected results are computed again. The file of a tile is written before its note, and a result without a note does not
-count.
+Every result lies in the cache under a name that holds the digest of all it depends on: the scenes and their files, the
+part of the recipe, the version of this stage. So a run can be killed and started again, and a changed recipe redoes
+only what it changes. A tile's image file is renamed into place before its note is, and only the note counts.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ GDAL = {"GDAL_CACHEMAX": 256, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 
 
 class Note(Frozen):
-    """Metadata of one tile of one array.
+    """What is known of one tile of one array.
 
     Attributes:
-        file: path of the ``.npy`` file, relative to the cache.
-        valid: valid fraction: share of the (season, pixel) pairs that are not nodata.
-        cloud: cloud fraction: share of the observed pixels of all scenes that are not clear.
+        file: the ``.npy`` file, relative to the cache.
+        valid: share of (season, pixel) that have a value.
+        cloud: share of all observed pixels that were not clear.
         scenes: ids of the scenes that contributed.
     """
 
@@ -65,7 +64,7 @@ Notes = dict[str, dict[ArrayKey, Note]]  # by tile id and array
 
 @dataclass(frozen=True, slots=True)
 class ImageJob:
-    """One group of tiles of one sensor and year, with the cache keys of the tiles and the scenes by season."""
+    """One group of tiles of one sensor and year. ``scenes``: those of each season; ``keys``: cache key of each tile."""
 
     array: ArrayKey
     rule: SensorRule
@@ -100,7 +99,7 @@ def materialize(
     """Fill the cache and write ``tiles.json``.
 
     Returns:
-        Notes by tile and array, for all tiles of the splits.
+        Notes by tile and array, for every tile of a split.
 
     Raises:
         LulcbenchError: a file cannot be read, or a tile has no valid pixel of a required sensor.
@@ -126,25 +125,25 @@ def materialize(
     log.info("%d of %d tiles of arrays are in the cache", done, total)
     if report:
         report(done, total)
-    for array, new_notes in each(pool, run_job, todo):
-        for tile_id, note in new_notes.items():
+    for array, made in each(pool, run_job, todo):
+        for tile_id, note in made.items():
             notes[tile_id][array] = note
-        done += len(new_notes)
+        done += len(made)
         if report:
             report(done, total)
     notes = _check(recipe, notes)
     write_json(
         space.tiles,
         {
-            tile: {str(array): note.model_dump(mode="json") for array, note in sorted(by_array.items())}
-            for tile, by_array in notes.items()
+            tile: {str(array): note.model_dump(mode="json") for array, note in sorted(found.items())}
+            for tile, found in notes.items()
         },
     )
     return notes
 
 
 def run_job(job: Job) -> tuple[ArrayKey, dict[str, Note]]:
-    """Run one job in a worker; returns the array and the notes by tile id."""
+    """Do one job in a worker; returns the array and the notes by tile id."""
     with rasterio.Env(**GDAL):
         return job.array, _labels(job) if isinstance(job, LabelJob) else _images(job)
 
@@ -205,11 +204,11 @@ def _labels(job: LabelJob) -> dict[str, Note]:
 def _jobs(recipe: Recipe, space: Workspace, tiles: list[Tile], scenes: list[Scene]) -> list[Job]:
     jobs: list[Job] = []
     for rule in recipe.sensors:
-        of_sensor = [scene for scene in scenes if scene.sensor == rule.name]
+        mine = [scene for scene in scenes if scene.sensor == rule.name]
         for year in rule.years:
             array = ArrayKey(rule.name, year)
             spans = rule.spans(recipe.seasons, year)
-            seasons = tuple(tuple(scene for scene in of_sensor if scene.falls_in(span)) for span in spans)
+            seasons = tuple(tuple(scene for scene in mine if scene.falls_in(span)) for span in spans)
             resolution = sensor(rule.name).resolution
             for group in _groups(tiles, GROUP // tiles[0].shape(resolution)[0]):
                 area = Area.of(group, resolution)
@@ -228,16 +227,16 @@ def _jobs(recipe: Recipe, space: Workspace, tiles: list[Tile], scenes: list[Scen
 
 
 def _groups(tiles: Sequence[Tile], side: int) -> list[tuple[Tile, ...]]:
-    """Group neighbouring tiles in squares of ``side`` tiles (at least one)."""
+    """Neighbouring tiles together, in squares of ``side`` tiles (at least one)."""
     side = max(1, side)
     groups: dict[tuple[int, int], list[Tile]] = {}
     for tile in tiles:
         groups.setdefault((tile.iy // side, tile.ix // side), []).append(tile)
-    return [tuple(groups[square]) for square in sorted(groups)]
+    return [tuple(groups[place]) for place in sorted(groups)]
 
 
 def _image_key(rule: SensorRule, tile: Tile, seasons: tuple[tuple[Scene, ...], ...]) -> str:
-    """Digest of the inputs of a tile's composite: the scenes that touch it, and how they are processed."""
+    """Digest of all that a tile's composite depends on: only the scenes that touch it, and what is done with them."""
     scenes = [[scene.model_dump(mode="json") for scene in season if scene.touches(tile.bounds)] for season in seasons]
     coding = asdict(sensor(rule.name).coding)
     return _digest(rule.name, rule.bands, rule.composite, coding, tile.id, scenes)
@@ -250,14 +249,14 @@ def _digest(*content: object) -> str:
 def _cached(job: Job, tile: Tile, key: str) -> Note | None:
     try:
         return Note.model_validate_json((job.cache / f"{tile.id}-{key}.json").read_bytes())
-    except (FileNotFoundError, ValidationError):  # not computed yet, or truncated by a power failure
+    except (FileNotFoundError, ValidationError):  # not made yet, or cut off by a power failure
         return None
 
 
 def _keep(
     job: Job, tile: Tile, key: str, image: npt.NDArray[Any], valid: float, cloud: float, scenes: tuple[str, ...]
 ) -> Note:
-    """Write a tile to the cache: first the array, then the note, without which the array does not count."""
+    """Put a tile into the cache: the array first, then the note that makes it count."""
     job.cache.mkdir(parents=True, exist_ok=True)
     final = job.cache / f"{tile.id}-{key}.npy"
     partial = final.with_suffix(".partial")
@@ -271,9 +270,9 @@ def _keep(
 
 
 def _check(recipe: Recipe, notes: Notes) -> Notes:
-    """Refuse or drop tiles without a valid pixel of a required sensor, as set by ``empty_tiles`` of the recipe."""
+    """Tiles without one valid pixel of a required sensor are an error, or are dropped, as the recipe says."""
     required = [ArrayKey(rule.name, year) for rule in recipe.sensors if rule.required for year in rule.years]
-    empty = {tile: array for tile, by_array in notes.items() for array in required if by_array[array].valid == 0}
+    empty = {tile: array for tile, found in notes.items() for array in required if found[array].valid == 0}
     if empty and recipe.empty_tiles == "error":
         shown = ", ".join(f"{tile} ({array})" for tile, array in list(empty.items())[:5])
         raise LulcbenchError(

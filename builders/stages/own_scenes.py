@@ -1,4 +1,4 @@
-"""Scenes that a recipe provides itself: rendered by the simulator, or ingested from files without STAC items."""
+"""Scenes that a recipe makes itself: rendered by the simulator, or ingested from files that are no STAC items yet."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SIMULATOR = Path(__file__).parents[1] / "simulate"
 def make(recipe: Recipe, space: Workspace, report: Report = silent) -> None:
     """Fill ``space.scenes``; nothing is done if it was filled from the same tables by the same simulator.
 
-    Scenes are written to another folder, which is renamed when it is complete.
+    Scenes are made beside the folder and renamed, so that a folder of that name is whole.
     """
-    key_file = space.work / "scenes.json"
+    made = space.work / "scenes.json"
     content = [STAGE, recipe.simulate, recipe.ingest.model_dump(mode="json") if recipe.ingest else None]
     if recipe.simulate is not None:
-        # Every module of the simulator can affect the scenes, so its code is part of the key.
+        # Every module of the simulator has a say in what comes out, so its code is part of the key.
         content += [season.model_dump() for season in recipe.seasons]
         content += [hash_file(path) for path in sorted(SIMULATOR.glob("*.py"))]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    if space.scenes.is_dir() and key_file.is_file() and read_json(key_file, "build") == key:
+    if space.scenes.is_dir() and made.is_file() and read_json(made, "build") == key:
         return
-    partial = space.work / "scenes-partial"  # without a dot, since pystac would mistake it for a file
+    partial = space.work / "scenes-partial"  # without a dot, which pystac would take for a file's suffix
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(space.scenes, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -44,4 +44,4 @@ def make(recipe: Recipe, space: Workspace, report: Report = silent) -> None:
 
         ingest(recipe.ingest, partial, report)
     partial.rename(space.scenes)
-    write_json(key_file, key)
+    write_json(made, key)

@@ -1,4 +1,4 @@
-"""Search: the only stage that reads a catalog. Its result is frozen; later stages read only the lock file."""
+"""Search: the one stage that looks into a catalog. Its result is frozen; later stages read only the lock file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lulcbench.grid import CRS, Bounds
 from lulcbench.remote.retry import retrying
 
 STAGE = "search/2"
-TIMEOUT = 60  # seconds to wait for a STAC API
+TIMEOUT = 60  # seconds that a STAC API may stay silent
 
 log = logging.getLogger(__name__)
 
@@ -31,23 +31,22 @@ log = logging.getLogger(__name__)
 def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]:
     """Find the scenes of a recipe and freeze them in ``scenes.lock.json``.
 
-    A lock file of the same recipe and catalog is kept; delete it to search again. If the recipe names a ``lock``, it is
-    used instead.
+    A lock of the same recipe and catalog is kept as it is; delete it to search again. A recipe with ``lock`` uses that.
 
     Raises:
-        LulcbenchError: the catalog is missing or damaged, or a required sensor has no scene of a year.
+        LulcbenchError: the catalog is missing or damaged, or a sensor's year has no scene at all.
     """
-    variables = folders(recipe, space)
+    where = places(recipe, space)
     if recipe.lock:
-        return read(recipe.lock, variables)
+        return read(recipe.lock, where)
     stamp = _stamp(recipe.catalog)
     key = recipe.key("regions", "seasons", "sensors", "catalog", "simulate", "ingest")
     if space.lock.is_file():
         locked = read_json(space.lock, "search")
         if (locked.get("stage"), locked.get("key"), locked.get("catalog_stamp")) == (STAGE, key, stamp):
-            return read(space.lock, variables)
+            return read(space.lock, where)
     boxes = _boxes(rows)
-    by_id: dict[str, Scene] = {}
+    found: dict[str, Scene] = {}
     for rule in recipe.sensors:
         source = scene_source(rule.name)
         spans = [span for year in rule.years for span in rule.spans(recipe.seasons, year)]
@@ -74,26 +73,23 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
     content = {
         "stage": STAGE,
         "key": key,
-        "catalog": _portable(recipe.catalog, variables),
+        "catalog": _portable(recipe.catalog, where),
         "catalog_stamp": stamp,
         "scenes": [scene.model_dump(mode="json") for scene in scenes],
     }
     write_json(space.lock, content)
-    return read(space.lock, variables)
+    return read(space.lock, where)
 
 
-def read(path: Path, variables: Mapping[str, str] | None = None) -> list[Scene]:
+def read(path: Path, places: Mapping[str, str] | None = None) -> list[Scene]:
     """The scenes of a lock file.
 
     Args:
-        path: the lock file, in which folders are variables such as ``${SCENES}``, so that it is valid on any machine.
-        variables: variable → folder; None expands only ``LULCBENCH_REAL_DATA``. Other variables are left as they are.
-
-    Raises:
-        LulcbenchError: it is missing, damaged or not a lock file.
+        path: the lock file; folders stand in it by name, as in ``${SCENES}/…``, so that it is the same everywhere.
+        places: folder by name; None knows ``LULCBENCH_REAL_DATA`` alone, and leaves other names as they are.
     """
     content = read_json(path, "search")
-    known = _environment() if variables is None else variables
+    known = _environment() if places is None else places
     try:
         scenes = [Scene.model_validate(entry) for entry in content["scenes"]]
     except (KeyError, TypeError, ValidationError) as error:
@@ -102,7 +98,7 @@ def read(path: Path, variables: Mapping[str, str] | None = None) -> list[Scene]:
 
 
 def publish(lock: Path, out: Path) -> None:
-    """Write the lock file of a release: the scenes, without the cache key of the workspace."""
+    """Write the lock file for a release: what was found, without what only this workspace needs to know."""
     content = read_json(lock, "search")
     write_json(out, {key: content[key] for key in ("stage", "catalog", "scenes") if key in content})
 
@@ -111,14 +107,14 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("LULCBENCH_REAL_DATA",) if os.environ.get(name)}
 
 
-def folders(recipe: Recipe, space: Workspace) -> dict[str, str]:
-    """Variables of lock files → folders: the recipe's own scenes, real data, and the folder of the catalog."""
+def places(recipe: Recipe, space: Workspace) -> dict[str, str]:
+    """Folders that lock files name: scenes made by the recipe, real data, and what lies beside the catalog."""
     known = {"SCENES": str(space.scenes)} | _environment()
     return known if "://" in recipe.catalog else known | {"CATALOG": str(Path(recipe.catalog).parent)}
 
 
-def _portable(href: str, variables: Mapping[str, str]) -> str:
-    for name, folder in variables.items():
+def _portable(href: str, places: Mapping[str, str]) -> str:
+    for name, folder in places.items():
         if Path(href).is_relative_to(folder):
             return f"${{{name}}}/{Path(href).relative_to(folder).as_posix()}"
     return href
@@ -130,9 +126,9 @@ def _moved(scene: Scene, move: Callable[[str], str]) -> Scene:
 
 
 def _items(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[pystac.Item]:
-    """Items of the sensor's collection: those in ``boxes`` from an API, all from a catalog on disk."""
+    """Items of the sensor's collection: from an API by space, from a catalog on disk all of them."""
     if catalog.startswith(("http://", "https://")):
-        yield from _api_items(catalog, rule, boxes)
+        yield from _found(catalog, rule, boxes)
         return
     try:
         items = list(pystac.Catalog.from_file(catalog).get_items(recursive=True))
@@ -146,8 +142,8 @@ def _items(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[pyst
     yield from sorted((item for item in items if item.collection_id == rule.collection), key=lambda item: item.id)
 
 
-def _api_items(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[pystac.Item]:
-    """Items found by a STAC API for the sensor, without duplicates."""
+def _found(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[pystac.Item]:
+    """Items that a STAC API finds for the sensor, each once."""
     from pystac_client import Client
     from pystac_client.exceptions import APIError
     from pystac_client.stac_api_io import StacApiIO
@@ -175,13 +171,13 @@ def _api_items(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[
 
 
 def _span(rule: SensorRule) -> str:
-    """Interval of all days that the seasons of the rule may need; a season may begin in the previous year."""
+    """All days that the rule's seasons may need; a season may begin in the year before."""
     first, last = rule.acquired or (f"{min(rule.years) - 1}-01-01", f"{max(rule.years)}-12-31")
     return f"{first}/{last}"
 
 
 def _boxes(rows: list[Planned]) -> list[Bounds]:
-    """Extent of the tiles of each region, without buffer tiles."""
+    """Extent of each region's tiles."""
     boxes = []
     for region in sorted({row.region for row in rows}):
         bounds = [row.tile.bounds for row in rows if row.region == region and row.split != BUFFER]

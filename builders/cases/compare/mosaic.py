@@ -1,4 +1,4 @@
-"""Mosaics: all tiles of a release on one grid."""
+"""The tiles of a release put side by side again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Mosaic:
     area: Area
 
     def window(self, bounds: tuple[float, float, float, float]) -> tuple[slice, slice]:
-        """Rows and columns of the pixels whose centres are within bounds, clipped to the area."""
+        """Rows and columns of the pixels whose centres lie within bounds, clipped to the area."""
         left, top, step = self.area.bounds[0], self.area.bounds[3], self.area.resolution
         rows = [round((top - y) / step) for y in (bounds[3], bounds[1])]
         columns = [round((x - left) / step) for x in (bounds[0], bounds[2])]

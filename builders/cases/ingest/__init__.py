@@ -1,4 +1,4 @@
-"""Ingest: write a STAC catalog for files without one, so that the sources read them like any archive."""
+"""Ingest: files that are no STAC scenes yet get a catalog, so that the generic sources read them like any archive."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def ingest(rule: IngestRule, out: Path, report: Report = silent) -> None:
     from builders.cases.ingest import eurosat, flanders, lanjaron
 
     if not rule.path.exists():
-        raise LulcbenchError(f"{rule.path}, to be ingested, is missing.", "Correct 'path' of the [ingest] table.")
+        raise LulcbenchError(f"There is nothing at {rule.path} to ingest.", "Mend 'path' of the [ingest] table.")
     readers = {"eurosat": eurosat.ingest, "flanders": flanders.ingest, "lanjaron": lanjaron.ingest}
     readers[rule.kind](rule.path, out, report)

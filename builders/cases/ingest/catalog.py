@@ -1,4 +1,4 @@
-"""Describing files as STAC items, and writing a catalog of items."""
+"""Describing files as STAC items, and items as a catalog on disk."""
 
 from __future__ import annotations
 
@@ -23,12 +23,9 @@ class File:
 
     Attributes:
         key: asset key.
-        path: path of the file.
-        bands: its bands in file order; empty for a quality layer.
         scale: value = DN · scale + offset.
-        offset: see ``scale``.
         nodata: DN of missing pixels, None if there is no such value.
-        unit: unit of the values, if it must be stated.
+        unit: of the values, where it must be stated.
     """
 
     key: str
@@ -46,10 +43,10 @@ def item(
     """A scene as a STAC item.
 
     Args:
-        name: id of the item.
-        sensor: the sensor.
-        files: the files of the scene; the first gives extent and projection.
-        times: start and end of acquisition; equal if the time is known exactly.
+        name: id.
+        sensor: the instrument.
+        files: the scene's files; the first gives extent and projection.
+        times: first and last moment of acquisition; equal if known.
         more: further properties, with ``__`` for the colon.
 
     Raises:
@@ -62,30 +59,30 @@ def item(
     properties = {key.replace("__", ":"): value for key, value in more.items()} | {"proj:code": crs}
     if start != end:
         properties |= {"start_datetime": start.isoformat(), "end_datetime": end.isoformat()}
-    described = pystac.Item(name, mapping(box(*bounds)), list(bounds), start if start == end else None, properties)
-    described.collection_id = sensor.collection
+    made = pystac.Item(name, mapping(box(*bounds)), list(bounds), start if start == end else None, properties)
+    made.collection_id = sensor.collection
     for file in files:
         scaling: dict[str, Any] = {"raster:scale": file.scale, "raster:offset": file.offset, "nodata": file.nodata}
         scaling |= {"unit": file.unit} if file.unit else {}
         bands = [{"name": band.name, "eo:common_name": band.asset, **scaling} for band in file.bands]
         extra = {"bands": bands} if len(bands) > 1 else scaling
-        described.add_asset(file.key, pystac.Asset(str(file.path), media_type="image/tiff", extra_fields=extra))
-    return described
+        made.add_asset(file.key, pystac.Asset(str(file.path), media_type="image/tiff", extra_fields=extra))
+    return made
 
 
 def write(out: Path, name: str, description: str, items: Sequence[pystac.Item]) -> None:
-    """Write ``out/catalog.json`` with one collection per sensor; the catalog file last."""
+    """Write ``out/catalog.json`` with a collection for each sensor; the catalog file last."""
     catalog = pystac.Catalog(name, description)
     for collection_id in sorted({item.collection_id or "" for item in items}):
-        members = [item for item in items if item.collection_id == collection_id]
-        extent = pystac.Extent.from_items(members)
+        own = [item for item in items if item.collection_id == collection_id]
+        extent = pystac.Extent.from_items(own)
         collection = pystac.Collection(collection_id, description, extent, license="other")
-        collection.add_items(members)
+        collection.add_items(own)
         catalog.add_child(collection)
     catalog.normalize_hrefs(str(out))
-    for scene in items:
-        if all(Path(asset.href).is_relative_to(out) for asset in scene.assets.values()):
-            scene.make_asset_hrefs_relative()  # the folder is renamed when it is complete
+    for made in items:
+        if all(Path(asset.href).is_relative_to(out) for asset in made.assets.values()):
+            made.make_asset_hrefs_relative()  # the folder is renamed when it is complete
     for child in catalog.get_children():
         child.save(pystac.CatalogType.SELF_CONTAINED)
     catalog.save_object(include_self_link=False)

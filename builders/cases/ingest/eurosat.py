@@ -1,4 +1,4 @@
-"""EuroSAT RGB patches with georeference: true-colour images of Sentinel-2, 640 m each.
+"""EuroSAT RGB patches with georeference: true-colour pictures of Sentinel-2, 640 m each.
 
 Their bytes are reflectance 0 … 0.275 stretched to 0 … 255: against the 13-band originals of the same patches, L1C
 DN = 10.6 to 11.0 · byte with correlations above 0.99 (2750 / 255 = 10.78). The patches were acquired in 2015 to 2017,

@@ -1,8 +1,8 @@
 """WorldCereal's site in Flanders: netCDF time series of Sentinel-2 L2A and Landsat 8 SR (Collection 1), 640 m.
 
-Each date is written as GeoTIFFs and an item. Landsat was resampled to 10 m by nearest neighbour; its own pixels are
-restored on the USGS grid, whose pixel edges are at odd multiples of 15 m. The land-cover map is written as a label
-raster, mapped to LUISA classes.
+Each date becomes GeoTIFFs and an item. Landsat there was copied to 10 m by nearest neighbour; its true pixels are
+taken back onto the USGS grid, whose pixel edges lie at odd multiples of 15 m. The land-cover polygons become a label
+raster of the LUISA classes that they can be said to be.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ SCALE = 1e-4
 S2_10M = ("B02", "B03", "B04", "B08")
 S2_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")
 L8 = {"B02": "blue", "B03": "green", "B04": "red", "B05": "nir08", "B06": "swir16", "B07": "swir22"}
-# Landsat Collection 1 pixel_qa bit → Collection 2 QA_PIXEL bit (USGS product guides); in Collection 1 cirrus is a
-# two-bit confidence.
+# Landsat Collection 1 pixel_qa bit → Collection 2 qa_pixel bit (USGS product guides); cirrus is a confidence there.
 QA_BITS = {1: 6, 2: 7, 3: 4, 4: 5, 5: 3}
 CIRRUS_HIGH = 0b11 << 8
 
@@ -79,7 +78,7 @@ def landsat_grid(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tupl
         x: centres of the 10 m columns, ascending.
         y: centres of the 10 m rows, descending.
     """
-    # A 10 m pixel centred on the edge between two 30 m pixels has the value of the eastern or northern one.
+    # A 10 m centre on the edge between two 30 m pixels was copied from the one to the east, or to the north.
     across = np.floor((x - 15) / 30)
     down = np.floor((15 + 30 * np.ceil(y.max() / 30) - y) / 30 - 1e-9)
     columns, rows = (np.unique(v, return_index=True)[1].tolist() for v in (across, down))
@@ -88,7 +87,7 @@ def landsat_grid(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tupl
 
 
 def collection2_qa(pixel_qa: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
-    """Convert Landsat Collection 1 ``pixel_qa`` to Collection 2 ``QA_PIXEL``; 0 (not observed) becomes fill."""
+    """Landsat Collection 1 ``pixel_qa`` as Collection 2 ``qa_pixel``; 0 (never observed) becomes fill."""
     old = pixel_qa.astype(np.uint16)
     new = np.zeros_like(old)
     for source, target in QA_BITS.items():
@@ -97,13 +96,12 @@ def collection2_qa(pixel_qa: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
     return np.where(old == 0, 1, new).astype(np.uint16)
 
 
-# WorldCereal land cover: 11 annual cropland, 13 grassland and fodder, 60 built-up; 99 is any land cover except annual
-# crops.
+# WorldCereal land cover: 11 annual cropland, 13 grassland and fodder, 60 built-up; 99 only says "no annual crop".
 _LUISA = {11: 21, 13: 2, 60: 1, 99: 0, 0: 0}
 
 
 def luisa_labels(land_cover: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-    """Map WorldCereal land cover to LUISA codes of the level it supports: arable 21, agriculture 2, built-up 1."""
+    """WorldCereal land cover as LUISA codes, no finer than can be said: arable 21, agriculture 2, built-up 1."""
     unknown = set(np.unique(land_cover).tolist()) - set(_LUISA)
     if unknown:
         raise LulcbenchError(f"Unknown WorldCereal land cover {sorted(unknown)}.", f"Known: {sorted(_LUISA)}.")
@@ -114,13 +112,13 @@ def luisa_labels(land_cover: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
 
 
 def _open(folder: Path, kind: str) -> xr.Dataset:
-    files = sorted(folder.glob(f"{kind}*.nc"))
-    if len(files) != 1:
-        raise LulcbenchError(f"{folder} holds {len(files)} files {kind}*.nc, not one.", "Name the folder of the site.")
+    found = sorted(folder.glob(f"{kind}*.nc"))
+    if len(found) != 1:
+        raise LulcbenchError(f"{folder} holds {len(found)} files {kind}*.nc, not one.", "Name the folder of the site.")
     try:
-        return xr.load_dataset(files[0], mask_and_scale=False)
+        return xr.load_dataset(found[0], mask_and_scale=False)
     except (OSError, ValueError) as error:
-        raise LulcbenchError(f"Cannot read {files[0]}: {error}.", "It is damaged; fetch it again.") from error
+        raise LulcbenchError(f"Cannot read {found[0]}: {error}.", "It is damaged; fetch it again.") from error
 
 
 def _moment(time: np.datetime64) -> datetime:

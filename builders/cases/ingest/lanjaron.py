@@ -1,7 +1,7 @@
-"""Lanjarón (Sierra Nevada): one undated Landsat 8 image, bands B2 to B7, resampled to 60 m, without a quality layer.
+"""Lanjarón (Sierra Nevada): one undated Landsat 8 picture, bands B2 to B7, resampled to 60 m, no quality layer.
 
-Its floating-point values are decoded as Collection 2 Level 2 DN: the median near-infrared of 16,500 then is a
-reflectance of 0.25 (it would be 1.65 as Collection 1). NaN is nodata.
+Its floating-point values are Collection 2 Level 2 DN (median near-infrared 16,500 is reflectance 0.25; read as
+Collection 1 it would be 1.65), hence that coding; NaN is nodata.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ OPERATION = (datetime(2013, 2, 11, tzinfo=UTC), datetime(2023, 12, 31, tzinfo=UT
 def ingest(folder: Path, out: Path, report: Report = silent) -> None:
     """One item for ``sat.tif``; the file stays where it is."""
     bands = [LANDSAT.band(name) for name in BANDS]
-    image = File("data", (folder / "sat.tif").resolve(), bands, landsat.SCALE, landsat.OFFSET, math.nan)
+    picture = File("data", (folder / "sat.tif").resolve(), bands, landsat.SCALE, landsat.OFFSET, math.nan)
     write(
         out,
         "lanjaron",
         "Landsat 8 at Lanjarón",
-        [item("lanjaron", LANDSAT, [image], OPERATION, platform="landsat-8")],
+        [item("lanjaron", LANDSAT, [picture], OPERATION, platform="landsat-8")],
     )
