@@ -17,8 +17,8 @@ def executor(workers: int | None = None, scheduler: str | None = None) -> Iterat
     """Workers for ``each``.
 
     Args:
-        workers: number of processes; None means one per core, 1 runs everything in this process.
-        scheduler: address of a dask scheduler to use instead of processes.
+        workers: processes; None takes one a core, 1 runs everything in this process.
+        scheduler: address of a dask scheduler to use in place of processes.
     """
     workers = workers or len(os.sched_getaffinity(0))
     if scheduler:
@@ -37,10 +37,10 @@ def executor(workers: int | None = None, scheduler: str | None = None) -> Iterat
 def each[Job, Result](
     pool: Executor | None, function: Callable[[Job], Result], jobs: Sequence[Job]
 ) -> Iterator[Result]:
-    """Yield the results of all jobs in the order of completion. The first error cancels jobs that have not started.
+    """Results of all jobs, as they come. The first error cancels what has not begun.
 
     Raises:
-        LulcbenchError: a worker died, usually because memory ran out.
+        LulcbenchError: a worker died, usually for want of memory.
     """
     if pool is None:
         yield from map(function, jobs)
@@ -52,7 +52,7 @@ def each[Job, Result](
     except BrokenProcessPool as error:
         raise LulcbenchError(
             "A worker process died, usually because memory ran out.",
-            "Run again with fewer --workers; finished results are kept.",
+            "Run again with fewer --workers; what is finished is kept.",
         ) from error
     finally:
         for future in futures:

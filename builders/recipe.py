@@ -1,7 +1,7 @@
-"""A recipe: the TOML file that defines a release.
+"""A recipe: the one TOML file that says what a release is made of.
 
-Paths are relative to the recipe file. Two variables are expanded in them: ``${SCENES}``, the folder for scenes of the
-recipe's ``[simulate]`` or ``[ingest]`` table, and ``${LULCBENCH_REAL_DATA}`` from the environment.
+Paths are relative to the recipe file. Two variables are expanded in them: ``${SCENES}``, the folder that the recipe's
+own ``[simulate]`` or ``[ingest]`` table fills, and ``${LULCBENCH_REAL_DATA}`` from the environment.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ class Region(Frozen):
     """A named area of tiles.
 
     Attributes:
-        name: name of the region.
-        bounds: left, bottom, right, top in EPSG:3035 metres; None means the whole label map.
-        whole: whether to include only tiles entirely inside the bounds; otherwise all that overlap them.
+        bounds: left, bottom, right, top in EPSG:3035 metres; None is the whole label map.
+        whole: only tiles that lie entirely inside; otherwise all that touch.
     """
 
     name: Name
@@ -44,16 +43,15 @@ class Region(Frozen):
 
 
 class SplitRule(Frozen):
-    """How tiles are assigned to splits.
+    """How tiles are shared out.
 
     Attributes:
-        block: side of a spatial block in tiles (10 = 48 km); a block is assigned to one split as a whole.
-        buffer: width of the buffer between splits in tiles, in all eight directions.
-        fractions: requested share of each split; other splits do not exist.
-        seed: seed of the search.
-        stratify_level: legend level whose class shares should be equal in all splits.
-        min_labelled: minimum share of label pixels of a tile that must have a class.
-        file: a committed list of splits to use instead of planning.
+        block: side of a spatial block in tiles (10 = 48 km); a block goes to one split as a whole.
+        buffer: tiles left out between splits, counted in all eight directions.
+        fractions: wanted share of each split; a split that is not named does not exist.
+        stratify_level: legend level whose class shares should be alike in all splits.
+        min_labelled: least share of a tile's label pixels that must have a class.
+        file: a committed list to use in place of planning.
     """
 
     block: Annotated[int, Field(ge=1)] = grid.BLOCK_TILES
@@ -72,18 +70,13 @@ class SplitRule(Frozen):
 
 
 class SensorRule(Frozen):
-    """Imagery of one sensor.
+    """What to take of one sensor.
 
     Attributes:
-        name: name of the sensor.
-        bands: names of the bands to store.
-        years: years of the composites.
-        collection: STAC collection of the scenes; by default that of the sensor.
-        composite: how the scenes of a season are combined.
-        max_cloud: maximum cloud cover of a scene (%), according to its metadata.
-        acquired: first and last day (YYYY-MM-DD) of the scenes to use for every season, instead of the days of the
-            season; for scenes without an exact date.
-        required: whether every tile must have a valid pixel; otherwise all pixels of a tile may be nodata.
+        acquired: first and last day (YYYY-MM-DD) of the scenes to use for every season, in place of the season's own
+            days of the year; for scenes without an exact date.
+        max_cloud: scenes with more cloud (%) in their metadata are not taken.
+        required: every tile must have a valid pixel of it; otherwise the tile's row may be empty.
         licence: licence of the composites (an SPDX id or a URL).
     """
 
@@ -114,12 +107,12 @@ class SensorRule(Frozen):
         return self
 
     def spans(self, seasons: tuple[Season, ...], year: int) -> list[Days]:
-        """First and last day of the scenes of each seasonal composite of a year."""
+        """First and last day of the scenes of each season's composite of a year."""
         return [self.acquired or season.days(year) for season in seasons]
 
 
 class LabelRule(Frozen):
-    """Labels of one year: a LUISA raster, or CORINE as a raster or as polygons with codes in the column ``field``.
+    """Labels of one year: a LUISA raster, or CORINE as a raster or as polygons with their code in ``field``.
 
     ``sha256`` pins the edition; a file with another digest is refused.
     """
@@ -133,25 +126,25 @@ class LabelRule(Frozen):
 
 
 class PackRule(Frozen):
-    """Number of tiles per shard (which one worker holds in memory), and the compressor."""
+    """Tiles in one shard (a shard is written by one worker, in memory), and the compressor."""
 
     shard_tiles: Annotated[int, Field(ge=1)] = 8
     codec: Literal["lz4hc", "lz4", "zstd"] = "lz4hc"
 
 
 class IngestRule(Frozen):
-    """Files without a STAC catalog: their path, and the module of ``builders.cases.ingest`` that writes one."""
+    """Files that are no STAC scenes yet: which reader of ``builders.cases.ingest`` writes a catalog of them."""
 
     kind: Literal["eurosat", "flanders", "lanjaron"]
     path: Path
 
 
 class Recipe(Frozen):
-    """The definition of a release. Read it with ``load``.
+    """Everything a build depends on. Load it with ``load``.
 
     Attributes:
-        empty_tiles: whether a tile without a valid pixel of a required sensor is an error or is dropped.
-        lock: a committed lock file to use instead of searching.
+        empty_tiles: a tile without one valid pixel of a required sensor is an error, or is dropped and reported.
+        lock: a committed search result to use in place of searching.
     """
 
     name: Name
@@ -188,7 +181,7 @@ class Recipe(Frozen):
         return self
 
     def key(self, *parts: str) -> str:
-        """SHA-256 of the fields named in ``parts``, on which a stage depends."""
+        """SHA-256 of some of the recipe's fields: what a stage depends on."""
         content = self.model_dump(mode="json", include=set(parts))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -198,10 +191,10 @@ def load(path: str | os.PathLike[str], scenes: Path) -> Recipe:
 
     Args:
         path: the TOML file.
-        scenes: value of ``${SCENES}``.
+        scenes: folder that ``${SCENES}`` stands for.
 
     Raises:
-        LulcbenchError: the file is missing, is not TOML, or has unknown, missing or invalid keys.
+        LulcbenchError: the file is missing, is not TOML, or has unknown, missing or wrong keys; names them.
     """
     path = Path(path)
     try:
@@ -217,7 +210,7 @@ def load(path: str | os.PathLike[str], scenes: Path) -> Recipe:
             where = ".".join(str(part) for part in e["loc"]) or "recipe"
             lines.append(f"{where}: {'unknown key' if e['type'] == 'extra_forbidden' else e['msg']}")
         raise LulcbenchError(
-            f"{path} is not a valid recipe: " + "; ".join(lines) + ".",
+            f"{path} is no valid recipe: " + "; ".join(lines) + ".",
             "builders/recipe.py describes every key; builders/recipes has examples.",
         ) from error
 

@@ -1,7 +1,7 @@
-"""Split labelled points by spatial blocks, for data sets of patches such as EuroSAT.
+"""Split labelled points by spatial blocks: the project's own splitter, for data sets that come as patches.
 
-A random split assigns neighbouring patches to different splits. Here whole blocks of the tile grid are assigned to
-splits, and points within the buffer are dropped, as for tiles. The lists have one sample per line.
+A random split of patches puts neighbours on both sides; this one gives whole blocks of the tile grid to one split and
+drops what lies within the buffer, as for tiles. The lists name one sample a line.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ COLUMNS = ("name", "class", "lon", "lat")
 
 
 def split_points(table: Path, out: Path, rule: SplitRule, prefix: str, suffix: str = "") -> Counter[str]:
-    """Assign points to train, val and test, and write ``<out>/<prefix>-<split>.txt``.
+    """Share points out among train, val and test, and write ``<out>/<prefix>-<split>.txt``.
 
     Args:
         table: CSV with columns ``name``, ``class``, ``lon``, ``lat`` (EPSG:4326 degrees).
         out: folder of the lists.
         rule: fractions, block size, buffer and seed.
-        prefix: prefix of the file names of the lists.
-        suffix: suffix to append to each sample name, such as ``.jpg``.
+        prefix: beginning of the lists' names.
+        suffix: what to add to each name, such as ``.jpg``.
 
     Returns:
-        Number of points by split; ``buffer`` counts those left out.
+        How many points each split has; ``buffer`` counts those left out.
 
     Raises:
-        LulcbenchError: the table or a column is missing, a name occurs twice, or a point is outside the grid.
+        LulcbenchError: the table is missing, lacks a column, holds a name twice or a point off the grid.
     """
     if not table.is_file():
         raise LulcbenchError(f"{table} is missing.", f"Give a CSV with the columns {', '.join(COLUMNS)}.")
@@ -49,10 +49,10 @@ def split_points(table: Path, out: Path, rule: SplitRule, prefix: str, suffix: s
     if points["name"].duplicated().any():
         raise LulcbenchError(f"{table} names {points['name'][points['name'].duplicated()].iloc[0]!r} twice.")
     x, y = transform("EPSG:4326", grid.CRS, points["lon"], points["lat"])
-    positions = np.floor(np.array([x, y]) / grid.TILE_SIZE)
-    if not np.isfinite(positions).all() or positions.min() < 0:
-        raise LulcbenchError(f"{table} holds points outside the grid.", f"lon and lat must be within {grid.CRS}.")
-    cells, cell_of = np.unique(positions.astype(int), axis=1, return_inverse=True)
+    places = np.floor(np.array([x, y]) / grid.TILE_SIZE)
+    if not np.isfinite(places).all() or places.min() < 0:
+        raise LulcbenchError(f"{table} holds points off the grid.", f"lon and lat must lie within {grid.CRS}.")
+    cells, cell_of = np.unique(places.astype(int), axis=1, return_inverse=True)
     classes, class_of = np.unique(points["class"], return_inverse=True)
     counts = np.zeros((cells.shape[1], len(classes)), np.int64)
     np.add.at(counts, (cell_of.ravel(), class_of), 1)

@@ -1,4 +1,4 @@
-"""The workspace of a build: the folder of its intermediate results."""
+"""Where the stages of one build keep what they made."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lulcbench.errors import LulcbenchError
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folders of a build.
+    """The folder beside a release that holds everything a build needs until it is done.
 
     Attributes:
-        root: folder of the release.
-        work: folder of the intermediate results; it may be deleted when the release is complete.
+        root: folder of the release to be.
+        work: folder of the intermediate results; it may be deleted once the release is there.
     """
 
     root: Path
@@ -25,32 +25,32 @@ class Workspace:
 
     @property
     def scenes(self) -> Path:
-        """Folder of the recipe's own scenes, simulated or ingested."""
+        """Scenes that the recipe itself makes: rendered or ingested."""
         return self.work / "scenes"
 
     @property
     def splits(self) -> Path:
-        """The plan: one row per tile."""
+        """The plan: one row a tile."""
         return self.work / "splits.csv"
 
     @property
     def lock(self) -> Path:
-        """The lock file: the frozen search result."""
+        """The frozen search result."""
         return self.work / "scenes.lock.json"
 
     @property
     def cache(self) -> Path:
-        """Materialized tiles by array; file names contain the digest of their inputs."""
+        """Materialized tiles by array; a file is named by the digest of all it depends on."""
         return self.work / "cache"
 
     @property
     def tiles(self) -> Path:
-        """Result of materialize: arrays, valid and cloud fractions and scenes of every tile."""
+        """What materialize found: arrays, fractions and scenes of every tile."""
         return self.work / "tiles.json"
 
     @property
     def audit(self) -> Path:
-        """Findings of the audit."""
+        """The audit's findings."""
         return self.work / "audit.json"
 
 
@@ -61,12 +61,12 @@ def workspace(root: Path, work: Path | None = None) -> Workspace:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically."""
+    """Write JSON whole or not at all."""
     write_atomic(path, (json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
 
 
 def read_json(path: Path, made_by: str) -> Any:
-    """Read JSON written by the stage ``made_by``.
+    """Read JSON that the stage ``made_by`` wrote.
 
     Raises:
         LulcbenchError: the file is missing or damaged.

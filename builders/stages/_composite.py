@@ -11,7 +11,7 @@ from lulcbench.sensors import Coding
 
 Stored = npt.NDArray[Any]
 
-_NETWORK = 8  # up to this number of dates, a sorting network on whole arrays is faster than sorting each pixel
+_NETWORK = 8  # up to here exchanging whole arrays beats sorting each pixel's few values
 
 
 def median(stack: Stored, coding: Coding) -> Stored:
@@ -19,11 +19,11 @@ def median(stack: Stored, coding: Coding) -> Stored:
 
     Args:
         stack: ``(date, band, y, x)`` stored values; a pixel of a date is nodata in all bands or in none.
-        coding: coding of the values.
+        coding: of the values.
 
     Returns:
-        ``(band, y, x)`` of the same type; nodata where no date has a value. The median of an even number of values is
-        the mean of the middle two, which is rounded up for integer types.
+        ``(band, y, x)`` of the same type; nodata where no date has a value. Of an even number, the mean of the middle
+        two, which in integer types is rounded up.
     """
     if len(stack) == 1:
         return stack[0]
@@ -33,7 +33,7 @@ def median(stack: Stored, coding: Coding) -> Stored:
     out = np.full(stack.shape[1:], coding.fill_value, coding.dtype)
     for n in np.unique(count[count > 0]):
         below, above = ordered[(n - 1) // 2], ordered[n // 2]
-        # Avoids overflow: the mean of two values, rounded up, is the lower plus half of the difference, rounded up.
+        # Without overflow: the mean of two, rounded up, is the lower plus half of the difference.
         half = (above - below) / 2 if coding.nodata == "NaN" else (above - below + 1) // 2
         middle = below if n % 2 else below + half
         np.copyto(out, (middle + low).view(coding.dtype), where=count == n)
@@ -41,10 +41,10 @@ def median(stack: Stored, coding: Coding) -> Stored:
 
 
 def _sortable(stack: Stored, coding: Coding) -> tuple[Stored, Any]:
-    """Values that sort with nodata last, and the term that restores the original values (with integer wrap-around).
+    """Values in which nodata comes last, and what is to be added to turn them back (in their own, wrapping, type).
 
-    Nodata is the lowest or the highest value of an integer type. Subtracting the next one, modulo the range of the
-    type, makes nodata the highest value and keeps the order of all others. NaN is sorted last anyway.
+    Nodata is the lowest or the highest value of an integer type: subtracting the next one, modulo the type's range,
+    puts it at the top and keeps the order of all others. NaN comes last by itself.
     """
     if coding.nodata == "NaN":
         return stack, np.float32(0)

@@ -1,7 +1,7 @@
-"""Exact sums of stored values, so that the statistics of a release do not depend on order or number of workers.
+"""Exact sums of stored values, so that neither order nor number of workers changes a release's statistics.
 
-Integers are added as integers. Every finite float32 is an integer multiple of 2⁻¹⁴⁹, so floats are added as integers in
-that unit. Nothing is rounded before mean and standard deviation are computed from the totals.
+Integers are added as integers. Every finite float32 is a whole multiple of 2⁻¹⁴⁹, so floats are added as integers of
+that unit: nothing is rounded until mean and standard deviation are taken of the totals.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from lulcbench.release import Statistics
 from lulcbench.sensors import Coding
 
 _MANTISSA_BITS, _LOWEST_EXPONENT = 23, -149  # of float32 (IEEE 754)
-_EXACT = 2**20  # number of squares of 16-bit numbers whose sum is below 2⁵³
-_HALF = 24  # bits; squares of 24-bit mantissas are added in two halves, each exactly in float64
-_LEAST_STD = 1e-6  # lower limit, so that constant bands are not divided by 0
+_EXACT = 2**20  # squares of 16-bit numbers whose sum is below 2⁵³
+_HALF = 24  # bits; a square of 24-bit mantissas is added in two halves, which float64 does exactly
+_LEAST_STD = 1e-6  # what is constant is divided by this, not by 0
 
 
 def sums(data: npt.NDArray[Any], coding: Coding) -> dict[str, Any]:
@@ -28,11 +28,11 @@ def sums(data: npt.NDArray[Any], coding: Coding) -> dict[str, Any]:
 
     Args:
         data: ``(tile, season, band, y, x)``; a pixel is nodata in all bands or in none.
-        coding: coding of the values.
+        coding: of the values.
 
     Returns:
-        ``sum`` and ``squares``: integers by band, in units of 1 for integer codings and 2⁻¹⁴⁹ for float32 (squared for
-        ``squares``); ``pixels``: the number of valid pixels.
+        ``sum``, ``squares``: whole numbers, by band, of the unit 1 for integer codings, 2⁻¹⁴⁹ for float32 (squared for
+        squares); ``pixels``: a count.
     """
     bands = data.shape[2]
     total, squares = [0] * bands, [0] * bands
@@ -42,14 +42,14 @@ def sums(data: npt.NDArray[Any], coding: Coding) -> dict[str, Any]:
         valid = ~coding.missing(image[0])
         pixels += int(valid.sum())
         for band, plane in enumerate(image):
-            plane_sum, plane_squares = add(plane if valid.all() else plane[valid])
-            total[band] += plane_sum
-            squares[band] += plane_squares
+            one, square = add(plane if valid.all() else plane[valid])
+            total[band] += one
+            squares[band] += square
     return {"sum": total, "squares": squares, "pixels": pixels}
 
 
 def statistics(parts: Sequence[dict[str, Any]], coding: Coding) -> Statistics | None:
-    """Mean and standard deviation in the unit of the bands, from results of ``sums``; None without a valid pixel."""
+    """Mean and standard deviation in the bands' unit, of the results of ``sums``; None without a valid pixel."""
     n = sum(part["pixels"] for part in parts)
     if not n:
         return None
@@ -67,7 +67,7 @@ def statistics(parts: Sequence[dict[str, Any]], coding: Coding) -> Statistics | 
 def _add_integers(values: npt.NDArray[Any]) -> tuple[int, int]:
     total = squares = 0
     for first in range(0, values.size, _EXACT):
-        # float64 is exact for sums of integers below 2⁵³, and adds them several times faster than int64.
+        # float64 holds sums of whole numbers below 2⁵³ exactly, and adds them several times quicker than int64.
         part = values.ravel()[first : first + _EXACT].astype(np.float64)
         total += int(part.sum())
         squares += int(part @ part)
@@ -75,7 +75,7 @@ def _add_integers(values: npt.NDArray[Any]) -> tuple[int, int]:
 
 
 def _add_floats(values: npt.NDArray[Any]) -> tuple[int, int]:
-    """Sums of float32: mantissas are added by exponent, in float64, which is exact for up to 2²⁹ of them."""
+    """Sums of float32: mantissas are added by exponent, in float64, which holds up to 2²⁹ of them exactly."""
     bits = values.ravel().view(np.uint32)
     exponents = (bits >> _MANTISSA_BITS & 0xFF).astype(np.intp)
     mantissas = (bits & (2**_MANTISSA_BITS - 1)).astype(np.int64) | ((exponents > 0).astype(np.int64) << _MANTISSA_BITS)

@@ -1,8 +1,8 @@
-"""Plan: the tiles of a release and their splits.
+"""Plan: which tiles there are, and which split each belongs to.
 
-Whole spatial blocks are assigned to splits, since neighbouring tiles resemble each other; tiles within the buffer of
-another split are left out. Within each region a deterministic search assigns the blocks such that all splits have their
-requested size and the class shares of the region.
+Whole spatial blocks go to one split, so that neighbouring tiles, which look alike, never sit on both sides of a
+comparison; tiles nearer than the buffer to another split are left out. Within each region a deterministic search
+shares the blocks out such that all splits have their wanted size and the region's mix of classes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import SPLITS
 
 STAGE = "plan/2"
-BUFFER = "buffer"  # tiles that belong to no split
+BUFFER = "buffer"  # tiles that no split may have
 COLUMNS = ("tile", "region", "block", "split")
-STARTS = 16  # maximum number of starts of the search; regions with many blocks need fewer
-PROPOSALS = 25  # per block and start; enough for the cost to converge
+STARTS = 16  # of the search for small regions; the more blocks there are, the less a single search can go wrong
+PROPOSALS = 25  # a block and start: enough for the cost to settle
 
 Ints = npt.NDArray[np.int64]
 Report = Callable[[int, int], None]
@@ -50,11 +50,10 @@ class Planned:
 
 
 def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list[Planned]:
-    """Write ``splits.csv`` to the workspace, unless it exists for the same inputs; returns its rows.
+    """Make ``splits.csv`` in the workspace, unless one of the same inputs is there; returns its rows.
 
     Raises:
-        LulcbenchError: a label map is missing or differs from the pinned one, a region has no labelled tile, or a split
-            is empty.
+        LulcbenchError: a label map is missing or another than pinned, a region has no labelled tile, a split is empty.
     """
     key = _key(recipe)
     if space.splits.is_file() and space.splits.read_text(encoding="utf-8").startswith(f"# {key}\n"):
@@ -64,8 +63,8 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
         if recipe.split.fractions[split] and not any(row.split == split for row in rows):
             raise LulcbenchError(
                 f"Split {split!r} is empty: {len(rows)} tiles in {len({r.block for r in rows})} blocks of "
-                f"{recipe.split.block} tiles with a buffer of {recipe.split.buffer} leave no tile for it.",
-                "Use smaller blocks, a smaller buffer or larger regions, or remove the split from 'fractions'.",
+                f"{recipe.split.block} tiles with a buffer of {recipe.split.buffer} leave nothing for it.",
+                "Make blocks or buffer smaller, the regions larger, or take the split out of 'fractions'.",
             )
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -79,16 +78,16 @@ def read(path: Path) -> list[Planned]:
     """Read a list of splits.
 
     Raises:
-        LulcbenchError: it is missing, has other columns, or has an unknown split or a duplicate tile.
+        LulcbenchError: it is missing, has other columns, an unknown split or a tile twice.
     """
     try:
         lines = [x for x in path.read_text(encoding="utf-8").splitlines() if x and not x.startswith("#")]
     except FileNotFoundError as error:
         raise LulcbenchError(f"{path} is missing.", "Run 'python -m builders plan' first.") from error
-    remedy = f"It must have the columns {', '.join(COLUMNS)}; write it again with 'python -m builders plan'."
+    remedy = f"It must have the columns {', '.join(COLUMNS)}; make it anew with 'python -m builders plan'."
     table = list(csv.DictReader(lines))
     if not table or tuple(table[0]) != COLUMNS:
-        raise LulcbenchError(f"{path} is not a list of splits.", remedy)
+        raise LulcbenchError(f"{path} is no list of splits.", remedy)
     rows = [Planned(Tile.from_id(r["tile"]), r["region"], r["block"], r["split"]) for r in table]
     for row in rows:
         if row.split not in (*SPLITS, BUFFER):
@@ -99,7 +98,7 @@ def read(path: Path) -> list[Planned]:
 
 
 def buffer_of(path: Path) -> int:
-    """The buffer in tiles, as stated in a list of splits; 0 if it is not stated."""
+    """The buffer in tiles that a list of splits says it keeps."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("# buffer "):
             return int(line.split()[-1])
@@ -107,7 +106,7 @@ def buffer_of(path: Path) -> int:
 
 
 def near(tiles: Iterable[Tile], others: Iterable[Tile], buffer: int) -> set[Tile]:
-    """The tiles within ``buffer`` tiles of one of ``others``, in any of the eight directions."""
+    """Those of ``tiles`` that lie within ``buffer`` tiles of one of ``others``, in any of the eight directions."""
     reach = range(-buffer, buffer + 1)
     zone = {(o.ix + dx, o.iy + dy) for o in others for dx in reach for dy in reach}
     return {tile for tile in tiles if (tile.ix, tile.iy) in zone}
@@ -144,14 +143,14 @@ def _make(recipe: Recipe, report: Report | None) -> list[Planned]:
 
 
 def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
-    """Assign the blocks of one region to the splits.
+    """Share the blocks of one region out among the splits.
 
-    Starts from random assignments (seeded), accepts every change of one block, or exchange of two, that lowers
-    ``_cost``, and returns the best of several starts. Deterministic.
+    Starts from random assignments (seeded) and keeps every change of one block, or exchange of two, that lowers
+    ``_cost``; returns the best of a few starts. Deterministic.
 
     Args:
-        tiles: tiles of the region.
-        counts: number of label pixels, ``(tile, class)``.
+        tiles: the region's tiles.
+        counts: ``(tile, class)`` label pixels.
         rule: fractions, block size, buffer, seed.
 
     Returns:
@@ -163,9 +162,9 @@ def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
     neighbours = _neighbours(tiles, rule.buffer)
 
     def buffered(choice: Ints) -> Ints:
-        """Split index of each tile; -1 in the buffer, which is taken from the earlier of two splits."""
+        """Split number of each tile, -1 in the buffer: the later split keeps its tiles, the earlier gives way."""
         split = choice[block_of]
-        # A tile is in the buffer if a tile of a later split (train < val < test) is within its distance.
+        # A tile gives way if a tile of a later split (train < val < test) is within reach.
         return np.where(split[neighbours].max(axis=1) > split, -1, split)
 
     rng = np.random.default_rng([rule.seed, len(tiles)])
@@ -189,7 +188,7 @@ def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
 
 
 def _neighbours(tiles: list[Tile], buffer: int) -> Ints:
-    """Indices of the tiles within the buffer of each tile, (n, (2 · buffer + 1)²), its own for itself and for gaps."""
+    """Positions of the tiles within the buffer of each, itself among them: (n, (2 · buffer + 1)²), gaps are itself."""
     position = {(tile.ix, tile.iy): i for i, tile in enumerate(tiles)}
     reach = range(-buffer, buffer + 1)
     return np.array(
@@ -198,22 +197,22 @@ def _neighbours(tiles: list[Tile], buffer: int) -> Ints:
 
 
 def _cost(split: Ints, counts: Ints, wanted: npt.NDArray[np.float64]) -> float:
-    """Cost of an assignment: deviations from the requested sizes and class shares, and the fraction of buffer tiles."""
-    overall = counts.sum(axis=0) / counts.sum()
+    """How far an assignment is from what is wanted: sizes, class mix (total variation), tiles lost to the buffer."""
+    whole = counts.sum(axis=0) / counts.sum()
     kept = max(int((split >= 0).sum()), 1)
     cost = 2 * float((split < 0).mean())
     for s, share in enumerate(wanted):
-        members = split == s
-        if not members.any():
+        mine = split == s
+        if not mine.any():
             cost += 10
             continue
-        classes = counts[members].sum(axis=0)
-        cost += 2 * abs(members.sum() / kept - share) + float(np.abs(classes / classes.sum() - overall).sum())
+        mix = counts[mine].sum(axis=0)
+        cost += 2 * abs(mine.sum() / kept - share) + float(np.abs(mix / mix.sum() - whole).sum())
     return cost
 
 
 def _rebuffer(rows: list[Planned], buffer: int) -> list[Planned]:
-    """Apply the buffer across regions, since ``assign`` handles each region separately."""
+    """Apply the buffer across regions too, which ``assign`` sees one by one."""
     for position, split in enumerate(SPLITS):
         later = [row.tile for row in rows if row.split in SPLITS[position + 1 :]]
         lost = near((row.tile for row in rows if row.split == split), later, buffer)
@@ -222,7 +221,7 @@ def _rebuffer(rows: list[Planned], buffer: int) -> list[Planned]:
 
 
 def _histogram(sources: list[LabelSource], tile: Tile, level: int, least: float) -> Ints | None:
-    """Number of label pixels of each class over all years; None if a year has too few."""
+    """Label pixels of each class over all years; None where a year has too few."""
     total = np.zeros(len(legend().codes(level)), np.int64)
     for source in sources:
         codes = source.read(Area.of([tile], grid.LABEL_RESOLUTION))
@@ -234,7 +233,7 @@ def _histogram(sources: list[LabelSource], tile: Tile, level: int, least: float)
 
 
 def _key(recipe: Recipe) -> str:
-    """Digest of the inputs of the plan; files are identified by content, not by path."""
+    """What the plan depends on: files by what is in them, not by where they lie."""
     rules = [recipe.split.model_dump_json(exclude={"file"})]
     rules += [rule.model_dump_json(exclude={"path"}) for rule in recipe.labels]
     files = [hash_file(recipe.split.file)] if recipe.split.file and recipe.split.file.is_file() else []
@@ -243,13 +242,13 @@ def _key(recipe: Recipe) -> str:
 
 
 def _digests(labels: tuple[LabelRule, ...]) -> list[str]:
-    digests = []
+    found = []
     for rule in labels:
         label_source(rule)
-        digests.append(hash_file(rule.path))
-        if rule.sha256 and rule.sha256 != digests[-1]:
+        found.append(hash_file(rule.path))
+        if rule.sha256 and rule.sha256 != found[-1]:
             raise LulcbenchError(
-                f"{rule.path} has SHA-256 {digests[-1]}, but the recipe pins {rule.sha256}.",
+                f"{rule.path} has SHA-256 {found[-1]}, the recipe pins {rule.sha256}.",
                 "It is another edition or damaged; fetch the pinned one, or pin this one in a new version.",
             )
-    return digests
+    return found

@@ -1,4 +1,4 @@
-"""Publish: copy a finished release to a store."""
+"""Publish: copy a finished release to where users get it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def publish(root: Path, target: str, report: Report = lambda done, total: None) 
 
     Args:
         root: folder of the release.
-        target: ``hf://owner/name``; or a folder or a URL that fsspec can write to, in which a folder named after
-            release and version is created.
-        report: called with the number of files done and their total, if the target reports them.
+        target: ``hf://owner/name``; a URL that fsspec writes, or a folder: it gets a folder named after release and
+            version.
+        report: called with files done and files in all, where the target tells.
 
     Returns:
         Address of the published release.
 
     Raises:
-        CorruptFileError: a file is missing or does not match the manifest.
+        CorruptFileError: a file is missing or is not as the manifest says.
         NetworkError: the target refuses or cannot be reached.
-        LulcbenchError: another release with this version exists there; releases are immutable.
+        LulcbenchError: another release of that version is there: releases are immutable.
     """
     release = check(root)
     publication = Publication(root, release.files, MANIFEST, release.id, release.version, release.digest)
@@ -37,10 +37,10 @@ def publish(root: Path, target: str, report: Report = lambda done, total: None) 
 
 
 def check(root: Path) -> Manifest:
-    """Check the size and SHA-256 of every file against the manifest, and return the manifest.
+    """The manifest, after hashing every file that it lists.
 
     Raises:
-        CorruptFileError: a file is missing or does not match the manifest.
+        CorruptFileError: a file is missing or is not as the manifest says.
         LulcbenchError: a file is not part of the release.
     """
     release = Manifest.load(root)

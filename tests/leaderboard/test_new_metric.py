@@ -29,7 +29,7 @@ from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.metrics import METRICS, Metric, register
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
-from lulcbench.release import Release
+from lulcbench.release import Release, TilePosition
 from tests.leaderboard.harness import Service, make_entry
 
 
@@ -89,7 +89,9 @@ def made(registered: None, release_root: Path, tmp_path: Path) -> Made:
     for name, years in (("map", [2018]), ("other", [2018]), ("change", [2012, 2018])):
         files[name] = tmp_path / f"{name}.zip"
         with PredictionWriter(files[name], release, "test", years, probabilities=True) as writer:
-            for row, tile in enumerate(writer.info.tiles):
+            tiles = release.tiles("test")
+            for position, tile in enumerate(tiles.ids):
+                row = tiles.row(TilePosition(position))
                 labels = np.stack([release.labels("test", year, [row])[0] for year in years])
                 wrong = ~np.isin(labels, codes) | (rng.random(labels.shape) < 0.3)
                 predicted = np.where(wrong, rng.choice(codes, labels.shape), labels)
@@ -164,9 +166,10 @@ def test_pages_and_measurements_of_the_baselines_have_it(
 ) -> None:
     config = tmp_path / "majority.toml"
     config.write_text(
-        f'name = "majority"\n[data]\nkind = "luisa-seg"\nroot = "{release_root.as_posix()}"\nsensor = "landsat"\n'
+        f'name = "majority"\n[data]\nkind = "luisa-seg"\nroot = "{release_root.as_posix()}"\nsensors = "landsat"\n'
         '[model]\nkind = "majority"\n'
     )
+    run(baselines_app, "train", config, "--out", tmp_path)
     run(baselines_app, "predict", config, "--out", tmp_path)
     predictions = tmp_path / "majority" / "predictions.zip"
     run(app, "score", predictions, "--root", release_root, "--json", predictions.with_name("scores.json"))

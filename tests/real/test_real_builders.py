@@ -20,7 +20,7 @@ from builders.stages._index import class_fractions
 from builders.workspace import workspace
 from lulcbench.grid import Tile
 from lulcbench.legend import LEVELS, corine_grid_codes, corine_to_luisa, legend
-from lulcbench.release import SPLITS, Manifest
+from lulcbench.release import SPLITS, ArrayKey, Manifest
 
 pytestmark = pytest.mark.real
 
@@ -75,7 +75,7 @@ def test_luisa_tiles_have_the_fractions_of_the_raster(folder: Path, real_data: P
     assert not plan.near(by["train"], by["val"] + by["test"], recipe.split.buffer)
     source = label_source(recipe.labels[0])
     for row in rows:
-        got = class_fractions(source.read(Area.of([row.tile], 50)), 2018)
+        got = class_fractions(source.read(Area.of([row.tile], 50)), ArrayKey("luisa", 2018))
         expected = straight(path, row.tile)
         assert {int(column.split("_")[2]): v for column, v in got.items()} == pytest.approx(expected, abs=1e-9)
         assert sum(expected[code] for code in legend().codes(1)) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""Figure of image and labels, and the NDVI of each class, to check that they fit together."""
+"""Image beside label, and whether vegetation indices differ between classes as they must."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NIR = {"sentinel2": "B08", "landsat": "nir08", "planet": "nir"}
 
 
 def ndvi(image: npt.NDArray[np.float32], bands: tuple[str, ...], name: str) -> npt.NDArray[np.float32]:
-    """Normalised difference vegetation index (NDVI), ``(season, y, x)``."""
+    """Normalised difference of near-infrared and red, ``(season, y, x)``."""
     red, nir = image[:, bands.index(RED[name])], image[:, bands.index(NIR[name])]
     return (nir - red) / (nir + red)
 
@@ -34,31 +34,31 @@ def compare(root: Path, name: str, year: int, level: int, out: Path) -> pd.DataF
     Args:
         root: release.
         name: sensor with a red and a near-infrared band.
-        year: year of images and labels.
-        level: legend level of the table; labels with a coarser code are left out.
+        year: of images and labels.
+        level: legend level of the table; labels that stop at a coarser one are left out.
         out: folder for the results.
 
     Returns:
-        One row per class: code, name, pixels, and quartiles of the NDVI (all seasons) at the 50 m label pixels.
+        One row a class: code, name, pixels, and quartiles of the NDVI (all seasons) at the 50 m label pixels.
     """
     release = Release.open(root)
     image = mosaic.reflectance(release, name, year)
     truth = mosaic.labels(release, year)
     index = ndvi(image.values, release.manifest.sensor(name).band_names, name)
-    # Image pixel at the centre of each label pixel.
+    # Image pixel of each label pixel's centre.
     height, width = truth.area.shape
     step = LABEL_RESOLUTION / image.area.resolution
     rows, columns = (((np.arange(n) + 0.5) * step).astype(int) for n in (height, width))
     sampled = index[:, rows[:, None], columns]
     codes = legend().remap(truth.values, level)
-    rows_of_table = []
+    found = []
     for code in np.unique(codes[codes != NODATA]):
         values = sampled[:, codes == code]
         values = values[np.isfinite(values)]
         if values.size:
             low, middle, high = np.percentile(values, [25, 50, 75])
-            rows_of_table.append((int(code), legend().classes[int(code)].name, values.size, low, middle, high))
-    table = pd.DataFrame(rows_of_table, columns=["code", "name", "pixels", "ndvi_25", "ndvi_50", "ndvi_75"]).round(4)
+            found.append((int(code), legend().classes[int(code)].name, values.size, low, middle, high))
+    table = pd.DataFrame(found, columns=["code", "name", "pixels", "ndvi_25", "ndvi_50", "ndvi_75"]).round(4)
     write_atomic(out / "classes.csv", table.to_csv(index=False).encode())
     _figure(release, name, image, index, truth, out / "classes.png")
     return table
@@ -81,7 +81,7 @@ def _figure(
     step = LABEL_RESOLUTION / image.area.resolution
     codes = truth.values[tuple(slice(int(part.start / step), int(part.stop / step) + 1) for part in box)]
     rgb = np.moveaxis(image.values[0, list(rgb_bands)], 0, -1)[box]
-    bright = 4 * float(np.nanmedian(rgb))  # snow and cloud may saturate, but land must not be black
+    bright = 4 * float(np.nanmedian(rgb))  # snow and cloud may burn out, the land may not sink into black
     axes[0].imshow(np.clip(np.nan_to_num(rgb, nan=bright) / bright, 0, 1))
     axes[0].set_title(f"{name}, {release.manifest.seasons[0].name}: true colour")
     shown = axes[1].imshow(index[0][box], vmin=-0.2, vmax=0.9, cmap="RdYlGn")

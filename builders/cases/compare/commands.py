@@ -1,4 +1,4 @@
-"""``python -m builders compare``: tables and figures that check releases against references."""
+"""``python -m builders compare``: tables and pictures of releases beside what is known of the same places."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from builders.recipe import load
 from builders.stages import plan, search
 from builders.workspace import workspace
 
-app = typer.Typer(help="Check a release against a reference.", no_args_is_help=True)
+app = typer.Typer(help="Compare a release with what is known of the same places.", no_args_is_help=True)
 
 Root = Annotated[Path, typer.Argument(help="Folder of a release.")]
-Figures = Annotated[Path, typer.Option(help="Folder for tables and figures.")]
+Figures = Annotated[Path, typer.Option(help="Folder for tables and pictures.")]
 
 
 @app.command()
@@ -23,17 +23,16 @@ def patches(
     listing: Annotated[Path, typer.Argument(help="CSV with the EuroSAT class of each patch.")],
     figures: Figures,
 ) -> None:
-    """EuroSAT patches: contingency table of EuroSAT class and majority LUISA class, and a figure."""
+    """EuroSAT patches: contingency of EuroSAT's classes and the majority LUISA class, and a page of pictures."""
     from builders.cases.compare import patches as module
     from lulcbench.legend import LEVELS
 
     table = module.compare(root.resolve(), listing, figures)
     for level in LEVELS:
         typer.echo(f"level {level}\n{module.contingency(table, level).to_string()}\n")
-    comparable = table[table["agrees"].notna()]
-    typer.echo(comparable.groupby("eurosat_class")["agrees"].agg(["sum", "count"]).to_string())
-    agreeing = int(comparable["agrees"].sum())
-    typer.echo(f"agreement {agreeing} of {len(comparable)}; figure: {figures / 'patches.png'}")
+    met = table[table["agrees"].notna()]
+    typer.echo(met.groupby("eurosat_class")["agrees"].agg(["sum", "count"]).to_string())
+    typer.echo(f"agreement {int(met['agrees'].sum())} of {len(met)}; page: {figures / 'patches.png'}")
 
 
 @app.command()
@@ -44,7 +43,7 @@ def classes(
     year: Annotated[int, typer.Option(help="Year of images and labels.")] = 2018,
     level: Annotated[int, typer.Option(help="Legend level.", min=1, max=4)] = 2,
 ) -> None:
-    """Figure of image and labels, and the NDVI of each class."""
+    """Image beside label, and the NDVI of each class."""
     from builders.cases.compare import classes as module
 
     typer.echo(module.compare(root.resolve(), sensor, year, level, figures).to_string(index=False))
@@ -61,10 +60,10 @@ def series(
     from builders.cases.compare import series as module
 
     space = workspace(out)
-    loaded = load(recipe, space.scenes)
-    scenes = search.read(space.lock, search.folders(loaded, space))
-    result = module.compare(loaded, space, plan.read(space.splits), scenes, figures)
-    typer.echo(f"NDVI at 30 m, {result.pixels} pixels: r = {result.masked} masked, {result.unmasked} without the mask")
-    typer.echo(f"by season: {result.masked_by_season} masked, {result.unmasked_by_season} without")
-    typer.echo(f"99th percentile of blue: {result.blue_99_masked} masked, {result.blue_99_unmasked} without")
+    made = load(recipe, space.scenes)
+    scenes = search.read(space.lock, search.places(made, space))
+    found = module.compare(made, space, plan.read(space.splits), scenes, figures)
+    typer.echo(f"NDVI at 30 m, {found.pixels} pixels: r = {found.masked} masked, {found.unmasked} without the mask")
+    typer.echo(f"by season: {found.masked_by_season} masked, {found.unmasked_by_season} without")
+    typer.echo(f"99th percentile of blue: {found.blue_99_masked} masked, {found.blue_99_unmasked} without")
     typer.echo(figures / "series.png")

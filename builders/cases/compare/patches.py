@@ -1,4 +1,4 @@
-"""EuroSAT patches against the labels of a release: agreement of EuroSAT class and majority LUISA class."""
+"""EuroSAT patches against a release's labels: does the majority class of a patch's ground agree with EuroSAT's own?"""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ from lulcbench.grid import CRS
 from lulcbench.legend import LEVELS, NODATA, legend
 from lulcbench.release import Release
 
-# EuroSAT classes with an equivalent in LUISA: prefixes of its codes. Highway and River are narrow and mix with their
-# surroundings.
+# Where the two legends meet: beginnings of LUISA codes. Highway and River are thin and mix with what lies beside them.
 EXPECTED = {"Industrial": ("12",), "Residential": ("11",), "Pasture": ("23",), "Forest": ("31",), "SeaLake": ("5",)}
 COLUMNS = 10
-CELL = 72  # px of 10 m in the figure for a patch of 64 px, which is larger after rotation to EPSG:3035
+CELL = 72  # px of 10 m on the page for a patch of 64, which its turn against EPSG:3035 makes larger
 TITLE = 18  # px above each row
 BRIGHT = 0.2  # reflectance shown as white
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """One patch: EuroSAT class, majority LUISA code by level (0: none) and its share, labelled fraction and bounds."""
+    """One patch: EuroSAT's class, the majority LUISA code at each level (0: none) and the share it has."""
 
     name: str
     eurosat: str
@@ -46,13 +45,13 @@ def compare(root: Path, listing: Path, out: Path, year: int = 2018) -> pd.DataFr
     """Write ``patches.csv``, ``contingency_level<n>.csv`` and ``patches.png``.
 
     Args:
-        root: release built from patches.
+        root: release made from patches.
         listing: CSV with the columns name and eurosat_class.
         out: folder for the results.
-        year: year of the labels.
+        year: of the labels.
 
     Returns:
-        One row per patch: name, eurosat_class, level_1 … level_4, share, cover, agrees (None without an equivalent).
+        One row a patch: name, eurosat_class, level_1 … level_4, share, cover, agrees (None where legends do not meet).
 
     Raises:
         LulcbenchError: a patch of the release is not in the listing.
@@ -63,14 +62,14 @@ def compare(root: Path, listing: Path, out: Path, year: int = 2018) -> pd.DataFr
     patches = []
     for scene in read_scenes(root / "scenes.lock.json"):
         if scene.id not in classes.index:
-            raise LulcbenchError(f"{listing} has no patch {scene.id}.", "Give the list of these patches.")
+            raise LulcbenchError(f"{listing} has no patch {scene.id}.", "Name the list that belongs to the patches.")
         with rasterio.open(next(iter(scene.assets.values())).href) as file:
             outline = transform_geom(file.crs, CRS, shapely.box(*file.bounds).__geo_interface__)
         inside = geometry_mask([outline], truth.area.shape, truth.area.transform, invert=True)
         codes = truth.values[inside]
-        labelled = codes[codes != NODATA]
-        majority = {level: _majority(legend().remap(labelled, level)) for level in LEVELS}
-        share = float((labelled == _majority(labelled)).mean()) if labelled.size else 0.0
+        known = codes[codes != NODATA]
+        majority = {level: _majority(legend().remap(known, level)) for level in LEVELS}
+        share = float((known == _majority(known)).mean()) if known.size else 0.0
         box = shapely.geometry.shape(outline).bounds
         patches.append(Patch(scene.id, str(classes[scene.id]), majority, share, float((codes != NODATA).mean()), box))
     table = pd.DataFrame(
@@ -92,12 +91,12 @@ def compare(root: Path, listing: Path, out: Path, year: int = 2018) -> pd.DataFr
 
 
 def contingency(table: pd.DataFrame, level: int) -> pd.DataFrame:
-    """EuroSAT class by majority LUISA class of a level; code 0 for labels coarser than that level."""
+    """EuroSAT class by majority LUISA class of a level; where the labels stop at a coarser level, code 0."""
     return pd.crosstab(table["eurosat_class"], table[f"level_{level}"])
 
 
 def agrees(patch: Patch) -> bool | None:
-    """Whether the majority class is an equivalent of the EuroSAT class; None if it has none."""
+    """Whether the majority class is one that EuroSAT's class means; None where the legends do not meet."""
     if patch.eurosat not in EXPECTED:
         return None
     code = next((patch.majority[level] for level in (3, 2, 1) if patch.majority[level]), NODATA)
@@ -105,13 +104,13 @@ def agrees(patch: Patch) -> bool | None:
 
 
 def _majority(codes: np.ndarray) -> int:
-    """The most frequent value; 0 if most labels are coarser than the level."""
-    values, counts = np.unique(codes, return_counts=True)
-    return int(values[counts.argmax()]) if len(values) else NODATA
+    """The most frequent value; 0 wins where most labels stop at a coarser level."""
+    found, counts = np.unique(codes, return_counts=True)
+    return int(found[counts.argmax()]) if len(found) else NODATA
 
 
 def _page(release: Release, year: int, patches: list[Patch], truth: mosaic.Mosaic, path: Path) -> None:
-    """One figure of all patches: image and labels from the release, EuroSAT class and majority LUISA code."""
+    """Patch beside label beside EuroSAT's class, as the release has them, on one canvas."""
     image = mosaic.reflectance(release, "sentinel2", year)
     rgb = [release.manifest.sensor("sentinel2").band_names.index(name) for name in ("B04", "B03", "B02")]
     rows = -(-len(patches) // COLUMNS)
@@ -120,13 +119,13 @@ def _page(release: Release, year: int, patches: list[Patch], truth: mosaic.Mosai
     axis = figure.subplots()
     for i, patch in enumerate(patches):
         top, left = i // COLUMNS * (CELL + TITLE) + TITLE, i % COLUMNS * 2 * CELL
-        colors = np.moveaxis(image.values[(0, rgb, *image.window(patch.box))], 0, -1)
+        picture = np.moveaxis(image.values[(0, rgb, *image.window(patch.box))], 0, -1)
         codes = truth.values[truth.window(patch.box)]
         scale = round(truth.area.resolution / image.area.resolution)
         label = mosaic.paint(codes).repeat(scale, axis=0).repeat(scale, axis=1) / 255
-        for panel, x in ((np.clip(np.nan_to_num(colors, nan=1.0) / BRIGHT, 0, 1), left), (label, left + CELL)):
-            panel = panel[: CELL - 2, : CELL - 2]
-            canvas[top : top + panel.shape[0], x : x + panel.shape[1]] = panel
+        for part, x in ((np.clip(np.nan_to_num(picture, nan=1.0) / BRIGHT, 0, 1), left), (label, left + CELL)):
+            part = part[: CELL - 2, : CELL - 2]
+            canvas[top : top + part.shape[0], x : x + part.shape[1]] = part
         verdict = {True: "agrees", False: "differs", None: ""}[agrees(patch)]
         code = next((patch.majority[level] for level in (4, 3, 2, 1) if patch.majority[level]), 0)
         axis.text(left, top - 3, patch.eurosat, fontsize=7)

@@ -1,4 +1,4 @@
-"""Composites of two sensors over one site: their agreement, and the effect of the cloud mask."""
+"""Composites of two sensors over one place: do they agree, and have clouded dates left a trace?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BLUE = {FINE: "B02", COARSE: "blue"}
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """NDVI correlation of the two sensors at 30 m, and 99th percentile of blue, with and without the cloud mask."""
+    """NDVI correlation of the two sensors at 30 m and the brightest blue, with and without the cloud mask."""
 
     pixels: int
     masked: float
@@ -40,24 +40,24 @@ class Agreement:
 
 
 def compare(recipe: Recipe, space: Workspace, rows: list[Planned], scenes: list[Scene], out: Path) -> Agreement:
-    """Make composites with and without the quality layers; write ``series.json`` and ``series.png``.
+    """Composite with and without the quality layers, through the same stage; write ``series.json`` and ``series.png``.
 
     Args:
-        recipe: a recipe with Sentinel-2 and Landsat.
+        recipe: with Sentinel-2 and Landsat.
         space: workspace of its build, whose cache is used.
         rows: the plan.
         scenes: the frozen search result.
         out: folder for the results.
     """
     year = recipe.sensors[0].years[0]
-    without_quality = [
+    blind = [
         scene.model_copy(update={"assets": {k: v for k, v in scene.assets.items() if k not in ("scl", "qa_pixel")}})
         for scene in scenes
     ]
-    unmasked_space = Workspace(space.root, space.work / "unmasked")
+    elsewhere = Workspace(space.root, space.work / "unmasked")
     images = {}
-    for kind, target, chosen in (("masked", space, scenes), ("unmasked", unmasked_space, without_quality)):
-        images[kind] = _read(recipe, target, materialize(recipe, target, rows, chosen, None), year)
+    for kind, home, some in (("masked", space, scenes), ("unmasked", elsewhere, blind)):
+        images[kind] = _read(recipe, home, materialize(recipe, home, rows, some, None), year)
     names = [season.name for season in recipe.seasons]
     bands = {rule.name: rule.bands for rule in recipe.sensors}
     index = {kind: [ndvi(pair[s], bands[s], s) for s in (FINE, COARSE)] for kind, pair in images.items()}
@@ -129,8 +129,8 @@ def _figure(
             box = [slice(v.min(), v.max() + 1) for v in np.nonzero(valid)]
             rgb = list(true_color([sensor(s).band(band) for band in bands[s]]) or (0, 0, 0))
             for kind in ("masked", "unmasked"):
-                image = np.moveaxis(images[kind][s][i, rgb][:, box[0], box[1]], 0, -1)
-                axes[i][column].imshow(np.clip(np.nan_to_num(image, nan=1.0) / 0.25, 0, 1))
+                picture = np.moveaxis(images[kind][s][i, rgb][:, box[0], box[1]], 0, -1)
+                axes[i][column].imshow(np.clip(np.nan_to_num(picture, nan=1.0) / 0.25, 0, 1))
                 axes[i][column].set_title(f"{s} {name}, {kind}", fontsize=9)
                 axes[i][column].axis("off")
                 column += 1

@@ -37,6 +37,7 @@ def test_a_key_is_the_text_that_it_is_written_as(name: str, first: int, last: in
         "landsat_2018-", "landsat_2018-2012", "landsat_2018-2018", "landsat_2018\n", "landsat_２０１８", "-a_2018",
         "a" * 33 + "_2018",
     ],
+    ids=[f"text {number}" for number in range(16)],
 )  # fmt: skip
 def test_other_texts_are_not_names_of_arrays(text: str) -> None:
     with pytest.raises(LulcbenchError, match="is not the name of an array"):
