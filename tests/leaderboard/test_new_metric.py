@@ -161,9 +161,7 @@ def test_the_board_has_it(service: Service, made: Made, tmp_path: Path) -> None:
     assert {f"{name}_high" for name in NAMES} <= set(pd.read_parquet(out / "leaderboard.parquet"))
 
 
-def test_pages_and_measurements_of_the_baselines_have_it(
-    registered: None, release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pages_and_measurements_of_the_baselines_have_it(registered: None, release_root: Path, tmp_path: Path) -> None:
     config = tmp_path / "majority.toml"
     config.write_text(
         f'name = "majority"\n[data]\nkind = "luisa-seg"\nroot = "{release_root.as_posix()}"\nsensors = "landsat"\n'
@@ -179,7 +177,6 @@ def test_pages_and_measurements_of_the_baselines_have_it(
     headings = re.findall(r'<th title="([^"]*)">([^<]*)</th>', page)
     assert headings == [(m.description, m.label + ("" if m.higher_is_better else " ↓")) for m in shown]
     assert {"Cohen's κ", "Error rate ↓", "Mean doubt"} <= {label for _, label in headings}
-    monkeypatch.setattr("baselines.predicting.predict.predict_network", lambda trained, out: predictions)
-    measured = measure._score_map(Config.load(config), None, tmp_path)
+    measured = measure.measure(Config.load(config), 0, tmp_path)
     assert measured["levels"]["4"]["kappa"] == pytest.approx(0)  # one class for all is no better than chance
     assert set(measured["levels"]["1"]) == {metric.name for metric in shown}
