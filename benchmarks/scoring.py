@@ -27,6 +27,7 @@ from lulcbench.evaluation.counts import count
 from lulcbench.legend import legend
 from lulcbench.predictions import Predictions, PredictionWriter
 from lulcbench.predictions.format import PredictionInfo
+from lulcbench.release import Release
 
 
 def main() -> None:
@@ -63,12 +64,15 @@ def run(folder: Path, tiles: int, repeats: int) -> None:
         for a, b in zip(indices, guessed, strict=True):
             confusion += np.bincount((a.astype(np.uint16) * 46 + b).ravel(), minlength=46 * 46)
 
-    def scorer(name: str, release: Path) -> None:
+    # Opened once, as by a process that scores many files.
+    large, little = Release.open(root), Release.open(small)
+
+    def scorer(name: str, release: Release) -> None:
         with Predictions.open(folder / name, release) as predictions:
             count(predictions)
 
-    scored, bare = measure(repeats, lambda: scorer("plain.zip", root), bincount)
-    (with_probabilities,) = measure(max(2, repeats // 2), lambda: scorer("probabilities.zip", small))
+    scored, bare = measure(repeats, lambda: scorer("plain.zip", large), bincount)
+    (with_probabilities,) = measure(max(2, repeats // 2), lambda: scorer("probabilities.zip", little))
     size = (folder / "plain.zip").stat().st_size / len(info.tiles)
     print(f"scorer        {tiles / scored:8.0f} tiles/s  ({size:,.0f} bytes a tile)")
     print(f"bare bincount {tiles / bare:8.0f} tiles/s")

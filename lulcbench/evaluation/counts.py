@@ -159,7 +159,8 @@ def count(
 
         def step(positions: range) -> list[Addition]:
             start, stop = (tiles.row(TilePosition(i)) for i in (positions.start, positions.stop))
-            labels = np.stack([reader.tiles(array, start, stop) for array in arrays], axis=1)
+            years = [reader.tiles(array, start, stop) for array in arrays]
+            labels = np.stack(years, axis=1) if len(years) > 1 else years[0][:, None]  # a view of a single year
             return list(_step(counts, predictions, stratum_of, positions, labels))
 
         for positions, additions in _in_order(pool, step, len(tiles), batch, 2 * threads):
