@@ -6,7 +6,7 @@ from pathlib import Path
 
 from builders.readers import LabelSource
 from builders.readers.labels import RasterLabels
-from lulcbench.legend import corine_grid_codes, corine_to_luisa
+from lulcbench.legend import corine_raster_codes
 
 VECTOR = (".gpkg", ".shp", ".fgb", ".geojson", ".parquet")
 
@@ -15,10 +15,9 @@ def labels(path: Path, layer: str | None = None, column: str | None = None) -> L
     """The map as a label source.
 
     Grid codes (1…44, used in the Copernicus rasters) and CLC codes (111…523) do not overlap, so that both are accepted
-    without an option. Grid code 48 and CLC code 999 are nodata.
+    without an option.
     """
-    by_clc = corine_to_luisa()
-    codes = by_clc | {grid: by_clc[clc] for grid, clc in corine_grid_codes().items()} | {48: 0, 999: 0}
+    codes = corine_raster_codes()
     if path.suffix.lower() in VECTOR:
         from builders.readers.polygons import VectorLabels  # imports geopandas: only if polygons are read
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lulcbench._files import write_atomic
@@ -23,23 +24,27 @@ def register(app: typer.Typer) -> None:
 
 def lucas(
     map: Annotated[Path, typer.Argument(help="Map raster, or predictions file (.zip; needs --root).")],
-    points: Annotated[Path, typer.Option(help="LUCAS points: harmonised CSV (or its zip), shapefile or GeoPackage.")],
+    points: Annotated[Path, typer.Option(help="LUCAS points of any year: table or vector file, also packed.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the release that was predicted.")] = None,
     legend: Annotated[str, typer.Option(help="Legend of a map raster: luisa or corine.")] = "luisa",
-    year: Annotated[int | None, typer.Option(help="Year of a map raster, to tell surveys of other years.")] = None,
+    year: Annotated[int | None, typer.Option(help="Year of a map raster: the survey nearest to it is taken.")] = None,
+    band: Annotated[
+        str | None, typer.Option(help="Band of a map raster with several, by number or description.")
+    ] = None,
+    points_crs: Annotated[str | None, typer.Option(help="CRS of the points, if the file has none: EPSG:3035.")] = None,
     json: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
 ) -> None:
     """Evaluate predictions or any map raster at LUCAS points, at the levels that the crosswalk reaches."""
     from lulcbench.evaluation import points as survey  # pandas, which the other commands do without
     from lulcbench.evaluation.lucas import read_points
 
-    table = read_points(points)
+    table = read_points(points, points_crs)
     if map.suffix == ".zip":
         if root is None:
             raise LulcbenchError("Predictions are read with their release.", "Give its folder with --root.")
         result = survey.score_predictions(map, root, table)
     else:
-        result = survey.score_map(map, table, legend, year)
+        result = survey.score_map(map, table, legend, year, band)
     if json is not None:
         write_atomic(json, (result.model_dump_json(indent=1) + "\n").encode())
     out = Console()
@@ -58,7 +63,13 @@ def lucas(
             f"{result.far_in_time:,} of them were surveyed more than {survey.MAX_YEARS} years from {result.year}: what "
             "differs there may have changed on the ground."
         )
-    reasons = Table("not evaluated because", "points")
-    for reason, number in sorted(result.not_evaluated.items(), key=lambda pair: -pair[1]):
-        reasons.add_row(reason, f"{number:,}")
-    out.print(reasons)
+    for title, numbers in (
+        ("not evaluated because", result.not_evaluated),
+        ("place of the evaluated points", result.places),
+        ("decided while reading", result.decisions),
+    ):
+        if numbers:
+            rows = Table(title, "points")
+            for reason, number in sorted(numbers.items(), key=lambda pair: -pair[1]):
+                rows.add_row(escape(reason), f"{number:,}")
+            out.print(rows)

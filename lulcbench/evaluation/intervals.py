@@ -58,7 +58,7 @@ def intervals(blocks: npt.NDArray[Any], statistic: Statistic) -> dict[str, tuple
         >>> 0 <= low < (40 + 30 + 45 + 20 + 30 + 40) / 300 < high <= 1
         True
     """
-    counted = blocks[blocks.reshape(len(blocks), -1).any(axis=1)].astype(np.float64)
+    counted = blocks[blocks.any(axis=tuple(range(1, blocks.ndim)))].astype(np.float64)
     if len(counted) < 2:
         return {}
     values = statistic(counted.sum(axis=0))

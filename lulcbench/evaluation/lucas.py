@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,48 +13,56 @@ import numpy.typing as npt
 import pandas as pd
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.grid import CRS
+from lulcbench.evaluation._point_files import Decisions, read_file
+from lulcbench.evaluation._point_places import places
 from lulcbench.legend import NODATA, lucas_to_luisa
 
-_MISSING = 88  # coordinates of 88.88 stand for "not measured" in the harmonised tables
-_COLUMNS = {
-    "id": ("point_id", "pointid"),
-    "lc1": ("lc1", "survey_lc1"),
-    "lu1": ("lu1", "survey_lu1"),
-    "lat": ("gps_lat", "survey_gps_lat"),
-    "lon": ("gps_long", "gps_lon", "survey_gps_long"),
-    "lat_theory": ("th_lat", "point_lat"),
-    "lon_theory": ("th_long", "point_long"),
-    "year": ("year", "survey_year"),
-    "date": ("surveydate", "survey_date", "survey_dat"),  # a shapefile cuts names at ten characters
-}
-_INSTALL = "Install what reads geodata: pip install 'lulcbench[geo]'."
+
+@dataclass(frozen=True)
+class SurveyPoints:
+    """Points of a survey.
+
+    Attributes:
+        table: one row per record. ``x`` and ``y`` (EPSG:3035 metres, NaN where unknown), ``place`` (the rule that gave
+            them, or why there are none), ``code`` (LUISA code, 0 where the crosswalk has none), ``reason`` (why there
+            is no code; empty where there is one), ``year`` (of the survey, NaN where unknown) and ``id`` (of the
+            point, NA where unknown).
+        decisions: what was decided while reading → the records that it concerns.
+    """
+
+    table: pd.DataFrame
+    decisions: dict[str, int]
 
 
-def read_points(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read LUCAS points from a harmonised table (CSV, or its zip) or any vector file (shapefile, GeoPackage).
+def read_points(path: str | os.PathLike[str], crs: str | None = None) -> SurveyPoints:
+    """Read LUCAS points of any survey year, or of the harmonised database.
 
-    Measured (GPS) coordinates are taken where there are any, theoretical ones otherwise.
+    The file is a table (CSV with any separator, decimal sign and encoding; Parquet) or a vector file (shapefile,
+    GeoPackage, GeoJSON, GeoParquet; points or polygons), alone, compressed by gzip, or in a zip archive. A point is
+    located by its measured (GPS) coordinates if the surveyor stood at it, otherwise by its theoretical ones. Repeated
+    records count once.
 
-    Returns:
-        ``x`` and ``y`` (EPSG:3035 metres, NaN where unknown), ``code`` (LUISA code, 0 where the crosswalk has none),
-        ``reason`` (why there is no code; empty where there is one) and ``year`` (of the survey, NaN where unknown).
+    Args:
+        path: the file.
+        crs: of coordinates that are not degrees and of geometries without a CRS, for instance ``EPSG:3035``.
 
     Raises:
-        LulcbenchError: the file cannot be read or lacks columns.
+        LulcbenchError: the file cannot be read, lacks columns, or does not tell where its points are.
     """
     path = Path(path)
     if not path.is_file():
         raise LulcbenchError(f"No LUCAS file {path}.", "Get lucas_harmo_uf_2018.zip from the JRC open data catalogue.")
-    table, x, y = _read_table(path) if path.suffix in (".csv", ".zip") else _read_vector(path)
-    if "lc1" not in table:
-        raise LulcbenchError(f"{path} has no column lc1.", f"It has {', '.join(map(str, table.columns[:20]))}.")
-    cover = table["lc1"].astype("string").str.split(" ").str[0].str.upper()  # 2022 writes "B11 - Common wheat"
-    use = table["lu1"].astype("string").str.split(" ").str[0].str.upper() if "lu1" in table else None
-    pairs = list(zip(cover, use if use is not None else [None] * len(cover), strict=True))
+    decisions: Decisions = Counter()
+    table = read_file(path, crs, decisions)
+    located = places(table, crs, path.name, decisions)
+    missing = pd.Series(pd.NA, index=table.index, dtype="string")
+    cover, use = table["lc1"], table.get("lu1", missing)
+    pairs = list(zip(cover, use, strict=True))
     translated = {pair: _translate(*pair) for pair in set(pairs)}
     codes, reasons = ([translated[pair][i] for pair in pairs] for i in (0, 1))
-    return pd.DataFrame({"x": x, "y": y, "code": codes, "reason": reasons, "year": _years(table)})
+    points = located.assign(code=codes, reason=reasons, year=_years(table), id=table.get("id", missing))
+    _drop_repeated(points)
+    return SurveyPoints(points, {decision: n for decision, n in decisions.items() if n})
 
 
 def _translate(cover: Any, use: Any) -> tuple[int, str]:
@@ -62,58 +72,27 @@ def _translate(cover: Any, use: Any) -> tuple[int, str]:
     code = lucas_to_luisa(cover, None if pd.isna(use) else use)
     if code != NODATA:
         return code, ""
-    pair = cover if use is None or pd.isna(use) else f"{cover}/{use}"
-    return NODATA, f"no LUISA class for LUCAS {pair}"
+    return NODATA, f"no LUISA class for LUCAS {cover}{'' if pd.isna(use) else f'/{use}'}"
 
 
 def _years(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Year of each survey, from a column of years or of dates in any form; NaN where there is none."""
-    column = table.get("year", table.get("date", pd.Series(index=table.index, dtype="string")))
-    years = column.astype("string").str.extract(r"(?<!\d)((?:19|20)\d\d)(?!\d)", expand=False)
+    missing = pd.Series(pd.NA, index=table.index, dtype="string")
+    column = table.get("year", missing).fillna(table.get("date", missing))
+    years = column.str.extract(r"(?<!\d)((?:19|20)\d\d)(?!\d)", expand=False)
     return np.array(pd.to_numeric(years, errors="coerce"), np.float64)
 
 
-def _read_table(path: Path) -> tuple[pd.DataFrame, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    try:
-        table = pd.read_csv(path, low_memory=False, dtype="string")
-    except (ValueError, OSError) as error:
-        raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a harmonised LUCAS table (CSV).") from error
-    table = _rename(table)
-    lat, lon = (pd.to_numeric(table.get(k, pd.Series(index=table.index)), errors="coerce") for k in ("lat", "lon"))
-    # Points seen from afar have no GPS fix of their own.
-    absent = lat.isna() | lon.isna() | lat.floordiv(1).eq(_MISSING) | lon.floordiv(1).eq(_MISSING)
-    for name, values in (("lat_theory", lat), ("lon_theory", lon)):
-        values[absent] = pd.to_numeric(table[name], errors="coerce")[absent] if name in table else np.nan
-    try:
-        import pyproj
-    except ImportError as error:
-        raise LulcbenchError("Bringing LUCAS points to EPSG:3035 needs pyproj.", _INSTALL) from error
-    x, y = pyproj.Transformer.from_crs(4326, CRS, always_xy=True).transform(lon.to_numpy(), lat.to_numpy())
-    return table, _finite(x), _finite(y)
-
-
-def _read_vector(path: Path) -> tuple[pd.DataFrame, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    try:
-        import geopandas
-    except ImportError as error:
-        raise LulcbenchError(f"Reading {path.name} needs geopandas.", _INSTALL) from error
-    try:
-        frame = geopandas.read_file(path)
-    except Exception as error:  # pyogrio raises errors of several unrelated kinds
-        raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a vector file of LUCAS points.") from error
-    if frame.crs is None:
-        raise LulcbenchError(f"{path} has no projection.", "A shapefile needs its .prj file.")
-    points = frame.to_crs(CRS).geometry
-    return _rename(pd.DataFrame(frame.drop(columns="geometry"))), _finite(points.x), _finite(points.y)
-
-
-def _rename(table: pd.DataFrame) -> pd.DataFrame:
-    lower = {str(name).lower(): name for name in table.columns}
-    names = {lower[old]: new for new, olds in _COLUMNS.items() for old in olds if old in lower}
-    return table.rename(columns=names)
-
-
-def _finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    array = np.array(values, np.float64)
-    array[~np.isfinite(array)] = np.nan
-    return array
+def _drop_repeated(points: pd.DataFrame) -> None:
+    """Of equal records of one point and survey the first stays; of records that differ, none."""
+    known = points[points["id"].notna() & np.isfinite(points["x"])]
+    survey = [known["id"], known["year"].fillna(0)]
+    content = known["x"].round().astype(str) + " " + known["y"].round().astype(str) + " " + known["code"].astype(str)
+    differs = content.groupby(survey).transform("nunique") > 1
+    again = known.assign(content=content, year=survey[1]).duplicated(["id", "year", "content"]) & ~differs
+    for rows, reason in (
+        (known.index[differs], "none: records of the same point and year contradict each other"),
+        (known.index[again], "none: repeated record"),
+    ):
+        points.loc[rows, ["x", "y"]] = np.nan
+        points.loc[rows, "place"] = reason

@@ -4,8 +4,9 @@ The LUCAS–CORINE crosswalk translates land cover (and, if recorded, land use) 
 level 3, sometimes coarser, sometimes to none. A point is evaluated at the levels of its class, and every point that is
 not evaluated is counted with the reason. LUCAS reaches 27 of 41 classes at level 3, and none at level 4.
 
-LUCAS is repeated about every three years. A point that was surveyed more than ``MAX_YEARS`` from the year of the map is
-of another survey than the nearest one, and may have changed on the ground: such points are evaluated, and counted.
+LUCAS is repeated about every three years. Of a point with several surveys, the one nearest to the year of the map is
+evaluated (the latest, if that year is unknown). A point that was surveyed more than ``MAX_YEARS`` from the year of the
+map may have changed on the ground: such points are evaluated, and counted.
 
 A point is a circle of a few metres, a label pixel has 50 m: part of the disagreement is scale, not error.
 """
@@ -23,13 +24,15 @@ import pandas as pd
 
 from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation._map_values import class_codes, values_at
 from lulcbench.evaluation.confusion import margins
 from lulcbench.evaluation.families import Family
+from lulcbench.evaluation.lucas import SurveyPoints
 from lulcbench.evaluation.metrics import shown_in
 from lulcbench.evaluation.scores import SCORER_VERSION, WithMetrics
 from lulcbench.evaluation.scoring import estimates
-from lulcbench.grid import BLOCK_TILES, CRS, LABEL_RESOLUTION, TILE_SIZE, Tile
-from lulcbench.legend import NODATA, Codes, corine_to_luisa, legend
+from lulcbench.grid import BLOCK_TILES, LABEL_RESOLUTION, TILE_SIZE, Tile
+from lulcbench.legend import NODATA, Codes, corine_grid_codes, corine_raster_codes, corine_to_luisa, legend
 from lulcbench.predictions import Predictions
 from lulcbench.release import Release, TilePosition
 
@@ -55,6 +58,8 @@ class LucasScores(Frozen):
         evaluated: points that were evaluated at level 1 at least.
         blocks: spatial blocks of 48 km that contain evaluated points.
         not_evaluated: reason → points.
+        places: rule by which the place of an evaluated point was found → points.
+        decisions: what was decided while reading points and map → points that it concerns.
         year: of the map; None if unknown.
         far_in_time: evaluated points surveyed more than ``MAX_YEARS`` from that year; None if either is unknown.
         levels: one entry for each of the levels 3 to 1.
@@ -66,13 +71,15 @@ class LucasScores(Frozen):
     evaluated: int
     blocks: int
     not_evaluated: dict[str, int]
+    places: dict[str, int]
+    decisions: dict[str, int]
     year: int | None = None
     far_in_time: int | None = None
     levels: tuple[LucasLevel, ...]
 
 
 def score_predictions(
-    predictions: str | os.PathLike[str], release: str | os.PathLike[str] | Release, points: pd.DataFrame, year: int = 0
+    predictions: str | os.PathLike[str], release: str | os.PathLike[str] | Release, points: SurveyPoints, year: int = 0
 ) -> LucasScores:
     """Evaluate a predictions file at the points within the tiles of its split.
 
@@ -85,8 +92,8 @@ def score_predictions(
     Raises:
         LulcbenchError: the file is refused.
     """
-    x, y = points["x"].to_numpy(float), points["y"].to_numpy(float)
-    predicted = np.zeros(len(points), np.uint16)
+    x, y = points.table["x"].to_numpy(float), points.table["y"].to_numpy(float)
+    predicted = np.zeros(len(x), np.uint16)
     with Predictions.open(predictions, release) as opened:
         positions = {tile: TilePosition(i) for i, tile in enumerate(opened.info.tiles)}
         tile_of_point = np.array([_tile_of(*location) for location in zip(x, y, strict=True)], "U10")
@@ -102,60 +109,59 @@ def score_predictions(
 
 
 def score_map(
-    path: str | os.PathLike[str], points: pd.DataFrame, legend_name: str = "luisa", year: int | None = None
+    path: str | os.PathLike[str],
+    points: SurveyPoints,
+    legend_name: str = "luisa",
+    year: int | None = None,
+    band: str | None = None,
 ) -> LucasScores:
     """Evaluate any map raster at the points, in the raster's own CRS.
 
     Args:
-        path: a raster of class codes that GDAL reads; its nodata value and NaN stand for no class.
+        path: a raster of class codes that GDAL reads; its nodata value, its mask and NaN stand for no class.
         points: of ``lucas.read_points``.
-        legend_name: ``luisa`` (codes of any level) or ``corine`` (three-digit CORINE codes).
+        legend_name: ``luisa`` (codes of any level) or ``corine`` (three-digit CORINE codes, or the
+            grid codes 1…44 of the Copernicus rasters).
         year: of the map, if known.
+        band: number or description of the band; needed if there are several and none is described by the year.
 
     Raises:
-        LulcbenchError: the raster cannot be read, has no CRS, or contains a value that is not a code of that legend;
-            or rasterio is missing.
+        LulcbenchError: the raster cannot be read, has no CRS or several bands without a choice, or contains a value
+            that is not a code of that legend; or rasterio is missing.
     """
-    try:
-        import rasterio
-        import rasterio.errors
-        import rasterio.warp
-    except ImportError as error:
-        raise LulcbenchError(
-            "Reading map rasters needs rasterio.", "Install what reads geodata: pip install 'lulcbench[geo]'."
-        ) from error
     table = _map_codes(legend_name)
-    mapped = np.zeros(len(points), np.int64)
-    located = np.flatnonzero(np.isfinite(points["x"].to_numpy(float)))
-    try:
-        with rasterio.open(path) as raster:
-            if raster.crs is None:
-                raise LulcbenchError(f"{path} has no CRS.", "Assign one, for instance with gdal_edit.py.")
-            xs, ys = rasterio.warp.transform(CRS, raster.crs, points["x"].iloc[located], points["y"].iloc[located])
-            left, bottom, right, top = raster.bounds
-            inside = np.array([left <= x < right and bottom < y <= top for x, y in zip(xs, ys, strict=True)], bool)
-            positions = [(xs[i], ys[i]) for i in np.flatnonzero(inside)]
-            values = np.array([value[0] for value in raster.sample(positions, indexes=1)], raster.dtypes[0])
-            nodata = np.isnan(values) | (values == raster.nodata)
-    except rasterio.errors.RasterioError as error:
-        raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a raster of class codes.") from error
-    odd = sorted(set(values[~nodata].tolist()) - set(table), key=str)
-    if any(isinstance(value, complex) or not math.isfinite(value) or value != int(value) for value in odd):
-        raise LulcbenchError(
-            f"{path} contains values that are not class codes: {odd[:8]}.",
-            "Give a raster of class codes, not of probabilities or averages.",
-        )
-    if unknown := sorted(map(int, odd)):
+    x, y = points.table["x"].to_numpy(float), points.table["y"].to_numpy(float)
+    at = values_at(path, x, y, band, year)
+    codes = class_codes(at.values[at.valid], path)
+    if unknown := sorted(set(codes.tolist()) - set(table)):
         raise LulcbenchError(
             f"{path} contains codes that are not in the {legend_name} legend: {unknown[:8]}.",
             "Choose the legend of the map (--legend luisa or corine).",
         )
-    codes = [NODATA if empty else table[value] for value, empty in zip(values.tolist(), nodata, strict=True)]
-    mapped[located[inside]] = codes
-    return score_codes(points, mapped.astype(np.uint16), Path(path).name, year)
+    decisions: dict[str, int] = {}
+    if legend_name == "corine":
+        grid = np.isin(codes, list(corine_grid_codes()))
+        if grid.any() and np.isin(codes, list(corine_to_luisa())).any():
+            raise LulcbenchError(
+                f"{path} contains CORINE grid codes (1…44) beside CLC codes (111…523).",
+                "Give a map with codes of one kind.",
+            )
+        if grid.any():
+            decisions["map values read as CORINE grid codes (1…44)"] = int(grid.sum())
+    if at.band:
+        decisions[f"map read from band {at.band}"] = int(at.valid.sum())
+    mapped = np.zeros(len(x), np.uint16)
+    mapped[at.valid] = [table[code] for code in codes.tolist()]
+    return score_codes(points, mapped, Path(path).name, year, decisions)
 
 
-def score_codes(points: pd.DataFrame, mapped: Codes, name: str, year: int | None = None) -> LucasScores:
+def score_codes(
+    points: SurveyPoints,
+    mapped: Codes,
+    name: str,
+    year: int | None = None,
+    decisions: dict[str, int] | None = None,
+) -> LucasScores:
     """Evaluate the codes of a map against the classes of the points.
 
     Args:
@@ -163,30 +169,47 @@ def score_codes(points: pd.DataFrame, mapped: Codes, name: str, year: int | None
         mapped: LUISA code of the map at each point, uint16 ``(n,)``; 0 where it has none.
         name: of the map.
         year: of the map, if known.
+        decisions: what was decided while reading the map → points that it concerns.
     """
-    truth = points["code"].to_numpy(np.uint16)
-    located = np.isfinite(points["x"].to_numpy(float))
+    table = points.table
+    truth = table["code"].to_numpy(np.uint16)
+    located = np.isfinite(table["x"].to_numpy(float))
     evaluated = located & (truth != NODATA) & (mapped != NODATA)
-    reasons: Counter[str] = Counter()
-    reasons["no coordinates"] = int((~located).sum())
+    other_survey = _other_surveys(table[evaluated], year)
+    evaluated[other_survey] = False
+    reasons: Counter[str] = Counter(str(place).removeprefix("none: ") for place in table["place"][~located])
     reasons["outside the map, or no class there"] = int((located & (mapped == NODATA)).sum())
-    for reason in points["reason"][located & (mapped != NODATA) & (truth == NODATA)]:
-        reasons[str(reason)] += 1
-    cells = points.loc[evaluated, ["x", "y"]].to_numpy(float) // (BLOCK_TILES * TILE_SIZE)
+    reasons.update(table["reason"][located & (mapped != NODATA) & (truth == NODATA)].astype(str))
+    reasons["another survey of the same point is evaluated"] = len(other_survey)
+    cells = table.loc[evaluated, ["x", "y"]].to_numpy(float) // (BLOCK_TILES * TILE_SIZE)
     blocks, block = np.unique(cells, axis=0, return_inverse=True)
-    surveyed = points["year"].to_numpy(float)[evaluated] if "year" in points else np.full(evaluated.sum(), np.nan)
+    surveyed = table["year"].to_numpy(float)[evaluated]
     far = None if year is None or np.isnan(surveyed).all() else int((np.abs(surveyed - year) > MAX_YEARS).sum())
     pairs = truth[evaluated], mapped[evaluated]
     return LucasScores(
         map=name,
-        points=len(points),
+        points=len(table),
         evaluated=int(evaluated.sum()),
         blocks=len(blocks),
         not_evaluated={reason: n for reason, n in reasons.items() if n},
+        places=dict(Counter(table["place"][evaluated].astype(str))),
+        decisions=points.decisions | (decisions or {}),
         year=year,
         far_in_time=far,
         levels=tuple(_level(level, *pairs, block.ravel(), len(blocks)) for level in (3, 2, 1)),
     )
+
+
+def _other_surveys(table: pd.DataFrame, year: int | None) -> npt.NDArray[np.int64]:
+    """Positions of records of points of which another survey is nearer to the year of the map (later, if unknown)."""
+    years = table["year"].to_numpy(float)
+    distance = np.nan_to_num(-years if year is None else np.abs(years - year), nan=np.inf)
+    records = pd.DataFrame(
+        {"id": table["id"], "distance": distance, "earlier": np.nan_to_num(-years), "row": table.index}
+    )
+    later = records[records["id"].notna()].sort_values(["distance", "earlier", "row"]).duplicated("id")
+    rows: npt.NDArray[np.int64] = records["row"][later.index[later]].to_numpy(np.int64)
+    return rows
 
 
 def _level(level: int, truth: Codes, mapped: Codes, block: npt.NDArray[np.intp], blocks: int) -> LucasLevel:
@@ -216,5 +239,5 @@ def _map_codes(legend_name: str) -> dict[int, int]:
     if legend_name == "luisa":
         return {NODATA: NODATA} | {code: code for code in legend().classes}
     if legend_name == "corine":
-        return {NODATA: NODATA} | corine_to_luisa()
+        return {NODATA: NODATA} | corine_raster_codes()
     raise LulcbenchError(f"Unknown legend {legend_name!r}.", "Choose luisa or corine.")

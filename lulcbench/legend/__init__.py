@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lulcbench.legend.classes import IGNORE_INDEX, LEVELS, NODATA, Codes, Indices, LandClass, Legend, legend
-from lulcbench.legend.crosswalks import corine_grid_codes, corine_to_luisa, lucas_to_luisa
+from lulcbench.legend.crosswalks import corine_grid_codes, corine_raster_codes, corine_to_luisa, lucas_to_luisa
 
 __all__ = [
     "IGNORE_INDEX",
@@ -14,6 +14,7 @@ __all__ = [
     "LandClass",
     "Legend",
     "corine_grid_codes",
+    "corine_raster_codes",
     "corine_to_luisa",
     "legend",
     "lucas_to_luisa",

@@ -34,6 +34,19 @@ def corine_grid_codes() -> dict[int, int]:
     return {int(row["grid_code"]): int(row["clc_code"]) for row in _corine_rows()}
 
 
+@cache
+def corine_raster_codes() -> dict[int, int]:
+    """Value of a CORINE raster or polygon layer → LUISA code.
+
+    CLC codes (111…523) and grid codes (1…44) do not overlap. Grid code 48 and CLC code 999 are nodata.
+
+    >>> corine_raster_codes()[23], corine_raster_codes()[311], corine_raster_codes()[48]
+    (3110, 3110, 0)
+    """
+    by_clc = corine_to_luisa()
+    return by_clc | {grid: by_clc[clc] for grid, clc in corine_grid_codes().items()} | {48: NODATA, 999: NODATA}
+
+
 def lucas_to_luisa(lc1: str, lu1: str | None = None) -> int:
     """LUISA class of a LUCAS point (land cover, land use); 0 if the crosswalk has none.
 

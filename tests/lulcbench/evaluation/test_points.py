@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import geopandas
 import numpy as np
 import pandas as pd
 import pyproj
@@ -30,54 +29,11 @@ def table(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-def points_at(places: list[tuple[float, float, int]]) -> pd.DataFrame:
+def points_at(places: list[tuple[float, float, int]]) -> lucas.SurveyPoints:
     x, y, code = zip(*places, strict=True)
-    return pd.DataFrame({"x": x, "y": y, "code": code, "reason": ["" if c else "no class" for c in code]})
-
-
-def test_a_harmonised_table_is_read(tmp_path: Path) -> None:
-    path = table(
-        tmp_path / "lucas.csv",
-        [
-            # Aligned with the centre of EPSG:3035, 52° N 10° E = (4321000, 3210000).
-            {"point_id": 1, "lc1": "B11", "lu1": "U111", "gps_lat": 52, "gps_long": 10, "th_lat": 0, "th_long": 0},
-            {
-                "point_id": 2,
-                "lc1": "C10",
-                "lu1": "U120",
-                "gps_lat": 88.888,
-                "gps_long": 88.888,
-                "th_lat": 52,
-                "th_long": 10,
-            },
-            {
-                "point_id": 3,
-                "lc1": "ZZZ",
-                "lu1": "U111",
-                "gps_lat": None,
-                "gps_long": None,
-                "th_lat": None,
-                "th_long": None,
-            },
-            {"point_id": 4, "lc1": None, "lu1": None, "gps_lat": 52, "gps_long": 10, "th_lat": 52, "th_long": 10},
-        ],
-    )
-    survey = lucas.read_points(path)
-    assert survey["code"].tolist() == [2110, 3110, 0, 0]
-    assert survey["x"].tolist()[:2] == pytest.approx([4_321_000, 4_321_000], abs=0.01)
-    assert survey["y"].tolist()[:2] == pytest.approx([3_210_000, 3_210_000], abs=0.01)
-    assert np.isnan(survey["x"][2])
-    assert survey["reason"].tolist() == ["", "", "no LUISA class for LUCAS ZZZ/U111", "no land cover recorded"]
-
-
-def test_unreadable_points(tmp_path: Path) -> None:
-    with pytest.raises(LulcbenchError, match="No LUCAS file"):
-        lucas.read_points(tmp_path / "none.csv")
-    with pytest.raises(LulcbenchError, match="no column lc1"):
-        lucas.read_points(table(tmp_path / "a.csv", [{"point_id": 1, "gps_lat": 1, "gps_long": 1}]))
-    (tmp_path / "a.shp").write_bytes(b"no shapefile")
-    with pytest.raises(LulcbenchError, match="Cannot read"):
-        lucas.read_points(tmp_path / "a.shp")
+    table = pd.DataFrame({"x": x, "y": y, "code": code, "reason": ["" if c else "no class" for c in code]})
+    place = np.where(table["x"].notna(), "theoretical", "none: no coordinates")
+    return lucas.SurveyPoints(table.assign(place=place, year=np.nan, id=pd.Series(pd.NA, table.index, "string")), {})
 
 
 @pytest.fixture
@@ -158,19 +114,35 @@ def test_values_that_are_no_codes(tmp_path: Path, odd: complex) -> None:
 
 def test_surveys_of_other_years_are_counted(map_path: Path, tmp_path: Path) -> None:
     rows = [
-        {"lc1": "C10", "lu1": "U120", "gps_lat": 53.3684, "gps_long": 10.0, "year": year}
+        {"lc1": "C10", "lu1": "U120", "gps_lat": 53.3684, "gps_long": 9.99, "year": year}
         for year in ("2009", "2015", "2018", "")
     ]
     survey = lucas.read_points(table(tmp_path / "years.csv", rows))
-    assert survey["year"].tolist()[:3] == [2009, 2015, 2018]
-    survey[["x", "y"]] = LEFT + 150.0, TOP - 150.0
+    assert survey.table["year"].tolist()[:3] == [2009, 2015, 2018]
     scores = points.score_map(map_path, survey, year=2018)
     assert (scores.evaluated, scores.year, scores.far_in_time) == (4, 2018, 2)
     assert points.score_map(map_path, survey).far_in_time is None
-    assert points.score_map(map_path, survey.drop(columns="year"), year=2018).far_in_time is None
-    for name, value in (("survey_dat", "2012-05-10"), ("SURVEYDATE", "10/05/2012")):
-        row = {key: one for key, one in rows[0].items() if key != "year"} | {name: value}
-        assert lucas.read_points(table(tmp_path / "dates.csv", [row]))["year"].tolist() == [2012]
+    undated = lucas.SurveyPoints(survey.table.assign(year=np.nan), {})
+    assert points.score_map(map_path, undated, year=2018).far_in_time is None
+    for name, value in (("survey_dat", "2012-05-10"), ("SURVEYDATE", "10/05/2012"), ("SURV_DATE", "10-May-2012")):
+        row = {key: value for key, value in rows[0].items() if key != "year"} | {name: value}
+        assert lucas.read_points(table(tmp_path / "dates.csv", [row])).table["year"].tolist() == [2012]
+
+
+def test_of_several_surveys_of_a_point_the_nearest_one_is_evaluated(map_path: Path, tmp_path: Path) -> None:
+    place = {"lu1": "U120", "gps_lat": 53.3684, "gps_long": 9.99}
+    rows = [
+        {"point_id": 1, "year": 2009, "lc1": "C10"} | place,  # forest, as on the map
+        place | {"point_id": 1, "year": 2018, "lc1": "B11", "lu1": "U111"},
+        {"point_id": 2, "year": 2018, "lc1": ""} | place,
+        {"point_id": 2, "year": 2009, "lc1": "C10"} | place,
+    ]
+    survey = lucas.read_points(table(tmp_path / "surveys.csv", rows))
+    near_2009, near_2018, latest = (points.score_map(map_path, survey, year=year) for year in (2010, 2017, None))
+    assert [scores.evaluated for scores in (near_2009, near_2018, latest)] == [2, 2, 2]
+    accuracy = [scores.levels[2]["overall_accuracy"] for scores in (near_2009, near_2018, latest)]
+    assert accuracy == [1, 0.5, 0.5]
+    assert near_2009.not_evaluated == {"no land cover recorded": 1, "another survey of the same point is evaluated": 1}
 
 
 def test_maps_of_another_legend_or_without_projection(map_path: Path, tmp_path: Path) -> None:
@@ -181,6 +153,69 @@ def test_maps_of_another_legend_or_without_projection(map_path: Path, tmp_path: 
         points.score_map(map_path, survey, "clc")
     with pytest.raises(LulcbenchError, match="Cannot read"):
         points.score_map(tmp_path / "none.tif", survey)
+
+
+def test_corine_maps_hold_grid_codes_or_clc_codes(tmp_path: Path) -> None:
+    survey = points_at([(LEFT + 50, TOP - 50, 3110), (LEFT + 150, TOP - 50, 2110), (LEFT + 250, TOP - 50, 3110)])
+    grid = np.full((10, 10), -128, np.int8)
+    grid[0, :2] = 23, 12
+    scores = points.score_map(write_map(tmp_path / "grid.tif", grid, -128), survey, "corine")
+    assert (scores.evaluated, scores.levels[0]["overall_accuracy"]) == (2, 1)
+    assert scores.decisions == {"map values read as CORINE grid codes (1…44)": 2}
+    clc = np.full((10, 10), 311, np.int16)
+    scores = points.score_map(write_map(tmp_path / "clc.tif", clc), survey, "corine")
+    assert (scores.evaluated, scores.levels[0]["overall_accuracy"]) == (3, pytest.approx(2 / 3))
+    assert scores.decisions == {}
+    clc[0, 1] = 12
+    with pytest.raises(LulcbenchError, match=r"grid codes .* beside CLC codes"):
+        points.score_map(write_map(tmp_path / "both.tif", clc), survey, "corine")
+
+
+def test_a_map_may_be_south_up_or_masked(map_path: Path, tmp_path: Path) -> None:
+    survey = points_at([(LEFT + 150, TOP - 150, 3110), (LEFT + 750, TOP - 250, 5120), (LEFT + 750, TOP - 850, 5120)])
+    with rasterio.open(map_path) as raster:
+        codes, profile = raster.read(1), raster.profile | {"nodata": None}
+    with rasterio.open(
+        tmp_path / "south.tif", "w", **profile | {"transform": rasterio.Affine(100, 0, LEFT, 0, 100, TOP - 1000)}
+    ) as raster:
+        raster.write(codes[::-1], 1)
+    scores = points.score_map(tmp_path / "south.tif", survey)
+    assert (scores.evaluated, scores.levels[0]["overall_accuracy"]) == (3, 1)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(tmp_path / "mask.tif", "w", **profile) as raster:
+        raster.write(codes, 1)
+        raster.write_mask(np.arange(10)[None] < np.full((10, 1), 5))
+    scores = points.score_map(tmp_path / "mask.tif", survey)
+    assert (scores.evaluated, scores.not_evaluated) == (1, {"outside the map, or no class there": 2})
+
+
+def test_of_several_bands_the_map_is_named(tmp_path: Path) -> None:
+    survey = points_at([(LEFT + 150, TOP - 150, 3110)])
+    path = tmp_path / "years.tif"
+    profile = {"driver": "GTiff", "width": 10, "height": 10, "count": 2, "dtype": "uint16", "crs": "EPSG:3035"}
+    with rasterio.open(path, "w", transform=from_origin(LEFT, TOP, 100, 100), **profile) as raster:
+        raster.write(np.full((2, 10, 10), [[[1111]], [[3110]]], np.uint16))
+        raster.descriptions = ("2012", "LUISA 2018")
+    with pytest.raises(LulcbenchError, match=r"2 bands.*1 \(2012\), 2 \(LUISA 2018\)"):
+        points.score_map(path, survey)
+    with pytest.raises(LulcbenchError, match="not clear which"):
+        points.score_map(path, survey, year=2015)
+    for choice in ({"year": 2018}, {"band": "2"}, {"band": "LUISA 2018"}):
+        scores = points.score_map(path, survey, **choice)
+        assert scores.levels[0]["overall_accuracy"] == 1
+        assert scores.decisions == {"map read from band 2 (LUISA 2018)": 1}
+
+
+def test_no_point_at_all_is_evaluated(map_path: Path, tmp_path: Path) -> None:
+    rows = [{"lc1": lc1, "gps_lat": 60, "gps_long": 25} for lc1 in ("C10", "X99", "")]
+    rows.append({"lc1": "X99", "gps_lat": 53.3684, "gps_long": 9.99})
+    path = table(tmp_path / "far.csv", rows)
+    result = CliRunner().invoke(app, ["lucas", str(map_path), "--points", str(path)])
+    assert result.exit_code == 0, result.output
+    assert "0 of 4 LUCAS points evaluated, in 0 blocks" in result.output
+    assert "no LUISA class for LUCAS X99" in result.output
+    scores = points.score_map(map_path, lucas.read_points(path))
+    assert scores.not_evaluated == {"outside the map, or no class there": 3, "no LUISA class for LUCAS X99": 1}
+    assert [(level.points, level.metrics) for level in scores.levels] == [(0, {})] * 3
 
 
 def test_predictions_are_evaluated_at_their_pixels(tmp_path: Path) -> None:
@@ -218,20 +253,3 @@ def test_the_command(map_path: Path, tmp_path: Path) -> None:
     path = table(tmp_path / "l.csv", [{"lc1": "C10", "lu1": "U120", "gps_lat": top, "gps_long": left, "year": 2009}])
     result = CliRunner().invoke(app, ["lucas", str(map_path), "--points", str(path), "--year", "2018"])
     assert "1 of them were surveyed more than 2 years from 2018" in " ".join(result.output.split())
-
-
-@pytest.mark.real
-def test_real_points_of_czechia(real_data: Path) -> None:
-    path = real_data / "lucas_cz_2018" / "cz_lucas_points_l1_2018.shp"
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not among the real data")
-    survey = lucas.read_points(path)
-    assert len(survey) == 5037
-    assert survey["x"].between(4_400_000, 5_000_000).all()
-    known = survey["code"] > 0
-    assert 0.7 < known.mean() < 0.8  # grassland (E) without land use is the bulk of the rest
-    assert set(survey["reason"][~known].str[-3]) <= {"E", "F", "D"}
-    # The file carries its maker's own classes: 1 artificial, 2 crops, 4 forest, 8 wetland, 9 water.
-    theirs, ours = geopandas.read_file(path)["label_l1"], legend().remap(survey["code"].to_numpy(), 1)
-    for label, code in ((1, 1), (2, 2), (4, 3), (8, 4), (9, 5)):
-        assert (ours[theirs == label] == code).mean() > 0.99

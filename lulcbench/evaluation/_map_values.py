@@ -1,0 +1,114 @@
+"""Values of a map raster at points."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import CRS
+
+
+class MapValues(NamedTuple):
+    """Values ``(n,)`` of a raster at ``n`` points and where there are any, ``(n,)``; and which band they are from."""
+
+    values: npt.NDArray[Any]
+    valid: npt.NDArray[np.bool_]
+    band: str
+
+
+def values_at(
+    path: str | os.PathLike[str],
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    band: str | None = None,
+    year: int | None = None,
+) -> MapValues:
+    """Values of a raster at points, in its own CRS; nodata value, mask, alpha band and NaN stand for no value.
+
+    Args:
+        path: a raster that GDAL reads.
+        x: EPSG:3035 metres ``(n,)``, NaN where unknown.
+        y: of the same shape.
+        band: number or description of the band. Without it, a raster with several bands is read at the one
+            band whose description names ``year``.
+        year: of the map.
+
+    Raises:
+        LulcbenchError: the raster cannot be read or has no georeference, it is not clear which band is meant, or
+            rasterio is missing.
+    """
+    try:
+        import rasterio
+        import rasterio.errors
+        import rasterio.warp
+    except ImportError as error:
+        raise LulcbenchError(
+            "Reading map rasters needs rasterio.", "Install what reads geodata: pip install 'lulcbench[geo]'."
+        ) from error
+    valid = np.isfinite(x) & np.isfinite(y)
+    try:
+        with rasterio.open(path) as raster:
+            if raster.crs is None:
+                only = "only ground control points, no CRS" if raster.gcps[0] else "no CRS"
+                raise LulcbenchError(f"{path} has {only}.", "Assign one with gdal_edit.py, or warp it with gdalwarp.")
+            number = _band(path, raster, band, year)
+            xs, ys = rasterio.warp.transform(CRS, raster.crs, x[valid], y[valid])
+            columns, rows = ~raster.transform @ (np.array(xs, float), np.array(ys, float))
+            inside = (columns >= 0) & (columns < raster.width) & (rows >= 0) & (rows < raster.height)
+            valid[valid] = inside
+            places = [(xs[i], ys[i]) for i in np.flatnonzero(inside)]
+            sampled = list(raster.sample(places, indexes=number, masked=True))
+            dtype, description = raster.dtypes[number - 1], raster.descriptions[number - 1]
+            bands = raster.count
+    except rasterio.errors.RasterioError as error:
+        raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a raster of class codes.") from error
+    values = np.zeros(len(x), dtype)
+    values[valid] = read = np.array([value.data[0] for value in sampled], dtype)
+    masked = np.array([np.ma.getmaskarray(value)[0] for value in sampled], bool)
+    valid[valid] = ~masked & ~np.isnan(read)
+    return MapValues(values, valid, "" if bands == 1 else f"{number} ({description or 'not described'})")
+
+
+def _band(path: str | os.PathLike[str], raster: Any, band: str | None, year: int | None) -> int:
+    from rasterio.enums import ColorInterp
+
+    described = {i: text or "" for i, text in enumerate(raster.descriptions, start=1)}
+    maps = [i for i in described if raster.colorinterp[i - 1] != ColorInterp.alpha]
+    if band is not None:
+        meant = [i for i in maps if band in (str(i), described[i])]
+    elif len(maps) > 1 and year is not None:
+        meant = [i for i in maps if re.search(rf"(?<!\d){year}(?!\d)", described[i])]
+    else:
+        meant = maps
+    if len(meant) == 1:
+        return meant[0]
+    names = ", ".join(f"{i} ({described[i] or 'not described'})" for i in maps[:20])
+    raise LulcbenchError(
+        f"{path} has {len(maps)} bands, and it is not clear which is the map: {names}.",
+        "Choose it by number or description with --band.",
+    )
+
+
+def class_codes(values: npt.NDArray[Any], path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
+    """Values as whole numbers.
+
+    Raises:
+        LulcbenchError: there are other numbers.
+    """
+    odd = [
+        value
+        for value in np.unique(values).tolist()
+        if isinstance(value, complex) or not math.isfinite(value) or value != int(value)
+    ]
+    if odd:
+        raise LulcbenchError(
+            f"{path} contains values that are not class codes: {odd[:8]}.",
+            "Give a raster of class codes, not of probabilities or averages.",
+        )
+    return values.astype(np.int64)

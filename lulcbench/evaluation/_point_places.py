@@ -1,0 +1,263 @@
+"""Where a survey point lies.
+
+A LUCAS point is a node of a 2 km grid, its *theoretical* place. The *measured* (GPS) place is where the surveyor stood.
+``obs_dist`` tells how far that was from the point; on the 5,037 points of Czechia 2018 it is the distance between the
+two places, with a correlation of 0.999. Land cover and land use are those of the point, not of the surveyor's place, so
+the measured place counts only where the surveyor stood at the point.
+
+Source: the survey's field form (Eurostat, LUCAS 2018, technical reference document C1) and the description of the
+harmonised database (d'Andrimont et al. 2020, Scientific Data 7, 352).
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation._point_files import INSTALL, Decisions, Numbers
+from lulcbench.grid import CRS
+
+AT_POINT = 25.0  # m, half a label pixel: the measured place counts up to this distance from the point
+IN_SITU = 100.0  # m, the survey's own limit between observing a point at its place and from afar
+CONTRADICTION = 1000.0  # m, half the spacing of the survey's grid: places this far apart are not of one point
+NEAR_GREENWICH = 0.05  # degrees
+SAME = 5.0  # m; coordinates with five decimals are rounded by up to a metre
+
+Bools = npt.NDArray[np.bool_]
+
+
+def places(table: pd.DataFrame, crs: str | None, name: str, decisions: Decisions) -> pd.DataFrame:
+    """Place of each point.
+
+    Args:
+        table: of ``read_file``.
+        crs: of coordinates that are not degrees; None if they all are, or the table has a column with their CRS.
+        name: of the file, for errors.
+        decisions: counts the points that a decision concerns.
+
+    Returns:
+        ``x`` and ``y``, EPSG:3035 metres, NaN where unknown, and ``place``: by which rule, or why there is none.
+
+    Raises:
+        LulcbenchError: coordinates are not degrees and no CRS is told.
+    """
+    given = np.stack([table["x_geometry"], table["y_geometry"]]).astype(np.float64)
+    has_geometry = bool(np.isfinite(given).any())
+    lon, lon_theory = _signed(table, decisions)
+    told = np.full(len(table), crs or "", object)
+    if crs is None and "crs" in table:
+        told = table["crs"].fillna("").to_numpy(object)
+    gps, absent = _measured_crs(table, decisions)
+    lon[absent] = np.nan
+    odd = np.zeros(len(table), bool)
+    pairs = {}
+    for key, east, latitude, crs_of_rows in (
+        ("measured", lon, "lat", np.where(told == "", gps, told)),
+        ("theoretical", lon_theory, "lat_theory", told),
+        ("given", _numbers(table, "lon_given", decisions), "lat_given", told),
+    ):
+        north, what = _numbers(table, latitude, decisions), f"{name} ({key} places)"
+        pairs[key], out = _projected(east, north, crs_of_rows, has_geometry, what, decisions)
+        odd |= out
+    measured, theoretical = pairs["measured"], pairs["theoretical"]
+    given = np.where(np.isfinite(given), given, pairs["given"])
+    laea = np.stack([_numbers(table, "x_theory", decisions), _numbers(table, "y_theory", decisions)])
+    theoretical = np.where(np.isfinite(theoretical), theoretical, laea)
+    return _decide(table, measured, theoretical, given, odd, decisions)
+
+
+def _decide(
+    table: pd.DataFrame, measured: Numbers, theoretical: Numbers, given: Numbers, odd: Bools, decisions: Decisions
+) -> pd.DataFrame:
+    distance, precision = (_metres(table, key, decisions) for key in ("distance", "precision"))
+    afar = _observed_from_afar(table)
+    has_measured = np.isfinite(measured).all(axis=0)
+    has_given = np.isfinite(given).all(axis=0)
+    has_columns = has_measured | np.isfinite(theoretical).all(axis=0)
+    known_distance = np.nan_to_num(distance)
+    # A geometry that is neither place of the columns contradicts them; one that is not the measured place is the point.
+    off = np.fmin(_apart(given, measured), _apart(given, theoretical))
+    contradictory = has_given & has_columns & (off > CONTRADICTION + known_distance)
+    is_point = has_given & ~np.isfinite(theoretical).all(axis=0) & ~(_apart(given, measured) <= SAME)
+    point = np.where(is_point, given, theoretical)
+    node = _nodes(table)
+    reach = np.where(np.isnan(distance), IN_SITU, distance + AT_POINT)
+    by_id = ~np.isfinite(point).all(axis=0) & has_measured & (_apart(node, measured) <= reach)
+    point = np.where(by_id, node, point)
+    has_point = np.isfinite(point).all(axis=0)
+    apart = _apart(measured, point)
+    away = np.where(np.isnan(distance), np.nan_to_num(apart), distance)
+    both = has_measured & has_point
+    rules = {
+        "none: geometry and coordinates contradict each other": contradictory,
+        "none: coordinates out of range": odd & ~has_point & ~has_measured,
+        "none: no coordinates": ~has_point & ~has_measured,
+        "none: observed from afar, and only the surveyor's place is known": (
+            ~has_point & (afar | (known_distance > IN_SITU))
+        ),
+        "none: imprecise GPS, and only the surveyor's place is known": ~has_point & (precision > IN_SITU),
+        "theoretical (contradicts the measured place)": both
+        & (apart > CONTRADICTION + known_distance)
+        & ~(away <= AT_POINT),
+        "theoretical (observed from afar)": both & (afar | (away > AT_POINT)),
+        "theoretical (imprecise GPS)": both & (precision > AT_POINT),
+        "measured": has_measured,
+        "geometry or coordinates of the file": is_point,
+        "theoretical": has_point,
+    }
+    place = np.select(list(rules.values()), list(rules), "none: no coordinates")
+    place = np.where(by_id & np.char.startswith(place, "theoretical"), "theoretical (grid node of the point id)", place)
+    chosen = np.where(place == "measured", measured, point)
+    chosen[:, np.char.startswith(place, "none")] = np.nan
+    return pd.DataFrame({"x": chosen[0], "y": chosen[1], "place": place}, index=table.index)
+
+
+def _apart(a: Numbers, b: Numbers) -> Numbers:
+    distance: Numbers = np.hypot(*(a - b))
+    return distance
+
+
+def _observed_from_afar(table: pd.DataFrame) -> Bools:
+    """Whether ``obs_type`` tells another place of observation than the point (1, "In situ < 100 m")."""
+    if "observed" not in table:
+        return np.zeros(len(table), bool)
+    text = table["observed"].str.lower()
+    at_point = text.str.contains(r"^1\b|in.?situ\s*<", regex=True)
+    return (text.notna() & ~at_point.fillna(False)).to_numpy(bool)
+
+
+def _nodes(table: pd.DataFrame) -> Numbers:
+    """Node of the grid that each point id names: EEEENNNN, kilometres of EPSG:3035; NaN for other ids."""
+    if "id" not in table:
+        return np.full((2, len(table)), np.nan)
+    parts = table["id"].str.extract(r"^(\d{4})(\d{4})$")
+    return np.stack(
+        [pd.to_numeric(parts[i], errors="coerce").to_numpy(np.float64, na_value=np.nan) * 1000 for i in (0, 1)]
+    )
+
+
+def _signed(table: pd.DataFrame, decisions: Decisions) -> tuple[Numbers, Numbers]:
+    """Measured and theoretical longitudes with their signs. Many tables write the measured one without.
+
+    ``gps_ew`` tells the sign. A theoretical longitude tells it where ``gps_ew`` is missing or contradicts it, provided
+    that theoretical longitudes of that survey year have signs at all.
+    """
+    lon, theory = _numbers(table, "lon", decisions), _numbers(table, "lon_theory", decisions)
+    side, side_theory = _sides(table, "east_west"), _sides(table, "east_west_theory")
+    theory = np.where(side_theory < 0, -np.abs(theory), theory)
+    year = table["year"].fillna("") if "year" in table else pd.Series("", index=table.index)
+    has_signs = pd.Series(theory < 0, index=table.index).groupby(year).transform("any").to_numpy(bool)
+    unsigned = ~has_signs & (side < 0) & (np.abs(theory - np.abs(lon)) < 0.5)
+    theory = np.where(unsigned, -theory, theory)
+    signed = np.where(side < 0, -np.abs(lon), lon)
+    contradicts = (side > 0) & (lon < 0)
+    # Near Greenwich either sign is close to the theoretical one, and tells nothing.
+    nearer = (np.abs(-signed - theory) < np.abs(signed - theory)) & (np.abs(lon) > NEAR_GREENWICH)
+    unresolved = contradicts & ~np.isfinite(theory)
+    for mask, decision in (
+        (unsigned, "theoretical longitudes without a sign, west by gps_ew"),
+        ((side < 0) & (lon > 0) & ~nearer, "measured longitudes without a sign, west by gps_ew"),
+        (nearer & (side == 0), "measured longitudes that took the sign of the theoretical one"),
+        (
+            (nearer & (side != 0)) | (contradicts & ~unresolved),
+            "gps_ew that contradicts the theoretical longitude, not followed",
+        ),
+        (unresolved, "measured longitudes whose sign contradicts gps_ew, not used"),
+    ):
+        if mask.any():
+            decisions[decision] += int(mask.sum())
+    return np.where(unresolved, np.nan, np.where(nearer, -signed, signed)), theory
+
+
+def _sides(table: pd.DataFrame, name: str) -> npt.NDArray[np.int64]:
+    """−1 west, 1 east, 0 unknown: "W", "West" or 2; "E", "East" or 1."""
+    text = table.get(name, pd.Series(pd.NA, index=table.index, dtype="string")).str.lower()
+    west, east = (text.str.match(start).fillna(False).to_numpy(bool) for start in (r"w|2\b", r"e|1\b"))
+    return east.astype(np.int64) - west
+
+
+def _numbers(table: pd.DataFrame, name: str, decisions: Decisions) -> Numbers:
+    """A column of numbers, with decimal points or commas; NaN where there is none."""
+    if name not in table:
+        return np.full(len(table), np.nan)
+    text = table[name]
+    comma = text.str.fullmatch(r"[-+]?\d+,\d+").fillna(False)
+    if comma.any():
+        decisions[f"decimal commas in {name}"] += int(comma.sum())
+        text = text.where(~comma, text.str.replace(",", ".", regex=False))
+    return np.array(pd.to_numeric(text, errors="coerce"), np.float64)
+
+
+def _metres(table: pd.DataFrame, name: str, decisions: Decisions) -> Numbers:
+    """Metres of ``obs_dist`` or ``gps_prec``; NaN for negative numbers, 8888 and 88888, which stand for "unknown"."""
+    values = _numbers(table, name, decisions)
+    return np.where((values >= 0) & ~np.isin(np.floor(values), (8888, 88888)), values, np.nan)
+
+
+def _measured_crs(table: pd.DataFrame, decisions: Decisions) -> tuple[npt.NDArray[np.object_], Bools]:
+    """CRS that ``gps_proj`` names, empty for degrees, and where it tells that there is no GPS place ("no signal")."""
+    text = table.get("projection", pd.Series(pd.NA, index=table.index, dtype="string")).str.lower().fillna("")
+    names = np.full(len(table), "", object)
+    absent = np.zeros(len(table), bool)
+    for name in text.unique():
+        if name in ("", "1") or re.match(r"1\b|wgs.?84|etrs.?89$", name):
+            continue
+        rows = (text == name).to_numpy(bool)
+        if re.match(r"epsg:?\s*\d{4,}$", name):
+            names[rows] = "EPSG:" + "".join(filter(str.isdigit, name))
+            continue
+        absent |= rows
+        decisions[f"measured places not used, since gps_proj is {name!r}"] += int(rows.sum())
+    return names, absent
+
+
+def _projected(
+    east: Numbers, north: Numbers, told: npt.NDArray[np.object_], optional: bool, what: str, decisions: Decisions
+) -> tuple[Numbers, Bools]:
+    """Places in EPSG:3035, ``(2, n)``, and which of the coordinates are out of range."""
+    try:
+        import pyproj
+        from pyproj.exceptions import CRSError
+    except ImportError as error:
+        raise LulcbenchError("Bringing LUCAS points to EPSG:3035 needs pyproj.", INSTALL) from error
+    # No place of Europe has a latitude of 8 or 88 degrees or a longitude of 88, or lies at 0° N 0° E.
+    missing = _unmeasured(north, 8) | _unmeasured(east) | ((east == 0) & (north == 0))
+    east, north = (np.where(missing, np.nan, values) for values in (east, north))
+    present = np.isfinite(east) & np.isfinite(north)
+    out = present & ((np.abs(north) > 90) | (np.abs(east) > 180))
+    result = np.full((2, len(east)), np.nan)
+    odd = np.zeros(len(east), bool)
+    for name in sorted({str(name) for name in told}):
+        rows = present & (told == name)
+        try:
+            source = pyproj.CRS.from_user_input(int(name) if name.isdigit() else name or 4326)
+        except CRSError as error:
+            raise LulcbenchError(f"{what}: the CRS {name!r} is unknown.", "Give one such as EPSG:3035.") from error
+        metres = 2 * int((out & rows).sum()) > int(rows.sum())
+        if metres and not source.is_projected:
+            if optional:
+                decisions[f"coordinates of {what} that are not degrees, not used beside the geometry"] += int(
+                    rows.sum()
+                )
+                continue
+            raise LulcbenchError(
+                f"{what}: most coordinates are not degrees.",
+                "Tell the CRS that they are in, for instance --points-crs EPSG:3035, or give it in a column crs.",
+            )
+        if source.is_projected and not metres:
+            source = pyproj.CRS.from_epsg(4326)
+        usable = rows if metres else rows & ~out
+        odd |= rows & ~usable
+        transform = pyproj.Transformer.from_crs(source, CRS, always_xy=True).transform
+        result[:, usable] = transform(east[usable], north[usable])
+    result[:, ~np.isfinite(result).all(axis=0)] = np.nan
+    return result, odd
+
+
+def _unmeasured(values: Numbers, *codes: int) -> Bools:
+    """Which numbers stand for "not measured": 88.888 and its like."""
+    return np.isin(np.floor(np.abs(values)), (*codes, 88, 888, 8888, 88888))
