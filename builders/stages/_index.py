@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import shapely
 import stac_geoparquet.arrow
 from rasterio.warp import transform_geom
 
+from builders._parallel import each
 from builders.recipe import Recipe
 from builders.stages._hierarchy import TileAxis
+from builders.stages._registration import ShiftJob, measure_shifts
 from builders.stages.materialize import Note, Notes
 from builders.stages.plan import Planned
 from lulcbench.grid import CRS, LABEL_RESOLUTION
@@ -22,6 +25,7 @@ from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.release import INDEX, ArrayKey, Row
 from lulcbench.release.index import cloud_column, fraction_column, valid_column
 from lulcbench.seasons import extent
+from lulcbench.sensors import sensor
 
 ML_AOI = {"train": "train", "val": "validate", "test": "test"}
 EXTENSIONS = [
@@ -31,10 +35,17 @@ EXTENSIONS = [
 ]
 
 
-def write_index(recipe: Recipe, axis: TileAxis, notes: Notes, cache: Path, folder: Path) -> None:
-    """Write ``index.parquet``: columns id, geometry, bbox, split, row, region, block, ix, iy, scenes, fractions."""
+def write_index(
+    recipe: Recipe, axis: TileAxis, notes: Notes, cache: Path, folder: Path, pool: Executor | None = None
+) -> None:
+    """Write ``index.parquet``.
+
+    Columns: id, geometry, bbox, split, row, region, block, ix, iy, scenes, fractions, displacements of sensors.
+    """
+    tiles = [row.tile.id for rows in axis.splits.values() for row in rows]
+    shifts = dict(each(pool, measure_shifts, [_shift_job(recipe, tile, notes[tile], cache) for tile in tiles]))
     items = [
-        _item(recipe, row, Row(number), notes[row.tile.id], cache).to_dict(
+        _item(recipe, row, Row(number), notes[row.tile.id], cache, shifts[row.tile.id]).to_dict(
             include_self_link=False, transform_hrefs=False
         )
         for split, rows in axis.splits.items()
@@ -55,7 +66,20 @@ def class_fractions(codes: np.ndarray, array: ArrayKey) -> dict[str, float]:
     return columns
 
 
-def _item(recipe: Recipe, row: Planned, number: Row, notes: dict[ArrayKey, Note], cache: Path) -> pystac.Item:
+def _shift_job(recipe: Recipe, tile: str, notes: dict[ArrayKey, Note], cache: Path) -> ShiftJob:
+    images = []
+    for rule in recipe.sensors:
+        instrument = sensor(rule.name)
+        bands = tuple(map(instrument.band, rule.bands))
+        for year in rule.years:
+            key = ArrayKey(rule.name, year)
+            images.append((key, bands, instrument.resolution, cache / notes[key].file))
+    return ShiftJob(tile, tuple(images))
+
+
+def _item(
+    recipe: Recipe, row: Planned, number: Row, notes: dict[ArrayKey, Note], cache: Path, shifts: dict[str, float]
+) -> pystac.Item:
     tile = row.tile
     outline = transform_geom(CRS, "EPSG:4326", shapely.box(*tile.bounds).__geo_interface__)
     spans = [span for rule in recipe.sensors for year in rule.years for span in rule.spans(recipe.seasons, year)]
@@ -76,6 +100,7 @@ def _item(recipe: Recipe, row: Planned, number: Row, notes: dict[ArrayKey, Note]
         "grid:code": f"LULCBENCH-{tile.id}",
         "ml-aoi:split": ML_AOI[row.split],
     }
+    properties |= shifts
     assets = {}
     for array, note in sorted(notes.items()):
         labels = array.name == "luisa"

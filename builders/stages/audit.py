@@ -16,6 +16,7 @@ import pandas as pd
 import zarr
 
 from builders.stages._audit_coordinates import coordinates
+from builders.stages._audit_imagery import imagery
 from builders.stages.plan import buffer_of, near
 from builders.workspace import write_json
 from lulcbench._files import hash_file
@@ -32,12 +33,21 @@ Report = Callable[[int, int], None]
 
 @dataclass
 class Findings:
-    """What an audit found: named checks with the number of things checked and what was wrong."""
+    """Findings of an audit.
+
+    Attributes:
+        release: ``name-version``.
+        digest: of the release.
+        checked: things checked, by check.
+        problems: what is wrong, by check.
+        measured: figures of the pixels that checks rest on, such as displacements between sensors.
+    """
 
     release: str
     digest: str
     checked: dict[str, int] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
 
     def check(self, name: str, good: bool, problem: str) -> None:
         """Count one check; keep the problem if it failed."""
@@ -77,6 +87,8 @@ def audit(root: Path, report_file: Path | None = None, report: Report | None = N
         _splits(release, index, found)
         coordinates(root, release.manifest, index, found)
         _arrays(release, index, found, report)
+        group = zarr.open_group(root, mode="r", use_consolidated=False)
+        imagery(release.manifest, index, lambda key, row: np.asarray(group[str(key)][row]), found, report)
     if report_file:
         write_json(report_file, asdict(found))
     return found

@@ -45,7 +45,7 @@ from lulcbench.release import (
 )
 from lulcbench.sensors import sensor
 
-STAGE = "pack/3"
+STAGE = "pack/4"
 
 
 def pack(
@@ -80,7 +80,7 @@ def pack(
     staging = _staging(space, key)
     axis = TileAxis(order, min(recipe.pack.shard_tiles, max(map(len, order.values()))))
     totals = _shards(recipe, space, axis, notes, staging, pool, report)
-    write_index(recipe, axis, notes, space.cache, staging)
+    write_index(recipe, axis, notes, space.cache, staging, pool)
     shutil.copyfile(space.splits, staging / "splits.csv")
     publish_lock(recipe.lock or space.lock, staging / "scenes.lock.json")
     draft = _manifest(recipe, axis, totals)
