@@ -57,7 +57,7 @@ def build(
     with executor(workers, scheduler) as pool:
         _materialize(made, space, rows, pool)
         release = _pack(made, space, pool, replace)
-    _audit(space.root, space.audit)
+    _audit(space.root)
     _say(release, space.root)
 
 
@@ -123,22 +123,29 @@ def pack(
 @app.command()
 def audit(
     root: Annotated[Path, typer.Argument(help="Folder of a release.")],
-    report: Annotated[Path | None, typer.Option(help="Write the findings here as JSON.")] = None,
 ) -> None:
-    """Check a finished release against itself; exit code 2 if anything is wrong."""
-    _audit(root.resolve(), report)
+    """Check files, index and pixels of a release; writes audit.json and audit.html; exit code 2 if it fails."""
+    _audit(root.resolve())
 
 
 @app.command()
 def publish(
     root: Annotated[Path, typer.Argument(help="Folder of a release.")],
     target: Annotated[str, typer.Argument(help="Where to: hf://owner/name, s3://… or another URL, or a folder.")],
+    allow: Annotated[
+        list[str], typer.Option(help="A check of the audit that may fail. May be repeated, each with its --why.")
+    ] = [],  # noqa: B006
+    why: Annotated[list[str], typer.Option(help="Why the release is right although the check fails.")] = [],  # noqa: B006
 ) -> None:
-    """Copy a release to where users get it, verified."""
+    """Copy a release to where users get it, verified and audited."""
     from builders.stages.publish import publish as run
 
+    if len(allow) != len(why) or not all(reason.strip() for reason in why):
+        raise LulcbenchError(
+            f"--allow is given {len(allow)} times and --why {len(why)} times.", "Give a reason for each check allowed."
+        )
     with _bar("publish") as report:
-        typer.echo(run(root, target, report))
+        typer.echo(run(root, target, dict(zip(allow, why, strict=True)), report))
 
 
 @app.command("split-points")
@@ -200,11 +207,11 @@ def _pack(recipe: Recipe, space: Workspace, pool: Executor | None, replace: bool
         return run(recipe, space, plan_stage.read(space.splits), pool, replace, report)
 
 
-def _audit(root: Path, report_file: Path | None) -> None:
+def _audit(root: Path) -> None:
     from builders.stages.audit import audit as run
 
     with _bar("audit") as report:
-        findings = run(root, report_file, report)
+        findings = run(root, report)
     _console.console.print(_table(findings))
     findings.raise_if_bad(root)
 

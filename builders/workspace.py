@@ -48,11 +48,6 @@ class Workspace:
         """What materialize found: arrays, fractions and scenes of every tile."""
         return self.work / "tiles.json"
 
-    @property
-    def audit(self) -> Path:
-        """The audit's findings."""
-        return self.work / "audit.json"
-
 
 def workspace(root: Path, work: Path | None = None) -> Workspace:
     """The workspace of a release folder; by default ``<root>.work`` beside it."""

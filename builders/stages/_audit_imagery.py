@@ -9,6 +9,7 @@ not checked.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -169,6 +170,16 @@ class _Sums:
                 float(np.hypot(east, north)) <= limit,
                 f"{b} lies {east:+.1f} m east and {north:+.1f} m north of {a} (median), more than {limit:g} m",
             )
+
+
+def shift_columns(index: pd.DataFrame) -> dict[tuple[str, str], tuple[str, str]]:
+    """Columns (east, north) of displacements in an index, by the pair (reference sensor, displaced array)."""
+    pattern = re.compile(r"shift_([a-z0-9]+)_(.+)_east")
+    return {
+        (match[1], match[2]): (name, name.removesuffix("east") + "north")
+        for name in index.columns
+        if (match := pattern.fullmatch(name))
+    }
 
 
 def _grouped(samples: dict[tuple[ArrayKey, int], list[Floats]]) -> dict[ArrayKey, list[Floats]]:

@@ -18,15 +18,17 @@ import zarr
 from builders.stages._audit_coordinates import coordinates
 from builders.stages._audit_imagery import imagery
 from builders.stages.plan import buffer_of, near
-from builders.workspace import write_json
-from lulcbench._files import hash_file
+from builders.workspace import read_json, write_json
+from lulcbench._files import hash_file, write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, Tile, pixels
 from lulcbench.legend import LEVELS, NODATA, legend
-from lulcbench.release import INDEX, SPLITS, ArrayKey, Release, label_shape
+from lulcbench.release import INDEX, SPLITS, ArrayKey, Manifest, Release, label_shape
 from lulcbench.release.index import cloud_column, fraction_column, valid_column
 from lulcbench.sensors import Coding
 
+STAGE = "audit/2"
+REPORT, PAGE = "audit.json", "audit.html"  # beside the manifest of a release, published with it
 BATCH = 4  # tiles read at once
 Report = Callable[[int, int], None]
 
@@ -41,6 +43,8 @@ class Findings:
         checked: things checked, by check.
         problems: what is wrong, by check.
         measured: figures of the pixels that checks rest on, such as displacements between sensors.
+        allowed: checks that failed and do not prevent publication, each with the reason.
+        stage: version of the audit.
     """
 
     release: str
@@ -48,6 +52,8 @@ class Findings:
     checked: dict[str, int] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
+    allowed: dict[str, str] = field(default_factory=dict)
+    stage: str = STAGE
 
     def check(self, name: str, good: bool, problem: str) -> None:
         """Count one check; keep the problem if it failed."""
@@ -61,23 +67,23 @@ class Findings:
             first = "; ".join(p for found in self.problems.values() for p in found[:2])
             raise LulcbenchError(
                 f"The release at {root} fails its audit: {first}.",
-                "Do not publish it; mend the recipe and build again.",
+                f"Do not publish it: correct the recipe and build again. {root / PAGE} shows all findings.",
             )
 
 
-def audit(root: Path, report_file: Path | None = None, report: Report | None = None) -> Findings:
-    """Check a release.
+def audit(root: Path, report: Report | None = None) -> Findings:
+    """Check a release; the findings stay beside its manifest, as ``audit.json`` and as a page, ``audit.html``.
 
     Args:
         root: folder of the release.
-        report_file: where to write the findings as JSON.
-        report: called with arrays done and arrays in all.
+        report: called with steps done and steps in all.
 
     Raises:
         LulcbenchError: there is no readable release.
     """
     release = Release.open(root)
     found = Findings(release.id, release.digest)
+    index = pd.DataFrame()
     for file in release.manifest.files:
         path = root / file.path
         same = path.is_file() and path.stat().st_size == file.bytes and hash_file(path) == file.sha256
@@ -89,9 +95,29 @@ def audit(root: Path, report_file: Path | None = None, report: Report | None = N
         _arrays(release, index, found, report)
         group = zarr.open_group(root, mode="r", use_consolidated=False)
         imagery(release.manifest, index, lambda key, row: np.asarray(group[str(key)][row]), found, report)
-    if report_file:
-        write_json(report_file, asdict(found))
+    write_findings(root, found, index)
     return found
+
+
+def write_findings(root: Path, found: Findings, index: pd.DataFrame) -> None:
+    """Write the report and its page."""
+    from builders.stages._audit_page import render  # matplotlib takes a second to import
+
+    write_atomic(root / PAGE, render(found, Manifest.load(root), index).encode())
+    write_json(root / REPORT, asdict(found))
+
+
+def read_findings(root: Path, manifest: Manifest) -> Findings | None:
+    """The findings beside a release; None if there are none, or they are of other content or an older audit."""
+    path = root / REPORT
+    if not path.is_file():
+        return None
+    content = read_json(path, f"audit {root}")
+    try:
+        found = Findings(**content)
+    except TypeError:
+        return None
+    return found if (found.digest, found.stage) == (manifest.digest, STAGE) else None
 
 
 def _splits(release: Release, index: pd.DataFrame, found: Findings) -> None:

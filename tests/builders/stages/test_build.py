@@ -73,9 +73,9 @@ def test_statistics_and_counts_are_of_train_alone(made: Path) -> None:
 
 
 def test_audit_of_a_good_release_finds_nothing(made: Path) -> None:
-    found = audit(made / "out", made / "audit.json")
+    found = audit(made / "out")
     assert not found.problems
-    assert json.loads((made / "audit.json").read_text())["checked"]["class fractions"] == 24
+    assert json.loads((made / "out" / "audit.json").read_text())["checked"]["class fractions"] == 24
 
 
 def test_building_again_changes_nothing(made: Path) -> None:
@@ -284,6 +284,51 @@ def test_publish_to_a_folder_is_verified_and_whole(made: Path, copy: Path, tmp_p
     with pytest.raises(CorruptFileError, match=r"1 files of .* are missing or altered, such as landsat_2018"):
         publish(copy, str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
+
+
+def with_wrong_statistics(root: Path) -> Path:
+    """Another release, of wrong statistics, that its manifest agrees with."""
+    release = Manifest.load(root)
+    info = release.sensors["landsat"]
+    wrong = info.statistics.model_copy(update={"mean": (0.5, 0.5)})
+    sensors = {"landsat": info.model_copy(update={"statistics": wrong})}
+    release.model_copy(update={"sensors": sensors}).write(root)
+    return root
+
+
+def test_a_release_that_fails_its_audit_is_not_published(copy: Path, tmp_path: Path) -> None:
+    audit(copy)  # passes, but the findings are of what was there before
+    with_wrong_statistics(copy)
+    with pytest.raises(LulcbenchError, match="fails 1 checks of its audit, such as 'statistics of train'") as error:
+        publish(copy, str(tmp_path / "hub"))
+    assert "--allow" in error.value.remedy
+    assert not (tmp_path / "hub").exists()
+
+
+def test_what_is_allowed_is_published_with_its_reason(copy: Path, tmp_path: Path) -> None:
+    with_wrong_statistics(copy)
+    place = Path(publish(copy, str(tmp_path / "hub"), {"statistics of train": "Of another <release>."}))
+    report = json.loads((place / "audit.json").read_text())
+    assert report["allowed"] == {"statistics of train": "Of another <release>."}
+    assert report["problems"].keys() == {"statistics of train"}
+    assert "Of another &lt;release&gt;." in (place / "audit.html").read_text()
+    with pytest.raises(LulcbenchError, match="no failed check named 'class fractions'"):
+        publish(copy, str(tmp_path / "other"), {"statistics of train": "y", "class fractions": "x"})
+
+
+def test_allow_needs_a_reason(copy: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "builders", "publish", str(copy), str(tmp_path / "hub"), "--allow", "shapes"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert "--allow is given 1 times and --why 0 times" in ended.stderr
+
+
+def test_the_audit_has_a_page(made: Path) -> None:
+    audit(made / "out")
+    page = (made / "out" / "audit.html").read_text()
+    assert "checks passed" in page
+    assert "Simulated data" in page
+    assert page.count("data:image/png;base64,") == 2  # splits and classes; one sensor has no displacement
 
 
 def test_a_folder_that_is_no_release_is_not_overwritten(tmp_path: Path) -> None:
