@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -64,18 +65,14 @@ def test_a_forest_comes_back_as_it_was_and_damage_is_found(forest: tuple[Trained
     assert torch.equal(load_run(folder).predictor(images), p)
 
     def refused(change: str, match: str) -> None:
-        copy = tmp_path / change
-        predictor.save(copy.parent)
-        tree = predictor.forest.estimators_[3].tree_
+        damaged = ForestPredictor(deepcopy(predictor.forest), predictor.classes)  # the forest itself is shared
+        tree = damaged.forest.estimators_[3].tree_
         state = tree.__getstate__()
-        nodes = state["nodes"].copy()
+        nodes = state["nodes"].copy()  # what the state holds is the memory of the tree
         inner = np.flatnonzero(nodes["left_child"] >= 0)
-        nodes[change.split("-")[0]][inner[-1]] = {"feature": 24, "left_child": inner[-1], "right_child": 10**6}[change]
+        nodes[change][inner[-1]] = {"feature": 24, "left_child": inner[-1], "right_child": 10**6}[change]
         tree.__setstate__(state | {"nodes": nodes})
-        try:
-            predictor.save(tmp_path)
-        finally:
-            tree.__setstate__(state)
+        damaged.save(tmp_path)
         with pytest.raises(LulcbenchError, match=match):
             trained.config.model.load(tmp_path, trained.config, trained.task)
 
