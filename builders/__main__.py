@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -62,15 +62,50 @@ def build(
 
 
 @app.command()
-def simulate(recipe: RecipeFile, out: Out, work: Work = None) -> None:
-    """Render the scenes of the recipe's ``simulate`` table."""
-    _own_scenes("simulate", recipe, out, work)
+def scenes(recipe: RecipeFile, out: Out, work: Work = None) -> None:
+    """Make the scenes of the recipe's own ``simulate`` or ``ingest`` table."""
+    made, space = _open(recipe, out, work)
+    if made.simulate is None and made.ingest is None:
+        raise LulcbenchError(f"{recipe} has no [simulate] or [ingest] table.", "Its scenes are those of its catalog.")
+    _scenes(made, space)
+    typer.echo(space.scenes)
 
 
 @app.command()
-def ingest(recipe: RecipeFile, out: Out, work: Work = None) -> None:
-    """Write a catalog for the files that the recipe's ``ingest`` table names."""
-    _own_scenes("ingest", recipe, out, work)
+def ingest(
+    folder: Annotated[Path, typer.Argument(help="Folder of GeoTIFF or JPEG 2000 files or SAFE folders, or one file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: catalog/ and recipe.toml.")],
+    name: Annotated[str | None, typer.Option(help="Name of the release; default: that of the folder.")] = None,
+    pattern: Annotated[str, typer.Option(help="Of the names of the files to take.")] = "*",
+    sensor: Annotated[str | None, typer.Option(help="sentinel2, landsat, planet or sentinel1.")] = None,
+    platform: Annotated[str | None, typer.Option(help="Such as landsat-8.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Bands of each file in file order: B02,B03,B04,B08.")] = None,
+    date: Annotated[list[str] | None, typer.Option(help="2018-07-02, or a span: 2018-06-01/2018-08-31.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Value = scale · DN + offset.")] = None,
+    offset: Annotated[float | None, typer.Option(help="See --scale.")] = None,
+    nodata: Annotated[float | None, typer.Option(help="DN of missing pixels.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Sentinel-2 processing baseline, such as 02.07.")] = None,
+    allow_l1c: Annotated[bool, typer.Option("--allow-l1c", help="Take Level-1C, not surface reflectance.")] = False,
+    labels: Annotated[Path | None, typer.Option(help="Label map: raster or polygons.")] = None,
+    label_source: Annotated[str | None, typer.Option(help="Legend of the labels: luisa or corine.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="TOML that maps own codes or words to LUISA codes.")] = None,
+    field: Annotated[str | None, typer.Option(help="Column of the codes or words of polygons.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of the vector file.")] = None,
+    label_year: Annotated[int | None, typer.Option(help="Year of the labels; default: that of the scenes.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write the recipe again if there is one.")] = False,
+) -> None:
+    """Write a catalog and a recipe for your own scenes and labels; shows what was understood of each file."""
+    from builders.ingest.command import ingest_rule, summary
+    from builders.ingest.command import run as write
+
+    told = {"sensor": sensor, "platform": platform, "scale": scale, "offset": offset, "nodata": nodata}
+    told |= {"pattern": pattern, "baseline": baseline, "allow_l1c": allow_l1c}
+    rule = ingest_rule(folder, bands, date or [], told)
+    own = (labels, label_source, mapping, field, layer, label_year)
+    understood = write(rule, out, name or folder.resolve().stem, own, replace)
+    for line in summary(understood):
+        typer.echo(line)
+    typer.echo(out / "recipe.toml")
 
 
 @app.command()
@@ -167,14 +202,6 @@ def split_points(
 def _open(recipe: Path, out: Path, work: Path | None) -> tuple[Recipe, Workspace]:
     space = workspace(out, work)
     return load(recipe, space.scenes), space
-
-
-def _own_scenes(kind: Literal["simulate", "ingest"], path: Path, out: Path, work: Path | None) -> None:
-    recipe, space = _open(path, out, work)
-    if getattr(recipe, kind) is None:
-        raise LulcbenchError(f"{path} has no [{kind}] table.", f"Only recipes that have one {kind} scenes.")
-    _scenes(recipe, space)
-    typer.echo(space.scenes)
 
 
 def _scenes(recipe: Recipe, space: Workspace) -> None:

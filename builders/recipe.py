@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,6 +21,7 @@ from lulcbench import grid
 from lulcbench._files import Frozen, Name
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
+from lulcbench.legend import NODATA, legend
 from lulcbench.release import Sha256, Source, Split
 from lulcbench.seasons import SEASONS, Days, Season
 from lulcbench.sensors import SENSORS, sensor
@@ -112,17 +114,41 @@ class SensorRule(Frozen):
 
 
 class LabelRule(Frozen):
-    """Labels of one year: a LUISA raster, or CORINE as a raster or as polygons with their code in ``field``.
+    """Labels of one year: a LUISA raster, or CORINE or an own map as a raster or as polygons with ``field``.
 
-    ``sha256`` pins the edition; a file with another digest is refused.
+    Attributes:
+        layer: of a vector file with several.
+        field: column of the codes or words of polygons.
+        codes: of an own map: its code or word → LUISA code of any level; 0 leaves it unlabelled on purpose.
+        sha256: pins the edition; a file with another digest is refused.
     """
 
     year: int
-    source: Literal["luisa", "corine"]
+    source: Literal["luisa", "corine", "own"]
     path: Path
     layer: str | None = None
     field: str | None = None
+    codes: dict[str, int] | None = None
     sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _own_codes(self) -> Self:
+        if (self.codes is not None) != (self.source == "own"):
+            raise ValueError('source = "own" and codes go together')
+        check_codes(self.codes or {})
+        return self
+
+
+def check_codes(codes: Mapping[str, int]) -> None:
+    """Nothing, if all targets are LUISA codes or 0.
+
+    Raises:
+        ValueError: one is not.
+    """
+    wrong = {own: code for own, code in codes.items() if code not in legend().classes and code != NODATA}
+    if wrong:
+        own, code = next(iter(wrong.items()))
+        raise ValueError(f"{own!r} is mapped to {code}, which is not a LUISA code")
 
 
 class PackRule(Frozen):
@@ -133,10 +159,47 @@ class PackRule(Frozen):
 
 
 class IngestRule(Frozen):
-    """Files that are no STAC scenes yet: which reader of ``builders.cases.ingest`` writes a catalog of them."""
+    """Scenes in files that have no catalog: where they are, and what their names and headers do not tell.
 
-    kind: Literal["eurosat", "flanders", "lanjaron"]
+    Attributes:
+        kind: ``files``, described by ``builders.ingest``; or a data set that must be converted.
+        path: a folder, searched with its sub-folders, or one file.
+        pattern: of the names of the files to take.
+        sensor: of all files.
+        platform: such as ``landsat-8``, on which the numbers of Landsat's bands depend.
+        bands: names of the bands of each file with several, in file order.
+        dates: day of acquisition; several if each file repeats ``bands`` for each date.
+        acquired: first and last day, if the day is not known; in place of ``dates``.
+        scale: value = DN · scale + offset; if not given, that of the file or of its product.
+        offset: see ``scale``.
+        nodata: DN of missing pixels; if not given, that of the file or of its product.
+        baseline: Sentinel-2 processing baseline, such as ``02.07``.
+        allow_l1c: take Sentinel-2 Level-1C, which is not surface reflectance; its collection is ``sentinel-2-l1c``.
+    """
+
+    kind: Literal["files", "flanders"] = "files"
     path: Path
+    pattern: str = "*"
+    sensor: str | None = None
+    platform: str | None = None
+    bands: tuple[str, ...] = ()
+    dates: tuple[date, ...] = ()
+    acquired: tuple[date, date] | None = None
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+    baseline: Annotated[str, Field(pattern=r"^\d\d\.\d\d$")] | None = None
+    allow_l1c: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.dates and self.acquired:
+            raise ValueError("dates and acquired exclude each other")
+        if self.acquired and self.acquired[0] > self.acquired[1]:
+            raise ValueError(f"acquired begins on {self.acquired[0]}, after its end on {self.acquired[1]}")
+        if self.offset is not None and self.scale is None:
+            raise ValueError("offset is given without scale")
+        return self
 
 
 class Recipe(Frozen):

@@ -26,10 +26,12 @@ def label_source(rule: LabelRule) -> LabelSource:
     Raises:
         LulcbenchError: the file is missing.
     """
-    from builders.archives import corine, luisa
+    from builders.archives import corine, luisa, own
 
     if not rule.path.is_file():
         raise LulcbenchError(
             f"The label map {rule.path} is missing.", "Correct 'path' of the recipe's labels, or fetch the file."
         )
+    if rule.codes is not None:
+        return own.labels(rule.path, rule.codes, rule.layer, rule.field)
     return luisa.labels(rule.path) if rule.source == "luisa" else corine.labels(rule.path, rule.layer, rule.field)

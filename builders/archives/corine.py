@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from builders.readers import LabelSource
-from builders.readers.labels import RasterLabels
+from builders.readers.labels import VECTOR, RasterLabels
 from lulcbench.legend import corine_raster_codes
-
-VECTOR = (".gpkg", ".shp", ".fgb", ".geojson", ".parquet")
 
 
 def labels(path: Path, layer: str | None = None, column: str | None = None) -> LabelSource:
@@ -21,5 +19,5 @@ def labels(path: Path, layer: str | None = None, column: str | None = None) -> L
     if path.suffix.lower() in VECTOR:
         from builders.readers.polygons import VectorLabels  # imports geopandas: only if polygons are read
 
-        return VectorLabels(path, codes, "CORINE", layer, column)
+        return VectorLabels(path, {str(code): luisa for code, luisa in codes.items()}, "CORINE", layer, column)
     return RasterLabels(path, codes, "CORINE")

@@ -1,1 +1,1 @@
-"""Single real data sets: ingesting them, and comparing releases made from them with what is known of the place."""
+"""Single real data sets: converting them, and comparing releases made from them with what is known of the place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,8 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
 Codes = npt.NDArray[np.uint16]
+
+VECTOR = (".gpkg", ".shp", ".fgb", ".geojson", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,12 @@ def on_grid(codes: Codes, transform: Affine, crs: Any, pixel: float, area: Area)
     return classes[out]
 
 
-def unknown_codes(codes: list[int], legend: str, where: str) -> LulcbenchError:
+def unknown_codes(codes: Sequence[int | str], legend: str, where: str) -> LulcbenchError:
     """The error for codes that are not in the legend of a label map."""
     shown = ", ".join(map(str, codes[:8])) + (f" and {len(codes) - 8} more" if len(codes) > 8 else "")
     return LulcbenchError(
         f"{where} holds codes that are not in the {legend} legend: {shown}.",
-        "Check that the recipe's 'source' (luisa or corine) matches the file, and that its nodata value is set.",
+        "Check that the recipe's 'source' (luisa, corine or own) matches the file, and that its nodata value is set.",
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyogrio
 import shapely
 from rasterio.features import rasterize
@@ -17,15 +20,21 @@ from builders.readers.labels import Codes, label_box, on_grid, unknown_codes
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
+log = logging.getLogger(__name__)
+
 FINE = 10  # m; polygons are rasterized at this pixel size, of which the majority is taken
 
 
 @dataclass(frozen=True)
 class VectorLabels:
-    """A polygon layer with codes in one column; other attributes as in ``RasterLabels``."""
+    """A polygon layer with codes or words in one column; polygons without any are not labelled.
+
+    Attributes:
+        codes: code or word → LUISA code; other attributes as in ``RasterLabels``.
+    """
 
     path: Path
-    codes: dict[int, int] = field(hash=False)
+    codes: dict[str, int] = field(hash=False)
     legend: str
     layer: str | None
     column: str | None
@@ -52,19 +61,44 @@ class VectorLabels:
 
 @lru_cache(maxsize=4)
 def _polygons(
-    path: Path, layer: str | None, column: str | None, codes: tuple[tuple[int, int], ...], legend: str
+    path: Path, layer: str | None, column: str | None, codes: tuple[tuple[str, int], ...], legend: str
 ) -> gpd.GeoDataFrame:
+    frame = _read(path, layer, column)
+    values = _texts(frame[column])
+    present = set(values.dropna())
+    unknown = sorted(present - set(dict(codes)))
+    if unknown:
+        raise unknown_codes(unknown, legend, f"{path} ({column})")
+    if values.isna().any():
+        log.warning("%s: %d polygons without %s are not labelled", path.name, int(values.isna().sum()), column)
+    return frame.assign(luisa=values.map(dict(codes))).dropna(subset="luisa").astype({"luisa": int}).to_crs(CRS)
+
+
+def column_values(path: Path, layer: str | None, column: str | None) -> pd.Series[str]:
+    """Codes or words of a polygon layer as text, NA where there is none.
+
+    Raises:
+        LulcbenchError: the file cannot be read, or has no such layer or column.
+    """
+    return _texts(_read(path, layer, column)[column])
+
+
+def _read(path: Path, layer: str | None, column: str | None) -> gpd.GeoDataFrame:
     try:
         frame = gpd.read_file(path, layer=layer or str(pyogrio.list_layers(path)[0][0]))
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "It is missing, damaged or has no such layer.") from error
     if frame.crs is None:
         raise LulcbenchError(f"{path} has no coordinate reference system.", "Add one, for instance with ogr2ogr.")
+    names = ", ".join(c for c in frame.columns if c != "geometry")
+    if column is None:
+        raise LulcbenchError(f"{path} has polygons.", f"Name the column of their codes in 'field': one of {names}.")
     if column not in frame.columns:
-        names = ", ".join(c for c in frame.columns if c != "geometry")
         raise LulcbenchError(f"{path} has no column {column!r}.", f"Set 'field' of the labels to one of {names}.")
-    values = frame[column].astype(int)
-    unknown = sorted(set(values) - set(dict(codes)))
-    if unknown:
-        raise unknown_codes(unknown, legend, f"{path} ({column})")
-    return frame.assign(luisa=values.map(dict(codes))).to_crs(CRS)
+    return frame
+
+
+def _texts(column: pd.Series[Any]) -> pd.Series[str]:
+    """Codes or words as text; whole numbers without decimals, as 311 for "311.0"; NA for nothing."""
+    text = column.astype("string").str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
+    return text.mask((text == "").fillna(True))

@@ -40,7 +40,7 @@ def make(recipe: Recipe, space: Workspace, report: Report = silent) -> None:
 
         simulate(SimulationConfig.parse(recipe.simulate, recipe.seasons, "the recipe"), partial, report)
     elif recipe.ingest is not None:
-        from builders.cases.ingest import ingest
+        from builders.ingest import ingest
 
         ingest(recipe.ingest, partial, report)
     partial.rename(space.scenes)

@@ -135,7 +135,7 @@ def _items(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[pyst
     except FileNotFoundError as error:
         raise LulcbenchError(
             f"The catalog {catalog} or an item of it is missing: {error}.",
-            "Correct 'catalog' of the recipe, or make it with 'python -m builders simulate' or 'ingest'.",
+            "Correct 'catalog' of the recipe, or make it with 'python -m builders scenes' or 'ingest'.",
         ) from error
     except (pystac.errors.STACError, ValueError, KeyError) as error:
         raise LulcbenchError(f"The catalog {catalog} is damaged: {error}.", "Fetch or make it again.") from error

@@ -10,7 +10,7 @@ import rasterio
 from affine import Affine
 from rasterio.warp import transform_bounds
 
-from builders.cases.ingest.catalog import File, item, write
+from builders.ingest.catalog import File, item, write
 from builders.recipe import Recipe, load
 from builders.workspace import Workspace, workspace
 from lulcbench.sensors import LANDSAT

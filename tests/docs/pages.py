@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import SkipTest
 
+import geopandas
+import shapely
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
@@ -133,10 +135,14 @@ def two_predictions(folder: Path) -> None:
 
 
 def own_data(site: Path) -> None:
-    """Three dates of Landsat and a label map, as a user might have them."""
+    """Three dates of Landsat, a label map and polygons, as a user might have them."""
     world.write_raster(site / "labels.tif", *world.labels())
+    left, bottom, right, top = world.BOUNDS
+    middle = (left + right) / 2
+    shapes = [shapely.box(left, bottom, middle, top), shapely.box(middle, bottom, right, top)]
+    geopandas.GeoDataFrame({"use": ["forest", "farmland"]}, geometry=shapes, crs=3035).to_file(site / "landuse.gpkg")
     for day, red in (("20180702", 0.1), ("20180718", 0.2), ("20180803", 0.3)):
-        world.write_landsat(site / f"landsat_{day}_sr.tif", site / f"landsat_{day}_qa.tif", (red, 0.3))
+        world.write_landsat(site / f"landsat_{day}_sr.tif", site / f"landsat_{day}_qa_pixel.tif", (red, 0.3))
 
 
 def listens(port: int) -> bool:

@@ -10,7 +10,7 @@ import shapely
 from affine import Affine
 
 from builders.archives import corine, landsat, luisa, planet, sentinel2
-from builders.cases.ingest.catalog import File, item
+from builders.ingest.catalog import File, item
 from builders.readers.area import Area
 from builders.readers.raster import _cached, open_raster
 from lulcbench.errors import LulcbenchError

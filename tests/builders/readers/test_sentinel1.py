@@ -10,7 +10,7 @@ import pytest
 import rasterio.warp
 
 from builders.archives import scene_source
-from builders.cases.ingest.catalog import File, item
+from builders.ingest.catalog import File, item
 from builders.readers.area import Area
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile

@@ -14,7 +14,7 @@ import pystac
 import pytest
 import zarr
 
-from builders.cases.ingest.catalog import write
+from builders.ingest.catalog import write
 from builders.recipe import load
 from builders.stages import _shards, materialize, pack, plan, search
 from builders.stages.audit import audit

@@ -15,7 +15,7 @@ import torch
 import zarr
 from affine import Affine
 
-from builders.cases.ingest.catalog import File, item, write
+from builders.ingest.catalog import File, item, write
 from builders.readers.raster import RasterSource, Scaling
 from builders.recipe import load
 from builders.stages import materialize, pack, plan, search

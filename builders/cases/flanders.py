@@ -18,7 +18,7 @@ import xarray as xr
 from affine import Affine
 
 from builders._progress import Report, counter, silent
-from builders.cases.ingest.catalog import File, item, write
+from builders.ingest.catalog import File, item, write
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT, SENTINEL2, Band
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,8 @@ from lulcbench.sensors import Band, Sensor
 class File:
     """One file of a scene: its bands in file order with one coding, or a quality layer (``bands`` empty).
 
+    A band is None where the file has a channel that is not a band of the scene.
+
     Attributes:
         key: asset key.
         scale: value = DN · scale + offset.
@@ -30,7 +33,7 @@ class File:
 
     key: str
     path: Path
-    bands: Sequence[Band] = ()
+    bands: Sequence[Band | None] = ()
     scale: float = 1
     offset: float = 0
     nodata: float | None = None
@@ -62,9 +65,10 @@ def item(
     made = pystac.Item(name, mapping(box(*bounds)), list(bounds), start if start == end else None, properties)
     made.collection_id = sensor.collection
     for file in files:
-        scaling: dict[str, Any] = {"raster:scale": file.scale, "raster:offset": file.offset, "nodata": file.nodata}
+        nodata = "nan" if file.nodata is not None and math.isnan(file.nodata) else file.nodata
+        scaling: dict[str, Any] = {"raster:scale": file.scale, "raster:offset": file.offset, "nodata": nodata}
         scaling |= {"unit": file.unit} if file.unit else {}
-        bands = [{"name": band.name, "eo:common_name": band.asset, **scaling} for band in file.bands]
+        bands = [{"name": band.name, "eo:common_name": band.asset, **scaling} if band else {} for band in file.bands]
         extra = {"bands": bands} if len(bands) > 1 else scaling
         made.add_asset(file.key, pystac.Asset(str(file.path), media_type="image/tiff", extra_fields=extra))
     return made

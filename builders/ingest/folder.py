@@ -1,0 +1,440 @@
+"""Understanding a folder of scenes: which files are a scene, of which sensor and time, and what their numbers mean.
+
+What files do not tell is asked for, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
+
+from builders.archives import landsat, sentinel2
+from builders.ingest.catalog import File, item, write
+from builders.ingest.names import Name, band_of, is_quality, read_name
+from builders.readers.raster import broken, open_raster
+from builders.recipe import IngestRule
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import CRS, Bounds
+from lulcbench.sensors import LANDSAT, SENTINEL2, Band, Sensor, sensor
+
+SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
+L1C_COLLECTION = "sentinel-2-l1c"
+_METADATA_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFiles:
+    """A scene that was understood.
+
+    Attributes:
+        times: first and last moment of acquisition; equal if known.
+        level: of processing, empty if unknown.
+        files: of bands; the quality layer, if there is one, is last.
+        coding: how digital numbers become values, and where that is known from.
+        bounds: extent in EPSG:3035 metres.
+    """
+
+    id: str
+    sensor: Sensor
+    platform: str | None
+    times: tuple[datetime, datetime]
+    level: str
+    baseline: str | None
+    cloud: float | None
+    files: tuple[File, ...]
+    coding: str
+    crs: str
+    bounds: Bounds
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """Bands of all files, in the sensor's order."""
+        present = {band.name for file in self.files for band in file.bands if band}
+        return tuple(band for band in self.sensor.bands if band.name in present)
+
+    @property
+    def quality(self) -> Path | None:
+        """The quality layer; None if there is none."""
+        return self.files[-1].path if not self.files[-1].bands else None
+
+    @property
+    def collection(self) -> str:
+        """Id of the STAC collection."""
+        return L1C_COLLECTION if self.level == "L1C" else self.sensor.collection
+
+
+class Understood(NamedTuple):
+    """Scenes of a folder, and the files that are not used with the reason."""
+
+    scenes: list[SceneFiles]
+    unused: list[tuple[Path, str]]
+
+
+class Coding(NamedTuple):
+    """How digital numbers become values, and where that is known from."""
+
+    scale: float
+    offset: float
+    nodata: float | None
+    source: str
+
+
+def understand(rule: IngestRule, exclude: Sequence[Path] = ()) -> Understood:
+    """The scenes of a folder, or of a single file.
+
+    Args:
+        rule: the folder, and what the user states about its files.
+        exclude: files that are not scenes, such as labels.
+
+    Raises:
+        LulcbenchError: there is no raster, or a file does not tell what it is and the rule does not either.
+    """
+    groups, unused = _grouped(rule, {path.resolve() for path in exclude})
+    scenes: list[SceneFiles] = []
+    for files in groups.values():
+        scenes += _scenes(rule, files, unused)
+    if not scenes:
+        packed = [path.name for path in rule.path.glob("*.zip")][:3] if rule.path.is_dir() else []
+        raise LulcbenchError(
+            f"{rule.path} contains no scene: no {', '.join(SUFFIXES)} with a band of a known sensor.",
+            f"Unpack {', '.join(packed)} first." if packed else "Name a folder of GeoTIFF or JPEG 2000 files.",
+        )
+    twice = [name for name, n in Counter(scene.id for scene in scenes).items() if n > 1]
+    if twice:
+        raise LulcbenchError(f"Two scenes have the id {twice[0]}.", "Ingest them apart, or rename their files.")
+    return Understood(sorted(scenes, key=lambda scene: (scene.times, scene.id)), unused)
+
+
+def write_catalog(scenes: Sequence[SceneFiles], out: Path, name: str) -> None:
+    """Write the STAC catalog of some scenes, ``out/catalog.json``."""
+    items = []
+    for scene in scenes:
+        more: dict[str, Any] = {"eo__cloud_cover": scene.cloud} if scene.cloud is not None else {}
+        more |= {"platform": scene.platform} if scene.platform else {}
+        more |= {"processing__level": scene.level} if scene.level else {}
+        if scene.baseline and scene.level != "L1C":
+            more["s2__processing_baseline"] = scene.baseline
+        made = item(scene.id, scene.sensor, scene.files, scene.times, **more)
+        made.collection_id = scene.collection
+        items.append(made)
+    write(out, re.sub(r"[^\w-]+", "-", name) or "scenes", f"Scenes of {name}", items)
+
+
+def _grouped(
+    rule: IngestRule, exclude: set[Path]
+) -> tuple[dict[tuple[str, str], list[tuple[Path, Name]]], list[tuple[Path, str]]]:
+    if not rule.path.exists():
+        raise LulcbenchError(f"There is nothing at {rule.path} to ingest.", "Correct the path.")
+    paths = [rule.path] if rule.path.is_file() else sorted(rule.path.rglob(rule.pattern))
+    groups: dict[tuple[str, str], list[tuple[Path, Name]]] = defaultdict(list)
+    unused: list[tuple[Path, str]] = []
+    for path in paths:
+        if path.suffix.lower() not in SUFFIXES or not path.is_file() or path.resolve() in exclude:
+            continue
+        name = read_name(path)
+        if name.unused:
+            unused.append((path, "layer that is not used"))
+            continue
+        # Files of one SAFE folder are in several folders; elsewhere a scene's files are together.
+        folder = "" if name.sensor is SENTINEL2 else str(path.parent)
+        groups[folder, name.scene].append((path.resolve(), name))
+    return dict(sorted(groups.items())), unused
+
+
+def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple[Path, str]]) -> list[SceneFiles]:
+    """One scene, or one per date of a stack."""
+    first, name = files[0]
+    kind = _sensor(rule, first, name)
+    platform = rule.platform or name.platform
+    level = _level(rule, first, name, kind)
+    metadata = _safe_metadata(first)
+    baseline = name.baseline or metadata.get("baseline")
+    if rule.baseline and baseline not in (None, rule.baseline):
+        raise LulcbenchError(f"{first.name} is of baseline {baseline}, not {rule.baseline}.", "Leave --baseline out.")
+    baseline = baseline or rule.baseline
+    bands: list[File] = []
+    quality: Path | None = None
+    coding: Coding | None = None
+    brightness: list[tuple[float, float] | None] = []
+    best: dict[str, tuple[float, int]] = {}
+    stack = 1
+    for path, named in files:
+        if is_quality(kind, named.band):
+            quality = path if quality is None or named.resolution == 20 else quality
+            continue
+        with open_raster(str(path)) as dataset:
+            order = _band_order(rule, path, named, kind, platform, dataset)
+            coding = _coding(rule, path, named, kind, baseline, level, dataset)
+            stack = len(order) // len(rule.bands) if rule.bands and len(rule.dates) > 1 else 1
+            if any(order) and kind.bands[0].unit == "1":
+                brightness.append(_brightness(path, dataset, order, coding))
+            pixel = float(abs(dataset.transform.a))
+        for band, text in zip(order, dataset.descriptions, strict=True):
+            if band is None:
+                unused.append((path, f"band described as {text!r}"))
+        if not any(order):
+            continue
+        (band,) = order if len(order) == 1 else (None,)
+        if band and band.name in best:
+            # SAFE folders have a band at several resolutions: that of the instrument is taken.
+            distance, position = best[band.name]
+            if named.resolution is None:
+                raise LulcbenchError(
+                    f"{path.name} and {bands[position].path.name} are the same band {band.name} of {named.scene}.",
+                    "Keep one of them, or choose with --pattern.",
+                )
+            if abs(pixel - band.resolution) < distance:
+                unused.append((bands[position].path, "the same band at another resolution"))
+                best[band.name] = (abs(pixel - band.resolution), position)
+                bands[position] = File(band.asset, path, order, *coding[:3])
+            else:
+                unused.append((path, "the same band at another resolution"))
+            continue
+        if band:
+            best[band.name] = (abs(pixel - band.resolution), len(bands))
+        key = band.asset if band else "data" if len(files) <= 2 else f"data{len(bands)}"
+        bands.append(File(key, path, order, *coding[:3]))
+    if not bands or coding is None:
+        unused.extend((path, "quality layer without bands") for path, _ in files)
+        return []
+    _check_reflectance(name.scene, brightness, coding)
+    names = [band.name for file in bands for band in file.bands if band]
+    if stack == 1 and len(set(names)) < len(names):
+        raise LulcbenchError(f"Scene {name.scene} has a band in two files: {sorted(names)}.", "Keep one of them.")
+    times = _times(rule, first, name, stack)
+    crs, bounds = _place([file.path for file in bands])
+    scenes = []
+    for i, when in enumerate(times):
+        own = tuple(_of_date(file, i, len(times)) for file in bands)
+        scenes.append(
+            SceneFiles(
+                name.scene if len(times) == 1 else f"{name.scene}_{when[0]:%Y%m%d}",
+                kind,
+                platform,
+                when,
+                level,
+                baseline if coding.source.startswith("baseline") else None,  # which stands for its coding
+                metadata.get("cloud"),
+                own + ((File(str(kind.quality_asset), quality),) if quality else ()),
+                f"{coding.scale:g} · DN{f' {coding.offset:+g}' if coding.offset else ''} ({coding.source})",
+                crs,
+                bounds,
+            )
+        )
+    return scenes
+
+
+def _of_date(file: File, i: int, dates: int) -> File:
+    """The file of a stack with the bands of one date alone."""
+    if dates == 1:
+        return file
+    n = len(file.bands) // dates
+    bands = tuple(band if i * n <= j < (i + 1) * n else None for j, band in enumerate(file.bands))
+    return File(file.key, file.path, bands, file.scale, file.offset, file.nodata)
+
+
+def _sensor(rule: IngestRule, path: Path, name: Name) -> Sensor:
+    if rule.sensor:
+        told = sensor(rule.sensor)
+        if name.sensor not in (None, told):
+            raise LulcbenchError(
+                f"{path.name} is of {name.sensor.name} by its name, not of {told.name}.",
+                "Correct --sensor or --pattern.",
+            )
+        return told
+    if name.sensor is None:
+        raise LulcbenchError(
+            f"The name of {path.name} does not tell its sensor.",
+            "Tell it with --sensor, for instance sentinel2; or choose the files of scenes with --pattern.",
+        )
+    return name.sensor
+
+
+def _level(rule: IngestRule, path: Path, name: Name, kind: Sensor) -> str:
+    level = name.level or ""
+    if kind is SENTINEL2 and level == "L1C" and not rule.allow_l1c:
+        raise LulcbenchError(
+            f"{path.name} is Sentinel-2 Level-1C: reflectance at the top of the atmosphere, not of the surface.",
+            "Take Level-2A; or allow it with --allow-l1c, which the recipe then states.",
+        )
+    if kind is LANDSAT and (level.startswith("L1") or name.collection == "01"):
+        raise LulcbenchError(
+            f"{path.name} is not Landsat Collection 2 Level-2: it holds no surface reflectance of a known coding.",
+            "Take the product L2SP of Collection 2; or tell --sensor, --date and --scale of renamed files.",
+        )
+    return "L2" if level.startswith("L2S") else level
+
+
+def _times(rule: IngestRule, path: Path, name: Name, stack: int) -> list[tuple[datetime, datetime]]:
+    if rule.acquired:
+        first, last = rule.acquired
+        return [(_midnight(first), datetime.combine(last, time.max.replace(microsecond=0), UTC))]
+    if rule.dates:
+        if len(rule.dates) != stack:
+            raise LulcbenchError(
+                f"{path.name} has {stack} date{'s' * (stack > 1)} of bands, but {len(rule.dates)} dates are told.",
+                "Tell one --date, or one for each repetition of --bands in the file.",
+            )
+        return [(_midnight(day), _midnight(day)) for day in rule.dates]
+    if len(name.times) != 1:
+        told = "no date" if not name.times else " and ".join(f"{when:%Y-%m-%d}" for when in name.times)
+        raise LulcbenchError(
+            f"The name of {path.name} tells {told}.",
+            "Tell when it was acquired: --date 2018-07-02, or a span of days, --date 2018-06-01/2018-08-31.",
+        )
+    return [(name.times[0], name.times[0])]
+
+
+def _midnight(day: Any) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _band_order(
+    rule: IngestRule, path: Path, name: Name, kind: Sensor, platform: str | None, dataset: Any
+) -> tuple[Band | None, ...]:
+    """The band of each channel of a file: told, described or named, which must agree; None for what is not a band."""
+    described = [band_of(kind, platform, text or "") for text in dataset.descriptions]
+    has_text = [bool(text) for text in dataset.descriptions]
+    if rule.bands and not (dataset.count == 1 and name.band):
+        told = [_told(kind, platform, text) for text in rule.bands]
+        dates = max(1, len(rule.dates))
+        if dataset.count != len(told) * dates:
+            raise LulcbenchError(
+                f"{path.name} has {dataset.count} bands, but --bands names {len(told)}"
+                f"{f' and --date {dates} dates' if dates > 1 else ''}.",
+                "Name every band of the file in its order; or choose other files with --pattern.",
+            )
+        order = told * dates
+        for i, (band, meant) in enumerate(zip(described, order, strict=True), start=1):
+            if band is not None and band is not meant:
+                raise LulcbenchError(
+                    f"Band {i} of {path.name} is described as {dataset.descriptions[i - 1]!r}, but --bands names it "
+                    f"{rule.bands[(i - 1) % len(told)]}.",
+                    "Correct --bands, or leave it out: the file describes its bands.",
+                )
+        return tuple(order)
+    if dataset.count == 1 and (named := band_of(kind, platform, name.band)):
+        if described[0] is not None and described[0] is not named:
+            raise LulcbenchError(
+                f"{path.name} is {named.name} by its name, but its band is described as {dataset.descriptions[0]!r}.",
+                "Rename the file or correct the description.",
+            )
+        return (named,)
+    if any(described) and all(has_text):
+        return tuple(described)
+    example = ",".join(band.name for band in kind.bands[1:4])
+    if (
+        kind is LANDSAT
+        and platform is None
+        and any(re.fullmatch(r"(?i)b\d", text or "") for text in dataset.descriptions)
+    ):
+        raise LulcbenchError(
+            f"The bands of {path.name} are numbered, and numbers mean other bands for other Landsats.",
+            "Tell which, for instance --platform landsat-8; or name the bands: --bands blue,green,red.",
+        )
+    raise LulcbenchError(
+        f"{path.name} has {dataset.count} band{'s' * (dataset.count > 1)}, which neither name nor descriptions "
+        f"({', '.join(text or '–' for text in dataset.descriptions[:12])}) identify.",
+        f"Name them in their order: --bands {example},…; or leave the file out with --pattern.",
+    )
+
+
+def _told(kind: Sensor, platform: str | None, text: str) -> Band:
+    return band_of(kind, platform, text) or kind.band(text)
+
+
+def _coding(
+    rule: IngestRule, path: Path, name: Name, kind: Sensor, baseline: str | None, level: str, dataset: Any
+) -> Coding:
+    nodata = rule.nodata if rule.nodata is not None else dataset.nodata
+    stated = set(zip(dataset.scales, dataset.offsets, strict=True))
+    if rule.scale is not None:
+        other = "" if stated in ({(1.0, 0.0)}, {(rule.scale, rule.offset or 0.0)}) else ", not what the file states"
+        return Coding(rule.scale, rule.offset or 0, nodata, f"told{other}")
+    if stated != {(1.0, 0.0)}:
+        if len(stated) > 1:
+            raise LulcbenchError(
+                f"The bands of {path.name} have several scales and offsets.", "Tell --scale and --offset."
+            )
+        ((scale, offset),) = stated
+        return Coding(scale, offset, nodata, "of the file")
+    zero = 0 if nodata is None else nodata
+    if kind is LANDSAT and name.collection == "02":
+        return Coding(landsat.SCALE, landsat.OFFSET, zero, "Collection 2 Level-2")
+    if kind is SENTINEL2 and baseline is not None and level:
+        shifted = float(baseline) >= sentinel2.OFFSET_BASELINE
+        return Coding(sentinel2.SCALE, sentinel2.OFFSET if shifted else 0, zero, f"baseline {baseline}")
+    remedy = "Tell --scale and --offset (value = scale · DN + offset; 1 and 0 if they are reflectance already)"
+    more = "; or the processing baseline, on which the offset of Sentinel-2 depends: --baseline 02.07"
+    raise LulcbenchError(
+        f"{path.name} does not tell how its numbers become {'reflectance' if kind.coding.scale < 1e-3 else 'values'}.",
+        f"{remedy}{more if kind is SENTINEL2 else ''}.",
+    )
+
+
+def _brightness(path: Path, dataset: Any, order: tuple[Band | None, ...], coding: Coding) -> tuple[float, float] | None:
+    """Median and 99th percentile of the values of a file; None if there are none."""
+    used = [i for i, band in enumerate(order, start=1) if band is not None]
+    try:
+        values = dataset.read(used, out_shape=(len(used), min(dataset.height, 256), min(dataset.width, 256)))
+    except RasterioError as error:
+        raise broken(str(path), error) from error
+    values = values.astype(np.float64)
+    values = values[np.isfinite(values) & (values != coding.nodata)] * coding.scale + coding.offset
+    if not values.size:
+        return None
+    middle, high = np.percentile(values, [50, 99])
+    return float(middle), float(high)
+
+
+def _check_reflectance(name: str, brightness: list[tuple[float, float] | None], coding: Coding) -> None:
+    """Reflectance is mostly between 0 and 1: numbers that a coding takes elsewhere have another one.
+
+    A single band may be dark all over (the cirrus band is), but not all of them.
+    """
+    known = [pair for pair in brightness if pair is not None]
+    if not known:
+        return
+    middle, high = (max(values) for values in zip(*known, strict=True))
+    if not (middle <= 1.2 and 0.01 < high <= 2.5):
+        raise LulcbenchError(
+            f"{name} is not reflectance by this coding ({coding.scale:g} · DN {coding.offset:+g}, {coding.source}): "
+            f"in its brightest band half of the values are above {middle:.3g}, and 1 % above {high:.3g}.",
+            "Tell the right --scale and --offset, or choose files with --pattern.",
+        )
+
+
+def _place(paths: list[Path]) -> tuple[str, Bounds]:
+    """CRS that the files share, and the extent of the first in EPSG:3035."""
+    systems: dict[str, Path] = {}
+    for path in paths:
+        with open_raster(str(path)) as dataset:
+            systems.setdefault(rasterio.CRS.to_string(dataset.crs), path)
+            if path == paths[0]:
+                bounds = rasterio.warp.transform_bounds(dataset.crs, CRS, *dataset.bounds)
+    if len(systems) > 1:
+        text = ", ".join(f"{path.name} {crs}" for crs, path in systems.items())
+        raise LulcbenchError(f"Files of one scene have several CRS: {text}.", "Ingest them as scenes of their own.")
+    left, bottom, right, top = bounds
+    return next(iter(systems)), (left, bottom, right, top)
+
+
+def _safe_metadata(path: Path) -> dict[str, Any]:
+    """Baseline and cloud cover (%) in the product metadata of a SAFE folder, if the file is in one."""
+    safe = next((parent for parent in path.parents if parent.suffix == ".SAFE"), None)
+    for file in sorted(safe.glob("MTD_MSIL*.xml")) if safe else ():
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            text = opened.read(_METADATA_BYTES)
+        baseline = re.search(r"<PROCESSING_BASELINE>(\d\d\.\d\d)<", text)
+        cloud = re.search(r"<Cloud_Coverage_Assessment>([\d.]+)<", text)
+        return {"baseline": baseline[1] if baseline else None, "cloud": float(cloud[1]) if cloud else None}
+    return {}

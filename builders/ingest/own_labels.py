@@ -1,0 +1,135 @@
+"""Own labels: reading a mapping of own codes or words to LUISA codes, and writing a template of one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from pydantic import Field, ValidationError
+
+from builders.readers.labels import VECTOR
+from builders.readers.raster import broken, open_raster
+from builders.recipe import LabelRule, check_codes
+from lulcbench._files import Frozen, hash_file, write_atomic
+from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
+from lulcbench.errors import LulcbenchError
+
+
+class Mapping(Frozen):
+    """A mapping file: ``[codes]``, own code or word = LUISA code of any level, or 0 to leave it unlabelled.
+
+    Attributes:
+        field: column of the codes or words of polygons; the command's option otherwise.
+    """
+
+    field: str | None = None
+    codes: dict[str, int] = Field(min_length=1)
+
+
+def read_mapping(path: Path) -> Mapping:
+    """Read a mapping file.
+
+    Raises:
+        LulcbenchError: it is missing, is not TOML, or maps to what is not a LUISA code.
+    """
+    remedy = 'It has a table [codes] with lines such as "forest" = 31.'
+    try:
+        raw = parse_toml(read_limited(path, MAX_TEXT_BYTES), str(path), remedy)
+        mapping = Mapping.model_validate(raw)
+        check_codes(mapping.codes)
+    except FileNotFoundError as error:
+        raise LulcbenchError(f"There is no mapping {path}.", remedy) from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+        raise LulcbenchError(f"{path} is not a valid mapping: {problems}.", remedy) from error
+    except ValueError as error:
+        raise LulcbenchError(f"{path}: {error}.", "lulcbench/data/luisa_legend.csv lists the codes.") from error
+    return mapping
+
+
+def label_rule(
+    path: Path,
+    year: int,
+    source: str | None,
+    mapping: Path | None,
+    field: str | None,
+    layer: str | None,
+    template: Path,
+) -> LabelRule:
+    """The recipe's rule for a label file, its edition pinned. Every value of an own map must be mapped.
+
+    Args:
+        path: the labels.
+        year: of the labels.
+        source: ``luisa`` or ``corine`` for maps of these legends.
+        mapping: mapping file of an own map.
+        field: column of polygons.
+        layer: of a vector file.
+        template: where a template of the mapping is written if there is none, or values are not in it.
+
+    Raises:
+        LulcbenchError: the labels cannot be read, the legend is not told, or values are not mapped.
+    """
+    if not path.is_file():
+        raise LulcbenchError(f"There are no labels {path}.", "Correct --labels.")
+    sha256 = hash_file(path)
+    if (source is None) == (mapping is None) and source is not None:
+        raise LulcbenchError("--label-source and --mapping exclude each other.", "Give the one that the labels need.")
+    if source is not None:
+        if source not in ("luisa", "corine"):
+            raise LulcbenchError(f"Unknown label source {source!r}.", "Choose luisa or corine, or give --mapping.")
+        return LabelRule(year=year, source=source, path=path, layer=layer, field=field, sha256=sha256)
+    known = read_mapping(mapping) if mapping else None
+    field = field or (known.field if known else None)
+    present = _values(path, layer, field)
+    unmapped = [value for value in present if known is None or value not in known.codes]
+    if not present:
+        raise LulcbenchError(f"{path.name} contains no labels.", "Give a raster or polygons with class codes or words.")
+    if known is None or unmapped:
+        write_atomic(template, _template(path, field, present, known.codes if known else {}).encode())
+        shown = ", ".join(f"{value} ({present[value]:,})" for value in unmapped[:8])
+        raise LulcbenchError(
+            f"{path.name} has values without a LUISA code: {shown}{', …' if len(unmapped) > 8 else ''}.",
+            f"Fill in the template {template} and give it with --mapping; or tell --label-source luisa or corine.",
+        )
+    return LabelRule(year=year, source="own", path=path, layer=layer, field=field, codes=known.codes, sha256=sha256)
+
+
+def _values(path: Path, layer: str | None, field: str | None) -> Counter[str]:
+    """Values of a label map and how many pixels or polygons have each."""
+    if path.suffix.lower() in VECTOR:
+        from builders.readers.polygons import column_values
+
+        return Counter(column_values(path, layer, field).dropna().tolist())
+    with open_raster(str(path)) as dataset:
+        if dataset.count != 1:
+            raise LulcbenchError(f"{path.name} has {dataset.count} bands.", "Give labels with one band.")
+        counts: Counter[str] = Counter()
+        try:
+            for _, window in dataset.block_windows(1):
+                values = dataset.read(1, window=window, masked=True).compressed()
+                numbers, n = np.unique(values[np.isfinite(values)], return_counts=True)
+                if (numbers != np.round(numbers)).any():
+                    raise LulcbenchError(f"{path.name} has values that are not whole numbers.", "Give class codes.")
+                counts.update({str(int(number)): int(k) for number, k in zip(numbers, n, strict=True)})
+        except rasterio.errors.RasterioError as error:
+            raise broken(str(path), error) from error
+    counts.pop("0", None)  # unlabelled in every raster
+    return counts
+
+
+def _template(path: Path, field: str | None, present: Counter[str], codes: dict[str, int]) -> str:
+    lines = [
+        f"# Codes or words of {path.name} = LUISA codes of any level (lulcbench/data/luisa_legend.csv);",
+        "# 0 leaves unlabelled.",
+        *([f"field = {json.dumps(field, ensure_ascii=False)}"] if field else []),
+        "",
+        "[codes]",
+    ]
+    for value, n in present.most_common():
+        key = json.dumps(value, ensure_ascii=False)
+        lines.append(f"{key} = {codes[value]}  # {n:,}" if value in codes else f"# {key} = ?  # {n:,}")
+    return "\n".join(lines) + "\n"

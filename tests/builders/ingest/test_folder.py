@@ -1,0 +1,376 @@
+"""Own scenes and labels: what is understood, and what is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from typer.testing import CliRunner
+
+from builders.__main__ import app
+from builders.archives import label_source, scene_source
+from builders.ingest.folder import understand
+from builders.readers.area import Area
+from builders.recipe import IngestRule, load
+from builders.stages import search as search_stage
+from lulcbench.datasets import LuisaSeg
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import Tile
+from lulcbench.legend import IGNORE_INDEX
+from tests.builders import world
+
+TILE = Tile(900, 650)
+UTM = "EPSG:32632"
+
+
+def raster(
+    path: Path,
+    values: float | list[float],
+    names: tuple[str, ...] = (),
+    dtype: str = "uint16",
+    pixel: int = 60,
+    crs: str = UTM,
+    **more: object,
+) -> Path:
+    """A raster over the tile, each band constant."""
+    left, bottom, right, top = rasterio.warp.transform_bounds("EPSG:3035", crs, *TILE.bounds)
+    left, top = left // 60 * 60 - 120, top // 60 * 60 + 120
+    shape = int((top - bottom) // pixel + 180 // pixel), int((right - left) // pixel + 180 // pixel)
+    levels = values if isinstance(values, list) else [values]
+    data = np.stack([np.full(shape, level, dtype) for level in levels])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    profile = {"driver": "GTiff", "dtype": dtype, "count": len(levels), "height": shape[0], "width": shape[1]}
+    if path.suffix == ".jp2":
+        profile |= {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}
+    with rasterio.open(path, "w", **profile, crs=crs, transform=Affine(pixel, 0, left, 0, -pixel, top), **more) as file:
+        file.write(data)
+        if names:
+            file.descriptions = names
+    return path
+
+
+def ingest(*arguments: object, ok: bool = True) -> str:
+    result = CliRunner().invoke(app, ["ingest", *map(str, arguments)])
+    if ok:
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.output
+    assert isinstance(result.exception, LulcbenchError), result.output
+    return str(result.exception)
+
+
+def red(site: Path) -> float:
+    """Reflectance in the red band of the ingested scene, read as the builders do."""
+    recipe = load(site / "recipe.toml", site)
+    rule = recipe.sensors[0]
+    source = scene_source(rule.name)
+    (item,) = search_stage._items(recipe.catalog, rule, [])
+    band = next(band for band in source.sensor.bands if band.asset == "red")
+    pixels = source.read(source.scene(item), Area.of([TILE], source.sensor.resolution), (band,))
+    values = source.sensor.coding.decode(pixels.stored)
+    assert pixels.clear.all()
+    return float(np.unique(values[0]).item())
+
+
+def safe(folder: Path, level: str = "L2A", baseline: str = "0400") -> Path:
+    """A product of 02.07.2022 as ESA packs it; red is reflectance 0.15."""
+    name = f"S2B_MSI{level}_20220702T102559_N{baseline}_R108_T32UNE_20220702T133912"
+    root = folder / f"{name}.SAFE"
+    images = root / "GRANULE" / f"{level}_T32UNE_A027787_20220702T102601" / "IMG_DATA"
+    tile = "T32UNE_20220702T102559"
+    for band, dn, pixel in (("B04", 2500, 10), ("B08", 4000, 10), ("B11", 3000, 20)):
+        where = (
+            (images / f"R{pixel}m" / f"{tile}_{band}_{pixel}m.jp2") if level == "L2A" else images / f"{tile}_{band}.jp2"
+        )
+        raster(where, dn, pixel=pixel)
+    if level == "L2A":
+        raster(images / "R60m" / f"{tile}_B04_60m.jp2", 1, pixel=60)
+        raster(images / "R20m" / f"{tile}_SCL_20m.jp2", 4, dtype="uint8", pixel=20)
+        raster(images / "R10m" / f"{tile}_TCI_10m.jp2", [9, 9, 9], dtype="uint8", pixel=60)
+    (root / f"MTD_MSI{level}.xml").write_text(
+        f"<x><PROCESSING_BASELINE>{baseline[:2]}.{baseline[2:]}</PROCESSING_BASELINE>"
+        "<Cloud_Coverage_Assessment>12.5</Cloud_Coverage_Assessment></x>"
+    )
+    return root
+
+
+def test_a_safe_folder_tells_everything(tmp_path: Path) -> None:
+    safe(tmp_path / "scenes")
+    said = ingest(tmp_path / "scenes", "--out", tmp_path / "site")
+    for line in (
+        "1 scene of sentinel2 sentinel-2b L2A",
+        "B04 B08 B11",
+        "0.0001 · DN -0.1 (baseline 04.00)",
+        UTM,
+        "quality layer scl",
+        "2022-07-02  S2B_MSIL2A_20220702T102559",
+        "B04_60m.jp2: the same band at another resolution",
+        "TCI_10m.jp2: layer that is not used",
+    ):
+        assert line in said
+    (scene,) = understand(IngestRule(path=tmp_path / "scenes")).scenes
+    assert (scene.cloud, scene.baseline) == (12.5, "04.00")
+
+
+def test_level_1c_is_refused_unless_it_is_allowed_and_stated(tmp_path: Path) -> None:
+    safe(tmp_path / "scenes", "L1C", "0204")
+    assert "Level-1C: reflectance at the top of the atmosphere" in ingest(
+        tmp_path / "scenes", "--out", tmp_path / "site", ok=False
+    )
+    assert not (tmp_path / "site").exists()
+    said = ingest(tmp_path / "scenes", "--out", tmp_path / "site", "--allow-l1c", "--labels", luisa(tmp_path), *LUISA)
+    assert "none: all pixels count as clear" in said
+    recipe = load(tmp_path / "site" / "recipe.toml", tmp_path)
+    assert recipe.sensors[0].collection == "sentinel-2-l1c"
+    assert "top of the atmosphere" in recipe.description
+    assert red(tmp_path / "site") == pytest.approx(0.25, abs=1e-4)  # no offset before baseline 04.00
+
+
+LUISA = ("--label-source", "luisa")
+
+
+def luisa(folder: Path) -> Path:
+    left, _, _, top = TILE.bounds
+    codes = np.full((96, 96), 3110, np.int32)
+    return world.write_raster(folder / "luisa.tif", codes, Affine(50, 0, left, 0, -50, top), "EPSG:3035", 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "expected"),
+    [
+        (  # by names of files
+            lambda f: [raster(f / f"site_s2_2018-07-02_{b}.tif", dn) for b, dn in (("B04", 1500), ("B08", 3000))],
+            ["--scale", "0.0001"],
+            0.15,
+        ),
+        (  # by descriptions
+            lambda f: raster(f / "site.tif", [3000, 1500], ("nir", "red")),
+            ["--sensor", "sentinel2", "--date", "2018-07-02", "--scale", "1e-4"],
+            0.15,
+        ),
+        (  # by order, of floats that are reflectance
+            lambda f: raster(f / "s2_20180702.tif", [0.3, 0.15, 0.1], dtype="float32"),
+            ["--bands", "B08,B04,B03", "--scale", "1"],
+            0.15,
+        ),
+        (  # by names of the USGS
+            lambda f: [
+                raster(f / f"LC08_L2SP_193024_20180702_20200831_02_T1_{b}.TIF", dn)
+                for b, dn in (("SR_B4", 12727), ("SR_B5", 20000), ("QA_PIXEL", 1 << 6))
+            ],
+            [],
+            12727 * 2.75e-5 - 0.2,
+        ),
+        (  # numbers of Landsat 5
+            lambda f: raster(f / "lt05_20060702.tif", [12727, 20000], ("B3", "B4")),
+            ["--scale", "2.75e-5", "--offset", "-0.2"],
+            12727 * 2.75e-5 - 0.2,
+        ),
+    ],
+)
+def test_values_are_read_as_understood(tmp_path: Path, make, options: list[str], expected: float) -> None:
+    make(tmp_path / "scenes")
+    labels = luisa(tmp_path)
+    ingest(tmp_path / "scenes", "--out", tmp_path / "site", *options, "--labels", labels, *LUISA)
+    assert red(tmp_path / "site") == pytest.approx(expected, abs=1e-4)
+
+
+S2 = ["--sensor", "sentinel2", "--date", "2018-07-02"]
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "what", "remedy"),
+    [
+        (lambda f: raster(f / "a.tif", 1), [], "does not tell its sensor", "--sensor"),
+        (lambda f: raster(f / "s2_x_B04.tif", 1500), ["--scale", "1e-4"], "tells no date", "--date"),
+        (
+            lambda f: raster(f / "s2_20180601_20180702_B04.tif", 1500),
+            ["--scale", "1e-4"],
+            "2018-06-01 and 2018-07-02",
+            "--date",
+        ),
+        (lambda f: raster(f / "s2_20180702.tif", [1500, 3000]), ["--scale", "1e-4"], "has 2 bands", "--bands B02,B03"),
+        (lambda f: raster(f / "s2_20180702.tif", 1500), ["--scale", "1e-4"], "has 1 band,", "--bands"),
+        (
+            lambda f: raster(f / "s2_20180702.tif", [1500] * 13),
+            ["--scale", "1e-4", "--bands", "B04,B03,B02"],
+            "has 13 bands, but --bands names 3",
+            "every band",
+        ),
+        (
+            lambda f: raster(f / "s2_20180702.tif", [1500, 3000], ("B08", "B04")),
+            ["--scale", "1e-4", "--bands", "B04,B08"],
+            "Band 1 of s2_20180702.tif is described as 'B08', but --bands names it B04",
+            "Correct --bands",
+        ),
+        (
+            lambda f: raster(f / "s2_20180702_B04.tif", 1500, ("B08",)),
+            ["--scale", "1e-4"],
+            "is B04 by its name, but its band is described as 'B08'",
+            "Rename",
+        ),
+        (
+            lambda f: raster(f / "landsat_20180702.tif", [9000, 9000], ("B4", "B5")),
+            ["--scale", "2.75e-5"],
+            "numbers mean other bands",
+            "--platform",
+        ),
+        (lambda f: raster(f / "s2_20180702_B04.tif", 1500), [], "how its numbers become reflectance", "--baseline"),
+        (lambda f: raster(f / "s2_20180702_B04.tif", 1500), ["--scale", "1"], "is not reflectance", "--scale"),
+        (lambda f: raster(f / "s2_20180702_B04.tif", 1500), ["--scale", "1e-7"], "is not reflectance", "--scale"),
+        (
+            lambda f: [raster(f / "s2_20180702_B04.tif", 1500), raster(f / "s2_20180702_b4.tif", 1500)],
+            ["--scale", "1e-4"],
+            "same band B04",
+            "Keep one",
+        ),
+        (
+            lambda f: [
+                raster(f / "s2_20180702_B04.tif", 1500),
+                raster(f / "s2_20180702_B08.tif", 1500, crs="EPSG:32633"),
+            ],
+            ["--scale", "1e-4"],
+            "several CRS",
+            "scenes of their own",
+        ),
+        (lambda f: raster(f / "s2_20180702_B04.tif", 1500), ["--sensor", "landsat"], "by its name", "--sensor"),
+        (
+            lambda f: raster(f / "LC08_L1TP_193024_20180702_20200831_02_T1_B4.TIF", 9000),
+            [],
+            "not Landsat Collection 2 Level-2",
+            "L2SP",
+        ),
+        (lambda f: safe(f), ["--baseline", "02.04"], "is of baseline 04.00, not 02.04", "Leave"),
+        (lambda f: (f / "x.txt").write_text(""), [], "contains no scene", "GeoTIFF"),
+        (
+            lambda f: (f / "s2_20180702_B04.tif").write_bytes(b"II*\0broken"),
+            ["--scale", "1"],
+            "Cannot read",
+            "truncated",
+        ),
+        (lambda f: raster(f / "s2_20180702_B04.tif", 1500), ["--date", "July"], "date", "2018-07-02"),
+        (lambda f: raster(f / "s2_20180702_B04.tif", 1500), ["--offset", "0"], "without scale", "--help"),
+    ],
+)
+def test_what_files_do_not_tell_is_asked_for(tmp_path: Path, make, options: list[str], what: str, remedy: str) -> None:
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    make(folder)
+    said = ingest(folder, "--out", tmp_path / "site", *options, ok=False)
+    assert what in said
+    assert remedy in said
+    assert not (tmp_path / "site" / "recipe.toml").exists()
+
+
+def test_a_stack_of_dates_becomes_a_scene_for_each(tmp_path: Path) -> None:
+    raster(tmp_path / "stack.tif", [1000, 3000, 1500, 3000, 2000, 3000])
+    dates = [f"--date=2018-0{month}-15" for month in (5, 6, 7)]
+    options = ["--sensor", "sentinel2", "--bands", "B04,B08", "--scale", "1e-4"]
+    ingest(tmp_path / "stack.tif", "--out", tmp_path / "site", *options, *dates, "--labels", luisa(tmp_path), *LUISA)
+    recipe = load(tmp_path / "site" / "recipe.toml", tmp_path)
+    source = scene_source("sentinel2")
+    values = []
+    for item in search_stage._items(recipe.catalog, recipe.sensors[0], []):
+        scene = source.scene(item)
+        pixels = source.read(scene, Area.of([TILE], 10), (source.sensor.band("B04"), source.sensor.band("B08")))
+        both = source.sensor.coding.decode(pixels.stored)
+        values.append((scene.start[:10], round(float(both[0].mean()), 4), round(float(both[1].mean()), 4)))
+    assert values == [("2018-05-15", 0.1, 0.3), ("2018-06-15", 0.15, 0.3), ("2018-07-15", 0.2, 0.3)]
+    said = ingest(tmp_path / "stack.tif", "--out", tmp_path / "b", *options, *dates[:2], ok=False)
+    assert "has 6 bands, but --bands names 2 and --date 2 dates" in said
+
+
+def polygons(path: Path, values: list[object]) -> Path:
+    """Strips of the tile from west to east."""
+    left, bottom, right, top = TILE.bounds
+    width = (right - left) / len(values)
+    boxes = [shapely.box(left + i * width, bottom, left + (i + 1) * width, top) for i in range(len(values))]
+    geopandas.GeoDataFrame({"use": values}, geometry=boxes, crs=3035).to_file(path)
+    return path
+
+
+def test_own_polygons_are_mapped_by_words_and_become_a_release(tmp_path: Path) -> None:
+    raster(tmp_path / "scenes" / "s2_20180702_B04.tif", 1500)
+    labels = polygons(tmp_path / "osm.gpkg", ["forest", "farm land", None, "unclear"])
+    site, mapping = tmp_path / "site", tmp_path / "map.toml"
+    command = [tmp_path / "scenes", "--out", site, "--scale", "1e-4", "--labels", labels]
+    assert "Name the column of their codes" in ingest(*command, ok=False)
+    said = ingest(*command, "--field", "use", ok=False)
+    assert "values without a LUISA code: forest (1), farm land (1), unclear (1)" in said
+    template = (site / "mapping.toml").read_text()
+    assert '# "farm land" = ?  # 1' in template
+    filled = template.replace('# "farm land" = ?', '"farm land" = 21').replace('# "forest" = ?', "forest = 3")
+    mapping.write_text(filled)
+    assert "unclear (1)" in ingest(*command, "--mapping", mapping, ok=False)
+    assert "forest = 3" in (site / "mapping.toml").read_text().replace('"forest"', "forest")  # what was filled in stays
+    mapping.write_text(filled.replace('# "unclear" = ?', '"unclear" = 99'))
+    assert "'unclear' is mapped to 99, which is not a LUISA code" in ingest(*command, "--mapping", mapping, ok=False)
+    mapping.write_text(filled.replace('# "unclear" = ?', '"unclear" = 0'))
+    ingest(*command, "--mapping", mapping)
+    recipe = load(site / "recipe.toml", site)
+    assert recipe.labels[0].codes == {"forest": 3, "farm land": 21, "unclear": 0}
+    assert recipe.split.stratify_level == 1
+    assert "exists" in ingest(*command, "--mapping", mapping, ok=False)
+    built = CliRunner().invoke(
+        app, ["build", str(site / "recipe.toml"), "--out", str(tmp_path / "r"), "--workers", "1"]
+    )
+    assert built.exit_code == 0, (built.output, built.exception)
+    labels_of_tile = LuisaSeg(tmp_path / "r", sensors="sentinel2", level=1, window=4800)[0]["mask"].numpy()
+    # 0 is the first class of level 1, agriculture the second and forest the third.
+    assert np.unique(labels_of_tile[:, :118]).tolist() == [2]
+    assert np.unique(labels_of_tile[:, 122:238]).tolist() == [1]
+    assert np.unique(labels_of_tile[:, 242:]).tolist() == [IGNORE_INDEX]
+
+
+def test_own_rasters_are_mapped_by_numbers(tmp_path: Path) -> None:
+    raster(tmp_path / "scenes" / "s2_20180702_B04.tif", 1500)
+    left, _, _, top = TILE.bounds
+    codes = np.full((96, 96), 7, np.uint8)
+    codes[:, 48:] = 12
+    codes[:10] = 0
+    labels = world.write_raster(tmp_path / "own.tif", codes, Affine(50, 0, left, 0, -50, top), "EPSG:3035")
+    mapping = tmp_path / "map.toml"
+    mapping.write_text("[codes]\n7 = 31\n")
+    command = [
+        tmp_path / "scenes",
+        "--out",
+        tmp_path / "site",
+        "--scale",
+        "1e-4",
+        "--labels",
+        labels,
+        "--mapping",
+        mapping,
+    ]
+    assert "values without a LUISA code: 12 (4,128)" in ingest(*command, ok=False)
+    mapping.write_text("[codes]\n7 = 31\n12 = 2110\n")
+    ingest(*command)
+    rule = load(tmp_path / "site" / "recipe.toml", tmp_path).labels[0]
+    read = label_source(rule).read(Area.of([TILE], 50))
+    assert np.unique(read[10:, :48]).tolist() == [31]
+    assert np.unique(read[10:, 48:]).tolist() == [2110]
+    assert np.unique(read[:10]).tolist() == [0]
+    # An edition that changed is not built under the same recipe.
+    assert rule.sha256 is not None
+
+
+def test_labels_elsewhere_are_refused(tmp_path: Path) -> None:
+    raster(tmp_path / "scenes" / "s2_20180702_B04.tif", 1500)
+    codes = np.full((96, 96), 3110, np.int32)
+    far = world.write_raster(tmp_path / "far.tif", codes, Affine(50, 0, 3_000_000, 0, -50, 2_000_000), "EPSG:3035", 0)
+    command = [tmp_path / "scenes", "--out", tmp_path / "site", "--scale", "1e-4", "--labels", far, *LUISA]
+    assert "do not overlap" in ingest(*command, ok=False)
+
+
+def test_scenes_of_several_years_need_the_year_of_the_labels(tmp_path: Path) -> None:
+    for day in ("20170702", "20180702"):
+        raster(tmp_path / "scenes" / f"s2_{day}_B04.tif", 1500)
+    command = [tmp_path / "scenes", "--out", tmp_path / "site", "--scale", "1e-4", "--labels", luisa(tmp_path), *LUISA]
+    assert "--label-year" in ingest(*command, ok=False)
+    ingest(*command, "--label-year", "2018")
+    rule = load(tmp_path / "site" / "recipe.toml", tmp_path).sensors[0]
+    assert (rule.years, [str(day) for day in rule.acquired or ()]) == ((2018,), ["2017-07-02", "2018-07-02"])
