@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 CHECKED = (
     "lulcbench/remote/**/*.py",
     "lulcbench/download/*.py",
+    "builders/cases/**/*.py",
+    "builders/ingest/*.py",
     "docs/**/*.md",
     "tests/docs/*.py",
     "mkdocs.yml",

@@ -34,4 +34,5 @@ def label_source(rule: LabelRule) -> LabelSource:
         )
     if rule.codes is not None:
         return own.labels(rule.path, rule.codes, rule.layer, rule.field)
-    return luisa.labels(rule.path) if rule.source == "luisa" else corine.labels(rule.path, rule.layer, rule.field)
+    labels = luisa.labels if rule.source == "luisa" else corine.labels
+    return labels(rule.path, rule.layer, rule.field)

@@ -1,8 +1,8 @@
 """WorldCereal's site in Flanders: netCDF time series of Sentinel-2 L2A and Landsat 8 SR (Collection 1), 640 m.
 
-Each date becomes GeoTIFFs and an item. Landsat there was copied to 10 m by nearest neighbour; its true pixels are
-taken back onto the USGS grid, whose pixel edges lie at odd multiples of 15 m. The land-cover polygons become a label
-raster of the LUISA classes that they can be said to be.
+Each date becomes GeoTIFFs and an item. Landsat was resampled there to 10 m by nearest neighbour; its original pixels
+are restored on the USGS grid, whose pixel edges are at odd multiples of 15 m. The land cover becomes a label raster of
+LUISA classes, no finer than it supports.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def collection2_qa(pixel_qa: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
     return np.where(old == 0, 1, new).astype(np.uint16)
 
 
-# WorldCereal land cover: 11 annual cropland, 13 grassland and fodder, 60 built-up; 99 only says "no annual crop".
+# WorldCereal land cover: 11 annual cropland, 13 grassland and fodder, 60 built-up; 99 is only "no annual crop".
 _LUISA = {11: 21, 13: 2, 60: 1, 99: 0, 0: 0}
 
 
 def luisa_labels(land_cover: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-    """WorldCereal land cover as LUISA codes, no finer than can be said: arable 21, agriculture 2, built-up 1."""
+    """WorldCereal land cover as LUISA codes, no finer than it supports: arable 21, agriculture 2, built-up 1."""
     unknown = set(np.unique(land_cover).tolist()) - set(_LUISA)
     if unknown:
         raise LulcbenchError(f"Unknown WorldCereal land cover {sorted(unknown)}.", f"Known: {sorted(_LUISA)}.")
@@ -112,13 +112,15 @@ def luisa_labels(land_cover: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
 
 
 def _open(folder: Path, kind: str) -> xr.Dataset:
-    found = sorted(folder.glob(f"{kind}*.nc"))
-    if len(found) != 1:
-        raise LulcbenchError(f"{folder} holds {len(found)} files {kind}*.nc, not one.", "Name the folder of the site.")
+    files = sorted(folder.glob(f"{kind}*.nc"))
+    if len(files) != 1:
+        raise LulcbenchError(
+            f"{folder} contains {len(files)} files {kind}*.nc.", "Name the folder of one site, which has one of each."
+        )
     try:
-        return xr.load_dataset(found[0], mask_and_scale=False)
+        return xr.load_dataset(files[0], mask_and_scale=False)
     except (OSError, ValueError) as error:
-        raise LulcbenchError(f"Cannot read {found[0]}: {error}.", "It is damaged; fetch it again.") from error
+        raise LulcbenchError(f"Cannot read {files[0]}: {error}.", "It is damaged; fetch it again.") from error
 
 
 def _moment(time: np.datetime64) -> datetime:

@@ -62,16 +62,16 @@ def item(
     properties = {key.replace("__", ":"): value for key, value in more.items()} | {"proj:code": crs}
     if start != end:
         properties |= {"start_datetime": start.isoformat(), "end_datetime": end.isoformat()}
-    made = pystac.Item(name, mapping(box(*bounds)), list(bounds), start if start == end else None, properties)
-    made.collection_id = sensor.collection
+    entry = pystac.Item(name, mapping(box(*bounds)), list(bounds), start if start == end else None, properties)
+    entry.collection_id = sensor.collection
     for file in files:
         nodata = "nan" if file.nodata is not None and math.isnan(file.nodata) else file.nodata
         scaling: dict[str, Any] = {"raster:scale": file.scale, "raster:offset": file.offset, "nodata": nodata}
         scaling |= {"unit": file.unit} if file.unit else {}
         bands = [{"name": band.name, "eo:common_name": band.asset, **scaling} if band else {} for band in file.bands]
         extra = {"bands": bands} if len(bands) > 1 else scaling
-        made.add_asset(file.key, pystac.Asset(str(file.path), media_type="image/tiff", extra_fields=extra))
-    return made
+        entry.add_asset(file.key, pystac.Asset(str(file.path), media_type="image/tiff", extra_fields=extra))
+    return entry
 
 
 def write(out: Path, name: str, description: str, items: Sequence[pystac.Item]) -> None:
@@ -84,9 +84,9 @@ def write(out: Path, name: str, description: str, items: Sequence[pystac.Item]) 
         collection.add_items(own)
         catalog.add_child(collection)
     catalog.normalize_hrefs(str(out))
-    for made in items:
-        if all(Path(asset.href).is_relative_to(out) for asset in made.assets.values()):
-            made.make_asset_hrefs_relative()  # the folder is renamed when it is complete
+    for entry in items:
+        if all(Path(asset.href).is_relative_to(out) for asset in entry.assets.values()):
+            entry.make_asset_hrefs_relative()  # the folder is renamed when it is complete
     for child in catalog.get_children():
         child.save(pystac.CatalogType.SELF_CONTAINED)
     catalog.save_object(include_self_link=False)

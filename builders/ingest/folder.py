@@ -13,14 +13,12 @@ from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import rasterio
-from rasterio.errors import RasterioError
 
-from builders.archives import landsat, sentinel2
 from builders.ingest.catalog import File, item, write
-from builders.ingest.names import Name, band_of, is_quality, read_name
-from builders.readers.raster import broken, open_raster
+from builders.ingest.contents import Coding, band_order, brightness, check_reflectance, coding_of
+from builders.ingest.names import Name, is_quality, read_name
+from builders.readers.raster import open_raster
 from builders.recipe import IngestRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
@@ -79,15 +77,6 @@ class Understood(NamedTuple):
     unused: list[tuple[Path, str]]
 
 
-class Coding(NamedTuple):
-    """How digital numbers become values, and where that is known from."""
-
-    scale: float
-    offset: float
-    nodata: float | None
-    source: str
-
-
 def understand(rule: IngestRule, exclude: Sequence[Path] = ()) -> Understood:
     """The scenes of a folder, or of a single file.
 
@@ -123,9 +112,9 @@ def write_catalog(scenes: Sequence[SceneFiles], out: Path, name: str) -> None:
         more |= {"processing__level": scene.level} if scene.level else {}
         if scene.baseline and scene.level != "L1C":
             more["s2__processing_baseline"] = scene.baseline
-        made = item(scene.id, scene.sensor, scene.files, scene.times, **more)
-        made.collection_id = scene.collection
-        items.append(made)
+        entry = item(scene.id, scene.sensor, scene.files, scene.times, **more)
+        entry.collection_id = scene.collection
+        items.append(entry)
     write(out, re.sub(r"[^\w-]+", "-", name) or "scenes", f"Scenes of {name}", items)
 
 
@@ -164,7 +153,7 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
     bands: list[File] = []
     quality: Path | None = None
     coding: Coding | None = None
-    brightness: list[tuple[float, float] | None] = []
+    brightnesses: list[tuple[float, float] | None] = []
     best: dict[str, tuple[float, int]] = {}
     stack = 1
     for path, named in files:
@@ -172,11 +161,11 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
             quality = path if quality is None or named.resolution == 20 else quality
             continue
         with open_raster(str(path)) as dataset:
-            order = _band_order(rule, path, named, kind, platform, dataset)
-            coding = _coding(rule, path, named, kind, baseline, level, dataset)
+            order = band_order(rule, path, named, kind, platform, dataset)
+            coding = coding_of(rule, path, named, kind, baseline, level, dataset)
             stack = len(order) // len(rule.bands) if rule.bands and len(rule.dates) > 1 else 1
             if any(order) and kind.bands[0].unit == "1":
-                brightness.append(_brightness(path, dataset, order, coding))
+                brightnesses.append(brightness(path, dataset, order, coding))
             pixel = float(abs(dataset.transform.a))
         for band, text in zip(order, dataset.descriptions, strict=True):
             if band is None:
@@ -206,7 +195,7 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
     if not bands or coding is None:
         unused.extend((path, "quality layer without bands") for path, _ in files)
         return []
-    _check_reflectance(name.scene, brightness, coding)
+    check_reflectance(name.scene, brightnesses, coding)
     names = [band.name for file in bands for band in file.bands if band]
     if stack == 1 and len(set(names)) < len(names):
         raise LulcbenchError(f"Scene {name.scene} has a band in two files: {sorted(names)}.", "Keep one of them.")
@@ -296,121 +285,6 @@ def _times(rule: IngestRule, path: Path, name: Name, stack: int) -> list[tuple[d
 
 def _midnight(day: Any) -> datetime:
     return datetime.combine(day, time(), UTC)
-
-
-def _band_order(
-    rule: IngestRule, path: Path, name: Name, kind: Sensor, platform: str | None, dataset: Any
-) -> tuple[Band | None, ...]:
-    """The band of each channel of a file: told, described or named, which must agree; None for what is not a band."""
-    described = [band_of(kind, platform, text or "") for text in dataset.descriptions]
-    has_text = [bool(text) for text in dataset.descriptions]
-    if rule.bands and not (dataset.count == 1 and name.band):
-        told = [_told(kind, platform, text) for text in rule.bands]
-        dates = max(1, len(rule.dates))
-        if dataset.count != len(told) * dates:
-            raise LulcbenchError(
-                f"{path.name} has {dataset.count} bands, but --bands names {len(told)}"
-                f"{f' and --date {dates} dates' if dates > 1 else ''}.",
-                "Name every band of the file in its order; or choose other files with --pattern.",
-            )
-        order = told * dates
-        for i, (band, meant) in enumerate(zip(described, order, strict=True), start=1):
-            if band is not None and band is not meant:
-                raise LulcbenchError(
-                    f"Band {i} of {path.name} is described as {dataset.descriptions[i - 1]!r}, but --bands names it "
-                    f"{rule.bands[(i - 1) % len(told)]}.",
-                    "Correct --bands, or leave it out: the file describes its bands.",
-                )
-        return tuple(order)
-    if dataset.count == 1 and (named := band_of(kind, platform, name.band)):
-        if described[0] is not None and described[0] is not named:
-            raise LulcbenchError(
-                f"{path.name} is {named.name} by its name, but its band is described as {dataset.descriptions[0]!r}.",
-                "Rename the file or correct the description.",
-            )
-        return (named,)
-    if any(described) and all(has_text):
-        return tuple(described)
-    example = ",".join(band.name for band in kind.bands[1:4])
-    if (
-        kind is LANDSAT
-        and platform is None
-        and any(re.fullmatch(r"(?i)b\d", text or "") for text in dataset.descriptions)
-    ):
-        raise LulcbenchError(
-            f"The bands of {path.name} are numbered, and numbers mean other bands for other Landsats.",
-            "Tell which, for instance --platform landsat-8; or name the bands: --bands blue,green,red.",
-        )
-    raise LulcbenchError(
-        f"{path.name} has {dataset.count} band{'s' * (dataset.count > 1)}, which neither name nor descriptions "
-        f"({', '.join(text or '–' for text in dataset.descriptions[:12])}) identify.",
-        f"Name them in their order: --bands {example},…; or leave the file out with --pattern.",
-    )
-
-
-def _told(kind: Sensor, platform: str | None, text: str) -> Band:
-    return band_of(kind, platform, text) or kind.band(text)
-
-
-def _coding(
-    rule: IngestRule, path: Path, name: Name, kind: Sensor, baseline: str | None, level: str, dataset: Any
-) -> Coding:
-    nodata = rule.nodata if rule.nodata is not None else dataset.nodata
-    stated = set(zip(dataset.scales, dataset.offsets, strict=True))
-    if rule.scale is not None:
-        other = "" if stated in ({(1.0, 0.0)}, {(rule.scale, rule.offset or 0.0)}) else ", not what the file states"
-        return Coding(rule.scale, rule.offset or 0, nodata, f"told{other}")
-    if stated != {(1.0, 0.0)}:
-        if len(stated) > 1:
-            raise LulcbenchError(
-                f"The bands of {path.name} have several scales and offsets.", "Tell --scale and --offset."
-            )
-        ((scale, offset),) = stated
-        return Coding(scale, offset, nodata, "of the file")
-    zero = 0 if nodata is None else nodata
-    if kind is LANDSAT and name.collection == "02":
-        return Coding(landsat.SCALE, landsat.OFFSET, zero, "Collection 2 Level-2")
-    if kind is SENTINEL2 and baseline is not None and level:
-        shifted = float(baseline) >= sentinel2.OFFSET_BASELINE
-        return Coding(sentinel2.SCALE, sentinel2.OFFSET if shifted else 0, zero, f"baseline {baseline}")
-    remedy = "Tell --scale and --offset (value = scale · DN + offset; 1 and 0 if they are reflectance already)"
-    more = "; or the processing baseline, on which the offset of Sentinel-2 depends: --baseline 02.07"
-    raise LulcbenchError(
-        f"{path.name} does not tell how its numbers become {'reflectance' if kind.coding.scale < 1e-3 else 'values'}.",
-        f"{remedy}{more if kind is SENTINEL2 else ''}.",
-    )
-
-
-def _brightness(path: Path, dataset: Any, order: tuple[Band | None, ...], coding: Coding) -> tuple[float, float] | None:
-    """Median and 99th percentile of the values of a file; None if there are none."""
-    used = [i for i, band in enumerate(order, start=1) if band is not None]
-    try:
-        values = dataset.read(used, out_shape=(len(used), min(dataset.height, 256), min(dataset.width, 256)))
-    except RasterioError as error:
-        raise broken(str(path), error) from error
-    values = values.astype(np.float64)
-    values = values[np.isfinite(values) & (values != coding.nodata)] * coding.scale + coding.offset
-    if not values.size:
-        return None
-    middle, high = np.percentile(values, [50, 99])
-    return float(middle), float(high)
-
-
-def _check_reflectance(name: str, brightness: list[tuple[float, float] | None], coding: Coding) -> None:
-    """Reflectance is mostly between 0 and 1: numbers that a coding takes elsewhere have another one.
-
-    A single band may be dark all over (the cirrus band is), but not all of them.
-    """
-    known = [pair for pair in brightness if pair is not None]
-    if not known:
-        return
-    middle, high = (max(values) for values in zip(*known, strict=True))
-    if not (middle <= 1.2 and 0.01 < high <= 2.5):
-        raise LulcbenchError(
-            f"{name} is not reflectance by this coding ({coding.scale:g} · DN {coding.offset:+g}, {coding.source}): "
-            f"in its brightest band half of the values are above {middle:.3g}, and 1 % above {high:.3g}.",
-            "Tell the right --scale and --offset, or choose files with --pattern.",
-        )
 
 
 def _place(paths: list[Path]) -> tuple[str, Bounds]:

@@ -1,7 +1,8 @@
-"""Image beside label, and whether vegetation indices differ between classes as they must."""
+"""Images and labels side by side, and the vegetation index of each class."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,42 @@ RED = {"sentinel2": "B04", "landsat": "red", "planet": "red"}
 NIR = {"sentinel2": "B08", "landsat": "nir08", "planet": "nir"}
 
 
-def ndvi(image: npt.NDArray[np.float32], bands: tuple[str, ...], name: str) -> npt.NDArray[np.float32]:
-    """Normalised difference of near-infrared and red, ``(season, y, x)``."""
-    red, nir = image[:, bands.index(RED[name])], image[:, bands.index(NIR[name])]
-    return (nir - red) / (nir + red)
+def ndvi(image: npt.NDArray[np.float32], bands: Sequence[str], name: str) -> npt.NDArray[np.float32]:
+    """Normalised difference of near-infrared and red, NaN where their sum is not positive.
+
+    Args:
+        image: reflectance ``(season, band, y, x)``.
+        bands: names of the bands of ``image``.
+        name: of the sensor.
+
+    Returns:
+        float32 ``(season, y, x)``.
+
+    Raises:
+        LulcbenchError: a band is missing, or the sensor has no such bands at all.
+
+    Examples:
+        >>> ndvi(np.full((1, 2, 1, 1), [[[[0.1]], [[0.3]]]], np.float32), ["red", "nir08"], "landsat")
+        array([[[0.5]]], dtype=float32)
+    """
+    if name not in RED:
+        raise LulcbenchError(f"{name} has no red and near-infrared band.", f"Choose {', '.join(RED)}.")
+    red, nir = (image[:, position(bands, names[name], name)] for names in (RED, NIR))
+    total = nir + red
+    return ((nir - red) / np.where(total > 0, total, np.nan)).astype(np.float32)
+
+
+def position(bands: Sequence[str], band: str, name: str) -> int:
+    """Position of a band among those of a release or recipe.
+
+    Raises:
+        LulcbenchError: it is not among them.
+    """
+    if band not in bands:
+        raise LulcbenchError(
+            f"{band} of {name} is not among the bands {', '.join(bands)}.", "Build with that band for this comparison."
+        )
+    return list(bands).index(band)
 
 
 def compare(root: Path, name: str, year: int, level: int, out: Path) -> pd.DataFrame:
@@ -39,26 +72,31 @@ def compare(root: Path, name: str, year: int, level: int, out: Path) -> pd.DataF
         out: folder for the results.
 
     Returns:
-        One row a class: code, name, pixels, and quartiles of the NDVI (all seasons) at the 50 m label pixels.
+        One row per class: code, name, pixels, and quartiles of the NDVI (all seasons) at the 50 m label pixels.
+
+    Raises:
+        LulcbenchError: the release has no such images or labels, or lacks a band.
     """
     release = Release.open(root)
     image = mosaic.reflectance(release, name, year)
     truth = mosaic.labels(release, year)
     index = ndvi(image.values, release.manifest.sensor(name).band_names, name)
+    if not np.isfinite(index).any():
+        raise LulcbenchError(f"{release.id} has no valid pixel of {name} {year}.", "Choose another sensor or year.")
     # Image pixel of each label pixel's centre.
     height, width = truth.area.shape
     step = LABEL_RESOLUTION / image.area.resolution
     rows, columns = (((np.arange(n) + 0.5) * step).astype(int) for n in (height, width))
     sampled = index[:, rows[:, None], columns]
     codes = legend().remap(truth.values, level)
-    found = []
+    quartiles = []
     for code in np.unique(codes[codes != NODATA]):
         values = sampled[:, codes == code]
         values = values[np.isfinite(values)]
         if values.size:
             low, middle, high = np.percentile(values, [25, 50, 75])
-            found.append((int(code), legend().classes[int(code)].name, values.size, low, middle, high))
-    table = pd.DataFrame(found, columns=["code", "name", "pixels", "ndvi_25", "ndvi_50", "ndvi_75"]).round(4)
+            quartiles.append((int(code), legend().classes[int(code)].name, values.size, low, middle, high))
+    table = pd.DataFrame(quartiles, columns=["code", "name", "pixels", "ndvi_25", "ndvi_50", "ndvi_75"]).round(4)
     write_atomic(out / "classes.csv", table.to_csv(index=False).encode())
     _figure(release, name, image, index, truth, out / "classes.png")
     return table
@@ -73,22 +111,25 @@ def _figure(
     path: Path,
 ) -> None:
     rgb_bands = true_color(release.manifest.sensor(name).bands)
-    if rgb_bands is None:
-        raise LulcbenchError(f"{release.id} has no red, green and blue of {name}.", "Choose another sensor.")
     figure = Figure(figsize=(16, 9), layout="constrained")
     axes = figure.subplots(1, 3)
-    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(np.isfinite(index[0])))
+    valid = np.isfinite(index)
+    season = int(valid.sum(axis=(1, 2)).argmax())
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(valid[season]))
     step = LABEL_RESOLUTION / image.area.resolution
     codes = truth.values[tuple(slice(int(part.start / step), int(part.stop / step) + 1) for part in box)]
-    rgb = np.moveaxis(image.values[0, list(rgb_bands)], 0, -1)[box]
-    bright = 4 * float(np.nanmedian(rgb))  # snow and cloud may burn out, the land may not sink into black
-    axes[0].imshow(np.clip(np.nan_to_num(rgb, nan=bright) / bright, 0, 1))
-    axes[0].set_title(f"{name}, {release.manifest.seasons[0].name}: true colour")
-    shown = axes[1].imshow(index[0][box], vmin=-0.2, vmax=0.9, cmap="RdYlGn")
+    if rgb_bands is None:
+        axes[0].set_title(f"{name}: no red, green and blue")
+    else:
+        rgb = np.moveaxis(image.values[season, list(rgb_bands)], 0, -1)[box]
+        bright = 4 * float(np.nanmedian(rgb))  # snow and cloud may saturate, so that land stays visible
+        axes[0].imshow(np.clip(np.nan_to_num(rgb, nan=bright) / bright, 0, 1))
+        axes[0].set_title(f"{name}, {release.manifest.seasons[season].name}: true colour")
+    shown = axes[1].imshow(index[season][box], vmin=-0.2, vmax=0.9, cmap="RdYlGn")
     axes[1].set_title("NDVI")
     figure.colorbar(shown, ax=axes[1], shrink=0.6)
     tree = legend()
-    deepest = next(level for level in (4, 3, 2, 1) if tree.remap(codes, level).any())
+    deepest = next((level for level in (4, 3, 2) if tree.remap(codes, level).any()), 1)
     level = min(deepest, 3)
     indices = tree.encode(codes, level)
     axes[2].imshow(tree.colors(level)[indices], interpolation="nearest")

@@ -1,4 +1,4 @@
-"""``python -m builders compare``: tables and pictures of releases beside what is known of the same places."""
+"""``python -m builders compare``: tables and figures that set a release against what is known of the same places."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def patches(
     listing: Annotated[Path, typer.Argument(help="CSV with the EuroSAT class of each patch.")],
     figures: Figures,
 ) -> None:
-    """EuroSAT patches: contingency of EuroSAT's classes and the majority LUISA class, and a page of pictures."""
+    """EuroSAT patches: contingency table of EuroSAT classes and majority LUISA classes, and a page of pictures."""
     from builders.cases.compare import patches as module
     from lulcbench.legend import LEVELS
 
@@ -43,7 +43,7 @@ def classes(
     year: Annotated[int, typer.Option(help="Year of images and labels.")] = 2018,
     level: Annotated[int, typer.Option(help="Legend level.", min=1, max=4)] = 2,
 ) -> None:
-    """Image beside label, and the NDVI of each class."""
+    """A figure of image and labels, and the NDVI of each class."""
     from builders.cases.compare import classes as module
 
     typer.echo(module.compare(root.resolve(), sensor, year, level, figures).to_string(index=False))
@@ -56,14 +56,16 @@ def series(
     out: Annotated[Path, typer.Option(help="Folder of the release.")],
     figures: Figures,
 ) -> None:
-    """Composites of Sentinel-2 and Landsat, with and without the cloud mask."""
+    """Agreement of Sentinel-2 and Landsat composites, with and without the cloud mask."""
     from builders.cases.compare import series as module
 
     space = workspace(out)
-    made = load(recipe, space.scenes)
-    scenes = search.read(space.lock, search.places(made, space))
-    found = module.compare(made, space, plan.read(space.splits), scenes, figures)
-    typer.echo(f"NDVI at 30 m, {found.pixels} pixels: r = {found.masked} masked, {found.unmasked} without the mask")
-    typer.echo(f"by season: {found.masked_by_season} masked, {found.unmasked_by_season} without")
-    typer.echo(f"99th percentile of blue: {found.blue_99_masked} masked, {found.blue_99_unmasked} without")
+    loaded = load(recipe, space.scenes)
+    scenes = search.read(space.lock, search.places(loaded, space))
+    agreement = module.compare(loaded, space, plan.read(space.splits), scenes, figures)
+    typer.echo(
+        f"NDVI at 30 m, {agreement.pixels} pixels: r = {agreement.masked} masked, {agreement.unmasked} without the mask"
+    )
+    typer.echo(f"by season: {agreement.masked_by_season} masked, {agreement.unmasked_by_season} without")
+    typer.echo(f"99th percentile of blue: {agreement.blue_99_masked} masked, {agreement.blue_99_unmasked} without")
     typer.echo(figures / "series.png")

@@ -1,4 +1,4 @@
-"""The tiles of a release put side by side again."""
+"""The tiles of a release as one mosaic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EuroSAT patches against a release's labels: does the majority class of a patch's ground agree with EuroSAT's own?"""
+"""EuroSAT patches and the labels of a release: whether the majority label of a patch agrees with its EuroSAT class."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import rasterio
 import shapely
 from matplotlib.figure import Figure
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 
 from builders.cases.compare import mosaic
+from builders.cases.compare.classes import position
+from builders.readers.raster import open_raster
 from builders.stages.search import read as read_scenes
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS
 from lulcbench.legend import LEVELS, NODATA, legend
 from lulcbench.release import Release
+from lulcbench.sensors import SENTINEL2
 
-# Where the two legends meet: beginnings of LUISA codes. Highway and River are thin and mix with what lies beside them.
+# Where the two legends correspond: first digits of LUISA codes. Highway and River are narrow and
+# mixed with other land.
 EXPECTED = {"Industrial": ("12",), "Residential": ("11",), "Pasture": ("23",), "Forest": ("31",), "SeaLake": ("5",)}
 COLUMNS = 10
-CELL = 72  # px of 10 m on the page for a patch of 64, which its turn against EPSG:3035 makes larger
+CELL = 72  # px of 10 m on the page for a patch of 64 px, which is rotated against EPSG:3035
 TITLE = 18  # px above each row
 BRIGHT = 0.2  # reflectance shown as white
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """One patch: EuroSAT's class, the majority LUISA code at each level (0: none) and the share it has."""
+    """A patch: its EuroSAT class, the majority LUISA code at each level (0 for none) and the share of that code."""
 
     name: str
     eurosat: str
@@ -51,19 +54,20 @@ def compare(root: Path, listing: Path, out: Path, year: int = 2018) -> pd.DataFr
         year: of the labels.
 
     Returns:
-        One row a patch: name, eurosat_class, level_1 … level_4, share, cover, agrees (None where legends do not meet).
+        One row per patch: name, eurosat_class, level_1 … level_4, share, cover, agrees (None where the legends do not
+        correspond).
 
     Raises:
-        LulcbenchError: a patch of the release is not in the listing.
+        LulcbenchError: the listing cannot be read or lacks a patch, or a scene of the release is not a patch.
     """
-    classes = pd.read_csv(listing).set_index("name")["eurosat_class"]
+    classes = _classes(listing)
     release = Release.open(root)
     truth = mosaic.labels(release, year)
     patches = []
     for scene in read_scenes(root / "scenes.lock.json"):
         if scene.id not in classes.index:
             raise LulcbenchError(f"{listing} has no patch {scene.id}.", "Name the list that belongs to the patches.")
-        with rasterio.open(next(iter(scene.assets.values())).href) as file:
+        with open_raster(scene.asset(SENTINEL2.band("B04").asset).href) as file:
             outline = transform_geom(file.crs, CRS, shapely.box(*file.bounds).__geo_interface__)
         inside = geometry_mask([outline], truth.area.shape, truth.area.transform, invert=True)
         codes = truth.values[inside]
@@ -90,13 +94,31 @@ def compare(root: Path, listing: Path, out: Path, year: int = 2018) -> pd.DataFr
     return table
 
 
+def _classes(listing: Path) -> pd.Series[str]:
+    """Class by name of patch."""
+    remedy = "Give a CSV with the columns name and eurosat_class, one row per patch."
+    try:
+        table = pd.read_csv(listing, dtype="string")
+    except FileNotFoundError as error:
+        raise LulcbenchError(f"There is no list {listing}.", remedy) from error
+    except (ValueError, OSError) as error:
+        raise LulcbenchError(f"Cannot read {listing}: {error}.", remedy) from error
+    if missing := {"name", "eurosat_class"} - set(table.columns):
+        raise LulcbenchError(f"{listing} has no column {' and no column '.join(sorted(missing))}.", remedy)
+    if table["name"].duplicated().any():
+        raise LulcbenchError(
+            f"{listing} has a patch twice: {table['name'][table['name'].duplicated()].iloc[0]}.", remedy
+        )
+    return table.dropna().set_index("name")["eurosat_class"]
+
+
 def contingency(table: pd.DataFrame, level: int) -> pd.DataFrame:
     """EuroSAT class by majority LUISA class of a level; where the labels stop at a coarser level, code 0."""
     return pd.crosstab(table["eurosat_class"], table[f"level_{level}"])
 
 
 def agrees(patch: Patch) -> bool | None:
-    """Whether the majority class is one that EuroSAT's class means; None where the legends do not meet."""
+    """Whether the majority class belongs to the EuroSAT class; None where the legends do not correspond."""
     if patch.eurosat not in EXPECTED:
         return None
     code = next((patch.majority[level] for level in (3, 2, 1) if patch.majority[level]), NODATA)
@@ -110,9 +132,10 @@ def _majority(codes: np.ndarray) -> int:
 
 
 def _page(release: Release, year: int, patches: list[Patch], truth: mosaic.Mosaic, path: Path) -> None:
-    """Patch beside label beside EuroSAT's class, as the release has them, on one canvas."""
+    """Every patch with its labels and EuroSAT class, as in the release, in one figure."""
     image = mosaic.reflectance(release, "sentinel2", year)
-    rgb = [release.manifest.sensor("sentinel2").band_names.index(name) for name in ("B04", "B03", "B02")]
+    names = release.manifest.sensor("sentinel2").band_names
+    rgb = [position(names, name, "sentinel2") for name in ("B04", "B03", "B02")]
     rows = -(-len(patches) // COLUMNS)
     canvas = np.ones((rows * (CELL + TITLE), COLUMNS * 2 * CELL, 3))
     figure = Figure(figsize=(COLUMNS * 2.1, rows * 1.3 + 0.5), layout="constrained")

@@ -1,4 +1,4 @@
-"""Composites of two sensors over one place: do they agree, and have clouded dates left a trace?"""
+"""Composites of two sensors over the same place: their agreement, and what clouded dates leave in them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from builders.cases.compare.classes import ndvi
+from builders.cases.compare.classes import NIR, RED, ndvi, position
 from builders.readers.scene import Scene
 from builders.recipe import Recipe
 from builders.stages.materialize import Notes, materialize
 from builders.stages.plan import Planned
 from builders.workspace import Workspace
 from lulcbench._files import write_atomic
+from lulcbench.errors import LulcbenchError
 from lulcbench.release import ArrayKey
 from lulcbench.sensors import sensor, true_color
 
@@ -24,6 +25,7 @@ Float = npt.NDArray[np.float32]
 COARSE = "landsat"
 FINE = "sentinel2"
 BLUE = {FINE: "B02", COARSE: "blue"}
+MIN_PIXELS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +33,16 @@ class Agreement:
     """NDVI correlation of the two sensors at 30 m and the brightest blue, with and without the cloud mask."""
 
     pixels: int
-    masked: float
-    unmasked: float
-    masked_by_season: dict[str, float]
-    unmasked_by_season: dict[str, float]
+    masked: float | None
+    unmasked: float | None
+    masked_by_season: dict[str, float | None]
+    unmasked_by_season: dict[str, float | None]
     blue_99_masked: dict[str, float]
     blue_99_unmasked: dict[str, float]
 
 
 def compare(recipe: Recipe, space: Workspace, rows: list[Planned], scenes: list[Scene], out: Path) -> Agreement:
-    """Composite with and without the quality layers, through the same stage; write ``series.json`` and ``series.png``.
+    """Composite with and without the quality layers, by the same stage; write ``series.json`` and ``series.png``.
 
     Args:
         recipe: with Sentinel-2 and Landsat.
@@ -48,8 +50,11 @@ def compare(recipe: Recipe, space: Workspace, rows: list[Planned], scenes: list[
         rows: the plan.
         scenes: the frozen search result.
         out: folder for the results.
+
+    Raises:
+        LulcbenchError: the recipe lacks a sensor, band or common year, or the composites have no pixel in common.
     """
-    year = recipe.sensors[0].years[0]
+    year, bands = _common(recipe)
     blind = [
         scene.model_copy(update={"assets": {k: v for k, v in scene.assets.items() if k not in ("scl", "qa_pixel")}})
         for scene in scenes
@@ -59,11 +64,15 @@ def compare(recipe: Recipe, space: Workspace, rows: list[Planned], scenes: list[
     for kind, home, some in (("masked", space, scenes), ("unmasked", elsewhere, blind)):
         images[kind] = _read(recipe, home, materialize(recipe, home, rows, some, None), year)
     names = [season.name for season in recipe.seasons]
-    bands = {rule.name: rule.bands for rule in recipe.sensors}
     index = {kind: [ndvi(pair[s], bands[s], s) for s in (FINE, COARSE)] for kind, pair in images.items()}
     coarse = {kind: (_aggregate(fine), landsat) for kind, (fine, landsat) in index.items()}
     both = [np.isfinite(a) & np.isfinite(b) for a, b in coarse.values()]
     use = both[0] & both[1]
+    if use.sum() < MIN_PIXELS:
+        raise LulcbenchError(
+            f"The composites of {FINE} and {COARSE} have {int(use.sum())} valid pixels in common.",
+            f"A correlation needs {MIN_PIXELS}: take a region and seasons with scenes of both.",
+        )
     result = Agreement(
         pixels=int(use.sum()),
         masked=_r(*(v[use] for v in coarse["masked"])),
@@ -78,6 +87,24 @@ def compare(recipe: Recipe, space: Workspace, rows: list[Planned], scenes: list[
     return result
 
 
+def _common(recipe: Recipe) -> tuple[int, dict[str, tuple[str, ...]]]:
+    """First year that both sensors have, and the bands of each."""
+    rules = {rule.name: rule for rule in recipe.sensors}
+    if missing := [name for name in (FINE, COARSE) if name not in rules]:
+        raise LulcbenchError(
+            f"The recipe {recipe.name} has no {' and no '.join(missing)}.",
+            f"This comparison is of {FINE} and {COARSE}.",
+        )
+    bands = {name: rules[name].bands for name in (FINE, COARSE)}
+    for name, given in bands.items():
+        for band in (RED[name], NIR[name], BLUE[name]):
+            position(given, band, name)
+    years = sorted(set(rules[FINE].years) & set(rules[COARSE].years))
+    if not years:
+        raise LulcbenchError(f"{FINE} and {COARSE} of {recipe.name} have no year in common.", "Add one to the recipe.")
+    return years[0], bands
+
+
 def _read(recipe: Recipe, space: Workspace, notes: Notes, year: int) -> dict[str, Float]:
     """Reflectance ``(season, band, y, x)`` of each sensor, all tiles side by side."""
     return {
@@ -90,6 +117,7 @@ def _read(recipe: Recipe, space: Workspace, notes: Notes, year: int) -> dict[str
             axis=-1,
         )
         for rule in recipe.sensors
+        if rule.name in (FINE, COARSE)
     }
 
 
@@ -101,7 +129,10 @@ def _aggregate(fine: Float) -> Float:
     return means
 
 
-def _r(a: Float, b: Float) -> float:
+def _r(a: Float, b: Float) -> float | None:
+    """Correlation; None of fewer pixels than it needs, or of values that are all alike."""
+    if len(a) < MIN_PIXELS or not (a.std() and b.std()):
+        return None
     return round(float(np.corrcoef(a, b)[0, 1]), 4)
 
 
@@ -127,7 +158,7 @@ def _figure(
         for s in (FINE, COARSE):
             valid = np.isfinite(images["masked"][s][:, 0]).any(axis=0)
             box = [slice(v.min(), v.max() + 1) for v in np.nonzero(valid)]
-            rgb = list(true_color([sensor(s).band(band) for band in bands[s]]) or (0, 0, 0))
+            rgb = list(true_color([sensor(s).band(band) for band in bands[s]]) or [position(bands[s], RED[s], s)] * 3)
             for kind in ("masked", "unmasked"):
                 picture = np.moveaxis(images[kind][s][i, rgb][:, box[0], box[1]], 0, -1)
                 axes[i][column].imshow(np.clip(np.nan_to_num(picture, nan=1.0) / 0.25, 0, 1))

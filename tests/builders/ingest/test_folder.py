@@ -7,7 +7,6 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pytest
-import rasterio
 import shapely
 from affine import Affine
 from typer.testing import CliRunner
@@ -20,38 +19,9 @@ from builders.recipe import IngestRule, load
 from builders.stages import search as search_stage
 from lulcbench.datasets import LuisaSeg
 from lulcbench.errors import LulcbenchError
-from lulcbench.grid import Tile
 from lulcbench.legend import IGNORE_INDEX
 from tests.builders import world
-
-TILE = Tile(900, 650)
-UTM = "EPSG:32632"
-
-
-def raster(
-    path: Path,
-    values: float | list[float],
-    names: tuple[str, ...] = (),
-    dtype: str = "uint16",
-    pixel: int = 60,
-    crs: str = UTM,
-    **more: object,
-) -> Path:
-    """A raster over the tile, each band constant."""
-    left, bottom, right, top = rasterio.warp.transform_bounds("EPSG:3035", crs, *TILE.bounds)
-    left, top = left // 60 * 60 - 120, top // 60 * 60 + 120
-    shape = int((top - bottom) // pixel + 180 // pixel), int((right - left) // pixel + 180 // pixel)
-    levels = values if isinstance(values, list) else [values]
-    data = np.stack([np.full(shape, level, dtype) for level in levels])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    profile = {"driver": "GTiff", "dtype": dtype, "count": len(levels), "height": shape[0], "width": shape[1]}
-    if path.suffix == ".jp2":
-        profile |= {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}
-    with rasterio.open(path, "w", **profile, crs=crs, transform=Affine(pixel, 0, left, 0, -pixel, top), **more) as file:
-        file.write(data)
-        if names:
-            file.descriptions = names
-    return path
+from tests.builders.own import LUISA, TILE, UTM, luisa, raster
 
 
 def ingest(*arguments: object, ok: bool = True) -> str:
@@ -128,15 +98,6 @@ def test_level_1c_is_refused_unless_it_is_allowed_and_stated(tmp_path: Path) -> 
     assert recipe.sensors[0].collection == "sentinel-2-l1c"
     assert "top of the atmosphere" in recipe.description
     assert red(tmp_path / "site") == pytest.approx(0.25, abs=1e-4)  # no offset before baseline 04.00
-
-
-LUISA = ("--label-source", "luisa")
-
-
-def luisa(folder: Path) -> Path:
-    left, _, _, top = TILE.bounds
-    codes = np.full((96, 96), 3110, np.int32)
-    return world.write_raster(folder / "luisa.tif", codes, Affine(50, 0, left, 0, -50, top), "EPSG:3035", 0)
 
 
 @pytest.mark.parametrize(
