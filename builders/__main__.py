@@ -22,6 +22,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.release import SPLITS, Manifest
 
 if TYPE_CHECKING:
+    from builders.readers.scene import Scene
     from builders.stages.audit import Findings
 
 app = typer.Typer(
@@ -54,8 +55,9 @@ def build(
     made, space = _open(recipe, out, work)
     _scenes(made, space)
     rows = _plan(made, space)
+    scenes = search_stage.search(made, space, rows)
     with executor(workers, scheduler) as pool:
-        _materialize(made, space, rows, pool)
+        _materialize(made, space, rows, scenes, pool)
         release = _pack(made, space, pool, replace)
     _audit(space.root)
     _say(release, space.root)
@@ -134,8 +136,10 @@ def materialize(
 ) -> None:
     """Warp, mask and composite the scenes of the lock file, tile by tile."""
     made, space = _open(recipe, out, work)
+    rows = plan_stage.read(space.splits)
+    scenes = search_stage.found(made, space, rows)
     with executor(workers, scheduler) as pool:
-        _materialize(made, space, plan_stage.read(space.splits), pool)
+        _materialize(made, space, rows, scenes, pool)
     typer.echo(space.tiles)
 
 
@@ -219,10 +223,11 @@ def _plan(recipe: Recipe, space: Workspace) -> list[plan_stage.Planned]:
         return plan_stage.plan(recipe, space, report)
 
 
-def _materialize(recipe: Recipe, space: Workspace, rows: list[plan_stage.Planned], pool: Executor | None) -> None:
+def _materialize(
+    recipe: Recipe, space: Workspace, rows: list[plan_stage.Planned], scenes: list[Scene], pool: Executor | None
+) -> None:
     from builders.stages.materialize import materialize as run
 
-    scenes = search_stage.search(recipe, space, rows)
     with _bar("materialize") as report:
         run(recipe, space, rows, scenes, pool, report)
 

@@ -78,6 +78,7 @@ class SensorRule(Frozen):
         acquired: first and last day (YYYY-MM-DD) of the scenes to use for every season, in place of the season's own
             days of the year; for scenes without an exact date.
         max_cloud: scenes with more cloud (%) in their metadata are not taken.
+        quality: a scene without its quality layer is left out, or (``optional``) all its pixels count as clear.
         required: every tile must have a valid pixel of it; otherwise the tile's row may be empty.
         licence: licence of the composites (an SPDX id or a URL).
     """
@@ -89,6 +90,7 @@ class SensorRule(Frozen):
     composite: Literal["median"] = "median"
     max_cloud: Annotated[float, Field(ge=0, le=100)] = 80
     acquired: tuple[date, date] | None = None
+    quality: Literal["required", "optional"] = "required"
     required: bool = True
     licence: str = "CC-BY-4.0"
 
@@ -278,7 +280,7 @@ def load(path: str | os.PathLike[str], scenes: Path) -> Recipe:
         ) from error
 
 
-_PATH_KEYS = {"path", "file", "lock", "catalog", "label_map"}
+PATH_KEYS = {"path", "file", "lock", "catalog", "label_map"}
 
 
 def _resolve(value: Any, base: Path, scenes: Path, recipe: Path, key: str = "") -> Any:
@@ -287,7 +289,7 @@ def _resolve(value: Any, base: Path, scenes: Path, recipe: Path, key: str = "") 
         return {k: _resolve(v, base, scenes, recipe, k) for k, v in value.items()}
     if isinstance(value, list):
         return [_resolve(v, base, scenes, recipe, key) for v in value]
-    if key in _PATH_KEYS and isinstance(value, str) and not value.startswith(("http://", "https://")):
+    if key in PATH_KEYS and isinstance(value, str) and not value.startswith(("http://", "https://")):
         variables = {"SCENES": str(scenes)} | {k: v for k, v in os.environ.items() if k == "LULCBENCH_REAL_DATA" and v}
 
         def expand(match: re.Match[str]) -> str:

@@ -96,6 +96,8 @@ def _sensor(name: str, scenes: Sequence[SceneFiles], labels: LabelRule | None) -
         lines.append(f'acquired = ["{first}", "{last}"]  # days of the scenes, in place of the days of the season')
     if own[0].collection != own[0].sensor.collection:
         lines.append(f"collection = {_text(own[0].collection)}")
+    if own[0].sensor.quality_asset and any(scene.quality is None for scene in own):
+        lines.append('quality = "optional"  # scenes without a quality layer count as clear')
     lines.append('licence = "other"  # an SPDX id or a URL: state it before you publish')
     return "\n".join(lines)
 

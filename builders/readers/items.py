@@ -11,8 +11,6 @@ from rasterio.warp import transform_bounds
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
-_SHA256_MULTIHASH = "1220"
-
 
 @dataclass(frozen=True, slots=True)
 class Channel:
@@ -23,7 +21,7 @@ class Channel:
         band: band number in the file, from 1; None if the item does not give it.
         scale: scale stated by the item, or None; ``offset``, ``nodata`` and ``unit`` likewise.
         size: size of the file in bytes stated by the item, or None.
-        sha256: SHA-256 of the file stated by the item, or None.
+        checksum: checksum of the file stated by the item (a multihash), or None.
     """
 
     href: str
@@ -33,7 +31,7 @@ class Channel:
     nodata: float | None
     unit: str | None
     size: int | None
-    sha256: str | None
+    checksum: str | None
 
 
 def channels(item: pystac.Item) -> dict[str, Channel]:
@@ -44,8 +42,7 @@ def channels(item: pystac.Item) -> dict[str, Channel]:
         if href is None:
             raise LulcbenchError(f"Item {item.id}: asset {key!r} has no usable href.", "Correct the catalog.")
         extra = asset.extra_fields
-        checksum = str(extra.get("file:checksum", ""))
-        sha256 = checksum.removeprefix(_SHA256_MULTIHASH) if checksum.startswith(_SHA256_MULTIHASH) else None
+        checksum = str(extra["file:checksum"]) if extra.get("file:checksum") else None
         bands = _bands(extra)
         for number, band in enumerate(bands or [{}], start=1):
             channel = Channel(
@@ -57,7 +54,7 @@ def channels(item: pystac.Item) -> dict[str, Channel]:
                 nodata=_number(band.get("nodata", extra.get("nodata"))),
                 unit=band.get("unit", extra.get("unit")),
                 size=extra.get("file:size"),
-                sha256=sha256,
+                checksum=checksum,
             )
             names = [key] if len(bands) <= 1 else [band.get(n) for n in ("eo:common_name", "common_name", "name")]
             for name in names:

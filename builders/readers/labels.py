@@ -19,6 +19,7 @@ from rasterio.windows import transform as window_transform
 
 from builders.readers.area import Area
 from builders.readers.raster import area_window, broken, open_raster, resolution
+from builders.readers.scene import file_stamp
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
@@ -109,8 +110,12 @@ def unknown_codes(codes: Sequence[int | str], legend: str, where: str) -> Lulcbe
     )
 
 
-@lru_cache(maxsize=16)
 def _open(path: str) -> rasterio.DatasetReader:
+    return _cached(path, file_stamp(path))
+
+
+@lru_cache(maxsize=16)
+def _cached(path: str, stamp: object) -> rasterio.DatasetReader:
     return open_raster(path)
 
 

@@ -17,6 +17,7 @@ from rasterio.features import rasterize
 
 from builders.readers.area import Area
 from builders.readers.labels import Codes, label_box, on_grid, unknown_codes
+from builders.readers.scene import file_stamp
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
@@ -56,12 +57,13 @@ class VectorLabels:
         return on_grid(burnt, fine.transform, CRS, FINE, area)
 
     def _polygons(self) -> gpd.GeoDataFrame:
-        return _polygons(self.path, self.layer, self.column, tuple(self.codes.items()), self.legend)
+        stamp = file_stamp(self.path)
+        return _polygons(self.path, self.layer, self.column, tuple(self.codes.items()), self.legend, stamp)
 
 
 @lru_cache(maxsize=4)
 def _polygons(
-    path: Path, layer: str | None, column: str | None, codes: tuple[tuple[str, int], ...], legend: str
+    path: Path, layer: str | None, column: str | None, codes: tuple[tuple[str, int], ...], legend: str, stamp: object
 ) -> gpd.GeoDataFrame:
     frame = _read(path, layer, column)
     values = _texts(frame[column])

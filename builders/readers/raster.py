@@ -22,7 +22,7 @@ from scipy.ndimage import maximum_filter
 from builders.readers import Pixels
 from builders.readers.area import Area
 from builders.readers.items import Channel, channels, extent, interval
-from builders.readers.scene import Asset, Scene, file_size
+from builders.readers.scene import Asset, Scene, file_size, file_stamp
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 from lulcbench.sensors import Band, Coding, Sensor
@@ -240,12 +240,12 @@ def broken(href: str, error: Exception) -> LulcbenchError:
 
 
 @lru_cache(maxsize=512)
-def _cached(href: str, crs: str | None, size: int | None) -> rasterio.DatasetReader:
+def _cached(href: str, crs: str | None, size: int | None, stamp: object) -> rasterio.DatasetReader:
     return open_raster(href, crs, size)
 
 
 def _open(asset: Asset, crs: str | None) -> rasterio.DatasetReader:
-    return _cached(asset.href, crs, asset.bytes)
+    return _cached(asset.href, crs, asset.bytes, file_stamp(asset.href))
 
 
 def resolution(dataset: rasterio.DatasetReader) -> float:
@@ -348,5 +348,5 @@ def _asset(channel: Channel, scaling: Scaling) -> Asset:
         nodata=scaling.nodata,
         power=scaling.power,
         bytes=size,
-        sha256=channel.sha256,
+        checksum=channel.checksum,
     )

@@ -11,7 +11,6 @@ from pydantic import Field
 from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Bounds
-from lulcbench.release import Sha256
 from lulcbench.seasons import Days
 
 
@@ -26,7 +25,7 @@ class Asset(Frozen):
         nodata: DN of missing pixels; None if the file has no such value.
         power: whether values are linear power, to be stored in decibels.
         bytes: size of the file at the time of the search, to detect changes; None for URLs.
-        sha256: SHA-256 from the catalog, if it gives one.
+        checksum: checksum from the catalog (a multihash, hexadecimal), if it gives one.
     """
 
     href: str
@@ -36,7 +35,7 @@ class Asset(Frozen):
     nodata: float | None = None
     power: bool = False
     bytes: int | None = None
-    sha256: Sha256 | None = None
+    checksum: str | None = None
 
 
 class Scene(Frozen):
@@ -50,6 +49,7 @@ class Scene(Frozen):
         crs: projection of the files stated by the catalog, checked when they are opened.
         bounds: extent in EPSG:3035 metres.
         assets: channels by STAC asset name, including the quality layer.
+        observation: name shared by the scenes of one pass of one satellite, which count once.
         notes: decisions taken when the item was read, such as a contradiction about its offset.
     """
 
@@ -65,6 +65,7 @@ class Scene(Frozen):
     platform: str | None = None
     licence: str | None = None
     assets: dict[str, Asset]
+    observation: str = ""
     notes: tuple[str, ...] = ()
 
     def touches(self, bounds: Bounds) -> bool:
@@ -100,3 +101,12 @@ def file_size(href: str) -> int | None:
         return Path(href).stat().st_size
     except OSError as error:
         raise LulcbenchError(f"{href} is missing.", "Fetch the scene again, or remove it from the catalog.") from error
+
+
+def file_stamp(href: str | Path) -> tuple[int, int] | None:
+    """Size and time of modification (ns) of a local file, by which a replaced one is noticed; None for other hrefs."""
+    try:
+        stat = Path(href).stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from pydantic import ValidationError
 
 from builders._parallel import each
 from builders.archives import label_source, scene_source
+from builders.readers import Pixels
 from builders.readers.area import Area
 from builders.readers.scene import Scene
 from builders.recipe import LabelRule, Recipe, SensorRule
 from builders.stages._composite import median
+from builders.stages._inputs import stamps, verify_checksums
 from builders.stages.plan import BUFFER, Planned
 from builders.workspace import Workspace, write_json
 from lulcbench._files import Frozen, hash_file
@@ -36,7 +39,7 @@ from lulcbench.legend import legend
 from lulcbench.release import ArrayKey, label_shape
 from lulcbench.sensors import sensor
 
-STAGE = "materialize/2"
+STAGE = "materialize/3"
 
 log = logging.getLogger(__name__)
 GROUP = 960  # px; neighbouring tiles are read and warped together up to this side, since COG blocks are large
@@ -105,7 +108,10 @@ def materialize(
         LulcbenchError: a file cannot be read, or a tile has no valid pixel of a required sensor.
     """
     tiles = [row.tile for row in rows if row.split != BUFFER]
-    jobs = _jobs(recipe, space, tiles, scenes)
+    used = _used(recipe, scenes)
+    known = stamps(used)
+    verify_checksums(space, used, known)
+    jobs = _jobs(recipe, space, tiles, used, known)
     total = sum(len(job.tiles) for job in jobs)
     notes: Notes = {tile.id: {} for tile in tiles}
     todo: list[Job] = []
@@ -160,20 +166,29 @@ def _images(job: ImageJob) -> dict[str, Note]:
     used: dict[Tile, set[str]] = {tile: set() for tile in job.tiles}
     for season, scenes in enumerate(job.scenes):
         stack = []
-        for scene in scenes:
-            if not scene.touches(area.bounds):
+        for observation in _observations(scenes):
+            joint: Pixels | None = None
+            for scene in observation:
+                if not scene.touches(area.bounds):
+                    continue
+                pixels = source.read(scene, area, bands)
+                pixels.stored[:, ~pixels.clear] = coding.fill_value
+                good = ~coding.missing(pixels.stored[0])
+                if joint is None:
+                    joint = pixels
+                else:
+                    good &= coding.missing(joint.stored[0])
+                    joint.stored[:, good] = pixels.stored[:, good]
+                    joint = Pixels(joint.stored, joint.seen | pixels.seen, joint.clear | pixels.clear)
+                for tile in job.tiles:
+                    if good[area.window(tile)].any():
+                        used[tile].add(scene.id)
+            if joint is None:
                 continue
-            pixels = source.read(scene, area, bands)
-            seen += pixels.seen
-            unclear += pixels.seen & ~pixels.clear
-            pixels.stored[:, ~pixels.clear] = coding.fill_value
-            good = ~coding.missing(pixels.stored[0])
-            if not good.any():
-                continue
-            stack.append(pixels.stored)
-            for tile in job.tiles:
-                if good[area.window(tile)].any():
-                    used[tile].add(scene.id)
+            seen += joint.seen
+            unclear += joint.seen & ~joint.clear
+            if not coding.missing(joint.stored[0]).all():
+                stack.append(joint.stored)
         if stack:
             seasons[season] = median(np.stack(stack), coding)
     notes = {}
@@ -201,7 +216,20 @@ def _labels(job: LabelJob) -> dict[str, Note]:
     return notes
 
 
-def _jobs(recipe: Recipe, space: Workspace, tiles: list[Tile], scenes: list[Scene]) -> list[Job]:
+def _used(recipe: Recipe, scenes: list[Scene]) -> list[Scene]:
+    """The scenes with those of their files that are read."""
+    rules = {rule.name: rule for rule in recipe.sensors}
+    out = []
+    for scene in scenes:
+        if scene.sensor in rules:
+            instrument = sensor(scene.sensor)
+            names = {*(instrument.band(band).asset for band in rules[scene.sensor].bands), instrument.quality_asset}
+            assets = {name: asset for name, asset in scene.assets.items() if name in names}
+            out.append(scene.model_copy(update={"assets": assets}))
+    return out
+
+
+def _jobs(recipe: Recipe, space: Workspace, tiles: list[Tile], scenes: list[Scene], known: dict[str, str]) -> list[Job]:
     jobs: list[Job] = []
     for rule in recipe.sensors:
         mine = [scene for scene in scenes if scene.sensor == rule.name]
@@ -213,7 +241,7 @@ def _jobs(recipe: Recipe, space: Workspace, tiles: list[Tile], scenes: list[Scen
             for group in _groups(tiles, GROUP // tiles[0].shape(resolution)[0]):
                 area = Area.of(group, resolution)
                 near = tuple(tuple(s for s in season if s.touches(area.bounds)) for season in seasons)
-                keys = tuple(_image_key(rule, tile, near) for tile in group)
+                keys = tuple(_image_key(rule, tile, near, known) for tile in group)
                 jobs.append(ImageJob(array, rule, group, keys, near, space.cache / str(array)))
     for label in recipe.labels:
         array, digest = ArrayKey("luisa", label.year), hash_file(label.path)
@@ -235,11 +263,26 @@ def _groups(tiles: Sequence[Tile], side: int) -> list[tuple[Tile, ...]]:
     return [tuple(groups[place]) for place in sorted(groups)]
 
 
-def _image_key(rule: SensorRule, tile: Tile, seasons: tuple[tuple[Scene, ...], ...]) -> str:
+def _image_key(rule: SensorRule, tile: Tile, seasons: tuple[tuple[Scene, ...], ...], known: dict[str, str]) -> str:
     """Digest of all that a tile's composite depends on: only the scenes that touch it, and what is done with them."""
-    scenes = [[scene.model_dump(mode="json") for scene in season if scene.touches(tile.bounds)] for season in seasons]
+    scenes = [
+        [
+            [
+                (scene.model_dump(mode="json", exclude={"observation"}), [known[a.href] for a in scene.assets.values()])
+                for scene in observation
+            ]
+            for observation in _observations([scene for scene in season if scene.touches(tile.bounds)])
+        ]
+        for season in seasons
+    ]
     coding = asdict(sensor(rule.name).coding)
     return _digest(rule.name, rule.bands, rule.composite, coding, tile.id, scenes)
+
+
+def _observations(scenes: Sequence[Scene]) -> Iterator[list[Scene]]:
+    """Scenes by observation; a lock file keeps those of one together."""
+    for _, group in groupby(scenes, key=lambda scene: scene.observation or scene.id):
+        yield list(group)
 
 
 def _digest(*content: object) -> str:

@@ -5,34 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from builders._progress import Report, silent
-from builders.recipe import Recipe
+from builders.readers.scene import file_stamp
+from builders.recipe import PATH_KEYS, Recipe
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench._files import hash_file
 
-STAGE = "scenes/1"
+STAGE = "scenes/2"
+KEY = "key.json"  # beside the catalog
 SIMULATOR = Path(__file__).parents[1] / "simulate"
 
 
 def make(recipe: Recipe, space: Workspace, report: Report = silent) -> None:
-    """Fill ``space.scenes``; nothing is done if it was filled from the same tables by the same simulator.
+    """Fill ``space.scenes``; nothing is done if it was filled from the same tables and files by the same code.
 
-    Scenes are made beside the folder and renamed, so that a folder of that name is whole.
+    Scenes are made beside the folder, which is renamed when it is complete and holds its key.
+
+    Raises:
+        LulcbenchError: a file that the tables name is missing or cannot be used.
     """
-    made = space.work / "scenes.json"
-    content = [STAGE, recipe.simulate, recipe.ingest.model_dump(mode="json") if recipe.ingest else None]
-    if recipe.simulate is not None:
-        # Every module of the simulator has a say in what comes out, so its code is part of the key.
-        content += [season.model_dump() for season in recipe.seasons]
-        content += [hash_file(path) for path in sorted(SIMULATOR.glob("*.py"))]
-    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    if space.scenes.is_dir() and made.is_file() and read_json(made, "build") == key:
+    mark = space.scenes / KEY
+    key = _key(recipe)
+    if mark.is_file() and read_json(mark, "build") == key:
         return
-    partial = space.work / "scenes-partial"  # without a dot, which pystac would take for a file's suffix
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(space.scenes, ignore_errors=True)
+    partial, old = space.work / "scenes-partial", space.work / "scenes-old"  # a dot would look like a file's suffix
+    for folder in (partial, old):
+        shutil.rmtree(folder, ignore_errors=True)
     partial.mkdir(parents=True)
     if recipe.simulate is not None:
         from builders.simulate import simulate
@@ -43,5 +45,34 @@ def make(recipe: Recipe, space: Workspace, report: Report = silent) -> None:
         from builders.ingest import ingest
 
         ingest(recipe.ingest, partial, report)
+    write_json(partial / KEY, key)
+    if space.scenes.exists():
+        space.scenes.rename(old)  # a folder that is deleted in part must not have this name
     partial.rename(space.scenes)
-    write_json(made, key)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _key(recipe: Recipe) -> str:
+    """Digest of the recipe's tables, of the content of the files that they name, and of the code that reads them."""
+    tables = {"simulate": recipe.simulate, "ingest": recipe.ingest.model_dump(mode="json") if recipe.ingest else None}
+    content = [STAGE, tables, [(name, _stamp(path)) for name, path in sorted(_paths(tables))]]
+    if recipe.simulate is not None:
+        content += [season.model_dump() for season in recipe.seasons]
+        content += [hash_file(path) for path in sorted(SIMULATOR.iterdir()) if path.is_file()]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _paths(table: Any, name: str = "") -> Iterator[tuple[str, Path]]:
+    """The files and folders that a table names, with their keys."""
+    if isinstance(table, dict):
+        for key, value in table.items():
+            yield from _paths(value, f"{name}.{key}")
+    elif isinstance(table, str) and name.rpartition(".")[2] in PATH_KEYS:
+        yield name, Path(table)
+
+
+def _stamp(path: Path) -> Any:
+    """The SHA-256 of a file; size and time of modification of each file of a folder, which may hold many."""
+    if path.is_file():
+        return hash_file(path)
+    return [(file.relative_to(path).as_posix(), file_stamp(file)) for file in sorted(path.rglob("*")) if file.is_file()]

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import pystac
 from pydantic import ValidationError
-from rasterio.warp import transform_bounds
 
 from builders.archives import scene_source
 from builders.readers.scene import Scene
 from builders.recipe import Recipe, SensorRule
+from builders.stages._catalogs import canonical, found_items, is_api, stored_items
+from builders.stages._observations import LeftOut, separate
 from builders.stages.plan import BUFFER, Planned
 from builders.workspace import Workspace, read_json, write_json
-from lulcbench.errors import LulcbenchError, NetworkError
-from lulcbench.grid import CRS, Bounds
-from lulcbench.remote.retry import retrying
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import Bounds
+from lulcbench.sensors import sensor
 
-STAGE = "search/2"
-TIMEOUT = 60  # seconds that a STAC API may stay silent
+STAGE = "search/3"
 
 log = logging.getLogger(__name__)
 
@@ -31,54 +32,141 @@ log = logging.getLogger(__name__)
 def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]:
     """Find the scenes of a recipe and freeze them in ``scenes.lock.json``.
 
-    A lock of the same recipe and catalog is kept as it is; delete it to search again. A recipe with ``lock`` uses that.
+    The result of a STAC API is kept until the recipe or its tiles change; delete the lock file to search again. A
+    catalog on disk is read each time, so that a corrected item or a replaced file is noticed. A recipe with ``lock``
+    uses that file.
 
     Raises:
         LulcbenchError: the catalog is missing or damaged, or a sensor's year has no scene at all.
+        NetworkError: the STAC API cannot be reached.
     """
     where = places(recipe, space)
     if recipe.lock:
         return read(recipe.lock, where)
-    stamp = _stamp(recipe.catalog)
-    key = recipe.key("regions", "seasons", "sensors", "catalog", "simulate", "ingest")
-    if space.lock.is_file():
-        locked = read_json(space.lock, "search")
-        if (locked.get("stage"), locked.get("key"), locked.get("catalog_stamp")) == (STAGE, key, stamp):
-            return read(space.lock, where)
-    boxes = _boxes(rows)
-    found: dict[str, Scene] = {}
+    key, boxes = _key(recipe, rows), _boxes(rows)
+    items = None if is_api(recipe.catalog) else stored_items(recipe.catalog)
+    stamp = _digest(items)
+    if items is None and _is_current(space, key, stamp):
+        return read(space.lock, where)
+    scenes: list[Scene] = []
+    left_out: list[LeftOut] = []
     for rule in recipe.sensors:
-        source = scene_source(rule.name)
         spans = [span for year in rule.years for span in rule.spans(recipe.seasons, year)]
-        scenes = []
-        for item in _items(recipe.catalog, rule, boxes):
-            cloud = item.properties.get("eo:cloud_cover")
-            if cloud is not None and cloud > rule.max_cloud:
-                log.debug("%s is left out: %g %% cloud", item.id, cloud)
-                continue
-            scene = source.scene(item)
-            if any(scene.falls_in(span) for span in spans) and any(scene.touches(box) for box in boxes):
-                scenes.append(scene)
-        for year in rule.years:
-            wanted = rule.spans(recipe.seasons, year)
-            if rule.required and not any(scene.falls_in(span) for scene in scenes for span in wanted):
-                raise LulcbenchError(
-                    f"{recipe.catalog} has no {rule.name} scene of {rule.collection!r} for {year} over the regions "
-                    f"with at most {rule.max_cloud:g} % cloud.",
-                    "Check collection, years, regions and max_cloud of the recipe.",
-                )
-        log.info("%s: %d scenes of %s", rule.name, len(scenes), rule.collection)
-        found |= {scene.id: scene for scene in scenes}
-    scenes = [_moved(found[name], lambda href: _portable(href, where)) for name in sorted(found)]
+        if items is None:
+            mine = found_items(recipe.catalog, rule, boxes, spans)
+        else:
+            mine = [item for item in items if item.collection_id == rule.collection]
+        taken, dropped = _choose(recipe, rule, mine, boxes)
+        log.info("%s: %d scenes of %s, %d left out", rule.name, len(taken), rule.collection, len(dropped))
+        scenes += [_moved(scene, lambda href: _portable(href, where)) for scene in taken]
+        left_out += dropped
     content = {
         "stage": STAGE,
         "key": key,
         "catalog": _portable(recipe.catalog, where),
-        "catalog_stamp": stamp,
+        "items": stamp,
         "scenes": [scene.model_dump(mode="json") for scene in scenes],
+        "left_out": [asdict(item) for item in sorted(left_out, key=lambda item: (item.collection, item.id))],
     }
-    write_json(space.lock, content)
+    if not space.lock.is_file() or read_json(space.lock, "search") != content:
+        write_json(space.lock, content)
     return read(space.lock, where)
+
+
+def found(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]:
+    """The scenes of the lock file, without a search.
+
+    Raises:
+        LulcbenchError: there is no lock file, or it is of another recipe, other tiles or other items.
+    """
+    where = places(recipe, space)
+    if recipe.lock:
+        return read(recipe.lock, where)
+    items = None if is_api(recipe.catalog) else stored_items(recipe.catalog)
+    if space.lock.is_file() and not _is_current(space, _key(recipe, rows), _digest(items)):
+        raise LulcbenchError(
+            f"{space.lock} is the result of another recipe, or the catalog has changed since.",
+            "Run 'python -m builders search' again.",
+        )
+    return read(space.lock, where)
+
+
+def _choose(
+    recipe: Recipe, rule: SensorRule, items: Sequence[pystac.Item], boxes: Sequence[Bounds]
+) -> tuple[list[Scene], list[LeftOut]]:
+    """The scenes of a sensor to use, and the items that are left out.
+
+    Raises:
+        LulcbenchError: an item is malformed, or a year has no scene.
+    """
+    source, quality = scene_source(rule.name), sensor(rule.name).quality_asset
+    spans = [span for year in rule.years for span in rule.spans(recipe.seasons, year)]
+    chosen: list[tuple[pystac.Item, Scene]] = []
+    left_out: list[LeftOut] = []
+    for item in items:
+        scene = _described(source.scene, item)
+        if not any(scene.falls_in(span) for span in spans):
+            reason = "acquired outside the seasons"
+        elif not any(scene.touches(box) for box in boxes):
+            reason = "does not touch the tiles"
+        elif scene.cloud is not None and scene.cloud > rule.max_cloud:
+            reason = f"cloud cover of {scene.cloud:g} % is above {rule.max_cloud:g} %"
+        elif quality and quality not in scene.assets and rule.quality == "required":
+            reason = f"has no quality layer ({quality})"
+        else:
+            chosen.append((item, scene))
+            continue
+        left_out.append(LeftOut(rule.collection, item.id, reason))
+    scenes, repeated = separate([item for item, _ in chosen], [scene for _, scene in chosen])
+    left_out += repeated
+    for year in rule.years:
+        wanted = rule.spans(recipe.seasons, year)
+        if rule.required and not any(scene.falls_in(span) for scene in scenes for span in wanted):
+            raise LulcbenchError(
+                f"{recipe.catalog} has no {rule.name} scene of {rule.collection!r} for {year} over the regions with at "
+                f"most {rule.max_cloud:g} % cloud; {_summary(left_out)}.",
+                "Check collection, years, regions, max_cloud and quality of the recipe.",
+            )
+    return scenes, left_out
+
+
+def _described(describe: Callable[[pystac.Item], Scene], item: pystac.Item) -> Scene:
+    try:
+        return describe(item)
+    except LulcbenchError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise LulcbenchError(
+            f"Item {item.id} of {item.collection_id!r} is malformed: {error}.", "Correct the catalog."
+        ) from error
+
+
+def _summary(left_out: Sequence[LeftOut]) -> str:
+    if not left_out:
+        return "it holds no item of the collection there"
+    reasons = sorted({item.reason for item in left_out})
+    return f"{len(left_out)} items are left out: {'; '.join(reasons[:4])}{'; …' if len(reasons) > 4 else ''}"
+
+
+def _is_current(space: Workspace, key: str, stamp: str | None) -> bool:
+    """Whether the lock file is the result of this recipe and these items."""
+    if not space.lock.is_file():
+        return False
+    locked = read_json(space.lock, "search")
+    return (locked.get("stage"), locked.get("key"), locked.get("items")) == (STAGE, key, stamp)
+
+
+def _key(recipe: Recipe, rows: list[Planned]) -> str:
+    """What a search depends on, apart from the catalog's items."""
+    parts = [recipe.key("seasons", "sensors", "catalog", "simulate", "ingest"), repr(_boxes(rows))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _digest(items: list[pystac.Item] | None) -> str | None:
+    """SHA-256 of the items of a catalog on disk."""
+    if items is None:
+        return None
+    return hashlib.sha256("\n".join(map(canonical, items)).encode()).hexdigest()
 
 
 def read(path: Path, places: Mapping[str, str] | None = None) -> list[Scene]:
@@ -98,9 +186,9 @@ def read(path: Path, places: Mapping[str, str] | None = None) -> list[Scene]:
 
 
 def publish(lock: Path, out: Path) -> None:
-    """Write the lock file for a release: what was found, without what only this workspace needs to know."""
+    """Write the lock file for a release: scenes and items left out, without keys that concern this workspace only."""
     content = read_json(lock, "search")
-    write_json(out, {key: content[key] for key in ("stage", "catalog", "scenes") if key in content})
+    write_json(out, {key: content[key] for key in ("stage", "catalog", "scenes", "left_out") if key in content})
 
 
 def _environment() -> dict[str, str]:
@@ -125,57 +213,6 @@ def _moved(scene: Scene, move: Callable[[str], str]) -> Scene:
     return scene.model_copy(update={"assets": assets})
 
 
-def _items(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[pystac.Item]:
-    """Items of the sensor's collection: from an API by space, from a catalog on disk all of them."""
-    if catalog.startswith(("http://", "https://")):
-        yield from _found(catalog, rule, boxes)
-        return
-    try:
-        items = list(pystac.Catalog.from_file(catalog).get_items(recursive=True))
-    except FileNotFoundError as error:
-        raise LulcbenchError(
-            f"The catalog {catalog} or an item of it is missing: {error}.",
-            "Correct 'catalog' of the recipe, or make it with 'python -m builders scenes' or 'ingest'.",
-        ) from error
-    except (pystac.errors.STACError, ValueError, KeyError) as error:
-        raise LulcbenchError(f"The catalog {catalog} is damaged: {error}.", "Fetch or make it again.") from error
-    yield from sorted((item for item in items if item.collection_id == rule.collection), key=lambda item: item.id)
-
-
-def _found(catalog: str, rule: SensorRule, boxes: list[Bounds]) -> Iterator[pystac.Item]:
-    """Items that a STAC API finds for the sensor, each once."""
-    from pystac_client import Client
-    from pystac_client.exceptions import APIError
-    from pystac_client.stac_api_io import StacApiIO
-
-    class RetryingIO(StacApiIO):
-        """The project's retries in place of those of urllib3, which repeat broken connections only."""
-
-        def request(self, *args: Any, **kwargs: Any) -> str:
-            return retrying(catalog)(super().request, *args, **kwargs)
-
-    seen: set[str] = set()
-    try:
-        client = Client.open(catalog, stac_io=RetryingIO(timeout=TIMEOUT, max_retries=None))
-        for box in boxes:
-            bbox = transform_bounds(CRS, "EPSG:4326", *box)
-            for item in client.search(collections=[rule.collection], bbox=bbox, datetime=_span(rule)).items():
-                if item.id not in seen:
-                    seen.add(item.id)
-                    yield item
-    except APIError as error:
-        raise NetworkError(
-            f"The search of {catalog} for {rule.collection} failed: {' '.join(str(error).split())[:300]}.",
-            "Is it a STAC API with item search, and is it up? Nothing was written; run again.",
-        ) from error
-
-
-def _span(rule: SensorRule) -> str:
-    """All days that the rule's seasons may need; a season may begin in the year before."""
-    first, last = rule.acquired or (f"{min(rule.years) - 1}-01-01", f"{max(rule.years)}-12-31")
-    return f"{first}/{last}"
-
-
 def _boxes(rows: list[Planned]) -> list[Bounds]:
     """Extent of each region's tiles."""
     boxes = []
@@ -185,9 +222,3 @@ def _boxes(rows: list[Planned]) -> list[Bounds]:
             low, high = ([f(b[i] for b in bounds) for i in ij] for f, ij in ((min, (0, 1)), (max, (2, 3))))
             boxes.append((low[0], low[1], high[0], high[1]))
     return boxes
-
-
-def _stamp(catalog: str) -> str:
-    """Changes when a catalog on disk is written again."""
-    path = Path(catalog)
-    return str(path.stat().st_mtime_ns) if path.is_file() else ""

@@ -14,8 +14,8 @@ from builders.__main__ import app
 from builders.archives import scene_source
 from builders.ingest.folder import understand
 from builders.readers.area import Area
-from builders.recipe import IngestRule, load
-from builders.stages import search as search_stage
+from builders.recipe import IngestRule
+from builders.stages._catalogs import stored_items
 from lulcbench.errors import LulcbenchError
 
 pytestmark = pytest.mark.real
@@ -73,26 +73,19 @@ def test_a_stack_of_months_is_seven_scenes_of_ten_bands(real_data: Path, tmp_pat
     options = ["--sensor", "sentinel2", "--bands", ",".join(BOUCONNE), "--scale", "1e-4"]
     assert "7 scenes of sentinel2" in run("ingest", path, "--out", tmp_path, *options, *dates)
     catalog = str(tmp_path / "catalog" / "catalog.json")
-    source, (rule,) = scene_source("sentinel2"), load_without_labels(tmp_path).sensors
+    source = scene_source("sentinel2")
     with rasterio.open(path) as file:
         values = file.read()
         bounds = rasterio.warp.transform_bounds(file.crs, "EPSG:3035", *file.bounds)
     middle = [round((bounds[i] + bounds[i + 2]) / 2 / 10) * 10 for i in (0, 1)]
     area = Area((middle[0] - 500, middle[1] - 500, middle[0] + 500, middle[1] + 500), 10)
-    for month, item in enumerate(search_stage._items(catalog, rule, [])):
+    for month, item in enumerate(stored_items(catalog)):
         for name in ("B04", "B05", "B8A"):
             number = [band.replace("B", "B0") if len(band) == 2 else band for band in BOUCONNE].index(name)
             pixels = source.read(source.scene(item), area, (source.sensor.band(name),))
             read = np.median(source.sensor.coding.decode(pixels.stored))
             whole = np.median(values[month * 10 + number, 60:-60, 60:-60]) * 1e-4
             assert read == pytest.approx(whole, abs=0.03), (item.id, name)
-
-
-def load_without_labels(folder: Path):
-    """The recipe with labels that are of no matter here."""
-    text = (folder / "recipe.toml").read_text() + '\n[[labels]]\nyear = 2018\nsource = "luisa"\npath = "none.tif"\n'
-    (folder / "labelled.toml").write_text(text)
-    return load(folder / "labelled.toml", folder)
 
 
 def test_patches_of_bigearthnet_have_their_native_resolutions(real_data: Path) -> None:

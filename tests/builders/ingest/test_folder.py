@@ -16,7 +16,7 @@ from builders.archives import label_source, scene_source
 from builders.ingest.folder import understand
 from builders.readers.area import Area
 from builders.recipe import IngestRule, load
-from builders.stages import search as search_stage
+from builders.stages._catalogs import stored_items
 from lulcbench.datasets import LuisaSeg
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX
@@ -38,7 +38,7 @@ def red(site: Path) -> float:
     recipe = load(site / "recipe.toml", site)
     rule = recipe.sensors[0]
     source = scene_source(rule.name)
-    (item,) = search_stage._items(recipe.catalog, rule, [])
+    (item,) = stored_items(recipe.catalog)
     band = next(band for band in source.sensor.bands if band.asset == "red")
     pixels = source.read(source.scene(item), Area.of([TILE], source.sensor.resolution), (band,))
     values = source.sensor.coding.decode(pixels.stored)
@@ -235,7 +235,7 @@ def test_a_stack_of_dates_becomes_a_scene_for_each(tmp_path: Path) -> None:
     recipe = load(tmp_path / "site" / "recipe.toml", tmp_path)
     source = scene_source("sentinel2")
     values = []
-    for item in search_stage._items(recipe.catalog, recipe.sensors[0], []):
+    for item in stored_items(recipe.catalog):
         scene = source.scene(item)
         pixels = source.read(scene, Area.of([TILE], 10), (source.sensor.band("B04"), source.sensor.band("B08")))
         both = source.sensor.coding.decode(pixels.stored)

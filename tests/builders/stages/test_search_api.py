@@ -11,6 +11,7 @@ from typing import Any
 
 import pystac
 import pytest
+import shapely
 
 from builders._parallel import executor
 from builders.recipe import load
@@ -101,9 +102,10 @@ def test_an_api_gives_the_scenes_of_the_disk(api: tuple[type[Api], str], tmp_pat
         found[name] = search.search(recipe, space, plan.plan(recipe, space))
     assert [scene.id for scene in found["api"]] == ["s0", "s1", "s2", "s3", "s4"]
     assert [s.model_dump() for s in found["api"]] == [s.model_dump() for s in found["recipe"]]
-    (west, south, east, north) = handler.asked[0]["bbox"]
+    west, south, east, north = shapely.geometry.shape(handler.asked[0]["intersects"]).bounds
     assert 8 < west < east < 12
     assert 50 < south < north < 52
+    assert handler.asked[0]["datetime"] == "2018-06-25T00:00:00Z/2018-09-12T23:59:59Z"
     assert len(handler.asked) == 3  # pages
     handler.broken = True
     space = workspace(tmp_path / "out-broken", None)

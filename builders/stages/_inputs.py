@@ -1,0 +1,138 @@
+"""Identity of input files: what changes when a file is replaced, and checksums that a catalog states."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+
+from builders.readers.scene import Asset, Scene, file_stamp
+from builders.workspace import Workspace, read_json, write_json
+from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError
+from lulcbench.remote.retry import retrying
+
+# Codes of https://github.com/multiformats/multicodec (table.csv) for the hash functions of hashlib, as their
+# unsigned-varint bytes.
+MULTIHASH = {
+    "11": "sha1", "12": "sha256", "20": "sha384", "13": "sha512", "17": "sha3_224", "16": "sha3_256",
+    "15": "sha3_384", "14": "sha3_512", "d501": "md5",
+}  # fmt: skip
+THREADS = 16
+TIMEOUT = 60  # seconds
+
+log = logging.getLogger(__name__)
+
+
+def parse_checksum(text: str) -> tuple[str, str] | None:
+    """Name of the hash function in ``hashlib`` and digest of a multihash; None if it is of another function.
+
+    Example:
+        >>> parse_checksum("1114" + 20 * "ab")
+        ('sha1', 'abababababababababababababababababababab')
+    """
+    text = text.lower()
+    for code, name in MULTIHASH.items():
+        size = hashlib.new(name, usedforsecurity=False).digest_size
+        prefix = f"{code}{size:02x}"
+        if text.startswith(prefix) and len(text) == len(prefix) + 2 * size:
+            return name, text.removeprefix(prefix)
+    return None
+
+
+def stamps(scenes: Iterable[Scene]) -> dict[str, str]:
+    """What identifies the content of each file of the scenes, by its address.
+
+    Size and time of modification of a local file; ETag, or time of modification and size, of a file of an HTTP server;
+    nothing for other addresses and for servers that state neither.
+
+    Raises:
+        LulcbenchError: a local file is missing.
+        NetworkError: a file is missing on its server, or the server cannot be reached.
+    """
+    hrefs = sorted({asset.href for scene in scenes for asset in scene.assets.values()})
+    remote = [href for href in hrefs if href.startswith(("http://", "https://"))]
+    found = {href: _local_stamp(href) for href in hrefs if href not in remote}
+    if remote:
+        with httpx2.Client(timeout=TIMEOUT, follow_redirects=True) as client, ThreadPoolExecutor(THREADS) as pool:
+            answers = pool.map(lambda href: retrying(href)(_web_stamp, client, href), remote)
+            try:
+                found |= dict(zip(remote, answers, strict=True))
+            except httpx2.HTTPError as error:
+                raise NetworkError(f"A scene cannot be reached: {error}.", "Is its server up? Run again.") from error
+    return found
+
+
+def verify_checksums(space: Workspace, scenes: Iterable[Scene], known: dict[str, str]) -> None:
+    """Compare local files with the checksums that their items state; what was verified before is not read again.
+
+    Files behind a URL are read by windows, so that their checksums cannot be verified.
+
+    Args:
+        space: keeps which files were verified.
+        scenes: the scenes whose files are going to be read.
+        known: ``stamps`` of the scenes.
+
+    Raises:
+        CorruptFileError: a file differs from its checksum.
+    """
+    memory = space.work / "verified.json"
+    done: dict[str, list[str]] = read_json(memory, "materialize") if memory.is_file() else {}
+    todo: dict[str, Asset] = {}
+    for scene in scenes:
+        for asset in scene.assets.values():
+            if asset.checksum is None or not _local(asset.href):
+                continue
+            if parse_checksum(asset.checksum) is None:
+                log.warning("%s: the checksum %s… cannot be verified", asset.href, asset.checksum[:12])
+            elif done.get(asset.href) != [asset.checksum, known[asset.href]]:
+                todo[asset.href] = asset
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter
+        problems = [problem for problem in pool.map(_problem, todo.values()) if problem]
+    if problems:
+        raise CorruptFileError(
+            f"{len(problems)} files differ from the checksum that the catalog states, such as {problems[0]}.",
+            "Fetch them again, or correct file:checksum of their items if the files are right.",
+        )
+    if todo:
+        done |= {href: [str(asset.checksum), known[href]] for href, asset in todo.items()}
+        write_json(memory, done)
+
+
+def _problem(asset: Asset) -> str | None:
+    name, digest = parse_checksum(str(asset.checksum)) or ("", "")
+    with Path(asset.href).open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.new(name, usedforsecurity=False)).hexdigest()
+    return None if found == digest else f"{asset.href} ({name} {found[:16]}…, stated {digest[:16]}…)"
+
+
+def _local(href: str) -> bool:
+    return "://" not in href and Path(href).is_file()
+
+
+def _local_stamp(href: str) -> str:
+    path = Path(href)
+    if href.startswith("/vsi"):  # such as /vsizip/folder/archive.zip/file.tif: the archive counts
+        path = Path("/", *path.parts[2:])
+        while not path.is_file() and path != path.parent:
+            path = path.parent
+    stamp = file_stamp(path)
+    if stamp is None and "://" not in href and not href.startswith("/vsi"):
+        raise LulcbenchError(f"{href} is missing.", "Fetch the scene again, or remove it from the catalog.")
+    return "-".join(map(str, stamp or ()))
+
+
+def _web_stamp(client: httpx2.Client, href: str) -> str:
+    """By a request for one byte: addresses that are signed for reading refuse other methods."""
+    with client.stream("GET", href, headers={"Range": "bytes=0-0"}) as answer:
+        if answer.status_code in (404, 410):
+            raise NetworkError(f"{href} is missing (HTTP {answer.status_code}).", "Search again, or remove the scene.")
+        if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
+            answer.raise_for_status()
+        if not answer.is_success:
+            return ""
+        size = answer.headers.get("Content-Range", "").rpartition("/")[2] or answer.headers.get("Content-Length", "")
+        return answer.headers.get("ETag") or f"{answer.headers.get('Last-Modified', '')} {size}".strip()
