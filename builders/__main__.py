@@ -37,8 +37,8 @@ app.add_typer(compare.app, name="compare")
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe, such as builders/recipes/luisa-sim.toml.")]
 Out = Annotated[Path, typer.Option(help="Folder of the release.")]
 Work = Annotated[Path | None, typer.Option(help="Folder of intermediate results; default: <out>.work.")]
-Workers = Annotated[int | None, typer.Option(help="Processes; default: one a core.", min=1)]
-Scheduler = Annotated[str | None, typer.Option(help="Address of a dask scheduler to use in place of processes.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; default: one per core.", min=1)]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a dask scheduler to use instead of processes.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Put the new release in place of another one.")]
 
 
@@ -51,26 +51,28 @@ def build(
     scheduler: Scheduler = None,
     replace: Replace = False,
 ) -> None:
-    """All stages; what is done already is not done again."""
-    made, space = _open(recipe, out, work)
-    _scenes(made, space)
-    rows = _plan(made, space)
-    scenes = search_stage.search(made, space, rows)
-    with executor(workers, scheduler) as pool:
-        _materialize(made, space, rows, scenes, pool)
-        release = _pack(made, space, pool, replace)
-    _audit(space.root)
-    _say(release, space.root)
+    """Run all stages; finished work is not repeated."""
+    with _open(recipe, out, work) as (made, space):
+        _scenes(made, space)
+        rows = _plan(made, space)
+        scenes = search_stage.search(made, space, rows)
+        with executor(workers, scheduler) as pool:
+            _materialize(made, space, rows, scenes, pool)
+            release = _pack(made, space, pool, replace)
+        _audit(space.root)
+        _say(release, space.root)
 
 
 @app.command()
 def scenes(recipe: RecipeFile, out: Out, work: Work = None) -> None:
     """Make the scenes of the recipe's own ``simulate`` or ``ingest`` table."""
-    made, space = _open(recipe, out, work)
-    if made.simulate is None and made.ingest is None:
-        raise LulcbenchError(f"{recipe} has no [simulate] or [ingest] table.", "Its scenes are those of its catalog.")
-    _scenes(made, space)
-    typer.echo(space.scenes)
+    with _open(recipe, out, work) as (made, space):
+        if made.simulate is None and made.ingest is None:
+            raise LulcbenchError(
+                f"{recipe} has no [simulate] or [ingest] table.", "Its scenes are those of its catalog."
+            )
+        _scenes(made, space)
+        typer.echo(space.scenes)
 
 
 @app.command()
@@ -113,21 +115,21 @@ def ingest(
 @app.command()
 def plan(recipe: RecipeFile, out: Out, work: Work = None) -> None:
     """Lay out tiles and splits; writes splits.csv."""
-    made, space = _open(recipe, out, work)
-    rows = _plan(made, space)
-    for split in (*SPLITS, plan_stage.BUFFER):
-        typer.echo(f"{split:<8}{sum(row.split == split for row in rows):>6} tiles")
-    typer.echo(space.splits)
+    with _open(recipe, out, work) as (made, space):
+        rows = _plan(made, space)
+        for split in (*SPLITS, plan_stage.BUFFER):
+            typer.echo(f"{split:<8}{sum(row.split == split for row in rows):>6} tiles")
+        typer.echo(space.splits)
 
 
 @app.command()
 def search(recipe: RecipeFile, out: Out, work: Work = None) -> None:
     """Find the scenes and freeze them in scenes.lock.json."""
-    made, space = _open(recipe, out, work)
-    scenes = search_stage.search(made, space, plan_stage.read(space.splits))
-    for note in sorted({f"{scene.id}: {note}" for scene in scenes for note in scene.notes}):
-        _console.console.print(note)
-    typer.echo(f"{len(scenes)} scenes in {space.lock}")
+    with _open(recipe, out, work) as (made, space):
+        scenes = search_stage.search(made, space, plan_stage.read(space.splits))
+        for note in sorted({f"{scene.id}: {note}" for scene in scenes for note in scene.notes}):
+            _console.console.print(note)
+        typer.echo(f"{len(scenes)} scenes in {space.lock}")
 
 
 @app.command()
@@ -135,12 +137,12 @@ def materialize(
     recipe: RecipeFile, out: Out, work: Work = None, workers: Workers = None, scheduler: Scheduler = None
 ) -> None:
     """Warp, mask and composite the scenes of the lock file, tile by tile."""
-    made, space = _open(recipe, out, work)
-    rows = plan_stage.read(space.splits)
-    scenes = search_stage.found(made, space, rows)
-    with executor(workers, scheduler) as pool:
-        _materialize(made, space, rows, scenes, pool)
-    typer.echo(space.tiles)
+    with _open(recipe, out, work) as (made, space):
+        rows = plan_stage.read(space.splits)
+        scenes = search_stage.found(made, space, rows)
+        with executor(workers, scheduler) as pool:
+            _materialize(made, space, rows, scenes, pool)
+        typer.echo(space.tiles)
 
 
 @app.command()
@@ -153,10 +155,10 @@ def pack(
     replace: Replace = False,
 ) -> None:
     """Write shards, statistics, index and manifest."""
-    made, space = _open(recipe, out, work)
-    with executor(workers, scheduler) as pool:
-        release = _pack(made, space, pool, replace)
-    _say(release, space.root)
+    with _open(recipe, out, work) as (made, space):
+        with executor(workers, scheduler) as pool:
+            release = _pack(made, space, pool, replace)
+        _say(release, space.root)
 
 
 @app.command()
@@ -203,9 +205,13 @@ def split_points(
         typer.echo(f"{split:<8}{n:>7} points")
 
 
-def _open(recipe: Path, out: Path, work: Path | None) -> tuple[Recipe, Workspace]:
+@contextmanager
+def _open(path: Path, out: Path, work: Path | None) -> Iterator[tuple[Recipe, Workspace]]:
+    """A recipe and its workspace, which no other build uses meanwhile."""
     space = workspace(out, work)
-    return load(recipe, space.scenes), space
+    recipe = load(path, space.scenes)
+    with space.exclusive():
+        yield recipe, space
 
 
 def _scenes(recipe: Recipe, space: Workspace) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import connection
 
 from lulcbench.errors import LulcbenchError
 
@@ -17,8 +19,8 @@ def executor(workers: int | None = None, scheduler: str | None = None) -> Iterat
     """Workers for ``each``.
 
     Args:
-        workers: processes; None takes one a core, 1 runs everything in this process.
-        scheduler: address of a dask scheduler to use in place of processes.
+        workers: number of processes; None takes one per core, 1 runs everything in this process.
+        scheduler: address of a dask scheduler to use instead of processes.
     """
     workers = workers or len(os.sched_getaffinity(0))
     if scheduler:
@@ -30,17 +32,30 @@ def executor(workers: int | None = None, scheduler: str | None = None) -> Iterat
         yield None
     else:
         # Spawned, because GDAL and TensorStore threads do not survive a fork.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
             yield pool
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent dies: a killed parent cannot stop it, and nobody takes its results."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        sentinel = parent.sentinel
+
+        def wait() -> None:
+            connection.wait([sentinel])
+            os._exit(1)
+
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def each[Job, Result](
     pool: Executor | None, function: Callable[[Job], Result], jobs: Sequence[Job]
 ) -> Iterator[Result]:
-    """Results of all jobs, as they come. The first error cancels what has not begun.
+    """Results of all jobs in the order of completion. The first error cancels the jobs that have not begun.
 
     Raises:
-        LulcbenchError: a worker died, usually for want of memory.
+        LulcbenchError: a worker died, usually because memory ran out.
     """
     if pool is None:
         yield from map(function, jobs)

@@ -1,23 +1,28 @@
-"""Where the stages of one build keep what they made."""
+"""Where the stages of one build keep their results."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from lulcbench import _console
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folder beside a release that holds everything a build needs until it is done.
+    """The folder beside a release that holds the intermediate results of its build.
 
     Attributes:
-        root: folder of the release to be.
-        work: folder of the intermediate results; it may be deleted once the release is there.
+        root: folder of the release.
+        work: folder of the intermediate results; it may be deleted when the release is complete.
     """
 
     root: Path
@@ -25,12 +30,12 @@ class Workspace:
 
     @property
     def scenes(self) -> Path:
-        """Scenes that the recipe itself makes: rendered or ingested."""
+        """Scenes of the recipe's own table: rendered or ingested."""
         return self.work / "scenes"
 
     @property
     def splits(self) -> Path:
-        """The plan: one row a tile."""
+        """The plan: one row per tile."""
         return self.work / "splits.csv"
 
     @property
@@ -40,13 +45,28 @@ class Workspace:
 
     @property
     def cache(self) -> Path:
-        """Materialized tiles by array; a file is named by the digest of all it depends on."""
+        """Materialized tiles by array; the name of a file holds the digest of its inputs."""
         return self.work / "cache"
 
     @property
     def tiles(self) -> Path:
-        """What materialize found: arrays, fractions and scenes of every tile."""
+        """Notes of materialize: files, fractions and scenes of every tile."""
         return self.work / "tiles.json"
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Wait until no other build uses the workspace, then keep others out. A killed build keeps nobody out."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.work / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _console.console.print(f"Another build uses {self.work}; waiting until it ends.")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def workspace(root: Path, work: Path | None = None) -> Workspace:
@@ -56,7 +76,7 @@ def workspace(root: Path, work: Path | None = None) -> Workspace:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON atomically."""
     write_atomic(path, (json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,7 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(job.note.read_text(encoding="utf-8"))
         return content
     data = np.stack([_load(path) for path in job.files])
-    temporary = job.staging / f".{job.array.key}-{job.first}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=job.staging, prefix=f".{job.array.key}-{job.first}-"))
     array = create(zarr.open_group(temporary, mode="w"), job.array, job.rows, job.shard_tiles, job.codec)
     array[job.first : job.first + len(data)] = data
     place = ["c", str(job.first // job.shard_tiles), *("0" for _ in job.array.tile_shape)]

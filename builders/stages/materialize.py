@@ -8,6 +8,7 @@ only what it changes. A tile's image file is renamed into place before its note 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,7 @@ from builders.stages._composite import median
 from builders.stages._inputs import stamps, verify_checksums
 from builders.stages.plan import BUFFER, Planned
 from builders.workspace import Workspace, write_json
-from lulcbench._files import Frozen, hash_file
+from lulcbench._files import Frozen, hash_file, write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION, Tile
 from lulcbench.legend import legend
@@ -108,6 +109,8 @@ def materialize(
         LulcbenchError: a file cannot be read, or a tile has no valid pixel of a required sensor.
     """
     tiles = [row.tile for row in rows if row.split != BUFFER]
+    for left in space.cache.glob("*/.*"):  # files that were being written when an earlier run was killed
+        left.unlink(missing_ok=True)
     used = _used(recipe, scenes)
     known = stamps(used)
     verify_checksums(space, used, known)
@@ -300,15 +303,12 @@ def _keep(
     job: Job, tile: Tile, key: str, image: npt.NDArray[Any], valid: float, cloud: float, scenes: tuple[str, ...]
 ) -> Note:
     """Put a tile into the cache: the array first, then the note that makes it count."""
-    job.cache.mkdir(parents=True, exist_ok=True)
     final = job.cache / f"{tile.id}-{key}.npy"
-    partial = final.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.save(file, np.ascontiguousarray(image), allow_pickle=False)
-    partial.replace(final)
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(image), allow_pickle=False)
+    write_atomic(final, buffer.getvalue())
     note = Note(file=f"{job.array}/{final.name}", valid=round(valid, 6), cloud=round(cloud, 6), scenes=scenes)
-    partial.write_text(note.model_dump_json(), encoding="utf-8")
-    partial.replace(final.with_suffix(".json"))
+    write_atomic(final.with_suffix(".json"), note.model_dump_json().encode())
     return note
 
 

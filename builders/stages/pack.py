@@ -7,6 +7,7 @@ it says that it is done, so that packing too can be killed and started again.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -93,8 +94,9 @@ def pack(
     )
     release = draft.model_copy(update={"files": files})
     release.write(staging)
-    _install(staging, space.root)
+    # Before the release is at its place: a build that is killed in between recognizes it.
     write_json(space.work / "packed.json", {"key": key, "digest": release.digest})
+    _install(staging, space.root, replace)
     return release
 
 
@@ -247,23 +249,40 @@ def _staging(space: Workspace, key: str) -> Path:
     """The staging folder, emptied unless it was begun with the same key."""
     home = space.work / "pack"
     mark = home / "key.json"
-    if not (mark.is_file() and read_json(mark, "pack") == key):
-        shutil.rmtree(home, ignore_errors=True)
-        write_json(mark, key)
     staging = home / "release"
+    if not (mark.is_file() and read_json(mark, "pack") == key):
+        _clear(home)
+        write_json(mark, key)
     staging.mkdir(parents=True, exist_ok=True)
+    for left in sorted(staging.rglob(".*"), reverse=True):  # being written when an earlier run was killed
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     return staging
 
 
-def _install(staging: Path, root: Path) -> None:
-    """Put the finished folder in its place; an older release there makes room only now."""
+def _clear(home: Path) -> None:
+    """Delete what was staged, its key first: the rest is not complete any more."""
+    (home / "key.json").unlink(missing_ok=True)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def _install(staging: Path, root: Path, replace: bool) -> None:
+    """Move the finished folder to its place; an older release there is moved away just before.
+
+    Raises:
+        LulcbenchError: another build has put a release there in the meantime.
+    """
     root.parent.mkdir(parents=True, exist_ok=True)
-    if root.exists():
-        old = root.with_name(f".{root.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
+    old = root.with_name(f".{root.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if root.exists() and replace:
         root.rename(old)
-        staging.rename(root)
-        shutil.rmtree(old)
-    else:
-        staging.rename(root)
-    shutil.rmtree(staging.parent)
+    try:
+        staging.rename(root)  # an empty folder is replaced, any other is an error
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise LulcbenchError(
+            f"{root} has been filled by another build in the meantime.", "Give each build its own --out."
+        ) from error
+    shutil.rmtree(old, ignore_errors=True)
+    _clear(staging.parent)
