@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lulcbench import _console
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Workspace:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            _console.console.print(f"Another build uses {self.work}; waiting until it ends.")
+            log.warning("Another build uses %s; waiting until it ends", self.work)
             lock.acquire()
         try:
             yield
