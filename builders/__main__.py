@@ -88,6 +88,7 @@ def ingest(
     scale: Annotated[float | None, typer.Option(help="Value = scale · DN + offset.")] = None,
     offset: Annotated[float | None, typer.Option(help="See --scale.")] = None,
     nodata: Annotated[float | None, typer.Option(help="DN of missing pixels.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Of radar backscatter: dB, or 1 (linear power).")] = None,
     baseline: Annotated[str | None, typer.Option(help="Sentinel-2 processing baseline, such as 02.07.")] = None,
     allow_l1c: Annotated[bool, typer.Option("--allow-l1c", help="Take Level-1C, not surface reflectance.")] = False,
     labels: Annotated[Path | None, typer.Option(help="Label map: raster or polygons.")] = None,
@@ -103,7 +104,7 @@ def ingest(
     from builders.ingest.command import run as write
 
     told = {"sensor": sensor, "platform": platform, "scale": scale, "offset": offset, "nodata": nodata}
-    told |= {"pattern": pattern, "baseline": baseline, "allow_l1c": allow_l1c}
+    told |= {"pattern": pattern, "unit": unit, "baseline": baseline, "allow_l1c": allow_l1c}
     rule = ingest_rule(folder, bands, date or [], told)
     own = (labels, label_source, mapping, field, layer, label_year)
     understood = write(rule, out, name or folder.resolve().stem, own, replace)

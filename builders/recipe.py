@@ -175,6 +175,7 @@ class IngestRule(Frozen):
         scale: value = DN · scale + offset; if not given, that of the file or of its product.
         offset: see ``scale``.
         nodata: DN of missing pixels; if not given, that of the file or of its product.
+        unit: of radar backscatter, ``dB`` or ``1`` (linear power).
         baseline: Sentinel-2 processing baseline, such as ``02.07``.
         allow_l1c: take Sentinel-2 Level-1C, which is not surface reflectance; its collection is ``sentinel-2-l1c``.
     """
@@ -190,6 +191,7 @@ class IngestRule(Frozen):
     scale: float | None = None
     offset: float | None = None
     nodata: float | None = None
+    unit: Literal["dB", "1"] | None = None
     baseline: Annotated[str, Field(pattern=r"^\d\d\.\d\d$")] | None = None
     allow_l1c: bool = False
 

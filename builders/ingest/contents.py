@@ -16,6 +16,8 @@ from builders.recipe import IngestRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT, SENTINEL2, Band, Sensor
 
+Levels = tuple[float, float]  # median and 99th percentile
+
 
 class Coding(NamedTuple):
     """How digital numbers become values, and where that is known from."""
@@ -93,6 +95,12 @@ def coding_of(
         LulcbenchError: none of these is known.
     """
     nodata = rule.nodata if rule.nodata is not None else dataset.nodata
+    radar = kind.bands[0].unit != "1"
+    if radar and rule.unit is None:
+        raise LulcbenchError(
+            f"{path.name} does not tell the unit of its backscatter.",
+            "Tell --unit dB, or --unit 1 for linear power; digital numbers must be calibrated first.",
+        )
     stated = set(zip(dataset.scales, dataset.offsets, strict=True))
     if rule.scale is not None:
         other = "" if stated in ({(1.0, 0.0)}, {(rule.scale, rule.offset or 0.0)}) else ", not what the file states"
@@ -104,6 +112,8 @@ def coding_of(
             )
         ((scale, offset),) = stated
         return Coding(scale, offset, nodata, "of the file")
+    if radar:
+        return Coding(1, 0, nodata, f"{rule.unit} told" if rule.unit == "dB" else "linear power told")
     zero = 0 if nodata is None else nodata
     if kind is LANDSAT and name.collection == "02":
         return Coding(landsat.SCALE, landsat.OFFSET, zero, "Collection 2 Level-2")
@@ -118,7 +128,7 @@ def coding_of(
     )
 
 
-def brightness(path: Path, dataset: Any, order: tuple[Band | None, ...], coding: Coding) -> tuple[float, float] | None:
+def levels_of(path: Path, dataset: Any, order: tuple[Band | None, ...], coding: Coding) -> Levels | None:
     """Median and 99th percentile of the values of a file; None if there are none."""
     used = [i for i, band in enumerate(order, start=1) if band is not None]
     try:
@@ -130,24 +140,31 @@ def brightness(path: Path, dataset: Any, order: tuple[Band | None, ...], coding:
     if not values.size:
         return None
     middle, high = np.percentile(values, [50, 99])
-    return float(middle), float(high)
+    return (float(middle), float(high))
 
 
-def check_reflectance(name: str, brightness: list[tuple[float, float] | None], coding: Coding) -> None:
-    """Reflectance is mostly between 0 and 1: numbers that a coding takes elsewhere have another one.
+def check_values(name: str, kind: Sensor, unit: str | None, levels: list[Levels | None], coding: Coding) -> None:
+    """Numbers that a coding takes where values of the sensor cannot be have another coding.
 
-    A single band may be dark all over (the cirrus band is), but not all of them.
+    Reflectance is mostly between 0 and 1; a single band may be dark all over (the cirrus band is), but not all of them.
+    Backscatter of land is mostly below 0 dB, which is a power of 1.
 
     Raises:
         LulcbenchError: they are elsewhere.
     """
-    known = [pair for pair in brightness if pair is not None]
+    known = [level for level in levels if level is not None]
     if not known:
         return
     middle, high = (max(values) for values in zip(*known, strict=True))
-    if not (middle <= 1.2 and 0.01 < high <= 2.5):
+    if kind.bands[0].unit == "1":
+        what, good = "reflectance", middle <= 1.2 and 0.01 < high <= 2.5
+    elif unit == "dB":
+        what, good = "backscatter in dB", -60 < middle < 0
+    else:
+        what, good = "linear backscatter", 0 < middle < 1
+    if not good:
         raise LulcbenchError(
-            f"{name} is not reflectance by this coding ({coding.scale:g} · DN {coding.offset:+g}, {coding.source}): "
+            f"{name} is not {what} by this coding ({coding.scale:g} · DN {coding.offset:+g}, {coding.source}): "
             f"in its brightest band half of the values are above {middle:.3g}, and 1 % above {high:.3g}.",
-            "Tell the right --scale and --offset, or choose files with --pattern.",
+            "Tell the right --scale and --offset (--unit for radar), or choose files with --pattern.",
         )

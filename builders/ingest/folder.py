@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import rasterio
 
 from builders.ingest.catalog import File, item, write
-from builders.ingest.contents import Coding, band_order, brightness, check_reflectance, coding_of
+from builders.ingest.contents import Coding, Levels, band_order, check_values, coding_of, levels_of
 from builders.ingest.names import Name, is_quality, read_name
 from builders.readers.raster import open_raster
 from builders.recipe import IngestRule
@@ -153,7 +153,7 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
     bands: list[File] = []
     quality: Path | None = None
     coding: Coding | None = None
-    brightnesses: list[tuple[float, float] | None] = []
+    levels: list[Levels | None] = []
     best: dict[str, tuple[float, int]] = {}
     stack = 1
     for path, named in files:
@@ -164,8 +164,8 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
             order = band_order(rule, path, named, kind, platform, dataset)
             coding = coding_of(rule, path, named, kind, baseline, level, dataset)
             stack = len(order) // len(rule.bands) if rule.bands and len(rule.dates) > 1 else 1
-            if any(order) and kind.bands[0].unit == "1":
-                brightnesses.append(brightness(path, dataset, order, coding))
+            if any(order):
+                levels.append(levels_of(path, dataset, order, coding))
             pixel = float(abs(dataset.transform.a))
         for band, text in zip(order, dataset.descriptions, strict=True):
             if band is None:
@@ -184,18 +184,18 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
             if abs(pixel - band.resolution) < distance:
                 unused.append((bands[position].path, "the same band at another resolution"))
                 best[band.name] = (abs(pixel - band.resolution), position)
-                bands[position] = File(band.asset, path, order, *coding[:3])
+                bands[position] = File(band.asset, path, order, *coding[:3], rule.unit)
             else:
                 unused.append((path, "the same band at another resolution"))
             continue
         if band:
             best[band.name] = (abs(pixel - band.resolution), len(bands))
         key = band.asset if band else "data" if len(files) <= 2 else f"data{len(bands)}"
-        bands.append(File(key, path, order, *coding[:3]))
+        bands.append(File(key, path, order, *coding[:3], rule.unit))
     if not bands or coding is None:
         unused.extend((path, "quality layer without bands") for path, _ in files)
         return []
-    check_reflectance(name.scene, brightnesses, coding)
+    check_values(name.scene, kind, rule.unit, levels, coding)
     names = [band.name for file in bands for band in file.bands if band]
     if stack == 1 and len(set(names)) < len(names):
         raise LulcbenchError(f"Scene {name.scene} has a band in two files: {sorted(names)}.", "Keep one of them.")
@@ -228,7 +228,7 @@ def _of_date(file: File, i: int, dates: int) -> File:
         return file
     n = len(file.bands) // dates
     bands = tuple(band if i * n <= j < (i + 1) * n else None for j, band in enumerate(file.bands))
-    return File(file.key, file.path, bands, file.scale, file.offset, file.nodata)
+    return replace(file, bands=bands)
 
 
 def _sensor(rule: IngestRule, path: Path, name: Name) -> Sensor:

@@ -18,6 +18,7 @@ from lulcbench._files import hash_file
 STAGE = "scenes/2"
 KEY = "key.json"  # beside the catalog
 SIMULATOR = Path(__file__).parents[1] / "simulate"
+INGEST = Path(__file__).parents[1] / "ingest"
 
 
 def make(recipe: Recipe, space: Workspace, report: Report = silent) -> None:
@@ -59,6 +60,8 @@ def _key(recipe: Recipe) -> str:
     if recipe.simulate is not None:
         content += [season.model_dump() for season in recipe.seasons]
         content += [hash_file(path) for path in sorted(SIMULATOR.iterdir()) if path.is_file()]
+    elif recipe.ingest is not None:
+        content += [hash_file(path) for path in sorted(INGEST.glob("*.py"))]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -62,15 +62,20 @@ def values_at(
             columns, rows = ~raster.transform @ (np.array(xs, float), np.array(ys, float))
             inside = (columns >= 0) & (columns < raster.width) & (rows >= 0) & (rows < raster.height)
             valid[valid] = inside
-            places = [(xs[i], ys[i]) for i in np.flatnonzero(inside)]
+            # In the order of the blocks of the file, each of which is then decoded once.
+            height, width = raster.block_shapes[number - 1]
+            order = np.flatnonzero(inside)
+            order = order[np.lexsort((columns[order] // width, rows[order] // height))]
+            places = [(xs[i], ys[i]) for i in order]
             sampled = list(raster.sample(places, indexes=number, masked=True))
+            back = np.argsort(np.argsort(order))
             dtype, description = raster.dtypes[number - 1], raster.descriptions[number - 1]
             bands = raster.count
     except rasterio.errors.RasterioError as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a raster of class codes.") from error
     values = np.zeros(len(x), dtype)
-    values[valid] = read = np.array([value.data[0] for value in sampled], dtype)
-    masked = np.array([np.ma.getmaskarray(value)[0] for value in sampled], bool)
+    values[valid] = read = np.array([value.data[0] for value in sampled], dtype)[back]
+    masked = np.array([np.ma.getmaskarray(value)[0] for value in sampled], bool)[back]
     valid[valid] = ~masked & ~np.isnan(read)
     return MapValues(values, valid, "" if bands == 1 else f"{number} ({description or 'not described'})")
 

@@ -52,6 +52,10 @@ COLUMNS = {
 _CODED = ("lc1", "lu1", "east_west", "east_west_theory", "projection", "observed")
 _ABSENT = r"(?:8{1,5}(?:[.,][08]*)?|-1(?:[.,]0*)?|not relevant|na|nan|none|null|)"  # in coded columns
 _GEOMETRY = ("geometry", "the_geom", "geom", "wkt", "shape")
+# What libraries raise for archives and texts that are cut, damaged, encrypted or not what they seem.
+_DAMAGED = (
+    OSError, EOFError, UnicodeError, RuntimeError, NotImplementedError, csv.Error, zlib.error, zipfile.BadZipFile
+)  # fmt: skip
 _SEPARATORS = ",;\t|"
 _SUFFIXES = (".csv", ".tsv", ".shp", ".gpkg", ".geojson", ".json", ".parquet", ".fgb", ".gml")
 
@@ -77,7 +81,7 @@ def read_file(path: Path, crs: str | None, decisions: Decisions) -> pd.DataFrame
     try:
         with _unpacked(path) as files:
             parts = [part for file in files for part in _parts(file, path, crs, decisions)]
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "Get the file again.") from error
     with_cover = [part for part in parts if "lc1" in part]
     if not with_cover:

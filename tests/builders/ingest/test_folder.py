@@ -213,6 +213,24 @@ S2 = ["--sensor", "sentinel2", "--date", "2018-07-02"]
             "Cannot read",
             "truncated",
         ),
+        (
+            lambda f: raster(f / "s1_20180702_VV.tif", -11, dtype="float32"),
+            [],
+            "the unit of its backscatter",
+            "--unit dB",
+        ),
+        (
+            lambda f: raster(f / "s1_20180702_VV.tif", -11, dtype="float32"),
+            ["--unit", "1"],
+            "is not linear backscatter",
+            "--unit",
+        ),
+        (
+            lambda f: raster(f / "s1_20180702_VV.tif", 0.08, dtype="float32"),
+            ["--unit", "dB"],
+            "is not backscatter in dB",
+            "--unit",
+        ),
         (lambda f: raster(f / "s2_20180702_B04.tif", 1500), ["--date", "July"], "date", "2018-07-02"),
         (lambda f: raster(f / "s2_20180702_B04.tif", 1500), ["--offset", "0"], "without scale", "--help"),
     ],
@@ -225,6 +243,19 @@ def test_what_files_do_not_tell_is_asked_for(tmp_path: Path, make, options: list
     assert what in said
     assert remedy in said
     assert not (tmp_path / "site" / "recipe.toml").exists()
+
+
+@pytest.mark.parametrize(("value", "unit"), [(-11, "dB"), (10**-1.1, "1")])
+def test_backscatter_is_read_in_its_unit(tmp_path: Path, value: float, unit: str) -> None:
+    for name in ("VV", "VH"):
+        raster(tmp_path / "scenes" / f"s1_20180702_{name}.tif", value, dtype="float32")
+    options = ["--unit", unit, "--labels", luisa(tmp_path), *LUISA]
+    ingest(tmp_path / "scenes", "--out", tmp_path / "site", *options)
+    recipe = load(tmp_path / "site" / "recipe.toml", tmp_path)
+    source = scene_source("sentinel1")
+    (item,) = stored_items(recipe.catalog)
+    pixels = source.read(source.scene(item), Area.of([TILE], 10), source.sensor.bands)
+    assert np.unique(source.sensor.coding.decode(pixels.stored)) == pytest.approx([-11], abs=0.01)
 
 
 def test_a_stack_of_dates_becomes_a_scene_for_each(tmp_path: Path) -> None:
