@@ -12,11 +12,14 @@ import typer
 from rich.table import Table
 
 from builders._parallel import executor
+from builders._progress import Report
 from builders.cases.compare import commands as compare
 from builders.recipe import Recipe, SplitRule, load
 from builders.stages import plan as plan_stage
+from builders.stages import report
 from builders.stages import search as search_stage
-from builders.workspace import Workspace, workspace
+from builders.stages._left_out import count_reasons
+from builders.workspace import Workspace, read_json, workspace
 from lulcbench import _console
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import SPLITS, Manifest
@@ -120,6 +123,8 @@ def plan(recipe: RecipeFile, out: Out, work: Work = None) -> None:
         rows = _plan(made, space)
         for split in (*SPLITS, plan_stage.BUFFER):
             typer.echo(f"{split:<8}{sum(row.split == split for row in rows):>6} tiles")
+        if omitted := plan_stage.read_omitted(space.splits):
+            typer.echo(f"left out: {count_reasons(one.reason for one in omitted)}")
         typer.echo(space.splits)
 
 
@@ -131,6 +136,9 @@ def search(recipe: RecipeFile, out: Out, work: Work = None) -> None:
         for note in sorted({f"{scene.id}: {note}" for scene in scenes for note in scene.notes}):
             _console.console.print(note)
         typer.echo(f"{len(scenes)} scenes in {space.lock}")
+        lock = search_stage.published(made.lock or space.lock)
+        if lock.get("left_out"):
+            typer.echo(f"left out: {count_reasons(one['reason'] for one in lock['left_out'])}")
 
 
 @app.command()
@@ -266,11 +274,13 @@ def _table(found: Findings) -> Table:
 
 def _say(release: Manifest, root: Path) -> None:
     splits = ", ".join(f"{n} {split}" for split, n in release.splits.items())
+    for line in report.lines(read_json(root / report.FILE, "pack")):
+        typer.echo(line)
     typer.echo(f"{release.id} ({splits} tiles) {release.digest}\n{root}")
 
 
 @contextmanager
-def _bar(stage: str) -> Iterator[plan_stage.Report]:
+def _bar(stage: str) -> Iterator[Report]:
     """A progress bar as a ``report(done, total)`` function."""
     with _console.progress() as bar:
         task = bar.add_task(stage, total=None)

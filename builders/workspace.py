@@ -55,6 +55,11 @@ class Workspace:
         """Notes of materialize: files, fractions and scenes of every tile."""
         return self.work / "tiles.json"
 
+    @property
+    def dropped(self) -> Path:
+        """Tiles that materialize dropped, each with the array that has no valid pixel."""
+        return self.work / "dropped.json"
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Wait until no other build uses the workspace, then keep others out. A killed build keeps nobody out."""

@@ -17,6 +17,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from builders.readers.scene import Scene
+from builders.stages._left_out import LeftOut
 from lulcbench.errors import LulcbenchError
 
 # A satellite passes over Europe within 15 minutes and returns 90 minutes later at the earliest; the scenes of one pass
@@ -26,15 +27,6 @@ COVERED = 0.99  # share of a footprint; footprints of two processings differ by 
 
 _DATATAKE = re.compile(r"G?(S2[A-Z])_(?:MSIL\d[A-Z]_)?(\d{8}T\d{6})")
 _MGRS = re.compile(r"(?:^|[_-])T?(\d{2}[C-X][A-Z]{2})(?=[_-]|$)")
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """An item that is not used, and the reason."""
-
-    collection: str
-    id: str
-    reason: str
 
 
 @dataclass(slots=True)
@@ -79,10 +71,11 @@ def separate(items: Sequence[pystac.Item], scenes: Sequence[Scene]) -> tuple[lis
                 used.append(candidate)
                 kept.append(candidate.scene.model_copy(update={"observation": " ".join(name)}))
             else:
-                reason = f"same acquisition and place as {newer.scene.id}, which was processed later"
-                stated = (candidate.scene.baseline, newer.scene.baseline)
-                reason += f" (baselines {stated[0]} and {stated[1]})" if any(stated) else ""
-                dropped.append(LeftOut(candidate.scene.collection, candidate.scene.id, reason))
+                old, new = candidate.scene, newer.scene
+                detail = f"as {new.id}" + (
+                    f", baseline {new.baseline} instead of {old.baseline}" if new.baseline else ""
+                )
+                dropped.append(LeftOut(old.collection, old.id, "processed again later", detail))
     return kept, dropped
 
 

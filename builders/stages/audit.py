@@ -6,6 +6,7 @@ floating point from reflectance.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,9 +16,11 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from builders.stages import report as report_stage
 from builders.stages._audit_coordinates import coordinates
 from builders.stages._audit_imagery import imagery
 from builders.stages.plan import buffer_of, near
+from builders.stages.plan import read as read_plan
 from builders.workspace import read_json, write_json
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.errors import LulcbenchError
@@ -27,7 +30,7 @@ from lulcbench.release import INDEX, SPLITS, ArrayKey, Manifest, Release, label_
 from lulcbench.release.index import cloud_column, fraction_column, valid_column
 from lulcbench.sensors import Coding
 
-STAGE = "audit/2"
+STAGE = "audit/3"
 REPORT, PAGE = "audit.json", "audit.html"  # beside the manifest of a release, published with it
 BATCH = 4  # tiles read at once
 Report = Callable[[int, int], None]
@@ -91,6 +94,7 @@ def audit(root: Path, report: Report | None = None) -> Findings:
     if not found.problems:
         index = pd.read_parquet(root / INDEX)  # not as the release reads it: the audit trusts no reader
         _splits(release, index, found)
+        _left_out(root, index, found)
         coordinates(root, release.manifest, index, found)
         _arrays(release, index, found, report)
         group = zarr.open_group(root, mode="r", use_consolidated=False)
@@ -138,6 +142,21 @@ def _splits(release: Release, index: pd.DataFrame, found: Findings) -> None:
         found.check(
             "splits keep their distance", not close, f"{len(close)} {split} tiles lie in another split's buffer"
         )
+
+
+def _left_out(root: Path, index: pd.DataFrame, found: Findings) -> None:
+    """Tiles of the plan that the release lacks are in the report of its build."""
+    report = read_json(root / report_stage.FILE, "pack")
+    listed = {tile["id"] for tile in report["tiles"]["left_out"]}
+    present = set(index["id"])
+    for row in read_plan(root / "splits.csv"):
+        known = row.tile.id in present or row.tile.id in listed
+        found.check("tiles that are left out are reported", known, f"{row.tile.id} is planned, but not in the release")
+    both = sorted(listed & present)
+    found.check("tiles that are left out are reported", not both, f"{both[:3]} are reported as left out, but present")
+    for what in ("scenes", "tiles"):
+        reasons = Counter(entry["reason"] for entry in report[what]["left_out"])
+        found.measured |= {f"{what} left out: {reason}": n for reason, n in sorted(reasons.items())}
 
 
 def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Report | None) -> None:

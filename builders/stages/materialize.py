@@ -140,7 +140,9 @@ def materialize(
         done += len(made)
         if report:
             report(done, total)
-    notes = _check(recipe, notes)
+    dropped = _empty(recipe, notes)
+    notes = {tile: found for tile, found in notes.items() if tile not in dropped}
+    write_json(space.dropped, dropped)
     write_json(
         space.tiles,
         {
@@ -312,19 +314,24 @@ def _keep(
     return note
 
 
-def _check(recipe: Recipe, notes: Notes) -> Notes:
-    """Tiles without one valid pixel of a required sensor are an error, or are dropped, as the recipe says."""
+def _empty(recipe: Recipe, notes: Notes) -> dict[str, str]:
+    """Tiles without one valid pixel of a required sensor: an error, or to be dropped, as the recipe requests.
+
+    Returns:
+        Tile id → the array without a valid pixel.
+    """
     required = [ArrayKey(rule.name, year) for rule in recipe.sensors if rule.required for year in rule.years]
-    empty = {tile: array for tile, found in notes.items() for array in required if found[array].valid == 0}
+    empty = {
+        tile: str(next(array for array in required if found[array].valid == 0))
+        for tile, found in notes.items()
+        if any(found[array].valid == 0 for array in required)
+    }
     if empty and recipe.empty_tiles == "error":
         shown = ", ".join(f"{tile} ({array})" for tile, array in list(empty.items())[:5])
         raise LulcbenchError(
             f"{len(empty)} of {len(notes)} tiles have no valid pixel: {shown}{', …' if len(empty) > 5 else ''}.",
             "Add scenes, raise max_cloud, shrink the regions, or set empty_tiles = 'drop' in the recipe.",
         )
-    if empty:
-        log.warning("%d of %d tiles are dropped: they have no valid pixel of %s", len(empty), len(notes), required)
-    kept = {tile: found for tile, found in notes.items() if tile not in empty}
-    if not kept:
+    if len(empty) == len(notes):
         raise LulcbenchError("No tile has a valid pixel.", "Check that scenes and regions overlap in space and time.")
-    return kept
+    return empty

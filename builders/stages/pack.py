@@ -30,8 +30,10 @@ from builders.stages._index import write_index
 from builders.stages._shards import Array, ShardJob, write_shard
 from builders.stages._sums import statistics
 from builders.stages.materialize import Note, Notes
-from builders.stages.plan import Planned
-from builders.stages.search import publish as publish_lock
+from builders.stages.plan import Planned, read_omitted
+from builders.stages.report import FILE as REPORT
+from builders.stages.report import content as report_content
+from builders.stages.search import published
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
@@ -46,7 +48,7 @@ from lulcbench.release import (
 )
 from lulcbench.sensors import sensor
 
-STAGE = "pack/4"
+STAGE = "pack/5"
 
 
 def pack(
@@ -66,7 +68,9 @@ def pack(
         tile: {ArrayKey.parse(array): Note.model_validate(note) for array, note in found.items()}
         for tile, found in read_json(space.tiles, "materialize").items()
     }
-    key = _key(recipe, rows, notes)
+    lock = published(recipe.lock or space.lock)
+    told = report_content(lock, rows, read_omitted(space.splits), read_json(space.dropped, "materialize"))
+    key = _key(recipe, rows, notes, lock, told)
     present = _present(space, key, replace)
     if present:
         return present
@@ -75,7 +79,7 @@ def pack(
     for split, found in order.items():
         if not found:
             raise LulcbenchError(
-                f"Split {split!r} is empty: all its tiles were dropped for want of valid pixels.",
+                f"Split {split!r} is empty: all its tiles were dropped because they have no valid pixel.",
                 "Add scenes, or change regions, blocks or fractions of the recipe.",
             )
     staging = _staging(space, key)
@@ -83,7 +87,8 @@ def pack(
     totals = _shards(recipe, space, axis, notes, staging, pool, report)
     write_index(recipe, axis, notes, space.cache, staging, pool)
     shutil.copyfile(space.splits, staging / "splits.csv")
-    publish_lock(recipe.lock or space.lock, staging / "scenes.lock.json")
+    write_json(staging / "scenes.lock.json", lock)
+    write_json(staging / REPORT, told)
     draft = _manifest(recipe, axis, totals)
     from builders.stages._describe import describe  # mlcroissant takes seconds to import
 
@@ -212,12 +217,13 @@ def _sources(recipe: Recipe) -> tuple[Source, ...]:
     return recipe.sources + labels
 
 
-def _key(recipe: Recipe, rows: list[Planned], notes: Notes) -> str:
+def _key(recipe: Recipe, rows: list[Planned], notes: Notes, *texts: dict[str, Any]) -> str:
     """Digest of all that the release depends on."""
     content = [
         STAGE,
         recipe.model_dump(mode="json", exclude={"simulate", "ingest", "catalog", "lock", "labels"}),
-        [label.model_dump(mode="json", exclude={"path"}) for label in recipe.labels],
+        [label.model_dump(mode="json") | {"path": label.path.name} for label in recipe.labels],
+        texts,
         [(row.tile.id, row.region, row.block, row.split) for row in rows],
         {
             tile: {str(array): note.model_dump(mode="json") for array, note in found.items()}

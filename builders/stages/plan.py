@@ -10,17 +10,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from builders._progress import Report
 from builders.archives import label_source
 from builders.readers import LabelSource
 from builders.readers.area import Area
 from builders.recipe import LabelRule, Recipe, SplitRule
+from builders.stages._left_out import count_reasons
 from builders.workspace import Workspace
 from lulcbench import grid
 from lulcbench._files import hash_file, write_atomic
@@ -29,14 +31,23 @@ from lulcbench.grid import Tile
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import SPLITS
 
-STAGE = "plan/2"
+STAGE = "plan/3"
 BUFFER = "buffer"  # tiles that no split may have
+OMITTED = "# left out "  # begins a line of splits.csv: tile, region and reason follow
 COLUMNS = ("tile", "region", "block", "split")
 STARTS = 16  # of the search for small regions; the more blocks there are, the less a single search can go wrong
 PROPOSALS = 25  # a block and start: enough for the cost to settle
 
 Ints = npt.NDArray[np.int64]
-Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Omitted:
+    """A tile of a region that is not planned, and the reason."""
+
+    tile: Tile
+    region: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,10 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
     key = _key(recipe)
     if space.splits.is_file() and space.splits.read_text(encoding="utf-8").startswith(f"# {key}\n"):
         return read(space.splits)
-    rows = read(recipe.split.file) if recipe.split.file else _make(recipe, report)
+    if recipe.split.file:
+        rows, omitted = read(recipe.split.file), read_omitted(recipe.split.file)
+    else:
+        rows, omitted = _make(recipe, report)
     for split in recipe.split.fractions:
         if recipe.split.fractions[split] and not any(row.split == split for row in rows):
             raise LulcbenchError(
@@ -70,7 +84,9 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((row.tile.id, row.region, row.block, row.split) for row in rows)
-    write_atomic(space.splits, f"# {key}\n# buffer {recipe.split.buffer}\n{out.getvalue()}".encode())
+    head = [f"# {key}", f"# buffer {recipe.split.buffer}"]
+    head += [f"{OMITTED}{one.tile.id} {one.region}: {one.reason}" for one in omitted]
+    write_atomic(space.splits, ("\n".join(head) + "\n" + out.getvalue()).encode())
     return rows
 
 
@@ -97,6 +113,17 @@ def read(path: Path) -> list[Planned]:
     return rows
 
 
+def read_omitted(path: Path) -> list[Omitted]:
+    """Tiles that a list of splits states to have left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith(OMITTED):
+            place, _, reason = line.removeprefix(OMITTED).partition(": ")
+            tile, _, region = place.partition(" ")
+            found.append(Omitted(Tile.from_id(tile), region, reason))
+    return found
+
+
 def buffer_of(path: Path) -> int:
     """The buffer in tiles that a list of splits says it keeps."""
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -112,11 +139,12 @@ def near(tiles: Iterable[Tile], others: Iterable[Tile], buffer: int) -> set[Tile
     return {tile for tile in tiles if (tile.ix, tile.iy) in zone}
 
 
-def _make(recipe: Recipe, report: Report | None) -> list[Planned]:
+def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Omitted]]:
     rule = recipe.split
     level = rule.stratify_level
     sources = [label_source(label) for label in recipe.labels]
     rows: list[Planned] = []
+    omitted: list[Omitted] = []
     taken: set[Tile] = set()
     for region in recipe.regions:
         bounds = region.bounds or sources[0].bounds()
@@ -124,7 +152,9 @@ def _make(recipe: Recipe, report: Report | None) -> list[Planned]:
         tiles, counts = [], []
         for i, tile in enumerate(candidates):
             histogram = _histogram(sources, tile, level, rule.min_labelled)
-            if histogram is not None:
+            if isinstance(histogram, str):
+                omitted.append(Omitted(tile, region.name, histogram))
+            else:
                 tiles.append(tile)
                 counts.append(histogram)
             if report:
@@ -132,14 +162,16 @@ def _make(recipe: Recipe, report: Report | None) -> list[Planned]:
         if not tiles:
             extents = "; ".join(str(tuple(round(v) for v in source.bounds())) for source in sources)
             raise LulcbenchError(
-                f"Region {region.name!r} {tuple(round(b) for b in bounds)} has no tile with labels; "
+                f"Region {region.name!r} {tuple(round(b) for b in bounds)} has no tile with labels: of its "
+                f"{len(candidates)} tiles are left out {count_reasons(_kinds(omitted, region.name)) or 'none'}; "
                 f"the label maps span {extents}.",
-                "Bounds are left, bottom, right, top in EPSG:3035 metres; check them, the labels and min_labelled.",
+                "Bounds are left, bottom, right, top in EPSG:3035 metres; check them, the labels, min_labelled and "
+                "stratify_level.",
             )
         taken.update(tiles)
         splits = assign(tiles, np.array(counts), rule)
         rows += [Planned(t, region.name, t.block(rule.block), s) for t, s in zip(tiles, splits, strict=True)]
-    return sorted(_rebuffer(rows, rule.buffer), key=lambda row: row.tile.id)
+    return sorted(_rebuffer(rows, rule.buffer), key=lambda row: row.tile.id), sorted(omitted, key=lambda o: o.tile.id)
 
 
 def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
@@ -220,16 +252,22 @@ def _rebuffer(rows: list[Planned], buffer: int) -> list[Planned]:
     return rows
 
 
-def _histogram(sources: list[LabelSource], tile: Tile, level: int, least: float) -> Ints | None:
-    """Label pixels of each class over all years; None where a year has too few."""
+def _kinds(omitted: list[Omitted], region: str) -> list[str]:
+    return [one.reason for one in omitted if one.region == region]
+
+
+def _histogram(sources: list[LabelSource], tile: Tile, level: int, least: float) -> Ints | str:
+    """Number of label pixels of each class over all years; the reason if the tile cannot be used."""
     total = np.zeros(len(legend().codes(level)), np.int64)
     for source in sources:
         codes = source.read(Area.of([tile], grid.LABEL_RESOLUTION))
-        if not (codes > 0).any() or (codes > 0).mean() < least:
-            return None
+        if not (codes > 0).any():
+            return "no labels"
+        if (codes > 0).mean() < least:
+            return f"labelled less than min_labelled ({least:g})"
         indices = legend().encode(codes, level, f"labels of tile {tile.id}")
         total += np.bincount(indices[indices != IGNORE_INDEX], minlength=len(total))
-    return total if total.any() else None
+    return total if total.any() else f"labels coarser than stratify_level ({level})"
 
 
 def _key(recipe: Recipe) -> str:

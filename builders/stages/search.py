@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import pystac
 from pydantic import ValidationError
@@ -17,7 +18,8 @@ from builders.archives import scene_source
 from builders.readers.scene import Scene
 from builders.recipe import Recipe, SensorRule
 from builders.stages._catalogs import canonical, found_items, is_api, stored_items
-from builders.stages._observations import LeftOut, separate
+from builders.stages._left_out import LeftOut, count_reasons
+from builders.stages._observations import separate
 from builders.stages.plan import BUFFER, Planned
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench.errors import LulcbenchError
@@ -106,17 +108,17 @@ def _choose(
     for item in items:
         scene = _described(source.scene, item)
         if not any(scene.falls_in(span) for span in spans):
-            reason = "acquired outside the seasons"
+            reason, detail = "acquired outside the seasons", scene.start[:10]
         elif not any(scene.touches(box) for box in boxes):
-            reason = "does not touch the tiles"
+            reason, detail = "outside the tiles", ""
         elif scene.cloud is not None and scene.cloud > rule.max_cloud:
-            reason = f"cloud cover of {scene.cloud:g} % is above {rule.max_cloud:g} %"
+            reason, detail = "cloud cover above max_cloud", f"{scene.cloud:g} %"
         elif quality and quality not in scene.assets and rule.quality == "required":
-            reason = f"has no quality layer ({quality})"
+            reason, detail = "no quality layer", quality
         else:
             chosen.append((item, scene))
             continue
-        left_out.append(LeftOut(rule.collection, item.id, reason))
+        left_out.append(LeftOut(rule.collection, item.id, reason, detail))
     scenes, repeated = separate([item for item, _ in chosen], [scene for _, scene in chosen])
     left_out += repeated
     for year in rule.years:
@@ -144,8 +146,7 @@ def _described(describe: Callable[[pystac.Item], Scene], item: pystac.Item) -> S
 def _summary(left_out: Sequence[LeftOut]) -> str:
     if not left_out:
         return "it holds no item of the collection there"
-    reasons = sorted({item.reason for item in left_out})
-    return f"{len(left_out)} items are left out: {'; '.join(reasons[:4])}{'; …' if len(reasons) > 4 else ''}"
+    return "left out: " + count_reasons(item.reason for item in left_out)
 
 
 def _is_current(space: Workspace, key: str, stamp: str | None) -> bool:
@@ -185,10 +186,10 @@ def read(path: Path, places: Mapping[str, str] | None = None) -> list[Scene]:
     return [_moved(scene, lambda href: Template(href).safe_substitute(known)) for scene in scenes]
 
 
-def publish(lock: Path, out: Path) -> None:
-    """Write the lock file for a release: scenes and items left out, without keys that concern this workspace only."""
+def published(lock: Path) -> dict[str, Any]:
+    """The content of a lock file for a release: without keys that concern this workspace only."""
     content = read_json(lock, "search")
-    write_json(out, {key: content[key] for key in ("stage", "catalog", "scenes", "left_out") if key in content})
+    return {key: content[key] for key in ("stage", "catalog", "scenes", "left_out") if key in content}
 
 
 def _environment() -> dict[str, str]:

@@ -52,9 +52,8 @@ def test_the_newest_baseline_of_a_tile_is_used_and_the_other_is_left_out() -> No
     assert used == [[new.id], [other.id]]
     assert left_out == [old.id]
     _, dropped = separate([new, old], [scene_source("sentinel2").scene(one) for one in (new, old)])
-    assert dropped[0].reason == (
-        f"same acquisition and place as {new.id}, which was processed later (baselines 02.08 and 05.00)"
-    )
+    assert dropped[0].reason == "processed again later"
+    assert dropped[0].detail == f"as {new.id}, baseline 05.00 instead of 02.08"
 
 
 def test_baselines_are_compared_as_numbers_and_then_by_the_time_of_processing() -> None:

@@ -1,0 +1,64 @@
+"""Report of a build: which scenes and tiles it uses, which it leaves out, and why. It is part of the release."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from builders.stages._left_out import count_reasons
+from builders.stages.plan import BUFFER, Omitted, Planned
+
+FILE = "build.json"
+
+
+def content(
+    lock: Mapping[str, Any], rows: Iterable[Planned], omitted: Iterable[Omitted], dropped: Mapping[str, str]
+) -> dict[str, Any]:
+    """The report.
+
+    Args:
+        lock: content of the lock file.
+        rows: the plan.
+        omitted: tiles that are not planned.
+        dropped: tile id → the array of a required sensor that has no valid pixel there.
+
+    Returns:
+        ``scenes`` and ``tiles``, each with counts and a list ``left_out`` of single scenes or tiles with the reason.
+        Decisions that were taken when scenes were read are under ``notes``.
+    """
+    rows = sorted(rows, key=lambda row: row.tile.id)
+    tiles = [{"id": one.tile.id, "region": one.region, "reason": one.reason} for one in omitted]
+    for row in rows:
+        if row.split == BUFFER:
+            tiles.append({"id": row.tile.id, "region": row.region, "reason": "in the buffer between splits"})
+        elif row.tile.id in dropped:
+            reason = f"no valid pixel of {dropped[row.tile.id]}"
+            tiles.append({"id": row.tile.id, "region": row.region, "reason": reason})
+    scenes = lock["scenes"]
+    return {
+        "scenes": {
+            "used": dict(sorted(Counter(scene["sensor"] for scene in scenes).items())),
+            "left_out": lock.get("left_out", []),
+            "notes": [{"id": scene["id"], "note": note} for scene in scenes for note in scene.get("notes", [])],
+        },
+        "tiles": {
+            "used": sum(row.split != BUFFER and row.tile.id not in dropped for row in rows),
+            "left_out": sorted(tiles, key=lambda tile: tile["id"]),
+        },
+    }
+
+
+def lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """The report in a few lines for the console."""
+    scenes, tiles = report["scenes"], report["tiles"]
+    used = ", ".join(f"{n} of {name}" for name, n in scenes["used"].items())
+    yield f"scenes: {used or 'none'}{_left_out(scenes['left_out'])}"
+    yield f"tiles: {tiles['used']}{_left_out(tiles['left_out'])}"
+    if scenes["notes"]:
+        notes = Counter(one["note"] for one in scenes["notes"])
+        yield from (f"{n} scenes: {note}" for note, n in sorted(notes.items()))
+
+
+def _left_out(entries: list[dict[str, str]]) -> str:
+    return f"; left out: {count_reasons(one['reason'] for one in entries)}" if entries else ""
