@@ -188,8 +188,8 @@ class IngestRule(Frozen):
     bands: tuple[str, ...] = ()
     dates: tuple[date, ...] = ()
     acquired: tuple[date, date] | None = None
-    scale: float | None = None
-    offset: float | None = None
+    scale: Annotated[float, Field(allow_inf_nan=False, gt=0)] | None = None
+    offset: Annotated[float, Field(allow_inf_nan=False)] | None = None
     nodata: float | None = None
     unit: Literal["dB", "1"] | None = None
     baseline: Annotated[str, Field(pattern=r"^\d\d\.\d\d$")] | None = None

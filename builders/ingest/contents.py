@@ -94,6 +94,8 @@ def coding_of(
     Raises:
         LulcbenchError: none of these is known.
     """
+    if any("complex" in dtype for dtype in dataset.dtypes):
+        raise LulcbenchError(f"{path.name} has complex numbers.", "Give reflectance, or backscatter as power or in dB.")
     nodata = rule.nodata if rule.nodata is not None else dataset.nodata
     radar = kind.bands[0].unit != "1"
     if radar and rule.unit is None:

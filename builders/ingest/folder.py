@@ -293,6 +293,11 @@ def _place(paths: list[Path]) -> tuple[str, Bounds]:
     for path in paths:
         with open_raster(str(path)) as dataset:
             systems.setdefault(rasterio.CRS.to_string(dataset.crs), path)
+            if not (dataset.crs.is_projected or dataset.crs.is_geographic):
+                raise LulcbenchError(
+                    f"{path.name} has a local coordinate system, {dataset.crs.to_string()[:60]}.",
+                    "Georeference it, for instance with gdalwarp.",
+                )
             if path == paths[0]:
                 bounds = rasterio.warp.transform_bounds(dataset.crs, CRS, *dataset.bounds)
     if len(systems) > 1:

@@ -5,8 +5,10 @@ The kind of a file is read from its content, not from its name: publishers write
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
+import lzma
 import shutil
 import tempfile
 import warnings
@@ -53,9 +55,9 @@ _CODED = ("lc1", "lu1", "east_west", "east_west_theory", "projection", "observed
 _ABSENT = r"(?:8{1,5}(?:[.,][08]*)?|-1(?:[.,]0*)?|not relevant|na|nan|none|null|)"  # in coded columns
 _GEOMETRY = ("geometry", "the_geom", "geom", "wkt", "shape")
 # What libraries raise for archives and texts that are cut, damaged, encrypted or not what they seem.
-_DAMAGED = (
-    OSError, EOFError, UnicodeError, RuntimeError, NotImplementedError, csv.Error, zlib.error, zipfile.BadZipFile
-)  # fmt: skip
+_BROKEN_ARCHIVE = (EOFError, RuntimeError, NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+_DAMAGED = (OSError, UnicodeError, csv.Error, *_BROKEN_ARCHIVE)
+_PACKERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by first bytes
 _SEPARATORS = ",;\t|"
 _SUFFIXES = (".csv", ".tsv", ".shp", ".gpkg", ".geojson", ".json", ".parquet", ".fgb", ".gml")
 
@@ -67,7 +69,7 @@ def read_file(path: Path, crs: str | None, decisions: Decisions) -> pd.DataFrame
     """Read every table of a file.
 
     Args:
-        path: table of text, Parquet or vector file; alone, compressed by gzip, or in a zip archive.
+        path: table of text, Parquet or vector file; alone, compressed (gzip, bzip2, xz), or in a zip archive.
         crs: of geometries without one.
         decisions: counts the rows that a decision of the reader concerns.
 
@@ -102,15 +104,16 @@ def read_file(path: Path, crs: str | None, decisions: Decisions) -> pd.DataFrame
 def _unpacked(path: Path) -> Iterator[list[Path]]:
     """The files to read: the file itself, or those of an archive that hold tables, in a temporary folder."""
     with path.open("rb") as file:
-        head = file.read(4)
+        head = file.read(6)
     with tempfile.TemporaryDirectory() as folder:
         inner = Path(folder)
-        if head[:2] == b"\x1f\x8b":
-            (unpacked,) = [inner / (path.stem or "points")]
-            with gzip.open(path) as packed, unpacked.open("wb") as file:
+        opener = next((opener for magic, opener in _PACKERS.items() if head.startswith(magic)), None)
+        if opener is not None:
+            unpacked = inner / path.stem
+            with opener(path) as packed, unpacked.open("wb") as file:
                 shutil.copyfileobj(packed, file)
             yield [unpacked]
-        elif head == b"PK\x03\x04":
+        elif head.startswith(b"PK\x03\x04"):
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(inner)
             members = sorted(member for member in inner.rglob("*") if member.is_file() and member.stat().st_size)

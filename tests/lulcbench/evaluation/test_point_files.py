@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import zipfile
 from pathlib import Path
 
@@ -36,9 +38,10 @@ def write(folder: Path, kind: str) -> Path:
     table.write_text(text)
     if kind == "CSV":
         return table.rename(folder / "EU_2018_20200213.CSV")
-    if kind == "csv.gz":
-        (folder / "table.csv.gz").write_bytes(gzip.compress(text.encode()))
-        return folder / "table.csv.gz"
+    if kind in ("csv.gz", "csv.bz2", "csv.xz"):
+        compress = {"csv.gz": gzip.compress, "csv.bz2": bz2.compress, "csv.xz": lzma.compress}[kind]
+        (folder / f"table.{kind}").write_bytes(compress(text.encode()))
+        return folder / f"table.{kind}"
     if kind == "zip":
         (folder / "readme.txt").write_text("LUCAS 2018")
         return packed(folder / "p.ZIP", table, folder / "readme.txt")
@@ -59,7 +62,21 @@ def write(folder: Path, kind: str) -> Path:
 
 @pytest.mark.parametrize(
     "kind",
-    ["CSV", "csv.gz", "zip", "shp", "Shp", "zipped shp", "gpkg", "geojson", "fgb", "parquet", "geoparquet"],
+    [
+        "CSV",
+        "csv.gz",
+        "csv.bz2",
+        "csv.xz",
+        "zip",
+        "shp",
+        "Shp",
+        "zipped shp",
+        "gpkg",
+        "geojson",
+        "fgb",
+        "parquet",
+        "geoparquet",
+    ],
 )
 def test_a_file_is_read_by_what_it_is(tmp_path: Path, kind: str) -> None:
     survey = lucas.read_points(write(tmp_path, kind))
