@@ -121,6 +121,8 @@ class LabelRule(Frozen):
     Attributes:
         layer: of a vector file with several.
         field: column of the codes or words of polygons.
+        band: of a raster with several: its number or description; not needed where one description names the year.
+        min_cover: least share of a label pixel that polygons, or finer pixels of a raster, must cover to label it.
         codes: of an own map: its code or word → LUISA code of any level; 0 leaves it unlabelled on purpose.
         sha256: pins the edition; a file with another digest is refused.
     """
@@ -130,6 +132,8 @@ class LabelRule(Frozen):
     path: Path
     layer: str | None = None
     field: str | None = None
+    band: Annotated[int, Field(ge=1)] | str | None = None
+    min_cover: Fraction = 0.5
     codes: dict[str, int] | None = None
     sha256: Sha256 | None = None
 

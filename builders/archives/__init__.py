@@ -32,7 +32,6 @@ def label_source(rule: LabelRule) -> LabelSource:
         raise LulcbenchError(
             f"The label map {rule.path} is missing.", "Correct 'path' of the recipe's labels, or fetch the file."
         )
-    if rule.codes is not None:
-        return own.labels(rule.path, rule.codes, rule.layer, rule.field)
-    labels = luisa.labels if rule.source == "luisa" else corine.labels
-    return labels(rule.path, rule.layer, rule.field)
+    if rule.source == "own":
+        return own.labels(rule)
+    return luisa.labels(rule) if rule.source == "luisa" else corine.labels(rule)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from builders.readers import LabelSource
 from builders.readers.labels import VECTOR, RasterLabels
+from builders.recipe import LabelRule
 from lulcbench.legend import corine_raster_codes
 
 
-def labels(path: Path, layer: str | None = None, column: str | None = None) -> LabelSource:
+def labels(rule: LabelRule) -> LabelSource:
     """The map as a label source.
 
     Grid codes (1…44, used in the Copernicus rasters) and CLC codes (111…523) do not overlap, so that both are accepted
     without an option.
     """
     codes = corine_raster_codes()
-    if path.suffix.lower() in VECTOR:
+    if rule.path.suffix.lower() in VECTOR:
         from builders.readers.polygons import VectorLabels  # imports geopandas: only if polygons are read
 
-        return VectorLabels(path, {str(code): luisa for code, luisa in codes.items()}, "CORINE", layer, column)
-    return RasterLabels(path, codes, "CORINE")
+        words = {str(code): luisa for code, luisa in codes.items()}
+        return VectorLabels(rule.path, words, "CORINE", rule.layer, rule.field, rule.min_cover)
+    return RasterLabels(rule.path, codes, "CORINE", rule.band, rule.year, rule.min_cover)

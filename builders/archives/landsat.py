@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pystac
 
-from builders.readers.items import Channel
-from builders.readers.raster import RasterSource, Scaling
+from builders.readers.radiometry import reflectance
+from builders.readers.source import RasterSource
 from lulcbench.sensors import LANDSAT
 
 # USGS Landsat Collection 2 Level-2 science product guide.
@@ -31,11 +30,4 @@ def is_seen(qa_pixel: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return seen
 
 
-def scaling(item: pystac.Item, channel: Channel) -> Scaling:
-    """The item's own scale and offset, or those of Collection 2."""
-    if channel.scale is None:
-        return Scaling(SCALE, OFFSET, 0)
-    return Scaling(channel.scale, channel.offset or 0, channel.nodata)
-
-
-SOURCE = RasterSource(LANDSAT, scaling, is_clear, is_seen, quality_fill=1)
+SOURCE = RasterSource(LANDSAT, reflectance(SCALE, OFFSET, 0), is_clear, is_seen, quality_fill=1)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from builders.readers import LabelSource
 from builders.readers.labels import VECTOR, RasterLabels
+from builders.recipe import LabelRule
 from lulcbench.legend import legend
 
 
-def labels(path: Path, layer: str | None = None, column: str | None = None) -> LabelSource:
+def labels(rule: LabelRule) -> LabelSource:
     """The map as a label source. Its codes have level 4; coarser codes of the legend are accepted too."""
-    if path.suffix.lower() in VECTOR:
+    codes = {code: code for code in legend().classes}
+    if rule.path.suffix.lower() in VECTOR:
         from builders.readers.polygons import VectorLabels  # imports geopandas: only if polygons are read
 
-        return VectorLabels(path, {str(code): code for code in legend().classes} | {"0": 0}, "LUISA", layer, column)
-    return RasterLabels(path, {code: code for code in legend().classes}, "LUISA")
+        words = {str(code): code for code in codes} | {"0": 0}
+        return VectorLabels(rule.path, words, "LUISA", rule.layer, rule.field, rule.min_cover)
+    return RasterLabels(rule.path, codes, "LUISA", rule.band, rule.year, rule.min_cover)

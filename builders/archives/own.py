@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 from builders.readers import LabelSource
 from builders.readers.labels import VECTOR, RasterLabels
+from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
 
 
-def labels(path: Path, codes: Mapping[str, int], layer: str | None = None, column: str | None = None) -> LabelSource:
-    """The map as a label source.
-
-    Args:
-        path: a raster of whole numbers, or a vector file.
-        codes: own code or word → LUISA code of any level, 0 for what is left unlabelled.
-        layer: of the vector file, if it has several.
-        column: of the vector file.
+def labels(rule: LabelRule) -> LabelSource:
+    """The map as a label source: a raster of whole numbers, or a vector file.
 
     Raises:
         LulcbenchError: words are mapped for a raster.
     """
-    if path.suffix.lower() in VECTOR:
+    codes = dict(rule.codes or {})
+    if rule.path.suffix.lower() in VECTOR:
         from builders.readers.polygons import VectorLabels  # imports geopandas: only if polygons are read
 
-        return VectorLabels(path, dict(codes), "own", layer, column)
+        return VectorLabels(rule.path, codes, "own", rule.layer, rule.field, rule.min_cover)
     words = [own for own in codes if not own.lstrip("-").isdigit()]
     if words:
         raise LulcbenchError(
-            f"{path} is a raster, but the mapping of its codes names {', '.join(words[:5])}.",
+            f"{rule.path} is a raster, but the mapping of its codes names {', '.join(words[:5])}.",
             "Map the numbers of the raster.",
         )
-    return RasterLabels(path, {int(own): code for own, code in codes.items()}, "own")
+    numbers = {int(own): code for own, code in codes.items()}
+    return RasterLabels(rule.path, numbers, "own", rule.band, rule.year, rule.min_cover)

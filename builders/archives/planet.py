@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pystac
 
-from builders.readers.items import Channel
-from builders.readers.raster import RasterSource, Scaling
+from builders.readers.radiometry import reflectance
+from builders.readers.source import RasterSource
 from lulcbench.sensors import PLANET
 
 SCALE = 1e-4  # Planet Fusion Monitoring technical specification: reflectance · 10,000, nodata 0
@@ -21,11 +20,4 @@ def is_clear(qa: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return clear
 
 
-def scaling(item: pystac.Item, channel: Channel) -> Scaling:
-    """The item's own scale and offset, or those of Planet Fusion."""
-    if channel.scale is None:
-        return Scaling(SCALE, 0, 0)
-    return Scaling(channel.scale, channel.offset or 0, channel.nodata)
-
-
-SOURCE = RasterSource(PLANET, scaling, is_clear, is_clear, quality_fill=0)
+SOURCE = RasterSource(PLANET, reflectance(SCALE, 0, 0), is_clear, is_clear, quality_fill=0, needs_quality=False)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pystac
 
 from builders.readers.items import Channel
-from builders.readers.raster import RasterSource, Scaling, broken, open_raster
+from builders.readers.radiometry import Scaling, Scalings, check_reflectance, sample, stated
+from builders.readers.scene import UnusableSceneError
+from builders.readers.source import RasterSource
 from lulcbench.errors import LulcbenchError
-from lulcbench.sensors import SENTINEL2
+from lulcbench.sensors import SENTINEL2, Band
 
 # ESA: DN = (reflectance + 0.1) · 10,000 from baseline 04.00 on; also in reprocessed older scenes.
 OFFSET_BASELINE = 4.0
@@ -19,6 +24,13 @@ OFFSET = -0.1
 SCALE = 1e-4
 # Scene classification: 0 nodata, 1 defective, 3 cloud shadow, 8 and 9 cloud, 10 cirrus. Snow (11) counts as surface.
 UNCLEAR = (0, 1, 3, 8, 9, 10)
+
+# Pixels as evidence of the offset. With it, DN 1000 is reflectance 0.
+ZERO = 1000
+DARK_SHARE = 0.02  # more DN below ZERO than this in a band: the offset was probably removed from the pixels
+IMPOSSIBLE = 900  # a band whose median is below has no offset: half of it would be darker than -0.01
+VISIBLE = 0.7  # µm; some ground is dark in visible light in every scene (vegetation: 0.02 to 0.05) …
+BRIGHT = 2500  # … unless snow or cloud covers it: above this its darkest percentile proves nothing
 
 _CLEAR = np.ones(256, bool)
 _CLEAR[list(UNCLEAR)] = False
@@ -35,50 +47,154 @@ def is_seen(scl: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return seen
 
 
-def scaling(item: pystac.Item, channel: Channel) -> Scaling:
-    """Scaling with the offset of the processing baseline, regardless of the date and the offset in the catalog.
-
-    Items without a baseline are not L2A products (but true-colour images, for example); they must state scale and
-    offset. ``earthsearch:boa_offset_applied`` states that the archive has removed the offset from the pixels; it is
-    wrong for some items (Element84/earth-search#66, #71). If it contradicts the baseline, the pixels are examined.
+def check(item: pystac.Item) -> None:
+    """Nothing, for a product of surface reflectance, or of a collection of Level-1C, which a recipe names on purpose.
 
     Raises:
-        LulcbenchError: the item has neither a baseline nor a scale, or its baseline is not a number.
+        UnusableSceneError: the item is Level-1C (top of atmosphere), by its product type, level, name or files.
     """
-    baseline = item.properties.get("s2:processing_baseline")
-    if baseline is None:
-        if channel.scale is None:
-            raise LulcbenchError(
-                f"Sentinel-2 item {item.id} has neither s2:processing_baseline nor a scale for {channel.href}.",
-                "Add one of them: without it the pixel values have no meaning.",
+    if "l1c" in (item.collection_id or "").lower():
+        return
+    properties = item.properties
+    files = [asset.href for asset in item.assets.values() if "MSIL1C" in asset.href.upper()]
+    texts = [properties.get(key) for key in ("s2:product_type", "product:type", "processing:level", "s2:product_uri")]
+    for text in (*texts, item.id, *files[:1]):
+        if re.search(r"MSIL?1C|(?:^|[^A-Z0-9])L1C(?:[^A-Z0-9]|$)|^L1$", str(text or "").upper()):
+            raise UnusableSceneError(
+                "Level-1C",
+                f"Item {item.id} is Level-1C, top-of-atmosphere reflectance, according to {text!r}.",
+                "Use the Level-2A product of the acquisition, or correct the item.",
             )
-        return Scaling(channel.scale, channel.offset or 0, channel.nodata)
+
+
+def baseline(item: pystac.Item) -> tuple[str, float] | None:
+    """The processing baseline as text and number: of the property, or of the product's name (``_N0500_``).
+
+    Raises:
+        LulcbenchError: the property is not a number.
+    """
+    properties = item.properties
+    text = properties.get("s2:processing_baseline") or properties.get("processing:version")
+    if text is None:
+        name = re.search(r"_N(\d\d)(\d\d)_", f"{properties.get('s2:product_uri', '')} {item.id}")
+        text = f"{name[1]}.{name[2]}" if name else None
+    if text is None:
+        return None
     try:
-        has_offset = float(str(baseline)) >= OFFSET_BASELINE
+        return str(text), float(str(text))
     except ValueError as error:
         raise LulcbenchError(
-            f"Item {item.id} has s2:processing_baseline {baseline!r}.", "It must be a number such as 05.00."
+            f"Item {item.id} has the processing baseline {text!r}.", "It must be a number such as 05.00."
         ) from error
-    if not has_offset:
-        return Scaling(SCALE, 0, 0)
-    if item.properties.get("earthsearch:boa_offset_applied") is True:
-        removed = _offset_is_removed(channel)
-        verdict = "the pixels agree, so none is subtracted" if removed else "the pixels still have it: flag ignored"
-        note = f"baseline {baseline} has the offset, boa_offset_applied states that it was removed; {verdict}"
-        return Scaling(SCALE, 0 if removed else OFFSET, 0, note=note)
-    return Scaling(SCALE, OFFSET, 0)
 
 
-def _offset_is_removed(channel: Channel) -> bool:
-    """Whether over 2 % of valid DN are below 1,000, which would be negative reflectance if the offset were present."""
-    with open_raster(channel.href) as dataset:
-        try:
-            shape = (min(dataset.height, 512), min(dataset.width, 512))
-            values = dataset.read(channel.band or 1, out_shape=shape)
-        except Exception as error:
-            raise broken(channel.href, error) from error
-    valid = values[values > 0]
-    return bool(valid.size) and float((valid < 1000).mean()) > 0.02
+def scalings(item: pystac.Item, chosen: Mapping[Band, Channel]) -> Scalings:
+    """Scaling of all bands, with one decision on the offset of processing baseline 04.00.
+
+    Archives say in several ways whether pixels have the offset, and some are wrong for some items
+    (Element84/earth-search#66, #71): the baseline, ``earthsearch:boa_offset_applied``, an offset in the metadata of the
+    bands or of the file. What they say is compared with the pixels of all bands; the decision and its evidence become a
+    note. Where pixels do not decide, the metadata are believed.
+
+    Items without a baseline must state scale and offset. An item whose scale is not 1e-4 has a coding of its own,
+    which is used as it is stated.
+
+    Raises:
+        LulcbenchError: the item has neither a baseline nor a scale, its baseline is not a number, or its numbers are
+            not reflectance.
+    """
+    known = baseline(item)
+    said = {band: stated(item, channel) for band, channel in chosen.items()}
+    samples = {band: sample(channel) for band, channel in chosen.items()}
+    result: dict[Band, Scaling] = {}
+    notes: tuple[str, ...] = ()
+    own = [
+        band for band, (scale, _) in said.items() if scale is not None and not math.isclose(scale, SCALE, rel_tol=1e-6)
+    ]
+    if own and len(own) < len(said):
+        raise LulcbenchError(
+            f"Item {item.id} states a scale other than {SCALE:g} for {', '.join(band.name for band in own)} only.",
+            "State the scale of every band.",
+        )
+    if known is None or own:
+        for band, (scale, offset) in said.items():
+            if scale is None:
+                raise LulcbenchError(
+                    f"Sentinel-2 item {item.id} has neither s2:processing_baseline nor a scale for "
+                    f"{chosen[band].href}.",
+                    "Add one of them: without it the pixel values have no meaning.",
+                )
+            result[band] = Scaling(scale, offset or 0, _nodata(chosen[band], ()))
+        if own:
+            notes = (
+                f"the coding that the item states is used: scale {said[own[0]][0]:g}, offset {said[own[0]][1] or 0:g}",
+            )
+    else:
+        offset, why = _offset(item, *known, {value for _, value in said.values() if value is not None}, samples)
+        notes = (why,) if why else ()
+        result = {band: Scaling(SCALE, offset, _nodata(channel, (0.0,))) for band, channel in chosen.items()}
+    check_reflectance(item, {band: (samples[band], result[band]) for band in chosen})
+    return Scalings(result, notes)
 
 
-SOURCE = RasterSource(SENTINEL2, scaling, is_clear, is_seen, quality_fill=0)
+def _nodata(channel: Channel, usual: tuple[float, ...]) -> tuple[float, ...]:
+    return usual if channel.nodata is None or channel.nodata in usual else (*usual, channel.nodata)
+
+
+def _offset(
+    item: pystac.Item,
+    text: str,
+    number: float,
+    offsets: set[float],
+    samples: Mapping[Band, npt.NDArray[np.float64]],
+) -> tuple[float, str]:
+    """The offset of a scene's pixels, and why: empty if the metadata are plain."""
+    has = number >= OFFSET_BASELINE
+    flag = item.properties.get("earthsearch:boa_offset_applied") if has else None
+    present = [f"processing baseline {text}"] if has else []
+    removed = [] if has else [f"processing baseline {text}"]
+    if flag is not None:
+        (removed if flag is True else present).append(f"boa_offset_applied {str(flag).lower()}")
+    for value in sorted(offsets):
+        (removed if value == 0 else present).append(f"offset {value:g} in its metadata")
+    if not (has or offsets - {0}):
+        return 0, ""
+    shown, strong, evidence = _evidence(samples)
+    # The baseline tells how the product was made; archives may have removed the offset since.
+    contradicted = len(removed) > 0 if has else len(present) > 0
+    odd = bool(offsets - {0.0, OFFSET})
+    if strong:
+        is_present = False
+    elif contradicted or odd:
+        believed = (not removed or flag is False) if has else False
+        is_present = evidence == "present" if evidence != "undecided" else believed
+    else:
+        is_present = has
+    decision = f"offset {OFFSET:g} is applied" if is_present else "no offset is applied"
+    opinions = "; ".join(
+        f"{what}: {', '.join(who)}" for what, who in (("with offset", present), ("without", removed)) if who
+    )
+    return (OFFSET if is_present else 0), f"{decision}. Metadata: {opinions}. Pixels: {shown}, {_VERDICTS[evidence]}"
+
+
+Evidence = Literal["present", "removed", "undecided"]
+_VERDICTS = {"present": "which have the offset", "removed": "which do not have it", "undecided": "which do not decide"}
+
+
+def _evidence(samples: Mapping[Band, npt.NDArray[np.float64]]) -> tuple[str, bool, Evidence]:
+    """What the pixels of all bands show of the offset: in words, whether it was certainly removed, and the evidence."""
+    valid = {band: values for band, values in samples.items() if values.size}
+    if not valid:
+        return "none valid", False, "undecided"
+    dark, share = max(((band, float((v < ZERO).mean())) for band, v in valid.items()), key=lambda pair: pair[1])
+    lowest = min(float(np.median(v)) for v in valid.values())
+    shown = f"{share:.1%} of {dark.name} are below DN {ZERO}, lowest median {lowest:.0f}"
+    visible = [float(np.quantile(v, 0.01)) for b, v in valid.items() if b.wavelength and b.wavelength < VISIBLE]
+    if visible:
+        shown += f", darkest percentile of visible bands {min(visible):.0f}"
+    if share > DARK_SHARE:
+        return shown, lowest < IMPOSSIBLE, "removed"
+    return shown, False, "present" if visible and min(visible) < BRIGHT else "undecided"
+
+
+SOURCE = RasterSource(SENTINEL2, scalings, is_clear, is_seen, quality_fill=0, check=check)

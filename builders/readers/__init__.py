@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,8 @@ class Pixels:
     """The pixels of one scene over an area.
 
     Attributes:
-        stored: ``(band, y, x)`` in the sensor's coding (``lulcbench.sensors``); nodata in all bands where any is
-            missing.
+        stored: ``(band, y, x)`` in the sensor's coding (``lulcbench.sensors``). Where one band is missing, so are all:
+            an observation has all bands.
         seen: ``(y, x)`` bool, True where the scene has data, cloudy or not.
         clear: ``(y, x)`` bool, False under cloud, shadow or a defect (and a safety margin around them).
     """
@@ -33,11 +34,35 @@ class Pixels:
 class SceneSource(Protocol):
     """An archive of scenes of one sensor."""
 
-    def scene(self, item: pystac.Item) -> Scene:
-        """Describe an item such that its files can be read later without the catalog."""
+    def scene(self, item: pystac.Item, bands: Sequence[Band] | None = None) -> Scene:
+        """Describe an item such that its files can be read later without the catalog.
+
+        Args:
+            item: the item.
+            bands: those to read; None is all that the item has.
+
+        Raises:
+            UnusableSceneError: the item lacks a band or its extent, or is not a product of this archive.
+            LulcbenchError: its metadata contradict each other or its files.
+        """
+
+    def knows_clouds(self, scene: Scene) -> bool:
+        """Whether the scene's pixels are known to be clear or not: it has a quality layer, or none is needed."""
 
     def read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
         """Read a scene on the pixel grid of an area."""
+
+
+class Labels(NamedTuple):
+    """Labels of an area.
+
+    Attributes:
+        codes: LUISA codes ``(y, x)``; 0 where the map has none.
+        sparse: ``(y, x)`` bool, True where the map has a class on too little of a pixel to label it.
+    """
+
+    codes: npt.NDArray[np.uint16]
+    sparse: npt.NDArray[np.bool_]
 
 
 class LabelSource(Protocol):
@@ -46,5 +71,5 @@ class LabelSource(Protocol):
     def bounds(self) -> tuple[float, float, float, float]:
         """Extent in EPSG:3035 metres."""
 
-    def read(self, area: Area) -> npt.NDArray[np.uint16]:
-        """LUISA codes ``(y, x)`` on the pixel grid of an area; 0 where the map has none."""
+    def read(self, area: Area) -> Labels:
+        """Labels on the pixel grid of an area."""

@@ -1,15 +1,27 @@
-"""Metadata of the files of STAC items: channels, times, extents. STAC 1.0 and 1.1 are both supported."""
+"""Metadata of STAC items: channels, times, extents. STAC 1.0 and 1.1 are both supported."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pystac
 from rasterio.warp import transform_bounds
 
+from builders.readers.locators import locate
+from builders.readers.raster import ERRORS, NOWHERE
+from builders.readers.scene import UnusableSceneError
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
+from lulcbench.sensors import Band
+
+_PICTURE_ROLES = {"visual", "overview", "thumbnail"}
+_PICTURE_TYPES = {"image/png", "image/jpeg", "image/webp"}
+_PICTURES = {"visual", "tci", "preview", "rendered_preview", "thumbnail", "overview"}
+_SAMPLING = re.compile(r"[_-](\d+)m$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +29,23 @@ class Channel:
     """One channel of an item.
 
     Attributes:
+        key: key of its asset.
         href: absolute path or URL of its file.
         band: band number in the file, from 1; None if the item does not give it.
+        alone: whether the asset has no other channel.
+        names: names that the item gives to it: band name, common name.
+        resolution: pixel size in metres, infinite if the item does not state it.
         scale: scale stated by the item, or None; ``offset``, ``nodata`` and ``unit`` likewise.
         size: size of the file in bytes stated by the item, or None.
         checksum: checksum of the file stated by the item (a multihash), or None.
     """
 
+    key: str
     href: str
     band: int | None
+    alone: bool
+    names: tuple[str, ...]
+    resolution: float
     scale: float | None
     offset: float | None
     nodata: float | None
@@ -34,33 +54,116 @@ class Channel:
     checksum: str | None
 
 
-def channels(item: pystac.Item) -> dict[str, Channel]:
-    """All channels of an item by asset key or, for files with several bands, by band name (lower case)."""
-    named: dict[str, Channel] = {}
+def channels(item: pystac.Item) -> list[Channel]:
+    """All channels of an item, without those of pictures made for display.
+
+    Raises:
+        LulcbenchError: an asset has no usable href, or a value that must be a number is not.
+    """
+    result: list[Channel] = []
     for key, asset in item.assets.items():
+        if _is_picture(key, asset):
+            continue
         href = asset.get_absolute_href()
         if href is None:
             raise LulcbenchError(f"Item {item.id}: asset {key!r} has no usable href.", "Correct the catalog.")
         extra = asset.extra_fields
         checksum = str(extra["file:checksum"]) if extra.get("file:checksum") else None
         bands = _bands(extra)
+        where = f"Item {item.id}, asset {key!r}"
         for number, band in enumerate(bands or [{}], start=1):
-            channel = Channel(
-                href=href.removeprefix("file://"),
-                # A single entry may describe one of several channels of a shared file, which then identifies it.
-                band=number if len(bands) > 1 else None,
-                scale=band.get("raster:scale", band.get("scale", extra.get("raster:scale"))),
-                offset=band.get("raster:offset", band.get("offset", extra.get("raster:offset"))),
-                nodata=_number(band.get("nodata", extra.get("nodata"))),
-                unit=band.get("unit", extra.get("unit")),
-                size=extra.get("file:size"),
-                checksum=checksum,
+            result.append(
+                Channel(
+                    key=key,
+                    href=locate(href),
+                    # A single entry may describe one of several channels of a shared file, which then identifies it.
+                    band=number if len(bands) > 1 else None,
+                    alone=len(bands) <= 1,
+                    names=tuple(str(band[n]) for n in ("name", "eo:common_name", "common_name") if band.get(n)),
+                    resolution=_resolution(key, band, extra),
+                    scale=_number(where, "scale", band, extra),
+                    offset=_number(where, "offset", band, extra),
+                    nodata=_number(where, "nodata", band, extra),
+                    unit=band.get("unit", extra.get("unit")),
+                    size=extra.get("file:size"),
+                    checksum=checksum,
+                )
             )
-            names = [key] if len(bands) <= 1 else [band.get(n) for n in ("eo:common_name", "common_name", "name")]
-            for name in names:
-                if name:
-                    named.setdefault(str(name).lower(), channel)
-    return named
+    return result
+
+
+def spelled(name: str) -> str:
+    """A band name in one spelling.
+
+    Examples:
+        >>> spelled("B4"), spelled("B8A_20m"), spelled("Red")
+        ('b04', 'b8a', 'red')
+    """
+    name = _SAMPLING.sub("", name.strip().lower())
+    return f"b0{name[1]}" if re.fullmatch(r"b\d", name) else name
+
+
+def meaning(name: str, bands: Iterable[Band]) -> Band | None:
+    """The band that a name or common name stands for; None if it stands for none of ``bands``."""
+    for band in bands:
+        if spelled(name) in (spelled(band.name), spelled(band.asset)):
+            return band
+    return None
+
+
+def choose(item: str, available: list[Channel], band: Band, bands: Iterable[Band]) -> Channel | None:
+    """A band's channel: by asset key, else band name, else common name; alone in its asset, with the finest pixels.
+
+    Raises:
+        LulcbenchError: two channels fit equally, or a key and a band name contradict each other.
+    """
+    ranked = sorted(
+        ((_rank(channel, band), not channel.alone, channel.resolution), i)
+        for i, channel in enumerate(available)
+        if _rank(channel, band) is not None
+    )
+    if not ranked:
+        return None
+    channel = available[ranked[0][1]]
+    rivals = [available[i] for fit, i in ranked if fit == ranked[0][0] and available[i].href != channel.href]
+    if rivals:
+        raise LulcbenchError(
+            f"Item {item} has {band.name} in the assets {channel.key!r} and {rivals[0].key!r}.",
+            "Name the asset of each band by its key, or remove one of the two.",
+        )
+    for name in channel.names[:1]:
+        other = meaning(name, bands)
+        if other is not None and other != band:
+            raise LulcbenchError(
+                f"Item {item} has {band.name} as asset {channel.key!r}, but describes it as {name!r} ({other.name}).",
+                "Correct the asset's key or its band name.",
+            )
+    return channel
+
+
+def quality_channel(available: list[Channel], name: str) -> Channel | None:
+    """The quality layer with the asset key ``name``, with the finest pixels if there are several."""
+    fitting = [channel for channel in available if channel.alone and spelled(channel.key) == name]
+    return min(fitting, key=lambda channel: (channel.key.lower() != name, channel.resolution), default=None)
+
+
+def _rank(channel: Channel, band: Band) -> int | None:
+    own = {band.name.lower(), band.asset.lower()}
+    if channel.alone and channel.key.lower() in own:
+        return 0
+    names = [spelled(name) for name in channel.names]
+    if (channel.alone and spelled(channel.key) in own) or spelled(band.name) in names:
+        return 1
+    return 2 if band.asset in names else None
+
+
+def _is_picture(key: str, asset: pystac.Asset) -> bool:
+    media = (asset.media_type or "").split(";")[0].strip().lower()
+    return (
+        bool(_PICTURE_ROLES & set(asset.roles or ()))
+        or media in _PICTURE_TYPES
+        or _SAMPLING.sub("", key.lower()) in _PICTURES
+    )
 
 
 def interval(item: pystac.Item) -> tuple[str, str]:
@@ -75,20 +178,78 @@ def interval(item: pystac.Item) -> tuple[str, str]:
 
 
 def extent(item: pystac.Item) -> Bounds:
-    """Extent in EPSG:3035 metres."""
+    """Extent in EPSG:3035 metres. A bbox with heights and one across the antimeridian are both understood.
+
+    Raises:
+        UnusableSceneError: the item has no extent.
+        LulcbenchError: the numbers are not a bbox.
+    """
     if item.bbox is None:
-        raise LulcbenchError(f"Item {item.id} has no bbox.", "Correct the catalog.")
-    left, bottom, right, top = transform_bounds("EPSG:4326", CRS, *item.bbox)
-    return (left, bottom, right, top)
+        raise UnusableSceneError("no bbox", f"Item {item.id} has no bbox.", "Correct the catalog.")
+    box = item.bbox
+    if len(box) == 6:
+        box = [box[0], box[1], box[3], box[4]]
+    try:
+        west, south, east, north = (float(value) for value in box)
+    except (TypeError, ValueError) as error:
+        raise _no_box(item) from error
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
+        raise _no_box(item)
+    # West of the antimeridian and east of it, if the box crosses it.
+    parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    try:
+        boxes = [transform_bounds("EPSG:4326", CRS, a, south, b, north) for a, b in parts]
+    except ERRORS:
+        return NOWHERE
+    left, bottom, right, top = zip(*boxes, strict=True)
+    return (min(left), min(bottom), max(right), max(top))
+
+
+def _no_box(item: pystac.Item) -> LulcbenchError:
+    return LulcbenchError(
+        f"Item {item.id} has the bbox {item.bbox}.",
+        "It must be west, south, east, north in degrees, with heights third and sixth if it has six numbers.",
+    )
 
 
 def _bands(extra: dict[str, Any]) -> list[dict[str, Any]]:
     if "bands" in extra:
-        return list(extra["bands"])
-    eo, raster = list(extra.get("eo:bands", [])), list(extra.get("raster:bands", []))
-    n = max(len(eo), len(raster))
-    return [(eo[i] if i < len(eo) else {}) | (raster[i] if i < len(raster) else {}) for i in range(n)]
+        listed = list(extra["bands"])
+    else:
+        eo, raster = list(extra.get("eo:bands", [])), list(extra.get("raster:bands", []))
+        n = max(len(eo), len(raster))
+        listed = [_entry(eo, i) | _entry(raster, i) for i in range(n)]
+    return [band if isinstance(band, dict) else {} for band in listed]
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None or value == "nan" else float(value)
+def _entry(bands: list[Any], i: int) -> dict[str, Any]:
+    return bands[i] if i < len(bands) and isinstance(bands[i], dict) else {}
+
+
+def _resolution(key: str, band: dict[str, Any], extra: dict[str, Any]) -> float:
+    """Of the key's suffix first, which is right where some archives repeat the gsd of another asset."""
+    suffix = _SAMPLING.search(key)
+    if suffix:
+        return float(suffix[1])
+    for value in (
+        band.get("raster:spatial_resolution"),
+        band.get("spatial_resolution"),
+        band.get("gsd"),
+        extra.get("gsd"),
+    ):
+        if isinstance(value, int | float):
+            return float(value)
+    return math.inf
+
+
+def _number(where: str, name: str, *tables: dict[str, Any]) -> float | None:
+    for table in tables:
+        for key in (f"raster:{name}", name):
+            value = table.get(key)
+            if value is None or (name != "nodata" and table is tables[-1] and key == name):
+                continue
+            try:
+                return float(value)
+            except (TypeError, ValueError) as error:
+                raise LulcbenchError(f"{where} has {key} {value!r}.", "It must be a number.") from error
+    return None

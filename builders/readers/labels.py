@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,20 +14,21 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from rasterio.errors import RasterioError
-from rasterio.warp import Resampling, reproject, transform_bounds
+from rasterio.warp import Resampling, reproject
 from rasterio.windows import bounds as window_bounds
 from rasterio.windows import transform as window_transform
 
+from builders.readers import Labels
 from builders.readers.area import Area
-from builders.readers.raster import area_window, broken, open_raster, resolution
-from builders.readers.scene import file_stamp
+from builders.readers.raster import NOWHERE, Mask, Values, data_bands, footprint, opened, read_window
+from builders.readers.warp import place
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
 Codes = npt.NDArray[np.uint16]
 
 VECTOR = (".gpkg", ".shp", ".fgb", ".geojson", ".parquet")
+FINER = 4 / 3  # pixels of the map per label pixel from which on the majority is taken
 
 
 @dataclass(frozen=True)
@@ -33,93 +36,151 @@ class RasterLabels:
     """A categorical raster.
 
     Attributes:
-        path: the file, with any projection and pixel size.
-        codes: source code → LUISA code; other values are an error, except for the file's nodata value.
+        path: the file, with any projection, orientation and pixel size.
+        codes: source code → LUISA code; other values are an error, except for missing pixels.
         legend: name of the source's legend, for error messages.
+        band: number or description of the band; None is the only one, or the one whose description names ``year``.
+        year: of the labels.
+        min_cover: least share of a label pixel that must have a class, if the pixels of the file are finer.
     """
 
     path: Path
     codes: dict[int, int] = field(hash=False)
     legend: str
+    band: int | str | None = None
+    year: int | None = None
+    min_cover: float = 0.5
 
     def bounds(self) -> Bounds:
         """See ``LabelSource.bounds``."""
-        dataset = _open(str(self.path))
-        return label_box(transform_bounds(dataset.crs, CRS, *dataset.bounds))
+        dataset = opened(str(self.path))
+        box = footprint(dataset.crs, dataset.transform, dataset.shape)
+        if box == NOWHERE:
+            raise LulcbenchError(
+                f"{self.path} has no extent in {CRS}.", "Clip it to Europe, for instance with gdalwarp -te."
+            )
+        return box
 
-    def read(self, area: Area) -> Codes:
-        """See ``LabelSource.read``: nearest neighbour, or the majority if the pixels of the file are finer."""
-        dataset = _open(str(self.path))
-        window = area_window(dataset, area)
-        if window is None:
-            return np.zeros(area.shape, np.uint16)
-        try:
-            values = dataset.read(1, window=window)
-        except RasterioError as error:
-            raise broken(str(self.path), error) from error
-        transform = window_transform(window, dataset.transform)
-        source = self._to_luisa(values, dataset.nodata, window_bounds(window, dataset.transform))
-        return on_grid(source, transform, dataset.crs, resolution(dataset), area)
+    def read(self, area: Area) -> Labels:
+        """See ``LabelSource.read``: nearest neighbour, or the majority if the pixels of the file are finer.
 
-    def _to_luisa(self, values: npt.NDArray[Any], nodata: float | None, box: Bounds) -> Codes:
-        present = np.unique(values)
-        known = {code: target for code, target in (self.codes | {0: 0}).items() if code != nodata}
-        unknown = [int(v) for v in present if v not in known and v != nodata]
+        The area is read in cells of a fixed lattice, so that a pixel does not depend on what it is read with.
+        """
+        dataset = opened(str(self.path))
+        number = self._number(dataset)
+        out = Labels(np.zeros(area.shape, np.uint16), np.zeros(area.shape, bool))
+        for cell, here, part in area.cells():
+            pixels = _read_cell(self, dataset, number, cell)
+            out.codes[here] = pixels.codes[part]
+            out.sparse[here] = pixels.sparse[part]
+        return out
+
+    def read_cell(self, dataset: rasterio.DatasetReader, number: int, cell: Area) -> Labels:
+        """Labels of one cell."""
+        where = place(dataset, cell)
+        if where is None:
+            return Labels(np.zeros(cell.shape, np.uint16), np.zeros(cell.shape, bool))
+        _, _, seen = where
+        values, missing = read_window(dataset, number, seen.window)
+        source = self._to_luisa(values, missing, window_bounds(seen.window, dataset.transform))
+        transform = window_transform(seen.window, dataset.transform)
+        return on_grid(source, transform, dataset.crs, seen.ratio, cell, self.min_cover)
+
+    def _number(self, dataset: rasterio.DatasetReader) -> int:
+        """Number of the band to read.
+
+        Raises:
+            LulcbenchError: it is not clear which band is meant, or the band holds scaled numbers.
+        """
+        described = {i: dataset.descriptions[i - 1] or "" for i in data_bands(dataset)}
+        if self.band is not None:
+            meant = [i for i, text in described.items() if self.band == i or str(self.band) == text]
+        elif len(described) > 1 and self.year is not None:
+            meant = [i for i, text in described.items() if re.search(rf"(?<!\d){self.year}(?!\d)", text)]
+        else:
+            meant = list(described)
+        listed = ", ".join(f"{i} ({text or 'not described'})" for i, text in list(described.items())[:20])
+        if len(meant) != 1:
+            raise LulcbenchError(
+                f"{self.path} has {len(described)} bands, and it is not clear which is the map: {listed}.",
+                "Set 'band' of the recipe's labels to a number or a description.",
+            )
+        if (dataset.scales[meant[0] - 1], dataset.offsets[meant[0] - 1]) != (1.0, 0.0):
+            raise LulcbenchError(
+                f"{self.path} has a scale or an offset, so that its numbers are not class codes.",
+                "Store the class codes themselves, without scale and offset.",
+            )
+        return meant[0]
+
+    def _to_luisa(self, values: Values, missing: Mask | None, box: Bounds) -> Codes:
+        present, indices = np.unique(values if missing is None else values[~missing], return_inverse=True)
+        known = {0: 0} | self.codes
+        unknown = [v.item() for v in present if v not in known]
         if unknown:
-            raise unknown_codes(unknown, self.legend, f"{self.path} (within {tuple(round(b) for b in box)})")
-        table = np.array([known.get(int(v), 0) for v in present], np.uint16)
-        return table[np.searchsorted(present, values)]
+            shown = [int(v) if v == int(v) else v for v in unknown]
+            raise unknown_codes(shown, self.legend, f"{self.path} (within {tuple(round(b) for b in box)})")
+        table = np.array([known[int(v)] for v in present], np.uint16)
+        out = np.zeros(values.shape, np.uint16)
+        if missing is None:
+            out[...] = table[indices].reshape(values.shape)
+        else:
+            out[~missing] = table[indices].ravel()
+        return out
 
 
-def on_grid(codes: Codes, transform: Affine, crs: Any, pixel: float, area: Area) -> Codes:
+@lru_cache(maxsize=32)
+def _read_cell(labels: RasterLabels, dataset: rasterio.DatasetReader, number: int, cell: Area) -> Labels:
+    """The planner reads tile by tile, and a cell has several tiles."""
+    return labels.read_cell(dataset, number, cell)
+
+
+def on_grid(codes: Codes, transform: Affine, crs: Any, ratio: float, area: Area, min_cover: float) -> Labels:
     """Resample codes to the grid of an area: majority if their pixels are clearly finer, else nearest neighbour.
 
     Args:
         codes: LUISA codes ``(y, x)``; 0 (nodata) does not count for the majority.
         transform: affine transform of ``codes``.
         crs: projection of ``codes``.
-        pixel: pixel size of ``codes`` in metres.
+        ratio: pixels of ``codes`` per pixel of the area along a side.
         area: the target grid.
-
-    Returns:
-        LUISA codes ``(y, x)``, uint16; 0 where there are none.
+        min_cover: least share of a pixel that must have a code, if the majority is taken.
     """
+    # Ground around the map has no class: it counts for the share of a pixel that has one.
+    edge = math.ceil(ratio) + 1
+    codes, transform = np.pad(codes, edge), transform @ Affine.translation(-edge, -edge)
     # Indices of the classes fit into a byte, for which GDAL computes the majority many times faster.
     classes, indices = np.unique(np.append(codes.ravel(), np.uint16(0)), return_inverse=True)
-    out = np.zeros(area.shape, np.uint8)
-    reproject(
-        indices[:-1].reshape(codes.shape).astype(np.uint8),
-        out,
-        src_transform=transform,
-        src_crs=crs,
-        dst_transform=area.transform,
-        dst_crs=CRS,
-        src_nodata=0,
-        dst_nodata=0,
-        resampling=Resampling.mode if pixel < 0.75 * area.resolution else Resampling.nearest,
-    )
-    return classes[out]
+    finer = ratio > FINER
+
+    def warped(source: Values, dtype: str, resampling: Resampling, nodata: int | None) -> Values:
+        out = np.zeros(area.shape, dtype)
+        reproject(
+            source,
+            out,
+            src_transform=transform,
+            src_crs=crs,
+            dst_transform=area.transform,
+            dst_crs=CRS,
+            src_nodata=nodata,
+            dst_nodata=nodata,
+            resampling=resampling,
+        )
+        return out
+
+    how = Resampling.mode if finer else Resampling.nearest
+    result = classes[warped(indices[:-1].reshape(codes.shape).astype(np.uint8), "uint8", how, 0)]
+    sparse = np.zeros(area.shape, bool)
+    if finer and not codes[edge:-edge, edge:-edge].all():
+        cover = warped((codes > 0).astype(np.float32), "float32", Resampling.average, None)
+        sparse = (result > 0) & (cover < min_cover - 1e-6)
+        result[sparse] = 0
+    return Labels(result, sparse)
 
 
-def unknown_codes(codes: Sequence[int | str], legend: str, where: str) -> LulcbenchError:
+def unknown_codes(codes: Sequence[int | float | str], legend: str, where: str) -> LulcbenchError:
     """The error for codes that are not in the legend of a label map."""
     shown = ", ".join(map(str, codes[:8])) + (f" and {len(codes) - 8} more" if len(codes) > 8 else "")
     return LulcbenchError(
         f"{where} holds codes that are not in the {legend} legend: {shown}.",
         "Check that the recipe's 'source' (luisa, corine or own) matches the file, and that its nodata value is set.",
     )
-
-
-def _open(path: str) -> rasterio.DatasetReader:
-    return _cached(path, file_stamp(path))
-
-
-@lru_cache(maxsize=16)
-def _cached(path: str, stamp: object) -> rasterio.DatasetReader:
-    return open_raster(path)
-
-
-def label_box(values: Any) -> Bounds:
-    """Convert four numbers to bounds."""
-    left, bottom, right, top = (float(v) for v in values)
-    return (left, bottom, right, top)

@@ -15,9 +15,10 @@ import pyogrio
 import shapely
 from rasterio.features import rasterize
 
+from builders.readers import Labels
 from builders.readers.area import Area
-from builders.readers.labels import Codes, label_box, on_grid, unknown_codes
-from builders.readers.scene import file_stamp
+from builders.readers.labels import on_grid, unknown_codes
+from builders.readers.locators import file_stamp
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
@@ -32,6 +33,7 @@ class VectorLabels:
 
     Attributes:
         codes: code or word → LUISA code; other attributes as in ``RasterLabels``.
+        min_cover: least share of a label pixel that polygons must cover.
     """
 
     path: Path
@@ -39,22 +41,24 @@ class VectorLabels:
     legend: str
     layer: str | None
     column: str | None
+    min_cover: float = 0.5
 
     def bounds(self) -> Bounds:
         """See ``LabelSource.bounds``."""
-        return label_box(self._polygons().total_bounds)
+        left, bottom, right, top = (float(v) for v in self._polygons().total_bounds)
+        return (left, bottom, right, top)
 
-    def read(self, area: Area) -> Codes:
+    def read(self, area: Area) -> Labels:
         """See ``LabelSource.read``: the majority of the 10 m cells of each pixel."""
         frame = self._polygons()
         inside = frame.iloc[frame.sindex.query(shapely.box(*area.bounds), predicate="intersects")]
         fine = Area(area.bounds, FINE)
         if inside.empty:
-            return np.zeros(area.shape, np.uint16)
+            return Labels(np.zeros(area.shape, np.uint16), np.zeros(area.shape, bool))
         burnt = rasterize(
             zip(inside.geometry, inside["luisa"], strict=True), fine.shape, transform=fine.transform, dtype="uint16"
         )
-        return on_grid(burnt, fine.transform, CRS, FINE, area)
+        return on_grid(burnt, fine.transform, CRS, area.resolution / FINE, area, self.min_cover)
 
     def _polygons(self) -> gpd.GeoDataFrame:
         stamp = file_stamp(self.path)

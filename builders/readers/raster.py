@@ -1,352 +1,198 @@
-"""Reading scenes from GeoTIFFs and COGs: windows, coding, warping. Every archive is a ``RasterSource``."""
+"""Rasters as they are: opening them with checks, the window that an area needs, and which of its pixels are missing."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pystac
 import rasterio
+from affine import Affine
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.warp import Resampling, reproject, transform_bounds
-from rasterio.windows import Window, from_bounds
-from rasterio.windows import transform as window_transform
-from scipy.ndimage import maximum_filter
+from rasterio.warp import transform, transform_bounds
+from rasterio.windows import Window
 
-from builders.readers import Pixels
 from builders.readers.area import Area
-from builders.readers.items import Channel, channels, extent, interval
-from builders.readers.scene import Asset, Scene, file_size, file_stamp
+from builders.readers.locators import file_size, file_stamp, is_local
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
-from lulcbench.sensors import Band, Coding, Sensor
 
-Stored = npt.NDArray[Any]
+Values = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
 
-
-@dataclass(frozen=True, slots=True)
-class Scaling:
-    """Conversion of the digital numbers (DN) of an archive to values.
-
-    Attributes:
-        scale: value = DN · scale + offset.
-        offset: see ``scale``.
-        nodata: DN of missing pixels; None if the file has no such value.
-        power: whether values are linear power, to be stored in decibels.
-        note: how a contradiction in the metadata was resolved, or None.
-    """
-
-    scale: float
-    offset: float
-    nodata: float | None
-    power: bool = False
-    note: str | None = None
+ERRORS = (RasterioError, CPLE_BaseError)  # a damaged file may raise either
+# Files on servers are whole without sidecars, and looking for these costs requests; local folders are looked into.
+REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+EDGE = 16  # parts of an area's side whose ends are projected, to find its extent in a raster
+NOWHERE: Bounds = (-math.inf, -math.inf, math.inf, math.inf)
 
 
-@dataclass(frozen=True, slots=True)
-class RasterSource:
-    """An archive whose scenes are rasters with one or several bands per file.
-
-    Attributes:
-        sensor: sensor of the scenes.
-        scaling: function that gives the scaling of a channel of an item.
-        is_clear: function of quality values, True where the surface was observed.
-        is_seen: function of quality values, True where there are data, cloudy or not.
-        quality_fill: quality value outside the scene.
-    """
-
-    sensor: Sensor
-    scaling: Callable[[pystac.Item, Channel], Scaling]
-    is_clear: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]
-    is_seen: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]
-    quality_fill: int
-
-    def scene(self, item: pystac.Item) -> Scene:
-        """See ``SceneSource.scene``."""
-        available = channels(item)
-        assets: dict[str, Asset] = {}
-        notes: list[str] = []
-        for band in self.sensor.bands:
-            channel = available.get(band.asset) or available.get(band.name.lower())
-            if channel is None:
-                continue
-            scaling = self.scaling(item, channel)
-            assets[band.asset] = _asset(channel, scaling)
-            if scaling.note and scaling.note not in notes:
-                notes.append(scaling.note)
-        quality = self.sensor.quality_asset
-        if quality and quality in available:
-            assets[quality] = _asset(available[quality], Scaling(1, 0, None))
-        start, end = interval(item)
-        properties = item.properties
-        return Scene(
-            id=item.id,
-            sensor=self.sensor.name,
-            collection=item.collection_id or "",
-            start=start,
-            end=end,
-            cloud=properties.get("eo:cloud_cover"),
-            baseline=properties.get("s2:processing_baseline"),
-            crs=properties.get("proj:code"),
-            bounds=extent(item),
-            platform=properties.get("platform"),
-            licence=properties.get("license"),
-            assets=assets,
-            notes=tuple(notes),
-        )
-
-    def read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
-        """See ``SceneSource.read``. A scene without a quality layer counts as clear."""
-        out = Pixels(self._nodata(area, bands), np.zeros(area.shape, bool), np.zeros(area.shape, bool))
-        clipped = area.clip(scene.bounds)
-        if clipped is not None:
-            inner, window = clipped
-            pixels = self._read(scene, inner, bands)
-            out.stored[(slice(None), *window)] = pixels.stored
-            out.seen[window] = pixels.seen
-            out.clear[window] = pixels.clear
-        return out
-
-    def _read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
-        assets = [scene.asset(band.asset) for band in bands]
-        names = [band.asset for band in bands]
-        quality, coding = self.sensor.quality_asset, self.sensor.coding
-        if quality not in scene.assets:
-            stored = _joint(read_stored(assets, names, area, scene.crs, coding), coding)
-            return Pixels(stored, ~coding.missing(stored[0]), np.ones(area.shape, bool))
-        values = read_nearest(scene.assets[quality], area, self.quality_fill, scene.crs)
-        seen, clear = self.is_seen(values), self.is_clear(values)
-        if not clear.any():
-            return Pixels(self._nodata(area, bands), seen, clear)
-        if not clear.all():
-            # Bilinear interpolation uses neighbours up to one source pixel away: widening the mask by that distance
-            # keeps cloudy ones out.
-            coarsest = max(resolution(_open(asset, scene.crs)) for asset in assets)
-            reach = math.ceil(coarsest / area.resolution)
-            clear = maximum_filter((~clear).astype(np.uint8), 2 * reach + 1) == 0
-        return Pixels(_joint(read_stored(assets, names, area, scene.crs, coding), coding), seen, clear)
-
-    def _nodata(self, area: Area, bands: tuple[Band, ...]) -> Stored:
-        coding = self.sensor.coding
-        return np.full((len(bands), *area.shape), coding.fill_value, coding.dtype)
-
-
-def read_stored(assets: list[Asset], names: list[str], area: Area, crs: str | None, coding: Coding) -> Stored:
-    """Channels as stored values ``(channel, y, x)`` on the area's grid: averaged from finer pixels, else bilinear.
-
-    Channels that share a pixel grid are warped in one call, since most of the time goes into transforming coordinates.
-    Linear power is interpolated as such, and converted to decibels afterwards.
-    """
-    out = np.full((len(assets), *area.shape), coding.fill_value, coding.dtype)
-    grids: dict[Any, list[int]] = {}
-    for i, asset in enumerate(assets):
-        dataset = _open(asset, crs)
-        by_table = _by_table(asset, dataset, coding)
-        grids.setdefault((dataset.transform, dataset.shape, dataset.crs, by_table, asset.power), []).append(i)
-    for (*_, by_table, power), members in grids.items():
-        first = _open(assets[members[0]], crs)
-        window = area_window(first, area)
-        if window is None:
-            continue
-        source = np.stack([_read(assets[i], names[i], window, crs, coding if by_table else None) for i in members])
-        missing = coding.missing(source) if by_table else np.isnan(source)
-        fill = coding.fill_value if by_table else np.nan
-        ratio = area.resolution / resolution(first)
-        target = np.full((len(members), *area.shape), fill, source.dtype)
-        # GDAL is several times faster for arrays without nodata.
-        nodata = float(fill) if missing.any() else None
-        reproject(
-            source,
-            target,
-            src_transform=window_transform(window, first.transform),
-            src_crs=first.crs,
-            dst_transform=area.transform,
-            dst_crs=CRS,
-            src_nodata=nodata,
-            dst_nodata=nodata,
-            resampling=Resampling.average if ratio > 1.5 else Resampling.bilinear,
-            init_dest_nodata=False,
-        )
-        if power:
-            target = 10 * np.log10(target)
-        out[members] = target if by_table else coding.encode(target)
-    return out
-
-
-def read_nearest(asset: Asset, area: Area, fill: int, crs: str | None = None) -> npt.NDArray[Any]:
-    """A categorical channel ``(y, x)`` on the area's grid, by nearest neighbour; ``fill`` outside the file."""
-    dataset = _open(asset, crs)
-    out = np.full(area.shape, fill, dataset.dtypes[0])
-    window = area_window(dataset, area)
-    if window is not None:
-        reproject(
-            _values(asset, window, crs),
-            out,
-            src_transform=window_transform(window, dataset.transform),
-            src_crs=dataset.crs,
-            dst_transform=area.transform,
-            dst_crs=CRS,
-            resampling=Resampling.nearest,
-            init_dest_nodata=False,
-        )
-    return out
-
-
-def open_raster(href: str, crs: str | None = None, size: int | None = None) -> rasterio.DatasetReader:
-    """Open a raster and check its georeference.
+def opened(path: str, crs: str | None = None, size: int | None = None) -> rasterio.DatasetReader:
+    """A raster that stays open for further calls; not to be closed. A local file that was replaced is opened again.
 
     Args:
-        href: path or URL.
+        path: path or URL.
         crs: projection stated by the catalog, if any.
         size: size in bytes at the time of the search, if known.
 
     Raises:
         LulcbenchError: it is missing, damaged, without georeference, changed, or in another projection.
     """
-    if size is not None and file_size(href) != size:
+    if size is not None and file_size(path) != size:
         raise LulcbenchError(
-            f"{href} has {file_size(href)} bytes, but had {size} when searched: it is truncated or was replaced.",
+            f"{path} has {file_size(path)} bytes, but had {size} when searched: it is truncated or was replaced.",
             "Fetch it again, or run 'python -m builders search' again to use the new file.",
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(href)
-    except RasterioError as error:
-        raise broken(href, error) from error
-    if dataset.crs is None or dataset.transform.is_identity:
-        raise LulcbenchError(
-            f"{href} has no georeference.", "Give it a projection and a transform, for instance with gdal_translate."
-        )
+    dataset = _kept(path, file_stamp(path))
     if crs is not None and dataset.crs != rasterio.CRS.from_user_input(crs):
         raise LulcbenchError(
-            f"{href} is in {dataset.crs.to_string()}, but its catalog states {crs}.",
+            f"{path} is in {dataset.crs.to_string()}, but its catalog states {crs}.",
             "Correct proj:code of the item, or replace the file by the one that the item describes.",
         )
     return dataset
 
 
-def broken(href: str, error: Exception) -> LulcbenchError:
+@lru_cache(maxsize=512)
+def _kept(path: str, stamp: tuple[int, int] | None) -> rasterio.DatasetReader:
+    return open_raster(path)
+
+
+def open_raster(path: str) -> rasterio.DatasetReader:
+    """Open a raster and check its georeference.
+
+    Raises:
+        LulcbenchError: it is missing, damaged or without georeference.
+    """
+    try:
+        with warnings.catch_warnings(), rasterio.Env(**({} if is_local(path) else REMOTE)):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path)
+            header = [dataset.descriptions, dataset.colorinterp, dataset.nodatavals, dataset.mask_flag_enums]
+    except ERRORS as error:
+        raise broken(path, error) from error
+    if not header[0]:
+        raise LulcbenchError(f"{path} has no bands.", "Name one of the rasters in it.")
+    if dataset.crs is None or dataset.transform.is_identity:
+        points = "only ground control points and " if dataset.gcps[0] else ""
+        raise LulcbenchError(
+            f"{path} has {points}no georeference.",
+            "Warp it with gdalwarp, which uses the points."
+            if points
+            else "Give it a projection and a transform, for instance with gdal_translate.",
+        )
+    if dataset.transform.is_degenerate:
+        raise LulcbenchError(f"{path} has the transform {tuple(dataset.transform)[:6]}.", "Give its pixels a size.")
+    return dataset
+
+
+def broken(path: str, error: Exception) -> LulcbenchError:
     """The error for a file that cannot be read."""
     return LulcbenchError(
-        f"Cannot read {href}: {error}.", "It is missing, truncated or not a raster; fetch it again and rerun."
+        f"Cannot read {path}: {error}.", "It is missing, truncated or not a raster; fetch it again and rerun."
     )
 
 
-@lru_cache(maxsize=512)
-def _cached(href: str, crs: str | None, size: int | None, stamp: object) -> rasterio.DatasetReader:
-    return open_raster(href, crs, size)
-
-
-def _open(asset: Asset, crs: str | None) -> rasterio.DatasetReader:
-    return _cached(asset.href, crs, asset.bytes, file_stamp(asset.href))
-
-
-def resolution(dataset: rasterio.DatasetReader) -> float:
-    """Pixel size in the units of the file's projection."""
-    return float(abs(dataset.transform.a))
-
-
-def area_window(dataset: rasterio.DatasetReader, area: Area) -> Window | None:
-    """The window of a file that an area needs, with a margin for interpolation; None if they do not overlap."""
-    box = _project(area.bounds, dataset.crs)
-    margin = 2 * max(resolution(dataset), area.resolution)
-    box = (box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin)
-    exact = from_bounds(*box, transform=dataset.transform)
-    row, column = max(0, math.floor(exact.row_off)), max(0, math.floor(exact.col_off))
-    bottom = min(dataset.height, math.ceil(exact.row_off + exact.height))
-    right = min(dataset.width, math.ceil(exact.col_off + exact.width))
-    return Window(column, row, right - column, bottom - row) if bottom > row and right > column else None
-
-
-def _joint(stored: Stored, coding: Coding) -> Stored:
-    """Set all bands of pixels with nodata in any band to nodata, in place."""
-    stored[:, coding.missing(stored).any(axis=0)] = coding.fill_value
-    return stored
+def data_bands(dataset: rasterio.DatasetReader) -> list[int]:
+    """Numbers of the bands that hold data: all but alpha bands."""
+    return [i for i in dataset.indexes if dataset.colorinterp[i - 1] != ColorInterp.alpha]
 
 
 @lru_cache(maxsize=4096)
-def _project(bounds: Bounds, crs: rasterio.CRS) -> Bounds:
-    """Bounds of an area in a file's projection; cached, because computing them takes as long as a warp."""
-    left, bottom, right, top = transform_bounds(CRS, crs, *bounds)
-    return (left, bottom, right, top)
-
-
-def _values(asset: Asset, window: Window, crs: str | None, name: str = "") -> npt.NDArray[Any]:
-    dataset = _open(asset, crs)
+def footprint(crs: rasterio.CRS, transform: Affine, shape: tuple[int, int]) -> Bounds:
+    """Extent in EPSG:3035 metres of a raster in any orientation; unlimited if the projection has no such extent."""
+    height, width = shape
+    xs, ys = zip(*(transform @ corner for corner in ((0, 0), (width, 0), (0, height), (width, height))), strict=True)
     try:
-        values: npt.NDArray[Any] = dataset.read(asset.band or _band(dataset, name), window=window)
-    except RasterioError as error:
-        raise broken(asset.href, error) from error
-    return values
+        left, bottom, right, top = transform_bounds(crs, CRS, min(xs), min(ys), max(xs), max(ys))
+    except ERRORS:
+        return NOWHERE
+    box = (left, bottom, right, top)
+    return box if all(map(math.isfinite, box)) and left < right and bottom < top else NOWHERE
 
 
-def _band(dataset: rasterio.DatasetReader, name: str) -> int:
-    """Band number of a channel, from the band descriptions of the file, if the catalog does not give it."""
-    if dataset.count == 1:
-        return 1
-    described = [(text or "").lower() for text in dataset.descriptions]
-    if name.lower() in described:
-        return described.index(name.lower()) + 1
-    raise LulcbenchError(
-        f"{dataset.name} has {dataset.count} bands and none is described as {name!r} (it has {described}).",
-        "Name the bands in the file or in the item's 'bands'; their order is never guessed.",
-    )
+@dataclass(frozen=True, slots=True)
+class View:
+    """How an area lies in a raster.
 
-
-def _by_table(asset: Asset, dataset: rasterio.DatasetReader, coding: Coding) -> bool:
-    """Whether DN can be converted to stored values with a lookup table, and interpolated afterwards."""
-    return not asset.power and coding.dtype != "float32" and set(dataset.dtypes) <= {"uint8", "uint16"}
-
-
-def _read(asset: Asset, name: str, window: Window, crs: str | None, coding: Coding | None) -> Stored:
-    """A window of a channel as stored values or, without a coding, as float32 values with NaN for nodata.
-
-    The float32 values are NaN for the nodata value of the file as well as that of the catalog.
+    Attributes:
+        window: the pixels of the raster that the area needs, with a margin for interpolation.
+        ratio: pixels of the raster per pixel of the area along a side (geometric mean of both axes).
+        reach: pixels of the area that the longer side of a pixel of the raster covers.
     """
-    values = _values(asset, window, crs, name)
-    if coding is not None:
-        stored: Stored = _table(asset.scale, asset.offset, asset.nodata, coding)[values]
-        return stored
-    result = values.astype(np.float32) * np.float32(asset.scale) + np.float32(asset.offset)
-    for nodata in (asset.nodata, _open(asset, crs).nodata):
-        if nodata is not None:
-            result[values == nodata] = np.nan
-    if asset.power:
-        result[~(result > 0)] = np.nan  # has no logarithm; treated as not observed
-    return result
+
+    window: Window
+    ratio: float
+    reach: float
 
 
-@cache
-def _table(scale: float, offset: float, nodata: float | None, coding: Coding) -> Stored:
-    """Stored value of every possible DN."""
-    numbers = np.arange(65536)
-    table = coding.encode(numbers * scale + offset)
-    if nodata is not None:
-        table[numbers == nodata] = coding.fill_value
-    return table
+@lru_cache(maxsize=4096)
+def view(crs: rasterio.CRS, transform_: Affine, shape: tuple[int, int], area: Area) -> View | None:
+    """How an area lies in a raster of any orientation; None if they do not overlap.
+
+    It is cached, because projecting the points takes as long as a warp.
+    """
+    left, bottom, right, top = area.bounds
+    step = area.resolution
+    middle = ((left + right) / 2, (bottom + top) / 2)
+    along = np.linspace(0, 1, EDGE + 1)
+    xs, ys = left - 2 * step + along * (right - left + 4 * step), bottom - 2 * step + along * (top - bottom + 4 * step)
+    points_x = [middle[0], middle[0] + step, middle[0], *xs, *xs, *[xs[0]] * len(ys), *[xs[-1]] * len(ys)]
+    points_y = [middle[1], middle[1], middle[1] + step, *[ys[0]] * len(xs), *[ys[-1]] * len(xs), *ys, *ys]
+    projected = np.array(transform(CRS, crs, points_x, points_y))
+    columns, rows = ~transform_ @ projected
+    known = np.isfinite(columns) & np.isfinite(rows)
+    if not known[:3].all():
+        return None
+    jacobian = np.array([columns[1:3] - columns[0], rows[1:3] - rows[0]])
+    sizes = np.linalg.svd(jacobian, compute_uv=False)
+    if not sizes.min() > 0:
+        return None
+    margin = 2 + math.ceil(sizes.max())
+    height, width = shape
+    first = [max(0, math.floor(v[known].min()) - margin) for v in (columns, rows)]
+    last = [min(n, math.ceil(v[known].max()) + margin) for v, n in ((columns, width), (rows, height))]
+    if last[0] <= first[0] or last[1] <= first[1]:
+        return None
+    window = Window(*first, last[0] - first[0], last[1] - first[1])
+    return View(window, float(np.sqrt(sizes.prod())), float(1 / sizes.min()))
 
 
-def _asset(channel: Channel, scaling: Scaling) -> Asset:
-    size = file_size(channel.href)
-    if channel.size is not None and size is not None and size != channel.size:
-        raise LulcbenchError(
-            f"{channel.href} has {size} bytes, but its catalog states {channel.size}: it is truncated.",
-            "Fetch the scene again.",
-        )
-    return Asset(
-        href=channel.href,
-        band=channel.band,
-        scale=scaling.scale,
-        offset=scaling.offset,
-        nodata=scaling.nodata,
-        power=scaling.power,
-        bytes=size,
-        checksum=channel.checksum,
-    )
+def read_window(
+    dataset: rasterio.DatasetReader, band: int, window: Window, nodata: Collection[float] = ()
+) -> tuple[Values, Mask | None]:
+    """Values ``(y, x)`` of a band, and where they are missing (None if nowhere).
+
+    A pixel is missing if its value is not finite, the file's nodata value or one of ``nodata``, or if a mask of the
+    file, a mask beside it or its alpha band leaves it out.
+
+    Raises:
+        LulcbenchError: the file is damaged.
+    """
+    try:
+        values: Values = dataset.read(band, window=window)
+        masked = {MaskFlags.per_dataset, MaskFlags.alpha} & set(dataset.mask_flag_enums[band - 1])
+        missing: Mask | None = dataset.read_masks(band, window=window) == 0 if masked else None
+    except ERRORS as error:
+        raise broken(dataset.name, error) from error
+    marks = {float(mark) for mark in (*nodata, dataset.nodatavals[band - 1]) if mark is not None}
+    absent = [values == mark for mark in marks if not math.isnan(mark) and _holds(values.dtype, mark)]
+    if values.dtype.kind == "f":
+        absent.append(~np.isfinite(values))
+    for where in absent:
+        if where.any():
+            missing = where if missing is None else missing | where
+    return values, missing if missing is not None and missing.any() else None
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether an integer type has the value; floats are compared in their own precision."""
+    if dtype.kind == "f":
+        return True
+    return value.is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max

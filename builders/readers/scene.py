@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -14,6 +13,20 @@ from lulcbench.grid import Bounds
 from lulcbench.seasons import Days
 
 
+class UnusableSceneError(LulcbenchError):
+    """A scene that cannot be used, while others of its collection may be.
+
+    Args:
+        reason: a few words that are the same for all scenes with this fault.
+        what: see ``LulcbenchError``.
+        remedy: see ``LulcbenchError``.
+    """
+
+    def __init__(self, reason: str, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.reason = reason
+
+
 class Asset(Frozen):
     """One channel of a scene.
 
@@ -22,7 +35,7 @@ class Asset(Frozen):
         band: band number in the file, from 1; None if only the descriptions in the file identify it.
         scale: value = DN · scale + offset.
         offset: see ``scale``.
-        nodata: DN of missing pixels; None if the file has no such value.
+        nodata: DN of missing pixels, besides those that the file itself states.
         power: whether values are linear power, to be stored in decibels.
         bytes: size of the file at the time of the search, to detect changes; None for URLs.
         checksum: checksum from the catalog (a multihash, hexadecimal), if it gives one.
@@ -32,7 +45,7 @@ class Asset(Frozen):
     band: Annotated[int, Field(ge=1)] | None = None
     scale: float = 1
     offset: float = 0
-    nodata: float | None = None
+    nodata: tuple[float, ...] = ()
     power: bool = False
     bytes: int | None = None
     checksum: str | None = None
@@ -50,7 +63,7 @@ class Scene(Frozen):
         bounds: extent in EPSG:3035 metres.
         assets: channels by STAC asset name, including the quality layer.
         observation: name shared by the scenes of one pass of one satellite, which count once.
-        notes: decisions taken when the item was read, such as a contradiction about its offset.
+        notes: decisions taken when the item was read, with their evidence, such as which offset its numbers have.
     """
 
     id: str
@@ -87,26 +100,3 @@ class Scene(Frozen):
         if name not in self.assets:
             raise LulcbenchError(f"Scene {self.id} has no asset {name!r}.", f"It has {', '.join(self.assets)}.")
         return self.assets[name]
-
-
-def file_size(href: str) -> int | None:
-    """Size of a local file in bytes; None for a URL.
-
-    Raises:
-        LulcbenchError: the local file is missing.
-    """
-    if "://" in href:
-        return None
-    try:
-        return Path(href).stat().st_size
-    except OSError as error:
-        raise LulcbenchError(f"{href} is missing.", "Fetch the scene again, or remove it from the catalog.") from error
-
-
-def file_stamp(href: str | Path) -> tuple[int, int] | None:
-    """Size and time of modification (ns) of a local file, by which a replaced one is noticed; None for other hrefs."""
-    try:
-        stat = Path(href).stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns

@@ -143,7 +143,9 @@ def _columns(release: Manifest) -> dict[str, str]:
     for name, info in release.sensors.items():
         for array in info.arrays(name):
             described[valid_column(array)] = f"Share of the pixels of {array} that have a value"
-            described[cloud_column(array)] = f"Share of the observed pixels of {array} that were not clear"
+            described[cloud_column(array)] = (
+                f"Share of the observed pixels of {array} that were not clear; null if unknown"
+            )
     for array in (ArrayKey("luisa", year) for year in release.label_years):
         for code, entry in legend().classes.items():
             described[fraction_column(array, code)] = f"Share of the label pixels of {array} in {code}, {entry.name}"

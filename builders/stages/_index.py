@@ -52,6 +52,11 @@ def write_index(
         for number, row in enumerate(rows, start=axis.first_rows[split])
     ]
     table = pa.Table.from_batches(stac_geoparquet.arrow.parse_stac_items_to_arrow(items))
+    for array in {array for found in notes.values() for array in found if array.name != "luisa"}:
+        position = table.schema.get_field_index(cloud_column(array))
+        if pa.types.is_null(table.schema.types[position]):  # unknown in all tiles
+            clouds = table.column(position).cast(pa.float64())
+            table = table.set_column(position, pa.field(cloud_column(array), pa.float64()), clouds)
     stac_geoparquet.arrow.to_parquet(table, folder / INDEX)
 
 

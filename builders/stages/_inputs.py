@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx2
 
-from builders.readers.scene import Asset, Scene, file_stamp
+from builders.readers.locators import file_stamp
+from builders.readers.scene import Asset, Scene
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError
 from lulcbench.remote.retry import retrying

@@ -232,7 +232,8 @@ def _image_tiles(data: np.ndarray, coding: Coding, rows: pd.DataFrame, array: Ar
         valid = np.isfinite(coding.decode(image))
         share = float(valid[:, 0].mean())
         found.check("valid fractions", abs(share - row[valid_column(array)]) < 1e-5, f"{where}: {share} found")
-        found.check("cloud fractions are fractions", 0 <= row[cloud_column(array)] <= 1, where)
+        cloud = row[cloud_column(array)]
+        found.check("cloud fractions are fractions", bool(pd.isna(cloud)) or 0 <= cloud <= 1, where)
         found.check("a pixel has all bands or none", bool((valid == valid[:, :1]).all()), where)
     # A tile may lack an optional sensor, but not all of them.
     columns = [column for column in rows.columns if column.startswith("valid_")]

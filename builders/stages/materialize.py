@@ -40,11 +40,11 @@ from lulcbench.legend import legend
 from lulcbench.release import ArrayKey, label_shape
 from lulcbench.sensors import sensor
 
-STAGE = "materialize/3"
+STAGE = "materialize/4"
 
 log = logging.getLogger(__name__)
 GROUP = 960  # px; neighbouring tiles are read and warped together up to this side, since COG blocks are large
-GDAL = {"GDAL_CACHEMAX": 256, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+GDAL = {"GDAL_CACHEMAX": 256}
 
 
 class Note(Frozen):
@@ -53,14 +53,16 @@ class Note(Frozen):
     Attributes:
         file: the ``.npy`` file, relative to the cache.
         valid: share of (season, pixel) that have a value.
-        cloud: share of all observed pixels that were not clear.
+        cloud: share of the observed pixels that were not clear; None if no scene has a quality layer.
+        sparse: label pixels that the map covers too little to label.
         scenes: ids of the scenes that contributed.
     """
 
     file: str
     valid: float
-    cloud: float
+    cloud: float | None
     scenes: tuple[str, ...]
+    sparse: int = 0
 
 
 Notes = dict[str, dict[ArrayKey, Note]]  # by tile id and array
@@ -143,6 +145,7 @@ def materialize(
     dropped = _empty(recipe, notes)
     notes = {tile: found for tile, found in notes.items() if tile not in dropped}
     write_json(space.dropped, dropped)
+    _report_sparse(notes)
     write_json(
         space.tiles,
         {
@@ -151,6 +154,17 @@ def materialize(
         },
     )
     return notes
+
+
+def _report_sparse(notes: Notes) -> None:
+    """Log how many label pixels have no label because the map covers too little of them."""
+    counts: dict[ArrayKey, int] = {}
+    for found in notes.values():
+        for array, note in found.items():
+            counts[array] = counts.get(array, 0) + note.sparse
+    for array, count in sorted(counts.items()):
+        if count:
+            log.warning("%s: %d pixels are not labelled, since less than min_cover of them has a class", array, count)
 
 
 def run_job(job: Job) -> tuple[ArrayKey, dict[str, Note]]:
@@ -166,17 +180,22 @@ def _images(job: ImageJob) -> dict[str, Note]:
     area = Area.of(job.tiles, instrument.resolution)
     coding = instrument.coding
     seasons = np.full((len(job.scenes), len(bands), *area.shape), coding.fill_value, coding.dtype)
-    seen = np.zeros(area.shape, np.uint16)
+    observed = np.zeros((2, *area.shape), np.uint16)  # by scenes with and without a quality layer
     unclear = np.zeros(area.shape, np.uint16)
     used: dict[Tile, set[str]] = {tile: set() for tile in job.tiles}
     for season, scenes in enumerate(job.scenes):
         stack = []
         for observation in _observations(scenes):
             joint: Pixels | None = None
+            assessed = all(map(source.knows_clouds, observation))
             for scene in observation:
                 if not scene.touches(area.bounds):
                     continue
                 pixels = source.read(scene, area, bands)
+                for tile in job.tiles:  # a tile depends on the scenes that touch it alone, as its key does
+                    if not scene.touches(tile.bounds):
+                        rows, columns = area.window(tile)
+                        pixels.seen[rows, columns] = pixels.clear[rows, columns] = False
                 pixels.stored[:, ~pixels.clear] = coding.fill_value
                 good = ~coding.missing(pixels.stored[0])
                 if joint is None:
@@ -190,7 +209,7 @@ def _images(job: ImageJob) -> dict[str, Note]:
                         used[tile].add(scene.id)
             if joint is None:
                 continue
-            seen += joint.seen
+            observed[0 if assessed else 1] += joint.seen
             unclear += joint.seen & ~joint.clear
             if not coding.missing(joint.stored[0]).all():
                 stack.append(joint.stored)
@@ -200,11 +219,11 @@ def _images(job: ImageJob) -> dict[str, Note]:
     for tile, key in zip(job.tiles, job.keys, strict=True):
         rows, columns = area.window(tile)
         image = seasons[..., rows, columns]
-        observed = int(seen[rows, columns].sum())
+        assessed, unknown = (int(count[rows, columns].sum()) for count in observed)
         notes[tile.id] = _keep(
             job, tile, key, image,
             valid=float((~coding.missing(image[:, 0])).mean()),
-            cloud=float(unclear[rows, columns].sum() / observed) if observed else 0.0,
+            cloud=float(unclear[rows, columns].sum() / assessed) if assessed else None if unknown else 0.0,
             scenes=tuple(sorted(used[tile])),
         )  # fmt: skip
     return notes
@@ -212,12 +231,13 @@ def _images(job: ImageJob) -> dict[str, Note]:
 
 def _labels(job: LabelJob) -> dict[str, Note]:
     area = Area.of(job.tiles, LABEL_RESOLUTION)
-    codes = label_source(job.rule).read(area)
+    labels = label_source(job.rule).read(area)
     notes = {}
     for tile, key in zip(job.tiles, job.keys, strict=True):
-        image = codes[area.window(tile)]
+        image = labels.codes[area.window(tile)]
         valid = float((image > 0).mean())
-        notes[tile.id] = _keep(job, tile, key, image, valid=valid, cloud=0.0, scenes=())
+        sparse = int(labels.sparse[area.window(tile)].sum())
+        notes[tile.id] = _keep(job, tile, key, image, valid=valid, cloud=0.0, scenes=(), sparse=sparse)
     return notes
 
 
@@ -302,14 +322,27 @@ def _cached(job: Job, tile: Tile, key: str) -> Note | None:
 
 
 def _keep(
-    job: Job, tile: Tile, key: str, image: npt.NDArray[Any], valid: float, cloud: float, scenes: tuple[str, ...]
+    job: Job,
+    tile: Tile,
+    key: str,
+    image: npt.NDArray[Any],
+    valid: float,
+    cloud: float | None,
+    scenes: tuple[str, ...],
+    sparse: int = 0,
 ) -> Note:
     """Put a tile into the cache: the array first, then the note that makes it count."""
     final = job.cache / f"{tile.id}-{key}.npy"
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(image), allow_pickle=False)
     write_atomic(final, buffer.getvalue())
-    note = Note(file=f"{job.array}/{final.name}", valid=round(valid, 6), cloud=round(cloud, 6), scenes=scenes)
+    note = Note(
+        file=f"{job.array}/{final.name}",
+        valid=round(valid, 6),
+        cloud=None if cloud is None else round(cloud, 6),
+        scenes=scenes,
+        sparse=sparse,
+    )
     write_atomic(final.with_suffix(".json"), note.model_dump_json().encode())
     return note
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builders._progress import Report, silent
-from builders.readers.scene import file_stamp
+from builders.readers.locators import file_stamp
 from builders.recipe import PATH_KEYS, Recipe
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench._files import hash_file

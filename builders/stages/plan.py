@@ -260,7 +260,7 @@ def _histogram(sources: list[LabelSource], tile: Tile, level: int, least: float)
     """Number of label pixels of each class over all years; the reason if the tile cannot be used."""
     total = np.zeros(len(legend().codes(level)), np.int64)
     for source in sources:
-        codes = source.read(Area.of([tile], grid.LABEL_RESOLUTION))
+        codes = source.read(Area.of([tile], grid.LABEL_RESOLUTION)).codes
         if not (codes > 0).any():
             return "no labels"
         if (codes > 0).mean() < least:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,7 +16,8 @@ import pystac
 from pydantic import ValidationError
 
 from builders.archives import scene_source
-from builders.readers.scene import Scene
+from builders.readers.items import extent, interval
+from builders.readers.scene import Scene, UnusableSceneError
 from builders.recipe import Recipe, SensorRule
 from builders.stages._catalogs import canonical, found_items, is_api, stored_items
 from builders.stages._left_out import LeftOut, count_reasons
@@ -24,9 +26,10 @@ from builders.stages.plan import BUFFER, Planned
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Bounds
+from lulcbench.seasons import Days
 from lulcbench.sensors import sensor
 
-STAGE = "search/3"
+STAGE = "search/4"
 
 log = logging.getLogger(__name__)
 
@@ -102,22 +105,21 @@ def _choose(
         LulcbenchError: an item is malformed, or a year has no scene.
     """
     source, quality = scene_source(rule.name), sensor(rule.name).quality_asset
+    bands = tuple(sensor(rule.name).band(name) for name in rule.bands)
     spans = [span for year in rule.years for span in rule.spans(recipe.seasons, year)]
     chosen: list[tuple[pystac.Item, Scene]] = []
     left_out: list[LeftOut] = []
     for item in items:
-        scene = _described(source.scene, item)
-        if not any(scene.falls_in(span) for span in spans):
-            reason, detail = "acquired outside the seasons", scene.start[:10]
-        elif not any(scene.touches(box) for box in boxes):
-            reason, detail = "outside the tiles", ""
-        elif scene.cloud is not None and scene.cloud > rule.max_cloud:
-            reason, detail = "cloud cover above max_cloud", f"{scene.cloud:g} %"
-        elif quality and quality not in scene.assets and rule.quality == "required":
-            reason, detail = "no quality layer", quality
-        else:
-            chosen.append((item, scene))
-            continue
+        try:
+            reason, detail = _formed(item, lambda item: _unwanted(item, rule, spans, boxes))
+            if not reason:
+                scene = _formed(item, lambda item: source.scene(item, bands))
+                if rule.quality == "optional" or source.knows_clouds(scene):
+                    chosen.append((item, scene))
+                    continue
+                reason, detail = "no quality layer", str(quality)
+        except UnusableSceneError as error:
+            reason, detail = error.reason, error.what
         left_out.append(LeftOut(rule.collection, item.id, reason, detail))
     scenes, repeated = separate([item for item, _ in chosen], [scene for _, scene in chosen])
     left_out += repeated
@@ -132,9 +134,28 @@ def _choose(
     return scenes, left_out
 
 
-def _described(describe: Callable[[pystac.Item], Scene], item: pystac.Item) -> Scene:
+def _unwanted(item: pystac.Item, rule: SensorRule, spans: Sequence[Days], boxes: Sequence[Bounds]) -> tuple[str, str]:
+    """Why an item is not used, according to its metadata, and details; empty if it is. Its files are not opened."""
+    start, end = (datetime.fromisoformat(moment).date() for moment in interval(item))
+    if not any(start <= last and end >= first for first, last in spans):
+        return "acquired outside the seasons", f"{start}"
+    left, bottom, right, top = extent(item)
+    if not any(left < box[2] and box[0] < right and bottom < box[3] and box[1] < top for box in boxes):
+        return "outside the tiles", ""
+    cloud = item.properties.get("eo:cloud_cover")
+    if cloud is not None and cloud > rule.max_cloud:
+        return "cloud cover above max_cloud", f"{cloud:g} %"
+    return "", ""
+
+
+def _formed[T](item: pystac.Item, function: Callable[[pystac.Item], T]) -> T:
+    """The value of a function of an item.
+
+    Raises:
+        LulcbenchError: its metadata have another form than STAC prescribes.
+    """
     try:
-        return describe(item)
+        return function(item)
     except LulcbenchError:
         raise
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:

@@ -125,7 +125,7 @@ def select(
         imagery: arrays whose clouds count for ``max_cloud``.
         regions: names of regions.
         classes: LUISA codes of any level; a tile must hold at least one of them in one of ``labels``.
-        max_cloud: largest cloud fraction (0…1) in any of ``imagery``.
+        max_cloud: largest cloud fraction (0…1) in any of ``imagery``; tiles whose clouds are unknown do not meet it.
         query: any pandas query on the columns, such as ``"luisa_2018_311 > 0.3"``.
         fraction: of the tiles, from the fixed few-label lists (see ``few``); applied first, so that the other
             conditions choose within the list.
@@ -152,7 +152,7 @@ def select(
         table = table[(shares > 0).any(axis=1)]
     if max_cloud is not None:
         clouds = columns(table, [cloud_column(key) for key in imagery])
-        table = table[(clouds.fillna(0) <= max_cloud).all(axis=1)]
+        table = table[(clouds <= max_cloud).all(axis=1)]  # unknown clouds are not few
     if query is not None:
         try:
             table = table.query(query)

@@ -342,7 +342,7 @@ def test_own_rasters_are_mapped_by_numbers(tmp_path: Path) -> None:
     mapping.write_text("[codes]\n7 = 31\n12 = 2110\n")
     ingest(*command)
     rule = load(tmp_path / "site" / "recipe.toml", tmp_path).labels[0]
-    read = label_source(rule).read(Area.of([TILE], 50))
+    read = label_source(rule).read(Area.of([TILE], 50)).codes
     assert np.unique(read[10:, :48]).tolist() == [31]
     assert np.unique(read[10:, 48:]).tolist() == [2110]
     assert np.unique(read[:10]).tolist() == [0]

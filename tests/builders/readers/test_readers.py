@@ -12,7 +12,8 @@ from affine import Affine
 from builders.archives import corine, landsat, luisa, planet, sentinel2
 from builders.ingest.catalog import File, item
 from builders.readers.area import Area
-from builders.readers.raster import _cached, open_raster
+from builders.readers.raster import open_raster
+from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
 from lulcbench.legend import corine_grid_codes, legend
@@ -45,7 +46,9 @@ def test_sentinel2_offset_follows_the_baseline(tmp_path: Path, baseline: str, re
     np.testing.assert_allclose(seen(made), reflectance, atol=1e-6)
 
 
-@pytest.mark.parametrize(("low", "reflectance", "verdict"), [(1500, 0.1, "flag ignored"), (300, 0.2, "none is sub")])
+@pytest.mark.parametrize(
+    ("low", "reflectance", "verdict"), [(1500, 0.1, "offset -0.1 is applied"), (300, 0.2, "no offset is applied")]
+)
 def test_a_doubtful_offset_flag_is_settled_by_the_pixels(
     tmp_path: Path, low: int, reflectance: float, verdict: str
 ) -> None:
@@ -129,14 +132,8 @@ def test_planet_band_order_is_read_from_the_file(tmp_path: Path) -> None:
     got = REFLECTANCE.decode(planet.SOURCE.read(scene, area, PLANET.bands).stored)
     np.testing.assert_allclose(got[:, 200, 200], [0.01, 0.02, 0.03, 0.4], atol=1e-6)
     write_raster(path, values, transform, "EPSG:3035", 0)
-    forget()
     with pytest.raises(LulcbenchError, match=r"(?s)4 bands and none is described as 'blue'.*never guessed"):
         planet.SOURCE.read(planet.SOURCE.scene(made), area, (PLANET.band("blue"),))
-
-
-def forget() -> None:
-    """Close what readers keep open, since these tests change files under their feet."""
-    _cached.cache_clear()
 
 
 def test_missing_truncated_and_replaced_files_are_named(tmp_path: Path) -> None:
@@ -145,7 +142,6 @@ def test_missing_truncated_and_replaced_files_are_named(tmp_path: Path) -> None:
     red = tmp_path / "red.tif"
     whole = red.read_bytes()
     red.write_bytes(whole[: len(whole) // 2])
-    forget()
     with pytest.raises(LulcbenchError, match=r"red\.tif has .* truncated or was replaced"):
         sentinel2.SOURCE.read(scene, Area.of([TILE], 10), RED)
     with pytest.raises(LulcbenchError, match=r"(?s)Cannot read .*red\.tif.*fetch it again"):
@@ -167,9 +163,12 @@ def test_a_raster_without_georeference_is_refused(tmp_path: Path) -> None:
 def test_another_projection_than_the_catalog_says_is_refused(tmp_path: Path) -> None:
     made = sentinel(tmp_path, 2000, s2__processing_baseline="02.07")
     made.properties["proj:code"] = "EPSG:32633"
-    forget()
     with pytest.raises(LulcbenchError, match=r"is in EPSG:32632, but its catalog states EPSG:32633"):
         seen(made)
+
+
+def rule(path: Path, **more: object) -> LabelRule:
+    return LabelRule(year=2018, source="corine", path=path, **more)
 
 
 def luisa_map(folder: Path, resolution: int, crs: str = "EPSG:3035") -> tuple[Path, np.ndarray]:
@@ -182,9 +181,9 @@ def luisa_map(folder: Path, resolution: int, crs: str = "EPSG:3035") -> tuple[Pa
 def test_luisa_at_50_and_100_m_is_read_exactly(tmp_path: Path) -> None:
     area = Area.of([TILE], 50)
     path, codes = luisa_map(tmp_path / "a", 50)
-    np.testing.assert_array_equal(luisa.labels(path).read(area), codes)
+    np.testing.assert_array_equal(luisa.labels(rule(path)).read(area).codes, codes)
     path, codes = luisa_map(tmp_path / "b", 100)
-    np.testing.assert_array_equal(luisa.labels(path).read(area), codes.repeat(2, 0).repeat(2, 1))
+    np.testing.assert_array_equal(luisa.labels(rule(path)).read(area).codes, codes.repeat(2, 0).repeat(2, 1))
 
 
 def test_finer_labels_are_put_to_the_vote(tmp_path: Path) -> None:
@@ -192,16 +191,16 @@ def test_finer_labels_are_put_to_the_vote(tmp_path: Path) -> None:
     codes[::2, ::2] = 24  # one in four
     left, _, _, top = TILE.bounds
     path = write_raster(tmp_path / "c.tif", codes, Affine(25, 0, left, 0, -25, top), "EPSG:3035")
-    assert np.unique(corine.labels(path).read(Area.of([TILE], 50))).tolist() == [2310]
+    assert np.unique(corine.labels(rule(path)).read(Area.of([TILE], 50)).codes).tolist() == [2310]
 
 
 def test_unknown_codes_are_named(tmp_path: Path) -> None:
     grid = Affine(50, 0, TILE.bounds[0], 0, -50, TILE.bounds[3])
     path = write_raster(tmp_path / "l.tif", np.full((96, 96), 1110, np.int32), grid, "EPSG:3035")
     with pytest.raises(LulcbenchError, match=r"l\.tif .* not in the LUISA legend: 1110"):
-        luisa.labels(path).read(Area.of([TILE], 50))
+        luisa.labels(rule(path)).read(Area.of([TILE], 50))
     with pytest.raises(LulcbenchError, match="not in the CORINE legend"):
-        corine.labels(path).read(Area.of([TILE], 50))
+        corine.labels(rule(path)).read(Area.of([TILE], 50))
 
 
 def test_corine_raster_codes_and_polygons_agree(tmp_path: Path) -> None:
@@ -216,10 +215,10 @@ def test_corine_raster_codes_and_polygons_agree(tmp_path: Path) -> None:
     polygons = gpd.GeoDataFrame({"Code_18": [str(to_clc[g]) for g in (2, 12, 41)]}, geometry=boxes, crs="EPSG:3035")
     polygons.to_crs("EPSG:4258").to_file(tmp_path / "p.gpkg")
     area = Area.of([TILE], 50)
-    got = corine.labels(raster).read(area)
+    got = corine.labels(rule(raster)).read(area).codes
     assert got[0, [0, 40, 80]].tolist() == [112, 2110, 5120]
-    np.testing.assert_array_equal(corine.labels(coded).read(area), got)
-    vector = corine.labels(tmp_path / "p.gpkg", None, "Code_18").read(area)
+    np.testing.assert_array_equal(corine.labels(rule(coded)).read(area).codes, got)
+    vector = corine.labels(rule(tmp_path / "p.gpkg", field="Code_18")).read(area).codes
     assert (vector != got).mean() < 0.005  # the straight edges bend a little on their way through degrees
     with pytest.raises(LulcbenchError, match=r"(?s)no column 'CODE_18'.*Code_18"):
-        corine.labels(tmp_path / "p.gpkg", None, "CODE_18").read(area)
+        corine.labels(rule(tmp_path / "p.gpkg", field="CODE_18")).read(area)

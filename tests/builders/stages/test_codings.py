@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,8 @@ import zarr
 from affine import Affine
 
 from builders.ingest.catalog import File, item, write
-from builders.readers.raster import RasterSource, Scaling
+from builders.readers.radiometry import Scaling, Scalings
+from builders.readers.source import RasterSource
 from builders.recipe import load
 from builders.stages import materialize, pack, plan, search
 from builders.stages.audit import audit
@@ -66,15 +67,15 @@ required = false
 def registered() -> Iterator[None]:
     """Two sensors that only these tests know, each with its archive."""
 
-    def scaling(item: pystac.Item, channel: object) -> Scaling:
-        return Scaling(1, 0, None)
+    def scalings(item: pystac.Item, chosen: Mapping[Band, object]) -> Scalings:
+        return Scalings(dict.fromkeys(chosen, Scaling(1, 0)))
 
     def clear(quality: np.ndarray) -> np.ndarray:
         return np.ones(quality.shape, bool)
 
     with pytest.MonkeyPatch.context() as patch:
         for sensor in (ELEVATION, COVER):
-            source = RasterSource(sensor, scaling, clear, clear, 0)
+            source = RasterSource(sensor, scalings, clear, clear, 0, needs_quality=False)
             patch.setitem(SENSORS, sensor.name, sensor)
             patch.setitem(sys.modules, f"builders.archives.{sensor.name}", SimpleNamespace(SOURCE=source))
         yield

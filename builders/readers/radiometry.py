@@ -1,0 +1,168 @@
+"""What the numbers of a scene mean: scale and offset, settled once per scene from its metadata and its pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pystac
+import rasterio
+from rasterio.windows import Window
+
+from builders.readers.items import Channel
+from builders.readers.raster import ERRORS, opened, read_window
+from lulcbench.errors import LulcbenchError
+from lulcbench.sensors import Band
+
+SIDE = 512  # px of a file that is sampled as a whole; larger ones without overviews are sampled in nine windows
+PLAUSIBLE = (-0.05, 1.6)  # of a band's median reflectance; clouds and snow reach 1.2, dark water is slightly negative
+DARK = 0.002  # a scene whose brightest band has no pixel above this has other units
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Conversion of the digital numbers (DN) of an archive to values.
+
+    Attributes:
+        scale: value = DN · scale + offset.
+        offset: see ``scale``.
+        nodata: DN of missing pixels, besides those that the file itself states.
+        power: whether values are linear power, to be stored in decibels.
+    """
+
+    scale: float
+    offset: float
+    nodata: tuple[float, ...] = ()
+    power: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scalings:
+    """Scaling of each band of a scene, and the decisions taken to find it, with their evidence."""
+
+    by_band: Mapping[Band, Scaling]
+    notes: tuple[str, ...] = field(default=())
+
+
+def sample(channel: Channel) -> npt.NDArray[np.float64]:
+    """Valid DN of a channel ``(n,)``, spread over its file; at most a quarter of a million.
+
+    Damaged parts of the file are left out: they are an error when they are read for a tile.
+    """
+    dataset = opened(channel.href)
+    number = channel.band or 1
+    height, width = dataset.shape
+    if dataset.overviews(number) and max(height, width) > SIDE:
+        return _thinned(channel, dataset, number)
+    side = SIDE if max(height, width) <= SIDE else SIDE // 3
+    parts = [np.empty(0)]
+    for row in sorted(set(np.linspace(0, max(0, height - side), 3).astype(int).tolist())):
+        for column in sorted(set(np.linspace(0, max(0, width - side), 3).astype(int).tolist())):
+            window = Window(column, row, min(side, width), min(side, height))
+            try:
+                values, missing = read_window(dataset, number, window, _nodata(channel))
+            except LulcbenchError:
+                continue
+            parts.append(_valid(values, missing))
+    return np.concatenate(parts)
+
+
+def _thinned(channel: Channel, dataset: rasterio.DatasetReader, number: int) -> npt.NDArray[np.float64]:
+    """From the file's overviews."""
+    try:
+        read = dataset.read(number, out_shape=tuple(min(n, SIDE) for n in dataset.shape), masked=True)
+    except ERRORS:
+        return np.empty(0)
+    missing = np.ma.getmaskarray(read)
+    for mark in _nodata(channel):
+        missing = missing | (read.data == mark)
+    return _valid(read.data, missing)
+
+
+def _nodata(channel: Channel) -> tuple[float, ...]:
+    return () if channel.nodata is None else (channel.nodata,)
+
+
+def _valid(values: npt.NDArray[np.generic], missing: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.float64]:
+    flat = (values if missing is None else values[~missing]).astype(np.float64).ravel()
+    return flat[np.isfinite(flat)]
+
+
+def stated(item: pystac.Item, channel: Channel) -> tuple[float | None, float | None]:
+    """Scale and offset that the item states or, failing that, the file's own tags; None for what neither states.
+
+    Raises:
+        LulcbenchError: item and file state different numbers.
+    """
+    dataset = opened(channel.href)
+    number = channel.band or 1
+    tags = (dataset.scales[number - 1], dataset.offsets[number - 1])
+    if tags == (1.0, 0.0):
+        return channel.scale, channel.offset
+    if channel.scale is None and channel.offset is None:
+        return tags
+    own = (1.0 if channel.scale is None else channel.scale, channel.offset or 0.0)
+    if not np.allclose(own, tags, rtol=1e-6, atol=1e-9):
+        raise LulcbenchError(
+            f"Item {item.id} states scale {own[0]:g} and offset {own[1]:g} for {channel.href}, whose own tags state "
+            f"{tags[0]:g} and {tags[1]:g}.",
+            "Correct the item, or the tags with gdal_edit.py, so that they agree.",
+        )
+    return channel.scale, channel.offset
+
+
+def reflectance(
+    scale: float, offset: float, nodata: float
+) -> Callable[[pystac.Item, Mapping[Band, Channel]], Scalings]:
+    """Scalings of an optical archive with one coding of its own, for items that state none.
+
+    An item that states the archive's own scale and no offset has the archive's offset.
+    """
+
+    def scalings(item: pystac.Item, chosen: Mapping[Band, Channel]) -> Scalings:
+        result: dict[Band, Scaling] = {}
+        notes: list[str] = []
+        for band, channel in chosen.items():
+            own_scale, own_offset = stated(item, channel)
+            missing = _nodata(channel) or (nodata,)
+            if own_scale is None and not own_offset:
+                result[band] = Scaling(scale, offset, missing)
+            elif (
+                own_offset is None and own_scale is not None and math.isclose(own_scale, scale, rel_tol=1e-6) and offset
+            ):
+                result[band] = Scaling(scale, offset, missing)
+                notes.append(f"scale {scale:g} is stated without an offset: the archive's offset {offset:g} is used")
+            else:
+                result[band] = Scaling(1 if own_scale is None else own_scale, own_offset or 0, _nodata(channel))
+        check_reflectance(item, {band: (sample(channel), result[band]) for band, channel in chosen.items()})
+        return Scalings(result, tuple(dict.fromkeys(notes)))
+
+    return scalings
+
+
+def check_reflectance(item: pystac.Item, samples: Mapping[Band, tuple[npt.NDArray[np.float64], Scaling]]) -> None:
+    """Nothing, if sampled DN are reflectance (a fraction of 1) under their scaling.
+
+    Raises:
+        LulcbenchError: a band's median is no reflectance, or no band has a value that differs from zero.
+    """
+    brightest = -math.inf
+    for band, (numbers, scaling) in samples.items():
+        if not numbers.size:
+            continue
+        median, high = np.quantile(numbers, (0.5, 0.99)) * scaling.scale + scaling.offset
+        brightest = max(brightest, high)
+        if not PLAUSIBLE[0] <= median <= PLAUSIBLE[1]:
+            raise LulcbenchError(
+                f"Item {item.id}: with scale {scaling.scale:g} and offset {scaling.offset:g}, half of {band.name} is "
+                f"below {median:.4g}, which is not reflectance (a fraction from 0 to 1).",
+                "Correct raster:scale and raster:offset of the item so that they fit the numbers in its files.",
+            )
+    if -math.inf < brightest < DARK:
+        raise LulcbenchError(
+            f"Item {item.id}: no band has reflectance above {brightest:.4g} under the scaling that is stated or usual.",
+            "Correct raster:scale and raster:offset of the item so that they fit the numbers in its files.",
+        )

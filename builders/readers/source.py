@@ -1,0 +1,248 @@
+"""Archives of rasters: a STAC item becomes a scene, and a scene becomes pixels. Every archive is a ``RasterSource``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pystac
+import rasterio
+from scipy.ndimage import maximum_filter
+
+from builders.readers import Pixels
+from builders.readers.area import Area
+from builders.readers.items import Channel, channels, choose, extent, interval, meaning, quality_channel
+from builders.readers.locators import file_size
+from builders.readers.radiometry import Scalings
+from builders.readers.raster import Values, data_bands, opened
+from builders.readers.scene import Asset, Scene, UnusableSceneError
+from builders.readers.warp import place, read_classes, read_stored
+from lulcbench.errors import LulcbenchError
+from lulcbench.sensors import Band, Sensor
+
+CLEAR, UNCLEAR, UNSEEN = 0, 1, 2  # in the order in which one of them prevails over others under one pixel
+
+
+@dataclass(frozen=True, slots=True)
+class RasterSource:
+    """An archive whose scenes are rasters with one or several bands per file.
+
+    Attributes:
+        sensor: sensor of the scenes.
+        scalings: function of an item and its channels by band, which settles what their numbers mean.
+        is_clear: function of quality values, True where the surface was observed.
+        is_seen: function of quality values, True where there are data, cloudy or not.
+        quality_fill: quality value outside the scene.
+        needs_quality: whether scenes without the quality layer may be cloudy.
+        check: raises ``UnusableSceneError`` for items of another product than the archive's.
+    """
+
+    sensor: Sensor
+    scalings: Callable[[pystac.Item, Mapping[Band, Channel]], Scalings]
+    is_clear: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]
+    is_seen: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]
+    quality_fill: int
+    needs_quality: bool = True
+    check: Callable[[pystac.Item], None] = lambda item: None
+
+    def scene(self, item: pystac.Item, bands: Sequence[Band] | None = None) -> Scene:
+        """See ``SceneSource.scene``."""
+        self.check(item)
+        available = channels(item)
+        wanted = self.sensor.bands if bands is None else bands
+        chosen = self._channels(item, available, wanted)
+        lacking = [band.name for band in wanted if band not in chosen] if bands is not None else []
+        if lacking:
+            held = ", ".join(sorted({channel.key for channel in available})) or "none"
+            raise UnusableSceneError(
+                "a band is missing",
+                f"Item {item.id} has no asset for {', '.join(lacking)}; its assets: {held}.",
+                "Name the band in the asset's key, in its 'bands' or in the file's band descriptions.",
+            )
+        for channel in chosen.values():
+            _check_size(channel)
+        for band, channel in chosen.items():
+            number = band_number(opened(channel.href), channel.band, band, self.sensor.bands)
+            chosen[band] = replace(channel, band=number)
+        settled = self.scalings(item, chosen)
+        assets: dict[str, Asset] = {}
+        for band, channel in chosen.items():
+            scaling = settled.by_band[band]
+            assets[band.asset] = _asset(channel, scaling.scale, scaling.offset, scaling.nodata, scaling.power)
+        quality = self.sensor.quality_asset
+        layer = quality_channel(available, quality) if quality else None
+        if quality and layer:
+            nodata = () if layer.nodata is None else (layer.nodata,)
+            assets[quality] = _asset(layer, 1, 0, nodata, False)
+        start, end = interval(item)
+        properties = item.properties
+        return Scene(
+            id=item.id,
+            sensor=self.sensor.name,
+            collection=item.collection_id or "",
+            start=start,
+            end=end,
+            cloud=properties.get("eo:cloud_cover"),
+            baseline=properties.get("s2:processing_baseline"),
+            crs=properties.get("proj:code"),
+            bounds=extent(item),
+            platform=properties.get("platform"),
+            licence=properties.get("license"),
+            assets=assets,
+            notes=settled.notes,
+        )
+
+    def knows_clouds(self, scene: Scene) -> bool:
+        """See ``SceneSource.knows_clouds``."""
+        return not self.needs_quality or self.sensor.quality_asset in scene.assets
+
+    def _channels(self, item: pystac.Item, available: list[Channel], wanted: Sequence[Band]) -> dict[Band, Channel]:
+        chosen = {band: choose(item.id, available, band, self.sensor.bands) for band in wanted}
+        if not any(chosen.values()):
+            # The item names no band: its files may describe theirs.
+            described = [self._described(channel) for channel in available if channel.alone and not channel.names]
+            chosen = {band: channel for found in described for band, channel in found.items() if band in chosen}
+        return {band: channel for band, channel in chosen.items() if channel is not None}
+
+    def _described(self, channel: Channel) -> dict[Band, Channel]:
+        if spelled_quality(channel.key, self.sensor):
+            return {}
+        try:
+            dataset = opened(channel.href)
+        except LulcbenchError:  # metadata, archives and other files that are not rasters
+            return {}
+        named = {meaning(dataset.descriptions[i - 1] or "", self.sensor.bands) for i in data_bands(dataset)}
+        return {band: channel for band in named if band is not None}
+
+    def read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
+        """See ``SceneSource.read``. A scene without a quality layer counts as clear.
+
+        The area is read in cells of a fixed lattice, so that a pixel does not depend on what it is read with.
+        """
+        coding = self.sensor.coding
+        stored = np.full((len(bands), *area.shape), coding.fill_value, coding.dtype)
+        out = Pixels(stored, np.zeros(area.shape, bool), np.zeros(area.shape, bool))
+        for cell, here, part in area.cells():
+            pixels = self._read(scene, cell, bands)
+            if pixels is not None:
+                out.stored[(slice(None), *here)] = pixels.stored[(slice(None), *part)]
+                out.seen[here] = pixels.seen[part]
+                out.clear[here] = pixels.clear[part]
+        return out
+
+    def _read(self, scene: Scene, cell: Area, bands: tuple[Band, ...]) -> Pixels | None:
+        """The pixels of a cell; None if the scene's files do not reach it."""
+        coding = self.sensor.coding
+        assets = [scene.asset(band.asset) for band in bands]
+        files = [opened(asset.href, scene.crs, asset.bytes) for asset in assets]
+        numbers = [
+            band_number(file, asset.band, band, self.sensor.bands)
+            for file, asset, band in zip(files, assets, bands, strict=True)
+        ]
+        places = [where for where in (place(file, cell) for file in files) if where is not None]
+        if not places:
+            return None
+        layer = scene.assets.get(self.sensor.quality_asset or "")
+        if layer is None:
+            seen, clear = None, np.ones(cell.shape, bool)
+        else:
+            # Interpolation uses neighbours up to one source pixel away: widening the mask by that distance keeps cloudy
+            # ones out. The mask is read with that margin, so that clouds beyond the cell count as well.
+            margin = max(1, math.ceil(max(where[2].reach for where in places) - 0.05))
+            number = only_band(opened(layer.href, scene.crs, layer.bytes), self.sensor.quality_asset or "")
+            state = read_classes(layer, number, cell.grown(margin), self.quality_fill, scene.crs, self._state)
+            inside = (slice(margin, -margin), slice(margin, -margin))
+            seen = state[inside] != UNSEEN
+            unclear = (state != CLEAR).astype(np.uint8)
+            clear = (maximum_filter(unclear, 2 * margin + 1) if unclear.any() else unclear)[inside] == 0
+        if not clear.any():
+            stored = np.full((len(bands), *cell.shape), coding.fill_value, coding.dtype)
+        else:
+            stored = read_stored(assets, numbers, cell, scene.crs, coding)
+            stored[:, coding.missing(stored).any(axis=0)] = coding.fill_value
+        return Pixels(stored, ~coding.missing(stored[0]) if seen is None else seen, clear)
+
+    def _state(self, quality: Values) -> Values:
+        return np.where(self.is_seen(quality), np.where(self.is_clear(quality), CLEAR, UNCLEAR), UNSEEN).astype(
+            np.uint8
+        )
+
+
+def spelled_quality(key: str, sensor: Sensor) -> bool:
+    """Whether an asset key is that of the sensor's quality layer."""
+    return sensor.quality_asset is not None and key.lower().startswith(sensor.quality_asset)
+
+
+def band_number(dataset: rasterio.DatasetReader, number: int | None, band: Band, bands: Sequence[Band]) -> int:
+    """Number of a band in a file, by the item and by the file's own descriptions, which must agree.
+
+    Args:
+        dataset: the file.
+        number: the band number that the item gives, if any.
+        band: the wanted band.
+        bands: all bands that descriptions may stand for.
+
+    Raises:
+        LulcbenchError: item and file contradict each other, or neither identifies the band.
+    """
+    described = {i: meaning(dataset.descriptions[i - 1] or "", bands) for i in data_bands(dataset)}
+    fitting = [i for i, other in described.items() if other == band]
+    listed = ", ".join(f"{i} ({dataset.descriptions[i - 1] or 'not described'})" for i in described)
+    if number is None and len(described) == 1:
+        number = next(iter(described))
+    if number is None and len(fitting) == 1:
+        return fitting[0]
+    if number is None:
+        raise LulcbenchError(
+            f"{dataset.name} has {len(described)} bands and none is described as {band.asset!r}: {listed}."
+            if not fitting
+            else f"{dataset.name} describes several bands as {band.name}: {listed}.",
+            "Name the bands in the file or in the item's 'bands'; their order is never guessed.",
+        )
+    if number not in described or (described[number] or band) != band or (fitting and number not in fitting):
+        raise LulcbenchError(
+            f"The catalog has {band.name} ({band.asset}) in band {number} of {dataset.name}, but the file has "
+            f"the bands {listed}.",
+            "Correct the item's 'bands' or the file's band descriptions, so that they agree.",
+        )
+    return number
+
+
+def only_band(dataset: rasterio.DatasetReader, name: str) -> int:
+    """Number of the band of a quality layer: the only one, or the one that is described by ``name``."""
+    numbers = data_bands(dataset)
+    if len(numbers) > 1:
+        numbers = [i for i in numbers if (dataset.descriptions[i - 1] or "").lower() == name]
+    if len(numbers) != 1:
+        raise LulcbenchError(
+            f"{dataset.name} has {dataset.count} bands, and none is described as {name!r}.",
+            "Give the quality layer in a file of its own, or describe its band.",
+        )
+    return numbers[0]
+
+
+def _check_size(channel: Channel) -> None:
+    size = file_size(channel.href)
+    if channel.size is not None and size is not None and size != channel.size:
+        raise LulcbenchError(
+            f"{channel.href} has {size} bytes, but its catalog states {channel.size}: it is truncated.",
+            "Fetch the scene again.",
+        )
+
+
+def _asset(channel: Channel, scale: float, offset: float, nodata: tuple[float, ...], power: bool) -> Asset:
+    _check_size(channel)
+    return Asset(
+        href=channel.href,
+        band=channel.band,
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        power=power,
+        bytes=file_size(channel.href),
+        checksum=channel.checksum,
+    )

@@ -1,0 +1,171 @@
+"""Warping windows of rasters to the pixel grid of an area. GDAL computes; holes of one band stay in that band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+from rasterio.warp import Resampling, reproject
+from rasterio.windows import transform as window_transform
+
+from builders.readers.area import Area
+from builders.readers.raster import Mask, Values, View, footprint, opened, read_window, view
+from builders.readers.scene import Asset
+from lulcbench.grid import CRS
+from lulcbench.sensors import Coding
+
+AVERAGE = 1.5  # pixels of the raster per pixel of the area from which on they are averaged, not interpolated
+Place = tuple[Area, tuple[slice, slice], View]
+
+
+def place(dataset: rasterio.DatasetReader, area: Area) -> Place | None:
+    """The part of an area that a raster covers, its rows and columns, and how it lies in the raster; None if apart."""
+    clipped = area.clip(footprint(dataset.crs, dataset.transform, dataset.shape))
+    if clipped is None:
+        return None
+    inner, part = clipped
+    seen = view(dataset.crs, dataset.transform, dataset.shape, inner)
+    return None if seen is None else (inner, part, seen)
+
+
+def read_stored(
+    assets: Sequence[Asset], numbers: Sequence[int], area: Area, crs: str | None, coding: Coding
+) -> npt.NDArray[Any]:
+    """Channels as stored values ``(channel, y, x)`` on the area's grid: averaged from finer pixels, else bilinear.
+
+    Channels that share a pixel grid are warped in one call, since most of the time goes into transforming coordinates;
+    those with missing pixels are warped alone, since GDAL would take a hole in one band of several for a value. Missing
+    pixels have no weight. Linear power is interpolated as such, and converted to decibels afterwards.
+
+    Args:
+        assets: the channels.
+        numbers: band number of each in its file.
+        area: the target grid.
+        crs: projection that the files must have, if the catalog states one.
+        coding: of the result.
+    """
+    out = np.full((len(assets), *area.shape), coding.fill_value, coding.dtype)
+    grids: dict[Any, list[int]] = {}
+    for i, asset in enumerate(assets):
+        dataset = opened(asset.href, crs, asset.bytes)
+        key = (dataset.transform, dataset.shape, dataset.crs, _by_table(asset, dataset, coding), asset.power)
+        grids.setdefault(key, []).append(i)
+    for (*_, by_table, power), members in grids.items():
+        first = opened(assets[members[0]].href, crs)
+        where = place(first, area)
+        if where is None:
+            continue
+        inner, part, seen = where
+        read = [_read(assets[i], numbers[i], seen, crs, coding if by_table else None) for i in members]
+        fill = coding.fill_value if by_table else np.float32(np.nan)
+        target = np.full((len(members), *inner.shape), fill, read[0][0].dtype)
+        whole = [k for k, (_, holes) in enumerate(read) if not holes]
+        resampling = Resampling.average if seen.ratio > AVERAGE else Resampling.bilinear
+        at = window_transform(seen.window, first.transform)
+        if whole:  # GDAL is several times faster without nodata
+            block = np.stack([target[k] for k in whole])
+            _warp(np.stack([read[k][0] for k in whole]), at, first.crs, inner, block, resampling)
+            target[whole] = block
+        for k in set(range(len(members))) - set(whole):
+            _warp(read[k][0], at, first.crs, inner, target[k], resampling, fill)
+        if power:
+            target = 10 * np.log10(target)
+        out[(members, *part)] = target if by_table else coding.encode(target)
+    return out
+
+
+def read_nearest(asset: Asset, number: int, area: Area, fill: int, crs: str | None = None) -> Values:
+    """A categorical channel ``(y, x)`` on the area's grid, by nearest neighbour; ``fill`` where it is missing."""
+    return read_classes(asset, number, area, fill, crs, lambda values: values)
+
+
+def read_classes(
+    asset: Asset, number: int, area: Area, fill: int, crs: str | None, function: Callable[[Values], Values]
+) -> Values:
+    """A function of the values of a categorical channel ``(y, x)`` on the area's grid, by nearest neighbour.
+
+    Where pixels of the raster are clearly finer than those of the area, the highest result counts. Missing pixels have
+    the value ``fill``.
+    """
+    dataset = opened(asset.href, crs, asset.bytes)
+    outside = function(np.array([[fill]], dataset.dtypes[number - 1]))
+    out = np.full(area.shape, outside[0, 0], outside.dtype)
+    where = place(dataset, area)
+    if where is not None:
+        inner, part, seen = where
+        values, missing = read_window(dataset, number, seen.window, asset.nodata)
+        if missing is not None:
+            values[missing] = fill
+        block = out[part].copy()
+        at = window_transform(seen.window, dataset.transform)
+        resampling = Resampling.max if seen.ratio > AVERAGE else Resampling.nearest
+        _warp(function(values), at, dataset.crs, inner, block, resampling)
+        out[part] = block
+    return out
+
+
+def _warp(
+    source: Values,
+    at: Affine,
+    crs: rasterio.CRS,
+    area: Area,
+    out: Values,
+    resampling: Resampling,
+    nodata: Any = None,
+) -> None:
+    """Warp into ``out``, which keeps its values where the source has none."""
+    mark = None if nodata is None else float(nodata)
+    reproject(
+        source,
+        out,
+        src_transform=at,
+        src_crs=crs,
+        dst_transform=area.transform,
+        dst_crs=CRS,
+        src_nodata=mark,
+        dst_nodata=mark,
+        resampling=resampling,
+        init_dest_nodata=False,
+    )
+
+
+def _by_table(asset: Asset, dataset: rasterio.DatasetReader, coding: Coding) -> bool:
+    """Whether DN can be converted to stored values with a lookup table, and interpolated afterwards."""
+    return not asset.power and coding.dtype != "float32" and set(dataset.dtypes) <= {"uint8", "uint16"}
+
+
+def _read(asset: Asset, number: int, seen: View, crs: str | None, coding: Coding | None) -> tuple[Values, bool]:
+    """A window of a channel as stored values or, without a coding, as float32 values; and whether it has holes.
+
+    Missing pixels are the coding's nodata, or NaN.
+    """
+    values, missing = read_window(opened(asset.href, crs), number, seen.window, asset.nodata)
+    if coding is not None:
+        result = _table(asset.scale, asset.offset, coding)[values]
+        fill = coding.fill_value
+    else:
+        result = values.astype(np.float32) * np.float32(asset.scale) + np.float32(asset.offset)
+        fill = np.nan
+        if asset.power:  # a value that is not positive has no logarithm: treated as not observed
+            missing = _either(missing, ~(result > 0))
+    if missing is not None:
+        result[missing] = fill
+    return result, missing is not None
+
+
+def _either(a: Mask | None, b: Mask) -> Mask | None:
+    if b.any():
+        return b if a is None else a | b
+    return a
+
+
+@cache
+def _table(scale: float, offset: float, coding: Coding) -> Values:
+    """Stored value of every possible DN."""
+    table: Values = coding.encode(np.arange(65536) * scale + offset)
+    return table
