@@ -26,6 +26,7 @@ from lulcbench.sensors import LANDSAT, SENTINEL2, Band, Sensor, sensor
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 L1C_COLLECTION = "sentinel-2-l1c"
+_PARTS_OF_PRODUCT = {"IMG_DATA", "R10m", "R20m", "R60m"}
 _METADATA_BYTES = 4 << 20
 
 
@@ -97,6 +98,8 @@ def understand(rule: IngestRule, exclude: Sequence[Path] = ()) -> Understood:
             f"{rule.path} contains no scene: no {', '.join(SUFFIXES)} with a band of a known sensor.",
             f"Unpack {', '.join(packed)} first." if packed else "Name a folder of GeoTIFF or JPEG 2000 files.",
         )
+    names = Counter(scene.id for scene in scenes)
+    scenes = [scene if names[scene.id] == 1 else replace(scene, id=f"{_folder(scene)}_{scene.id}") for scene in scenes]
     twice = [name for name, n in Counter(scene.id for scene in scenes).items() if n > 1]
     if twice:
         raise LulcbenchError(f"Two scenes have the id {twice[0]}.", "Ingest them apart, or rename their files.")
@@ -118,6 +121,11 @@ def write_catalog(scenes: Sequence[SceneFiles], out: Path, name: str) -> None:
     write(out, re.sub(r"[^\w-]+", "-", name) or "scenes", f"Scenes of {name}", items)
 
 
+def _folder(scene: SceneFiles) -> str:
+    """Name of the folder that the scene's files are in, which tells scenes of several sites apart."""
+    return scene.files[0].path.parent.name
+
+
 def _grouped(
     rule: IngestRule, exclude: set[Path]
 ) -> tuple[dict[tuple[str, str], list[tuple[Path, Name]]], list[tuple[Path, str]]]:
@@ -133,8 +141,9 @@ def _grouped(
         if name.unused:
             unused.append((path, "layer that is not used"))
             continue
-        # Files of one SAFE folder are in several folders; elsewhere a scene's files are together.
-        folder = "" if name.sensor is SENTINEL2 else str(path.parent)
+        # Files of one SAFE folder are in several folders, one per resolution; elsewhere a scene's files are together.
+        in_product = _PARTS_OF_PRODUCT.intersection(path.parts)
+        folder = "" if name.sensor is SENTINEL2 and in_product else str(path.parent)
         groups[folder, name.scene].append((path.resolve(), name))
     return dict(sorted(groups.items())), unused
 

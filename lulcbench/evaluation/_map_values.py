@@ -68,7 +68,7 @@ def values_at(
             order = order[np.lexsort((columns[order] // width, rows[order] // height))]
             places = [(xs[i], ys[i]) for i in order]
             sampled = list(raster.sample(places, indexes=number, masked=True))
-            back = np.argsort(np.argsort(order))
+            back = np.argsort(order)
             dtype, description = raster.dtypes[number - 1], raster.descriptions[number - 1]
             bands = raster.count
     except rasterio.errors.RasterioError as error:

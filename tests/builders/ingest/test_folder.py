@@ -245,6 +245,15 @@ def test_what_files_do_not_tell_is_asked_for(tmp_path: Path, make, options: list
     assert not (tmp_path / "site" / "recipe.toml").exists()
 
 
+def test_sites_with_the_same_names_of_files_are_scenes_of_their_own(tmp_path: Path) -> None:
+    for site in ("east", "west"):
+        for band in ("B04", "B08"):
+            raster(tmp_path / "scenes" / site / f"s2_20180702_{band}.tif", 1500)
+    scenes, _ = understand(IngestRule(path=tmp_path / "scenes", scale=1e-4))
+    assert [scene.id for scene in scenes] == ["east_s2_20180702", "west_s2_20180702"]
+    assert [len(scene.bands) for scene in scenes] == [2, 2]
+
+
 @pytest.mark.parametrize(("value", "unit"), [(-11, "dB"), (10**-1.1, "1")])
 def test_backscatter_is_read_in_its_unit(tmp_path: Path, value: float, unit: str) -> None:
     for name in ("VV", "VH"):

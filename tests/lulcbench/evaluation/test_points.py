@@ -188,6 +188,28 @@ def test_a_map_may_be_south_up_or_masked(map_path: Path, tmp_path: Path) -> None
     assert (scores.evaluated, scores.not_evaluated) == (1, {"outside the map, or no class there": 2})
 
 
+def test_every_point_has_the_value_of_its_own_pixel(tmp_path: Path) -> None:
+    """Points in any order on a map of many blocks, each pixel of a code of its own."""
+    codes = np.array(sorted(legend().codes(4)), np.uint16)
+    rng = np.random.default_rng(0)
+    values = rng.choice(codes, (64, 48))
+    profile = {"driver": "GTiff", "width": 48, "height": 64, "count": 1, "dtype": "uint16", "crs": "EPSG:3035"}
+    tiles = {"tiled": True, "blockxsize": 16, "blockysize": 16}
+    for name, more in (("strips", {}), ("tiles", tiles)):
+        with rasterio.open(
+            tmp_path / f"{name}.tif", "w", **profile, **more, transform=from_origin(LEFT, TOP, 100, 100)
+        ) as raster:
+            raster.write(values, 1)
+        places = [
+            (LEFT + 100 * j + 50.0, TOP - 100 * i - 50.0, int(values[i, j])) for i in range(64) for j in range(48)
+        ]
+        rng.shuffle(places)
+        outside = [(LEFT - 50.0, TOP - 50.0, 3110), (LEFT + 50.0, TOP + 50.0, 3110)]
+        scores = points.score_map(tmp_path / f"{name}.tif", points_at([outside[0], *places, outside[1]]))
+        assert scores.evaluated == 64 * 48
+        assert scores.levels[0]["overall_accuracy"] == 1
+
+
 def test_of_several_bands_the_map_is_named(tmp_path: Path) -> None:
     survey = points_at([(LEFT + 150, TOP - 150, 3110)])
     path = tmp_path / "years.tif"
@@ -253,3 +275,20 @@ def test_the_command(map_path: Path, tmp_path: Path) -> None:
     path = table(tmp_path / "l.csv", [{"lc1": "C10", "lu1": "U120", "gps_lat": top, "gps_long": left, "year": 2009}])
     result = CliRunner().invoke(app, ["lucas", str(map_path), "--points", str(path), "--year", "2018"])
     assert "1 of them were surveyed more than 2 years from 2018" in " ".join(result.output.split())
+
+
+@pytest.mark.real
+def test_a_real_map_far_from_real_points(real_data: Path, tmp_path: Path) -> None:
+    shapefile = real_data / "lucas_cz_2018" / "cz_lucas_points_l1_2018.shp"
+    scores = points.score_map(real_data / "luisa" / "luisa_2018_bremen_100m.tif", lucas.read_points(shapefile))
+    assert (scores.points, scores.evaluated) == (5037, 0)
+    assert scores.not_evaluated == {"outside the map, or no class there": 5037}
+
+
+@pytest.mark.real
+def test_a_real_corine_map_of_grid_codes_agrees_with_real_points(real_data: Path) -> None:
+    survey = lucas.read_points(real_data / "lucas_eu_2015" / "lucas_2015.csv")
+    scores = points.score_map(real_data / "eurosat_on_clc" / "clc_hannover_25m.tif", survey, "corine")
+    assert scores.evaluated == 12
+    assert set(scores.decisions) == {"map values read as CORINE grid codes (1…44)"}
+    assert scores.levels[0]["overall_accuracy"] == pytest.approx(9 / 12)  # counted with rasterio alone
