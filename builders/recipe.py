@@ -124,6 +124,7 @@ class LabelRule(Frozen):
         band: of a raster with several: its number or description; not needed where one description names the year.
         min_cover: least share of a label pixel that polygons, or finer pixels of a raster, must cover to label it.
         codes: of an own map: its code or word → LUISA code of any level; 0 leaves it unlabelled on purpose.
+        edition: name of a LUISA edition in ``builders.archives.luisa``, or of another map in words.
         sha256: pins the edition; a file with another digest is refused.
     """
 
@@ -135,6 +136,7 @@ class LabelRule(Frozen):
     band: Annotated[int, Field(ge=1)] | str | None = None
     min_cover: Fraction = 0.5
     codes: dict[str, int] | None = None
+    edition: str | None = None
     sha256: Sha256 | None = None
 
     @model_validator(mode="after")

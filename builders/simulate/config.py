@@ -23,6 +23,8 @@ class SimulationConfig(BaseModel):
         bounds: (left, bottom, right, top) in EPSG:3035 metres; scenes cover at least this area.
         label_map: a LUISA GeoTIFF to render instead of a procedural map (any georeferenced CRS and pixel size;
             resampled to the 50 m grid by nearest neighbour). It is assumed to show the last of ``years``.
+        label_map_edition: edition of ``label_map``, as in the recipe's labels.
+        label_map_sha256: SHA-256 of ``label_map``; another file is refused.
         years: years of the label maps. Landsat is rendered for all of them, Sentinel-2 and Planet for the last.
         sensors: names of the sensors to render.
         seasons: seasons in which scenes are acquired, taken from the recipe.
@@ -42,6 +44,8 @@ class SimulationConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 23
     bounds: Bounds = (4_320_000, 3_120_000, 4_377_600, 3_139_200)
     label_map: Path | None = None
+    label_map_edition: str | None = None
+    label_map_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     years: Annotated[tuple[int, ...], Field(min_length=1)] = (2012, 2018)
     sensors: Annotated[tuple[SensorName, ...], Field(min_length=1)] = ("sentinel2", "landsat")
     seasons: Annotated[tuple[Season, ...], Field(min_length=1)] = SEASONS

@@ -196,7 +196,9 @@ def _card(release: Manifest) -> str:
         ),
         "## Sources\n\n"
         + "\n".join(
-            f"- {s.title}: {s.attribution} ({s.licence}){f' <{s.href}>' if s.href else ''}" for s in release.sources
+            f"- {s.title}{f': {s.attribution}' if s.attribution else ''} ({s.licence})"
+            f"{f' <{s.href}>' if s.href else ''}{f', SHA-256 {s.sha256}' if s.sha256 else ''}"
+            for s in release.sources
         ),
     ]
     return "\n\n".join(lines).replace("\n\nlicense", "\nlicense") + "\n"

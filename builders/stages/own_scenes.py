@@ -1,4 +1,4 @@
-"""Scenes that a recipe makes itself: rendered by the simulator, or ingested from files that are no STAC items yet."""
+"""Scenes of a recipe's own table: rendered by the simulator, or ingested from files that have no STAC items."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from builders._progress import Report, silent
 from builders.readers.locators import file_stamp
 from builders.recipe import PATH_KEYS, Recipe
+from builders.stages._pins import check_before_scenes, check_pin
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench._files import hash_file
 
@@ -27,30 +28,44 @@ def make(recipe: Recipe, space: Workspace, report: Report = silent) -> None:
     Scenes are made beside the folder, which is renamed when it is complete and holds its key.
 
     Raises:
-        LulcbenchError: a file that the tables name is missing or cannot be used.
+        LulcbenchError: a file that the tables name is missing or cannot be used, or a label map is another edition
+            than pinned.
     """
-    mark = space.scenes / KEY
+    check_before_scenes(recipe, space.scenes)
     key = _key(recipe)
-    if mark.is_file() and read_json(mark, "build") == key:
+    if _is_complete(space.scenes, key):
         return
     partial, old = space.work / "scenes-partial", space.work / "scenes-old"  # a dot would look like a file's suffix
-    for folder in (partial, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    partial.mkdir(parents=True)
-    if recipe.simulate is not None:
-        from builders.simulate import simulate
-        from builders.simulate.config import SimulationConfig
-
-        simulate(SimulationConfig.parse(recipe.simulate, recipe.seasons, "the recipe"), partial, report)
-    elif recipe.ingest is not None:
-        from builders.ingest import ingest
-
-        ingest(recipe.ingest, partial, report)
-    write_json(partial / KEY, key)
+    if not _is_complete(partial, key):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _fill(recipe, partial, report)
+        write_json(partial / KEY, key)
+    shutil.rmtree(old, ignore_errors=True)
     if space.scenes.exists():
         space.scenes.rename(old)  # a folder that is deleted in part must not have this name
     partial.rename(space.scenes)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _fill(recipe: Recipe, folder: Path, report: Report) -> None:
+    if recipe.simulate is not None:
+        from builders.simulate import simulate
+        from builders.simulate.config import SimulationConfig
+
+        config = SimulationConfig.parse(recipe.simulate, recipe.seasons, "the recipe")
+        if config.label_map and config.label_map.is_file():
+            check_pin(config.label_map, config.label_map_edition, config.label_map_sha256)
+        simulate(config, folder, report)
+    elif recipe.ingest is not None:
+        from builders.ingest import ingest
+
+        ingest(recipe.ingest, folder, report)
+
+
+def _is_complete(folder: Path, key: str) -> bool:
+    """Whether a folder holds all scenes of this key, which is written last."""
+    return (folder / KEY).is_file() and read_json(folder / KEY, "build") == key
 
 
 def _key(recipe: Recipe) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from builders._parallel import each
-from builders.recipe import Recipe
+from builders.archives.luisa import ATTRIBUTION, edition_of
+from builders.recipe import LabelRule, Recipe
 from builders.stages._hierarchy import (
     TileAxis,
     image_array,
@@ -203,18 +204,21 @@ def _manifest(recipe: Recipe, axis: TileAxis, totals: list[dict[str, Any]]) -> M
 
 
 def _sources(recipe: Recipe) -> tuple[Source, ...]:
-    """The recipe's sources; a label map's own digest is added, since a release pins the edition."""
-    labels = tuple(
-        Source(
-            id=f"labels-{label.year}",
-            title=f"Labels of {label.year}: {label.path.name} ({label.source.upper()})",
-            licence=recipe.label_licence,
-            attribution="see the other sources",
-            sha256=hash_file(label.path),
-        )
-        for label in recipe.labels
+    """The recipe's sources and its label maps, each with its edition and SHA-256."""
+    return recipe.sources + tuple(_label_source(label, recipe.label_licence) for label in recipe.labels)
+
+
+def _label_source(rule: LabelRule, licence: str) -> Source:
+    sha256 = hash_file(rule.path)
+    known = edition_of(sha256)
+    name = rule.edition or (known[0] if known else rule.path.name)
+    return Source(
+        id=f"labels-{rule.year}",
+        title=f"Labels of {rule.year}: {known[1].title if known else rule.source.upper()}, edition {name}",
+        licence=licence,
+        attribution=ATTRIBUTION if known else "",  # others are sources of the recipe
+        sha256=sha256,
     )
-    return recipe.sources + labels
 
 
 def _key(recipe: Recipe, rows: list[Planned], notes: Notes, *texts: dict[str, Any]) -> str:

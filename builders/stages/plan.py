@@ -23,6 +23,7 @@ from builders.readers import LabelSource
 from builders.readers.area import Area
 from builders.recipe import LabelRule, Recipe, SplitRule
 from builders.stages._left_out import count_reasons
+from builders.stages._pins import check_pin
 from builders.workspace import Workspace
 from lulcbench import grid
 from lulcbench._files import hash_file, write_atomic
@@ -280,13 +281,6 @@ def _key(recipe: Recipe) -> str:
 
 
 def _digests(labels: tuple[LabelRule, ...]) -> list[str]:
-    found = []
     for rule in labels:
         label_source(rule)
-        found.append(hash_file(rule.path))
-        if rule.sha256 and rule.sha256 != found[-1]:
-            raise LulcbenchError(
-                f"{rule.path} has SHA-256 {found[-1]}, the recipe pins {rule.sha256}.",
-                "It is another edition or damaged; fetch the pinned one, or pin this one in a new version.",
-            )
-    return found
+    return [check_pin(rule.path, rule.edition, rule.sha256) for rule in labels]

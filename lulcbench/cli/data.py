@@ -183,7 +183,7 @@ def _facts(root: str, level: int) -> dict[str, Any]:
         "licences": licences,
         "sources": [source.model_dump() for source in manifest.sources],
         "citation": f"{title}, digest {manifest.digest[:12]}. "
-        + " ".join(source.attribution for source in manifest.sources),
+        + " ".join(dict.fromkeys(source.attribution for source in manifest.sources if source.attribution)),
     }
 
 
@@ -220,7 +220,9 @@ def _show(facts: dict[str, Any], level: int) -> None:
 
     out.print(f"licences: {'; '.join(facts['licences'])}", highlight=False)
     for source in facts["sources"]:
-        out.print(f"source: {source['title']} ({source['licence']}). {source['attribution']}", highlight=False)
+        digest = f" SHA-256 {source['sha256']}" if source["sha256"] else ""
+        credit = f"({source['licence']}). {source['attribution']}".rstrip()
+        out.print(f"source: {source['title']} {credit}{digest}", highlight=False)
     out.print(f"cite: {facts['citation']}", highlight=False)
 
 

@@ -1,0 +1,43 @@
+"""Pins: the label maps of a recipe are the editions that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from builders.archives.luisa import EDITIONS
+from builders.recipe import Recipe
+from lulcbench._files import hash_file
+from lulcbench.errors import LulcbenchError
+
+
+def check_pin(path: Path, edition: str | None, sha256: str | None) -> str:
+    """Compare a label map with the edition and the SHA-256 that a recipe pins, if any; returns its SHA-256.
+
+    Raises:
+        LulcbenchError: the file is another one, or edition and SHA-256 contradict each other.
+    """
+    known = EDITIONS[edition].sha256 if edition in EDITIONS else None
+    if known and sha256 and known != sha256:
+        raise LulcbenchError(
+            f"The recipe pins edition {edition!r} of {path.name}, which has SHA-256 {known}, and SHA-256 {sha256}.",
+            "Pin one edition; builders/archives/luisa.py lists those that are known.",
+        )
+    pinned, found = sha256 or known, hash_file(path)
+    if pinned and pinned != found:
+        named = next((f" ({name})" for name, other in EDITIONS.items() if other.sha256 == found), "")
+        raise LulcbenchError(
+            f"{path} has SHA-256 {found}{named}, the recipe pins {pinned}{f' ({edition})' if edition else ''}.",
+            "It is another edition or damaged; fetch the pinned one, or pin this one in a new version.",
+        )
+    return found
+
+
+def check_before_scenes(recipe: Recipe, scenes: Path) -> None:
+    """Check the pins of the label maps that exist before the scenes of the recipe are made.
+
+    Raises:
+        LulcbenchError: see ``check_pin``.
+    """
+    for rule in recipe.labels:
+        if rule.path.is_file() and not rule.path.is_relative_to(scenes):
+            check_pin(rule.path, rule.edition, rule.sha256)
