@@ -145,7 +145,6 @@ def materialize(
     dropped = _empty(recipe, notes)
     notes = {tile: found for tile, found in notes.items() if tile not in dropped}
     write_json(space.dropped, dropped)
-    _report_sparse(notes)
     write_json(
         space.tiles,
         {
@@ -156,15 +155,14 @@ def materialize(
     return notes
 
 
-def _report_sparse(notes: Notes) -> None:
-    """Log how many label pixels have no label because the map covers too little of them."""
-    counts: dict[ArrayKey, int] = {}
+def count_sparse(notes: Notes) -> dict[str, int]:
+    """Number of label pixels without a label because the map covers too little of them, by label array."""
+    counts: dict[str, int] = {}
     for found in notes.values():
         for array, note in found.items():
-            counts[array] = counts.get(array, 0) + note.sparse
-    for array, count in sorted(counts.items()):
-        if count:
-            log.warning("%s: %d pixels are not labelled, since less than min_cover of them has a class", array, count)
+            if array.name == "luisa":
+                counts[str(array)] = counts.get(str(array), 0) + note.sparse
+    return counts
 
 
 def run_job(job: Job) -> tuple[ArrayKey, dict[str, Note]]:

@@ -30,7 +30,7 @@ from builders.stages._hierarchy import (
 from builders.stages._index import write_index
 from builders.stages._shards import Array, ShardJob, write_shard
 from builders.stages._sums import statistics
-from builders.stages.materialize import Note, Notes
+from builders.stages.materialize import Note, Notes, count_sparse
 from builders.stages.plan import Planned, read_omitted
 from builders.stages.report import FILE as REPORT
 from builders.stages.report import content as report_content
@@ -70,7 +70,8 @@ def pack(
         for tile, found in read_json(space.tiles, "materialize").items()
     }
     lock = published(recipe.lock or space.lock)
-    told = report_content(lock, rows, read_omitted(space.splits), read_json(space.dropped, "materialize"))
+    dropped = read_json(space.dropped, "materialize")
+    told = report_content(lock, rows, read_omitted(space.splits), dropped, count_sparse(notes))
     key = _key(recipe, rows, notes, lock, told)
     present = _present(space, key, replace)
     if present:

@@ -13,7 +13,11 @@ FILE = "build.json"
 
 
 def content(
-    lock: Mapping[str, Any], rows: Iterable[Planned], omitted: Iterable[Omitted], dropped: Mapping[str, str]
+    lock: Mapping[str, Any],
+    rows: Iterable[Planned],
+    omitted: Iterable[Omitted],
+    dropped: Mapping[str, str],
+    sparse: Mapping[str, int],
 ) -> dict[str, Any]:
     """The report.
 
@@ -22,10 +26,11 @@ def content(
         rows: the plan.
         omitted: tiles that are not planned.
         dropped: tile id → the array of a required sensor that has no valid pixel there.
+        sparse: label array → number of its pixels without a label because the map covers too little of them.
 
     Returns:
-        ``scenes`` and ``tiles``, each with counts and a list ``left_out`` of single scenes or tiles with the reason.
-        Decisions that were taken when scenes were read are under ``notes``.
+        ``scenes`` and ``tiles``, each with counts and a list ``left_out`` of single scenes or tiles with the reason;
+        ``sparse_labels`` by label array. Decisions that were taken when scenes were read are under ``notes``.
     """
     rows = sorted(rows, key=lambda row: row.tile.id)
     tiles = [{"id": one.tile.id, "region": one.region, "reason": one.reason} for one in omitted]
@@ -46,6 +51,7 @@ def content(
             "used": sum(row.split != BUFFER and row.tile.id not in dropped for row in rows),
             "left_out": sorted(tiles, key=lambda tile: tile["id"]),
         },
+        "sparse_labels": dict(sorted(sparse.items())),
     }
 
 
@@ -55,6 +61,9 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     used = ", ".join(f"{n} of {name}" for name, n in scenes["used"].items())
     yield f"scenes: {used or 'none'}{_left_out(scenes['left_out'])}"
     yield f"tiles: {tiles['used']}{_left_out(tiles['left_out'])}"
+    for array, n in report["sparse_labels"].items():
+        if n:
+            yield f"{array}: {n} pixels are not labelled, since less than min_cover of them has a class"
     if scenes["notes"]:
         notes = Counter(one["note"] for one in scenes["notes"])
         yield from (f"{n} scenes: {note}" for note, n in sorted(notes.items()))

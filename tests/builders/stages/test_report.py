@@ -55,6 +55,7 @@ def test_tiles_with_coarse_few_or_no_labels_are_listed(tmp_path: Path) -> None:
         "E0902N0651": "labelled less than min_labelled (0.5)",
     }
     assert report["tiles"]["used"] == 3
+    assert report["sparse_labels"] == {"luisa_2018": 0}
     found = audit(tmp_path / "out")
     assert not found.problems
     assert found.measured["tiles left out: no labels"] == 1
@@ -100,7 +101,7 @@ def test_tiles_without_a_valid_pixel_and_of_the_buffer_are_listed(tmp_path: Path
     rows = [plan.Planned(plan.Tile.from_id("E0900N0650"), "all", "x", plan.BUFFER)]
     from builders.stages.report import content
 
-    (tile,) = content({"scenes": []}, rows, [], {})["tiles"]["left_out"]
+    (tile,) = content({"scenes": []}, rows, [], {}, {})["tiles"]["left_out"]
     assert tile["reason"] == "in the buffer between splits"
 
 
