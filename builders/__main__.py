@@ -99,6 +99,7 @@ def ingest(
     mapping: Annotated[Path | None, typer.Option(help="TOML that maps own codes or words to LUISA codes.")] = None,
     field: Annotated[str | None, typer.Option(help="Column of the codes or words of polygons.")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer of the vector file.")] = None,
+    label_band: Annotated[str | None, typer.Option(help="Band of a label raster with several.")] = None,
     label_year: Annotated[int | None, typer.Option(help="Year of the labels; default: that of the scenes.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Write the recipe again if there is one.")] = False,
 ) -> None:
@@ -109,7 +110,7 @@ def ingest(
     told = {"sensor": sensor, "platform": platform, "scale": scale, "offset": offset, "nodata": nodata}
     told |= {"pattern": pattern, "unit": unit, "baseline": baseline, "allow_l1c": allow_l1c}
     rule = ingest_rule(folder, bands, date or [], told)
-    own = (labels, label_source, mapping, field, layer, label_year)
+    own = (labels, label_source, mapping, field, layer, label_band, label_year)
     understood = write(rule, out, name or folder.resolve().stem, own, replace)
     for line in summary(understood):
         typer.echo(line)

@@ -16,7 +16,7 @@ from builders.recipe import IngestRule, LabelRule, load
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 
-OwnLabels = tuple[Path | None, str | None, Path | None, str | None, str | None, int | None]
+OwnLabels = tuple[Path | None, str | None, Path | None, str | None, str | None, str | None, int | None]
 
 
 def ingest_rule(folder: Path, bands: str | None, dates: list[str], told: dict[str, Any]) -> IngestRule:
@@ -49,7 +49,7 @@ def run(rule: IngestRule, out: Path, name: str, own: OwnLabels, replace: bool) -
         rule: the scenes.
         out: folder.
         name: of the release.
-        own: labels, their source, mapping, field, layer and year.
+        own: labels, their source, mapping, field, layer, band and year.
         replace: whether a recipe may be written again.
 
     Raises:
@@ -58,12 +58,12 @@ def run(rule: IngestRule, out: Path, name: str, own: OwnLabels, replace: bool) -
     recipe = out / "recipe.toml"
     if recipe.exists() and not replace:
         raise LulcbenchError(f"{recipe} exists.", "Choose another folder with --out; or write it again with --replace.")
-    path, source, mapping, field, layer, year = own
+    path, source, mapping, field, layer, band, year = own
     understood = understand(rule, [path] if path else [])
     labels: LabelRule | None = None
     if path is not None:
         year = year or _year(understood.scenes)
-        labels = label_rule(path.resolve(), year, source, mapping, field, layer, out / "mapping.toml")
+        labels = label_rule(path.resolve(), year, source, mapping, field, layer, band, out / "mapping.toml")
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "scenes"
     text = recipe_text(slug, understood.scenes, labels, out)
     partial = out / "catalog-partial"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 from pydantic import Field, ValidationError
 
-from builders.readers.labels import VECTOR
+from builders.readers.labels import VECTOR, RasterLabels
 from builders.readers.raster import broken, open_raster
 from builders.recipe import LabelRule, check_codes
 from lulcbench._files import Frozen, hash_file, write_atomic
@@ -57,6 +58,7 @@ def label_rule(
     mapping: Path | None,
     field: str | None,
     layer: str | None,
+    band: str | None,
     template: Path,
 ) -> LabelRule:
     """The recipe's rule for a label file, its edition pinned. Every value of an own map must be mapped.
@@ -68,6 +70,7 @@ def label_rule(
         mapping: mapping file of an own map.
         field: column of polygons.
         layer: of a vector file.
+        band: of a raster with several: its number or description.
         template: where a template of the mapping is written if there is none, or values are not in it.
 
     Raises:
@@ -75,16 +78,22 @@ def label_rule(
     """
     if not path.is_file():
         raise LulcbenchError(f"There are no labels {path}.", "Correct --labels.")
-    sha256 = hash_file(path)
+    which: dict[str, Any] = {
+        "year": year,
+        "path": path,
+        "layer": layer,
+        "band": int(band) if band and band.isdigit() else band,
+        "sha256": hash_file(path),
+    }
     if (source is None) == (mapping is None) and source is not None:
         raise LulcbenchError("--label-source and --mapping exclude each other.", "Give the one that the labels need.")
     if source is not None:
         if source not in ("luisa", "corine"):
             raise LulcbenchError(f"Unknown label source {source!r}.", "Choose luisa or corine, or give --mapping.")
-        return LabelRule(year=year, source=source, path=path, layer=layer, field=field, sha256=sha256)
+        return LabelRule(source=source, field=field, **which)
     known = read_mapping(mapping) if mapping else None
     field = field or (known.field if known else None)
-    present = _values(path, layer, field)
+    present = _values(path, layer, field, which["band"], year)
     unmapped = [value for value in present if known is None or value not in known.codes]
     if not present:
         raise LulcbenchError(f"{path.name} contains no labels.", "Give a raster or polygons with class codes or words.")
@@ -95,22 +104,21 @@ def label_rule(
             f"{path.name} has values without a LUISA code: {shown}{', …' if len(unmapped) > 8 else ''}.",
             f"Fill in the template {template} and give it with --mapping; or tell --label-source luisa or corine.",
         )
-    return LabelRule(year=year, source="own", path=path, layer=layer, field=field, codes=known.codes, sha256=sha256)
+    return LabelRule(source="own", field=field, codes=known.codes, **which)
 
 
-def _values(path: Path, layer: str | None, field: str | None) -> Counter[str]:
+def _values(path: Path, layer: str | None, field: str | None, band: int | str | None, year: int) -> Counter[str]:
     """Values of a label map and how many pixels or polygons have each."""
     if path.suffix.lower() in VECTOR:
         from builders.readers.polygons import column_values
 
         return Counter(column_values(path, layer, field).dropna().tolist())
     with open_raster(str(path)) as dataset:
-        if dataset.count != 1:
-            raise LulcbenchError(f"{path.name} has {dataset.count} bands.", "Give labels with one band.")
+        number = RasterLabels(path, {}, "own", band, year).band_number(dataset)
         counts: Counter[str] = Counter()
         try:
-            for _, window in dataset.block_windows(1):
-                values = dataset.read(1, window=window, masked=True).compressed()
+            for _, window in dataset.block_windows(number):
+                values = dataset.read(number, window=window, masked=True).compressed()
                 numbers, n = np.unique(values[np.isfinite(values)], return_counts=True)
                 if (numbers != np.round(numbers)).any():
                     raise LulcbenchError(f"{path.name} has values that are not whole numbers.", "Give class codes.")

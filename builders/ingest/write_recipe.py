@@ -106,6 +106,8 @@ def _labels(rule: LabelRule, folder: Path) -> str:
     path = Path(os.path.relpath(rule.path.resolve(), folder.resolve())).as_posix()
     lines = ["[[labels]]", f"year = {rule.year}", f"source = {_text(rule.source)}", f"path = {_text(path)}"]
     lines += [f"{key} = {_text(value)}" for key in ("layer", "field") if (value := getattr(rule, key))]
+    if rule.band is not None:
+        lines.append(f"band = {rule.band if isinstance(rule.band, int) else _text(rule.band)}")
     lines.append(f"sha256 = {_text(rule.sha256 or '')}")
     if rule.codes is not None:
         lines.append("[labels.codes]  # own code or word = LUISA code")

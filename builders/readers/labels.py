@@ -67,7 +67,7 @@ class RasterLabels:
         The area is read in cells of a fixed lattice, so that a pixel does not depend on what it is read with.
         """
         dataset = opened(str(self.path))
-        number = self._number(dataset)
+        number = self.band_number(dataset)
         out = Labels(np.zeros(area.shape, np.uint16), np.zeros(area.shape, bool))
         for cell, here, part in area.cells():
             pixels = _read_cell(self, dataset, number, cell)
@@ -86,7 +86,7 @@ class RasterLabels:
         transform = window_transform(seen.window, dataset.transform)
         return on_grid(source, transform, dataset.crs, seen.ratio, cell, self.min_cover)
 
-    def _number(self, dataset: rasterio.DatasetReader) -> int:
+    def band_number(self, dataset: rasterio.DatasetReader) -> int:
         """Number of the band to read.
 
         Raises:

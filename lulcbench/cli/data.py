@@ -183,7 +183,7 @@ def _facts(root: str, level: int) -> dict[str, Any]:
         "licences": licences,
         "sources": [source.model_dump() for source in manifest.sources],
         "citation": f"{title}, digest {manifest.digest[:12]}. "
-        + " ".join(dict.fromkeys(source.attribution for source in manifest.sources if source.attribution)),
+        + "; ".join(dict.fromkeys(source.attribution for source in manifest.sources if source.attribution)),
     }
 
 

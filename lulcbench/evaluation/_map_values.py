@@ -71,6 +71,11 @@ def values_at(
             back = np.argsort(order)
             dtype, description = raster.dtypes[number - 1], raster.descriptions[number - 1]
             bands = raster.count
+            if (raster.scales[number - 1], raster.offsets[number - 1]) != (1.0, 0.0):
+                raise LulcbenchError(
+                    f"{path} has a scale or an offset, so that its numbers are not class codes.",
+                    "Store the class codes themselves, without scale and offset.",
+                )
     except rasterio.errors.RasterioError as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a raster of class codes.") from error
     values = np.zeros(len(x), dtype)

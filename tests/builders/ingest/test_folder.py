@@ -359,6 +359,25 @@ def test_own_rasters_are_mapped_by_numbers(tmp_path: Path) -> None:
     assert rule.sha256 is not None
 
 
+def test_of_label_rasters_with_several_bands_one_is_named(tmp_path: Path) -> None:
+    raster(tmp_path / "scenes" / "s2_20180702_B04.tif", 1500)
+    left, _, _, top = TILE.bounds
+    codes = np.stack([np.full((96, 96), 9, np.uint8), np.full((96, 96), 7, np.uint8)])
+    labels = world.write_raster(
+        tmp_path / "own.tif", codes, Affine(50, 0, left, 0, -50, top), "EPSG:3035", names=("first", "second")
+    )
+    mapping = tmp_path / "map.toml"
+    mapping.write_text("[codes]\n7 = 31\n")
+    scenes = [tmp_path / "scenes", "--out", tmp_path / "site", "--scale", "1e-4"]
+    command = [*scenes, "--labels", labels, "--mapping", mapping]
+    assert "1 (first), 2 (second)" in ingest(*command, ok=False)
+    for band, told in (("second", "second"), ("2", 2)):
+        ingest(*command, "--label-band", band, "--replace")
+        rule = load(tmp_path / "site" / "recipe.toml", tmp_path).labels[0]
+        assert rule.band == told
+        assert np.unique(label_source(rule).read(Area.of([TILE], 50)).codes).tolist() == [31]
+
+
 def test_labels_elsewhere_are_refused(tmp_path: Path) -> None:
     raster(tmp_path / "scenes" / "s2_20180702_B04.tif", 1500)
     codes = np.full((96, 96), 3110, np.int32)

@@ -112,6 +112,13 @@ def test_values_that_are_no_codes(tmp_path: Path, odd: complex) -> None:
         points.score_map(write_map(tmp_path / "map.tif", values), points_at([(LEFT + 50, TOP - 50, 3110)]))
 
 
+def test_maps_with_a_scale_are_refused(map_path: Path) -> None:
+    with rasterio.open(map_path, "r+") as raster:
+        raster.scales = [0.1]
+    with pytest.raises(LulcbenchError, match="a scale or an offset"):
+        points.score_map(map_path, points_at([(LEFT + 150, TOP - 150, 3110)]))
+
+
 def test_surveys_of_other_years_are_counted(map_path: Path, tmp_path: Path) -> None:
     rows = [
         {"lc1": "C10", "lu1": "U120", "gps_lat": 53.3684, "gps_long": 9.99, "year": year}
