@@ -26,6 +26,7 @@ from lulcbench.release import Sha256, Source, Split
 from lulcbench.seasons import SEASONS, Days, Season
 from lulcbench.sensors import SENSORS, sensor
 
+Codec = Literal["lz4hc", "lz4", "zstd"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -163,7 +164,7 @@ class PackRule(Frozen):
     """Tiles in one shard (a shard is written by one worker, in memory), and the compressor."""
 
     shard_tiles: Annotated[int, Field(ge=1)] = 8
-    codec: Literal["lz4hc", "lz4", "zstd"] = "lz4hc"
+    codec: Codec = "lz4hc"
 
 
 class IngestRule(Frozen):

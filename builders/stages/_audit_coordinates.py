@@ -26,12 +26,11 @@ def coordinates(root: Path, manifest: Manifest, index: pd.DataFrame, found: Chec
     """Check metadata and coordinates against the manifest, the index and the grid."""
     group = zarr.open_group(root, mode="r", use_consolidated=False)
     _metadata(root, found)
-    rows = index.set_index("row")
     for name, column in (("tile", "id"), ("split", "split"), ("region", "region")):
         stored = [str(value) for value in _read(group, name)]
-        same = all(stored[row] == value for row, value in rows[column].items())
+        same = all(stored[int(row)] == value for row, value in zip(index["row"], index[column], strict=True))
         found.check("tiles are named", same and len(stored) == manifest.array_rows, f"{name} differs from the index")
-    padding = sorted(set(range(manifest.array_rows)) - set(rows.index))
+    padding = sorted(set(range(manifest.array_rows)) - set(index["row"]))
     names, splits = _read(group, "tile"), _read(group, "split")
     for row in padding:
         found.check("padding has no tile", not splits[row] and str(names[row]) not in set(index["id"]), f"row {row}")
@@ -51,7 +50,7 @@ def coordinates(root: Path, manifest: Manifest, index: pd.DataFrame, found: Chec
     )
     for resolution in sorted(resolutions):
         easting, northing = (_read(group, f"{axis}_{resolution}m") for axis in ("easting", "northing"))
-        for row, tile in rows["id"].items():
+        for row, tile in zip(map(int, index["row"]), index["id"], strict=True):
             affine = Tile.from_id(tile).transform(resolution)
             n = len(easting[row])
             first, last = affine @ (0.5, 0.5), affine @ (n - 0.5, n - 0.5)

@@ -26,7 +26,8 @@ def median(stack: Stored, coding: Coding) -> Stored:
         two, which in integer types is rounded up.
     """
     if len(stack) == 1:
-        return stack[0]
+        only: Stored = stack[0]
+        return only
     count = (~coding.missing(stack[:, 0])).sum(axis=0)
     ordered, low = _sortable(stack, coding)
     ordered = _ascending(ordered)

@@ -23,12 +23,13 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec
 
+from builders.recipe import Codec
 from builders.stages._shards import CHUNK_SIDE, Array, create
 from builders.stages.plan import Planned
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.grid import CRS, CRS_WKT, LABEL_RESOLUTION, TILE_SIZE, pixels
 from lulcbench.legend import NODATA, legend
-from lulcbench.release import MANIFEST, ArrayKey, FileInfo, label_shape
+from lulcbench.release import MANIFEST, ArrayKey, FileInfo, Split, label_shape
 from lulcbench.seasons import Season
 from lulcbench.sensors import CLASS_CODES, Band
 
@@ -73,13 +74,14 @@ class TileAxis:
         shard_tiles: tiles in a shard.
     """
 
-    splits: Mapping[str, Sequence[Planned]]
+    splits: Mapping[Split, Sequence[Planned]]
     shard_tiles: int
 
     @property
-    def first_rows(self) -> dict[str, int]:
+    def first_rows(self) -> dict[Split, int]:
         """Row of the first tile of each split."""
-        rows, first = {}, 0
+        rows: dict[Split, int] = {}
+        first = 0
         for split, tiles in self.splits.items():
             rows[split] = first
             first += -(-len(tiles) // self.shard_tiles) * self.shard_tiles
@@ -90,7 +92,7 @@ class TileAxis:
         """Length of the axis: it ends with the last tile."""
         return max((first + len(self.splits[split]) for split, first in self.first_rows.items()), default=0)
 
-    def split_of(self, shard: int) -> str:
+    def split_of(self, shard: int) -> Split:
         """The split that a shard holds tiles of."""
         begun = [split for split, first in self.first_rows.items() if first <= shard * self.shard_tiles]
         return begun[-1]
@@ -145,7 +147,7 @@ def label_array(key: ArrayKey) -> Array:
     return Array(key, shape, shape, CLASS_CODES, dimensions, attributes | _spatial(LABEL_RESOLUTION))
 
 
-def write_arrays(folder: Path, arrays: Iterable[Array], axis: TileAxis, codec: str) -> None:
+def write_arrays(folder: Path, arrays: Iterable[Array], axis: TileAxis, codec: Codec) -> None:
     """Create the hierarchy with its arrays, empty; those that are there already are kept."""
     group = zarr.open_group(folder, mode="a")
     for array in arrays:
@@ -174,10 +176,9 @@ def write_coordinates(
         dates: of dated arrays: datetime64 ``(row, time)``, NaT where a tile has fewer dates or a row is padding.
     """
     group = zarr.open_group(folder, mode="a")
-    rows = [None] * axis.size
+    tiles: list[Planned | None] = [None] * axis.size
     for split, first in axis.first_rows.items():
-        rows[first : first + len(axis.splits[split])] = axis.splits[split]  # type: ignore[call-overload]
-    tiles: list[Planned | None] = rows  # type: ignore[assignment]
+        tiles[first : first + len(axis.splits[split])] = axis.splits[split]
     ids = [f"padding-{row}" if tile is None else tile.tile.id for row, tile in enumerate(tiles)]
     _strings(group, "tile", ids, "tile", "id of the tile")
     _strings(group, "split", ["" if t is None else t.split for t in tiles], "tile", "split of the tile")

@@ -7,13 +7,14 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from builders.recipe import Codec
 from builders.stages._sums import sums
 from builders.workspace import write_json
 from lulcbench.errors import LulcbenchError
@@ -25,7 +26,11 @@ CHUNK_SIDE = 1200  # m
 
 # Blosc's level and shuffle for each codec, by the table in benchmarks/README.md: lz4hc is read fastest, lz4 is written
 # 6 times as fast as that, zstd is smallest.
-CODECS = {"lz4hc": (5, "shuffle"), "lz4": (5, "bitshuffle"), "zstd": (5, "shuffle")}
+CODECS: dict[Codec, tuple[int, Literal["shuffle", "bitshuffle"]]] = {
+    "lz4hc": (5, "shuffle"),
+    "lz4": (5, "bitshuffle"),
+    "zstd": (5, "shuffle"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class ShardJob:
     split: str
     rows: int
     shard_tiles: int
-    codec: str
+    codec: Codec
     first: int
     files: tuple[Path, ...]
     staging: Path
@@ -82,7 +87,7 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
     return found
 
 
-def create(group: zarr.Group, array: Array, rows: int, shard_tiles: int, codec: str) -> zarr.Array:
+def create(group: zarr.Group, array: Array, rows: int, shard_tiles: int, codec: Codec) -> zarr.Array[Any]:
     """Create an array, empty."""
     clevel, shuffle = CODECS[codec]
     compressors: list[BloscCodec | Crc32cCodec] = [BloscCodec(cname=codec, shuffle=shuffle, clevel=clevel)]

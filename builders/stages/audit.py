@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -98,7 +98,13 @@ def audit(root: Path, report: Report | None = None) -> Findings:
         coordinates(root, release.manifest, index, found)
         _arrays(release, index, found, report)
         group = zarr.open_group(root, mode="r", use_consolidated=False)
-        imagery(release.manifest, index, lambda key, row: np.asarray(group[str(key)][row]), found, report)
+        imagery(
+            release.manifest,
+            index,
+            lambda key, row: np.asarray(cast("zarr.Array[Any]", group[str(key)])[row]),
+            found,
+            report,
+        )
     write_findings(root, found, index)
     return found
 
@@ -169,7 +175,7 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
     for split, n in manifest.splits.items():
         rows = index[index["split"] == split].sort_values("row")
         for key in keys:
-            array, kind = group[str(key)], key.name
+            array, kind = cast("zarr.Array[Any]", group[str(key)]), key.name
             shape: tuple[int, ...] = (manifest.array_rows, *label_shape())
             if kind != "luisa":
                 info = manifest.sensor(kind)
@@ -179,7 +185,7 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
             if array.shape != shape:
                 continue
             for first in range(0, n, BATCH):
-                start = manifest.first_rows[split] + first  # type: ignore[index]
+                start = manifest.first_rows[split] + first
                 data = np.asarray(array[start : start + min(BATCH, n - first)])
                 some = rows.iloc[first : first + BATCH]
                 if kind == "luisa":

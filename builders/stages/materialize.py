@@ -185,7 +185,7 @@ def _images(job: ImageJob) -> dict[str, Note]:
         stack = []
         for observation in _observations(scenes):
             joint: Pixels | None = None
-            assessed = all(map(source.knows_clouds, observation))
+            known = all(map(source.knows_clouds, observation))
             for scene in observation:
                 if not scene.touches(area.bounds):
                     continue
@@ -207,7 +207,7 @@ def _images(job: ImageJob) -> dict[str, Note]:
                         used[tile].add(scene.id)
             if joint is None:
                 continue
-            observed[0 if assessed else 1] += joint.seen
+            observed[0 if known else 1] += joint.seen
             unclear += joint.seen & ~joint.clear
             if not coding.missing(joint.stored[0]).all():
                 stack.append(joint.stored)

@@ -190,7 +190,7 @@ def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
         Split of each tile, or ``BUFFER``.
     """
     names = [split for split in SPLITS if rule.fractions.get(split)]
-    wanted = np.array([rule.fractions[split] for split in names])  # type: ignore[index]
+    wanted = np.array([rule.fractions[split] for split in names])
     blocks, block_of = np.unique([tile.block(rule.block) for tile in tiles], return_inverse=True)
     neighbours = _neighbours(tiles, rule.buffer)
 

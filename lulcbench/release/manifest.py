@@ -36,9 +36,8 @@ from lulcbench.sensors import Band, Coding, check_bands
 MANIFEST = "release.json"
 INDEX = "index.parquet"
 FORMAT: Final = "lulcbench-release/2"
-SPLITS = ("train", "val", "test")
-
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

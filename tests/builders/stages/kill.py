@@ -80,7 +80,10 @@ def chain(folder: Path, moments: int, kills: int, rng: random.Random) -> int:
             break
         killed += 1
         after = finished(folder)
-        assert {path: after.get(path) for path in before} == before or not after, "finished work was done again"
+        again = [path for path, time in before.items() if after.get(path, time) != time]
+        assert not again, f"finished work was done again: {again}"
+        lost = [path for path in before if path not in after and "/cache/" in path]
+        assert not lost, f"finished work was deleted: {lost}"
     build(folder)
     return killed
 
