@@ -75,7 +75,7 @@ def test_luisa_tiles_have_the_fractions_of_the_raster(folder: Path, real_data: P
     assert not plan.near(by["train"], by["val"] + by["test"], recipe.split.buffer)
     source = label_source(recipe.labels[0])
     for row in rows:
-        got = class_fractions(source.read(Area.of([row.tile], 50)), ArrayKey("luisa", 2018))
+        got = class_fractions(source.read(Area.of([row.tile], 50)).codes, ArrayKey("luisa", 2018))
         expected = straight(path, row.tile)
         assert {int(column.split("_")[2]): v for column, v in got.items()} == pytest.approx(expected, abs=1e-9)
         assert sum(expected[code] for code in legend().codes(1)) == pytest.approx(1)
