@@ -66,7 +66,7 @@ def to_json(entries: Sequence[Entry], level: int, tests: Sequence[PairedTest]) -
 
 
 def to_csv(entries: Sequence[Entry], level: int, tests: Sequence[PairedTest]) -> str:
-    """The same as CSV, one row per metric."""
+    """The tests as CSV, one row per test and metric."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(["submission", "model", "against", "level", "metric", "difference", "low", "high", "p", "blocks"])

@@ -11,8 +11,8 @@ from lulcbench.errors import UnsupportedFormatError
 from lulcbench.evaluation.scores import Scores
 
 log = logging.getLogger(__name__)
-# Raise it whenever ``summarise`` gives something else of the same result: summaries of another version are made again
-# when the service starts. A new metric needs no new version, since all metrics are kept, whether they are shown or not.
+# To be increased whenever ``summarise`` returns something else for the same result: summaries of another version are
+# computed again when the service starts. A new metric does not need a new version, since all metrics are kept.
 SUMMARY_VERSION = 2
 
 

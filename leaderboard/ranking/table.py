@@ -67,7 +67,7 @@ class Choice(BaseModel):
     @field_validator("sort")
     @classmethod
     def _is_column(cls, value: str) -> str:
-        """Anything else would be the same table under a new address, rendered for each."""
+        """Refuse other values: each would be another address of the same table, rendered separately."""
         if value not in COLUMNS and value not in METRICS:
             raise ValueError(f"there is no column {value!r}; choose from {', '.join([*COLUMNS, *METRICS])}")
         return value

@@ -1,9 +1,9 @@
-"""The process that opens an untrusted file: it scores the file under limits and writes one JSON file.
+"""The scoring process: opens an untrusted predictions file, scores it under limits and writes the outcome as JSON.
 
 Run by the worker as ``python -m leaderboard.scoring.job PREDICTIONS OUT MEDIA LIMITS ROOT…``. Exit code 0: ``OUT``
 holds ``{"result": …}``, ``{"refused": {"what", "remedy"}}``, or ``{"damaged": …}`` if the board's copy of the release
-is at fault. Exit code 75: the machine is at fault (no space), try again later. SIGXCPU: the file took too long. Any
-other signal: something on the machine ended it. Anything else: a bug.
+is damaged. Exit code 75: a fault of the machine (no space, say), try again later. SIGXCPU: scoring took too long. Any
+other signal: the process was killed from outside. Any other exit code: a bug.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 _PR_SET_PDEATHSIG = 1
 _EXTRA_THREADS = 64
 _NICENESS = 5
-_CPU_GRACE_S = 5  # from SIGXCPU to SIGKILL: with equal limits Linux sends SIGKILL alone, as if memory ran out
-# What the machine, a disk or a share of the network may be at fault for, and no content of a file.
+_CPU_GRACE_S = 5  # from SIGXCPU to SIGKILL: with equal limits, Linux sends only SIGKILL, as when memory runs out
+# Errors that a machine, a disk or a network share can cause, but the content of a file cannot.
 _MACHINE = {"ENOSPC", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENOENT", "EACCES", "EPERM", "ESTALE", "ETIMEDOUT", "ENOMEM"}
 
 Scorer = Callable[[Path, list[Path], Path], dict[str, Any]]
 
 
 def main(scorer: Scorer | None = None) -> None:
-    """Score the file that the command line names, under the limits that it names.
+    """Score the file given on the command line, under the limits given there.
 
     Args:
-        scorer: what makes the result of (predictions, release roots, media folder); ``score_file`` unless a test
+        scorer: computes the result from (predictions, release roots, media folder); ``score_file`` unless a test
             needs a scorer that misbehaves.
     """
     predictions, out, media, limits, *roots = sys.argv[1:]
     confine(json.loads(limits))
-    # Imported only now, so that the limits hold for all that follows.
+    # Imported only now, so that the limits apply to all imports.
     from lulcbench._files import write_atomic
 
     try:
-        said = answer(scorer or score_file, Path(predictions), [Path(root) for root in roots], Path(media))
+        outcome = answer(scorer or score_file, Path(predictions), [Path(root) for root in roots], Path(media))
     except OSError as error:
         if errno.errorcode.get(error.errno or 0) not in _MACHINE:
             raise
         sys.stderr.write(f"{error}\n")  # for the operator's log
         sys.exit(TEMPORARY_FAILURE)
     try:
-        write_atomic(Path(out), json.dumps(said).encode())
+        write_atomic(Path(out), json.dumps(outcome).encode())
     except OSError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(TEMPORARY_FAILURE)
 
 
 def answer(scorer: Scorer, predictions: Path, roots: list[Path], media: Path) -> dict[str, Any]:
-    """What goes into ``OUT`` (see the module)."""
+    """The content of ``OUT`` (see the module)."""
     from lulcbench.errors import (
         CorruptFileError,
         LulcbenchError,
@@ -74,7 +74,7 @@ def answer(scorer: Scorer, predictions: Path, roots: list[Path], media: Path) ->
     try:
         return {"result": scorer(predictions, roots, media)}
     except (CorruptFileError, NetworkError, ReleaseNotFoundError, UnsupportedFormatError) as error:
-        return {"damaged": error.what}  # all of them are of the board's own release
+        return {"damaged": error.what}  # all of these concern the board's own release
     except LulcbenchError as error:
         return {"refused": {"what": error.what, "remedy": error.remedy}}
     except MemoryError:
@@ -82,9 +82,9 @@ def answer(scorer: Scorer, predictions: Path, roots: list[Path], media: Path) ->
 
 
 def confine(limits: dict[str, int]) -> None:
-    """Bound this process: memory, CPU seconds, file size, threads; it dies with its worker and dumps no core.
+    """Limit memory, CPU seconds, file size and threads of this process; it dies with its worker and dumps no core.
 
-    It also yields the processor to everybody else, so that readers do not feel that scoring goes on.
+    It also lowers its priority, so that the web pages stay fast while it scores.
     """
     os.nice(_NICENESS)
     die_with_parent()
@@ -103,12 +103,12 @@ def confine(limits: dict[str, int]) -> None:
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when its parent dies, however that dies (prctl(2))."""
+    """Have the kernel kill this process when its parent dies for any reason (prctl(2))."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, Any]:
-    """Score a predictions file against the release that it names.
+    """Score a predictions file against the release it was made for.
 
     Returns:
         ``release``, ``release_digest``, ``simulated``, ``task``, ``split``, ``scores``, ``cells`` and ``samples``, and
@@ -116,7 +116,7 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
 
     Raises:
         LulcbenchError: the file is not acceptable, or this board does not score such predictions.
-        CorruptFileError: the board's copy of the release is not whole.
+        CorruptFileError: the board's copy of the release is incomplete or damaged.
     """
     from leaderboard.scoring.pictures import accuracy_map, draw_samples
     from lulcbench.evaluation.comparison import block_counts
@@ -141,7 +141,7 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
 
 
 def _count(predictions: Predictions) -> Counts:
-    """Counts of the predictions; a clear refusal if this board does not have the labels of their split."""
+    """Count the predictions; raises an error that explains it if this board does not hold the labels of their split."""
     from lulcbench.errors import CorruptFileError, LulcbenchError
     from lulcbench.evaluation.counts import count
     from lulcbench.release import ArrayKey
@@ -170,11 +170,11 @@ def _is_here(release: Release, file: FileInfo) -> bool:
 
 
 def open_predictions(path: Path, roots: list[Path]) -> Predictions:
-    """The predictions of a file, with the release among those of the board that it was made for.
+    """Open a predictions file with the release of the board that it was made for.
 
     Raises:
-        CorruptFileError, ReleaseNotFoundError, UnsupportedFormatError: the release that it may be for cannot be read.
-        LulcbenchError: the file is refused, or was made for none of the board's releases.
+        CorruptFileError, ReleaseNotFoundError, UnsupportedFormatError: a release that it may be for cannot be read.
+        LulcbenchError: the file is refused, or was not made for any of the board's releases.
     """
     from lulcbench.errors import LulcbenchError
     from lulcbench.predictions import OtherReleaseError, Predictions
@@ -198,7 +198,7 @@ def open_predictions(path: Path, roots: list[Path]) -> Predictions:
 
 
 def _tasks_of_user() -> int:
-    """Threads of this user on the machine, which RLIMIT_NPROC counts."""
+    """Number of threads of this user on the machine, which is what RLIMIT_NPROC limits."""
     uid, total = os.getuid(), 0
     for task in Path("/proc").glob("[0-9]*"):
         try:

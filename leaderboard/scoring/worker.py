@@ -322,6 +322,6 @@ def _signal(code: int | None) -> str:
 def _environment() -> dict[str, str]:
     """The environment variables that the scoring process needs, without secrets of the service."""
     keep = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "TMPDIR")
-    # One thread per maths library: their pools would count against the address space and take the web's cores.
+    # One thread per maths library: thread pools would use up the address space and take cores from the web server.
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     return {key: os.environ[key] for key in keep if key in os.environ} | threads

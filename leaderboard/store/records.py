@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 def prepare(db: Database, settings: Settings) -> None:
     """Update schema and summaries to this version of the service. To be called before any other use of the database.
 
-    Summaries that another version of ``summarise`` made are made again from the ledger. Where the ledger cannot give a
-    result, the old summary stays, and the table shows its row without figures. Several processes may do so at once.
+    Summaries made by another version of ``summarise`` are computed again from the ledger. If the ledger entry of a
+    result cannot be read, the old summary is kept, and the table shows its row without metrics. Several processes may
+    call this at the same time.
     """
     db.upgrade(settings.ledger)
     with db.write() as session:

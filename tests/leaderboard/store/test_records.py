@@ -178,11 +178,11 @@ def test_the_migrations_make_the_tables_that_the_code_expects(service: Service) 
 @pytest.mark.parametrize(
     ("where", "value", "why"),
     [
-        (("release_digest",), "0" * 64, "not of this board"),
-        (("simulated",), False, "do not fit"),
-        (("years",), [2006], "do not fit"),
-        (("years",), [2012, 2018], "do not fit"),
-        (("tiles",), 1, "do not fit"),
+        (("release_digest",), "0" * 64, "does not have the release"),
+        (("simulated",), False, "do not agree with"),
+        (("years",), [2006], "do not agree with"),
+        (("years",), [2012, 2018], "do not agree with"),
+        (("tiles",), 1, "do not agree with"),
         (("scorer_version",), "99.0.0", "newer than this board's"),
         (("levels", "4", "metrics", "miou", "value"), 1.5, "levels.4.metrics.miou.value = 1.5"),
         (("levels", "2", "metrics", "overall_accuracy", "value"), -0.1, "overall_accuracy.value = -0.1"),
@@ -190,7 +190,7 @@ def test_the_migrations_make_the_tables_that_the_code_expects(service: Service) 
         (("levels", "3", "metrics", "log_loss", "value"), float("inf"), "log_loss.value = inf"),
         (("levels", "4", "metrics", "miou", "high"), 7.0, "levels.4.metrics.miou.high = 7"),
         (("levels", "4", "metrics", "mistake_severity", "value"), 5.0, "mistake_severity.value = 5"),
-        (("levels", "4", "metrics", "luck"), {"value": 0.5}, "a metric 'luck', which no scorer gives"),
+        (("levels", "4", "metrics", "luck"), {"value": 0.5}, "an unknown metric 'luck'"),
         (("levels", "4", "regions", 0, "metrics", "miou", "value"), 2.0, "regions.0.metrics.miou.value = 2"),
         (("levels", "4", "reliability", 14, "accuracy"), 1.1, "levels.4.reliability.14.accuracy = 1.1"),
     ],
@@ -227,7 +227,7 @@ def test_the_commands(tmp_path: Path, release_root: Path, results: dict[str, Any
     scores.write_text(json.dumps(results["good"]["scores"]))
     card.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in CARD.items()))
     report = ("report", str(scores), str(card), "--team", "Elsewhere")
-    assert "not of this board" in run(*report, code=2)
+    assert "does not have the release" in run(*report, code=2)
     submission = run("--release", str(release_root), *report).strip()
     (path,) = (tmp_path / "l").glob("*/*.json")
     assert (path.stem, ledger.read(path).tier) == (submission, "reported")
