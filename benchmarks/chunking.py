@@ -1,11 +1,11 @@
-"""Chunk shape, codec, shuffle and bit depth, by measurement: what each layout costs for each way of reading.
+"""Cost of chunk shapes, codecs, shuffles and bit depths for several ways of reading.
 
 usage: python benchmarks/chunking.py [--tiles 16] [--rounds 5] > table
 
 Image-like Sentinel-2 tiles with 12 bands are stored in each layout and read with the project's own reader, from the
-page cache, in random order. Given is processor time a megapixel (of all bands), in ms, the least of the rounds: it
-depends less than wall time on what else runs. Patterns: whole tiles; 1,200 m windows on the lattice of a 1,200 m
-stride; 1,200 m windows anywhere; 600 m chips; and writing.
+page cache, in random order. The result is processor time per megapixel (of all bands), in ms, the minimum over the
+rounds: it depends less on other jobs than wall time. Patterns: whole tiles; 1,200 m windows on the lattice of a 1,200 m
+stride; 1,200 m windows at random origins; 600 m chips; and writing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def blosc(
     shuffle: Literal["shuffle", "bitshuffle"] = "shuffle",
     clevel: int = 5,
 ) -> list[BloscCodec | Crc32cCodec]:
-    """One Blosc codec."""
+    """A list with one Blosc codec."""
     return [BloscCodec(cname=cname, shuffle=shuffle, clevel=clevel)]
 
 
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def write(path: Path, pixels: np.ndarray, bands: int, side: int, shard: int, codecs: list[Any]) -> ts.TensorStore:
-    """Store the tiles in a layout; returns it open."""
+    """Store the tiles in a layout; returns the open array."""
     array = zarr.create_array(
         path,
         shape=pixels.shape,
@@ -105,12 +105,12 @@ def processor_time() -> float:
 
 
 def size(path: Path) -> int:
-    """Bytes on disk."""
+    """Size of a folder in bytes."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def table(stores: dict[str, tuple[ts.TensorStore, int, float]], pixels: np.ndarray, rounds: int) -> None:
-    """Measure all, interleaved, and print."""
+    """Measure all layouts, interleaved, and print the table."""
     rng = np.random.default_rng(0)
     tiles = len(pixels)
     anywhere = rng.integers(0, TILE - 120, (64, 2))

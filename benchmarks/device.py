@@ -1,14 +1,14 @@
-"""Does the loader keep the device busy? Images/s that it delivers there, beside what networks train on.
+"""Loading rate to a device (images/s), compared with the training rates of networks.
 
 usage: python benchmarks/device.py [--root ROOT]      without a root, a release of image-like pixels is made (with zarr)
 
-Windows of 1,200 m with their masks feed a UNet, chips of 600 m a ResNet-50. ``delivered`` counts images that lie
-normalised on the device, copied there from pinned memory while the next are read: as uint16 and normalised there
-(``device``), or normalised by the processor (``host``). ``resident`` counts images trained on when one batch lies on
-the device for good, which is as fast as the network can go; ``fed`` counts them with the loader in front. Rounds
-alternate, medians count. The last line is one JSON object: ``delivered_vs_resident`` above 1 means that the loader is
-no bottleneck, and ``fed_vs_resident`` is how much of the network's speed is left in the end. Without a GPU, a small
-network trains on the processor, which only shows that the script runs.
+Windows of 1,200 m with masks are used for a UNet, chips of 600 m for a ResNet-50. ``delivered`` counts normalised
+images on the device, copied from pinned memory while the next ones are read: as uint16 and normalised on the device
+(``device``), or normalised by the processor (``host``). ``resident`` counts training images when a single batch stays
+on the device, which is the maximum rate of the network; ``fed`` counts them with batches from the loader. Rounds
+alternate, and medians are reported. The last line is one JSON object: ``delivered_vs_resident`` above 1 means that the
+loader is not a bottleneck, and ``fed_vs_resident`` is the fraction of the network's maximum rate that is reached.
+Without a GPU, a small network is trained on the processor, which only tests the script.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Step = Callable[[Batch], object]
 
 
 class UNet(nn.Module):
-    """A UNet on a timm encoder, of the size of segmentation_models_pytorch's (which the GPU machine need not have)."""
+    """A UNet with a timm encoder, of the same size as in segmentation_models_pytorch (which is not required)."""
 
     def __init__(self, encoder: str, channels: int, classes: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def _convolution(before: int, after: int) -> tuple[nn.Module, ...]:
 
 
 def to_device(dataset: LuisaDataset, batch: Batch) -> Batch:
-    """The batch there, normalised; nothing waits for the copies."""
+    """Copy a batch to the device without waiting, and normalise it there if necessary."""
     moved = {k: v.to(DEVICE, non_blocking=True) for k, v in batch.items() if isinstance(v, Tensor)}
     return dataset.finish(moved)
 
@@ -96,13 +96,13 @@ def training(net: nn.Module, target: str) -> Step:
 
 
 def batches(dataset: LuisaDataset, batch_size: int) -> Iterator[Batch]:
-    """Random batches through the project's loader, without end."""
+    """Random batches from the project's loader, endlessly."""
     sampler = RandomSampler(dataset, replacement=True, num_samples=10**9)
     return iter(WindowLoader(dataset, batch_size, sampler))
 
 
 def rate(source: Iterator[Batch], step: Step, seconds: float) -> float:
-    """Images a second."""
+    """Images per second."""
     for _ in range(WARM):
         step(next(source))
     synchronize()
@@ -140,7 +140,7 @@ def measure(kind: type[LuisaDataset], root: Path, batch_size: int, network: str,
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
-    """All rounds, a table, and the JSON line."""
+    """Run all rounds; print the table and the JSON line."""
     networks = ("resnet34", "resnet50") if GPU else ("test_resnet", "test_resnet")
     contestants = {
         "windows": (LuisaSeg, arguments.batch_size, networks[0]),
@@ -173,9 +173,11 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="a release with Sentinel-2 of 2018; by default one is made")
-    parser.add_argument("--tiles", type=int, default=64 if GPU else 1, help="of the release that is made")
-    parser.add_argument("--batch-size", type=int, default=64 if GPU else 4, help="windows a batch; chips: 4 times that")
-    parser.add_argument("--seconds", type=float, default=3.0 if GPU else 0.5, help="of each measurement")
+    parser.add_argument("--tiles", type=int, default=64 if GPU else 1, help="tiles of the release that is made")
+    parser.add_argument(
+        "--batch-size", type=int, default=64 if GPU else 4, help="windows per batch; chips: 4 times that"
+    )
+    parser.add_argument("--seconds", type=float, default=3.0 if GPU else 0.5, help="duration of each measurement")
     parser.add_argument("--rounds", type=int, default=3 if GPU else 1)
     arguments = parser.parse_args()
     if not GPU:
@@ -185,7 +187,7 @@ def main() -> None:
         run(arguments.root, arguments)
     elif importlib.util.find_spec("zarr") is None:
         raise SystemExit(
-            "device.py: zarr is not installed here, so no release can be made; bring one and name it by --root"
+            "device.py: zarr is not installed, so no release can be made; give an existing one with --root"
         )
     else:
         from benchmarks import release

@@ -1,12 +1,12 @@
-"""Image-like pixels to measure with, and a release made of them. Zeros would compress, and so read, too well."""
+"""Image-like pixels for benchmarks. Constant pixels would compress too well and be read too fast."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-# As real Sentinel-2: of 100 EuroSAT patches with 12 bands, Blosc lz4 + bitshuffle packs 1.67 × (median 1.55 ×); these
-# fields, with their spectrum of 1/f and sensor noise, come to about the same (see the table in README.md).
+# Like real Sentinel-2: Blosc lz4 + bitshuffle compresses 100 EuroSAT patches with 12 bands 1.67 × (median 1.55 ×).
+# These fields, with a power-law spectrum and sensor noise, have about the same ratio (see the table in README.md).
 NOISE = 14.0  # stored units of 1e-4 reflectance
 
 
@@ -17,7 +17,7 @@ def images(n: int, bands: int, size: int, seed: int = 0) -> npt.NDArray[np.uint1
     frequency[0, 0] = np.inf
     out = np.empty((n, bands, size, size), np.uint16)
     for i in range(n):
-        # Bands see the same ground: three independent fields, mixed differently into each.
+        # Bands image the same ground: three independent fields, mixed differently in each band.
         white = rng.standard_normal((3, size, size))
         fields = np.fft.irfft2(np.fft.rfft2(white) / frequency**1.3, s=(size, size))
         fields /= fields.std(axis=(-2, -1), keepdims=True)

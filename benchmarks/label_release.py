@@ -1,4 +1,4 @@
-"""A release of labels alone, small and with chosen content, made by the real shard and manifest writers."""
+"""A small release with labels only, of given content, written by the real shard and manifest writers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SHARD_TILES = 64
 
 
 def smooth_codes(tiles: int, seed: int, level: int = 4, patch: int = 12) -> np.ndarray:
-    """Patchy maps of all classes of a level: codes uint16 ``(tiles, 96, 96)``."""
+    """Maps of patches of all classes of a level: codes, uint16 ``(tiles, 96, 96)``."""
     rng = np.random.default_rng(seed)
     codes = np.array(legend().codes(level), np.uint16)
     side = 96 // patch
     coarse = codes[rng.integers(0, len(codes), (tiles, side, side))]
     fine = coarse.repeat(patch, axis=1).repeat(patch, axis=2)
-    # Shift each row a little, so that patches are no squares.
+    # Shift each row slightly, so that patches are not squares.
     shift = rng.integers(-3, 4, (tiles, 96))
     columns = (np.arange(96)[None, None] + shift[:, :, None]) % 96
     return np.take_along_axis(fine, columns, axis=2)
@@ -43,11 +43,11 @@ def make_release(
     """Write a release with a ``test`` split of ``n`` tiles whose labels are given.
 
     Args:
-        root: a folder to make.
+        root: folder to create.
         labels: year → codes ``(n, 96, 96)``.
-        regions: region of each tile; by default all in one.
-        blocks: block of each tile; by default two tiles to a block.
-        version: of the release.
+        regions: region of each tile; by default one region.
+        blocks: block of each tile; by default two tiles per block.
+        version: version of the release.
     """
     n = len(next(iter(labels.values())))
     tiles = [Tile(900 + 2 * (i // 40), 700 + i % 40) for i in range(n)]

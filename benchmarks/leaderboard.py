@@ -1,13 +1,13 @@
 # ruff: noqa: E402 (the imports below need the path that is set above them)
-"""The leaderboard under load and under fire, on this machine alone (loopback).
+"""The leaderboard under load and with processes being killed, on the local machine (loopback).
 
     python benchmarks/leaderboard.py                     # 200 readers for 60 s, 10 submissions scored; 50 kills
     python benchmarks/leaderboard.py --seconds 10 --kills 5
 
-Readers come in two kinds, each for ``--seconds``: *paced* ones look at a page a second, as eager people do; *greedy*
-ones ask again the moment they are answered, so that latency is the number of readers over the throughput. Both run
-beside the web and a worker that scores; the same greedy readers then ask a bare FastAPI "hello" on the same server.
-The last line of the output is one JSON object.
+There are two types of readers, each for ``--seconds``: *paced* ones request one page per second, like users; *greedy*
+ones send the next request immediately, so that latency is the number of readers divided by the throughput. Both run at
+the same time as the web process and a worker that scores; greedy readers then request a bare FastAPI "hello" on the
+same server. The last line of the output is one JSON object.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import numpy as np
 from sqlalchemy import select
 
 ROOT = Path(__file__).parents[1]
-sys.path[0] = str(ROOT)  # this folder comes first otherwise, and this file would hide the package of its name
+sys.path[0] = str(ROOT)  # otherwise this folder comes first, and this file hides the package of the same name
 
 from leaderboard.scoring.job import score_file
 from leaderboard.settings import Settings
@@ -77,7 +77,7 @@ make_server(app, "127.0.0.1", int(sys.argv[1])).run()
 
 
 class Board:
-    """A board in processes of its own, which can be killed."""
+    """A board in separate processes, which can be killed."""
 
     def __init__(self, folder: Path, release: Path, workers: int) -> None:
         self.port = free_port()
@@ -105,11 +105,11 @@ class Board:
         self.token = create_token(self.db, "Benchmark")
 
     def wait(self) -> None:
-        """Until the web answers."""
+        """Wait until the web process answers."""
         wait_for(self.url + "/about")
 
     def kill_one(self, chance: random.Random) -> str:
-        """Send kill -9 to a random process and start it again; says which kind it was."""
+        """Send SIGKILL to a random process and start it again; returns ``web`` or ``worker``."""
         at = chance.randrange(len(self.processes))
         command, process = self.processes[at]
         process.send_signal(signal.SIGKILL)
@@ -118,14 +118,14 @@ class Board:
         return "web" if command is self._web else "worker"
 
     def close(self) -> None:
-        """End everything."""
+        """Kill all processes."""
         for _, process in self.processes:
             process.kill()
             process.wait()
         self.db.close()
 
     def submit(self, content: bytes, patience: float = 600) -> str:
-        """Upload and queue, going on after every broken connection; the id that the board promised to score."""
+        """Upload a file and queue it, retrying after broken connections; returns the id of the accepted submission."""
         headers = {"Authorization": f"Bearer {self.token}"}
         body = {"filename": "b.zip", "size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "card": CARD}
         upload, done, deadline = "", "", time.monotonic() + patience
@@ -148,9 +148,9 @@ class Board:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    """A free port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def start(command: list[str]) -> subprocess.Popen[bytes]:
@@ -159,7 +159,7 @@ def start(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 def wait_for(url: str) -> None:
-    """Wait until something answers."""
+    """Wait until a URL answers."""
     for _ in range(600):
         with contextlib.suppress(httpx2.TransportError):
             httpx2.get(url)
@@ -169,7 +169,7 @@ def wait_for(url: str) -> None:
 
 
 async def read_pages(port: int, readers: int, seconds: float, pause: float) -> tuple[list[float], int]:
-    """Latencies in s of all requests of ``readers`` keep-alive connections, and the number of errors."""
+    """Latencies in seconds of all requests of ``readers`` keep-alive connections, and the number of errors."""
     latencies: list[float] = []
     errors = 0
     begun = time.perf_counter()
@@ -210,10 +210,10 @@ def summary(latencies: list[float], errors: int, seconds: float) -> dict[str, An
 
 
 def load(folder: Path, release: Path, content: bytes, readers: int, seconds: float) -> dict[str, Any]:
-    """Readers while submissions are scored; then the same on a bare hello."""
+    """Measure readers while submissions are scored, and then readers of a bare hello."""
     board = Board(folder, release, workers=1)
     fill(board, folder)
-    busy = round(os.getloadavg()[0], 1)  # what else this machine does decides what the figures are worth
+    busy = round(os.getloadavg()[0], 1)  # other load on the machine affects the results
     report: dict[str, Any] = {"readers": readers, "seconds": seconds, "rows": ROWS, "load_average_before": busy}
     try:
         for name, pause in (("paced", 1.0), ("greedy", 0.0)):
@@ -222,9 +222,9 @@ def load(folder: Path, release: Path, content: bytes, readers: int, seconds: flo
                 target=lambda sent=accepted: sent.extend(board.submit(content) for _ in range(SUBMISSIONS))
             )
             sender.start()
-            found = asyncio.run(read_pages(board.port, readers, seconds, pause))
+            requests = asyncio.run(read_pages(board.port, readers, seconds, pause))
             sender.join()
-            report[name] = summary(*found, seconds)
+            report[name] = summary(*requests, seconds)
             with board.db.read() as session:
                 states = Counter(session.scalars(select(Submission.status).where(Submission.id.in_(accepted))))
             report[name]["scored_meanwhile"] = states["scored"]
@@ -235,8 +235,8 @@ def load(folder: Path, release: Path, content: bytes, readers: int, seconds: flo
     hello = start([sys.executable, "-c", HELLO, str(port)])
     try:
         wait_for(f"http://127.0.0.1:{port}/")
-        found = asyncio.run(read_pages(port, readers, min(seconds, 15), 0))
-        report["hello"] = summary(*found, min(seconds, 15))
+        requests = asyncio.run(read_pages(port, readers, min(seconds, 15), 0))
+        report["hello"] = summary(*requests, min(seconds, 15))
     finally:
         hello.kill()
         hello.wait()
@@ -245,7 +245,7 @@ def load(folder: Path, release: Path, content: bytes, readers: int, seconds: flo
 
 
 def fill(board: Board, folder: Path) -> None:
-    """Put rows on the board through the ledger, as a rebuild does."""
+    """Add rows to the board through the ledger, as a rebuild does."""
     media = folder / "media"
     media.mkdir()
     result = score_file(folder / "predictions.zip", list(board.settings.releases), media)
@@ -268,7 +268,7 @@ def fill(board: Board, folder: Path) -> None:
 
 
 def faults(folder: Path, release: Path, content: bytes, kills: int, seed: int) -> dict[str, Any]:
-    """Random kill -9 of web and workers while submissions come in; then count what became of each."""
+    """Kill web and worker processes at random while submissions arrive; then count the states of the submissions."""
     board = Board(folder, release, workers=2)
     chance = random.Random(seed)  # noqa: S311
     killed: Counter[str] = Counter()
@@ -316,14 +316,14 @@ def faults(folder: Path, release: Path, content: bytes, kills: int, seed: int) -
 
 
 def waiting(board: Board) -> int:
-    """Submissions that are not settled."""
+    """Number of submissions that are queued or being scored."""
     with board.db.read() as session:
         query = select(Submission.id).where(Submission.status.in_(("queued", "scoring")))
         return len(session.scalars(query).all())
 
 
 def predict(path: Path, root: Path) -> bytes:
-    """Predictions that are partly right."""
+    """Write predictions that are partly correct; returns the content of the file."""
     release = Release.open(root)
     year = release.manifest.label_years[-1]
     tiles = release.tiles("test")
@@ -337,12 +337,12 @@ def predict(path: Path, root: Path) -> bytes:
 
 
 def say(text: str) -> None:
-    """Tell the person who waits."""
+    """Print progress to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the benchmarks selected on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--release", type=Path, help="root of a release; by default the tests' tiny one is built")
     parser.add_argument("--readers", type=int, default=200)

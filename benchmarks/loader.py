@@ -1,14 +1,14 @@
-"""LuisaSeg against other ways to read the same windows, in one run.
+"""The loaders of lulcbench compared with other ways of reading the same windows.
 
 usage: .venv-bench/bin/python benchmarks/loader.py [--tiles 128] [--rounds 5]      (make bench-env first)
 
-Every contestant delivers batches of 64 windows of 12 × 120 × 120 in random order as normalised float32, from the page
-cache, over whole epochs. The clock starts after as many batches as workers prepare while one waits for the first, so
-that what counts is the steady rate; the wait for the first batch (start of workers, opening) is reported apart. Peers
-hold no labels, so ours reads none either, except in the line "with_labels". Those that can use worker processes run
-without and with one a processor, and their better result counts. Rounds interleave the contestants, so that a busy
-moment of the machine meets all; the processor time of a window, all processes together, depends less on what else runs.
-The last line is one JSON object; ``vs_x`` is our windows/s over x's, ``processor_vs_x`` x's processor time over ours.
+Every method delivers batches of 64 windows of 12 × 120 × 120 in random order as normalised float32, from the page
+cache, over whole epochs. The clock starts after the number of batches that workers prefetch, so that the steady rate is
+measured; the time to the first batch (start of workers, opening files) is reported separately. Peers store no labels,
+so ours does not read them either, except in the line "with_labels". Peers that support worker processes run without
+workers and with one per processor, and the better result counts. Rounds interleave the methods, so that other load on
+the machine affects all of them; the processor time per window, over all processes, depends less on it. The last line is
+one JSON object; ``vs_x`` is our windows/s over that of x, ``processor_vs_x`` is the processor time of x over ours.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WARM = 1 + 2 * PROCESSORS  # batches before the clock starts: torch's workers pr
 
 
 class Run(NamedTuple):
-    """One epoch: windows/s when warm, seconds until the first batch, processor seconds a window."""
+    """One epoch: windows/s after warm-up, seconds to the first batch, processor seconds per window."""
 
     rate: float
     first: float
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def write(folder: Path, tiles: int, only: set[str]) -> tuple[dict[str, Epoch], dict[str, int]]:
-    """All contestants, and the bytes that each keeps on disk."""
+    """Write the data of all methods; returns their epochs, and their sizes on disk in bytes."""
     release.make(folder / "ours", tiles)
     ours = LuisaDataset(folder / "ours", window=1200)
     store = LuisaDataset(folder / "ours", window=1200, normalize="device")
@@ -77,7 +77,7 @@ def write(folder: Path, tiles: int, only: set[str]) -> tuple[dict[str, Epoch], d
     std = (torch.tensor(stats.std) / REFLECTANCE.scale).float().view(-1, 1, 1)
 
     def normalised(build: Callable[[], Epoch]) -> Epoch:
-        """What peers deliver as uint16, converted and normalised a batch at a time."""
+        """Convert and normalise the uint16 batches of a peer."""
         epoch = build()
         return lambda workers: (batch.to(torch.float32).sub_(mean).div_(std) for batch in epoch(workers))
 
@@ -103,7 +103,7 @@ def write(folder: Path, tiles: int, only: set[str]) -> tuple[dict[str, Epoch], d
 
 
 def our_epoch(dataset: LuisaDataset) -> Epoch:
-    """Through the project's loader, without worker processes."""
+    """Epochs of the project's loader, without worker processes."""
 
     def epoch(workers: int) -> Iterator[torch.Tensor]:
         for batch in WindowLoader(dataset, BATCH, RandomSampler(dataset), drop_last=True):
@@ -113,7 +113,7 @@ def our_epoch(dataset: LuisaDataset) -> Epoch:
 
 
 def memory(windows: torch.Tensor) -> Epoch:
-    """The limit: windows gathered from one array in memory."""
+    """Epochs of windows gathered from one array in memory."""
 
     def epoch(workers: int) -> Iterator[torch.Tensor]:
         order = torch.randperm(len(windows))
@@ -124,7 +124,7 @@ def memory(windows: torch.Tensor) -> Epoch:
 
 
 def race(contestants: dict[str, Epoch], rounds: int) -> dict[str, dict[int, list[Run]]]:
-    """Per contestant and number of workers: what every round measured."""
+    """Measurements of all rounds, by method and number of workers."""
     results: dict[str, dict[int, list[Run]]] = {name: {} for name in contestants}
     serial = {"ours", "with_labels", "memory", "zarr_batch"}
     for _ in range(rounds):
@@ -135,7 +135,7 @@ def race(contestants: dict[str, Epoch], rounds: int) -> dict[str, dict[int, list
 
 
 def measure(epoch: Epoch, workers: int) -> Run:
-    """One epoch."""
+    """Measure one epoch."""
     start, used = time.perf_counter(), processor_time()
     batches = epoch(workers)
     count = 0
@@ -147,22 +147,22 @@ def measure(epoch: Epoch, workers: int) -> Run:
         if i == WARM - 1:
             warm, before = time.perf_counter(), count
     end = time.perf_counter()
-    del batches  # workers end, so that their time counts
+    del batches  # ends the workers, so that their processor time is counted
     return Run((count - before) / (end - warm), first - start, (processor_time() - used) / count)
 
 
 def processor_time() -> float:
-    """Seconds of processor time of this process and of those children that have ended."""
+    """Seconds of processor time of this process and its finished child processes."""
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def size(folder: Path) -> int:
-    """Bytes on disk."""
+    """Size of a folder in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def report(results: dict[str, dict[int, list[Run]]], disk: dict[str, int]) -> None:
-    """A table, and the JSON line."""
+    """Print the table and the JSON line."""
     best, processor = {}, {}
     print(f"{'':12} {'windows/s':>10} {'min':>8} {'max':>8} {'first s':>8} {'cpu ms':>8} {'workers':>8} {'MB':>7}")
     for name, by_workers in results.items():

@@ -1,7 +1,7 @@
-"""The other ways to store the same windows, each written and read as its own documentation recommends.
+"""Other ways of storing the same windows, written and read as their documentation recommends.
 
-A peer is written once from an array of windows and then gives epochs of batches, uint16 ``(64, 12, 120, 120)`` in
-random order; what all share, the conversion to normalised float32, is done by the benchmark on the whole batch.
+A peer is written once from an array of windows and then yields epochs of batches, uint16 ``(64, 12, 120, 120)`` in
+random order; the benchmark converts whole batches to normalised float32, for all peers in the same way.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Epoch = Callable[[int], Iterator[torch.Tensor]]  # number of worker processes â†
 
 
 def loader(dataset: Dataset[torch.Tensor], shuffle: bool = True) -> Epoch:
-    """Epochs of a map-style dataset through torch's own DataLoader."""
+    """Epochs of a map-style dataset with torch's DataLoader."""
 
     def epoch(workers: int) -> Iterator[torch.Tensor]:
         return iter(DataLoader(dataset, BATCH, shuffle=shuffle, num_workers=workers, drop_last=True))
@@ -33,7 +33,7 @@ def loader(dataset: Dataset[torch.Tensor], shuffle: bool = True) -> Epoch:
 
 
 class GeoTiffs(Dataset[torch.Tensor]):
-    """One GeoTIFF a patch, uncompressed, as EuroSAT is distributed, read as torchgeo's EuroSAT reads it."""
+    """One GeoTIFF per patch, uncompressed, as EuroSAT is distributed, read like torchgeo's EuroSAT."""
 
     def __init__(self, folder: Path, windows: Windows) -> None:
         import rasterio
@@ -59,7 +59,7 @@ class GeoTiffs(Dataset[torch.Tensor]):
 
 
 class ZarrSamples(Dataset[torch.Tensor]):
-    """zarr-python on the very shards that lulcbench reads, a window at a time."""
+    """zarr-python on the same shards that lulcbench reads, one window per read."""
 
     def __init__(self, path: Path, per_tile: int) -> None:
         import zarr
@@ -72,7 +72,7 @@ class ZarrSamples(Dataset[torch.Tensor]):
         return self.count
 
     def select(self, i: int) -> tuple[int, int, slice, slice, slice]:
-        """The selection that is window ``i``."""
+        """The selection of window ``i``."""
         tile, y, x = i // self.side**2, i % self.side**2 // self.side * 120, i % self.side * 120
         return (tile, 0, slice(None), slice(y, y + 120), slice(x, x + 120))
 
@@ -81,7 +81,7 @@ class ZarrSamples(Dataset[torch.Tensor]):
 
 
 def zarr_batches(samples: ZarrSamples) -> Epoch:
-    """zarr-python, all windows of a batch in flight at once on its own event loop."""
+    """zarr-python, reading all windows of a batch concurrently on its event loop."""
     from zarr.core.sync import sync
 
     async def batch(indices: list[int]) -> list[Any]:
@@ -164,7 +164,7 @@ def streaming(folder: Path, windows: Windows) -> Epoch:
 
 
 class Lmdb(Dataset[torch.Tensor]):
-    """LMDB with a safetensors blob a patch, uncompressed, as reBEN (BigEarthNet v2) loads it."""
+    """LMDB with one safetensors blob per patch, uncompressed, as used for reBEN (BigEarthNet v2)."""
 
     def __init__(self, folder: Path, windows: Windows) -> None:
         import lmdb
@@ -193,5 +193,5 @@ class Lmdb(Dataset[torch.Tensor]):
 
 
 def quiet() -> None:
-    """Peers warn about many things that do not matter here."""
+    """Ignore the warnings of peers."""
     warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""A release of image-like pixels, its arrays laid out by the builders' own code."""
+"""A release of image-like pixels, whose arrays are created by the code of the builders."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def make(root: Path, tiles: int) -> Manifest:
 
     Args:
         root: folder to write.
-        tiles: how many.
+        tiles: number of tiles.
     """
-    places = [Tile(900 + row % 100, 700 + row // 100) for row in range(tiles)]
-    axis = TileAxis({"train": [Planned(tile, "benchmark", tile.block(), "train") for tile in places]}, SHARD_TILES)
+    grid_tiles = [Tile(900 + row % 100, 700 + row // 100) for row in range(tiles)]
+    axis = TileAxis({"train": [Planned(tile, "benchmark", tile.block(), "train") for tile in grid_tiles]}, SHARD_TILES)
     season = Season(name="summer", start="06-25", end="09-12")
     layout = [image_array(IMAGERY, SENTINEL2.resolution, BANDS, 1), label_array(LABELS)]
     write_arrays(root, layout, axis, "lz4hc")

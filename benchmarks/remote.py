@@ -1,10 +1,10 @@
-"""Reading shards straight from an object store that is 20 ms away, and what it costs to begin.
+"""Reading shards directly from an object store with 20 ms latency; time to start, and memory.
 
 usage: python benchmarks/remote.py [--tiles 16] [--latency 0.02]
 
-A file server on loopback waits before every answer. Reported, as one JSON object: time of the first batch and of an
-epoch of 1,200 m windows from there and from disk, processor time for importing the package, and resident memory after
-the first, third, tenth and thirtieth epoch (the first two fill buffers and caches).
+A file server on loopback waits before every answer. The output is one JSON object: time to the first batch and rate
+over an epoch of 1,200 m windows, from the server and from disk, processor time for importing the package, and resident
+memory after the first, third, tenth and thirtieth epoch (the first two fill buffers and caches).
 """
 
 from __future__ import annotations
@@ -33,46 +33,46 @@ BATCH = 64
 
 
 class SlowFiles(SimpleHTTPRequestHandler):
-    """Files with range requests, each answer late."""
+    """A file server with range requests and delayed answers."""
 
     protocol_version = "HTTP/1.1"
     latency = 0.02
 
     def log_message(self, *args: Any) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
-        """A file or a part of it."""
+        """Send a file or a range of it."""
         time.sleep(self.latency)
         path = Path(self.translate_path(self.path))
         if not path.is_file():
             self.send_error(404)
             return
         size = path.stat().st_size
-        found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        byte_range = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         start, end = 0, size
-        if found:
-            start = int(found[1]) if found[1] else max(0, size - int(found[2]))
-            end = min(size, int(found[2]) + 1) if found[1] and found[2] else size
+        if byte_range:
+            start = int(byte_range[1]) if byte_range[1] else max(0, size - int(byte_range[2]))
+            end = min(size, int(byte_range[2]) + 1) if byte_range[1] and byte_range[2] else size
         with path.open("rb") as file:
             file.seek(start)
             part = file.read(end - start)
-        self.send_response(206 if found else 200)
+        self.send_response(206 if byte_range else 200)
         self.send_header("Content-Length", str(len(part)))
-        if found:
+        if byte_range:
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
         self.end_headers()
         self.wfile.write(part)
 
 
 class Server(ThreadingHTTPServer):
-    """Takes many connections at once, as an object store does."""
+    """Accepts many concurrent connections, like an object store."""
 
     request_queue_size = 256
 
 
 def serve(folder: str, latency: float, ports: multiprocessing.Queue[int]) -> None:
-    """A process of its own, so that it does not share the reader's interpreter."""
+    """Run the server in a separate process, so that it does not share the interpreter of the reader."""
     SlowFiles.latency = latency
     server = Server(("127.0.0.1", 0), partial(SlowFiles, directory=folder))
     ports.put(server.server_port)
@@ -80,7 +80,7 @@ def serve(folder: str, latency: float, ports: multiprocessing.Queue[int]) -> Non
 
 
 def main() -> None:
-    """Run and print."""
+    """Run the benchmark and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiles", type=int, default=16)
     parser.add_argument("--latency", type=float, default=0.02)
@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def epoch(dataset: LuisaSeg) -> float:
-    """Seconds for all windows in random order."""
+    """Read all windows in random order; returns the time in seconds."""
     start = time.perf_counter()
     order = torch.randperm(len(dataset)).numpy()
     for first in range(0, len(order), BATCH):

@@ -1,10 +1,10 @@
-"""How fast the scorer is: tiles a second, end to end, against a bare numpy bincount of the same tiles in memory.
+"""Speed of the scorer: tiles per second, end to end, compared with a bare NumPy bincount of the same tiles in memory.
 
 usage: python benchmarks/scoring.py [--tiles 1000] [--repeats 9] [--numpy]
 
-The scorer reads and checks everything (labels' SHA-256, zip members, codes), decodes the labels, finds their edges, and
-counts confusion by block, region and label edge; the bincount gets both maps as class indices in memory and makes one
-46 × 46 confusion, tile by tile. The last line is one JSON object, of the best of the repeats.
+The scorer reads and checks everything (SHA-256 of the labels, zip members, codes), decodes the labels, finds their
+edges, and counts confusion by block, region and label edge; the bincount has both maps in memory as class indices and
+computes one 46 × 46 confusion matrix, tile by tile. The last line is one JSON object, with the best of the repeats.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiles", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--numpy", action="store_true", help="count as where no C compiler was at installation")
+    parser.add_argument(
+        "--numpy", action="store_true", help="count with NumPy, as without a C compiler at installation"
+    )
     options = parser.parse_args()
     if options.numpy:
         _pixels.compiled = None  # type: ignore[attr-defined,assignment]
@@ -44,9 +46,9 @@ def main() -> None:
 
 
 def run(folder: Path, tiles: int, repeats: int) -> None:
-    """Measure in a folder."""
+    """Write the data to a folder, measure, and print the result."""
     labels = smooth_codes(tiles, seed=0)
-    # Errors come in patches too: one square of 200 m in ten is of another class.
+    # Errors are spatially correlated: one in ten squares of 200 m has another class.
     right = np.random.default_rng(1).random((tiles, 24, 24)) < 0.9
     guess = np.where(right.repeat(4, axis=1).repeat(4, axis=2), labels, smooth_codes(tiles, seed=2))
     root = folder / "release"
@@ -74,7 +76,7 @@ def run(folder: Path, tiles: int, repeats: int) -> None:
     scored, bare = measure(repeats, lambda: scorer("plain.zip", large), bincount)
     (with_probabilities,) = measure(max(2, repeats // 2), lambda: scorer("probabilities.zip", little))
     size = (folder / "plain.zip").stat().st_size / len(info.tiles)
-    print(f"scorer        {tiles / scored:8.0f} tiles/s  ({size:,.0f} bytes a tile)")
+    print(f"scorer        {tiles / scored:8.0f} tiles/s  ({size:,.0f} bytes per tile)")
     print(f"bare bincount {tiles / bare:8.0f} tiles/s")
     print(f"with probabilities {few / with_probabilities:8.1f} tiles/s")
     result = {
@@ -86,7 +88,7 @@ def run(folder: Path, tiles: int, repeats: int) -> None:
 
 
 def write(path: Path, root: Path, guess: np.ndarray, tiles: int, probabilities: bool) -> PredictionInfo:
-    """Write predictions of all tiles; probabilities are 0.7 for the guess and the rest random."""
+    """Write predictions of all tiles; the probability is 0.7 for the predicted class and random for the others."""
     rng = np.random.default_rng(3)
     with PredictionWriter(path, root, "test", 2018, probabilities=probabilities) as writer:
         for row, tile in enumerate(writer.info.tiles):
@@ -100,14 +102,14 @@ def write(path: Path, root: Path, guess: np.ndarray, tiles: int, probabilities: 
 
 
 def measure(repeats: int, *actions: Callable[[], object]) -> list[float]:
-    """Least seconds of each action, in turns: the least is what other work on the machine disturbs least."""
+    """Minimum time of each action in seconds; they alternate. The minimum is least affected by other load."""
     times: list[list[float]] = [[] for _ in actions]
     for _ in range(repeats + 1):
-        for action, found in zip(actions, times, strict=True):
+        for action, seconds in zip(actions, times, strict=True):
             start = time.perf_counter()
             action()
-            found.append(time.perf_counter() - start)
-    return [min(found[1:]) for found in times]
+            seconds.append(time.perf_counter() - start)
+    return [min(seconds[1:]) for seconds in times]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Training throughput: this engine against plain torch and against torchgeo's task, same model, same data.
+"""Training throughput of the baselines, compared with plain torch and torchgeo's task; same model, same data.
 
-All three see the same uint8 patches, normalise them, and make the same AdamW steps on the same network; no
-augmentation. Rounds alternate, so that a busy machine slows all alike. The last line is one JSON object.
+All three use the same uint8 patches, normalise them, and make the same AdamW steps on the same network, without
+augmentation. Rounds alternate, so that other load affects all of them equally. The last line is one JSON object.
 
-    python benchmarks/training.py                 # sizes that suit the machine: ResNet-50 on a GPU, ResNet-18 on a CPU
+    python benchmarks/training.py                 # sizes chosen for the machine: ResNet-50 on a GPU, ResNet-18 on a CPU
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ WARMUP = 3
 
 
 class Clock(L.Callback):
-    """Time of the steps after the first few."""
+    """Measures the time of the steps after the warm-up."""
 
     def __init__(self) -> None:
         self.start = self.seconds = 0.0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        """Start after the warm-up."""
+        """Start the clock after the warm-up."""
         if trainer.global_step == WARMUP:
             synchronize()
             self.start = time.perf_counter()
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Stop."""
+        """Stop the clock."""
         synchronize()
         self.seconds = time.perf_counter() - self.start
 
@@ -66,7 +66,7 @@ def synchronize() -> None:
 
 
 def trainer(steps: int, clock: Clock, precision: str, folder: str) -> L.Trainer:
-    """A Lightning trainer with nothing beside the steps."""
+    """A Lightning trainer that only makes training steps."""
     return L.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=1,
@@ -102,7 +102,7 @@ class Patches:
         return len(self.images)
 
     def read(self, indices: Sequence[int]) -> Sample:
-        """A batch as stored."""
+        """Read a batch of stored values."""
         at = torch.as_tensor(indices)
         return {"image": self.images[at], "label": self.labels[at], "id": [str(i) for i in indices]}
 
@@ -110,7 +110,7 @@ class Patches:
         return Samples(self.read(indices), len(indices))
 
     def finish(self, batch: Sample) -> Sample:
-        """Normalise a batch where it is."""
+        """Normalise a batch on its device."""
         image = batch["image"]
         if self._statistics is None:
             self._statistics = tuple(torch.tensor(v, device=image.device).view(3, 1, 1) for v in (MEAN, STD))
@@ -118,11 +118,11 @@ class Patches:
         return batch | {"image": (image.float() - mean) / std}
 
     def set_epoch(self, epoch: int) -> None:
-        """Patches do not move."""
+        """Do nothing: patches are the same in every epoch."""
 
 
 def ours(config: Config, patches: Patches, steps: int, precision: str, folder: str) -> float:
-    """Seconds of the steps in this engine, data module and all."""
+    """Time of the steps with the baselines, including the data module, in seconds."""
     data = LuisaDataModule(
         lambda split: Patches(patches.images, patches.labels, split),
         batch_size=config.train.batch_size,
@@ -136,7 +136,7 @@ def ours(config: Config, patches: Patches, steps: int, precision: str, folder: s
 
 
 def bare(config: Config, patches: Patches, steps: int, precision: str, folder: str) -> float:
-    """The loop that one would write by hand for data that lie on the device."""
+    """Time of the steps of a loop written by hand, with all data on the device, in seconds."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = config.model.build(INPUTS, len(CLASSES)).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
@@ -159,7 +159,7 @@ def bare(config: Config, patches: Patches, steps: int, precision: str, folder: s
 
 
 class Items(Dataset[Sample]):
-    """The same patches as torchgeo's datasets give them: one dict per sample, float images."""
+    """The same patches in the form of torchgeo's datasets: one dict per sample, with float images."""
 
     def __init__(self, patches: Patches) -> None:
         self.patches = patches
@@ -173,11 +173,11 @@ class Items(Dataset[Sample]):
 
 
 def torchgeo(config: Config, patches: Patches, steps: int, precision: str, folder: str) -> float:
-    """Seconds of the steps in torchgeo's ``ClassificationTask``."""
+    """Time of the steps with torchgeo's ``ClassificationTask``, in seconds."""
     from torchgeo.trainers import ClassificationTask
 
     task = ClassificationTask(model="resnet50", weights=None, in_channels=3, num_classes=len(CLASSES), lr=1e-3)
-    task.model = config.model.build(INPUTS, len(CLASSES))  # the very same network
+    task.model = config.model.build(INPUTS, len(CLASSES))  # the same network
     workers = 8 if torch.cuda.is_available() else 0
     loader = DataLoader(Items(patches), config.train.batch_size, shuffle=True, drop_last=True, num_workers=workers)
     clock = Clock()
@@ -186,7 +186,7 @@ def torchgeo(config: Config, patches: Patches, steps: int, precision: str, folde
 
 
 def matmul_rate() -> float:
-    """The device's own bf16 rate, FLOP/s: large square products."""
+    """Rate of the device for large bf16 matrix products, FLOP/s."""
     a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     for _ in range(3):
         a @ a
@@ -235,7 +235,7 @@ def main() -> None:
     precision = "bf16-mixed" if gpu else "32-true"
     ways = {"ours": ours, "bare": bare}
     if importlib.util.find_spec("torchgeo") is None:
-        print("torchgeo is not installed here: no comparison with its trainer")
+        print("torchgeo is not installed: no comparison with its trainer")
     else:
         ways["torchgeo"] = torchgeo
     rates: dict[str, list[float]] = {name: [] for name in ways}

@@ -29,4 +29,4 @@ def test_without_zarr_it_asks_for_a_release() -> None:
     code = f"import runpy, sys; sys.modules['zarr'] = None; sys.argv = ['device.py']; {run}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.returncode == 1
-    assert "name it by --root" in done.stderr
+    assert "existing one with --root" in done.stderr
