@@ -57,7 +57,7 @@ def make(root: Path, tiles: int) -> Manifest:
     count = tiles * PIXELS**2
     mean = sums[0] / count
     write_coordinates(root, layout, axis, {"sentinel2": BANDS}, [season], {"title": "Benchmark (SIMULATED DATA)"})
-    _index(root, places)
+    _index(root, grid_tiles)
     release = Manifest(
         name="luisa-benchmark",
         version="0.1.0",

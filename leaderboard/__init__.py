@@ -1,1 +1,1 @@
-"""The leaderboard service: submissions become ranked, immutable results."""
+"""The leaderboard service: scores submissions and ranks them; results are immutable."""

@@ -1,1 +1,1 @@
-"""From results to a ranked table."""
+"""Ranking of results: summaries, tables, paired tests, self-reported scores."""

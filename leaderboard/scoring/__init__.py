@@ -1,1 +1,1 @@
-"""The worker that scores strangers' files in a confined process."""
+"""The worker, and the process with limited resources in which it scores untrusted files."""

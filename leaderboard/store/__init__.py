@@ -1,1 +1,1 @@
-"""What is kept: database, ledger, queue, uploads, accounts."""
+"""Storage: database, ledger, queue, uploads, accounts."""

@@ -1,1 +1,1 @@
-"""The website: JSON interface, pages, forms."""
+"""The web site: JSON API, pages, forms."""

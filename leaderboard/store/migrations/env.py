@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that ``Database.upgrade`` hands over."""
+"""Entry point of Alembic: runs the migrations on the connection of ``Database.upgrade``."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Results know the years that they are of; filled from the ledger, which always knew."""
+"""Adds the years of results, filled from the ledger."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ depends_on: Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Upgrade the schema."""
     with op.batch_alter_table("result", schema=None) as batch_op:
         batch_op.add_column(sa.Column("years", sa.String(length=16), nullable=True))
     result = sa.table("result", *(sa.column(name, sa.String()) for name in ("submission_id", "ledger_path", "years")))
@@ -29,13 +29,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take back."""
+    """Downgrade the schema."""
     with op.batch_alter_table("result", schema=None) as batch_op:
         batch_op.drop_column("years")
 
 
 def _years(path: Path) -> str:
-    # Reads the file as it was when this migration was written, whatever leaderboard.store.ledger has become since.
+    # Reads the format at the time of this migration, independently of the current leaderboard.store.ledger.
     try:
         return "-".join(str(year) for year in json.loads(path.read_bytes())["scores"]["years"])
     except (OSError, ValueError, KeyError, TypeError) as error:
