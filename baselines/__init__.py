@@ -1,1 +1,1 @@
-"""Reference models: a release becomes predictions."""
+"""Reference models: training, prediction and reference scores."""

@@ -1,4 +1,4 @@
-"""``python -m baselines``."""
+"""Entry point of ``python -m baselines``."""
 
 from baselines.cli import main
 

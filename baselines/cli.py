@@ -1,4 +1,4 @@
-"""The command line: ``python -m baselines train|predict|page|…``."""
+"""Command line: ``python -m baselines train|predict|page|…``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lulcbench import _console
 if TYPE_CHECKING:
     from baselines.config import Config
 
-# Modules that load torch are imported where a command needs them.
+# Modules that load torch are imported inside the commands that need them.
 app = typer.Typer(
     help="Reference models: train, predict, reproduce the committed scores.",
     no_args_is_help=True,
@@ -21,9 +21,9 @@ app = typer.Typer(
     add_completion=False,
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file such as baselines/configs/demo.toml.")]
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file such as baselines/configs/demo.toml.")]
 ConfigPaths = Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="TOML files.")]
-Out = Annotated[Path, typer.Option("--out", help="Runs go to OUT/<name>.")]
+Out = Annotated[Path, typer.Option("--out", help="Runs are written to OUT/<name>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace one setting.")]
 
 
@@ -31,11 +31,13 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 def train(
     configs: ConfigPaths,
     out: Out = Path("runs"),
-    restart: Annotated[bool, typer.Option("--restart", help="Throw away what is there.")] = False,
-    renew: Annotated[bool, typer.Option("--renew", help="Throw away a run of another config or release.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard an existing run.")] = False,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Discard an existing run of another config or release.")
+    ] = False,
     settings: Set = None,
 ) -> None:
-    """Fit models; a network's training that was interrupted is resumed."""
+    """Fit models; interrupted training of a network is resumed."""
     from baselines.experiment import Experiment
     from baselines.train import train as fit
 
@@ -47,7 +49,7 @@ def train(
 
 @app.command()
 def predict(configs: ConfigPaths, out: Out = Path("runs"), settings: Set = None) -> None:
-    """Predict the test split: a release's predictions go to ``lulcbench score``, patches are scored here."""
+    """Predict the test split; predictions of patches are also scored, those of a release by ``lulcbench score``."""
     from baselines.run import load_run
 
     for config in configs:
@@ -59,10 +61,10 @@ def predict(configs: ConfigPaths, out: Out = Path("runs"), settings: Set = None)
 @app.command()
 def patch(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained classifier.")],
-    files: Annotated[list[Path], typer.Argument(help="GeoTIFFs of one place; several are taken as dates.")],
+    files: Annotated[list[Path], typer.Argument(help="GeoTIFFs of one location, one per date.")],
     bands: Annotated[str | None, typer.Option(help="Band names of the files, comma-separated, in order.")] = None,
 ) -> None:
-    """Classify a georeferenced patch, or patches of one place over dates; JSON on stdout."""
+    """Classify a georeferenced patch, or patches of one location at several dates; writes JSON to stdout."""
     from baselines.predicting.patch import predict_files
     from baselines.run import load_run
 
@@ -73,10 +75,10 @@ def patch(
 @app.command()
 def page(
     configs: ConfigPaths,
-    to: Annotated[Path, typer.Option("--to", help="The HTML file to write.")],
+    to: Annotated[Path, typer.Option("--to", help="HTML file to write.")],
     out: Out = Path("runs"),
 ) -> None:
-    """Write one HTML page: pictures and learning curve of the first run, its scores beside those of the others."""
+    """Write one HTML page: images and learning curve of the first run, and a table of the scores of all runs."""
     from baselines.reports.page import read_entry, write_page
 
     typer.echo(str(write_page([read_entry(_load(config), out) for config in configs], to)))
@@ -86,21 +88,21 @@ def page(
 def measure(
     config: ConfigPath,
     out: Out = Path("runs"),
-    seed: Annotated[list[int] | None, typer.Option(help="A seed; give the option several times.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed; repeatable.")] = None,
 ) -> None:
-    """Make a reference: train with each seed, score the test split, add to baselines/reference/<name>.json."""
+    """Compute a reference score: train with each seed, score test, add to baselines/reference/<name>.json."""
     from baselines.measure import add
     from baselines.measure import measure as measure_seed
 
     run = _load(config)
     for n in seed or (0, 1, 2):
-        path = add(run, [measure_seed(run, n, out)])  # each as it comes: the next may be interrupted
+        path = add(run, [measure_seed(run, n, out)])  # after each seed: the next may be interrupted
     typer.echo(str(path))
 
 
 @app.command()
 def tables() -> None:
-    """Write the table of references into README.md and DATASET_CARD.md, and draw their learning curves."""
+    """Write the table of reference scores into README.md and DATASET_CARD.md, and plot the learning curves."""
     from baselines.reports.tables import PAGES, write
 
     for path in write([Path(__file__).parents[1] / page for page in PAGES]):
@@ -109,25 +111,25 @@ def tables() -> None:
 
 @app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(help="Name of a committed reference (baselines/reference/*.json).")],
+    name: Annotated[str, typer.Argument(help="Name of a committed reference score (baselines/reference/*.json).")],
     out: Out = Path("runs/reproduce"),
-    seeds: Annotated[int | None, typer.Option(min=1, help="Take only the first so many of its seeds.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of its seeds to train; default: all.")] = None,
 ) -> None:
-    """Retrain a reference; exit code 1 unless the result lies within its tolerance."""
-    from baselines.measure import reproduce as again
+    """Train a reference again; exit code 1 if the score is outside its tolerance."""
+    from baselines.measure import reproduce as train_again
 
-    if not again(name, out, seeds):
+    if not train_again(name, out, seeds):
         raise typer.Exit(1)
 
 
 @app.command()
 def gpu(
-    minutes: Annotated[float, typer.Option(help="Wall-clock limit; another call goes on where this one stops.")] = 25,
+    minutes: Annotated[float, typer.Option(help="Wall-clock limit; the next call resumes.")] = 25,
     out: Out = Path("runs/gpu"),
     smoke: Annotated[bool, typer.Option("--smoke", help="Rehearse with tiny networks on a CPU.")] = False,
     job: Annotated[list[str] | None, typer.Option(help="Only these jobs.")] = None,
 ) -> None:
-    """Make the reference scores, most wanted first."""
+    """Compute the reference scores in order of priority."""
     from baselines.gpu import run_jobs
 
     for path in run_jobs(minutes, out, smoke, tuple(job or ())):
@@ -137,10 +139,10 @@ def gpu(
 @app.command()
 def difficulty(
     root: Annotated[Path, typer.Argument(help="Folder of a release with Landsat.")],
-    pixels: Annotated[int, typer.Option(help="Training label pixels at most.", min=100)] = 60_000,
-    tolerance: Annotated[float | None, typer.Option(help="Exit code 1 if a score is further off.", min=0)] = None,
+    pixels: Annotated[int, typer.Option(help="Maximum number of label pixels for training.", min=100)] = 60_000,
+    tolerance: Annotated[float | None, typer.Option(help="Exit code 1 if a score deviates more.", min=0)] = None,
 ) -> None:
-    """Weighted F1 of a per-pixel random forest on seasonal Landsat spectra, beside the published figures."""
+    """Weighted F1 of a per-pixel random forest on seasonal Landsat spectra, next to the published scores."""
     from baselines.difficulty import PUBLISHED
     from baselines.difficulty import difficulty as run
 

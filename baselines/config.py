@@ -1,4 +1,4 @@
-"""What a run is: a TOML file, checked before anything starts. Unknown keys are errors."""
+"""Configs: TOML files that define a run, validated before anything starts. Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Config(Part):
     """One run. Read it with ``Config.load``.
 
     Attributes:
-        name: results go to ``<out>/<name>``.
-        seed: of weights, data order and augmentation.
-        threads: processor threads of each process in training and prediction. The order in which numbers are summed
-            depends on it, and with it their last digits; None takes as many as there are.
-        data, task, model: of a kind each (``baselines.data``, ``baselines.tasks``, ``baselines.models``); a task that
-            names no kind is the one that its data are for.
+        name: results are written to ``<out>/<name>``.
+        seed: seed of weights, data order and augmentation.
+        threads: processor threads of each process in training and prediction. The order of floating-point sums, and
+            with it their last digits, depends on this number; None uses one thread per processor.
+        data, task, model: sections with a ``kind`` (``baselines.data``, ``baselines.tasks``, ``baselines.models``);
+            ``task.kind`` defaults to the task of the data.
 
     Example:
         >>> config = Config.parse({"name": "a", "data": {"kind": "eurosat"}, "model": {"kind": "timm"}})
@@ -50,7 +50,7 @@ class Config(Part):
     @model_validator(mode="before")
     @classmethod
     def _name_task(cls, content: Any) -> Any:
-        """The kind of the task where it is not named."""
+        """Fill in the default of ``task.kind``."""
         if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
             return content
         kind, task = content["data"].get("kind"), content.get("task", {})
@@ -63,12 +63,12 @@ class Config(Part):
         self.task.check(self.data)
         dense = self.task.dense
         if self.model.dense not in (None, dense):
-            gives = {True: "predicts every pixel", False: "gives one class per patch"}
-            raise ValueError(f"model {self.model.kind} {gives[not dense]}, but task {self.task.kind} does not")
+            output = {True: "predicts every pixel", False: "predicts one class per patch"}
+            raise ValueError(f"model {self.model.kind} {output[not dense]}, but task {self.task.kind} does not")
         if dense and (self.augment.mixup or self.augment.cutmix):
-            raise ValueError("mixup and cutmix are for one class per patch")
+            raise ValueError("mixup and cutmix require one class per patch")
         if dense and self.augment.affine:
-            raise ValueError("affine would blur the labels of pixels: it is for one class per patch")
+            raise ValueError("affine requires one class per patch: it would interpolate the labels of pixels")
         return self
 
     @property
@@ -85,12 +85,12 @@ class Config(Part):
             overrides: ``section.key=value`` settings that replace those of the file, values in TOML syntax.
 
         Raises:
-            LulcbenchError: the file is missing, is not TOML, or holds an unknown key or an impossible value.
+            LulcbenchError: the file is missing or is not TOML, or has an unknown key or an invalid value.
         """
         path = Path(path)
         if not path.is_file():
             known = ", ".join(sorted(p.name for p in CONFIGS.glob("*.toml")))
-            raise LulcbenchError(f"No config {path}.", f"baselines/configs/ has {known}.")
+            raise LulcbenchError(f"The config {path} is missing.", f"baselines/configs/ has {known}.")
         content = parse_toml(read_limited(path, MAX_TEXT_BYTES), str(path), "Compare it with baselines/configs/.")
         for override in overrides:
             _apply(content, override)
@@ -98,16 +98,20 @@ class Config(Part):
 
     @classmethod
     def parse(cls, content: dict[str, Any], where: str = "config") -> Config:
-        """Check a config given as nested dicts; ``where`` names it in errors."""
+        """Validate a config given as nested dicts; ``where`` is its name in error messages.
+
+        Raises:
+            LulcbenchError: an unknown key or an invalid value.
+        """
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors())
-            remedy = "The keys are documented in baselines/config.py and where their kind is registered."
+            remedy = "The keys are documented in baselines/config.py and in the class of each kind."
             raise LulcbenchError(f"{where}: {lines}.", remedy) from error
 
     def replace(self, **sections: Any) -> Config:
-        """A copy with some keys changed; a dict updates a section: ``config.replace(seed=1, train={"epochs": 2})``."""
+        """Return a changed copy; a dict updates a section: ``config.replace(seed=1, train={"epochs": 2})``."""
         content = self.model_dump()
         for key, value in sections.items():
             content[key] = content[key] | value if isinstance(value, dict) else value
@@ -121,7 +125,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     except LulcbenchError:
         value = text  # a bare word is a string
     if not equals:
-        raise LulcbenchError(f"{override!r} sets nothing.", "Write section.key=value.")
+        raise LulcbenchError(f"{override!r} is not an assignment.", "Write section.key=value.")
     *parents, last = key.split(".")
     for parent in parents:
         content = content.setdefault(parent, {})

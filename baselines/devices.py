@@ -1,4 +1,4 @@
-"""What a run computes on: device, threads, memory, and how these are named in results."""
+"""Devices, threads and memory of a run, and their description in results."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor, distributed
 from lulcbench.datasets.batch import Sample
 from lulcbench.errors import LulcbenchError
 
-Images = Tensor | dict[str, Tensor]  # (b, channel, y, x), or such by sensor
+Images = Tensor | dict[str, Tensor]  # (b, channel, y, x), or a dict of these by sensor
 
 
 def best_device() -> torch.device:
-    """The GPU, where there is one."""
+    """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def map_images(images: Images, change: Callable[[Tensor], Tensor]) -> Images:
-    """The images of every sensor changed.
+    """Apply a function to the images of every sensor.
 
     Example:
         >>> map_images({"landsat": torch.zeros(1, 2)}, torch.Tensor.sum)
@@ -33,16 +33,16 @@ def map_images(images: Images, change: Callable[[Tensor], Tensor]) -> Images:
 
 
 def first_image(images: Images) -> Tensor:
-    """The images of the first sensor, whose pixels are those of dense outputs."""
+    """The images of the first sensor; dense outputs have their pixels."""
     return next(iter(images.values())) if isinstance(images, dict) else images
 
 
 def to_device(batch: Sample, device: torch.device) -> Sample:
-    """A batch with all its tensors there."""
+    """Move all tensors of a batch to a device."""
 
     def move(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: move(part) for key, part in value.items()}
+            return {key: move(item) for key, item in value.items()}
         return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
     return {key: move(value) for key, value in batch.items()}
@@ -50,7 +50,7 @@ def to_device(batch: Sample, device: torch.device) -> Sample:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Compute with a number of threads, and afterwards with as many as before; None changes nothing."""
+    """Set the number of threads of torch within a ``with`` block; None leaves it unchanged."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -61,10 +61,10 @@ def threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def memory_errors(what: str, remedy: str) -> Iterator[None]:
-    """Turns errors of exhausted memory, of a GPU or a processor, into errors that say what to lower.
+    """Turn out-of-memory errors of GPU or processor into an error with a remedy.
 
     Raises:
-        LulcbenchError: memory ran out.
+        LulcbenchError: memory ran out; ``what`` names the setting that needs it.
     """
     try:
         yield
@@ -75,20 +75,20 @@ def memory_errors(what: str, remedy: str) -> Iterator[None]:
 
 
 def wait_for_all() -> None:
-    """Return when all processes of a run have come here."""
+    """Block until all processes of a run have called this function."""
     if distributed.is_available() and distributed.is_initialized():
         on_gpu = distributed.get_backend() == "nccl"
         distributed.barrier(device_ids=[torch.cuda.current_device()] if on_gpu else None)
 
 
 def hardware() -> dict[str, Any]:
-    """Names of processor and GPU (None without one), and the number of threads."""
+    """Names of processor and GPU (None if there is none), and the number of threads."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"cpu": _processor(), "threads": torch.get_num_threads(), "gpu": gpu}
 
 
 def _processor() -> str:
-    """Name of the processor; on Linux ``platform`` knows only its architecture."""
+    """Name of the processor; on Linux, ``platform`` returns only its architecture."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8").splitlines():

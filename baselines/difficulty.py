@@ -1,8 +1,8 @@
-"""How hard a release is for a per-pixel classifier that sees only spectra: the yardstick of the simulator.
+"""Difficulty of a release: scores of a per-pixel classifier that uses only spectra, to calibrate the simulator.
 
 Witjes et al. 2022 (https://doi.org/10.7717/peerj.13573) map 43 CORINE classes of Europe from seasonal Landsat
-composites, pixel by pixel, with weighted F1 of 0.83, 0.63 and 0.49 at 5, 14 and 43 classes. A release made from
-simulated scenes should be about as hard, level by level.
+composites, pixel by pixel, with weighted F1 of 0.83, 0.63 and 0.49 at 5, 14 and 43 classes. A release of
+simulated scenes should have similar scores at every level.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ def difficulty(root: Path, seed: int = 0, pixels: int = 60_000) -> dict[int, flo
 
     Args:
         root: folder of a release with Landsat and labels of its last year.
-        seed: of the sample and the forest.
-        pixels: training label pixels at most, drawn over all train tiles alike.
+        seed: seed of the sample and the forest.
+        pixels: maximum number of label pixels for training, drawn equally from all train tiles.
 
     Returns:
-        Level (1 to 4) → weighted F1. One forest is trained at level 4; coarser levels follow by lookup.
+        Level (1 to 4) → weighted F1. One forest is trained at level 4; its predictions are mapped to coarser levels.
 
     Raises:
         LulcbenchError: the release lacks Landsat, labels or a split.
     """
     manifest = Release.open(root).manifest
     if "landsat" not in manifest.sensors:
-        raise LulcbenchError(f"{root} has no Landsat.", "Difficulty is of the seasonal Landsat composites.")
+        raise LulcbenchError(f"{root} has no Landsat.", "The difficulty is measured on seasonal Landsat composites.")
     year = max(manifest.sensor("landsat").years)
     data, task = LuisaSegData(root=str(root), sensors=("landsat",), year=year), SegmentationConfig()
     module = LuisaDataModule(data.dataset, batch_size=8, **data.options | task.options)
@@ -60,11 +60,11 @@ def forest_scores(
     """Train a forest on level-4 class indices and score it at all four levels.
 
     Args:
-        train_spectra: ``(n, feature)``.
+        train_spectra: float32 ``(n, feature)``.
         train_classes: level-4 class indices, ``(n,)``.
-        test_spectra: ``(m, feature)``.
-        test_classes: ``(m,)``.
-        seed: of the forest.
+        test_spectra: float32 ``(m, feature)``.
+        test_classes: level-4 class indices, ``(m,)``.
+        seed: seed of the forest.
 
     Returns:
         Level → weighted F1.
@@ -72,7 +72,9 @@ def forest_scores(
     from sklearn.metrics import f1_score
 
     forest = Forest(trees=100, min_leaf=2).grow(train_spectra, train_classes, seed)
-    forest.n_jobs = 1  # threads would add up the votes as trees finish, and break ties by chance
+    forest.n_jobs = (
+        1  # with threads, votes are summed in the order in which trees finish, and ties are broken at random
+    )
     predicted = forest.predict(test_spectra)
     scores = {}
     for level in LEVELS:

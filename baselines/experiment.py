@@ -1,4 +1,4 @@
-"""A config brought to life: its data opened, its task made."""
+"""An experiment: a config with its data opened and its task built."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lulcbench.datasets.datamodule import LuisaDataModule
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """All that is needed to fit a model.
+    """Everything that fitting a model requires.
 
     Attributes:
         config: the run.
-        data: train and val, opened; augmented and read as the config says.
-        info: what they hold.
-        task: what is learnt of them.
+        data: train and val splits, opened, read and augmented according to the config.
+        info: description of the data.
+        task: task on these data.
     """
 
     config: Config
@@ -32,7 +32,7 @@ class Experiment:
         """Open the data of a config.
 
         Raises:
-            LulcbenchError: they are missing, damaged or lack what the config asks for.
+            LulcbenchError: the data are missing or damaged, or lack something that the config requires.
         """
         train = config.train
         data = LuisaDataModule(

@@ -1,4 +1,4 @@
-"""Committed reference scores: made from several seeds, with everything needed to make them again."""
+"""Committed reference scores over several seeds, with everything needed to reproduce them."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ from lulcbench.errors import LulcbenchError
 FOLDER = Path(__file__).parent / "reference"
 RESULT = "result.json"
 LOCK = ".lock"
-TOLERANCE = 0.005  # of accuracy: what other hardware and library versions may change, beside the seeds
+TOLERANCE = 0.005  # of accuracy: the effect of other hardware and library versions, in addition to that of the seeds
 
 
 def measure(config: Config, seed: int, out: Path, deadline: float | None = None) -> dict[str, Any]:
-    """Train with a seed and score the test split; a result of this config and these data that is there is read.
+    """Train with a seed and score the test split; an existing result of the same config and data is read instead.
 
     Args:
         config: the run; its name gets ``-seed<n>``.
-        seed: its seed.
-        out: runs lie here.
+        seed: seed of the run.
+        out: folder of the runs.
         deadline: ``time.monotonic()`` at which training stops, to be resumed by the next call.
 
     Returns:
-        seed, overall_accuracy, levels (maps only: level → metrics), log_loss, seconds (of the clock, and of all
-        processor cores together), epochs, learning_curve, seconds_to_98 (until 98 % of val, if it came
-        to that), parameters, hardware, versions, commit, date, config and data digests.
+        ``seed``, ``overall_accuracy``, ``levels`` (maps only: level → metrics), ``log_loss``, wall-clock seconds and
+        core seconds, ``epochs``, ``learning_curve``, ``seconds_to_98`` (until 98 % accuracy on val, or None),
+        parameters, hardware, versions, commit, date, digests of config and data.
 
     Raises:
-        OutOfTime: the deadline came first.
-        LulcbenchError: the data are missing or damaged, the run's folder holds another run, or ``train.max_minutes``
-            cut training short.
+        OutOfTime: the deadline was reached.
+        LulcbenchError: the data are missing or damaged, the folder has another run, or ``train.max_minutes`` cut
+            training short.
     """
     run = config.replace(name=f"{config.name}-seed{seed}", seed=seed)
     folder = out / run.name
     if (folder / RESULT).is_file():
         done = _read_json(folder / RESULT)
         if (done["config_digest"], done["data_digest"]) == (run.digest, run.data.digest()):
-            console.print(f"{folder} holds the result of this run already; nothing is trained.")
+            console.print(f"{folder} already has the result of this run; nothing is trained.")
             return done
     started = time.monotonic()
     trained = train(Experiment.open(run), out, deadline=deadline)
     about = trained.about
     if about.warning:
         raise LulcbenchError(
-            f"{run.name} is no reference, for nobody could reproduce it: {about.warning}",
-            f"Raise train.max_minutes, and remove {folder}.",
+            f"{run.name} is not a reference score, because it is not reproducible: {about.warning}",
+            f"Increase train.max_minutes and delete {folder}.",
         )
     trained.task.predict(trained, folder)
     scores = trained.task.score(run, folder)
@@ -92,7 +92,7 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
 
 
 def combine(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One reference of the results of several seeds."""
+    """Combine the results of several seeds into one reference score."""
     values = [r["overall_accuracy"] for r in results]
     return {
         "name": config.name,
@@ -114,29 +114,29 @@ def combine(config: Config, results: Sequence[dict[str, Any]]) -> dict[str, Any]
 
 
 def committed(config: Config, folder: Path = FOLDER) -> dict[int, dict[str, Any]]:
-    """Results that the reference of that very config has already, by seed."""
+    """Results of the committed reference score by seed; empty if it has another config."""
     if not (folder / f"{config.name}.json").is_file():
         return {}
-    found = read(config.name, folder)
+    reference = read(config.name, folder)
     try:
-        # The configs themselves, not their digests: a newer version may know more settings, all at their defaults.
-        same = Config.parse(found["config"]) == config
-    except LulcbenchError:  # it names a setting that is no more
+        # Configs are compared, not digests: a newer version may have more settings, all at their defaults.
+        same = Config.parse(reference["config"]) == config
+    except LulcbenchError:  # it has a setting that no longer exists
         same = False
-    return {run["seed"]: run for run in found["runs"]} if same else {}
+    return {run["seed"]: run for run in reference["runs"]} if same else {}
 
 
 def add(config: Config, results: Sequence[dict[str, Any]], folder: Path = FOLDER) -> Path:
-    """Write the reference of these results, and of those it has of other seeds, where config and data are the same.
+    """Add results to a reference score; results of other seeds are kept if config and data are the same.
 
-    Several processes may add seeds to one reference at a time.
+    Several processes may add seeds to one reference score at the same time.
     """
     data = results[0]["data_digest"]
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / LOCK):  # to add is to read, then to write
+    with FileLock(folder / LOCK):  # held from reading to writing
         before = {seed: run for seed, run in committed(config, folder).items() if run["data_digest"] == data}
         if not before and (folder / f"{config.name}.json").is_file():
-            console.print(f"[yellow]{config.name}.json was made with another config or data: it is replaced.[/]")
+            console.print(f"[yellow]{config.name}.json has another config or data: it is replaced.[/]")
         runs = before | {result["seed"]: result for result in results}
         return write(combine(config, [runs[seed] for seed in sorted(runs)]), folder)
 
@@ -149,10 +149,10 @@ def write(reference: dict[str, Any], folder: Path = FOLDER) -> Path:
 
 
 def read(name: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """A committed reference.
+    """Read a committed reference score.
 
     Raises:
-        LulcbenchError: there is none of that name.
+        LulcbenchError: there is no reference score of that name.
     """
     path = folder / f"{name}.json"
     if not path.is_file():
@@ -162,34 +162,38 @@ def read(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def reproduce(name: str, out: Path, seeds: int | None = None, folder: Path = FOLDER) -> bool:
-    """Retrain a reference with the config that lies in it, and say whether the mean lies within its tolerance.
+    """Train a reference again with its stored config, and check whether the mean accuracy is within its tolerance.
 
-    The tolerance is the reference's own plus two standard errors of the difference of the means.
+    The tolerance is the one stored plus two standard errors of the difference of the means.
 
     Args:
-        name: of the reference.
-        out: runs lie here.
-        seeds: number of its seeds to take, at least 1; None takes all.
-        folder: where references lie.
+        name: name of the reference.
+        out: folder of the runs.
+        seeds: number of its seeds to train, at least 1; None trains all.
+        folder: folder of the references.
+
+    Returns:
+        Whether the score is reproduced.
 
     Raises:
-        LulcbenchError: the data here are not those that it was made from.
+        LulcbenchError: the data are not those of the reference.
     """
     reference = read(name, folder)
     config = Config.parse(reference["config"], f"{name}.json")
-    here = config.data.digest()  # before hours of training
-    if here != reference["data_digest"]:
+    digest = config.data.digest()  # before hours of training
+    if digest != reference["data_digest"]:
         raise LulcbenchError(
-            f"{name} was made from other data ({reference['data_digest'][:12]}…, not {here[:12]}…).",
-            "Get that release or archive, or make a new reference.",
+            f"{name} was computed from other data ({reference['data_digest'][:12]}…, not {digest[:12]}…).",
+            "Get that release or archive, or compute a new reference.",
         )
     committed_runs = reference["runs"][:seeds]
     chosen = [run["seed"] for run in committed_runs]
-    console.print(f"{name}: the config that lies in {name}.json, seeds {', '.join(map(str, chosen))}; runs in {out}")
-    now_here = versions()
-    for package, was in reference["versions"].items():
-        if now_here.get(package) != was:
-            console.print(f"[yellow]made with {package} {was}, here {now_here.get(package, 'not installed')}[/]")
+    console.print(f"{name}: config of {name}.json, seeds {', '.join(map(str, chosen))}; runs in {out}")
+    installed = versions()
+    for package, recorded in reference["versions"].items():
+        if installed.get(package) != recorded:
+            current = installed.get(package, "not installed")
+            console.print(f"[yellow]{package}: {recorded} in the reference, {current} on this machine[/]")
     results = []
     for run in committed_runs:
         results.append(measure(config, run["seed"], out))
@@ -216,10 +220,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Commit of this checkout, with ``-dirty`` where files differ from it; None outside of one."""
+    """Commit of this checkout, with ``-dirty`` if files differ from it; None outside of a git checkout."""
     try:
         command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        said = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603
+        output = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return None
-    return said.stdout.strip()
+    return output.stdout.strip()

@@ -1,4 +1,4 @@
-"""Registries: a kind of data, task or model is one class in one file, found by the name that configs give it."""
+"""Registries: each kind of data, task or model is one class in one file; configs select it by name."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-def _several(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_several)]  # one name alone will do
+Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]  # a string is one name
 
 
 class Part(BaseModel):
-    """Base of all parts of a config: immutable, and unknown keys are errors."""
+    """Base class of all sections of a config: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Kind(Part):
-    """Base of what is registered: a section of a config whose ``kind`` says which class it is.
+    """Base class of registered sections, whose ``kind`` selects the class.
 
     A subclass declares ``kind: Literal["its-name"] = "its-name"``.
     """
@@ -43,11 +43,11 @@ class Kind(Part):
 
 
 class Registry[Base: Kind]:
-    """Classes by kind.
+    """Registry of classes by kind.
 
     Args:
-        what: name of a member, for errors.
-        base: class of all members.
+        what: what the classes are, for error messages, such as ``model``.
+        base: base class of all registered classes.
 
     Example:
         >>> SHAPES = Registry("shape", Kind)
@@ -64,21 +64,21 @@ class Registry[Base: Kind]:
         self._classes: dict[str, type[Base]] = {}
 
     def register[Class: Kind](self, cls: type[Class]) -> type[Class]:
-        """Class decorator: adds the class under the default of its ``kind``.
+        """Class decorator: register the class under the default of its ``kind``.
 
         Raises:
-            TypeError: it is of another base, or there is one of that kind already.
+            TypeError: the class has another base class, or the kind is already registered.
         """
         kind = cls.model_fields["kind"].default
         if not issubclass(cls, self.base) or not isinstance(kind, str):
             raise TypeError(f"{cls.__name__} is not a {self.base.__name__} with a kind")
         if kind in self._classes:
-            raise TypeError(f"there is a {self.what} {kind!r} already: {self._classes[kind].__name__}")
+            raise TypeError(f"{self.what} {kind!r} is already registered: {self._classes[kind].__name__}")
         self._classes[kind] = cls
         return cls  # type: ignore[return-value]  # issubclass narrowed it
 
     def unregister(self, kind: str) -> None:
-        """Remove a class."""
+        """Remove the class of a kind."""
         del self._classes[kind]
 
     def __iter__(self) -> Iterator[str]:
@@ -91,11 +91,11 @@ class Registry[Base: Kind]:
         return self._classes[kind]
 
     def parse(self, content: Any) -> Base:
-        """A section of a config as an object of the class of its kind; for use as a pydantic validator.
+        """Validate a section of a config with the class of its kind; for use as a pydantic validator.
 
         Raises:
-            ValueError: there is no such kind.
-            ValidationError: the section does not fit the class.
+            ValueError: the kind is unknown.
+            ValidationError: the section is not valid for the class.
         """
         if isinstance(content, self.base):
             return content
@@ -106,14 +106,14 @@ class Registry[Base: Kind]:
 
 
 def discover(package: str, path: Iterable[str]) -> None:
-    """Import all modules of a package, so that they register what they hold; those that begin with _ are left out."""
+    """Import all modules of a package, except those that begin with ``_``, so that their classes are registered."""
     for module in pkgutil.iter_modules(path):
         if not module.name.startswith("_"):
             importlib.import_module(f"{package}.{module.name}")
 
 
 def expand(path: str) -> Path:
-    """A path of a config with ``$NAME`` and ``~`` replaced.
+    """Expand ``$NAME`` and ``~`` in a path of a config.
 
     Raises:
         LulcbenchError: a variable is not set, or empty.

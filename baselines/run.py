@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: a fitted model, and a description that says what it fits."""
+"""Finished runs: the fitted model and its description."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from baselines.experiment import Experiment
 
 DESCRIPTION = "model.json"
-AGAIN = "Train it: python -m baselines train CONFIG."
+TRAIN_AGAIN = "Train it: python -m baselines train CONFIG."
 PACKAGES = ("torch", "lightning", "scikit-learn", "timm", "segmentation-models-pytorch", "torchgeo")
 
 
 class Parameters(Part):
-    """Numbers of weights, of which ``trainable`` were trained; 0 of models without."""
+    """Number of weights in total, and of those that were trained; 0 for models without weights."""
 
     trainable: int = 0
     total: int = 0
@@ -45,16 +45,16 @@ class About(Part):
     """The description of a run, ``model.json``.
 
     Attributes:
-        config: the run.
-        config_digest: of the config.
-        data_digest: of the data.
-        legend_digest: of the LUISA legend; None for other legends.
-        info: the data.
+        config: config of the run.
+        config_digest: digest of the config.
+        data_digest: digest of the data.
+        legend_digest: digest of the LUISA legend; None for other legends.
+        info: description of the data.
         temperature: divides logits before the softmax, so that probabilities are calibrated on the val split.
-        parameters: of the model.
-        effort: that fitting took.
-        hardware: that it ran on.
-        versions: of packages.
+        parameters: number of weights of the model.
+        effort: time and steps of fitting.
+        hardware: machine that fitted the model.
+        versions: versions of packages.
     """
 
     config: Config
@@ -70,7 +70,7 @@ class About(Part):
 
     @property
     def warning(self) -> str | None:
-        """A sentence on a run that ``train.max_minutes`` stopped before its schedule ended, else None."""
+        """A sentence if ``train.max_minutes`` stopped the run before its schedule ended, else None."""
         if not self.effort.cut_short:
             return None
         return (
@@ -81,13 +81,13 @@ class About(Part):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A fitted model and what it was fitted to.
+    """A fitted model with its task and description.
 
     Attributes:
-        predictor: the model.
-        task: that it learnt.
-        config: its run.
-        about: its description.
+        predictor: the fitted model.
+        task: the task it was fitted to.
+        config: config of the run.
+        about: description of the run.
     """
 
     predictor: Predictor
@@ -101,12 +101,15 @@ class Trained:
 
 
 def save_run(folder: Path, experiment: Experiment, fitted: Fitted) -> About:
-    """Write a fitted model, its card, and last its description: a folder with ``model.json`` is whole.
+    """Write a fitted model, its card, and last its description: a folder with ``model.json`` is complete.
 
     Args:
-        folder: of the run.
-        experiment: the config, its data and its task.
-        fitted: the model.
+        folder: folder of the run.
+        experiment: config, data and task.
+        fitted: the fitted model.
+
+    Returns:
+        The description.
     """
     config, info, predictor = experiment.config, experiment.info, fitted.predictor
     predictor.save(folder)
@@ -128,37 +131,37 @@ def save_run(folder: Path, experiment: Experiment, fitted: Fitted) -> About:
 
 
 def load_run(folder: Path, config: Config | None = None) -> Trained:
-    """Read what ``save_run`` wrote.
+    """Read a run that ``save_run`` wrote.
 
     Args:
-        folder: of the run.
-        config: the run as it is now, of which the settings for prediction are taken; None takes all as they were.
+        folder: folder of the run.
+        config: current config, whose settings for prediction apply; None uses those of the stored config.
 
     Raises:
-        LulcbenchError: nothing was trained there, a file is damaged, the legend has changed since, or the config has
-            other settings for training.
+        LulcbenchError: the folder has no trained model, a file is damaged, the legend has changed since, or the config
+            has other settings for training.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise LulcbenchError(f"No trained model in {folder} ({DESCRIPTION} is missing).", AGAIN)
-    content = parse_json(read_limited(path, MAX_TEXT_BYTES), str(path), AGAIN)
+        raise LulcbenchError(f"{folder} has no trained model ({DESCRIPTION} is missing).", TRAIN_AGAIN)
+    content = parse_json(read_limited(path, MAX_TEXT_BYTES), str(path), TRAIN_AGAIN)
     try:
         about = About.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise LulcbenchError(
-            f"The model in {folder} is damaged: {DESCRIPTION}, {where}: {first['msg']}.", AGAIN
+            f"The model in {folder} is damaged: {DESCRIPTION}, {where}: {first['msg']}.", TRAIN_AGAIN
         ) from error
     if about.legend_digest not in (None, legend().digest):
         raise LulcbenchError(
-            f"The model in {folder} was trained with another legend ({about.legend_digest[:12]}…).", AGAIN
+            f"The model in {folder} was trained with another legend ({about.legend_digest[:12]}…).", TRAIN_AGAIN
         )
     run = config or about.config
-    # The configs themselves, not their digests: a newer version may know more settings, all at their defaults.
+    # Configs are compared, not digests: a newer version may have more settings, all at their defaults.
     if about.config != run.replace(predict=about.config.predict.model_dump()):
         raise LulcbenchError(
-            f"{folder} was trained with other settings than {run.name} has now.", "Train it again with --restart."
+            f"{folder} was trained with other settings than those of {run.name}.", "Train it again with --restart."
         )
     task = run.task.build(about.info)
     predictor = run.model.load(folder, run, task)
@@ -166,9 +169,9 @@ def load_run(folder: Path, config: Config | None = None) -> Trained:
 
 
 def versions() -> dict[str, str]:
-    """Versions of this project and of the packages that a result depends on, as far as they are installed."""
-    found = {"lulcbench": __version__}
+    """Versions of this project and of the installed packages that results depend on."""
+    installed = {"lulcbench": __version__}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            installed[name] = version(name)
+    return installed

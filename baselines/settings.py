@@ -1,4 +1,4 @@
-"""The sections of a config that all runs share: training, augmentation, prediction."""
+"""Sections of a config that all runs share: training, augmentation, prediction."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from baselines.registry import Count, Fraction, NotNegative, Part, Positive
 
 
 class TrainConfig(Part):
-    """How a network is trained.
+    """Training of a network.
 
-    The schedule follows steps, never the clock, so that a busy machine trains the same network as a quiet one.
+    The schedule depends on steps, never on the clock, so that a busy machine trains the same network as an idle one.
 
     Attributes:
         epochs: passes over the training split; 20 unless ``steps`` is given.
-        steps: optimizer steps, in place of ``epochs``: as many whatever the size of the training split.
-        max_minutes: a safety net: training that lasts longer stops where it is, its schedule unfinished. The run, its
-            page and its cards then say that it was cut short.
-        lr, weight_decay: AdamW.
-        warmup: fraction of the schedule in which the learning rate rises; a cosine brings it back to 0.
+        steps: number of optimizer steps, instead of ``epochs``; independent of the size of the training split.
+        max_minutes: time limit, as a safeguard: longer training stops before the end of its schedule. The run, its
+            page and its cards then state that it was cut short.
+        batch_size: samples per batch and device.
+        lr, weight_decay: learning rate and weight decay of AdamW.
+        warmup: fraction of the schedule in which the learning rate rises; it then falls to 0 along a cosine.
         accumulate: batches per optimizer step.
-        clip: largest norm of the gradient; None never clips.
-        precision: ``bf16-mixed`` or ``32-true``; None takes bf16 on a GPU, 32 bits on a CPU.
-        ema: decay of the exponential moving average of the weights; None does without.
-        compile: by torch.compile; pays on long runs on a GPU.
-        patience: validations without better loss before training stops; None never stops early.
-        devices, nodes: GPUs (without one: processes) a machine, and machines; batch_size is that of each.
-        checkpoint_seconds: least time between two checkpoints (made at the end of an epoch): what a killed run loses.
+        clip: maximum norm of the gradient; None disables clipping.
+        precision: ``bf16-mixed`` or ``32-true``; None means bf16 on a GPU, 32 bits on a CPU.
+        ema: decay of the exponential moving average of the weights; None disables it.
+        compile: use ``torch.compile``; worthwhile for long runs on a GPU.
+        patience: number of validations without a lower loss before training stops; None disables early stopping.
+        devices, nodes: number of GPUs (on a CPU: processes) per machine, and of machines.
+        checkpoint_seconds: minimum time between checkpoints, which are written at the ends of epochs.
         balanced: draw samples of rare classes more often (``lulcbench.datasets.sampler.balanced``).
-        resident_gib: data sets up to this size (train and val together) are kept on the device whole.
-        workers: processes that read data sets larger than that; 0 reads ahead by threads.
-        validate_every: epochs from one validation to the next.
+        resident_gib: data sets up to this size (train and val together) are kept on the device completely.
+        workers: number of processes that read larger data sets; 0 prefetches with threads.
+        validate_every: number of epochs between validations.
     """
 
     epochs: Count | None = None
@@ -62,22 +63,22 @@ class TrainConfig(Part):
         if isinstance(content, dict):
             given = [key for key in ("epochs", "steps") if content.get(key) is not None]
             if len(given) > 1:
-                raise ValueError("epochs and steps both say how long training lasts: give one of them")
+                raise ValueError("epochs and steps both set the length of training: give only one of them")
             if not given:
                 return content | {"epochs": 20}
         return content
 
 
 class AugmentConfig(Part):
-    """Augmentation, on the device, batch by batch.
+    """Augmentation of batches on the device.
 
     Attributes:
         dihedral: flips and quarter turns.
-        affine: largest rotation (degrees), shift (fraction of the side) and zoom (fraction); reflected borders.
+        affine: maximum rotation (degrees), shift (fraction of the side) and zoom (fraction); borders are reflected.
         noise: standard deviation of Gaussian noise, in standard deviations of the band.
-        gain: standard deviation of a random gain and offset per patch and band, same units.
-        mixup, cutmix: parameter of the beta distribution (classification); 0 does without.
-        mix_probability: probability that a batch is mixed at all.
+        gain: standard deviation of a random gain and offset per patch and band, in the same units.
+        mixup, cutmix: parameter of the beta distribution (classification); 0 disables it.
+        mix_probability: probability that a batch is mixed.
     """
 
     dihedral: bool = True
@@ -90,12 +91,13 @@ class AugmentConfig(Part):
 
 
 class PredictConfig(Part):
-    """How predictions are made.
+    """Prediction.
 
     Attributes:
         split: split to predict.
-        window, stride: moving window, m; overlapping windows are blended. None means the whole tile.
-        batch_size: windows or patches at a time.
+        window, stride: side and stride of the moving window, in metres; overlapping windows are blended. None means
+            complete tiles.
+        batch_size: windows or patches per batch.
         tta: average over the eight flips and quarter turns.
         calibrate: fit a temperature on the val split.
     """

@@ -1,4 +1,4 @@
-"""Fitting the model of an experiment, once: into a folder of its own, resumable, known by config and data."""
+"""Fitting the model of an experiment into the folder of its run, which is identified by config and data."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Restart = Literal["never", "if-other", "always"]
 
 
 def train(experiment: Experiment, out: Path, restart: Restart = "never", deadline: float | None = None) -> Trained:
-    """Fit the model of an experiment, resume it, or read it if it is there already.
+    """Fit the model of an experiment, or resume fitting, or read the model if it is fitted already.
 
     Args:
         experiment: config, data and task.
-        out: the run's folder is ``out/<name>``.
-        restart: ``never``, ``always``, or ``if-other``: throw away what is there if its config or data are others.
-        deadline: ``time.monotonic()`` at which to stop, to be resumed by another call.
+        out: the folder of the run is ``out/<name>``.
+        restart: when to discard an existing run: ``never``, ``always``, or ``if-other`` (of other config or data).
+        deadline: ``time.monotonic()`` at which to stop; the next call resumes.
 
     Raises:
-        OutOfTime: the deadline came first.
-        LulcbenchError: the folder holds a run of another config or other data; memory ran out; the loss diverged.
+        OutOfTime: the deadline was reached.
+        LulcbenchError: the folder has a run of another config or other data; memory ran out; the loss diverged.
     """
     config, info = experiment.config, experiment.info
     main_process = getattr(rank_zero_only, "rank", 0) == 0
@@ -45,10 +45,10 @@ def train(experiment: Experiment, out: Path, restart: Restart = "never", deadlin
             shutil.rmtree(folder, ignore_errors=True)
     elif other:
         raise LulcbenchError(
-            f"{folder} holds a run of {other}.", "Choose another name or --out, or pass --restart to throw it away."
+            f"{folder} has a run of {other}.", "Choose another name or --out, or pass --restart to discard it."
         )
     if (folder / DESCRIPTION).is_file():
-        console.print(f"{folder} holds this run, trained; --restart trains it again.")
+        console.print(f"{folder} already has the trained model; --restart trains it again.")
         return load_run(folder)
     if info.absent:
         console.print(f"[yellow]{len(info.absent)} classes are absent from train:[/] {', '.join(info.absent)}")
@@ -67,16 +67,16 @@ def train(experiment: Experiment, out: Path, restart: Restart = "never", deadlin
     wait_for_all()
     trained = load_run(folder)
     if warning := trained.about.warning:
-        console.print(f"[bold yellow]{warning} Its scores are not those of the config; raise the limit.[/]")
+        console.print(f"[bold yellow]{warning} Its scores are not those of the config; increase the limit.[/]")
     return trained
 
 
 def _other(folder: Path, identity: dict[str, str]) -> str | None:
-    """What the run in ``folder`` differs in from this one, in words; None where it is the same or there is none."""
+    """Description of the run in ``folder`` if it differs from ``identity``; None if it is the same or missing."""
     path = folder / STARTED
     if not path.is_file():
         return None
-    before = parse_json(read_limited(path, MAX_TEXT_BYTES), str(path), "Pass --restart to throw the run away.")
+    before = parse_json(read_limited(path, MAX_TEXT_BYTES), str(path), "Pass --restart to discard the run.")
     for part, digest in identity.items():
         if before.get(part) != digest:
             what = "another config" if part == "config" else "another release or data set"

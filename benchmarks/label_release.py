@@ -53,8 +53,8 @@ def make_release(
     tiles = [Tile(900 + 2 * (i // 40), 700 + i % 40) for i in range(n)]
     regions = regions or ["here"] * n
     blocks = blocks or [f"B{i // 2:03d}-000" for i in range(n)]
-    placed = [Planned(*place, "test") for place in zip(tiles, regions, blocks, strict=True)]
-    axis = TileAxis({"test": placed}, SHARD_TILES)
+    planned = [Planned(tile, region, block, "test") for tile, region, block in zip(tiles, regions, blocks, strict=True)]
+    axis = TileAxis({"test": planned}, SHARD_TILES)
     arrays = [label_array(ArrayKey("luisa", year)) for year in labels]
     write_arrays(root, arrays, axis, "lz4hc")
     cache = root / "cache"
@@ -83,7 +83,7 @@ def make_release(
         name="labels",
         version=version,
         title="Labels",
-        description="Labels alone, for tests.",
+        description="Labels only, for tests.",
         simulated=True,
         legend_digest=legend().digest,
         seasons=(),

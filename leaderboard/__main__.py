@@ -83,7 +83,7 @@ def worker(
 def score(context: typer.Context) -> None:
     """Score the oldest submission in the queue, if there is one."""
     _check_releases(context.obj, 1)
-    typer.echo("scored one" if _worker(context).step() else "nothing is waiting")
+    typer.echo("scored one submission" if _worker(context).step() else "the queue is empty")
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """lulcbench: a benchmark for land use / land cover mapping in Europe.
 
-``from lulcbench import LuisaSeg`` loads torch on first use; ``import lulcbench`` itself stays light.
+``import lulcbench`` does not load torch; ``from lulcbench import LuisaSeg`` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Everything in the library logs below this name and prints nothing. Applications choose what becomes of it.
+# The library logs under this name and prints nothing; applications configure the output.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Public name → module that defines it; loaded on first access.

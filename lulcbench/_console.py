@@ -1,4 +1,4 @@
-"""What the command lines share: one console, progress bars, and errors that read as messages."""
+"""Console, progress bars and error messages of the command lines."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def progress() -> Progress:
 
 @contextmanager
 def transfer_progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar in bytes, with speed, as a function of bytes done and bytes in all."""
+    """A progress bar in bytes with speed; yields a function of (bytes done, total bytes)."""
     columns = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(TextColumn("[bold]{task.description:<12}"), *columns, console=console) as bar:
         task = bar.add_task(description, total=None)
@@ -50,7 +50,7 @@ def transfer_progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def run(app: typer.Typer) -> None:
-    """Run a command line: bad input becomes a message and exit code 2, bugs keep their traceback.
+    """Run a command line; a ``LulcbenchError`` is printed as a message, with exit code 2.
 
     Warnings that the library logs, such as retries, appear between the progress bars.
     """

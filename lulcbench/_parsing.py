@@ -1,8 +1,8 @@
-"""TOML and JSON that somebody else wrote: read in time and memory that are proportional to the text.
+"""Parsing of untrusted TOML and JSON in time and memory proportional to the size of the text.
 
 ``tomllib`` is quadratic in the number of parts of a key (48 kB of ``a.a.a…`` take 2.4 GB) and recursive in brackets, so
-a text is scanned before it is parsed. JSON goes through pydantic's parser, which is linear and bounds the depth (200)
-and the length of numbers itself.
+a text is scanned before it is parsed. JSON is parsed by pydantic, which is linear and limits the depth (200) and the
+length of numbers.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pydantic import TypeAdapter, ValidationError
 from lulcbench.errors import LulcbenchError
 
 MAX_TEXT_BYTES = 2**20
-MAX_KEY_PARTS = 8  # of a key or a table header: a.b.c has three
-MAX_DEPTH = 32  # of arrays and inline tables
+MAX_KEY_PARTS = 8  # parts of a key or a table header: a.b.c has three
+MAX_DEPTH = 32  # depth of arrays and inline tables
 MAX_BARE = 256  # characters of a bare key or a number
 _JSON_OBJECT = TypeAdapter(dict[str, Any])
-_PIECE = 2**18
-_MAX_SHOWN = 300  # characters of a parser's message, which may quote the text
+_READ_BYTES = 2**18
+_MAX_SHOWN = 300  # characters of a message of the parser, which may quote the text
 
-# What tomllib reads, in its order: strings and comments hide brackets and dots, a quote that nothing closes ends it.
+# Tokens of TOML in the order of tomllib: strings and comments hide brackets and dots; an unclosed quote ends the scan.
 _TOKEN = re.compile(
     r'''
     (?P<bare> [A-Za-z0-9_+-]++ )
@@ -40,7 +40,7 @@ _TOKEN = re.compile(
 
 
 def read_limited(path: str | os.PathLike[str], max_bytes: int, remedy: str = "") -> bytes:
-    """The content of a file, of which no more than ``max_bytes`` are read.
+    """Read a file of at most ``max_bytes``.
 
     Raises:
         LulcbenchError: the file is larger.
@@ -48,9 +48,9 @@ def read_limited(path: str | os.PathLike[str], max_bytes: int, remedy: str = "")
     """
     content = bytearray()
     with Path(path).open("rb") as file:
-        # In pieces, since a file object takes all the memory that it is asked for before it reads.
-        while len(content) <= max_bytes and (piece := file.read(min(_PIECE, max_bytes + 1 - len(content)))):
-            content += piece
+        # In steps, because a file object allocates all the requested memory before it reads.
+        while len(content) <= max_bytes and (data := file.read(min(_READ_BYTES, max_bytes + 1 - len(content)))):
+            content += data
     _check_size(content, str(path), max_bytes, remedy)
     return bytes(content)
 
@@ -58,13 +58,13 @@ def read_limited(path: str | os.PathLike[str], max_bytes: int, remedy: str = "")
 def parse_toml(
     text: str | bytes, where: str = "The text", remedy: str = "", max_bytes: int = MAX_TEXT_BYTES
 ) -> dict[str, Any]:
-    """TOML as ``tomllib`` gives it.
+    """Parse TOML like ``tomllib``, within limits.
 
     Args:
-        text: the whole document.
-        where: what the text is, for errors.
-        remedy: what to do about an error.
-        max_bytes: largest text.
+        text: the document.
+        where: name of the document, for error messages.
+        remedy: remedy in error messages.
+        max_bytes: maximum size of the document.
 
     Raises:
         LulcbenchError: the text is too large, is not TOML, or has keys of more than ``MAX_KEY_PARTS`` parts, bare keys
@@ -80,7 +80,7 @@ def parse_toml(
         _check_shape(decoded)
         content = tomllib.loads(decoded)
         _check_integers(content)
-    except ValueError as error:  # a TOMLDecodeError and a UnicodeDecodeError are; so is an integer of 5,000 digits
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, or an integer of 5,000 digits
         raise LulcbenchError(f"{where} is not TOML: {_short(error)}.", remedy) from error
     return content
 
@@ -88,13 +88,13 @@ def parse_toml(
 def parse_json(
     text: str | bytes, where: str = "The text", remedy: str = "", max_bytes: int = MAX_TEXT_BYTES
 ) -> dict[str, Any]:
-    """A JSON object, of which the last value of a repeated key counts.
+    """Parse a JSON object; the last value of a repeated key is used.
 
     Args:
-        text: the whole document.
-        where: what the text is, for errors.
-        remedy: what to do about an error.
-        max_bytes: largest text.
+        text: the document.
+        where: name of the document, for error messages.
+        remedy: remedy in error messages.
+        max_bytes: maximum size of the document.
 
     Raises:
         LulcbenchError: the text is too large, is not JSON, or is not an object.
@@ -119,13 +119,13 @@ def _check_size(text: str | bytes | bytearray, where: str, max_bytes: int, remed
 
 
 def _check_shape(text: str) -> None:
-    """Raise a ValueError where ``tomllib`` would need more than linear time or memory, or recurse too deep."""
+    """Raise a ValueError if ``tomllib`` would need more than linear time or memory, or recurse too deeply."""
     dots = depth = 0
     wrong = ""
     for token in _TOKEN.finditer(text):
         kind, value = token.lastgroup, token[0]
         if kind == "unclosed":
-            return  # tomllib gets no further, and says where
+            return  # tomllib stops here and reports the position
         if kind == "bare":
             if len(value) > MAX_BARE:  # a number costs tomllib 128 bytes per digit
                 wrong = f"a key or number has more than {MAX_BARE} characters"
@@ -144,13 +144,13 @@ def _check_shape(text: str) -> None:
 
 
 def _check_integers(content: dict[str, Any]) -> None:
-    waiting: list[Any] = [content]
-    while waiting:
-        value = waiting.pop()
+    stack: list[Any] = [content]
+    while stack:
+        value = stack.pop()
         if isinstance(value, dict):
-            waiting.extend(value.values())
+            stack.extend(value.values())
         elif isinstance(value, list):
-            waiting.extend(value)
+            stack.extend(value)
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError("an integer has more than 64 bits")
 

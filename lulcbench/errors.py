@@ -1,24 +1,23 @@
 """Exceptions for bad input and for data that cannot be read.
 
-Every error is a ``LulcbenchError``. A caller that can act on the kind of error catches one of its subclasses:
+Every error is a ``LulcbenchError``. Callers that can handle a type of error catch one of its subclasses:
 
 - ``ReleaseNotFoundError``: build or download the release, or correct its name.
-- ``CorruptFileError``: repair the release. Nothing that is read together with it, such as a predictions file, is at
-  fault.
+- ``CorruptFileError``: repair the release. Other files, such as predictions, are not the cause.
 - ``UnsupportedFormatError``: install another version, or rebuild.
-- ``NotAvailableError``: choose from what the release holds, or download more of it.
+- ``NotAvailableError``: choose something that the release has, or download more of it.
 - ``NetworkError``: try again later.
 
-Any other fault of the input is a plain ``LulcbenchError``.
+Any other invalid input is a plain ``LulcbenchError``.
 """
 
 from __future__ import annotations
 
 
 class LulcbenchError(ValueError):
-    """Bad input: says what is wrong, where, and what to do next.
+    """Invalid input: states what is wrong and where, and what to do next.
 
-    The command lines turn it into a message and exit code 2; everything else is a bug and keeps its traceback.
+    The command lines print it as a message, with exit code 2; any other exception is a bug and keeps its traceback.
 
     Args:
         what: what is wrong and where (a file, a field, a code), one sentence.
@@ -38,7 +37,7 @@ class LulcbenchError(ValueError):
 
 
 class ReleaseNotFoundError(LulcbenchError):
-    """There is no release at a folder or address."""
+    """A folder or address has no release."""
 
 
 class CorruptFileError(LulcbenchError):
@@ -46,11 +45,11 @@ class CorruptFileError(LulcbenchError):
 
 
 class UnsupportedFormatError(LulcbenchError):
-    """A file has a format version, or was made with a legend, that this lulcbench does not read."""
+    """A file has a format version or a legend that this version of lulcbench does not support."""
 
 
 class NotAvailableError(LulcbenchError):
-    """An intact release does not hold the split, sensor, year, band, region or class that was asked for."""
+    """An intact release does not have the requested split, sensor, year, band, region or class."""
 
 
 class NetworkError(LulcbenchError):

@@ -1,7 +1,7 @@
 """The tile grid: cells of 4,800 m in EPSG:3035, anchored at (0, 0).
 
-A tile's georeference follows from its integer index, never from a file. 4,800 m is a whole number of pixels at every
-resolution used here (3, 10, 30 and 50 m).
+The georeference of a tile follows from its column and row in the grid, never from a file. 4,800 m is a whole number of
+pixels at all resolutions in use (3, 10, 30 and 50 m).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from affine import Affine
 from lulcbench.errors import LulcbenchError
 
 CRS = "EPSG:3035"
-# ETRS89-extended / LAEA Europe as WKT2:2015. A text of our own, since that of PROJ changes with its version.
+# ETRS89-extended / LAEA Europe as WKT2:2015. A fixed text, because that of PROJ depends on its version.
 CRS_WKT = (
     'PROJCRS["ETRS89-extended / LAEA Europe",BASEGEODCRS["ETRS89",DATUM["European Terrestrial Reference System 1989",'
     'ELLIPSOID["GRS 1980",6378137,298.257222101]],UNIT["degree",0.0174532925199433]],'
@@ -28,7 +28,7 @@ CRS_WKT = (
 )
 TILE_SIZE = 4800
 LABEL_RESOLUTION = 50
-BLOCK_TILES = 10  # 48 km: the spatial blocks that splits and confidence intervals are made of, unless a recipe differs
+BLOCK_TILES = 10  # default side of the spatial blocks of splits and confidence intervals: 48 km
 
 _ID = re.compile(r"E(\d{4})N(\d{4})")
 
@@ -58,14 +58,18 @@ class Tile:
 
     def __post_init__(self) -> None:
         if not (0 <= self.ix <= 9999 and 0 <= self.iy <= 9999):
-            raise LulcbenchError(f"Tile index ({self.ix}, {self.iy}) lies off the grid.", "Use 0 to 9999.")
+            raise LulcbenchError(f"Tile index ({self.ix}, {self.iy}) is outside the grid.", "Use 0 to 9999.")
 
     @classmethod
     def from_id(cls, tile_id: str) -> Tile:
-        """The tile of an id such as ``E0897N0695``."""
+        """The tile with an id such as ``E0897N0695``.
+
+        Raises:
+            LulcbenchError: the text is not a tile id.
+        """
         match = _ID.fullmatch(tile_id)
         if not match:
-            raise LulcbenchError(f"{tile_id!r} is no tile id.", "Tile ids look like E0897N0695.")
+            raise LulcbenchError(f"{tile_id!r} is not a tile id.", "Tile ids look like E0897N0695.")
         return cls(int(match[1]), int(match[2]))
 
     @property
@@ -80,7 +84,7 @@ class Tile:
         return (left, bottom, left + TILE_SIZE, bottom + TILE_SIZE)
 
     def block(self, tiles: int = BLOCK_TILES) -> str:
-        """Id of the spatial block of ``tiles`` × ``tiles`` tiles that holds this one, such as ``B089-069``."""
+        """Id of the spatial block of ``tiles`` × ``tiles`` tiles that contains this tile, such as ``B089-069``."""
         return f"B{self.ix // tiles:03d}-{self.iy // tiles:03d}"
 
     def shape(self, resolution: float) -> tuple[int, int]:
@@ -89,17 +93,17 @@ class Tile:
         return (n, n)
 
     def transform(self, resolution: float) -> Affine:
-        """Affine of the tile's pixel grid, north up, at a resolution in metres."""
+        """Affine transform from pixels of the tile to EPSG:3035, north up, at a resolution in metres."""
         self.shape(resolution)
         left, _, _, top = self.bounds
         return Affine(resolution, 0, left, 0, -resolution, top)
 
 
 def pixels(length: float, resolution: float, what: str = "A length") -> int:
-    """A length in metres as a whole number of pixels.
+    """Convert a length in metres to a whole number of pixels.
 
     Raises:
-        LulcbenchError: it is not a whole number; names the nearest lengths that are.
+        LulcbenchError: the length is not a whole number of pixels; states the nearest ones that are.
 
     >>> pixels(1200, 30)
     40
@@ -119,7 +123,10 @@ def tiles_over(bounds: Bounds, whole: bool = False) -> list[Tile]:
 
     Args:
         bounds: the area.
-        whole: only tiles that lie entirely inside.
+        whole: only tiles that are entirely inside.
+
+    Raises:
+        LulcbenchError: the bounds are empty.
 
     >>> [tile.id for tile in tiles_over((4344000, 3129600, 4351000, 3134400))]
     ['E0905N0652', 'E0906N0652']
@@ -132,7 +139,7 @@ def tiles_over(bounds: Bounds, whole: bool = False) -> list[Tile]:
 
 
 def area_weights(n: int, size: int) -> npt.NDArray[np.float64]:
-    """Weights that bring ``n`` pixels along one axis to ``size`` pixels over the same extent, by overlap in area.
+    """Weights for resampling ``n`` pixels along an axis to ``size`` pixels of the same extent, by overlap.
 
     Returns:
         float64 ``(size, n)``; rows sum to 1. ``weights_y @ image @ weights_x.T`` resamples an image.

@@ -1,4 +1,4 @@
-"""Seasons: the parts of a year that composites are made of, and the days that they cover."""
+"""Seasons: the periods of a year that composites cover."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _MIDSUMMER = (7, 1)
 
 
 class Season(Frozen):
-    """One composite per year.
+    """A period of the year with one composite.
 
-    A season whose start is later in the calendar than its end begins in the year before: the winter of 2018 that runs
-    from 12-02 to 03-20 begins on 2 December 2017.
+    A season whose start is later in the calendar than its end begins in the preceding year: the winter of 2018 from
+    12-02 to 03-20 begins on 2 December 2017.
 
     Attributes:
-        name: such as ``summer``.
-        start: first day, MM-DD; 02-29 is 1 March in years without that day.
-        end: last day, MM-DD; 02-29 is the last day of February in every year.
+        name: name, such as ``summer``.
+        start: first day, MM-DD; 02-29 means 1 March in common years.
+        end: last day, MM-DD; 02-29 means the last day of February in every year.
 
     Examples:
         >>> winter = Season(name="winter", start="12-02", end="03-20")
@@ -67,13 +67,13 @@ SEASONS = (
 
 
 def extent(seasons: Sequence[Season], years: Iterable[int]) -> Days:
-    """First and last day of all seasons of some years."""
+    """First and last day of the seasons of several years."""
     spans = [season.days(year) for year in years for season in seasons]
     return min(start for start, _ in spans), max(end for _, end in spans)
 
 
 def nearest_to_midsummer(seasons: Sequence[Season]) -> int:
-    """Position of the season to show in a picture: the one whose midpoint is nearest to 1 July, of any year."""
+    """Position of the season whose midpoint is nearest to 1 July of any year; figures show this one."""
 
     def distance(season: Season) -> int:
         days = (season.midpoint(2001) - date(2001, *_MIDSUMMER)).days % 365
@@ -83,7 +83,7 @@ def nearest_to_midsummer(seasons: Sequence[Season]) -> int:
 
 
 def _day(year: int, day: str, without_leap_day: tuple[int, int]) -> date:
-    """A day of a year; ``without_leap_day`` (month, day) stands for 29 February in years that lack it."""
+    """A day of a year; ``without_leap_day`` (month, day) replaces 29 February in common years."""
     if day == "02-29" and not calendar.isleap(year):
         return date(year, *without_leap_day)
     return date.fromisoformat(f"{year:04d}-{day}")

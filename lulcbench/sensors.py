@@ -1,8 +1,8 @@
-"""Sensors, their bands, and how a release stores the values of a band.
+"""Sensors, their bands, and the coding of their values in releases.
 
-Archives code reflectance in different ways (and Sentinel-2 changed its own in 2022); a release stores that of every
-optical sensor in one way, ``REFLECTANCE``: the coding of Sentinel-2 since processing baseline 04.00, which holds
-reflectance −0.0999 … 6.45 at the archive's own step of 1e-4. Other quantities have codings of their own.
+Archives code reflectance in different ways (and that of Sentinel-2 changed in 2022); releases use one coding for all
+optical sensors, ``REFLECTANCE``: that of Sentinel-2 since processing baseline 04.00, which covers reflectance
+−0.0999 … 6.4535 in steps of 1e-4, as in the archive. Other quantities have other codings.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _STORED = ConfigDict(extra="forbid")
 
 @stored_dataclass(frozen=True, slots=True, config=_STORED)
 class Coding:
-    """How values of a band are stored: ``value = stored · scale + offset``.
+    """Coding of the values of a band: ``value = stored · scale + offset``.
 
     Attributes:
         dtype: NumPy name of the stored type.
-        scale: the step between stored values, in the band's unit.
-        offset: the value that is stored as 0.
-        nodata: the stored value of missing pixels: the lowest or the highest of an integer type; ``"NaN"`` of float32.
+        scale: step between stored values, in the unit of the band.
+        offset: value that is stored as 0.
+        nodata: stored value of missing pixels: the lowest or highest value of an integer type; ``"NaN"`` for float32.
 
     Raises:
         ValueError: ``nodata`` does not fit the type, or ``scale`` is not positive.
@@ -71,14 +71,14 @@ class Coding:
         return low + (self.nodata == low), high - (self.nodata == high)
 
     def missing(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """True where a stored value is nodata; any shape."""
+        """Mask of stored values that are nodata, of the same shape."""
         missing: npt.NDArray[np.bool_] = np.isnan(stored) if self.nodata == "NaN" else stored == self.fill_value
         return missing
 
     def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Values in the band's unit → stored values of the same shape.
+        """Convert values in the unit of the band to stored values of the same shape.
 
-        Values that are not finite become nodata; others are clipped to ``limits``, so that none of them does.
+        Values that are not finite become nodata; others are clipped to ``limits``, so that they do not.
         """
         codes = (values - self.offset) / self.scale
         valid = np.isfinite(codes)
@@ -89,14 +89,14 @@ class Coding:
         return np.where(valid, codes, self.fill_value).astype(self.dtype)
 
     def decode(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Stored values → values in the band's unit as float32, of the same shape; nodata → NaN."""
+        """Convert stored values to float32 values in the unit of the band, of the same shape; nodata becomes NaN."""
         values = stored * np.float32(self.scale) + np.float32(self.offset)
         return np.where(self.missing(stored), np.float32(np.nan), values)
 
 
 REFLECTANCE = Coding("uint16", 1e-4, -0.1, 0)
-# Steps of 0.01 dB are far below Sentinel-1's radiometric accuracy of 1 dB (3σ; Torres et al. 2012,
-# doi.org/10.1016/j.rse.2011.05.028) and hold −327.67 … 327.67 dB.
+# −327.67 … 327.67 dB in steps of 0.01 dB, far below the radiometric accuracy of Sentinel-1 of 1 dB (3σ; Torres et al.
+# 2012, doi.org/10.1016/j.rse.2011.05.028).
 BACKSCATTER = Coding("int16", 0.01, 0, -32768)
 # Class codes of labels, 0 where unlabelled.
 CLASS_CODES = Coding("uint16", 1, 0, 0)
@@ -104,15 +104,15 @@ CLASS_CODES = Coding("uint16", 1, 0, 0)
 
 @stored_dataclass(frozen=True, slots=True, config=_STORED)
 class Band:
-    """One channel.
+    """One channel of a sensor.
 
     Attributes:
-        name: the name used in releases and by ``bands=``.
-        wavelength: centre wavelength, µm; None for bands that are not optical.
-        resolution: ground sampling distance of the original channel, m.
-        asset: the channel's key in STAC items (Earth Search and USGS common names).
-        unit: of the values, as UDUNITS writes it; ``"1"`` for reflectance and other ratios.
-        coding: how the values are stored. All bands of a sensor share one, as they share an array.
+        name: name in releases and in ``bands=``.
+        wavelength: centre wavelength in µm; None for bands that are not optical.
+        resolution: ground sampling distance of the original channel, in metres.
+        asset: key of the channel in STAC items (common names of Earth Search and USGS).
+        unit: unit of the values in UDUNITS notation; ``"1"`` for reflectance and other ratios.
+        coding: coding of the values; the same for all bands of a sensor, because they share an array.
     """
 
     name: str
@@ -125,14 +125,14 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """One instrument family, on one pixel grid.
+    """A family of instruments with one pixel grid and one list of bands.
 
     Attributes:
-        name: such as ``sentinel2``.
-        resolution: pixel size of its tiles, m.
-        bands: all bands it can have, in order of wavelength.
+        name: name, such as ``sentinel2``.
+        resolution: pixel size in releases, in metres.
+        bands: all bands of the sensor, in order of wavelength.
         quality_asset: STAC asset of the per-pixel quality layer, or None.
-        collection: id of the STAC collection that its scenes are in, unless a recipe names another.
+        collection: default id of the STAC collection of its scenes.
 
     Raises:
         ValueError: bands differ in coding or unit.
@@ -149,14 +149,14 @@ class Sensor:
 
     @property
     def coding(self) -> Coding:
-        """The coding that all its bands share."""
+        """The coding of all bands."""
         return self.bands[0].coding
 
     def band(self, name: str) -> Band:
-        """The band of that name.
+        """The band with a name.
 
         Raises:
-            NotAvailableError: there is none; lists those that exist.
+            NotAvailableError: there is no such band; states those that exist.
         """
         for band in self.bands:
             if band.name == name:
@@ -166,21 +166,21 @@ class Sensor:
 
 
 def check_bands(bands: Sequence[Band]) -> None:
-    """Nothing, if bands can share one array.
+    """Check that bands can share an array.
 
     Raises:
-        ValueError: there is none, two have one name, or their codings or units differ.
+        ValueError: there are no bands, two have the same name, or codings or units differ.
     """
     if not bands:
-        raise ValueError("there is no band")
+        raise ValueError("there are no bands")
     if len({band.name for band in bands}) < len(bands):
-        raise ValueError(f"a band is named twice: {', '.join(band.name for band in bands)}")
+        raise ValueError(f"two bands have the same name: {', '.join(band.name for band in bands)}")
     if len({(band.coding, band.unit) for band in bands}) > 1:
-        raise ValueError("bands that share an array must share coding and unit")
+        raise ValueError("bands of an array must share coding and unit")
 
 
 def true_color(bands: Sequence[Band]) -> tuple[int, int, int] | None:
-    """Positions of red, green and blue among bands; None without all three.
+    """Positions of red, green and blue among bands; None if one of these is missing.
 
     Examples:
         >>> true_color(SENTINEL2.bands)
@@ -256,10 +256,10 @@ SENSORS = {sensor.name: sensor for sensor in (SENTINEL2, LANDSAT, PLANET, SENTIN
 
 
 def sensor(name: str) -> Sensor:
-    """The sensor of that name.
+    """The sensor with a name.
 
     Raises:
-        NotAvailableError: there is none; lists those that exist.
+        NotAvailableError: there is no such sensor; states those that exist.
 
     Examples:
         >>> sensor("sentinel2").resolution

@@ -1,14 +1,14 @@
-"""Moving windows over tiles: where they lie, and how predictions made in them are blended back.
+"""Windows: origins in tiles, and blending of overlapping predictions.
 
-A window has a size and a stride in metres. Along each axis of a tile, windows start every ``stride`` metres and the
-last one is flush with the tile's edge, so that every pixel is covered whatever the size and stride. In training
-windows may move from epoch to epoch; where a window lies depends only on (seed, epoch, index), so that a run can be
-resumed anywhere and every process agrees.
+A window has a size and a stride in metres. Along each axis of a tile, windows start every ``stride`` metres, and the
+last one ends at the edge of the tile, so that every pixel is covered for any size and stride. In training, windows may
+move from epoch to epoch; an origin depends only on (seed, epoch, index), so that a run can be resumed at any batch and
+all processes agree.
 
-Windows stay inside their tile, and yet the pixels along its edges must be seen as often as the others. So a window is
-thrown at any place where it would touch the tile, all places alike, and pushed back inside if it sticks out. In
-expectation no pixel is then seen less often than those in the middle; those just inside a window's width from an edge
-are seen up to twice as often along that axis.
+Moving windows stay inside their tile, and yet pixels along its edges must be read as often as others. Therefore origins
+are drawn uniformly over all positions that overlap the tile, then clamped to it. The expected number of reads of a
+pixel is then nowhere smaller than in the middle of the tile; within a window size of an edge it is up to twice as large
+along that axis.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lulcbench.errors import LulcbenchError
 
 Phase = Literal["fixed", "systematic", "random"]
 Ints = npt.NDArray[np.int64]
-_PARTS = 2**32
+_FRACTIONS = 2**32  # resolution of fractions of [0, 1), as integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,16 @@ class Windows:
     """The windows of a tile.
 
     Attributes:
-        size: edge length in metres, at most a tile's 4,800.
-        stride: metres between neighbouring windows.
-        step: windows start at multiples of this many metres, so that they begin on a whole pixel of every sensor.
-        phase: ``fixed``: the same lattice every epoch. The others keep the number of windows; along each axis, each has
-            an equal part of all places to itself. ``systematic``: all windows move alike from epoch to epoch, filling
-            their parts evenly; ``random``: every window moves by itself.
-        seed: of the moves.
+        size: side in metres, at most 4,800 (a tile).
+        stride: metres between the origins of neighbouring windows.
+        step: origins are multiples of this number of metres, so that windows start at a whole pixel of every sensor.
+        phase: ``fixed``: the same lattice every epoch. The other phases have the same number of windows; along each
+            axis, all positions are divided equally among them. ``systematic``: all windows move by the same fraction
+            of their range, which covers it evenly over the epochs; ``random``: windows move independently.
+        seed: seed of the moves.
+
+    Raises:
+        LulcbenchError: the phase is unknown, the seed negative, or a length not a whole number of steps or too large.
 
     Examples:
         >>> windows = Windows(size=1200, stride=900, step=30)
@@ -75,17 +78,17 @@ class Windows:
         phase: Phase = "fixed",
         seed: int = 0,
     ) -> Windows:
-        """Windows that are a whole number of pixels at each of ``resolutions`` (m).
+        """Windows whose sizes, strides and origins are whole numbers of pixels at all ``resolutions``.
 
         Args:
-            size: metres; None takes the whole tile.
-            stride: metres; None takes the size (no overlap).
-            resolutions: pixel sizes that sizes, strides and origins must suit.
+            size: metres; None means the complete tile.
+            stride: metres; None means the size (no overlap).
+            resolutions: pixel sizes in metres.
             phase: see the class.
             seed: see the class.
 
         Raises:
-            LulcbenchError: a length is no whole number of pixels, or larger than a tile.
+            LulcbenchError: a length is not a whole number of pixels, or larger than a tile.
         """
         size = grid.TILE_SIZE if size is None else size
         stride = size if stride is None else stride
@@ -97,7 +100,7 @@ class Windows:
 
     @property
     def starts(self) -> Ints:
-        """Metres from the tile's edge to each window's, along either axis, where windows do not move."""
+        """Origins of fixed windows along either axis: metres from the edge of the tile."""
         last = grid.TILE_SIZE - self.size
         inner = np.arange(0, last, self.stride, dtype=np.int64)
         return np.append(inner, last)
@@ -108,14 +111,14 @@ class Windows:
         return len(self.starts) ** 2
 
     def offsets(self, index: npt.ArrayLike, epoch: int = 0) -> Ints:
-        """Where windows lie in their tiles.
+        """Origins of windows in their tiles.
 
         Args:
-            index: window numbers; ``index % per_tile`` counts row by row from the tile's upper left corner.
-            epoch: training epoch; matters unless the phase is ``fixed``.
+            index: indices of windows; ``index % per_tile`` counts row by row from the upper left corner of the tile.
+            epoch: training epoch; has no effect if the phase is ``fixed``.
 
         Returns:
-            int64 ``(n, 2)``: metres from the tile's upper left corner to the window's, downwards and to the right.
+            int64 ``(n, 2)``: metres from the upper left corner of the tile, downwards and to the right.
         """
         index = np.asarray(index, np.int64)
         starts = self.starts
@@ -125,69 +128,69 @@ class Windows:
             fixed: Ints = starts[at]
             return fixed
         if self.phase == "systematic":
-            # The R2 sequence fills the square evenly for any number of epochs (Roberts 2018, plastic constant).
-            origin = np.random.default_rng(self.seed).random(2)
-            part = (origin + epoch * np.array([0.7548776662466927, 0.5698402909980532])) % 1
-            parts = np.broadcast_to((part * _PARTS).astype(np.int64), at.shape)
+            # The R2 sequence covers the square evenly for any number of epochs (Roberts 2018, plastic constant).
+            start = np.random.default_rng(self.seed).random(2)
+            fraction = (start + epoch * np.array([0.7548776662466927, 0.5698402909980532])) % 1
+            fractions = np.broadcast_to((fraction * _FRACTIONS).astype(np.int64), at.shape)
         else:
             bits = _mix(_mix(np.uint64(self.seed), np.uint64(epoch)), index.astype(np.uint64))
-            parts = np.stack([bits >> np.uint64(32), bits & np.uint64(_PARTS - 1)], axis=-1).astype(np.int64)
-        return self._place(at, parts)
+            fractions = np.stack([bits >> np.uint64(32), bits & np.uint64(_FRACTIONS - 1)], axis=-1).astype(np.int64)
+        return self._moved(at, fractions)
 
-    def _place(self, at: Ints, parts: Ints) -> Ints:
-        """Metres from the tile's edge to where windows ``at`` of an axis lie, ``parts`` of 2³² through their own part.
+    def _moved(self, at: Ints, fractions: Ints) -> Ints:
+        """Origins in metres of windows ``at`` of an axis, moved by ``fractions`` / 2³² of their range of positions.
 
-        All in whole steps, hence exact.
+        Computed in integers, hence exact.
         """
-        return self._push_in((at * _PARTS + parts) * self._places // (len(self.starts) * _PARTS))
+        return self._clamped((at * _FRACTIONS + fractions) * self._positions // (len(self.starts) * _FRACTIONS))
 
     @property
-    def _places(self) -> int:
-        """Number of places along an axis to throw a window at: all where it overlaps the tile by at least a step."""
+    def _positions(self) -> int:
+        """Number of positions along an axis at which a window overlaps the tile by at least a step."""
         return (grid.TILE_SIZE + self.size) // self.step - 1
 
-    def _push_in(self, thrown: Ints) -> Ints:
-        """Metres from the tile's edge to windows that were thrown at those places."""
-        first = thrown * self.step - (self.size - self.step)
-        pushed: Ints = np.clip(first, 0, grid.TILE_SIZE - self.size)
-        return pushed
+    def _clamped(self, positions: Ints) -> Ints:
+        """Origins in metres of windows at these positions, clamped to the tile."""
+        origins = positions * self.step - (self.size - self.step)
+        clamped: Ints = np.clip(origins, 0, grid.TILE_SIZE - self.size)
+        return clamped
 
     def cover(self, resolution: int) -> npt.NDArray[np.float64]:
-        """In which cells of ``resolution`` metres the windows lie, along either axis.
+        """Mean overlap of windows with cells of ``resolution`` metres, along either axis.
 
         Returns:
-            float64 ``(window of an axis, cell)``: the share of the window in each cell, on average over its moves. As
-            axes move independently, ``cover @ values @ cover.T`` are the means of ``values (cell, cell)`` over windows.
+            float64 ``(window of an axis, cell)``: the fraction of the window in each cell, averaged over its moves.
+            Because axes move independently, ``cover @ values @ cover.T`` is the mean of ``values (cell, cell)`` in each
+            window.
         """
         cells = grid.pixels(grid.TILE_SIZE, resolution, "A tile")
         if self.phase == "fixed":
             return _overlap(self.starts, self.size, cells, resolution) / self.size
-        thrown = np.arange(self._places)
-        there = _overlap(self._push_in(thrown), self.size, cells, resolution) / self.size
-        part = self._places / len(self.starts)
-        often = _overlap(np.arange(len(self.starts)) * part, part, self._places, 1) / part
-        mean: npt.NDArray[np.float64] = often @ there
+        by_position = _overlap(self._clamped(np.arange(self._positions)), self.size, cells, resolution) / self.size
+        width = self._positions / len(self.starts)  # of the range of positions of a window
+        frequency = _overlap(np.arange(len(self.starts)) * width, width, self._positions, 1) / width
+        mean: npt.NDArray[np.float64] = frequency @ by_position
         return mean
 
 
 def _overlap(first: npt.NDArray[np.number], length: float, cells: int, cell: float) -> npt.NDArray[np.float64]:
-    """By how much intervals of ``length`` from ``first`` overlap each of ``cells`` cells: ``(interval, cell)``."""
+    """Overlap of intervals of ``length`` from ``first`` with each of ``cells`` cells: ``(interval, cell)``."""
     low, edges = np.asarray(first, np.float64)[:, None], np.arange(cells) * float(cell)
     shared: npt.NDArray[np.float64] = np.minimum(low + length, edges + cell) - np.maximum(low, edges)
     return shared.clip(0)
 
 
 def _check_fits(size: float) -> None:
-    """Before anything else about a size: what it is advised to be must fit, too."""
+    """Check the size first, so that other errors only recommend sizes that fit."""
     if size > grid.TILE_SIZE:
         raise LulcbenchError(
             f"A window of {size:g} m is larger than a tile.",
-            f"Use at most {grid.TILE_SIZE} m; window=None takes the whole tile.",
+            f"Use at most {grid.TILE_SIZE} m; window=None means the complete tile.",
         )
 
 
 def _mix(seed: npt.NDArray[np.uint64] | np.uint64, value: npt.NDArray[np.uint64] | np.uint64) -> npt.NDArray[np.uint64]:
-    """SplitMix64 (Steele et al. 2014): 64 well-mixed bits of two numbers, for whole arrays at once."""
+    """SplitMix64 (Steele et al. 2014): hash of two numbers to 64 bits, vectorised."""
     with np.errstate(over="ignore"):
         z = np.asarray(seed * np.uint64(0x9E3779B97F4A7C15) + value + np.uint64(0x9E3779B97F4A7C15))
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -197,17 +200,17 @@ def _mix(seed: npt.NDArray[np.uint64] | np.uint64, value: npt.NDArray[np.uint64]
 
 
 def taper(size: int) -> npt.NDArray[np.float32]:
-    """Weights with which overlapping windows are blended: float32 ``(size, size)``, a pyramid, nowhere zero."""
+    """Weights for blending overlapping windows: float32 ``(size, size)``, a pyramid, positive everywhere."""
     ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
     return (np.minimum(ramp[:, None], ramp) / ramp.max()).astype(np.float32)
 
 
 class Blend:
-    """Blends values predicted in overlapping windows (probabilities or logits) back to one tile.
+    """Weighted mean of values predicted in overlapping windows (probabilities or logits) of a tile.
 
     Args:
-        channels: number of values a pixel, such as classes.
-        size: the tile's height and width in pixels.
+        channels: number of values per pixel, such as classes.
+        size: height and width of the tile in pixels.
 
     Examples:
         >>> blend = Blend(channels=1, size=3)
@@ -234,7 +237,7 @@ class Blend:
         """The weighted mean: float32 ``(channel, y, x)``.
 
         Raises:
-            LulcbenchError: some pixel was covered by no window.
+            LulcbenchError: a pixel is not covered by any window.
         """
         if not self._weight.all():
             y, x = (int(i) for i in np.argwhere(self._weight == 0)[0])

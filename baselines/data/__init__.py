@@ -1,4 +1,4 @@
-"""The data that baselines learn from and predict: one module per kind."""
+"""Data of the baselines, one module per kind."""
 
 from baselines.data.base import DATA, DataConfig, DataInfo, Input, only_input
 from baselines.registry import discover

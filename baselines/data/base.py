@@ -1,4 +1,4 @@
-"""What a kind of data is: a section of a config that opens datasets and says what they hold."""
+"""Interface of data: a section of a config that opens datasets and describes them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lulcbench.errors import LulcbenchError
 
 
 class Input(Part):
-    """Imagery of one sensor, as models take it.
+    """Imagery of one sensor as input of models.
 
     Attributes:
-        channels: name of each, such as ``summer:red``.
-        mean, std: of each channel over the samples learnt from, in stored units (reflectance, or 0 to 255): images are
-            normalised by them.
+        channels: names of the channels, such as ``summer:red``.
+        mean, std: mean and standard deviation of each channel over the training samples, in stored units (reflectance,
+            or 0 to 255), by which images are normalised.
         resolution: pixel size in metres.
     """
 
@@ -36,15 +36,15 @@ class Input(Part):
 
 
 class DataInfo(Part):
-    """What must be known of data to build a model for them, and to apply the model later.
+    """Description of data that is needed to build a model for them and to apply it later.
 
     Attributes:
-        inputs: by sensor.
-        classes: names in the order of their indices.
+        inputs: sensor → input.
+        classes: names of the classes in the order of their indices.
         level: LUISA level of the classes; None for other legends.
-        digest: identity of the data: of a release, or of archives and split lists.
-        simulated: made from simulated scenes.
-        absent: names of classes without a training sample, which no model can learn.
+        digest: digest of the release, or of archives and split lists.
+        simulated: whether the data are simulated.
+        absent: names of classes without a training sample.
     """
 
     inputs: dict[str, Input]
@@ -56,12 +56,12 @@ class DataInfo(Part):
 
 
 class DataConfig(Kind):
-    """Data of one kind.
+    """Base class of the settings of data.
 
     Attributes:
-        target: the entry of batches that holds the labels, such as ``mask``.
-        task: kind of the task that these data are for where a config names none.
-        root: folder that holds the data.
+        target: the entry of batches with the labels, such as ``mask``.
+        task: default kind of the task.
+        root: folder of the data.
     """
 
     target: ClassVar[str]
@@ -71,25 +71,25 @@ class DataConfig(Kind):
     @property
     @abstractmethod
     def dataset(self) -> Callable[..., BatchDataset]:
-        """The class of the datasets; takes ``split`` and ``options``."""
+        """Class of the datasets; its arguments are ``split`` and ``options``."""
 
     @property
     @abstractmethod
     def options(self) -> dict[str, Any]:
-        """Options of all splits' datasets."""
+        """Options of the datasets of all splits."""
 
     @property
     def train_options(self) -> dict[str, Any]:
-        """Options of the dataset that is learnt from alone."""
+        """Options of only the training dataset."""
         return {}
 
     def fitted_options(self, info: DataInfo) -> dict[str, Any]:
-        """Options of datasets that a model of these data is applied to."""
+        """Options of datasets that a model trained on these data predicts."""
         return {}
 
     @property
     def has_val(self) -> bool:
-        """Whether a val split is left to validate on."""
+        """Whether there is a val split that is not used for training."""
         return True
 
     @property
@@ -99,26 +99,26 @@ class DataConfig(Kind):
 
     @abstractmethod
     def digest(self) -> str:
-        """Identity of the data.
+        """Digest that identifies the data.
 
         Raises:
-            LulcbenchError: they are missing or damaged.
+            LulcbenchError: the data are missing or damaged.
         """
 
     @abstractmethod
     def describe(self, train: Any) -> DataInfo:
-        """What the dataset that is learnt from holds."""
+        """Describe the training dataset."""
 
 
 DATA: Registry[DataConfig] = Registry("data", DataConfig)  # type: ignore[type-abstract]
 
 
 def only_input(inputs: Mapping[str, Input], model: str) -> Input:
-    """The imagery of the only sensor.
+    """The input of the only sensor.
 
     Raises:
-        LulcbenchError: there are several.
+        LulcbenchError: there are several sensors.
     """
     if len(inputs) > 1:
-        raise LulcbenchError(f"{model} takes images of one sensor; the data give {', '.join(inputs)}.", "Choose one.")
+        raise LulcbenchError(f"{model} takes images of one sensor; the data have {', '.join(inputs)}.", "Choose one.")
     return next(iter(inputs.values()))

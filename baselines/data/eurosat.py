@@ -38,19 +38,19 @@ CLASSES = (
     "River",
     "SeaLake",
 )
-_AT_ONCE = 2048  # patches whose statistics are summed at a time
+_BATCH = 2048  # patches per step of the computation of statistics
 
 
 @DATA.register
 class EuroSatData(DataConfig):
-    """The EuroSAT patches, read straight from their zips.
+    """EuroSAT patches, read directly from their zip archives.
 
     Attributes:
         root: folder with ``eurosat_rgb_*.zip`` and the split lists, or with 13-band GeoTIFFs (``eurosat_ms*.zip``).
-        split: name of the split: ``random``, ``spatial`` (by longitude) or ``block`` (spatial blocks of the
-            project's own splitter).
-        bands: a named set or band names; RGB archives hold only ``rgb``.
-        train_on: splits to learn from; the published 80/20 protocol learns from train and val together.
+        split: name of the split lists: ``random``, ``spatial`` (by longitude) or ``block`` (spatial blocks, see
+            ``baselines/splits``).
+        bands: name of a set, or names of bands; RGB archives have only ``rgb``.
+        train_on: splits to train on; the published 80/20 protocol trains on train and val together.
     """
 
     kind: Literal["eurosat"] = "eurosat"
@@ -63,17 +63,17 @@ class EuroSatData(DataConfig):
 
     @property
     def dataset(self) -> type[EuroSat]:
-        """``EuroSat``."""
+        """The class ``EuroSat``."""
         return EuroSat
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those of ``EuroSat``; images stay bytes until they are normalised on the device."""
+        """Options of ``EuroSat``; images remain uint8 until they are normalised on the device."""
         return {"root": expand(self.root), "lists": self.split, "bands": self.bands, "normalize": "device"}
 
     @property
     def train_options(self) -> dict[str, Any]:
-        """The splits to learn from."""
+        """The splits to train on."""
         return {"split": self.train_on}
 
     def fitted_options(self, info: DataInfo) -> dict[str, Any]:
@@ -82,11 +82,11 @@ class EuroSatData(DataConfig):
 
     @property
     def has_val(self) -> bool:
-        """Not where val is learnt from too."""
+        """False if val is used for training too."""
         return "val" not in self.train_on
 
     def digest(self) -> str:
-        """Identity of the lists and of their patches, however these are packed: others have other archives."""
+        """Digest of lists and patches, independent of archives: those of other distributors differ."""
         archives, total = Archives(expand(self.root)), hashlib.sha256()
         lists = read_lists(expand(self.root), self.split)
         with _console.progress() as bar:
@@ -99,7 +99,7 @@ class EuroSatData(DataConfig):
         return total.hexdigest()
 
     def describe(self, train: EuroSat) -> DataInfo:
-        """Bands and statistics of the patches learnt from."""
+        """Bands and statistics of the training patches."""
         digest = self.digest()  # first, since it refuses lists that overlap
         seen = set(train.labels.tolist())
         return DataInfo(
@@ -113,27 +113,27 @@ class EuroSatData(DataConfig):
 
 
 class EuroSat:
-    """One split, or several together, as a ``lulcbench.datasets.protocol.BatchDataset``.
+    """One split, or several splits together, as a ``lulcbench.datasets.protocol.BatchDataset``.
 
-    Samples hold ``image``, float32 ``(band, 64, 64)``, normalised; ``label``, int64 class index; ``id``, the patch's
-    name.
+    Samples have ``image``, float32 ``(band, 64, 64)``, normalised; ``label``, int64 class index; ``id``, name of the
+    patch.
 
     Args:
         root: folder of archives and lists.
-        split: ``train``, ``val`` or ``test``, or several.
+        split: ``train``, ``val`` or ``test``, or several of these.
         lists: name of the split lists: ``random``, ``spatial`` or ``block``.
-        bands: a named set or band names.
-        normalize: True: images are normalised; ``"device"``: as stored, uint8 (reflectance of 13-band archives), to be
-            passed through ``finish`` on the device.
-        input: mean and standard deviation to normalise by; None takes those of this very dataset.
+        bands: name of a set, or names of bands.
+        normalize: True: images are normalised; ``"device"``: images have stored values, uint8 (float32 reflectance of
+            13-band archives), to be passed through ``finish`` on the device.
+        input: mean and standard deviation to normalise by; by default those of this dataset.
 
     Attributes:
         split: name of the split, such as ``train+val``.
-        names: of the patches.
+        names: names of the patches.
         labels: class indices, uint8 ``(n,)``.
 
     Raises:
-        LulcbenchError: archives or lists are missing, damaged or do not fit; there is no such band.
+        LulcbenchError: archives or lists are missing or damaged or do not match, or a band is unknown.
     """
 
     fixed = True
@@ -154,9 +154,9 @@ class EuroSat:
         self.normalize = normalize
         self.archives = Archives(Path(root))
         self.names: list[str] = []
-        for one in splits:
-            names = read_list(Path(root), lists, one)
-            self.archives.check(names, one)
+        for part in splits:
+            names = read_list(Path(root), lists, part)
+            self.archives.check(names, part)
             self.names += names
         self.labels = labels(self.names)
         self._input = input
@@ -166,15 +166,15 @@ class EuroSat:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        """One sample."""
+        """Read one sample."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
-        """Several samples."""
+        """Read several samples."""
         return Samples(self.read(indices), len(indices))
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
-        """A batch: every entry of a sample with a leading batch dimension, names in a list."""
+        """Read a batch: the entries of samples with a leading batch dimension, and a list of names."""
         at = positions(indices, len(self))
         names = [self.names[i] for i in at]
         stored: Tensor = torch.from_numpy(self.archives.read(names, self.bands))
@@ -185,20 +185,20 @@ class EuroSat:
         }
 
     def finish(self, batch: Sample) -> Sample:
-        """Normalise a batch that was read with ``normalize="device"``, wherever it now is."""
+        """Normalise a batch that was read with ``normalize="device"``, on its device."""
         return batch | {"image": self._normalized(batch["image"])} if self.normalize == "device" else batch
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing: patches do not move."""
+        """Do nothing: patches are the same in every epoch."""
 
     @cached_property
     def input(self) -> Input:
-        """Bands, and the mean and standard deviation that images are normalised by."""
+        """Bands, and the mean and standard deviation by which images are normalised."""
         if self._input is not None:
             return self._input
         total, square = (torch.zeros(len(self.bands), dtype=torch.float64) for _ in range(2))
-        for start in range(0, len(self), _AT_ONCE):
-            values = torch.from_numpy(self.archives.read(self.names[start : start + _AT_ONCE], self.bands)).double()
+        for start in range(0, len(self), _BATCH):
+            values = torch.from_numpy(self.archives.read(self.names[start : start + _BATCH], self.bands)).double()
             total += values.sum((0, 2, 3))
             square += (values**2).sum((0, 2, 3))
         n = len(self) * values.shape[-1] * values.shape[-2]
@@ -224,10 +224,10 @@ class EuroSat:
 
 
 def band_names(bands: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of bands, of which a set may be named.
+    """Names of bands, given these or the name of a set.
 
     Raises:
-        LulcbenchError: there is no such band.
+        LulcbenchError: a band is unknown.
     """
     names = BAND_SETS[bands] if isinstance(bands, str) else tuple(bands)
     for name in names:
@@ -236,19 +236,19 @@ def band_names(bands: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def labels(names: Sequence[str]) -> npt.NDArray[np.uint8]:
-    """Class index of each patch, from its name: ``(n,)``.
+    """Class indices of patches from their names: uint8 ``(n,)``.
 
     Raises:
-        LulcbenchError: a name begins with no class.
+        LulcbenchError: a name does not begin with a class.
 
     Example:
         >>> labels(["Forest_12", "River_3"]).tolist()
         [1, 8]
     """
-    found = []
+    indices = []
     for name in names:
-        kind = name.rpartition("_")[0]
-        if kind not in CLASSES:
-            raise LulcbenchError(f"{name}: {kind!r} is not a class of EuroSAT.", f"Classes are {', '.join(CLASSES)}.")
-        found.append(CLASSES.index(kind))
-    return np.array(found, np.uint8)
+        label = name.rpartition("_")[0]
+        if label not in CLASSES:
+            raise LulcbenchError(f"{name}: {label!r} is not a class of EuroSAT.", f"Classes are {', '.join(CLASSES)}.")
+        indices.append(CLASSES.index(label))
+    return np.array(indices, np.uint8)

@@ -1,4 +1,4 @@
-"""Releases: windows with a class for every pixel (``luisa-seg``), or chips with one class each (``luisa-cls``)."""
+"""Releases: windows with a class per pixel (``luisa-seg``), or chips with one class (``luisa-cls``)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from lulcbench.release import Release
 
 
 class LuisaData(DataConfig):
-    """A release.
+    """Base class of the settings of releases.
 
     Attributes:
         root: folder of the release.
-        sensors: one or several; the seasons × bands of each become channels.
-        year: of imagery and labels.
-        bands: band names to take, of the only sensor, or by sensor; None takes all.
-        seasons: season names to take; None takes all.
-        level: legend level of the classes that models tell apart.
+        sensors: one or several sensors; channels are seasons × bands.
+        year: year of imagery and labels.
+        bands: names of bands, of the only sensor or by sensor; None means all.
+        seasons: names of seasons; None means all.
+        level: legend level of the classes.
     """
 
     sensors: Names = ("landsat",)
@@ -37,7 +37,7 @@ class LuisaData(DataConfig):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those of ``LuisaDataset`` that say which imagery."""
+        """Options of ``LuisaDataset`` that select the imagery."""
         return {
             "root": expand(self.root),
             "sensors": self.sensors,
@@ -48,15 +48,15 @@ class LuisaData(DataConfig):
 
     @property
     def legend_level(self) -> int:
-        """The level."""
+        """Legend level of the classes."""
         return self.level
 
     def digest(self) -> str:
-        """That of the release."""
+        """Digest of the release."""
         return Release.open(expand(self.root)).digest
 
     def describe(self, train: LuisaDataset) -> DataInfo:
-        """Channels and statistics of the train split, and its classes."""
+        """Channels, statistics and classes of the train split."""
         return DataInfo(
             inputs={sensor: _input(train, sensor) for sensor in train.sensors},
             classes=legend().names(self.level),
@@ -70,16 +70,16 @@ class LuisaData(DataConfig):
 
     @abstractmethod
     def _present(self, train: Any) -> set[int]:
-        """Codes at the level that samples of the train split have."""
+        """Codes of the level that occur in the train split."""
 
 
 @DATA.register
 class LuisaSegData(LuisaData):
-    """A release, read through ``LuisaSeg``: windows of imagery with a class for every pixel.
+    """A release, read through ``LuisaSeg``: windows of imagery with a class per pixel.
 
     Attributes:
-        window: side of a training window, m.
-        stride: step of the moving window, m; None means ``window``.
+        window: side of a training window, in metres.
+        stride: stride of the windows, in metres; None means ``window``.
     """
 
     kind: Literal["luisa-seg"] = "luisa-seg"
@@ -90,12 +90,12 @@ class LuisaSegData(LuisaData):
 
     @property
     def dataset(self) -> type[LuisaSeg]:
-        """``LuisaSeg``."""
+        """The class ``LuisaSeg``."""
         return LuisaSeg
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those of ``LuisaSeg``."""
+        """Options of ``LuisaSeg``."""
         return super().options | {"window": self.window, "stride": self.stride}
 
     def _present(self, train: LuisaSeg) -> set[int]:
@@ -105,10 +105,10 @@ class LuisaSegData(LuisaData):
 
 @DATA.register
 class LuisaClsData(LuisaData):
-    """A release, read through ``LuisaCls``: chips of 600 m with one class each.
+    """A release, read through ``LuisaCls``: chips of 600 m with one class.
 
     Attributes:
-        purity: least share of a chip that its class must cover.
+        purity: minimum share of the label pixels of a chip that have its class.
     """
 
     kind: Literal["luisa-cls"] = "luisa-cls"
@@ -118,16 +118,16 @@ class LuisaClsData(LuisaData):
 
     @property
     def dataset(self) -> type[LuisaCls]:
-        """``LuisaCls``."""
+        """The class ``LuisaCls``."""
         return LuisaCls
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those of ``LuisaCls``."""
+        """Options of ``LuisaCls``."""
         return super().options | {"purity": self.purity, "level": self.level}
 
     def _present(self, train: LuisaCls) -> set[int]:
-        # A class may cover pixels, and yet no chip.
+        # A class of some pixels need not be the class of any chip.
         return {int(code) for code in legend().decode(np.unique(train.labels), self.level)}
 
 

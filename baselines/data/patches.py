@@ -1,4 +1,4 @@
-"""Single EuroSAT patches: their bands, and decoding them from untrusted bytes."""
+"""EuroSAT patches: their bands, and decoding them from untrusted bytes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ from lulcbench.sensors import SENTINEL2
 
 RGB = ("B04", "B03", "B02")
 ALL = tuple(band.name for band in SENTINEL2.bands)
-# The GeoTIFFs name no bands; this is their order on disk (phelber/EuroSAT): B8A comes last.
+# The GeoTIFFs do not name their bands; this is the order on disk (phelber/EuroSAT): B8A is last.
 DISK_ORDER = (*(f"B{n:02d}" for n in range(1, 9)), "B09", "B10", "B11", "B12", "B8A")
-# Band sets of the paper, in the order of its pictures.
+# Band sets of the paper, in the order of its figures.
 BAND_SETS = {"rgb": RGB, "swir": ("B12", "B8A", "B04"), "color-infrared": ("B08", "B04", "B03"), "all": ALL}
 SIZE = 64
 
 
 def pick_bands(image: npt.NDArray[np.generic], order: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.generic]:
-    """Bands by name: ``(band, y, x)`` in ``order`` → those ``wanted``, whatever the order on disk.
+    """Select bands of an image ``(band, y, x)`` by name.
+
+    Args:
+        image: ``(band, y, x)``.
+        order: names of the bands of the image.
+        wanted: names of the bands to select.
 
     Raises:
-        LulcbenchError: a band is not there, or two have the same name.
+        LulcbenchError: a band is missing, or two bands have the same name.
 
     Example:
         >>> pick_bands(np.arange(2).reshape(2, 1, 1), ("B04", "B03"), ("B03",)).tolist()
@@ -37,42 +42,44 @@ def pick_bands(image: npt.NDArray[np.generic], order: Sequence[str], wanted: Seq
         raise LulcbenchError(f"{len(image)} bands, but {len(order)} names: {', '.join(order)}.", "Name every band.")
     for name in wanted:
         if name not in order:
-            raise LulcbenchError(f"These data have no band {name}.", f"They have {', '.join(order)}.")
+            raise LulcbenchError(f"The image has no band {name}.", f"They have {', '.join(order)}.")
     return image[[list(order).index(name) for name in wanted]]
 
 
 def decode(content: bytes, name: str, wanted: Sequence[str]) -> npt.NDArray[np.generic]:
-    """One patch: a JPEG as uint8, a GeoTIFF as float32 reflectance; ``(band, 64, 64)``.
+    """Decode a patch ``(band, 64, 64)``: a JPEG as uint8, a GeoTIFF as float32 reflectance.
 
     Args:
-        content: of the file.
-        name: of the file; its suffix says the format.
-        wanted: names of the bands to take.
+        content: content of the file.
+        name: name of the file; its suffix determines the format.
+        wanted: names of the bands to select.
 
     Raises:
-        LulcbenchError: it is damaged, of another size, or lacks a band.
+        LulcbenchError: the file is damaged, has another size or lacks a band.
     """
     try:
         if name.endswith(".tif"):
             from rasterio.io import MemoryFile
 
-            # No other driver: a VRT under the name of a GeoTIFF could have GDAL read any file or address.
+            # Only this driver: with a VRT named .tif, GDAL could be made to read any file or address.
             with MemoryFile(content) as memory, memory.open(driver="GTiff") as file:
                 _check_size(name, file.height, file.width)
                 stored = file.read()
                 order = file.descriptions if all(file.descriptions) else DISK_ORDER
             if (stored == 0).all(0).any():
-                raise LulcbenchError(f"{name} holds nodata pixels.", "EuroSAT has none; is the file whole?")
+                raise LulcbenchError(
+                    f"{name} has nodata pixels, which EuroSAT does not have.", "Download the archive again."
+                )
             return pick_bands(stored, order, wanted).astype(np.float32) * np.float32(1e-4)
-        with Image.open(io.BytesIO(content), formats=("JPEG",)) as picture:
-            _check_size(name, picture.height, picture.width)
-            image = np.moveaxis(np.asarray(picture.convert("RGB")), 2, 0)
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as jpeg:
+            _check_size(name, jpeg.height, jpeg.width)
+            image = np.moveaxis(np.asarray(jpeg.convert("RGB")), 2, 0)
         return pick_bands(image, RGB, wanted)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise LulcbenchError(f"{name} is not a readable image: {error}.", "Fetch the archive again.") from error
+        raise LulcbenchError(f"{name} is not a readable image: {error}.", "Download the archive again.") from error
 
 
 def _check_size(name: str, height: int, width: int) -> None:
-    """Before anything is decoded: a small file can claim to be a huge picture."""
+    """Check the size before decoding: a small file can state the size of a huge image."""
     if (height, width) != (SIZE, SIZE):
-        raise LulcbenchError(f"{name} is {height} × {width}, not {SIZE} × {SIZE}.", "Fetch the archive again.")
+        raise LulcbenchError(f"{name} is {height} × {width}, not {SIZE} × {SIZE}.", "Download the archive again.")

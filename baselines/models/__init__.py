@@ -1,4 +1,4 @@
-"""The models: networks, and the simple models that they are compared with; one module per family."""
+"""Models, one module per family: networks, and simple models for comparison."""
 
 from baselines.models.base import MODELS, Fitted, ModelConfig, Predictor
 from baselines.registry import discover

@@ -1,4 +1,4 @@
-"""What all networks for patches share."""
+"""Base class of classification networks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from baselines.registry import Fraction
 
 
 class ClassifierConfig(NetworkConfig):
-    """A network that gives one class per patch.
+    """Base class of the settings of networks with one class per patch.
 
     Attributes:
         weights: None (from scratch), ``imagenet``, or a torchgeo weight such as
-            ``ResNet50_Weights.SENTINEL2_RGB_MOCO``. Images are standardised by the train split, whatever units the
-            weights have seen: a network that is trained whole adapts to that, a frozen one cannot.
+            ``ResNet50_Weights.SENTINEL2_RGB_MOCO``. Images are standardised by the statistics of the train split, also
+            if the weights were trained with another normalisation, to which a frozen network cannot adapt.
         weights_file: a checkpoint file to read instead of downloading.
         freeze: train only the classification head.
-        drop: dropout before the head.
+        drop: dropout rate before the head.
     """
 
     dense: ClassVar[bool] = False
@@ -32,7 +32,7 @@ class ClassifierConfig(NetworkConfig):
     drop: Fraction = 0.0
 
     def build(self, inputs: Mapping[str, Input], outputs: int) -> nn.Module:
-        """The network, with pretrained weights if there are any, its backbone frozen if it is to be."""
+        """Build the network, with pretrained weights and a frozen encoder if the settings require them."""
         channels = only_input(inputs, self.title).channels
         net = self._network(len(channels), outputs)
         if self.weights_file or self.weights not in (None, "imagenet"):
@@ -49,19 +49,19 @@ class ClassifierConfig(NetworkConfig):
 
     @property
     def pretraining(self) -> str:
-        """Name of the weights or of their file."""
+        """Name of the weights, or of their file."""
         return super().pretraining if self.weights or not self.weights_file else self.weights_file
 
     @abstractmethod
     def _network(self, channels: int, outputs: int) -> nn.Module:
-        """The network, from scratch or with ImageNet's weights."""
+        """Build the network, from scratch or with ImageNet weights."""
 
     def _change_stem(self, net: nn.Module, channels: int) -> None:
-        """Alter the first layers, after weights were loaded."""
+        """Change the first layers after weights have been loaded."""
 
 
 def head(net: nn.Module) -> nn.Module:
-    """The classification layer."""
-    named: Any = net  # timm's networks know theirs; torchvision's GoogLeNet calls it fc
-    classifier: nn.Module = named.get_classifier() if hasattr(net, "get_classifier") else named.fc
+    """The classification layer of a network."""
+    untyped: Any = net  # networks of timm have a method; GoogLeNet of torchvision has the attribute fc
+    classifier: nn.Module = untyped.get_classifier() if hasattr(net, "get_classifier") else untyped.fc
     return classifier

@@ -1,4 +1,4 @@
-"""Pretrained weights of torchgeo, or of a file, for the backbones of classifiers."""
+"""Pretrained weights of torchgeo, or of a file, for the encoders of classifiers."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from baselines.registry import expand
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT
 
-# Landsat's own names of surface reflectance bands → those of releases.
+# Names of surface reflectance bands in Landsat products → names in releases.
 OLI = dict(zip((f"SR_B{n}" for n in range(1, 8)), (band.name for band in LANDSAT.bands), strict=True))
 ETM = dict(zip((f"SR_B{n}" for n in (1, 2, 3, 4, 5, 7)), list(OLI.values())[1:], strict=True))
 
 
 def load_backbone(net: nn.Module, weights: str | None, file: str | None, title: str, channels: Sequence[str]) -> None:
-    """Load torchgeo's weights, or those of a file, into a classifier; its head stays new.
+    """Load weights of torchgeo, or of a file, into a classifier, except into its head.
 
     Args:
         net: the classifier.
         weights: name of the weights.
-        file: a file to read instead of downloading them.
-        title: of the network, for errors.
-        channels: names of the network's channels.
+        file: file to read instead of downloading the weights.
+        title: name of the network, for error messages.
+        channels: names of the channels of the network.
 
     Raises:
-        LulcbenchError: there are no such weights, they cannot be had, are of other bands or do not fit.
+        LulcbenchError: the weights are unknown or not available, were trained on other bands, or do not fit.
     """
     if file is not None:
         path = expand(file)
         if not path.is_file():
             raise LulcbenchError(
-                f"No weights file {path}.", "Fetch it first, or leave weights_file out to have it downloaded."
+                f"The weights file {path} is missing.", "Download it first, or omit weights_file to download it now."
             )
         state = _read(path)
     else:
@@ -59,14 +59,14 @@ def load_backbone(net: nn.Module, weights: str | None, file: str | None, title: 
 
 
 def check_bands(weights: str, channels: Sequence[str]) -> None:
-    """Refuse torchgeo's weights that were trained on other bands, or on these in another order.
+    """Check that weights of torchgeo were trained on these bands in this order.
 
     Args:
-        weights: their name.
+        weights: name of the weights.
         channels: names such as ``B04`` or ``summer:red``.
 
     Raises:
-        LulcbenchError: they differ, or there are no such weights.
+        LulcbenchError: the bands differ, or the weights are unknown.
     """
     landsat = ETM if "_ETM_SR_" in weights else OLI
     bands = _weight(weights).meta.get("bands", ())
@@ -74,18 +74,18 @@ def check_bands(weights: str, channels: Sequence[str]) -> None:
     given = [name.rpartition(":")[2] for name in channels]
     if trained and len(trained) == len(given) and given != trained:
         raise LulcbenchError(
-            f"{weights} were trained on {', '.join(trained)}, in this order; the data give {', '.join(given)}.",
+            f"{weights} were trained on {', '.join(trained)}, in this order; the data have {', '.join(given)}.",
             "Set data.bands to those, or choose weights for these.",
         )
 
 
 def unavailable(name: str, error: Exception, url: str | None = None) -> LulcbenchError:
-    """The error of weights that cannot be had."""
+    """The error for weights that are not available."""
     where = f" from {url}" if url else ""
     return LulcbenchError(
         f"Cannot get the weights {name}{where}: {error}.",
-        f"With a network they come by themselves; without, put the file into {torch.hub.get_dir()}/checkpoints or the "
-        "Hugging Face cache (HF_HOME), or name it in model.weights_file. To train from scratch, leave weights out.",
+        f"Weights are downloaded; without a network put the file into {torch.hub.get_dir()}/checkpoints or the Hugging "
+        "Face cache (HF_HOME), or set model.weights_file. To train from scratch, omit model.weights.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a model is: a section of a config that fits itself to an experiment, and predicts once it is fitted."""
+"""Interface of models: a section of a config that fits a model, and the fitted model, which predicts."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class Predictor(ABC):
-    """A fitted model.
+    """Base class of fitted models.
 
     Attributes:
-        file: its file in the folder of a run.
-        media_type: of the file.
-        framework: what reads the file, as the mlm extension of STAC spells it.
-        artifact_type: the function that wrote the file.
+        file: name of the file of the model in the folder of a run.
+        media_type: media type of the file.
+        framework: framework that reads the file, as spelled by the mlm extension of STAC.
+        artifact_type: function that wrote the file.
     """
 
     file: ClassVar[str]
@@ -38,28 +38,28 @@ class Predictor(ABC):
 
     @abstractmethod
     def __call__(self, images: Images) -> Tensor:
-        """Class probabilities, float32, of normalised images: ``(b, class)``, or ``(b, class, y, x)`` if dense."""
+        """Predict class probabilities of normalised images: float32 ``(b, class)``, if dense ``(b, class, y, x)``."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write ``file`` into the folder of a run."""
 
     def count_parameters(self) -> dict[str, int]:
-        """``trainable`` and ``total`` numbers of weights; 0 of models without."""
+        """Numbers of ``trainable`` and of ``total`` weights; 0 for models without weights."""
         return {"trainable": 0, "total": 0}
 
     def to(self, device: torch.device) -> Self:
-        """The model there; models without tensors stay where they are."""
+        """Move the model to a device; no effect on models without tensors."""
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What fitting a model comes to.
+    """Result of fitting a model.
 
     Attributes:
-        predictor: the model.
-        effort: that it took.
+        predictor: the fitted model.
+        effort: time and steps of fitting.
         temperature: divides logits before the softmax, so that probabilities are calibrated on the val split.
     """
 
@@ -69,12 +69,12 @@ class Fitted:
 
 
 class ModelConfig(Kind):
-    """A model of one kind.
+    """Base class of the settings of models.
 
     Attributes:
         title: name of the kind.
-        dense: whether it predicts every pixel, or one class per sample; None does what the task asks for.
-        uses_images: whether predictions depend on images at all.
+        dense: whether the model predicts every pixel, or one class per sample; None if it can do both.
+        uses_images: whether predictions depend on images.
     """
 
     title: ClassVar[str]
@@ -87,25 +87,25 @@ class ModelConfig(Kind):
 
         Args:
             experiment: config, data and task.
-            folder: of the run; a fit that was interrupted goes on from what is there.
-            deadline: ``time.monotonic()`` at which to stop, to be resumed by another call.
+            folder: folder of the run; an interrupted fit is resumed from its files.
+            deadline: ``time.monotonic()`` at which to stop; the next call resumes.
 
         Raises:
-            OutOfTime: the deadline came first.
-            LulcbenchError: the data do not suit the model; memory ran out; the loss diverged.
+            OutOfTime: the deadline was reached.
+            LulcbenchError: the data do not fit the model; memory ran out; the loss diverged.
         """
 
     @abstractmethod
     def load(self, folder: Path, config: Config, task: Task) -> Predictor:
-        """The fitted model of a run.
+        """Read the fitted model of a run.
 
         Raises:
-            LulcbenchError: its file is missing, damaged or does not fit its description.
+            LulcbenchError: the file is missing or damaged, or does not match its description.
         """
 
     @abstractmethod
     def describe(self, about: About) -> str:
-        """A sentence for the card of a submission."""
+        """A sentence for the model card of a submission."""
 
     @property
     def label(self) -> str:
@@ -114,7 +114,7 @@ class ModelConfig(Kind):
 
     @property
     def pretraining(self) -> str:
-        """What the model has learnt from before: ``none``, or a name."""
+        """Name of the pretrained weights; ``none`` if there are none."""
         return "none"
 
     def small(self) -> dict[str, Any]:

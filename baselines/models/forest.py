@@ -1,4 +1,4 @@
-"""A random forest on the seasonal spectra of single pixels."""
+"""Random forest on the seasonal spectra of single pixels."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Forest(ModelConfig):
 
     Attributes:
         trees: number of trees.
-        samples: training pixels, drawn at random from the train split.
-        min_leaf: least samples in a leaf.
+        samples: number of training pixels, drawn at random from the train split.
+        min_leaf: minimum number of samples in a leaf.
     """
 
     kind: Literal["forest"] = "forest"
@@ -48,7 +48,7 @@ class Forest(ModelConfig):
     min_leaf: Count = 2
 
     def fit(self, experiment: Experiment, folder: Path, deadline: float | None = None) -> Fitted:
-        """Draw pixels, each with the label that its centre is in, and grow the trees."""
+        """Draw pixels, each with the label at its centre, and grow the trees."""
         watch = Stopwatch()
         data, seed = experiment.data, experiment.config.seed
         sample = PixelSample(self.samples, len(data.datasets["train"]), seed)
@@ -59,13 +59,13 @@ class Forest(ModelConfig):
         return Fitted(ForestPredictor(forest, experiment.task.outputs), watch.effort())
 
     def grow(self, pixels: Spectra, labels: npt.NDArray[np.integer], seed: int) -> RandomForestClassifier:
-        """The forest on spectra ``(n, channel)`` and class indices ``(n,)``."""
+        """Grow a forest on spectra ``(n, channel)`` and class indices ``(n,)``."""
         forest = RandomForestClassifier(self.trees, min_samples_leaf=self.min_leaf, n_jobs=-1, random_state=seed)
         with _console.console.status(f"growing {self.trees} trees on {len(pixels):,} pixels"):
             return forest.fit(pixels, labels)
 
     def load(self, folder: Path, config: Config, task: Task) -> ForestPredictor:
-        """The grown forest."""
+        """Read the forest."""
         return ForestPredictor(_load(folder / ForestPredictor.file, task.outputs), task.outputs)
 
     def describe(self, about: About) -> str:
@@ -75,11 +75,11 @@ class Forest(ModelConfig):
 
 
 class ForestPredictor(Predictor):
-    """A forest that classifies every pixel by itself.
+    """A forest that classifies single pixels.
 
     Args:
         forest: the forest, on class indices.
-        classes: number of classes, also of those that it has not seen.
+        classes: number of classes, including those without training pixels.
     """
 
     file: ClassVar[str] = "model.skops"
@@ -89,19 +89,19 @@ class ForestPredictor(Predictor):
 
     def __init__(self, forest: RandomForestClassifier, classes: int) -> None:
         self.forest, self.classes = forest, classes
-        # One thread for each part of the pixels: the forest's own threads would add up its trees in the order in which
-        # they finish, and two classes that tie would come out by chance.
+        # Threads divide the pixels, not the trees: the forest would sum its trees in the order in which they finish,
+        # and ties between classes would be broken at random.
         self.forest.n_jobs = 1
 
     def __call__(self, images: Images) -> Tensor:
-        """The share of trees, ``(b, class, y, x)``."""
+        """Mean of the class fractions of all trees, ``(b, class, y, x)``."""
         pixels = spectra(images)
         flat = pixels.reshape(-1, pixels.shape[-1])
         p = np.zeros((len(flat), self.classes), np.float32)
         workers = os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:
-            parts = pool.map(self.forest.predict_proba, np.array_split(flat, workers))
-            p[:, self.forest.classes_] = np.concatenate(list(parts))
+            chunks = pool.map(self.forest.predict_proba, np.array_split(flat, workers))
+            p[:, self.forest.classes_] = np.concatenate(list(chunks))
         return torch.from_numpy(p.reshape(*pixels.shape[:3], self.classes).transpose(0, 3, 1, 2))
 
     def save(self, folder: Path) -> None:
@@ -112,33 +112,32 @@ class ForestPredictor(Predictor):
 
 
 def _load(path: Path, classes: int) -> RandomForestClassifier:
-    """A forest from a file, checked: scikit-learn follows the numbers of nodes in it without looking."""
+    """Read and check a forest: scikit-learn does not check the node indices that it follows."""
     from skops.io import load
     from skops.io.exceptions import UntrustedTypesFoundException
 
-    again = "Train it again."
     try:
         forest = load(path, trusted=["sklearn.tree._tree.Tree"])
         if not isinstance(forest, RandomForestClassifier):
-            raise TypeError(f"it holds a {type(forest).__name__}")
+            raise TypeError(f"it is a {type(forest).__name__}")
         features = forest.n_features_in_
-        known = np.asarray(forest.classes_)
-        if not np.issubdtype(known.dtype, np.integer) or known.min() < 0 or known.max() >= classes:
-            raise ValueError("its classes are others")
+        trained = np.asarray(forest.classes_)
+        if not np.issubdtype(trained.dtype, np.integer) or trained.min() < 0 or trained.max() >= classes:
+            raise ValueError("it has other classes")
         for tree in (estimator.tree_ for estimator in forest.estimators_):
             nodes = np.arange(tree.node_count)
             inner = tree.children_left >= 0
-            below = np.stack([tree.children_left, tree.children_right])[:, inner]
-            # Nodes are numbered from the root down, so that paths end.
-            if (below <= nodes[inner]).any() or (below >= tree.node_count).any():
-                raise ValueError("a node has no such child")
+            children = np.stack([tree.children_left, tree.children_right])[:, inner]
+            # Children have larger indices than their parent, so that every path ends.
+            if (children <= nodes[inner]).any() or (children >= tree.node_count).any():
+                raise ValueError("a node has an invalid child")
             if (
                 (tree.feature[inner] < 0).any()
                 or (tree.feature[inner] >= features).any()
                 or tree.n_features != features
             ):
-                raise ValueError("a node asks for a channel that there is not")
-            if tree.value.shape != (tree.node_count, 1, len(known)):
+                raise ValueError("a node has an invalid channel")
+            if tree.value.shape != (tree.node_count, 1, len(trained)):
                 raise ValueError("a tree has other classes")
     except (
         OSError,
@@ -149,5 +148,5 @@ def _load(path: Path, classes: int) -> RandomForestClassifier:
         KeyError,
         AttributeError,
     ) as error:
-        raise LulcbenchError(f"{path} is damaged: {error}", again) from error
+        raise LulcbenchError(f"{path} is damaged: {error}.", "Train it again.") from error
     return forest

@@ -1,4 +1,4 @@
-"""GoogLeNet of torchvision, the EuroSAT paper's second network."""
+"""GoogLeNet of torchvision, the second network of the EuroSAT paper."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class GoogLeNet(ClassifierConfig):
         from torchvision.models import GoogLeNet_Weights, googlenet
 
         if self.weights not in (None, "imagenet") and self.weights_file is None:
-            raise LulcbenchError(f"There are no {self.weights} for GoogLeNet.", "Use weights = 'imagenet' or none.")
+            raise LulcbenchError(
+                f"GoogLeNet has no weights {self.weights!r}.", "Set weights to 'imagenet', or omit it."
+            )
         if self.weights is None or self.weights_file is not None:
             net: Any = googlenet(weights=None, init_weights=True, aux_logits=False, num_classes=outputs)
         else:
@@ -33,12 +35,12 @@ class GoogLeNet(ClassifierConfig):
             except OSError as error:
                 raise unavailable("imagenet", error) from error
             net.fc = nn.Linear(net.fc.in_features, outputs)
-            net.transform_input = False  # inputs come normalised by the train split
+            net.transform_input = False  # inputs are already normalised by the statistics of the train split
         if channels != 3:
             first = net.conv1.conv
             net.conv1.conv = nn.Conv2d(channels, first.out_channels, 7, stride=2, padding=3, bias=False)
-            # As timm does: pretrained filters repeat over the channels, scaled so that their sum stays.
+            # As in timm: pretrained filters are repeated over the channels and scaled so that their sum is unchanged.
             net.conv1.conv.weight = nn.Parameter(adapt_input_conv(channels, first.weight.detach()))
         net.dropout.p = self.drop
-        whole: nn.Module = net
-        return whole
+        typed: nn.Module = net
+        return typed

@@ -1,4 +1,4 @@
-"""The most frequent class of the train split: what any model must beat."""
+"""The majority-class baseline."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @MODELS.register
 class Majority(ModelConfig):
-    """Always the most frequent class of the train split, with the class frequencies as probabilities."""
+    """Predicts the most frequent class of the train split everywhere, with the class frequencies as probabilities."""
 
     kind: Literal["majority"] = "majority"
     title: ClassVar[str] = "majority class"
@@ -44,27 +44,27 @@ class Majority(ModelConfig):
         return Fitted(predictor, watch.effort())
 
     def load(self, folder: Path, config: Config, task: Task) -> MajorityPredictor:
-        """The frequencies."""
+        """Read the class frequencies."""
         path = folder / MajorityPredictor.file
         try:
             frequencies = load(path.read_bytes())["frequencies"]
         except (OSError, SafetensorError, KeyError) as error:
             raise LulcbenchError(f"{path} is damaged: {error!r}.", "Train it again.") from error
         if frequencies.shape != (task.outputs,):
-            raise LulcbenchError(f"{path} holds {len(frequencies)} classes, not {task.outputs}.", "Train it again.")
+            raise LulcbenchError(f"{path} has {len(frequencies)} classes, not {task.outputs}.", "Train it again.")
         return MajorityPredictor(frequencies, config.task.dense)
 
     def describe(self, about: About) -> str:
-        """What it does."""
+        """Description of the method."""
         return "The most frequent class of the train split everywhere; class frequencies as probabilities."
 
 
 class MajorityPredictor(Predictor):
-    """Class frequencies, whatever the images.
+    """Predicts class frequencies for any image.
 
     Args:
-        frequencies: float32 ``(class,)``, sum 1.
-        dense: whether to give them for every pixel.
+        frequencies: float32 ``(class,)`` with sum 1.
+        dense: whether to predict every pixel.
     """
 
     file: ClassVar[str] = "model.safetensors"
@@ -76,12 +76,12 @@ class MajorityPredictor(Predictor):
         self.frequencies, self.dense = frequencies, dense
 
     def __call__(self, images: Images) -> Tensor:
-        """The frequencies for each image, or each of its pixels."""
+        """Repeat the frequencies for all images or pixels."""
         image = first_image(images)
         if not self.dense:
             return self.frequencies.expand(len(image), -1)
         return self.frequencies[:, None, None].expand(len(image), -1, *image.shape[-2:])
 
     def save(self, folder: Path) -> None:
-        """Write the frequencies."""
+        """Write the class frequencies."""
         write_atomic(folder / self.file, save({"frequencies": self.frequencies}))

@@ -1,4 +1,4 @@
-"""What all networks share: they are trained by gradient, and kept as safetensors."""
+"""Base class of networks, which are trained by gradient descent and stored as safetensors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class NetworkConfig(ModelConfig):
-    """A network.
+    """Base class of the settings of networks.
 
     Attributes:
         weights: name of pretrained weights; None trains from scratch.
@@ -40,14 +40,14 @@ class NetworkConfig(ModelConfig):
 
     @abstractmethod
     def build(self, inputs: Mapping[str, Input], outputs: int) -> nn.Module:
-        """The network: maps images ``(b, channel, y, x)``, or a dict of such by sensor, to ``(b, output[, y, x])``.
+        """Build a network that maps images ``(b, channel, y, x)``, or a dict by sensor, to ``(b, output[, y, x])``.
 
         Args:
-            inputs: imagery by sensor.
+            inputs: sensor → input.
             outputs: number of output channels.
 
         Raises:
-            LulcbenchError: the settings name something unknown, or weights that cannot be had or do not fit.
+            LulcbenchError: a name in the settings is unknown, or weights are not available or do not fit.
         """
 
     def without_weights(self) -> Self:
@@ -55,38 +55,38 @@ class NetworkConfig(ModelConfig):
         return self.model_copy(update={"weights": None})
 
     def fit(self, experiment: Experiment, folder: Path, deadline: float | None = None) -> Fitted:
-        """Train by gradient, or resume a training."""
+        """Train the network, or resume training."""
         config, info = experiment.config, experiment.info
         seed_everything(config.seed, verbose=False)
-        task = config.task.build(info)  # a new one, since it may hold weights that are trained
+        task = config.task.build(info)  # a new task, because it may have trainable weights
         net = self.build(info.inputs, task.outputs)
         count = count_parameters(net)
         channels = sum(len(imagery.channels) for imagery in info.inputs.values())
         console.print(
             f"{self.label}: {count['trainable']:,} of {count['total']:,} parameters are trained; "
             f"{len(experiment.data.datasets['train']):,} samples of {channels} channels, {len(info.classes)} classes; "
-            f"on {'the GPU' if torch.cuda.is_available() else 'the CPU, as there is no GPU'}"
+            f"on {'the GPU' if torch.cuda.is_available() else 'the CPU (no GPU available)'}"
         )
         predictor = NetworkPredictor(net, task, config)
         return Fitted(predictor, *fit_network(net, task, predictor, experiment, folder, deadline))
 
     def load(self, folder: Path, config: Config, task: Task) -> NetworkPredictor:
-        """The trained network."""
+        """Read the trained network."""
         try:
             state = load((folder / NetworkPredictor.file).read_bytes())
         except (OSError, SafetensorError) as error:
             raise LulcbenchError(f"The model in {folder} is damaged: {error!r}.", "Train it again.") from error
-        net = self.without_weights().build(task.info.inputs, task.outputs)  # its own weights follow
+        net = self.without_weights().build(task.info.inputs, task.outputs)  # trained weights follow
         try:
             net.load_state_dict(state)
         except RuntimeError as error:
             raise LulcbenchError(
-                f"The weights in {folder} do not fit their description: {error}", "Train it again."
+                f"The weights in {folder} do not match their description: {error}", "Train it again."
             ) from error
         return NetworkPredictor(net.eval(), task, config)
 
     def describe(self, about: About) -> str:
-        """Kind of network and length of training."""
+        """Type of network and length of training."""
         return f"{self.label}, {about.effort.steps} steps ({about.effort.epochs} epochs)."
 
     @property
@@ -96,12 +96,12 @@ class NetworkConfig(ModelConfig):
 
 
 class NetworkPredictor(Predictor):
-    """A network.
+    """A trained network.
 
     Args:
-        net: the network, in evaluation mode when it predicts.
-        task: says what its outputs mean.
-        config: says how it predicts.
+        net: the network; in evaluation mode for prediction.
+        task: converts outputs to probabilities.
+        config: config with the settings for prediction.
     """
 
     file: ClassVar[str] = "model.safetensors"
@@ -115,7 +115,7 @@ class NetworkPredictor(Predictor):
 
     @torch.inference_mode()
     def __call__(self, images: Images) -> Tensor:
-        """Class probabilities, of one view or with ``predict.tta`` of eight; bf16 on a GPU unless forbidden."""
+        """Predict class probabilities; with ``predict.tta`` averaged over eight views, in bf16 on a GPU by default."""
         mixed = self.config.train.precision != "32-true"
         return average_views(self.net, self.task.activate, images, self.config.predict.tta, mixed)
 
@@ -125,22 +125,22 @@ class NetworkPredictor(Predictor):
         write_atomic(folder / self.file, save(state))
 
     def count_parameters(self) -> dict[str, int]:
-        """``trainable`` and ``total``."""
+        """Numbers of ``trainable`` and of ``total`` weights."""
         return count_parameters(self.net)
 
     def to(self, device: torch.device) -> Self:
-        """The network there, and what the task needs to read its outputs."""
+        """Move network and task to a device."""
         self.net.to(device)
         self.task.to(device)
         return self
 
 
 def count_parameters(net: nn.Module) -> dict[str, int]:
-    """Trainable and total numbers of parameters.
+    """Count trainable and all parameters.
 
     Example:
         >>> count_parameters(nn.Linear(3, 2))
         {'trainable': 8, 'total': 8}
     """
-    numbers = [(p.numel(), p.requires_grad) for p in net.parameters()]
-    return {"trainable": sum(n for n, on in numbers if on), "total": sum(n for n, _ in numbers)}
+    sizes = [(p.numel(), p.requires_grad) for p in net.parameters()]
+    return {"trainable": sum(n for n, trainable in sizes if trainable), "total": sum(n for n, _ in sizes)}

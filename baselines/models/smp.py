@@ -18,13 +18,13 @@ from lulcbench.errors import LulcbenchError
 
 
 class SmpConfig(NetworkConfig):
-    """A segmentation network with an encoder.
+    """Base class of the settings of segmentation networks with an encoder.
 
     Attributes:
-        encoder: encoder name known to smp.
+        encoder: name of the encoder in segmentation-models-pytorch (smp).
         weights: ``imagenet`` or None (from scratch).
-        pixel_path: width of a per-pixel network on the spectra that is added to the output; smp's UNet has no skip
-            connection at full resolution, and single pixels already tell much. None does without.
+        pixel_path: width of a per-pixel network whose outputs are added; the UNet of smp has no skip connection at full
+            resolution, where single pixels are informative already. None omits it.
     """
 
     dense: ClassVar[bool] = True
@@ -46,7 +46,7 @@ class SmpConfig(NetworkConfig):
         return net if self.pixel_path is None else PixelPath(net, channels, self.pixel_path, outputs)
 
     def describe(self, about: Any) -> str:
-        """Kind of network, encoder and length of training."""
+        """Type of network, encoder and length of training."""
         effort = about.effort
         return f"{self.title} with a {self.encoder} encoder, {effort.steps} steps ({effort.epochs} epochs)."
 
@@ -57,7 +57,7 @@ class UNet(SmpConfig):
 
     Attributes:
         depth: number of encoder stages; each halves the resolution.
-        decoder_channels: channels of the decoder, from deep to shallow; ``depth`` of them.
+        decoder_channels: numbers of channels of the ``depth`` stages of the decoder, from deep to shallow.
     """
 
     kind: Literal["unet"] = "unet"
@@ -72,7 +72,7 @@ class UNet(SmpConfig):
         return self
 
     def build(self, inputs: Mapping[str, Input], outputs: int) -> nn.Module:
-        """The network."""
+        """Build the network."""
         import segmentation_models_pytorch as smp
 
         channels = self.decoder_channels or (256, 128, 64, 32, 16)[: self.depth]
@@ -82,7 +82,7 @@ class UNet(SmpConfig):
         return net
 
     def small(self) -> dict[str, Any]:
-        """A shallow one."""
+        """Settings of a shallow UNet."""
         return {"encoder": "resnet18", "weights": None, "depth": 3, "decoder_channels": (16, 16, 8)}
 
 
@@ -94,19 +94,19 @@ class DeepLabV3Plus(SmpConfig):
     title: ClassVar[str] = "DeepLabv3+"
 
     def build(self, inputs: Mapping[str, Input], outputs: int) -> nn.Module:
-        """The network."""
+        """Build the network."""
         import segmentation_models_pytorch as smp
 
         net: nn.Module = self._build(smp.DeepLabV3Plus, inputs, outputs)
         return net
 
     def small(self) -> dict[str, Any]:
-        """One with a small encoder."""
+        """Settings with a small encoder."""
         return {"encoder": "resnet18", "weights": None}
 
 
 class PixelPath(nn.Module):
-    """A segmentation network plus a small network of single pixels; the sum of their outputs."""
+    """Sum of the outputs of a segmentation network and of a small per-pixel network."""
 
     def __init__(self, net: nn.Module, channels: int, width: int, outputs: int) -> None:
         super().__init__()
@@ -122,6 +122,6 @@ class PixelPath(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Outputs ``(b, output, y, x)``."""
+        """Compute outputs ``(b, output, y, x)``."""
         outputs: torch.Tensor = self.net(x) + self.path(x)
         return outputs

@@ -1,4 +1,4 @@
-"""Seasonal spectra of pixels: what models of single pixels see, and labels on the same grid.
+"""Seasonal spectra of pixels, the input of per-pixel models, and labels on the same grid.
 
 After Witjes et al. 2022 (https://doi.org/10.7717/peerj.13573), who classify seasonal Landsat spectra pixel by pixel.
 """
@@ -18,12 +18,12 @@ Spectra = npt.NDArray[np.float32]
 
 
 def spectra(images: Images, size: int | None = None) -> Spectra:
-    """Normalised images as spectra of pixels.
+    """Spectra of the pixels of normalised images.
 
     Args:
-        images: ``(b, channel, y, x)``, or such by sensor; nodata is 0. Sensors need to be on one grid.
-        size: side of another grid of the same extent, such as 96 for the labels of a tile: channels are averaged over
-            its pixels by area, nodata left out; pixels without data get 0. None keeps the images' own grid.
+        images: ``(b, channel, y, x)``, or a dict by sensor; nodata is 0. All sensors must have the same grid.
+        size: side in pixels of another grid of the same extent, such as 96 for the labels of a tile: valid values are
+            averaged by area over its pixels; pixels without data get 0. None keeps the grid of the images.
 
     Returns:
         float32 ``(b, y, x, channel)``.
@@ -35,36 +35,36 @@ def spectra(images: Images, size: int | None = None) -> Spectra:
 
 
 def nearest(labels: npt.NDArray[np.integer], size: int) -> npt.NDArray[np.integer]:
-    """Labels ``(b, y, x)`` at the centres of the pixels of another grid of the same extent: ``(b, size, size)``."""
+    """Sample labels ``(b, y, x)`` at the pixel centres of another grid of the same extent: ``(b, size, size)``."""
     at = ((np.arange(size) + 0.5) * (labels.shape[-1] / size)).astype(np.int64)
     return labels[:, at][:, :, at]
 
 
 class PixelSample:
-    """Draws labelled pixels at random, equally many of each image.
+    """Random sample of labelled pixels, with the same number from every image.
 
     Args:
-        count: pixels in all.
-        images: number of images to come.
-        seed: of the draws.
+        count: number of pixels.
+        images: number of images that will be added.
+        seed: seed of the sample.
     """
 
     def __init__(self, count: int, images: int, seed: int) -> None:
-        self._each, self._rng = -(-count // images), np.random.default_rng(seed)
+        self._per_image, self._rng = -(-count // images), np.random.default_rng(seed)
         self._spectra: list[Spectra] = []
         self._labels: list[npt.NDArray[np.integer]] = []
 
     def add(self, pixels: Spectra, labels: npt.NDArray[np.integer]) -> None:
-        """Draw from a batch: ``(b, y, x, channel)`` and ``(b, y, x)``, where ``IGNORE_INDEX`` is never drawn."""
+        """Draw labelled pixels from spectra ``(b, y, x, channel)`` and class indices ``(b, y, x)``."""
         for image, label in zip(pixels, labels, strict=True):
-            known = np.flatnonzero(label.ravel() != IGNORE_INDEX)
-            chosen = self._rng.choice(known, min(self._each, len(known)), replace=False)
+            labelled = np.flatnonzero(label.ravel() != IGNORE_INDEX)
+            chosen = self._rng.choice(labelled, min(self._per_image, len(labelled)), replace=False)
             self._spectra.append(image.reshape(-1, image.shape[-1])[chosen])
             self._labels.append(label.ravel()[chosen])
 
     @property
     def drawn(self) -> tuple[Spectra, npt.NDArray[Any]]:
-        """Spectra ``(n, channel)`` and class indices ``(n,)``."""
+        """The sample: spectra ``(n, channel)`` and class indices ``(n,)``."""
         return np.concatenate(self._spectra), np.concatenate(self._labels)
 
 

@@ -1,4 +1,4 @@
-"""Any classifier of timm, such as ResNet-50."""
+"""Classifiers of timm, such as ResNet-50."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Timm(ClassifierConfig):
     """A classifier of timm.
 
     Attributes:
-        name: its name there.
-        stem: ``no-pool`` leaves out the max-pooling, ``small`` also replaces the 7×7 stride-2 convolution by a 3×3 one,
-            so that 64-pixel patches are not shrunk 4 × before the first block (ResNets only).
-        drop_path: stochastic depth.
+        name: name in timm.
+        stem: ``no-pool`` omits the max-pooling, ``small`` also replaces the 7 × 7 convolution with stride 2 by a 3 × 3
+            one, so that patches of 64 pixels are not reduced to 16 before the first block (ResNets only).
+        drop_path: rate of stochastic depth.
     """
 
     kind: Literal["timm"] = "timm"
@@ -32,7 +32,7 @@ class Timm(ClassifierConfig):
 
     @property
     def label(self) -> str:
-        """Its name."""
+        """Name of the network."""
         return self.name
 
     def _network(self, channels: int, outputs: int) -> nn.Module:
@@ -56,7 +56,7 @@ class Timm(ClassifierConfig):
             return
         conv = getattr(net, "conv1", None)
         if not isinstance(conv, nn.Conv2d) or not hasattr(net, "maxpool"):
-            raise LulcbenchError(f"stem = {self.stem!r} does not fit {self.name}.", "It is for plain ResNets.")
+            raise LulcbenchError(f"stem = {self.stem!r} does not fit {self.name}.", "Use it only with plain ResNets.")
         net.maxpool = nn.Identity()
         if self.stem == "no-pool":
             return
@@ -66,5 +66,5 @@ class Timm(ClassifierConfig):
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
 
     def small(self) -> dict[str, Any]:
-        """Timm's own test network."""
+        """Settings of the test network of timm."""
         return {"name": "test_resnet", "stem": "standard", "drop_path": 0.0, "weights": None, "weights_file": None}

@@ -1,1 +1,1 @@
-"""Predicting: from a trained model to predictions of a split, or of single patches."""
+"""Prediction with trained models: of a split, or of single patches."""

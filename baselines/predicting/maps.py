@@ -1,4 +1,4 @@
-"""Maps of tiles: moving windows blended, brought to the 50 m label grid by area, classes decided, written."""
+"""Maps of tiles: predictions of windows are blended, averaged to the 50 m label grid, decided and written."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Probabilities = npt.NDArray[np.float32]
 
 
 def blend_tiles(dataset: LuisaSeg, predicted: Iterable[tuple[Sample, Tensor]]) -> Iterator[tuple[str, Probabilities]]:
-    """Each tile's id and probabilities ``(class, 96, 96)``, blended from its windows.
+    """Blend the windows of each tile; yields id and probabilities, float32 ``(class, 96, 96)``, of tiles.
 
     Args:
-        dataset: of the windows.
-        predicted: batches of the dataset, in its order (by tile), with the probabilities ``(b, class, y, x)`` of each.
+        dataset: dataset of the windows.
+        predicted: batches of the dataset in its order (by tile), with their probabilities ``(b, class, y, x)``.
     """
     resolution = dataset.resolution()
     size = TILE_SIZE // resolution
@@ -49,13 +49,16 @@ def blend_tiles(dataset: LuisaSeg, predicted: Iterable[tuple[Sample, Tensor]]) -
 
 
 def write_maps(trained: Trained, dataset: LuisaSeg, maps: Iterable[tuple[str, Probabilities]], out: Path) -> Path:
-    """Write tiles with their mapped class (see ``decide``) and all probabilities, at the model's level.
+    """Write the class codes (see ``decide``) and probabilities of all tiles at the level of the model.
 
     Args:
-        trained: the model.
-        dataset: of the split.
+        trained: the trained model.
+        dataset: dataset of the split.
         maps: id and probabilities ``(class, 96, 96)`` of every tile of the split.
-        out: the predictions file, ``….zip``.
+        out: predictions file to write, ``….zip``.
+
+    Returns:
+        The predictions file.
     """
     level, (year,) = trained.about.info.level or 4, dataset.years
     codes = np.array(legend().codes(level), np.uint16)
@@ -71,17 +74,17 @@ def write_maps(trained: Trained, dataset: LuisaSeg, maps: Iterable[tuple[str, Pr
 
 
 def decide(p: Probabilities, level: int) -> npt.NDArray[np.intp]:
-    """The mapped class of each pixel, decided from the top of the legend down.
+    """Decide the class of each pixel from the top of the legend down.
 
-    The likeliest class of level 1, within it the likeliest of level 2, and so on: the single likeliest fine class may
-    be a child of an unlikely coarse one.
+    This is the most probable class of level 1, within it the most probable one of level 2, and so on: the most probable
+    fine class may be a child of an improbable coarse one.
 
     Args:
-        p: ``(class, y, x)`` probabilities at ``level``.
-        level: their level.
+        p: probabilities ``(class, y, x)`` at ``level``.
+        level: legend level.
 
     Returns:
-        ``(y, x)`` class indices at ``level``.
+        Class indices ``(y, x)`` at ``level``.
     """
     allowed = p
     for coarse in range(1, level):

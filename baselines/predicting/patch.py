@@ -1,4 +1,4 @@
-"""What a trained classifier says of one georeferenced patch, or of patches of one place over dates."""
+"""Classification of a georeferenced patch, or of patches of one location at several dates."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-:]?(0[1-9]|1[0-2])[-:]?(0[1-9]|[12]
 
 
 def predict_files(trained: Trained, paths: Sequence[Path], bands: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Class probabilities of GeoTIFF patches, by date where there are dates.
+    """Class probabilities of GeoTIFF patches, in the order of their dates.
 
     Args:
         trained: a classifier of EuroSAT bands.
-        paths: GeoTIFFs; several must be of one place.
-        bands: names of the files' bands in order; None reads them from the files.
+        paths: GeoTIFFs of one location.
+        bands: names of the bands of the files, in order; None reads them from the files.
 
     Returns:
         For each patch: file, date (ISO, or None), crs, bounds, longitude and latitude of the centre, class,
-        probabilities. For several of them, a last entry with the mean over dates.
+        probabilities. For several patches, a last entry with the mean over dates.
 
     Raises:
-        LulcbenchError: a file is unreadable, not georeferenced, in other units than the model's data, lacks a band,
-            holds nodata, or lies elsewhere.
+        LulcbenchError: a file is unreadable or not georeferenced, has other units than the training data, lacks a
+            band, contains nodata, or is at another location.
     """
     imagery = only_input(trained.about.info.inputs, trained.config.name)
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (imagery.mean, imagery.std))
-    eight_bit = max(imagery.mean) > 2  # stored units: reflectance stays below
+    eight_bit = max(imagery.mean) > 2  # a mean reflectance is smaller
     patches = [_read(path, imagery.channels, bands, eight_bit) for path in paths]
     patches.sort(key=lambda patch: patch[0]["date"] or "")
     first = patches[0][0]
@@ -48,8 +48,8 @@ def predict_files(trained: Trained, paths: Sequence[Path], bands: Sequence[str] 
         apart = max(abs(a - b) for a, b in zip(about["lonlat"], first["lonlat"], strict=True))
         if apart > 0.005:  # about 500 m: less than a patch
             raise LulcbenchError(
-                f"{about['file']} lies at {about['lonlat']}, {first['file']} at {first['lonlat']}.",
-                "A series is of one place; predict other places in another call.",
+                f"{about['file']} is at {about['lonlat']}, {first['file']} at {first['lonlat']}.",
+                "Give files of one location; predict other locations in another call.",
             )
     classes = trained.about.info.classes
     results = []
@@ -87,15 +87,15 @@ def _read(
             when = _DATE.search(path.stem) or _DATE.search(str(file.tags().get("TIFFTAG_DATETIME", "")))
             empty = (file.dataset_mask() == 0).any() or (dtype != "uint8" and (image == 0).all(0).any())
     except rasterio.errors.RasterioIOError as error:
-        raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a whole GeoTIFF.") from error
+        raise LulcbenchError(f"Cannot read {path}: {error}.", "Give an intact GeoTIFF.") from error
     if empty or not np.isfinite(image).all():
-        raise LulcbenchError(f"{path} holds nodata or NaN pixels.", "Give a patch that lies inside its scene.")
+        raise LulcbenchError(f"{path} has nodata or NaN pixels.", "Give a patch inside its scene.")
     if dtype not in (("uint8",) if eight_bit else ("uint16", "int16")):
         raise LulcbenchError(
-            f"{path} holds {dtype}; the model learnt from {'8-bit pictures' if eight_bit else 'reflectance × 10,000'}.",
-            "Give such a file: uint8 stretched like EuroSAT's pictures."
+            f"{path} has {dtype}; the model was trained on {'8-bit images' if eight_bit else 'reflectance × 10,000'}.",
+            "Give uint8 values, stretched like the images of EuroSAT."
             if eight_bit
-            else "Give Sentinel-2's integers.",
+            else "Give the integers of Sentinel-2 products.",
         )
     picked = pick_bands(image, bands, channels)
     tensor = torch.from_numpy(picked if dtype == "uint8" else picked.astype(np.float32) * np.float32(1e-4))

@@ -1,4 +1,4 @@
-"""The split that a run predicts, read through the public data module."""
+"""Reading the split that a run predicts, with ``LuisaDataModule``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ STAGES = {"val": "validate", "test": "test"}
 
 
 def open_split(config: Config, **options: Any) -> LuisaDataModule:
-    """A data module with the split ``predict.split`` open.
+    """Open the split ``predict.split``.
 
     Args:
-        config: the run.
-        **options: of the dataset, in place of those that training has.
+        config: config of the run.
+        **options: options of the dataset that replace those of training.
     """
     module = LuisaDataModule(
         config.data.dataset,
@@ -37,14 +37,17 @@ def open_split(config: Config, **options: Any) -> LuisaDataModule:
 
 
 def read_split(trained: Trained, **options: Any) -> tuple[Any, Iterator[Sample]]:
-    """The dataset that a model predicts, and its batches in order, on the device, as the model takes them.
+    """Read the split that a model predicts.
 
     Args:
-        trained: the model.
-        **options: of the dataset, in place of those that training had.
+        trained: the trained model.
+        **options: options of the dataset that replace those of training.
+
+    Returns:
+        The dataset, and its batches in order, on the device, normalised.
 
     Raises:
-        LulcbenchError: the data are not those that it was trained on.
+        LulcbenchError: the model was trained on other data.
     """
     config, about = trained.config, trained.about
     digest = config.data.digest()

@@ -1,4 +1,4 @@
-"""``submission.toml`` beside predictions: the card with which ``lulcbench submit`` enters a baseline on a board."""
+"""``submission.toml``: the model card with which ``lulcbench submit`` sends the predictions of a baseline."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CODE = "https://github.com/lulcbench/lulcbench"
 
 
 def write_submission(trained: Trained, release: Release, folder: Path) -> Path:
-    """Write the card of a run that predicted a release into the folder of the run."""
+    """Write the model card of a run into its folder; returns its path."""
     card = submission(trained.about, release)
     lines = [
-        f"{key} = {json.dumps(value, ensure_ascii=False)}"  # JSON of these is TOML too
+        f"{key} = {json.dumps(value, ensure_ascii=False)}"  # for these types JSON is valid TOML
         for key, value in card.model_dump(mode="json", exclude_none=True).items()
     ]
     write_atomic(folder / SUBMISSION, ("\n".join(lines) + "\n").encode())
@@ -29,7 +29,7 @@ def write_submission(trained: Trained, release: Release, folder: Path) -> Path:
 
 
 def submission(about: About, release: Release) -> ModelCard:
-    """The card, from the description of the run alone."""
+    """Model card, from the description of the run."""
     model, hardware = about.config.model, about.hardware
     device = hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} thread(s)"
     return ModelCard(

@@ -1,4 +1,4 @@
-"""Class probabilities of a network: of one view of the images, or averaged over their eight symmetries."""
+"""Class probabilities of a network, for images as they are or averaged over flips and quarter turns."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from baselines.devices import Images, first_image, map_images
 from lulcbench.datasets.augment import dihedral, undo_dihedral
 
-EPSILON = 1e-7  # smallest probability: keeps the logarithm finite, costs at most 16 nats
+EPSILON = 1e-7  # minimum probability: keeps the logarithm finite, at most 16 nats
 
 
 def temper(p: Tensor, temperature: float) -> Tensor:
-    """Probabilities ``(b, class, …)`` raised to ``1 / temperature`` and normalised: dividing logits by it.
+    """Apply a temperature to probabilities ``(b, class, …)``, which is to divide the logits by it.
 
     Example:
         >>> temper(torch.tensor([[0.9, 0.1]]), 2.0)
@@ -28,14 +28,14 @@ def temper(p: Tensor, temperature: float) -> Tensor:
 def average_views(
     net: nn.Module, activate: Callable[[Tensor], Tensor], images: Images, tta: bool, mixed_precision: bool
 ) -> Tensor:
-    """Class probabilities ``(b, class, …)``, float32.
+    """Predict class probabilities ``(b, class, …)``, float32.
 
     Args:
         net: maps images to outputs.
         activate: maps outputs to probabilities, float32.
-        images: normalised, on the device of the network.
+        images: normalised images on the device of the network.
         tta: average over the eight flips and quarter turns (test-time augmentation).
-        mixed_precision: bf16, on a GPU.
+        mixed_precision: compute in bf16 on a GPU.
     """
     images = map_images(images, lambda image: image.contiguous(memory_format=torch.channels_last))
     device = first_image(images).device

@@ -1,4 +1,4 @@
-"""One self-contained HTML page that shows what a run is worth: pictures, scores beside other runs, loss curve."""
+"""Self-contained HTML page of a run: images, a table of scores with those of other runs, learning curve."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Entry:
     """One run on the page.
 
     Attributes:
-        trained: the model.
-        report: its scores.
-        folder: of the run.
+        trained: the trained model.
+        report: scores of the run.
+        folder: folder of the run.
     """
 
     trained: Trained
@@ -43,12 +43,12 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Of the model, marked where its training was cut short."""
+        """Name of the model, marked if its training was cut short."""
         return self.trained.config.model.label + (" (cut short)" if self.trained.about.warning else "")
 
 
 def read_entry(config: Config, runs: Path) -> Entry:
-    """A scored run.
+    """Read a scored run.
 
     Raises:
         LulcbenchError: the fitted model, its predictions or its scores are missing.
@@ -62,17 +62,17 @@ def write_page(entries: Sequence[Entry], out: Path) -> Path:
     """Write the page.
 
     Args:
-        entries: the run, then those that it is compared with, all of the same data.
-        out: the HTML file to make.
+        entries: the run, then other runs for comparison, all with the same data.
+        out: HTML file to write.
 
     Raises:
-        LulcbenchError: runs are of different data.
+        LulcbenchError: runs have different data.
     """
     main = entries[0]
     config, info = main.trained.config, main.trained.about.info
     for entry in entries:
         if entry.trained.about.data_digest != info.digest:
-            raise LulcbenchError(f"{entry.folder} is of other data than {main.folder}.", "Train it on the same data.")
+            raise LulcbenchError(f"{entry.folder} and {main.folder} have different data.", "Train it on the same data.")
     pictures = list(main.trained.task.pictures(config, main.folder, PICTURES))
     given = {name for table in main.report.tables.values() for name in table}
     metrics = {name: metric for name, metric in METRICS.items() if name in given}
@@ -97,7 +97,7 @@ def write_page(entries: Sequence[Entry], out: Path) -> Path:
 
 
 def _table(entries: Sequence[Entry], title: str) -> dict[str, Any]:
-    """Scores of all runs in one table; the best of each metric is marked."""
+    """One table with the scores of all runs; the best value of each metric is marked."""
     rows = [(entry.name, entry.report.tables.get(title, {})) for entry in entries]
     best: dict[str, float | None] = {}
     for name, metric in METRICS.items():
@@ -107,7 +107,7 @@ def _table(entries: Sequence[Entry], title: str) -> dict[str, Any]:
 
 
 def _png(rgb: npt.NDArray[np.generic]) -> str:
-    """A picture, uint8 or float 0…1, as base64; enlarged by a whole number, which keeps borders crisp everywhere."""
+    """PNG of an image, uint8 or float in [0, 1], as base64; enlarged by an integer factor for sharp borders."""
     from matplotlib.image import imsave
 
     rgb = rgb if rgb.dtype == np.uint8 else (np.asarray(rgb, float) * 255).astype(np.uint8)
@@ -118,7 +118,7 @@ def _png(rgb: npt.NDArray[np.generic]) -> str:
 
 
 def _curve(folder: Path) -> str | None:
-    """The learning curve, or None for models without one."""
+    """PNG of the learning curve as base64; None for models without one."""
     rows = read_history(folder)
     if not rows:
         return None
@@ -144,7 +144,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
     packages = ", ".join(f"{name} {number}" for name, number in about.versions.items())
     device = machine["gpu"] or f"{machine['threads']} threads of {machine['cpu']}"
     steps = f"{effort.steps} of {effort.planned_steps} steps ({effort.epochs} epochs) in " if effort.steps else ""
-    limited = "no limit of time" if limit is None else f"at most {limit:g} minutes"
+    limited = "no time limit" if limit is None else f"at most {limit:g} minutes"
     return [
         *entry.report.facts,
         ("made", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),

@@ -1,4 +1,4 @@
-"""Tables and the figure of the committed references: made from ``baselines/reference/*.json``, never by hand."""
+"""Table and figure of the committed reference scores, generated from ``baselines/reference/*.json``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PAGES = ("README.md", "DATASET_CARD.md")
 
 
 def read_all(folder: Path = FOLDER) -> list[dict[str, Any]]:
-    """All committed references, by name."""
+    """Read all committed reference scores, in alphabetical order."""
     return [read(path.stem, folder) for path in sorted(folder.glob("*.json"))]
 
 
 def render(references: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table: one row a reference, with the machine and the day that it comes from."""
+    """Markdown table with one row per reference score, with machine and date."""
     if not references:
         return "No reference has been measured yet.\n"
     lines = [
@@ -35,21 +35,21 @@ def render(references: Sequence[dict[str, Any]]) -> str:
         spread = "" if accuracy["sd"] is None else f" ± {100 * accuracy['sd']:.2f}"
         simulated = " (**simulated data**)" if reference["simulated"] else ""
         split = reference["config"]["predict"]["split"]
-        judged = "" if split == "test" else f" on **{split}**"
+        on_split = "" if split == "test" else f" on **{split}**"
         weights = runs[0]["parameters"]["total"]
         model = MODELS.parse(reference["config"]["model"]).label + (
             f", {weights / 1e6:.1f} M parameters" * bool(weights)
         )
         lines.append(
             f"| `{reference['name']}`{simulated} | {model} "
-            f"| **{100 * accuracy['mean']:.2f} %**{spread}{judged} | {len(reference['seeds'])} "
+            f"| **{100 * accuracy['mean']:.2f} %**{spread}{on_split} | {len(reference['seeds'])} "
             f"| {_effort(runs)} | {_machine(reference)}, {reference['date']} |"
         )
     return "\n".join([*lines, "", f"![Learning curves of these runs](baselines/reference/{FIGURE})"]) + "\n"
 
 
 def _effort(runs: Sequence[dict[str, Any]]) -> str:
-    """Epochs and time of the longest run; on processors the time of all cores together."""
+    """Epochs and time of the longest run; on CPUs the processor time of all cores."""
     gpu = runs[0]["hardware"]["gpu"]
     seconds = max(run["training_seconds" if gpu else "training_core_seconds"] for run in runs)
     epochs = f"{runs[0]['epochs']} epochs, " if runs[0]["epochs"] else ""
@@ -63,21 +63,21 @@ def _machine(reference: dict[str, Any]) -> str:
 
 
 def insert(page: Path, table: str) -> None:
-    """Put the table between the page's two markers.
+    """Write the table between the two markers of a page.
 
     Raises:
-        LulcbenchError: the page lacks a marker.
+        LulcbenchError: a marker is missing.
     """
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise LulcbenchError(f"{page} lacks the lines '{BEGIN}' and '{END}'.", "Put them where the table belongs.")
+        raise LulcbenchError(f"{page} lacks the lines '{BEGIN}' and '{END}'.", "Insert them around the table.")
     write_atomic(page, f"{before}{begin}\n{table}{end}{after}".encode())
 
 
 def figure(references: Sequence[dict[str, Any]]) -> bytes:
-    """Learning curves as an SVG: the training loss of every run over its epochs."""
+    """SVG of the learning curves: training loss of all runs by epoch."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -103,7 +103,7 @@ def figure(references: Sequence[dict[str, Any]]) -> bytes:
 
 
 def write(pages: Sequence[Path], folder: Path = FOLDER) -> list[Path]:
-    """Bring the pages and the figure up to date with the references; returns what was written."""
+    """Update pages and figure from the reference scores; returns the files written."""
     references = read_all(folder)
     table = render(references)
     for page in pages:

@@ -1,4 +1,4 @@
-"""What is learnt: one module per task."""
+"""Tasks, one module per task."""
 
 from baselines.registry import discover
 from baselines.tasks.base import TASKS, Report, Task, TaskConfig

@@ -1,4 +1,4 @@
-"""What a task is: from batches to a loss, from outputs to classes, from predictions to scores and pictures."""
+"""Interface of tasks: loss of a batch, class probabilities of outputs, scores and figures of predictions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class TaskConfig(Kind):
-    """A task of one kind.
+    """Base class of the settings of tasks.
 
     Attributes:
-        target: the entry of batches that holds what is learnt; data of other kinds do not fit.
-        dense: whether outputs are for every pixel, or one per sample.
-        level_weights: weights of the log-likelihood at levels 1 to 4 (LUISA data); finer levels than the model's are
-            left out.
+        target: the entry of batches with the labels, such as ``mask``; the data must have the same.
+        dense: whether there is one output per pixel, or one per sample.
+        level_weights: weights of the log-likelihood at levels 1 to 4 (LUISA data); levels finer than that of the model
+            are left out.
         smoothing: label smoothing.
     """
 
@@ -40,27 +40,29 @@ class TaskConfig(Kind):
     smoothing: Fraction = 0.0
 
     def check(self, data: DataConfig) -> None:
-        """Nothing, if the settings suit the data.
+        """Check that the settings fit the data.
 
         Raises:
-            ValueError: they do not, or would do nothing.
+            ValueError: they do not fit, or would have no effect.
         """
         if data.target != self.target:
-            raise ValueError(f"task {self.kind} learns from a {self.target}, but data {data.kind} hold a {data.target}")
+            raise ValueError(f"task {self.kind} requires a {self.target}, but data {data.kind} have a {data.target}")
         if data.legend_level is None:
             if self.level_weights != type(self).model_fields["level_weights"].default:
-                raise ValueError(f"task.level_weights are of LUISA levels, which data {data.kind} do not have")
+                raise ValueError(f"task.level_weights requires LUISA levels, which data {data.kind} do not have")
         elif min(self.level_weights) < 0 or not any(self.level_weights[: data.legend_level]):
-            raise ValueError("task.level_weights must not be negative, and one of a level that is learnt above 0")
+            raise ValueError(
+                "task.level_weights must not be negative, and at least one level of the model needs a weight above 0"
+            )
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the task needs of the datasets, beyond what the data give by themselves."""
+        """Options of the datasets that the task requires, in addition to those of the data."""
         return {}
 
     @abstractmethod
     def build(self, info: DataInfo) -> Task:
-        """The task on these data."""
+        """Build the task for these data."""
 
 
 TASKS: Registry[TaskConfig] = Registry("task", TaskConfig)  # type: ignore[type-abstract]
@@ -68,13 +70,13 @@ TASKS: Registry[TaskConfig] = Registry("task", TaskConfig)  # type: ignore[type-
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a page shows of a run.
+    """Scores and facts of a run for its page.
 
     Attributes:
-        tables: by title, metric → value; None where there is no such figure.
+        tables: title → metric → value; None if the metric is missing.
         data: name of the data.
         summary: a sentence on the data and the split that was predicted.
-        facts: about data and predictions, such as sources and their licences, as (name, text).
+        facts: facts about data and predictions, such as sources and their licences, as (name, text).
     """
 
     tables: dict[str, dict[str, float | None]]
@@ -84,16 +86,16 @@ class Report:
 
 
 class Task(nn.Module, ABC):
-    """Classes are learnt; how labels and predictions are laid out is for subclasses to say.
+    """Base class of tasks that predict classes; subclasses define the layout of labels and predictions.
 
-    A module, so that losses may hold tensors on the device, and weights that are trained.
+    A module, because losses may hold tensors on the device and trainable weights.
 
     Args:
-        config: its settings.
-        info: the data.
+        config: settings of the task.
+        info: description of the data.
 
     Attributes:
-        outputs: number of channels that networks give.
+        outputs: number of output channels of networks.
         criterion: maps outputs and targets ``(b, level, …)`` to the loss.
     """
 
@@ -107,69 +109,69 @@ class Task(nn.Module, ABC):
             else HierarchicalLoss(info.level, config.level_weights, config.smoothing)
         )
 
-    # -- learning ----------------------------------------------------------------------------------------------------
+    # -- training ----------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def loss(self, outputs: Tensor, batch: Sample) -> Tensor:
         """The loss of a batch: a scalar.
 
         Args:
-            outputs: of the network, for ``batch["image"]``.
-            batch: as the data module gives it, augmented.
+            outputs: outputs of the network for ``batch["image"]``.
+            batch: batch of the data module, augmented.
         """
 
     def activate(self, outputs: Tensor) -> Tensor:
-        """Outputs ``(b, output, …)`` → class probabilities ``(b, class, …)``, float32, on the same grid."""
+        """Convert outputs ``(b, output, …)`` to class probabilities ``(b, class, …)``, float32, on the same grid."""
         return outputs.float().softmax(1)
 
     @abstractmethod
     def truth(self, batch: Sample) -> Tensor:
-        """Class indices of a batch, ``(b, …)``; ``IGNORE_INDEX`` where unknown."""
+        """Class indices of a batch, ``(b, …)``; ignored samples or pixels have ``IGNORE_INDEX``."""
 
     def on_labels(self, p: Tensor, batch: Sample) -> Tensor:
-        """Probabilities ``(b, class, …)`` brought to the grid of ``truth``."""
+        """Resample probabilities ``(b, class, …)`` to the grid of ``truth``."""
         return p
 
     def metrics(self, p: Tensor, truth: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Figures of a batch in validation, as (sum, weight): the figure of a split is Σ sum / Σ weight.
+        """Metrics of a batch in validation, as (sum, weight): the metric of a split is Σ sum / Σ weight.
 
         Args:
             p: ``(b, class, …)`` on the grid of the labels; ``b`` may be 0.
-            truth: ``(b, …)``.
+            truth: ``(b, …)`` class indices.
         """
-        known = truth != IGNORE_INDEX
-        correct = (p.argmax(1) == truth) & known
-        return {"accuracy": (correct.sum(), known.sum())}
+        labelled = truth != IGNORE_INDEX
+        correct = (p.argmax(1) == truth) & labelled
+        return {"accuracy": (correct.sum(), labelled.sum())}
 
     # -- predicting --------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def predict(self, trained: Trained, folder: Path) -> Path:
-        """Predict ``predict.split`` and write the predictions into the run's folder; returns their file.
+        """Predict ``predict.split`` and write the predictions into the folder of the run; returns their file.
 
         Raises:
-            LulcbenchError: the data are not those that the model was trained on, or memory ran out.
+            LulcbenchError: the model was trained on other data, or memory ran out.
         """
 
     @abstractmethod
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
-        """Scores of the predictions in a run's folder, with ``overall_accuracy`` and ``log_loss``."""
+        """Scores of the predictions in the folder of a run, including ``overall_accuracy`` and ``log_loss``."""
 
     @abstractmethod
     def report(self, config: Config, folder: Path) -> Report:
-        """What a page shows of the scores of a run.
+        """Scores and facts of a run for its page.
 
         Raises:
-            LulcbenchError: predictions or scores are missing, or of other data.
+            LulcbenchError: predictions or scores are missing or belong to other data.
         """
 
     @abstractmethod
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
-        """Samples of the predicted split with their labels and predictions: name and panels of each."""
+        """Yield ``count`` samples of the predicted split with labels and predictions: name and panels."""
 
 
 class LevelTargets(nn.Module):
-    """Class indices at one level → at levels 1 to 4, unknown below that level; for flat legends, as they are."""
+    """Map class indices of one level to levels 1 to 4 (ignored at finer ones); those of flat legends are unchanged."""
 
     def __init__(self, level: int | None) -> None:
         super().__init__()
@@ -181,7 +183,7 @@ class LevelTargets(nn.Module):
         self.register_buffer("table", table, persistent=False)
 
     def forward(self, label: Tensor) -> Tensor:
-        """``(b,)`` → ``(b, 4)``, or ``(b, 1)``."""
+        """Map ``(b,)`` to ``(b, 4)``, or to ``(b, 1)`` for flat legends."""
         if self.level is None:
             return label[:, None]
         table: Tensor = self.table  # type: ignore[assignment]

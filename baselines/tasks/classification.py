@@ -1,4 +1,4 @@
-"""Patch classification: one class per sample, of EuroSAT or of the chips of a release."""
+"""Classification: one class per sample, for EuroSAT patches and for the chips of a release."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ class ClassificationConfig(TaskConfig):
     dense: ClassVar[bool] = False
 
     def build(self, info: DataInfo) -> Classification:
-        """The task on these data."""
+        """Build the task for these data."""
         return Classification(self, info)
 
 
 class Classification(Task):
-    """See ``ClassificationConfig``. Batches hold ``label``, ``(b,)``, and where they are mixed that of the partners."""
+    """See ``ClassificationConfig``. Batches have ``label``, ``(b,)``, and mixed ones also the label of the partner."""
 
     def __init__(self, config: TaskConfig, info: DataInfo) -> None:
         super().__init__(config, info)
         self.targets = LevelTargets(info.level)
 
     def loss(self, outputs: Tensor, batch: Sample) -> Tensor:
-        """The log-likelihood of the labels; of mixed samples, the weighted mean of both labels'."""
+        """Negative log-likelihood of the labels; for mixed samples, the weighted mean over both labels."""
         loss: Tensor = self.criterion(outputs, self.targets(batch["label"]))
         if "label_partner" in batch:
             weight = batch["label_weight"]
@@ -74,15 +74,15 @@ class Classification(Task):
         config, about = trained.config, trained.about
         _, batches = read_split(trained)
         ids: list[str] = []
-        parts, truths = [], []
+        probabilities, truths = [], []
         remedy = "Lower predict.batch_size."
         with threads(config.threads), memory_errors(f"predict.batch_size = {config.predict.batch_size}", remedy):
             for batch in batches:
-                parts.append(temper(trained.predictor(batch["image"]), about.temperature).cpu())
+                probabilities.append(temper(trained.predictor(batch["image"]), about.temperature).cpu())
                 truths.append(batch["label"].cpu())
                 names = batch.get("id") or [f"{tile}:{i}" for i, tile in enumerate(batch["tile"], len(ids))]
                 ids += names
-        p = torch.cat(parts).numpy()
+        p = torch.cat(probabilities).numpy()
         classes = about.info.classes
         table = pd.DataFrame(p.round(5), columns=list(classes))
         table.insert(0, "predicted", [classes[i] for i in p.argmax(1)])
@@ -105,22 +105,22 @@ class Classification(Task):
             raise LulcbenchError(f"{path} is missing.", "Run 'python -m baselines predict' first.")
         scores = parse_json(read_limited(path, MAX_SCORES_BYTES), str(path), "Predict again.", MAX_SCORES_BYTES)
         if scores["data_digest"] != self.info.digest:
-            raise LulcbenchError(f"{path} is of other data.", "Predict again.")
+            raise LulcbenchError(f"The scores in {path} belong to other data.", "Predict again.")
         return {k: scores[k] for k in ("overall_accuracy", "log_loss", "class_accuracy", "confused", "patches")}
 
     def report(self, config: Config, folder: Path) -> Report:
-        """One table."""
+        """One table of scores."""
         scores = self.score(config, folder)
         title = f"{len(self.info.classes)} classes"
-        figures = {"overall_accuracy": scores["overall_accuracy"], "log_loss": scores["log_loss"]}
+        metrics = {"overall_accuracy": scores["overall_accuracy"], "log_loss": scores["log_loss"]}
         worst = [f"{p['patches']} × {p['label']} predicted as {p['predicted']}" for p in scores["confused"]]
         kind, split = config.data.kind, config.predict.split
         facts = [("data", f"{kind}, digest {self.info.digest}"), ("most confused", "; ".join(worst) or "none")]
-        summary = f"{kind}: {scores['patches']:,} {split} patches, never seen in training."
-        return Report({title: figures}, kind, summary, facts)
+        summary = f"{kind}: {scores['patches']:,} {split} patches, not used in training."
+        return Report({title: metrics}, kind, summary, facts)
 
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
-        """Patches of which the model is surest though it is wrong; then the first ones."""
+        """Wrongly predicted patches, in descending order of confidence; then the first patches of the split."""
         split = config.predict.split
         dataset = open_split(config, **config.data.fitted_options(self.info)).datasets[split]
         table = pd.read_csv(folder / PREDICTIONS)
@@ -128,28 +128,28 @@ class Classification(Task):
         confidence = table[list(self.info.classes)].max(axis=1)
         wrong = table["predicted"] != labels
         for row in np.argsort(-(confidence * wrong).to_numpy(), kind="stable")[:count].tolist():
-            said = f"{labels[row]}, predicted {table['predicted'][row]} ({confidence[row]:.0%})"
-            panels = [Panel(f"{panel.title}: {said}", panel.rgb) for panel in dataset.rgb_panels(dataset[row])]
+            caption = f"{labels[row]}, predicted {table['predicted'][row]} ({confidence[row]:.0%})"
+            panels = [Panel(f"{panel.title}: {caption}", panel.rgb) for panel in dataset.rgb_panels(dataset[row])]
             yield str(table["id"][row]), panels
 
 
 def score(p: npt.NDArray[np.float32], target: npt.NDArray[np.integer], classes: Sequence[str]) -> dict[str, Any]:
-    """Overall accuracy, log loss, accuracy by class, confusion, and the pairs confused most often.
+    """Overall accuracy, log loss, accuracy by class, confusion matrix and the most frequent confusions.
 
     Args:
-        p: ``(n, class)``.
-        target: ``(n,)`` class indices; ``IGNORE_INDEX`` is left out.
-        classes: their names.
+        p: probabilities, float32 ``(n, class)``.
+        target: class indices, ``(n,)``; samples with ``IGNORE_INDEX`` are left out.
+        classes: names of the classes.
 
     Raises:
-        LulcbenchError: all are left out.
+        LulcbenchError: all samples are ignored.
 
     Example:
         >>> score(np.eye(2, dtype=np.float32), np.array([0, 0]), ("a", "b"))["confused"]
         [{'label': 'a', 'predicted': 'b', 'patches': 1}]
     """
-    known = target != IGNORE_INDEX
-    p, target = p[known], target[known].astype(int)
+    labelled = target != IGNORE_INDEX
+    p, target = p[labelled], target[labelled].astype(int)
     if not len(target):
         raise LulcbenchError("No patch of the split has a label.", "Check its labels.")
     predicted = p.argmax(1)

@@ -1,4 +1,4 @@
-"""What training minimises: the log-likelihood at every legend level at once, on the grid where labels live."""
+"""Losses: the negative log-likelihood at all legend levels, on the grid of the labels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from lulcbench.legend import IGNORE_INDEX, legend
 
 @cache
 def _weights(source: int, target: int) -> npt.NDArray[np.float32]:
-    # No tensor: one made in inference mode would fail in the next training step.
+    # An array, because a tensor created in inference mode would fail in the next training step.
     return area_weights(source, target).astype(np.float32)
 
 
 def area_average(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring a grid to another of the same extent by area: ``(…, h, w)`` float32 → ``(…, *size)``.
+    """Resample to another grid of the same extent, averaging by area: ``(…, h, w)`` float32 → ``(…, *size)``.
 
-    Probabilities stay probabilities, at any ratio of pixel sizes (30 m → 50 m is 5 : 3), and float32 under autocast.
+    Works for any ratio of pixel sizes (30 m to 50 m is 5 : 3); probabilities still sum to 1. Computes in float32 also
+    under autocast.
     """
     if values.shape[-2:] == size:
         return values
@@ -36,13 +37,13 @@ def area_average(values: Tensor, size: tuple[int, int]) -> Tensor:
 class HierarchicalLoss(nn.Module):
     """Weighted mean over legend levels of the negative log-likelihood.
 
-    A coarse class has the summed probability of its children. Labels that stop at a coarser level (or are unknown)
-    carry ``IGNORE_INDEX`` at the finer ones and count where they can be judged.
+    The probability of a coarse class is the sum over its children. Labels that are coarser than a level, or missing,
+    have ``IGNORE_INDEX`` at that level and are left out there.
 
     Args:
         level: legend level of the logits.
         weights: weights of levels 1 to 4.
-        smoothing: label smoothing.
+        smoothing: strength of the label smoothing, in [0, 1).
     """
 
     def __init__(self, level: int, weights: tuple[float, ...] = (1, 1, 1, 1), smoothing: float = 0.0) -> None:
@@ -55,14 +56,14 @@ class HierarchicalLoss(nn.Module):
             self.register_buffer(f"parents{n}", torch.from_numpy(legend().parents(level, n)), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss.
+        """Compute the loss.
 
         Args:
-            logits: ``(b, class, …)``, in segmentation at any resolution.
+            logits: ``(b, class, …)``, for segmentation at any resolution.
             target: ``(b, 4, …)`` uint8 class indices at levels 1 to 4; ``IGNORE_INDEX`` is left out.
 
         Returns:
-            A scalar; 0 (with a gradient of 0) where nothing can be judged.
+            A scalar; 0 (with a gradient of 0) if everything is ignored.
         """
         p = logits.float().softmax(1)
         if p.ndim == 4:
@@ -73,7 +74,7 @@ class HierarchicalLoss(nn.Module):
         return total
 
     def aggregate(self, p: Tensor, level: int) -> Tensor:
-        """Probabilities ``(b, class, …)`` at a coarser level: summed over children."""
+        """Sum probabilities ``(b, class, …)`` over the children of each class of a coarser level."""
         parents: Tensor = getattr(self, f"parents{level}")
         n = len(legend().codes(level))
         if n == p.shape[1]:
@@ -82,14 +83,14 @@ class HierarchicalLoss(nn.Module):
 
 
 class FlatLoss(nn.Module):
-    """Cross-entropy with label smoothing, for legends without levels (EuroSAT)."""
+    """Cross-entropy with label smoothing, for flat legends (EuroSAT)."""
 
     def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__()
         self.smoothing = smoothing
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss of ``(b, class)`` logits against ``(b, 1)`` class indices."""
+        """Compute the loss of logits ``(b, class)`` for class indices ``(b, 1)``."""
         return nn.functional.cross_entropy(
             logits.float(), target[:, 0].long(), ignore_index=IGNORE_INDEX, label_smoothing=self.smoothing
         )
@@ -98,8 +99,8 @@ class FlatLoss(nn.Module):
 def _nll(p: Tensor, target: Tensor, smoothing: float) -> Tensor:
     logp = p.clamp_min(EPSILON).log()
     loss = nn.functional.nll_loss(logp, target.long(), ignore_index=IGNORE_INDEX, reduction="sum")
-    known = target != IGNORE_INDEX
+    labelled = target != IGNORE_INDEX
     if smoothing:
-        uniform = -(logp.mean(1) * known).sum()
+        uniform = -(logp.mean(1) * labelled).sum()
         loss = (1 - smoothing) * loss + smoothing * uniform
-    return loss / known.sum().clamp_min(1)
+    return loss / labelled.sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""Semantic segmentation: a LUISA class for every pixel, learnt at all levels, where labels are: on the 50 m grid."""
+"""Semantic segmentation: a LUISA class for every pixel, trained at all levels on the 50 m label grid."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCORES = "scores.json"
 
 @TASKS.register
 class SegmentationConfig(TaskConfig):
-    """A class for every pixel."""
+    """One class per pixel."""
 
     kind: Literal["segmentation"] = "segmentation"
     target: ClassVar[str] = "mask"
@@ -48,15 +48,15 @@ class SegmentationConfig(TaskConfig):
         return {"level": LEVELS, "mask_resolution": "label"}
 
     def build(self, info: DataInfo) -> Segmentation:
-        """The task on these data."""
+        """Build the task for these data."""
         return Segmentation(self, info)
 
 
 class Segmentation(Task):
-    """See ``SegmentationConfig``. Batches hold ``mask``, ``(b, 4, y, x)``, at levels 1 to 4."""
+    """See ``SegmentationConfig``. Batches have ``mask``, ``(b, 4, y, x)``, at levels 1 to 4."""
 
     def loss(self, outputs: Tensor, batch: Sample) -> Tensor:
-        """The log-likelihood at every level (``HierarchicalLoss``)."""
+        """Negative log-likelihood at all levels (``HierarchicalLoss``)."""
         loss: Tensor = self.criterion(outputs, batch["mask"])
         return loss
 
@@ -66,16 +66,16 @@ class Segmentation(Task):
         return mask
 
     def on_labels(self, p: Tensor, batch: Sample) -> Tensor:
-        """Averaged by area over label pixels."""
+        """Average by area over label pixels."""
         return area_average(p, batch["mask"].shape[-2:])
 
     def predict(self, trained: Trained, folder: Path) -> Path:
         """Write ``predictions.zip``, for ``lulcbench score``, and ``submission.toml``, for ``lulcbench submit``."""
         config = trained.config
         dataset, batches = read_split(trained, window=config.predict.window, stride=config.predict.stride)
-        found = blend_tiles(dataset, ((batch, trained.predictor(batch["image"])) for batch in batches))
-        # On the label grid, as the temperature was fitted there: an average of tempered pixels is another thing.
-        maps = ((tile, self._tempered(p, trained.about.temperature)) for tile, p in found)
+        blended = blend_tiles(dataset, ((batch, trained.predictor(batch["image"])) for batch in batches))
+        # The temperature was fitted on the label grid and applies there, not to pixels before they are averaged.
+        maps = ((tile, self._tempered(p, trained.about.temperature)) for tile, p in blended)
         remedy = "Lower predict.batch_size or predict.window."
         with threads(config.threads), memory_errors(f"predict.batch_size = {config.predict.batch_size}", remedy):
             path = write_maps(trained, dataset, maps, folder / PREDICTIONS)
@@ -83,7 +83,7 @@ class Segmentation(Task):
         return path
 
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
-        """Accuracy and log loss at the finest level, and ``levels``: metrics by level."""
+        """Overall accuracy and log loss at the finest level, and ``levels``: metrics by level."""
         scores = score(folder / PREDICTIONS, config.data.options["root"])
         levels = {str(n): {metric: s[metric] for metric in shown_in("baselines")} for n, s in scores.levels.items()}
         finest = levels[str(scores.level)]
@@ -96,7 +96,9 @@ class Segmentation(Task):
                 raise LulcbenchError(f"{folder / name} is missing.", f"Run '{command}' first.")
         scores = Scores.load(folder / SCORES)
         if scores.release_digest != self.info.digest:
-            raise LulcbenchError(f"{folder / SCORES} scores another release.", "Predict and score it again.")
+            raise LulcbenchError(
+                f"The scores in {folder / SCORES} belong to another release.", "Predict and score it again."
+            )
         tables = {
             f"Level {n} · {len(legend().codes(n))} classes": {metric: s[metric] for metric in shown_in("baselines")}
             for n, s in scores.levels.items()
@@ -113,13 +115,13 @@ class Segmentation(Task):
         ]
         summary = (
             f"{manifest.title}. {', '.join(dataset.sensors)} {dataset.years[0]}, {len(dataset.seasons)} seasons, "
-            f"legend level {self.info.level}; {len(dataset.tiles)} {split} tiles of 4.8 × 4.8 km, never seen in "
+            f"legend level {self.info.level}; {len(dataset.tiles)} {split} tiles of 4.8 × 4.8 km, not used in "
             "training. Scored on the 50 m label grid."
         )
         return Report(tables, release.id, summary, facts)
 
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
-        """The tiles with the most classes: true colour, labels and predictions."""
+        """Tiles with the largest numbers of classes: true colour, labels and predictions."""
         level, split = self.info.level or len(LEVELS), config.predict.split
         dataset = open_split(config, window=None, stride=None, normalize=True).datasets[split]
         classes = (dataset.class_fractions(dataset.years[0], len(LEVELS)) > 0.01).sum(axis=1)

@@ -1,1 +1,1 @@
-"""Training: the loop that all networks share, and what it leaves behind."""
+"""Training: the loop of all networks, checkpoints, calibration, model card."""

@@ -1,4 +1,4 @@
-"""From the settings of a config to the public augmentations."""
+"""Augmentations of a config, built from those of ``lulcbench.datasets.augment``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def augmentation(config: AugmentConfig) -> nn.Module | None:
-    """A chain of augmentations; None if there are none."""
+    """Build the chain of augmentations; None if there are none."""
     steps: list[nn.Module] = []
     if config.dihedral:
         steps.append(Dihedral())

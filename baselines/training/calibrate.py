@@ -1,4 +1,4 @@
-"""Temperature calibration (Guo et al. 2017): one number, fitted on val, that makes probabilities honest."""
+"""Temperature scaling (Guo et al. 2017): one number, fitted on val, that calibrates probabilities."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ PIXELS = 200_000  # enough to fit one number
 
 @torch.inference_mode()
 def fit_temperature(predict: Callable[[Images], Tensor], task: Task, batches: Iterable[Sample], samples: int) -> float:
-    """The temperature with the least log loss, of probabilities made as in prediction.
+    """Fit the temperature that minimises the log loss of probabilities computed as in prediction.
 
     Args:
-        predict: the fitted model.
-        task: that it learnt.
-        batches: of the val split, on the device, normalised.
-        samples: number of its samples.
+        predict: the fitted model: images → probabilities ``(b, class, …)``.
+        task: task of the model.
+        batches: batches of the val split, on the device, normalised.
+        samples: number of samples of the val split.
+
+    Returns:
+        The temperature; 1 if nothing is labelled.
     """
     from scipy.optimize import minimize_scalar
 
@@ -35,11 +38,11 @@ def fit_temperature(predict: Callable[[Images], Tensor], task: Task, batches: It
         truth = task.truth(batch)
         p = task.on_labels(predict(batch["image"]), batch)
         flat = p.movedim(1, -1).reshape(-1, p.shape[1]).cpu()
-        known = truth.reshape(-1).cpu()
-        some = torch.randperm(len(flat), generator=rng)[: per_sample * len(truth)]
-        some = some[known[some] != IGNORE_INDEX]
-        kept.append((flat[some], known[some].long()))
-    p, target = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        labels = truth.reshape(-1).cpu()
+        drawn = torch.randperm(len(flat), generator=rng)[: per_sample * len(truth)]
+        drawn = drawn[labels[drawn] != IGNORE_INDEX]
+        kept.append((flat[drawn], labels[drawn].long()))
+    p, target = (torch.cat(tensors) for tensors in zip(*kept, strict=True))
     if not len(target):
         return 1.0
 

@@ -1,4 +1,4 @@
-"""What watches a training run: its history, its checkpoints, and the moving average of its weights."""
+"""Callbacks of training: learning curve, checkpoints, moving average of the weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HISTORY = "history.csv"
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """The learning curve of a run, one row per epoch, without what was not measured; of models without one, no row."""
+    """Read the learning curve of a run, one row per epoch with the metrics measured; empty for models without one."""
     path = folder / HISTORY
     if not path.is_file():
         return []
@@ -34,17 +34,17 @@ class OutOfTime(Exception):
 
 
 def _validated(trainer: L.Trainer) -> bool:
-    """Whether this epoch was validated; else metrics of an older epoch linger in ``callback_metrics``, or none."""
+    """Whether this epoch was validated; otherwise ``callback_metrics`` may contain metrics of an older epoch."""
     return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
 
 
 class History(Checkpoint):
-    """The learning curve: one row per epoch in ``history.csv``, carried in checkpoints so that resuming continues it.
+    """Learning curve: one row per epoch in ``history.csv``; checkpoints contain it, so that resuming continues it.
 
-    A ``Checkpoint``, because those alone are called after the module has logged the epoch's mean loss.
+    A ``Checkpoint``, because only these callbacks run after the module has logged the mean loss of the epoch.
 
     Args:
-        folder: where ``history.csv`` lies.
+        folder: folder of ``history.csv``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,11 +67,11 @@ class History(Checkpoint):
             write_atomic(self.folder / HISTORY, text.getvalue().encode())
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows."""
+        """Rows of the learning curve."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The rows of the run that is resumed."""
+        """Restore the rows of the resumed run."""
         self.rows = state["rows"]
 
 
@@ -79,7 +79,7 @@ class Progress(RichProgressBar):
     """Lightning's progress bar, on stderr.
 
     Args:
-        steps: length of the run, where it is given in steps.
+        steps: length of the run if it is given in steps, else None.
     """
 
     def __init__(self, steps: int | None) -> None:
@@ -96,9 +96,9 @@ class Checkpoints(Checkpoint):
     """Saves ``last.ckpt`` at the end of an epoch, at most every ``seconds``, and ``best.ckpt`` by validation loss.
 
     Args:
-        folder: where they lie.
+        folder: folder of the checkpoints.
         best: whether to keep the best.
-        seconds: least time between two saves of ``last.ckpt``.
+        seconds: minimum time between two saves of ``last.ckpt``.
         deadline: ``time.monotonic()`` at which to save and raise ``OutOfTime``.
     """
 
@@ -109,7 +109,7 @@ class Checkpoints(Checkpoint):
         self._saved = float("-inf")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, if it is time; all processes decide alike."""
+        """Save if due; all processes take the same decision."""
         self.stopped = trainer.should_stop
         if self.best and _validated(trainer):
             loss = trainer.strategy.broadcast(float(trainer.callback_metrics["val_loss"]))
@@ -117,11 +117,11 @@ class Checkpoints(Checkpoint):
                 self.best_loss = loss
                 trainer.save_checkpoint(self.folder / BEST)
         now = time.monotonic()
-        over = trainer.strategy.broadcast(self.deadline is not None and now >= self.deadline)
-        if over or trainer.strategy.broadcast(now - self._saved >= self.seconds):
+        out_of_time = trainer.strategy.broadcast(self.deadline is not None and now >= self.deadline)
+        if out_of_time or trainer.strategy.broadcast(now - self._saved >= self.seconds):
             trainer.save_checkpoint(self.folder / LAST)
             self._saved = now
-        if over:
+        if out_of_time:
             raise OutOfTime
 
     def state_dict(self) -> dict[str, Any]:
@@ -129,22 +129,22 @@ class Checkpoints(Checkpoint):
         return {"best_loss": self.best_loss, "stopped": self.stopped}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Those of the run that is resumed."""
+        """Restore the state of the resumed run."""
         self.best_loss, self.stopped = state["best_loss"], state["stopped"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """What was stopped early stays stopped."""
+        """Keep a run stopped that early stopping has ended."""
         trainer.should_stop = self.stopped
 
 
 class Averaging(WeightAveraging):
     """Exponential moving average of weights and running statistics, used for validation and as the result.
 
-    The decay rises with the number of updates n as (1 + n) / (10 + n), so that short runs are not held back by their
-    random start (as in TensorFlow's ExponentialMovingAverage).
+    The decay rises with the number of updates n as (1 + n) / (10 + n), so that the random initial weights have little
+    effect in short runs (as in TensorFlow's ExponentialMovingAverage).
 
     Args:
-        decay: what it rises to.
+        decay: final value of the decay.
     """
 
     def __init__(self, decay: float) -> None:
@@ -159,11 +159,11 @@ class Averaging(WeightAveraging):
         super().__init__(multi_avg_fn=update)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Copy the task; torch asks at every step how often it averaged, so that number is kept off the GPU."""
+        """Copy the module; the number of averages is kept on the CPU, because torch reads it at every step."""
         super().setup(trainer, pl_module, stage)
         if self._average_model is not None:
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The average is the result, also of a run resumed after its last epoch, which skips ``on_train_end``."""
+        """Use the average as the result, also if the run is resumed after its last epoch (no ``on_train_end``)."""
         self._copy_average_to_current(pl_module)

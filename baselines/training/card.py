@@ -1,4 +1,4 @@
-"""The model card: a STAC item with mlm metadata (https://github.com/stac-extensions/mlm, 1.4) beside the weights."""
+"""The model card: a STAC item with mlm metadata (https://github.com/stac-extensions/mlm, 1.4)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKAGES = {"PyTorch": "torch", "scikit-learn": "scikit-learn"}
 
 
 def write_card(folder: Path, predictor: Predictor, about: About) -> Path:
-    """Describe the fitted model of a run folder; returns the item's path."""
+    """Write the STAC item of the fitted model into the folder of its run; returns the path."""
     file = folder / predictor.file
     content = item(predictor, about, hash_file(file), file.stat().st_size, datetime.now(UTC))
     write_atomic(folder / CARD, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
@@ -31,14 +31,14 @@ def write_card(folder: Path, predictor: Predictor, about: About) -> Path:
 
 
 def item(predictor: Predictor, about: About, sha256: str, size: int, made: datetime) -> dict[str, Any]:
-    """The STAC item of a model.
+    """STAC item of a fitted model.
 
     Args:
-        predictor: the model.
-        about: its description.
-        sha256: of its file.
-        size: of its file, bytes.
-        made: when.
+        predictor: the fitted model.
+        about: description of the run.
+        sha256: SHA-256 of the file of the model.
+        size: size of the file in bytes.
+        made: time of creation.
     """
     config, info = about.config, about.info
     dense = config.task.dense
@@ -47,14 +47,14 @@ def item(predictor: Predictor, about: About, sha256: str, size: int, made: datet
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     channels = dict.fromkeys(name for i in info.inputs.values() for name in i.channels)
     spatial = ["height", "width"]
-    said = [
+    sentences = [
         "SIMULATED training data." if info.simulated else "",
         f"Trained on data {about.data_digest} with config {about.config_digest}.",
         about.warning or "",
     ]
     properties = {
         "datetime": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "description": " ".join(filter(None, said)),
+        "description": " ".join(filter(None, sentences)),
         "bands": [{"name": name} for name in channels],  # what mlm:input refers to
         "mlm:name": config.name,
         "mlm:architecture": config.model.label,
@@ -109,7 +109,7 @@ def item(predictor: Predictor, about: About, sha256: str, size: int, made: datet
 
 
 def _input(sensor: str, imagery: Input) -> dict[str, Any]:
-    """Images of a sensor; in the units of the data, they are normalised by mean and standard deviation."""
+    """Input of one sensor, in the units of the data, to be normalised by mean and standard deviation."""
     return {
         "name": sensor,
         "bands": [{"name": name} for name in imagery.channels],

@@ -1,7 +1,7 @@
-"""Checkpoints without pickle: a Lightning checkpoint as one safetensors file, written whole or not at all.
+"""Checkpoints without pickle: a Lightning checkpoint as one safetensors file, written atomically.
 
-The tree of a checkpoint (dicts, lists, scalars, tensors) goes as JSON into the file's metadata, its tensors into the
-body. Opening a checkpoint of unknown origin therefore runs no code.
+The tree of a checkpoint (dicts, lists, scalars) is stored as JSON in the metadata of the file, its tensors in the body.
+ Opening a checkpoint of unknown origin therefore runs no code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SafeCheckpoint(CheckpointIO):
     """Reads and writes Lightning checkpoints as safetensors."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write ``checkpoint`` to ``path``; an interrupted save leaves the old file as it was."""
+        """Write ``checkpoint`` to ``path``; an interrupted save leaves the old file unchanged."""
         tensors: dict[str, torch.Tensor] = {}
         tree = json.dumps(_encode(checkpoint, tensors))
         write_atomic(Path(path), save(tensors, metadata={"tree": tree}))
@@ -35,17 +35,19 @@ class SafeCheckpoint(CheckpointIO):
         """Read a checkpoint.
 
         Raises:
-            LulcbenchError: the file is missing, truncated or no checkpoint.
+            LulcbenchError: the file is missing, truncated or not a checkpoint.
         """
         path = Path(path)
         if not path.is_file():
-            raise LulcbenchError(f"No checkpoint {path}.", "Run 'python -m baselines train' first.")
+            raise LulcbenchError(f"The checkpoint {path} is missing.", "Run 'python -m baselines train' first.")
         try:
             with safe_open(path, framework="pt") as file:
                 tree = json.loads((file.metadata() or {})["tree"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, ValueError) as error:
-            raise LulcbenchError(f"{path} is no whole checkpoint: {error}.", "Delete it and train again.") from error
+            raise LulcbenchError(
+                f"{path} is not a complete checkpoint: {error}.", "Delete it and train again."
+            ) from error
         checkpoint: dict[str, Any] = _decode(tree, tensors)
         return checkpoint
 
@@ -55,12 +57,12 @@ class SafeCheckpoint(CheckpointIO):
 
 
 def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """A JSON tree of ``value``; every container is tagged, so that keys, tuples and tensors come back as they were."""
+    """Convert a value to a JSON tree; containers are tagged, so that keys, tuples and tensors can be restored."""
     if isinstance(value, torch.Tensor):
         name = str(len(tensors))
         # A copy: tensors that share storage cannot be stored twice.
         tensors[name] = value.detach().cpu().contiguous().clone()
-        # safetensors knows one memory order; fused optimizers need their states in the order of the weights.
+        # safetensors has one memory order; fused optimizers need their states in the order of the weights.
         order = value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
         return {"channels_last" if order else "tensor": name}
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What fitting a model takes."""
+"""Time and steps of fitting a model."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from baselines.registry import Part
 
 
 class Effort(Part):
-    """What fitting took.
+    """Time and steps of fitting a model.
 
     Attributes:
-        seconds: of the clock.
-        core_seconds: of processor time, summed over threads.
-        epochs: that were begun; 0 of models without.
-        steps: optimizer steps made.
-        planned_steps: those of the whole schedule.
-        cut_short: whether ``train.max_minutes`` stopped it before its schedule ended.
+        seconds: wall-clock time.
+        core_seconds: processor time, summed over threads.
+        epochs: number of epochs begun; 0 for models without epochs.
+        steps: number of optimizer steps.
+        planned_steps: number of steps of the complete schedule.
+        cut_short: whether ``train.max_minutes`` stopped training before the end of the schedule.
     """
 
     seconds: float
@@ -28,12 +28,12 @@ class Effort(Part):
 
 
 class Stopwatch:
-    """Counts seconds of the clock and of processor time from when it is made."""
+    """Measures wall-clock and processor time since its creation."""
 
     def __init__(self) -> None:
         self._start = time.monotonic(), time.process_time()
 
     def effort(self) -> Effort:
-        """What it took until now, of a model without steps."""
+        """Effort so far, for a model without steps."""
         clock, processor = time.monotonic() - self._start[0], time.process_time() - self._start[1]
         return Effort(seconds=round(clock, 1), core_seconds=round(processor, 1))

@@ -1,4 +1,4 @@
-"""Training a network: Lightning's trainer, and what watches it."""
+"""Training of a network with Lightning."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ def fit_network(
     folder: Path,
     deadline: float | None = None,
 ) -> tuple[Effort, float]:
-    """Train a network, or resume its training; afterwards its weights are those to keep.
+    """Train a network in place, or resume its training.
 
     Args:
-        net: the network.
-        task: what it learns.
-        predict: probabilities of the very network, as they are predicted later.
+        net: the network; it has the final weights afterwards.
+        task: the task.
+        predict: maps images to the probabilities of this network, computed as in prediction.
         experiment: config and data.
-        folder: of the run, for checkpoints, which are read where there are some, and the learning curve.
-        deadline: ``time.monotonic()`` at which to stop, to be resumed by another call.
+        folder: folder of the run, for checkpoints (read if there are any) and the learning curve.
+        deadline: ``time.monotonic()`` at which to stop; the next call resumes.
 
     Returns:
-        What it took, and the temperature that calibrates the probabilities (in the main process; 1 in others).
+        Effort, and the temperature that calibrates the probabilities (in the main process; 1 in others).
 
     Raises:
-        OutOfTime: the deadline came first.
-        LulcbenchError: memory ran out; the loss diverged; there are fewer GPUs than are asked for.
+        OutOfTime: the deadline was reached.
+        LulcbenchError: memory ran out; the loss diverged; there are fewer GPUs than requested.
     """
     config = experiment.config
     module = TrainingModule(net, task, config)
@@ -62,8 +62,8 @@ def fit_network(
     last, temperature = folder / LAST, 1.0
     with memory_errors(
         f"train.batch_size = {config.train.batch_size} and predict.batch_size = {config.predict.batch_size}",
-        "Lower train.batch_size and raise train.accumulate by as much, or lower predict.batch_size (if training is "
-        "over) or train.resident_gib.",
+        "Lower train.batch_size and raise train.accumulate by the same factor, or lower predict.batch_size "
+        "(if training has finished) or train.resident_gib.",
     ):
         with quiet():
             checkpoint = last if last.is_file() else None
@@ -87,7 +87,7 @@ def fit_network(
 
 
 def _val_batches(experiment: Experiment, device: torch.device) -> Iterator[Sample]:
-    """The val split in order, normalised, in this process alone."""
+    """Yield the val split in order, normalised, only in this process."""
     data = experiment.data
     for batch in data.loader("val", experiment.config.predict.batch_size):
         yield data.datasets["train"].finish(to_device(batch, device))
@@ -97,16 +97,16 @@ def make_trainer(settings: TrainConfig, folder: Path, validates: bool, deadline:
     """The Lightning trainer of a run.
 
     Args:
-        settings: of training.
-        folder: of the run.
+        settings: settings of training.
+        folder: folder of the run.
         validates: whether there is a val split.
         deadline: ``time.monotonic()`` at which to stop.
 
     Raises:
-        LulcbenchError: there are fewer GPUs than are asked for, or no val split to stop early by.
+        LulcbenchError: there are fewer GPUs than requested, or early stopping has no val split.
     """
     if settings.patience is not None and not validates:
-        raise LulcbenchError("train.patience needs a val split.", "Remove it, or learn from 'train' alone.")
+        raise LulcbenchError("train.patience needs a val split.", "Remove it, or train only on 'train'.")
     gpu = torch.cuda.is_available()
     if gpu and settings.devices > torch.cuda.device_count():
         raise LulcbenchError(
@@ -128,11 +128,11 @@ def make_trainer(settings: TrainConfig, folder: Path, validates: bool, deadline:
             accelerator="gpu" if gpu else "cpu",
             devices=settings.devices,
             num_nodes=settings.nodes,
-            # Running statistics are averaged once an epoch (see TrainingModule); broadcasting them at every forward
-            # would also make processes wait for each other in evaluation, where their numbers of batches differ.
+            # Running statistics are averaged once per epoch (see TrainingModule). With a broadcast in every forward
+            # pass, processes would wait for each other in validation, where their numbers of batches differ.
             strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
             precision=settings.precision or ("bf16-mixed" if gpu else "32-true"),
-            # The module stops at train.steps: with Lightning's max_steps, a run cannot be resumed at an epoch's end.
+            # The module stops at train.steps: with max_steps, Lightning cannot resume a run at the end of an epoch.
             max_epochs=settings.epochs or settings.steps,
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.clip,
@@ -151,7 +151,7 @@ def make_trainer(settings: TrainConfig, folder: Path, validates: bool, deadline:
 
 
 class quiet(warnings.catch_warnings):
-    """Silence Lightning's hints about loader workers (the data are in memory), short epochs and odd batches."""
+    """Silence hints of Lightning about loader workers (the data are in memory), short epochs and batch types."""
 
     def __enter__(self) -> None:
         super().__enter__()

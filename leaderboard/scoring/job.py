@@ -152,11 +152,11 @@ def _count(predictions: Predictions) -> Counts:
     except CorruptFileError:
         info, release = predictions.info, predictions.release
         labels = {ArrayKey("luisa", year) for year in info.years}
-        here = {file.array for file in release.manifest.files if file.split == info.split and _is_here(release, file)}
-        # Without a note of what was downloaded, the release was built here, so that nothing of it may be missing.
+        present = {file.array for file in release.manifest.files if file.split == info.split and _exists(release, file)}
+        # Without a note on the download, the release was built on this machine and must be complete.
         note = Provenance.load(release.root)
-        chosen = here if note is None else {key for key in labels if f"{info.split}/{key}" in note.parts}
-        if labels <= here or chosen:
+        chosen = present if note is None else {key for key in labels if f"{info.split}/{key}" in note.parts}
+        if labels <= present or chosen:
             raise
         # A board need not have every split.
         raise LulcbenchError(
@@ -165,7 +165,7 @@ def _count(predictions: Predictions) -> Counts:
         ) from None
 
 
-def _is_here(release: Release, file: FileInfo) -> bool:
+def _exists(release: Release, file: FileInfo) -> bool:
     return (Path(release.root) / file.path).is_file()
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import CursorResult, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from leaderboard.problems import Problem
+from leaderboard.errors import RequestError
 from leaderboard.store.db import Database, Quota, Team, Token, audit, now
 from lulcbench.errors import LulcbenchError
 
@@ -88,13 +88,13 @@ def identify(session: Session, presented: str) -> Identity:
     """The identity of a token.
 
     Raises:
-        Problem: 401, it is malformed, unknown or revoked; the message is the same for all three.
+        RequestError: 401, it is malformed, unknown or revoked; the message is the same for all three.
     """
     match = _TOKEN.fullmatch(presented)
     token = session.get(Token, match[1]) if match else None
     expected = token.digest if token else _digest("")
     if not hmac.compare_digest(expected, _digest(match[2] if match else "-")) or token is None or token.revoked_at:
-        raise Problem(
+        raise RequestError(
             401,
             "The token is not valid.",
             "Ask the operator for a new one, and send it as 'Authorization: Bearer TOKEN'.",
@@ -124,7 +124,7 @@ def spend(session: Session, identity: Identity, limit: int) -> None:
     Test and increment are one statement, so that parallel requests cannot exceed the limit together.
 
     Raises:
-        Problem: 429, the limit is reached.
+        RequestError: 429, the limit is reached.
     """
     day = now().date().isoformat()
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
@@ -142,15 +142,15 @@ def check_limit(session: Session, identity: Identity, limit: int) -> None:
     """Raise the error that ``spend`` would raise, without counting anything.
 
     Raises:
-        Problem: 429, the limit is reached.
+        RequestError: 429, the limit is reached.
     """
     used = session.get(Quota, (identity.team_id, now().date().isoformat()))
     if used is not None and used.used >= limit:
         raise _over_limit(identity, limit)
 
 
-def _over_limit(identity: Identity, limit: int) -> Problem:
-    return Problem(
+def _over_limit(identity: Identity, limit: int) -> RequestError:
+    return RequestError(
         429,
         f"{identity.team} has begun {limit} uploads today, which is the limit.",
         "Try again after midnight UTC; an unfinished upload can be resumed and does not count again.",

@@ -7,7 +7,7 @@ import re
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from leaderboard.problems import Problem, not_found
+from leaderboard.errors import RequestError, not_found
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
 from leaderboard.store.accounts import Identity
@@ -21,7 +21,7 @@ def visible(session: Session, submission_id: str, who: Identity | None) -> Submi
     """A submission that ``who`` may see: scored and withdrawn ones are public, others are visible to their team only.
 
     Raises:
-        Problem: 404 otherwise.
+        RequestError: 404 otherwise.
     """
     submission = session.get(Submission, submission_id) if SUBMISSION_ID.fullmatch(submission_id) else None
     if submission is None:
@@ -36,7 +36,7 @@ def withdraw(db: Database, settings: Settings, who: Identity, submission_id: str
     """Take a submission off the board, or out of the queue. Repeating it is harmless.
 
     Raises:
-        Problem: 404, it does not belong to the team of ``who``.
+        RequestError: 404, it does not belong to the team of ``who``.
     """
     with db.write() as session:
         submission = _owned(session, who, submission_id)
@@ -58,22 +58,22 @@ def supersede(db: Database, settings: Settings, who: Identity, submission_id: st
     """Mark a submission as replaced by a newer one.
 
     Raises:
-        Problem: 404, one of them does not belong to the team of ``who``; 409, they cannot be compared, or one is
+        RequestError: 404, one of them does not belong to the team of ``who``; 409, they cannot be compared, or one is
             superseded already.
     """
     with db.write() as session:
         old, new = _owned(session, who, submission_id), _owned(session, who, by)
         if old.status != "scored" or new.status != "scored" or old.result is None or new.result is None:
-            raise Problem(409, "Only a scored submission supersedes a scored one.", "Wait until both are scored.")
+            raise RequestError(409, "Only a scored submission supersedes a scored one.", "Wait until both are scored.")
         same = all(getattr(old.result, f) == getattr(new.result, f) for f in ("release_key", "task", "years", "split"))
         if not same or old.team_id != new.team_id or old.id == new.id:
-            raise Problem(
+            raise RequestError(
                 409,
                 "The two submissions differ in team, release, task, years or split.",
                 "Supersede a submission by a newer one that replaces it on the same table.",
             )
         if new.superseded_by is not None or old.superseded_by not in (None, new.id):
-            raise Problem(409, "One of the two is superseded already.", "Name the newest submission.")
+            raise RequestError(409, "One of the two is superseded already.", "Name the newest submission.")
         if old.superseded_by is None:
             event = ledger.Event(submission=old.id, kind="superseded", at=now(), actor=who.team, value=new.id)
             ledger.record(settings.ledger, old.result.release_key, event)
@@ -95,7 +95,7 @@ def set_tier(db: Database, settings: Settings, actor: str, submission_id: str, t
         evidence: grounds for the change, for the audit log.
 
     Raises:
-        LulcbenchError: no such scored submission (a ``Problem`` 404) or tier.
+        LulcbenchError: no such scored submission (a ``RequestError`` 404) or tier.
     """
     if tier not in ledger.TIERS:
         raise LulcbenchError(f"There is no tier {tier!r}.", f"Choose one of {', '.join(ledger.TIERS)}.")

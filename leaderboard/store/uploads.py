@@ -21,7 +21,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, delete, select
 from sqlalchemy.orm import Session, defer
 
-from leaderboard.problems import Problem
+from leaderboard.errors import RequestError
 from leaderboard.settings import Settings
 from leaderboard.store import accounts
 from leaderboard.store.accounts import Identity
@@ -49,11 +49,11 @@ def begin(
         card: the validated model card.
 
     Raises:
-        Problem: 413, too large; 429, over a limit of the team; 507, no space.
+        RequestError: 413, too large; 429, over a limit of the team; 507, no space.
     """
     limit = largest_file(settings)
     if size > limit:
-        raise Problem(
+        raise RequestError(
             413,
             f"The file has {size:,} bytes, the limit is {limit:,}.",
             "Was it written by PredictionWriter? If so, leave out the probabilities.",
@@ -95,22 +95,22 @@ def check_space(settings: Settings, size: int) -> None:
     """Refuse a file that does not fit on the disk.
 
     Raises:
-        Problem: 507, no space.
+        RequestError: 507, no space.
     """
     if size + settings.disk_reserve_bytes > shutil.disk_usage(settings.data).free:
-        raise Problem(507, "The server has no space for this file.", "Try again later, or tell the operator.")
+        raise RequestError(507, "The server has no space for this file.", "Try again later, or tell the operator.")
 
 
 def _reserve(session: Session, settings: Settings, identity: Identity, size: int) -> None:
     """Refuse a file that does not fit in addition to the missing bytes of all unfinished uploads.
 
     Raises:
-        Problem: 429, the team's own unfinished uploads are too large; 507, no space.
+        RequestError: 429, the team's own unfinished uploads are too large; 507, no space.
     """
     unfinished = session.scalars(select(Upload).where(Upload.completed_at.is_(None)).options(defer(Upload.card))).all()
     ours = sum(upload.size for upload in unfinished if upload.team_id == identity.team_id)
     if ours + size > settings.max_open_bytes:
-        raise Problem(
+        raise RequestError(
             429,
             f"{identity.team} has unfinished uploads of {ours:,} bytes; the limit is {settings.max_open_bytes:,}.",
             "Finish them first; an upload that is not continued is deleted after two days.",
@@ -122,11 +122,11 @@ def find(session: Session, identity: Identity, upload_id: str) -> Upload:
     """An upload of the team of ``identity``.
 
     Raises:
-        Problem: 404, there is no such upload, or it belongs to another team.
+        RequestError: 404, there is no such upload, or it belongs to another team.
     """
     upload = session.get(Upload, upload_id) if _ID.fullmatch(upload_id) else None
     if upload is None or upload.team_id != identity.team_id:
-        raise Problem(404, "There is no such upload.", "Begin one with POST /api/v1/uploads.")
+        raise RequestError(404, "There is no such upload.", "Begin one with POST /api/v1/uploads.")
     return upload
 
 
@@ -146,27 +146,29 @@ def writing(settings: Settings, upload: Upload, at: int) -> Iterator[int]:
     """A file descriptor that appends at ``at``, for one request at a time.
 
     Raises:
-        Problem: 409, the upload is complete, another request is writing, or ``at`` is not the offset.
+        RequestError: 409, the upload is complete, another request is writing, or ``at`` is not the offset.
     """
     if upload.completed_at:
-        raise Problem(409, "This upload is complete.", f"See submission {upload.submission_id}.")
+        raise RequestError(409, "This upload is complete.", f"See submission {upload.submission_id}.")
     create = os.O_CREAT if at == 0 else 0
     try:
         flags = os.O_WRONLY | create | os.O_APPEND | os.O_NOFOLLOW
         descriptor = os.open(partial_path(settings, upload), flags, 0o600)
     except FileNotFoundError as error:  # nothing has arrived, or another request has just completed it
         arrived = str(offset(settings, upload))
-        raise Problem(
+        raise RequestError(
             409, f"The upload is at byte {arrived}.", "Ask for the offset, and continue.", {"Upload-Offset": arrived}
         ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Problem(409, "Another request is writing this upload.", "Wait, then ask for the offset.") from error
+            raise RequestError(
+                409, "Another request is writing this upload.", "Wait, then ask for the offset."
+            ) from error
         size = os.fstat(descriptor).st_size
         if at != size:
-            raise Problem(
+            raise RequestError(
                 409,
                 f"The upload is at byte {size}, not {at}.",
                 "Continue from there.",
@@ -198,7 +200,7 @@ def complete(db: Database, settings: Settings, identity: Identity, upload: Uploa
         The submission id.
 
     Raises:
-        Problem: 404, it has been deleted; 409, bytes are missing; 422, the SHA-256 differs, and the upload starts
+        RequestError: 404, it has been deleted; 409, bytes are missing; 422, the SHA-256 differs, and the upload starts
             again from byte 0.
     """
     if upload.completed_at:
@@ -207,14 +209,14 @@ def complete(db: Database, settings: Settings, identity: Identity, upload: Uploa
     if not final.exists():
         try:
             _keep(settings, upload, final)
-        except Problem:
+        except RequestError:
             if not final.exists():  # else a concurrent request has kept it
                 raise
     with db.write() as session:
         again = session.get(Upload, upload.id, with_for_update=True)
         if again is None:
             final.unlink(missing_ok=True)
-            raise Problem(404, "There is no such upload.", "Begin one with POST /api/v1/uploads.")
+            raise RequestError(404, "There is no such upload.", "Begin one with POST /api/v1/uploads.")
         if again.completed_at is None:
             again.completed_at = now()
             session.add(
@@ -258,13 +260,13 @@ def partial_path(settings: Settings, upload: Upload) -> Path:
 def _keep(settings: Settings, upload: Upload, final: Path) -> None:
     arrived = offset(settings, upload)
     if arrived != upload.size:
-        raise Problem(409, f"{arrived} of {upload.size} bytes have arrived.", "Send the rest, then complete.")
+        raise RequestError(409, f"{arrived} of {upload.size} bytes have arrived.", "Send the rest, then complete.")
     with writing(settings, upload, upload.size) as descriptor:
         path = partial_path(settings, upload)
         sha256 = hash_file(path)
         if sha256 != upload.sha256:
             os.ftruncate(descriptor, 0)
-            raise Problem(
+            raise RequestError(
                 422,
                 f"The bytes that arrived have SHA-256 {sha256}, not {upload.sha256}.",
                 "They were altered during the transfer; send them again from byte 0.",

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from starlette.requests import ClientDisconnect
 
-from leaderboard.problems import Problem, not_found
+from leaderboard.errors import RequestError, not_found
 from leaderboard.ranking import paired
 from leaderboard.ranking.table import Choice, Snapshot, to_csv
 from leaderboard.settings import Settings
@@ -162,7 +162,9 @@ def maybe_identity(db: Db, credentials: Bearer) -> Identity | None:
 def identity(who: Annotated[Identity | None, Depends(maybe_identity)]) -> Identity:
     """The identity of the client; a token is required."""
     if who is None:
-        raise Problem(401, "A token is needed.", "Send 'Authorization: Bearer TOKEN'.", {"WWW-Authenticate": "Bearer"})
+        raise RequestError(
+            401, "A token is needed.", "Send 'Authorization: Bearer TOKEN'.", {"WWW-Authenticate": "Bearer"}
+        )
     return who
 
 
@@ -172,7 +174,7 @@ Who = Annotated[Identity, Depends(identity)]
 def administrator(who: Who) -> Identity:
     """The identity of the client; the scope ``admin`` is required."""
     if not who.admin:
-        raise Problem(403, "This needs a token of scope admin.", "Ask the operator of the board.")
+        raise RequestError(403, "This needs a token of scope admin.", "Ask the operator of the board.")
     return who
 
 
@@ -205,7 +207,7 @@ async def continue_upload(
             async for data in request.stream():
                 at += len(data)
                 if at > upload.size:
-                    raise Problem(413, f"More than the {upload.size:,} bytes announced.", "Begin a new upload.")
+                    raise RequestError(413, f"More than the {upload.size:,} bytes announced.", "Begin a new upload.")
                 piece += data
                 if len(piece) >= PIECE_BYTES:
                     await run_in_threadpool(uploads.write_piece, settings, descriptor, bytes(piece))
@@ -317,10 +319,10 @@ def page_url(settings: Settings, submission_id: str) -> str:
     return f"{settings.public_url.rstrip('/')}/submissions/{submission_id}"
 
 
-def disk_problem(error: OSError) -> Problem | None:
+def disk_error(error: OSError) -> RequestError | None:
     """The error for a full disk; None for any other error."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return Problem(507, "The server has no space left.", "Resume the upload later; what arrived is kept.")
+        return RequestError(507, "The server has no space left.", "Resume the upload later; what arrived is kept.")
     return None
 
 
@@ -344,8 +346,8 @@ def _state(submission: Submission, settings: Settings) -> SubmissionState:
             raise not_found()
         try:
             scores = read_record(settings, submission.result.ledger_path).scores
-        except Problem as problem:
-            error = ErrorText(what=problem.what, remedy=problem.remedy)
+        except RequestError as unreadable:
+            error = ErrorText(what=unreadable.what, remedy=unreadable.remedy)
     return SubmissionState(
         submission_id=submission.id,
         status=submission.status,

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.sessions import SessionMiddleware
 
-from leaderboard.problems import Problem
+from leaderboard.errors import RequestError
 from leaderboard.settings import Settings
 from leaderboard.store import records
 from leaderboard.store.db import Database
@@ -25,7 +25,7 @@ from leaderboard.web.board import Board
 from leaderboard.web.guard import Guard
 
 log = logging.getLogger(__name__)
-HERE = Path(__file__).parent
+WEB = Path(__file__).parent
 
 DESCRIPTION = """\
 Submissions to the lulcbench leaderboard. LUISA labels are public, so no result here is a hidden-test result: every
@@ -66,46 +66,48 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(api.router)
     app.include_router(pages.router)
     app.include_router(forms.router)
-    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")
     app.add_middleware(SessionMiddleware, **sessions.middleware_options(settings))
     app.add_middleware(Guard, settings=settings)  # the outermost
     app.add_exception_handler(Exception, _unexpected)
-    for kind in (Problem, RequestValidationError, HTTPException, OperationalError, OSError):
-        app.add_exception_handler(kind, _explain)
+    for error_type in (RequestError, RequestValidationError, HTTPException, OperationalError, OSError):
+        app.add_exception_handler(error_type, _explain)
     return app
 
 
 async def _explain(request: Request, error: Exception) -> Response:
     """An expected error as JSON or as a page."""
-    problem = _as_problem(error)
-    if problem is None:
+    request_error = _as_request_error(error)
+    if request_error is None:
         raise error
     if request.url.path.startswith("/api/"):
-        content = {"what": problem.what, "remedy": problem.remedy}
-        return JSONResponse(content, status_code=problem.status, headers=problem.headers)
-    return pages.error_page(request, problem)
+        content = {"what": request_error.what, "remedy": request_error.remedy}
+        return JSONResponse(content, status_code=request_error.status, headers=request_error.headers)
+    return pages.error_page(request, request_error)
 
 
-def _as_problem(error: Exception) -> Problem | None:
-    if isinstance(error, Problem):
+def _as_request_error(error: Exception) -> RequestError | None:
+    if isinstance(error, RequestError):
         return error
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body", "path"))
-        return Problem(422, f"{where or 'The request'}: {first['msg']}.", "See /docs for what is expected.")
+        return RequestError(422, f"{where or 'The request'}: {first['msg']}.", "See /docs for what is expected.")
     if isinstance(error, HTTPException):
         if error.status_code == 404:
-            return Problem(404, "There is no such page.", "The board is at /.")
-        return Problem(error.status_code, str(error.detail), "See /docs.", dict(error.headers or {}))
+            return RequestError(404, "There is no such page.", "The board is at /.")
+        return RequestError(error.status_code, str(error.detail), "See /docs.", dict(error.headers or {}))
     if isinstance(error, OperationalError):
         log.warning("database: %s", error.orig)
-        return Problem(503, "The database is temporarily unavailable.", "Try again.", {"Retry-After": "2"})
-    return api.disk_problem(error) if isinstance(error, OSError) else None
+        return RequestError(503, "The database is temporarily unavailable.", "Try again.", {"Retry-After": "2"})
+    return api.disk_error(error) if isinstance(error, OSError) else None
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     """A bug: the server logs the traceback, and the client gets no details."""
-    problem = Problem(500, "Something went wrong on our side.", "Try again; if the error persists, tell the operator.")
+    request_error = RequestError(
+        500, "Something went wrong on our side.", "Try again; if the error persists, tell the operator."
+    )
     if request.url.path.startswith("/api/"):
-        return JSONResponse({"what": problem.what, "remedy": problem.remedy}, status_code=500)
-    return pages.error_page(request, problem)
+        return JSONResponse({"what": request_error.what, "remedy": request_error.remedy}, status_code=500)
+    return pages.error_page(request, request_error)

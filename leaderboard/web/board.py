@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from leaderboard.problems import Problem
+from leaderboard.errors import RequestError
 from leaderboard.ranking.table import Row, Snapshot, make_row
 from leaderboard.settings import Settings
 from leaderboard.store.db import Database, Result, Revision, Submission
@@ -107,7 +107,7 @@ class Board:
                     for key, kept in wanted:
                         try:
                             pages[key] = _Kept(kept.make(snapshot), kept.make)
-                        except Problem:
+                        except RequestError:
                             pass  # a submission was withdrawn or cannot be read; the next reader gets the error
                         except Exception:  # one page must not keep the others from being updated
                             log.exception("%s cannot be rendered again", key)

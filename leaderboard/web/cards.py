@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from leaderboard.problems import Problem
+from leaderboard.errors import RequestError
 from leaderboard.settings import Settings
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Manifest
@@ -23,19 +23,21 @@ def check_card(content: Any, settings: Settings) -> dict[str, Any]:
         The card as plain JSON.
 
     Raises:
-        Problem: 422, with the invalid fields.
+        RequestError: 422, with the invalid fields.
     """
     try:
         card = ModelCard.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()[:8])
-        raise Problem(422, f"The model card is not valid: {problems}.", "See 'lulcbench submit --help'.") from error
+        messages = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()[:8])
+        raise RequestError(
+            422, f"The model card is not valid: {messages}.", "See 'lulcbench submit --help'."
+        ) from error
     try:
         known = _sensors(settings.releases)
     except LulcbenchError:  # for the operator to repair; the submission waits until then
         known = frozenset(SENSORS)
     if unknown := sorted(set(card.sensors) - known):
-        raise Problem(
+        raise RequestError(
             422,
             f"The model card is not valid: sensors: no release of this board has {unknown[0]!r}.",
             f"They have {', '.join(sorted(known))}; name other inputs in the card's description.",

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from sqlalchemy import select
 from starlette.datastructures import FormData, UploadFile
 
-from leaderboard.problems import Problem
+from leaderboard.errors import RequestError
 from leaderboard.settings import Settings
 from leaderboard.store import accounts, standing, uploads
 from leaderboard.store.accounts import Identity
@@ -45,8 +45,8 @@ async def login(request: Request) -> Response:
     sessions.check_form(request, _text(form, "form_token"))
     try:
         who = await run_in_threadpool(_identify, request.app.state.db, _text(form, "token").strip())
-    except Problem as problem:
-        return _login(request, problem)
+    except RequestError as error:
+        return _login(request, error)
     sessions.begin(request, who.token_id)
     return see("/submit")
 
@@ -84,14 +84,16 @@ async def submit(request: Request, form_token: str = "") -> Response:
     try:
         await run_in_threadpool(_check_form, db, settings, who, request.headers.get("content-length", ""))
         if forms.locked():
-            raise Problem(503, "Too many forms are arriving at once.", "Try again in a minute.", {"Retry-After": "60"})
-    except Problem as problem:
-        return _submit(request, who, problem)
+            raise RequestError(
+                503, "Too many forms are arriving at once.", "Try again in a minute.", {"Retry-After": "60"}
+            )
+    except RequestError as error:
+        return _submit(request, who, error)
     async with forms, request.form(max_files=2, max_fields=4) as form:
         try:
             submission_id = await run_in_threadpool(_accept, db, settings, who, form)
-        except Problem as problem:
-            return _submit(request, who, problem, _text(form, "card")[:MAX_CARD_BYTES])
+        except RequestError as error:
+            return _submit(request, who, error, _text(form, "card")[:MAX_CARD_BYTES])
     return see(f"/submissions/{submission_id}")
 
 
@@ -121,9 +123,11 @@ async def withdraw(submission_id: str, request: Request) -> Response:
 def _check_form(db: Database, settings: Settings, who: Identity, length: str) -> None:
     """Refuse a form that cannot succeed before its file is read into a temporary file."""
     if not (length.isascii() and length.isdigit()):
-        raise Problem(411, "The form does not state its length.", "Use a browser, or lulcbench submit.")
+        raise RequestError(411, "The form does not state its length.", "Use a browser, or lulcbench submit.")
     if int(length) > settings.max_form_bytes:
-        raise Problem(413, f"The form takes files up to {settings.max_form_bytes:,} bytes.", "Use lulcbench submit.")
+        raise RequestError(
+            413, f"The form takes files up to {settings.max_form_bytes:,} bytes.", "Use lulcbench submit."
+        )
     uploads.check_space(settings, 2 * int(length))  # the temporary file, and the one that is kept
     with db.read() as session:
         accounts.check_limit(session, who, settings.daily_submissions)
@@ -136,7 +140,7 @@ def _accept(db: Database, settings: Settings, who: Identity, form: FormData) -> 
     if isinstance(card_file, UploadFile) and card_file.size:
         text = card_file.file.read(MAX_CARD_BYTES + 1).decode(errors="replace")
     if not isinstance(predictions, UploadFile) or not predictions.size:
-        raise Problem(422, "No predictions file was chosen.", "Choose the .zip that PredictionWriter wrote.")
+        raise RequestError(422, "No predictions file was chosen.", "Choose the .zip that PredictionWriter wrote.")
     card = check_card(_toml(text), settings)
     name = PurePosixPath((predictions.filename or "").replace("\\", "/")).name[:200] or "predictions.zip"
     sha256 = hashlib.file_digest(predictions.file, "sha256").hexdigest()  # type: ignore[arg-type]
@@ -160,7 +164,7 @@ def _toml(text: str) -> dict[str, Any]:
     try:
         return parse_toml(text, "The model card", "Start from the example below the form.", MAX_CARD_BYTES)
     except LulcbenchError as error:
-        raise Problem(422, error.what, error.remedy) from error
+        raise RequestError(422, error.what, error.remedy) from error
 
 
 def _text(form: FormData, name: str) -> str:
@@ -177,20 +181,20 @@ def _who(request: Request) -> Identity:
     with request.app.state.db.read() as session:
         who = signed_in(request, session)
     if who is None:
-        raise Problem(401, "You are not signed in, or your token was revoked.", "Sign in again at /login.")
+        raise RequestError(401, "You are not signed in, or your token was revoked.", "Sign in again at /login.")
     return who
 
 
-def _login(request: Request, problem: Problem | None = None) -> Response:
-    return _with_session(request, "login.html", status=problem.status if problem else 200, problem=problem)
+def _login(request: Request, error: RequestError | None = None) -> Response:
+    return _with_session(request, "login.html", status=error.status if error else 200, error=error)
 
 
-def _submit(request: Request, who: Identity, problem: Problem | None = None, card: str = "") -> Response:
+def _submit(request: Request, who: Identity, error: RequestError | None = None, card: str = "") -> Response:
     return _with_session(
         request,
         "submit.html",
-        status=problem.status if problem else 200,
-        problem=problem,
+        status=error.status if error else 200,
+        error=error,
         who=who,
         card=card,
         example=CARD_EXAMPLE,

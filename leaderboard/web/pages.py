@@ -17,7 +17,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from leaderboard.problems import Problem, not_found
+from leaderboard.errors import RequestError, not_found
 from leaderboard.ranking.paired import paired_tests
 from leaderboard.ranking.table import PAGE_ROWS, Choice, Row, Snapshot
 from leaderboard.settings import Settings
@@ -121,13 +121,13 @@ def read_choice(request: Request) -> Choice:
     """Read the choice from the query string.
 
     Raises:
-        Problem: 422, with the invalid field.
+        RequestError: 422, with the invalid field.
     """
     try:
         return Choice.model_validate(dict(request.query_params))
     except ValidationError as error:
         first = error.errors()[0]
-        raise Problem(
+        raise RequestError(
             422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}.", "Correct it, or clear all."
         ) from error
 
@@ -238,13 +238,13 @@ def check_ids(ids: list[str], level: int) -> list[str]:
     """The submissions to compare, without duplicates, in the requested order; the others are tested against the first.
 
     Raises:
-        Problem: 422, too few, too many, or no such level.
+        RequestError: 422, too few, too many, or no such level.
     """
     wanted = list(dict.fromkeys(ids))
     if not 2 <= len(wanted) <= MAX_COMPARED:
-        raise Problem(422, f"{len(wanted)} submissions are chosen.", f"Select 2 to {MAX_COMPARED} in the table.")
+        raise RequestError(422, f"{len(wanted)} submissions are chosen.", f"Select 2 to {MAX_COMPARED} in the table.")
     if not 1 <= level <= 4:
-        raise Problem(422, f"LUISA has no level {level}.", "Choose 1, 2, 3 or 4.")
+        raise RequestError(422, f"LUISA has no level {level}.", "Choose 1, 2, 3 or 4.")
     return wanted
 
 
@@ -254,7 +254,7 @@ def compared(
     """The rows and ledger entries of the submissions to compare.
 
     Raises:
-        Problem: 422, the submissions cannot be compared; 404, one is not on the board; 503, a record cannot be read.
+        RequestError: 422, the submissions cannot be compared; 404, one is not on the board; 503, a record is damaged.
     """
     wanted = check_ids(ids, level)
     by_id = {row.id: row for row in snapshot.rows}
@@ -262,7 +262,7 @@ def compared(
         raise not_found("One of the submissions is not on the board.")
     rows = [by_id[submission_id] for submission_id in wanted]
     if len({(row.release_key, row.task, row.years, row.split, row.scorer_version) for row in rows}) > 1:
-        raise Problem(
+        raise RequestError(
             422,
             "The submissions differ in release, task, years, split or scorer version.",
             "Choose submissions from one table.",
@@ -274,13 +274,13 @@ def read_record(settings: Settings, path: str) -> ledger.Entry:
     """The ledger entry at a path stored in the database.
 
     Raises:
-        Problem: 503, it is missing or damaged; the error is logged for the operator.
+        RequestError: 503, it is missing or damaged; the error is logged for the operator.
     """
     try:
         return ledger.read(settings.ledger / path)
     except ledger.DamagedFile as error:
         report_once(error.what)
-        raise Problem(
+        raise RequestError(
             503,
             f"The record of submission {PurePosixPath(path).stem} cannot be read.",
             "The operator has to restore it from a backup; other pages are not affected.",
@@ -291,13 +291,13 @@ def read_scores(entry: ledger.Entry) -> Scores:
     """The scores of a ledger entry.
 
     Raises:
-        Problem: 503, they have an unknown format.
+        RequestError: 503, they have an unknown format.
     """
     try:
         return Scores.read(entry.scores, entry.path)
     except UnsupportedFormatError as error:
         report_once(error.what)
-        raise Problem(
+        raise RequestError(
             503,
             f"The scores of submission {entry.submission} have a newer format.",
             "The operator has to upgrade the service; other pages are not affected.",
@@ -339,10 +339,10 @@ def history_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bo
     )
 
 
-def error_page(request: Request, problem: Problem) -> Response:
+def error_page(request: Request, error: RequestError) -> Response:
     """An error as a page."""
-    text = html("error.html", problem=problem)
-    return HTMLResponse(text, status_code=problem.status, headers=problem.headers | {"Cache-Control": "no-store"})
+    text = html("error.html", error=error)
+    return HTMLResponse(text, status_code=error.status, headers=error.headers | {"Cache-Control": "no-store"})
 
 
 def private(text: str, status: int = 200) -> HTMLResponse:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from leaderboard.problems import Problem
+from leaderboard.errors import RequestError
 from leaderboard.settings import Settings
 
 COOKIE = "lulcbench_session"
@@ -60,7 +60,7 @@ def check_form(request: Request, presented: str) -> None:
     """Refuse a form that does not come from this site and this session.
 
     Raises:
-        Problem: 403, the form comes from another site, or its token is missing or out of date.
+        RequestError: 403, the form comes from another site, or its token is missing or out of date.
     """
     site = urlsplit(request.app.state.settings.public_url)
     origin = request.headers.get("origin")
@@ -68,7 +68,7 @@ def check_form(request: Request, presented: str) -> None:
     elsewhere = elsewhere or request.headers.get("sec-fetch-site") == "cross-site"
     expected = str(request.session.get(_FORM_TOKEN, ""))
     if elsewhere or not expected or not hmac.compare_digest(presented.encode(), expected.encode()):
-        raise Problem(403, "This form was not sent from this site, or is too old.", "Load the page and try again.")
+        raise RequestError(403, "This form was not sent from this site, or is too old.", "Load the page and try again.")
 
 
 def _load_secret(path: Path) -> bytes:

@@ -1,6 +1,6 @@
-"""Below Python: the compiled inner loops, and how the process's memory is handed out.
+"""Compiled inner loops, and settings of the memory allocator.
 
-``compiled`` is ``None`` where there was no C compiler at installation; NumPy then does the same work.
+``compiled`` is None if there was no C compiler at installation; NumPy is then used instead.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD
 
 @cache
 def keep_freed_memory() -> None:
-    """Have glibc keep up to 64 MiB of freed memory (a thread's arena) instead of giving every freed buffer back.
+    """Let glibc keep up to 64 MiB of freed memory per arena instead of returning every freed buffer to the system.
 
-    Each chunk that is decoded needs buffers of some 100 KB for a moment, and fresh pages for them cost much. Done once
-    a process, when it first reads shards; never where the environment has settings of its own for glibc's malloc (``man
-    mallopt``), nor on other systems.
+    Decoding a chunk needs temporary buffers of about 100 KB, and new pages for them are expensive. Called once per
+    process, before it first reads shards. Has no effect if the environment configures malloc (``man mallopt``), or on
+    other systems.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _SETTINGS):
         return
     libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the most that glibc allows, and what it adapts to by itself
+    libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the maximum, to which glibc also adapts by itself
     libc.mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)

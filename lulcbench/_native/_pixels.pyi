@@ -1,4 +1,4 @@
-"""See evaluation/_pixels.py and datasets/normalize.py."""
+"""Types of the C extension; used by evaluation/_pixels.py and datasets/normalize.py."""
 
 from collections.abc import Buffer
 

@@ -8,7 +8,7 @@ from lulcbench import _console
 from lulcbench.cli import data, lucas, score
 
 app = typer.Typer(
-    help="Land use / land cover benchmark for Europe: look at, download, verify, plot and score releases.",
+    help="Land use / land cover benchmark for Europe: inspect, download, verify and plot releases, score predictions.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -17,7 +17,7 @@ app = typer.Typer(
 
 @app.callback()
 def _root() -> None:
-    """Keeps the commands as subcommands however many there are."""
+    """Keep the commands subcommands even if there is only one."""
 
 
 data.register(app)

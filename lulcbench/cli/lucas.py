@@ -1,4 +1,4 @@
-"""The command that evaluates a map at LUCAS points."""
+"""The command ``lucas``: validate a map at LUCAS points."""
 
 from __future__ import annotations
 
@@ -24,24 +24,26 @@ def register(app: typer.Typer) -> None:
 
 def lucas(
     map: Annotated[Path, typer.Argument(help="Map raster, or predictions file (.zip; needs --root).")],
-    points: Annotated[Path, typer.Option(help="LUCAS points of any year: table or vector file, also packed.")],
+    points: Annotated[Path, typer.Option(help="LUCAS points of any year: table or vector file, also compressed.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the release that was predicted.")] = None,
     legend: Annotated[str, typer.Option(help="Legend of a map raster: luisa or corine.")] = "luisa",
-    year: Annotated[int | None, typer.Option(help="Year of a map raster: the survey nearest to it is taken.")] = None,
+    year: Annotated[int | None, typer.Option(help="Year of a map raster; the nearest survey is used.")] = None,
     band: Annotated[
         str | None, typer.Option(help="Band of a map raster with several, by number or description.")
     ] = None,
-    points_crs: Annotated[str | None, typer.Option(help="CRS of the points, if the file has none: EPSG:3035.")] = None,
+    points_crs: Annotated[
+        str | None, typer.Option(help="CRS of the points if the file has none, such as EPSG:3035.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
 ) -> None:
-    """Evaluate predictions or any map raster at LUCAS points, at the levels that the crosswalk reaches."""
-    from lulcbench.evaluation import points as survey  # pandas, which the other commands do without
+    """Validate predictions or a map raster at LUCAS points, at levels 1 to 3."""
+    from lulcbench.evaluation import points as survey  # imports pandas, which the other commands do not need
     from lulcbench.evaluation.lucas import read_points
 
     table = read_points(points, points_crs)
     if map.suffix == ".zip":
         if root is None:
-            raise LulcbenchError("Predictions are read with their release.", "Give its folder with --root.")
+            raise LulcbenchError("Validating predictions requires their release.", "Give its folder with --root.")
         result = survey.score_predictions(map, root, table)
     else:
         result = survey.score_map(map, table, legend, year, band)
@@ -60,12 +62,12 @@ def lucas(
         out.print(warning)
     if result.far_in_time:
         out.print(
-            f"{result.far_in_time:,} of them were surveyed more than {survey.MAX_YEARS} years from {result.year}: what "
-            "differs there may have changed on the ground."
+            f"{result.far_in_time:,} of them were surveyed more than {survey.MAX_YEARS} years from {result.year}: "
+            "differences may be changes on the ground."
         )
     for title, numbers in (
         ("not evaluated because", result.not_evaluated),
-        ("place of the evaluated points", result.places),
+        ("position of the evaluated points", result.places),
         ("decided while reading", result.decisions),
     ):
         if numbers:

@@ -1,9 +1,9 @@
-"""The LUISA legend: 46 classes in a tree of four levels, the only source of classes.
+"""The LUISA legend: 46 classes in a tree of four levels, the only definition of classes.
 
-A *code* is the finest thing known of a pixel. The number of digits says its level: 3 (level 1), 31 (level 2), 311
-(level 3), 3110 (level 4). Arrays may mix levels, since some sources stop early: CORINE 112 is LUISA 112, which no
-level-4 code can stand for. Code 0 is nodata. An *index* is the position of a code in ``codes(level)``, for networks
-and confusion matrices; ``IGNORE_INDEX`` stands for ignored pixels.
+A *code* is the finest known class of a pixel. Its number of digits is its level: 3 (level 1), 31 (level 2), 311
+(level 3), 3110 (level 4). Arrays may mix levels, because some sources are coarser: CORINE 112 is LUISA 112, which has
+no equivalent at level 4. Code 0 is nodata. An *index* is the position of a code in ``codes(level)``, for networks and
+confusion matrices; ignored pixels have ``IGNORE_INDEX``.
 
 Source: JRC LUISA Base Map 2018 legend (CC BY 4.0), https://data.jrc.ec.europa.eu/dataset/51858b51-8f27-4006-bf82-53eba35a142c
 """
@@ -35,7 +35,7 @@ class LandClass:
     """One class of the legend.
 
     Attributes:
-        code: LUISA code; its digits say the level.
+        code: LUISA code; the number of its digits is the level.
         name: English name.
         level: 1 (coarsest) to 4.
         parent: code of the parent class, or None at level 1.
@@ -50,7 +50,7 @@ class LandClass:
 
 
 class Legend:
-    """The class tree, with vectorised lookups. Get it with ``legend()``; it is immutable.
+    """The tree of classes with vectorised lookups, immutable. ``legend()`` returns it.
 
     Examples:
         >>> [len(legend().codes(level)) for level in LEVELS]
@@ -59,7 +59,7 @@ class Legend:
         'Broad-leaved forest'
         >>> legend().remap([3110, 112, 0], level=2)  # codes of any level to codes of one
         array([31, 11,  0], dtype=uint16)
-        >>> legend().encode([3110, 112, 0], level=4)  # to class indices; 255 where the code is coarser, or nodata
+        >>> legend().encode([3110, 112, 0], level=4)  # to class indices; 255 for coarser codes and nodata
         array([ 28, 255, 255], dtype=uint8)
         >>> legend().decode([28], level=4)
         array([3110], dtype=uint16)
@@ -73,12 +73,12 @@ class Legend:
             children: dict[int, list[dict[str, str]]] = {}
             for row in rows:
                 children.setdefault(int(row[f"l{level}_code"]), []).append(row)
-            for code, below in children.items():
-                parent = int(below[0][f"l{level - 1}_code"]) if level > 1 else None
-                color = _mean_color([row["l4_hex"] for row in below])
-                self.classes[code] = LandClass(code, below[0][f"l{level}_name"], level, parent, color)
+            for code, descendants in children.items():
+                parent = int(descendants[0][f"l{level - 1}_code"]) if level > 1 else None
+                color = _mean_color([row["l4_hex"] for row in descendants])
+                self.classes[code] = LandClass(code, descendants[0][f"l{level}_name"], level, parent, color)
         self._codes = {n: tuple(sorted(c.code for c in self.classes.values() if c.level == n)) for n in LEVELS}
-        # Lookup tables over all of uint16: one gather per call, whatever the array. -1 marks an unknown code.
+        # Lookup tables over all values of uint16, so that a call is one gather. -1 marks unknown codes.
         self._remap = {level: np.full(65536, -1, np.int32) for level in LEVELS}
         self._encode = {level: np.full(65536, -1, np.int16) for level in LEVELS}
         for level in LEVELS:
@@ -90,7 +90,7 @@ class Legend:
                 self._encode[level][code] = IGNORE_INDEX if target == NODATA else self._codes[level].index(target)
 
     def codes(self, level: int) -> tuple[int, ...]:
-        """All codes of a level in ascending order; position = class index. 5, 14, 41 and 46 of them."""
+        """All codes of a level (5, 14, 41 or 46) in ascending order; the position is the class index."""
         if level not in LEVELS:
             raise LulcbenchError(f"LUISA has no level {level!r}.", "Choose level 1, 2, 3 or 4.")
         return self._codes[level]
@@ -100,14 +100,14 @@ class Legend:
         return tuple(self.classes[code].name for code in self.codes(level))
 
     def colors(self, level: int) -> Indices:
-        """RGB of each class index: ``(256, 3)`` uint8, ready for ``colors[indices]``; ignored pixels are white."""
+        """Colours of class indices: RGB as uint8 ``(256, 3)``, for ``colors[indices]``; ignored pixels are white."""
         table = np.full((256, 3), 255, np.uint8)
         for index, code in enumerate(self.codes(level)):
             table[index] = list(bytes.fromhex(self.classes[code].color[1:]))
         return table
 
     def ancestor(self, code: int, level: int) -> int:
-        """The class at ``level`` that holds ``code``; ``NODATA`` where the code is coarser than that level.
+        """The class at ``level`` that contains ``code``; ``NODATA`` if the code is coarser than that level.
 
         >>> legend().ancestor(3110, 2), legend().ancestor(31, 3)
         (31, 0)
@@ -118,33 +118,33 @@ class Legend:
         return current if current is not None and self.classes[current].level == level else NODATA
 
     def remap(self, codes: npt.ArrayLike, level: int, where: str = "array") -> Codes:
-        """Bring codes of any level to ``level``.
+        """Map codes of any level to ``level``.
 
         Args:
             codes: integer codes of any shape; 0 is nodata.
-            level: the wanted level, 1 to 4.
-            where: what the array is, for the error message.
+            level: target level, 1 to 4.
+            where: name of the array, for error messages.
 
         Returns:
-            uint16 of the same shape; 0 where the code is nodata or coarser than ``level``.
+            uint16 of the same shape; 0 for nodata and for codes coarser than ``level``.
 
         Raises:
-            LulcbenchError: a code is not in the legend; names the codes and the first position of each.
+            LulcbenchError: a code is not in the legend; states the codes and their first positions.
         """
         self.codes(level)
         return self._lookup(codes, self._remap[level], where).astype(np.uint16)
 
     def encode(self, codes: npt.ArrayLike, level: int, where: str = "array") -> Indices:
-        """Bring codes of any level to class indices of ``level``; ``IGNORE_INDEX`` for ignored pixels. uint8.
+        """Convert codes of any level to class indices of ``level``: uint8, ``IGNORE_INDEX`` for ignored pixels.
 
         Raises:
-            LulcbenchError: as ``remap``.
+            LulcbenchError: a code is not in the legend.
         """
         self.codes(level)
         return self._lookup(codes, self._encode[level], where).astype(np.uint8)
 
     def decode(self, indices: npt.ArrayLike, level: int, where: str = "array") -> Codes:
-        """Bring class indices of ``level`` back to codes: uint16, 0 for ``IGNORE_INDEX``.
+        """Convert class indices of ``level`` to codes: uint16, 0 for ``IGNORE_INDEX``.
 
         Raises:
             LulcbenchError: an index is neither a class of that level nor ``IGNORE_INDEX``.
@@ -155,7 +155,7 @@ class Legend:
         return self._lookup(indices, table, where, "class index").astype(np.uint16)
 
     def parents(self, level: int, to: int) -> npt.NDArray[np.intp]:
-        """Class index at level ``to`` of each class index of the finer ``level``: shape ``(n_classes(level),)``.
+        """Class indices at level ``to`` of all classes of the finer ``level``: intp ``(n_classes(level),)``.
 
         >>> legend().parents(2, 1)
         array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 4, 4])
@@ -169,7 +169,7 @@ class Legend:
     ) -> npt.NDArray[Any]:
         array = np.asarray(values)
         if not np.issubdtype(array.dtype, np.integer):
-            raise LulcbenchError(f"{where} holds {array.dtype}, not integers.", f"A {noun} is an integer.")
+            raise LulcbenchError(f"{where} has {array.dtype}, not integers.", f"A {noun} is an integer.")
         if array.dtype not in (np.uint8, np.uint16) and array.size and (array.min() < 0 or array.max() > 65535):
             outside = array[(array < 0) | (array > 65535)]
             raise self._unknown(array, np.unique(outside), where, noun)
@@ -194,10 +194,10 @@ def _mean_color(colors: list[str]) -> str:
 
 @cache
 def legend() -> Legend:
-    """The LUISA legend (read once)."""
+    """The LUISA legend, read once."""
     return Legend(data_text("luisa_legend.csv"))
 
 
 def data_text(name: str) -> str:
-    """A text file of ``lulcbench/data``."""
+    """Read a text file of ``lulcbench/data``."""
     return resources.files("lulcbench").joinpath("data", name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""From other nomenclatures to the LUISA legend: CORINE Land Cover and LUCAS."""
+"""Crosswalks from CORINE Land Cover and LUCAS to the LUISA legend."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lulcbench.legend.classes import NODATA, data_text, legend
 def corine_to_luisa() -> dict[int, int]:
     """CORINE level-3 code (111…523) → LUISA code.
 
-    Of the 44 CORINE classes 35 have a LUISA level-4 twin and 5 merge into one (411–423 → 4000); those that LUISA
-    splits (112, 122, 124, 142) go to their shared level-3 class, so that nothing finer is ever claimed. Column
-    ``relation`` of ``corine_to_luisa.csv`` says which: exact, merged or split.
+    Of the 44 CORINE classes, 35 have an equivalent at level 4 and 5 are merged (411–423 → 4000). Those that LUISA
+    splits (112, 122, 124, 142) are mapped to their common class of level 3, so that no label is finer than its source.
+    Column ``relation`` of ``corine_to_luisa.csv`` has ``exact``, ``merged`` or ``split``.
 
     Source: Copernicus CORINE Land Cover nomenclature; LUISA codes extend it by a digit.
 
@@ -50,12 +50,12 @@ def corine_raster_codes() -> dict[int, int]:
 def lucas_to_luisa(lc1: str, lu1: str | None = None) -> int:
     """LUISA class of a LUCAS point (land cover, land use); 0 if the crosswalk has none.
 
-    Only ``representative`` pairs of the LUCAS–CORINE table count. Without land use the answer is the deepest class
-    that all representative pairs of that land cover share, so it may be coarser than level 3 or 0.
+    Only ``representative`` pairs of the LUCAS–CORINE table are used. Without land use, the result is the finest class
+    that all representative pairs of the land cover have in common; it may be coarser than level 3, or 0.
 
     Args:
         lc1: LUCAS land-cover code such as ``"B11"``.
-        lu1: LUCAS land-use code such as ``"U111"``, or None where the survey file lacks it.
+        lu1: LUCAS land-use code such as ``"U111"``, or None if the survey file lacks it.
 
     Source: LUCAS–CORINE correspondence of st-lucas 1.2.3 (MIT).
 
@@ -63,11 +63,11 @@ def lucas_to_luisa(lc1: str, lu1: str | None = None) -> int:
     (3110, 2110)
     """
     pairs = _lucas_pairs()
-    found = [clc for (c, u), clc in pairs.items() if c == lc1 and lu1 in (None, u)]
-    if not found or any(clc not in corine_to_luisa() for clc in found):
+    matches = [clc for (c, u), clc in pairs.items() if c == lc1 and lu1 in (None, u)]
+    if not matches or any(clc not in corine_to_luisa() for clc in matches):
         return NODATA
     tree = legend()
-    targets = {corine_to_luisa()[clc] for clc in found}
+    targets = {corine_to_luisa()[clc] for clc in matches}
     if len(targets) == 1:
         return targets.pop()
     for level in (3, 2, 1):

@@ -27,7 +27,7 @@ def test_committed_configs_are_valid_and_named_like_their_file(path: Path) -> No
         ({"model": {"kind": "unet"}}, "predicts every pixel, but task classification"),
         ({"model": {"kind": "vgg"}}, "no model of kind 'vgg'; there are deeplabv3plus"),
         ({"model": {"kind": "timm", "drop": 2}}, r"model\.drop"),
-        ({"task": {"kind": "segmentation"}}, "learns from a mask, but data eurosat hold a label"),
+        ({"task": {"kind": "segmentation"}}, "requires a mask, but data eurosat have a label"),
         ({"task": {"level_weights": (2, 1, 1, 1)}}, "LUISA levels"),
         ({"name": "A b"}, "name"),
         ({"seed": 2**32}, "seed"),

@@ -116,7 +116,7 @@ def test_reproducing_compares_with_the_tolerance(
     write(other | {"versions": {"torch": "1.0"}}, tmp_path)
     assert reproduce("small", tmp_path, 1, tmp_path)
     said = " ".join(capsys.readouterr().err.split())
-    assert "the config that lies in small.json, seeds 0; runs in" in said
+    assert "config of small.json, seeds 0; runs in" in said
     assert f"made with torch 1.0, here {versions()['torch']}" in said
     accuracy = f"{other['runs'][0]['overall_accuracy']:.4f}"
     assert f"small, seed 0: overall accuracy {accuracy} now, {accuracy} committed" in said
@@ -142,7 +142,7 @@ def test_the_gpu_script_rehearses_and_resumes(
     assert (out / "eurosat-rgb-random-seed0" / "last.ckpt").is_file()
     (path,) = run_jobs(5, out, smoke=True, jobs=("eurosat-rgb-random",))
     assert json.loads(path.read_text())["seeds"] == [0]
-    with pytest.raises(LulcbenchError, match="No job"):
+    with pytest.raises(LulcbenchError, match="Unknown job"):
         run_jobs(5, out, smoke=True, jobs=("imagenet",))
 
     def bare(*_: object) -> None:
@@ -200,7 +200,7 @@ def test_the_card_is_stac_with_mlm(runs: Path) -> None:
 
 
 def test_damaged_or_foreign_models_are_refused(runs: Path, tmp_path: Path) -> None:
-    with pytest.raises(LulcbenchError, match="No trained model"):
+    with pytest.raises(LulcbenchError, match="has no trained model"):
         load_run(tmp_path)
     folder = tmp_path / "run"
     shutil.copytree(runs / "small-seed0", folder)
@@ -248,7 +248,7 @@ def test_single_patches_and_series(runs: Path, tmp_path: Path) -> None:
     series = predict_files(trained, [later, first])
     assert [r["date"] for r in series] == ["2018-03-01", "2018-08-01", None]
     assert series[-1]["dates"] == 2
-    with pytest.raises(LulcbenchError, match="A series is of one place"):
+    with pytest.raises(LulcbenchError, match="Give files of one location"):
         predict_files(trained, [first, patch(tmp_path / "far.tif", east=7e5)])
     with pytest.raises(LulcbenchError, match="no georeference"):
         predict_files(trained, [patch(tmp_path / "nowhere.tif", crs=None)])

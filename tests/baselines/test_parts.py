@@ -28,7 +28,7 @@ def test_checkpoints_come_back_as_they_were(tmp_path: Path) -> None:
     assert back["d"].stride() == tree["d"].stride()
     assert torch.equal(back["d"], tree["d"])
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(LulcbenchError, match="no whole checkpoint"):
+    with pytest.raises(LulcbenchError, match="not a complete checkpoint"):
         SafeCheckpoint().load_checkpoint(path)
 
 

@@ -162,7 +162,7 @@ def test_only_one_class_of_a_kind_and_of_the_right_base_can_be_registered() -> N
     registry = Registry("model", NetworkConfig)
     registry.register(Fusion)
     assert list(registry) == ["toy-fusion"]
-    with pytest.raises(TypeError, match="there is a model 'toy-fusion' already: Fusion"):
+    with pytest.raises(TypeError, match="model 'toy-fusion' is already registered: Fusion"):
         registry.register(Fusion)
     with pytest.raises(TypeError, match="SummerData is not a NetworkConfig with a kind"):
         registry.register(SummerData)

@@ -135,7 +135,7 @@ def test_lists_that_do_not_fit_are_refused(eurosat_root: Path, tmp_path: Path) -
         read_list(root, "random", "val")
     with pytest.raises(LulcbenchError, match="is not a class"):
         labels(["Desert_1"])
-    with pytest.raises(LulcbenchError, match=r"No eurosat_\*\.zip"):
+    with pytest.raises(LulcbenchError, match=r"has no eurosat_\*\.zip"):
         Archives(tmp_path)
     (root / "eurosat_rgb_1of1.zip").write_bytes(b"PK")
     with pytest.raises(LulcbenchError, match="is not a whole zip"):
@@ -155,7 +155,7 @@ def jpeg(height: int = 64, width: int = 64) -> bytes:
 @pytest.mark.parametrize(
     ("member", "content", "message"),
     [
-        ("Forest/Forest_1.jpg", bytes(2 << 20), "no patch is that large"),
+        ("Forest/Forest_1.jpg", bytes(2 << 20), "too many for a patch"),
         ("Forest/Forest_1.jpg", jpeg(9_000, 9_000), "is 9000 × 9000"),
         ("Forest/Forest_1.jpg", jpeg(60_000, 60_000), "is not a readable image"),
         ("Forest/Forest_1.jpg", jpeg(65, 64), "65 × 64"),
@@ -208,7 +208,7 @@ def test_hostile_archives_are_refused(tmp_path: Path) -> None:
     for number in (1, 2):
         with zipfile.ZipFile(tmp_path / f"eurosat_{number}.zip", "w") as archive:
             archive.writestr("Forest/Forest_1.jpg", jpeg())
-    with pytest.raises(LulcbenchError, match="Forest_1 is there twice"):
+    with pytest.raises(LulcbenchError, match="Two files have the patch Forest_1"):
         Archives(tmp_path)
 
 

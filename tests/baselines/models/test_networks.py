@@ -41,7 +41,7 @@ def test_frozen_backbones_train_their_head_alone() -> None:
         ({"weights": "ResNet50_Weights.NONE"}, "no weights"),
         ({"weights": "ResNet50_Weights.SENTINEL2_ALL_MOCO"}, "13 channels"),
         ({"weights": "ResNet50_Weights.SENTINEL2_RGB_MOCO"}, "weights_file"),
-        ({"weights": "ResNet50_Weights.SENTINEL2_RGB_MOCO", "weights_file": "no.pth"}, "No weights file"),
+        ({"weights": "ResNet50_Weights.SENTINEL2_RGB_MOCO", "weights_file": "no.pth"}, "The weights file"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torchgeo's own imports
@@ -114,5 +114,5 @@ def test_segmentation_networks_give_outputs_for_every_pixel(kind: str) -> None:
     wrong = config.replace(model={"encoder": "resnet0"})
     with pytest.raises(LulcbenchError, match="no encoder 'resnet0'"):
         wrong.model.build(imagery(5), 7)
-    with pytest.raises(LulcbenchError, match="images of one sensor; the data give landsat, sentinel2"):
+    with pytest.raises(LulcbenchError, match="images of one sensor; the data have landsat, sentinel2"):
         config.model.build({"landsat": imagery(5)["sentinel2"], **imagery(5)}, 7)

@@ -76,7 +76,7 @@ def test_a_forest_comes_back_as_it_was_and_damage_is_found(forest: tuple[Trained
         with pytest.raises(LulcbenchError, match=match):
             trained.config.model.load(tmp_path, trained.config, trained.task)
 
-    refused("feature", "asks for a channel")
+    refused("feature", "an invalid channel")
     refused("left_child", "no such child")
     refused("right_child", "no such child")
     path = tmp_path / ForestPredictor.file

@@ -278,9 +278,9 @@ def test_no_memory_says_what_to_lower(eurosat_root: Path, tmp_path: Path, monkey
         fit(config, tmp_path)
 
 
-def test_settings_can_be_mended_where_nothing_was_trained(eurosat_root: Path, tmp_path: Path) -> None:
+def test_settings_can_be_corrected_if_nothing_was_trained(eurosat_root: Path, tmp_path: Path) -> None:
     config = Config.load(write_config(tmp_path, eurosat_root, 1))
-    with pytest.raises(LulcbenchError, match="No weights file"):
+    with pytest.raises(LulcbenchError, match="The weights file"):
         fit(config.replace(model={"weights_file": "none.pth"}), tmp_path)
     fit(config, tmp_path)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from leaderboard.problems import Problem, not_found
+from leaderboard.errors import RequestError, not_found
 from leaderboard.ranking.table import PAGE_ROWS, Snapshot
 from leaderboard.store import ledger
 from leaderboard.store.records import replay
@@ -223,7 +223,7 @@ def test_a_page_that_can_no_longer_be_made_does_not_stop_the_board(service: Serv
     fill({})
     time.sleep(0.02)
     assert len(board.current().rows) == 1
-    with pytest.raises(Problem):
+    with pytest.raises(RequestError):
         board.page("x", only_without_rows)
 
 

@@ -40,5 +40,6 @@ def _years(path: Path) -> str:
         return "-".join(str(year) for year in json.loads(path.read_bytes())["scores"]["years"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LulcbenchError(
-            f"{path} does not say the years of a result: {error}", "Restore the ledger from a backup, then start again."
+            f"{path} does not state the years of a result: {error}",
+            "Restore the ledger from a backup, then start again.",
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lulcbench.errors import LulcbenchError
 
 
-class Problem(LulcbenchError):
+class RequestError(LulcbenchError):
     """A request that cannot be served; rendered as the JSON ``{"what", "remedy"}`` or as an error page.
 
     Args:
@@ -21,6 +21,8 @@ class Problem(LulcbenchError):
         self.headers = headers or {}
 
 
-def not_found(what: str = "There is no such submission.") -> Problem:
+def not_found(what: str = "There is no such submission.") -> RequestError:
     """The error for submissions that do not exist, and for those that the client may not see."""
-    return Problem(404, what, "Check the address; a submission that is not scored yet is visible to its team only.")
+    return RequestError(
+        404, what, "Check the address; a submission that is not scored yet is visible to its team only."
+    )
