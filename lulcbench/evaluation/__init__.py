@@ -1,1 +1,1 @@
-"""From predictions and labels to scores: counts, metrics, intervals, comparisons, points. Free of torch."""
+"""Evaluation of predictions: counts, metrics, intervals, comparisons, LUCAS points. Does not import torch."""

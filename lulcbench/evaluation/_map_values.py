@@ -15,7 +15,7 @@ from lulcbench.grid import CRS
 
 
 class MapValues(NamedTuple):
-    """Values ``(n,)`` of a raster at ``n`` points and where there are any, ``(n,)``; and which band they are from."""
+    """Values ``(n,)`` of a raster at ``n`` points, mask of valid values ``(n,)``, and the band that was read."""
 
     values: npt.NDArray[Any]
     valid: npt.NDArray[np.bool_]
@@ -29,28 +29,26 @@ def values_at(
     band: str | None = None,
     year: int | None = None,
 ) -> MapValues:
-    """Values of a raster at points, in its own CRS; nodata value, mask, alpha band and NaN stand for no value.
+    """Sample a raster at points, in its own CRS; nodata value, mask, alpha band and NaN mark invalid values.
 
     Args:
         path: a raster that GDAL reads.
-        x: EPSG:3035 metres ``(n,)``, NaN where unknown.
-        y: of the same shape.
-        band: number or description of the band. Without it, a raster with several bands is read at the one
-            band whose description names ``year``.
-        year: of the map.
+        x: EPSG:3035 metres, float64 ``(n,)``, NaN where unknown.
+        y: likewise.
+        band: number or description of the band. Without it, of a raster with several bands, the only band whose
+            description contains ``year`` is read.
+        year: year of the map.
 
     Raises:
-        LulcbenchError: the raster cannot be read or has no georeference, it is not clear which band is meant, or
-            rasterio is missing.
+        LulcbenchError: the raster cannot be read or has no georeference, the band is ambiguous, or rasterio is not
+            installed.
     """
     try:
         import rasterio
         import rasterio.errors
         import rasterio.warp
     except ImportError as error:
-        raise LulcbenchError(
-            "Reading map rasters needs rasterio.", "Install what reads geodata: pip install 'lulcbench[geo]'."
-        ) from error
+        raise LulcbenchError("Reading map rasters requires rasterio.", "Run: pip install 'lulcbench[geo]'.") from error
     valid = np.isfinite(x) & np.isfinite(y)
     try:
         with rasterio.open(path) as raster:
@@ -62,12 +60,12 @@ def values_at(
             columns, rows = ~raster.transform @ (np.array(xs, float), np.array(ys, float))
             inside = (columns >= 0) & (columns < raster.width) & (rows >= 0) & (rows < raster.height)
             valid[valid] = inside
-            # In the order of the blocks of the file, each of which is then decoded once.
+            # In the order of the blocks of the file, so that each block is decoded once.
             height, width = raster.block_shapes[number - 1]
             order = np.flatnonzero(inside)
             order = order[np.lexsort((columns[order] // width, rows[order] // height))]
-            places = [(xs[i], ys[i]) for i in order]
-            sampled = list(raster.sample(places, indexes=number, masked=True))
+            coordinates = [(xs[i], ys[i]) for i in order]
+            sampled = list(raster.sample(coordinates, indexes=number, masked=True))
             back = np.argsort(order)
             dtype, description = raster.dtypes[number - 1], raster.descriptions[number - 1]
             bands = raster.count
@@ -91,25 +89,25 @@ def _band(path: str | os.PathLike[str], raster: Any, band: str | None, year: int
     described = {i: text or "" for i, text in enumerate(raster.descriptions, start=1)}
     maps = [i for i in described if raster.colorinterp[i - 1] != ColorInterp.alpha]
     if band is not None:
-        meant = [i for i in maps if band in (str(i), described[i])]
+        matches = [i for i in maps if band in (str(i), described[i])]
     elif len(maps) > 1 and year is not None:
-        meant = [i for i in maps if re.search(rf"(?<!\d){year}(?!\d)", described[i])]
+        matches = [i for i in maps if re.search(rf"(?<!\d){year}(?!\d)", described[i])]
     else:
-        meant = maps
-    if len(meant) == 1:
-        return meant[0]
+        matches = maps
+    if len(matches) == 1:
+        return matches[0]
     names = ", ".join(f"{i} ({described[i] or 'not described'})" for i in maps[:20])
     raise LulcbenchError(
-        f"{path} has {len(maps)} bands, and it is not clear which is the map: {names}.",
+        f"{path} has {len(maps)} bands, and the band of the map is ambiguous: {names}.",
         "Choose it by number or description with --band.",
     )
 
 
 def class_codes(values: npt.NDArray[Any], path: str | os.PathLike[str]) -> npt.NDArray[np.int64]:
-    """Values as whole numbers.
+    """Convert values to int64.
 
     Raises:
-        LulcbenchError: there are other numbers.
+        LulcbenchError: a value is not an integer.
     """
     odd = [
         value

@@ -1,4 +1,4 @@
-"""Scores and block counts that scorers before 2.0 wrote, in the shape of today: ledger entries are never rewritten."""
+"""Conversion of scores and block counts of scorers before 2.0, since ledger entries are never rewritten."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _OF_CHANGE = {f"change_{name}": name for name in ("f1", "iou", "precision", "rec
 
 
 def scores_of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
-    """``Scores`` of format 2 from the JSON of format 1, in which every family of metrics had a form of its own.
+    """Convert the JSON of ``Scores`` from format 1, in which each family of metrics had a separate form, to format 2.
 
     Metrics that the older scorer lacked are absent, and so are the zeros that it gave where it had evaluated no pixel.
 
     Raises:
-        KeyError, TypeError, AttributeError: it is not of format 1.
+        KeyError, TypeError, AttributeError: the content is not of format 1.
     """
     levels = {str(level): _level(part) for level, part in content["levels"].items()}
     tree = content.get("hierarchical") or {}
@@ -32,7 +32,7 @@ def scores_of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def block_counts_of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
-    """``BlockCounts`` of today from those of scorers before 2.0; those of 1.0 lack the hierarchy."""
+    """Convert the JSON of ``BlockCounts`` of scorers before 2.0; those of 1.0 lack the hierarchy."""
     finest = max(content["margins"], key=int)
     hierarchy = content.get("hierarchy")
     families = {
@@ -54,9 +54,9 @@ def _level(part: Mapping[str, Any]) -> dict[str, Any]:
         **part,
         "metrics": metrics,
         "reliability": calibration.get("reliability", ()),
-        "regions": [_subset(one) for one in part.get("regions", ())],
-        "boundary": [_subset(one) for one in part.get("boundary", ())],
-        "superclasses": [_subset(one) for one in part.get("groups", ())],
+        "regions": [_subset(subset) for subset in part.get("regions", ())],
+        "boundary": [_subset(subset) for subset in part.get("boundary", ())],
+        "superclasses": [_subset(subset) for subset in part.get("groups", ())],
     }
 
 
@@ -67,7 +67,7 @@ def _subset(part: Mapping[str, Any]) -> dict[str, Any]:
 def _estimates(
     values: Mapping[str, Any], intervals: Mapping[str, Any] | None, fields: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Metric name → estimate, from a field of its own and an interval elsewhere, for the fields that are present."""
+    """Metric name → estimate, from separate fields of values and intervals, for the values that are present."""
     return {
         name: {"value": values[field], **((intervals or {}).get(field) or {})}
         for name, field in fields.items()

@@ -1,7 +1,7 @@
-"""Counting pixels: how often each label met each predicted class, by how coarse a label edge the pixel lies on.
+"""Pixel counts by label, predicted class and level of the label edge.
 
-``_pixels.c`` does it in one pass; where it was not compiled (no C compiler at installation), numpy does it in many,
-several times slower.
+``_pixels.c`` counts in one pass; without a C compiler at installation, NumPy counts in several passes, which
+is slower.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from lulcbench.legend.tables import (
 )
 
 _AGREEMENTS = len(LEVELS) + 1  # numbers of levels at which a label and a prediction can agree: 0 to 4
-_BATCH = 8  # maps that numpy takes at once, so that its passes stay in the processor's second-level cache
+_BATCH = 8  # maps per NumPy call, so that its arrays fit into the second-level cache
 
 Codes = npt.NDArray[np.uint16]
 Ints = npt.NDArray[np.int64]
 
 
 class UnknownCode(ValueError):
-    """A label that the legend lacks, or a predicted code that is none of the level."""
+    """A label is not in the legend, or a predicted code is not a code of the level."""
 
 
 class PixelCounts(NamedTuple):
-    """Counts of some maps ``(…, y, x)``.
+    """Counts over maps ``(…, y, x)``.
 
     Attributes:
-        pixels: int64 ``(5, 106, C)``: pixels by depth of the label edge (see ``edge_depth``), label node
-            (``tables.nodes``) and predicted class; those without a label are left out.
-        evaluated: int64 ``(…, L)``: pixels of each map that are labelled at levels 1 to L, the level predicted.
-        correct: int64 ``(…, L)``: of these, pixels whose class is right at that level.
+        pixels: int64 ``(5, 106, C)``: labelled pixels by depth of the label edge (see ``edge_depth``), label node
+            (``tables.nodes``) and predicted class.
+        evaluated: int64 ``(…, L)``: pixels of each map labelled at levels 1 to L, that of the predictions.
+        correct: int64 ``(…, L)``: of these, pixels with the correct class at that level.
     """
 
     pixels: Ints
@@ -50,16 +50,16 @@ class PixelCounts(NamedTuple):
 
 
 def count_pixels(labels: Codes, predicted: Codes, level: int) -> PixelCounts:
-    """Count the pixels of some maps.
+    """Count the pixels of maps.
 
     Args:
-        labels: codes of any level, or 0 for nodata, uint16 ``(…, y, x)``.
-        predicted: codes of ``level``, of the same shape.
-        level: 1 to 4.
+        labels: codes of any level, 0 for nodata, uint16 ``(…, y, x)``.
+        predicted: codes of ``level``, uint16 of the same shape.
+        level: level of the predictions, 1 to 4.
 
     Raises:
-        UnknownCode: there is a code that is neither.
-        ValueError: maps are not uint16 or not of one shape.
+        UnknownCode: there is another code.
+        ValueError: maps are not uint16, or differ in shape.
     """
     if labels.dtype != np.uint16 or predicted.dtype != np.uint16 or labels.shape != predicted.shape:
         raise ValueError(f"maps are {labels.dtype} {labels.shape} and {predicted.dtype} {predicted.shape}, not uint16")
@@ -68,13 +68,13 @@ def count_pixels(labels: Codes, predicted: Codes, level: int) -> PixelCounts:
     counts = np.zeros((EDGE_DEPTHS, len(nodes()) + 1, len(legend().codes(level))), np.int64)
     tallies = np.zeros((len(maps), _AGREEMENTS, _AGREEMENTS), np.int64)
     (_count_by_numpy if compiled is None else _count_compiled)(maps, guesses, level, counts, tallies)
-    # A level agrees only if all coarser ones do, so the number of levels tells which.
+    # Agreement at a level implies agreement at all coarser ones, so the number of levels determines which agree.
     evaluated, correct = (_at_least(tallies.sum(axis=axis))[:, :level].reshape(*outer, level) for axis in (2, 1))
     return PixelCounts(counts[:, :-1], evaluated, correct)
 
 
 def _at_least(tallies: Ints) -> Ints:
-    """Pixels by number of levels, 0 to 4 → pixels with at least 1, 2, 3 and 4 of them: ``(n, 5)`` → ``(n, 4)``."""
+    """Convert pixels with 0 to 4 levels ``(n, 5)`` to pixels with at least 1, 2, 3 and 4 levels ``(n, 4)``."""
     return tallies[:, ::-1].cumsum(axis=1)[:, -2::-1]
 
 
@@ -106,17 +106,17 @@ def _count_by_numpy(labels: Codes, predicted: Codes, level: int, counts: Ints, t
 
 
 def edge_depth(paths: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """Coarsest legend level at which each pixel's label differs from that of a 4-neighbour within the tile.
+    """Coarsest legend level at which the label of a pixel differs from that of a 4-neighbour within the tile.
 
     Args:
-        paths: paths of the labels in the tree (the high half of ``node_lookup``), uint16 ``(…, y, x)``. What is not
-            known at a level counts as a class of its own: the border of unlabelled ground is an edge at level 1.
+        paths: paths of the labels in the tree (the high half of ``node_lookup``), uint16 ``(…, y, x)``. Pixels ignored
+            at a level count as a separate class there, so unlabelled pixels have an edge at level 1.
 
     Returns:
-        uint8 of the same shape: 0 without another label beside, else 5 − the coarsest level at which one differs.
+        uint8 of the same shape: 0 if all neighbours have the same label, else 5 − the coarsest level that differs.
     """
     difference = np.zeros_like(paths)
-    # The highest bit in which two labels differ tells the coarsest level, and a maximum keeps it.
+    # The highest bit in which two paths differ determines the coarsest level, and a maximum preserves it.
     for first, second in (
         ((..., slice(1, None), slice(None)), (..., slice(-1), slice(None))),
         (np.s_[..., 1:], np.s_[..., :-1]),

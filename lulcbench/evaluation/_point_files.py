@@ -1,6 +1,6 @@
-"""Files of survey points: tables and vector files of any kind, packed or not, as one table of text with named columns.
+"""Reading files of survey points, tables and vector files, compressed or not, as one table of text.
 
-The kind of a file is read from its content, not from its name: publishers write ``.CSV``, ``.csv.gz`` and archives.
+The type of a file is determined from its content, not from its name; publishers use ``.CSV``, ``.csv.gz`` and archives.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import pandas as pd
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS
 
-INSTALL = "Install what reads geodata: pip install 'lulcbench[geo]'."
-# The names in the survey years 2006–2018, in the harmonised database and in 2022 (``survey_…``, ``point_…``).
+INSTALL = "Run: pip install 'lulcbench[geo]'."
+# Column names in the survey years 2006–2018, in the harmonised database and in 2022 (``survey_…``, ``point_…``).
 COLUMNS = {
     "id": ("point_id", "pointid"),
     "lc1": ("lc1", "survey_lc1"),
@@ -48,7 +48,7 @@ COLUMNS = {
     "distance": ("obs_dist", "survey_obs_dist"),
     "observed": ("obs_type", "survey_obs_type"),
     "year": ("year", "survey_year"),
-    "date": ("surveydate", "survey_date", "survey_dat", "surv_date"),  # a shapefile cuts names at ten characters
+    "date": ("surveydate", "survey_date", "survey_dat", "surv_date"),  # shapefiles truncate names to ten characters
     "crs": ("crs", "epsg", "srid"),
 }
 _CODED = ("lc1", "lu1", "east_west", "east_west_theory", "projection", "observed")
@@ -66,19 +66,19 @@ Decisions = Counter[str]
 
 
 def read_file(path: Path, crs: str | None, decisions: Decisions) -> pd.DataFrame:
-    """Read every table of a file.
+    """Read all tables of a file.
 
     Args:
-        path: table of text, Parquet or vector file; alone, compressed (gzip, bzip2, xz), or in a zip archive.
-        crs: of geometries without one.
-        decisions: counts the rows that a decision of the reader concerns.
+        path: text table, Parquet or vector file; alone, compressed (gzip, bzip2, xz), or in a zip archive.
+        crs: CRS of geometries without one.
+        decisions: updated with decision → number of rows.
 
     Returns:
-        The columns of ``COLUMNS`` that there are, as text, missing values as NA; ``x_geometry`` and ``y_geometry``,
-        EPSG:3035 metres, NaN where there is no geometry.
+        The available columns of ``COLUMNS`` as text, missing values as NA; ``x_geometry`` and ``y_geometry``, EPSG:3035
+        metres, NaN without a geometry.
 
     Raises:
-        LulcbenchError: the file cannot be read or contains no table with land cover.
+        LulcbenchError: the file cannot be read or has no table with land cover.
     """
     try:
         with _unpacked(path) as files:
@@ -102,7 +102,7 @@ def read_file(path: Path, crs: str | None, decisions: Decisions) -> pd.DataFrame
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[list[Path]]:
-    """The files to read: the file itself, or those of an archive that hold tables, in a temporary folder."""
+    """Yield the files to read: the file itself, or the tables of an archive, unpacked into a temporary folder."""
     with path.open("rb") as file:
         head = file.read(6)
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +150,7 @@ def _read_text(file: Path, named: Path, decisions: Decisions) -> pd.DataFrame:
         "encoding": encoding,
         "skiprows": skipped,
         "dtype": "string",
-        "index_col": False,  # else a field too many in every row would shift all columns by one
+        "index_col": False,  # otherwise, an extra field in all rows would shift the columns by one
         "skipinitialspace": True,
     }
     try:
@@ -192,7 +192,7 @@ def _without_geometry(file: Path, encoding: str, separator: str, skipped: int, d
 
 
 def _encoding(file: Path) -> str:
-    """Encoding of a text: by its byte-order mark, else UTF-8 if all of it is, else Latin-1."""
+    """Encoding of a text: by its byte-order mark, else UTF-8 if it decodes, else Latin-1."""
     with file.open("rb") as opened:
         head = opened.read(3)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -215,7 +215,7 @@ def _read_parquet(file: Path, named: Path) -> pd.DataFrame:
             frame: pd.DataFrame = geopandas.read_parquet(file)
         except ValueError:  # a table without geometry
             frame = pd.read_parquet(file)
-    except Exception as error:  # pyarrow and geopandas raise errors of several unrelated kinds
+    except Exception as error:  # pyarrow and geopandas raise several unrelated types of errors
         raise LulcbenchError(f"Cannot read {named}: {error}.", "Give a Parquet file of LUCAS points.") from error
     return frame
 
@@ -233,7 +233,7 @@ def _read_layers(file: Path, named: Path) -> list[pd.DataFrame]:
             layers: list[pd.DataFrame] = [
                 geopandas.read_file(file, layer=layer) for layer in geopandas.list_layers(file)["name"]
             ]
-        except Exception as error:  # pyogrio raises errors of several unrelated kinds
+        except Exception as error:  # pyogrio raises several unrelated types of errors
             raise LulcbenchError(f"Cannot read {named}: {error}.", "Give a vector file of LUCAS points.") from error
     return layers
 
@@ -247,7 +247,7 @@ def _geopandas(named: Path) -> Any:
 
 
 def _canonical(table: pd.DataFrame, named: Path, crs: str | None, decisions: Decisions) -> pd.DataFrame:
-    """The known columns under one name each. Where a row has values under two of its names, they must agree."""
+    """Rename the columns of ``COLUMNS``. If a table has several of the names of a column, the values must agree."""
     lower: dict[str, list[int]] = {}
     for position, name in enumerate(table.columns):
         lower.setdefault(str(name).strip().lower(), []).append(position)
@@ -258,12 +258,12 @@ def _canonical(table: pd.DataFrame, named: Path, crs: str | None, decisions: Dec
             continue
         columns[name] = given[0]
         for other in given[1:]:
-            two = columns[name].notna() & other.notna() & (columns[name] != other)
-            if name in ("lc1", "lu1", "year") and two.any():
+            differs = columns[name].notna() & other.notna() & (columns[name] != other)
+            if name in ("lc1", "lu1", "year") and differs.any():
                 raise LulcbenchError(
-                    f"{named} has {int(two.sum()):,} rows with two values of {name}, such as "
-                    f"{columns[name][two].iloc[0]} and {other[two].iloc[0]}.",
-                    "They hold two surveys beside each other: give one row per survey.",
+                    f"{named} has {int(differs.sum()):,} rows with two values of {name}, such as "
+                    f"{columns[name][differs].iloc[0]} and {other[differs].iloc[0]}.",
+                    "The table has two surveys per row: give one row per survey.",
                 )
             columns[name] = columns[name].fillna(other)
     x, y = _geometry(table, named, crs, decisions, ("lat" in columns or "lat_theory" in columns))
@@ -279,7 +279,7 @@ def _text(column: pd.Series[Any], name: str) -> pd.Series[Any]:
     if name in ("lc1", "lu1"):
         return text.str.extract(r"^([A-Za-z]\w*)", expand=False).str.upper().fillna(text)  # 2022: "B11 - Common wheat"
     if name in ("id", "year", "observed", "projection", "east_west", "east_west_theory", "crs"):
-        text = text.str.replace(r"[.,]0+$", "", regex=True)  # whole numbers beside missing ones become 2018.0
+        text = text.str.replace(r"[.,]0+$", "", regex=True)  # integers in a column with missing values become 2018.0
     return text.mask((text == "").fillna(False))
 
 
@@ -295,7 +295,7 @@ def _geometry(
             decisions["geometries without a CRS, not used beside the columns"] += len(table)
             return nowhere, nowhere.copy()
         raise LulcbenchError(
-            f"{named} has no CRS.", "Tell it with --points-crs, or add it: a shapefile needs its .prj file."
+            f"{named} has no CRS.", "Give it with --points-crs, or add it: a shapefile needs its .prj file."
         )
     shapes = shapes.set_crs(crs) if shapes.crs is None else shapes
     shapes = shapes.to_crs(CRS)
@@ -306,7 +306,7 @@ def _geometry(
     other = kind.notna() & ~shapes.is_empty & ~point & ~single & ~polygon
     for mask, decision in (
         (polygon, "polygons, evaluated at a point within"),
-        (other, "lines and groups of points, which have no single place"),
+        (other, "lines and groups of points, which have no single position"),
     ):
         if mask.any():
             decisions[decision] += int(mask.sum())

@@ -1,11 +1,11 @@
-"""Where a survey point lies.
+"""Positions of survey points.
 
-A LUCAS point is a node of a 2 km grid, its *theoretical* place. The *measured* (GPS) place is where the surveyor stood.
-``obs_dist`` tells how far that was from the point; on the 5,037 points of Czechia 2018 it is the distance between the
-two places, with a correlation of 0.999. Land cover and land use are those of the point, not of the surveyor's place, so
-the measured place counts only where the surveyor stood at the point.
+A LUCAS point is a node of a 2 km grid, its *theoretical* position. The *measured* (GPS) position is that of the
+surveyor, at the distance ``obs_dist`` from the point; for the 5,037 points of Czechia 2018 the correlation with the
+distance between the two positions is 0.999. Land cover and land use are those of the point, not of the position of the
+surveyor, so the measured position is used only if the surveyor was at the point.
 
-Source: the survey's field form (Eurostat, LUCAS 2018, technical reference document C1) and the description of the
+Source: the field form of the survey (Eurostat, LUCAS 2018, technical reference document C1) and the description of the
 harmonised database (d'Andrimont et al. 2020, Scientific Data 7, 352).
 """
 
@@ -21,9 +21,9 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._point_files import INSTALL, Decisions, Numbers
 from lulcbench.grid import CRS
 
-AT_POINT = 25.0  # m, half a label pixel: the measured place counts up to this distance from the point
-IN_SITU = 100.0  # m, the survey's own limit between observing a point at its place and from afar
-CONTRADICTION = 1000.0  # m, half the spacing of the survey's grid: places this far apart are not of one point
+AT_POINT = 25.0  # m, half a label pixel: measured positions are used up to this distance from the point
+IN_SITU = 100.0  # m, limit of the survey between observations at the point and from afar
+CONTRADICTION = 1000.0  # m, half the spacing of the survey grid: positions this far apart belong to different points
 NEAR_GREENWICH = 0.05  # degrees
 SAME = 5.0  # m; coordinates with five decimals are rounded by up to a metre
 
@@ -31,36 +31,36 @@ Bools = npt.NDArray[np.bool_]
 
 
 def places(table: pd.DataFrame, crs: str | None, name: str, decisions: Decisions) -> pd.DataFrame:
-    """Place of each point.
+    """Positions of points.
 
     Args:
-        table: of ``read_file``.
-        crs: of coordinates that are not degrees; None if they all are, or the table has a column with their CRS.
-        name: of the file, for errors.
-        decisions: counts the points that a decision concerns.
+        table: table from ``read_file``.
+        crs: CRS of coordinates that are not degrees; None if all are degrees, or the table has a column with the CRS.
+        name: name of the file, for error messages.
+        decisions: updated with decision → number of points.
 
     Returns:
-        ``x`` and ``y``, EPSG:3035 metres, NaN where unknown, and ``place``: by which rule, or why there is none.
+        ``x`` and ``y``, EPSG:3035 metres, NaN if unknown, and ``place``: the rule, or why the position is unknown.
 
     Raises:
-        LulcbenchError: coordinates are not degrees and no CRS is told.
+        LulcbenchError: coordinates are not degrees and their CRS is unknown.
     """
     given = np.stack([table["x_geometry"], table["y_geometry"]]).astype(np.float64)
     has_geometry = bool(np.isfinite(given).any())
     lon, lon_theory = _signed(table, decisions)
-    told = np.full(len(table), crs or "", object)
+    stated = np.full(len(table), crs or "", object)
     if crs is None and "crs" in table:
-        told = table["crs"].fillna("").to_numpy(object)
+        stated = table["crs"].fillna("").to_numpy(object)
     gps, absent = _measured_crs(table, decisions)
     lon[absent] = np.nan
     odd = np.zeros(len(table), bool)
     pairs = {}
     for key, east, latitude, crs_of_rows in (
-        ("measured", lon, "lat", np.where(told == "", gps, told)),
-        ("theoretical", lon_theory, "lat_theory", told),
-        ("given", _numbers(table, "lon_given", decisions), "lat_given", told),
+        ("measured", lon, "lat", np.where(stated == "", gps, stated)),
+        ("theoretical", lon_theory, "lat_theory", stated),
+        ("given", _numbers(table, "lon_given", decisions), "lat_given", stated),
     ):
-        north, what = _numbers(table, latitude, decisions), f"{name} ({key} places)"
+        north, what = _numbers(table, latitude, decisions), f"{name} ({key} positions)"
         pairs[key], out = _projected(east, north, crs_of_rows, has_geometry, what, decisions)
         odd |= out
     measured, theoretical = pairs["measured"], pairs["theoretical"]
@@ -79,7 +79,7 @@ def _decide(
     has_given = np.isfinite(given).all(axis=0)
     has_columns = has_measured | np.isfinite(theoretical).all(axis=0)
     known_distance = np.nan_to_num(distance)
-    # A geometry that is neither place of the columns contradicts them; one that is not the measured place is the point.
+    # A geometry that is neither position of the columns contradicts them; other than the measured one, it is the point.
     off = np.fmin(_apart(given, measured), _apart(given, theoretical))
     contradictory = has_given & has_columns & (off > CONTRADICTION + known_distance)
     is_point = has_given & ~np.isfinite(theoretical).all(axis=0) & ~(_apart(given, measured) <= SAME)
@@ -96,11 +96,11 @@ def _decide(
         "none: geometry and coordinates contradict each other": contradictory,
         "none: coordinates out of range": odd & ~has_point & ~has_measured,
         "none: no coordinates": ~has_point & ~has_measured,
-        "none: observed from afar, and only the surveyor's place is known": (
+        "none: observed from afar, and only the position of the surveyor is known": (
             ~has_point & (afar | (known_distance > IN_SITU))
         ),
-        "none: imprecise GPS, and only the surveyor's place is known": ~has_point & (precision > IN_SITU),
-        "theoretical (contradicts the measured place)": both
+        "none: imprecise GPS, and only the position of the surveyor is known": ~has_point & (precision > IN_SITU),
+        "theoretical (contradicts the measured position)": both
         & (apart > CONTRADICTION + known_distance)
         & ~(away <= AT_POINT),
         "theoretical (observed from afar)": both & (afar | (away > AT_POINT)),
@@ -122,7 +122,7 @@ def _apart(a: Numbers, b: Numbers) -> Numbers:
 
 
 def _observed_from_afar(table: pd.DataFrame) -> Bools:
-    """Whether ``obs_type`` tells another place of observation than the point (1, "In situ < 100 m")."""
+    """Whether ``obs_type`` states an observation elsewhere than at the point (1, "In situ < 100 m")."""
     if "observed" not in table:
         return np.zeros(len(table), bool)
     text = table["observed"].str.lower()
@@ -131,20 +131,20 @@ def _observed_from_afar(table: pd.DataFrame) -> Bools:
 
 
 def _nodes(table: pd.DataFrame) -> Numbers:
-    """Node of the grid that each point id names: EEEENNNN, kilometres of EPSG:3035; NaN for other ids."""
+    """Grid nodes from point ids: EEEENNNN, kilometres of EPSG:3035; NaN for other ids."""
     if "id" not in table:
         return np.full((2, len(table)), np.nan)
-    parts = table["id"].str.extract(r"^(\d{4})(\d{4})$")
+    kilometres = table["id"].str.extract(r"^(\d{4})(\d{4})$")
     return np.stack(
-        [pd.to_numeric(parts[i], errors="coerce").to_numpy(np.float64, na_value=np.nan) * 1000 for i in (0, 1)]
+        [pd.to_numeric(kilometres[i], errors="coerce").to_numpy(np.float64, na_value=np.nan) * 1000 for i in (0, 1)]
     )
 
 
 def _signed(table: pd.DataFrame, decisions: Decisions) -> tuple[Numbers, Numbers]:
-    """Measured and theoretical longitudes with their signs. Many tables write the measured one without.
+    """Measured and theoretical longitudes with signs. Many tables have measured longitudes without signs.
 
-    ``gps_ew`` tells the sign. A theoretical longitude tells it where ``gps_ew`` is missing or contradicts it, provided
-    that theoretical longitudes of that survey year have signs at all.
+    The sign is in ``gps_ew``. If that is missing or contradicts the theoretical longitude, the sign of the latter is
+    used, provided that theoretical longitudes of that survey year have signs.
     """
     lon, theory = _numbers(table, "lon", decisions), _numbers(table, "lon_theory", decisions)
     side, side_theory = _sides(table, "east_west"), _sides(table, "east_west_theory")
@@ -155,7 +155,7 @@ def _signed(table: pd.DataFrame, decisions: Decisions) -> tuple[Numbers, Numbers
     theory = np.where(unsigned, -theory, theory)
     signed = np.where(side < 0, -np.abs(lon), lon)
     contradicts = (side > 0) & (lon < 0)
-    # Near Greenwich either sign is close to the theoretical one, and tells nothing.
+    # Near Greenwich, both signs are close to the theoretical longitude.
     nearer = (np.abs(-signed - theory) < np.abs(signed - theory)) & (np.abs(lon) > NEAR_GREENWICH)
     unresolved = contradicts & ~np.isfinite(theory)
     for mask, decision in (
@@ -181,7 +181,7 @@ def _sides(table: pd.DataFrame, name: str) -> npt.NDArray[np.int64]:
 
 
 def _numbers(table: pd.DataFrame, name: str, decisions: Decisions) -> Numbers:
-    """A column of numbers, with decimal points or commas; NaN where there is none."""
+    """Parse a column of numbers with decimal points or commas; NaN if missing."""
     if name not in table:
         return np.full(len(table), np.nan)
     text = table[name]
@@ -193,13 +193,13 @@ def _numbers(table: pd.DataFrame, name: str, decisions: Decisions) -> Numbers:
 
 
 def _metres(table: pd.DataFrame, name: str, decisions: Decisions) -> Numbers:
-    """Metres of ``obs_dist`` or ``gps_prec``; NaN for negative numbers, 8888 and 88888, which stand for "unknown"."""
+    """Parse metres of ``obs_dist`` or ``gps_prec``; NaN for negative numbers, 8888 and 88888, which mean "unknown"."""
     values = _numbers(table, name, decisions)
     return np.where((values >= 0) & ~np.isin(np.floor(values), (8888, 88888)), values, np.nan)
 
 
 def _measured_crs(table: pd.DataFrame, decisions: Decisions) -> tuple[npt.NDArray[np.object_], Bools]:
-    """CRS that ``gps_proj`` names, empty for degrees, and where it tells that there is no GPS place ("no signal")."""
+    """CRS in ``gps_proj``, empty for degrees, and mask of points without a GPS position ("no signal")."""
     text = table.get("projection", pd.Series(pd.NA, index=table.index, dtype="string")).str.lower().fillna("")
     names = np.full(len(table), "", object)
     absent = np.zeros(len(table), bool)
@@ -211,28 +211,28 @@ def _measured_crs(table: pd.DataFrame, decisions: Decisions) -> tuple[npt.NDArra
             names[rows] = "EPSG:" + "".join(filter(str.isdigit, name))
             continue
         absent |= rows
-        decisions[f"measured places not used, since gps_proj is {name!r}"] += int(rows.sum())
+        decisions[f"measured positions not used, because gps_proj is {name!r}"] += int(rows.sum())
     return names, absent
 
 
 def _projected(
-    east: Numbers, north: Numbers, told: npt.NDArray[np.object_], optional: bool, what: str, decisions: Decisions
+    east: Numbers, north: Numbers, stated: npt.NDArray[np.object_], optional: bool, what: str, decisions: Decisions
 ) -> tuple[Numbers, Bools]:
-    """Places in EPSG:3035, ``(2, n)``, and which of the coordinates are out of range."""
+    """Project positions to EPSG:3035, ``(2, n)``; also returns the mask of coordinates out of range."""
     try:
         import pyproj
         from pyproj.exceptions import CRSError
     except ImportError as error:
-        raise LulcbenchError("Bringing LUCAS points to EPSG:3035 needs pyproj.", INSTALL) from error
-    # No place of Europe has a latitude of 8 or 88 degrees or a longitude of 88, or lies at 0° N 0° E.
+        raise LulcbenchError("Converting LUCAS points to EPSG:3035 requires pyproj.", INSTALL) from error
+    # No position in Europe has a latitude of 8 or 88 degrees, a longitude of 88 degrees, or is at 0° N 0° E.
     missing = _unmeasured(north, 8) | _unmeasured(east) | ((east == 0) & (north == 0))
     east, north = (np.where(missing, np.nan, values) for values in (east, north))
     present = np.isfinite(east) & np.isfinite(north)
     out = present & ((np.abs(north) > 90) | (np.abs(east) > 180))
     result = np.full((2, len(east)), np.nan)
     odd = np.zeros(len(east), bool)
-    for name in sorted({str(name) for name in told}):
-        rows = present & (told == name)
+    for name in sorted({str(name) for name in stated}):
+        rows = present & (stated == name)
         try:
             source = pyproj.CRS.from_user_input(int(name) if name.isdigit() else name or 4326)
         except CRSError as error:
@@ -240,13 +240,13 @@ def _projected(
         metres = 2 * int((out & rows).sum()) > int(rows.sum())
         if metres and not source.is_projected:
             if optional:
-                decisions[f"coordinates of {what} that are not degrees, not used beside the geometry"] += int(
+                decisions[f"coordinates of {what} that are not degrees, not used in addition to the geometry"] += int(
                     rows.sum()
                 )
                 continue
             raise LulcbenchError(
                 f"{what}: most coordinates are not degrees.",
-                "Tell the CRS that they are in, for instance --points-crs EPSG:3035, or give it in a column crs.",
+                "Give their CRS, for instance --points-crs EPSG:3035, or a column crs.",
             )
         if source.is_projected and not metres:
             source = pyproj.CRS.from_epsg(4326)
@@ -259,5 +259,5 @@ def _projected(
 
 
 def _unmeasured(values: Numbers, *codes: int) -> Bools:
-    """Which numbers stand for "not measured": 88.888 and its like."""
+    """Mask of numbers that mean "not measured", such as 88.888."""
     return np.isin(np.floor(np.abs(values)), (*codes, 88, 888, 8888, 88888))

@@ -1,4 +1,4 @@
-"""Arithmetic of confusion matrices. Every count may have leading axes, so that a thousand resamples are one call."""
+"""Arithmetic of confusion matrices. Counts may have leading axes, so that one call computes many resamples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def confusion_at(counts: npt.NDArray[np.int64], level: int, to: int) -> npt.NDArray[np.int64]:
-    """Counts of (label node, predicted class of ``level``) → confusion matrix at level ``to``.
+    """Confusion matrix at level ``to`` from counts of (label node, predicted class of ``level``).
 
     Args:
         counts: int64 ``(…, 106, n_classes(level))``.
@@ -23,7 +23,7 @@ def confusion_at(counts: npt.NDArray[np.int64], level: int, to: int) -> npt.NDAr
         to: the same or a coarser level.
 
     Returns:
-        int64 ``(…, n, n)``: rows are labels, columns predictions. Labels coarser than ``to`` drop out.
+        int64 ``(…, n, n)``: rows are labels, columns predictions. Labels coarser than ``to`` are left out.
     """
     n = len(legend().codes(to))
     rows = np.zeros((*counts.shape[:-2], n, counts.shape[-1]), np.int64)
@@ -37,7 +37,7 @@ def confusion_at(counts: npt.NDArray[np.int64], level: int, to: int) -> npt.NDAr
 
 
 def margins(confusion: Counts) -> Counts:
-    """Correct, label and predicted pixels of each class (``families.ClassCounts``): ``(…, n, n)`` → ``(…, 3, n)``.
+    """Correct, label and predicted pixels by class (``families.ClassCounts``): ``(…, n, n)`` → ``(…, 3, n)``.
 
     >>> margins(np.array([[5, 1], [2, 0]]))
     array([[5, 0],
@@ -49,10 +49,10 @@ def margins(confusion: Counts) -> Counts:
 
 
 def hierarchy_sums(counts: npt.NDArray[np.int64], level: int) -> npt.NDArray[np.int64]:
-    """Sums over pixels of how label and prediction meet in the class tree (``families.HierarchySums``).
+    """Sums over pixels for the hierarchical metrics (``families.HierarchySums``).
 
     Args:
-        counts: (label node, predicted class of ``level``), int64 ``(…, 106, n_classes(level))``.
+        counts: pixels by label node and predicted class of ``level``, int64 ``(…, 106, n_classes(level))``.
         level: level of the predictions.
 
     Returns:
@@ -66,11 +66,12 @@ def hierarchy_sums(counts: npt.NDArray[np.int64], level: int) -> npt.NDArray[np.
 
 
 def divide(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
-    """Quotient as float64, NaN where ``b`` is 0.
+    """Quotient ``a / b`` as float64, NaN where ``b`` is 0.
 
     >>> divide([1, 1], [4, 0])
     array([0.25,  nan])
     """
-    above, below = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
-    quotient: Floats = np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
+    numerator, denominator = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
+    undefined = np.full(numerator.shape, np.nan)
+    quotient: Floats = np.divide(numerator, denominator, out=undefined, where=denominator != 0)
     return quotient

@@ -1,16 +1,16 @@
-"""Confidence intervals and paired tests by resampling spatial blocks, within which errors go together.
+"""Confidence intervals and paired tests by resampling spatial blocks.
 
-Pixels are not independent: neighbours share the errors of labels and model. The block (48 km unless the
-recipe differs) is therefore the unit that is drawn or swapped (Roberts et al. 2017, Ecography 40, 913–929).
+Pixels are not independent: errors of labels and model are spatially correlated. Therefore blocks (48 km by default) are
+resampled or swapped (Roberts et al. 2017, Ecography 40, 913–929).
 
 Intervals are bootstrap t intervals over blocks: the value ± the t quantile of ``n − 1`` degrees of freedom × the
 bootstrap standard error, with the factor √(n / (n − 1)) for small samples (Efron & Tibshirani 1993, An Introduction to
-the Bootstrap, ch. 6 and 12). With two blocks the between-block variance is barely estimable, so the interval is wide.
-What they cover is the mean of the metric over splits of as many blocks, drawn alike.
+the Bootstrap, ch. 6 and 12). With two blocks, the variance between blocks is poorly known, and the interval is wide.
+Intervals refer to the mean of the metric over splits with the same number of blocks.
 
-Means over classes are lower over few blocks than over many, since IoU and F1 of patchy classes are biased low. The
-interval is therefore extended on that side by the bootstrap estimate of the bias (ch. 10). Percentile intervals err the
-other way, and may exclude the value itself.
+Means over classes are lower with few blocks than with many, because IoU and F1 of patchy classes are biased low. The
+interval is therefore extended on that side by the bootstrap estimate of the bias (ch. 10). Percentile intervals err in
+the other direction, and may exclude the value itself.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ Statistic = Callable[[Floats], dict[str, Floats]]
 
 FEW_BLOCKS = 10
 DRAWS = 1000
-_SEED = 20180601  # any fixed number: the same counts always give the same intervals and p-values
+_SEED = 20180601  # an arbitrary constant, so that intervals and p-values depend only on the counts
 _STEP = 100
 
 
 def intervals(blocks: npt.NDArray[Any], statistic: Statistic) -> dict[str, tuple[float, float]]:
-    """95 % intervals of every value of ``statistic``, within the range of the metric and around the value.
+    """95 % intervals of all values of ``statistic``; they contain the value and are within the range of the metric.
 
     Args:
-        blocks: counts of each block, ``(n, …)``; counts of a union of blocks are their sum. Blocks without any are
+        blocks: counts of each block, ``(n, …)``; the counts of several blocks are their sum. Blocks without counts are
             left out.
-        statistic: maps counts ``(…)`` or ``(k, …)`` to named values ``()`` or ``(k,)``, NaN where undefined.
+        statistic: maps counts ``(…)`` or ``(k, …)`` to named values ``()`` or ``(k,)``, NaN if undefined.
 
     Returns:
-        name → (low, high); empty for fewer than two blocks. Metrics that a single block decides, which are undefined
-        without it, are left out.
+        name → (low, high); empty for fewer than two blocks. Metrics that are undefined without a particular block are
+        left out.
 
     Examples:
         >>> from lulcbench.evaluation.families import Family
@@ -62,7 +62,7 @@ def intervals(blocks: npt.NDArray[Any], statistic: Statistic) -> dict[str, tuple
     if len(counted) < 2:
         return {}
     values = statistic(counted.sum(axis=0))
-    drawn = _collect(statistic(part) for part in _resample(counted))
+    drawn = _collect(statistic(resamples) for resamples in _resample(counted))
     result = {name: _interval(float(value), drawn[name], len(counted), *_range(name)) for name, value in values.items()}
     return {name: (low, high) for name, (low, high) in result.items() if not math.isnan(low)}
 
@@ -72,16 +72,16 @@ def paired(
 ) -> dict[str, tuple[float, float, float, float]]:
     """Difference a − b of two submissions on the same blocks.
 
-    The interval draws the same blocks for both. The p-value is two-sided, of a permutation test: if the two were
-    equally good, either's result of a block could as well be the other's, so they are swapped at random.
+    The interval uses the same resampled blocks for both. The p-value is that of a two-sided permutation test: if both
+    are equally good, their results of a block are exchangeable, so they are swapped at random.
 
     Args:
-        a: counts of each block of one submission, ``(n, …)``.
-        b: the same blocks of the other.
+        a: counts of each block of the first submission, ``(n, …)``.
+        b: counts of the same blocks of the second submission, ``(n, …)``.
         statistic: as in ``intervals``.
 
     Returns:
-        name → (difference, low, high, p); low and high are NaN where ``intervals`` would leave the metric out.
+        name → (difference, low, high, p); low and high are NaN for metrics that ``intervals`` would leave out.
 
     Raises:
         ValueError: there are fewer than two blocks.
@@ -90,22 +90,22 @@ def paired(
         raise ValueError("a paired test needs at least two blocks")
     counted = (np.stack([a, b], axis=1).reshape(len(a), -1)).any(axis=1)
     x, y = a[counted].astype(np.float64), b[counted].astype(np.float64)
-    found = _difference(statistic, x.sum(axis=0), y.sum(axis=0))
+    observed = _difference(statistic, x.sum(axis=0), y.sum(axis=0))
     both = _resample(np.stack([x, y], axis=1))
-    drawn = _collect(_difference(statistic, part[:, 0], part[:, 1]) for part in both)
+    drawn = _collect(_difference(statistic, resamples[:, 0], resamples[:, 1]) for resamples in both)
     swapped = _collect(_difference(statistic, *pair) for pair in _swap(x, y))
     result = {}
-    for name, value in found.items():
-        difference, (least, most) = float(value), _range(name)
-        low, high = _interval(difference, drawn[name], len(x), least - most, most - least)
-        # A hair of tolerance: a swap of everything gives −difference but for rounding. Undefined counts as large.
+    for name, value in observed.items():
+        difference, (lowest, highest) = float(value), _range(name)
+        low, high = _interval(difference, drawn[name], len(x), lowest - highest, highest - lowest)
+        # With a tolerance: swapping all blocks gives −difference except for rounding. Undefined values count as large.
         smaller = np.abs(swapped[name]) < abs(difference) - 1e-12
         result[name] = (difference, low, high, (1 + int((~smaller).sum())) / (1 + len(smaller)))
     return result
 
 
 def caution(blocks: int) -> str:
-    """What readers of intervals over this number of blocks must know; empty if the blocks are enough.
+    """Warning about intervals over few blocks; empty if there are enough.
 
     Examples:
         >>> caution(4)
@@ -118,11 +118,11 @@ def caution(blocks: int) -> str:
 
 @cache
 def t_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t, so that 95 % lie within plus and minus it.
+    """The 97.5 % quantile of Student's t distribution.
 
-    By bisection of the distribution function at whole degrees of freedom (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4).
+    By bisection of the distribution function (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4).
     """
-    low, high = 0.0, math.pi / 2  # of the angle whose tangent is t / √degrees
+    low, high = 0.0, math.pi / 2  # bounds of the angle whose tangent is t / √degrees
     while (angle := (low + high) / 2) not in (low, high):
         term, total = (math.cos(angle) if degrees % 2 else 1.0), 0.0
         for k in range(2 + degrees % 2, degrees + 1, 2):
@@ -135,18 +135,18 @@ def t_quantile(degrees: int) -> float:
     return math.sqrt(degrees) * math.tan(low)
 
 
-def _interval(value: float, drawn: Floats, blocks: int, least: float, most: float) -> tuple[float, float]:
-    """Interval of a value from its values over resampled blocks; NaN if too many of them are."""
-    known = drawn[~np.isnan(drawn)]
-    # A block is missing from a quarter of the draws of two, from 37 % of those of many; two blocks from 14 %.
-    if blocks < 2 or math.isnan(value) or len(known) < 0.8 * len(drawn):
+def _interval(value: float, drawn: Floats, blocks: int, lowest: float, highest: float) -> tuple[float, float]:
+    """Interval of a value from its values over resampled blocks; NaN if too many of these are undefined."""
+    defined = drawn[~np.isnan(drawn)]
+    # A given block is missing in 25 % of the resamples of two blocks, in 37 % of those of many; two blocks in 14 %.
+    if blocks < 2 or math.isnan(value) or len(defined) < 0.8 * len(drawn):
         return math.nan, math.nan
-    error = float(known.std()) * math.sqrt(blocks / (blocks - 1))
-    bias = float(known.mean()) - value
+    error = float(defined.std()) * math.sqrt(blocks / (blocks - 1))
+    bias = float(defined.mean()) - value
     reach = t_quantile(blocks - 1) * error
     low, high = value - reach - max(bias, 0.0), value + reach + max(-bias, 0.0)
     # The value itself may be outside its range by a rounding error, but never outside the interval.
-    return min(max(low, least), value), max(min(high, most), value)
+    return min(max(low, lowest), value), max(min(high, highest), value)
 
 
 def _range(name: str) -> tuple[float, float]:
@@ -180,6 +180,6 @@ def _swap(a: Floats, b: Floats) -> Iterator[tuple[Floats, Floats]]:
         yield mixed.reshape(size, *shape), (total - mixed).reshape(size, *shape)
 
 
-def _collect(parts: Iterator[dict[str, Floats]]) -> dict[str, Floats]:
-    found = list(parts)
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+def _collect(steps: Iterator[dict[str, Floats]]) -> dict[str, Floats]:
+    values = list(steps)
+    return {name: np.concatenate([step[name] for step in values]) for name in values[0]}

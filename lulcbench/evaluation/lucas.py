@@ -1,4 +1,4 @@
-"""Reading points of LUCAS, the European in-situ survey of land cover and land use, with the LUISA class of each."""
+"""Reading points of LUCAS, the European in-situ survey of land cover and land use, with their LUISA classes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class SurveyPoints:
     """Points of a survey.
 
     Attributes:
-        table: one row per record. ``x`` and ``y`` (EPSG:3035 metres, NaN where unknown), ``place`` (the rule that gave
-            them, or why there are none), ``code`` (LUISA code, 0 where the crosswalk has none), ``reason`` (why there
-            is no code; empty where there is one), ``year`` (of the survey, NaN where unknown) and ``id`` (of the
-            point, NA where unknown).
-        decisions: what was decided while reading → the records that it concerns.
+        table: one row per record. ``x`` and ``y`` (EPSG:3035 metres, NaN if unknown), ``place`` (the rule that
+            determined them, or why they are unknown), ``code`` (LUISA code, 0 if the crosswalk has none), ``reason``
+            (why there is no code; empty if there is one), ``year`` (of the survey, NaN if unknown) and ``id`` (of the
+            point, NA if unknown).
+        decisions: decision of the reader → number of records.
     """
 
     table: pd.DataFrame
@@ -40,18 +40,20 @@ def read_points(path: str | os.PathLike[str], crs: str | None = None) -> SurveyP
     The file is a table (CSV with any separator, decimal sign and encoding; Parquet) or a vector file (shapefile,
     GeoPackage, GeoJSON, GeoParquet; points or polygons), alone, compressed by gzip, or in a zip archive. A point is
     located by its measured (GPS) coordinates if the surveyor stood at it, otherwise by its theoretical ones. Repeated
-    records count once.
+    records are used once.
 
     Args:
         path: the file.
-        crs: of coordinates that are not degrees and of geometries without a CRS, for instance ``EPSG:3035``.
+        crs: CRS of coordinates that are not degrees and of geometries without a CRS, for instance ``EPSG:3035``.
 
     Raises:
-        LulcbenchError: the file cannot be read, lacks columns, or does not tell where its points are.
+        LulcbenchError: the file cannot be read, lacks columns, or has points without known positions.
     """
     path = Path(path)
     if not path.is_file():
-        raise LulcbenchError(f"No LUCAS file {path}.", "Get lucas_harmo_uf_2018.zip from the JRC open data catalogue.")
+        raise LulcbenchError(
+            f"The LUCAS file {path} is missing.", "Get lucas_harmo_uf_2018.zip from the JRC open data catalogue."
+        )
     decisions: Decisions = Counter()
     table = read_file(path, crs, decisions)
     located = places(table, crs, path.name, decisions)
@@ -66,7 +68,7 @@ def read_points(path: str | os.PathLike[str], crs: str | None = None) -> SurveyP
 
 
 def _translate(cover: Any, use: Any) -> tuple[int, str]:
-    """LUISA code of a pair, or 0 and why there is none."""
+    """LUISA code of a pair and an empty reason, or 0 and the reason."""
     if pd.isna(cover):
         return NODATA, "no land cover recorded"
     code = lucas_to_luisa(cover, None if pd.isna(use) else use)
@@ -76,7 +78,7 @@ def _translate(cover: Any, use: Any) -> tuple[int, str]:
 
 
 def _years(table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Year of each survey, from a column of years or of dates in any form; NaN where there is none."""
+    """Years of surveys, from a column of years or of dates in any format; NaN if missing."""
     missing = pd.Series(pd.NA, index=table.index, dtype="string")
     column = table.get("year", missing).fillna(table.get("date", missing))
     years = column.str.extract(r"(?<!\d)((?:19|20)\d\d)(?!\d)", expand=False)
@@ -84,15 +86,16 @@ def _years(table: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 
 def _drop_repeated(points: pd.DataFrame) -> None:
-    """Of equal records of one point and survey the first stays; of records that differ, none."""
-    known = points[points["id"].notna() & np.isfinite(points["x"])]
-    survey = [known["id"], known["year"].fillna(0)]
-    content = known["x"].round().astype(str) + " " + known["y"].round().astype(str) + " " + known["code"].astype(str)
+    """Keep the first of equal records of a point and survey, and none of records that differ."""
+    located = points[points["id"].notna() & np.isfinite(points["x"])]
+    survey = [located["id"], located["year"].fillna(0)]
+    position = located["x"].round().astype(str) + " " + located["y"].round().astype(str)
+    content = position + " " + located["code"].astype(str)
     differs = content.groupby(survey).transform("nunique") > 1
-    again = known.assign(content=content, year=survey[1]).duplicated(["id", "year", "content"]) & ~differs
+    repeated = located.assign(content=content, year=survey[1]).duplicated(["id", "year", "content"]) & ~differs
     for rows, reason in (
-        (known.index[differs], "none: records of the same point and year contradict each other"),
-        (known.index[again], "none: repeated record"),
+        (located.index[differs], "none: records of the same point and year contradict each other"),
+        (located.index[repeated], "none: repeated record"),
     ):
         points.loc[rows, ["x", "y"]] = np.nan
         points.loc[rows, "place"] = reason

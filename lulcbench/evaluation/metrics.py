@@ -1,8 +1,8 @@
-"""The one list of metrics: name, label, range, direction, where shown, and how the value follows from counts.
+"""The list of metrics: name, label, range, direction, tables, and computation from counts.
 
-Scores, intervals, comparisons, the command line, the leaderboard and the pages of the baselines all read ``METRICS``.
-To add a metric, register it here; nothing else changes. Metrics of another scorer version that this list lacks are kept
-in scores but not shown; metrics of this list that scores lack are shown as a dash and sorted last.
+Scores, intervals, comparisons, the command line, the leaderboard and the pages of the baselines read ``METRICS``. To
+add a metric, register it here; nothing else changes. Unknown metrics of other scorer versions are kept in scores but
+not shown; metrics that scores lack are shown as a dash and sorted last.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from lulcbench.evaluation.confusion import Counts, Floats, divide
 from lulcbench.evaluation.families import Family
 from lulcbench.legend import LEVELS
 
-# Where a metric is shown without being asked for. Everything else (the command line, pages of submissions, comparisons,
-# CSV, JSON, sorting) has every metric.
+# Tables that show a selection of metrics. All others (command line, pages of submissions, comparisons, CSV, JSON,
+# sorting) have all metrics.
 Table = Literal[
     "board",  # a column of the leaderboard
     "baselines",  # the page and the committed results of the baselines
     "subsets",  # regions, label edges, superclasses
     "points",  # agreement with LUCAS points
 ]
-RANKING = "miou"  # what tables are sorted by unless a reader asks for something else
+RANKING = "miou"  # default metric by which tables are sorted
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: everything that is needed to compute, show and rank it.
+    """A metric: everything needed to compute, show and rank it.
 
     Attributes:
         name: key in scores, CSV columns and query strings: lower case, digits and underscores.
         label: name in tables.
-        description: one sentence for readers; it ends with a full stop.
-        family: the counts that it follows from.
-        compute: from the family's counts (``Family.view``) with any leading axes ``(…)`` to the value, float64
-            ``(…)``, NaN where it is undefined.
-        low: smallest value possible.
-        high: largest value possible.
+        description: one sentence for readers, ending with a full stop.
+        family: family of the counts from which it is computed.
+        compute: maps counts of the family (``Family.view``) with leading axes ``(…)`` to values, float64 ``(…)``, NaN
+            if undefined.
+        low: smallest possible value.
+        high: largest possible value.
         higher_is_better: direction.
-        unit: of the value; empty for a fraction.
-        tables: where it is shown without being asked for.
-        intervals: whether it has a 95 % interval and is compared in paired tests. A family without counts of every
-            block allows neither.
-        sklearn: the call of ``sklearn.metrics`` that gives the same value, without its data; None if there is none.
-            ``labels`` stands for the classes that the labels hold, ``classes`` for all of the level.
+        unit: unit of the value; empty for a fraction.
+        tables: tables that show it by default.
+        intervals: whether it has a 95 % interval and is compared in paired tests; requires a family with counts by
+            block.
+        sklearn: call of ``sklearn.metrics`` with the same result, without its data; None if there is none. ``labels``
+            means the classes with support, ``classes`` all classes of the level.
     """
 
     name: str
@@ -75,10 +75,10 @@ METRICS = MappingProxyType(_METRICS)  # name → metric, in the order of tables
 
 
 def register(metric: Metric) -> Metric:
-    """Add a metric, as the last of all tables that show it.
+    """Add a metric at the end of the list.
 
     Raises:
-        LulcbenchError: the name is taken or cannot be a column, or the metric asks for what its family does not have.
+        LulcbenchError: the name exists or cannot be a column, or the family does not support the tables or intervals.
 
     >>> kappa = Metric("kappa", "Kappa", "Accuracy beyond chance.", Family.CLASSES, lambda c: c.correct.sum(axis=-1))
     >>> register(kappa).name in METRICS
@@ -87,12 +87,14 @@ def register(metric: Metric) -> Metric:
     """
     if metric.name in _METRICS or not (metric.name.isidentifier() and metric.name.islower()):
         raise LulcbenchError(
-            f"{metric.name!r} is not a new name of a metric.", "Choose lower-case letters, digits and underscores."
+            f"{metric.name!r} is not a valid new name of a metric.", "Use lower-case letters, digits and underscores."
         )
     if unknown := metric.tables - set(get_args(Table)):
-        raise LulcbenchError(f"{metric.name}: there is no table {min(unknown)!r}.", f"Choose of {get_args(Table)}.")
+        raise LulcbenchError(
+            f"{metric.name}: there is no table {min(unknown)!r}.", f"Choose from {', '.join(get_args(Table))}."
+        )
     if metric.tables & {"subsets", "points"} and metric.family is not Family.CLASSES:
-        raise LulcbenchError(f"{metric.name}: subsets and points have class counts only.", "Leave these tables out.")
+        raise LulcbenchError(f"{metric.name}: subsets and points have only class counts.", "Omit these tables.")
     if metric.intervals and not metric.family.by_block:
         raise LulcbenchError(f"{metric.name}: {metric.family} has no counts by block.", "Set intervals=False.")
     _METRICS[metric.name] = metric
@@ -100,12 +102,12 @@ def register(metric: Metric) -> Metric:
 
 
 def unregister(name: str) -> None:
-    """Take a metric off the list; existing scores keep their values."""
+    """Remove a metric from the list; existing scores keep their values."""
     del _METRICS[name]
 
 
 def shown_in(table: Table) -> dict[str, Metric]:
-    """The metrics that a table shows without being asked for, in its order.
+    """The metrics that a table shows by default, in its order.
 
     Examples:
         >>> list(shown_in("points"))
@@ -115,12 +117,12 @@ def shown_in(table: Table) -> dict[str, Metric]:
 
 
 def evaluate(family: Family, counts: Counts, with_intervals: bool = False) -> dict[str, Floats]:
-    """Every metric of a family from its counts: name → float64 ``(…)``, NaN where undefined.
+    """Compute all metrics of a family: name → float64 ``(…)``, NaN if undefined.
 
     Args:
-        family: of the counts.
-        counts: its array, with any leading axes.
-        with_intervals: of the metrics, those alone that have intervals.
+        family: family of the counts.
+        counts: array of the family, with any leading axes.
+        with_intervals: only metrics that have intervals.
 
     Examples:
         >>> from lulcbench.evaluation.confusion import margins
@@ -128,9 +130,9 @@ def evaluate(family: Family, counts: Counts, with_intervals: bool = False) -> di
         >>> round(float(values["overall_accuracy"]), 3), round(float(values["miou"]), 4)
         (0.625, 0.3125)
     """
-    parts = family.view(counts)
+    view = family.view(counts)
     chosen = (m for m in METRICS.values() if m.family is family and (m.intervals or not with_intervals))
-    return {metric.name: metric.compute(parts) for metric in chosen}
+    return {metric.name: metric.compute(view) for metric in chosen}
 
 
 _EVERYWHERE: frozenset[Table] = frozenset({"board", "baselines", "subsets", "points"})
@@ -141,7 +143,7 @@ register(
     Metric(
         "miou",
         "mIoU",
-        "Intersection over union of each class, averaged over the classes that the labels hold.",
+        "Intersection over union of each class, averaged over the classes that occur in the labels.",
         Family.CLASSES,
         lambda c: c.mean(c.iou),
         tables=frozenset({"board", "baselines", "subsets"}),
@@ -152,7 +154,7 @@ register(
     Metric(
         "overall_accuracy",
         "Overall accuracy",
-        "Share of evaluated pixels whose class is right.",
+        "Share of evaluated pixels with the correct class.",
         Family.CLASSES,
         lambda c: divide(c.correct.sum(axis=-1), c.support.sum(axis=-1)),
         tables=_EVERYWHERE,
@@ -163,7 +165,7 @@ register(
     Metric(
         "balanced_accuracy",
         "Balanced accuracy",
-        "Recall of each class, averaged over the classes that the labels hold.",
+        "Recall of each class, averaged over the classes that occur in the labels.",
         Family.CLASSES,
         lambda c: c.mean(c.recall),
         tables=frozenset({"board", "points"}),
@@ -174,7 +176,7 @@ register(
     Metric(
         "macro_f1",
         "Macro F1",
-        "F1 of each class, averaged over the classes that the labels hold.",
+        "F1 of each class, averaged over the classes that occur in the labels.",
         Family.CLASSES,
         lambda c: c.mean(c.f1),
         tables=_EVERYWHERE,
@@ -185,19 +187,19 @@ register(
     Metric(
         "weighted_f1",
         "Weighted F1",
-        "F1 of each class, averaged with the label pixels of the class as its weight.",
+        "F1 of each class, averaged with the number of label pixels as weight.",
         Family.CLASSES,
         lambda c: c.mean(c.f1, c.support),
         sklearn="f1_score(labels=labels, average='weighted')",
     )
 )
-# Label and prediction are compared down to the finest level that both have, so their sets of ancestors are of one size,
-# and hierarchical precision, recall and F1 are equal (Kiritchenko et al. 2005).
+# Label and prediction are compared down to the finest level that both have, so their sets of ancestors have the same
+# size, and hierarchical precision, recall and F1 are equal (Kiritchenko et al. 2005).
 register(
     Metric(
         "hierarchical_f1",
         "Hierarchical F1",
-        "F1 of a pixel's class and all its parents, so that a mistake among close relatives costs less.",
+        "F1 between the classes of a pixel at all levels, so that confusing related classes costs less.",
         Family.HIERARCHY,
         lambda h: divide(h.agreeing, h.comparable),
         tables=_BOARD,
@@ -208,8 +210,7 @@ register(
         "mistake_severity",
         "Mistake severity",
         # Bertinetto et al. 2020
-        "How many levels of a mistaken pixel are wrong, on average, from 1 (the finest alone) to the level of the "
-        "predictions (all).",
+        "Mean number of wrong levels of wrong pixels, from 1 (only the finest) to the level of the predictions (all).",
         Family.HIERARCHY,
         lambda h: divide(h.height, h.mistakes),
         low=1.0,
@@ -223,7 +224,7 @@ register(
     Metric(
         "mean_height",
         "Mean height",
-        "How many levels of a pixel are wrong, on average over all pixels; a right one counts 0.",
+        "Mean number of wrong levels over all pixels; 0 for correct pixels.",
         Family.HIERARCHY,
         lambda h: divide(h.height, h.pixels),
         high=float(len(LEVELS)),
@@ -236,7 +237,7 @@ register(
     Metric(
         "log_loss",
         "Log loss",
-        "Mean negative logarithm of the probability of the true class.",
+        "Mean negative logarithm of the probability of the label.",
         Family.CALIBRATION,
         lambda s: divide(s.nll.sum(axis=-1), s.pixels.sum(axis=-1)),
         high=np.inf,
@@ -262,8 +263,8 @@ register(
     Metric(
         "ece",
         "Calibration error",
-        "Expected calibration error: accuracy against the probability of the predicted class, in 15 equal bins "
-        "(Guo et al. 2017).",
+        "Expected calibration error: mean difference between accuracy and the probability of the predicted class, in "
+        "15 equal bins (Guo et al. 2017).",
         Family.CALIBRATION,
         lambda s: divide(np.abs(s.confidence - s.correct).sum(axis=-1), s.pixels.sum(axis=-1)),
         higher_is_better=False,
@@ -316,8 +317,8 @@ register(
 register(
     Metric(
         "change_accuracy",
-        "Both years right",
-        "Share of pixels whose class is right in both years.",
+        "Both years correct",
+        "Share of pixels with the correct class in both years.",
         Family.CHANGE,
         lambda s: divide(s.class_right_in_both, s.pixels),
         tables=_NOWHERE,
@@ -326,7 +327,7 @@ register(
 
 
 def _from_to_f1(counts: Any) -> Floats:
-    """Mean over the from–to pairs that the labels hold, unchanged pairs left out."""
+    """Mean F1 over the from–to pairs of the labels, without unchanged pairs."""
     changed = ~np.eye(counts.label.shape[-1], dtype=bool) & (counts.label > 0)
     f1 = divide(2 * counts.agreeing, counts.label + counts.predicted)
     return divide(np.where(changed, f1, 0).sum(axis=(-2, -1)), changed.sum(axis=(-2, -1)))
@@ -336,7 +337,7 @@ register(
     Metric(
         "change_from_to_f1",
         "From–to F1",
-        "F1 of each from–to pair of classes, averaged over the changes that the labels hold.",
+        "F1 of each from–to pair of classes, averaged over the changes that occur in the labels.",
         Family.TRANSITIONS,
         _from_to_f1,
         tables=_NOWHERE,

@@ -1,14 +1,14 @@
-"""Validation of predictions or of any map at points of LUCAS, the European in-situ survey (see ``lucas``).
+"""Validation of predictions or other maps at points of LUCAS, the European in-situ survey (see ``lucas``).
 
 The LUCAS–CORINE crosswalk translates land cover (and, if recorded, land use) of a point to a LUISA class, mostly of
-level 3, sometimes coarser, sometimes to none. A point is evaluated at the levels of its class, and every point that is
-not evaluated is counted with the reason. LUCAS reaches 27 of 41 classes at level 3, and none at level 4.
+level 3, sometimes coarser or none. A point is evaluated at the levels of its class, and points that are not evaluated
+are counted by reason. LUCAS covers 27 of 41 classes at level 3, and none at level 4.
 
-LUCAS is repeated about every three years. Of a point with several surveys, the one nearest to the year of the map is
-evaluated (the latest, if that year is unknown). A point that was surveyed more than ``MAX_YEARS`` from the year of the
-map may have changed on the ground: such points are evaluated, and counted.
+LUCAS is repeated about every three years. For a point with several surveys, the one nearest to the year of the map is
+evaluated (the latest if that year is unknown). Points surveyed more than ``MAX_YEARS`` from the year of the map may
+have changed on the ground; they are evaluated and counted.
 
-A point is a circle of a few metres, a label pixel has 50 m: part of the disagreement is scale, not error.
+A point is a circle of a few metres, a label pixel has 50 m: part of the disagreement is due to scale.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ MAX_YEARS = 2
 
 
 class LucasLevel(WithMetrics):
-    """Agreement at one level: the metrics shown in ``points``; means over classes are over those of the points.
+    """Agreement at one level: the metrics of table ``points``; means over classes cover the classes of the points.
 
-    Intervals are over spatial blocks of 48 km, if two or more hold points.
+    Intervals are computed over spatial blocks of 48 km if two or more contain points.
     """
 
     level: int
@@ -54,13 +54,13 @@ class LucasScores(Frozen):
     """Agreement of a map with LUCAS points.
 
     Attributes:
-        points: points in the file.
-        evaluated: points that were evaluated at level 1 at least.
+        points: number of points in the file.
+        evaluated: number of points evaluated at level 1 or finer.
         blocks: spatial blocks of 48 km that contain evaluated points.
         not_evaluated: reason → points.
-        places: rule by which the place of an evaluated point was found → points.
-        decisions: what was decided while reading points and map → points that it concerns.
-        year: of the map; None if unknown.
+        places: rule that determined the position → evaluated points.
+        decisions: decision in reading points and map → points.
+        year: year of the map; None if unknown.
         far_in_time: evaluated points surveyed more than ``MAX_YEARS`` from that year; None if either is unknown.
         levels: one entry for each of the levels 3 to 1.
     """
@@ -81,12 +81,12 @@ class LucasScores(Frozen):
 def score_predictions(
     predictions: str | os.PathLike[str], release: str | os.PathLike[str] | Release, points: SurveyPoints, year: int = 0
 ) -> LucasScores:
-    """Evaluate a predictions file at the points within the tiles of its split.
+    """Validate a predictions file at the points in the tiles of its split.
 
     Args:
-        predictions: file made by ``PredictionWriter``.
+        predictions: file written by ``PredictionWriter``.
         release: the release, opened, or its folder.
-        points: of ``lucas.read_points``.
+        points: points from ``lucas.read_points``.
         year: position of the year, for the change task.
 
     Raises:
@@ -115,19 +115,19 @@ def score_map(
     year: int | None = None,
     band: str | None = None,
 ) -> LucasScores:
-    """Evaluate any map raster at the points, in the raster's own CRS.
+    """Validate a map raster in any CRS at the points.
 
     Args:
-        path: a raster of class codes that GDAL reads; its nodata value, its mask and NaN stand for no class.
-        points: of ``lucas.read_points``.
-        legend_name: ``luisa`` (codes of any level) or ``corine`` (three-digit CORINE codes, or the
-            grid codes 1…44 of the Copernicus rasters).
-        year: of the map, if known.
-        band: number or description of the band; needed if there are several and none is described by the year.
+        path: a raster of class codes that GDAL reads; nodata value, mask and NaN mark pixels without a class.
+        points: points from ``lucas.read_points``.
+        legend_name: ``luisa`` (codes of any level) or ``corine`` (three-digit CORINE codes, or the grid codes 1…44 of
+            the Copernicus rasters).
+        year: year of the map, if known.
+        band: number or description of the band; required if there are several and no description contains the year.
 
     Raises:
-        LulcbenchError: the raster cannot be read, has no CRS or several bands without a choice, or contains a value
-            that is not a code of that legend; or rasterio is missing.
+        LulcbenchError: the raster cannot be read, has no CRS, has several bands without a choice, or contains a value
+            that is not a code of the legend; or rasterio is not installed.
     """
     table = _map_codes(legend_name)
     x, y = points.table["x"].to_numpy(float), points.table["y"].to_numpy(float)
@@ -143,8 +143,8 @@ def score_map(
         grid = np.isin(codes, list(corine_grid_codes()))
         if grid.any() and np.isin(codes, list(corine_to_luisa())).any():
             raise LulcbenchError(
-                f"{path} contains CORINE grid codes (1…44) beside CLC codes (111…523).",
-                "Give a map with codes of one kind.",
+                f"{path} contains both CORINE grid codes (1…44) and CLC codes (111…523).",
+                "Give a map with only one of the two.",
             )
         if grid.any():
             decisions["map values read as CORINE grid codes (1…44)"] = int(grid.sum())
@@ -162,14 +162,14 @@ def score_codes(
     year: int | None = None,
     decisions: dict[str, int] | None = None,
 ) -> LucasScores:
-    """Evaluate the codes of a map against the classes of the points.
+    """Validate codes of a map against the classes of the points.
 
     Args:
-        points: of ``lucas.read_points``, ``n`` of them.
-        mapped: LUISA code of the map at each point, uint16 ``(n,)``; 0 where it has none.
-        name: of the map.
-        year: of the map, if known.
-        decisions: what was decided while reading the map → points that it concerns.
+        points: ``n`` points from ``lucas.read_points``.
+        mapped: LUISA codes of the map at the points, uint16 ``(n,)``; 0 where the map has no class.
+        name: name of the map.
+        year: year of the map, if known.
+        decisions: decision in reading the map → points.
     """
     table = points.table
     truth = table["code"].to_numpy(np.uint16)
@@ -201,7 +201,7 @@ def score_codes(
 
 
 def _other_surveys(table: pd.DataFrame, year: int | None) -> npt.NDArray[np.int64]:
-    """Positions of records of points of which another survey is nearer to the year of the map (later, if unknown)."""
+    """Rows of records with another survey of the same point nearer to the year of the map (later if it is unknown)."""
     years = table["year"].to_numpy(float)
     distance = np.nan_to_num(-years if year is None else np.abs(years - year), nan=np.inf)
     records = pd.DataFrame(

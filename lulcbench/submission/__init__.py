@@ -1,1 +1,1 @@
-"""What is sent to a leaderboard, and sending it."""
+"""Submissions to a leaderboard: model card, checks, upload."""

@@ -1,7 +1,7 @@
-"""Sending a submission to a leaderboard: resumable upload, waiting for the scores, tokens.
+"""Client of a leaderboard: resumable upload, waiting for the scores, tokens.
 
-The interface is documented by the service itself at ``/docs``: POST ``/api/v1/uploads``, PUT
-``/api/v1/uploads/{id}?offset=N`` until all bytes are there, POST ``…/complete``, GET ``/api/v1/submissions/{id}``.
+The service documents its interface at ``/docs``: POST ``/api/v1/uploads``, PUT ``/api/v1/uploads/{id}?offset=N`` until
+all bytes have arrived, POST ``…/complete``, GET ``/api/v1/submissions/{id}``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from lulcbench.remote.retry import retrying, transient
 from lulcbench.remote.stores import describe
 from lulcbench.submission.card import ModelCard
 
-TOKEN_VARIABLE = "LULCBENCH_TOKEN"  # noqa: S105 (the variable's name, not a token)
-MAX_ANSWER_BYTES = 16 * 2**20  # of one answer; scores of 46 classes at four levels have some 100 kB
+TOKEN_VARIABLE = "LULCBENCH_TOKEN"  # noqa: S105 (the name of the variable, not a token)
+MAX_RESPONSE_BYTES = 16 * 2**20  # per response; scores of 46 classes at four levels have about 100 kB
 log = logging.getLogger(__name__)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class LeaderboardError(LulcbenchError):
-    """A leaderboard answered with an error, or not as a leaderboard does. ``response`` is its answer, already read."""
+    """A leaderboard responded with an error, or not like a leaderboard. ``response`` has been read."""
 
     def __init__(self, response: httpx2.Response, what: str, remedy: str) -> None:
         super().__init__(what, remedy)
@@ -46,7 +46,7 @@ class LeaderboardError(LulcbenchError):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a submission: its page, and its scores unless it was not waited for."""
+    """Page and scores of a scored submission."""
 
     submission_id: str
     url: str
@@ -54,13 +54,13 @@ class Result:
 
 
 def find_token(url: str) -> str:
-    """The token for a leaderboard: from ``LULCBENCH_TOKEN``, or else from ``tokens.toml``.
+    """Find the token for a leaderboard in ``LULCBENCH_TOKEN``, or else in ``tokens.toml``.
 
-    The file maps addresses to tokens (``"https://board.example" = "…"``). It must belong to the user and be readable
-    by nobody else, since a token is a password.
+    The file maps addresses to tokens (``"https://board.example" = "…"``). It must belong to the user, and other users
+    must not be able to read it, since a token is a password.
 
     Raises:
-        LulcbenchError: there is no token for this address, or the file is open to others.
+        LulcbenchError: there is no token for this address, or other users can read the file.
     """
     if token := os.environ.get(TOKEN_VARIABLE, "").strip():
         return _header_safe(token, TOKEN_VARIABLE)
@@ -70,14 +70,14 @@ def find_token(url: str) -> str:
         with path.open("rb") as file:
             state = os.fstat(file.fileno())
             if state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o077:
-                raise LulcbenchError(f"{path} is open to other users.", f"Run 'chmod 600 {path}'.")
+                raise LulcbenchError(f"Other users can read {path}.", f"Run 'chmod 600 {path}'.")
             tokens = parse_toml(file.read(MAX_TEXT_BYTES + 1), str(path), remedy)
     except FileNotFoundError as error:
-        raise LulcbenchError(f"No token for {_base(url)}.", remedy) from error
-    found = tokens.get(_base(url))
-    if not isinstance(found, str):
+        raise LulcbenchError(f"There is no token for {_base(url)}.", remedy) from error
+    token = tokens.get(_base(url))
+    if not isinstance(token, str):
         raise LulcbenchError(f"{path} has no token for {_base(url)}.", remedy)
-    return _header_safe(found.strip(), str(path))
+    return _header_safe(token.strip(), str(path))
 
 
 def token_file() -> Path:
@@ -87,13 +87,16 @@ def token_file() -> Path:
 
 
 class Client:
-    """A leaderboard, spoken to with a token. A context manager.
+    """Client of a leaderboard; a context manager.
 
     Args:
-        url: address of the leaderboard; plain http is refused except to this machine, as it would show the token.
+        url: address of the leaderboard; plain http is refused except to this machine, to protect the token.
         token: see ``find_token``.
-        transport: how requests are sent; tests put the service itself here.
-        sleep: how to wait.
+        transport: transport of requests, for tests.
+        sleep: function that waits, for tests.
+
+    Raises:
+        LulcbenchError: the address is not valid, or not encrypted.
     """
 
     def __init__(
@@ -107,10 +110,10 @@ class Client:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise LulcbenchError(f"{url!r} is not a web address.", "Give one such as https://board.example.")
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-            raise LulcbenchError(f"{url} is not encrypted; a token would be readable on the way.", "Use https.")
+            raise LulcbenchError(f"{url} is not encrypted; others could read the token.", "Use https.")
         self.url = _base(url)
         self._sleep = sleep
-        # Redirects are not followed, so the token never goes elsewhere.
+        # Redirects are not followed, so that the token is not sent to other servers.
         self._http = httpx2.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {token}"},
@@ -132,28 +135,28 @@ class Client:
         card: ModelCard,
         advance: Callable[[int, int], None] = lambda done, total: None,
     ) -> str:
-        """Upload predictions, continuing an interrupted upload of the same file and card, and queue them for scoring.
+        """Upload predictions, resuming an interrupted upload of the same file and card, and queue them for scoring.
 
-        Where it stands is kept in ``<file>.upload.json`` beside the file until all has arrived. The leaderboard keeps
-        the card that an upload began with, so that an edited card begins a new one.
+        The state of the upload is stored in ``<file>.upload.json`` until it is complete. The leaderboard stores the
+        card at the start of an upload, so that an edited card starts a new one.
 
         Args:
             path: the predictions file.
             card: the model card.
-            advance: called with (bytes sent, bytes in all).
+            advance: called with (bytes sent, total bytes).
 
         Returns:
-            The submission's id.
+            Id of the submission.
 
         Raises:
             NetworkError: the leaderboard cannot be reached after several attempts.
-            LulcbenchError: the leaderboard refuses.
+            LulcbenchError: the leaderboard refuses the upload.
         """
         path = Path(path)
         size, sha256 = path.stat().st_size, hash_file(path)
         note = path.with_name(path.name + ".upload.json")
-        begun = {"url": self.url, "sha256": sha256, "card": _digest(card)}
-        state = self._resume(note, begun) or self._begin(note, path.name, size, begun, card)
+        identity = {"url": self.url, "sha256": sha256, "card": _digest(card)}
+        state = self._resume(note, identity) or self._begin(note, path.name, size, identity, card)
         upload = f"/api/v1/uploads/{state['upload_id']}"
         offset, chunk = int(state["offset"]), max(1, int(state["chunk_size"]))
         with path.open("rb") as file:
@@ -168,8 +171,8 @@ class Client:
         """Wait until a submission is scored.
 
         Raises:
-            UnsupportedFormatError: the scores are of a newer scorer.
-            LulcbenchError: it was refused (says why), or is not scored after ``timeout`` seconds.
+            UnsupportedFormatError: the scores have a format of a newer version.
+            LulcbenchError: the submission was refused (with the reason), or is not scored after ``timeout`` seconds.
         """
         waited, pause = 0.0, 1.0
         while True:
@@ -185,32 +188,34 @@ class Client:
                 raise LulcbenchError(f"The leaderboard refused the submission: {what}", error.get("remedy", ""))
             if waited >= timeout:
                 why = (state.get("error") or {}).get("what", state["status"])
-                raise LulcbenchError(f"Not scored after {timeout:.0f} s ({why}).", f"See {state['url']}.")
+                raise LulcbenchError(
+                    f"The submission is not scored after {timeout:.0f} s ({why}).", f"See {state['url']}."
+                )
             self._sleep(pause)
             waited += pause
             pause = min(pause * 1.5, 10)
 
     def page(self, submission_id: str) -> str:
-        """Address of a submission's page."""
+        """Address of the page of a submission."""
         url: str = self._send("GET", f"/api/v1/submissions/{submission_id}")["url"]
         return url
 
-    def _begin(self, note: Path, name: str, size: int, begun: dict[str, str], card: ModelCard) -> dict[str, Any]:
-        body = {"filename": name, "size": size, "sha256": begun["sha256"], "card": card.model_dump(mode="json")}
+    def _begin(self, note: Path, name: str, size: int, identity: dict[str, str], card: ModelCard) -> dict[str, Any]:
+        body = {"filename": name, "size": size, "sha256": identity["sha256"], "card": card.model_dump(mode="json")}
         state = self._send("POST", "/api/v1/uploads", body)
-        write_atomic(note, json.dumps(begun | {"upload_id": state["upload_id"]}).encode())
+        write_atomic(note, json.dumps(identity | {"upload_id": state["upload_id"]}).encode())
         return state
 
-    def _resume(self, note: Path, begun: dict[str, str]) -> dict[str, Any] | None:
+    def _resume(self, note: Path, identity: dict[str, str]) -> dict[str, Any] | None:
         try:
-            kept = parse_json(read_limited(note, MAX_TEXT_BYTES))
-            upload = kept.pop("upload_id")
-            if kept != begun:
+            state = parse_json(read_limited(note, MAX_TEXT_BYTES))
+            upload = state.pop("upload_id")
+            if state != identity:
                 return None
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError) as error:
-            log.warning("%s is ignored, since it cannot be read: %s; a new upload begins", note, error)
+            log.warning("%s is ignored, because it cannot be read: %s; starting a new upload", note, error)
             return None
         try:
             return self._send("GET", f"/api/v1/uploads/{upload}")
@@ -220,71 +225,75 @@ class Client:
             raise
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer to a request, retried by the common policy."""
+        """Send a request with retries; returns the response."""
         try:
-            return retrying(self.url, sleep=self._sleep)(self._ask, method, path, json=body)
+            return retrying(self.url, sleep=self._sleep)(self._request, method, path, json=body)
         except httpx2.TransportError as error:
             raise NetworkError(
                 f"Cannot reach {self.url}: {describe(error)}.", "Check the address, or try again later."
             ) from error
 
     def _send_chunk(self, upload: str, file: BinaryIO, offset: int, chunk: int, size: int) -> int:
-        """Send the bytes from ``offset`` on; returns how many have arrived in all, which is more than ``offset``."""
+        """Send the chunk at ``offset``; returns the total number of bytes that have arrived, more than ``offset``."""
 
         def attempt() -> int:
             nonlocal offset
             file.seek(offset)
-            problem = "nothing arrived"
+            reason = "nothing arrived"
             try:
-                arrived = int(self._ask("PUT", upload, params={"offset": offset}, content=file.read(chunk))["offset"])
+                arrived = int(
+                    self._request("PUT", upload, params={"offset": offset}, content=file.read(chunk))["offset"]
+                )
             except (httpx2.TransportError, LeaderboardError) as error:
                 conflict = isinstance(error, LeaderboardError) and error.response.status_code == HTTPStatus.CONFLICT
                 if not (conflict or transient(error)):
                     raise
-                problem = describe(error)
-                arrived = int(self._send("GET", upload)["offset"])  # part of the chunk, or more than was known
+                reason = describe(error)
+                arrived = int(self._send("GET", upload)["offset"])  # part of the chunk, or more than expected
             if arrived > offset:
                 return arrived
             offset = arrived
-            raise ConnectionError(problem)
+            raise ConnectionError(reason)
 
         try:
             return retrying(f"upload to {self.url}", sleep=self._sleep)(attempt)
         except ConnectionError as error:
             raise NetworkError(
                 f"The upload to {self.url} stopped at byte {offset:,} of {size:,}: {error}.",
-                "Run the same command again; it continues from there.",
+                "Run the same command again; it resumes the upload.",
             ) from error
 
-    def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        """Send one request, and read no more of its answer than any leaderboard sends."""
-        with self._http.stream(method, path, **request) as answer:
+    def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """Send one request and read at most ``MAX_RESPONSE_BYTES`` of the response."""
+        with self._http.stream(method, path, **options) as response:
             content = bytearray()
-            for piece in answer.iter_bytes():
-                content += piece
-                if len(content) > MAX_ANSWER_BYTES:
+            for data in response.iter_bytes():
+                content += data
+                if len(content) > MAX_RESPONSE_BYTES:
                     raise LulcbenchError(
-                        f"{answer.request.url} answers with more than {MAX_ANSWER_BYTES:,} bytes.",
+                        f"The response of {response.request.url} has more than {MAX_RESPONSE_BYTES:,} bytes.",
                         "Check the address (--to).",
                     )
         try:
-            told: dict[str, Any] = parse_json(bytes(content), max_bytes=MAX_ANSWER_BYTES)
+            parsed: dict[str, Any] = parse_json(bytes(content), max_bytes=MAX_RESPONSE_BYTES)
         except LulcbenchError:
-            told = {}
-        if answer.is_success and told:
-            return told
-        if isinstance(told.get("what"), str):
-            raise LeaderboardError(answer, _printable(told["what"]), _printable(str(told.get("remedy", ""))))
+            parsed = {}
+        if response.is_success and parsed:
+            return parsed
+        if isinstance(parsed.get("what"), str):
+            raise LeaderboardError(response, _printable(parsed["what"]), _printable(str(parsed.get("remedy", ""))))
         raise LeaderboardError(
-            answer,
-            f"{answer.request.url} answers {answer.status_code}, not as a leaderboard does.",
+            response,
+            f"The response of {response.request.url} ({response.status_code}) is not that of a leaderboard.",
             "Check the address (--to).",
         )
 
 
 def _scores(state: dict[str, Any]) -> Scores:
     try:
-        return Scores.read(state["scores"] if isinstance(state["scores"], dict) else {}, "The leaderboard's answer")
+        return Scores.read(
+            state["scores"] if isinstance(state["scores"], dict) else {}, "The response of the leaderboard"
+        )
     except LulcbenchError as error:
         raise type(error)(error.what, f"See {state['url']}. {error.remedy}") from error
 
@@ -295,9 +304,7 @@ def _printable(text: str) -> str:
 
 def _header_safe(token: str, where: str) -> str:
     if not (token.isascii() and token.isprintable() and " " not in token):
-        raise LulcbenchError(
-            f"{where} does not hold a token.", "A token is one word of letters, digits and punctuation."
-        )
+        raise LulcbenchError(f"{where} does not contain a token.", "A token has only letters, digits and punctuation.")
     return token
 
 

@@ -117,7 +117,7 @@ def test_reproducing_compares_with_the_tolerance(
     assert reproduce("small", tmp_path, 1, tmp_path)
     said = " ".join(capsys.readouterr().err.split())
     assert "config of small.json, seeds 0; runs in" in said
-    assert f"made with torch 1.0, here {versions()['torch']}" in said
+    assert f"torch: 1.0 in the reference, {versions()['torch']}" in said
     accuracy = f"{other['runs'][0]['overall_accuracy']:.4f}"
     assert f"small, seed 0: overall accuracy {accuracy} now, {accuracy} committed" in said
     assert ": reproduced" in said
@@ -211,7 +211,7 @@ def test_damaged_or_foreign_models_are_refused(runs: Path, tmp_path: Path) -> No
     (folder / DESCRIPTION).write_text(
         json.dumps(about | {"info": about["info"] | {"classes": about["info"]["classes"][:5]}})
     )
-    with pytest.raises(LulcbenchError, match="do not fit"):
+    with pytest.raises(LulcbenchError, match="do not match"):
         load_run(folder)
     imagery = about["info"]["inputs"]["sentinel2"]
     short = {"inputs": {"sentinel2": imagery | {"mean": imagery["mean"][:1]}}}
@@ -258,7 +258,7 @@ def test_single_patches_and_series(runs: Path, tmp_path: Path) -> None:
         file.update_tags(TIFFTAG_DATETIME="2019:02:28 10:00:00")
     undated = later.rename(tmp_path / "p_20181399.tif")
     assert predict_files(trained, [undated])[0]["date"] == "2019-02-28"
-    with pytest.raises(LulcbenchError, match="holds uint16; the model learnt from 8-bit"):
+    with pytest.raises(LulcbenchError, match="has uint16; the model was trained on 8-bit"):
         predict_files(trained, [patch(tmp_path / "dn.tif", dtype="uint16")])
     first.write_bytes(b"II")
     with pytest.raises(LulcbenchError, match="Cannot read"):

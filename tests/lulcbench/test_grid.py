@@ -49,7 +49,7 @@ def test_bad_ids(bad: str) -> None:
 
 
 def test_bad_indices_and_lengths() -> None:
-    with pytest.raises(LulcbenchError, match="off the grid"):
+    with pytest.raises(LulcbenchError, match="outside the grid"):
         Tile(-1, 3)
     with pytest.raises(LulcbenchError, match="1230 or 1240"):
         pixels(1234, 10)

@@ -138,7 +138,7 @@ def test_lists_that_do_not_fit_are_refused(eurosat_root: Path, tmp_path: Path) -
     with pytest.raises(LulcbenchError, match=r"has no eurosat_\*\.zip"):
         Archives(tmp_path)
     (root / "eurosat_rgb_1of1.zip").write_bytes(b"PK")
-    with pytest.raises(LulcbenchError, match="is not a whole zip"):
+    with pytest.raises(LulcbenchError, match="is not a complete zip archive"):
         Archives(root)
 
 

@@ -77,8 +77,8 @@ def test_a_forest_comes_back_as_it_was_and_damage_is_found(forest: tuple[Trained
             trained.config.model.load(tmp_path, trained.config, trained.task)
 
     refused("feature", "an invalid channel")
-    refused("left_child", "no such child")
-    refused("right_child", "no such child")
+    refused("left_child", "an invalid child")
+    refused("right_child", "an invalid child")
     path = tmp_path / ForestPredictor.file
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(LulcbenchError, match="is damaged"):

@@ -126,11 +126,11 @@ def test_what_a_page_needs_of_a_metric_is_there() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "not a new name"),
-        ({"name": "Kappa"}, "not a new name"),
-        ({"name": "mean-iou"}, "not a new name"),
+        ({}, "not a valid new name"),
+        ({"name": "Kappa"}, "not a valid new name"),
+        ({"name": "mean-iou"}, "not a valid new name"),
         ({"name": "new", "tables": frozenset({"front page"})}, "no table 'front page'"),
-        ({"name": "new", "family": Family.CHANGE}, "class counts only"),
+        ({"name": "new", "family": Family.CHANGE}, "only class counts"),
         ({"name": "new", "family": Family.TRANSITIONS, "tables": frozenset()}, "no counts by block"),
     ],
 )

@@ -187,12 +187,12 @@ def test_polygons_and_groups_of_points(tmp_path: Path) -> None:
     assert survey.table["place"].tolist()[3:] == ["none: no coordinates"] * 4
     assert survey.decisions == {
         "polygons, evaluated at a point within": 2,
-        "lines and groups of points, which have no single place": 2,
+        "lines and groups of points, which have no single position": 2,
     }
 
 
 def test_unreadable_points(tmp_path: Path) -> None:
-    with pytest.raises(LulcbenchError, match="No LUCAS file"):
+    with pytest.raises(LulcbenchError, match=r"The LUCAS file .* is missing"):
         lucas.read_points(tmp_path / "none.csv")
     (tmp_path / "a.csv").write_text("point_id,gps_lat,gps_long\n1,1,1\n")
     with pytest.raises(LulcbenchError, match="no column lc1") as caught:

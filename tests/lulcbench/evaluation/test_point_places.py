@@ -78,7 +78,7 @@ def test_the_measured_place_counts_if_the_surveyor_stood_at_the_point(
 
 def test_the_place_of_a_distant_surveyor_alone_is_not_enough(tmp_path: Path) -> None:
     assert place(tmp_path, BESIDE | {"obs_dist": 60, "obs_type": 1}) == "measured"
-    afar = "none: observed from afar, and only the surveyor's place is known"
+    afar = "none: observed from afar, and only the position of the surveyor is known"
     assert place(tmp_path, BESIDE | {"obs_dist": 400}) == afar
     assert place(tmp_path, BESIDE | {"obs_type": "In situ > 100 m"}) == afar
     assert place(tmp_path, BESIDE | {"gps_prec": 500}).startswith("none: imprecise GPS")
@@ -204,7 +204,7 @@ def test_geometry_and_columns_of_a_vector_file(tmp_path: Path) -> None:
     frame.to_file(tmp_path / "points.gpkg")
     survey = lucas.read_points(tmp_path / "points.gpkg").table
     assert survey["place"].tolist() == [
-        "theoretical (observed from afar)",  # the geometry is not the measured place, so it is the point
+        "theoretical (observed from afar)",  # the geometry is not the measured position, so it is the point
         "measured",
         "none: geometry and coordinates contradict each other",
     ]
@@ -239,7 +239,7 @@ def test_real_points_of_czechia(real_data: Path) -> None:
     theirs, ours = table["label_l1"], legend().remap(survey["code"].to_numpy(), 1)
     for label, code in ((1, 1), (2, 2), (4, 3), (8, 4), (9, 5)):
         assert (ours[theirs == label] == code).mean() > 0.99
-    # The measured place is as far from the node that the point id names as the surveyor wrote down.
+    # The measured position is as far from the grid node of the point id as the surveyor recorded.
     node = table["point_id"].astype(str).str.extract(r"(\d{4})(\d{4})").astype(float) * 1000
     apart = np.hypot(table.geometry.x - node[0], table.geometry.y - node[1])
     assert np.corrcoef(apart, table["obs_dist"])[0, 1] > 0.99

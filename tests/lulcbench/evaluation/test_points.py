@@ -174,7 +174,7 @@ def test_corine_maps_hold_grid_codes_or_clc_codes(tmp_path: Path) -> None:
     assert (scores.evaluated, scores.levels[0]["overall_accuracy"]) == (3, pytest.approx(2 / 3))
     assert scores.decisions == {}
     clc[0, 1] = 12
-    with pytest.raises(LulcbenchError, match=r"grid codes .* beside CLC codes"):
+    with pytest.raises(LulcbenchError, match=r"grid codes .* and CLC codes"):
         points.score_map(write_map(tmp_path / "both.tif", clc), survey, "corine")
 
 
@@ -226,7 +226,7 @@ def test_of_several_bands_the_map_is_named(tmp_path: Path) -> None:
         raster.descriptions = ("2012", "LUISA 2018")
     with pytest.raises(LulcbenchError, match=r"2 bands.*1 \(2012\), 2 \(LUISA 2018\)"):
         points.score_map(path, survey)
-    with pytest.raises(LulcbenchError, match="not clear which"):
+    with pytest.raises(LulcbenchError, match="is ambiguous"):
         points.score_map(path, survey, year=2015)
     for choice in ({"year": 2018}, {"band": "2"}, {"band": "LUISA 2018"}):
         scores = points.score_map(path, survey, **choice)

@@ -23,7 +23,7 @@ from lulcbench.evaluation.scores import Scores
 from lulcbench.evaluation.scoring import score
 from lulcbench.predictions import PredictionWriter
 from lulcbench.submission.card import CARD_EXAMPLE, MAX_CARD_BYTES, ModelCard, load_card
-from lulcbench.submission.client import MAX_ANSWER_BYTES, Client, find_token, token_file
+from lulcbench.submission.client import MAX_RESPONSE_BYTES, Client, find_token, token_file
 
 CARD = tomllib.loads(CARD_EXAMPLE)
 URL = "https://board.example"
@@ -126,13 +126,13 @@ def test_the_largest_valid_card_is_read(tmp_path: Path) -> None:
 def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LULCBENCH_TOKEN", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    with pytest.raises(LulcbenchError, match="No token for"):
+    with pytest.raises(LulcbenchError, match="There is no token for"):
         find_token(URL)
     file = token_file()
     file.parent.mkdir()
     file.write_text(f'"{URL}" = "secret"\n')
     file.chmod(0o644)
-    with pytest.raises(LulcbenchError, match="open to other users"):
+    with pytest.raises(LulcbenchError, match="Other users can read"):
         find_token(URL)
     file.chmod(0o600)
     assert find_token(URL + "/") == "secret"
@@ -144,7 +144,7 @@ def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LULCBENCH_TOKEN", " from-the-environment ")
     assert find_token(URL) == "from-the-environment"
     monkeypatch.setenv("LULCBENCH_TOKEN", "two\r\nlines")
-    with pytest.raises(LulcbenchError, match="does not hold a token"):
+    with pytest.raises(LulcbenchError, match="does not contain a token"):
         find_token(URL)
 
 
@@ -320,11 +320,11 @@ def test_an_upload_that_never_moves_ends(submission: tuple[Path, Scores]) -> Non
     [
         (httpx2.Response(401, json={"what": "A token is needed.", "remedy": "Send one."}), "A token is needed"),
         (httpx2.Response(429, json={"what": "Limit \x1b[2J reached.", "remedy": ""}), r"Limit \?\[2J reached"),
-        (httpx2.Response(200, text="<html>login</html>"), "not as a leaderboard does"),
-        (httpx2.Response(302, headers={"Location": "https://evil.example"}), "answers 302"),
-        (httpx2.Response(500, text="oops"), "answers 500"),
-        (httpx2.Response(200, text="[" * 100_000), "not as a leaderboard does"),
-        (httpx2.Response(200, content=bytes(MAX_ANSWER_BYTES + 1)), "more than 16,777,216 bytes"),
+        (httpx2.Response(200, text="<html>login</html>"), "not that of a leaderboard"),
+        (httpx2.Response(302, headers={"Location": "https://evil.example"}), r"\(302\) is not"),
+        (httpx2.Response(500, text="oops"), r"\(500\) is not"),
+        (httpx2.Response(200, text="[" * 100_000), "not that of a leaderboard"),
+        (httpx2.Response(200, content=bytes(MAX_RESPONSE_BYTES + 1)), "more than 16,777,216 bytes"),
     ],
     ids=["401", "429", "html", "redirect", "500", "nested", "endless"],
 )
@@ -341,7 +341,7 @@ def test_a_refused_submission_says_why(submission: tuple[Path, Scores]) -> None:
     with board.client() as client, pytest.raises(LulcbenchError, match=r"No good\.\n.*Do better"):
         client.wait("s1")
     board.status = "scoring"
-    with board.client() as client, pytest.raises(LulcbenchError, match="Not scored after 30 s"):
+    with board.client() as client, pytest.raises(LulcbenchError, match="not scored after 30 s"):
         client.wait("s1", timeout=30)
 
 
