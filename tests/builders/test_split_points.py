@@ -62,7 +62,7 @@ def test_bad_tables_are_named(table: Path, tmp_path: Path) -> None:
     for change, message in (
         (frame.drop(columns="lon"), "no column 'lon'"),
         (pd.concat([frame, frame[:1]]), "'Class_0' twice"),
-        (frame.assign(lat=-80.0), "outside the grid"),
+        (frame.assign(lat=-80.0), "off the grid"),
     ):
         change.to_csv(tmp_path / "bad.csv", index=False)
         with pytest.raises(LulcbenchError, match=message):

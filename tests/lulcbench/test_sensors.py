@@ -44,7 +44,7 @@ def test_true_color_follows_from_the_bands() -> None:
 def test_bands_of_one_sensor_share_coding_and_unit() -> None:
     red = Band("red", 0.65, 10, "red")
     for other in (Band("vv", None, 10, "vv", "1", BACKSCATTER), Band("vv", None, 10, "vv", "dB"), red):
-        with pytest.raises(ValueError, match=r"must share|named twice"):
+        with pytest.raises(ValueError, match=r"must share|same name"):
             Sensor("mixed", 10, (red, other), None, "none")
 
 

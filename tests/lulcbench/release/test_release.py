@@ -95,7 +95,7 @@ def test_digest_follows_every_field() -> None:
         (lambda m: m | {"first_rows": {"train": 0}}, "different splits"),
         (lambda m: m | {"seasons": []}, "but no season"),
         (lambda m: with_landsat(m, bands=m["sensors"]["landsat"]["bands"][:1]), "differ in length"),
-        (lambda m: with_bands(m, "name", "red"), "named twice"),
+        (lambda m: with_bands(m, "name", "red"), "same name"),
         (lambda m: with_bands(m, "unit", "K"), "must share coding and unit"),
         (
             lambda m: with_bands(m, "coding", {"dtype": "int16", "scale": 1, "offset": 0, "nodata": 5}),
