@@ -50,6 +50,8 @@ Step = Callable[[Batch], object]
 class UNet(nn.Module):
     """A UNet with a timm encoder, of the same size as in segmentation_models_pytorch (which is not required)."""
 
+    encoder: Any  # timm has no types
+
     def __init__(self, encoder: str, channels: int, classes: int) -> None:
         super().__init__()
         self.encoder = timm.create_model(encoder, features_only=True, in_chans=channels)
@@ -81,7 +83,7 @@ def to_device(dataset: LuisaDataset, batch: Batch) -> Batch:
 
 def training(net: nn.Module, target: str) -> Step:
     """A training step: bf16 and channels-last on a GPU, AdamW."""
-    net = net.to(DEVICE, memory_format=torch.channels_last).train()
+    net = net.to(DEVICE).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
 
     def step(batch: Batch) -> None:
@@ -89,7 +91,7 @@ def training(net: nn.Module, target: str) -> Step:
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=GPU):
             loss = F.cross_entropy(net(image), batch[target], ignore_index=IGNORE_INDEX)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
@@ -123,7 +125,7 @@ def synchronize() -> None:
 
 def measure(kind: type[LuisaDataset], root: Path, batch_size: int, network: str, seconds: float) -> dict[str, float]:
     """One round with windows and a UNet, or chips and a classifier."""
-    options = {"sensors": "sentinel2", "level": LEVEL}
+    options: dict[str, Any] = {"sensors": "sentinel2", "level": LEVEL}
     on_device, on_host = (kind(root, normalize=how, **options) for how in ("device", True))
     channels = on_device.in_channels["sentinel2"]
     if kind is LuisaSeg:

@@ -73,6 +73,7 @@ def write(folder: Path, tiles: int, only: set[str]) -> tuple[dict[str, Epoch], d
     for first in range(0, len(store), BATCH):
         windows[first : first + BATCH] = store.read(range(first, first + BATCH))["image"].numpy()
     stats = ours.release.manifest.sensor("sentinel2").statistics
+    assert stats is not None  # the release has a train split
     mean = ((torch.tensor(stats.mean) - REFLECTANCE.offset) / REFLECTANCE.scale).float().view(-1, 1, 1)
     std = (torch.tensor(stats.std) / REFLECTANCE.scale).float().view(-1, 1, 1)
 

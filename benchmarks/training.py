@@ -19,9 +19,11 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -31,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from baselines.config import Config
 from baselines.data import DataInfo, Input
 from baselines.data.eurosat import CLASSES
+from baselines.models.network import NetworkConfig
 from baselines.training.module import TrainingModule
 from lulcbench.datasets.batch import Sample, Samples
 from lulcbench.datasets.datamodule import LuisaDataModule
@@ -39,6 +42,7 @@ MEAN, STD = (90.0, 95.0, 100.0), (50.0, 35.0, 30.0)
 INPUTS = {"sentinel2": Input(channels=("B04", "B03", "B02"), mean=MEAN, std=STD, resolution=10)}
 INFO = DataInfo(inputs=INPUTS, classes=CLASSES, level=None, digest="0" * 64, simulated=False)
 WARMUP = 3
+Precision = Literal["bf16-mixed", "32-true"]
 
 
 class Clock(L.Callback):
@@ -65,7 +69,7 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def trainer(steps: int, clock: Clock, precision: str, folder: str) -> L.Trainer:
+def trainer(steps: int, clock: Clock, precision: Precision, folder: str) -> L.Trainer:
     """A Lightning trainer that only makes training steps."""
     return L.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
@@ -101,7 +105,7 @@ class Patches:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, indices: Sequence[int]) -> Sample:
+    def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
         """Read a batch of stored values."""
         at = torch.as_tensor(indices)
         return {"image": self.images[at], "label": self.labels[at], "id": [str(i) for i in indices]}
@@ -121,7 +125,13 @@ class Patches:
         """Do nothing: patches are the same in every epoch."""
 
 
-def ours(config: Config, patches: Patches, steps: int, precision: str, folder: str) -> float:
+def build(config: Config) -> nn.Module:
+    """The network of a config."""
+    assert isinstance(config.model, NetworkConfig)
+    return config.model.build(INPUTS, len(CLASSES))
+
+
+def ours(config: Config, patches: Patches, steps: int, precision: Precision, folder: str) -> float:
     """Time of the steps with the baselines, including the data module, in seconds."""
     data = LuisaDataModule(
         lambda split: Patches(patches.images, patches.labels, split),
@@ -130,15 +140,15 @@ def ours(config: Config, patches: Patches, steps: int, precision: str, folder: s
         drop_last=True,
     )
     clock = Clock()
-    module = TrainingModule(config.model.build(INPUTS, len(CLASSES)), config.task.build(INFO), config)
+    module = TrainingModule(build(config), config.task.build(INFO), config)
     trainer(steps, clock, precision, folder).fit(module, datamodule=data)
     return clock.seconds
 
 
-def bare(config: Config, patches: Patches, steps: int, precision: str, folder: str) -> float:
+def bare(config: Config, patches: Patches, steps: int, precision: Precision, folder: str) -> float:
     """Time of the steps of a loop written by hand, with all data on the device, in seconds."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = config.model.build(INPUTS, len(CLASSES)).to(device, memory_format=torch.channels_last).train()
+    net = build(config).to(device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
     images, targets = patches.images.to(device), patches.labels.to(device)
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
@@ -172,12 +182,12 @@ class Items(Dataset[Sample]):
         return {"image": (self.patches.images[i].float() - mean) / std, "label": self.patches.labels[i]}
 
 
-def torchgeo(config: Config, patches: Patches, steps: int, precision: str, folder: str) -> float:
+def torchgeo(config: Config, patches: Patches, steps: int, precision: Precision, folder: str) -> float:
     """Time of the steps with torchgeo's ``ClassificationTask``, in seconds."""
     from torchgeo.trainers import ClassificationTask
 
     task = ClassificationTask(model="resnet50", weights=None, in_channels=3, num_classes=len(CLASSES), lr=1e-3)
-    task.model = config.model.build(INPUTS, len(CLASSES))  # the same network
+    task.model = build(config)  # the same network
     workers = 8 if torch.cuda.is_available() else 0
     loader = DataLoader(Items(patches), config.train.batch_size, shuffle=True, drop_last=True, num_workers=workers)
     clock = Clock()
@@ -202,10 +212,10 @@ def step_flops(config: Config) -> float:
     """Floating-point operations of a training step, per image."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    net = config.model.build(INPUTS, len(CLASSES))
+    net = build(config)
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(2, 3, 64, 64)).sum().backward()
-    return counter.get_total_flops() / 2
+    return float(counter.get_total_flops()) / 2
 
 
 def main() -> None:
@@ -232,7 +242,7 @@ def main() -> None:
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (n, 3, 64, 64), dtype=torch.uint8, generator=rng)
     patches = Patches(images, torch.randint(0, 10, (n,), generator=rng))
-    precision = "bf16-mixed" if gpu else "32-true"
+    precision: Precision = "bf16-mixed" if gpu else "32-true"
     ways = {"ours": ours, "bare": bare}
     if importlib.util.find_spec("torchgeo") is None:
         print("torchgeo is not installed: no comparison with its trainer")

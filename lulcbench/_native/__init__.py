@@ -18,7 +18,7 @@ try:
         raise ImportError("lulcbench._native._pixels is out of date")
 except ImportError as error:
     compiled = None  # type: ignore[assignment]
-    logging.getLogger(__name__).info("NumPy replaces the C extension, which takes about twice as long: %s", error)
+    logging.getLogger(__name__).info("NumPy is used instead of the C extension, which is slower: %s", error)
 
 __all__ = ["compiled", "keep_freed_memory"]
 

@@ -74,10 +74,10 @@ def find_token(url: str) -> str:
             tokens = parse_toml(file.read(MAX_TEXT_BYTES + 1), str(path), remedy)
     except FileNotFoundError as error:
         raise LulcbenchError(f"There is no token for {_base(url)}.", remedy) from error
-    token = tokens.get(_base(url))
-    if not isinstance(token, str):
+    entry = tokens.get(_base(url))
+    if not isinstance(entry, str):
         raise LulcbenchError(f"{path} has no token for {_base(url)}.", remedy)
-    return _header_safe(token.strip(), str(path))
+    return _header_safe(entry.strip(), str(path))
 
 
 def token_file() -> Path:

@@ -152,16 +152,16 @@ def test_the_gpu_script_rehearses_and_resumes(
     assert run_jobs(5, out, smoke=True, jobs=("luisa-sim-cls", "luisa-sim-unet")) == []
 
 
-def test_the_most_wanted_reference_comes_first_and_its_recipe_is_judged_on_val() -> None:
+def test_jobs_are_in_order_of_priority_and_settings_are_evaluated_on_val() -> None:
     (first, seeds), (second, _) = JOBS[:2]
     assert (first, second) == ("eurosat-rgb-random", "eurosat-rgb-val")
     assert len(seeds) >= 3
     recipes = {name: Config.load(CONFIGS / f"{name}.toml") for name, _ in JOBS if name.startswith("eurosat")}
-    judged = recipes["eurosat-rgb-val"]
-    assert (judged.data.train_on, judged.predict.split) == (("train",), "val")  # the test split stays unseen
+    on_val = recipes["eurosat-rgb-val"]
+    assert (on_val.data.train_on, on_val.predict.split) == (("train",), "val")  # the test split stays unseen
     for name, config in recipes.items():
-        assert (config.model, config.train, config.augment) == (judged.model, judged.train, judged.augment)
-        if name != judged.name:
+        assert (config.model, config.train, config.augment) == (on_val.model, on_val.train, on_val.augment)
+        if name != on_val.name:
             assert (config.data.train_on, config.predict.split) == (("train", "val"), "test")
 
 

@@ -78,9 +78,7 @@ def test_recipes_of_the_project_are_valid(path: Path, tmp_path: Path, monkeypatc
 
 def test_releases_of_the_data_card_have_recipes_or_are_planned() -> None:
     root = Path(__file__).parents[2]
-    table = (
-        (root / "DATASET_CARD.md").read_text().partition("| release | what it is | status |")[2].partition("\n\n")[0]
-    )
+    table = (root / "DATASET_CARD.md").read_text().partition("| release | content | status |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| `([a-z0-9-]+)` \|.*\| (.*?) \|$", table, re.MULTILINE)
     assert {name for name, _ in rows} >= {"luisa-sim", "luisa-pilot12", "luisa-europe"}
     for name, status in rows:

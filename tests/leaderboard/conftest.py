@@ -65,7 +65,7 @@ def service(settings: Settings) -> Iterator[Service]:
 
 @pytest.fixture
 def fill(service: Service, results: dict[str, Any]) -> Callable[..., list[str]]:
-    """Puts results on the board through the ledger, without scoring each anew."""
+    """Adds results to the board through the ledger, without scoring them again."""
 
     def put(*cards: dict[str, Any]) -> list[str]:
         ids = []

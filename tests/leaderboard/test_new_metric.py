@@ -178,5 +178,5 @@ def test_pages_and_measurements_of_the_baselines_have_it(registered: None, relea
     assert headings == [(m.description, m.label + ("" if m.higher_is_better else " ↓")) for m in shown]
     assert {"Cohen's κ", "Error rate ↓", "Mean doubt"} <= {label for _, label in headings}
     measured = measure.measure(Config.load(config), 0, tmp_path)
-    assert measured["levels"]["4"]["kappa"] == pytest.approx(0)  # one class for all is no better than chance
+    assert measured["levels"]["4"]["kappa"] == pytest.approx(0)  # one class for all pixels has the accuracy of chance
     assert set(measured["levels"]["1"]) == {metric.name for metric in shown}

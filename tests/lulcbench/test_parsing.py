@@ -17,7 +17,7 @@ from lulcbench import _parsing
 from lulcbench._parsing import MAX_BARE, MAX_DEPTH, MAX_KEY_PARTS, parse_json, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 
-# Made to a length in characters; each is quadratic for tomllib, exhausts its stack, or is no number of a machine.
+# Generated for a length in characters; they are quadratic for tomllib, exhaust its stack, or exceed 64 bits.
 HOSTILE_TOML: dict[str, Callable[[int], str]] = {
     "dotted key": lambda n: "a" + ".a" * (n // 2) + "=1",
     "dotted key with blanks": lambda n: "a" + " . a" * (n // 4) + "=1",

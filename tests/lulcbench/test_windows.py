@@ -55,7 +55,7 @@ def test_phases_move_from_epoch_to_epoch_and_fill_their_part() -> None:
     origins = {tuple(systematic.offsets([inner[0]], epoch)[0]) for epoch in range(400)}
     assert len(origins) > 250  # of some 500 that exist
     moves = systematic.offsets(inner, 3) - systematic.offsets(inner, 2)
-    assert np.ptp(moves, axis=0).max() <= 30  # all alike, but for what is no whole pixel
+    assert np.ptp(moves, axis=0).max() <= 30  # the same for all windows, except for rounding to whole pixels
     assert abs(moves).max() > 30
     random = Windows.of(600, 600, (30,), "random", seed=1)
     places = random.offsets(inner[0] + random.per_tile * np.arange(2000))  # the same window of 2,000 tiles
@@ -191,6 +191,6 @@ def test_level_remaps_agree_whatever_the_way(values: list[int], fine: int, coars
     np.testing.assert_array_equal(direct[known], by_fine[known])
     indices = tree.encode(array, fine)
     np.testing.assert_array_equal(tree.decode(indices, fine), tree.remap(array, fine))
-    judged = indices != IGNORE_INDEX
-    parents = tree.parents(fine, coarse)[indices[judged]]
-    np.testing.assert_array_equal(parents, tree.encode(array, coarse)[judged])
+    labelled = indices != IGNORE_INDEX
+    parents = tree.parents(fine, coarse)[indices[labelled]]
+    np.testing.assert_array_equal(parents, tree.encode(array, coarse)[labelled])

@@ -119,7 +119,7 @@ def test_lists_that_do_not_fit_are_refused(eurosat_root: Path, tmp_path: Path) -
     path.write_text(whole + leak)
     with pytest.raises(LulcbenchError, match=rf"{leak[:-4]} is in the val list and in the test list"):
         open_experiment(root)
-    path.write_text(whole.replace(".jpg", ""))  # the suffix is no part of a name
+    path.write_text(whole.replace(".jpg", ""))  # the suffix is not part of a name
     assert read_list(root, "random", "val") == [line[:-4] for line in whole.split()]
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(LulcbenchError, match="is not text"):

@@ -164,7 +164,7 @@ def test_a_run_stopped_after_its_last_epoch_ends_with_the_average(eurosat_root: 
 
 def test_what_was_stopped_early_stays_stopped(eurosat_root: Path, tmp_path: Path) -> None:
     path = write_config(tmp_path, eurosat_root, 9, "test_convnext", "patience = 2")
-    config = Config.load(path, ("train.lr=1e-12",))  # the second epoch is no better, nor the third
+    config = Config.load(path, ("train.lr=1e-12",))  # the second and third epochs are not better
     for _ in range(3):
         with pytest.raises(OutOfTime):
             fit(config, tmp_path, deadline=0)

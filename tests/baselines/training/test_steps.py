@@ -1,4 +1,4 @@
-"""Training follows steps, not the clock; a run that the limit of time cuts short says so in all that it makes."""
+"""Training follows steps, not the clock; a run that the time limit cuts short is marked in all of its files."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_threads_are_those_of_the_config_and_afterwards_as_before(release_root: 
         assert torch.get_num_threads() == before
 
 
-def test_a_run_that_its_time_limit_cut_short_says_so_everywhere(
+def test_a_run_that_its_time_limit_cut_short_is_marked_everywhere(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, warning = config_of(release_root), f"cut short after 3 of {STEPS} steps by train.max_minutes = 10."

@@ -115,7 +115,7 @@ def test_a_job_opens_hashes_and_decodes_each_thing_once(tmp_path: Path, reads: C
     assert reads["hash index.parquet"] == 1
     chunks = {name: times for name, times in reads.items() if name.startswith("read codes/c/")}
     assert len(chunks) == tiles
-    # Only the tiles that are drawn are decoded once more.
+    # Only the tiles of figures are decoded a second time.
     assert sum(chunks.values()) == tiles + len({sample["tile"] for sample in result["samples"]})
     assert set(reads.values()) <= {1, 2}
 

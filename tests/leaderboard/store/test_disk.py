@@ -78,7 +78,7 @@ def test_what_is_announced_is_reserved(service: Service, monkeypatch: pytest.Mon
     upload = announce(service, 6000).json()["upload_id"]
     assert announce(service, 3001, "theirs").status_code == 507
     service.client.put(f"/api/v1/uploads/{upload}?offset=0", content=b"x" * 4000, headers=service.headers())
-    free = 6000  # what has arrived is on the disk already, and not reserved once more
+    free = 6000  # bytes that have arrived are on the disk already and not reserved again
     assert announce(service, 3001, "theirs").status_code == 507
     assert announce(service, 3000, "theirs").status_code == 201
 
@@ -127,7 +127,7 @@ def test_uploads_that_nobody_continues_are_forgotten(service: Service) -> None:
     Worker(service.db, service.settings).housekeep()
     assert [path.exists() for path in paths.values()] == [False, True, True]
     gone = service.client.get(f"/api/v1/uploads/{stale}", headers=service.headers())
-    assert gone.status_code == 404  # the client then begins anew
+    assert gone.status_code == 404  # the client then starts a new upload
     # A request that was completing it meanwhile must not say that all went well.
     assert row is not None
     uploads.predictions_path(service.settings, row.submission_id).write_bytes(content)

@@ -127,7 +127,7 @@ def test_only_the_pages_of_a_damaged_result_fail(
     DAMAGE[kind](path_of(cached, A))
     assert client.post(f"/api/v1/submissions/{C}/withdraw", headers=headers).json()["status"] == "withdrawn"
     time.sleep(2 * CACHE_S)
-    client.get("/history")  # reads the board anew; "/" would do so in the background
+    client.get("/history")  # reads the board again; "/" would do this in the background
     for url in (*tables, *of_others):
         answer = client.get(url)
         assert answer.status_code == 200, url

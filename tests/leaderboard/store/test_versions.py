@@ -195,7 +195,7 @@ def test_results_of_a_newer_scorer_show_what_is_known_here(
     assert scores.levels[4]["macro_f1"] is None
 
 
-def test_a_client_says_so_where_it_is_too_old_for_the_server() -> None:
+def test_a_client_that_is_too_old_for_the_server_states_this() -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         scores = {"format": "lulcbench-scores/10"}
         state = {"status": "scored", "scores": scores, "url": "https://board.example/submissions/1"}
@@ -234,7 +234,7 @@ def test_scores_of_an_unknown_format_leave_a_row_without_metrics(
     assert [path.stem for path in (out / "submissions").iterdir()] == [f"{2:020x}"]
 
 
-def test_summaries_of_another_version_are_made_anew_at_the_start(old: Service) -> None:
+def test_summaries_of_another_version_are_computed_again_at_the_start(old: Service) -> None:
     before = old.client.get("/?scorer=1.0.0&level=2").text
     assert json.loads((OLDER / "summaries.json").read_text()).keys() == set(IDS)
     stale = json.loads((OLDER / "summaries.json").read_text())

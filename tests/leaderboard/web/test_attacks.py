@@ -48,7 +48,7 @@ def test_without_a_valid_token_nothing_begins(service: Service, header: str) -> 
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_right_id_with_wrong_secret_is_no_token(service: Service) -> None:
+def test_a_valid_id_with_a_wrong_secret_is_not_a_token(service: Service) -> None:
     forged = service.tokens["ours"][:-64] + "0" * 64
     answer = service.client.post("/api/v1/uploads", json=UPLOAD, headers={"Authorization": f"Bearer {forged}"})
     assert answer.status_code == 401

@@ -85,7 +85,7 @@ def page(browser: Any, board: tuple[str, str]) -> Iterator[Any]:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page
     context.close()
-    expected = "Failed to load resource"  # what Chromium says of any page with an error status
+    expected = "Failed to load resource"  # message of Chromium for any page with an error status
     assert [text for text in complaints if not text.startswith(expected)] == []
 
 

@@ -53,7 +53,7 @@ def models(page: str) -> list[str]:
     return re.findall(r'<th scope="row"><a href="/submissions/[0-9a-f]{20}">([^<]*)</a>', page)
 
 
-def test_an_empty_board_says_so(service: Service) -> None:
+def test_an_empty_board_states_this(service: Service) -> None:
     page = service.client.get("/").text
     assert "Be the first" in page
     assert "LUISA labels are public" in page
@@ -297,7 +297,7 @@ def test_a_busy_board_shows_old_pages_until_the_new_ones_are_ready(service: Serv
     time.sleep(0.25)
     board.page("x" * 1000, make)
     assert board.peek("x" * 1000) is None  # what somebody made up is not kept
-    assert made == [0, 2, 2]  # and nothing is made anew while nothing changes
+    assert made == [0, 2, 2]  # pages are not rendered again while nothing changes
 
 
 def test_the_interface_is_described(service: Service) -> None:

@@ -211,7 +211,7 @@ def test_workers_of_every_kind(release_root: Path, method: str, read_before: boo
     assert not torch.equal(*epochs)  # workers that live on see the epoch change
 
 
-def test_windows_to_judge_by_do_not_move(release_root: Path) -> None:
+def test_windows_of_evaluation_do_not_move(release_root: Path) -> None:
     data = LuisaDataModule(root=release_root, sensors="landsat", phase="random", test={"stride": 600})
     data.setup()
     phases = {split: dataset.windows.phase for split, dataset in data.datasets.items()}

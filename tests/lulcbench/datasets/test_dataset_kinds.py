@@ -56,8 +56,8 @@ def test_change_compares_two_years(release_root: Path) -> None:
     torch.testing.assert_close(sample["image_from"], old["image"])
     torch.testing.assert_close(sample["image_to"], new["image"])
     assert torch.equal(sample["mask_from"][1], old["mask"])
-    judged = (old["mask"] != IGNORE_INDEX) & (new["mask"] != IGNORE_INDEX)
-    assert torch.equal(sample["mask"][1] == 1, (old["mask"] != new["mask"]) & judged)
+    labelled = (old["mask"] != IGNORE_INDEX) & (new["mask"] != IGNORE_INDEX)
+    assert torch.equal(sample["mask"][1] == 1, (old["mask"] != new["mask"]) & labelled)
     assert (sample["mask"][0] <= sample["mask"][1]).all()  # what changes at level 1 changes at level 4
     table = dataset.transitions(4)
     assert table.sum() == len(dataset.tiles) * 96 * 96

@@ -297,7 +297,7 @@ def test_callables_that_make_up_no_label_need_no_wrapping(release_root: Path, ch
         lambda mask: mask.repeat_interleave(2, -1),
     ],
 )
-def test_callables_that_change_labels_say_so(release_root: Path, change: Callable[[Tensor], Any]) -> None:
+def test_callables_that_change_labels_must_declare_it(release_root: Path, change: Callable[[Tensor], Any]) -> None:
     def relabel(sample: Sample) -> Sample:
         return sample | {"mask": change(sample["mask"])}
 

@@ -307,7 +307,7 @@ def test_several_processes_download_to_one_root(release_root: Path, tmp_path: Pa
     assert not verify(Release(root, release)).problems
 
 
-def test_an_interrupted_download_is_not_taken_for_whole(
+def test_an_interrupted_download_is_not_mistaken_for_complete(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, seen, lock = lulcbench.download._transfers.hash_file, [0], threading.Lock()

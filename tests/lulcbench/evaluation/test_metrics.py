@@ -99,7 +99,7 @@ def test_every_metric_is_given_and_lies_in_its_range(case: Case) -> None:
             assert all(METRICS[name].low <= end <= METRICS[name].high for end in ends), name
 
 
-def test_a_name_that_is_no_metric_is_an_error(case: Case) -> None:
+def test_a_name_that_is_not_a_metric_is_an_error(case: Case) -> None:
     with pytest.raises(KeyError, match="mIoU"):
         case.scores.levels[4]["mIoU"]
 

@@ -95,7 +95,7 @@ def write_map(path: Path, values: np.ndarray, nodata: float | None = None) -> Pa
 @pytest.mark.parametrize(
     ("dtype", "nodata"), [("float32", None), ("float64", np.nan), ("float32", -9999), ("int16", 5120)]
 )
-def test_nodata_of_any_kind_is_no_class(tmp_path: Path, dtype: str, nodata: float | None) -> None:
+def test_nodata_of_any_type_is_not_a_class(tmp_path: Path, dtype: str, nodata: float | None) -> None:
     values = np.full((10, 10), 3110, dtype)
     values[0, 0] = np.nan if nodata is None else nodata
     survey = points_at([(LEFT + 50, TOP - 50, 3110), (LEFT + 150, TOP - 50, 3110)])
@@ -106,7 +106,7 @@ def test_nodata_of_any_kind_is_no_class(tmp_path: Path, dtype: str, nodata: floa
 
 
 @pytest.mark.parametrize("odd", [3110.5, np.inf, -np.inf, 3110 + 1j])
-def test_values_that_are_no_codes(tmp_path: Path, odd: complex) -> None:
+def test_values_that_are_not_codes(tmp_path: Path, odd: complex) -> None:
     values = np.full((10, 10), odd, np.complex64 if isinstance(odd, complex) else np.float32)
     with pytest.raises(LulcbenchError, match="not class codes"):
         points.score_map(write_map(tmp_path / "map.tif", values), points_at([(LEFT + 50, TOP - 50, 3110)]))

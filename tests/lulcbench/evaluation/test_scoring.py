@@ -189,7 +189,7 @@ def test_unknown_codes_are_not_counted(compiled: bool, monkeypatch: pytest.Monke
         for labels, predicted in ((bad, good), (good, bad)):
             with pytest.raises(_pixels.UnknownCode):
                 _pixels.count_pixels(labels, predicted, 4)
-    with pytest.raises(_pixels.UnknownCode):  # nodata is no prediction
+    with pytest.raises(_pixels.UnknownCode):  # nodata is not a prediction
         _pixels.count_pixels(good, np.zeros_like(good), 4)
     for other in (good.astype(np.int64), good[:2]):
         with pytest.raises(ValueError, match="not uint16"):
@@ -216,7 +216,7 @@ def test_hierarchy_by_hand(tmp_path: Path) -> None:
     assert "mistake_severity" not in scores.levels[3].metrics  # of all levels, so it stands at the finest
 
 
-def test_labels_coarser_than_a_level_are_judged_above_it_only(tmp_path: Path) -> None:
+def test_labels_coarser_than_a_level_are_evaluated_only_at_coarser_levels(tmp_path: Path) -> None:
     labels = np.full((2, 96, 96), 112, np.uint16)
     labels[:, 0] = 0
     labels[:, 1] = 2

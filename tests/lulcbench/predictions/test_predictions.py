@@ -103,7 +103,7 @@ def test_the_writer_refuses(
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.5])
-def test_the_writer_refuses_what_are_no_probabilities(predicted_root: Path, tmp_path: Path, bad: float) -> None:
+def test_the_writer_refuses_invalid_probabilities(predicted_root: Path, tmp_path: Path, bad: float) -> None:
     values = np.full((46, 96, 96), 1 / 46)
     values[0, 0, 0] = bad
     with (

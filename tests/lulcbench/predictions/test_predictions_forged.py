@@ -174,7 +174,7 @@ def test_zip64_records_cannot_hide_a_huge_directory(
     tracemalloc.start()
     try:
         with pytest.raises(LulcbenchError, match=message):
-            StoredZip(path, 2**30, 3 * TILES + 3, known_name)  # wherever the size does not stop it
+            StoredZip(path, 2**30, 3 * TILES + 3, known_name)  # if it is not refused for its size
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
@@ -251,7 +251,7 @@ def test_forged_metadata_is_refused(
     [b"", b"[]", b"null", b"[" * 30000, b"\xff\xfe", b"{" * 10, b'{"a": 1e999999}'],
     ids=["empty", "list", "null", "nested lists", "UTF-16", "open objects", "huge number"],
 )
-def test_metadata_that_is_no_json_is_refused(
+def test_metadata_that_are_not_json_are_refused(
     plain_file: Path, predicted_root: Path, tmp_path: Path, data: bytes
 ) -> None:
     refuse(forge(tmp_path / "p.zip", members_of(plain_file) | {"zarr.json": data}), predicted_root, "zarr.json")
@@ -325,9 +325,7 @@ def test_local_headers_that_lie_are_refused(plain_file: Path, predicted_root: Pa
     refuse(tmp_path / "q.zip", predicted_root, "damaged")
 
 
-def test_what_is_no_predictions_file_is_told_without_its_release(
-    plain_file: Path, good_file: Path, tmp_path: Path
-) -> None:
+def test_other_files_are_refused_before_a_release_is_needed(plain_file: Path, good_file: Path, tmp_path: Path) -> None:
     assert peek(plain_file).tiles == peek(good_file).tiles
     members = members_of(plain_file)
     (tmp_path / "notes.zip").write_text("a text")

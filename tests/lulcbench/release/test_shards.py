@@ -77,7 +77,7 @@ def test_no_windows(release_root: Path) -> None:
     assert reader.read(ArrayKey("luisa", 2018), [], [], (96, 96)).shape == (0, 96, 96)
 
 
-def test_a_missing_shard_is_no_nodata(copy: Path) -> None:
+def test_a_missing_shard_is_not_nodata(copy: Path) -> None:
     shards(copy, "landsat_2018")[0].unlink()
     reader = Release.open(copy).reader("train")
     with pytest.raises(LulcbenchError, match=r"landsat_2018.*is missing") as error:

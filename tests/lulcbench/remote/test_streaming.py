@@ -129,7 +129,7 @@ def shard(root: Path, array: str, number: int) -> Path:
 
 
 @pytest.mark.parametrize("array", ["landsat_2018", "luisa_2018"])
-def test_a_missing_shard_is_no_nodata(copy: Path, array: str) -> None:
+def test_a_missing_shard_is_not_nodata(copy: Path, array: str) -> None:
     lost = shard(copy, array, 1)
     with serve(copy) as url:
         dataset = LuisaSeg(url, sensors="landsat")
@@ -149,7 +149,7 @@ def test_a_truncated_shard(copy: Path) -> None:
         LuisaSeg(url, sensors="landsat").read([0])
 
 
-def test_a_shard_of_nodata_alone_is_no_missing_one(tmp_path: Path) -> None:
+def test_a_shard_with_only_nodata_is_not_missing(tmp_path: Path) -> None:
     codes = smooth_codes(SHARD_TILES + 2, seed=3)
     codes[SHARD_TILES:] = 0
     codes[0] = 0  # a chunk that no shard stores
@@ -238,7 +238,7 @@ def test_a_shard_that_the_hub_does_not_have(published: FakeHub, release_root: Pa
         LuisaSeg("hf://lulcbench/tiny", sensors="landsat").read([0])
 
 
-def test_a_url_is_no_folder_to_fill(web: str, release_root: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_url_is_not_a_folder_to_download_to(web: str, release_root: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LulcbenchError, match="Cannot download to http://"):
         LuisaSeg(web, download=str(release_root))

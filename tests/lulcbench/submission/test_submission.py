@@ -269,7 +269,7 @@ def test_an_edited_card_begins_a_new_upload(submission: tuple[Path, Scores]) -> 
     assert board.log.count("POST /uploads") == 2
 
 
-def test_what_is_no_predictions_file_is_not_sent(
+def test_other_files_than_predictions_are_not_sent(
     submission: tuple[Path, Scores], card_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board = Board(submission[1])
