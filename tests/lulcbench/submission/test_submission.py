@@ -310,7 +310,7 @@ def test_an_upload_that_never_moves_ends(submission: tuple[Path, Scores]) -> Non
     path, scores = submission
     board = Board(scores)
     board.trouble = lambda request: httpx2.Response(503, json={}) if request.method == "PUT" else None
-    with board.client() as client, pytest.raises(LulcbenchError, match=r"stopped at byte 0 of .*\n.*continues"):
+    with board.client() as client, pytest.raises(LulcbenchError, match=r"stopped at byte 0 of .*\n.*resumes"):
         client.upload(path, ModelCard.model_validate(CARD))
     path.with_name("p.zip.upload.json").unlink()
 
