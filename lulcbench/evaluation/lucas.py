@@ -38,9 +38,9 @@ def read_points(path: str | os.PathLike[str], crs: str | None = None) -> SurveyP
     """Read LUCAS points of any survey year, or of the harmonised database.
 
     The file is a table (CSV with any separator, decimal sign and encoding; Parquet) or a vector file (shapefile,
-    GeoPackage, GeoJSON, GeoParquet; points or polygons), alone, compressed by gzip, or in a zip archive. A point is
-    located by its measured (GPS) coordinates if the surveyor stood at it, otherwise by its theoretical ones. Repeated
-    records are used once.
+    GeoPackage, GeoJSON, GeoParquet; points or polygons), alone, compressed (gzip, bzip2, xz), or in a zip archive. A
+    point is located by its measured (GPS) coordinates if the surveyor was at the point, otherwise by its theoretical
+    ones. Repeated records are used once.
 
     Args:
         path: the file.
