@@ -1,4 +1,4 @@
-# Two commands for a fresh machine: make demo, make test. Each makes its own environment in .venv.
+# Two commands for a new machine: make demo, make test. Both create an environment in .venv.
 PYTHON ?= $(shell command -v python3.12 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,11 +17,11 @@ $(VENV)/.ready: requirements.txt pyproject.toml lulcbench/_native/_pixels.c
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-# Simulate and build a release, train a UNet on it, predict, score beside two references, show it all on one page.
+# Simulate and build a release; train a UNet and two baselines; predict, score; write one page of results.
 DEMO_RUNS := demo demo-majority demo-forest
 DEMO_CONFIGS := $(DEMO_RUNS:%=baselines/configs/%.toml)
 demo: env
-	@echo "demo: simulated scenes -> release -> UNet (247 steps: about 90 seconds on two quiet cores) -> predictions -> scores -> one HTML page"
+	@echo "demo: simulated scenes -> release -> UNet (247 steps: about 90 seconds on two idle cores) -> predictions -> scores -> one HTML page"
 	$(BIN)/python -m builders build builders/recipes/luisa-sim.toml --out demo/luisa-sim --replace
 	$(BIN)/python -m baselines train $(DEMO_CONFIGS) --out demo/runs --renew
 	$(BIN)/python -m baselines predict $(DEMO_CONFIGS) --out demo/runs
@@ -29,9 +29,9 @@ demo: env
 	  $(BIN)/lulcbench score demo/runs/$$run/predictions.zip --root demo/luisa-sim --json demo/runs/$$run/scores.json \
 	    || exit $$?; done
 	@$(BIN)/python -m baselines page $(DEMO_CONFIGS) --out demo/runs --to demo/index.html >/dev/null
-	@echo "demo: the page lies at $(CURDIR)/demo/index.html"
+	@echo "demo: the page is $(CURDIR)/demo/index.html"
 
-# As many files of tests at a time as there are cores, one thread each.
+# One process per core (at most 4), one thread each.
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
@@ -51,7 +51,7 @@ fmt: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The documentation site; open site/index.html, no server needed.
+# The documentation site; open site/index.html, without a server.
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: env
 	$(BIN)/python -m mkdocs build --strict --quiet
@@ -67,7 +67,7 @@ bench-env: env
 bench: bench-env
 	.venv-bench/bin/python benchmarks/loader.py
 
-# Resumable: call it again until it has nothing left to do.
+# Resumable: repeat until nothing is left to do.
 GPU_MINUTES ?= 25
 gpu: env
 	$(BIN)/python benchmarks/training.py

@@ -32,6 +32,7 @@ CHECKED = (
     "tests/lulcbench/**/*.py",
     "docs/**/*.md",
     "*.md",
+    "Makefile",
     "mkdocs.yml",
 )
 NOT_CHECKED = {ROOT / "docs" / "glossary.md"}  # it lists the wording
