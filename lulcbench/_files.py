@@ -1,4 +1,4 @@
-"""Files written whole or not at all, their SHA-256, and the base of all data read from them."""
+"""Atomic writing of files, their SHA-256, and the base class of data stored in them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
 class Frozen(BaseModel):
-    """Base of all data classes that are stored: immutable, and unknown keys are errors."""
+    """Base class of stored data: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a temporary neighbour, synced, then renamed over."""
+    """Write a file atomically: to a temporary file in the same folder, which is synced and then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:

@@ -1,4 +1,4 @@
-"""Pictures of tiles and samples: true colour next to labels in legend colours. Simulated data is named in each."""
+"""Figures of tiles and samples: true colour next to labels in legend colours. Simulated data are marked."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_LEGEND = 18
-_WIDTH = 4.0  # of a panel and the legend below it, inches
-_LINE = 0.14  # height of a line of the legend, inches
+_WIDTH = 4.0  # width of a panel and the legend below it, in inches
+_LINE = 0.14  # height of a line of the legend, in inches
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture of a figure: RGB ``(y, x, 3)`` as uint8 or float 0…1, and a legend of (name, RGB 0…255)."""
+    """One image of a figure: RGB ``(y, x, 3)`` as uint8 or float in [0, 1], and legend entries (name, RGB 0 to 255)."""
 
     title: str
     rgb: npt.NDArray[np.generic]
@@ -34,24 +34,24 @@ class Panel:
 
 
 def rgb_panel(values: npt.NDArray[np.floating], bands: Sequence[Band], title: str) -> Panel:
-    """True colour of ``(band, y, x)`` values, stretched to their 2nd…98th percentile; NaN is black.
+    """True colour of values ``(band, y, x)``, stretched to their 2nd to 98th percentile; NaN is black.
 
-    Without all of red, green and blue the first three bands stand in, or the first as grey.
+    If red, green or blue is missing, the first three bands are shown instead, or the first one in grey.
     """
-    wanted = true_color(bands)
-    if wanted is None:
-        wanted = (0, 0, 0) if len(bands) < 3 else (0, 1, 2)
-        title += f" ({'/'.join(dict.fromkeys(bands[i].name for i in wanted))})"
-    rgb = np.stack([values[i] for i in wanted], -1)
+    channels = true_color(bands)
+    if channels is None:
+        channels = (0, 0, 0) if len(bands) < 3 else (0, 1, 2)
+        title += f" ({'/'.join(dict.fromkeys(bands[i].name for i in channels))})"
+    rgb = np.stack([values[i] for i in channels], -1)
     low, high = np.nanpercentile(rgb, (2, 98)) if np.isfinite(rgb).any() else (0.0, 1.0)
     return Panel(title, np.nan_to_num(np.clip((rgb - low) / max(high - low, 1e-6), 0, 1)))
 
 
 def class_panel(indices: npt.NDArray[np.integer], level: int, title: str) -> Panel:
-    """Class indices ``(y, x)`` of a level in legend colours; the legend lists what is there, most frequent first.
+    """Class indices ``(y, x)`` of a level in legend colours; the legend lists the classes in order of frequency.
 
     Raises:
-        LulcbenchError: an index is no class of that level.
+        LulcbenchError: an index is not a class of that level.
     """
     check_classes(indices, len(legend().codes(level)), f"The map {title!r}")
     present, counts = np.unique(indices[indices != IGNORE_INDEX], return_counts=True)
@@ -64,7 +64,7 @@ def class_panel(indices: npt.NDArray[np.integer], level: int, title: str) -> Pan
 
 
 def change_panel(changed: npt.NDArray[np.integer], title: str) -> Panel:
-    """Where classes differ ``(y, x)``: 1 black, 0 white, and what cannot be judged grey.
+    """Map of change ``(y, x)``: 1 is black, 0 white, and ignored pixels are grey.
 
     Raises:
         LulcbenchError: there are other values.
@@ -76,16 +76,16 @@ def change_panel(changed: npt.NDArray[np.integer], title: str) -> Panel:
 
 
 def check_classes(indices: npt.NDArray[np.integer], classes: int, what: str) -> None:
-    """Nothing, if all are class indices below ``classes`` or ``IGNORE_INDEX``.
+    """Check that all values are class indices below ``classes`` or ``IGNORE_INDEX``.
 
     Raises:
-        LulcbenchError: some are not; names one.
+        LulcbenchError: a value is not; states it.
     """
     bad = indices[((indices < 0) | (indices >= classes)) & (indices != IGNORE_INDEX)]
     if bad.size:
         raise LulcbenchError(
-            f"{what} holds class {bad.flat[0]}.",
-            f"There are 0 to {classes - 1}, and {IGNORE_INDEX} for what cannot be judged.",
+            f"{what} has the class {bad.flat[0]}.",
+            f"Valid are 0 to {classes - 1}, and {IGNORE_INDEX} for ignored pixels.",
         )
 
 
@@ -96,9 +96,9 @@ def tile_panels(
     season: str | None = None,
     level: int = 3,
 ) -> list[Panel]:
-    """A whole tile: true colour of each sensor (None: all) and year in one season, and the labels of each year.
+    """Panels of a tile: true colour of each sensor (None: all) and year in one season, and the labels of each year.
 
-    Without a season, the one nearest to midsummer is shown.
+    The default season is the one nearest to midsummer.
 
     Raises:
         NotAvailableError: the release has no such tile, sensor or season.
@@ -106,27 +106,27 @@ def tile_panels(
     """
     legend().codes(level)
     manifest = release.manifest
-    names = [each.name for each in manifest.seasons]
+    names = [info.name for info in manifest.seasons]
     if season is not None and season not in names:
         raise NotAvailableError(f"{release.id} has no season {season!r}.", f"It has {', '.join(names)}.")
-    which = names.index(season) if season else nearest_to_midsummer(manifest.seasons)
+    position = names.index(season) if season else nearest_to_midsummer(manifest.seasons)
     table = release.index()
     rows = zip(table["split"], table["row"].to_numpy(np.int64), strict=True)
-    places = dict(zip(table["id"], rows, strict=True))
-    if tile not in places:
-        some = ", ".join(list(places)[:5])
+    locations = dict(zip(table["id"], rows, strict=True))
+    if tile not in locations:
+        examples = ", ".join(list(locations)[:5])
         raise NotAvailableError(
-            f"{release.id} has no tile {tile!r}.", f"Some that it has: {some}; all are in its index."
+            f"{release.id} has no tile {tile!r}.", f"Examples of its tiles: {examples}; all are in its index."
         )
-    split, row = places[tile]
+    split, row = locations[tile]
     reader = release.reader(split)
     panels = []
     for name in sensor_names or manifest.sensors:
         info = manifest.sensor(name)
         n = (manifest.tile_size // info.resolution,) * 2
         for year in info.years:
-            stored = reader.read(ArrayKey(name, year), [row], [(0, 0)], n, [which])[0, 0]
-            title = f"{name} {year}, {names[which]}"
+            stored = reader.read(ArrayKey(name, year), [row], [(0, 0)], n, [position])[0, 0]
+            title = f"{name} {year}, {names[position]}"
             panels.append(rgb_panel(info.coding.decode(stored), info.bands, title))
     for year in manifest.label_years:
         codes = reader.read(ArrayKey("luisa", year), [row], [(0, 0)], label_shape())[0]
@@ -135,7 +135,7 @@ def tile_panels(
 
 
 def figure(panels: Sequence[Panel], suptitle: str, simulated: bool, show_titles: bool = True) -> Figure:
-    """Panels side by side; it belongs to no GUI and needs no closing. ``simulated`` is said in the title."""
+    """Figure of panels side by side, independent of GUIs; ``simulated`` adds a mark to the title."""
     from matplotlib.figure import Figure as NewFigure
 
     fig = NewFigure(figsize=(_WIDTH * len(panels), _height(panels)), layout="constrained")
@@ -153,7 +153,7 @@ def line_figure(
     simulated: bool,
     show_titles: bool = True,
 ) -> Figure:
-    """Values ``(time, band)`` over dates, a line for each band; then the panels."""
+    """Figure of values ``(time, band)`` over dates, with one line per band, followed by the panels."""
     from matplotlib.figure import Figure as NewFigure
 
     widths = [7.0] + [_WIDTH] * len(panels)
@@ -171,7 +171,7 @@ def line_figure(
 
 
 def _height(panels: Sequence[Panel]) -> float:
-    """Inches that panels take with their titles and the longest of their legends."""
+    """Height in inches of panels with titles and the longest legend."""
     lines = max((-(-len(panel.entries) // 2) for panel in panels), default=0)
     return _WIDTH + 0.8 + _LINE * (lines + 1)
 
@@ -183,7 +183,7 @@ def _draw(axes: Sequence[Any], panels: Sequence[Panel], show_titles: bool) -> No
         axis.imshow(panel.rgb, interpolation="nearest")
         if show_titles:
             axis.set_title(panel.title, fontsize=9)
-        axis.set(xticks=[], yticks=[], anchor="N")  # at the top, so that the room to spare is where the legends are
+        axis.set(xticks=[], yticks=[], anchor="N")  # at the top, so that free space is below, at the legends
         if panel.entries:
             patches = [
                 Patch(color=(r / 255, g / 255, b / 255), label=textwrap.shorten(name, 38, placeholder=" …"))
@@ -193,9 +193,9 @@ def _draw(axes: Sequence[Any], panels: Sequence[Panel], show_titles: bool) -> No
 
 
 def _title(fig: Figure, text: str, simulated: bool) -> None:
-    """Title of a picture, in as many lines as its width asks for."""
+    """Set the title of a figure, wrapped to its width."""
     if simulated:
         text += " – SIMULATED\N{NO-BREAK SPACE}DATA"
-    per_line = int(fig.get_figwidth() * 10)  # characters of 12 points, rather few
-    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, per_line)]
+    per_line = int(fig.get_figwidth() * 10)  # characters of 12 points, estimated low
+    lines = [wrapped for line in text.splitlines() for wrapped in textwrap.wrap(line, per_line)]
     fig.suptitle("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "))

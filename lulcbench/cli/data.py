@@ -21,7 +21,7 @@ Root = Annotated[str, typer.Argument(help="Folder of a release, or its URL.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the ``lulcbench`` command line."""
     app.command()(info)
     app.command()(verify)
     app.command()(download)
@@ -33,7 +33,7 @@ def info(
     level: Annotated[int, typer.Option(help="Legend level of the class table.")] = 2,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Say what a release holds: sensors, sizes, classes per split, licences, citation."""
+    """Summarise a release: sensors, sizes, classes per split, licences, citation."""
     facts = _facts(root, level)
     if json:
         import json as encoder
@@ -45,18 +45,24 @@ def info(
 
 def verify(
     root: Annotated[str, typer.Argument(help="Folder of a release.")],
-    workers: Annotated[int | None, typer.Option(help="Threads; by default one a processor.", min=1)] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Fetch bad files again, remove strange ones.")] = False,
-    source: Annotated[str | None, typer.Option("--from", help="Where to; by default where it came from.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of threads; by default one per processor.", min=1)] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Download damaged files again, delete unknown ones.")
+    ] = False,
+    source: Annotated[
+        str | None, typer.Option("--from", help="Source of the repair; by default that of the download.")
+    ] = None,
 ) -> None:
-    """Check every byte that is here against the manifest; exit code 1 if a file is bad and was not repaired."""
+    """Verify all downloaded files against the manifest; exit code 1 if a file is damaged and was not repaired."""
     from lulcbench.download.downloader import recover
-    from lulcbench.download.downloader import repair as mend
+    from lulcbench.download.downloader import repair as repair_files
     from lulcbench.release.verify import here
-    from lulcbench.release.verify import verify as check
+    from lulcbench.release.verify import verify as verify_files
 
     if is_remote(root):
-        raise LulcbenchError(f"{root} is a URL, not a folder.", "Download it; every file is checked on arrival.")
+        raise LulcbenchError(
+            f"{root} is a URL, not a folder.", "Download it; every file is verified during the download."
+        )
     folder = Path(root)
     try:
         manifest = Manifest.load(folder)
@@ -70,11 +76,11 @@ def verify(
     expected, _ = here(release)
     with progress() as bar:
         task = bar.add_task("verify", total=len(expected))
-        report = check(release, workers, lambda file: bar.advance(task))
+        report = verify_files(release, workers, lambda file: bar.advance(task))
     for problem in report.problems:
         typer.echo(f"BAD  {problem.path} {problem.what}")
     absent = f", {len(report.absent)} not downloaded" if report.absent else ""
-    typer.echo(f"{release.id}: {len(report.good)} files right, {len(report.problems)} bad{absent}")
+    typer.echo(f"{release.id}: {len(report.good)} files intact, {len(report.problems)} bad{absent}")
     if report.problems and not repair:
         raise typer.Exit(1)
     if report.problems:
@@ -83,22 +89,22 @@ def verify(
                 (folder / problem.path).unlink()
         if bad := [problem.file for problem in report.problems if problem.file]:
             with transfer_progress("repair") as advance:
-                mend(folder, bad, source, progress=advance)
+                repair_files(folder, bad, source, progress=advance)
         typer.echo(f"{release.id}: {len(report.problems)} files repaired")
 
 
 def download(
     source: Annotated[str, typer.Argument(help="Name on the hub, hf://owner/name[@revision], URL or folder.")],
-    root: Annotated[str | None, typer.Option(help="Folder to fill; by default data/<name>.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Split to take; repeat for more; by default all.")] = None,
-    sensors: Annotated[list[str] | None, typer.Option(help="Sensor to take; repeat for more; default all.")] = None,
-    year: Annotated[list[int] | None, typer.Option(help="Year to take; repeat for more; by default all.")] = None,
-    mirror: Annotated[list[str] | None, typer.Option(help="Further places to turn to.")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder to download to; by default data/<name>.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Split to download; repeatable; by default all.")] = None,
+    sensors: Annotated[list[str] | None, typer.Option(help="Sensor to download; repeatable; by default all.")] = None,
+    year: Annotated[list[int] | None, typer.Option(help="Year to download; repeatable; by default all.")] = None,
+    mirror: Annotated[list[str] | None, typer.Option(help="Further address of the release; repeatable.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    workers: Annotated[int, typer.Option(help="Files at a time.", min=1)] = 8,
-    offline: Annotated[bool, typer.Option("--offline", help="Only check that everything is here.")] = False,
+    workers: Annotated[int, typer.Option(help="Number of files in parallel.", min=1)] = 8,
+    offline: Annotated[bool, typer.Option("--offline", help="Only check that everything has been downloaded.")] = False,
 ) -> None:
-    """Download a release, or the part of it that is wanted; run it again to go on after an interruption."""
+    """Download a release, or a part of it; run the command again to resume after an interruption."""
     from lulcbench.download.downloader import download as fetch
 
     name = source.rstrip("/").rpartition("/")[2].partition("@")[0]
@@ -122,12 +128,12 @@ def download(
 def plot(
     root: Root,
     tile: Annotated[str, typer.Argument(help="Tile id, such as E0897N0695.")],
-    out: Annotated[Path | None, typer.Option(help="Picture to write; by default <tile>.png here.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Figure to write; by default <tile>.png.")] = None,
     sensor: Annotated[list[str] | None, typer.Option(help="Sensors to show; by default all.")] = None,
-    season: Annotated[str | None, typer.Option(help="Season to show; by default the middle one.")] = None,
+    season: Annotated[str | None, typer.Option(help="Season to show; by default the one nearest to midsummer.")] = None,
     level: Annotated[int, typer.Option(help="Legend level of the labels.")] = 3,
 ) -> None:
-    """Draw a tile: true colour of each sensor and year, and the labels in legend colours."""
+    """Plot a tile: true colour of each sensor and year, and the labels in legend colours."""
     from lulcbench.plotting import figure, tile_panels
 
     release = Release.open(root)
@@ -137,7 +143,9 @@ def plot(
     try:
         figure(panels, f"{release.id} {tile}", release.simulated).savefig(target, dpi=120)
     except ValueError as error:
-        raise LulcbenchError(f"Cannot write {target}: {error}.", "End its name with .png, .pdf or .svg.") from error
+        raise LulcbenchError(
+            f"Cannot write {target}: {error}.", "Use a name that ends with .png, .pdf or .svg."
+        ) from error
     typer.echo(str(target))
 
 
@@ -191,7 +199,7 @@ def _show(facts: dict[str, Any], level: int) -> None:
     out = Console()
     out.print(f"[bold]{facts['id']}[/] {facts['title']}", highlight=False)
     if facts["simulated"]:
-        out.print("[bold red]SIMULATED DATA[/]: made for trying things out; it says nothing about the Earth.")
+        out.print("[bold red]SIMULATED DATA[/]: for trying out; results do not apply to any real location.")
     out.print(f"{facts['description']}\ndigest {facts['digest']}", highlight=False)
     for name, sensor in facts["sensors"].items():
         years = ", ".join(map(str, sensor["years"]))
@@ -202,12 +210,12 @@ def _show(facts: dict[str, Any], level: int) -> None:
     out.print(f"seasons: {', '.join(season['name'] for season in facts['seasons'])}", highlight=False)
     out.print(f"labels: {', '.join(map(str, facts['label_years']))}; regions: {', '.join(facts['regions'])}")
 
-    sizes = Table("part", "tiles", "files", "size", "here", title="Sizes")
+    sizes = Table("part", "tiles", "files", "size", "local", title="Sizes")
     for part, entry in facts["sizes"].items():
         tiles = str(facts["tiles"].get(part.split(" ")[0], ""))
-        # Rounded down: 100 % is said of what is whole.
-        share = f"{100 * entry['bytes_here'] // max(entry['bytes'], 1)} %"
-        sizes.add_row(part, tiles, str(entry["files"]), _size(entry["bytes"]), share)
+        # Rounded down, so that only complete parts have 100 %.
+        local = f"{100 * entry['bytes_here'] // max(entry['bytes'], 1)} %"
+        sizes.add_row(part, tiles, str(entry["files"]), _size(entry["bytes"]), local)
     out.print(sizes)
 
     for year, splits in facts["classes"].items():

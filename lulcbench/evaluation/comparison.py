@@ -1,4 +1,4 @@
-"""Is one submission better than another? Paired over spatial blocks, so that the difficulty of places cancels out."""
+"""Comparison of two predictions files, paired over spatial blocks, so that their difficulty cancels out."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from lulcbench.release import Release
 
 
 class BlockCounts(Stored):
-    """What a comparison needs of a scoring, so that neither predictions nor labels are read again.
+    """Counts by spatial block, from which scorings are compared without reading predictions or labels again.
 
     Attributes:
-        blocks: spatial blocks of the split, in the order of what follows.
-        sums: family (``families.Family``) → level → numbers of each block, ``(n, …)`` as the family has them.
+        blocks: spatial blocks of the split, in the order of ``sums``.
+        sums: family (``families.Family``) → level → counts of the blocks, ``(n, …)``.
     """
 
     scorer_version: str = SCORER_VERSION
@@ -43,10 +43,10 @@ class BlockCounts(Stored):
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Self:
-        """Block counts from their JSON, of this or any other scorer version; unknown families are skipped.
+        """Read block counts from JSON of any scorer version; unknown families are skipped.
 
         Raises:
-            LulcbenchError: it holds no block counts.
+            LulcbenchError: the content is not block counts.
         """
         try:
             return cls.model_validate(block_counts_of_format_1(content) if "margins" in content else content)
@@ -60,7 +60,7 @@ class BlockCounts(Stored):
 
 
 class Difference(Frozen):
-    """First minus second, with its 95 % interval and two-sided permutation p-value; see ``intervals.paired``.
+    """First minus second, with 95 % interval and two-sided permutation p-value; see ``intervals.paired``.
 
     Attributes:
         metric: name of a metric (``metrics.METRICS``).
@@ -77,14 +77,14 @@ class Difference(Frozen):
 
 
 class Comparison(Frozen):
-    """Two predictions of the same split and year of the same release.
+    """Comparison of two predictions files of the same release, split and year.
 
     Attributes:
         first, second: SHA-256 of the predictions files.
-        blocks: spatial blocks, the units that were drawn and swapped.
-        differences: finest level first, then in the order of ``METRICS``; metrics of the hierarchy stand at the level
-            of the predictions, if both have the same.
-        smallest_p: smallest p-value that so many blocks can give: with few of them no difference is ever significant.
+        blocks: number of spatial blocks, the units that are resampled and swapped.
+        differences: finest level first, then in the order of ``METRICS``; hierarchical metrics are listed at the level
+            of the predictions, if it is the same for both.
+        smallest_p: smallest possible p-value for this number of blocks; with few blocks, no difference is significant.
     """
 
     scorer_version: str = SCORER_VERSION
@@ -136,7 +136,7 @@ def compare(
 
 
 def block_counts(counts: Counts) -> BlockCounts:
-    """What a later comparison needs of a scoring."""
+    """Counts by spatial block, for later comparisons."""
     sums: dict[str, dict[int, list[Any]]] = {}
     for family in filter(lambda family: family.by_block, Family):
         for level in counts.levels:
@@ -155,15 +155,15 @@ def block_counts(counts: Counts) -> BlockCounts:
 
 
 def compare_blocks(a: BlockCounts, b: BlockCounts, levels: Collection[int] = LEVELS) -> Comparison:
-    """Compare two scorings by their counts alone.
+    """Compare two scorings from their block counts.
 
     Args:
-        a: of one submission.
-        b: of another, of the same release, split and years.
-        levels: of them, those that both have are compared.
+        a: block counts of one submission.
+        b: block counts of another one, of the same release, split and years.
+        levels: levels to compare, if both have them.
 
     Raises:
-        LulcbenchError: they are of different releases, scorers, splits or years, or there are fewer than two blocks.
+        LulcbenchError: releases, scorer versions, splits or years differ, or there are fewer than two blocks.
     """
     for name in ("scorer_version", "release_digest", "split", "years", "blocks"):
         if getattr(a, name) != getattr(b, name):
@@ -174,34 +174,34 @@ def compare_blocks(a: BlockCounts, b: BlockCounts, levels: Collection[int] = LEV
         raise LulcbenchError("The split has a single spatial block.", "A paired test needs two or more.")
     differences: list[Difference] = []
     for level in sorted(a.levels & b.levels & set(levels), reverse=True):
-        found: dict[str, Difference] = {}
+        by_metric: dict[str, Difference] = {}
         for family in Family:
-            first, second = (one.sums.get(family, {}).get(level) for one in (a, b))
+            first, second = (counts.sums.get(family, {}).get(level) for counts in (a, b))
             if first and second:
-                found |= _differences(family, level, np.array(first, np.float64), np.array(second, np.float64))
-        differences += [found[name] for name in METRICS if name in found]
+                by_metric |= _differences(family, level, np.array(first, np.float64), np.array(second, np.float64))
+        differences += [by_metric[name] for name in METRICS if name in by_metric]
     return Comparison(
         release_digest=a.release_digest,
         simulated=a.simulated,
         first=a.predictions_sha256,
         second=b.predictions_sha256,
         blocks=len(a.blocks),
-        # Swapping all blocks or none gives the observed size, whatever the data.
+        # Swapping all blocks or none gives the observed difference for any data.
         smallest_p=max(2 / 2 ** min(len(a.blocks), 60), 1 / (DRAWS + 1)),
         differences=tuple(differences),
     )
 
 
 def _differences(family: Family, level: int, first: Floats, second: Floats) -> dict[str, Difference]:
-    """Metric → difference, of the metrics that are defined for both, also without any one of the blocks."""
+    """Metric → difference, for metrics that are defined for both, also without any single block."""
     statistic = partial(evaluate, family, with_intervals=True)
-    one, two = statistic(first.sum(axis=0)), statistic(second.sum(axis=0))
+    of_first, of_second = statistic(first.sum(axis=0)), statistic(second.sum(axis=0))
     return {
         metric: Difference(
             level=level,
             metric=metric,
-            first=float(one[metric]),
-            second=float(two[metric]),
+            first=float(of_first[metric]),
+            second=float(of_second[metric]),
             difference=difference,
             low=low,
             high=high,

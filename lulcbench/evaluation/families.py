@@ -1,7 +1,7 @@
-"""What metrics are computed from: a few families of counts, each an array that adds up over tiles.
+"""Families of counts from which metrics are computed; counts are arrays that add up over tiles.
 
-Every family has a class that names the parts of its array, which is what a metric's function gets. Arrays may have
-leading axes (blocks, resamples); they are written ``…`` here.
+Each family has a class with named views of its array, which is the argument of the functions of metrics. Arrays may
+have leading axes (blocks, resamples), written as ``…``.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class Family(StrEnum):
 
     @property
     def by_block(self) -> bool:
-        """Whether there are counts of every spatial block, which intervals and paired tests need.
+        """Whether there are counts by spatial block, which intervals and paired tests require.
 
-        From–to matrices are kept for the whole split only: of one block they would take 3 · 46² numbers.
+        From–to matrices are stored only for the complete split, since a block would take 3 · 46² numbers.
         """
         return self is not Family.TRANSITIONS
 
     @property
     def at_every_level(self) -> bool:
-        """Whether there are counts at every level; those of the hierarchy stand at the level of the predictions."""
+        """Whether there are counts at every level; those of the hierarchy are only at the level of the predictions."""
         return self is not Family.HIERARCHY
 
     def view(self, counts: Counts) -> Any:
-        """The parts of an array of this family by name: one of the classes below."""
+        """Named views of an array of this family: one of the classes below."""
         kind, axis = _VIEWS[self]
         return kind(*np.moveaxis(counts, axis, 0))
 
@@ -70,36 +70,36 @@ class ClassCounts:
 
     @cached_property
     def precision(self) -> Floats:
-        """``(…, n)``; NaN where no pixel is predicted as the class."""
+        """Precision, ``(…, n)``; NaN for classes that are not predicted."""
         return divide(self.correct, self.predicted)
 
     @cached_property
     def recall(self) -> Floats:
-        """``(…, n)``; NaN where no label pixel is of the class."""
+        """Recall, ``(…, n)``; NaN for classes without label pixels."""
         return divide(self.correct, self.support)
 
     @cached_property
     def f1(self) -> Floats:
-        """``(…, n)``; NaN where the class is neither in labels nor in predictions."""
+        """F1, ``(…, n)``; NaN for classes that are neither in labels nor in predictions."""
         return divide(2 * self.correct, self.support + self.predicted)
 
     @cached_property
     def iou(self) -> Floats:
-        """Intersection over union, ``(…, n)``; NaN where the class is neither in labels nor in predictions."""
+        """Intersection over union, ``(…, n)``; NaN for classes that are neither in labels nor in predictions."""
         return divide(self.correct, self.support + self.predicted - self.correct)
 
     def mean(self, values: Floats, weights: Counts | None = None) -> Floats:
-        """Mean over the classes that the labels hold, so that what is averaged depends on the labels alone.
+        """Mean over the classes with support, so that the averaged classes depend only on the labels.
 
         Args:
-            values: one per class, ``(…, n)``.
-            weights: of each class, ``(…, n)``; 1 by default.
+            values: values of the classes, ``(…, n)``.
+            weights: weights of the classes, ``(…, n)``; 1 by default.
 
         Returns:
-            ``(…,)``; NaN where there is no label pixel.
+            float64 ``(…)``; NaN without label pixels.
         """
-        shares = np.where(self.support > 0, 1.0 if weights is None else weights, 0.0)
-        return divide((np.nan_to_num(values) * shares).sum(axis=-1), shares.sum(axis=-1))
+        used = np.where(self.support > 0, 1.0 if weights is None else weights, 0.0)
+        return divide((np.nan_to_num(values) * used).sum(axis=-1), used.sum(axis=-1))
 
 
 class CalibrationSums(NamedTuple):
@@ -108,18 +108,18 @@ class CalibrationSums(NamedTuple):
     pixels: Counts
     confidence: Counts
     correct: Counts
-    nll: Counts  # −ln of the probability of the true class
+    nll: Counts  # −ln of the probability of the label
     brier: Counts  # squared error, summed over classes
 
 
 class HierarchySums(NamedTuple):
-    """Sums over pixels of how label and prediction meet in the class tree: ``(…, 5)``."""
+    """Sums over pixels for the hierarchical metrics: ``(…, 5)``."""
 
     pixels: Counts
     mistakes: Counts
-    height: Counts  # of the lowest common ancestor: levels that are wrong, from the finest comparable one upwards
-    comparable: Counts  # levels that both the label and the prediction have
-    agreeing: Counts  # of these, levels that are right
+    height: Counts  # of the lowest common ancestor: number of wrong levels among the comparable ones
+    comparable: Counts  # levels that both label and prediction have
+    agreeing: Counts  # comparable levels at which they agree
 
 
 class ChangeSums(NamedTuple):
@@ -137,7 +137,7 @@ class TransitionCounts(NamedTuple):
 
     label: Counts
     predicted: Counts
-    agreeing: Counts  # right in both years
+    agreeing: Counts  # correct in both years
 
 
 _VIEWS: dict[Family, tuple[Callable[..., Any], int]] = {

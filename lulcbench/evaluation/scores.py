@@ -1,4 +1,4 @@
-"""Scores of one predictions file: frozen, written as JSON, read back whatever scorer version wrote them."""
+"""Scores of one predictions file: immutable, stored as JSON, readable from any scorer version."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from lulcbench.evaluation.metrics import METRICS
 from lulcbench.release import Sha256, Split
 
 FORMAT: Literal["lulcbench-scores/2"] = "lulcbench-scores/2"
-# Raised whenever the value of a metric could change for any predictions; a board never compares scores of different
-# versions. A new metric does not raise it.
+# Incremented if the value of a metric may change for any predictions; a board never compares scores of different
+# versions. Not incremented for a new metric.
 SCORER_VERSION = "2.0.0"
 MAX_SCORES_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric's value, with its 95 % interval over spatial blocks, which always holds it (see ``intervals``).
+    """Value of a metric with its 95 % interval over spatial blocks, which contains the value (see ``intervals``).
 
     Attributes:
-        value: in the metric's unit.
-        low: lower end of the interval; None where there is no interval.
-        high: upper end; None where there is no interval.
+        value: value in the unit of the metric.
+        low: lower end of the interval; None if there is none.
+        high: upper end of the interval; None if there is none.
     """
 
     value: float
@@ -40,13 +40,13 @@ class Estimate:
 
 
 class Stored(BaseModel):
-    """Base of what a scorer writes and a later or earlier one reads: fields that are unknown here are skipped."""
+    """Base class of data that other scorer versions also write: unknown fields are skipped."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class WithMetrics(Stored):
-    """Base of what has metrics.
+    """Base class of data with metrics.
 
     Attributes:
         metrics: metric name → estimate, without metrics that are undefined.
@@ -55,10 +55,10 @@ class WithMetrics(Stored):
     metrics: dict[str, Estimate] = Field(default_factory=dict)
 
     def __getitem__(self, metric: str) -> float | None:
-        """Value of a metric; None where it is undefined, or where the scorer that made these scores lacked it.
+        """Value of a metric; None if it is undefined, or missing in the version that wrote these scores.
 
         Raises:
-            KeyError: there is no metric of that name, neither here nor in the list of metrics.
+            KeyError: neither these scores nor the list of metrics have the metric.
         """
         if metric not in self.metrics and metric not in METRICS:
             raise KeyError(metric)
@@ -67,7 +67,7 @@ class WithMetrics(Stored):
 
 
 class ClassScores(Stored):
-    """Scores of one class. None where undefined: no label pixels (recall), none predicted (precision), neither (IoU).
+    """Scores of one class. Undefined ones are None: without label pixels (recall), predictions (precision), both (IoU).
 
     Attributes:
         support: evaluated label pixels of the class.
@@ -85,7 +85,7 @@ class ClassScores(Stored):
 
 
 class ReliabilityBin(Stored):
-    """Pixels whose confidence fell into one of 15 equal bins: their number, mean confidence, and accuracy."""
+    """Number of pixels with a confidence in one of 15 equal bins, their mean confidence and accuracy."""
 
     pixels: int
     confidence: float | None = None
@@ -114,7 +114,7 @@ class ChangePixels(Stored):
     """Pixels whose label is known in both years.
 
     Attributes:
-        transitions: changes that the labels hold, most frequent first.
+        transitions: changes in the labels, in descending order of frequency.
     """
 
     pixels: int
@@ -124,7 +124,7 @@ class ChangePixels(Stored):
 
 
 class LevelScores(WithMetrics):
-    """Scores at one level of the legend. Metrics of the hierarchy, which are of all levels, stand at the finest.
+    """Scores at one level of the legend. Hierarchical metrics, which cover all levels, are listed at the finest one.
 
     Attributes:
         pixels: evaluated pixels; nodata and labels coarser than the level are ignored.
@@ -133,9 +133,9 @@ class LevelScores(WithMetrics):
         reliability: accuracy by bin of confidence; empty without probabilities.
         change: for the change task, None otherwise.
         regions: one subset per region of the release.
-        boundary: ``edge`` (a 4-neighbour within the tile bears another class of this level, or none that is known at
-            this level: the border of unlabelled ground is an edge too) and ``interior``.
-        superclasses: one subset per level-1 class: the label pixels of its classes.
+        boundary: ``edge`` (a 4-neighbour within the tile has another class of this level, or is ignored at this level)
+            and ``interior``.
+        superclasses: one subset per level-1 class, with the label pixels of its classes.
     """
 
     level: Annotated[int, Field(ge=1, le=4)]
@@ -176,29 +176,29 @@ class Scores(Stored):
 
     @classmethod
     def read(cls, content: Mapping[str, Any], where: str = "The text") -> Self:
-        """Scores from their JSON, of this or any other scorer version.
+        """Read scores from JSON of any scorer version.
 
-        What that version did not give is absent. Unknown fields are skipped, unknown metrics are kept.
+        Values that the version lacks are absent. Unknown fields are skipped, unknown metrics are kept.
 
         Args:
             content: a JSON object.
-            where: what holds it, for errors.
+            where: name of the document, for error messages.
 
         Raises:
-            UnsupportedFormatError: it holds scores of a format that only a newer lulcbench reads.
-            LulcbenchError: it holds no scores.
+            UnsupportedFormatError: the format of the scores requires a newer version of lulcbench.
+            LulcbenchError: the content is not scores.
         """
         name, _, number = str(content.get("format")).rpartition("/")
         if name == "lulcbench-scores" and number.isdecimal() and int(number) > 2:
             raise UnsupportedFormatError(
-                f"{where} holds scores of format {number}, which a newer lulcbench wrote.",
+                f"{where} has scores of format {number}, which a newer version of lulcbench wrote.",
                 "Upgrade: pip install --upgrade lulcbench.",
             )
         try:
             return cls.model_validate(scores_of_format_1(content) if number == "1" else content)
         except (ValidationError, KeyError, TypeError, AttributeError) as error:
             raise LulcbenchError(
-                f"{where} holds no scores: {_first(error)}.", "Make them with 'lulcbench score'."
+                f"{where} does not contain scores: {_first(error)}.", "Compute them with 'lulcbench score'."
             ) from error
 
     @classmethod
@@ -206,13 +206,13 @@ class Scores(Stored):
         """Read a file that ``write`` wrote.
 
         Raises:
-            LulcbenchError: the file is missing or is not JSON, or as ``read``.
+            LulcbenchError: the file is missing or not JSON, or see ``read``.
         """
-        remedy = "Make them with 'lulcbench score'."
+        remedy = "Compute them with 'lulcbench score'."
         try:
             content = parse_json(read_limited(path, MAX_SCORES_BYTES, remedy), str(path), remedy, MAX_SCORES_BYTES)
         except OSError as error:
-            raise LulcbenchError(f"{path} holds no scores: {error}", remedy) from error
+            raise LulcbenchError(f"{path} does not contain scores: {error}", remedy) from error
         return cls.read(content, str(path))
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -221,7 +221,7 @@ class Scores(Stored):
 
 
 def _first(error: Exception) -> str:
-    """What is wrong, in one line."""
+    """The first error in one line."""
     if not isinstance(error, ValidationError):
         return f"{type(error).__name__}: {error}"
     first = error.errors(include_url=False, include_input=False)[0]

@@ -1,4 +1,4 @@
-"""Scores of predictions: streaming, exact in its counts, free of torch.
+"""Scoring of predictions: streaming, with exact counts, without torch.
 
 ``score`` makes one pass over predictions and labels (``counts``) and derives every metric from the counts
 (``metrics``), with 95 % intervals over spatial blocks (``intervals``).
@@ -72,7 +72,7 @@ def score(
 
 
 def summarise(counts: Counts) -> Scores:
-    """Everything that follows from the counts."""
+    """Compute scores from counts."""
     info = counts.info
     return Scores(
         release=counts.release.id,
@@ -90,39 +90,39 @@ def summarise(counts: Counts) -> Scores:
 
 
 def estimates(family: Family, total: npt.NDArray[Any], blocks: npt.NDArray[Any] | None = None) -> dict[str, Estimate]:
-    """The metrics of a family that are defined, in the order of ``METRICS``.
+    """Estimates of the defined metrics of a family, in the order of ``METRICS``.
 
     Args:
-        family: of the counts.
-        total: its counts over everything.
-        blocks: the same of each spatial block, ``(n, …)``; without it there are no intervals.
+        family: family of the counts.
+        total: counts over all pixels.
+        blocks: counts of each spatial block, ``(n, …)``; None omits intervals.
     """
-    certain = {} if blocks is None else intervals(blocks, partial(evaluate, family, with_intervals=True))
+    bounds = {} if blocks is None else intervals(blocks, partial(evaluate, family, with_intervals=True))
     return {
-        name: Estimate(float(value), *certain.get(name, ()))
+        name: Estimate(float(value), *bounds.get(name, ()))
         for name, value in evaluate(family, total).items()
         if not math.isnan(value)
     }
 
 
 def _level(counts: Counts, level: int) -> LevelScores:
-    found: dict[str, Estimate] = {}
+    metrics: dict[str, Estimate] = {}
     for family in Family:
         strata = counts.of(family, level)
         if strata is not None:
-            found |= estimates(family, strata.sum(axis=0), counts.by_block(strata) if family.by_block else None)
+            metrics |= estimates(family, strata.sum(axis=0), counts.by_block(strata) if family.by_block else None)
     strata = counts.confusion_at(level)
     confusion = strata.sum(axis=0)
     regions = counts.by_region(margins(strata))
     return LevelScores(
         level=level,
         pixels=int(confusion.sum()),
-        metrics={name: found[name] for name in METRICS if name in found},
+        metrics={name: metrics[name] for name in METRICS if name in metrics},
         classes=_classes(confusion, level),
         confusion=tuple(tuple(map(int, row)) for row in confusion),
         reliability=_reliability(counts.of(Family.CALIBRATION, level)),
         change=_change(counts, level),
-        regions=tuple(_subset(name, part) for name, part in zip(counts.regions, regions, strict=True)),
+        regions=tuple(_subset(name, pixels) for name, pixels in zip(counts.regions, regions, strict=True)),
         boundary=_boundary(counts, level),
         superclasses=_superclasses(confusion, level),
     )
@@ -163,7 +163,7 @@ def _change(counts: Counts, level: int) -> ChangePixels | None:
     rows = []
     for i, j in zip(*np.nonzero(pairs.label), strict=True):
         if i != j:
-            support, predicted, correct = (int(part[i, j]) for part in pairs)
+            support, predicted, correct = (int(matrix[i, j]) for matrix in pairs)
             rows.append(
                 Transition(
                     from_code=codes[i],
@@ -185,7 +185,7 @@ def _change(counts: Counts, level: int) -> ChangePixels | None:
 
 def _boundary(counts: Counts, level: int) -> tuple[SubsetScores, ...]:
     depths = margins(confusion_at(counts.edges, counts.info.level, level))
-    first = 5 - level  # an edge at a coarser level is one at this level too
+    first = 5 - level  # an edge at a coarser level is also an edge at this level
     return (_subset("edge", depths[first:].sum(axis=0)), _subset("interior", depths[:first].sum(axis=0)))
 
 
@@ -197,8 +197,8 @@ def _superclasses(confusion: npt.NDArray[np.int64], level: int) -> tuple[SubsetS
 def _subset(name: str, counts: npt.NDArray[Any]) -> SubsetScores:
     """Scores over class counts ``(3, n)``."""
     shown = shown_in("subsets")
-    found = {key: estimate for key, estimate in estimates(Family.CLASSES, counts).items() if key in shown}
-    return SubsetScores(name=name, pixels=int(counts[1].sum()), metrics=found)
+    metrics = {key: estimate for key, estimate in estimates(Family.CLASSES, counts).items() if key in shown}
+    return SubsetScores(name=name, pixels=int(counts[1].sum()), metrics=metrics)
 
 
 def _or_none(value: Any) -> float | None:

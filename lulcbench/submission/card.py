@@ -1,4 +1,4 @@
-"""What is sent to a leaderboard: predictions and a model card, both checked before they leave the machine."""
+"""Model cards, and checks of predictions before they are sent to a leaderboard."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ licence = "Apache-2.0"
 
 
 def _plain(text: str) -> str:
-    # Cards are shown on pages and terminals: nothing invisible, no control or direction-changing characters.
+    # Cards are shown on pages and terminals: no invisible, control or direction-changing characters.
     if not text.isprintable() or text != text.strip():
         raise ValueError("only printable characters, on one line, without spaces around")
     return text
@@ -51,25 +51,25 @@ def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class ModelCard(Frozen):
-    """What a team says of its model; a TOML file of these keys (see ``CARD_EXAMPLE``).
+    """Description of a model by its team; a TOML file with these keys (see ``CARD_EXAMPLE``).
 
-    LUISA is public, so that labels of the scored split cannot be hidden: what the model was trained on must be said.
+    LUISA is public, so labels of the scored split cannot be hidden; the card must state the training data.
 
     Attributes:
-        name: of the model, as the table shows it.
+        name: name of the model in tables.
         authors: people or groups.
         code: URL of the source code.
-        sensors: all sensors whose images the model reads at prediction, such as ``sentinel2`` or ``landsat``; empty
-            where it reads none.
-        training_data: every data set that the model or its pretraining saw labels of.
-        saw_scored_labels: whether labels of the scored split (LUISA, or CORINE of the same place) were used in any way.
-        pretraining: ``none``, or what the weights began from.
+        sensors: all sensors whose images the model uses in prediction, such as ``sentinel2`` or ``landsat``; empty if
+            it uses none.
+        training_data: every data set whose labels the model or its pretraining used.
+        saw_scored_labels: whether labels of the scored split (LUISA, or CORINE of the same area) were used in any way.
+        pretraining: ``none``, or the initial weights.
         parameters: number of parameters of the model, frozen ones included.
         compute: hardware and time of the training.
-        licence: of code and weights, as SPDX writes it.
+        licence: SPDX identifier of the licence of code and weights.
         description: anything else, one paragraph.
-        paper: URL.
-        weights: URL of the trained weights; needed for the tier "reproduced".
+        paper: URL of a publication.
+        weights: URL of the trained weights; required for the tier "reproduced".
     """
 
     name: Short
@@ -91,8 +91,8 @@ def load_card(path: str | os.PathLike[str]) -> ModelCard:
     """Read and check a model card.
 
     Raises:
-        LulcbenchError: the file is missing, too large or not TOML, or a key is missing, unknown or wrong; names all
-            keys.
+        LulcbenchError: the file is missing, too large or not TOML, or keys are missing, unknown or invalid; the remedy
+            lists all keys.
 
     Examples:
         >>> path = Path("submission.toml")
@@ -103,28 +103,28 @@ def load_card(path: str | os.PathLike[str]) -> ModelCard:
     path = Path(path)
     remedy = f"A card has these keys:\n{CARD_EXAMPLE}"
     if not path.is_file():
-        raise LulcbenchError(f"No model card at {path}.", remedy)
+        raise LulcbenchError(f"The model card {path} is missing.", remedy)
     content = parse_toml(read_limited(path, MAX_CARD_BYTES, remedy), str(path), remedy)
     try:
         return ModelCard.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise LulcbenchError(f"{path} is not a valid model card: {problems}.", remedy) from error
+        messages = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise LulcbenchError(f"{path} is not a valid model card: {messages}.", remedy) from error
 
 
 def check_sensors(card: ModelCard, release: Manifest) -> None:
-    """See that a card names sensors of the release only: the board's filters, and its best of each set, go by them.
+    """Check that a card only names sensors of the release, by which the board filters and groups.
 
-    A release of labels alone allows any.
+    Releases without imagery allow any sensors.
 
     Raises:
-        LulcbenchError: it names another.
+        LulcbenchError: the card names another sensor.
     """
     unknown = sorted(set(card.sensors) - set(release.sensors)) if release.sensors else []
     if unknown:
         raise LulcbenchError(
             f"The model card names the sensor {unknown[0]!r}, which {release.id} does not have.",
-            f"It has {', '.join(release.sensors)}; say of other inputs in the card's description.",
+            f"It has {', '.join(release.sensors)}; name other inputs in the description of the card.",
         )
 
 
@@ -133,7 +133,7 @@ def check_predictions(
     release: str | os.PathLike[str] | Release,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> PredictionInfo:
-    """Read every byte of a predictions file as the scorer will, without scoring.
+    """Read a predictions file completely, like the scorer, without scoring it.
 
     Args:
         path: the predictions file.

@@ -203,7 +203,7 @@ def test_a_client_that_is_too_old_for_the_server_states_this() -> None:
 
     with (
         Client("http://localhost", "token", httpx2.MockTransport(answer)) as client,
-        pytest.raises(LulcbenchError, match="format 10, which a newer lulcbench wrote") as error,
+        pytest.raises(LulcbenchError, match="format 10, which a newer version of lulcbench wrote") as error,
     ):
         client.wait("1")
     assert error.value.remedy.startswith("See https://board.example/submissions/1. Upgrade")
@@ -213,7 +213,7 @@ def test_a_client_that_is_too_old_for_the_server_states_this() -> None:
     "content", [{}, {"format": FORMAT}, {"format": "lulcbench-scores/1"}, {"levels": 3}, {"format": 7}]
 )
 def test_what_holds_no_scores_is_refused(content: dict[str, Any]) -> None:
-    with pytest.raises(LulcbenchError, match="holds no scores"):
+    with pytest.raises(LulcbenchError, match="does not contain scores"):
         Scores.read(content)
 
 

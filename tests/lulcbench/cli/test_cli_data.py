@@ -128,7 +128,7 @@ def test_urls(run: Run, release_root: Path, tmp_path: Path) -> None:
         assert facts["digest"] == Manifest.load(release_root).digest
         assert {part["bytes_here"] for part in facts["sizes"].values()} == {0}
         assert run("info", url)[0] == 0
-        tile = run("plot", url, "E0000N0000")[2].split("Some that it has: ")[1][:10]
+        tile = run("plot", url, "E0000N0000")[2].split("Examples of its tiles: ")[1][:10]
         assert run("plot", url, tile, "--out", tmp_path / "tile.png")[0] == 0
         code, _, err = run("verify", url)
         assert (code, "is a URL" in err) == (2, True)
@@ -140,7 +140,7 @@ def test_plot(run: Run, release_root: Path, tmp_path: Path) -> None:
     tile = "E0000N0000"
     code, _, err = run("plot", release_root, tile)
     assert (code, "has no tile 'E0000N0000'" in err) == (2, True)
-    tile = err.split("Some that it has: ")[1][:10]
+    tile = err.split("Examples of its tiles: ")[1][:10]
     picture = tmp_path / "pictures" / "tile.png"
     code, out, _ = run("plot", release_root, tile, "--out", picture, "--sensor", "landsat", "--level", "1")
     assert (code, out.strip()) == (0, str(picture))

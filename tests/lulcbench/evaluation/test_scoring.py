@@ -281,7 +281,7 @@ def test_round_trip_and_identity(scored: tuple[Scores, np.ndarray, np.ndarray, n
     assert Scores.load(tmp_path / "scores.json") == scores
     assert scores.scorer_version
     assert scores.simulated
-    with pytest.raises(LulcbenchError, match="holds no scores"):
+    with pytest.raises(LulcbenchError, match="does not contain scores"):
         Scores.load(tmp_path / "none.json")
 
 
