@@ -42,7 +42,7 @@ PLUGINS = {
 # Run from the command line, or plugins of pytest and mypy.
 TOOLS = {
     "mkdocs-material", "mkdocstrings", "mypy", "pandas-stubs", "pre-commit", "pytest-randomly", "pytest-socket",
-    "pytest-xdist", "ruff", "uv",
+    "pytest-xdist", "ruff", "rustac", "uv",
 }  # fmt: skip
 # What the environment of the benchmarks alone has, where import and distribution differ in name.
 ELSEWHERE = {"streaming": "mosaicml-streaming"}

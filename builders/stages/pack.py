@@ -265,8 +265,10 @@ def _staging(space: Workspace, key: str) -> Path:
         _clear(home)
         write_json(mark, key)
     staging.mkdir(parents=True, exist_ok=True)
-    for left in sorted(staging.rglob(".*"), reverse=True):  # being written when an earlier run was killed
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    for left in sorted(staging.rglob("*"), reverse=True):
+        # Written when an earlier run was killed: our temporary files begin with a dot, those of zarr end in .partial.
+        if left.name.startswith(".") or left.suffix == ".partial":
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
     return staging
 
 

@@ -76,8 +76,10 @@ def chain(folder: Path, moments: int, kills: int, rng: random.Random) -> int:
     killed = 0
     for _ in range(kills):
         before = finished(folder)
-        if build(folder, rng.randint(1, moments)) is not None:
+        moment = rng.randint(1, moments)
+        if build(folder, moment) is not None:
             break
+        typer.echo(f"killed at change {moment} of {moments}")
         killed += 1
         after = finished(folder)
         again = [path for path, time in before.items() if after.get(path, time) != time]
@@ -114,7 +116,8 @@ def main(
             place = Path(temporary, f"chain-{done}")
             world.make(place)
             killed = chain(place, int(moments or 0), min(10, kills - done), rng)
-            assert tree(place / "out") == expected, f"the release in {place} differs"
+            differ = {path for path, _ in tree(place / "out").items() ^ expected.items()}
+            assert not differ, f"the release in {place} differs: {sorted(differ)}"
             done += max(killed, 1)
             typer.echo(f"{done} builds killed; the releases are the same")
 

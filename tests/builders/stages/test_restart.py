@@ -117,6 +117,28 @@ def test_what_a_kill_left_half_deleted_is_not_packed(tmp_path: Path, monkeypatch
     assert kill.tree(space.root) == first
 
 
+def test_temporary_files_of_a_killed_build_are_not_part_of_the_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zarr, too, writes to a temporary name and renames."""
+    recipe, space = world.make(tmp_path)
+    rows = plan.plan(recipe, space)
+    materialize.materialize(recipe, space, rows, search.search(recipe, space, rows), None)
+
+    def killed(*_: object) -> None:
+        staging = space.work / "pack" / "release"
+        (staging / "landsat_2018" / "zarr.0f1e.partial").write_bytes(b"x")
+        (staging / ".index.parquet.x1y2").write_bytes(b"x")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pack, "write_index", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pack.pack(recipe, space, rows, None)
+    pack.pack(recipe, space, rows, None)
+    assert not [path for path in kill.tree(space.root) if "partial" in path or ".index" in path]
+
+
 def test_a_folder_that_another_build_filled_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "staging").mkdir()
     (tmp_path / "out").mkdir()
