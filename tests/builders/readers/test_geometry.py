@@ -1,0 +1,221 @@
+"""Any orientation, pixel shape and unit: read where they belong, compared with GDAL's warp of the whole file."""
+
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import Transformer
+from rasterio.control import GroundControlPoint
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.warp import Resampling, reproject, transform_bounds
+
+from builders.archives import label_source, sentinel2
+from builders.readers.area import Area
+from builders.recipe import LabelRule
+from lulcbench.errors import LulcbenchError
+from lulcbench.grid import Tile
+from lulcbench.sensors import REFLECTANCE, SENTINEL2
+from tests.builders.readers.scenes import AREA, BANDS, TILE, dn, grid, inside, read, scene_item, two_bands
+from tests.builders.world import BOUNDS, UTM, frame, write_raster
+
+LEFT, BOTTOM, RIGHT, TOP = TILE.bounds
+MIDDLE = ((LEFT + RIGHT) / 2, (BOTTOM + TOP) / 2)
+FOOT = 1200 / 3937  # US survey foot, m
+
+
+def turned(degrees: float, across: float, down: float, n: int) -> Affine:
+    centre = Affine.translation(*MIDDLE) @ Affine.rotation(degrees)
+    return centre @ Affine.scale(across, down) @ Affine.translation(-n / 2, -n / 2)
+
+
+def plane(columns: np.ndarray, rows: np.ndarray, transform: Affine, crs: str) -> np.ndarray:
+    """DN that grow evenly with easting and northing in EPSG:3035, at places of a raster."""
+    x, y = transform @ (columns + 0.5, rows + 0.5)
+    east, north = Transformer.from_crs(crs, "EPSG:3035", always_xy=True).transform(x, y)
+    return 2000 + (east - LEFT) / 10 + (north - BOTTOM) / 20
+
+
+GEOMETRIES = {
+    "rotated": ("EPSG:3035", turned(30, 10, -10, 1000), 1000),
+    "upside down": ("EPSG:3035", turned(0, 10, 10, 700), 700),
+    "mirrored": ("EPSG:3035", turned(0, -10, -10, 700), 700),
+    "pixels of 6 m by 12 m": ("EPSG:3035", turned(0, 6, -12, 1100), 1100),
+    "degrees": ("EPSG:4326", Affine(0.0001, 0, 9.94, 0, -0.0001, 51.29), 1300),
+    "another zone": ("EPSG:32633", None, 700),
+    "feet": (f"+proj=laea +lat_0=52 +lon_0=10 +ellps=GRS80 +to_meter={FOOT} +no_defs", None, 900),
+}
+
+
+def placed(name: str) -> tuple[str, Affine, int]:
+    crs, transform, n = GEOMETRIES[name]
+    if transform is None:
+        step = 10 / FOOT if name == "feet" else 10
+        left, _, _, top = transform_bounds("EPSG:3035", crs, *TILE.bounds)
+        transform = Affine(step, 0, left - 40 * step, 0, -step, top + 40 * step)
+    return crs, transform, n
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_bands_are_read_where_they_belong(tmp_path: Path, name: str) -> None:
+    crs, transform, n = placed(name)
+    columns, rows = np.meshgrid(np.arange(n), np.arange(n))
+    values = np.rint(np.clip(plane(columns, rows, transform, crs), 1, 9000)).astype(np.uint16)
+    paths = [write_raster(tmp_path / f"{key}.tif", values, transform, crs, 0) for key in ("red", "nir")]
+    got = read(scene_item({"red": paths[0], "nir": paths[1]}))[0]
+    rows, columns = np.mgrid[:480, :480]
+    expected = plane(columns, rows, AREA.transform, "EPSG:3035") * 1e-4
+    assert np.isfinite(got).mean() > 0.99
+    assert np.nanmax(np.abs(got - expected)) < 2e-4  # one pixel to the next: 1e-4 and 0.5e-4
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_labels_are_read_where_they_belong(tmp_path: Path, name: str) -> None:
+    crs, transform, n = placed(name)
+    rows, columns = np.mgrid[:n, :n]
+    codes = np.where((rows // 80 + columns // 60) % 2, 3110, 2110).astype(np.uint16)
+    path = write_raster(tmp_path / "labels.tif", codes, transform, crs, 0)
+    area = Area.of([TILE], 50)
+    expected = np.zeros(area.shape, np.uint16)
+    with rasterio.open(path) as file:
+        reproject(
+            rasterio.band(file, 1),
+            expected,
+            dst_transform=area.transform,
+            dst_crs="EPSG:3035",
+            resampling=Resampling.mode,
+            tolerance=0,
+        )
+    got = label_source(LabelRule(year=2018, source="luisa", path=path)).read(area).codes
+    both = (got > 0) & (expected > 0)
+    assert both.mean() > 0.98
+    assert (got[both] == expected[both]).mean() > 0.985  # GDAL's approximation moves borders by up to 6 m
+
+
+def test_no_cloud_is_left_beside_coarse_pixels_in_degrees(tmp_path: Path) -> None:
+    """A pixel of 0.0004 degrees is 28 by 44 m: the longer side counts for the margin of the mask."""
+    west, _, east, north = transform_bounds("EPSG:3035", "EPSG:4326", LEFT - 300, BOTTOM - 300, RIGHT + 300, TOP + 300)
+    coarse, n = Affine(0.0004, 0, west, 0, -0.0004, north), int((east - west) / 0.0004)
+    classes = np.full((n, n), 4, np.uint8)
+    classes[40:60, 50:80] = 9
+    values = np.where(classes == 9, 9000, 2000).astype(np.uint16)
+    item = scene_item(
+        {
+            "red": write_raster(tmp_path / "red.tif", values, coarse, "EPSG:4326", 0),
+            "nir": write_raster(tmp_path / "nir.tif", values, coarse, "EPSG:4326", 0),
+            "scl": write_raster(tmp_path / "scl.tif", classes, coarse, "EPSG:4326"),
+        }
+    )
+    got = read(item)
+    assert 0.8 < np.isfinite(got[0]).mean() < 0.97
+    np.testing.assert_allclose(got[np.isfinite(got)], 0.2, atol=6e-5)
+
+
+def test_control_points_alone_are_an_error_that_names_the_remedy(tmp_path: Path) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
+    transform, (height, width) = grid(10)
+    corners = [(row, column) for row in (0, height) for column in (0, width)]
+    points = [GroundControlPoint(r, c, *(transform @ (c, r))) for r, c in corners]
+    with (
+        warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
+        rasterio.open(
+            tmp_path / "red.tif", "w", driver="GTiff", dtype="uint16", count=1, height=height, width=width, nodata=0
+        ) as file,
+    ):
+        file.gcps = (points, rasterio.CRS.from_epsg(3035))
+        file.write(dn(1500, 3500), 1)
+    with pytest.raises(LulcbenchError, match=r"(?s)only ground control points and no georeference.*gdalwarp"):
+        read(item)
+
+
+@pytest.mark.parametrize("way", ["plain", "file URL", "localhost", "percent", "literal percent", "archive"])
+def test_addresses_of_files_are_understood(tmp_path: Path, way: str) -> None:
+    red = dn(1500, 3500)
+    folder = tmp_path / ("50%25 scène é" if way == "literal percent" else "scène é 1")
+    item = two_bands(folder, red, dn(2500, 4500, 1))
+    for key, asset in item.assets.items():
+        path = Path(asset.href)
+        if way == "file URL":
+            asset.href = path.as_uri()
+        elif way == "localhost":
+            asset.href = path.as_uri().replace("file://", "file://localhost")
+        elif way == "percent":
+            asset.href = quote(str(path))
+        elif way == "archive":
+            with zipfile.ZipFile(tmp_path / f"{key}.zip", "w") as packed:
+                packed.write(path, path.name)
+            asset.href = f"/vsizip/{tmp_path / key}.zip/{path.name}"
+    if way == "archive":
+        shutil.rmtree(folder)
+    np.testing.assert_allclose(read(item)[0], inside(red) * 1e-4, atol=6e-5)
+
+
+@pytest.fixture(scope="module")
+def mosaic(tmp_path_factory: pytest.TempPathFactory):
+    """A scene in UTM over six tiles, with clouds everywhere, some across the borders of tiles; and all its pixels."""
+    folder = tmp_path_factory.mktemp("mosaic")
+    rng = np.random.default_rng(3)
+    fine, coarse = frame(10), frame(20)
+    classes = np.where(rng.random(coarse[1]) < 0.02, 9, 4).astype(np.uint8)
+    paths = {
+        name: write_raster(folder / f"{name}.tif", rng.integers(0, 5000, fine[1]).astype(np.uint16), fine[0], UTM, 0)
+        for name in ("red", "nir")
+    }
+    paths["scl"] = write_raster(folder / "scl.tif", classes, coarse[0], UTM)
+    scene = sentinel2.SOURCE.scene(scene_item(paths), BANDS)
+    tiles = [Tile(900 + x, 650 + y) for y in range(2) for x in range(3)]
+    assert Area.of(tiles, 10).bounds == BOUNDS
+    alone = {tile: sentinel2.SOURCE.read(scene, Area.of([tile], 10), BANDS) for tile in tiles}
+    return scene, tiles, alone
+
+
+@settings(max_examples=6)
+@given(st.sets(st.integers(0, 5), min_size=2))
+def test_a_tile_is_the_same_whatever_tiles_it_is_read_with(mosaic, chosen: set[int]) -> None:
+    scene, tiles, alone = mosaic
+    group = [tiles[i] for i in sorted(chosen)]
+    area = Area.of(group, 10)
+    pixels = sentinel2.SOURCE.read(scene, area, BANDS)
+    for tile in group:
+        window = area.window(tile)
+        np.testing.assert_array_equal(pixels.stored[(slice(None), *window)], alone[tile].stored)
+        np.testing.assert_array_equal(pixels.clear[window], alone[tile].clear)
+        np.testing.assert_array_equal(pixels.seen[window], alone[tile].seen)
+
+
+def test_clouds_beyond_the_border_of_a_tile_widen_its_mask(tmp_path: Path) -> None:
+    """The cloud's pixels are all beyond the border, those that interpolation reaches are not."""
+    transform, shape = grid(20)
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
+    classes = np.full(shape, 4, np.uint8)
+    classes[:, 20 + 240] = 9  # the first column east of the tile
+    write_raster(tmp_path / "scl.tif", classes, transform, "EPSG:3035")
+    got = read(item)
+    assert np.isnan(got[:, :, -1]).all()
+    assert np.isfinite(got[:, :, :-1]).all()
+
+
+def test_the_lattice_is_that_of_whole_tiles() -> None:
+    for resolution, side in ((3, 4800), (10, 4800), (30, 14400), (50, 24000)):
+        cells = [cell for cell, _, _ in Area.of([TILE], resolution).cells()]
+        assert [cell.bounds[2] - cell.bounds[0] for cell in cells] == [side]
+        assert all(bound % side == 0 for bound in cells[0].bounds)
+    with pytest.raises(LulcbenchError, match="not on the grid"):
+        list(Area((LEFT + 3, BOTTOM, RIGHT + 3, TOP), 10).cells())
+
+
+def test_finer_pixels_are_averaged(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(1000, 5000, (1040, 1040)).astype(np.uint16)
+    transform = Affine(5, 0, LEFT - 200, 0, -5, TOP + 200)
+    path = write_raster(tmp_path / "red.tif", values, transform, "EPSG:3035", 0)
+    scene = sentinel2.SOURCE.scene(scene_item({"red": path}), (SENTINEL2.band("B04"),))
+    got = REFLECTANCE.decode(sentinel2.SOURCE.read(scene, AREA, (SENTINEL2.band("B04"),)).stored)[0]
+    means = values[40:-40, 40:-40].reshape(480, 2, 480, 2).mean(axis=(1, 3)) * 1e-4
+    np.testing.assert_allclose(got, means, atol=1.1e-4)

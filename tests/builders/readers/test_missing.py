@@ -1,0 +1,160 @@
+"""Missing pixels: however a file or its catalog states them, they are nodata, and do not touch their neighbours."""
+
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.enums import ColorInterp
+
+from builders.archives import label_source
+from builders.readers.area import Area
+from builders.recipe import LabelRule
+from tests.builders.readers.scenes import AREA, TILE, dn, grid, inside, read, scene_item, two_bands, write_band
+from tests.builders.world import write_raster
+
+HOLE = np.s_[100:180, 60:90]  # rows and columns of a band at 10 m
+GARBAGE = 77  # what is stored where nothing was observed
+
+
+def with_mask(path: Path, values: np.ndarray, hole: np.ndarray, internal: bool) -> Path:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal):
+        write_band(path, values, None)
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(~hole)
+    assert path.with_suffix(".tif.msk").exists() is not internal
+    return path
+
+
+def with_alpha(path: Path, values: np.ndarray, hole: np.ndarray) -> Path:
+    write_band(path, np.stack([values, np.where(hole, 0, 65535).astype(np.uint16)]), None)
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
+    return path
+
+
+def with_tag(path: Path, values: np.ndarray, hole: np.ndarray) -> Path:
+    return write_band(path, np.where(hole, 65535, values).astype(np.uint16), 65535)
+
+
+def with_sidecar(path: Path, values: np.ndarray, hole: np.ndarray) -> Path:
+    write_band(path, np.where(hole, 65535, values).astype(np.uint16), None)
+    text = '<PAMRasterBand band="1"><NoDataValue>65535</NoDataValue></PAMRasterBand>'
+    path.with_suffix(".tif.aux.xml").write_text(f"<PAMDataset>{text}</PAMDataset>")
+    return path
+
+
+def with_nan(path: Path, values: np.ndarray, hole: np.ndarray) -> Path:
+    return write_band(path, np.where(hole, np.nan, values).astype(np.float32), None)
+
+
+def with_infinity(path: Path, values: np.ndarray, hole: np.ndarray) -> Path:
+    return write_band(path, np.where(hole, np.inf, values).astype(np.float32), None)
+
+
+WAYS = {
+    "a mask in the file": lambda *a: with_mask(*a, internal=True),
+    "a mask beside it": lambda *a: with_mask(*a, internal=False),
+    "an alpha band": with_alpha,
+    "its nodata tag": with_tag,
+    "a tag beside it": with_sidecar,
+    "NaN without a tag": with_nan,
+    "infinity": with_infinity,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_missing_pixels_of_a_band_are_nodata(tmp_path: Path, way: str) -> None:
+    red, nir = dn(1500, 3500), dn(2500, 4500, 1)
+    item = two_bands(tmp_path, red, nir)
+    hole = np.zeros(red.shape, bool)
+    hole[HOLE] = True
+    WAYS[way](tmp_path / "red.tif", np.where(hole, GARBAGE, red).astype(np.uint16), hole)
+    got = read(item)
+    np.testing.assert_array_equal(np.isnan(got[0]), inside(hole))
+    np.testing.assert_allclose(got[0][~inside(hole)], inside(red)[~inside(hole)] * 1e-4, atol=6e-5)
+
+
+def test_nodata_of_the_item_counts_beside_that_of_the_file(tmp_path: Path) -> None:
+    red = dn(1500, 3500)
+    red[HOLE], red[300:320] = 9999, 0
+    item = two_bands(tmp_path, red, dn(2500, 4500, 1))
+    item.assets["red"].extra_fields["raster:bands"] = [{"nodata": 9999}]
+    np.testing.assert_array_equal(np.isnan(read(item)[0]), inside((red == 9999) | (red == 0)))
+
+
+def test_an_observation_that_lacks_one_band_lacks_all(tmp_path: Path) -> None:
+    red = dn(1500, 3500)
+    red[HOLE] = 0
+    got = read(two_bands(tmp_path, red, dn(2500, 4500, 1)))
+    np.testing.assert_array_equal(np.isnan(got).all(axis=0), inside(red == 0))
+    np.testing.assert_array_equal(np.isnan(got).any(axis=0), inside(red == 0))
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_holes_of_one_band_do_not_bleed_when_the_grid_is_shifted(tmp_path: Path, together: bool) -> None:
+    """Pixels half a step off the target's are interpolated: red is 0.2 everywhere, so nothing else may come out."""
+    transform, shape = grid(10)
+    shifted = transform @ Affine.translation(0.5, 0.4)
+    red, nir = np.full(shape, 2000, np.uint16), np.full(shape, 3000, np.uint16)
+    red[::7, ::5] = 0
+    red[:, 250:253] = 0
+    item = two_bands(tmp_path, red, nir)
+    if together:
+        path = write_raster(tmp_path / "both.tif", np.stack([red, nir]), shifted, "EPSG:3035", 0)
+        bands = [{"name": "B04"}, {"name": "B08"}]
+        item = scene_item({"data": pystac.Asset(str(path), extra_fields={"bands": bands}), "scl": tmp_path / "scl.tif"})
+    else:
+        for name, values in (("red", red), ("nir", nir)):
+            write_raster(tmp_path / f"{name}.tif", values, shifted, "EPSG:3035", 0)
+    got = read(item)
+    valid = np.isfinite(got[0])
+    assert 0.9 < valid.mean() < 0.99
+    np.testing.assert_allclose(got[0][valid], 0.2, atol=6e-5)
+    np.testing.assert_allclose(got[1][valid], 0.3, atol=6e-5)
+
+
+def labels(path: Path, area: Area, **more: object) -> np.ndarray:
+    return label_source(LabelRule(year=2018, source="luisa", path=path, **more)).read(area).codes
+
+
+@pytest.mark.parametrize("way", ["mask", "nan", "tag", "sidecar"])
+def test_missing_pixels_of_labels_are_unlabelled(tmp_path: Path, way: str) -> None:
+    transform, shape = grid(50, 0)
+    codes = np.full(shape, 3110, np.uint16)
+    hole = np.zeros(shape, bool)
+    hole[:20] = True
+    path = tmp_path / "labels.tif"
+    stored = np.where(hole, 1111 if way == "mask" else 255, codes).astype(np.uint16)
+    if way == "nan":
+        stored = np.where(hole, np.nan, codes).astype(np.float32)
+    write_raster(path, stored, transform, "EPSG:3035", 255 if way == "tag" else None)
+    if way == "mask":
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(~hole)
+    if way == "sidecar":
+        band = '<PAMRasterBand band="1"><NoDataValue>255</NoDataValue></PAMRasterBand>'
+        path.with_suffix(".tif.aux.xml").write_text(f"<PAMDataset>{band}</PAMDataset>")
+    np.testing.assert_array_equal(labels(path, Area.of([TILE], 50)), np.where(hole, 0, 3110))
+
+
+def test_pixels_that_the_map_covers_too_little_are_not_labelled_and_counted(tmp_path: Path) -> None:
+    """At 10 m, 25 cells make a label pixel: rows have 5, 10, 15, 20 or 25 cells with a class."""
+    transform, shape = grid(10, 0)
+    codes = np.zeros(shape, np.uint16)
+    for row in range(96):
+        codes[row * 5 : row * 5 + row % 5 + 1] = 3110
+    path = write_raster(tmp_path / "labels.tif", codes, transform, "EPSG:3035", 0)
+    covered = np.repeat((np.arange(96) % 5 + 1)[:, None] / 5, 96, 1)
+    for least in (0.0, 0.5, 1.0):
+        rule = LabelRule(year=2018, source="luisa", path=path, min_cover=least)
+        codes_, sparse = label_source(rule).read(Area.of([TILE], 50))
+        np.testing.assert_array_equal(codes_ > 0, covered >= least)
+        np.testing.assert_array_equal(sparse, covered < least)
+
+
+def test_a_scene_of_nothing_is_nodata(tmp_path: Path) -> None:
+    empty = np.zeros(grid(10)[1], np.uint16)
+    assert np.isnan(read(two_bands(tmp_path, empty, empty), AREA)).all()

@@ -1,0 +1,137 @@
+"""What the numbers of a scene mean is settled once, from all its bands; pixels settle contradictions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from builders.archives import landsat, sentinel2
+from lulcbench.errors import LulcbenchError
+from lulcbench.sensors import LANDSAT
+from tests.builders.readers.scenes import BANDS, dn, grid, inside, read, scene_item, two_bands
+from tests.builders.world import write_raster
+
+OFFSET = {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]}
+NONE = {"raster:bands": [{"scale": 0.0001, "offset": 0}]}
+FLAG = "earthsearch__boa_offset_applied"
+DARK, GREEN = (150, 700), (2000, 4500)  # red and near-infrared of vegetation, without the offset
+
+
+def scene(folder: Path, removed: bool, stated: dict | None = None, **properties: object):
+    """Vegetation of baseline 05.09 whose pixels have the offset, or from which it was removed; and its reflectance."""
+    red, nir = dn(*DARK), dn(*GREEN, 1)
+    shift = 0 if removed else 1000
+    item = two_bands(folder, red + shift, nir + shift, **({"s2__processing_baseline": "05.09"} | properties))
+    for key in ("red", "nir"):
+        item.assets[key].extra_fields |= stated or {}
+    return item, inside(np.stack([red, nir])) * 1e-4
+
+
+@pytest.mark.parametrize("removed", [True, False], ids=["removed", "present"])
+@pytest.mark.parametrize("stated", [None, OFFSET, NONE], ids=["nothing stated", "offset stated", "no offset stated"])
+@pytest.mark.parametrize("flag", [None, True, False])
+def test_pixels_settle_what_the_metadata_say_wrongly(
+    tmp_path: Path, removed: bool, stated: dict | None, flag: bool | None
+) -> None:
+    item, truth = scene(tmp_path, removed, stated, **({} if flag is None else {FLAG: flag}))
+    np.testing.assert_allclose(read(item), truth, atol=6e-5)
+    (note,) = sentinel2.SOURCE.scene(item, BANDS).notes
+    assert ("no offset is applied" if removed else "offset -0.1 is applied") in note
+    assert "baseline 05.09" in note
+    assert "below DN 1000" in note
+
+
+def test_one_decision_holds_for_all_bands(tmp_path: Path) -> None:
+    """Near-infrared alone has no dark pixel, and would be taken as still having the offset."""
+    item, _ = scene(tmp_path, True, **{FLAG: True})
+    assets = sentinel2.SOURCE.scene(item, BANDS).assets
+    assert assets["red"].offset == assets["nir"].offset == 0
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_where_pixels_do_not_decide_the_catalog_is_believed(tmp_path: Path, flag: bool) -> None:
+    snow = dn(7000, 9000)
+    item = two_bands(tmp_path, snow, snow, s2__processing_baseline="05.09", **{FLAG: flag})
+    np.testing.assert_allclose(read(item)[0], inside(snow) * 1e-4 - (0 if flag else 0.1), atol=6e-5)
+    if flag:
+        assert "do not decide" in sentinel2.SOURCE.scene(item, BANDS).notes[0]
+
+
+def test_negative_reflectance_is_not_mistaken_for_a_removed_offset(tmp_path: Path) -> None:
+    shadow = dn(1, 3000)
+    item = two_bands(tmp_path, shadow, shadow, s2__processing_baseline="05.09")
+    np.testing.assert_allclose(read(item)[0], inside(shadow) * 1e-4 - 0.1, atol=6e-5)
+
+
+def test_older_baselines_have_no_offset_unless_the_pixels_have_it(tmp_path: Path) -> None:
+    for removed in (True, False):
+        item, truth = scene(tmp_path / str(removed), removed, OFFSET, s2__processing_baseline="02.14")
+        np.testing.assert_allclose(read(item), truth, atol=6e-5)
+
+
+@pytest.mark.parametrize(
+    "told", [{"processing__version": "05.09"}, {"s2__product_uri": "S2B_MSIL2A_20180710T103029_N0509_R108_T32UME.SAFE"}]
+)
+def test_the_baseline_is_also_read_from_other_places(tmp_path: Path, told: dict) -> None:
+    item, truth = scene(tmp_path, False, s2__processing_baseline=None, **told)
+    np.testing.assert_allclose(read(item), truth, atol=6e-5)
+
+
+def test_scale_and_offset_of_the_file_itself_count(tmp_path: Path) -> None:
+    red, nir = dn(*DARK), dn(*GREEN, 1)
+    item = two_bands(tmp_path, red, nir, s2__processing_baseline=None)
+    for name in ("red", "nir"):
+        with rasterio.open(tmp_path / f"{name}.tif", "r+") as file:
+            file.scales, file.offsets = (0.0002,), (0.01,)
+    np.testing.assert_allclose(read(item)[1], inside(nir) * 2e-4 + 0.01, atol=6e-5)
+    item.assets["red"].extra_fields["raster:bands"] = [{"scale": 0.0001}]
+    with pytest.raises(LulcbenchError, match=r"states scale 0\.0001 .* own tags state 0\.0002 and 0\.01"):
+        read(item)
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        ({"raster:scale": 0.01}, "which is not reflectance"),  # per cent
+        ({"raster:scale": 1}, "which is not reflectance"),
+        ({"raster:scale": 1e-7}, "no band has reflectance above"),
+    ],
+)
+def test_numbers_that_are_not_fractions_are_refused(tmp_path: Path, stated: dict, told: str) -> None:
+    item, _ = scene(tmp_path, True, s2__processing_baseline=None)
+    for key in ("red", "nir"):
+        item.assets[key].extra_fields = dict(stated)
+    with pytest.raises(LulcbenchError, match=told):
+        read(item)
+
+
+def test_reflectance_in_floating_point_needs_its_scale(tmp_path: Path) -> None:
+    """With a baseline, but values that are reflectance already: times 1e-4 they would be black."""
+    item, truth = scene(tmp_path, True, s2__processing_baseline="02.12")
+    for key, values in (("red", dn(*DARK)), ("nir", dn(*GREEN, 1))):
+        write_raster(tmp_path / f"{key}.tif", (values * 1e-4).astype(np.float32), grid(10)[0], "EPSG:3035")
+    with pytest.raises(LulcbenchError, match="no band has reflectance above"):
+        read(item)
+    for key in ("red", "nir"):
+        item.assets[key].extra_fields["raster:scale"] = 1
+    np.testing.assert_allclose(read(item), truth, atol=6e-5)
+
+
+def test_landsat_with_a_scale_but_no_offset_has_the_offset_of_its_archive(tmp_path: Path) -> None:
+    transform, shape = grid(30, 10)
+    red = write_raster(tmp_path / "red.tif", np.full(shape, 9000, np.uint16), transform, "EPSG:3035", 0)
+    item = scene_item({"red": red})
+    item.assets["red"].extra_fields["raster:bands"] = [{"scale": 2.75e-5}]
+    made = landsat.SOURCE.scene(item, (LANDSAT.band("red"),))
+    assert made.assets["red"].offset == -0.2
+    assert "without an offset" in made.notes[0]
+    item.assets["red"].extra_fields["raster:bands"] = [{"scale": 1e-4, "offset": -0.2}]
+    assert landsat.SOURCE.scene(item, (LANDSAT.band("red"),)).assets["red"].scale == 1e-4
+
+
+def test_landsat_of_collection_1_is_not_read_as_collection_2(tmp_path: Path) -> None:
+    transform, shape = grid(30, 10)
+    red = write_raster(tmp_path / "red.tif", np.full(shape, 1200, np.uint16), transform, "EPSG:3035", 0)
+    with pytest.raises(LulcbenchError, match="which is not reflectance"):
+        landsat.SOURCE.scene(scene_item({"red": red}))
