@@ -11,7 +11,7 @@ from affine import Affine
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, Bounds, Tile, pixels
 
-CELL = 480  # px; smaller cells take more calls, larger ones read more than an isolated tile needs
+CELL = 960  # px; smaller cells take more calls, larger ones read more than an isolated tile needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Area:
     def cells(self) -> Iterator[tuple[Area, tuple[slice, slice], tuple[slice, slice]]]:
         """The cells of a fixed lattice that overlap the area; each with its part of the area, and of itself.
 
-        A cell is a square of whole tiles, at least ``CELL`` pixels wide. GDAL approximates coordinates over the extent
+        A cell is a square of whole tiles, up to ``CELL`` pixels wide. GDAL approximates coordinates over the extent
         that it warps: if that is always one cell, a pixel does not depend on the area that it was read with.
 
         Raises:

@@ -50,7 +50,12 @@ def opened(path: str, crs: str | None = None, size: int | None = None) -> raster
             f"{path} has {file_size(path)} bytes, but had {size} when searched: it is truncated or was replaced.",
             "Fetch it again, or run 'python -m builders search' again to use the new file.",
         )
-    dataset = _kept(path, file_stamp(path))
+    return _checked(path, file_stamp(path), crs)
+
+
+@lru_cache(maxsize=1024)
+def _checked(path: str, stamp: tuple[int, int] | None, crs: str | None) -> rasterio.DatasetReader:
+    dataset = _kept(path, stamp)
     if crs is not None and dataset.crs != rasterio.CRS.from_user_input(crs):
         raise LulcbenchError(
             f"{path} is in {dataset.crs.to_string()}, but its catalog states {crs}.",
@@ -182,7 +187,8 @@ def read_window(
     except ERRORS as error:
         raise broken(dataset.name, error) from error
     marks = {float(mark) for mark in (*nodata, dataset.nodatavals[band - 1]) if mark is not None}
-    absent = [values == mark for mark in marks if not math.isnan(mark) and _holds(values.dtype, mark)]
+    exact = values.dtype.type  # comparing integers with a float is several times slower
+    absent = [values == exact(mark) for mark in marks if not math.isnan(mark) and _holds(values.dtype, mark)]
     if values.dtype.kind == "f":
         absent.append(~np.isfinite(values))
     for where in absent:
