@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pystac
@@ -33,7 +35,8 @@ def stored_items(catalog: str) -> list[pystac.Item]:
         LulcbenchError: the catalog or an item is missing or damaged, or two items of a collection share an id.
     """
     try:
-        items = list(pystac.Catalog.from_file(catalog).get_items(recursive=True))
+        with _quiet():
+            items = list(pystac.Catalog.from_file(catalog).get_items(recursive=True))
     except FileNotFoundError as error:
         raise LulcbenchError(
             f"The catalog {catalog} or an item of it is missing: {error}.",
@@ -94,7 +97,8 @@ def found_items(catalog: str, rule: SensorRule, boxes: Sequence[Bounds], spans: 
                 yield from found.items()
 
     try:
-        items = list(search())
+        with _quiet():
+            items = list(search())
     except (
         APIError,
         NotImplementedError,
@@ -109,6 +113,14 @@ def found_items(catalog: str, rule: SensorRule, boxes: Sequence[Bounds], spans: 
             "Is it a STAC API with item search, and is it up? Nothing was written; run again.",
         ) from error
     return _unique(items, catalog)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning of pystac that it does not know the storage provider of files, which is not used here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Could not parse bucket/account", UserWarning)
+        yield
 
 
 def outline(box: Bounds) -> dict[str, Any]:
