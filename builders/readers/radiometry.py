@@ -147,7 +147,7 @@ def check_reflectance(item: pystac.Item, samples: Mapping[Band, tuple[npt.NDArra
     """Nothing, if sampled DN are reflectance (a fraction of 1) under their scaling.
 
     Raises:
-        LulcbenchError: a band's median is no reflectance, or no band has a value that differs from zero.
+        LulcbenchError: a band's median is not reflectance, or no band has a value that differs from zero.
     """
     brightest = -math.inf
     for band, (numbers, scaling) in samples.items():

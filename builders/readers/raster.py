@@ -84,6 +84,8 @@ def open_raster(path: str) -> rasterio.DatasetReader:
         raise broken(path, error) from error
     if not header[0]:
         raise LulcbenchError(f"{path} has no bands.", "Name one of the rasters in it.")
+    if any("complex" in dtype for dtype in dataset.dtypes):
+        raise LulcbenchError(f"{path} holds complex numbers.", "Convert them to backscatter, or take another product.")
     if dataset.crs is None or dataset.transform.is_identity:
         points = "only ground control points and " if dataset.gcps[0] else ""
         raise LulcbenchError(

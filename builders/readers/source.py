@@ -18,7 +18,7 @@ from builders.readers.area import Area
 from builders.readers.items import Channel, channels, choose, extent, interval, meaning, quality_channel
 from builders.readers.locators import file_size
 from builders.readers.radiometry import Scalings
-from builders.readers.raster import Values, data_bands, opened
+from builders.readers.raster import Values, data_bands, footprint, opened
 from builders.readers.scene import Asset, Scene, UnusableSceneError
 from builders.readers.warp import place, read_classes, read_stored
 from lulcbench.errors import LulcbenchError
@@ -68,6 +68,7 @@ class RasterSource:
         for band, channel in chosen.items():
             number = band_number(opened(channel.href), channel.band, band, self.sensor.bands)
             chosen[band] = replace(channel, band=number)
+        _check_place(item, next(iter(chosen.values()), None))
         settled = self.scalings(item, chosen)
         assets: dict[str, Asset] = {}
         for band, channel in chosen.items():
@@ -223,6 +224,21 @@ def only_band(dataset: rasterio.DatasetReader, name: str) -> int:
             "Give the quality layer in a file of its own, or describe its band.",
         )
     return numbers[0]
+
+
+def _check_place(item: pystac.Item, channel: Channel | None) -> None:
+    """The item and its files must be in one place: the item decides which tiles a scene is read for."""
+    if channel is None:
+        return
+    dataset = opened(channel.href)
+    left, bottom, right, top = footprint(dataset.crs, dataset.transform, dataset.shape)
+    box = extent(item)
+    if not (left < box[2] and box[0] < right and bottom < box[3] and box[1] < top):
+        raise LulcbenchError(
+            f"Item {item.id} has the bbox {item.bbox}, but {channel.href} is elsewhere: its transform is "
+            f"{tuple(dataset.transform)[:6]} in {dataset.crs.to_string()[:40]}.",
+            "Correct the bbox of the item or the georeference of the file.",
+        )
 
 
 def _check_size(channel: Channel) -> None:

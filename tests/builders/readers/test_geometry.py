@@ -202,6 +202,20 @@ def test_clouds_beyond_the_border_of_a_tile_widen_its_mask(tmp_path: Path) -> No
     assert np.isfinite(got[:, :, 1:]).all()
 
 
+def test_an_item_and_its_files_must_be_in_one_place(tmp_path: Path) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
+    item.bbox = [19.9, 51.1, 20.2, 51.3]
+    with pytest.raises(LulcbenchError, match=r"has the bbox \[19\.9.*red\.tif is elsewhere"):
+        read(item)
+
+
+def test_complex_numbers_are_refused(tmp_path: Path) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
+    write_raster(tmp_path / "red.tif", dn(1500, 3500).astype(np.complex64), grid(10)[0], "EPSG:3035")
+    with pytest.raises(LulcbenchError, match="holds complex numbers"):
+        read(item)
+
+
 def test_the_lattice_is_that_of_whole_tiles() -> None:
     for resolution, side in ((3, 4800), (10, 9600), (30, 28800), (50, 48000)):
         cells = [cell for cell, _, _ in Area.of([TILE], resolution).cells()]
