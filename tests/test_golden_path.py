@@ -88,13 +88,13 @@ def test_predictions_become_scores(runs: Path, release_root: Path) -> None:
         assert learnt["macro_f1"] > reference["macro_f1"]
 
 
-def test_baselines_enter_the_board_as_anybody_does(runs: Path, release_root: Path) -> None:
+def test_baselines_are_submitted_like_any_other_model(runs: Path, release_root: Path) -> None:
     for name in ("unet", "majority"):
         folder = runs / name
         said = lulcbench(
             "check", folder / "predictions.zip", "--root", release_root, "--card", folder / "submission.toml"
         )
-        assert "is good" in said
+        assert "is valid" in said
     card = load_card(runs / "unet" / "submission.toml")
     assert card.parameters > 10_000
     assert card.training_data == (f"{Manifest.load(release_root).id}, train split",)

@@ -1,4 +1,4 @@
-"""The commands about predictions: score, check, compare, submit."""
+"""Commands on predictions: score, check, compare, submit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check(
     root: Root,
     card: Annotated[Path | None, typer.Option(help="Model card (TOML) to check too.")] = None,
 ) -> None:
-    """Say whether a leaderboard would take predictions (and a model card), before uploading them."""
+    """Check predictions (and a model card) as a leaderboard does, before uploading them."""
     if card is not None:
         check_sensors(load_card(card), Manifest.load(root))
     with _console.progress() as bar:
@@ -59,7 +59,7 @@ def check(
         info = check_predictions(predictions, root, lambda done, total: bar.update(task, completed=done, total=total))
     with_probabilities = "with" if info.probabilities is not None else "without"
     typer.echo(
-        f"{predictions} is good: {info.release}, {info.split} {'→'.join(map(str, info.years))}, level {info.level}, "
+        f"{predictions} is valid: {info.release}, {info.split} {'→'.join(map(str, info.years))}, level {info.level}, "
         f"{len(info.tiles)} tiles, {with_probabilities} probabilities."
     )
 
@@ -94,17 +94,17 @@ def submit(
     predictions: PredictionsFile,
     card: Annotated[Path, typer.Option(help="Model card (TOML).")],
     to: Annotated[str, typer.Option(help="Address of the leaderboard.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the release: check every pixel first.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the release, to check every pixel first.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the scores.")] = True,
 ) -> None:
-    """Send predictions and their model card to a leaderboard; an interrupted upload continues where it stopped."""
+    """Send predictions and their model card to a leaderboard; an interrupted upload is resumed."""
     model_card = load_card(card)
     if root is not None:
         check(predictions, root, card)
     else:
         info = peek(predictions)
         _console.console.print(
-            f"According to its metadata, {predictions.name} is of {info.release}, {info.split}, level {info.level}, "
+            f"According to its metadata, {predictions.name} predicts {info.release}, {info.split}, level {info.level}, "
             f"{len(info.tiles)} tiles; its pixels are not checked (give --root to check them before they are sent).",
             markup=False,
             highlight=False,
@@ -161,8 +161,8 @@ def _level_table(scores: Scores) -> Table:
         if any(name in level.metrics for level in levels):
             table.add_row(title(metric), *(_cell(scores, level, metric) for level in levels))
     for subset in levels[0].boundary:
-        parts = [part for level in levels for part in level.boundary if part.name == subset.name]
-        table.add_row(f"{METRICS[RANKING].label}, {subset.name}", *_ranking(parts))
+        subsets = [scores for level in levels for scores in level.boundary if scores.name == subset.name]
+        table.add_row(f"{METRICS[RANKING].label}, {subset.name}", *_ranking(subsets))
     return table
 
 
@@ -170,13 +170,13 @@ def _region_table(scores: Scores) -> Table:
     levels = list(scores.levels.values())
     table = Table(f"{METRICS[RANKING].label} by region", *(f"level {level.level}" for level in levels))
     for region in levels[0].regions:
-        parts = [part for level in levels for part in level.regions if part.name == region.name]
-        table.add_row(region.name, *_ranking(parts))
+        subsets = [subset for level in levels for subset in level.regions if subset.name == region.name]
+        table.add_row(region.name, *_ranking(subsets))
     return table
 
 
-def _ranking(parts: list[SubsetScores]) -> list[str]:
-    return [with_interval(part.metrics.get(RANKING)) for part in parts]
+def _ranking(subsets: list[SubsetScores]) -> list[str]:
+    return [with_interval(subset.metrics.get(RANKING)) for subset in subsets]
 
 
 def title(metric: Metric) -> str:
@@ -185,7 +185,7 @@ def title(metric: Metric) -> str:
 
 
 def with_interval(estimate: Estimate | None) -> str:
-    """A value and, dimmed on a line of its own, its interval; a dash where there is no value."""
+    """Format a value with its interval, dimmed, on a second line; a dash if there is no value."""
     if estimate is None:
         return "–"
     interval = "" if estimate.low is None else f"\n[dim]{estimate.low:.3f}–{estimate.high:.3f}[/]"

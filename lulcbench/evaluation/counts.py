@@ -1,10 +1,11 @@
-"""One pass over predictions and labels: integer counts and sums, from which every score and map of a scoring follows.
+"""Counts from one pass over predictions and labels, from which all scores and maps are computed.
 
-Most are by stratum: the tiles of one region in one spatial block, so that regions and blocks are both unions of strata.
-By tile there is only how many pixels were evaluated and correct at each level, which maps of accuracy are made of.
+Most counts are by stratum: the tiles of one region in one spatial block, so that regions and blocks are unions of
+strata. By tile there are only the numbers of evaluated and correct pixels at each level, for maps of accuracy.
 
-Memory does not grow with the pixels. A stratum takes 40 kB at level 4 (and 10 kB with probabilities), a tile 64 bytes:
-100,000 tiles in 1,000 blocks of 48 km take 50 MB, beside the tiles being read (at most some 20 MB per processor).
+Memory does not depend on the number of pixels. A stratum takes 40 kB at level 4 (and 10 kB with probabilities), a tile
+64 bytes: 100,000 tiles in 1,000 blocks of 48 km take 50 MB, in addition to the tiles being read (at most 20 MB per
+processor).
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from lulcbench.predictions.format import PredictionInfo
 from lulcbench.release import ArrayKey, Release, TilePosition
 from lulcbench.release.index import SplitTiles
 
-# Tiles a step: enough to spread the cost of a call to TensorStore; few of those with probabilities, which take long.
+# Tiles per step: enough to amortise a call to TensorStore; fewer with probabilities, which take longer.
 _BATCH, _BATCH_WITH_PROBABILITIES = 128, 8
 _MAX_THREADS = 8
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
-# What a step adds to the counts: array, where in it, how much.
+# What a step adds to the counts: array, index, amount.
 Addition = tuple[npt.NDArray[Any], Any, npt.NDArray[Any]]
 
 
@@ -54,8 +55,8 @@ class Counts:
         evaluated: int64 ``(T, L)``: evaluated pixels of each tile at levels 1 to L; for change, of both years together.
         correct: int64 ``(T, L)``: of these, pixels whose class is right.
         confusion: int64 ``(S, 106, C)``: label node × predicted class.
-        edges: int64 ``(5, 106, C)``: the same by how deep a label edge the pixel lies on: 0 none, 1 an edge at level 4
-            only, … 4 an edge at level 1 and so at all levels, as is the border of unlabelled ground.
+        edges: int64 ``(5, 106, C)``: the same by depth of the label edge: 0 none, 1 an edge only at level 4, … 4 an
+            edge at level 1 and hence at all levels, such as next to unlabelled pixels.
         calibration: level → float64 ``(S, 5, 15)``, ``families.CalibrationSums``; empty without probabilities.
         change: level → int64 ``(S, 5)``, ``families.ChangeSums``; empty unless the task is change.
         transitions: level → int64 ``(3, n, n)``, ``families.TransitionCounts``; empty likewise.
@@ -76,11 +77,11 @@ class Counts:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """Levels that can be scored: that of the predictions and all coarser ones."""
+        """Scored levels: that of the predictions and all coarser ones."""
         return LEVELS[: self.info.level]
 
     def confusion_at(self, level: int) -> Ints:
-        """Confusion matrix of each stratum at a level: ``(S, n, n)``, rows are labels."""
+        """Confusion matrices of the strata at a level: ``(S, n, n)``, rows are labels."""
         return confusion_at(self.confusion, self.info.level, level)
 
     def of(self, family: Family, level: int) -> npt.NDArray[Any] | None:
@@ -100,20 +101,20 @@ class Counts:
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """The spatial blocks of the split, in the order of ``by_block``."""
+        """Spatial blocks of the split, in the order of ``by_block``."""
         return tuple(sorted({block for _, block in self.strata}))
 
     def by_block(self, counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Counts of strata ``(S, …)`` summed into spatial blocks ``(n, …)``, of the same dtype."""
+        """Sum counts of strata ``(S, …)`` by spatial block, ``(n, …)`` of the same dtype."""
         return _sum_by(counts, [block for _, block in self.strata])
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """The regions of the split, in the order of ``by_region``."""
+        """Regions of the split, in the order of ``by_region``."""
         return tuple(sorted({region for region, _ in self.strata}))
 
     def by_region(self, counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Counts of strata ``(S, …)`` summed into regions ``(n, …)``, of the same dtype."""
+        """Sum counts of strata ``(S, …)`` by region, ``(n, …)`` of the same dtype."""
         return _sum_by(counts, [region for region, _ in self.strata])
 
 
@@ -155,7 +156,7 @@ def count(
         stratum_of = np.array([position[pair] for pair in pairs])
         counts = _empty(predictions, release, tiles, strata)
         batch = _BATCH if info.probabilities is None else _BATCH_WITH_PROBABILITIES
-        reader = release.reader(info.split, threads=1)  # beside our own
+        reader = release.reader(info.split, threads=1)  # in addition to those of the pool
 
         def step(positions: range) -> list[Addition]:
             start, stop = (tiles.row(TilePosition(i)) for i in (positions.start, positions.stop))
@@ -198,20 +199,20 @@ def _empty(
 def _in_order(
     pool: ThreadPoolExecutor, step: Callable[[range], list[Addition]], tiles: int, batch: int, ahead: int
 ) -> Iterator[tuple[range, list[Addition]]]:
-    """What each step gives, in the order of the tiles, with at most ``ahead`` steps begun and not taken."""
-    waiting: deque[tuple[range, Future[list[Addition]]]] = deque()
+    """Yield the additions of all steps in the order of tiles; at most ``ahead`` steps are in progress."""
+    pending: deque[tuple[range, Future[list[Addition]]]] = deque()
     try:
         for start in range(0, tiles, batch):
             positions = range(start, min(start + batch, tiles))
-            waiting.append((positions, pool.submit(step, positions)))
-            if len(waiting) == ahead:
-                done, future = waiting.popleft()
+            pending.append((positions, pool.submit(step, positions)))
+            if len(pending) == ahead:
+                done, future = pending.popleft()
                 yield done, future.result()
-        while waiting:
-            done, future = waiting.popleft()
+        while pending:
+            done, future = pending.popleft()
             yield done, future.result()
     finally:
-        for _, future in waiting:  # after an error: no need to read on
+        for _, future in pending:  # after an error, the rest is not needed
             future.cancel()
 
 
@@ -227,14 +228,14 @@ def _step(
     bounds = [0, *(np.flatnonzero(np.diff(strata)) + 1).tolist(), len(strata)]
     try:
         for start, stop in pairwise(bounds):
-            found = count_pixels(labels[start:stop], codes[start:stop], info.level)
+            pixels = count_pixels(labels[start:stop], codes[start:stop], info.level)
             tiles = slice(positions.start + start, positions.start + stop)
-            yield counts.evaluated, tiles, found.evaluated.sum(axis=1)
-            yield counts.correct, tiles, found.correct.sum(axis=1)
-            yield counts.edges, ..., found.pixels
-            yield counts.confusion, strata[start], found.pixels.sum(axis=0)
+            yield counts.evaluated, tiles, pixels.evaluated.sum(axis=1)
+            yield counts.correct, tiles, pixels.correct.sum(axis=1)
+            yield counts.edges, ..., pixels.pixels
+            yield counts.confusion, strata[start], pixels.pixels.sum(axis=0)
     except UnknownCode:
-        # Each raises, and names what it finds.
+        # One of these raises an error that states the code and its position.
         legend().encode(labels, 1, f"labels of tiles {positions.start} to {positions.stop - 1} of {info.split}")
         for position in positions:
             predictions.codes(TilePosition(position))
@@ -288,7 +289,7 @@ def _calibration(
     for level in reversed(counts.levels):
         parents = legend().parents(counts.info.level, level)
         if level < counts.info.level:
-            # Classes are in code order, so children of one parent lie together; most have no sibling.
+            # Classes are in code order, so the children of a parent are consecutive; most have no sibling.
             parent = legend().parents(level + 1, level)
             first = np.unique(parent, return_index=True)[1]
             finer, values = values, values[first]
@@ -306,5 +307,5 @@ def _calibration(
 
 @cache
 def _class_of(level: int) -> npt.NDArray[np.intp]:
-    """Label node → class index at a level, -1 where it is not known at that level."""
+    """Label node → class index at a level, -1 if ignored at that level."""
     return np.append(node_to_class(level), -1)

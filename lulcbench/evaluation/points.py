@@ -2,7 +2,7 @@
 
 The LUCAS–CORINE crosswalk translates land cover (and, if recorded, land use) of a point to a LUISA class, mostly of
 level 3, sometimes coarser or none. A point is evaluated at the levels of its class, and points that are not evaluated
-are counted by reason. LUCAS covers 27 of 41 classes at level 3, and none at level 4.
+are counted by reason. LUCAS covers 27 of 41 classes at level 3, and makes no distinction at level 4.
 
 LUCAS is repeated about every three years. For a point with several surveys, the one nearest to the year of the map is
 evaluated (the latest if that year is unknown). Points surveyed more than ``MAX_YEARS`` from the year of the map may
