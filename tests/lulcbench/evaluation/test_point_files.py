@@ -97,6 +97,7 @@ def test_a_file_is_read_by_what_it_is(tmp_path: Path, kind: str) -> None:
         ("utf-16", "\t", {"rows read in the encoding utf-16": 3, "rows separated by '\\t'": 3}),
         ("utf-8", "|", {"rows separated by '|'": 3}),
     ],
+    ids=["UTF-8 with mark, commas", "Latin-1, commas", "UTF-16, tabs", "UTF-8, bars"],
 )
 def test_tables_of_any_encoding_and_separator(
     tmp_path: Path, encoding: str, separator: str, decisions: dict[str, int]
