@@ -101,9 +101,22 @@ def open_raster(path: str) -> rasterio.DatasetReader:
 
 def broken(path: str, error: Exception) -> LulcbenchError:
     """The error for a file that cannot be read."""
+    if is_local(path) and _is_vector(path):
+        return LulcbenchError(f"{path} is a vector file, not a raster.", "Name a raster, or end its name as is usual.")
     return LulcbenchError(
         f"Cannot read {path}: {error}.", "It is missing, truncated or not a raster; fetch it again and rerun."
     )
+
+
+def _is_vector(path: str) -> bool:
+    import pyogrio  # only to tell what a file is that cannot be read
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # that its name ends in another way
+            return len(pyogrio.list_layers(path)) > 0
+    except (pyogrio.errors.DataSourceError, ValueError):
+        return False
 
 
 def data_bands(dataset: rasterio.DatasetReader) -> list[int]:

@@ -42,7 +42,11 @@ def stored_items(catalog: str) -> list[pystac.Item]:
             f"The catalog {catalog} or an item of it is missing: {error}.",
             "Correct 'catalog' of the recipe, or make it with 'python -m builders scenes' or 'ingest'.",
         ) from error
-    except (pystac.errors.STACError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except pystac.errors.STACTypeError as error:
+        raise LulcbenchError(
+            f"{catalog} is not a STAC catalog: {error}.", "Name the catalog or collection that links to the items."
+        ) from error
+    except (pystac.errors.STACError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LulcbenchError(f"The catalog {catalog} is damaged: {error}.", "Fetch or make it again.") from error
     return _unique(items, catalog)
 

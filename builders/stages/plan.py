@@ -101,6 +101,8 @@ def read(path: Path) -> list[Planned]:
         lines = [x for x in path.read_text(encoding="utf-8").splitlines() if x and not x.startswith("#")]
     except FileNotFoundError as error:
         raise LulcbenchError(f"{path} is missing.", "Run 'python -m builders plan' first.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise LulcbenchError(f"{path} is not a text file: {error}.", "Name a list of splits.") from error
     remedy = f"It must have the columns {', '.join(COLUMNS)}; make it anew with 'python -m builders plan'."
     table = list(csv.DictReader(lines))
     if not table or tuple(table[0]) != COLUMNS:
