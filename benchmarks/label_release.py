@@ -15,7 +15,7 @@ from builders.stages._shards import ShardJob, write_shard
 from builders.stages.plan import Planned
 from lulcbench.grid import Tile
 from lulcbench.legend import legend
-from lulcbench.release import INDEX, ArrayKey, Manifest
+from lulcbench.release import INDEX, ArrayKey, LabelInfo, Manifest
 
 SHARD_TILES = 64
 
@@ -85,14 +85,20 @@ def make_release(
         title="Labels",
         description="Labels only, for tests.",
         simulated=True,
-        legend_digest=legend().digest,
         seasons=(),
         sensors={},
-        label_years=tuple(labels),
+        labels={
+            "luisa": LabelInfo(
+                years=tuple(labels),
+                splits=("test",),
+                legend_digest=legend().digest,
+                licence="CC-BY-4.0",
+                class_counts={},
+            )
+        },
         regions=tuple(sorted(set(regions))),
         splits={"test": n},
         first_rows=axis.first_rows,
-        class_counts={},
         sources=(),
         files=list_files(root, arrays, axis, lambda array: "CC-BY-4.0"),
         builder="tests",

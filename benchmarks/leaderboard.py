@@ -325,7 +325,7 @@ def waiting(board: Board) -> int:
 def predict(path: Path, root: Path) -> bytes:
     """Write predictions that are partly correct; returns the content of the file."""
     release = Release.open(root)
-    year = release.manifest.label_years[-1]
+    year = release.manifest.label_source("luisa").years[-1]
     tiles = release.tiles("test")
     chance, codes = np.random.default_rng(0), np.array(legend().codes(4), np.uint16)
     with PredictionWriter(path, release, "test", year) as writer:

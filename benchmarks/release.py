@@ -20,7 +20,7 @@ from builders.stages._hierarchy import (
 from builders.stages.plan import Planned
 from lulcbench.grid import TILE_SIZE, Tile
 from lulcbench.legend import LEVELS, legend
-from lulcbench.release import ArrayKey, Manifest, SensorInfo, Statistics
+from lulcbench.release import ArrayKey, LabelInfo, Manifest, SensorInfo, Statistics
 from lulcbench.release.index import fraction_column
 from lulcbench.seasons import Season
 from lulcbench.sensors import REFLECTANCE, SENTINEL2
@@ -64,7 +64,6 @@ def make(root: Path, tiles: int) -> Manifest:
         title="Image-like pixels to measure readers with",
         description="No real or simulated scene: fields with the spectrum of imagery",
         simulated=True,
-        legend_digest=legend().digest,
         seasons=(season,),
         sensors={
             "sentinel2": SensorInfo(
@@ -75,11 +74,18 @@ def make(root: Path, tiles: int) -> Manifest:
                 statistics=Statistics(mean=tuple(mean), std=tuple(np.sqrt(sums[1] / count - mean**2)), pixels=count),
             )
         },
-        label_years=(2018,),
+        labels={
+            "luisa": LabelInfo(
+                years=(2018,),
+                splits=("train",),
+                legend_digest=legend().digest,
+                licence="CC0-1.0",
+                class_counts={2018: {}},
+            )
+        },
         regions=("benchmark",),
         splits={"train": tiles},
         first_rows=axis.first_rows,
-        class_counts={2018: {}},
         sources=(),
         files=list_files(root, layout, axis, lambda array: "CC0-1.0"),
         builder="benchmarks.release",

@@ -14,7 +14,7 @@ from rich.table import Table
 from builders._parallel import executor
 from builders._progress import Report
 from builders.cases.compare import commands as compare
-from builders.recipe import Recipe, SplitRule, load
+from builders.recipe import BUFFER, Recipe, SplitRule, load
 from builders.stages import plan as plan_stage
 from builders.stages import report
 from builders.stages import search as search_stage
@@ -22,7 +22,7 @@ from builders.stages._left_out import count_reasons
 from builders.workspace import Workspace, read_json, workspace
 from lulcbench import _console
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import SPLITS, Manifest
+from lulcbench.release import Manifest, split_order
 
 if TYPE_CHECKING:
     from builders.readers.scene import Scene
@@ -122,7 +122,8 @@ def plan(recipe: RecipeFile, out: Out, work: Work = None) -> None:
     """Lay out tiles and splits; writes splits.csv."""
     with _open(recipe, out, work) as (made, space):
         rows = _plan(made, space)
-        for split in (*SPLITS, plan_stage.BUFFER):
+        names = split_order(row.split for row in rows if row.split != BUFFER)
+        for split in (*names, BUFFER):
             typer.echo(f"{split:<8}{sum(row.split == split for row in rows):>6} tiles")
         if omitted := plan_stage.read_omitted(space.splits):
             typer.echo(f"left out: {count_reasons(one.reason for one in omitted)}")

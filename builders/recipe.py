@@ -15,18 +15,30 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from lulcbench import grid
 from lulcbench._files import Frozen, Name
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import NODATA, legend
-from lulcbench.release import Sha256, Source, Split
+from lulcbench.release import ArrayKey, Sha256, Source, split_order
+from lulcbench.release.keys import ArrayName
+from lulcbench.release.manifest import COLUMN_PREFIXES
 from lulcbench.seasons import SEASONS, Days, Season
 from lulcbench.sensors import SENSORS, sensor
 
 Codec = Literal["lz4hc", "lz4", "zstd"]
+BUFFER = "buffer"  # in place of a split: tiles that no split may have
+
+
+def _no_buffer(name: str) -> str:
+    if name == BUFFER:
+        raise ValueError(f"{BUFFER!r} is not a name for a split: it stands for tiles that no split has")
+    return name
+
+
+SplitName = Annotated[Name, AfterValidator(_no_buffer)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -38,11 +50,13 @@ class Region(Frozen):
     Attributes:
         bounds: left, bottom, right, top in EPSG:3035 metres; None is the whole label map.
         whole: only tiles that lie entirely inside; otherwise all that touch.
+        split: that all its tiles belong to, such as a ``map`` split to be mapped; None shares them out.
     """
 
     name: Name
     bounds: grid.Bounds | None = None
     whole: bool = True
+    split: SplitName | None = None
 
 
 class SplitRule(Frozen):
@@ -50,8 +64,9 @@ class SplitRule(Frozen):
 
     Attributes:
         block: side of a spatial block in tiles (10 = 48 km); a block goes to one split as a whole.
-        buffer: tiles left out between splits, counted in all eight directions.
-        fractions: wanted share of each split; a split that is not named does not exist.
+        buffer: tiles left out between labelled splits, counted in all eight directions.
+        fractions: wanted share of each split; a split that neither this nor a region names does not exist.
+        unlabelled: splits that get no labels, and so no buffer; without labels, all.
         stratify_level: legend level whose class shares should be alike in all splits.
         min_labelled: least share of a tile's label pixels that must have a class.
         file: a committed list to use in place of planning.
@@ -59,7 +74,8 @@ class SplitRule(Frozen):
 
     block: Annotated[int, Field(ge=1)] = grid.BLOCK_TILES
     buffer: Annotated[int, Field(ge=0)] = 1
-    fractions: dict[Split, Fraction] = Field(default={"train": 0.7, "val": 0.15, "test": 0.15})
+    fractions: dict[SplitName, Fraction] = Field(default={"train": 0.7, "val": 0.15, "test": 0.15})
+    unlabelled: tuple[SplitName, ...] = ()
     seed: int = 0
     stratify_level: Literal[1, 2, 3, 4] = 2
     min_labelled: Fraction = 0.5
@@ -67,8 +83,8 @@ class SplitRule(Frozen):
 
     @model_validator(mode="after")
     def _sum(self) -> Self:
-        if "train" not in self.fractions or abs(sum(self.fractions.values()) - 1) > 1e-6:
-            raise ValueError(f"fractions {self.fractions} must name train and sum to 1")
+        if abs(sum(self.fractions.values()) - 1) > 1e-6:
+            raise ValueError(f"fractions {self.fractions} must sum to 1")
         return self
 
 
@@ -117,9 +133,11 @@ class SensorRule(Frozen):
 
 
 class LabelRule(Frozen):
-    """Labels of one year: a LUISA raster, or CORINE or an own map as a raster or as polygons with ``field``.
+    """Labels of one year, all of which become LUISA codes.
 
     Attributes:
+        name: of the source in the release, whose arrays are ``<name>_<year>``; by default that of the legend.
+        source: legend of the file: a LUISA raster, or CORINE or an own map as a raster or as polygons with ``field``.
         layer: of a vector file with several.
         field: column of the codes or words of polygons.
         band: of a raster with several: its number or description; not needed where one description names the year.
@@ -127,8 +145,12 @@ class LabelRule(Frozen):
         codes: of an own map: its code or word → LUISA code of any level; 0 leaves it unlabelled on purpose.
         edition: name of a LUISA edition in ``builders.archives.luisa``, or of another map in words.
         sha256: pins the edition; a file with another digest is refused.
+        required: every tile of a labelled split must have enough of these labels (``min_labelled``); otherwise a tile
+            may lack them.
+        licence: of the labels, by default the recipe's ``label_licence``.
     """
 
+    name: ArrayName = ""
     year: int
     source: Literal["luisa", "corine", "own"]
     path: Path
@@ -139,6 +161,18 @@ class LabelRule(Frozen):
     codes: dict[str, int] | None = None
     edition: str | None = None
     sha256: Sha256 | None = None
+    required: bool = True
+    licence: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_name(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return {"name": str(data.get("source", ""))} | data
+
+    @property
+    def array(self) -> ArrayKey:
+        """The array that the labels become."""
+        return ArrayKey(self.name, self.year)
 
     @model_validator(mode="after")
     def _own_codes(self) -> Self:
@@ -219,6 +253,8 @@ class Recipe(Frozen):
     Attributes:
         empty_tiles: a tile without one valid pixel of a required sensor is an error, or is dropped and reported.
         lock: a committed search result to use in place of searching.
+        labels: of any number of years and sources; none make a release of imagery alone.
+        label_licence: of labels that do not name their own, and of the tables and texts.
     """
 
     name: Name
@@ -233,7 +269,7 @@ class Recipe(Frozen):
     split: SplitRule = SplitRule()
     seasons: Annotated[tuple[Season, ...], Field(min_length=1)] = SEASONS
     sensors: Annotated[tuple[SensorRule, ...], Field(min_length=1)]
-    labels: Annotated[tuple[LabelRule, ...], Field(min_length=1)]
+    labels: tuple[LabelRule, ...]
     pack: PackRule = PackRule()
     label_licence: str = "CC-BY-4.0"
     sources: tuple[Source, ...] = ()
@@ -246,13 +282,40 @@ class Recipe(Frozen):
             ("region", [r.name for r in self.regions]),
             ("sensor", [s.name for s in self.sensors]),
             ("season", [s.name for s in self.seasons]),
-            ("label year", [label.year for label in self.labels]),
+            ("label array", [str(label.array) for label in self.labels]),
         ):
             if len(set(names)) != len(names):
                 raise ValueError(f"a {what} is named twice: {names}")
+        clashes = {label.name for label in self.labels} & {*COLUMN_PREFIXES, *(rule.name for rule in self.sensors)}
+        if clashes:
+            raise ValueError(f"labels cannot be named {min(clashes)!r}: it is in use")
+        for name in sorted({label.name for label in self.labels}):
+            licences = {self.licence_of(label) for label in self.labels if label.name == name}
+            if len(licences) > 1:
+                raise ValueError(f"labels of {name} have several licences: {', '.join(sorted(licences))}")
+        unknown = set(self.split.unlabelled) - set(self.splits)
+        if unknown and not self.split.file:
+            raise ValueError(f"unlabelled names {min(unknown)!r}, which no fraction or region does")
+        if not self.labels and any(region.bounds is None for region in self.regions):
+            raise ValueError("a region needs bounds where there are no labels to take them from")
         if self.simulate is not None and self.ingest is not None:
             raise ValueError("a recipe has a [simulate] table or an [ingest] table, not both")
         return self
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """All splits that regions and, where they leave tiles to share out, fractions name; in their order."""
+        own = [region.split for region in self.regions]
+        shared = [split for split, share in self.split.fractions.items() if share and None in own]
+        return tuple(split_order([*shared, *filter(None, own)]))
+
+    def labelled(self, split: str) -> bool:
+        """Whether tiles of a split get labels."""
+        return bool(self.labels) and split not in self.split.unlabelled
+
+    def licence_of(self, label: LabelRule) -> str:
+        """Licence of labels."""
+        return label.licence or self.label_licence
 
     def key(self, *parts: str) -> str:
         """SHA-256 of some of the recipe's fields: what a stage depends on."""

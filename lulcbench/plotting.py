@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.release import ArrayKey, Release, label_shape
+from lulcbench.release import ArrayKey, Release
 from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.sensors import Band, true_color
 
@@ -128,9 +128,10 @@ def tile_panels(
             stored = reader.read(ArrayKey(name, year), [row], [(0, 0)], n, [position])[0, 0]
             title = f"{name} {year}, {names[position]}"
             panels.append(rgb_panel(info.coding.decode(stored), info.bands, title))
-    for year in manifest.label_years:
-        codes = reader.read(ArrayKey("luisa", year), [row], [(0, 0)], label_shape())[0]
-        panels.append(class_panel(legend().encode(codes, level, tile), level, f"LUISA {year}"))
+    for source, held in manifest.labels.items():
+        for year in held.years if split in held.splits else ():
+            codes = release.labels(split, year, [row], source)[0]
+            panels.append(class_panel(legend().encode(codes, level, tile), level, f"{source} labels of {year}"))
     return panels
 
 

@@ -99,7 +99,8 @@ class LuisaSegData(LuisaData):
         return super().options | {"window": self.window, "stride": self.stride}
 
     def _present(self, train: LuisaSeg) -> set[int]:
-        counts = train.release.manifest.class_counts.get(self.year, {})
+        manifest = train.release.manifest
+        counts = manifest.labels[manifest.choose_labels()].class_counts.get(self.year, {})
         return {legend().ancestor(code, self.level) for code, n in counts.items() if n and code}
 
 

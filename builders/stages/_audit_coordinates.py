@@ -45,9 +45,8 @@ def coordinates(root: Path, manifest: Manifest, index: pd.DataFrame, found: Chec
             found.check(
                 "scales", _scales(attributes, info.coding) and attributes["units"] == info.bands[0].unit, str(key)
             )
-    resolutions = {info.resolution for info in manifest.sensors.values()} | (
-        {manifest.label_resolution} if manifest.label_years else set()
-    )
+    resolutions = {info.resolution for info in manifest.sensors.values()}
+    resolutions |= {info.resolution for info in manifest.labels.values()}
     for resolution in sorted(resolutions):
         easting, northing = (_read(group, f"{axis}_{resolution}m") for axis in ("easting", "northing"))
         for row, tile in zip(map(int, index["row"]), index["id"], strict=True):

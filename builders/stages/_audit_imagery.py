@@ -49,6 +49,7 @@ BRIGHT, BRIGHT_SHARE = 1.5, 0.02  # snow and cloud edges reach 1; percent or dig
 MIN_CELLS = 200  # label cells of a class, all of whose neighbours are of the class too
 WATER_NIR = 0.15  # median over inland and sea water; clear water reflects below 0.05, silt and bloom more
 FOREST_NDVI = 0.4  # in the greenest season; closed canopies exceed 0.6
+GROWING = ((5, 15), (9, 15))  # month and day; without a season whose middle is within, no forest need be green
 SAME_BAND_RATIO = (0.75, 1.33)  # of two bands of one sensor less than SAME_BAND apart, over bright ground
 SAME_BAND = 0.03  # µm
 SENSOR_DIFFERENCE = 0.05  # median difference of two sensors' reflectance in one band
@@ -93,17 +94,20 @@ def imagery(manifest: Manifest, index: pd.DataFrame, read: Read, found: Checks, 
             images[key] = Image(key, info.bands, info.resolution, info.coding.decode(stored))
         for image in images.values():
             _reflectance(image, row["id"], sums, found)
-        for year in manifest.label_years:
-            codes = read(ArrayKey("luisa", year), row["row"])
-            for image in images.values():
-                if image.key.first == year:
-                    _classes(image, codes, sums)
+        for key in manifest.split_arrays(row["split"]):
+            if key.name in manifest.labels:
+                codes = read(key, row["row"])
+                for image in images.values():
+                    if image.key.first == key.first:
+                        _classes(image, codes, sums)
         for a, b in pairs([(key, image.bands) for key, image in images.items()]):
             _registration(images[a], images[b], row, sums, found)
             _agreement(images[a], images[b], sums)
         if report:
             report(done, len(index))
-    for message in sums.verdicts(found):
+    middles = [(middle.month, middle.day) for middle in (season.midpoint(2018) for season in manifest.seasons)]
+    growing = any(GROWING[0] <= middle <= GROWING[1] for middle in middles)
+    for message in sums.verdicts(found, growing):
         found.check(*message)
 
 
@@ -120,7 +124,7 @@ class _Sums:
         self.shifts: dict[tuple[ArrayKey, ArrayKey], list[Shift]] = defaultdict(list)
         self.resolutions: dict[tuple[ArrayKey, ArrayKey], int] = {}
 
-    def verdicts(self, found: Checks) -> Iterator[tuple[str, bool, str]]:
+    def verdicts(self, found: Checks, growing: bool) -> Iterator[tuple[str, bool, str]]:
         """Checks of the whole release: name, whether it is good, what is wrong."""
         for key, seasons in _grouped(self.water_nir).items():
             medians = [float(np.median(cells)) for cells in seasons if len(cells) >= MIN_CELLS]
@@ -135,6 +139,7 @@ class _Sums:
             medians = [float(np.median(cells)) for cells in seasons if len(cells) >= MIN_CELLS]
             if medians:
                 found.measured[f"NDVI of forest, {key}"] = [round(v, 4) for v in medians]
+            if medians and growing:
                 yield (
                     "forest is green",
                     max(medians) >= FOREST_NDVI,
@@ -238,9 +243,8 @@ def _reflectance(image: Image, tile: str, sums: _Sums, found: Checks) -> None:
                 bright <= BRIGHT_SHARE,
                 f"{where}: {bright:.0%} of pixels above {BRIGHT}: is the scale wrong?",
             )
-            low, high = np.percentile(known, (1, 99))
-            if high - low >= CONTRAST:
-                darkest.append(float(low))
+            if _has_contrast(known):
+                darkest.append(float(np.percentile(known, 1)))
     if darkest:
         sums.darkest[image.key].append(min(darkest))
     if darkest and any((band.wavelength or 0) > SHORTWAVE for band in image.bands):
@@ -273,13 +277,20 @@ def _classes(image: Image, codes: npt.NDArray[np.uint16], sums: _Sums) -> None:
     inner = _among_its_like(codes)
     water, forest = (inner & np.isin(codes, _codes(level, code)) for level, code in ((1, 5), (2, 31)))
     for season, cells in enumerate(near_infrared):
-        sums.water_nir[image.key, season].append(cells[water & np.isfinite(cells)])
+        if _has_contrast(cells):
+            sums.water_nir[image.key, season].append(cells[water & np.isfinite(cells)])
     if "red" in bands:
         red = values[:, bands["red"]]
         with np.errstate(divide="ignore", invalid="ignore"):
             ndvi = (near_infrared - red) / (near_infrared + red)
         for season, cells in enumerate(ndvi):
-            sums.forest_ndvi[image.key, season].append(cells[forest & np.isfinite(cells)])
+            if _has_contrast(cells):
+                sums.forest_ndvi[image.key, season].append(cells[forest & np.isfinite(cells)])
+
+
+def _has_contrast(values: Floats) -> bool:
+    known = values[np.isfinite(values)]
+    return len(known) > 0 and float(np.ptp(np.percentile(known, (1, 99)))) >= CONTRAST
 
 
 def _among_its_like(codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
@@ -332,7 +343,7 @@ def _agreement(a: Image, b: Image, sums: _Sums) -> None:
         samples = [_means(image, band, side) for image, band in ((a, i), (b, j))]
         known = np.isfinite(samples[0]) & np.isfinite(samples[1])
         first, second = (values[known] for values in samples)
-        if len(first) >= MIN_PIXELS and np.ptp(np.percentile(first, (1, 99))) >= CONTRAST:
+        if len(first) >= MIN_PIXELS and _has_contrast(first):
             sums.pairs[a.key, b.key, one.name].append(np.stack([first, second]))
 
 

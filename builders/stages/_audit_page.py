@@ -23,6 +23,7 @@ from lulcbench.release.index import fraction_column
 
 SIDE = TILE_SIZE / 1000  # km
 Color = tuple[float, float, float]
+UNLABELLED: Color = (0.9, 0.9, 0.9)
 SPLIT_COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:brown", "tab:pink")
 
 
@@ -58,8 +59,9 @@ def _maps(manifest: Manifest, index: pd.DataFrame) -> list[tuple[str, str]]:
         return []
     maps = [("Splits", _tiles(index, *_split_colors(index)))]
     maps += [
-        (f"Most frequent class of level 1, {year}", _tiles(index, *_class_colors(index, year)))
-        for year in manifest.label_years
+        (f"Most frequent class of level 1, {array}", _tiles(index, *_class_colors(index, array)))
+        for array in manifest.arrays
+        if array.name in manifest.labels
     ]
     for (a, b), (east, north) in shift_columns(index).items():
         maps.append((f"Displacement of {b} against {a}, m", _arrows(index, index[east], index[north])))
@@ -72,11 +74,16 @@ def _split_colors(index: pd.DataFrame) -> tuple[list[Color], dict[str, Color]]:
     return [entries[split] for split in index["split"]], entries
 
 
-def _class_colors(index: pd.DataFrame, year: int) -> tuple[list[Color], dict[str, Color]]:
+def _class_colors(index: pd.DataFrame, labels: ArrayKey) -> tuple[list[Color], dict[str, Color]]:
     codes, names = legend().codes(1), legend().names(1)
     colors = [(r / 255, g / 255, b / 255) for r, g, b in legend().colors(1).tolist()]
-    most = index[[fraction_column(ArrayKey("luisa", year), code) for code in codes]].to_numpy().argmax(axis=1)
-    return [colors[i] for i in most], {names[i]: colors[i] for i in sorted(set(most.tolist()))}
+    shares = index[[fraction_column(labels, code) for code in codes]].to_numpy(np.float64)
+    labelled = (shares > 0).any(axis=1)
+    most = np.where(labelled, np.nan_to_num(shares).argmax(axis=1), -1)
+    entries = {names[i]: colors[i] for i in sorted(set(most[labelled].tolist()))}
+    if not labelled.all():
+        entries["unlabelled"] = UNLABELLED
+    return [UNLABELLED if i < 0 else colors[i] for i in most.tolist()], entries
 
 
 def _tiles(index: pd.DataFrame, colors: list[Color], entries: dict[str, Color]) -> str:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pystac
 
+from builders.stages._index import ML_AOI
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.legend import LEVELS, legend
 from lulcbench.release import INDEX, ArrayKey, Manifest
@@ -35,13 +36,18 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
     bbox = [min(b["xmin"] for b in boxes), min(b["ymin"] for b in boxes)]
     bbox += [max(b["xmax"] for b in boxes), max(b["ymax"] for b in boxes)]
     first, last = pc.min(index.column("start_datetime")).as_py(), pc.max(index.column("end_datetime")).as_py()
+    classes = [
+        {"value": c.code, "name": c.name, "color_hint": c.color[1:].upper()}
+        for c in legend().classes.values()
+        if c.level == 4
+    ]
     collection = pystac.Collection(
         id=release.id,
         title=release.title,
         description=_description(release),
         extent=pystac.Extent(pystac.SpatialExtent([bbox]), pystac.TemporalExtent([[first, last]])),
         license="other",
-        keywords=["LULC", "LUISA", "land cover", *release.sensors],
+        keywords=["LULC", *(["LUISA"] if release.labels else []), "land cover", *release.sensors],
         providers=[pystac.Provider(source.title, url=source.href) for source in release.sources],
         stac_extensions=[
             "https://stac-extensions.github.io/ml-aoi/v0.2.0/schema.json",
@@ -49,7 +55,7 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
         ],
         summaries=pystac.Summaries(
             {
-                "ml-aoi:split": ["train", "validate", "test"],
+                "ml-aoi:split": [ML_AOI[split] for split in release.splits if split in ML_AOI],
                 "proj:code": [release.crs],
                 "gsd": sorted({info.resolution for info in release.sensors.values()}),
                 "bands": [
@@ -58,12 +64,8 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
                     for name, info in release.sensors.items()
                     for band in info.bands
                 ],
-                "classification:classes": [
-                    {"value": c.code, "name": c.name, "color_hint": c.color[1:].upper()}
-                    for c in legend().classes.values()
-                    if c.level == 4
-                ],
             }
+            | ({"classification:classes": classes} if release.labels else {})
         ),
         assets={
             "items": pystac.Asset(
@@ -105,7 +107,7 @@ def _croissant(release: Manifest, folder: Path) -> dict[str, Any]:
         license=sorted({source.licence for source in release.sources} | {i.licence for i in release.sensors.values()}),
         cite_as=f"{release.title}, version {release.version}",
         # A release has the same bytes whenever it is built, so no date of the day.
-        date_published=datetime(max(release.label_years), 12, 31),
+        date_published=datetime(max(release.years), 12, 31),
         distribution=[
             mlc.FileObject(
                 id="index",
@@ -146,9 +148,12 @@ def _columns(release: Manifest) -> dict[str, str]:
             described[cloud_column(array)] = (
                 f"Share of the observed pixels of {array} that were not clear; null if unknown"
             )
-    for array in (ArrayKey("luisa", year) for year in release.label_years):
-        for code, entry in legend().classes.items():
-            described[fraction_column(array, code)] = f"Share of the label pixels of {array} in {code}, {entry.name}"
+    for name, labels in release.labels.items():
+        for array in (ArrayKey(name, year) for year in labels.years):
+            for code, entry in legend().classes.items():
+                described[fraction_column(array, code)] = (
+                    f"Share of the label pixels of {array} in {code}, {entry.name}"
+                )
     return described
 
 
@@ -156,16 +161,41 @@ def _description(release: Manifest) -> str:
     return f"{SIMULATED.replace('*', '')} {release.description}" if release.simulated else release.description
 
 
+def _label_table(release: Manifest) -> list[str]:
+    if not release.labels:
+        return []
+    lines = ["| labels | pixel | years | splits | licence |", "|---|---|---|---|---|"]
+    for name, info in release.labels.items():
+        cells = (name, f"{info.resolution} m", ", ".join(map(str, info.years)), ", ".join(info.splits), info.licence)
+        lines.append(f"| {' | '.join(cells)} |")
+    return ["\n".join(lines)]
+
+
+def _example(release: Manifest) -> str:
+    """A line of code that reads the first split."""
+    split, sensor = next(iter(release.splits)), next(iter(release.sensors))
+    options = [f'"{release.name}"', f'split="{split}"', f'sensors="{sensor}"']
+    options.append(f"year={release.sensors[sensor].years[-1]}")
+    sources = [name for name, info in release.labels.items() if split in info.splits]
+    if "luisa" not in sources:
+        options.append(f'labels="{sources[0]}"' if sources else "labels=None")
+    if release.sensors[sensor].statistics is None:
+        options.append("normalize=False")
+    return f"{split} = LuisaSeg({', '.join(options)})"
+
+
 def _card(release: Manifest) -> str:
     """The Hugging Face dataset card."""
     tiles = sum(release.splits.values())
+    tags = ["earth-observation", "land-cover", *(["LUISA"] if release.labels else []), "zarr"]
+    tags += ["simulated"] if release.simulated else []
     size = "n<1K" if tiles < 1000 else "1K<n<10K" if tiles < 10_000 else "10K<n<100K"
     lines = [
         "---",
         "license: other",
         "license_name: see-release-json",
         "task_categories:\n- image-segmentation\n- image-classification",
-        f"tags:\n- earth-observation\n- land-cover\n- LUISA\n- zarr{'\n- simulated' if release.simulated else ''}",
+        "\n- ".join(["tags:", *tags]),
         f"pretty_name: {json.dumps(release.title)}",
         f"size_categories:\n- {size}",
         "configs:\n- config_name: index\n  data_files: index.parquet",
@@ -173,14 +203,18 @@ def _card(release: Manifest) -> str:
         f"# {release.title}",
         *([SIMULATED] if release.simulated else []),
         release.description,
-        "```python\nfrom lulcbench import LuisaSeg\n\n"
-        f'train = LuisaSeg("{release.name}", split="train", sensors="{next(iter(release.sensors))}")\n```',
+        f"```python\nfrom lulcbench import LuisaSeg\n\n{_example(release)}\n```",
         "All arrays are one Zarr v3 hierarchy, which xarray opens as it is, from a folder or over HTTP:",
         "```python\nimport xarray as xr\n\nrelease = xr.open_zarr(ROOT)\n"
-        'train = release.isel(tile=(release.split == "train").compute())\n```',
-        f"Version {release.version}; regions {', '.join(release.regions)}; {release.crs}, tiles of 4,800 m; labels of "
-        f"{', '.join(map(str, release.label_years))} at 50 m in the LUISA legend "
-        f"({' / '.join(str(len(legend().codes(level))) for level in LEVELS)} classes at levels 1 to 4).",
+        f'tiles = release.isel(tile=(release.split == "{next(iter(release.splits))}").compute())\n```',
+        f"Version {release.version}; regions {', '.join(release.regions)}; {release.crs}, tiles of 4,800 m. "
+        + (
+            "Labels are in the LUISA legend "
+            f"({' / '.join(str(len(legend().codes(level))) for level in LEVELS)} classes at levels 1 to 4)."
+            if release.labels
+            else "Imagery alone, without labels."
+        ),
+        *_label_table(release),
         "| split | tiles |\n|---|---|\n" + "\n".join(f"| {s} | {n} |" for s, n in release.splits.items()),
         "| sensor | pixel | bands | years | licence |\n|---|---|---|---|---|\n"
         + "\n".join(

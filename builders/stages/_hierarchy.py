@@ -29,7 +29,7 @@ from builders.stages.plan import Planned
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.grid import CRS, CRS_WKT, LABEL_RESOLUTION, TILE_SIZE, pixels
 from lulcbench.legend import NODATA, legend
-from lulcbench.release import MANIFEST, ArrayKey, FileInfo, Split, label_shape
+from lulcbench.release import MANIFEST, ArrayKey, FileInfo, label_shape
 from lulcbench.seasons import Season
 from lulcbench.sensors import CLASS_CODES, Band
 
@@ -74,13 +74,13 @@ class TileAxis:
         shard_tiles: tiles in a shard.
     """
 
-    splits: Mapping[Split, Sequence[Planned]]
+    splits: Mapping[str, Sequence[Planned]]
     shard_tiles: int
 
     @property
-    def first_rows(self) -> dict[Split, int]:
+    def first_rows(self) -> dict[str, int]:
         """Row of the first tile of each split."""
-        rows: dict[Split, int] = {}
+        rows: dict[str, int] = {}
         first = 0
         for split, tiles in self.splits.items():
             rows[split] = first
@@ -92,7 +92,7 @@ class TileAxis:
         """Length of the axis: it ends with the last tile."""
         return max((first + len(self.splits[split]) for split, first in self.first_rows.items()), default=0)
 
-    def split_of(self, shard: int) -> Split:
+    def split_of(self, shard: int) -> str:
         """The split that a shard holds tiles of."""
         begun = [split for split, first in self.first_rows.items() if first <= shard * self.shard_tiles]
         return begun[-1]

@@ -52,7 +52,9 @@ def write_index(
         for number, row in enumerate(rows, start=axis.first_rows[split])
     ]
     table = pa.Table.from_batches(stac_geoparquet.arrow.parse_stac_items_to_arrow(items))
-    for array in {array for found in notes.values() for array in found if array.name != "luisa"}:
+    for array in {
+        array for found in notes.values() for array in found if array.name in {rule.name for rule in recipe.sensors}
+    }:
         position = table.schema.get_field_index(cloud_column(array))
         if pa.types.is_null(table.schema.types[position]):  # unknown in all tiles
             clouds = table.column(position).cast(pa.float64())
@@ -88,7 +90,8 @@ def _item(
     tile = row.tile
     outline = transform_geom(CRS, "EPSG:4326", shapely.box(*tile.bounds).__geo_interface__)
     spans = [span for rule in recipe.sensors for year in rule.years for span in rule.spans(recipe.seasons, year)]
-    spans.append(extent(recipe.seasons, [label.year for label in recipe.labels]))
+    if recipe.labelled(row.split):
+        spans.append(extent(recipe.seasons, [label.year for label in recipe.labels]))
     start, end = min(first for first, _ in spans), max(last for _, last in spans)
     properties: dict[str, Any] = {
         "split": row.split,
@@ -103,12 +106,14 @@ def _item(
         "proj:shape": list(tile.shape(LABEL_RESOLUTION)),
         "proj:transform": list(tile.transform(LABEL_RESOLUTION))[:6],
         "grid:code": f"LULCBENCH-{tile.id}",
-        "ml-aoi:split": ML_AOI[row.split],
     }
     properties |= shifts
+    if row.split in ML_AOI:
+        properties["ml-aoi:split"] = ML_AOI[row.split]
+    sources = {label.name for label in recipe.labels}
     assets = {}
     for array, note in sorted(notes.items()):
-        labels = array.name == "luisa"
+        labels = array.name in sources
         if labels:
             properties |= class_fractions(np.load(cache / note.file, allow_pickle=False), array)
         else:

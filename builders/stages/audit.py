@@ -26,7 +26,7 @@ from lulcbench._files import hash_file, write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, Tile, pixels
 from lulcbench.legend import LEVELS, NODATA, legend
-from lulcbench.release import INDEX, SPLITS, ArrayKey, Manifest, Release, label_shape
+from lulcbench.release import INDEX, TRAIN, ArrayKey, Manifest, Release, label_shape
 from lulcbench.release.index import cloud_column, fraction_column, valid_column
 from lulcbench.sensors import Coding
 
@@ -142,9 +142,10 @@ def _splits(release: Release, index: pd.DataFrame, found: Findings) -> None:
         tiles[split] = [Tile.from_id(name) for name in rows["id"]]
     for tile, ix, iy in zip(index["id"], index["ix"], index["iy"], strict=True):
         found.check("ids are places", Tile(ix, iy).id == tile, f"{tile} is not at ({ix}, {iy})")
-    for position, split in enumerate(SPLITS):
-        later = [tile for other in SPLITS[position + 1 :] for tile in tiles.get(other, [])]
-        close = near(tiles.get(split, []), later, buffer_of(Path(release.root) / "splits.csv"))
+    labelled = [split for split in tiles if any(split in info.splits for info in release.manifest.labels.values())]
+    for position, split in enumerate(labelled):
+        others = [tile for other in labelled[position + 1 :] for tile in tiles[other]]
+        close = near(tiles[split], others, buffer_of(Path(release.root) / "splits.csv"))
         found.check(
             "splits keep their distance", not close, f"{len(close)} {split} tiles lie in another split's buffer"
         )
@@ -167,17 +168,23 @@ def _left_out(root: Path, index: pd.DataFrame, found: Findings) -> None:
 
 def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Report | None) -> None:
     manifest = release.manifest
-    keys = manifest.arrays
     sums: dict[str, list[Any]] = {name: [0, 0.0, 0.0] for name in manifest.sensors}
-    counts: dict[int, dict[int, int]] = {year: {} for year in manifest.label_years}
-    done = 0
+    counts: dict[ArrayKey, dict[int, int]] = {}
+    done, total = 0, sum(len(manifest.split_arrays(split)) for split in manifest.splits)
     group = zarr.open_group(release.root, mode="r", use_consolidated=False)
+    missing = {str(key) for key in manifest.arrays if not Path(release.root, str(key), "zarr.json").is_file()}
+    found.check("arrays are those of the manifest", not missing, f"{', '.join(sorted(missing))} missing")
     for split, n in manifest.splits.items():
         rows = index[index["split"] == split].sort_values("row")
-        for key in keys:
+        labels = [key for key in manifest.split_arrays(split) if key.name in manifest.labels]
+        if manifest.labels:
+            _labelled_tiles(rows, labels, manifest, found)
+        for key in manifest.split_arrays(split):
+            if str(key) in missing:
+                continue
             array, kind = cast("zarr.Array[Any]", group[str(key)]), key.name
             shape: tuple[int, ...] = (manifest.array_rows, *label_shape())
-            if kind != "luisa":
+            if key not in labels:
                 info = manifest.sensor(kind)
                 side = pixels(TILE_SIZE, info.resolution)
                 shape = (manifest.array_rows, len(manifest.seasons), len(info.bands), side, side)
@@ -188,38 +195,55 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
                 start = manifest.first_rows[split] + first
                 data = np.asarray(array[start : start + min(BATCH, n - first)])
                 some = rows.iloc[first : first + BATCH]
-                if kind == "luisa":
+                if key in labels:
                     _label_tiles(data, some, key, found)
-                    if split == "train":
+                    if split == TRAIN:
+                        of_year = counts.setdefault(key, {})
                         for code, m in zip(*np.unique(data[data != NODATA], return_counts=True), strict=True):
-                            counts[key.first][int(code)] = counts[key.first].get(int(code), 0) + int(m)
+                            of_year[int(code)] = of_year.get(int(code), 0) + int(m)
                 else:
                     _image_tiles(data, info.coding, some, key, found)
-                    if split == "train":
+                    if split == TRAIN:
                         _add(sums[kind], data, info.coding)
             done += 1
             if report:
-                report(done, len(keys) * len(manifest.splits))
-    for name, (pixel_count, total, squares) in sums.items():
+                report(done, total)
+    for name, (pixel_count, added, squares) in sums.items():
         stated = manifest.sensor(name).statistics
-        if stated is None:
-            found.check("statistics of train", not pixel_count, f"{name} has none")
+        if stated is None or not pixel_count:
+            neither = stated is None and not pixel_count
+            found.check("statistics of train", neither, f"{name}: {stated} stated, of {pixel_count} pixels")
             continue
-        mean = total / pixel_count
+        mean = added / pixel_count
         std = np.sqrt(np.maximum(squares / pixel_count - mean**2, 0))
         coding = manifest.sensor(name).coding
         near_enough = 1e-4 * np.array(stated.std) + (1e-6 if coding.dtype == "float32" else 0.1 * coding.scale)
         same = pixel_count == stated.pixels and bool((np.abs(mean - stated.mean) <= near_enough).all())
         same = same and bool((np.abs(std - stated.std) <= near_enough).all())
         found.check("statistics of train", same, f"{name}: mean {mean}, std {std}, {pixel_count} pixels found")
-    for year, codes in counts.items():
-        found.check("class counts of train", codes == manifest.class_counts[year], f"{year}: {codes} found")
+    for name, of_source in manifest.labels.items():
+        for year, stated_counts in of_source.class_counts.items():
+            codes = counts.get(ArrayKey(name, year), {})
+            found.check("class counts of train", codes == stated_counts, f"{name} {year}: {codes} found")
+
+
+def _labelled_tiles(rows: pd.DataFrame, labels: list[ArrayKey], manifest: Manifest, found: Findings) -> None:
+    """Every tile of a labelled split has labels of some source and year, and no tile of another split has any.
+
+    Goes by the class fractions of the index, which are compared with the arrays elsewhere.
+    """
+    keys = labels or [ArrayKey(name, year) for name, info in manifest.labels.items() for year in info.years]
+    columns = [fraction_column(key, code) for key in keys for code in legend().codes(1)]
+    for tile, has in zip(rows["id"], (rows[columns] > 0).any(axis=1), strict=True):
+        if labels:
+            found.check("no tile without labels", bool(has), tile)
+        else:
+            found.check("unlabelled tiles have no labels", not has, tile)
 
 
 def _label_tiles(data: np.ndarray, rows: pd.DataFrame, array: ArrayKey, found: Findings) -> None:
     for codes, (_, row) in zip(data, rows.iterrows(), strict=True):
         where = f"{row['id']} {array}"
-        found.check("no tile without labels", bool((codes != NODATA).any()), where)
         for level in LEVELS:
             at_level = legend().remap(codes, level, where)
             found.check(

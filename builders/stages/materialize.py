@@ -28,10 +28,10 @@ from builders.archives import label_source, scene_source
 from builders.readers import Pixels
 from builders.readers.area import Area
 from builders.readers.scene import Scene
-from builders.recipe import LabelRule, Recipe, SensorRule
+from builders.recipe import BUFFER, LabelRule, Recipe, SensorRule
 from builders.stages._composite import median
 from builders.stages._inputs import stamps, verify_checksums
-from builders.stages.plan import BUFFER, Planned
+from builders.stages.plan import Planned
 from builders.workspace import Workspace, write_json
 from lulcbench._files import Frozen, hash_file, write_atomic
 from lulcbench.errors import LulcbenchError
@@ -116,7 +116,7 @@ def materialize(
     used = _used(recipe, scenes)
     known = stamps(used)
     verify_checksums(space, used, known)
-    jobs = _jobs(recipe, space, tiles, used, known)
+    jobs = _jobs(recipe, space, rows, used, known)
     total = sum(len(job.tiles) for job in jobs)
     notes: Notes = {tile.id: {} for tile in tiles}
     todo: list[Job] = []
@@ -155,14 +155,12 @@ def materialize(
     return notes
 
 
-def count_sparse(notes: Notes) -> dict[str, int]:
+def count_sparse(recipe: Recipe, notes: Notes) -> dict[str, int]:
     """Number of label pixels without a label because the map covers too little of them, by label array."""
-    counts: dict[str, int] = {}
-    for found in notes.values():
-        for array, note in found.items():
-            if array.name == "luisa":
-                counts[str(array)] = counts.get(str(array), 0) + note.sparse
-    return counts
+    return {
+        str(label.array): sum(found[label.array].sparse for found in notes.values() if label.array in found)
+        for label in recipe.labels
+    }
 
 
 def run_job(job: Job) -> tuple[ArrayKey, dict[str, Note]]:
@@ -252,8 +250,12 @@ def _used(recipe: Recipe, scenes: list[Scene]) -> list[Scene]:
     return out
 
 
-def _jobs(recipe: Recipe, space: Workspace, tiles: list[Tile], scenes: list[Scene], known: dict[str, str]) -> list[Job]:
+def _jobs(
+    recipe: Recipe, space: Workspace, rows: list[Planned], scenes: list[Scene], known: dict[str, str]
+) -> list[Job]:
     jobs: list[Job] = []
+    tiles = [row.tile for row in rows if row.split != BUFFER]
+    labelled = [row.tile for row in rows if row.split != BUFFER and recipe.labelled(row.split)]
     for rule in recipe.sensors:
         mine = [scene for scene in scenes if scene.sensor == rule.name]
         for year in rule.years:
@@ -267,13 +269,15 @@ def _jobs(recipe: Recipe, space: Workspace, tiles: list[Tile], scenes: list[Scen
                 keys = tuple(_image_key(rule, tile, near, known) for tile in group)
                 jobs.append(ImageJob(array, rule, group, keys, near, space.cache / str(array)))
     for label in recipe.labels:
-        array, digest = ArrayKey("luisa", label.year), hash_file(label.path)
-        for group in _groups(tiles, GROUP // label_shape()[0]):
+        digest = hash_file(label.path)
+        for group in _groups(labelled, GROUP // label_shape()[0]):
             keys = tuple(
-                _digest(label.model_dump(mode="json", exclude={"path"}), digest, legend().digest, tile.id)
+                _digest(
+                    label.model_dump(include={"source", "layer", "field", "codes"}), digest, legend().digest, tile.id
+                )
                 for tile in group
             )
-            jobs.append(LabelJob(array, label, group, keys, space.cache / str(array)))
+            jobs.append(LabelJob(label.array, label, group, keys, space.cache / str(label.array)))
     return jobs
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from builders._parallel import each
 from builders.archives.luisa import ATTRIBUTION, edition_of
-from builders.recipe import LabelRule, Recipe
+from builders.recipe import BUFFER, LabelRule, Recipe
 from builders.stages._hierarchy import (
     TileAxis,
     image_array,
@@ -41,11 +41,13 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import (
     MANIFEST,
-    SPLITS,
+    TRAIN,
     ArrayKey,
+    LabelInfo,
     Manifest,
     SensorInfo,
     Source,
+    split_order,
 )
 from lulcbench.sensors import sensor
 
@@ -71,13 +73,13 @@ def pack(
     }
     lock = published(recipe.lock or space.lock)
     dropped = read_json(space.dropped, "materialize")
-    told = report_content(lock, rows, read_omitted(space.splits), dropped, count_sparse(notes))
+    told = report_content(lock, rows, read_omitted(space.splits), dropped, count_sparse(recipe, notes))
     key = _key(recipe, rows, notes, lock, told)
     present = _present(space, key, replace)
     if present:
         return present
-    order = {split: [row for row in rows if row.split == split and row.tile.id in notes] for split in SPLITS}
-    order = {split: found for split, found in order.items() if recipe.split.fractions.get(split) or found}
+    planned = split_order(row.split for row in rows if row.split != BUFFER)
+    order = {split: [row for row in rows if row.split == split and row.tile.id in notes] for split in planned}
     for split, found in order.items():
         if not found:
             raise LulcbenchError(
@@ -95,7 +97,8 @@ def pack(
     from builders.stages._describe import describe  # mlcroissant takes seconds to import
 
     describe(draft, staging)
-    licences = {rule.name: rule.licence for rule in recipe.sensors} | {"luisa": recipe.label_licence}
+    licences = {rule.name: rule.licence for rule in recipe.sensors}
+    licences |= {label.name: recipe.licence_of(label) for label in recipe.labels}
     files = list_files(
         staging, arrays_of(recipe), axis, lambda array: licences[array.name] if array else recipe.label_licence
     )
@@ -116,7 +119,7 @@ def arrays_of(recipe: Recipe) -> list[Array]:
         for year in rule.years:
             key = ArrayKey(rule.name, year)
             arrays.append(image_array(key, instrument.resolution, bands, len(recipe.seasons)))
-    return arrays + [label_array(ArrayKey("luisa", label.year)) for label in recipe.labels]
+    return arrays + [label_array(label.array) for label in recipe.labels]
 
 
 def _shards(
@@ -129,10 +132,13 @@ def _shards(
     report: Callable[[int, int], None] | None,
 ) -> list[dict[str, Any]]:
     arrays, codec, size = arrays_of(recipe), recipe.pack.codec, axis.shard_tiles
+    labels = {label.array for label in recipe.labels}
     write_arrays(staging, arrays, axis, codec)
     jobs = []
     for split, rows in axis.splits.items():
         for array in arrays:
+            if array.key in labels and not recipe.labelled(split):
+                continue
             for start in range(0, len(rows), size):
                 files = tuple(space.cache / notes[row.tile.id][array.key].file for row in rows[start : start + size])
                 first = axis.first_rows[split] + start
@@ -166,7 +172,7 @@ def _manifest(recipe: Recipe, axis: TileAxis, totals: list[dict[str, Any]]) -> M
         arrays = {str(ArrayKey(rule.name, year)) for year in rule.years}
         instrument = sensor(rule.name)
         found = statistics([sums for sums in train if sums["array"] in arrays], instrument.coding)
-        if found is None:
+        if train and found is None:
             raise LulcbenchError(
                 f"The train split has no valid pixel of {rule.name}.", "Take the sensor out, or add scenes."
             )
@@ -177,36 +183,49 @@ def _manifest(recipe: Recipe, axis: TileAxis, totals: list[dict[str, Any]]) -> M
             licence=rule.licence,
             statistics=found,
         )
-    counts: dict[int, dict[int, int]] = {}
-    for label in recipe.labels:
-        total = counts.setdefault(label.year, {})
-        for sums in train:
-            if sums["array"] == str(ArrayKey("luisa", label.year)):
-                for code, n in sums["counts"].items():
-                    total[int(code)] = total.get(int(code), 0) + n
     return Manifest(
         name=recipe.name,
         version=recipe.version,
         title=recipe.title,
         description=recipe.description,
         simulated=recipe.simulated,
-        legend_digest=legend().digest,
         seasons=recipe.seasons,
         sensors=sensors,
-        label_years=tuple(label.year for label in recipe.labels),
+        labels=_labels(recipe, list(axis.splits), train),
         regions=tuple(region.name for region in recipe.regions),
         splits={split: len(rows) for split, rows in axis.splits.items()},
         first_rows=axis.first_rows,
-        class_counts={year: dict(sorted(found.items())) for year, found in counts.items()},
         sources=_sources(recipe),
         files=(),
         builder=STAGE,
     )
 
 
+def _labels(recipe: Recipe, order: list[str], train: list[dict[str, Any]]) -> dict[str, LabelInfo]:
+    splits = tuple(split for split in order if recipe.labelled(split))
+    labels: dict[str, LabelInfo] = {}
+    for name in dict.fromkeys(label.name for label in recipe.labels if splits):
+        rules = [label for label in recipe.labels if label.name == name]
+        counts: dict[int, dict[int, int]] = {}
+        for label in rules if TRAIN in splits else ():
+            total = counts.setdefault(label.year, {})
+            for sums in train:
+                if sums["array"] == str(label.array):
+                    for code, n in sums["counts"].items():
+                        total[int(code)] = total.get(int(code), 0) + n
+        labels[name] = LabelInfo(
+            years=tuple(label.year for label in rules),
+            splits=splits,
+            legend_digest=legend().digest,
+            licence=recipe.licence_of(rules[0]),
+            class_counts={year: dict(sorted(found.items())) for year, found in counts.items()},
+        )
+    return labels
+
+
 def _sources(recipe: Recipe) -> tuple[Source, ...]:
     """The recipe's sources and its label maps, each with its edition and SHA-256."""
-    return recipe.sources + tuple(_label_source(label, recipe.label_licence) for label in recipe.labels)
+    return recipe.sources + tuple(_label_source(label, recipe.licence_of(label)) for label in recipe.labels)
 
 
 def _label_source(rule: LabelRule, licence: str) -> Source:
@@ -214,7 +233,7 @@ def _label_source(rule: LabelRule, licence: str) -> Source:
     known = edition_of(sha256)
     name = rule.edition or (known[0] if known else rule.path.name)
     return Source(
-        id=f"labels-{rule.year}",
+        id=f"labels-{rule.name}-{rule.year}",
         title=f"Labels of {rule.year}: {known[1].title if known else rule.source.upper()}, edition {name}",
         licence=licence,
         attribution=ATTRIBUTION if known else "",  # others are sources of the recipe

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +22,18 @@ from builders._progress import Report
 from builders.archives import label_source
 from builders.readers import LabelSource
 from builders.readers.area import Area
-from builders.recipe import LabelRule, Recipe, SplitRule
+from builders.recipe import BUFFER, LabelRule, Recipe, SplitRule
 from builders.stages._left_out import count_reasons
 from builders.stages._pins import check_pin
 from builders.workspace import Workspace
 from lulcbench import grid
-from lulcbench._files import hash_file, write_atomic
+from lulcbench._files import NAME, hash_file, write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.release import SPLITS
+from lulcbench.release import split_order
 
 STAGE = "plan/3"
-BUFFER = "buffer"  # tiles that no split may have
 OMITTED = "# left out "  # begins a line of splits.csv: tile, region and reason follow
 COLUMNS = ("tile", "region", "block", "split")
 STARTS = 16  # of the search for small regions; the more blocks there are, the less a single search can go wrong
@@ -53,7 +53,7 @@ class Omitted:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One tile of the plan; ``split`` is train, val, test or buffer."""
+    """One tile of the plan; ``split`` is the name of a split, or ``BUFFER``."""
 
     tile: Tile
     region: str
@@ -74,12 +74,12 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
         rows, omitted = read(recipe.split.file), read_omitted(recipe.split.file)
     else:
         rows, omitted = _make(recipe, report)
-    for split in recipe.split.fractions:
-        if recipe.split.fractions[split] and not any(row.split == split for row in rows):
+    for split in recipe.splits:
+        if not any(row.split == split for row in rows):
             raise LulcbenchError(
                 f"Split {split!r} is empty: {len(rows)} tiles in {len({r.block for r in rows})} blocks of "
                 f"{recipe.split.block} tiles with a buffer of {recipe.split.buffer} leave nothing for it.",
-                "Make blocks or buffer smaller, the regions larger, or take the split out of 'fractions'.",
+                "Make blocks or buffer smaller, the regions larger, or take the split out of the recipe.",
             )
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -95,7 +95,7 @@ def read(path: Path) -> list[Planned]:
     """Read a list of splits.
 
     Raises:
-        LulcbenchError: it is missing, has other columns, an unknown split or a tile twice.
+        LulcbenchError: it is missing, has other columns, something that cannot be the name of a split, or a tile twice.
     """
     try:
         lines = [x for x in path.read_text(encoding="utf-8").splitlines() if x and not x.startswith("#")]
@@ -109,8 +109,10 @@ def read(path: Path) -> list[Planned]:
         raise LulcbenchError(f"{path} is no list of splits.", remedy)
     rows = [Planned(Tile.from_id(r["tile"]), r["region"], r["block"], r["split"]) for r in table]
     for row in rows:
-        if row.split not in (*SPLITS, BUFFER):
-            raise LulcbenchError(f"{path}: tile {row.tile.id} has the unknown split {row.split!r}.", remedy)
+        if not re.fullmatch(NAME, row.split):
+            raise LulcbenchError(
+                f"{path}: the split of tile {row.tile.id} is {row.split[:80]!r}, which is not a name.", remedy
+            )
     if len({row.tile for row in rows}) != len(rows):
         raise LulcbenchError(f"{path} names a tile twice.", remedy)
     return rows
@@ -144,17 +146,17 @@ def near(tiles: Iterable[Tile], others: Iterable[Tile], buffer: int) -> set[Tile
 
 def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Omitted]]:
     rule = recipe.split
-    level = rule.stratify_level
-    sources = [label_source(label) for label in recipe.labels]
+    sources = [(label_source(label), label.required) for label in recipe.labels]
     rows: list[Planned] = []
     omitted: list[Omitted] = []
     taken: set[Tile] = set()
     for region in recipe.regions:
-        bounds = region.bounds or sources[0].bounds()
+        bounds = region.bounds or sources[0][0].bounds()
         candidates = [tile for tile in grid.tiles_over(bounds, region.whole) if tile not in taken]
+        labelled = any(map(recipe.labelled, [region.split] if region.split else rule.fractions))
         tiles, counts = [], []
         for i, tile in enumerate(candidates):
-            histogram = _histogram(sources, tile, level, rule.min_labelled)
+            histogram = _histogram(sources, tile, rule) if labelled else _no_classes(rule)
             if isinstance(histogram, str):
                 omitted.append(Omitted(tile, region.name, histogram))
             else:
@@ -163,7 +165,7 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
             if report:
                 report(i + 1, len(candidates))
         if not tiles:
-            extents = "; ".join(str(tuple(round(v) for v in source.bounds())) for source in sources)
+            extents = "; ".join(str(tuple(round(v) for v in source.bounds())) for source, _ in sources)
             raise LulcbenchError(
                 f"Region {region.name!r} {tuple(round(b) for b in bounds)} has no tile with labels: of its "
                 f"{len(candidates)} tiles are left out {count_reasons(_kinds(omitted, region.name)) or 'none'}; "
@@ -172,9 +174,10 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
                 "stratify_level.",
             )
         taken.update(tiles)
-        splits = assign(tiles, np.array(counts), rule)
+        splits = [region.split] * len(tiles) if region.split else assign(tiles, np.array(counts), rule)
         rows += [Planned(t, region.name, t.block(rule.block), s) for t, s in zip(tiles, splits, strict=True)]
-    return sorted(_rebuffer(rows, rule.buffer), key=lambda row: row.tile.id), sorted(omitted, key=lambda o: o.tile.id)
+    rows = _rebuffer(rows, list(filter(recipe.labelled, recipe.splits)), rule.buffer)
+    return sorted(rows, key=lambda row: row.tile.id), sorted(omitted, key=lambda one: one.tile.id)
 
 
 def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
@@ -185,22 +188,24 @@ def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
 
     Args:
         tiles: the region's tiles.
-        counts: ``(tile, class)`` label pixels.
+        counts: ``(tile, class)`` label pixels; without any, splits have the wanted sizes alone.
         rule: fractions, block size, buffer, seed.
 
     Returns:
         Split of each tile, or ``BUFFER``.
     """
-    names = [split for split in SPLITS if rule.fractions.get(split)]
+    names = [split for split in split_order(rule.fractions) if rule.fractions[split]]
     wanted = np.array([rule.fractions[split] for split in names])
+    labelled = np.array([split not in rule.unlabelled for split in names])
     blocks, block_of = np.unique([tile.block(rule.block) for tile in tiles], return_inverse=True)
     neighbours = _neighbours(tiles, rule.buffer)
 
     def buffered(choice: Ints) -> Ints:
         """Split number of each tile, -1 in the buffer: the later split keeps its tiles, the earlier gives way."""
         split = choice[block_of]
-        # A tile gives way if a tile of a later split (train < val < test) is within reach.
-        return np.where(split[neighbours].max(axis=1) > split, -1, split)
+        # A tile gives way if a tile of a later split (train < val < test) is within reach; both have labels.
+        rank = np.where(labelled[split], split, -1)
+        return np.where(labelled[split] & (rank[neighbours].max(axis=1) > split), -1, split)
 
     rng = np.random.default_rng([rule.seed, len(tiles)])
     best: tuple[float, Ints] = (np.inf, np.zeros(len(blocks), np.int64))
@@ -233,7 +238,7 @@ def _neighbours(tiles: list[Tile], buffer: int) -> Ints:
 
 def _cost(split: Ints, counts: Ints, wanted: npt.NDArray[np.float64]) -> float:
     """How far an assignment is from what is wanted: sizes, class mix (total variation), tiles lost to the buffer."""
-    whole = counts.sum(axis=0) / counts.sum()
+    whole = counts.sum(axis=0) / max(int(counts.sum()), 1)
     kept = max(int((split >= 0).sum()), 1)
     cost = 2 * float((split < 0).mean())
     for s, share in enumerate(wanted):
@@ -242,14 +247,14 @@ def _cost(split: Ints, counts: Ints, wanted: npt.NDArray[np.float64]) -> float:
             cost += 10
             continue
         mix = counts[mine].sum(axis=0)
-        cost += 2 * abs(mine.sum() / kept - share) + float(np.abs(mix / mix.sum() - whole).sum())
+        cost += 2 * abs(mine.sum() / kept - share) + float(np.abs(mix / max(int(mix.sum()), 1) - whole).sum())
     return cost
 
 
-def _rebuffer(rows: list[Planned], buffer: int) -> list[Planned]:
-    """Apply the buffer across regions too, which ``assign`` sees one by one."""
-    for position, split in enumerate(SPLITS):
-        later = [row.tile for row in rows if row.split in SPLITS[position + 1 :]]
+def _rebuffer(rows: list[Planned], labelled: list[str], buffer: int) -> list[Planned]:
+    """Apply the buffer across regions too, which ``assign`` sees one by one; to splits with labels, in their order."""
+    for position, split in enumerate(labelled):
+        later = [row.tile for row in rows if row.split in labelled[position + 1 :]]
         lost = near((row.tile for row in rows if row.split == split), later, buffer)
         rows = [Planned(r.tile, r.region, r.block, BUFFER) if r.tile in lost else r for r in rows]
     return rows
@@ -259,18 +264,26 @@ def _kinds(omitted: list[Omitted], region: str) -> list[str]:
     return [one.reason for one in omitted if one.region == region]
 
 
-def _histogram(sources: list[LabelSource], tile: Tile, level: int, least: float) -> Ints | str:
-    """Number of label pixels of each class over all years; the reason if the tile cannot be used."""
-    total = np.zeros(len(legend().codes(level)), np.int64)
-    for source in sources:
+def _no_classes(rule: SplitRule) -> Ints:
+    return np.zeros(len(legend().codes(rule.stratify_level)), np.int64)
+
+
+def _histogram(sources: list[tuple[LabelSource, bool]], tile: Tile, rule: SplitRule) -> Ints | str:
+    """Number of label pixels of each class over all sources and years; the reason if the tile cannot be used."""
+    level, total, labelled = rule.stratify_level, _no_classes(rule), False
+    for source, required in sources:
         codes = source.read(Area.of([tile], grid.LABEL_RESOLUTION)).codes
-        if not (codes > 0).any():
+        share = float((codes > 0).mean())
+        if required and not share:
             return "no labels"
-        if (codes > 0).mean() < least:
-            return f"labelled less than min_labelled ({least:g})"
+        if required and share < rule.min_labelled:
+            return f"labelled less than min_labelled ({rule.min_labelled:g})"
+        labelled = labelled or share > 0
         indices = legend().encode(codes, level, f"labels of tile {tile.id}")
         total += np.bincount(indices[indices != IGNORE_INDEX], minlength=len(total))
-    return total if total.any() else f"labels coarser than stratify_level ({level})"
+    if total.any():
+        return total
+    return f"labels coarser than stratify_level ({level})" if labelled else "no labels"
 
 
 def _key(recipe: Recipe) -> str:

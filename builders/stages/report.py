@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from builders.recipe import BUFFER
 from builders.stages._left_out import count_reasons
-from builders.stages.plan import BUFFER, Omitted, Planned
+from builders.stages.plan import Omitted, Planned
 
 FILE = "build.json"
 

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 from builders.archives import scene_source
 from builders.readers.items import extent, interval
 from builders.readers.scene import Scene, UnusableSceneError
-from builders.recipe import Recipe, SensorRule
+from builders.recipe import BUFFER, Recipe, SensorRule
 from builders.stages._catalogs import canonical, found_items, is_api, stored_items
 from builders.stages._left_out import LeftOut, count_reasons
 from builders.stages._observations import separate
-from builders.stages.plan import BUFFER, Planned
+from builders.stages.plan import Planned
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Bounds

@@ -16,6 +16,7 @@ from leaderboard.store.records import replay
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.metrics import METRICS
 from lulcbench.evaluation.scores import SCORER_VERSION, Scores
+from lulcbench.predictions.format import task_of
 from lulcbench.release import Manifest
 from lulcbench.submission.card import check_sensors, load_card
 
@@ -74,10 +75,12 @@ def _release(scores: Scores, settings: Settings) -> Manifest:
             f"This board does not have the release {scores.release!r} ({scores.release_digest[:12]}…) of the scores.",
             f"It has {have}; give --release ROOT before the command.",
         )
-    stated = (scores.release, scores.simulated, scores.tiles, set(scores.years) <= set(release.label_years))
-    if stated != (release.id, release.simulated, release.splits.get(scores.split), True) or (
-        len(scores.years) != (1 if scores.task == "segmentation" else 2)
-    ):
+    labels = release.labels.get(scores.source)
+    labelled = labels is not None and scores.split in labels.splits and set(scores.years) <= set(labels.years)
+    stated = (scores.release, scores.simulated, scores.tiles, scores.source, scores.task)
+    task = task_of(scores.years)
+    expected = (release.id, release.simulated, release.splits.get(scores.split), release.choose_labels(), task)
+    if not labelled or stated != expected:
         raise LulcbenchError(
             f"The scores do not agree with {release.id} in id, simulated or real, number of {scores.split} tiles, or "
             "years.",

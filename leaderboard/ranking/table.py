@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -17,6 +17,7 @@ from leaderboard.ranking.summary import SUMMARY_VERSION
 from leaderboard.store.db import Submission
 from lulcbench.evaluation.metrics import METRICS, RANKING
 from lulcbench.evaluation.scores import Estimate
+from lulcbench.predictions.format import MAX_YEARS, Task, task_of
 
 PAGE_ROWS = 50
 TIER_ORDER = ("reproduced", "rescored", "reported")
@@ -31,14 +32,15 @@ class Choice(BaseModel):
     release: str | None = Field(
         None, max_length=160, description="Release key; by default that of the newest result, real before simulated."
     )
-    task: Literal["segmentation", "change"] | None = None
+    task: Task | None = None
     years: str | None = Field(
         None,
-        pattern=r"^\d{4}(-\d{4})?$",
-        description="2018, or 2012-2018 for change; by default, and if the task needs another number of years, "
-        "the latest for which the release has results.",
+        max_length=MAX_YEARS * 5,
+        pattern=r"^\d{4}(-\d{4})*$",
+        description="2018, or all years of a change or series, as in 2012-2018; by default, and if the task needs "
+        "another number of years, the latest for which the release has results.",
     )
-    split: str | None = Field(None, max_length=16)
+    split: str | None = Field(None, max_length=64)
     scorer: str | None = Field(
         None,
         max_length=64,
@@ -187,19 +189,21 @@ class Snapshot:
     def resolve(self, choice: Choice) -> Choice:
         """Fill in the defaults of a choice, so that it selects one table, whose scores can be compared.
 
-        Defaults: the release of the newest result, preferring real to simulated ones; segmentation, unless there are
-        only results of change; the test split, if it has results; the latest years; the newest scorer version.
+        Defaults: the release of the newest result, preferring real to simulated ones; the first of segmentation,
+        change and series for which it has results; the test split, if it has results; the latest years; the newest
+        scorer version.
         """
         release = choice.release or next(iter(self.releases), None)
         rows = [row for row in self.rows if row.release_key == release]
-        of_change = "-" in (choice.years or "") or {row.task for row in rows} == {"change"}
-        task = choice.task or ("change" if of_change else "segmentation")
+        tasks = {row.task for row in rows}
+        there = next((one for one in get_args(Task) if one in tasks), "segmentation")
+        task = choice.task or (_task(choice.years) if choice.years else there)
         rows = [row for row in rows if row.task == task]
         splits = {row.split for row in rows}
         split = choice.split or ("test" if "test" in splits or not splits else min(splits))
         rows = [row for row in rows if row.split == split]
         years = choice.years
-        if years is None or ("-" in years) != (task == "change"):
+        if years is None or _task(years) != task:
             years = max((row.years for row in rows), key=_latest, default=None)
         rows = [row for row in rows if row.years == years]
         scorer = choice.scorer or max((row.scorer_version for row in rows), key=version_order, default=None)
@@ -302,6 +306,11 @@ def harmless(value: Any) -> Any:
 def version_order(version: str) -> tuple[tuple[int, ...], str]:
     """Sort key of versions, by their numbers: 1.9 before 1.10."""
     return tuple(int(part) for part in re.findall(r"\d+", version)), version
+
+
+def _task(years: str) -> Task:
+    """The task of results of these years."""
+    return task_of(_latest(years))
 
 
 def _latest(years: str) -> list[int]:

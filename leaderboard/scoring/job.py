@@ -143,15 +143,13 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
 def _count(predictions: Predictions) -> Counts:
     """Count the predictions; raises an error that explains it if this board does not hold the labels of their split."""
     from lulcbench.errors import CorruptFileError, LulcbenchError
-    from lulcbench.evaluation.counts import count
-    from lulcbench.release import ArrayKey
+    from lulcbench.evaluation.counts import count, labels_of
     from lulcbench.release.provenance import Provenance
 
     try:
         return count(predictions)
     except CorruptFileError:
-        info, release = predictions.info, predictions.release
-        labels = {ArrayKey("luisa", year) for year in info.years}
+        info, release, labels = predictions.info, predictions.release, set(labels_of(predictions))
         present = {file.array for file in release.manifest.files if file.split == info.split and _exists(release, file)}
         # Without a note on the download, the release was built on this machine and must be complete.
         note = Provenance.load(release.root)

@@ -68,15 +68,16 @@ def draw_samples(predictions: Predictions, counts: Counts, folder: Path) -> list
         One record per sample: ``name``, ``tile``, ``accuracy``, ``pictures`` (file names in ``folder``).
     """
     release, info = predictions.release, predictions.info
+    labels = ArrayKey(counts.source, counts.years[-1])
     reader = release.reader(info.split)
     samples = []
     for name, chosen in choose_samples(counts).items():
-        position, year = TilePosition(chosen), info.years[-1]
+        position, year = TilePosition(chosen), counts.years[-1]
         row = predictions.tiles.row(position)
         colors = legend().colors(info.level)
         pictures = {
-            "label": colors[_labels(reader, year, row, info.level)],
-            "prediction": colors[legend().encode(predictions.codes(position)[-1], info.level)],
+            "label": colors[_labels(reader, labels, row, info.level)],
+            "prediction": colors[legend().encode(predictions.codes(position)[info.years.index(year)], info.level)],
         }
         image = _true_color(reader, release.manifest, year, row)
         if image is not None:
@@ -100,8 +101,8 @@ def png(pixels: Image) -> bytes:
     return buffer.getvalue()
 
 
-def _labels(reader: ShardReader, year: int, row: Row, level: int) -> npt.NDArray[np.uint8]:
-    codes = reader.read(ArrayKey("luisa", year), [row], [(0, 0)], label_shape())[0]
+def _labels(reader: ShardReader, array: ArrayKey, row: Row, level: int) -> npt.NDArray[np.uint8]:
+    codes = reader.read(array, [row], [(0, 0)], label_shape())[0]
     return legend().encode(codes, level)
 
 

@@ -116,8 +116,8 @@ class Result(Base):
     release_key: Mapped[str] = mapped_column(String(160), index=True)
     simulated: Mapped[bool]
     task: Mapped[str] = mapped_column(String(32))
-    years: Mapped[str] = mapped_column(String(16))
-    split: Mapped[str] = mapped_column(String(16))
+    years: Mapped[str] = mapped_column(String(512))
+    split: Mapped[str] = mapped_column(String(64))
     summary: Mapped[dict[str, Any]]
     ledger_path: Mapped[str] = mapped_column(String(255))
     ledger_digest: Mapped[str] = mapped_column(String(64))

@@ -164,14 +164,15 @@ def _facts(root: str, level: int) -> dict[str, Any]:
         entry["bytes"] += file.bytes
         entry["bytes_here"] += 0 if file in missing else file.bytes
     classes = {
-        year: {
+        str(array): {
             split: {
-                code: float(table.loc[table["split"] == split, fraction_column(ArrayKey("luisa", year), code)].mean())
+                code: float(table.loc[table["split"] == split, fraction_column(array, code)].mean())
                 for code in legend().codes(level)
             }
-            for split in manifest.splits
+            for split in info.splits
         }
-        for year in manifest.label_years
+        for name, info in manifest.labels.items()
+        for array in (ArrayKey(name, year) for year in info.years)
     }
     licences = sorted({file.licence for file in manifest.files})
     title = f"{manifest.title}, version {manifest.version} ({manifest.name})"
@@ -183,7 +184,7 @@ def _facts(root: str, level: int) -> dict[str, Any]:
         "simulated": manifest.simulated,
         "seasons": [season.model_dump() for season in manifest.seasons],
         "sensors": {name: s.model_dump(exclude={"statistics"}) for name, s in manifest.sensors.items()},
-        "label_years": list(manifest.label_years),
+        "labels": {name: info.model_dump(exclude={"class_counts"}) for name, info in manifest.labels.items()},
         "regions": list(manifest.regions),
         "tiles": dict(manifest.splits),
         "sizes": dict(sizes),
@@ -208,7 +209,12 @@ def _show(facts: dict[str, Any], level: int) -> None:
             highlight=False,
         )
     out.print(f"seasons: {', '.join(season['name'] for season in facts['seasons'])}", highlight=False)
-    out.print(f"labels: {', '.join(map(str, facts['label_years']))}; regions: {', '.join(facts['regions'])}")
+    for name, labels in facts["labels"].items():
+        years, splits = ", ".join(map(str, labels["years"])), ", ".join(labels["splits"])
+        out.print(f"labels of {name}: {years}; {labels['resolution']} m; in {splits}", highlight=False)
+    if not facts["labels"]:
+        out.print("labels: none", highlight=False)
+    out.print(f"regions: {', '.join(facts['regions'])}", highlight=False)
 
     sizes = Table("part", "tiles", "files", "size", "local", title="Sizes")
     for part, entry in facts["sizes"].items():
@@ -218,8 +224,8 @@ def _show(facts: dict[str, Any], level: int) -> None:
         sizes.add_row(part, tiles, str(entry["files"]), _size(entry["bytes"]), local)
     out.print(sizes)
 
-    for year, splits in facts["classes"].items():
-        classes = Table("code", "class", *splits, title=f"Share of classes, level {level}, {year}")
+    for array, splits in facts["classes"].items():
+        classes = Table("code", "class", *splits, title=f"Share of classes, level {level}, {array}")
         for code in legend().codes(level):
             shares = [split.get(code, 0.0) for split in splits.values()]
             if any(shares):

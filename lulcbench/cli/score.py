@@ -17,11 +17,14 @@ from lulcbench.evaluation.metrics import METRICS, RANKING, Metric
 from lulcbench.evaluation.scores import Estimate, LevelScores, Scores, SubsetScores
 from lulcbench.evaluation.scoring import score as score_predictions
 from lulcbench.predictions import peek
-from lulcbench.release import Manifest
+from lulcbench.release import AUTO, Manifest
 from lulcbench.submission.card import check_predictions, check_sensors, load_card
 from lulcbench.submission.client import Client, find_token
 
 PredictionsFile = Annotated[Path, typer.Argument(help="Predictions file (.zip) made by PredictionWriter.")]
+Labels = Annotated[
+    str, typer.Option(help="Source of the labels, such as luisa or corine; by default LUISA, or the only one.")
+]
 Root = Annotated[Path, typer.Option(help="Folder of the release that was predicted.")]
 
 
@@ -34,13 +37,16 @@ def register(app: typer.Typer) -> None:
 def score(
     predictions: PredictionsFile,
     root: Root,
+    labels: Labels = AUTO,
     json: Annotated[Path | None, typer.Option(help="Also write all scores to this JSON file.")] = None,
     classes: Annotated[int | None, typer.Option(help="Also list every class of this level.")] = None,
 ) -> None:
     """Score predictions against the labels of a release."""
     with _console.progress() as bar:
         task = bar.add_task("scoring", total=None)
-        scores = score_predictions(predictions, root, lambda done, total: bar.update(task, completed=done, total=total))
+        scores = score_predictions(
+            predictions, root, lambda done, total: bar.update(task, completed=done, total=total), labels
+        )
     if json is not None:
         scores.write(json)
     show(scores, classes)
@@ -68,13 +74,14 @@ def compare(
     first: PredictionsFile,
     second: PredictionsFile,
     root: Root,
+    labels: Labels = AUTO,
     json: Annotated[Path | None, typer.Option(help="Also write the comparison to this JSON file.")] = None,
 ) -> None:
     """Test whether the first predictions are better than the second, paired over spatial blocks."""
     with _console.progress() as bar:
         task = bar.add_task("comparing", total=None)
         result = compare_predictions(
-            first, second, root, lambda done, total: bar.update(task, completed=done, total=total)
+            first, second, root, lambda done, total: bar.update(task, completed=done, total=total), labels
         )
     if json is not None:
         write_atomic(json, (result.model_dump_json(indent=1) + "\n").encode())
@@ -128,8 +135,11 @@ def show(scores: Scores, classes: int | None = None) -> None:
     simulated = " · SIMULATED DATA" if scores.simulated else ""
     years = "→".join(map(str, scores.years))
     out.print(
-        f"[bold]{scores.release}[/] {scores.split} {years} · {scores.tiles} tiles in {scores.blocks} blocks{simulated}"
+        f"[bold]{scores.release}[/] {scores.split} {years} · {scores.source} labels · {scores.tiles} tiles in "
+        f"{scores.blocks} blocks{simulated}"
     )
+    if scores.unscored_years:
+        out.print(f"not scored, because there are no labels: {', '.join(map(str, scores.unscored_years))}")
     out.print(_level_table(scores))
     if len(next(iter(scores.levels.values())).regions) > 1:
         out.print(_region_table(scores))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from lulcbench.datasets.batch import WindowBatch
+from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION
 from lulcbench.legend import legend
 from lulcbench.release import ArrayKey, label_shape
@@ -21,15 +23,28 @@ class Labels:
 
     Args:
         reader: of the split.
+        arrays: by year; none where the dataset has no labels.
     """
 
-    def __init__(self, reader: ShardReader) -> None:
+    def __init__(self, reader: ShardReader, arrays: Mapping[int, ArrayKey]) -> None:
         self._reader = reader
+        self._arrays = arrays
+
+    def array(self, year: int) -> ArrayKey:
+        """The array of a year.
+
+        Raises:
+            LulcbenchError: there are no labels of that year.
+        """
+        if year not in self._arrays:
+            have = ", ".join(map(str, self._arrays.values())) or "none"
+            raise LulcbenchError(f"There are no labels of {year}.", f"The labels of this dataset are {have}.")
+        return self._arrays[year]
 
     def codes(self, rows: npt.NDArray[np.integer], year: int) -> npt.NDArray[np.uint16]:
         """LUISA codes of whole tiles: uint16 ``(n, 96, 96)``."""
         corners = np.zeros((len(rows), 2), np.int64)
-        return self._reader.read(ArrayKey("luisa", year), rows, corners, label_shape())
+        return self._reader.read(self.array(year), rows, corners, label_shape())
 
     def classes(self, rows: npt.NDArray[np.integer], year: int, level: int) -> npt.NDArray[np.uint8]:
         """Class indices of whole tiles at a level: uint8 ``(n, 96, 96)``."""
@@ -66,4 +81,4 @@ class Labels:
                 np.take(coarse[i][ys], xs, axis=1, out=out[i, k], mode="clip")
 
     def _where(self, *years: int) -> str:
-        return f"{', '.join(str(ArrayKey('luisa', int(year))) for year in years)} of {self._reader.split}"
+        return f"{', '.join(str(self.array(int(year))) for year in years)} of {self._reader.split}"

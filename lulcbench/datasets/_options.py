@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 
 from lulcbench.datasets._transforms import Transform
@@ -12,17 +13,22 @@ from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.release import Manifest
 from lulcbench.windows import Phase
 
+# Mean and standard deviation by sensor and band, in the band's unit.
+BandStatistics = Mapping[str, Mapping[str, tuple[float, float]]]
+
 Init = TypeVar("Init", bound=Callable[..., None])
 
 
 class Options(TypedDict, total=False):
     """Of every dataset; ``LuisaDataset`` says what they are."""
 
+    labels: str | None
     level: int | Sequence[int]
     seasons: str | Sequence[str] | None
     bands: str | Sequence[str] | dict[str, str | Sequence[str]] | None
     transforms: Transform | None
     normalize: bool | str
+    statistics: BandStatistics | None
     query: str | None
     regions: str | Sequence[str] | None
     classes: int | Sequence[int] | None
@@ -183,3 +189,44 @@ def _several(value: Any) -> tuple[Any, ...] | None:
         return tuple(value)
     except TypeError:
         return None
+
+
+def choose_statistics(
+    manifest: Manifest, sensors: tuple[str, ...], bands: dict[str, tuple[str, ...]], given: BandStatistics | None
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Mean and standard deviation of the chosen bands: those given, or those of the release's train split.
+
+    Raises:
+        LulcbenchError: there are none of a sensor or band, or they are not two numbers, the second above 0.
+    """
+    chosen: dict[str, dict[str, tuple[float, float]]] = {}
+    for name in sensors:
+        info = manifest.sensor(name)
+        if given is not None:
+            known: Mapping[str, tuple[float, float]] = given.get(name, {})
+        elif info.statistics is not None:
+            stated = zip(info.statistics.mean, info.statistics.std, strict=True)
+            known = dict(zip(info.band_names, stated, strict=True))
+        else:
+            raise LulcbenchError(
+                f"{manifest.id} has no statistics of {name} to normalise with: it has no train split.",
+                "Pass those of the training data, statistics=train.statistics, or use normalize=False.",
+            )
+        chosen[name] = {band: _mean_and_std(known, name, band) for band in bands[name]}
+    return chosen
+
+
+def _mean_and_std(known: Mapping[str, tuple[float, float]], sensor: str, band: str) -> tuple[float, float]:
+    try:
+        mean, std = (float(value) for value in known[band])
+    except (KeyError, TypeError, ValueError) as error:
+        raise LulcbenchError(
+            f"statistics holds no mean and standard deviation of band {band} of {sensor}.",
+            "Pass {sensor: {band: (mean, std)}} for every band that is read.",
+        ) from error
+    if not (math.isfinite(mean) and 0 < std < math.inf):
+        raise LulcbenchError(
+            f"statistics of band {band} of {sensor} are mean {mean} and standard deviation {std}.",
+            "They must be finite, and the standard deviation positive.",
+        )
+    return mean, std

@@ -16,13 +16,22 @@ from torch.utils.data import Dataset
 from lulcbench import grid
 from lulcbench.datasets._buffers import Buffers
 from lulcbench.datasets._labels import Labels
-from lulcbench.datasets._options import choose_bands, choose_seasons, integer, integers, names, number
+from lulcbench.datasets._options import (
+    BandStatistics,
+    choose_bands,
+    choose_seasons,
+    choose_statistics,
+    integer,
+    integers,
+    names,
+    number,
+)
 from lulcbench.datasets._transforms import Transform, apply
 from lulcbench.datasets.batch import Sample, Samples, WindowBatch, positions
 from lulcbench.datasets.normalize import Normalizer
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
-from lulcbench.release import ArrayKey, Release
+from lulcbench.release import AUTO, ArrayKey, Release
 from lulcbench.release.index import columns, fraction_column, select
 from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.sensors import Band
@@ -51,9 +60,11 @@ class LuisaDataset(Dataset[Sample]):
 
     Args:
         root: an opened release, its folder, or a URL (https, s3, hf) that it is read from without downloading.
-        split: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor or several.
         year: one year, or several: every window is then a sample once for each year.
+        labels: source of the labels, such as ``luisa`` or ``corine``; by default LUISA, or the only one. None leaves
+            them out, as for splits that have none.
         level: level of the classes, 1 to 4; several give masks a leading level dimension.
         window: edge of the windows in metres, a whole number of pixels of every sensor; None takes whole tiles.
         stride: metres between windows; None means no overlap. The last window is flush with the tile's edge.
@@ -68,13 +79,16 @@ class LuisaDataset(Dataset[Sample]):
         normalize: True: normalised; False: values in the bands' unit, such as reflectance; ``"device"``: integers as
             stored, to be passed through ``finish`` on the device (``LuisaDataModule`` does); what is stored as floats
             is normalised all the same.
+        statistics: mean and standard deviation to normalise with, by sensor and band, in the band's unit:
+            ``{"sentinel2": {"B04": (0.07, 0.05)}}``. None takes those of the release's train split; those of the data
+            that a model was trained on are ``train.statistics``.
         flatten: fold the seasons into the channels.
         phase: whether windows move between epochs, see ``lulcbench.windows.Windows``. They move by ``set_epoch``, which
             ``WindowSampler`` and ``LuisaDataModule`` call, but a plain ``DataLoader(shuffle=True)`` does not.
         seed: of the moves.
         query: pandas query on the tile index, such as ``"luisa_2018_311 > 0.3"``.
         regions: only tiles of these regions.
-        classes: only tiles with at least one of these LUISA codes.
+        classes: only tiles with at least one of these LUISA codes, by these labels in any year.
         max_cloud: only tiles with at most this cloud fraction.
         fraction: only a fixed part of the tiles, such as 0.01 or 0.1 (see ``lulcbench.release.index.few``).
         download: fetch what is missing first: True takes the release named like the last part of ``root``; a string
@@ -85,6 +99,9 @@ class LuisaDataset(Dataset[Sample]):
         tiles: DataFrame, one row a tile, see ``lulcbench.release.Release.index``.
         windows: where the windows lie.
         normalizers: by sensor.
+        statistics: mean and standard deviation that images are normalised with, by sensor and band; None if they are
+            not.
+        label_source: of the labels.
 
     Raises:
         LulcbenchError: anything that is asked for does not exist or does not fit; says what does.
@@ -104,6 +121,7 @@ class LuisaDataset(Dataset[Sample]):
         sensors: str | Sequence[str] = "sentinel2",
         *,
         year: int | Sequence[int] = 2018,
+        labels: str | None = AUTO,
         level: int | Sequence[int] = 3,
         window: int | None = 1200,
         stride: int | None = None,
@@ -111,6 +129,7 @@ class LuisaDataset(Dataset[Sample]):
         bands: str | Sequence[str] | dict[str, str | Sequence[str]] | None = None,
         transforms: Transform | None = None,
         normalize: bool | str = True,
+        statistics: BandStatistics | None = None,
         flatten: bool = True,
         phase: Phase = "fixed",
         seed: int = 0,
@@ -125,6 +144,7 @@ class LuisaDataset(Dataset[Sample]):
         self.split = split
         self.sensors = names(sensors, "sensors")
         self.years = integers(year, "year")
+        self.label_source = labels
         levels = integers(level, "level")
         self.level = levels[0] if levels and np.ndim(level) == 0 else levels
         self.transforms = transforms
@@ -148,9 +168,15 @@ class LuisaDataset(Dataset[Sample]):
             legend().codes(one)
         for name in self.sensors:
             for each in self.years:
-                manifest.check_year(each, name)
-        for each in self.label_years:
-            manifest.check_year(each)
+                manifest.imagery(name, each)
+        label_arrays: dict[int, ArrayKey] = {}
+        if self.label_source is not None:
+            self.label_source = manifest.choose_labels(self.label_source)
+            held = manifest.label_source(self.label_source).years
+            for one in (*self.label_years, *held):
+                label_arrays[one] = manifest.label_array(self.label_source, one, split)
+        elif classes is not None:
+            raise LulcbenchError("classes were chosen, but no labels.", "Name the source of the labels: labels=….")
         self._buffers = Buffers()
         self._reader = self.release.reader(split)
         self.tiles = select(
@@ -158,16 +184,16 @@ class LuisaDataset(Dataset[Sample]):
             regions=None if regions is None else names(regions, "regions"),
             classes=None if classes is None else integers(classes, "classes"),
             max_cloud=None if max_cloud is None else number(max_cloud, "max_cloud"),
-            labels=[ArrayKey("luisa", one) for one in manifest.label_years],
+            labels=list(label_arrays.values()),
             imagery=[
-                ArrayKey(name, one)
+                manifest.imagery(name, one)
                 for name in self.sensors
                 for one in self._imagery_years or manifest.sensor(name).years
             ],
             query=query,
             fraction=None if fraction is None else number(fraction, "fraction"),
         ).reset_index(drop=True)
-        self._tile_labels = Labels(self._reader)
+        self._tile_labels = Labels(self._reader, label_arrays)
         # Row, id and upper-left corner (x, y) of each tile.
         self._rows = self.tiles["row"].to_numpy(np.int64)
         self._ids: list[str] = self.tiles["id"].tolist()
@@ -181,9 +207,13 @@ class LuisaDataset(Dataset[Sample]):
         )
         self.seasons, self._season_index = choose_seasons(manifest, seasons)
         self.bands, self._band_index = choose_bands(manifest, self.sensors, bands)
+        self.statistics = (
+            None if self.normalize is False else choose_statistics(manifest, self.sensors, self.bands, statistics)
+        )
+        scaling = self.statistics or {name: dict.fromkeys(self.bands[name], (0.0, 1.0)) for name in self.sensors}
         self.normalizers = {
-            name: Normalizer(manifest.sensor(name), self._band_index[name], self.normalize is not False)
-            for name in self.sensors
+            name: Normalizer(manifest.sensor(name).coding, *zip(*values.values(), strict=True))
+            for name, values in scaling.items()
         }
         self._subset: npt.NDArray[np.int64] | None = None  # samples to keep, where a subclass keeps only some
         # Shared memory, so that workers that live on see the epoch change.
@@ -317,8 +347,9 @@ class LuisaDataset(Dataset[Sample]):
 
     def class_fractions(self, year: int, level: int) -> npt.NDArray[np.float64]:
         """Share of each tile's label pixels that each class covers: ``(tile, class)``, in the order of ``tiles``."""
-        names = [fraction_column(ArrayKey("luisa", year), code) for code in legend().codes(level)]
-        fractions: npt.NDArray[np.float64] = columns(self.tiles, names).to_numpy(np.float64)
+        array = self._tile_labels.array(year)
+        names_ = [fraction_column(array, code) for code in legend().codes(level)]
+        fractions: npt.NDArray[np.float64] = columns(self.tiles, names_).to_numpy(np.float64)
         return fractions
 
     def plot(
@@ -392,8 +423,8 @@ class LuisaDataset(Dataset[Sample]):
 
     @property
     def label_years(self) -> tuple[int, ...]:
-        """Years whose labels samples hold."""
-        return self.years
+        """Years whose labels samples hold; none without labels."""
+        return self.years if self.label_source is not None else ()
 
     @property
     def _imagery_years(self) -> tuple[int, ...] | None:

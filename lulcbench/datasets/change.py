@@ -15,7 +15,7 @@ from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample, WindowBatch
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.release import Release
+from lulcbench.release import AUTO, Release
 
 if TYPE_CHECKING:
     from lulcbench.plotting import Panel
@@ -34,7 +34,7 @@ class LuisaChange(LuisaDataset):
 
     Args:
         root: an opened release, its folder, or its URL.
-        split: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor or several, which must be there in both years.
         years: the earlier and the later year.
         **options: of ``LuisaDataset``, but for ``year``.
@@ -61,11 +61,13 @@ class LuisaChange(LuisaDataset):
         self.pair = integers(years, "years")
         if len(self.pair) != 2 or not self.pair[0] < self.pair[1]:
             raise LulcbenchError(f"years is {years}.", "Give the earlier and the later year.")
+        if options.get("labels", AUTO) is None:
+            raise LulcbenchError("LuisaChange needs labels.", "Name their source: labels=….")
         if "year" in options:
             raise LulcbenchError("LuisaChange takes no year.", "Use years=(earlier, later).")
         super().__init__(root, split, sensors, year=self.pair[1], **options)
         for name in self.sensors:
-            self.release.manifest.check_year(self.pair[0], name)
+            self.release.manifest.imagery(name, self.pair[0])
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
         """Both years, their labels, and where they differ (black; grey: cannot be judged)."""

@@ -17,7 +17,7 @@ from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample, WindowBatch
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.release import Release, label_shape
+from lulcbench.release import AUTO, Release, label_shape
 
 if TYPE_CHECKING:
     from lulcbench.plotting import Panel
@@ -42,7 +42,7 @@ class LuisaCls(LuisaDataset):
 
     Args:
         root: an opened release, its folder, or its URL.
-        split: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor or several.
         purity: least share of the chip that its class must cover, above 0 and up to 1.
         **options: of ``LuisaDataset``, but for those of windows, which do not move.
@@ -71,6 +71,8 @@ class LuisaCls(LuisaDataset):
         for option in ("window", "stride", "phase", "seed"):
             if option in options:
                 raise LulcbenchError(f"LuisaCls takes no {option}.", f"Its chips are {CHIP} m, side by side.")
+        if options.get("labels", AUTO) is None:
+            raise LulcbenchError("LuisaCls needs labels.", "Name their source: labels=….")
         super().__init__(root, split, sensors, window=CHIP, stride=CHIP, **options)
         if not isinstance(self.level, int):
             raise LulcbenchError("LuisaCls was given several levels.", "A chip has one label: choose one level.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 
 from lulcbench._native import compiled
 from lulcbench.datasets._threads import in_parallel
-from lulcbench.errors import LulcbenchError, NotAvailableError
-from lulcbench.release import SensorInfo
+from lulcbench.errors import LulcbenchError
+from lulcbench.sensors import Coding
 
 # Batches above this size would only drive other things out of the caches, and are themselves gone when they are used.
 _CACHE = 4 * 2**20
@@ -22,26 +23,16 @@ class Normalizer:
     """Turns stored values into normalised ones (or values in the bands' unit): ``stored · gain + bias``, nodata → 0.
 
     Args:
-        info: the sensor in the release; its statistics are of the train split alone.
-        bands: positions of the bands that images hold.
-        normalize: subtract the train mean and divide by the train standard deviation; otherwise values in the bands'
-            unit, such as reflectance.
-
-    Raises:
-        NotAvailableError: the release has no statistics.
+        coding: how the bands that images hold are stored.
+        mean: of each band, in its unit, which is subtracted; zeros give values in the unit, such as reflectance.
+        std: of each band, by which the difference is divided; then ones.
     """
 
-    def __init__(self, info: SensorInfo, bands: list[int], normalize: bool = True) -> None:
-        if normalize and info.statistics is None:
-            raise NotAvailableError(
-                "The release has no train split, so no statistics to normalise with.", "Use normalize=False."
-            )
-        mean, std = np.zeros(len(bands)), np.ones(len(bands))
-        if normalize and info.statistics is not None:
-            mean, std = np.array(info.statistics.mean)[bands], np.array(info.statistics.std)[bands]
-        self.coding = info.coding
-        self.gain = torch.tensor(self.coding.scale / std, dtype=torch.float32)
-        self.bias = torch.tensor((self.coding.offset - mean) / std, dtype=torch.float32)
+    def __init__(self, coding: Coding, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.coding = coding
+        means, stds = np.array(mean, np.float64), np.array(std, np.float64)
+        self.gain = torch.tensor(coding.scale / stds, dtype=torch.float32)
+        self.bias = torch.tensor((coding.offset - means) / stds, dtype=torch.float32)
 
     def __call__(self, stored: torch.Tensor) -> torch.Tensor:
         """Stored ``(…, band, y, x)`` or ``(…, season·band, y, x)`` → float32 of the same shape, on the same device.

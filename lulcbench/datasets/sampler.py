@@ -133,7 +133,7 @@ def balanced(dataset: BatchDataset) -> torch.Tensor:
     labels = getattr(dataset, "labels", None)
     if labels is not None:
         weights = 1 / np.bincount(labels)[labels]
-    elif isinstance(dataset, LuisaDataset):
+    elif isinstance(dataset, LuisaDataset) and dataset.label_years:
         weights = _window_weights(dataset)
     else:
         raise LulcbenchError(f"{type(dataset).__name__} has no labels to balance by.", "Use balanced=False.")

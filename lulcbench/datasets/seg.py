@@ -25,13 +25,13 @@ class SegOptions(Options, Windowed, Yearly, Flat, total=False):
 class LuisaSeg(LuisaDataset):
     """Windows of imagery with a LUISA class for every pixel.
 
-    Samples hold ``mask`` besides what ``LuisaDataset`` says: int64 ``(y, x)`` class indices (``(level, y, x)`` for
-    several levels) on the pixels of the first sensor, each taken from the 50 m label that its centre lies in; pixels
-    that cannot be judged are ``lulcbench.legend.IGNORE_INDEX`` = 255.
+    Unless ``labels`` is None, samples hold ``mask`` besides what ``LuisaDataset`` says: int64 ``(y, x)`` class indices
+    (``(level, y, x)`` for several levels) on the pixels of the first sensor, each taken from the 50 m label that its
+    centre lies in; pixels that are not labelled are ``lulcbench.legend.IGNORE_INDEX`` = 255.
 
     Args:
         root: an opened release, its folder, or its URL.
-        split: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor or several.
         mask_resolution: ``"image"`` or ``"label"``, which gives the 50 m labels themselves (window and stride must
             then be multiples of 50 m too).
@@ -65,11 +65,11 @@ class LuisaSeg(LuisaDataset):
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
         """True colour of each sensor, mask and prediction (class indices) in legend colours."""
-        masks = {"labels": sample["mask"], "prediction": prediction}
+        masks = {"labels": sample.get("mask"), "prediction": prediction}
         return f"{sample['tile']} {int(sample['year'])}", self.rgb_panels(sample) + class_panels(masks, self.levels)
 
     def _targets(self, batch: WindowBatch) -> Sample:
-        return {"mask": self._masks(batch, self._mask_pixel())}
+        return {} if self.label_source is None else {"mask": self._masks(batch, self._mask_pixel())}
 
     def _mask_pixel(self) -> int:
         return grid.LABEL_RESOLUTION if self.mask_resolution == "label" else self.resolution()

@@ -35,7 +35,7 @@ class LuisaSeries(LuisaDataset):
 
     Args:
         root: an opened release, its folder, or its URL.
-        split: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor.
         years: year or years of imagery; None takes all that the release has of the sensor.
         **options: of ``LuisaDataset``, but for ``flatten``; ``year``, one alone, is that of the labels.
@@ -72,7 +72,7 @@ class LuisaSeries(LuisaDataset):
         (sensor,) = self.sensors
         self.image_years = self._asked_years or tuple(sorted(self.release.manifest.sensor(sensor).years))
         for year in self.image_years:
-            self.release.manifest.check_year(year, sensor)
+            self.release.manifest.imagery(sensor, year)
         by_name = {season.name: season for season in self.release.manifest.seasons}
         when = [
             (by_name[name].midpoint(year), year, k) for year in self.image_years for k, name in enumerate(self.seasons)
@@ -84,8 +84,8 @@ class LuisaSeries(LuisaDataset):
         """Of windows, labels and prediction (class indices) as maps; of single pixels, they are in the title."""
         title = sample["tile"]
         if not self._of_pixels:
-            return title, class_panels({"labels": sample["mask"], "prediction": prediction}, self.levels)
-        title += f": {class_name(sample['mask'], self.levels)}"
+            return title, class_panels({"labels": sample.get("mask"), "prediction": prediction}, self.levels)
+        title += f": {class_name(sample['mask'], self.levels)}" if "mask" in sample else ""
         title += "" if prediction is None else f", predicted {class_name(prediction, self.levels)}"
         return title, []
 
@@ -123,5 +123,7 @@ class LuisaSeries(LuisaDataset):
         return {"image": image[..., 0, 0] if self._of_pixels else image, "dates": dates}
 
     def _targets(self, batch: WindowBatch) -> Sample:
+        if self.label_source is None:
+            return {}
         mask = self._masks(batch, self.resolution())
         return {"mask": mask[..., 0, 0] if self._of_pixels else mask}

@@ -203,13 +203,12 @@ def wanted(
                 f"{release.id} has no {name} for {' or '.join(map(str, years))}.",
                 f"It has {', '.join(map(str, has))}.",
             )
-    known = {year for info in release.sensors.values() for year in info.years} | set(release.label_years)
     for year in years or ():
-        if year not in known:
+        if year not in release.years:
             raise NotAvailableError(
-                f"{release.id} has no year {year}.", f"It has {', '.join(map(str, sorted(known)))}."
+                f"{release.id} has no year {year}.", f"It has {', '.join(map(str, release.years))}."
             )
-    chosen = [release.check_split(split) for split in splits or [name for name, n in release.splits.items() if n]]
+    chosen = [release.check_split(split) for split in splits or release.splits]
     common = [file for file in release.files if file.array is None]
     return common + release.array_files(chosen, sensors or None, years or None)
 

@@ -21,7 +21,7 @@ from lulcbench.evaluation.metrics import METRICS, evaluate
 from lulcbench.evaluation.scores import SCORER_VERSION, Stored
 from lulcbench.legend import LEVELS
 from lulcbench.predictions import Predictions
-from lulcbench.release import Release
+from lulcbench.release import AUTO, Release
 
 
 class BlockCounts(Stored):
@@ -36,6 +36,7 @@ class BlockCounts(Stored):
     release_digest: str
     simulated: bool
     predictions_sha256: str
+    source: str = "luisa"
     split: str
     years: tuple[int, ...]
     blocks: tuple[str, ...]
@@ -102,6 +103,7 @@ def compare(
     second: str | os.PathLike[str],
     release: str | os.PathLike[str] | Release,
     advance: Callable[[int, int], None] = lambda done, total: None,
+    source: str = AUTO,
 ) -> Comparison:
     """Compare two predictions files at every level that both have.
 
@@ -110,6 +112,7 @@ def compare(
         second: another, of the same split and years.
         release: the release, opened, or its folder.
         advance: called with (tiles done, tiles in all), of both files together.
+        source: of the labels; by default LUISA, or the only one.
 
     Raises:
         LulcbenchError: a file is refused, they are of different splits or years, or there are fewer than two blocks.
@@ -129,9 +132,9 @@ def compare(
     """
     opened = Release.open(release)
     with Predictions.open(first, opened) as predictions:
-        a = block_counts(count(predictions, lambda done, total: advance(done, 2 * total)))
+        a = block_counts(count(predictions, lambda done, total: advance(done, 2 * total), source))
     with Predictions.open(second, opened) as predictions:
-        b = block_counts(count(predictions, lambda done, total: advance(total + done, 2 * total)))
+        b = block_counts(count(predictions, lambda done, total: advance(total + done, 2 * total), source))
     return compare_blocks(a, b)
 
 
@@ -148,7 +151,8 @@ def block_counts(counts: Counts) -> BlockCounts:
         simulated=counts.release.simulated,
         predictions_sha256=counts.sha256,
         split=counts.info.split,
-        years=tuple(counts.info.years),
+        source=counts.source,
+        years=counts.years,
         blocks=counts.blocks,
         sums=sums,
     )
@@ -165,7 +169,7 @@ def compare_blocks(a: BlockCounts, b: BlockCounts, levels: Collection[int] = LEV
     Raises:
         LulcbenchError: releases, scorer versions, splits or years differ, or there are fewer than two blocks.
     """
-    for name in ("scorer_version", "release_digest", "split", "years", "blocks"):
+    for name in ("scorer_version", "release_digest", "source", "split", "years", "blocks"):
         if getattr(a, name) != getattr(b, name):
             raise LulcbenchError(
                 f"The two differ in {name.replace('_', ' ')}.", "Compare predictions of one release, split and year."

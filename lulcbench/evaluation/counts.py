@@ -29,7 +29,7 @@ from lulcbench.legend import LEVELS, legend
 from lulcbench.legend.tables import class_lookup, node_lookup, node_to_class, nodes
 from lulcbench.predictions import Predictions
 from lulcbench.predictions.format import PredictionInfo
-from lulcbench.release import ArrayKey, Release, TilePosition
+from lulcbench.release import AUTO, ArrayKey, Release, TilePosition
 from lulcbench.release.index import SplitTiles
 
 # Tiles per step: enough to amortise a call to TensorStore; fewer with probabilities, which take longer.
@@ -50,21 +50,26 @@ class Counts:
         info: metadata of the predictions file.
         sha256: of the predictions file.
         release: the release scored against.
+        source: of the labels scored against.
+        years: that are scored: those of the predictions that have labels.
         tiles: the tiles of the split.
         strata: (region, block) of each stratum.
-        evaluated: int64 ``(T, L)``: evaluated pixels of each tile at levels 1 to L; for change, of both years together.
+        evaluated: int64 ``(T, L)``: evaluated pixels of each tile at levels 1 to L; of all years together.
         correct: int64 ``(T, L)``: of these, pixels whose class is right.
         confusion: int64 ``(S, 106, C)``: label node × predicted class.
         edges: int64 ``(5, 106, C)``: the same by depth of the label edge: 0 none, 1 an edge only at level 4, … 4 an
             edge at level 1 and hence at all levels, such as next to unlabelled pixels.
         calibration: level → float64 ``(S, 5, 15)``, ``families.CalibrationSums``; empty without probabilities.
-        change: level → int64 ``(S, 5)``, ``families.ChangeSums``; empty unless the task is change.
+        change: level → int64 ``(S, 5)``, ``families.ChangeSums``, over all pairs of consecutive years; empty where
+            there is one year alone.
         transitions: level → int64 ``(3, n, n)``, ``families.TransitionCounts``; empty likewise.
     """
 
     info: PredictionInfo
     sha256: str
     release: Release
+    source: str
+    years: tuple[int, ...]
     tiles: SplitTiles
     strata: tuple[tuple[str, str], ...]
     evaluated: Ints
@@ -128,8 +133,11 @@ def _sum_by(counts: npt.NDArray[Any], names: list[str]) -> npt.NDArray[Any]:
 def count(
     predictions: Predictions,
     advance: Callable[[int, int], None] = lambda done, total: None,
+    source: str = AUTO,
 ) -> Counts:
     """Count predictions against the labels of their release, a few tiles at a time, on all processors.
+
+    Years without labels are left out, and change is counted between consecutive years of the others.
 
     The labels' shards are hashed first, so that the counts are of the very bytes that the release digest names. Steps
     are added up in the order of the tiles, so that sums of floats come out the same on any number of processors.
@@ -137,8 +145,10 @@ def count(
     Args:
         predictions: an opened predictions file.
         advance: called with (tiles done, tiles in all).
+        source: of the labels; by default LUISA, or the only one.
 
     Raises:
+        NotAvailableError: the release has no such labels of the split, or of none of the years.
         LulcbenchError: a chunk of the file is refused (see ``Predictions``).
         CorruptFileError: the labels of the release are missing or altered.
     """
@@ -146,7 +156,8 @@ def count(
     threads = min(os.cpu_count() or 1, _MAX_THREADS)
     with ThreadPoolExecutor(threads) as pool:
         info, tiles = predictions.info, predictions.tiles
-        arrays = [ArrayKey("luisa", year) for year in info.years]
+        arrays = labels_of(predictions, source)
+        source = arrays[0].name
         shards = [file.path for array in arrays for file in release.manifest.files_of(array, info.split)]
         for _ in pool.map(lambda shard: release.verify_files([shard]), shards):
             pass
@@ -154,7 +165,7 @@ def count(
         strata = tuple(sorted(set(pairs)))
         position = {stratum: i for i, stratum in enumerate(strata)}
         stratum_of = np.array([position[pair] for pair in pairs])
-        counts = _empty(predictions, release, tiles, strata)
+        counts = _empty(predictions, source, tuple(array.first for array in arrays), strata)
         batch = _BATCH if info.probabilities is None else _BATCH_WITH_PROBABILITIES
         reader = release.reader(info.split, threads=1)  # in addition to those of the pool
 
@@ -171,23 +182,39 @@ def count(
     return counts
 
 
+def labels_of(predictions: Predictions, source: str = AUTO) -> list[ArrayKey]:
+    """The labels that predictions are scored against: of all their years that have some.
+
+    Raises:
+        NotAvailableError: the release has no such labels of the split, or of none of the years.
+    """
+    info, manifest = predictions.info, predictions.release.manifest
+    source = manifest.choose_labels(source)
+    held = manifest.labels[source].years
+    # Where no year has labels, the error names the first.
+    years = [year for year in info.years if year in held] or info.years[:1]
+    return [manifest.label_array(source, year, info.split) for year in years]
+
+
 def _empty(
-    predictions: Predictions, release: Release, tiles: SplitTiles, strata: tuple[tuple[str, str], ...]
+    predictions: Predictions, source: str, years: tuple[int, ...], strata: tuple[tuple[str, str], ...]
 ) -> Counts:
     info = predictions.info
     shape = (len(nodes()), len(legend().codes(info.level)))
     levels = LEVELS[: info.level]
     sizes = {level: len(legend().codes(level)) for level in levels}
     calibrated = levels if info.probabilities is not None else ()
-    changed = levels if info.task == "change" else ()
+    changed = levels if len(years) > 1 else ()
     return Counts(
         info,
         predictions.sha256,
-        release,
-        tiles,
+        predictions.release,
+        source,
+        years,
+        predictions.tiles,
         strata,
-        np.zeros((len(tiles), len(levels)), np.int64),
-        np.zeros((len(tiles), len(levels)), np.int64),
+        np.zeros((len(predictions.tiles), len(levels)), np.int64),
+        np.zeros((len(predictions.tiles), len(levels)), np.int64),
         np.zeros((len(strata), *shape), np.int64),
         np.zeros((5, *shape), np.int64),
         {level: np.zeros((len(strata), len(CalibrationSums._fields), BINS)) for level in calibrated},
@@ -224,7 +251,10 @@ def _step(
     labels: npt.NDArray[np.uint16],
 ) -> Iterator[Addition]:
     info, strata = counts.info, stratum_of[positions.start : positions.stop]
+    scored = [info.years.index(year) for year in counts.years]
     codes = predictions.maps(positions)
+    if len(scored) < len(info.years):
+        codes = np.ascontiguousarray(codes[:, scored])
     bounds = [0, *(np.flatnonzero(np.diff(strata)) + 1).tolist(), len(strata)]
     try:
         for start, stop in pairwise(bounds):
@@ -240,19 +270,21 @@ def _step(
         for position in positions:
             predictions.codes(TilePosition(position))
         raise
-    if info.task == "segmentation" and info.probabilities is None:
+    if not counts.change and info.probabilities is None:
         return
     known, predicted = node_lookup().take(labels).astype(np.uint8), class_lookup(info.level).take(codes)
-    if info.task == "change":
-        yield from _changes(counts, strata, known, predicted)
+    if counts.change:
+        for pair in pairwise(range(len(scored))):
+            yield from _changes(counts, strata, known[:, list(pair)], predicted[:, list(pair)])
     if info.probabilities is not None:
         for i, position in enumerate(positions):
-            for year in range(len(info.years)):
+            for k, year in enumerate(scored):
                 probabilities = predictions.probabilities(TilePosition(position), year)
-                yield from _calibration(counts, strata[i], known[i, year], predicted[i, year], probabilities)
+                yield from _calibration(counts, strata[i], known[i, k], predicted[i, k], probabilities)
 
 
 def _changes(counts: Counts, stratum_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> Iterator[Addition]:
+    """Change of tiles between two years: label nodes and predicted classes are uint8 ``(tile, 2, y, x)``."""
     for level in counts.levels:
         n = len(legend().codes(level))
         label = _class_of(level).take(labels)

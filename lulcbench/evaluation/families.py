@@ -123,7 +123,7 @@ class HierarchySums(NamedTuple):
 
 
 class ChangeSums(NamedTuple):
-    """Pixels whose label is known in both years: ``(…, 5)``."""
+    """Pixels whose label is known in both years of a pair: ``(…, 5)``."""
 
     pixels: Counts
     changed_in_both: Counts
@@ -133,7 +133,7 @@ class ChangeSums(NamedTuple):
 
 
 class TransitionCounts(NamedTuple):
-    """From–to matrices of pixels whose label is known in both years: ``(…, 3, n, n)``."""
+    """From–to matrices of pixels whose label is known in both years of a pair: ``(…, 3, n, n)``."""
 
     label: Counts
     predicted: Counts

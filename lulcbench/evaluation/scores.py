@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lulcbench._files import write_atomic
+from lulcbench._files import Name, write_atomic
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError, UnsupportedFormatError
 from lulcbench.evaluation._older import scores_of_format_1
 from lulcbench.evaluation.metrics import METRICS
-from lulcbench.release import Sha256, Split
+from lulcbench.predictions.format import Task
+from lulcbench.release import Sha256
 
 FORMAT: Literal["lulcbench-scores/2"] = "lulcbench-scores/2"
 # Incremented if the value of a metric may change for any predictions; a board never compares scores of different
@@ -155,9 +156,14 @@ class Scores(Stored):
     Attributes:
         release, release_digest, simulated: the release scored against; simulated data must be called so.
         predictions_sha256: of the file scored.
+        source: of the labels scored against.
+        task: ``segmentation`` for one scored year, ``change`` for two, ``series`` for more.
+        years: scored years.
+        unscored_years: other years of the predictions, of which there are no labels.
         level: of the predictions.
         blocks: spatial blocks in the split, the unit of the confidence intervals.
-        levels: level → scores, from the level of the predictions up to 1; for change, of both years together.
+        levels: level → scores, from the level of the predictions up to 1, over all years together; change is pooled
+            over all pairs of consecutive years.
     """
 
     format: Literal["lulcbench-scores/2"] = FORMAT
@@ -166,9 +172,11 @@ class Scores(Stored):
     release_digest: Sha256
     simulated: bool
     predictions_sha256: Sha256
-    task: Literal["segmentation", "change"]
-    split: Split
+    source: str = "luisa"
+    task: Task
+    split: Name
     years: tuple[int, ...]
+    unscored_years: tuple[int, ...] = ()
     level: Annotated[int, Field(ge=1, le=4)]
     tiles: int
     blocks: int

@@ -32,7 +32,8 @@ from lulcbench.evaluation.scores import (
 )
 from lulcbench.legend import legend
 from lulcbench.predictions import Predictions
-from lulcbench.release import Release
+from lulcbench.predictions.format import task_of
+from lulcbench.release import AUTO, Release
 
 __all__ = ["Scores", "estimates", "score", "summarise"]
 
@@ -41,20 +42,24 @@ def score(
     predictions: str | os.PathLike[str],
     release: str | os.PathLike[str] | Release,
     advance: Callable[[int, int], None] = lambda done, total: None,
+    source: str = AUTO,
 ) -> Scores:
     """Score a predictions file against the labels of a release, where they live: on the 50 m grid.
 
     Args:
         predictions: file made by ``PredictionWriter``.
-        release: the release, opened, or its folder; its index and labels of that split and year are needed, imagery is
-            not.
+        release: the release, opened, or its folder; its index and labels of that split are needed, imagery is not.
         advance: called with (tiles done, tiles in all), for a progress bar.
+        source: of the labels, such as ``luisa`` or ``corine``; by default LUISA, or the only one.
 
     Returns:
-        Scores at the level of the predictions and all coarser ones, which follow by lookup.
+        Scores at the level of the predictions and all coarser ones, which follow by lookup, over all years that have
+        labels.
 
     Raises:
-        LulcbenchError: the file is refused, or the release's labels are missing or altered.
+        NotAvailableError: the release has no such labels of the split, or of none of the years.
+        CorruptFileError: the labels are missing or altered.
+        LulcbenchError: the file is refused.
 
     Examples:
         >>> from lulcbench import PredictionWriter
@@ -68,7 +73,7 @@ def score(
         True
     """
     with Predictions.open(predictions, release) as opened:
-        return summarise(count(opened, advance))
+        return summarise(count(opened, advance, source))
 
 
 def summarise(counts: Counts) -> Scores:
@@ -79,9 +84,11 @@ def summarise(counts: Counts) -> Scores:
         release_digest=counts.release.digest,
         simulated=counts.release.simulated,
         predictions_sha256=counts.sha256,
-        task=info.task,
+        source=counts.source,
+        task=task_of(counts.years),
         split=info.split,
-        years=tuple(info.years),
+        years=counts.years,
+        unscored_years=tuple(year for year in info.years if year not in counts.years),
         level=info.level,
         tiles=len(counts.tiles),
         blocks=len(counts.blocks),

@@ -9,18 +9,22 @@ rounding errors having one sign; a test finds at most 0.006 and 0.0003 on averag
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, FailFast, Field
 
-from lulcbench._files import Frozen
-from lulcbench.errors import LulcbenchError
+from lulcbench._files import Frozen, Name
+from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.legend.tables import class_lookup
-from lulcbench.release import Manifest, Sha256, Split, TilePosition, label_shape
+from lulcbench.release import Manifest, Sha256, TilePosition, label_shape
 
+MAX_YEARS = 100
+Task = Literal["segmentation", "change", "series"]
 Quantisation = Literal["q = round(255 * sqrt(p)); p = (max(q, 0.5) / 255) ** 2, normalised over classes"]
 # Gzip level by array: maps are read far more often than written, probabilities barely shrink further.
 COMPRESSION = {"codes": 6, "probabilities": 4}
@@ -31,7 +35,8 @@ class PredictionInfo(Frozen):
     """What a predictions file says of itself.
 
     Attributes:
-        task: ``segmentation`` (one year) or ``change`` (two years).
+        task: follows from the number of years, see ``task_of``.
+        years: in ascending order.
         tiles: tile ids in array order, all tiles of the split.
         probabilities: how probabilities are quantised, or None where there are none.
     """
@@ -42,9 +47,9 @@ class PredictionInfo(Frozen):
     release: Annotated[str, Field(max_length=128)]
     release_digest: Sha256
     legend_digest: Sha256
-    task: Literal["segmentation", "change"]
-    split: Split
-    years: Annotated[list[int], Field(min_length=1, max_length=2)]
+    task: Task
+    split: Name
+    years: Annotated[list[int], Field(min_length=1, max_length=MAX_YEARS)]
     level: Annotated[int, Field(ge=1, le=4)]
     tiles: Annotated[list[Annotated[str, Field(max_length=10)]], Field(min_length=1), FailFast()]
     probabilities: Quantisation | None
@@ -103,10 +108,20 @@ def check_codes(codes: npt.NDArray[Any], level: int, where: str) -> npt.NDArray[
 
 
 _NAMES = re.compile(
-    r"((codes|probabilities)/)?zarr\.json|codes/c/[0-9]{1,7}/0/0/0|probabilities/c/[0-9]{1,7}/[01]/0/0/0"
+    r"((codes|probabilities)/)?zarr\.json|codes/c/[0-9]{1,7}/0/0/0|probabilities/c/[0-9]{1,7}/[0-9]{1,2}/0/0/0"
 )
 # Value of each stored byte, before normalisation.
 _LEVELS: npt.NDArray[np.float32] = ((np.maximum(np.arange(256), 0.5) / 255) ** 2).astype(np.float32)
+
+
+def task_of(years: Sequence[int]) -> Task:
+    """The task that maps of these years are for: one is a segmentation, two are a change, more are a series.
+
+    Examples:
+        >>> task_of([2018]), task_of([2012, 2018]), task_of([2006, 2012, 2018])
+        ('segmentation', 'change', 'series')
+    """
+    return "segmentation" if len(years) == 1 else "change" if len(years) == 2 else "series"
 
 
 def prediction_info(
@@ -115,23 +130,39 @@ def prediction_info(
     """What a file of these predictions says of itself.
 
     Raises:
-        LulcbenchError: no such level, or years that make no task.
+        LulcbenchError: there is no such level, no year, more than ``MAX_YEARS``, or they are not in ascending order.
     """
     legend().codes(level)
-    if len(years) > 2 or len(set(years)) != len(years):
-        raise LulcbenchError(f"Years {years} make no task.", "Give one year, or two (from, to) for change.")
+    if not 0 < len(years) <= MAX_YEARS or any(a >= b for a, b in pairwise(years)):
+        raise LulcbenchError(
+            f"Years of predictions are {years}.",
+            f"Give one year, two (from, to) for change, or a series of up to {MAX_YEARS}, in ascending order.",
+        )
     return PredictionInfo(
         format="lulcbench-predictions/1",
         release=manifest.id,
         release_digest=manifest.digest,
         legend_digest=legend().digest,
-        task="segmentation" if len(years) == 1 else "change",
-        split=split,  # type: ignore[arg-type]
+        task=task_of(years),
+        split=split,
         years=years,
         level=level,
         tiles=tiles,
         probabilities=get_args(Quantisation)[0] if probabilities else None,
     )
+
+
+def check_years(manifest: Manifest, years: Sequence[int]) -> None:
+    """Nothing, if the release has imagery or labels of all years: others can neither be predicted from it nor scored.
+
+    Raises:
+        NotAvailableError: it has nothing of a year.
+    """
+    for year in years:
+        if year not in manifest.years:
+            raise NotAvailableError(
+                f"{manifest.id} has nothing of {year}.", f"It has {', '.join(map(str, manifest.years))}."
+            )
 
 
 def metadata(info: PredictionInfo) -> dict[str, dict[str, Any]]:

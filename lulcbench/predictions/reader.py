@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,12 +21,15 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.predictions._stored_zip import StoredZip
 from lulcbench.predictions.format import (
+    MAX_YEARS,
     PredictionInfo,
     check_codes,
+    check_years,
     chunk_name,
     dequantise,
     known_name,
     metadata,
+    task_of,
 )
 from lulcbench.release import Manifest, Release, TilePosition, label_shape
 
@@ -165,9 +169,9 @@ class Predictions:
 
 def archive_limits(manifest: Manifest) -> tuple[int, int]:
     """Bytes and members that a predictions file for any split of the release can have at most."""
-    most = max(manifest.splits.values())
-    year_bytes = 2 * len(manifest.label_years) * len(legend().codes(4)) * math.prod(label_shape())
-    return most * (year_bytes + 8192) + 2**20, 3 * most + 3
+    most, years = max(manifest.splits.values()), min(len(manifest.years), MAX_YEARS)
+    year_bytes = 2 * years * len(legend().codes(4)) * math.prod(label_shape())
+    return most * (year_bytes + 8192) + 2**20, (1 + years) * most + 3
 
 
 def peek(path: str | os.PathLike[str]) -> PredictionInfo:
@@ -210,13 +214,14 @@ def _other_release(archive: StoredZip, info: PredictionInfo, releases: Collectio
 
 
 def _check_release(archive: StoredZip, info: PredictionInfo, manifest: Manifest) -> None:
-    if info.legend_digest != manifest.legend_digest:
+    if info.legend_digest != legend().digest:
         raise archive.error("it was made with another legend")
     manifest.check_split(info.split)
-    for year in info.years:
-        manifest.check_year(year)
-    if len(info.years) != {"segmentation": 1, "change": 2}[info.task] or len(set(info.years)) != len(info.years):
+    check_years(manifest, info.years)
+    if task_of(info.years) != info.task:
         raise archive.error(f"years {info.years} do not fit the task {info.task}")
+    if any(a >= b for a, b in pairwise(info.years)):
+        raise archive.error(f"years {info.years} are not in ascending order")
 
 
 def _check_equal(archive: StoredZip, name: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from lulcbench.legend import legend
 from lulcbench.predictions.format import (
     COMPRESSION,
     check_codes,
+    check_years,
     chunk_name,
     metadata,
     prediction_info,
@@ -36,13 +37,15 @@ class PredictionWriter:
     Args:
         path: the file to make, ``….zip``.
         release: the release that was predicted, opened, or its folder.
-        split: ``train``, ``val`` or ``test``.
-        year: the year predicted, or a pair (from, to) for the change task.
+        split: name of the split.
+        year: the year predicted, a pair (from, to) for the change task, or more years for a series, in ascending
+            order: any that the release has imagery or labels of. Only years with labels can be scored.
         level: level of the codes: 4, or coarser where the model stops there.
         probabilities: whether class probabilities are written too.
 
     Raises:
-        LulcbenchError: the release has no such split or year; on leaving the context: tiles were not written.
+        NotAvailableError: the release has no such split, or nothing of that year.
+        LulcbenchError: years are not in ascending order; on leaving the context: tiles were not written.
 
     Examples:
         >>> with PredictionWriter("forest.zip", root, "test", year=2018) as writer:
@@ -67,8 +70,7 @@ class PredictionWriter:
         opened = Release.open(release)
         tiles = opened.tiles(split)
         years = [year] if isinstance(year, int) else list(year)
-        for wanted in years:
-            opened.manifest.check_year(wanted)
+        check_years(opened.manifest, years)
         self.info = prediction_info(opened.manifest, split, years, level, list(tiles.ids), probabilities)
         self._positions = {tile: TilePosition(i) for i, tile in enumerate(tiles.ids)}
         self._done: set[str] = set()
@@ -110,10 +112,10 @@ class PredictionWriter:
 
         Args:
             tile: its id.
-            codes: LUISA codes of ``level``, integer, ``(96, 96)``, or ``(2, 96, 96)`` for the change task. No nodata:
-                every pixel needs a class.
+            codes: LUISA codes of ``level``, integer, ``(96, 96)``, or ``(year, 96, 96)`` for several years. No
+                nodata: every pixel needs a class.
             probabilities: of each class in the order of ``legend().codes(level)``, summing to 1 within 1 %: float
-                ``(class, 96, 96)``, or ``(2, class, 96, 96)``; see ``to_label_grid``.
+                ``(class, 96, 96)``, or ``(year, class, 96, 96)``; see ``to_label_grid``.
 
         Raises:
             LulcbenchError: unknown or repeated tile, wrong shape, a code that is not of ``level``, no probabilities.
@@ -138,7 +140,14 @@ class PredictionWriter:
                 "Give them for every tile (probabilities=True) or for none.",
             )
         if probabilities is not None:
-            quantised = quantise(np.asarray(probabilities).reshape(self._probability_shape), tile)
+            shares = np.asarray(probabilities)
+            shares = shares[None] if shares.ndim == 3 else shares
+            if shares.shape != self._probability_shape:
+                raise LulcbenchError(
+                    f"Probabilities of {tile} are {shares.shape}, not {self._probability_shape}.",
+                    "Give (class, y, x), or (year, class, y, x) for several years.",
+                )
+            quantised = quantise(shares, tile)
             members |= {chunk_name("probabilities", position, i): part.tobytes() for i, part in enumerate(quantised)}
         for name, data in members.items():
             self._add(name, gzip.compress(data, COMPRESSION[name.partition("/")[0]], mtime=0))

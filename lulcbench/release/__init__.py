@@ -4,36 +4,42 @@ from __future__ import annotations
 
 from lulcbench.release.keys import ArrayKey, Row, TilePosition
 from lulcbench.release.manifest import (
+    AUTO,
     FORMAT,
     INDEX,
     MANIFEST,
     SPLITS,
+    TRAIN,
     FileInfo,
+    LabelInfo,
     Manifest,
     SensorInfo,
     Sha256,
     Source,
-    Split,
     Statistics,
     label_shape,
+    split_order,
 )
 from lulcbench.release.opened import Release
 
 __all__ = [
+    "AUTO",
     "FORMAT",
     "INDEX",
     "MANIFEST",
     "SPLITS",
+    "TRAIN",
     "ArrayKey",
     "FileInfo",
+    "LabelInfo",
     "Manifest",
     "Release",
     "Row",
     "SensorInfo",
     "Sha256",
     "Source",
-    "Split",
     "Statistics",
     "TilePosition",
     "label_shape",
+    "split_order",
 ]

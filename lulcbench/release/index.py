@@ -69,8 +69,8 @@ def read_table(source: io.BytesIO | Path, path: str, manifest: Manifest, split: 
     except (OSError, ValueError, KeyError) as error:
         raise CorruptFileError(f"Cannot read {path}: {error}.", "Run 'lulcbench verify --repair'.") from error
     for name in [split] if split is not None else manifest.splits:
-        wanted = manifest.rows(str(name))
-        if wanted and rows.get(name) != list(wanted):
+        wanted = manifest.rows(name)
+        if rows.get(name) != list(wanted):
             raise CorruptFileError(
                 f"{path} and the manifest disagree about {name}: the table has {len(rows.get(name, []))} tiles, the "
                 f"manifest {len(wanted)} from row {wanted.start}.",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, NewType
+from typing import Annotated, Any, NewType
 
+from pydantic import Field
 from pydantic_core import CoreSchema, core_schema
 
 from lulcbench.errors import LulcbenchError
@@ -15,6 +16,9 @@ Row = NewType("Row", int)
 
 TilePosition = NewType("TilePosition", int)
 """Position of a tile among the tiles of its split."""
+
+ArrayName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+"""Name of a sensor or of a source of labels."""
 
 _KEY = re.compile(r"([a-z0-9][a-z0-9-]{0,31})_([0-9]{4})(?:-([0-9]{4}))?")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
@@ -27,7 +27,7 @@ from lulcbench.errors import (
     UnsupportedFormatError,
 )
 from lulcbench.legend import legend
-from lulcbench.release.keys import ArrayKey
+from lulcbench.release.keys import ArrayKey, ArrayName
 from lulcbench.remote import is_remote, join, open_store
 from lulcbench.remote.stores import MAX_MANIFEST_BYTES
 from lulcbench.seasons import Season
@@ -36,13 +36,20 @@ from lulcbench.sensors import Band, Coding, check_bands
 MANIFEST = "release.json"
 INDEX = "index.parquet"
 FORMAT: Final = "lulcbench-release/2"
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+COLUMN_PREFIXES = ("valid", "cloud", "shift")  # of the index; so no names of labels, whose columns begin with them
+TRAIN = "train"  # the split that statistics and class counts are of
+AUTO = "auto"  # in place of the name of a source of labels: see ``Manifest.choose_labels``
+SPLITS = (TRAIN, "val", "test")  # the usual ones; a release may have others, such as an unlabelled ``map``
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Statistics(Frozen):
-    """Mean and standard deviation of each band in its unit, over the valid pixels of the train split alone."""
+    """Mean and standard deviation of each band in its unit, over the valid pixels of the train split alone.
+
+    Attributes:
+        pixels: number of these pixels, in all seasons and years.
+    """
 
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
@@ -50,7 +57,9 @@ class Statistics(Frozen):
 
 
 class SensorInfo(Frozen):
-    """What a release holds of one sensor. It need not be one of ``lulcbench.sensors.SENSORS`` to be read.
+    """What a release holds of one sensor.
+
+    It says all that is needed to read the arrays: a sensor need not be one of ``lulcbench.sensors.SENSORS``.
 
     Attributes:
         resolution: pixel size, m.
@@ -59,7 +68,7 @@ class SensorInfo(Frozen):
         spans: first and last year of the arrays ``<name>_<first>-<last>``, whose second axis is time: each tile has
             dates of its own, in the coordinate ``date_<array>``.
         licence: an SPDX id or a URL.
-        statistics: of the train split over all arrays; None without one.
+        statistics: of the train split over all arrays; None where the release has no train split.
     """
 
     resolution: Annotated[int, Field(gt=0)]
@@ -72,8 +81,8 @@ class SensorInfo(Frozen):
     @model_validator(mode="after")
     def _bands_agree(self) -> SensorInfo:
         check_bands(self.bands)
-        found = self.statistics
-        if found and not (len(self.bands) == len(found.mean) == len(found.std)):
+        stated = self.statistics
+        if stated and not len(self.bands) == len(stated.mean) == len(stated.std):
             raise ValueError("bands and statistics differ in length")
         if any(first >= last for first, last in self.spans):
             raise ValueError(f"spans {self.spans} must begin before they end")
@@ -92,6 +101,32 @@ class SensorInfo(Frozen):
     def coding(self) -> Coding:
         """How values are stored, the same for all bands."""
         return self.bands[0].coding
+
+
+class LabelInfo(Frozen):
+    """What a release holds of one source of labels, such as LUISA, CORINE or a study's own map.
+
+    Attributes:
+        years: of the arrays ``<source>_<year>``.
+        splits: that have these labels.
+        resolution: pixel size, m.
+        legend_digest: of the legend that the codes are of.
+        class_counts: label pixels of the train split: year → level-4 (or coarser, as stored) code → count; empty where
+            the train split has none of these labels.
+    """
+
+    years: Annotated[tuple[int, ...], Field(min_length=1)]
+    splits: Annotated[tuple[Name, ...], Field(min_length=1)]
+    resolution: Literal[50] = 50
+    legend_digest: Sha256
+    licence: str
+    class_counts: dict[int, dict[int, int]]
+
+    @model_validator(mode="after")
+    def _counts_are_of_train(self) -> LabelInfo:
+        if sorted(self.class_counts) != (sorted(self.years) if TRAIN in self.splits else []):
+            raise ValueError("class_counts must be of the years of the train split's labels")
+        return self
 
 
 class Source(Frozen):
@@ -118,7 +153,7 @@ class FileInfo(Frozen):
     bytes: Annotated[int, Field(ge=0)]
     sha256: Sha256
     licence: str
-    split: Split | None = None
+    split: Name | None = None
     array: ArrayKey | None = None
 
     @field_validator("path")
@@ -138,11 +173,11 @@ class Manifest(Frozen):
 
     Attributes:
         simulated: made from simulated scenes; every page, file and plot made from it must say so.
-        label_years: years of the ``luisa_<year>`` label arrays.
+        sensors: imagery by name of the sensor.
+        labels: by name of their source; empty where the release is imagery alone.
         splits: number of tiles of each split.
         first_rows: row of the first tile of each split along the tile axis of all arrays; its tiles follow one another.
             A tile's row is its ``row`` in ``index.parquet``. Rows between splits are padding.
-        class_counts: label pixels of the train split: year → level-4 (or coarser, as stored) code → count.
     """
 
     format: Literal["lulcbench-release/2"] = FORMAT
@@ -153,15 +188,12 @@ class Manifest(Frozen):
     simulated: bool
     crs: Literal["EPSG:3035"] = "EPSG:3035"
     tile_size: Literal[4800] = 4800
-    label_resolution: Literal[50] = 50
-    legend_digest: Sha256
     seasons: tuple[Season, ...]
-    sensors: dict[str, SensorInfo]
-    label_years: tuple[int, ...]
+    sensors: dict[ArrayName, SensorInfo]
+    labels: dict[ArrayName, LabelInfo]
     regions: tuple[str, ...]
-    splits: dict[Split, int]
-    first_rows: dict[Split, Annotated[int, Field(ge=0)]]
-    class_counts: dict[int, dict[int, int]]
+    splits: dict[Name, Annotated[int, Field(gt=0)]]
+    first_rows: dict[Name, Annotated[int, Field(ge=0)]]
     sources: tuple[Source, ...]
     files: tuple[FileInfo, ...]
     builder: str
@@ -173,12 +205,42 @@ class Manifest(Frozen):
             raise ValueError("a file is listed twice")
         if self.first_rows.keys() != self.splits.keys():
             raise ValueError("first_rows and splits name different splits")
-        ranges = sorted((rows.start, rows.stop) for rows in map(self.rows, self.splits) if rows)
+        ranges = sorted((rows.start, rows.stop) for rows in map(self.rows, self.splits))
         if any(stop > start for (_, stop), (start, _) in pairwise(ranges)):
             raise ValueError(f"splits overlap: first rows {self.first_rows}, tiles {self.splits}")
         if not self.seasons and any(info.years for info in self.sensors.values()):
             raise ValueError("there is imagery by season, but no season")
+        clashes = set(self.labels) & {AUTO, *self.sensors, *COLUMN_PREFIXES}
+        if clashes:
+            raise ValueError(f"{min(clashes)!r} cannot be the name of labels: it is in use")
+        for name, labels in self.labels.items():
+            if not set(labels.splits) <= set(self.splits):
+                raise ValueError(f"labels of {name} are of a split that there is not: {', '.join(labels.splits)}")
+        for name, info in self.sensors.items():
+            if info.statistics and TRAIN not in self.splits:
+                raise ValueError(f"{name} has statistics, but there is no train split")
+        known = {split: set(self.split_arrays(split)) for split in self.splits} | {None: set(self.arrays)}
+        for file in self.files:
+            if file.array is not None and file.array not in known.get(file.split, ()):
+                raise ValueError(f"{file.path} is of an array that the release does not have")
         return self
+
+    @property
+    def arrays(self) -> tuple[ArrayKey, ...]:
+        """All arrays: imagery, then labels."""
+        imagery = (key for name, info in self.sensors.items() for key in info.arrays(name))
+        labels = (ArrayKey(name, year) for name, info in self.labels.items() for year in info.years)
+        return (*imagery, *labels)
+
+    def split_arrays(self, split: str) -> tuple[ArrayKey, ...]:
+        """The arrays that hold something of a split: all imagery, then the labels that the split has."""
+        return tuple(key for key in self.arrays if key.name in self.sensors or split in self.labels[key.name].splits)
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """All years that there is imagery or are labels of, in ascending order."""
+        imagery = {year for info in self.sensors.values() for year in info.years}
+        return tuple(sorted(imagery | {year for info in self.labels.values() for year in info.years}))
 
     @property
     def digest(self) -> str:
@@ -241,11 +303,12 @@ class Manifest(Frozen):
                 f"{where}: its digest {stated!r} does not match its content ({release.digest}).",
                 "It was altered after it was written. " + again,
             )
-        if release.legend_digest != legend().digest:
-            raise UnsupportedFormatError(
-                f"{where} was made with another legend ({release.legend_digest[:12]}…).",
-                f"This lulcbench has {legend().digest[:12]}…; install the version the release was built with.",
-            )
+        for labels in release.labels.values():
+            if labels.legend_digest != legend().digest:
+                raise UnsupportedFormatError(
+                    f"{where} was made with another legend ({labels.legend_digest[:12]}…).",
+                    f"This lulcbench has {legend().digest[:12]}…; install the version the release was built with.",
+                )
         return release
 
     def write(self, root: str | os.PathLike[str]) -> Path:
@@ -265,7 +328,7 @@ class Manifest(Frozen):
             if file.array is not None
             and (file.split is None or file.split in splits)
             and (years is None or any(file.array.covers(year) for year in years))
-            and (sensors is None or file.array.name in (*sensors, "luisa"))
+            and (sensors is None or file.array.name in (*sensors, *self.labels))
         ]
 
     def files_of(self, array: ArrayKey, split: str) -> list[FileInfo]:
@@ -274,47 +337,97 @@ class Manifest(Frozen):
 
     def rows(self, split: str) -> range:
         """Rows of the tiles of a split along the tile axis; empty if there is no such split."""
-        first = {str(name): row for name, row in self.first_rows.items()}.get(split, 0)
-        return range(first, first + self.tiles(split))
-
-    @property
-    def arrays(self) -> tuple[ArrayKey, ...]:
-        """All arrays: imagery, then labels."""
-        imagery = tuple(key for name, info in self.sensors.items() for key in info.arrays(name))
-        return imagery + tuple(ArrayKey("luisa", year) for year in self.label_years)
+        first = self.first_rows.get(split, 0)
+        return range(first, first + self.splits.get(split, 0))
 
     @property
     def array_rows(self) -> int:
         """Length of the tile axis of all arrays."""
         return max((self.rows(split).stop for split in self.splits), default=0)
 
-    def tiles(self, split: str) -> int:
-        """Number of tiles in a split; 0 if there is no such split."""
-        return {str(name): count for name, count in self.splits.items()}.get(split, 0)
-
     def check_split(self, split: str) -> str:
-        """The split, if the release has tiles in it; otherwise an error that lists those that it has."""
-        if not self.tiles(split):
+        """The split, if the release has it.
+
+        Raises:
+            NotAvailableError: it has no such split; lists those that it has.
+        """
+        if split not in self.splits:
             raise NotAvailableError(f"{self.id} has no split {split!r}.", f"It has {', '.join(self.splits)}.")
         return split
 
-    def check_year(self, year: int, sensor_name: str | None = None) -> int:
-        """The year, if that sensor (or the labels) has it; otherwise an error that lists the years there are."""
-        if sensor_name is None:
-            years, what = self.label_years, "labels"
-        else:
-            years, what = self.sensor(sensor_name).years, sensor_name
-        if year not in years:
-            raise NotAvailableError(
-                f"{self.id} has no {what} for {year}.", f"It has {', '.join(map(str, years)) or 'none'}."
-            )
-        return year
-
     def sensor(self, name: str) -> SensorInfo:
-        """What the release holds of a sensor; otherwise an error that lists the sensors it has."""
+        """What the release holds of a sensor.
+
+        Raises:
+            NotAvailableError: nothing; lists the sensors that it has.
+        """
         if name not in self.sensors:
-            raise NotAvailableError(f"{self.id} has no sensor {name!r}.", f"It has {', '.join(self.sensors)}.")
+            raise NotAvailableError(
+                f"{self.id} has no sensor {name!r}.", f"It has {', '.join(self.sensors) or 'no imagery'}."
+            )
         return self.sensors[name]
+
+    def label_source(self, name: str) -> LabelInfo:
+        """What the release holds of a source of labels.
+
+        Raises:
+            NotAvailableError: nothing; lists the sources that it has.
+        """
+        if name not in self.labels:
+            raise NotAvailableError(f"{self.id} has no {name} labels.", f"It has {_one_of(self.labels)}.")
+        return self.labels[name]
+
+    def choose_labels(self, name: str = AUTO) -> str:
+        """Name of a source of labels: that given, or by default LUISA if the release has it, else its only source.
+
+        Raises:
+            NotAvailableError: there is no such source, or the default is none or one of several; lists those there are.
+        """
+        if name != AUTO:
+            self.label_source(name)
+            return name
+        if "luisa" in self.labels or not self.labels:
+            self.label_source("luisa")
+            return "luisa"
+        if len(self.labels) > 1:
+            raise NotAvailableError(f"{self.id} has labels of several sources.", f"Name one: {_one_of(self.labels)}.")
+        return next(iter(self.labels))
+
+    def imagery(self, sensor: str, year: int) -> ArrayKey:
+        """The array of a sensor in a year.
+
+        Raises:
+            NotAvailableError: the release has no such sensor, or not in that year; lists what it has.
+        """
+        years = self.sensor(sensor).years
+        if year not in years:
+            raise NotAvailableError(f"{self.id} has no {sensor} for {year}.", f"It has {_one_of(years)}.")
+        return ArrayKey(sensor, year)
+
+    def label_array(self, source: str, year: int, split: str) -> ArrayKey:
+        """The array of a source of labels in a year, of a split.
+
+        Raises:
+            NotAvailableError: the release has no such labels, not in that year or not in that split; lists what it has.
+        """
+        info = self.label_source(source)
+        self.check_split(split)
+        if year not in info.years:
+            raise NotAvailableError(f"{self.id} has no {source} labels for {year}.", f"It has {_one_of(info.years)}.")
+        if split not in info.splits:
+            raise NotAvailableError(
+                f"{self.id} has no {source} labels in its split {split!r}.", f"It has them in {_one_of(info.splits)}."
+            )
+        return ArrayKey(source, year)
+
+
+def split_order(names: Iterable[str]) -> list[str]:
+    """Splits in their order: the usual ones first, then others by name."""
+    return sorted(set(names), key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
+
+
+def _one_of(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values)) or "none"
 
 
 def label_shape() -> tuple[int, int]:

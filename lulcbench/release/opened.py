@@ -17,8 +17,8 @@ import pandas as pd
 from lulcbench._files import hash_file
 from lulcbench.errors import CorruptFileError
 from lulcbench.release.index import SplitTiles, read_table
-from lulcbench.release.keys import ArrayKey, Row
-from lulcbench.release.manifest import INDEX, FileInfo, Manifest, label_shape
+from lulcbench.release.keys import Row
+from lulcbench.release.manifest import AUTO, INDEX, FileInfo, Manifest, label_shape
 from lulcbench.release.shards import ShardReader
 from lulcbench.remote import is_remote, join, open_store, pinned
 
@@ -101,7 +101,8 @@ class Release:
 
         Returns:
             One row per tile, without geometry: ``id``, ``split``, ``row``, ``region``, ``block``, ``ix``, ``iy``, class
-            fractions ``luisa_<year>_<code>``, ``valid_<sensor>_<year>``, ``cloud_<sensor>_<year>``. A copy.
+            fractions ``<source>_<year>_<code>`` (NaN in splits without labels of that source),
+            ``valid_<sensor>_<year>``, ``cloud_<sensor>_<year>``. A copy.
 
         Raises:
             NotAvailableError: the release has no such split.
@@ -130,17 +131,25 @@ class Release:
         """
         return ShardReader(self.root, self.manifest, split, threads)
 
-    def labels(self, split: str, year: int, rows: Sequence[Row] | npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
-        """LUISA codes of whole tiles by their rows: uint16 ``(n, 96, 96)``, 0 where unlabelled.
+    def labels(
+        self, split: str, year: int, rows: Sequence[Row] | npt.NDArray[np.integer], source: str = AUTO
+    ) -> npt.NDArray[np.uint16]:
+        """Labels of whole tiles, in LUISA codes: uint16 ``(n, 96, 96)``, 0 where unlabelled.
+
+        Args:
+            split: name of the split.
+            year: of the labels.
+            rows: of the tiles, see ``index``.
+            source: of the labels; by default LUISA, or the only one.
 
         Raises:
-            NotAvailableError: there are no labels of that year.
+            NotAvailableError: there are no such labels of that year and split.
             CorruptFileError: a shard is missing or damaged.
         """
-        self.manifest.check_year(year)
+        array = self.manifest.label_array(self.manifest.choose_labels(source), year, split)
         if split not in self._readers:
             self._readers[split] = self.reader(split)
-        return self._readers[split].read(ArrayKey("luisa", year), rows, [(0, 0)] * len(rows), label_shape())
+        return self._readers[split].read(array, rows, [(0, 0)] * len(rows), label_shape())
 
     def verify_files(self, paths: Iterable[str]) -> None:
         """Check the SHA-256 of files of a local release, each once, so that a score is of the bytes of its digest.

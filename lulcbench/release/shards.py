@@ -46,7 +46,7 @@ class ShardReader:
     Args:
         root: folder of the release, or its URL (https, s3, hf), which is then read without downloading.
         manifest: of the release.
-        split: ``train``, ``val`` or ``test``.
+        split: name of the split.
         threads: that decode, for all reads at once; None takes one a processor.
     """
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from lulcbench._files import Frozen
 from lulcbench._parsing import parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.counts import labels_of
 from lulcbench.predictions import Predictions
 from lulcbench.predictions.format import PredictionInfo
 from lulcbench.release import Manifest, Release, TilePosition
@@ -144,9 +145,11 @@ def check_predictions(
         What the file says of itself, all of it checked.
 
     Raises:
+        NotAvailableError: the release has no LUISA labels to score it against.
         LulcbenchError: the scorer would refuse the file; says why.
     """
     with Predictions.open(path, release) as predictions:
+        labels_of(predictions)
         tiles = len(predictions.info.tiles)
         for position in map(TilePosition, range(tiles)):
             predictions.codes(position)

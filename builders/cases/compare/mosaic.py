@@ -42,7 +42,7 @@ def paint(codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
 
 def labels(release: Release, year: int) -> Mosaic:
     """LUISA codes of all splits, uint16."""
-    return _mosaic(release, ArrayKey("luisa", year))
+    return _mosaic(release, ArrayKey(release.manifest.choose_labels(), year))
 
 
 def reflectance(release: Release, sensor: str, year: int) -> Mosaic:

@@ -93,7 +93,7 @@ def test_the_majority_are_the_classes_that_the_manifest_counts(release_root: Pat
     config = config_of({"kind": "luisa-seg", "root": str(release_root), "level": 2}, {"kind": "majority"})
     trained = train(Experiment.open(config), tmp_path)
     counts = dict.fromkeys(legend().codes(2), 0)
-    for code, count in Release.open(release_root).manifest.class_counts[2018].items():
+    for code, count in Release.open(release_root).manifest.labels["luisa"].class_counts[2018].items():
         if code and legend().ancestor(code, 2):
             counts[legend().ancestor(code, 2)] += count
     expected = np.array(list(counts.values())) / sum(counts.values())

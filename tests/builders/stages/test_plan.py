@@ -106,13 +106,13 @@ def test_committed_list_is_used_and_checked(tmp_path: Path) -> None:
     again = plan.plan(*world.make(tmp_path, text))
     assert again != rows
     assert again == plan.read(listed)
-    listed.write_text(listed.read_text().replace(",val", ",dev"))
-    with pytest.raises(LulcbenchError, match="unknown split 'dev'"):
+    listed.write_text(listed.read_text().replace(",val", ",De v"))
+    with pytest.raises(LulcbenchError, match="is 'De v', which is not a name"):
         plan.read(listed)
 
 
 def test_buffer_holds_across_regions() -> None:
     rows = [plan.Planned(Tile(5, 5), "a", "x", "train"), plan.Planned(Tile(6, 5), "b", "y", "test")]
-    kept = plan._rebuffer(rows, 1)
+    kept = plan._rebuffer(rows, ["train", "test"], 1)
     assert [row.split for row in kept] == [plan.BUFFER, "test"]
-    assert [row.split for row in plan._rebuffer([replace(rows[0]), rows[1]], 0)] == ["train", "test"]
+    assert [row.split for row in plan._rebuffer([replace(rows[0]), rows[1]], ["train", "test"], 0)] == ["train", "test"]

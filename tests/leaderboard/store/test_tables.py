@@ -21,6 +21,7 @@ from leaderboard.store.records import replay
 from leaderboard.web import pages
 from leaderboard.web.board import Board
 from lulcbench.errors import LulcbenchError
+from lulcbench.predictions.format import task_of
 from tests.leaderboard.harness import Service, make_entry
 
 Put = Callable[..., str]
@@ -30,9 +31,9 @@ MODELS = re.compile(r'<th scope="row"><a href="/submissions/[0-9a-f]{20}">([^<]*
 def variant(
     results: dict[str, Any], number: int, years: tuple[int, ...] = (2018,), scorer: str = "", **card: Any
 ) -> ledger.Entry:
-    """An entry as if it were of other years (two make a change) or of another scorer version."""
+    """An entry as if it were of other years (two make a change, more a series) or of another scorer version."""
     entry = make_entry(results, number, **card)
-    task = "segmentation" if len(years) == 1 else "change"
+    task = task_of(years)
     changes = {"years": list(years), "task": task, "scorer_version": scorer or entry.scores["scorer_version"]}
     return entry.model_copy(update={"task": task, "scores": entry.scores | changes})
 
@@ -85,6 +86,21 @@ def test_one_change_submission_does_not_turn_the_front_page(service: Service, pu
     service.client.post(f"/api/v1/submissions/{first}/withdraw", headers=service.headers())
     assert models(service, "/") == ["Change"]  # there is nothing else
     assert service.rows()[0]["submission"] == change
+
+
+def test_a_series_of_years_is_a_table_of_its_own(service: Service, put: Put) -> None:
+    put(name="Change", years=(2012, 2018))
+    series = put(name="Series", years=(2006, 2012, 2018))
+    assert models(service, "/") == ["Change"]  # segmentation, change, series: the first that there is
+    for query in ("task=series", "years=2006-2012-2018", "task=series&years=2012-2018"):
+        assert models(service, f"/?{query}") == ["Series"], query
+        assert service.rows(**dict(part.split("=") for part in query.split("&")))[0]["submission"] == series
+    assert "series 2006→2012→2018" in service.client.get("/?task=series").text
+    assert service.client.get("/api/v1/leaderboard?years=2006-2012-").status_code == 422
+    long = "-".join(map(str, range(1900, 2000)))
+    put(name="Century", years=tuple(range(1900, 2000)))
+    assert models(service, f"/?years={long}") == ["Century"]
+    assert service.client.get(f"/api/v1/leaderboard?years={long}-2000").status_code == 422
 
 
 def test_a_simulated_release_does_not_push_a_real_one_off_the_front_page(

@@ -46,7 +46,7 @@ def test_info_says_what_is_here(run: Run, release_root: Path) -> None:
     facts = json.loads(out)
     assert facts["tiles"] == release.splits
     assert sum(part["bytes"] for part in facts["sizes"].values()) == sum(file.bytes for file in release.files)
-    assert sum(facts["classes"]["2018"]["train"].values()) == pytest.approx(1, abs=0.01)
+    assert sum(facts["classes"]["luisa_2018"]["train"].values()) == pytest.approx(1, abs=0.01)
     assert facts["simulated"] is True
     credits = {source["attribution"] for source in facts["sources"]} - {""}
     assert all(facts["citation"].count(credit) == 1 for credit in credits)

@@ -116,9 +116,10 @@ def test_the_writer_refuses_invalid_probabilities(predicted_root: Path, tmp_path
 def test_the_writer_refuses_unknown_splits_years_and_levels(predicted_root: Path, tmp_path: Path) -> None:
     for split, year, level, message in (
         ("val", 2018, 4, "no split"),
-        ("test", 2012, 4, "no labels for 2012"),
+        ("test", 2012, 4, "has nothing of 2012"),
         ("test", 2018, 5, "no level 5"),
-        ("test", (2018, 2018), 4, "make no task"),
+        ("test", (2018, 2018), 4, "in ascending order"),
+        ("test", (), 4, "in ascending order"),
     ):
         with pytest.raises(LulcbenchError, match=message):
             PredictionWriter(tmp_path / "p.zip", predicted_root, split, year, level)

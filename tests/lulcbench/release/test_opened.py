@@ -89,7 +89,7 @@ def test_labels_are_those_of_the_arrays(release_root: Path) -> None:
     for split in release.manifest.splits:
         rows = np.array(release.manifest.rows(split))[::-1]
         assert np.array_equal(release.labels(split, 2012, rows), np.asarray(stored)[rows])
-    with pytest.raises(NotAvailableError, match="no labels for 1990"):
+    with pytest.raises(NotAvailableError, match="no luisa labels for 1990"):
         release.labels("train", 1990, [0])
 
 

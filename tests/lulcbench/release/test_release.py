@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lulcbench._files import write_atomic
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import legend
-from lulcbench.release import ArrayKey, FileInfo, Manifest, SensorInfo, Statistics
+from lulcbench.release import ArrayKey, FileInfo, LabelInfo, Manifest, SensorInfo, Statistics, split_order
 from lulcbench.seasons import Season
 from lulcbench.sensors import LANDSAT, Band, Coding
 
@@ -28,7 +28,6 @@ def manifest(**changes: Any) -> Manifest:
         "title": "Test",
         "description": "",
         "simulated": True,
-        "legend_digest": legend().digest,
         "seasons": (Season(name="summer", start="06-25", end="09-12"),),
         "sensors": {
             "landsat": SensorInfo(
@@ -39,11 +38,18 @@ def manifest(**changes: Any) -> Manifest:
                 statistics=Statistics(mean=(0.1, 0.3), std=(0.05, 0.1), pixels=10),
             )
         },
-        "label_years": (2018,),
+        "labels": {
+            "luisa": LabelInfo(
+                years=(2018,),
+                splits=("train", "test"),
+                legend_digest=legend().digest,
+                licence="CC-BY-4.0",
+                class_counts={2018: {3110: 5}},
+            )
+        },
         "regions": ("somewhere",),
         "splits": {"train": 2, "test": 1},
         "first_rows": {"train": 0, "test": 2},
-        "class_counts": {2018: {3110: 5}},
         "sources": (),
         "files": (
             FileInfo(path=shard, bytes=3, sha256=SHA, licence="x", split="test", array="landsat_2018"),
@@ -58,6 +64,10 @@ def manifest(**changes: Any) -> Manifest:
 
 def with_landsat(content: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return content | {"sensors": {"landsat": content["sensors"]["landsat"] | changes}}
+
+
+def with_luisa(content: Any, **changes: Any) -> Any:
+    return content | {"labels": {"luisa": content["labels"]["luisa"] | changes}}
 
 
 def with_bands(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -88,7 +98,17 @@ def test_digest_follows_every_field() -> None:
         (lambda m: m | {"format": "lulcbench-release/99"}, "lulcbench-release/99"),
         (lambda m: m | {"surprise": 1}, "surprise"),
         (lambda m: m | {"version": "latest"}, "version"),
-        (lambda m: m | {"splits": {"holdout": 1}}, "holdout"),
+        (lambda m: m | {"splits": m["splits"] | {"Hold out": 1}}, "Hold out"),
+        (lambda m: m | {"splits": m["splits"] | {"map": 0}}, "greater than 0"),
+        (lambda m: m | {"splits": {"train": 2}, "first_rows": {"train": 0}}, "of a split that there is not"),
+        (lambda m: m | {"sensors": {}}, "of an array that the release does not have"),
+        (lambda m: m | {"labels": {}}, "of an array that the release does not have"),
+        (lambda m: m | {"labels": {"landsat": m["labels"]["luisa"]}}, "'landsat' cannot be the name of labels"),
+        (lambda m: m | {"labels": {"cloud": m["labels"]["luisa"]}}, "'cloud' cannot be the name of labels"),
+        (lambda m: m | {"labels": {"lu_isa": m["labels"]["luisa"]}}, "lu_isa"),
+        (lambda m: with_luisa(m, class_counts={}), "class_counts must be of the years"),
+        (lambda m: with_luisa(m, years=[]), "years"),
+        (lambda m: with_luisa(m, years=[18], class_counts={18: {}}), "is not the name of an array"),
         (lambda m: with_landsat(m, resolution=0), "resolution"),
         (lambda m: with_landsat(m, spans=[[2012, 2012]]), "begin before they end"),
         (lambda m: m | {"first_rows": {"train": 0, "test": 1}}, "splits overlap"),
@@ -109,7 +129,17 @@ def test_digest_follows_every_field() -> None:
         "format",
         "surplus key",
         "version",
-        "split",
+        "split name",
+        "empty split",
+        "labels of no split",
+        "no sensor",
+        "no labels",
+        "labels named like a sensor",
+        "labels named like a column",
+        "labels of two words",
+        "class counts",
+        "no year",
+        "year of two digits",
         "resolution",
         "span of one year",
         "overlapping splits",
@@ -147,13 +177,14 @@ def test_a_sensor_need_not_be_registered(tmp_path: Path) -> None:
         licence="x",
         statistics=Statistics(mean=(300,), std=(9,), pixels=1),
     )
-    release = manifest(sensors={"glo30": info})
+    release = manifest(sensors={"glo30": info}, files=())
     release.write(tmp_path)
     assert Manifest.load(tmp_path).sensor("glo30") == info
 
 
 def test_another_legend_is_refused(tmp_path: Path) -> None:
-    manifest(legend_digest=SHA).write(tmp_path)
+    luisa = manifest().labels["luisa"]
+    manifest(labels={"luisa": luisa.model_copy(update={"legend_digest": SHA})}).write(tmp_path)
     with pytest.raises(LulcbenchError, match="another legend"):
         Manifest.load(tmp_path)
 
@@ -207,11 +238,53 @@ def test_selecting_files_and_naming_what_exists() -> None:
     with pytest.raises(LulcbenchError, match=r"no split 'val'") as caught:
         release.check_split("val")
     assert "train, test" in caught.value.remedy
-    with pytest.raises(LulcbenchError, match="no labels for 2012"):
-        release.check_year(2012)
-    assert release.check_year(2012, "landsat") == 2012
-    with pytest.raises(LulcbenchError, match="no sensor 'planet'"):
-        release.sensor("planet")
+    assert release.label_array("luisa", 2018, "test") == ArrayKey("luisa", 2018)
+    assert release.imagery("landsat", 2012) == ArrayKey("landsat", 2012)
+    assert release.years == (2012, 2018)
+    for ask, message, remedy in (
+        (lambda: release.label_array("luisa", 2012, "test"), "no luisa labels for 2012", "It has 2018"),
+        (lambda: release.label_array("corine", 2018, "test"), "no corine labels", "It has luisa"),
+        (lambda: release.label_array("luisa", 2018, "val"), "no split 'val'", "train, test"),
+        (lambda: release.imagery("landsat", 2015), "no landsat for 2015", "2012, 2018"),
+        (lambda: release.imagery("planet", 2018), "no sensor 'planet'", "It has landsat"),
+    ):
+        with pytest.raises(NotAvailableError, match=message) as caught:
+            ask()
+        assert remedy in caught.value.remedy
+
+
+def test_a_split_without_labels_or_a_release_without_any() -> None:
+    release = manifest(splits={"train": 2, "test": 1, "map": 5}, first_rows={"train": 0, "test": 2, "map": 4})
+    assert release.split_arrays("map") == (ArrayKey("landsat", 2012), ArrayKey("landsat", 2018))
+    assert release.split_arrays("test") == release.arrays == (*release.split_arrays("map"), ArrayKey("luisa", 2018))
+    with pytest.raises(NotAvailableError, match="no luisa labels in its split 'map'") as caught:
+        release.label_array("luisa", 2018, "map")
+    assert "train, test" in caught.value.remedy
+    landsat = release.sensors["landsat"].model_copy(update={"statistics": None})
+    unlabelled = manifest(splits={"map": 5}, first_rows={"map": 0}, labels={}, sensors={"landsat": landsat}, files=())
+    assert Manifest.parse(json.dumps(unlabelled.model_dump(mode="json") | {"digest": unlabelled.digest}).encode())
+    with pytest.raises(NotAvailableError, match="no luisa labels") as caught:
+        unlabelled.label_array("luisa", 2018, "map")
+    assert "It has none" in caught.value.remedy
+    with pytest.raises(ValueError, match="no train split"):
+        manifest(splits={"map": 5}, first_rows={"map": 0}, labels={}, files=())
+
+
+def test_labels_are_luisa_by_default_or_the_only_ones() -> None:
+    luisa = manifest().labels["luisa"]
+    assert manifest(labels={"corine": luisa, "luisa": luisa}).choose_labels() == "luisa"
+    assert manifest(labels={"corine": luisa, "luisa": luisa}).choose_labels("corine") == "corine"
+    others = {"files": ()}
+    assert manifest(labels={"own": luisa}, **others).choose_labels() == "own"
+    with pytest.raises(NotAvailableError, match="several sources") as caught:
+        manifest(labels={"own": luisa, "corine": luisa}, **others).choose_labels()
+    assert "own, corine" in caught.value.remedy
+    with pytest.raises(NotAvailableError, match="no luisa labels"):
+        manifest(labels={}, **others).choose_labels()
+
+
+def test_splits_have_an_order() -> None:
+    assert split_order(["map", "test", "train", "holdout", "test", "val"]) == ["train", "val", "test", "holdout", "map"]
 
 
 def test_write_atomic_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
