@@ -347,7 +347,7 @@ def load(path: str | os.PathLike[str], scenes: Path) -> Recipe:
             where = ".".join(str(part) for part in e["loc"]) or "recipe"
             lines.append(f"{where}: {'unknown key' if e['type'] == 'extra_forbidden' else e['msg']}")
         raise LulcbenchError(
-            f"{path} is no valid recipe: " + "; ".join(lines) + ".",
+            f"{path} is not a valid recipe: " + "; ".join(lines) + ".",
             "builders/recipe.py describes every key; builders/recipes has examples.",
         ) from error
 

@@ -1,7 +1,7 @@
 """Split labelled points by spatial blocks: the project's own splitter, for data sets that come as patches.
 
 A random split of patches puts neighbours on both sides; this one gives whole blocks of the tile grid to one split and
-drops what lies within the buffer, as for tiles. The lists name one sample a line.
+drops what lies within the buffer, as for tiles. The lists name one sample per line.
 """
 
 from __future__ import annotations

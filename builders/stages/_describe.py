@@ -115,7 +115,7 @@ def _croissant(release: Manifest, folder: Path) -> dict[str, Any]:
                 content_url=INDEX,
                 encoding_formats=["application/vnd.apache.parquet"],
                 sha256=hash_file(folder / INDEX),
-                description="One row a tile: split, row in the arrays, class fractions, valid and cloud fractions",
+                description="One row per tile: split, row in the arrays, class fractions, valid and cloud fractions",
             ),
             mlc.FileObject(
                 id="root", name="root", content_url=".", encoding_formats=["local-folder"], sha256="0" * 64,

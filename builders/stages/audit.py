@@ -1,4 +1,4 @@
-"""Audit: a finished release is opened as a user would open it, and everything it says of itself is worked out anew.
+"""Audit: a finished release is opened as a user would open it, and its metadata are computed again.
 
 Nothing here uses what pack computed: arrays are read with zarr, classes counted with the legend, statistics in
 floating point from reflectance.

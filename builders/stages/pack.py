@@ -155,7 +155,7 @@ def _shards(
 
 
 def _attributes(recipe: Recipe) -> dict[str, Any]:
-    """What the hierarchy says of itself."""
+    """Attributes of the hierarchy."""
     title = f"{recipe.title} (SIMULATED DATA)" if recipe.simulated else recipe.title
     return {
         "title": title,

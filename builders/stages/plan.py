@@ -103,10 +103,10 @@ def read(path: Path) -> list[Planned]:
         raise LulcbenchError(f"{path} is missing.", "Run 'python -m builders plan' first.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise LulcbenchError(f"{path} is not a text file: {error}.", "Name a list of splits.") from error
-    remedy = f"It must have the columns {', '.join(COLUMNS)}; make it anew with 'python -m builders plan'."
+    remedy = f"It must have the columns {', '.join(COLUMNS)}; make it again with 'python -m builders plan'."
     table = list(csv.DictReader(lines))
     if not table or tuple(table[0]) != COLUMNS:
-        raise LulcbenchError(f"{path} is no list of splits.", remedy)
+        raise LulcbenchError(f"{path} is not a list of splits.", remedy)
     rows = [Planned(Tile.from_id(r["tile"]), r["region"], r["block"], r["split"]) for r in table]
     for row in rows:
         if not re.fullmatch(NAME, row.split):

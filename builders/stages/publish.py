@@ -82,7 +82,7 @@ def pass_audit(root: Path, release: Manifest, allow: Mapping[str, str]) -> None:
         raise LulcbenchError(
             f"{release.id} fails {len(failed)} checks of its audit, such as {name!r}: {problems[0]} "
             f"({root / PAGE} shows all).",
-            "Build it again without the fault. If it is right as it is, say so for each check: --allow 'CHECK' --why "
+            "Build it again without the fault. If it is right as it is, allow each check: --allow 'CHECK' --why "
             "'REASON'; both are published with it.",
         )
     if findings.allowed != dict(allow):
