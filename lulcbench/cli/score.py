@@ -21,7 +21,7 @@ from lulcbench.release import AUTO, Manifest
 from lulcbench.submission.card import check_predictions, check_sensors, load_card
 from lulcbench.submission.client import Client, find_token
 
-PredictionsFile = Annotated[Path, typer.Argument(help="Predictions file (.zip) made by PredictionWriter.")]
+PredictionsFile = Annotated[Path, typer.Argument(help="Predictions file (.zip) written by PredictionWriter.")]
 Labels = Annotated[
     str, typer.Option(help="Source of the labels, such as luisa or corine; by default LUISA, or the only one.")
 ]

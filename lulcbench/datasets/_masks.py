@@ -72,7 +72,7 @@ def checked(call: Callable[[Sample], Sample], sample: Sample, name: str) -> Samp
     """A sample after a transform of which nothing is known.
 
     Raises:
-        LulcbenchError: a mask holds more pixels of a class than before, or what is no class.
+        LulcbenchError: a mask holds more pixels of a class than before, or a value that is not a class.
     """
     before = {key: _counts(mask) for key, mask in _masks(sample).items()}
     done = call(sample)

@@ -47,10 +47,10 @@ def class_name(label: Any, levels: tuple[int, ...]) -> str:
     """Name of the class of a single label or prediction.
 
     Raises:
-        LulcbenchError: it is no class.
+        LulcbenchError: it is not a class.
     """
     from lulcbench.plotting import check_classes
 
     index, names = finest(label, levels, 0), legend().names(max(levels))
     check_classes(index, len(names), "The prediction")
-    return "cannot be judged" if index == IGNORE_INDEX else names[int(index)]
+    return "ignored" if index == IGNORE_INDEX else names[int(index)]

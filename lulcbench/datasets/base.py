@@ -56,7 +56,7 @@ class LuisaDataset(Dataset[Sample]):
     - ``tile``: id of the tile; ``bounds``: float64 ``(left, bottom, right, top)`` in metres; ``crs``: ``"EPSG:3035"``;
       ``year``: int.
 
-    Wherever several things can be named, one alone will do: ``regions="east"``.
+    Arguments that take several names also take one: ``regions="east"``.
 
     Args:
         root: an opened release, its folder, or a URL (https, s3, hf) that it is read from without downloading.
@@ -96,7 +96,7 @@ class LuisaDataset(Dataset[Sample]):
 
     Attributes:
         release: the opened release.
-        tiles: DataFrame, one row a tile, see ``lulcbench.release.Release.index``.
+        tiles: DataFrame, one row per tile, see ``lulcbench.release.Release.index``.
         windows: where the windows lie.
         normalizers: by sensor.
         statistics: mean and standard deviation that images are normalised with, by sensor and band; None if they are
@@ -262,7 +262,7 @@ class LuisaDataset(Dataset[Sample]):
         return self._imagery(batch) | self._targets(batch) | self._about(batch)
 
     def finish(self, batch: Sample) -> Sample:
-        """Normalise a batch, or a sample, that was read with ``normalize="device"``, wherever it now is.
+        """Normalise a batch, or a sample, that was read with ``normalize="device"``, on any device.
 
         Images that are not stored integers stay as they are.
         """
@@ -329,7 +329,7 @@ class LuisaDataset(Dataset[Sample]):
 
         Raises:
             IndexError: an index is out of range (which also ends plain iteration).
-            LulcbenchError: an index is no whole number.
+            LulcbenchError: an index is not a whole number.
         """
         index = positions(indices, len(self))
         window, year = np.divmod(index if self._subset is None else self._subset[index], len(self.years))
@@ -386,7 +386,7 @@ class LuisaDataset(Dataset[Sample]):
         return figure(panels, title, self.release.simulated, show_titles)
 
     def _watch(self, n: int) -> None:
-        """Say so, once, when windows that ought to move have been read twice over without."""
+        """Warn once if random windows are read for two epochs without ``set_epoch``."""
         if self.windows.phase == "fixed":
             return
         before = int(self._given[0])

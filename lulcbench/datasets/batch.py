@@ -88,7 +88,7 @@ def positions(indices: Sequence[int] | npt.NDArray[np.integer], n: int) -> npt.N
 
     Raises:
         IndexError: one is out of range (which also ends plain iteration).
-        LulcbenchError: one is no whole number.
+        LulcbenchError: a position is not a whole number.
     """
     index = np.asarray(indices)
     if index.size and index.dtype.kind not in "iu":

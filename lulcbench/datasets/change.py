@@ -29,7 +29,7 @@ class LuisaChange(LuisaDataset):
     """Windows of imagery of two years, with the class before, the class after and whether it changed.
 
     Instead of ``image`` samples hold ``image_from`` and ``image_to``; further ``mask_from`` and ``mask_to`` (class
-    indices as in ``LuisaSeg``) and ``mask`` (0 same class, 1 changed, 255 where either cannot be judged). With several
+    indices as in ``LuisaSeg``) and ``mask`` (0 same class, 1 changed, 255 where either is ignored). With several
     levels the masks have a leading level dimension: a change at level 4 may be none at level 1. ``year`` is the later.
 
     Args:
@@ -70,7 +70,7 @@ class LuisaChange(LuisaDataset):
             self.release.manifest.imagery(name, self.pair[0])
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
-        """Both years, their labels, and where they differ (black; grey: cannot be judged)."""
+        """Both years, their labels, and where they differ (black; grey: ignored)."""
         from lulcbench.plotting import change_panel
 
         panels: list[Panel] = []
@@ -104,12 +104,12 @@ class LuisaChange(LuisaDataset):
         return {"mask_from": before, "mask_to": after, "mask": changed}
 
     def transitions(self, level: int) -> np.ndarray:
-        """Label pixels of all tiles by class before and after: int64 ``(class, class)``; judged in both years."""
+        """Label pixels of all tiles by class before and after: int64 ``(class, class)``; labelled in both years."""
         n = len(legend().codes(level))
         counts = np.zeros((n, n), np.int64)
         for row in self._rows:
             before, after = (self._tile_labels.classes(np.array([row]), year, level)[0] for year in self.pair)
-            judged = (before != IGNORE_INDEX) & (after != IGNORE_INDEX)
-            pairs = before[judged].astype(np.int64) * n + after[judged]
+            labelled = (before != IGNORE_INDEX) & (after != IGNORE_INDEX)
+            pairs = before[labelled].astype(np.int64) * n + after[labelled]
             counts += np.bincount(pairs, minlength=n * n).reshape(n, n)
         return counts

@@ -84,7 +84,7 @@ class LuisaCls(LuisaDataset):
 
     @property
     def chips(self) -> pd.DataFrame:
-        """One row a sample: tile, year, y, x (metres from the tile's upper left corner), code, purity."""
+        """One row per sample: tile, year, y, x (metres from the tile's upper left corner), code, purity."""
         batch = self.locate(np.arange(len(self)))
         return pd.DataFrame(
             {

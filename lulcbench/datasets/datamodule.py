@@ -114,7 +114,7 @@ class LuisaDataModule(pl.LightningDataModule):
                 self.datasets[split] = self.dataset(**options)
 
     def train_dataloader(self) -> Loader:
-        """Shuffled or balanced; windows move from epoch to epoch if the options say so.
+        """Shuffled or balanced; windows move from epoch to epoch if the options ask for it.
 
         Resumed from a checkpoint within an epoch, it goes on with the batch after the last that was trained on.
         """

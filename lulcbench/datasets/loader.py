@@ -105,7 +105,7 @@ class WindowLoader(Resumable):
 class ResidentLoader(Resumable):
     """Iterates over batches that are gathered, by index, from a dataset that lies in memory whole.
 
-    On a GPU nothing but sample numbers travels to it. Lightning takes it in place of a ``DataLoader``.
+    On a GPU only sample numbers are transferred to it. Lightning takes it in place of a ``DataLoader``.
 
     Args:
         dataset: what to read; a ``ResidentDataset`` is taken as it is, any other is read whole, at once.

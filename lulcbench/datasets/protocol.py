@@ -33,7 +33,7 @@ class BatchDataset(Protocol):
         ...
 
     def finish(self, batch: Sample) -> Sample:
-        """A batch, wherever it now is, as networks take it: images of stored integers are normalised."""
+        """A batch, on any device, as networks take it: images of stored integers are normalised."""
         ...
 
     def set_epoch(self, epoch: int) -> None:

@@ -22,7 +22,7 @@ _TILES_AT_ONCE = 512
 
 
 class WindowSampler(DistributedSampler[int]):
-    """Shuffles anew every epoch, moves the dataset's windows along, and can begin in the middle of an epoch.
+    """Shuffles again every epoch, moves the dataset's windows along, and can begin in the middle of an epoch.
 
     Being a ``DistributedSampler``, Lightning and torchrun use it as it is; each process gets its share. The order
     depends on (seed, epoch) alone: to resume, call ``set_epoch(epoch, start)``. Unlike in torch's own sampler, which
@@ -86,7 +86,7 @@ class WindowSampler(DistributedSampler[int]):
             order = torch.randperm(n, generator=torch.Generator().manual_seed(mix(self.seed, self.epoch))).numpy()
         for first in range(self.rank, self.total_size, _AT_ONCE * self.num_replicas):
             last = min(first + _AT_ONCE * self.num_replicas, self.total_size)
-            # Where processes do not share evenly and nothing is left out, the first samples come once more.
+            # Where processes do not share evenly and nothing is left out, the first samples come a second time.
             at = np.arange(first, last, self.num_replicas) % n
             yield at if order is None else order[at]
 

@@ -44,18 +44,18 @@ Addition = tuple[npt.NDArray[Any], Any, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Counts:
-    """What scores are made of. ``T`` tiles, ``S`` strata, ``L`` levels, ``C`` classes of level ``L``, 106 label nodes.
+    """Counts of a scoring, for ``T`` tiles, ``S`` strata, ``L`` levels, ``C`` classes of level ``L``, 106 label nodes.
 
     Attributes:
         info: metadata of the predictions file.
-        sha256: of the predictions file.
-        release: the release scored against.
+        sha256: SHA-256 of the predictions file.
+        release: the release.
         source: of the labels scored against.
         years: that are scored: those of the predictions that have labels.
         tiles: the tiles of the split.
         strata: (region, block) of each stratum.
         evaluated: int64 ``(T, L)``: evaluated pixels of each tile at levels 1 to L; of all years together.
-        correct: int64 ``(T, L)``: of these, pixels whose class is right.
+        correct: int64 ``(T, L)``: of these, pixels with the correct class.
         confusion: int64 ``(S, 106, C)``: label node × predicted class.
         edges: int64 ``(5, 106, C)``: the same by depth of the label edge: 0 none, 1 an edge only at level 4, … 4 an
             edge at level 1 and hence at all levels, such as next to unlabelled pixels.
@@ -144,7 +144,7 @@ def count(
 
     Args:
         predictions: an opened predictions file.
-        advance: called with (tiles done, tiles in all).
+        advance: called with (tiles done, total tiles).
         source: of the labels; by default LUISA, or the only one.
 
     Raises:

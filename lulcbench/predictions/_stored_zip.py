@@ -37,7 +37,8 @@ class StoredZip:
         allowed: says whether a member name is expected.
 
     Raises:
-        LulcbenchError: the file is no zip, too large, or holds anything but plain stored members of expected names.
+        LulcbenchError: the file is not a zip, is too large, or has other members than plain stored ones of expected
+            names.
     """
 
     MAX_NAME = 64
@@ -106,9 +107,9 @@ class StoredZip:
         """Refuse a huge directory before ``zipfile`` makes an object of each of its entries."""
         tail = os.pread(self._file.fileno(), _END.size, max(0, self._size - _END.size))
         if len(tail) < _END.size or not tail.startswith(b"PK\5\6") or not tail.endswith(b"\0\0"):
-            raise self.error("it is no zip file, is truncated, or ends in a comment")
+            raise self.error("it is not a zip file, is truncated, or ends in a comment")
         _, _, _, _, members, size, offset, _ = _END.unpack(tail)
-        # zipfile follows a ZIP64 record wherever there is a locator, whatever the fields of the end record say; so the
+        # zipfile follows a ZIP64 record if there is a locator, whatever the fields of the end record say; so the
         # record counts here too, and a field of the end record must be the same or say that it is in the record.
         start = self._size - _END.size - _LOCATOR.size - _END64.size
         before = os.pread(self._file.fileno(), _END64.size + _LOCATOR.size, max(0, start))
@@ -130,7 +131,7 @@ class StoredZip:
             with zipfile.ZipFile(self._file) as directory:
                 entries = directory.infolist()
         except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OSError, EOFError) as error:
-            raise self.error(f"it is no readable zip ({error})") from error
+            raise self.error(f"it is not a readable zip ({error})") from error
         members: dict[str, tuple[int, int, int]] = {}
         for entry in entries:
             name = entry.orig_filename
@@ -138,7 +139,7 @@ class StoredZip:
                 raise self.error(f"it holds an unexpected member {name[:80]!r}")
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind not in (0, stat.S_IFREG):
-                raise self.error(f"{name} is no plain file (a link, folder or device)")
+                raise self.error(f"{name} is not a plain file (a link, folder or device)")
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
                 raise self.error(f"{name} is compressed in the zip; Zarr zips store their members")
             if entry.flag_bits & 0x1:

@@ -32,7 +32,7 @@ REMEDY = "Write the file with lulcbench.PredictionWriter against this very relea
 
 
 class PredictionInfo(Frozen):
-    """What a predictions file says of itself.
+    """Header of a predictions file.
 
     Attributes:
         task: follows from the number of years, see ``task_of``.
@@ -101,8 +101,8 @@ def check_codes(codes: npt.NDArray[Any], level: int, where: str) -> npt.NDArray[
     if bad.any():
         position = tuple(int(i) for i in np.argwhere(bad)[0])
         raise LulcbenchError(
-            f"{where}: {values[position]} at {position} is no level-{level} LUISA code.",
-            "Every pixel needs a class of that level; nodata is no prediction.",
+            f"{where}: {values[position]} at {position} is not a LUISA code of level {level}.",
+            "Every pixel needs a class of that level; nodata is not a prediction.",
         )
     return values
 
@@ -127,7 +127,7 @@ def task_of(years: Sequence[int]) -> Task:
 def prediction_info(
     manifest: Manifest, split: str, years: list[int], level: int, tiles: list[str], probabilities: bool
 ) -> PredictionInfo:
-    """What a file of these predictions says of itself.
+    """Header of a file of these predictions.
 
     Raises:
         LulcbenchError: there is no such level, no year, more than ``MAX_YEARS``, or they are not in ascending order.

@@ -50,7 +50,7 @@ class Predictions:
     """A predictions file, opened for reading; trusts nothing in it. A context manager.
 
     Attributes:
-        info: what the file says of itself, checked against the release.
+        info: header of the file, checked against the release.
         release: the opened release that it was made for.
         tiles: the tiles of its split.
         sha256: of the file.
@@ -175,12 +175,12 @@ def archive_limits(manifest: Manifest) -> tuple[int, int]:
 
 
 def peek(path: str | os.PathLike[str]) -> PredictionInfo:
-    """What a file says of itself, checked as far as that goes without its release: no pixel, and not its tiles.
+    """Header of a file, checked as far as possible without its release: neither its pixels nor its tiles.
 
     For files of one's own: the limits are wide.
 
     Raises:
-        LulcbenchError: it is no predictions file.
+        LulcbenchError: it is not a predictions file.
     """
     with StoredZip(path, _ANY_BYTES, _ANY_TILES, known_name) as archive:
         info = _read_info(archive, _ANY_TILES)

@@ -121,7 +121,7 @@ class PredictionWriter:
             LulcbenchError: unknown or repeated tile, wrong shape, a code that is not of ``level``, no probabilities.
         """
         if tile not in self._positions:
-            raise LulcbenchError(f"{tile} is no tile of {self.info.split}.", f"{self.info.release} lists them.")
+            raise LulcbenchError(f"{tile} is not a tile of {self.info.split}.", f"{self.info.release} lists them.")
         if tile in self._done:
             raise LulcbenchError(f"{tile} was written already.", "Write each tile once.")
         values = np.asarray(codes)

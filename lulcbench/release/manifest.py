@@ -164,7 +164,7 @@ class FileInfo(Frozen):
             raise ValueError(f"path {path!r} leaves the release folder")
         # One spelling for each file, none of which a download uses for itself.
         if "/".join(parts) != path or path.startswith(".") or path == MANIFEST:
-            raise ValueError(f"path {path!r} is no name of a file of a release")
+            raise ValueError(f"path {path!r} cannot be the name of a file of a release")
         return path
 
 
@@ -172,7 +172,7 @@ class Manifest(Frozen):
     """The manifest. Load it with ``Manifest.load(root)``.
 
     Attributes:
-        simulated: made from simulated scenes; every page, file and plot made from it must say so.
+        simulated: made from simulated scenes; every page, file and plot made from it must state it.
         sensors: imagery by name of the sensor.
         labels: by name of their source; empty where the release is imagery alone.
         splits: number of tiles of each split.
@@ -312,7 +312,7 @@ class Manifest(Frozen):
         return release
 
     def write(self, root: str | os.PathLike[str]) -> Path:
-        """Write ``root/release.json`` whole or not at all; the last act of a build. Returns its path."""
+        """Write ``root/release.json`` atomically; the last act of a build. Returns its path."""
         content = self.model_dump(mode="json") | {"digest": self.digest}
         path = Path(root) / MANIFEST
         write_atomic(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

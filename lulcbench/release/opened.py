@@ -93,7 +93,7 @@ class Release:
 
     @property
     def simulated(self) -> bool:
-        """Whether the scenes were simulated; every page, file and plot made from them must say so."""
+        """Whether the scenes were simulated; every page, file and plot made from them must state it."""
         return self.manifest.simulated
 
     def index(self, split: str | None = None) -> pd.DataFrame:

@@ -245,7 +245,7 @@ class ShardReader:
             )
         return CorruptFileError(
             f"Cannot read {join(self.root, str(array))}: {error}.",
-            "A shard is missing, truncated or altered; find and mend it with 'lulcbench verify --repair'.",
+            "A shard is missing, truncated or altered; find and repair it with 'lulcbench verify --repair'.",
         )
 
 

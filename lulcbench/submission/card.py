@@ -142,7 +142,7 @@ def check_predictions(
         advance: called with (tiles done, tiles in all).
 
     Returns:
-        What the file says of itself, all of it checked.
+        Header of the file, all of it checked.
 
     Raises:
         NotAvailableError: the release has no LUISA labels to score it against.

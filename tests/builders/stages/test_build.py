@@ -254,7 +254,7 @@ def test_audit_finds_tampering(copy: Path, what: str) -> None:
 
 
 def test_audit_finds_what_a_consistent_manifest_hides(copy: Path) -> None:
-    """Statistics, fractions and distances are worked out anew, not believed."""
+    """Statistics, fractions and distances are computed again, not believed."""
     release = Manifest.load(copy)
     info = release.sensors["landsat"]
     wrong = info.statistics.model_copy(update={"mean": (0.5, 0.5)})

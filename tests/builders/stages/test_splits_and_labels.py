@@ -197,9 +197,9 @@ def test_an_unlabelled_split_is_predicted_but_not_scored(mapped: Release, tmp_pa
     with Predictions.open(path, mapped) as predictions:
         assert predictions.info.split == "map"
         assert (predictions.codes(TilePosition(0)) == 3110).all()
-    for judge in (score, check_predictions):
+    for evaluate in (score, check_predictions):
         with pytest.raises(NotAvailableError, match="no luisa labels in its split 'map'"):
-            judge(path, mapped)
+            evaluate(path, mapped)
 
 
 def test_an_unlabelled_split_is_shown_and_downloaded(mapped: Release, tmp_path: Path) -> None:

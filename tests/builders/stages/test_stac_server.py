@@ -29,7 +29,7 @@ def serve(items: list[dict[str, Any]], folder: Path) -> tuple[subprocess.Popen[b
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = folder / "server.py"  # rustac's command, wherever it is installed
+    program = folder / "server.py"  # rustac's command, in any environment
     program.write_text("import rustac\n\nrustac.main()\n")
     command = [sys.executable, str(program), "serve", "--addr", f"127.0.0.1:{port}", "--create-collections"]
     command.append(str(folder / "items.json"))

@@ -79,11 +79,11 @@ def test_to_label_grid_averages_blocks_and_repeats_coarse_pixels() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w, t: w.write("E0001N0001", np.full((96, 96), 3110)), "no tile of test"),
+        (lambda w, t: w.write("E0001N0001", np.full((96, 96), 3110)), "not a tile of test"),
         (lambda w, t: w.write(t, np.full((480, 480), 3110)), "not integers"),
         (lambda w, t: w.write(t, np.full((96, 96), 3110.0)), "not integers"),
-        (lambda w, t: w.write(t, np.full((96, 96), 311)), "no level-4 LUISA code"),
-        (lambda w, t: w.write(t, np.zeros((96, 96), int)), "0 at .* no level-4"),
+        (lambda w, t: w.write(t, np.full((96, 96), 311)), "is not a LUISA code of level 4"),
+        (lambda w, t: w.write(t, np.zeros((96, 96), int)), "0 at .* is not a LUISA code of level 4"),
         (lambda w, t: w.write(t, np.full((96, 96), -5)), "from -5"),
         (lambda w, t: w.write(t, np.full((96, 96), 3110), np.full((46, 96, 96), 1 / 46)), "with probabilities"),
         (lambda w, t: (w.write(t, np.full((96, 96), 3110)), w.write(t, np.full((96, 96), 3110))), "already"),

@@ -95,7 +95,7 @@ def test_members_of_other_names_are_refused(plain_file: Path, predicted_root: Pa
 def test_links_are_refused(plain_file: Path, predicted_root: Path, tmp_path: Path) -> None:
     members = members_of(plain_file)
     del members[CHUNK]
-    refuse(forge(tmp_path / "p.zip", members, [(symlink(CHUNK), b"/etc/passwd")]), predicted_root, "no plain file")
+    refuse(forge(tmp_path / "p.zip", members, [(symlink(CHUNK), b"/etc/passwd")]), predicted_root, "not a plain file")
 
 
 def test_compressed_members_are_refused(plain_file: Path, predicted_root: Path, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_gzip_flags_are_refused(plain_file: Path, predicted_root: Path, tmp_path
         ("zarr.json", lambda c: c["attributes"].update(release_digest="0" * 64), "was made for"),
         ("zarr.json", lambda c: c["attributes"].update(release_digest="<script>"), "release_digest"),
         ("zarr.json", lambda c: c["attributes"].update(level="4"), "level"),
-        ("zarr.json", lambda c: c["attributes"].update(level=3), "no level-3|exactly|probab|shape"),
+        ("zarr.json", lambda c: c["attributes"].update(level=3), "not a LUISA code of level 3|exactly|probab|shape"),
         ("zarr.json", lambda c: c["attributes"].update(level=10**30), "level"),
         ("zarr.json", lambda c: c["attributes"].update(level=float("nan")), "level"),
         ("zarr.json", lambda c: c["attributes"].update(years=[2012]), "has nothing of 2012"),
@@ -266,8 +266,8 @@ def test_metadata_that_are_not_json_are_refused(
         (b"", "exactly"),
         (pickle.dumps(print), "not gzip"),
         (gzip.compress(bytes(18431)), "exactly"),
-        (gzip.compress(bytes(18432)), "0 at .* no level-4"),
-        (gzip.compress(np.full(9216, 9999, "<u2").tobytes()), "9999 at .* no level-4"),
+        (gzip.compress(bytes(18432)), "0 at .* is not a LUISA code of level 4"),
+        (gzip.compress(np.full(9216, 9999, "<u2").tobytes()), "9999 at .* is not a LUISA code of level 4"),
         (gzip.compress(np.full(9216, 3110, "<u2").tobytes()) + b"more", "exactly"),
         (gzip.compress(np.full(9216, 3110, "<u2").tobytes())[:-4], "exactly"),
     ],
@@ -336,7 +336,7 @@ def test_other_files_are_refused_before_a_release_is_needed(plain_file: Path, go
     digest = edit(members, "zarr.json", lambda c: c["attributes"].update(release_digest="x"))
     dtype = edit(members, "codes/zarr.json", lambda c: c.update(data_type="uint8"))
     for path, message in (
-        (tmp_path / "notes.zip", "no zip"),
+        (tmp_path / "notes.zip", "not a zip"),
         (forge(tmp_path / "other.zip", {"a.txt": b""}), "unexpected member"),
         (forge(tmp_path / "lost.zip", lost), "1 members are missing"),
         (forge(tmp_path / "digest.zip", digest), "release_digest"),
@@ -353,7 +353,7 @@ def test_no_zip_at_all(predicted_root: Path, tmp_path: Path) -> None:
     ):
         path = tmp_path / f"{number}.zip"
         path.write_bytes(data)
-        refuse(path, predicted_root, "no zip|no readable zip|is missing")
+        refuse(path, predicted_root, "not a zip|not a readable zip|is missing")
     with pytest.raises(LulcbenchError, match="No file"):
         Predictions.open(tmp_path / "nowhere.zip", predicted_root)
 
