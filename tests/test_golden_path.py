@@ -63,7 +63,7 @@ def test_release_becomes_tensors(release_root: Path) -> None:
     assert release.simulated
     for split in SPLITS:
         data = LuisaSeg(release_root, split=split, sensors=("landsat", "sentinel2"), level=3, window=1200, stride=600)
-        assert len(data) == release.tiles(split) * 49
+        assert len(data) == release.splits[split] * 49
         sample = data[len(data) // 2]
         assert sample["image"]["sentinel2"].shape[-2:] == (120, 120)
         assert sample["image"]["landsat"].shape[-2:] == sample["mask"].shape == (40, 40)
