@@ -202,7 +202,7 @@ def test_upload_through_the_form(
     page.get_by_role("button", name="Submit", exact=True).click()
     alert = page.get_by_role("alert")
     alert.wait_for(timeout=60_000)
-    assert "no zip" in alert.inner_text()
+    assert "not a zip" in alert.inner_text()
     page.goto("/mine")
     page.get_by_label("Withdraw From the form").click()
     page.goto("/")
