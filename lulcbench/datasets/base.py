@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,8 @@ from torch.utils.data import Dataset
 
 from lulcbench import grid
 from lulcbench.datasets._buffers import Buffers
+from lulcbench.datasets._epochs import Epochs
+from lulcbench.datasets._images import Images
 from lulcbench.datasets._labels import Labels
 from lulcbench.datasets._options import (
     BandStatistics,
@@ -26,6 +27,7 @@ from lulcbench.datasets._options import (
     names,
     number,
 )
+from lulcbench.datasets._pictured import Pictured
 from lulcbench.datasets._transforms import Transform, apply
 from lulcbench.datasets.batch import Sample, Samples, WindowBatch, positions
 from lulcbench.datasets.normalize import Normalizer
@@ -33,19 +35,10 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import AUTO, ArrayKey, Release
 from lulcbench.release.index import columns, fraction_column, select
-from lulcbench.seasons import nearest_to_midsummer
-from lulcbench.sensors import Band
 from lulcbench.windows import Phase, Windows
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-    from lulcbench.plotting import Panel
-
-_TORCH = {"uint8": torch.uint8, "int16": torch.int16, "uint16": torch.uint16, "float32": torch.float32}
-
-
-class LuisaDataset(Dataset[Sample]):
+class LuisaDataset(Pictured, Dataset[Sample]):
     """Windows of the imagery of one split, tile by tile, row by row; what labelled datasets are built on.
 
     A sample is a dict with, besides what the subclass adds:
@@ -215,10 +208,12 @@ class LuisaDataset(Dataset[Sample]):
             name: Normalizer(manifest.sensor(name).coding, *zip(*values.values(), strict=True))
             for name, values in scaling.items()
         }
+        self._images = {
+            name: Images(self._reader, manifest, name, self._season_index, bands, self.normalizers[name], self._buffers)
+            for name, bands in self._band_index.items()
+        }
         self._subset: npt.NDArray[np.int64] | None = None  # samples to keep, where a subclass keeps only some
-        # Shared memory, so that workers that live on see the epoch change.
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self._given = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]  # since then
+        self._epochs = Epochs()
 
     def __len__(self) -> int:
         return len(self._rows) * self.windows.per_tile * len(self.years) if self._subset is None else len(self._subset)
@@ -257,7 +252,8 @@ class LuisaDataset(Dataset[Sample]):
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
         """A batch, without transforms: every entry of a sample with a leading batch dimension (strings in a list)."""
-        self._watch(len(indices))
+        if self.windows.phase != "fixed":
+            self._epochs.count(len(indices), len(self), self.windows.phase)
         batch = self.locate(indices)
         return self._imagery(batch) | self._targets(batch) | self._about(batch)
 
@@ -276,13 +272,12 @@ class LuisaDataset(Dataset[Sample]):
 
     def set_epoch(self, epoch: int) -> None:
         """Move the windows to where they lie in this epoch, in all workers (nothing moves if ``phase="fixed"``)."""
-        self._epoch[0] = epoch
-        self._given[0] = 0
+        self._epochs.set(epoch)
 
     @property
     def epoch(self) -> int:
         """The epoch that windows are at."""
-        return int(self._epoch[0])
+        return self._epochs.epoch
 
     @property
     def fixed(self) -> bool:
@@ -308,17 +303,6 @@ class LuisaDataset(Dataset[Sample]):
     def in_channels(self) -> dict[str, int]:
         """Number of channels (season · band) of each sensor."""
         return {name: len(self.seasons) * len(self.bands[name]) for name in self.sensors}
-
-    @property
-    def shown_season(self) -> int:
-        """Position among ``seasons`` of the one that pictures show: the nearest to midsummer."""
-        by_name = {season.name: season for season in self.release.manifest.seasons}
-        return nearest_to_midsummer([by_name[name] for name in self.seasons])
-
-    def band_details(self, sensor: str) -> list[Band]:
-        """The chosen bands of a sensor as the release describes them: wavelength, unit, coding."""
-        bands = self.release.manifest.sensor(sensor).bands
-        return [bands[i] for i in self._band_index[sensor]]
 
     def resolution(self, sensor: str | None = None) -> int:
         """Pixel size in metres of a sensor, by default of the first."""
@@ -352,66 +336,6 @@ class LuisaDataset(Dataset[Sample]):
         fractions: npt.NDArray[np.float64] = columns(self.tiles, names_).to_numpy(np.float64)
         return fractions
 
-    def plot(
-        self,
-        sample: Sample,
-        show_titles: bool = True,
-        suptitle: str | None = None,
-        *,
-        prediction: Any = None,
-    ) -> Figure:
-        """Picture of a sample: true colour of each sensor; subclasses add labels and predictions.
-
-        Args:
-            sample: one of this dataset, transformed or not.
-            show_titles: write a title above each panel.
-            suptitle: title of the picture; None names the sample. Simulated data is said to be so in any case.
-            prediction: class indices in the form of the labels; None takes ``sample["prediction"]``, if there is one.
-
-        Raises:
-            LulcbenchError: it is a batch, or a prediction is in another form or no class.
-        """
-        if not isinstance(sample["tile"], str):
-            raise LulcbenchError("This is a batch of samples.", "Plot one of them: dataset.plot(dataset[0]).")
-        title, panels = self._picture(sample, sample.get("prediction") if prediction is None else prediction)
-        return self._figure(sample, panels, suptitle or title, show_titles)
-
-    def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
-        """Title and panels of the picture of a sample, for subclasses to extend."""
-        return sample["tile"], self.rgb_panels(sample)
-
-    def _figure(self, sample: Sample, panels: list[Panel], title: str, show_titles: bool) -> Figure:
-        from lulcbench.plotting import figure
-
-        return figure(panels, title, self.release.simulated, show_titles)
-
-    def _watch(self, n: int) -> None:
-        """Warn once if random windows are read for two epochs without ``set_epoch``."""
-        if self.windows.phase == "fixed":
-            return
-        before = int(self._given[0])
-        self._given[0] = before + n
-        if before < 2 * len(self) <= before + n:
-            warnings.warn(
-                f"Windows of phase {self.windows.phase!r} have been read twice and did not move: call "
-                "set_epoch(epoch) before each epoch, or sample with WindowSampler or LuisaDataModule, which do.",
-                stacklevel=4,
-            )
-
-    def rgb_panels(self, sample: Sample, key: str = "image", title: str | None = None) -> list[Panel]:
-        """True colour of each sensor in a sample, of the season nearest to midsummer."""
-        from lulcbench.plotting import rgb_panel
-
-        panels, season = [], self.shown_season
-        for name, image in self._by_sensor(sample[key]).items():
-            stored = image.reshape(len(self.seasons), -1, *image.shape[-2:])
-            values = self.normalizers[name].denormalize(stored[season])
-            panels.append(rgb_panel(values, self.band_details(name), f"{title or name}, {self.seasons[season]}"))
-        return panels
-
-    def _by_sensor(self, image: Any) -> dict[str, torch.Tensor]:
-        return image if isinstance(image, dict) else {self.sensors[0]: image}
-
     def _normalized(self, name: str, image: torch.Tensor) -> torch.Tensor:
         return image if image.is_floating_point() else self.normalizers[name](image)
 
@@ -439,28 +363,7 @@ class LuisaDataset(Dataset[Sample]):
         return images if len(images) > 1 else images[self.sensors[0]]
 
     def _sensor_image(self, name: str, batch: WindowBatch) -> torch.Tensor:
-        resolution = self.resolution(name)
-        n = self.windows.size // resolution
-        shape = (len(batch), len(self.seasons), len(self.bands[name]), n, n)
-        stored = self._buffers.empty(shape, _TORCH[self.release.manifest.sensor(name).coding.dtype])
-        target = stored.numpy()
-        for year, at in batch.by_year():
-            whole = len(at) == len(batch)
-            values = self._reader.read(
-                ArrayKey(name, year),
-                batch.rows[at],
-                batch.offsets[at] // resolution,
-                (n, n),
-                self._season_index,
-                self._band_index[name],
-                target if whole else None,
-            )
-            if not whole:
-                target[at] = values
-        image = stored
-        if self.normalize != "device" or stored.is_floating_point():
-            image = self._buffers.empty(shape, torch.float32)
-            self.normalizers[name].into(target, image.numpy())
+        image = self._images[name].read(batch, self.windows.size, as_stored=self.normalize == "device")
         return image.flatten(1, 2) if self.flatten else image
 
     def _masks(self, batch: WindowBatch, resolution: int) -> torch.Tensor:

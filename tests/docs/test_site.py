@@ -38,3 +38,14 @@ def test_public_names_are_in_the_reference(site: Path) -> None:
     anchors = "".join(page.read_text(encoding="utf-8") for page in (site / "reference").rglob("*.html"))
     public = [name for name in lulcbench.__all__ if not name.startswith("_")]
     assert [name for name in public if not re.search(rf'id="lulcbench\.[\w.]*\b{name}"', anchors)] == []
+
+
+def test_methods_that_datasets_inherit_are_in_the_reference(site: Path) -> None:
+    from lulcbench.datasets import LuisaDataset
+
+    owners = [owner for owner in LuisaDataset.__mro__ if owner.__module__.startswith("lulcbench.")]
+    public = {name for owner in owners for name in vars(owner) if not name.startswith("_")}
+    page = (site / "reference" / "datasets.html").read_text(encoding="utf-8")
+    shown = set(re.findall(r'id="lulcbench\.datasets\.LuisaDataset\.(\w+)"', page))
+    assert "plot" in public
+    assert public - shown == set()

@@ -1,0 +1,84 @@
+"""Images of windows, read from the array of a sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from lulcbench.datasets._buffers import Buffers
+from lulcbench.datasets.batch import WindowBatch
+from lulcbench.datasets.normalize import Normalizer
+from lulcbench.release import ArrayKey, Manifest
+
+if TYPE_CHECKING:
+    from lulcbench.release.shards import ShardReader
+
+_TORCH = {"uint8": torch.uint8, "int16": torch.int16, "uint16": torch.uint16, "float32": torch.float32}
+
+
+class Images:
+    """Reads the images of one sensor.
+
+    Args:
+        reader: of the split.
+        manifest: of the release.
+        sensor: name of the sensor.
+        seasons: positions of the seasons to read; None reads all.
+        bands: positions of the bands to read.
+        normalizer: of these bands.
+        buffers: memory for the images.
+    """
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        manifest: Manifest,
+        sensor: str,
+        seasons: list[int] | None,
+        bands: Sequence[int],
+        normalizer: Normalizer,
+        buffers: Buffers,
+    ) -> None:
+        info = manifest.sensor(sensor)
+        self._reader = reader
+        self._sensor = sensor
+        self._resolution = info.resolution
+        self._dtype = _TORCH[info.coding.dtype]
+        self._seasons = seasons
+        self._n_seasons = len(manifest.seasons if seasons is None else seasons)
+        self._bands = list(bands)
+        self._normalizer = normalizer
+        self._buffers = buffers
+
+    def read(self, batch: WindowBatch, size: int, as_stored: bool) -> torch.Tensor:
+        """Images of windows, each of its year: ``(n, season, band, y, x)``.
+
+        Args:
+            batch: the windows.
+            size: edge of the windows in metres.
+            as_stored: integers stay as they are stored; otherwise, and of floats always, float32 of the normalizer.
+        """
+        n = size // self._resolution
+        shape = (len(batch), self._n_seasons, len(self._bands), n, n)
+        stored = self._buffers.empty(shape, self._dtype)
+        target = stored.numpy()
+        for year, at in batch.by_year():
+            whole = len(at) == len(batch)
+            values = self._reader.read(
+                ArrayKey(self._sensor, year),
+                batch.rows[at],
+                batch.offsets[at] // self._resolution,
+                (n, n),
+                self._seasons,
+                self._bands,
+                target if whole else None,
+            )
+            if not whole:
+                target[at] = values
+        if as_stored and not stored.is_floating_point():
+            return stored
+        image = self._buffers.empty(shape, torch.float32)
+        self._normalizer.into(target, image.numpy())
+        return image
