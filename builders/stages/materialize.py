@@ -40,7 +40,7 @@ from lulcbench.legend import legend
 from lulcbench.release import ArrayKey, label_shape
 from lulcbench.sensors import sensor
 
-STAGE = "materialize/4"
+STAGE = "materialize/5"
 
 log = logging.getLogger(__name__)
 GROUP = 960  # px; neighbouring tiles are read and warped together up to this side, since COG blocks are large
@@ -176,14 +176,13 @@ def _images(job: ImageJob) -> dict[str, Note]:
     area = Area.of(job.tiles, instrument.resolution)
     coding = instrument.coding
     seasons = np.full((len(job.scenes), len(bands), *area.shape), coding.fill_value, coding.dtype)
-    observed = np.zeros((2, *area.shape), np.uint16)  # by scenes with and without a quality layer
+    observed = np.zeros((2, *area.shape), np.uint16)  # by observations with quality layers, and by others
     unclear = np.zeros(area.shape, np.uint16)
     used: dict[Tile, set[str]] = {tile: set() for tile in job.tiles}
     for season, scenes in enumerate(job.scenes):
         stack = []
         for observation in _observations(scenes):
             joint: Pixels | None = None
-            known = all(map(source.knows_clouds, observation))
             for scene in observation:
                 if not scene.touches(area.bounds):
                     continue
@@ -205,8 +204,12 @@ def _images(job: ImageJob) -> dict[str, Note]:
                         used[tile].add(scene.id)
             if joint is None:
                 continue
-            observed[0 if known else 1] += joint.seen
-            unclear += joint.seen & ~joint.clear
+            for tile in job.tiles:
+                known = all(source.knows_clouds(scene) for scene in observation if scene.touches(tile.bounds))
+                part = area.window(tile)
+                observed[(0 if known else 1, *part)] += joint.seen[part]
+                if known:
+                    unclear[part] += joint.seen[part] & ~joint.clear[part]
             if not coding.missing(joint.stored[0]).all():
                 stack.append(joint.stored)
         if stack:
@@ -270,13 +273,10 @@ def _jobs(
                 jobs.append(ImageJob(array, rule, group, keys, near, space.cache / str(array)))
     for label in recipe.labels:
         digest = hash_file(label.path)
+        # Whatever decides about pixels; what the release calls them does not.
+        options = label.model_dump(mode="json", exclude={"path", "name", "required", "licence", "sha256", "edition"})
         for group in _groups(labelled, GROUP // label_shape()[0]):
-            keys = tuple(
-                _digest(
-                    label.model_dump(include={"source", "layer", "field", "codes"}), digest, legend().digest, tile.id
-                )
-                for tile in group
-            )
+            keys = tuple(_digest(options, digest, legend().digest, tile.id) for tile in group)
             jobs.append(LabelJob(label.array, label, group, keys, space.cache / str(label.array)))
     return jobs
 
