@@ -185,19 +185,21 @@ def publish(
     root: Annotated[Path, typer.Argument(help="Folder of a release.")],
     target: Annotated[str, typer.Argument(help="Where to: hf://owner/name, s3://… or another URL, or a folder.")],
     allow: Annotated[
-        list[str], typer.Option(help="A check of the audit that may fail. May be repeated, each with its --why.")
-    ] = [],  # noqa: B006
-    why: Annotated[list[str], typer.Option(help="Why the release is right although the check fails.")] = [],  # noqa: B006
+        list[str] | None, typer.Option(help="A check of the audit that may fail. Repeat for more, each with its --why.")
+    ] = None,
+    why: Annotated[list[str] | None, typer.Option(help="Why the release is right although the check fails.")] = None,
 ) -> None:
     """Copy a release to where users get it, verified and audited."""
     from builders.stages.publish import publish as run
 
-    if len(allow) != len(why) or not all(reason.strip() for reason in why):
+    checks, reasons = allow or [], why or []
+    if len(set(checks)) != len(reasons) or not all(reason.strip() for reason in reasons):
         raise LulcbenchError(
-            f"--allow is given {len(allow)} times and --why {len(why)} times.", "Give a reason for each check allowed."
+            f"--allow is given {len(checks)} times and --why {len(reasons)} times.",
+            "Give one reason for each check that is allowed.",
         )
     with _bar("publish") as report:
-        typer.echo(run(root, target, dict(zip(allow, why, strict=True)), report))
+        typer.echo(run(root, target, dict(zip(checks, reasons, strict=True)), report))
 
 
 @app.command("split-points")

@@ -23,8 +23,8 @@ from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import NODATA, legend
 from lulcbench.release import ArrayKey, Sha256, Source, split_order
+from lulcbench.release.entries import COLUMN_PREFIXES
 from lulcbench.release.keys import ArrayName
-from lulcbench.release.manifest import COLUMN_PREFIXES
 from lulcbench.seasons import SEASONS, Days, Season
 from lulcbench.sensors import SENSORS, sensor
 

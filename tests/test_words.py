@@ -48,7 +48,9 @@ REPLACED = {
     r"\bwhole or not at all\b": "atomically",
     r"\banew\b|\bonce more\b": "again",
     r"(?<!there )\b(is|are) no (?!longer\b|more\b|less\b|one\b|-)[a-z]": "is not a …",
-    r"\bone (row|file|line|entry|folder|item|page|sample|chunk|shard|class|process|thread) an? [a-z]": "one … per …",
+    r"\bone (row|file|line|entry|folder|(STAC )?item|page|sample|chunk|shard|class|process|thread) an? [a-z]": (
+        "one … per …"
+    ),
     r"\b(pixels|bytes|values|rows|files|samples|seconds|processes|threads) an? (pixel|tile|class|row|file|split|year"
     r"|epoch|second|process|thread|window|sample|block|core|step|region|batch)\b": "… per …",
 }

@@ -86,7 +86,7 @@ def understand(rule: IngestRule, exclude: Sequence[Path] = ()) -> Understood:
         exclude: files that are not scenes, such as labels.
 
     Raises:
-        LulcbenchError: there is no raster, or a file does not tell what it is and the rule does not either.
+        LulcbenchError: there is no raster, or neither a file nor the rule states the sensor, date or bands.
     """
     groups, unused = _grouped(rule, {path.resolve() for path in exclude})
     scenes: list[SceneFiles] = []

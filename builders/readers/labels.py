@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from rasterio.warp import Resampling, reproject
+from rasterio.warp import Resampling
 from rasterio.windows import bounds as window_bounds
 from rasterio.windows import transform as window_transform
 
 from builders.readers import Labels
 from builders.readers.area import Area
 from builders.readers.raster import NOWHERE, Mask, Values, data_bands, footprint, opened, read_window
-from builders.readers.warp import place
+from builders.readers.warp import place, warp
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
@@ -152,26 +152,16 @@ def on_grid(codes: Codes, transform: Affine, crs: Any, ratio: float, area: Area,
     classes, indices = np.unique(np.append(codes.ravel(), np.uint16(0)), return_inverse=True)
     finer = ratio > FINER
 
-    def warped(source: Values, dtype: str, resampling: Resampling, nodata: int | None) -> Values:
-        out = np.zeros(area.shape, dtype)
-        reproject(
-            source,
-            out,
-            src_transform=transform,
-            src_crs=crs,
-            dst_transform=area.transform,
-            dst_crs=CRS,
-            src_nodata=nodata,
-            dst_nodata=nodata,
-            resampling=resampling,
-        )
+    def warped(source: Values, resampling: Resampling, nodata: int | None) -> Values:
+        out = np.zeros(area.shape, source.dtype)
+        warp(source, transform, crs, area, out, resampling, nodata)
         return out
 
     how = Resampling.mode if finer else Resampling.nearest
-    result = classes[warped(indices[:-1].reshape(codes.shape).astype(np.uint8), "uint8", how, 0)]
+    result = classes[warped(indices[:-1].reshape(codes.shape).astype(np.uint8), how, 0)]
     sparse = np.zeros(area.shape, bool)
     if finer and not codes[edge:-edge, edge:-edge].all():
-        cover = warped((codes > 0).astype(np.float32), "float32", Resampling.average, None)
+        cover = warped((codes > 0).astype(np.float32), Resampling.average, None)
         sparse = (result > 0) & (cover < min_cover - 1e-6)
         result[sparse] = 0
     return Labels(result, sparse)

@@ -139,7 +139,7 @@ def footprint(crs: rasterio.CRS, transform: Affine, shape: tuple[int, int]) -> B
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How an area lies in a raster.
+    """The window of a raster that an area needs, and the ratio of their pixel sizes.
 
     Attributes:
         window: the pixels of the raster that the area needs, with a margin for interpolation.
@@ -154,7 +154,7 @@ class View:
 
 @lru_cache(maxsize=4096)
 def view(crs: rasterio.CRS, transform_: Affine, shape: tuple[int, int], area: Area) -> View | None:
-    """How an area lies in a raster of any orientation; None if they do not overlap.
+    """The window of a raster, in any orientation, that an area needs; None if they do not overlap.
 
     It is cached, because projecting the points takes as long as a warp.
     """

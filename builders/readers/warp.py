@@ -24,7 +24,7 @@ Place = tuple[Area, tuple[slice, slice], View]
 
 
 def place(dataset: rasterio.DatasetReader, area: Area) -> Place | None:
-    """The part of an area that a raster covers, its rows and columns, and how it lies in the raster; None if apart."""
+    """The part of an area that a raster covers, its rows and columns, and its window; None without an overlap."""
     clipped = area.clip(footprint(dataset.crs, dataset.transform, dataset.shape))
     if clipped is None:
         return None
@@ -69,10 +69,10 @@ def read_stored(
         at = window_transform(seen.window, first.transform)
         if whole:  # GDAL is several times faster without nodata
             block = np.stack([target[k] for k in whole])
-            _warp(np.stack([read[k][0] for k in whole]), at, first.crs, inner, block, resampling)
+            warp(np.stack([read[k][0] for k in whole]), at, first.crs, inner, block, resampling)
             target[whole] = block
         for k in set(range(len(members))) - set(whole):
-            _warp(read[k][0], at, first.crs, inner, target[k], resampling, fill)
+            warp(read[k][0], at, first.crs, inner, target[k], resampling, fill)
         if power:
             target = 10 * np.log10(target)
         out[(members, *part)] = target if by_table else coding.encode(target)
@@ -104,12 +104,12 @@ def read_classes(
         block = out[part].copy()
         at = window_transform(seen.window, dataset.transform)
         resampling = Resampling.max if seen.ratio > AVERAGE else Resampling.nearest
-        _warp(function(values), at, dataset.crs, inner, block, resampling)
+        warp(function(values), at, dataset.crs, inner, block, resampling)
         out[part] = block
     return out
 
 
-def _warp(
+def warp(
     source: Values,
     at: Affine,
     crs: rasterio.CRS,
@@ -118,7 +118,17 @@ def _warp(
     resampling: Resampling,
     nodata: Any = None,
 ) -> None:
-    """Warp into ``out``, which keeps its values where the source has none."""
+    """Warp into ``out``, which keeps its values where the source has none.
+
+    Args:
+        source: ``(y, x)`` or ``(channel, y, x)``.
+        at: affine transform of ``source``.
+        crs: projection of ``source``.
+        area: the grid of ``out``.
+        out: array of the type of ``source`` and the shape of the area.
+        resampling: of GDAL.
+        nodata: value of missing pixels, which have no weight; None if there are none.
+    """
     mark = None if nodata is None else float(nodata)
     reproject(
         source,

@@ -70,7 +70,7 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
         assets={
             "items": pystac.Asset(
                 f"./{INDEX}",
-                title="One STAC item a tile, as stac-geoparquet",
+                title="One STAC item per tile, as stac-geoparquet",
                 media_type="application/vnd.apache.parquet",
                 roles=["collection-mirror"],
             ),

@@ -1,4 +1,4 @@
-"""The index of a release: one STAC item a tile, as stac-geoparquet."""
+"""The index of a release: one STAC item per tile, as stac-geoparquet."""
 
 from __future__ import annotations
 

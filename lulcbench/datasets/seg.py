@@ -26,8 +26,8 @@ class LuisaSeg(LuisaDataset):
     """Windows of imagery with a LUISA class for every pixel.
 
     Unless ``labels`` is None, samples hold ``mask`` besides what ``LuisaDataset`` says: int64 ``(y, x)`` class indices
-    (``(level, y, x)`` for several levels) on the pixels of the first sensor, each taken from the 50 m label that its
-    centre lies in; pixels that are not labelled are ``lulcbench.legend.IGNORE_INDEX`` = 255.
+    (``(level, y, x)`` for several levels) on the pixels of the first sensor, each with the class of the 50 m label that
+    contains its centre; pixels without a label are ``lulcbench.legend.IGNORE_INDEX`` = 255.
 
     Args:
         root: an opened release, its folder, or its URL.

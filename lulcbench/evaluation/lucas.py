@@ -25,7 +25,7 @@ class SurveyPoints:
     Attributes:
         table: one row per record. ``x`` and ``y`` (EPSG:3035 metres, NaN if unknown), ``place`` (the rule that
             determined them, or why they are unknown), ``code`` (LUISA code, 0 if the crosswalk has none), ``reason``
-            (why there is no code; empty if there is one), ``year`` (of the survey, NaN if unknown) and ``id`` (of the
+            (for a missing code, else empty), ``year`` (of the survey, NaN if unknown) and ``id`` (of the
             point, NA if unknown).
         decisions: decision of the reader → number of records.
     """

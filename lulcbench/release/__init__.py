@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from lulcbench.release.keys import ArrayKey, Row, TilePosition
-from lulcbench.release.manifest import (
+from lulcbench.release.entries import (
     AUTO,
-    FORMAT,
-    INDEX,
     MANIFEST,
     SPLITS,
     TRAIN,
     FileInfo,
     LabelInfo,
-    Manifest,
     SensorInfo,
     Sha256,
     Source,
     Statistics,
-    label_shape,
     split_order,
 )
+from lulcbench.release.keys import ArrayKey, Row, TilePosition
+from lulcbench.release.manifest import FORMAT, INDEX, Manifest, label_shape
 from lulcbench.release.opened import Release
 
 __all__ = [

@@ -16,9 +16,10 @@ import pandas as pd
 
 from lulcbench._files import hash_file
 from lulcbench.errors import CorruptFileError
+from lulcbench.release.entries import AUTO, FileInfo
 from lulcbench.release.index import SplitTiles, read_table
 from lulcbench.release.keys import Row
-from lulcbench.release.manifest import AUTO, INDEX, FileInfo, Manifest, label_shape
+from lulcbench.release.manifest import INDEX, Manifest, label_shape
 from lulcbench.release.shards import ShardReader
 from lulcbench.remote import is_remote, join, open_store, pinned
 

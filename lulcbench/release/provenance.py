@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lulcbench._files import write_atomic
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
-from lulcbench.release.manifest import FileInfo
+from lulcbench.release.entries import FileInfo
 
 SOURCES = ".sources"
 

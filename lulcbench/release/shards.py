@@ -22,8 +22,9 @@ import tensorstore as ts
 
 from lulcbench._native import keep_freed_memory
 from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError, NotAvailableError
+from lulcbench.release.entries import FileInfo
 from lulcbench.release.keys import ArrayKey, Row
-from lulcbench.release.manifest import FileInfo, Manifest
+from lulcbench.release.manifest import Manifest
 from lulcbench.remote import is_remote, join, open_store
 
 Selection = tuple[int | slice | list[int], ...]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lulcbench._files import hash_file
+from lulcbench.release.entries import FileInfo
 from lulcbench.release.keys import ArrayKey
-from lulcbench.release.manifest import FileInfo
 from lulcbench.release.opened import Release
 from lulcbench.release.provenance import Provenance
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from builders.stages._inputs import MULTIHASH, parse_checksum, stamps
 from builders.workspace import Workspace, workspace
 from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError
 from lulcbench.sensors import REFLECTANCE
+from tests import loopback
 from tests.builders import world
 
 
@@ -158,11 +158,8 @@ class Files(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[tuple[type[Files], str]]:
     handler = type("Handler", (Files,), {"answers": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield handler, f"http://127.0.0.1:{server.server_port}/red.tif"
-    server.shutdown()
-    server.server_close()
+    with loopback.serving(handler) as address:
+        yield handler, f"{address}/red.tif"
 
 
 @pytest.mark.usefixtures("patient")

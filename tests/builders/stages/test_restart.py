@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from builders.recipe import Recipe
 from builders.stages import materialize, pack, plan, search
 from builders.stages.audit import audit
+from builders.workspace import Workspace
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Manifest
 from tests.builders import world
@@ -79,13 +81,19 @@ def alive(pid: int) -> bool:
         return False
 
 
+def materialized(folder: Path) -> tuple[Recipe, Workspace, list[plan.Planned]]:
+    """A world whose tiles are in the cache."""
+    recipe, space = world.make(folder)
+    rows = plan.plan(recipe, space)
+    materialize.materialize(recipe, space, rows, search.search(recipe, space, rows), None)
+    return recipe, space, rows
+
+
 def test_a_release_that_was_just_moved_to_its_place_is_recognized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the last rename: the same command finds its own release."""
-    recipe, space = world.make(tmp_path)
-    rows = plan.plan(recipe, space)
-    materialize.materialize(recipe, space, rows, search.search(recipe, space, rows), None)
+    recipe, space, rows = materialized(tmp_path)
     monkeypatch.setattr(
         pack, "_clear", lambda home: (_ for _ in ()).throw(KeyboardInterrupt) if space.root.exists() else None
     )
@@ -97,9 +105,7 @@ def test_a_release_that_was_just_moved_to_its_place_is_recognized(
 
 def test_what_a_kill_left_half_deleted_is_not_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notes of shards remain where the shards themselves are gone."""
-    recipe, space = world.make(tmp_path)
-    rows = plan.plan(recipe, space)
-    materialize.materialize(recipe, space, rows, search.search(recipe, space, rows), None)
+    recipe, space, rows = materialized(tmp_path)
     rmtree = shutil.rmtree
 
     def half(path: Path, ignore_errors: bool = False) -> None:
@@ -121,9 +127,7 @@ def test_temporary_files_of_a_killed_build_are_not_part_of_the_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Zarr, too, writes to a temporary name and renames."""
-    recipe, space = world.make(tmp_path)
-    rows = plan.plan(recipe, space)
-    materialize.materialize(recipe, space, rows, search.search(recipe, space, rows), None)
+    recipe, space, rows = materialized(tmp_path)
 
     def killed(*_: object) -> None:
         staging = space.work / "pack" / "release"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from builders.stages import materialize, pack, plan, search
 from builders.workspace import workspace
 from lulcbench.errors import NetworkError
 from lulcbench.remote.retry import ATTEMPTS
+from tests import loopback
 from tests.builders import world
 
 PAGE = 2  # items a page, so that there is more than one
@@ -82,11 +82,8 @@ def api(tmp_path: Path) -> Iterator[tuple[type[Api], str]]:
     handler = type("Handler", (Api,), {"items": [i.to_dict() for i in items], "asked": []})
     for item, plain in zip(items, handler.items, strict=True):
         plain["collection"] = item.collection_id or "landsat-c2-l2"
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield handler, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with loopback.serving(handler) as address:
+        yield handler, address
 
 
 @pytest.mark.usefixtures("patient")

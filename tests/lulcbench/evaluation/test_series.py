@@ -17,7 +17,7 @@ from lulcbench.evaluation.scoring import score
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.predictions import Predictions, PredictionWriter, archive_limits
 from lulcbench.predictions.format import MAX_YEARS, dequantise, quantise
-from lulcbench.release import Manifest, SensorInfo
+from lulcbench.release import Manifest, SensorInfo, TilePosition
 from lulcbench.seasons import Season
 from lulcbench.sensors import LANDSAT
 from lulcbench.submission.card import check_predictions
@@ -146,8 +146,8 @@ def test_probabilities_of_three_years_are_pooled(root: Path, truth: np.ndarray, 
     stored = np.stack([[dequantise(quantise(year)) for year in tile] for tile in values])
     with Predictions.open(path, root) as predictions:
         for i, k in ((0, 0), (1, 2), (3, 1)):
-            np.testing.assert_array_equal(predictions.codes(predictions.tiles.first + i), codes[i])  # type: ignore[arg-type]
-            np.testing.assert_array_equal(predictions.probabilities(i, k), stored[i, k])  # type: ignore[arg-type]
+            np.testing.assert_array_equal(predictions.codes(TilePosition(i)), codes[i])
+            np.testing.assert_array_equal(predictions.probabilities(TilePosition(i), k), stored[i, k])
     label = legend().encode(truth, 4).astype(int)
     known = label != IGNORE_INDEX
     of_truth = np.take_along_axis(stored, np.where(known, label, 0)[:, :, None], axis=2)[:, :, 0][known]

@@ -1,0 +1,150 @@
+"""Entries of a manifest: what it states of a sensor, a source of labels, a source of data and a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lulcbench._files import Frozen, Name
+from lulcbench.release.keys import ArrayKey
+from lulcbench.sensors import Band, Coding, check_bands
+
+MANIFEST = "release.json"
+COLUMN_PREFIXES = ("valid", "cloud", "shift")  # of the index; so no names of labels, whose columns begin with them
+TRAIN = "train"  # the split that statistics and class counts are of
+AUTO = "auto"  # in place of the name of a source of labels: see ``Manifest.choose_labels``
+SPLITS = (TRAIN, "val", "test")  # the usual ones; a release may have others, such as an unlabelled ``map``
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Statistics(Frozen):
+    """Mean and standard deviation of each band in its unit, over the valid pixels of the train split alone.
+
+    Attributes:
+        pixels: number of these pixels, in all seasons and years.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    pixels: Annotated[int, Field(gt=0)]
+
+
+class SensorInfo(Frozen):
+    """What a release holds of one sensor.
+
+    It says all that is needed to read the arrays: a sensor need not be one of ``lulcbench.sensors.SENSORS``.
+
+    Attributes:
+        resolution: pixel size, m.
+        bands: in stored order, each with its coding.
+        years: of the arrays ``<name>_<year>``, whose second axis is the season.
+        spans: first and last year of the arrays ``<name>_<first>-<last>``, whose second axis is time: each tile has
+            dates of its own, in the coordinate ``date_<array>``.
+        licence: an SPDX id or a URL.
+        statistics: of the train split over all arrays; None where the release has no train split.
+    """
+
+    resolution: Annotated[int, Field(gt=0)]
+    bands: tuple[Band, ...]
+    years: tuple[int, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+    licence: str
+    statistics: Statistics | None
+
+    @model_validator(mode="after")
+    def _bands_agree(self) -> SensorInfo:
+        check_bands(self.bands)
+        stated = self.statistics
+        if stated and not len(self.bands) == len(stated.mean) == len(stated.std):
+            raise ValueError("bands and statistics differ in length")
+        if any(first >= last for first, last in self.spans):
+            raise ValueError(f"spans {self.spans} must begin before they end")
+        return self
+
+    def arrays(self, name: str) -> tuple[ArrayKey, ...]:
+        """The arrays of the sensor, which is called ``name``."""
+        return tuple(ArrayKey(name, year) for year in self.years) + tuple(ArrayKey(name, *span) for span in self.spans)
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """Names of the bands, in stored order."""
+        return tuple(band.name for band in self.bands)
+
+    @property
+    def coding(self) -> Coding:
+        """How values are stored, the same for all bands."""
+        return self.bands[0].coding
+
+
+class LabelInfo(Frozen):
+    """What a release holds of one source of labels, such as LUISA, CORINE or a study's own map.
+
+    Attributes:
+        years: of the arrays ``<source>_<year>``.
+        splits: that have these labels.
+        resolution: pixel size, m.
+        legend_digest: of the legend that the codes are of.
+        class_counts: label pixels of the train split: year → level-4 (or coarser, as stored) code → count; empty where
+            the train split has none of these labels.
+    """
+
+    years: Annotated[tuple[int, ...], Field(min_length=1)]
+    splits: Annotated[tuple[Name, ...], Field(min_length=1)]
+    resolution: Literal[50] = 50
+    legend_digest: Sha256
+    licence: str
+    class_counts: dict[int, dict[int, int]]
+
+    @model_validator(mode="after")
+    def _counts_are_of_train(self) -> LabelInfo:
+        if sorted(self.class_counts) != (sorted(self.years) if TRAIN in self.splits else []):
+            raise ValueError("class_counts must be of the years of the train split's labels")
+        return self
+
+
+class Source(Frozen):
+    """Where data came from, with what is needed to find and credit it."""
+
+    id: str
+    title: str
+    licence: str
+    attribution: str
+    href: str | None = None
+    sha256: Sha256 | None = None
+
+
+class FileInfo(Frozen):
+    """One file of the release.
+
+    Attributes:
+        path: below the root.
+        array: of shards and metadata of an array, so that downloads can choose; None for coordinates, tables and texts.
+        split: of shards, which hold tiles of one split each.
+    """
+
+    path: str
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+    licence: str
+    split: Name | None = None
+    array: ArrayKey | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        parts = PurePosixPath(path).parts
+        if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in path or "\0" in path:
+            raise ValueError(f"path {path!r} leaves the release folder")
+        # One spelling for each file, none of which a download uses for itself.
+        if "/".join(parts) != path or path.startswith(".") or path == MANIFEST:
+            raise ValueError(f"path {path!r} cannot be the name of a file of a release")
+        return path
+
+
+def split_order(names: Iterable[str]) -> list[str]:
+    """Splits in their order: the usual ones first, then others by name."""
+    return sorted(set(names), key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
