@@ -161,7 +161,7 @@ def test_raster_and_polygons_of_one_map_agree(folder: Path) -> None:
     both = tables[0].merge(tables[1], on="id", suffixes=("", "_vector"))
     assert len(both) == 18
     for code in (21, 22, 24, 31, 32, 33, 51):
-        column = f"luisa_2018_{code}"
+        column = f"corine_2018_{code}"
         assert (both[column] - both[f"{column}_vector"]).abs().max() < 0.01
 
 
