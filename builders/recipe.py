@@ -92,6 +92,9 @@ class SensorRule(Frozen):
     """What to take of one sensor.
 
     Attributes:
+        archive: module of ``builders.archives`` that knows what the files mean; by default that of the sensor.
+        catalog: catalog or STAC API of these scenes, by default the recipe's. For an archive without a catalog, the
+            address of its files with the parts that vary in braces: see the archive's module.
         acquired: first and last day (YYYY-MM-DD) of the scenes to use for every season, in place of the season's own
             days of the year; for scenes without an exact date.
         max_cloud: scenes with more cloud (%) in their metadata are not taken.
@@ -103,6 +106,8 @@ class SensorRule(Frozen):
     name: str
     bands: tuple[str, ...]
     years: tuple[int, ...]
+    archive: str = ""
+    catalog: str = ""
     collection: str = ""
     composite: Literal["median"] = "median"
     max_cloud: Annotated[float, Field(ge=0, le=100)] = 80
@@ -113,9 +118,11 @@ class SensorRule(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_collection(cls, data: dict[str, Any]) -> dict[str, Any]:
-        known = SENSORS.get(str(data.get("name")))
-        return {"collection": known.collection if known else ""} | data
+    def _default_archive(cls, data: dict[str, Any]) -> dict[str, Any]:
+        name = str(data.get("name"))
+        archive = str(data.get("archive", name))
+        own = SENSORS[name].collection if name in SENSORS else ""
+        return {"archive": archive, "collection": own if archive == name else archive} | data
 
     @model_validator(mode="after")
     def _known_bands(self) -> Self:
@@ -251,6 +258,7 @@ class Recipe(Frozen):
     """Everything a build depends on. Load it with ``load``.
 
     Attributes:
+        catalog: catalog or STAC API of all sensors that do not name their own.
         empty_tiles: a tile without one valid pixel of a required sensor is an error, or is dropped and reported.
         lock: a committed search result to use in place of searching.
         labels: of any number of years and sources; none make a release of imagery alone.
@@ -262,7 +270,7 @@ class Recipe(Frozen):
     title: str
     description: str
     simulated: bool
-    catalog: str
+    catalog: str = ""
     lock: Path | None = None
     empty_tiles: Literal["error", "drop"] = "error"
     regions: Annotated[tuple[Region, ...], Field(min_length=1)]
@@ -298,6 +306,9 @@ class Recipe(Frozen):
             raise ValueError(f"unlabelled names {min(unknown)!r}, which no fraction or region does")
         if not self.labels and any(region.bounds is None for region in self.regions):
             raise ValueError("a region needs bounds where there are no labels to take them from")
+        lacking = [rule.name for rule in self.sensors if not self.catalog_of(rule)]
+        if lacking:
+            raise ValueError(f"catalog is missing, which {lacking[0]} needs")
         if self.simulate is not None and self.ingest is not None:
             raise ValueError("a recipe has a [simulate] table or an [ingest] table, not both")
         return self
@@ -312,6 +323,10 @@ class Recipe(Frozen):
     def labelled(self, split: str) -> bool:
         """Whether tiles of a split get labels."""
         return bool(self.labels) and split not in self.split.unlabelled
+
+    def catalog_of(self, rule: SensorRule) -> str:
+        """Where the scenes of a sensor are listed."""
+        return rule.catalog or self.catalog
 
     def licence_of(self, label: LabelRule) -> str:
         """Licence of labels."""
@@ -361,7 +376,7 @@ def _resolve(value: Any, base: Path, scenes: Path, recipe: Path, key: str = "") 
         return {k: _resolve(v, base, scenes, recipe, k) for k, v in value.items()}
     if isinstance(value, list):
         return [_resolve(v, base, scenes, recipe, key) for v in value]
-    if key in PATH_KEYS and isinstance(value, str) and not value.startswith(("http://", "https://")):
+    if key in PATH_KEYS and isinstance(value, str) and "://" not in value:
         variables = {"SCENES": str(scenes)} | {k: v for k, v in os.environ.items() if k == "LULCBENCH_REAL_DATA" and v}
 
         def expand(match: re.Match[str]) -> str:

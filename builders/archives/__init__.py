@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
+
+import pystac
 
 from builders.readers import LabelSource, SceneSource
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
-from lulcbench.sensors import sensor
+from lulcbench.grid import Bounds
+from lulcbench.seasons import Days
+from lulcbench.sensors import Band
+
+# Items of an archive without a catalog: of an address template, collection, bands, days and areas.
+Lister = Callable[[str, str, Sequence[Band], Sequence[Days], Sequence[Bounds]], list[pystac.Item]]
 
 
-def scene_source(sensor_name: str) -> SceneSource:
-    """The archive of a sensor's scenes: ``SOURCE`` of the module named after the sensor.
+def scene_source(archive: str) -> SceneSource:
+    """The archive with a name: ``SOURCE`` of the module of this name.
 
     Raises:
-        LulcbenchError: there is no such sensor.
+        LulcbenchError: there is no such archive.
     """
-    source: SceneSource = import_module(f"builders.archives.{sensor(sensor_name).name}").SOURCE
+    source: SceneSource = _module(archive).SOURCE
     return source
+
+
+def lister(archive: str) -> Lister | None:
+    """The function ``items`` of an archive whose files have regular names; None for archives with a catalog."""
+    function: Lister | None = getattr(_module(archive), "items", None)
+    return function
+
+
+def _module(archive: str) -> Any:
+    try:
+        module = import_module(f"builders.archives.{archive}") if archive.isidentifier() else None
+    except ModuleNotFoundError as error:
+        if error.name != f"builders.archives.{archive}":
+            raise
+        module = None
+    if not hasattr(module, "SOURCE"):
+        raise LulcbenchError(f"There is no archive {archive!r}.", "builders/archives has one module for each archive.")
+    return module
 
 
 def label_source(rule: LabelRule) -> LabelSource:

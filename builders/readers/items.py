@@ -142,8 +142,11 @@ def choose(item: str, available: list[Channel], band: Band, bands: Iterable[Band
 
 
 def quality_channel(available: list[Channel], name: str) -> Channel | None:
-    """The quality layer with the asset key ``name``, with the finest pixels if there are several."""
-    fitting = [channel for channel in available if channel.alone and spelled(channel.key) == name]
+    """The quality layer with the asset key ``name``, or the band of this name in a file with several bands.
+
+    If there are several, that with the finest pixels.
+    """
+    fitting = [c for c in available if (spelled(c.key) == name if c.alone else name in map(spelled, c.names[:1]))]
     return min(fitting, key=lambda channel: (channel.key.lower() != name, channel.resolution), default=None)
 
 

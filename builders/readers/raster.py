@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ ERRORS = (RasterioError, CPLE_BaseError)  # a damaged file may raise either
 REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 EDGE = 16  # parts of an area's side whose ends are projected, to find its extent in a raster
 NOWHERE: Bounds = (-math.inf, -math.inf, math.inf, math.inf)
+
+
+class MissingRasterError(LulcbenchError):
+    """A raster that does not exist."""
 
 
 def opened(path: str, crs: str | None = None, size: int | None = None) -> rasterio.DatasetReader:
@@ -101,6 +106,8 @@ def open_raster(path: str) -> rasterio.DatasetReader:
 
 def broken(path: str, error: Exception) -> LulcbenchError:
     """The error for a file that cannot be read."""
+    if re.search(r"No such file|does not exist|response(?: |_)code ?[:=] ?(404|410)", str(error)):
+        return MissingRasterError(f"{path} does not exist.", "Correct its address, or fetch it again and rerun.")
     if is_local(path) and _is_vector(path):
         return LulcbenchError(f"{path} is a vector file, not a raster.", "Name a raster, or end its name as is usual.")
     return LulcbenchError(

@@ -154,7 +154,8 @@ class RasterSource:
             # Interpolation uses neighbours up to one source pixel away: widening the mask by that distance keeps cloudy
             # ones out. The mask is read with that margin, so that clouds beyond the cell count as well.
             margin = max(1, math.ceil(max(where[2].reach for where in places) - 0.05))
-            number = only_band(opened(layer.href, scene.crs, layer.bytes), self.sensor.quality_asset or "")
+            dataset = opened(layer.href, scene.crs, layer.bytes)
+            number = layer.band or only_band(dataset, self.sensor.quality_asset or "")
             state = read_classes(layer, number, cell.grown(margin), self.quality_fill, scene.crs, self._state)
             inside = (slice(margin, -margin), slice(margin, -margin))
             seen = state[inside] != UNSEEN

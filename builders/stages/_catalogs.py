@@ -23,11 +23,6 @@ PAGE = 100  # items per answer of an API
 MARGIN = 1000  # m; edges of footprints are straight in degrees, edges of tiles in EPSG:3035
 
 
-def is_api(catalog: str) -> bool:
-    """Whether a catalog is a STAC API."""
-    return catalog.startswith(("http://", "https://"))
-
-
 def stored_items(catalog: str) -> list[pystac.Item]:
     """All items of a catalog on disk, in order of collection and id, each once.
 

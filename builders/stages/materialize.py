@@ -172,7 +172,7 @@ def run_job(job: Job) -> tuple[ArrayKey, dict[str, Note]]:
 def _images(job: ImageJob) -> dict[str, Note]:
     instrument = sensor(job.rule.name)
     bands = tuple(instrument.band(name) for name in job.rule.bands)
-    source = scene_source(job.rule.name)
+    source = scene_source(job.rule.archive)
     area = Area.of(job.tiles, instrument.resolution)
     coding = instrument.coding
     seasons = np.full((len(job.scenes), len(bands), *area.shape), coding.fill_value, coding.dtype)
@@ -303,7 +303,7 @@ def _image_key(rule: SensorRule, tile: Tile, seasons: tuple[tuple[Scene, ...], .
         for season in seasons
     ]
     coding = asdict(sensor(rule.name).coding)
-    return _digest(rule.name, rule.bands, rule.composite, coding, tile.id, scenes)
+    return _digest(rule.archive, rule.bands, rule.composite, coding, tile.id, scenes)
 
 
 def _observations(scenes: Sequence[Scene]) -> Iterator[list[Scene]]:

@@ -241,11 +241,17 @@ def _label_source(rule: LabelRule, licence: str) -> Source:
     )
 
 
+# Parts of a recipe that the release does not depend on, or only by what they lead to.
+_ELSEWHERE: Any = dict.fromkeys(("simulate", "ingest", "catalog", "lock", "labels"), True) | {
+    "sensors": {"__all__": {"catalog"}}
+}
+
+
 def _key(recipe: Recipe, rows: list[Planned], notes: Notes, *texts: dict[str, Any]) -> str:
     """Digest of all that the release depends on."""
     content = [
         STAGE,
-        recipe.model_dump(mode="json", exclude={"simulate", "ingest", "catalog", "lock", "labels"}),
+        recipe.model_dump(mode="json", exclude=_ELSEWHERE),
         [label.model_dump(mode="json") | {"path": label.path.name} for label in recipe.labels],
         texts,
         [(row.tile.id, row.region, row.block, row.split) for row in rows],

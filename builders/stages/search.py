@@ -8,18 +8,19 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, NamedTuple
 
 import pystac
 from pydantic import ValidationError
 
-from builders.archives import scene_source
+from builders.archives import lister, scene_source
 from builders.readers.items import extent, interval
 from builders.readers.scene import Scene, UnusableSceneError
 from builders.recipe import BUFFER, Recipe, SensorRule
-from builders.stages._catalogs import canonical, found_items, is_api, stored_items
+from builders.stages._catalogs import canonical, found_items, stored_items
 from builders.stages._left_out import LeftOut, count_reasons
 from builders.stages._observations import separate
 from builders.stages.plan import Planned
@@ -29,7 +30,7 @@ from lulcbench.grid import Bounds
 from lulcbench.seasons import Days
 from lulcbench.sensors import sensor
 
-STAGE = "search/4"
+STAGE = "search/5"
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ log = logging.getLogger(__name__)
 def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]:
     """Find the scenes of a recipe and freeze them in ``scenes.lock.json``.
 
-    The result of a STAC API is kept until the recipe or its tiles change; delete the lock file to search again. A
-    catalog on disk is read each time, so that a corrected item or a replaced file is noticed. A recipe with ``lock``
-    uses that file.
+    What a server lists is kept until the recipe or its tiles change; delete the lock file to search again. A catalog on
+    disk is read each time, so that a corrected item or a replaced file is noticed. A recipe with ``lock`` uses that
+    file.
 
     Raises:
         LulcbenchError: the catalog is missing or damaged, or a sensor's year has no scene at all.
@@ -48,19 +49,18 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
     where = places(recipe, space)
     if recipe.lock:
         return read(recipe.lock, where)
-    key, boxes = _key(recipe, rows), _boxes(rows)
-    items = None if is_api(recipe.catalog) else stored_items(recipe.catalog)
-    stamp = _digest(items)
-    if items is None and _is_current(space, key, stamp):
-        return read(space.lock, where)
+    boxes = _boxes(rows)
+    key = _key(recipe, boxes)
+    stored = _stored(recipe, boxes)
+    kept = _kept(space, key)
     scenes: list[Scene] = []
     left_out: list[LeftOut] = []
     for rule in recipe.sensors:
-        spans = [span for year in rule.years for span in rule.spans(recipe.seasons, year)]
-        if items is None:
-            mine = found_items(recipe.catalog, rule, boxes, spans)
-        else:
-            mine = [item for item in items if item.collection_id == rule.collection]
+        if rule.name not in stored and kept is not None:
+            scenes += [scene for scene in kept.scenes if scene.sensor == rule.name]
+            left_out += [one for one in kept.left_out if one.collection == rule.collection]
+            continue
+        mine = stored[rule.name] if rule.name in stored else _listed(recipe, rule, boxes)
         taken, dropped = _choose(recipe, rule, mine, boxes)
         log.info("%s: %d scenes of %s, %d left out", rule.name, len(taken), rule.collection, len(dropped))
         scenes += [_moved(scene, lambda href: _portable(href, where)) for scene in taken]
@@ -68,14 +68,46 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
     content = {
         "stage": STAGE,
         "key": key,
-        "catalog": _portable(recipe.catalog, where),
-        "items": stamp,
+        "catalogs": {rule.name: _portable(recipe.catalog_of(rule), where) for rule in recipe.sensors},
+        "items": _digest(stored),
         "scenes": [scene.model_dump(mode="json") for scene in scenes],
         "left_out": [asdict(item) for item in sorted(left_out, key=lambda item: (item.collection, item.id))],
     }
     if not space.lock.is_file() or read_json(space.lock, "search") != content:
         write_json(space.lock, content)
     return read(space.lock, where)
+
+
+class _Locked(NamedTuple):
+    """The result of an earlier search, with folders by name."""
+
+    scenes: list[Scene]
+    left_out: list[LeftOut]
+
+
+def _stored(recipe: Recipe, boxes: Sequence[Bounds]) -> dict[str, list[pystac.Item]]:
+    """Items of each sensor whose catalog is on this machine."""
+    read = cache(stored_items)
+    found: dict[str, list[pystac.Item]] = {}
+    for rule in recipe.sensors:
+        catalog = recipe.catalog_of(rule)
+        if "://" not in catalog:
+            known = _listed(recipe, rule, boxes) if lister(rule.archive) else read(catalog)
+            found[rule.name] = [item for item in known if item.collection_id == rule.collection]
+    return found
+
+
+def _listed(recipe: Recipe, rule: SensorRule, boxes: Sequence[Bounds]) -> list[pystac.Item]:
+    """Items of a sensor that a STAC API finds, or whose files exist under an address template."""
+    catalog, spans = recipe.catalog_of(rule), _spans(recipe, rule)
+    if names := lister(rule.archive):
+        bands = tuple(sensor(rule.name).band(name) for name in rule.bands)
+        return names(catalog, rule.collection, bands, spans, boxes)
+    return found_items(catalog, rule, boxes, spans)
+
+
+def _spans(recipe: Recipe, rule: SensorRule) -> list[Days]:
+    return [span for year in rule.years for span in rule.spans(recipe.seasons, year)]
 
 
 def found(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]:
@@ -87,8 +119,11 @@ def found(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]:
     where = places(recipe, space)
     if recipe.lock:
         return read(recipe.lock, where)
-    items = None if is_api(recipe.catalog) else stored_items(recipe.catalog)
-    if space.lock.is_file() and not _is_current(space, _key(recipe, rows), _digest(items)):
+    boxes = _boxes(rows)
+    stamp = _digest(_stored(recipe, boxes))
+    if space.lock.is_file() and (
+        _kept(space, _key(recipe, boxes)) is None or read_json(space.lock, "search")["items"] != stamp
+    ):
         raise LulcbenchError(
             f"{space.lock} is the result of another recipe, or the catalog has changed since.",
             "Run 'python -m builders search' again.",
@@ -104,9 +139,9 @@ def _choose(
     Raises:
         LulcbenchError: an item is malformed, or a year has no scene.
     """
-    source, quality = scene_source(rule.name), sensor(rule.name).quality_asset
+    source, quality = scene_source(rule.archive), sensor(rule.name).quality_asset
     bands = tuple(sensor(rule.name).band(name) for name in rule.bands)
-    spans = [span for year in rule.years for span in rule.spans(recipe.seasons, year)]
+    spans = _spans(recipe, rule)
     chosen: list[tuple[pystac.Item, Scene]] = []
     left_out: list[LeftOut] = []
     for item in items:
@@ -127,8 +162,8 @@ def _choose(
         wanted = rule.spans(recipe.seasons, year)
         if rule.required and not any(scene.falls_in(span) for scene in scenes for span in wanted):
             raise LulcbenchError(
-                f"{recipe.catalog} has no {rule.name} scene of {rule.collection!r} for {year} over the regions with at "
-                f"most {rule.max_cloud:g} % cloud; {_summary(left_out)}.",
+                f"{recipe.catalog_of(rule)} has no {rule.name} scene of {rule.collection!r} for {year} over the regions "
+                f"with at most {rule.max_cloud:g} % cloud; {_summary(left_out)}.",
                 "Check collection, years, regions, max_cloud and quality of the recipe.",
             )
     return scenes, left_out
@@ -170,25 +205,28 @@ def _summary(left_out: Sequence[LeftOut]) -> str:
     return "left out: " + count_reasons(item.reason for item in left_out)
 
 
-def _is_current(space: Workspace, key: str, stamp: str | None) -> bool:
-    """Whether the lock file is the result of this recipe and these items."""
+def _kept(space: Workspace, key: str) -> _Locked | None:
+    """The content of the lock file, if it is the result of this recipe."""
     if not space.lock.is_file():
-        return False
+        return None
     locked = read_json(space.lock, "search")
-    return (locked.get("stage"), locked.get("key"), locked.get("items")) == (STAGE, key, stamp)
+    if (locked.get("stage"), locked.get("key")) != (STAGE, key):
+        return None
+    return _Locked(read(space.lock, {}), [LeftOut(**entry) for entry in locked["left_out"]])
 
 
-def _key(recipe: Recipe, rows: list[Planned]) -> str:
-    """What a search depends on, apart from the catalog's items."""
-    parts = [recipe.key("seasons", "sensors", "catalog", "simulate", "ingest"), repr(_boxes(rows))]
+def _key(recipe: Recipe, boxes: Sequence[Bounds]) -> str:
+    """What a search depends on, apart from the catalogs' items."""
+    parts = [recipe.key("seasons", "sensors", "catalog", "simulate", "ingest"), repr(list(boxes))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _digest(items: list[pystac.Item] | None) -> str | None:
-    """SHA-256 of the items of a catalog on disk."""
-    if items is None:
+def _digest(stored: Mapping[str, Sequence[pystac.Item]]) -> str | None:
+    """SHA-256 of the items of catalogs on this machine; None if there is no such catalog."""
+    if not stored:
         return None
-    return hashlib.sha256("\n".join(map(canonical, items)).encode()).hexdigest()
+    texts = [canonical(item) for name in sorted(stored) for item in stored[name]]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def read(path: Path, places: Mapping[str, str] | None = None) -> list[Scene]:
@@ -210,7 +248,7 @@ def read(path: Path, places: Mapping[str, str] | None = None) -> list[Scene]:
 def published(lock: Path) -> dict[str, Any]:
     """The content of a lock file for a release: without keys that concern this workspace only."""
     content = read_json(lock, "search")
-    return {key: content[key] for key in ("stage", "catalog", "scenes", "left_out") if key in content}
+    return {key: content[key] for key in ("stage", "catalogs", "scenes", "left_out") if key in content}
 
 
 def _environment() -> dict[str, str]:
@@ -220,7 +258,13 @@ def _environment() -> dict[str, str]:
 def places(recipe: Recipe, space: Workspace) -> dict[str, str]:
     """Folders that lock files name: scenes made by the recipe, real data, and what lies beside the catalog."""
     known = {"SCENES": str(space.scenes)} | _environment()
-    return known if "://" in recipe.catalog else known | {"CATALOG": str(Path(recipe.catalog).parent)}
+    own = {f"CATALOG_{rule.name}": rule.catalog for rule in recipe.sensors} | {"CATALOG": recipe.catalog}
+    return known | {name: _folder(catalog) for name, catalog in own.items() if catalog and "://" not in catalog}
+
+
+def _folder(catalog: str) -> str:
+    """The folder of a catalog, or of the files of an address template."""
+    return str(Path(catalog.partition("{")[0] + "-").parent if "{" in catalog else Path(catalog).parent)
 
 
 def _portable(href: str, places: Mapping[str, str]) -> str:
