@@ -162,8 +162,8 @@ def _choose(
         wanted = rule.spans(recipe.seasons, year)
         if rule.required and not any(scene.falls_in(span) for scene in scenes for span in wanted):
             raise LulcbenchError(
-                f"{recipe.catalog_of(rule)} has no {rule.name} scene of {rule.collection!r} for {year} over the regions "
-                f"with at most {rule.max_cloud:g} % cloud; {_summary(left_out)}.",
+                f"{recipe.catalog_of(rule)} has no {rule.name} scene of {rule.collection!r} for {year} over the "
+                f"regions with at most {rule.max_cloud:g} % cloud; {_summary(left_out)}.",
                 "Check collection, years, regions, max_cloud and quality of the recipe.",
             )
     return scenes, left_out
