@@ -18,6 +18,7 @@ from builders.recipe import BUFFER, Recipe, SplitRule, load
 from builders.stages import plan as plan_stage
 from builders.stages import report
 from builders.stages import search as search_stage
+from builders.stages._coverage import class_lines, read_coverage
 from builders.stages._left_out import count_reasons
 from builders.workspace import Workspace, read_json, workspace
 from lulcbench import _console
@@ -119,12 +120,15 @@ def ingest(
 
 @app.command()
 def plan(recipe: RecipeFile, out: Out, work: Work = None) -> None:
-    """Lay out tiles and splits; writes splits.csv."""
+    """Lay out tiles and splits; writes splits.csv, and shows the classes that regions and splits cover and lack."""
     with _open(recipe, out, work) as (made, space):
         rows = _plan(made, space)
         names = split_order(row.split for row in rows if row.split != BUFFER)
         for split in (*names, BUFFER):
             typer.echo(f"{split:<8}{sum(row.split == split for row in rows):>6} tiles")
+        regions = [region.name for region in made.regions]
+        for line in class_lines(read_coverage(space.splits), regions, list(filter(made.labelled, names))):
+            typer.echo(line)
         if omitted := plan_stage.read_omitted(space.splits):
             typer.echo(f"left out: {count_reasons(one.reason for one in omitted)}")
         typer.echo(space.splits)

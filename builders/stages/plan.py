@@ -23,6 +23,7 @@ from builders.archives import label_source
 from builders.readers import LabelSource
 from builders.readers.area import Area
 from builders.recipe import BUFFER, LabelRule, Recipe, SplitRule
+from builders.stages._coverage import Coverage, count_codes, read_coverage
 from builders.stages._left_out import count_reasons
 from builders.stages._pins import check_pin
 from builders.workspace import Workspace
@@ -33,7 +34,7 @@ from lulcbench.grid import Tile
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import split_order
 
-STAGE = "plan/3"
+STAGE = "plan/4"
 OMITTED = "# left out "  # begins a line of splits.csv: tile, region and reason follow
 COLUMNS = ("tile", "region", "block", "split")
 STARTS = 16  # of the search for small regions; the more blocks there are, the less a single search can go wrong
@@ -72,8 +73,9 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
         return read(space.splits)
     if recipe.split.file:
         rows, omitted = read(recipe.split.file), read_omitted(recipe.split.file)
+        coverage = read_coverage(recipe.split.file)
     else:
-        rows, omitted = _make(recipe, report)
+        rows, omitted, coverage = _make(recipe, report)
     for split in recipe.splits:
         if not any(row.split == split for row in rows):
             raise LulcbenchError(
@@ -86,6 +88,7 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
     writer.writerow(COLUMNS)
     writer.writerows((row.tile.id, row.region, row.block, row.split) for row in rows)
     head = [f"# {key}", f"# buffer {recipe.split.buffer}"]
+    head += coverage.lines()
     head += [f"{OMITTED}{one.tile.id} {one.region}: {one.reason}" for one in omitted]
     write_atomic(space.splits, ("\n".join(head) + "\n" + out.getvalue()).encode())
     return rows
@@ -144,24 +147,25 @@ def near(tiles: Iterable[Tile], others: Iterable[Tile], buffer: int) -> set[Tile
     return {tile for tile in tiles if (tile.ix, tile.iy) in zone}
 
 
-def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Omitted]]:
+def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Omitted], Coverage]:
     rule = recipe.split
     sources = [(label_source(label), label.required) for label in recipe.labels]
     rows: list[Planned] = []
     omitted: list[Omitted] = []
-    taken: set[Tile] = set()
+    classes: dict[Tile, dict[int, int]] = {}
     for region in recipe.regions:
         bounds = region.bounds or sources[0][0].bounds()
-        candidates = [tile for tile in grid.tiles_over(bounds, region.whole) if tile not in taken]
+        candidates = [tile for tile in grid.tiles_over(bounds, region.whole) if tile not in classes]
         labelled = any(map(recipe.labelled, [region.split] if region.split else rule.fractions))
         tiles, counts = [], []
         for i, tile in enumerate(candidates):
-            histogram = _histogram(sources, tile, rule) if labelled else _no_classes(rule)
-            if isinstance(histogram, str):
-                omitted.append(Omitted(tile, region.name, histogram))
+            codes = _codes(sources, tile, rule) if labelled else {}
+            if isinstance(codes, str):
+                omitted.append(Omitted(tile, region.name, codes))
             else:
                 tiles.append(tile)
-                counts.append(histogram)
+                classes[tile] = codes
+                counts.append(_histogram(codes, tile, rule.stratify_level))
             if report:
                 report(i + 1, len(candidates))
         if not tiles:
@@ -173,11 +177,13 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
                 "Bounds are left, bottom, right, top in EPSG:3035 metres; check them, the labels, min_labelled and "
                 "stratify_level.",
             )
-        taken.update(tiles)
         splits = [region.split] * len(tiles) if region.split else assign(tiles, np.array(counts), rule)
         rows += [Planned(t, region.name, t.block(rule.block), s) for t, s in zip(tiles, splits, strict=True)]
     rows = _rebuffer(rows, list(filter(recipe.labelled, recipe.splits)), rule.buffer)
-    return sorted(rows, key=lambda row: row.tile.id), sorted(omitted, key=lambda one: one.tile.id)
+    coverage = Coverage()
+    for row in rows:
+        coverage.add(row.region, row.split, classes[row.tile])
+    return sorted(rows, key=lambda row: row.tile.id), sorted(omitted, key=lambda one: one.tile.id), coverage
 
 
 def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
@@ -264,13 +270,9 @@ def _kinds(omitted: list[Omitted], region: str) -> list[str]:
     return [one.reason for one in omitted if one.region == region]
 
 
-def _no_classes(rule: SplitRule) -> Ints:
-    return np.zeros(len(legend().codes(rule.stratify_level)), np.int64)
-
-
-def _histogram(sources: list[tuple[LabelSource, bool]], tile: Tile, rule: SplitRule) -> Ints | str:
-    """Number of label pixels of each class over all sources and years; the reason if the tile cannot be used."""
-    level, total, labelled = rule.stratify_level, _no_classes(rule), False
+def _codes(sources: list[tuple[LabelSource, bool]], tile: Tile, rule: SplitRule) -> dict[int, int] | str:
+    """Label pixels of each code over all sources and years; the reason if the tile cannot be used."""
+    total: dict[int, int] = {}
     for source, required in sources:
         codes = source.read(Area.of([tile], grid.LABEL_RESOLUTION)).codes
         share = float((codes > 0).mean())
@@ -278,12 +280,22 @@ def _histogram(sources: list[tuple[LabelSource, bool]], tile: Tile, rule: SplitR
             return "no labels"
         if required and share < rule.min_labelled:
             return f"labelled less than min_labelled ({rule.min_labelled:g})"
-        labelled = labelled or share > 0
-        indices = legend().encode(codes, level, f"labels of tile {tile.id}")
-        total += np.bincount(indices[indices != IGNORE_INDEX], minlength=len(total))
-    if total.any():
+        for code, n in count_codes(codes).items():
+            total[code] = total.get(code, 0) + n
+    if not total:
+        return "no labels"
+    if _histogram(total, tile, rule.stratify_level).any():
         return total
-    return f"labels coarser than stratify_level ({level})" if labelled else "no labels"
+    return f"labels coarser than stratify_level ({rule.stratify_level})"
+
+
+def _histogram(codes: dict[int, int], tile: Tile, level: int) -> Ints:
+    """Label pixels of each class of a level; codes that are coarser do not count."""
+    total = np.zeros(len(legend().codes(level)), np.int64)
+    indices = legend().encode(np.array(list(codes), np.int64), level, f"labels of tile {tile.id}")
+    known = indices != IGNORE_INDEX
+    np.add.at(total, indices[known], np.array(list(codes.values()), np.int64)[known])
+    return total
 
 
 def _key(recipe: Recipe) -> str:
