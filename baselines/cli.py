@@ -101,6 +101,28 @@ def measure(
 
 
 @app.command()
+def study(
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="Name in baselines/studies, or a TOML file.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; default: runs/studies/STUDY.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Release or archive instead of those of the configs.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    minutes: Annotated[float | None, typer.Option(help="Wall-clock limit; the next call resumes.", min=0)] = None,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help="Smallest models, one epoch, one seed.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Only runs of this config or setting; repeatable.")] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Train nothing: write the page of what is finished.")
+    ] = False,
+) -> None:
+    """Run what is missing of a study, compare its runs over spatial blocks, and write its page."""
+    from baselines.studies.command import run
+
+    path, complete = run(name, out, root, processes, minutes, rehearse, tuple(only or ()), report)
+    typer.echo(str(path))
+    if not complete:
+        raise typer.Exit(1)
+
+
+@app.command()
 def tables() -> None:
     """Write the table of reference scores into README.md and DATASET_CARD.md, and plot the learning curves."""
     from baselines.reports.tables import PAGES, write

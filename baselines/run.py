@@ -95,9 +95,14 @@ class Trained:
     config: Config
     about: About
 
+    @property
+    def temperature(self) -> float:
+        """Temperature of the predictions; 1 if ``predict.calibrate`` is off."""
+        return self.about.temperature if self.config.predict.calibrate else 1.0
+
     def probabilities(self, images: Images) -> Tensor:
         """Calibrated class probabilities ``(b, class)`` of normalised images, for tasks with one class per sample."""
-        return temper(self.predictor(images), self.about.temperature).cpu()
+        return temper(self.predictor(images), self.temperature).cpu()
 
 
 def save_run(folder: Path, experiment: Experiment, fitted: Fitted) -> About:

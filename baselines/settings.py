@@ -99,7 +99,7 @@ class PredictConfig(Part):
             complete tiles.
         batch_size: windows or patches per batch.
         tta: average over the eight flips and quarter turns.
-        calibrate: fit a temperature on the val split.
+        calibrate: fit a temperature on the val split, and apply it.
     """
 
     split: Literal["val", "test"] = "test"

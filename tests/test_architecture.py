@@ -63,7 +63,7 @@ def test_arrows_between_rooms_run_one_way(path: Path) -> None:
 # The same of the baselines. What only type checkers import does not count.
 BASELINES = (
     "registry", "settings", "devices", "data", "predicting", "tasks", "training", "models", "config", "experiment",
-    "run", "train", "difficulty", "measure", "reports", "gpu", "cli",
+    "run", "train", "difficulty", "measure", "reports", "studies", "gpu", "cli",
 )  # fmt: skip
 
 

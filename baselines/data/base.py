@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import model_validator
@@ -96,6 +96,10 @@ class DataConfig(Kind):
     def legend_level(self) -> int | None:
         """LUISA level of the classes; None for other legends."""
         return None
+
+    @abstractmethod
+    def units(self, dataset: Any) -> tuple[str, Sequence[str]]:
+        """What paired tests resample, ``spatial blocks`` or ``patches``, and the unit of each sample of a dataset."""
 
     @abstractmethod
     def digest(self) -> str:

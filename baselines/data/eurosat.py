@@ -85,6 +85,10 @@ class EuroSatData(DataConfig):
         """False if val is used for training too."""
         return "val" not in self.train_on
 
+    def units(self, dataset: EuroSat) -> tuple[str, Sequence[str]]:
+        """Patches: their locations are not in the archive."""
+        return "patches", dataset.names
+
     def digest(self) -> str:
         """Digest of lists and patches, independent of archives: those of other distributors differ."""
         archives, total = Archives(expand(self.root)), hashlib.sha256()

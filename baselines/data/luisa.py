@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -50,6 +51,12 @@ class LuisaData(DataConfig):
     def legend_level(self) -> int:
         """Legend level of the classes."""
         return self.level
+
+    def units(self, dataset: LuisaDataset) -> tuple[str, Sequence[str]]:
+        """Spatial blocks."""
+        of_tile = dict(zip(dataset.tiles["id"], dataset.tiles["block"], strict=True))
+        tiles = dataset.locate(np.arange(len(dataset))).tiles
+        return "spatial blocks", [str(of_tile[tile]) for tile in tiles]
 
     def digest(self) -> str:
         """Digest of the release."""

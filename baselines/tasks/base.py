@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.data import DataConfig, DataInfo
+from baselines.predicting.unit_counts import UnitCounts
 from baselines.registry import Fraction, Kind, Registry
 from baselines.tasks.losses import FlatLoss, HierarchicalLoss
 from lulcbench.datasets.batch import Sample
@@ -156,6 +157,10 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
         """Scores of the predictions in the folder of a run, including ``overall_accuracy`` and ``log_loss``."""
+
+    @abstractmethod
+    def count(self, config: Config, folder: Path) -> UnitCounts:
+        """Counts of the predictions in the folder of a run by spatial block or patch, for paired tests."""
 
     @abstractmethod
     def report(self, config: Config, folder: Path) -> Report:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from baselines.devices import memory_errors, threads
 from baselines.predicting.split import open_split, read_split
+from baselines.predicting.unit_counts import UnitCounts, count_samples
 from baselines.predicting.views import EPSILON, temper
 from baselines.tasks.base import TASKS, LevelTargets, Report, Task, TaskConfig
 from lulcbench._files import write_atomic
@@ -78,7 +79,7 @@ class Classification(Task):
         remedy = "Lower predict.batch_size."
         with threads(config.threads), memory_errors(f"predict.batch_size = {config.predict.batch_size}", remedy):
             for batch in batches:
-                probabilities.append(temper(trained.predictor(batch["image"]), about.temperature).cpu())
+                probabilities.append(temper(trained.predictor(batch["image"]), trained.temperature).cpu())
                 truths.append(batch["label"].cpu())
                 names = batch.get("id") or [f"{tile}:{i}" for i, tile in enumerate(batch["tile"], len(ids))]
                 ids += names
@@ -107,6 +108,18 @@ class Classification(Task):
         if scores["data_digest"] != self.info.digest:
             raise LulcbenchError(f"The scores in {path} belong to other data.", "Predict again.")
         return {k: scores[k] for k in ("overall_accuracy", "log_loss", "class_accuracy", "confused", "patches")}
+
+    def count(self, config: Config, folder: Path) -> UnitCounts:
+        """Counts by spatial block, or by patch if the blocks of patches are unknown."""
+        split = config.predict.split
+        dataset = open_split(config, **config.data.fitted_options(self.info)).datasets[split]
+        p = pd.read_csv(folder / PREDICTIONS)[list(self.info.classes)].to_numpy(np.float64)
+        p = np.maximum(p, EPSILON)
+        truth = np.asarray(dataset.labels).astype(np.intp)
+        if len(p) != len(truth):
+            raise LulcbenchError(f"{folder / PREDICTIONS} has {len(p)} rows, not {len(truth)}.", "Predict again.")
+        unit, names = config.data.units(dataset)
+        return count_samples(unit, split, names, truth, p / p.sum(1, keepdims=True), self.info.classes, self.info.level)
 
     def report(self, config: Config, folder: Path) -> Report:
         """One table of scores."""

@@ -13,6 +13,7 @@ from baselines.devices import memory_errors, threads
 from baselines.predicting.maps import blend_tiles, write_maps
 from baselines.predicting.split import open_split, read_split
 from baselines.predicting.submission import write_submission
+from baselines.predicting.unit_counts import UnitCounts, count_maps
 from baselines.predicting.views import temper
 from baselines.tasks.base import TASKS, Report, Task, TaskConfig
 from baselines.tasks.losses import area_average
@@ -75,7 +76,7 @@ class Segmentation(Task):
         dataset, batches = read_split(trained, window=config.predict.window, stride=config.predict.stride)
         blended = blend_tiles(dataset, ((batch, trained.predictor(batch["image"])) for batch in batches))
         # The temperature was fitted on the label grid and applies there, not to pixels before they are averaged.
-        maps = ((tile, self._tempered(p, trained.about.temperature)) for tile, p in blended)
+        maps = ((tile, self._tempered(p, trained.temperature)) for tile, p in blended)
         remedy = "Lower predict.batch_size or predict.window."
         with threads(config.threads), memory_errors(f"predict.batch_size = {config.predict.batch_size}", remedy):
             path = write_maps(trained, dataset, maps, folder / PREDICTIONS)
@@ -88,6 +89,11 @@ class Segmentation(Task):
         levels = {str(n): {metric: s[metric] for metric in shown_in("baselines")} for n, s in scores.levels.items()}
         finest = levels[str(scores.level)]
         return {"overall_accuracy": finest["overall_accuracy"], "log_loss": finest["log_loss"], "levels": levels}
+
+    def count(self, config: Config, folder: Path) -> UnitCounts:
+        """Counts by spatial block."""
+        with Predictions.open(folder / PREDICTIONS, config.data.options["root"]) as predictions:
+            return count_maps(predictions)
 
     def report(self, config: Config, folder: Path) -> Report:
         """One table per level, from ``lulcbench score``."""

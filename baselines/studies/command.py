@@ -1,0 +1,59 @@
+"""``python -m baselines study``: run, compare, report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from baselines.studies.report import write_report
+from baselines.studies.runner import Outcome, outcome, run_study
+from baselines.studies.study import Job, Study
+from lulcbench.errors import LulcbenchError
+
+STUDIES_OUT = Path("runs/studies")
+
+
+def run(
+    name: str,
+    out: Path | None = None,
+    root: Path | None = None,
+    processes: int = 1,
+    minutes: float | None = None,
+    rehearse: bool = False,
+    only: tuple[str, ...] = (),
+    report: bool = False,
+) -> tuple[Path, bool]:
+    """Run what is missing of a study and write its page.
+
+    Args:
+        name: name or TOML file of the study.
+        out: folder of the study.
+        root: release or archive in place of those of the configs.
+        processes: runs at a time.
+        minutes: wall-clock limit.
+        rehearse: smallest models, one epoch, one seed.
+        only: runs, such as ``config`` or ``config.setting``; empty runs all.
+        report: run nothing.
+
+    Returns:
+        The page, and whether all runs of the study are finished.
+
+    Raises:
+        LulcbenchError: the study is invalid, or ``only`` names a run that it does not have.
+    """
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    study = Study.load(name)
+    jobs = study.jobs(None if root is None else root.resolve(), rehearse)
+    folder = out or STUDIES_OUT / (study.name + ("-rehearsal" if rehearse else ""))
+    chosen = [job for job in jobs if not only or _matches(job, only)]
+    if only and not chosen:
+        known = ", ".join(dict.fromkeys(job.run for job in jobs))
+        raise LulcbenchError(f"{study.name} has no run {', '.join(only)}.", f"It has {known}.")
+    if not report:
+        run_study(chosen, folder, processes, deadline)
+    outcomes = [outcome(job, folder) or Outcome(run=job.run, seed=job.seed, state="unfinished") for job in jobs]
+    return write_report(study, jobs, outcomes, folder), all(o.state == "done" for o in outcomes)
+
+
+def _matches(job: Job, only: tuple[str, ...]) -> bool:
+    return any(name in (job.run, job.name) or job.run.startswith(f"{name}.") for name in only)

@@ -1,0 +1,113 @@
+"""Figures of a study, as declared in its TOML file."""
+
+from __future__ import annotations
+
+import io
+import math
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from baselines.studies.results import Group
+from baselines.studies.study import TRAINING_VALUES, Plot
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.families import Family
+from lulcbench.evaluation.metrics import METRICS
+
+MAX_CLASSES = 20
+
+
+def draw(plot: Plot, groups: Mapping[str, Group], simulated: bool) -> bytes:
+    """SVG of a figure; the same results give the same bytes.
+
+    Raises:
+        LulcbenchError: none of its runs is finished, or the config has no such key.
+    """
+    shown = {name: group for name, group in groups.items() if not plot.runs or name in plot.runs}
+    if not shown:
+        raise LulcbenchError(f"{plot.title}: none of its runs is finished.", "Run the study again.")
+    figure = Figure((8, 4.5), layout="constrained")
+    {"points": _points, "curves": _curves, "classes": _classes}[plot.chart](figure, plot, shown)
+    figure.suptitle(plot.title + (" (simulated data)" if simulated else ""), fontsize=11)
+    content = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "lulcbench"}):
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
+
+
+def _label(metric: str) -> str:
+    return TRAINING_VALUES[metric] if metric in TRAINING_VALUES else METRICS[metric].label
+
+
+def _setting(group: Group, key: str) -> Any:
+    value: Any = next(iter(group.outcomes.values())).config
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise LulcbenchError(f"{group.name} has no setting {key}.", "Correct x of the figure.")
+        value = value[part]
+    return value
+
+
+def _points(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
+    axes = figure.subplots(1, len(plot.y), squeeze=False)[0]
+    for axis, metric in zip(axes, plot.y, strict=True):
+        by_config: dict[str, list[tuple[Any, list[float]]]] = {}
+        for name, group in groups.items():
+            values = [v for v in group.values(metric, plot.level) if not math.isnan(v)]
+            if values:
+                x = name if plot.x is None else _setting(group, plot.x)
+                line = "" if plot.x is None else name.partition(".")[0]
+                by_config.setdefault(line, []).append((x, values))
+        for k, (line, points) in enumerate(by_config.items()):
+            if plot.x is not None:
+                points.sort(key=lambda point: (isinstance(point[0], str), point[0]))
+            xs = [x for x, _ in points]
+            means = [statistics.fmean(values) for _, values in points]
+            spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in points]
+            style = "o" if plot.x is None else "o-"
+            axis.errorbar(xs, means, spread, fmt=style, color=f"C{k}", capsize=3, label=line or None)
+            for x, values in points:
+                axis.plot([x] * len(values), values, ".", color=f"C{k}", alpha=0.4)
+        axis.set(ylabel=_label(metric), xlabel=plot.x or "")
+        axis.grid(alpha=0.3)
+        if plot.x is None:
+            axis.tick_params(axis="x", rotation=60)
+        elif len(by_config) > 1:
+            axis.legend(frameon=False)
+
+
+def _curves(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
+    axis = figure.subplots()
+    for k, (name, group) in enumerate(groups.items()):
+        for column, style in zip(plot.y, ("-", "--", ":", "-."), strict=False):
+            for i, outcome in enumerate(group.outcomes.values()):
+                points = [(row["epoch"] + 1, row[column]) for row in outcome.curve if column in row]
+                if points:
+                    label = None if i else f"{name}: {column}"
+                    axis.plot(*zip(*points, strict=True), style, color=f"C{k}", alpha=0.7, label=label)
+    if not axis.lines:
+        raise LulcbenchError(f"{plot.title}: none of its runs has a learning curve.", "Name runs of networks.")
+    axis.set(xlabel="epoch")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _classes(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
+    axis = figure.subplots()
+    reference = next(iter(groups.values()))
+    level = reference.levels[-1] if plot.level is None else plot.level
+    counts = next(iter(reference.counts.values()))
+    names = counts.classes[level]
+    support = counts.sums["classes", level].sum(0)[1]
+    order = [i for i in support.argsort(kind="stable")[::-1][:MAX_CLASSES] if support[i]]
+    width = 0.8 / len(groups)
+    for k, (name, group) in enumerate(groups.items()):
+        f1 = [Family.CLASSES.view(c.sums["classes", level].sum(0)).f1 for c in group.counts.values()]
+        heights = [statistics.fmean(0.0 if math.isnan(v[i]) else v[i] for v in f1) for i in order]
+        axis.bar([j + k * width for j in range(len(order))], heights, width, label=name)
+    axis.set_xticks(range(len(order)), [names[i] for i in order], rotation=60, ha="right", fontsize=7)
+    axis.set(ylabel="F1", ylim=(0, 1))
+    axis.legend(frameon=False, fontsize=8)

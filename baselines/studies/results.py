@@ -1,0 +1,229 @@
+"""Results of a study: scores by run, averaged over seeds, and paired comparisons over spatial blocks."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from baselines.predicting.unit_counts import FLAT, UnitCounts
+from baselines.registry import Part
+from baselines.studies.runner import Outcome
+from baselines.studies.study import TRAINING_VALUES, Versus
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.families import Family
+from lulcbench.evaluation.intervals import paired, t_quantile
+from lulcbench.evaluation.metrics import METRICS, evaluate
+
+
+@dataclass(frozen=True)
+class Group:
+    """One prediction of one run, over its finished seeds.
+
+    Attributes:
+        name: ``config.setting/prediction``.
+        outcomes: outcomes by seed.
+        counts: counts by seed.
+    """
+
+    name: str
+    outcomes: dict[int, Outcome]
+    counts: dict[int, UnitCounts]
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Legend levels; 0 for legends without levels."""
+        return next(iter(self.counts.values())).levels
+
+    @property
+    def split(self) -> str:
+        """Split that was predicted."""
+        return next(iter(self.counts.values())).split
+
+    def values(self, metric: str, level: int | None = None) -> list[float]:
+        """The metric of every seed, NaN if undefined; the finest level by default."""
+        if metric in TRAINING_VALUES:
+            return [_training_value(outcome, metric) for outcome in self.outcomes.values()]
+        family, level = METRICS[metric].family, self.levels[-1] if level is None else level
+        sums = [counts.sums.get((family.value, level)) for counts in self.counts.values()]
+        return [math.nan if s is None else float(evaluate(family, s.sum(0))[metric]) for s in sums]
+
+
+class Result(Part):
+    """Result of a comparison: first minus second, averaged over seeds.
+
+    Attributes:
+        first, second, metric, level, where, expect, margin: see ``Versus``; level 0 means a legend without levels.
+        split: split that was predicted.
+        unit, units: what is resampled, and how many there are.
+        seeds: numbers of seeds of first and second.
+        first_value, second_value: means over seeds.
+        difference: first minus second.
+        low, high: 95 % interval: root sum of squares of the half-widths over units and over seeds.
+        p: two-sided p-value of swapping units at random; None for values of training.
+        verdict: whether the interval agrees with ``expect``.
+    """
+
+    first: str
+    second: str
+    metric: str
+    level: int
+    where: str
+    expect: str | None
+    margin: float
+    split: str
+    unit: str
+    units: int
+    seeds: tuple[int, int]
+    first_value: float
+    second_value: float
+    difference: float
+    low: float
+    high: float
+    p: float | None
+    verdict: str | None
+
+
+def compare(versus: Versus, first: Group, second: Group) -> Result:
+    """Compare two predictions of the same split.
+
+    Args:
+        versus: the comparison.
+        first: the first run.
+        second: the second run.
+
+    Raises:
+        LulcbenchError: they have different splits, units or data, no common level, or no metric to compare.
+    """
+    a, b = first.values(versus.metric, versus.level), second.values(versus.metric, versus.level)
+    level, unit, n, p = FLAT, "seeds", min(len(a), len(b)), None
+    half_blocks = (0.0, 0.0)
+    if versus.metric not in TRAINING_VALUES:
+        levels = sorted(set(first.levels) & set(second.levels))
+        if not levels or (versus.level is not None and versus.level not in levels):
+            raise LulcbenchError(f"{first.name} and {second.name} have no such level in common.", "Change level.")
+        level = levels[-1] if versus.level is None else versus.level
+        a, b = (_at(group, versus, level) for group in (first, second))
+        reference = next(iter(first.counts.values()))
+        for counts in (*first.counts.values(), *second.counts.values()):
+            if (counts.split, counts.units) != (reference.split, reference.units):
+                raise LulcbenchError(
+                    f"{first.name} and {second.name} were predicted for different tiles.",
+                    "Compare predictions of one split of one release.",
+                )
+        if len(reference.units) < 2:
+            raise LulcbenchError("The split has a single unit.", "A paired test needs two or more spatial blocks.")
+        unit, n = reference.unit, len(reference.units)
+        low, high, p = _paired(first, second, versus, level)
+        difference = statistics.fmean(a) - statistics.fmean(b)
+        half_blocks = difference - low, high - difference
+    difference = statistics.fmean(a) - statistics.fmean(b)
+    seeds = _seed_half_width(a, b)
+    if versus.metric in TRAINING_VALUES and not seeds:
+        raise LulcbenchError("A comparison of values of training needs two or more seeds.", "Add seeds.")
+    low, high = difference - math.hypot(half_blocks[0], seeds), difference + math.hypot(half_blocks[1], seeds)
+    return Result(
+        **versus.model_dump(exclude={"level"}),
+        level=level,
+        split=first.split,
+        unit=unit,
+        units=n,
+        seeds=(len(a), len(b)),
+        first_value=statistics.fmean(a),
+        second_value=statistics.fmean(b),
+        difference=difference,
+        low=low,
+        high=high,
+        p=p,
+        verdict=_verdict(versus, low, high),
+    )
+
+
+def _verdict(versus: Versus, low: float, high: float) -> str | None:
+    if versus.expect is None:
+        return None
+    higher = versus.metric not in METRICS or METRICS[versus.metric].higher_is_better
+    if versus.metric in ("train_loss", "val_loss", "loss_gap"):
+        higher = False
+    better = (low, high) if higher else (-high, -low)
+    if versus.expect == "worse":
+        better = (-better[1], -better[0])
+    bound = -versus.margin if versus.expect == "no worse" else 0.0
+    return "as expected" if better[0] > bound else "not as expected" if better[1] < bound else "undecided"
+
+
+def _training_value(outcome: Outcome, metric: str) -> float:
+    if metric == "parameters":
+        return float(outcome.parameters.total) if outcome.parameters else math.nan
+    if metric == "training_minutes":
+        return outcome.effort.seconds / 60 if outcome.effort else math.nan
+    rows = [row for row in outcome.curve if "val_loss" in row and "train_loss" in row]
+    if not rows:
+        return math.nan
+    last = rows[-1]
+    return last["val_loss"] - last["train_loss"] if metric == "loss_gap" else last[metric]
+
+
+def _family(versus: Versus) -> tuple[str, Family]:
+    family = METRICS[versus.metric].family
+    return (family.value if versus.where == "all" else versus.where), family
+
+
+def _stack(group: Group, versus: Versus, level: int) -> npt.NDArray[np.float64]:
+    """Counts ``(unit, seed, …)``."""
+    name, _ = _family(versus)
+    arrays = [counts.sums.get((name, level)) for counts in group.counts.values()]
+    if any(array is None for array in arrays):
+        raise LulcbenchError(
+            f"{group.name} has no counts for {versus.metric} ({versus.where}) at level {level}.",
+            "Change the comparison.",
+        )
+    return np.stack([np.asarray(array, np.float64) for array in arrays if array is not None], axis=1)
+
+
+def _at(group: Group, versus: Versus, level: int) -> list[float]:
+    """The metric of every seed."""
+    totals = _stack(group, versus, level).sum(0)
+    return [float(v) for v in evaluate(_family(versus)[1], totals)[versus.metric]]
+
+
+def _paired(first: Group, second: Group, versus: Versus, level: int) -> tuple[float, float, float]:
+    """Interval and p-value over units; the statistic is the mean of the metric over seeds."""
+    a, b = _stack(first, versus, level), _stack(second, versus, level)
+    common = math.lcm(a.shape[1], b.shape[1])
+    # Repeating all seeds equally often leaves their mean unchanged.
+    a, b = (np.repeat(x, common // x.shape[1], axis=1) for x in (a, b))
+    family = _family(versus)[1]
+
+    def statistic(counts: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float64]]:
+        values = evaluate(family, counts, with_intervals=True)[versus.metric]
+        return {versus.metric: values.mean(axis=-1)}
+
+    _, low, high, p = paired(a, b, statistic)[versus.metric]
+    if math.isnan(low):
+        raise LulcbenchError(
+            f"{versus.metric} at level {level} is undefined without a particular block.", "Choose another metric."
+        )
+    return low, high, p
+
+
+def _seed_half_width(a: Sequence[float], b: Sequence[float]) -> float:
+    """Half-width of the 95 % interval of the difference of two means over seeds (Welch); 0 with a single seed each."""
+    parts = [(statistics.variance(x) / len(x), len(x) - 1) for x in (a, b) if len(x) > 1]
+    total = sum(v for v, _ in parts)
+    if not total:
+        return 0.0
+    degrees = total**2 / sum(v**2 / d for v, d in parts)
+    return t_quantile(max(1, math.floor(degrees + 1e-9))) * math.sqrt(total)
+
+
+def summary(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation over seeds; None if undefined."""
+    if not values or any(map(math.isnan, values)):
+        return None, None
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

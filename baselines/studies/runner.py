@@ -1,0 +1,242 @@
+"""Running what is missing of a study: training, predictions, counts. Runs are resumed; a failure stops no other run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import Field, ValidationError
+
+from baselines.config import Config
+from baselines.experiment import Experiment
+from baselines.predicting.unit_counts import UnitCounts
+from baselines.registry import Part
+from baselines.run import Parameters, load_run
+from baselines.studies.study import Job
+from baselines.train import train
+from baselines.training.callbacks import OutOfTime, read_history
+from baselines.training.effort import Effort
+from lulcbench._console import console
+from lulcbench._files import write_atomic
+from lulcbench._parsing import parse_json, read_limited
+from lulcbench.errors import LulcbenchError
+
+OUTCOME, COUNTS, LOCK, LOG = "outcome.json", "counts.npz", ".lock", "log.txt"
+MAX_OUTCOME_BYTES = 2**24
+State = Literal["done", "failed", "unfinished", "running"]
+
+
+class Outcome(Part):
+    """What became of a run, ``outcome.json``.
+
+    Attributes:
+        run, seed: name and seed of the run.
+        state: ``unfinished``: the time was up; ``running``: in another process.
+        error, remedy: why it failed.
+        config: config of training, without predictions; None if it is invalid.
+        data_digest: digest of the data.
+        simulated: whether the data are simulated.
+        predictions: name → digest of the config that predicted.
+        curve: learning curve.
+        temperature: temperature of the calibration.
+    """
+
+    run: str
+    seed: int
+    state: State
+    error: str = ""
+    remedy: str = ""
+    config: dict[str, Any] | None = None
+    label: str = ""
+    data_digest: str = ""
+    simulated: bool = False
+    predictions: dict[str, str] = Field(default_factory=dict)
+    curve: list[dict[str, float]] = Field(default_factory=list)
+    temperature: float = 1.0
+    effort: Effort | None = None
+    parameters: Parameters | None = None
+    warning: str | None = None
+    hardware: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def run_study(
+    jobs: Sequence[Job], out: Path, processes: int = 1, deadline: float | None = None, retry: bool = True
+) -> list[Outcome]:
+    """Run the jobs of a study that have no result yet.
+
+    Args:
+        jobs: the jobs.
+        out: folder of the study; runs are written to ``out/runs``.
+        processes: jobs at a time; 1 runs them in this process, more in processes of their own, whose messages are
+            written to ``log.txt`` in the folder of the run.
+        deadline: ``time.monotonic()`` at which to stop; the next call resumes.
+        retry: also run what has failed before.
+
+    Returns:
+        Outcomes in the order of the jobs.
+    """
+
+    def run(job: Job) -> Outcome:
+        before = outcome(job, out)
+        if before and (before.state == "done" or (before.state == "failed" and not retry)):
+            return before
+        if deadline is not None and time.monotonic() > deadline:
+            return before or Outcome(run=job.run, seed=job.seed, state="unfinished", error="The time was up.")
+        console.print(f"[bold]{job.name}[/]")
+        result = _locked(job, out, lambda: (_apart if processes > 1 else _run)(job, out, deadline))
+        if result.state == "failed":
+            console.print(f"{job.name} failed: {result.error}", markup=False)
+        return result
+
+    with ThreadPoolExecutor(processes) as pool:
+        return list(pool.map(run, jobs)) if processes > 1 else [run(job) for job in jobs]
+
+
+def outcome(job: Job, out: Path) -> Outcome | None:
+    """The stored outcome of a job if it is of the same settings and data; None if there is none."""
+    path = out / "runs" / job.name / OUTCOME
+    if not path.is_file():
+        return None
+    try:
+        stored = Outcome.model_validate(
+            parse_json(read_limited(path, MAX_OUTCOME_BYTES), str(path), "", MAX_OUTCOME_BYTES)
+        )
+    except (LulcbenchError, ValidationError):
+        return None  # it is made again
+    if stored.state != "done":
+        return stored
+    try:
+        config, predictions = job.config(), job.predictions()
+        same = stored.config == _identity(config) and stored.data_digest == config.data.digest()
+        same = same and stored.predictions == {name: c.digest for name, c in predictions.items()}
+    except LulcbenchError:
+        return None
+    return stored if same and all(counts_file(job, out, name).is_file() for name in predictions) else None
+
+
+def counts_file(job: Job, out: Path, prediction: str) -> Path:
+    """File of the counts of a prediction."""
+    return prediction_folder(job, out, prediction) / COUNTS
+
+
+def prediction_folder(job: Job, out: Path, prediction: str) -> Path:
+    """Folder of a prediction."""
+    return out / "runs" / job.name / "predictions" / (prediction or "default")
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude={"predict"})
+
+
+def _locked(job: Job, out: Path, run: Callable[[], Outcome]) -> Outcome:
+    folder = out / "runs" / job.name
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            result = run()
+            if result.state == "done":
+                (folder / LOG).unlink(missing_ok=True)
+            write_atomic(folder / OUTCOME, (result.model_dump_json(indent=1) + "\n").encode())
+            return result
+    except Timeout:
+        return Outcome(run=job.run, seed=job.seed, state="running", error="Another process is running it.")
+
+
+def _run(job: Job, out: Path, deadline: float | None) -> Outcome:
+    """Run a job in this process; errors become outcomes."""
+
+    def failed(error: str, remedy: str = "") -> Outcome:
+        return Outcome(run=job.run, seed=job.seed, state="failed", error=error, remedy=remedy)
+
+    try:
+        return _fit_and_predict(job, out, deadline)
+    except OutOfTime:
+        return Outcome(run=job.run, seed=job.seed, state="unfinished", error="The time was up.")
+    except LulcbenchError as error:
+        return failed(error.what, error.remedy)
+    except Exception as error:  # a fault of one run must not stop the others
+        console.print(traceback.format_exc(), markup=False)
+        return failed(
+            f"{type(error).__name__}: {error}", "This is a fault of the program: the messages have its traceback."
+        )
+
+
+def _fit_and_predict(job: Job, out: Path, deadline: float | None) -> Outcome:
+    config, predictions = job.config(), job.predictions()
+    runs = out / "runs"
+    trained = train(Experiment.open(config), runs, "if-other", deadline)
+    about = trained.about
+    for name, predicting in predictions.items():
+        folder = prediction_folder(job, out, name)
+        with suppress(LulcbenchError):
+            UnitCounts.load(folder / COUNTS)
+            if (folder / "config.sha256").read_text() == predicting.digest + about.data_digest:
+                continue
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        loaded = load_run(runs / config.name, predicting)
+        loaded.task.predict(loaded, folder)
+        loaded.task.count(predicting, folder).save(folder / COUNTS)
+        (folder / "config.sha256").write_text(predicting.digest + about.data_digest)
+    return Outcome(
+        run=job.run,
+        seed=job.seed,
+        state="done",
+        config=_identity(config),
+        label=config.model.label,
+        data_digest=about.data_digest,
+        simulated=about.info.simulated,
+        predictions={name: predicting.digest for name, predicting in predictions.items()},
+        curve=read_history(runs / config.name),
+        temperature=about.temperature,
+        effort=about.effort,
+        parameters=about.parameters,
+        warning=about.warning,
+        hardware=about.hardware,
+        versions=about.versions,
+    )
+
+
+def _apart(job: Job, out: Path, deadline: float | None) -> Outcome:
+    """Run a job in a process of its own, which may die without effect on the others."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    left = None if deadline is None else deadline - time.monotonic()
+    process = context.Process(target=_work, args=(job, out, left, sender))
+    process.start()
+    sender.close()
+    text = None
+    with suppress(EOFError):
+        text = receiver.recv_bytes()  # bytes: objects would be unpickled
+    process.join()
+    if text is not None:
+        return Outcome.model_validate_json(text)
+    code = process.exitcode or 0
+    cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    remedy = "If memory ran out, lower train.batch_size or predict.batch_size, or run fewer processes."
+    return Outcome(
+        run=job.run,
+        seed=job.seed,
+        state="failed",
+        error=f"Its process ended with {cause}.",
+        remedy=f"{remedy} See {LOG}.",
+    )
+
+
+def _work(job: Job, out: Path, left: float | None, sender: Any) -> None:
+    with (out / "runs" / job.name / LOG).open("w") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    deadline = None if left is None else time.monotonic() + left
+    sender.send_bytes(_run(job, out, deadline).model_dump_json().encode())
