@@ -13,7 +13,8 @@ from rasterio.warp import transform_bounds
 from shapely.geometry import box, mapping
 
 from builders.readers.locators import locate
-from builders.readers.raster import ERRORS, MissingRasterError, broken, opened
+from builders.readers.raster import ERRORS, broken, opened
+from builders.readers.servers import MissingFileError
 from lulcbench.errors import LulcbenchError
 
 THREADS = 16  # requests at the same time
@@ -73,7 +74,7 @@ def existing(hrefs: Sequence[str]) -> set[str]:
     def is_there(href: str) -> bool:
         try:
             opened(locate(href))
-        except MissingRasterError:
+        except MissingFileError:
             return False
         return True
 

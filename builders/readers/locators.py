@@ -8,11 +8,14 @@ from urllib.parse import unquote
 
 from lulcbench.errors import LulcbenchError
 
+LANDSATLOOK = re.compile(r"https://landsatlook\.usgs\.gov/data/(?=collection02/)")
+
 
 def locate(href: str) -> str:
     """The path or URL that GDAL opens for an ``href`` of a catalog.
 
-    URLs of local files and percent-encoded paths become plain paths; other URLs and GDAL's virtual paths stay.
+    URLs of local files and percent-encoded paths become plain paths, downloads of the USGS those of its bucket. Other
+    URLs and GDAL's virtual paths stay.
 
     Examples:
         >>> locate("file:///data/sc%C3%A8ne%201/red.tif")
@@ -23,6 +26,8 @@ def locate(href: str) -> str:
     local = re.match(r"file:(?://(?:localhost)?(?=/))?", href, re.IGNORECASE)
     if local:
         return unquote(href[local.end() :])
+    if match := LANDSATLOOK.match(href):  # which needs a login; the bucket holds the same files
+        return f"s3://usgs-landsat/{href[match.end() :]}"
     if is_local(href) and "%" in href and not Path(href).exists() and Path(unquote(href)).exists():
         return unquote(href)
     return href

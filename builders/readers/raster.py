@@ -20,23 +20,25 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
+from builders.readers.access import HTTP, Access, AccessError, Keys, access, redact, refused, renew
 from builders.readers.area import Area
 from builders.readers.locators import file_size, file_stamp, is_local
+from builders.readers.servers import MissingFileError, is_on_server, server_stamp
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
+_addresses: dict[str, str] = {}  # of files on servers, by the names under which GDAL opened them
 Values = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 ERRORS = (RasterioError, CPLE_BaseError)  # a damaged file may raise either
-# Files on servers are whole without sidecars, and looking for these costs requests; local folders are looked into.
-REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 EDGE = 16  # parts of an area's side whose ends are projected, to find its extent in a raster
+READS = 2  # further attempts to read a window of a file on a server
 NOWHERE: Bounds = (-math.inf, -math.inf, math.inf, math.inf)
 
 
-class MissingRasterError(LulcbenchError):
-    """A raster that does not exist."""
+class UnreadableError(LulcbenchError):
+    """A part of a file is damaged, while the rest of it and other files may be intact."""
 
 
 def opened(path: str, crs: str | None = None, size: int | None = None) -> rasterio.DatasetReader:
@@ -58,10 +60,14 @@ def opened(path: str, crs: str | None = None, size: int | None = None) -> raster
     return _checked(path, file_stamp(path), crs)
 
 
-@lru_cache(maxsize=1024)
 def _checked(path: str, stamp: tuple[int, int] | None, crs: str | None) -> rasterio.DatasetReader:
-    dataset = _kept(path, stamp)
-    if crs is not None and dataset.crs != rasterio.CRS.from_user_input(crs):
+    try:
+        dataset = _kept(path, stamp, None if is_local(path) else access(path))
+    except AccessError:  # a token may end before its time, for instance if the clock of this machine is wrong
+        if not renew(path):
+            raise
+        dataset = _kept(path, stamp, access(path))
+    if crs is not None and not _same_crs(dataset.crs, crs):
         raise LulcbenchError(
             f"{path} is in {dataset.crs.to_string()}, but its catalog states {crs}.",
             "Correct proj:code of the item, or replace the file by the one that the item describes.",
@@ -69,24 +75,43 @@ def _checked(path: str, stamp: tuple[int, int] | None, crs: str | None) -> raste
     return dataset
 
 
+@lru_cache(maxsize=1024)
+def _same_crs(crs: rasterio.CRS, stated: str) -> bool:
+    return bool(crs == rasterio.CRS.from_user_input(stated))
+
+
 @lru_cache(maxsize=512)
-def _kept(path: str, stamp: tuple[int, int] | None) -> rasterio.DatasetReader:
-    return open_raster(path)
+def _kept(path: str, stamp: tuple[int, int] | None, how: Access | None) -> rasterio.DatasetReader:
+    """A renewed token opens a file again."""
+    return open_raster(path, how)
 
 
-def open_raster(path: str) -> rasterio.DatasetReader:
+def name_of(dataset: rasterio.DatasetReader) -> str:
+    """The path or URL of a raster as its catalog has it, without a signature."""
+    return _addresses.get(dataset.name, str(dataset.name))
+
+
+def open_raster(path: str, how: Access | None = None) -> rasterio.DatasetReader:
     """Open a raster and check its georeference.
+
+    Args:
+        path: path or URL.
+        how: to open a file on a server; None for a file on this machine.
 
     Raises:
         LulcbenchError: it is missing, damaged or without georeference.
     """
     try:
-        with warnings.catch_warnings(), rasterio.Env(**({} if is_local(path) else REMOTE)):
+        with warnings.catch_warnings(), _environment(how):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
+            dataset = rasterio.open(how.path if how else path)
+            _addresses[dataset.name] = path
             header = [dataset.descriptions, dataset.colorinterp, dataset.nodatavals, dataset.mask_flag_enums]
     except ERRORS as error:
-        raise broken(path, error) from error
+        failure = broken(path, error)
+        if is_on_server(path) and not isinstance(failure, MissingFileError):
+            server_stamp(path)  # raises if the server is the cause
+        raise failure from error
     if not header[0]:
         raise LulcbenchError(f"{path} has no bands.", "Name one of the rasters in it.")
     if any("complex" in dtype for dtype in dataset.dtypes):
@@ -104,14 +129,25 @@ def open_raster(path: str) -> rasterio.DatasetReader:
     return dataset
 
 
+def _environment(how: Access | None) -> rasterio.Env:
+    """GDAL's settings to open a file; it keeps them for later reads."""
+    if how is None:
+        return rasterio.Env()
+    session = Keys(dict(how.keys)) if how.keys else None
+    return rasterio.Env(session, **(HTTP | dict(how.options)))
+
+
 def broken(path: str, error: Exception) -> LulcbenchError:
     """The error for a file that cannot be read."""
+    if refusal := refused(path, error):
+        return refusal
     if re.search(r"No such file|does not exist|response(?: |_)code ?[:=] ?(404|410)", str(error)):
-        return MissingRasterError(f"{path} does not exist.", "Correct its address, or fetch it again and rerun.")
+        return MissingFileError(f"{path} does not exist.", "Correct its address, or fetch it again and rerun.")
     if is_local(path) and _is_vector(path):
         return LulcbenchError(f"{path} is a vector file, not a raster.", "Name a raster, or end its name as is usual.")
     return LulcbenchError(
-        f"Cannot read {path}: {error}.", "It is missing, truncated or not a raster; fetch it again and rerun."
+        f"Cannot read {path}: {redact(str(error))}.",
+        "It is missing, truncated or not a raster; fetch it again and rerun.",
     )
 
 
@@ -203,11 +239,9 @@ def read_window(
         LulcbenchError: the file is damaged.
     """
     try:
-        values: Values = dataset.read(band, window=window)
-        masked = {MaskFlags.per_dataset, MaskFlags.alpha} & set(dataset.mask_flag_enums[band - 1])
-        missing: Mask | None = dataset.read_masks(band, window=window) == 0 if masked else None
+        values, missing = _read(dataset, band, window)
     except ERRORS as error:
-        raise broken(dataset.name, error) from error
+        values, missing = _read_again(name_of(dataset), band, window, error)
     marks = {float(mark) for mark in (*nodata, dataset.nodatavals[band - 1]) if mark is not None}
     exact = values.dtype.type  # comparing integers with a float is several times slower
     absent = [values == exact(mark) for mark in marks if not math.isnan(mark) and _holds(values.dtype, mark)]
@@ -217,6 +251,40 @@ def read_window(
         if where.any():
             missing = where if missing is None else missing | where
     return values, missing if missing is not None and missing.any() else None
+
+
+def _read_again(path: str, band: int, window: Window, error: Exception) -> tuple[Values, Mask | None]:
+    """A window that GDAL could not read, from a server that is reachable: connections break, and tokens are revoked.
+
+    Raises:
+        UnreadableError: it cannot be read although its file is there.
+        LulcbenchError: the file is missing, or its server refuses it or cannot be reached.
+    """
+    for _ in range(READS if is_on_server(path) else 0):
+        server_stamp(path)
+        dataset = open_raster(path, access(path))
+        try:
+            return _read(dataset, band, window)
+        except ERRORS as again:
+            error = again
+    raise UnreadableError(
+        f"Cannot read {path} at column {window.col_off}, row {window.row_off}: {_cause(error)}.",
+        "It is damaged; fetch it again and rerun.",
+    ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """What GDAL said first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return redact(str(error)).rstrip(".")
+
+
+def _read(dataset: rasterio.DatasetReader, band: int, window: Window) -> tuple[Values, Mask | None]:
+    """Values of a band, and where a mask or an alpha band leaves them out."""
+    values: Values = dataset.read(band, window=window)
+    masked = {MaskFlags.per_dataset, MaskFlags.alpha} & set(dataset.mask_flag_enums[band - 1])
+    return values, dataset.read_masks(band, window=window) == 0 if masked else None
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:

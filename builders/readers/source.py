@@ -18,7 +18,7 @@ from builders.readers.area import Area
 from builders.readers.items import Channel, channels, choose, extent, interval, meaning, quality_channel
 from builders.readers.locators import file_size
 from builders.readers.radiometry import Scalings
-from builders.readers.raster import Values, data_bands, footprint, opened
+from builders.readers.raster import Values, data_bands, footprint, name_of, opened
 from builders.readers.scene import Asset, Scene, UnusableSceneError
 from builders.readers.warp import place, read_classes, read_stored
 from lulcbench.errors import LulcbenchError
@@ -200,14 +200,14 @@ def band_number(dataset: rasterio.DatasetReader, number: int | None, band: Band,
         return fitting[0]
     if number is None:
         raise LulcbenchError(
-            f"{dataset.name} has {len(described)} bands and none is described as {band.asset!r}: {listed}."
+            f"{name_of(dataset)} has {len(described)} bands and none is described as {band.asset!r}: {listed}."
             if not fitting
-            else f"{dataset.name} describes several bands as {band.name}: {listed}.",
+            else f"{name_of(dataset)} describes several bands as {band.name}: {listed}.",
             "Name the bands in the file or in the item's 'bands'; their order is never guessed.",
         )
     if number not in described or (described[number] or band) != band or (fitting and number not in fitting):
         raise LulcbenchError(
-            f"The catalog has {band.name} ({band.asset}) in band {number} of {dataset.name}, but the file has "
+            f"The catalog has {band.name} ({band.asset}) in band {number} of {name_of(dataset)}, but the file has "
             f"the bands {listed}.",
             "Correct the item's 'bands' or the file's band descriptions, so that they agree.",
         )
@@ -221,7 +221,7 @@ def only_band(dataset: rasterio.DatasetReader, name: str) -> int:
         numbers = [i for i in numbers if (dataset.descriptions[i - 1] or "").lower() == name]
     if len(numbers) != 1:
         raise LulcbenchError(
-            f"{dataset.name} has {dataset.count} bands, and none is described as {name!r}.",
+            f"{name_of(dataset)} has {dataset.count} bands, and none is described as {name!r}.",
             "Give the quality layer in a file of its own, or describe its band.",
         )
     return numbers[0]

@@ -8,13 +8,11 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx2
-
 from builders.readers.locators import file_stamp
 from builders.readers.scene import Asset, Scene
+from builders.readers.servers import is_on_server, server_stamps
 from builders.workspace import Workspace, read_json, write_json
-from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError
-from lulcbench.remote.retry import retrying
+from lulcbench.errors import CorruptFileError, LulcbenchError
 
 # Codes of https://github.com/multiformats/multicodec (table.csv) for the hash functions of hashlib, as their
 # unsigned-varint bytes.
@@ -22,8 +20,6 @@ MULTIHASH = {
     "11": "sha1", "12": "sha256", "20": "sha384", "13": "sha512", "17": "sha3_224", "16": "sha3_256",
     "15": "sha3_384", "14": "sha3_512", "d501": "md5",
 }  # fmt: skip
-THREADS = 16
-TIMEOUT = 60  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -47,24 +43,18 @@ def parse_checksum(text: str) -> tuple[str, str] | None:
 def stamps(scenes: Iterable[Scene]) -> dict[str, str]:
     """What identifies the content of each file of the scenes, by its address.
 
-    Size and time of modification of a local file; ETag, or time of modification and size, of a file of an HTTP server;
-    nothing for other addresses and for servers that state neither.
+    Size and time of modification of a local file; ETag, or time of modification and size, of a file on a server;
+    nothing for servers that state neither.
 
     Raises:
-        LulcbenchError: a local file is missing.
-        NetworkError: a file is missing on its server, or the server cannot be reached.
+        LulcbenchError: a file is missing.
+        NetworkError: a server cannot be reached, or refuses a file.
     """
     hrefs = sorted({asset.href for scene in scenes for asset in scene.assets.values()})
-    remote = [href for href in hrefs if href.startswith(("http://", "https://"))]
-    found = {href: _local_stamp(href) for href in hrefs if href not in remote}
-    if remote:
-        with httpx2.Client(timeout=TIMEOUT, follow_redirects=True) as client, ThreadPoolExecutor(THREADS) as pool:
-            answers = pool.map(lambda href: retrying(href)(_web_stamp, client, href), remote)
-            try:
-                found |= dict(zip(remote, answers, strict=True))
-            except httpx2.HTTPError as error:
-                raise NetworkError(f"A scene cannot be reached: {error}.", "Is its server up? Run again.") from error
-    return found
+    remote = [href for href in hrefs if is_on_server(href)]
+    return {href: _local_stamp(href) for href in hrefs if not is_on_server(href)} | dict(
+        zip(remote, server_stamps(remote), strict=True)
+    )
 
 
 def verify_checksums(space: Workspace, scenes: Iterable[Scene], known: dict[str, str]) -> None:
@@ -124,16 +114,3 @@ def _local_stamp(href: str) -> str:
     if stamp is None and "://" not in href and not href.startswith("/vsi"):
         raise LulcbenchError(f"{href} is missing.", "Fetch the scene again, or remove it from the catalog.")
     return "-".join(map(str, stamp or ()))
-
-
-def _web_stamp(client: httpx2.Client, href: str) -> str:
-    """By a request for one byte: addresses that are signed for reading refuse other methods."""
-    with client.stream("GET", href, headers={"Range": "bytes=0-0"}) as answer:
-        if answer.status_code in (404, 410):
-            raise NetworkError(f"{href} is missing (HTTP {answer.status_code}).", "Search again, or remove the scene.")
-        if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
-            answer.raise_for_status()
-        if not answer.is_success:
-            return ""
-        size = answer.headers.get("Content-Range", "").rpartition("/")[2] or answer.headers.get("Content-Length", "")
-        return answer.headers.get("ETag") or f"{answer.headers.get('Last-Modified', '')} {size}".strip()

@@ -179,8 +179,10 @@ def test_a_file_replaced_under_its_url_is_noticed(server: tuple[type[Files], str
     dated = {"Last-Modified": "Mon, 02 Jul 2018 10:00:00 GMT", "Content-Range": "bytes 0-0/1000"}
     assert stamp((206, dated)) != stamp((206, dated | {"Content-Range": "bytes 0-0/1001"}))
     assert stamp((503, {}), (206, {"ETag": '"a"'})) == first
-    assert stamp((403, {})) == ""
-    with pytest.raises(NetworkError, match=r"red\.tif is missing \(HTTP 404\)"):
+    assert stamp((405, {})) == ""
+    with pytest.raises(NetworkError, match=r"(?s)red\.tif is refused by its server: HTTP 403.*credentials"):
+        stamp((403, {}))
+    with pytest.raises(LulcbenchError, match=r"red\.tif does not exist on its server"):
         stamp((404, {}))
 
 
