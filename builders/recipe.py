@@ -97,6 +97,8 @@ class SensorRule(Frozen):
             address of its files with the parts that vary in braces: see the archive's module.
         acquired: first and last day (YYYY-MM-DD) of the scenes to use for every season, in place of the season's own
             days of the year; for scenes without an exact date.
+        composite: of the clear observations of a pixel, the ``median`` of each band, or the ``medoid``: the one
+            observation, in all bands, that is nearest to all others (see ``builders.stages._composite``).
         max_cloud: scenes with more cloud (%) in their metadata are not taken.
         quality: a scene without its quality layer is left out, or (``optional``) all its pixels count as clear.
         required: every tile must have a valid pixel of it; otherwise the tile's row may be empty.
@@ -109,7 +111,7 @@ class SensorRule(Frozen):
     archive: str = ""
     catalog: str = ""
     collection: str = ""
-    composite: Literal["median"] = "median"
+    composite: Literal["median", "medoid"] = "median"
     max_cloud: Annotated[float, Field(ge=0, le=100)] = 80
     acquired: tuple[date, date] | None = None
     quality: Literal["required", "optional"] = "required"

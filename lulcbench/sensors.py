@@ -100,6 +100,8 @@ REFLECTANCE = Coding("uint16", 1e-4, -0.1, 0)
 BACKSCATTER = Coding("int16", 0.01, 0, -32768)
 # Class codes of labels, 0 where unlabelled.
 CLASS_CODES = Coding("uint16", 1, 0, 0)
+# Numbers of clear observations; 255 stands for 255 and more. 0 is a number like others, and what is not stored.
+CLEAR_COUNTS = Coding("uint8", 1, 0, 0)
 
 
 @stored_dataclass(frozen=True, slots=True, config=_STORED)

@@ -88,7 +88,7 @@ def _is_whole(root: Path) -> bool:
 def _code_digest() -> str:
     """Of the recipe and all code that a build runs."""
     top = Path(__file__).parents[1]
-    rooms = ("legend", "release", "remote", "data", "_native")
+    rooms = ("legend", "release", "remote", "_native")
     folders = [top / "builders", *(top / "lulcbench" / room for room in rooms)]
     files = [RECIPE, top / "requirements.txt", *(top / "lulcbench").glob("*.py")]
     files += [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".csv", ".toml", ".c")]

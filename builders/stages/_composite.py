@@ -1,4 +1,4 @@
-"""Seasonal composites: the median of the clear observations of each pixel."""
+"""Seasonal composites: the median or the medoid of the clear observations of each pixel, and how many these are."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.sensors import Coding
+from lulcbench.sensors import CLEAR_COUNTS, Coding
 
 Stored = npt.NDArray[Any]
 
+# Numbers of clear observations above this are stored as this.
+MOST = CLEAR_COUNTS.limits[1]
+_STRIP = 2**16  # pixels whose distances are computed at once, so that they stay in the processor's cache
 _NETWORK = 8  # up to here exchanging whole arrays beats sorting each pixel's few values
 
 
@@ -39,6 +42,51 @@ def median(stack: Stored, coding: Coding) -> Stored:
         middle = below if n % 2 else below + half
         np.copyto(out, (middle + low).view(coding.dtype), where=count == n)
     return out
+
+
+def medoid(stack: Stored, coding: Coding) -> Stored:
+    """The observation of each pixel with the least sum of Euclidean distances to all others, in all bands together.
+
+    The definition is that of Flood (2013), "Seasonal composite Landsat TM/ETM+ images using the medoid (a
+    multi-dimensional median)", Remote Sensing 5(12), 6481-6500, doi.org/10.3390/rs5126481. Unlike the median of each
+    band, it is a spectrum that was observed.
+
+    Args:
+        stack: ``(date, band, y, x)`` stored values; a pixel of a date is nodata in all bands or in none.
+        coding: of the values.
+
+    Returns:
+        ``(band, y, x)`` of the same type; nodata where no date has a value. Of several dates with the same sum, such as
+        two alone, the first.
+    """
+    if len(stack) == 1:
+        only: Stored = stack[0]
+        return only
+    flat = stack.reshape(*stack.shape[:2], -1)
+    out = np.full(flat.shape[1:], coding.fill_value, coding.dtype)
+    for start in range(0, flat.shape[2], _STRIP):
+        part = flat[..., start : start + _STRIP]
+        known = ~coding.missing(part[:, 0])
+        values = np.where(known[:, None], part, 0).astype(np.float64)
+        sums = np.zeros(known.shape)
+        for i in range(len(part)):
+            for j in range(i):
+                # Of 16-bit values squares and their sums are exact, and so is 0 of a missing date: a pixel's result
+                # depends on its own dates alone.
+                squares = np.zeros(known.shape[1])
+                for band in range(part.shape[1]):
+                    squares += (values[i, band] - values[j, band]) ** 2
+                distance = np.where(known[i] & known[j], np.sqrt(squares), 0.0)
+                sums[i] += distance
+                sums[j] += distance
+        best = np.where(known, sums, np.inf).argmin(axis=0)
+        chosen = np.take_along_axis(part, best[None, None], axis=0)[0]
+        some = known.any(axis=0)
+        out[:, start : start + _STRIP][:, some] = chosen[:, some]
+    return out.reshape(stack.shape[1:])
+
+
+COMPOSITES = {"median": median, "medoid": medoid}
 
 
 def _sortable(stack: Stored, coding: Coding) -> tuple[Stored, Any]:

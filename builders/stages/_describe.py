@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pystac
 
-from builders.stages._index import ML_AOI
+from builders.stages._index import ML_AOI, ZARR
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.legend import LEVELS, legend
 from lulcbench.release import INDEX, ArrayKey, Manifest
-from lulcbench.release.index import cloud_column, fraction_column, valid_column
+from lulcbench.release.index import clear_column, cloud_column, fraction_column, valid_column
 
 URL = "https://github.com/lulcbench/lulcbench"
 SIMULATED = "**Simulated data.** The scenes were rendered, not observed; scores on them say nothing about real land."
@@ -77,7 +77,7 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
             "arrays": pystac.Asset(
                 "./",
                 title="All arrays, as one Zarr hierarchy",
-                media_type="application/vnd.zarr; version=3",
+                media_type=ZARR,
                 roles=["data", "labels"],
                 extra_fields={"xarray:open_kwargs": {"engine": "zarr", "consolidated": True}},
             ),
@@ -128,7 +128,7 @@ def _croissant(release: Manifest, folder: Path) -> dict[str, Any]:
                     contained_in=["root"],
                     includes=[f"{array}/**"],
                     encoding_formats=["application/vnd.zarr"],
-                    description=f"Zarr v3 array of {array.name}, {release.array_rows} rows of tiles",
+                    description=f"Zarr v3 array of {_content(release, array)}, {release.array_rows} rows of tiles",
                 )
                 for array in release.arrays
             ),
@@ -137,6 +137,14 @@ def _croissant(release: Manifest, folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     content: dict[str, Any] = metadata.to_json()
     return content
+
+
+def _content(release: Manifest, array: ArrayKey) -> str:
+    """What an array holds, in words."""
+    for name, info in release.sensors.items():
+        if array in info.clear_arrays(name):
+            return f"the numbers of clear observations in {name} composites"
+    return f"{array.name} labels" if array.name in release.labels else f"{array.name} imagery"
 
 
 def _columns(release: Manifest) -> dict[str, str]:
@@ -148,6 +156,8 @@ def _columns(release: Manifest) -> dict[str, str]:
             described[cloud_column(array)] = (
                 f"Share of the observed pixels of {array} that were not clear; null if unknown"
             )
+            if info.clear_counts:
+                described[clear_column(array)] = f"Mean number of clear observations of a pixel of {array} in a season"
     for name, labels in release.labels.items():
         for array in (ArrayKey(name, year) for year in labels.years):
             for code, entry in legend().classes.items():
@@ -169,6 +179,19 @@ def _label_table(release: Manifest) -> list[str]:
         cells = (name, f"{info.resolution} m", ", ".join(map(str, info.years)), ", ".join(info.splits), info.licence)
         lines.append(f"| {' | '.join(cells)} |")
     return ["\n".join(lines)]
+
+
+def _composites(release: Manifest) -> list[str]:
+    """How composites were made, and where the number of clear observations is."""
+    made = [f"{info.composite} ({name})" for name, info in release.sensors.items() if info.composite]
+    lines = [f"Pixels are composites of the clear observations of a season: {', '.join(made)}."] if made else []
+    counts = [f"`{key}`" for name, info in release.sensors.items() for key in info.clear_arrays(name)]
+    if counts:
+        lines.append(
+            f"How many these were is in the arrays {', '.join(counts)} and, on average, in the columns `clear_…` of "
+            "the index."
+        )
+    return [" ".join(lines)] if lines else []
 
 
 def _example(release: Manifest) -> str:
@@ -221,7 +244,8 @@ def _card(release: Manifest) -> str:
             f"| {name} | {i.resolution} m | {', '.join(i.band_names)} | {', '.join(map(str, i.years))} | {i.licence} |"
             for name, i in release.sensors.items()
         ),
-        f"Composites: {', '.join(f'{s.name} {s.start} to {s.end}' for s in release.seasons)}.",
+        *_composites(release),
+        f"Seasons: {', '.join(f'{s.name} {s.start} to {s.end}' for s in release.seasons)}.",
         "| sensor | stored as | value | nodata | unit |\n|---|---|---|---|---|\n"
         + "\n".join(
             f"| {name} | {i.coding.dtype} | stored × {i.coding.scale:g} + {i.coding.offset:g} | {i.coding.nodata} | "

@@ -31,7 +31,7 @@ from lulcbench.grid import CRS, CRS_WKT, LABEL_RESOLUTION, TILE_SIZE, pixels
 from lulcbench.legend import NODATA, legend
 from lulcbench.release import MANIFEST, ArrayKey, FileInfo, label_shape
 from lulcbench.seasons import Season
-from lulcbench.sensors import CLASS_CODES, Band
+from lulcbench.sensors import CLASS_CODES, CLEAR_COUNTS, Band
 
 METADATA = "zarr.json"
 COORDINATE_ROWS = 4096  # in one chunk of a coordinate
@@ -99,7 +99,12 @@ class TileAxis:
 
 
 def image_array(
-    key: ArrayKey, resolution: int, bands: Sequence[Band], steps: int, axis: Literal["season", "time"] = "season"
+    key: ArrayKey,
+    resolution: int,
+    bands: Sequence[Band],
+    steps: int,
+    axis: Literal["season", "time"] = "season",
+    clear_counts: bool = False,
 ) -> Array:
     """The array of a sensor's imagery: ``(tile, season, band, y, x)``, or dated, ``(tile, time, band, y, x)``.
 
@@ -109,6 +114,7 @@ def image_array(
         bands: in stored order.
         steps: seasons, or dates of a tile.
         axis: what the steps are.
+        clear_counts: whether ``clear_array`` has the numbers of clear observations.
     """
     n = pixels(TILE_SIZE, resolution)
     side = max(1, CHUNK_SIDE // resolution)
@@ -121,6 +127,8 @@ def image_array(
         attributes |= {"_FillValue": coding.nodata, "scale_factor": coding.scale}
         # Left out where it is 0: readers then decode 16 bits to float32.
         attributes |= {"add_offset": coding.offset} if coding.offset else {}
+    if clear_counts:
+        attributes["ancillary_variables"] = str(key.clear)
     step = "season" if axis == "season" else f"time_{key}"
     return Array(
         key,
@@ -129,6 +137,32 @@ def image_array(
         coding,
         ("tile", step, f"band_{key.name}", f"y_{resolution}m", f"x_{resolution}m"),
         attributes | _spatial(resolution, "" if axis == "season" else f" date_{key}"),
+    )
+
+
+def clear_array(key: ArrayKey, resolution: int, seasons: int) -> Array:
+    """The array of the numbers of clear observations ``(tile, season, y, x)`` behind an array of imagery.
+
+    Args:
+        key: of the imagery.
+        resolution: pixel size, m.
+        seasons: number of seasons.
+    """
+    n = pixels(TILE_SIZE, resolution)
+    side = max(1, CHUNK_SIDE // resolution)
+    attributes = {
+        "long_name": f"number of clear observations in the {key.name} composite of each season",
+        "standard_name": "number_of_observations",
+        "units": "1",
+        "comment": "0 where the composite has no value; 255 is 255 or more",
+    }
+    return Array(
+        key.clear,
+        (seasons, n, n),
+        (1, side, side),
+        CLEAR_COUNTS,
+        ("tile", "season", f"y_{resolution}m", f"x_{resolution}m"),
+        attributes | _spatial(resolution),
     )
 
 

@@ -23,10 +23,11 @@ from builders.stages.plan import Planned
 from lulcbench.grid import CRS, LABEL_RESOLUTION
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.release import INDEX, ArrayKey, Row
-from lulcbench.release.index import cloud_column, fraction_column, valid_column
+from lulcbench.release.index import clear_column, cloud_column, fraction_column, valid_column
 from lulcbench.seasons import extent
 from lulcbench.sensors import sensor
 
+ZARR = "application/vnd.zarr; version=3"
 ML_AOI = {"train": "train", "val": "validate", "test": "test"}
 EXTENSIONS = [
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -40,7 +41,8 @@ def write_index(
 ) -> None:
     """Write ``index.parquet``.
 
-    Columns: id, geometry, bbox, split, row, region, block, ix, iy, scenes, fractions, displacements of sensors.
+    Columns: id, geometry, bbox, split, row, region, block, ix, iy, scenes, fractions, mean numbers of clear
+    observations, displacements of sensors.
     """
     tiles = [row.tile.id for rows in axis.splits.values() for row in rows]
     shifts = dict(each(pool, measure_shifts, [_shift_job(recipe, tile, notes[tile], cache) for tile in tiles]))
@@ -119,10 +121,17 @@ def _item(
         else:
             properties[valid_column(array)] = note.valid
             properties[cloud_column(array)] = note.cloud
+            properties[clear_column(array)] = note.clear
+            assets[str(array.clear)] = pystac.Asset(
+                f"./{array.clear}",
+                title=f"Number of clear observations of {array}, row {number}",
+                media_type=ZARR,
+                roles=["metadata"],
+            )
         assets[str(array)] = pystac.Asset(
             f"./{array}",
             title=f"{array}, row {number}",
-            media_type="application/vnd.zarr; version=3",
+            media_type=ZARR,
             roles=["labels" if labels else "data"],
         )
     item = pystac.Item(

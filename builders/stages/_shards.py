@@ -35,7 +35,10 @@ CODECS: dict[Codec, tuple[int, Literal["shuffle", "bitshuffle"]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """One array to be: its shape per tile, chunk per tile, coding, dimension names and attributes."""
+    """One array to be: its shape per tile, chunk per tile, coding, dimension names and attributes.
+
+    Of a tile, imagery is ``(season, band, y, x)``, numbers of clear observations ``(season, y, x)``, labels ``(y, x)``.
+    """
 
     key: ArrayKey
     tile_shape: tuple[int, ...]
@@ -65,7 +68,7 @@ class ShardJob:
 
 
 def write_shard(job: ShardJob) -> dict[str, Any]:
-    """Write one shard in a worker; returns the sums that statistics are made of, as kept in its note."""
+    """Write one shard in a worker; returns the sums that statistics are made of, if any, as kept in its note."""
     if job.note.is_file():
         content: dict[str, Any] = json.loads(job.note.read_text(encoding="utf-8"))
         return content
@@ -80,9 +83,11 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
         final.parent.mkdir(parents=True, exist_ok=True)
         written.replace(final)
     shutil.rmtree(temporary)
-    found = {"split": job.split, "array": str(job.array.key)} | (
-        sums(data, job.array.coding) if data.ndim == 5 else _label_sums(data)
-    )
+    found: dict[str, Any] = {"split": job.split, "array": str(job.array.key)}
+    if data.ndim == 5:
+        found |= sums(data, job.array.coding)
+    elif data.ndim == 3:
+        found |= _label_sums(data)
     write_json(job.note, found)
     return found
 

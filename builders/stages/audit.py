@@ -27,10 +27,10 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, Tile, pixels
 from lulcbench.legend import LEVELS, NODATA, legend
 from lulcbench.release import INDEX, TRAIN, ArrayKey, Manifest, Release, label_shape
-from lulcbench.release.index import cloud_column, fraction_column, valid_column
+from lulcbench.release.index import clear_column, cloud_column, fraction_column, valid_column
 from lulcbench.sensors import Coding
 
-STAGE = "audit/3"
+STAGE = "audit/4"
 REPORT, PAGE = "audit.json", "audit.html"  # beside the manifest of a release, published with it
 BATCH = 4  # tiles read at once
 Report = Callable[[int, int], None]
@@ -174,6 +174,10 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
     group = zarr.open_group(release.root, mode="r", use_consolidated=False)
     missing = {str(key) for key in manifest.arrays if not Path(release.root, str(key), "zarr.json").is_file()}
     found.check("arrays are those of the manifest", not missing, f"{', '.join(sorted(missing))} missing")
+    counted = {
+        key.clear: key for name, info in manifest.sensors.items() if info.clear_counts for key in info.arrays(name)
+    }
+    shapes = _shapes(manifest, counted)
     for split, n in manifest.splits.items():
         rows = index[index["split"] == split].sort_values("row")
         labels = [key for key in manifest.split_arrays(split) if key.name in manifest.labels]
@@ -182,12 +186,8 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
         for key in manifest.split_arrays(split):
             if str(key) in missing:
                 continue
-            array, kind = cast("zarr.Array[Any]", group[str(key)]), key.name
-            shape: tuple[int, ...] = (manifest.array_rows, *label_shape())
-            if key not in labels:
-                info = manifest.sensor(kind)
-                side = pixels(TILE_SIZE, info.resolution)
-                shape = (manifest.array_rows, len(manifest.seasons), len(info.bands), side, side)
+            array, imagery_of = cast("zarr.Array[Any]", group[str(key)]), counted.get(key)
+            shape = shapes[key]
             found.check("shapes", array.shape == shape, f"{key} is {array.shape}, not {shape}")
             if array.shape != shape:
                 continue
@@ -201,10 +201,14 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
                         of_year = counts.setdefault(key, {})
                         for code, m in zip(*np.unique(data[data != NODATA], return_counts=True), strict=True):
                             of_year[int(code)] = of_year.get(int(code), 0) + int(m)
+                elif imagery_of is not None:
+                    images = cast("zarr.Array[Any]", group[str(imagery_of)])[start : start + len(data)]
+                    _count_tiles(data, np.asarray(images), manifest, some, imagery_of, found)
                 else:
-                    _image_tiles(data, info.coding, some, key, found)
+                    coding = manifest.sensor(key.name).coding
+                    _image_tiles(data, coding, some, key, found)
                     if split == TRAIN:
-                        _add(sums[kind], data, info.coding)
+                        _add(sums[key.name], data, coding)
             done += 1
             if report:
                 report(done, total)
@@ -225,6 +229,20 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
         for year, stated_counts in of_source.class_counts.items():
             codes = counts.get(ArrayKey(name, year), {})
             found.check("class counts of train", codes == stated_counts, f"{name} {year}: {codes} found")
+
+
+def _shapes(manifest: Manifest, counted: dict[ArrayKey, ArrayKey]) -> dict[ArrayKey, tuple[int, ...]]:
+    """Shape that each array must have."""
+    shapes: dict[ArrayKey, tuple[int, ...]] = {}
+    for key in manifest.arrays:
+        info = manifest.sensors.get(counted.get(key, key).name)
+        if info is None:
+            shapes[key] = (manifest.array_rows, *label_shape())
+            continue
+        side = pixels(TILE_SIZE, info.resolution)
+        bands = () if key in counted else (len(info.bands),)
+        shapes[key] = (manifest.array_rows, len(manifest.seasons), *bands, side, side)
+    return shapes
 
 
 def _labelled_tiles(rows: pd.DataFrame, labels: list[ArrayKey], manifest: Manifest, found: Findings) -> None:
@@ -270,6 +288,25 @@ def _image_tiles(data: np.ndarray, coding: Coding, rows: pd.DataFrame, array: Ar
     found.check(
         "no tile without a valid pixel", bool((rows[columns] > 0).any(axis=1).all()), f"{array}: a tile is empty"
     )
+
+
+def _count_tiles(
+    data: np.ndarray, images: np.ndarray, manifest: Manifest, rows: pd.DataFrame, array: ArrayKey, found: Findings
+) -> None:
+    """Numbers of clear observations against the images that were made from them, and against the index."""
+    coding = manifest.sensor(array.name).coding
+    for counts, image, (_, row) in zip(data, images, rows.iterrows(), strict=True):
+        where = f"{row['id']} {array}"
+        valid = np.isfinite(coding.decode(image[:, 0]))
+        found.check(
+            "pixels have values where they have clear observations",
+            bool(((counts > 0) == valid).all()),
+            f"{where}: {(counts > 0).mean():.4f} of pixels have clear observations, {valid.mean():.4f} have values",
+        )
+        mean = float(counts.mean())
+        found.check(
+            "numbers of clear observations", abs(mean - row[clear_column(array)]) < 1e-5, f"{where}: {mean} found"
+        )
 
 
 def _add(sums: list[Any], data: np.ndarray, coding: Coding) -> None:

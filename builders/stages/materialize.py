@@ -2,7 +2,7 @@
 
 Every result lies in the cache under a name that holds the digest of all it depends on: the scenes and their files, the
 part of the recipe, the version of this stage. So a run can be killed and started again, and a changed recipe redoes
-only what it changes. A tile's image file is renamed into place before its note is, and only the note counts.
+only what it changes. A tile's files are renamed into place before its note is, and only the note counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from builders.readers import Pixels
 from builders.readers.area import Area
 from builders.readers.scene import Scene
 from builders.recipe import BUFFER, LabelRule, Recipe, SensorRule
-from builders.stages._composite import median
+from builders.stages._composite import COMPOSITES, MOST
 from builders.stages._inputs import stamps, verify_checksums
 from builders.stages.plan import Planned
 from builders.workspace import Workspace, write_json
@@ -40,7 +40,7 @@ from lulcbench.legend import legend
 from lulcbench.release import ArrayKey, label_shape
 from lulcbench.sensors import sensor
 
-STAGE = "materialize/5"
+STAGE = "materialize/6"
 
 log = logging.getLogger(__name__)
 GROUP = 960  # px; neighbouring tiles are read and warped together up to this side, since COG blocks are large
@@ -55,6 +55,8 @@ class Note(Frozen):
         valid: share of (season, pixel) that have a value.
         cloud: share of the observed pixels that were not clear; None if no scene has a quality layer.
         sparse: label pixels that the map covers too little to label.
+        clear: mean number of clear observations of a pixel in a season; None for labels.
+        clear_file: the ``.npy`` file of these numbers, uint8 ``(season, y, x)``, relative to the cache.
         scenes: ids of the scenes that contributed.
     """
 
@@ -63,6 +65,8 @@ class Note(Frozen):
     cloud: float | None
     scenes: tuple[str, ...]
     sparse: int = 0
+    clear: float | None = None
+    clear_file: str | None = None
 
 
 Notes = dict[str, dict[ArrayKey, Note]]  # by tile id and array
@@ -178,6 +182,8 @@ def _images(job: ImageJob) -> dict[str, Note]:
     seasons = np.full((len(job.scenes), len(bands), *area.shape), coding.fill_value, coding.dtype)
     observed = np.zeros((2, *area.shape), np.uint16)  # by observations with quality layers, and by others
     unclear = np.zeros(area.shape, np.uint16)
+    counts = np.zeros((len(job.scenes), *area.shape), np.uint8)
+    composite = COMPOSITES[job.rule.composite]
     used: dict[Tile, set[str]] = {tile: set() for tile in job.tiles}
     for season, scenes in enumerate(job.scenes):
         stack = []
@@ -213,7 +219,9 @@ def _images(job: ImageJob) -> dict[str, Note]:
             if not coding.missing(joint.stored[0]).all():
                 stack.append(joint.stored)
         if stack:
-            seasons[season] = median(np.stack(stack), coding)
+            whole = np.stack(stack)
+            counts[season] = np.minimum((~coding.missing(whole[:, 0])).sum(axis=0), MOST)
+            seasons[season] = composite(whole, coding)
     notes = {}
     for tile, key in zip(job.tiles, job.keys, strict=True):
         rows, columns = area.window(tile)
@@ -224,6 +232,7 @@ def _images(job: ImageJob) -> dict[str, Note]:
             valid=float((~coding.missing(image[:, 0])).mean()),
             cloud=float(unclear[rows, columns].sum() / assessed) if assessed else None if unknown else 0.0,
             scenes=tuple(sorted(used[tile])),
+            counts=counts[:, rows, columns],
         )  # fmt: skip
     return notes
 
@@ -332,18 +341,24 @@ def _keep(
     cloud: float | None,
     scenes: tuple[str, ...],
     sparse: int = 0,
+    counts: npt.NDArray[np.uint8] | None = None,
 ) -> Note:
-    """Put a tile into the cache: the array first, then the note that makes it count."""
+    """Put a tile into the cache: the arrays first, then the note that makes them count."""
     final = job.cache / f"{tile.id}-{key}.npy"
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(image), allow_pickle=False)
-    write_atomic(final, buffer.getvalue())
+    clear = None if counts is None else final.with_suffix(".clear.npy")
+    for path, content in ((final, image), (clear, counts)):
+        if path is not None and content is not None:
+            buffer = io.BytesIO()
+            np.save(buffer, np.ascontiguousarray(content), allow_pickle=False)
+            write_atomic(path, buffer.getvalue())
     note = Note(
         file=f"{job.array}/{final.name}",
         valid=round(valid, 6),
         cloud=None if cloud is None else round(cloud, 6),
         scenes=scenes,
         sparse=sparse,
+        clear=None if counts is None else round(float(counts.mean()), 6),
+        clear_file=None if clear is None else f"{job.array}/{clear.name}",
     )
     write_atomic(final.with_suffix(".json"), note.model_dump_json().encode())
     return note

@@ -18,9 +18,10 @@ from typing import Any
 
 from builders._parallel import each
 from builders.archives.luisa import ATTRIBUTION, edition_of
-from builders.recipe import BUFFER, LabelRule, Recipe
+from builders.recipe import BUFFER, LabelRule, Recipe, SensorRule
 from builders.stages._hierarchy import (
     TileAxis,
+    clear_array,
     image_array,
     label_array,
     list_files,
@@ -51,7 +52,7 @@ from lulcbench.release import (
 )
 from lulcbench.sensors import sensor
 
-STAGE = "pack/5"
+STAGE = "pack/6"
 
 
 def pack(
@@ -97,7 +98,7 @@ def pack(
     from builders.stages._describe import describe  # mlcroissant takes seconds to import
 
     describe(draft, staging)
-    licences = {rule.name: rule.licence for rule in recipe.sensors}
+    licences = {key.name: rule.licence for rule in recipe.sensors for key in _arrays_of(rule)}
     licences |= {label.name: recipe.licence_of(label) for label in recipe.labels}
     files = list_files(
         staging, arrays_of(recipe), axis, lambda array: licences[array.name] if array else recipe.label_licence
@@ -118,7 +119,8 @@ def arrays_of(recipe: Recipe) -> list[Array]:
         bands = [instrument.band(band) for band in rule.bands]
         for year in rule.years:
             key = ArrayKey(rule.name, year)
-            arrays.append(image_array(key, instrument.resolution, bands, len(recipe.seasons)))
+            arrays.append(image_array(key, instrument.resolution, bands, len(recipe.seasons), clear_counts=True))
+            arrays.append(clear_array(key, instrument.resolution, len(recipe.seasons)))
     return arrays + [label_array(label.array) for label in recipe.labels]
 
 
@@ -134,13 +136,14 @@ def _shards(
     arrays, codec, size = arrays_of(recipe), recipe.pack.codec, axis.shard_tiles
     labels = {label.array for label in recipe.labels}
     write_arrays(staging, arrays, axis, codec)
+    cached = {tile: _files(found) for tile, found in notes.items()}
     jobs = []
     for split, rows in axis.splits.items():
         for array in arrays:
             if array.key in labels and not recipe.labelled(split):
                 continue
             for start in range(0, len(rows), size):
-                files = tuple(space.cache / notes[row.tile.id][array.key].file for row in rows[start : start + size])
+                files = tuple(space.cache / cached[row.tile.id][array.key] for row in rows[start : start + size])
                 first = axis.first_rows[split] + start
                 note = staging.with_name("shards") / f"{array.key}-{first}.json"
                 jobs.append(ShardJob(array, split, axis.size, size, codec, first, files, staging, note))
@@ -152,6 +155,17 @@ def _shards(
     bands = {rule.name: [sensor(rule.name).band(band) for band in rule.bands] for rule in recipe.sensors}
     write_coordinates(staging, arrays, axis, bands, recipe.seasons, _attributes(recipe))
     return results
+
+
+def _arrays_of(rule: SensorRule) -> list[ArrayKey]:
+    """The arrays of a sensor: imagery and numbers of clear observations."""
+    return [key for year in rule.years for key in (ArrayKey(rule.name, year), ArrayKey(rule.name, year).clear)]
+
+
+def _files(notes: dict[ArrayKey, Note]) -> dict[ArrayKey, str]:
+    """File of each array of a tile, relative to the cache."""
+    files = {key: note.file for key, note in notes.items()}
+    return files | {key.clear: note.clear_file for key, note in notes.items() if note.clear_file}
 
 
 def _attributes(recipe: Recipe) -> dict[str, Any]:
@@ -182,6 +196,8 @@ def _manifest(recipe: Recipe, axis: TileAxis, totals: list[dict[str, Any]]) -> M
             years=rule.years,
             licence=rule.licence,
             statistics=found,
+            composite=rule.composite,
+            clear_counts=True,
         )
     return Manifest(
         name=recipe.name,

@@ -204,10 +204,10 @@ def _show(facts: dict[str, Any], level: int) -> None:
     out.print(f"{facts['description']}\ndigest {facts['digest']}", highlight=False)
     for name, sensor in facts["sensors"].items():
         years = ", ".join(map(str, sensor["years"]))
-        out.print(
-            f"{name}: {years}; {sensor['resolution']} m; {' '.join(band['name'] for band in sensor['bands'])}",
-            highlight=False,
-        )
+        bands = " ".join(band["name"] for band in sensor["bands"])
+        more = [sensor["composite"] or "", "with numbers of clear observations" if sensor["clear_counts"] else ""]
+        line = "; ".join(filter(None, [years, f"{sensor['resolution']} m", bands, *more]))
+        out.print(f"{name}: {line}", highlight=False)
     out.print(f"seasons: {', '.join(season['name'] for season in facts['seasons'])}", highlight=False)
     for name, labels in facts["labels"].items():
         years, splits = ", ".join(map(str, labels["years"])), ", ".join(labels["splits"])

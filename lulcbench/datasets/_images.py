@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import torch
 
 from lulcbench.datasets._buffers import Buffers
@@ -64,21 +65,44 @@ class Images:
         shape = (len(batch), self._n_seasons, len(self._bands), n, n)
         stored = self._buffers.empty(shape, self._dtype)
         target = stored.numpy()
-        for year, at in batch.by_year():
-            whole = len(at) == len(batch)
-            values = self._reader.read(
-                ArrayKey(self._sensor, year),
-                batch.rows[at],
-                batch.offsets[at] // self._resolution,
-                (n, n),
-                self._seasons,
-                self._bands,
-                target if whole else None,
-            )
-            if not whole:
-                target[at] = values
+        self._fill(target, batch, n, self._bands, lambda year: ArrayKey(self._sensor, year))
         if as_stored and not stored.is_floating_point():
             return stored
         image = self._buffers.empty(shape, torch.float32)
         self._normalizer.into(target, image.numpy())
         return image
+
+    def read_clear_counts(self, batch: WindowBatch, size: int) -> torch.Tensor:
+        """Numbers of clear observations in windows, each of its year: uint8 ``(n, season, y, x)``.
+
+        Args:
+            batch: the windows.
+            size: edge of the windows in metres.
+        """
+        n = size // self._resolution
+        counts = self._buffers.empty((len(batch), self._n_seasons, n, n), torch.uint8)
+        self._fill(counts.numpy(), batch, n, None, lambda year: ArrayKey(self._sensor, year).clear)
+        return counts
+
+    def _fill(
+        self,
+        target: npt.NDArray[Any],
+        batch: WindowBatch,
+        n: int,
+        bands: Sequence[int] | None,
+        array: Callable[[int], ArrayKey],
+    ) -> None:
+        """Read windows of ``n × n`` pixels into ``target``, each from the array of its year."""
+        for year, at in batch.by_year():
+            whole = len(at) == len(batch)
+            values = self._reader.read(
+                array(year),
+                batch.rows[at],
+                batch.offsets[at] // self._resolution,
+                (n, n),
+                self._seasons,
+                bands,
+                target if whole else None,
+            )
+            if not whole:
+                target[at] = values

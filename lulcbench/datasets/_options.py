@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     classes: int | Sequence[int] | None
     max_cloud: float | None
     fraction: float | None
+    clear_counts: bool
     download: bool | str
 
 

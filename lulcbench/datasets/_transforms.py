@@ -11,6 +11,7 @@ from torch import nn
 
 from lulcbench.datasets._masks import checked, moved
 from lulcbench.datasets.batch import Sample
+from lulcbench.errors import LulcbenchError
 
 Transform = Callable[[Sample], Sample]
 # Their transforms only move pixels of masks, but for those that look at labels or call functions of the user.
@@ -78,20 +79,26 @@ def apply(transform: Transform, sample: Sample, batched: bool = False) -> Sample
         batched: it is a batch.
 
     Raises:
-        LulcbenchError: labels were averaged, or made up (see ``lulcbench.datasets._masks``).
+        LulcbenchError: labels were averaged, or made up (see ``lulcbench.datasets._masks``); or the sample holds
+            numbers of clear observations, which the transform would not move with the images.
     """
-    if isinstance(transform, SpatialTransform):
-        return _move(transform.transform, sample, batched)
     if isinstance(transform, LabelTransform):
         return _call(transform.transform, sample, batched)
-    if type(transform).__module__.startswith("lulcbench."):
+    spatial = transform.transform if isinstance(transform, SpatialTransform) else None
+    if spatial is None and type(transform).__module__.startswith("lulcbench."):
         return transform(sample)
-    if _only_moves(transform):
-        return _move(transform, sample, batched)
-    if (parts := _chain(transform)) is not None:
+    moves = spatial is not None or _only_moves(transform)
+    if not moves and (parts := _chain(transform)) is not None:
         for part in parts:
             sample = apply(part, sample, batched)
         return sample
+    if any(key.startswith("clear") for key in sample):
+        raise LulcbenchError(
+            f"{_name(transform)} would not move the numbers of clear observations with the images.",
+            "Use clear_counts=False, or lulcbench.datasets.augment.Dihedral.",
+        )
+    if moves:
+        return _move(spatial or transform, sample, batched)
     return checked(lambda given: _call(transform, given, batched), sample, _name(transform))
 
 

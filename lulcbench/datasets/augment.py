@@ -67,9 +67,9 @@ def undo_dihedral(x: Tensor, k: int) -> Tensor:
 class Dihedral(nn.Module):
     """Turns each sample by one of the eight symmetries of the square: every image and mask of it by the same.
 
-    Exact at any resolution, since windows are square. Works on all entries of a batch whose key begins with ``image``
-    or ``mask``. A batch is cut at random into eight parts, and each part is turned by another symmetry, so that every
-    copy is a single strided one.
+    Exact at any resolution, since windows are square. Works on all entries of a batch whose key begins with ``image``,
+    ``mask`` or ``clear``. A batch is cut at random into eight parts, and each part is turned by another symmetry, so
+    that every copy is a single strided one.
 
     Example:
         >>> batch = {"image": torch.rand(16, 3, 40, 40), "mask": torch.zeros(16, 24, 24)}
@@ -96,7 +96,7 @@ class Dihedral(nn.Module):
                 out[part] = dihedral(value[part], (k + start) % 8)
             return out
 
-        return _apply(batch, turn, ("image", "mask"))
+        return _apply(batch, turn, ("image", "mask", "clear"))
 
 
 class Affine(nn.Module):
@@ -122,10 +122,11 @@ class Affine(nn.Module):
         """The moved batch.
 
         Raises:
-            LulcbenchError: the batch holds masks.
+            LulcbenchError: the batch holds masks, or numbers of clear observations.
         """
         if any(key.startswith("mask") for key in batch):
             raise LulcbenchError("Affine would blur the labels of pixels.", "Use it where samples have one label.")
+        _refuse_counts(batch, "Affine")
         n, _ = _size(batch)
         uniform = torch.rand((4, n)) * 2 - 1
         angle, scale = uniform[0] * math.radians(self.degrees), (uniform[1] * math.log1p(self.zoom)).exp()
@@ -225,8 +226,9 @@ class Mix(nn.Module):
         """The mixed batch.
 
         Raises:
-            LulcbenchError: the batch has no ``label``.
+            LulcbenchError: the batch has no ``label``, or it holds numbers of clear observations.
         """
+        _refuse_counts(batch, "Mix")
         if "label" not in batch:
             raise LulcbenchError("Mix needs one label per sample.", "Leave it out for masks.")
         n, device = _size(batch)
@@ -273,6 +275,13 @@ def _apply(batch: Sample, change: Callable[[str, Tensor], Tensor], keys: tuple[s
         return change(key, value)
 
     return {key: of(key, value) if key.startswith(keys) else value for key, value in batch.items()}
+
+
+def _refuse_counts(batch: Sample, name: str) -> None:
+    if any(key.startswith("clear") for key in batch):
+        raise LulcbenchError(
+            f"{name} would leave the numbers of clear observations as they are.", "Use clear_counts=False."
+        )
 
 
 def _size(batch: Sample) -> tuple[int, torch.device]:

@@ -46,6 +46,8 @@ class LuisaDataset(Pictured, Dataset[Sample]):
     - ``image``: float32. ``(season·band, y, x)``, the season varying slowest; with ``flatten=False``
       ``(season, band, y, x)``. With several sensors a dict of such images by sensor name. Values are normalised with
       the train split's statistics (or in the bands' unit); nodata is 0. Rows run from north to south.
+    - ``clear``, with ``clear_counts=True``: uint8 ``(season, y, x)``, the number of clear observations that the
+      composite of a pixel was made from (0 where it is nodata; 255 is 255 or more); a dict like ``image``.
     - ``tile``: id of the tile; ``bounds``: float64 ``(left, bottom, right, top)`` in metres; ``crs``: ``"EPSG:3035"``;
       ``year``: int.
 
@@ -84,6 +86,8 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         classes: only tiles with at least one of these LUISA codes, by these labels in any year.
         max_cloud: only tiles with at most this cloud fraction.
         fraction: only a fixed part of the tiles, such as 0.01 or 0.1 (see ``lulcbench.release.index.few``).
+        clear_counts: read the numbers of clear observations too. Transforms of other libraries, which would not move
+            them with the images, are then an error.
         download: fetch what is missing first: True takes the release named like the last part of ``root``; a string
             names a release or a place (see ``lulcbench.download.download``).
 
@@ -131,6 +135,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         classes: int | Sequence[int] | None = None,
         max_cloud: float | None = None,
         fraction: float | None = None,
+        clear_counts: bool = False,
         download: bool | str = False,
     ) -> None:
         self.root = root.root if isinstance(root, Release) else os.fspath(root)
@@ -143,6 +148,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         self.transforms = transforms
         self.normalize = normalize if normalize == "device" else bool(normalize)
         self.flatten = flatten
+        self.clear_counts = bool(clear_counts)
         for what, chosen in (("sensor", self.sensors), ("year", self.years), ("level", self.levels)):
             if not chosen:
                 raise LulcbenchError(f"No {what} was chosen.", "Name at least one.")
@@ -162,6 +168,8 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         for name in self.sensors:
             for each in self.years:
                 manifest.imagery(name, each)
+                if self.clear_counts:
+                    manifest.clear_counts(name, each)
         label_arrays: dict[int, ArrayKey] = {}
         if self.label_source is not None:
             self.label_source = manifest.choose_labels(self.label_source)
@@ -340,7 +348,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         return image if image.is_floating_point() else self.normalizers[name](image)
 
     def _imagery(self, batch: WindowBatch) -> Sample:
-        return {"image": self._image(batch)}
+        return {"image": self._image(batch)} | self._clear("clear", batch)
 
     def _targets(self, batch: WindowBatch) -> Sample:
         return {}
@@ -365,6 +373,13 @@ class LuisaDataset(Pictured, Dataset[Sample]):
     def _sensor_image(self, name: str, batch: WindowBatch) -> torch.Tensor:
         image = self._images[name].read(batch, self.windows.size, as_stored=self.normalize == "device")
         return image.flatten(1, 2) if self.flatten else image
+
+    def _clear(self, key: str, batch: WindowBatch) -> Sample:
+        """The entry with the numbers of clear observations, if they were asked for."""
+        if not self.clear_counts:
+            return {}
+        counts = {name: self._images[name].read_clear_counts(batch, self.windows.size) for name in self.sensors}
+        return {key: counts if len(counts) > 1 else counts[self.sensors[0]]}
 
     def _masks(self, batch: WindowBatch, resolution: int) -> torch.Tensor:
         """Class indices at the pixel centres of the windows: int64 ``(n, [level,] y, x)``."""

@@ -28,7 +28,8 @@ class ChangeOptions(Options, Windowed, Flat, total=False):
 class LuisaChange(LuisaDataset):
     """Windows of imagery of two years, with the class before, the class after and whether it changed.
 
-    Instead of ``image`` samples hold ``image_from`` and ``image_to``; further ``mask_from`` and ``mask_to`` (class
+    Instead of ``image`` samples hold ``image_from`` and ``image_to`` (and ``clear_from`` and ``clear_to`` instead of
+    ``clear``); further ``mask_from`` and ``mask_to`` (class
     indices as in ``LuisaSeg``) and ``mask`` (0 same class, 1 changed, 255 where either is ignored). With several
     levels the masks have a leading level dimension: a change at level 4 may be none at level 1. ``year`` is the later.
 
@@ -68,6 +69,8 @@ class LuisaChange(LuisaDataset):
         super().__init__(root, split, sensors, year=self.pair[1], **options)
         for name in self.sensors:
             self.release.manifest.imagery(name, self.pair[0])
+            if self.clear_counts:
+                self.release.manifest.clear_counts(name, self.pair[0])
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
         """Both years, their labels, and where they differ (black; grey: ignored)."""
@@ -92,10 +95,11 @@ class LuisaChange(LuisaDataset):
         return self.pair
 
     def _imagery(self, batch: WindowBatch) -> Sample:
-        return {
-            f"image_{when}": self._image(batch.in_year(year))
-            for when, year in zip(("from", "to"), self.pair, strict=True)
-        }
+        sample: Sample = {}
+        for when, year in zip(("from", "to"), self.pair, strict=True):
+            sample[f"image_{when}"] = self._image(batch.in_year(year))
+            sample |= self._clear(f"clear_{when}", batch.in_year(year))
+        return sample
 
     def _targets(self, batch: WindowBatch) -> Sample:
         before, after = (self._masks(batch.in_year(year), self.resolution()) for year in self.pair)

@@ -30,8 +30,9 @@ class LuisaSeries(LuisaDataset):
     """Time series of windows, or of single pixels, of one sensor.
 
     ``image`` is float32 ``(time, band, y, x)``: all seasons of all ``years`` in order of time; for single pixels
-    (``window`` equal to the pixel size) ``(time, band)``. ``dates`` is int64 ``(time,)``: the middle day of each
-    season as days since 1970-01-01. ``mask`` is as in ``LuisaSeg``, of the year ``year``; for single pixels a scalar.
+    (``window`` equal to the pixel size) ``(time, band)``. ``clear`` is the same without bands. ``dates`` is int64
+    ``(time,)``: the middle day of each season as days since 1970-01-01. ``mask`` is as in ``LuisaSeg``, of the year
+    ``year``; for single pixels a scalar.
 
     Args:
         root: an opened release, its folder, or its URL.
@@ -73,6 +74,8 @@ class LuisaSeries(LuisaDataset):
         self.image_years = self._asked_years or tuple(sorted(self.release.manifest.sensor(sensor).years))
         for year in self.image_years:
             self.release.manifest.imagery(sensor, year)
+            if self.clear_counts:
+                self.release.manifest.clear_counts(sensor, year)
         by_name = {season.name: season for season in self.release.manifest.seasons}
         when = [
             (by_name[name].midpoint(year), year, k) for year in self.image_years for k, name in enumerate(self.seasons)
@@ -120,7 +123,11 @@ class LuisaSeries(LuisaDataset):
         years = {year: self._sensor_image(sensor, batch.in_year(year)) for year in self.image_years}
         image = torch.stack([years[year][:, k] for _, year, k in self._order], 1)
         dates = torch.from_numpy(self.dates.astype(np.int64)).expand(len(batch), -1)
-        return {"image": image[..., 0, 0] if self._of_pixels else image, "dates": dates}
+        entries = {"image": image}
+        if self.clear_counts:
+            counts = {year: self._clear("clear", batch.in_year(year))["clear"] for year in self.image_years}
+            entries["clear"] = torch.stack([counts[year][:, k] for _, year, k in self._order], 1)
+        return {key: each[..., 0, 0] if self._of_pixels else each for key, each in entries.items()} | {"dates": dates}
 
     def _targets(self, batch: WindowBatch) -> Sample:
         if self.label_source is None:

@@ -13,7 +13,8 @@ from lulcbench.release.keys import ArrayKey
 from lulcbench.sensors import Band, Coding, check_bands
 
 MANIFEST = "release.json"
-COLUMN_PREFIXES = ("valid", "cloud", "shift")  # of the index; so no names of labels, whose columns begin with them
+# Of columns of the index; so no names of labels, whose columns begin with them.
+COLUMN_PREFIXES = ("valid", "cloud", "clear", "shift")
 TRAIN = "train"  # the split that statistics and class counts are of
 AUTO = "auto"  # in place of the name of a source of labels: see ``Manifest.choose_labels``
 SPLITS = (TRAIN, "val", "test")  # the usual ones; a release may have others, such as an unlabelled ``map``
@@ -46,6 +47,10 @@ class SensorInfo(Frozen):
             dates of its own, in the coordinate ``date_<array>``.
         licence: an SPDX id or a URL.
         statistics: of the train split over all arrays; None where the release has no train split.
+        composite: how the clear observations of a season became one; None of imagery that is not a composite.
+        clear_counts: whether each array ``<name>_<year>`` has a companion ``<name>-clear_<year>``, uint8 ``(tile,
+            season, y, x)``: the number of clear observations that the composite of a pixel was made from; 255 is 255
+            or more.
     """
 
     resolution: Annotated[int, Field(gt=0)]
@@ -54,6 +59,8 @@ class SensorInfo(Frozen):
     spans: tuple[tuple[int, int], ...] = ()
     licence: str
     statistics: Statistics | None
+    composite: Literal["median", "medoid"] | None = None
+    clear_counts: bool = False
 
     @model_validator(mode="after")
     def _bands_agree(self) -> SensorInfo:
@@ -68,6 +75,10 @@ class SensorInfo(Frozen):
     def arrays(self, name: str) -> tuple[ArrayKey, ...]:
         """The arrays of the sensor, which is called ``name``."""
         return tuple(ArrayKey(name, year) for year in self.years) + tuple(ArrayKey(name, *span) for span in self.spans)
+
+    def clear_arrays(self, name: str) -> tuple[ArrayKey, ...]:
+        """The arrays of the numbers of clear observations of the sensor, which is called ``name``."""
+        return tuple(ArrayKey(name, year).clear for year in self.years) if self.clear_counts else ()
 
     @property
     def band_names(self) -> tuple[str, ...]:

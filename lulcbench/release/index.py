@@ -94,6 +94,11 @@ def cloud_column(imagery: ArrayKey) -> str:
     return f"cloud_{imagery}"
 
 
+def clear_column(imagery: ArrayKey) -> str:
+    """Name of the column of the mean number of clear observations of a pixel in a season: ``clear_landsat_2018``."""
+    return f"clear_{imagery}"
+
+
 def columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Some columns of an index.
 

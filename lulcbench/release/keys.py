@@ -20,6 +20,7 @@ TilePosition = NewType("TilePosition", int)
 ArrayName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 """Name of a sensor or of a source of labels."""
 
+_CLEAR = "-clear"
 _KEY = re.compile(r"([a-z0-9][a-z0-9-]{0,31})_([0-9]{4})(?:-([0-9]{4}))?")
 
 
@@ -79,6 +80,19 @@ class ArrayKey:
         if str(key) != text:  # each array has one name
             raise LulcbenchError(f"{text!r} is not the name of an array.", f"A single year is written as {key}.")
         return key
+
+    @property
+    def clear(self) -> ArrayKey:
+        """The array with the numbers of clear observations of this array of imagery.
+
+        Raises:
+            LulcbenchError: its name would be longer than names may be.
+
+        Examples:
+            >>> str(ArrayKey("sentinel2", 2018).clear)
+            'sentinel2-clear_2018'
+        """
+        return ArrayKey(f"{self.name}{_CLEAR}", self.first, self.last)
 
     def covers(self, year: int) -> bool:
         """Whether the array holds (part of) a year."""

@@ -97,7 +97,13 @@ class Manifest(Frozen):
         for name, info in self.sensors.items():
             if info.statistics and TRAIN not in self.splits:
                 raise ValueError(f"{name} has statistics, but there is no train split")
-        known = {split: set(self.split_arrays(split)) for split in self.splits} | {None: set(self.arrays)}
+        try:
+            arrays = self.arrays
+        except LulcbenchError as error:  # the name of a sensor with numbers of clear observations is too long
+            raise ValueError(str(error)) from error
+        if len(set(arrays)) != len(arrays):
+            raise ValueError(f"two arrays have the same name: {', '.join(map(str, arrays))}")
+        known = {split: set(self.split_arrays(split)) for split in self.splits} | {None: set(arrays)}
         for file in self.files:
             if file.array is not None and file.array not in known.get(file.split, ()):
                 raise ValueError(f"{file.path} is of an array that the release does not have")
@@ -105,14 +111,15 @@ class Manifest(Frozen):
 
     @property
     def arrays(self) -> tuple[ArrayKey, ...]:
-        """All arrays: imagery, then labels."""
+        """All arrays: imagery, numbers of clear observations, then labels."""
         imagery = (key for name, info in self.sensors.items() for key in info.arrays(name))
+        counts = (key for name, info in self.sensors.items() for key in info.clear_arrays(name))
         labels = (ArrayKey(name, year) for name, info in self.labels.items() for year in info.years)
-        return (*imagery, *labels)
+        return (*imagery, *counts, *labels)
 
     def split_arrays(self, split: str) -> tuple[ArrayKey, ...]:
-        """The arrays that hold something of a split: all imagery, then the labels that the split has."""
-        return tuple(key for key in self.arrays if key.name in self.sensors or split in self.labels[key.name].splits)
+        """The arrays that hold something of a split: all but the labels that the split lacks."""
+        return tuple(key for key in self.arrays if key.name not in self.labels or split in self.labels[key.name].splits)
 
     @property
     def years(self) -> tuple[int, ...]:
@@ -200,13 +207,14 @@ class Manifest(Frozen):
         self, splits: Sequence[str], sensors: Sequence[str] | None = None, years: Sequence[int] | None = None
     ) -> list[FileInfo]:
         """Files of arrays, restricted to splits, to some sensors (labels are always taken) and years."""
+        chosen = {key.name for name in sensors or () if name in self.sensors for key in self._arrays_of(name)}
         return [
             file
             for file in self.files
             if file.array is not None
             and (file.split is None or file.split in splits)
             and (years is None or any(file.array.covers(year) for year in years))
-            and (sensors is None or file.array.name in (*sensors, *self.labels))
+            and (sensors is None or file.array.name in (*chosen, *self.labels))
         ]
 
     def files_of(self, array: ArrayKey, split: str) -> list[FileInfo]:
@@ -271,6 +279,10 @@ class Manifest(Frozen):
             raise NotAvailableError(f"{self.id} has labels of several sources.", f"Name one: {_one_of(self.labels)}.")
         return next(iter(self.labels))
 
+    def _arrays_of(self, sensor: str) -> tuple[ArrayKey, ...]:
+        info = self.sensors[sensor]
+        return info.arrays(sensor) + info.clear_arrays(sensor)
+
     def imagery(self, sensor: str, year: int) -> ArrayKey:
         """The array of a sensor in a year.
 
@@ -281,6 +293,21 @@ class Manifest(Frozen):
         if year not in years:
             raise NotAvailableError(f"{self.id} has no {sensor} for {year}.", f"It has {_one_of(years)}.")
         return ArrayKey(sensor, year)
+
+    def clear_counts(self, sensor: str, year: int) -> ArrayKey:
+        """The array of the numbers of clear observations of a sensor in a year.
+
+        Raises:
+            NotAvailableError: the release has no such sensor, not in that year, or does not hold these numbers.
+        """
+        imagery = self.imagery(sensor, year)
+        if not self.sensors[sensor].clear_counts:
+            having = [name for name, info in self.sensors.items() if info.clear_counts]
+            raise NotAvailableError(
+                f"{self.id} does not hold the number of clear observations of {sensor}.",
+                f"It holds those of {_one_of(having)}.",
+            )
+        return imagery.clear
 
     def label_array(self, source: str, year: int, split: str) -> ArrayKey:
         """The array of a source of labels in a year, of a split.

@@ -16,6 +16,7 @@ import pandas as pd
 
 from lulcbench._files import hash_file
 from lulcbench.errors import CorruptFileError
+from lulcbench.grid import pixels
 from lulcbench.release.entries import AUTO, FileInfo
 from lulcbench.release.index import SplitTiles, read_table
 from lulcbench.release.keys import Row
@@ -45,6 +46,8 @@ class Release:
         (4, ('east', 'east'))
         >>> release.labels("test", 2018, rows=release.manifest.rows("test")).shape
         (2, 96, 96)
+        >>> release.clear_counts("test", "landsat", 2018, rows=release.manifest.rows("test")).shape
+        (2, 4, 160, 160)
     """
 
     def __init__(self, root: str | os.PathLike[str], manifest: Manifest) -> None:
@@ -103,7 +106,8 @@ class Release:
         Returns:
             One row per tile, without geometry: ``id``, ``split``, ``row``, ``region``, ``block``, ``ix``, ``iy``, class
             fractions ``<source>_<year>_<code>`` (NaN in splits without labels of that source),
-            ``valid_<sensor>_<year>``, ``cloud_<sensor>_<year>``. A copy.
+            ``valid_<sensor>_<year>``, ``cloud_<sensor>_<year>`` and ``clear_<sensor>_<year>``, the mean number of clear
+            observations of a pixel in a season. A copy.
 
         Raises:
             NotAvailableError: the release has no such split.
@@ -148,9 +152,33 @@ class Release:
             CorruptFileError: a shard is missing or damaged.
         """
         array = self.manifest.label_array(self.manifest.choose_labels(source), year, split)
+        return self._reader(split).read(array, rows, [(0, 0)] * len(rows), label_shape())
+
+    def clear_counts(
+        self, split: str, sensor: str, year: int, rows: Sequence[Row] | npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.uint8]:
+        """Numbers of clear observations in the composites of whole tiles: uint8 ``(n, season, y, x)``.
+
+        0 where the image is nodata; 255 is 255 or more.
+
+        Args:
+            split: name of the split.
+            sensor: name of the sensor.
+            year: of the imagery.
+            rows: of the tiles, see ``index``.
+
+        Raises:
+            NotAvailableError: the release does not hold them for that sensor and year, or has no such split.
+            CorruptFileError: a shard is missing or damaged.
+        """
+        array = self.manifest.clear_counts(sensor, year)
+        side = pixels(self.manifest.tile_size, self.manifest.sensor(sensor).resolution)
+        return self._reader(split).read(array, rows, [(0, 0)] * len(rows), (side, side))
+
+    def _reader(self, split: str) -> ShardReader:
         if split not in self._readers:
             self._readers[split] = self.reader(split)
-        return self._readers[split].read(array, rows, [(0, 0)] * len(rows), label_shape())
+        return self._readers[split]
 
     def verify_files(self, paths: Iterable[str]) -> None:
         """Check the SHA-256 of files of a local release, each once, so that a score is of the bytes of its digest.

@@ -1,8 +1,9 @@
 """Reading the shards of a release: a whole batch of windows in one call, decoded by TensorStore's own threads.
 
 A release is one Zarr v3 hierarchy with an array in each folder ``<root>/<array>`` (``builders.stages`` writes them with
-zarr-python): imagery ``(tile, season, band, y, x)`` or ``(tile, time, band, y, x)`` in its sensor's coding, labels
-``(tile, y, x)`` uint16 class codes. A shard holds tiles of one split alone.
+zarr-python): imagery ``(tile, season, band, y, x)`` or ``(tile, time, band, y, x)`` in its sensor's coding, numbers of
+clear observations ``(tile, season, y, x)`` uint8, labels ``(tile, y, x)`` uint16 class codes. A shard holds tiles of
+one split alone.
 """
 
 from __future__ import annotations
@@ -85,14 +86,14 @@ class ShardReader:
             rows: row of the tile of each of n windows, along the tile axis.
             offsets: (y, x) of each window's upper left pixel.
             size: (height, width) of all windows in pixels.
-            seasons: positions of seasons (or dates) to take, in that order; None takes all (imagery only).
+            seasons: positions of seasons (or dates) to take, in that order; None takes all (not of labels).
             bands: band positions to take, in that order; None takes all (imagery only).
             out: C-contiguous array of the right shape to read into; memory that is used again spares the system
                 handing out fresh pages, which takes longer than decoding.
 
         Returns:
-            ``(n, season, band, height, width)`` of the stored type for imagery, uint16 ``(n, height, width)`` for
-            labels.
+            ``(n, season, band, height, width)`` of the stored type for imagery, uint8 ``(n, season, height, width)``
+            for numbers of clear observations, uint16 ``(n, height, width)`` for labels.
 
         Raises:
             NotAvailableError: the release, or what was downloaded of it, does not hold the array.
@@ -101,7 +102,7 @@ class ShardReader:
         """
         store = self._open(array)
         self._check_rows(rows)
-        picks = [_pick(seasons), _pick(bands)] if len(store.shape) == 5 else []
+        picks = [_pick(seasons), _pick(bands)][: len(store.shape) - 3]
         corners = [(int(row), int(y), int(x)) for row, (y, x) in zip(rows, offsets, strict=True)]
         inner = [
             len(range(n)[p]) if isinstance(p, slice) else len(p) for n, p in zip(store.shape[1:3], picks, strict=False)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from builders.stages._composite import median
+from builders.stages._composite import _STRIP, median, medoid
 from lulcbench.sensors import BACKSCATTER, REFLECTANCE, Coding
 
 CODINGS = [
@@ -55,3 +55,40 @@ def test_median_of_floats_is_that_of_the_valid_dates(stack: np.ndarray) -> None:
 def test_bands_are_composited_apart() -> None:
     stack = np.array([[[[1]], [[30]]], [[[3]], [[20]]], [[[2]], [[10]]], [[[0]], [[0]]]], np.uint16)
     assert median(stack, REFLECTANCE)[:, 0, 0].tolist() == [2, 20]
+
+
+def nearest_to_all(values: np.ndarray) -> np.ndarray:
+    """The medoid of ``(date, band)`` values by its definition: the first with the least sum of distances."""
+    sums = [sum(np.linalg.norm(one - other) for other in values) for one in values]
+    return values[int(np.argmin(sums))]
+
+
+@pytest.mark.parametrize("coding", [REFLECTANCE, BACKSCATTER, FLOAT], ids=lambda coding: coding.dtype)
+@given(st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_the_medoid_is_the_observation_nearest_to_all_others(coding: Coding, dates: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    stack = rng.integers(1, 30_000, (dates, 3, 2, 5)).astype(coding.dtype)
+    holes = np.broadcast_to(rng.random((dates, 1, 2, 5)) < 0.3, stack.shape)
+    stack[holes] = coding.fill_value
+    composite = medoid(stack, coding)
+    for y, x in np.ndindex(2, 5):
+        valid = stack[~coding.missing(stack[:, 0, y, x]), :, y, x].astype(float)
+        expected = nearest_to_all(valid) if len(valid) else np.full(3, coding.fill_value)
+        np.testing.assert_array_equal(composite[:, y, x], expected)
+
+
+def test_a_medoid_depends_on_the_dates_of_its_own_pixel_alone() -> None:
+    side = int(_STRIP**0.5) + 3  # more than one strip
+    stack = np.random.default_rng(3).integers(0, 50, (4, 2, side, side)).astype(np.uint16)
+    stack[:, :, (stack == 0).any(axis=(0, 1))] = 0
+    whole = medoid(stack, REFLECTANCE)
+    np.testing.assert_array_equal(whole[:, 5:9, 7:30], medoid(stack[:, :, 5:9, 7:30], REFLECTANCE))
+    empty = np.zeros((1, 2, side, side), np.uint16)  # a date without a value
+    np.testing.assert_array_equal(whole, medoid(np.concatenate([stack[:2], empty, stack[2:]]), REFLECTANCE))
+
+
+def test_the_medoid_of_a_clear_series_with_a_missed_cloud_is_not_the_cloud() -> None:
+    clear = [[300, 500, 2500], [320, 480, 2600], [310, 520, 2400]]
+    cloud = [6000, 6100, 6200]
+    stack = np.array([cloud, *clear], np.uint16)[..., None, None]
+    assert medoid(stack, REFLECTANCE)[:, 0, 0].tolist() == clear[0]
