@@ -76,7 +76,7 @@ def chain(folder: Path, moments: int, kills: int, rng: random.Random) -> int:
     killed = 0
     for _ in range(kills):
         before = finished(folder)
-        moment = rng.randint(1, moments)
+        moment = rng.randint(1, moments // (killed + 1))  # a build that goes on has fewer changes to make
         if build(folder, moment) is not None:
             break
         typer.echo(f"killed at change {moment} of {moments}")

@@ -64,6 +64,7 @@ def test_each_source_has_arrays_counts_and_a_licence_of_its_own(sources: Release
                         counts[int(code)] = counts.get(int(code), 0) + int(n)
         assert manifest.labels[name].class_counts == {2018: counts}
     licences = {file.array.name: file.licence for file in manifest.files if file.array and "/c/" in file.path}
+    assert licences.pop("landsat-clear") == licences["landsat"]
     assert licences == {"landsat": "CC-BY-4.0", "luisa": "CC-BY-4.0", "corine": "CORINE-licence", "own": "CC-BY-4.0"}
     assert {"labels-luisa-2018", "labels-corine-2018", "labels-own-2018"} <= {one.id for one in manifest.sources}
 
