@@ -57,6 +57,7 @@ def build(
 ) -> None:
     """Run all stages; finished work is not repeated."""
     with _open(recipe, out, work) as (made, space):
+        _fetch(made)
         _scenes(made, space)
         rows = _plan(made, space)
         scenes = search_stage.search(made, space, rows)
@@ -75,6 +76,7 @@ def scenes(recipe: RecipeFile, out: Out, work: Work = None) -> None:
             raise LulcbenchError(
                 f"{recipe} has no [simulate] or [ingest] table.", "Its scenes are those of its catalog."
             )
+        _fetch(made)
         _scenes(made, space)
         typer.echo(space.scenes)
 
@@ -96,7 +98,7 @@ def ingest(
     baseline: Annotated[str | None, typer.Option(help="Sentinel-2 processing baseline, such as 02.07.")] = None,
     allow_l1c: Annotated[bool, typer.Option("--allow-l1c", help="Take Level-1C, not surface reflectance.")] = False,
     labels: Annotated[Path | None, typer.Option(help="Label map: raster or polygons.")] = None,
-    label_source: Annotated[str | None, typer.Option(help="Legend of the labels: luisa or corine.")] = None,
+    label_source: Annotated[str | None, typer.Option(help="Their legend: luisa, corine or urban-atlas.")] = None,
     mapping: Annotated[Path | None, typer.Option(help="TOML that maps own codes or words to LUISA codes.")] = None,
     field: Annotated[str | None, typer.Option(help="Column of the codes or words of polygons.")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer of the vector file.")] = None,
@@ -122,6 +124,7 @@ def ingest(
 def plan(recipe: RecipeFile, out: Out, work: Work = None) -> None:
     """Lay out tiles and splits; writes splits.csv, and shows the classes that regions and splits cover and lack."""
     with _open(recipe, out, work) as (made, space):
+        _fetch(made)
         rows = _plan(made, space)
         names = split_order(row.split for row in rows if row.split != BUFFER)
         for split in (*names, BUFFER):
@@ -229,6 +232,15 @@ def _open(path: Path, out: Path, work: Path | None) -> Iterator[tuple[Recipe, Wo
     recipe = load(path, space.scenes)
     with space.exclusive():
         yield recipe, space
+
+
+def _fetch(recipe: Recipe) -> None:
+    """Download what the recipe needs."""
+    if recipe.downloads:
+        from builders.stages.downloads import fetch
+
+        with _bar("download") as report:
+            fetch(recipe, report)
 
 
 def _scenes(recipe: Recipe, space: Workspace) -> None:

@@ -1,7 +1,8 @@
 """A recipe: the one TOML file that says what a release is made of.
 
-Paths are relative to the recipe file. Two variables are expanded in them: ``${SCENES}``, the folder that the recipe's
-own ``[simulate]`` or ``[ingest]`` table fills, and ``${LULCBENCH_REAL_DATA}`` from the environment.
+Paths are relative to the recipe file. Three variables are expanded in them: ``${SCENES}``, the folder that the recipe's
+own ``[simulate]`` or ``[ingest]`` table fills, ``${DOWNLOADS}``, that of its downloads, and ``${LULCBENCH_REAL_DATA}``
+from the environment.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ class LabelRule(Frozen):
 
     Attributes:
         name: of the source in the release, whose arrays are ``<name>_<year>``; by default that of the legend.
-        source: legend of the file: a LUISA raster, or CORINE or an own map as a raster or as polygons with ``field``.
+        source: legend of the file: LUISA, CORINE or an own map, each a raster or polygons with ``field``; or polygons
+            of Urban Atlas.
         layer: of a vector file with several.
         field: column of the codes or words of polygons.
         band: of a raster with several: its number or description; not needed where one description names the year.
@@ -161,7 +163,7 @@ class LabelRule(Frozen):
 
     name: ArrayName = ""
     year: int
-    source: Literal["luisa", "corine", "own"]
+    source: Literal["luisa", "corine", "urban-atlas", "own"]
     path: Path
     layer: str | None = None
     field: str | None = None
@@ -256,6 +258,19 @@ class IngestRule(Frozen):
         return self
 
 
+class Download(Frozen):
+    """A file that a build downloads before anything else, unless it is there.
+
+    Attributes:
+        path: where to; ``${DOWNLOADS}`` is a folder of the workspace, or ``LULCBENCH_DOWNLOADS`` of the environment.
+        sha256: pins the content. Without it the build ends after the download, with an error that states it.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    path: Path
+    sha256: Sha256 | None = None
+
+
 class Recipe(Frozen):
     """Everything a build depends on. Load it with ``load``.
 
@@ -283,6 +298,7 @@ class Recipe(Frozen):
     pack: PackRule = PackRule()
     label_licence: str = "CC-BY-4.0"
     sources: tuple[Source, ...] = ()
+    downloads: tuple[Download, ...] = ()
     simulate: dict[str, Any] | None = None
     ingest: IngestRule | None = None
 
@@ -379,7 +395,9 @@ def _resolve(value: Any, base: Path, scenes: Path, recipe: Path, key: str = "") 
     if isinstance(value, list):
         return [_resolve(v, base, scenes, recipe, key) for v in value]
     if key in PATH_KEYS and isinstance(value, str) and "://" not in value:
-        variables = {"SCENES": str(scenes)} | {k: v for k, v in os.environ.items() if k == "LULCBENCH_REAL_DATA" and v}
+        downloads = os.environ.get("LULCBENCH_DOWNLOADS") or str(scenes.parent / "downloads")
+        variables = {"SCENES": str(scenes), "DOWNLOADS": downloads}
+        variables |= {k: v for k, v in os.environ.items() if k == "LULCBENCH_REAL_DATA" and v}
 
         def expand(match: re.Match[str]) -> str:
             if match[1] not in variables:
@@ -387,7 +405,7 @@ def _resolve(value: Any, base: Path, scenes: Path, recipe: Path, key: str = "") 
                     f"{recipe}: {key} uses ${{{match[1]}}}, which is not set.",
                     f"Set the environment variable {match[1]} to the folder of the data."
                     if match[1] == "LULCBENCH_REAL_DATA"
-                    else "Only ${SCENES} and ${LULCBENCH_REAL_DATA} are known.",
+                    else "Only ${SCENES}, ${DOWNLOADS} and ${LULCBENCH_REAL_DATA} are known.",
                 )
             return variables[match[1]]
 

@@ -53,12 +53,10 @@ def label_source(rule: LabelRule) -> LabelSource:
     Raises:
         LulcbenchError: the file is missing.
     """
-    from builders.archives import corine, luisa, own
-
     if not rule.path.is_file():
         raise LulcbenchError(
-            f"The label map {rule.path} is missing.", "Correct 'path' of the recipe's labels, or fetch the file."
+            f"The label map {rule.path} is missing.",
+            "Correct 'path' of the recipe's labels, fetch the file, or add it to the recipe's downloads.",
         )
-    if rule.source == "own":
-        return own.labels(rule)
-    return luisa.labels(rule) if rule.source == "luisa" else corine.labels(rule)
+    source: LabelSource = import_module(f"builders.archives.{rule.source.replace('-', '_')}").labels(rule)
+    return source

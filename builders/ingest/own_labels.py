@@ -18,6 +18,8 @@ from lulcbench._files import Frozen, hash_file, write_atomic
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
 
+KNOWN = ("luisa", "corine", "urban-atlas")  # legends with a crosswalk
+
 
 class Mapping(Frozen):
     """A mapping file: ``[codes]``, own code or word = LUISA code of any level, or 0 to leave it unlabelled.
@@ -66,7 +68,7 @@ def label_rule(
     Args:
         path: the labels.
         year: of the labels.
-        source: ``luisa`` or ``corine`` for maps of these legends.
+        source: ``luisa``, ``corine`` or ``urban-atlas`` for maps of these legends.
         mapping: mapping file of an own map.
         field: column of polygons.
         layer: of a vector file.
@@ -88,8 +90,10 @@ def label_rule(
     if (source is None) == (mapping is None) and source is not None:
         raise LulcbenchError("--label-source and --mapping exclude each other.", "Give the one that the labels need.")
     if source is not None:
-        if source not in ("luisa", "corine"):
-            raise LulcbenchError(f"Unknown label source {source!r}.", "Choose luisa or corine, or give --mapping.")
+        if source not in KNOWN:
+            raise LulcbenchError(
+                f"Unknown label source {source!r}.", f"Choose {' or '.join(KNOWN)}, or give --mapping."
+            )
         return LabelRule(source=source, field=field, **which)
     known = read_mapping(mapping) if mapping else None
     field = field or (known.field if known else None)
@@ -102,7 +106,7 @@ def label_rule(
         shown = ", ".join(f"{value} ({present[value]:,})" for value in unmapped[:8])
         raise LulcbenchError(
             f"{path.name} has values without a LUISA code: {shown}{', …' if len(unmapped) > 8 else ''}.",
-            f"Fill in the template {template} and give it with --mapping; or tell --label-source luisa or corine.",
+            f"Fill in the template {template} and give it with --mapping; or tell --label-source {' or '.join(KNOWN)}.",
         )
     return LabelRule(source="own", field=field, codes=known.codes, **which)
 

@@ -172,5 +172,5 @@ def unknown_codes(codes: Sequence[int | float | str], legend: str, where: str) -
     shown = ", ".join(map(str, codes[:8])) + (f" and {len(codes) - 8} more" if len(codes) > 8 else "")
     return LulcbenchError(
         f"{where} holds codes that are not in the {legend} legend: {shown}.",
-        "Check that the recipe's 'source' (luisa, corine or own) matches the file, and that its nodata value is set.",
+        "Check that the recipe's 'source' matches the file, and that its nodata value is set.",
     )

@@ -80,6 +80,19 @@ def _polygons(
     return frame.assign(luisa=values.map(dict(codes))).dropna(subset="luisa").astype({"luisa": int}).to_crs(CRS)
 
 
+def layers_with(path: Path, column: str) -> list[str]:
+    """Names of the layers of a vector file that have a column.
+
+    Raises:
+        LulcbenchError: the file cannot be read.
+    """
+    try:
+        names = [str(name) for name, _ in pyogrio.list_layers(path)]
+        return [name for name in names if column in pyogrio.read_info(path, layer=name)["fields"]]
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise LulcbenchError(f"Cannot read {path}: {error}.", "It is missing or damaged; fetch it again.") from error
+
+
 def column_values(path: Path, layer: str | None, column: str | None) -> pd.Series[str]:
     """Codes or words of a polygon layer as text, NA where there is none.
 

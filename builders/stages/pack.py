@@ -248,9 +248,10 @@ def _label_source(rule: LabelRule, licence: str) -> Source:
     sha256 = hash_file(rule.path)
     known = edition_of(sha256)
     name = rule.edition or (known[0] if known else rule.path.name)
+    title = known[1].title if known else rule.source.upper().replace("-", " ")
     return Source(
         id=f"labels-{rule.name}-{rule.year}",
-        title=f"Labels of {rule.year}: {known[1].title if known else rule.source.upper()}, edition {name}",
+        title=f"Labels of {rule.year}: {title}, edition {name}",
         licence=licence,
         attribution=ATTRIBUTION if known else "",  # others are sources of the recipe
         sha256=sha256,
@@ -258,7 +259,7 @@ def _label_source(rule: LabelRule, licence: str) -> Source:
 
 
 # Parts of a recipe that the release does not depend on, or only by what they lead to.
-_ELSEWHERE: Any = dict.fromkeys(("simulate", "ingest", "catalog", "lock", "labels"), True) | {
+_ELSEWHERE: Any = dict.fromkeys(("simulate", "ingest", "catalog", "lock", "labels", "downloads"), True) | {
     "sensors": {"__all__": {"catalog"}}
 }
 
