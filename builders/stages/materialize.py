@@ -7,15 +7,11 @@ only what it changes. A tile's files are renamed into place before its note is, 
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, replace
-from itertools import groupby
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,22 +24,19 @@ from builders.archives import label_source, scene_source
 from builders.readers import Pixels
 from builders.readers.area import Area
 from builders.readers.scene import Scene
-from builders.recipe import BUFFER, LabelRule, Recipe, SensorRule
+from builders.recipe import BUFFER, Recipe
 from builders.stages._composite import COMPOSITES, MOST
 from builders.stages._inputs import stamps, verify_checksums
+from builders.stages._jobs import ImageJob, Job, LabelJob, make_jobs, observations, with_files_read
 from builders.stages.plan import Planned
 from builders.workspace import Workspace, write_json
-from lulcbench._files import Frozen, hash_file, write_atomic
+from lulcbench._files import Frozen, write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION, Tile
-from lulcbench.legend import legend
-from lulcbench.release import ArrayKey, label_shape
+from lulcbench.release import ArrayKey
 from lulcbench.sensors import sensor
 
-STAGE = "materialize/6"
-
 log = logging.getLogger(__name__)
-GROUP = 960  # px; neighbouring tiles are read and warped together up to this side, since COG blocks are large
 GDAL = {"GDAL_CACHEMAX": 256}
 
 
@@ -72,32 +65,6 @@ class Note(Frozen):
 Notes = dict[str, dict[ArrayKey, Note]]  # by tile id and array
 
 
-@dataclass(frozen=True, slots=True)
-class ImageJob:
-    """One group of tiles of one sensor and year. ``scenes``: those of each season; ``keys``: cache key of each tile."""
-
-    array: ArrayKey
-    rule: SensorRule
-    tiles: tuple[Tile, ...]
-    keys: tuple[str, ...]
-    scenes: tuple[tuple[Scene, ...], ...]
-    cache: Path
-
-
-@dataclass(frozen=True, slots=True)
-class LabelJob:
-    """One group of tiles of one label map."""
-
-    array: ArrayKey
-    rule: LabelRule
-    tiles: tuple[Tile, ...]
-    keys: tuple[str, ...]
-    cache: Path
-
-
-Job = ImageJob | LabelJob
-
-
 def materialize(
     recipe: Recipe,
     space: Workspace,
@@ -117,10 +84,10 @@ def materialize(
     tiles = [row.tile for row in rows if row.split != BUFFER]
     for left in space.cache.glob("*/.*"):  # files that were being written when an earlier run was killed
         left.unlink(missing_ok=True)
-    used = _used(recipe, scenes)
+    used = with_files_read(recipe, scenes)
     known = stamps(used)
     verify_checksums(space, used, known)
-    jobs = _jobs(recipe, space, rows, used, known)
+    jobs = make_jobs(recipe, space, rows, used, known)
     total = sum(len(job.tiles) for job in jobs)
     notes: Notes = {tile.id: {} for tile in tiles}
     todo: list[Job] = []
@@ -187,7 +154,7 @@ def _images(job: ImageJob) -> dict[str, Note]:
     used: dict[Tile, set[str]] = {tile: set() for tile in job.tiles}
     for season, scenes in enumerate(job.scenes):
         stack = []
-        for observation in _observations(scenes):
+        for observation in observations(scenes):
             joint: Pixels | None = None
             for scene in observation:
                 if not scene.touches(area.bounds):
@@ -247,82 +214,6 @@ def _labels(job: LabelJob) -> dict[str, Note]:
         sparse = int(labels.sparse[area.window(tile)].sum())
         notes[tile.id] = _keep(job, tile, key, image, valid=valid, cloud=0.0, scenes=(), sparse=sparse)
     return notes
-
-
-def _used(recipe: Recipe, scenes: list[Scene]) -> list[Scene]:
-    """The scenes with those of their files that are read."""
-    rules = {rule.name: rule for rule in recipe.sensors}
-    out = []
-    for scene in scenes:
-        if scene.sensor in rules:
-            instrument = sensor(scene.sensor)
-            names = {*(instrument.band(band).asset for band in rules[scene.sensor].bands), instrument.quality_asset}
-            assets = {name: asset for name, asset in scene.assets.items() if name in names}
-            out.append(scene.model_copy(update={"assets": assets}))
-    return out
-
-
-def _jobs(
-    recipe: Recipe, space: Workspace, rows: list[Planned], scenes: list[Scene], known: dict[str, str]
-) -> list[Job]:
-    jobs: list[Job] = []
-    tiles = [row.tile for row in rows if row.split != BUFFER]
-    labelled = [row.tile for row in rows if row.split != BUFFER and recipe.labelled(row.split)]
-    for rule in recipe.sensors:
-        mine = [scene for scene in scenes if scene.sensor == rule.name]
-        for year in rule.years:
-            array = ArrayKey(rule.name, year)
-            spans = rule.spans(recipe.seasons, year)
-            seasons = tuple(tuple(scene for scene in mine if scene.falls_in(span)) for span in spans)
-            resolution = sensor(rule.name).resolution
-            for group in _groups(tiles, GROUP // tiles[0].shape(resolution)[0]):
-                area = Area.of(group, resolution)
-                near = tuple(tuple(s for s in season if s.touches(area.bounds)) for season in seasons)
-                keys = tuple(_image_key(rule, tile, near, known) for tile in group)
-                jobs.append(ImageJob(array, rule, group, keys, near, space.cache / str(array)))
-    for label in recipe.labels:
-        digest = hash_file(label.path)
-        # Whatever decides about pixels; what the release calls them does not.
-        options = label.model_dump(mode="json", exclude={"path", "name", "required", "licence", "sha256", "edition"})
-        for group in _groups(labelled, GROUP // label_shape()[0]):
-            keys = tuple(_digest(options, digest, legend().digest, tile.id) for tile in group)
-            jobs.append(LabelJob(label.array, label, group, keys, space.cache / str(label.array)))
-    return jobs
-
-
-def _groups(tiles: Sequence[Tile], side: int) -> list[tuple[Tile, ...]]:
-    """Neighbouring tiles together, in squares of ``side`` tiles (at least one)."""
-    side = max(1, side)
-    groups: dict[tuple[int, int], list[Tile]] = {}
-    for tile in tiles:
-        groups.setdefault((tile.iy // side, tile.ix // side), []).append(tile)
-    return [tuple(groups[place]) for place in sorted(groups)]
-
-
-def _image_key(rule: SensorRule, tile: Tile, seasons: tuple[tuple[Scene, ...], ...], known: dict[str, str]) -> str:
-    """Digest of all that a tile's composite depends on: only the scenes that touch it, and what is done with them."""
-    scenes = [
-        [
-            [
-                (scene.model_dump(mode="json", exclude={"observation"}), [known[a.href] for a in scene.assets.values()])
-                for scene in observation
-            ]
-            for observation in _observations([scene for scene in season if scene.touches(tile.bounds)])
-        ]
-        for season in seasons
-    ]
-    coding = asdict(sensor(rule.name).coding)
-    return _digest(rule.archive, rule.bands, rule.composite, coding, tile.id, scenes)
-
-
-def _observations(scenes: Sequence[Scene]) -> Iterator[list[Scene]]:
-    """Scenes by observation; a lock file keeps those of one together."""
-    for _, group in groupby(scenes, key=lambda scene: scene.observation or scene.id):
-        yield list(group)
-
-
-def _digest(*content: object) -> str:
-    return hashlib.sha256(json.dumps([STAGE, *content], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _cached(job: Job, tile: Tile, key: str) -> Note | None:

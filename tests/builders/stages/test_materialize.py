@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from builders.recipe import Recipe
-from builders.stages import materialize, plan, search
+from builders.stages import _jobs, materialize, plan, search
 from builders.workspace import Workspace
 from lulcbench.grid import Tile
 from tests.builders import world
@@ -18,8 +18,8 @@ from tests.builders import world
 def label_keys(recipe: Recipe, space: Workspace, **changes: Any) -> list[str]:
     """Cache keys of the label tiles, with changes to the recipe's label map."""
     changed = recipe.model_copy(update={"labels": (recipe.labels[0].model_copy(update=changes),)})
-    jobs = materialize._jobs(changed, space, plan.plan(recipe, space), [], {})
-    return [key for job in jobs if isinstance(job, materialize.LabelJob) for key in job.keys]
+    jobs = _jobs.make_jobs(changed, space, plan.plan(recipe, space), [], {})
+    return [key for job in jobs if isinstance(job, _jobs.LabelJob) for key in job.keys]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_cloud_share_of_a_tile_does_not_depend_on_its_neighbours(tmp_path: P
     )
 
     def notes(name: str, *tiles: Tile) -> dict[str, materialize.Note]:
-        job = materialize.ImageJob(
+        job = _jobs.ImageJob(
             materialize.ArrayKey("landsat", 2018),
             recipe.sensors[0],
             tiles,
