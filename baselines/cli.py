@@ -73,6 +73,18 @@ def patch(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained model.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the exported model, for 'lulcbench map'.")],
+) -> None:
+    """Write a trained model as ONNX with its description, which needs no torch to run."""
+    from baselines.export import export as write
+    from baselines.run import load_run
+
+    typer.echo(str(write(load_run(run), out).folder))
+
+
+@app.command()
 def page(
     configs: ConfigPaths,
     to: Annotated[Path, typer.Option("--to", help="HTML file to write.")],

@@ -20,6 +20,7 @@ OWN = {"lulcbench", "builders", "baselines", "leaderboard", "benchmarks", "tests
 USES = {
     "lulcbench": (),
     "lulcbench/datasets": ("torch",),
+    "lulcbench/maps": ("maps",),
     "lulcbench/plotting.py": ("torch",),
     "lulcbench/evaluation/_map_values.py": ("geo",),
     "lulcbench/evaluation/_point_files.py": ("geo",),
@@ -34,6 +35,7 @@ USES = {
 # Declared, yet imported by other libraries alone.
 PLUGINS = {
     "aiohttp": "fsspec reads http(s):// by it",
+    "onnxscript": "torch exports ONNX by it",
     "netcdf4": "xarray opens netCDF by it",
     "psycopg": "SQLAlchemy speaks to PostgreSQL by it",
     "python-multipart": "starlette reads forms by it",
@@ -131,7 +133,9 @@ def test_everything_imported_is_declared(area: str) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("extra", ["", "torch", "geo", "build", "baselines", "leaderboard", "s3", "dev", "docs"])
+@pytest.mark.parametrize(
+    "extra", ["", "torch", "geo", "maps", "build", "baselines", "leaderboard", "s3", "dev", "docs"]
+)
 def test_everything_declared_is_imported(extra: str) -> None:
     users = [area for area in USES if any(extra in included(name) for name in USES[area]) or not extra]
     used = {
@@ -147,9 +151,9 @@ def test_everything_declared_is_imported(extra: str) -> None:
 def test_extras_are_all_checked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(project["optional-dependencies"]) == {
-        "torch", "geo", "build", "baselines", "leaderboard", "s3", "dev", "docs", "all",
+        "torch", "geo", "maps", "build", "baselines", "leaderboard", "s3", "dev", "docs", "all",
     }  # fmt: skip
-    assert {"torch", "geo", "build", "baselines", "leaderboard", "s3"} < included("all")
+    assert {"torch", "geo", "maps", "build", "baselines", "leaderboard", "s3"} < included("all")
 
 
 def test_the_lists_of_exceptions_are_not_stale() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from baselines.data import Input
 from baselines.devices import Images
 from baselines.registry import Kind, Registry
 from baselines.training.effort import Effort
+from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
     from baselines.config import Config
@@ -43,6 +46,18 @@ class Predictor(ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write ``file`` into the folder of a run."""
+
+    def graph(self, inputs: Mapping[str, Input]) -> bytes:
+        """The model as ONNX, see ``baselines.exporting.graphs``.
+
+        Raises:
+            LulcbenchError: models of this kind cannot be exported.
+        """
+        raise LulcbenchError(f"{type(self).__name__} has no ONNX form.", "Export another kind of model.")
+
+    def reach(self, inputs: Mapping[str, Input]) -> int | None:
+        """Pixels around a cell that its predictions depend on; None if unbounded, 0 for models of single pixels."""
+        return 0
 
     def count_parameters(self) -> dict[str, int]:
         """Numbers of ``trainable`` and of ``total`` weights; 0 for models without weights."""

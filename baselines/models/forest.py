@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -14,6 +15,7 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor
 
+from baselines.data import Input
 from baselines.devices import Images
 from baselines.models.base import MODELS, Fitted, ModelConfig, Predictor
 from baselines.models.spectra import PixelSample, Spectra, nearest, spectra
@@ -103,6 +105,12 @@ class ForestPredictor(Predictor):
             chunks = pool.map(self.forest.predict_proba, np.array_split(flat, workers))
             p[:, self.forest.classes_] = np.concatenate(list(chunks))
         return torch.from_numpy(p.reshape(*pixels.shape[:3], self.classes).transpose(0, 3, 1, 2))
+
+    def graph(self, inputs: Mapping[str, Input]) -> bytes:
+        """The trees as an ensemble of ``ai.onnx.ml``."""
+        from baselines.exporting.graphs import trees_graph
+
+        return trees_graph(self.forest, self.classes, inputs)
 
     def save(self, folder: Path) -> None:
         """Write the trees as arrays, without pickle."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -10,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from baselines.data import Input
 from baselines.devices import Images, first_image
 from baselines.models.base import MODELS, Fitted, ModelConfig, Predictor
 from baselines.training.effort import Stopwatch
@@ -81,6 +83,12 @@ class MajorityPredictor(Predictor):
         if not self.dense:
             return self.frequencies.expand(len(image), -1)
         return self.frequencies[:, None, None].expand(len(image), -1, *image.shape[-2:])
+
+    def graph(self, inputs: Mapping[str, Input]) -> bytes:
+        """The frequencies as a constant."""
+        from baselines.exporting.graphs import frequencies_graph
+
+        return frequencies_graph(self.frequencies.numpy(), inputs, self.dense)
 
     def save(self, folder: Path) -> None:
         """Write the class frequencies."""

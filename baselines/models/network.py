@@ -124,6 +124,18 @@ class NetworkPredictor(Predictor):
         state = {k: v.detach().cpu().contiguous().clone() for k, v in self.net.state_dict().items()}
         write_atomic(folder / self.file, save(state))
 
+    def graph(self, inputs: Mapping[str, Input]) -> bytes:
+        """The network with its activation, without test-time augmentation."""
+        from baselines.exporting.graphs import network_graph
+
+        return network_graph(self.net, self.task.activate, inputs)
+
+    def reach(self, inputs: Mapping[str, Input]) -> int | None:
+        """Receptive field of the network."""
+        from baselines.exporting.reach import receptive_field
+
+        return receptive_field(self.net, inputs)
+
     def count_parameters(self) -> dict[str, int]:
         """Numbers of ``trainable`` and of ``total`` weights."""
         return count_parameters(self.net)

@@ -13,7 +13,7 @@ from lulcbench import _console
 from lulcbench.datasets import LuisaSeg
 from lulcbench.datasets.batch import Sample
 from lulcbench.grid import TILE_SIZE
-from lulcbench.legend import legend
+from lulcbench.legend import decide, legend
 from lulcbench.predictions import PredictionWriter, to_label_grid
 from lulcbench.windows import Blend
 
@@ -71,25 +71,3 @@ def write_maps(trained: Trained, dataset: LuisaSeg, maps: Iterable[tuple[str, Pr
             p /= p.sum(0)
             writer.write(tile, codes[decide(p, level)], p)
     return out
-
-
-def decide(p: Probabilities, level: int) -> npt.NDArray[np.intp]:
-    """Decide the class of each pixel from the top of the legend down.
-
-    This is the most probable class of level 1, within it the most probable one of level 2, and so on: the most probable
-    fine class may be a child of an improbable coarse one.
-
-    Args:
-        p: probabilities ``(class, y, x)`` at ``level``.
-        level: legend level.
-
-    Returns:
-        Class indices ``(y, x)`` at ``level``.
-    """
-    allowed = p
-    for coarse in range(1, level):
-        parents = legend().parents(level, coarse)
-        sums = np.zeros((len(legend().codes(coarse)), *p.shape[1:]), np.float32)
-        np.add.at(sums, parents, allowed)
-        allowed = np.where(parents[:, None, None] == sums.argmax(0), allowed, 0)
-    return allowed.argmax(0)

@@ -10,8 +10,6 @@ Attributes follow CF (scale_factor, add_offset, flag_values, grid_mapping) and t
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,43 +24,15 @@ from zarr.codecs import BloscCodec
 from builders.recipe import Codec
 from builders.stages._shards import CHUNK_SIDE, Array, create
 from builders.stages.plan import Planned
-from lulcbench._files import hash_file, write_atomic
-from lulcbench.grid import CRS, CRS_WKT, LABEL_RESOLUTION, TILE_SIZE, pixels
-from lulcbench.legend import NODATA, legend
+from lulcbench._files import hash_file
+from lulcbench.geozarr import GRID_MAPPING, PROJ, SPATIAL, class_attributes, consolidate
+from lulcbench.grid import CRS, LABEL_RESOLUTION, TILE_SIZE, pixels
 from lulcbench.release import MANIFEST, ArrayKey, FileInfo, label_shape
 from lulcbench.seasons import Season
 from lulcbench.sensors import CLASS_CODES, CLEAR_COUNTS, Band
 
-METADATA = "zarr.json"
 COORDINATE_ROWS = 4096  # in one chunk of a coordinate
 NO_DATE = -(2**31)
-
-# https://github.com/zarr-conventions/geo-proj and https://github.com/zarr-conventions/spatial, version 1
-PROJ = {
-    "uuid": "f17cb550-5864-4468-aeb7-f3180cfb622f",
-    "name": "proj:",
-    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/geo-proj/refs/tags/v1/schema.json",
-    "spec_url": "https://github.com/zarr-conventions/geo-proj/blob/v1/README.md",
-    "description": "Coordinate reference system information for geospatial data",
-}
-SPATIAL = {
-    "uuid": "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4",
-    "name": "spatial:",
-    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/spatial/refs/tags/v1/schema.json",
-    "spec_url": "https://github.com/zarr-conventions/spatial/blob/v1/README.md",
-    "description": "Spatial coordinate information",
-}
-# EPSG:3035 as a grid mapping of CF 1.11, appendix F.
-GRID_MAPPING = {
-    "grid_mapping_name": "lambert_azimuthal_equal_area",
-    "latitude_of_projection_origin": 52.0,
-    "longitude_of_projection_origin": 10.0,
-    "false_easting": 4321000.0,
-    "false_northing": 3210000.0,
-    "semi_major_axis": 6378137.0,
-    "inverse_flattening": 298.257222101,
-    "crs_wkt": CRS_WKT,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +138,7 @@ def clear_array(key: ArrayKey, resolution: int, seasons: int) -> Array:
 
 def label_array(key: ArrayKey) -> Array:
     """The array of class codes ``(tile, y, x)``; coarser codes than those of level 4 may occur."""
-    classes = list(legend().classes.values())
-    attributes: dict[str, Any] = {
-        "long_name": f"{key.name} class code",
-        "flag_values": [NODATA, *(entry.code for entry in classes)],
-        "flag_meanings": " ".join(["unlabelled", *(_word(entry.name) for entry in classes)]),
-        "flag_colors": " ".join(["#ffffff", *(entry.color for entry in classes)]),
-        "legend_digest": legend().digest,
-    }
+    attributes: dict[str, Any] = {"long_name": f"{key.name} class code", **class_attributes()}
     dimensions = ("tile", f"y_{LABEL_RESOLUTION}m", f"x_{LABEL_RESOLUTION}m")
     shape = label_shape()
     return Array(key, shape, shape, CLASS_CODES, dimensions, attributes | _spatial(LABEL_RESOLUTION))
@@ -275,18 +238,6 @@ def list_files(
         return tuple(threads.map(info, paths))
 
 
-def consolidate(folder: Path, attributes: Mapping[str, Any]) -> None:
-    """Write the group's metadata with those of all its arrays, in the order of their names: the same bytes always."""
-    members = {path.parent.name: json.loads(path.read_bytes()) for path in sorted(folder.glob(f"*/{METADATA}"))}
-    content = {
-        "zarr_format": 3,
-        "node_type": "group",
-        "attributes": attributes,
-        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": members},
-    }
-    write_atomic(folder / METADATA, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-
-
 def _spatial(resolution: int, more: str = "") -> dict[str, Any]:
     """Attributes that say where pixels lie: by coordinates, since each tile has a place of its own."""
     n = pixels(TILE_SIZE, resolution)
@@ -347,8 +298,3 @@ def _coordinate(
         overwrite=True,
     )
     array[...] = values
-
-
-def _word(name: str) -> str:
-    """A name as one word, as flag_meanings has them."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")

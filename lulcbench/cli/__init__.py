@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lulcbench import _console
-from lulcbench.cli import data, lucas, score
+from lulcbench.cli import data, lucas, maps, score
 
 app = typer.Typer(
     help="Land use / land cover benchmark for Europe: inspect, download, verify and plot releases, score predictions.",
@@ -23,6 +23,7 @@ def _root() -> None:
 data.register(app)
 score.register(app)
 lucas.register(app)
+maps.register(app)
 
 
 def main() -> None:

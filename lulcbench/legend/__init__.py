@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lulcbench.legend.classes import IGNORE_INDEX, LEVELS, NODATA, Codes, Indices, LandClass, Legend, legend
 from lulcbench.legend.crosswalks import corine_grid_codes, corine_raster_codes, corine_to_luisa, lucas_to_luisa
+from lulcbench.legend.decisions import aggregate, decide
 
 __all__ = [
     "IGNORE_INDEX",
@@ -13,9 +14,11 @@ __all__ = [
     "Indices",
     "LandClass",
     "Legend",
+    "aggregate",
     "corine_grid_codes",
     "corine_raster_codes",
     "corine_to_luisa",
+    "decide",
     "legend",
     "lucas_to_luisa",
 ]

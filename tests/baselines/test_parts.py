@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.predicting.maps import decide
 from baselines.predicting.views import temper
 from baselines.training.checkpoint import SafeCheckpoint
 from lulcbench.errors import LulcbenchError
-from lulcbench.legend import legend
+from lulcbench.legend import decide, legend
 
 
 def test_checkpoints_come_back_as_they_were(tmp_path: Path) -> None:

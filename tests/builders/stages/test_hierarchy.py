@@ -190,7 +190,7 @@ def test_xarray_opens_a_release_over_http(release_root: Path, hierarchy: xr.Data
 def test_consolidated_metadata_are_the_same_bytes_in_any_order_of_the_folder(
     release_root: Path, tmp_path: Path
 ) -> None:
-    from builders.stages._hierarchy import consolidate
+    from lulcbench.geozarr import consolidate
 
     copy = tmp_path / "copy"
     copy.mkdir()

@@ -1,0 +1,29 @@
+"""Maps: a model and a release in, a folder out that GDAL, xarray and a browser open. ``map_release`` is where to begin.
+
+Fed by files alone: a model that ``python -m baselines export`` wrote (``model.onnx``, ``model.json``), and a release,
+labelled or not. The folder of a map is one Zarr v3 hierarchy with STAC files beside the groups::
+
+    MAP/zarr.json                     attributes and consolidated metadata; written last: a map that has it is complete
+    MAP/collection.json               STAC collection of the years
+    MAP/<year>/zarr.json              group of a year: multiscales (GeoZarr) over its resolutions
+    MAP/<year>/item.json              STAC item
+    MAP/<year>/0/                     full resolution, that of the first sensor of the model
+    MAP/<year>/1/, 2/, …              overviews, each with half the resolution; the last is at most 480 pixels wide
+    MAP/<year>/<n>/class_1 … class_4  uint16 (y, x): LUISA codes at each level up to that of the model, 0: no data
+    MAP/<year>/<n>/probability        uint8 (class, y, x): p · 255, at the level of the model; 0 where there are no data
+    MAP/<year>/<n>/entropy            uint8 (y, x): entropy / log(classes) · 254, 255: no data
+    MAP/<year>/<n>/margin             likewise: highest minus second highest probability
+    MAP/<year>/<n>/least_confidence   likewise: 1 − highest probability
+    MAP/<year>/<n>/composites         uint8 (y, x): number of seasonal composites with data, 0: no data
+    MAP/<year>/<n>/class, x, y, spatial_ref    coordinates: codes of the class axis, pixel centres in EPSG:3035, the CRS
+
+Chunks are 240 × 240 pixels (all classes together), compressed with Blosc (zstd), without shards, so that GDAL reads
+them. Arrays begin at a whole block of 480 pixels of the EPSG:3035 grid; chunks without data are not stored.
+"""
+
+from __future__ import annotations
+
+from lulcbench.maps.engine import MapOptions, MapResult, map_release
+from lulcbench.maps.model import MapModel, ModelInfo, ModelInput, Predictor
+
+__all__ = ["MapModel", "MapOptions", "MapResult", "ModelInfo", "ModelInput", "Predictor", "map_release"]

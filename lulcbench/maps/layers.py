@@ -1,0 +1,132 @@
+"""Layers of a map: what is stored of the probabilities of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench.geozarr import class_attributes
+from lulcbench.legend import LEVELS, decide, legend
+
+MISSING = 255  # of scores
+_STEPS = 254  # of scores: 0 … 254 stand for 0 … 1
+_TINY = np.float32(1e-12)
+
+Probabilities = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One array of a map.
+
+    Attributes:
+        name: of the array.
+        dtype: of the stored values.
+        fill: stored value of pixels without data.
+        overview: how four pixels become one of an overview.
+        attributes: CF attributes.
+        classes: length of the first axis of probabilities; None for layers ``(y, x)``.
+    """
+
+    name: str
+    dtype: Literal["uint8", "uint16"]
+    fill: int
+    overview: Literal["mode", "average"]
+    attributes: Mapping[str, Any]
+    classes: int | None = None
+
+
+def layers(level: int) -> tuple[Layer, ...]:
+    """All layers of a map at a legend level.
+
+    >>> [layer.name for layer in layers(2)]
+    ['class_1', 'class_2', 'probability', 'entropy', 'margin', 'least_confidence', 'composites']
+    """
+    classes = [
+        Layer(f"class_{n}", "uint16", 0, "mode", {"long_name": f"class code at level {n}", **class_attributes(n)})
+        for n in LEVELS[:level]
+    ]
+    probability = Layer(
+        "probability",
+        "uint8",
+        0,
+        "average",
+        {
+            "long_name": "probability of each class",
+            "units": "1",
+            "scale_factor": 1 / 255,
+            "comment": "0 in all classes where class_1 is 0: there are no data",
+        },
+        len(legend().codes(level)),
+    )
+    return (
+        *classes,
+        probability,
+        _score("entropy", "entropy of the probabilities divided by the logarithm of the number of classes"),
+        _score("margin", "difference between the two highest probabilities"),
+        _score("least_confidence", "1 minus the highest probability"),
+        Layer(
+            "composites",
+            "uint8",
+            0,
+            "average",
+            {"long_name": "number of seasonal composites with data", "units": "1"},
+        ),
+    )
+
+
+def _score(name: str, long_name: str) -> Layer:
+    attributes = {"long_name": long_name, "units": "1", "scale_factor": 1 / _STEPS, "_FillValue": MISSING}
+    return Layer(name, "uint8", MISSING, "average", attributes)
+
+
+def temper(p: Probabilities, temperature: float) -> Probabilities:
+    """Divide the logits of probabilities ``(class, y, x)`` by a temperature; they sum to 1 afterwards."""
+    if temperature != 1:
+        logits: npt.NDArray[Any] = np.log(np.maximum(p, np.float32(1e-7))) / np.float32(temperature)
+        p = np.exp(logits)
+    total = np.zeros(p.shape[1:], np.float32)
+    for own in p:  # in one order, for any shape
+        total += own
+    result: Probabilities = p / np.maximum(total, _TINY)
+    return result
+
+
+def encode(p: Probabilities, composites: npt.NDArray[np.uint8], level: int) -> dict[str, npt.NDArray[Any]]:
+    """Layers of a block.
+
+    Args:
+        p: probabilities ``(class, y, x)`` that sum to 1; any value where there are no data.
+        composites: number of composites with data ``(y, x)``; 0 where there are no data.
+        level: legend level of the classes.
+
+    Returns:
+        Layer → stored values: probabilities ``(class, y, x)``, others ``(y, x)``.
+    """
+    valid = composites > 0
+    chosen = decide(p, level)
+    out: dict[str, npt.NDArray[Any]] = {}
+    for n in LEVELS[:level]:
+        codes = np.array(legend().codes(n), np.uint16)[legend().parents(level, n)]
+        out[f"class_{n}"] = np.where(valid, codes[chosen], 0).astype(np.uint16)
+    out["probability"] = np.where(valid, np.rint(p * np.float32(255)), 0).astype(np.uint8)
+    first = np.zeros(p.shape[1:], np.float32)
+    second, entropy = first.copy(), first.copy()
+    for own in p:
+        second = np.maximum(second, np.minimum(first, own))
+        first = np.maximum(first, own)
+        entropy -= own * np.log(np.maximum(own, _TINY))
+    scores = {
+        "entropy": entropy / np.float32(np.log(len(p))),
+        "margin": first - second,
+        "least_confidence": 1 - first,
+    }
+    for name, score in scores.items():
+        steps = np.rint(np.clip(score, 0, 1) * np.float32(_STEPS))
+        out[name] = np.where(valid, steps, MISSING).astype(np.uint8)
+    out["composites"] = composites
+    return out

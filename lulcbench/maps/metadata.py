@@ -1,0 +1,166 @@
+"""Metadata of a complete map: STAC item of each year, collection, and the attributes of the Zarr hierarchy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from lulcbench import __version__
+from lulcbench._files import write_atomic
+from lulcbench.geozarr import consolidate
+from lulcbench.grid import CRS, Bounds
+from lulcbench.legend import legend
+from lulcbench.maps.lattice import Frame
+from lulcbench.maps.model import MapModel
+from lulcbench.release import Release
+
+FORMAT: Final = "lulcbench-map/1"
+ITEM, COLLECTION = "item.json", "collection.json"
+_EXTENSIONS = [
+    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+]
+
+
+def write_metadata(
+    folder: Path,
+    model: MapModel,
+    release: Release,
+    years: Sequence[int],
+    frame: Frame,
+    bounds: Bounds,
+    damaged: Mapping[str, str],
+) -> None:
+    """Write the STAC files, then the metadata of the hierarchy: a folder with ``zarr.json`` is a complete map."""
+    manifest, info = release.manifest, model.info
+    simulated = release.simulated or info.simulated
+    facts: dict[str, Any] = {
+        "lulcbench:format": FORMAT,
+        "lulcbench:version": __version__,
+        "lulcbench:model": {
+            "name": info.name,
+            "architecture": info.architecture,
+            "digest": model.digest,
+            "training_digest": info.training_digest,
+            "level": info.level,
+            "reach": info.reach,
+            "temperature": info.temperature,
+        },
+        "lulcbench:release": {"id": release.id, "digest": release.digest},
+        "lulcbench:simulated": simulated,
+        "lulcbench:halo": frame.lattice.halo,
+        "lulcbench:overlap": frame.lattice.overlap,
+        "lulcbench:damaged": dict(sorted(damaged.items())),
+    }
+    title = f"Land cover by {info.name}, {manifest.title}"
+    description = (
+        f"{'SIMULATED DATA: results do not apply to any real location. ' if simulated else ''}"
+        f"Classes of the LUISA legend at {info.level} levels and their probabilities, predicted by {info.name} "
+        f"({info.architecture}) from {release.id}."
+    )
+    licences = sorted({file.licence for file in manifest.files})
+    west, south, east, north = _lonlat(bounds)
+    for year in years:
+        properties = {
+            "datetime": None,
+            "start_datetime": f"{year}-01-01T00:00:00Z",
+            "end_datetime": f"{year}-12-31T23:59:59Z",
+            "title": f"{title}, {year}",
+            "description": description,
+            "license": licences[0] if len(licences) == 1 else "other",
+            "proj:code": CRS,
+            "proj:bbox": list(frame.bounds),
+            "proj:shape": list(frame.shape()),
+            "proj:transform": [
+                frame.lattice.resolution,
+                0,
+                frame.bounds[0],
+                0,
+                -frame.lattice.resolution,
+                frame.bounds[3],
+            ],
+            **facts,
+        }
+        ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+        classes = [
+            {
+                "value": code,
+                "name": str(code),
+                "title": legend().classes[code].name,
+                "color_hint": legend().classes[code].color[1:].upper(),
+            }
+            for code in legend().codes(info.level or 4)
+        ]
+        item = {
+            "type": "Feature",
+            "stac_version": "1.1.0",
+            "stac_extensions": _EXTENSIONS,
+            "id": f"{info.name}-{year}",
+            "collection": f"{info.name}-{release.id}",
+            "bbox": [west, south, east, north],
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": properties,
+            "assets": {
+                "zarr": {
+                    "href": "./zarr.json",
+                    "type": "application/vnd.zarr; version=3",
+                    "roles": ["data"],
+                    "title": f"Zarr group of {year}",
+                    "classification:classes": classes,
+                },
+            },
+            "links": [
+                {"rel": "collection", "href": f"../{COLLECTION}", "type": "application/json"},
+                {"rel": "parent", "href": f"../{COLLECTION}", "type": "application/json"},
+            ],
+        }
+        _write(folder / str(year) / ITEM, item)
+    collection = {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "stac_extensions": [],
+        "id": f"{info.name}-{release.id}",
+        "title": title,
+        "description": description,
+        "license": licences[0] if len(licences) == 1 else "other",
+        "extent": {
+            "spatial": {"bbox": [[west, south, east, north]]},
+            "temporal": {"interval": [[f"{min(years)}-01-01T00:00:00Z", f"{max(years)}-12-31T23:59:59Z"]]},
+        },
+        "providers": [
+            {"name": source.attribution or source.title, "roles": ["producer"]} for source in manifest.sources
+        ],
+        **facts,
+        "links": [{"rel": "item", "href": f"./{year}/{ITEM}", "type": "application/geo+json"} for year in years],
+    }
+    _write(folder / COLLECTION, collection)
+    for year in years:
+        consolidate(folder / str(year), json.loads((folder / str(year) / "zarr.json").read_bytes())["attributes"])
+    attributes = {
+        "title": title,
+        "summary": description,
+        "license": "; ".join(licences),
+        "Conventions": "CF-1.11",
+        "years": list(years),
+        **facts,
+        "legend": [
+            {"code": c.code, "name": c.name, "level": c.level, "parent": c.parent, "color": c.color}
+            for c in legend().classes.values()
+        ],
+        "legend_digest": legend().digest,
+    }
+    consolidate(folder, attributes)
+
+
+def _lonlat(bounds: Bounds) -> Bounds:
+    from pyproj import Transformer
+
+    transformer = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
+    west, south, east, north = transformer.transform_bounds(*bounds, densify_pts=21)
+    return tuple(round(value, 7) for value in (west, south, east, north))  # type: ignore[return-value]
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomic(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,258 @@
+"""Exported models: a folder with ``model.onnx`` and ``model.json``, checked before anything in it is run.
+
+``model.json`` is a STAC item with the ``mlm`` extension; what a map needs is in its property ``lulcbench:model``. Both
+files may come from strangers: the description is validated, and the graph may hold nothing but standard operators and
+the weights inside the file. No pickle is ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError, model_validator
+
+from lulcbench._files import Frozen, Name
+from lulcbench._parsing import parse_json, read_limited
+from lulcbench.errors import CorruptFileError, LulcbenchError, UnsupportedFormatError
+from lulcbench.legend import legend
+from lulcbench.maps._graph import check_graph, short
+from lulcbench.release import Sha256
+from lulcbench.release.keys import ArrayName
+
+DESCRIPTION = "model.json"
+GRAPH = "model.onnx"
+PROPERTY = "lulcbench:model"
+OUTPUT = "probabilities"
+FORMAT: Final = "lulcbench-model/1"
+STEP = 32  # px: networks halve the resolution up to five times
+MAX_REACH = 4096  # px
+MAX_BYTES = 2**31 - 1  # of a graph: the limit of protobuf
+_EXPORT = "Export it with 'python -m baselines export RUN --out FOLDER'."
+
+Image = npt.NDArray[np.float32]
+
+
+class ModelInput(Frozen):
+    """Imagery of one sensor as input of a model.
+
+    Channels are seasons × bands, the bands of a season next to each other.
+
+    Attributes:
+        resolution: pixel size, m.
+        bands: names of the bands.
+        seasons: names of the seasons; empty for single images.
+        mean: of each channel over the training data, in the unit of the bands.
+        std: standard deviation of each channel.
+    """
+
+    resolution: Annotated[int, Field(gt=0)]
+    bands: Annotated[tuple[str, ...], Field(min_length=1)]
+    seasons: tuple[str, ...]
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
+
+    @model_validator(mode="after")
+    def _one_per_channel(self) -> ModelInput:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError("there must be one mean and one std per season and band")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return max(1, len(self.seasons)) * len(self.bands)
+
+
+class ModelInfo(Frozen):
+    """What ``model.json`` states of a model.
+
+    Attributes:
+        architecture: name of the architecture.
+        dense: whether it predicts every pixel, or one class per patch.
+        inputs: by sensor; predictions are on the grid of the first.
+        classes: names, in the order of the outputs.
+        level: LUISA level of the classes; None for another legend.
+        legend_digest: of the LUISA legend; None for another legend.
+        temperature: divides logits before the softmax, so that probabilities are calibrated.
+        reach: pixels around a cell of 32 × 32 that its predictions depend on; 0 for classifiers of single pixels, None
+            where it is unbounded, as of global pooling.
+        window: side of the training windows, m.
+        training_digest: of the release that it was trained on.
+        simulated: whether that release was simulated.
+        sha256: of ``model.onnx``.
+    """
+
+    format: Literal["lulcbench-model/1"] = FORMAT
+    name: Name
+    architecture: str
+    dense: bool
+    inputs: Annotated[dict[ArrayName, ModelInput], Field(min_length=1)]
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]
+    level: Annotated[int, Field(ge=1, le=4)] | None
+    legend_digest: Sha256 | None
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    reach: Annotated[int, Field(ge=0, le=MAX_REACH)] | None
+    window: Annotated[float, Field(gt=0)] | None = None
+    training_digest: str
+    simulated: bool
+    sha256: Sha256
+
+    @model_validator(mode="after")
+    def _legend_agrees(self) -> ModelInfo:
+        if (self.level is None) != (self.legend_digest is None):
+            raise ValueError("level and legend_digest go together")
+        return self
+
+    @property
+    def resolution(self) -> int:
+        """Pixel size of the predictions, m: that of the first sensor."""
+        return next(iter(self.inputs.values())).resolution
+
+
+class Predictor(Protocol):
+    """Anything that predicts the pixels of an image: an ONNX model here, torch on a GPU in ``baselines``."""
+
+    def __call__(self, images: Mapping[str, Image]) -> Image:
+        """Predict class probabilities.
+
+        Args:
+            images: sensor → normalised image, float32 ``(channel, y, x)``; nodata is 0. All have the same extent.
+
+        Returns:
+            float32 ``(class, y, x)`` on the grid of the first sensor.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class MapModel:
+    """An exported model, checked.
+
+    Attributes:
+        folder: its folder.
+        info: its description.
+        digest: SHA-256 of ``model.json``, which names that of the graph: the identity of the model.
+    """
+
+    folder: Path
+    info: ModelInfo
+    digest: str
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> MapModel:
+        """Read and check a model.
+
+        Raises:
+            LulcbenchError: a file is missing.
+            CorruptFileError: the description is not valid, or the graph is not that of the description.
+            UnsupportedFormatError: it is of another format version or legend, or its graph has operators that are not
+                standard, or weights in other files.
+        """
+        folder = Path(folder)
+        path = folder / DESCRIPTION
+        if not path.is_file():
+            raise LulcbenchError(f"{folder} has no exported model ({DESCRIPTION} is missing).", _EXPORT)
+        text = read_limited(path, 4 * 2**20, "It is not the description of a model.")
+        content = parse_json(text, str(path), _EXPORT, 4 * 2**20)
+        properties = content.get("properties")
+        stated = properties.get(PROPERTY) if isinstance(properties, dict) else None
+        if not isinstance(stated, dict):
+            raise CorruptFileError(f"{path} does not describe a model: {PROPERTY} is missing.", _EXPORT)
+        if stated.get("format") != FORMAT:
+            raise UnsupportedFormatError(
+                f"{path} has format {str(stated.get('format'))[:80]!r}, this lulcbench reads {FORMAT!r}.", _EXPORT
+            )
+        try:
+            info = ModelInfo.model_validate_json(json.dumps(stated))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise CorruptFileError(f"{path} is damaged: {where}: {first['msg']}.", _EXPORT) from error
+        if info.level is not None:
+            if info.legend_digest != legend().digest:
+                raise UnsupportedFormatError(
+                    f"The model in {folder} was trained with another legend ({str(info.legend_digest)[:12]}…).",
+                    f"This lulcbench has {legend().digest[:12]}…; train it again.",
+                )
+            if info.classes != legend().names(info.level):
+                raise CorruptFileError(f"{path} is damaged: its classes are not those of level {info.level}.", _EXPORT)
+        model = cls(folder, info, hashlib.sha256(text).hexdigest())
+        check_graph(
+            model.graph(),
+            folder / GRAPH,
+            {name: imagery.channels for name, imagery in info.inputs.items()},
+            {OUTPUT: len(info.classes)},
+        )
+        return model
+
+    def graph(self) -> bytes:
+        """The bytes of the graph.
+
+        Raises:
+            CorruptFileError: it is missing, or is not that of the description.
+        """
+        path = self.folder / GRAPH
+        if not path.is_file():
+            raise CorruptFileError(f"{path} is missing.", _EXPORT)
+        content = read_limited(path, MAX_BYTES, "It is not an ONNX model of this size.")
+        if hashlib.sha256(content).hexdigest() != self.info.sha256:
+            raise CorruptFileError(f"{path} is not the graph that {DESCRIPTION} describes.", _EXPORT)
+        return content
+
+    def predictor(self) -> OnnxPredictor:
+        """Load the graph into a session of onnxruntime on one processor thread.
+
+        Raises:
+            CorruptFileError: the graph cannot be run.
+        """
+        return OnnxPredictor(self.graph(), self.info, str(self.folder / GRAPH))
+
+
+class OnnxPredictor:
+    """Runs a checked graph on one thread of the processor, so that sums are made in one order.
+
+    Args:
+        graph: bytes of the ONNX model.
+        info: its description.
+        where: its name, for error messages.
+    """
+
+    def __init__(self, graph: bytes, info: ModelInfo, where: str = GRAPH) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.use_deterministic_compute = True
+        self.info, self.where = info, where
+        try:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has an exception of its own for each kind of failure
+            raise CorruptFileError(f"{where} cannot be run: {short(error)}.", _EXPORT) from error
+
+    def __call__(self, images: Mapping[str, Image]) -> Image:
+        """Predict class probabilities ``(class, y, x)``, or ``(class,)`` for models of patches; see ``Predictor``.
+
+        Raises:
+            LulcbenchError: memory ran out, or the graph fails on images of this size.
+        """
+        try:
+            (p,) = self._session.run([OUTPUT], {name: image[None] for name, image in images.items()})
+        except Exception as error:
+            if "alloc" in str(error).lower():
+                raise LulcbenchError(
+                    f"Memory ran out while {self.where} predicted a window: {short(error)}.",
+                    "Lower --workers or --window.",
+                ) from error
+            raise LulcbenchError(
+                f"{self.where} fails: {short(error)}.", "Check the model, or export it again."
+            ) from error
+        result: Image = p[0]
+        return result
