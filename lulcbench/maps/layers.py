@@ -92,7 +92,7 @@ def temper(p: Probabilities, temperature: float) -> Probabilities:
     total = np.zeros(p.shape[1:], np.float32)
     for own in p:  # in one order, for any shape
         total += own
-    result: Probabilities = p / np.maximum(total, _TINY)
+    result: npt.NDArray[Any] = p / np.maximum(total, _TINY)
     return result
 
 
