@@ -65,6 +65,13 @@ class Config(Part):
         if self.model.dense not in (None, dense):
             output = {True: "predicts every pixel", False: "predicts one class per patch"}
             raise ValueError(f"model {self.model.kind} {output[not dense]}, but task {self.task.kind} does not")
+        sensors = set(self.data.sensor_names)
+        if unknown := sorted(set(self.predict.missing) - sensors):
+            raise ValueError(
+                f"predict.missing names {', '.join(unknown)}, but data.sensors are {', '.join(sorted(sensors))}"
+            )
+        if sensors <= set(self.predict.missing):
+            raise ValueError("predict.missing names all sensors: at least one must remain")
         if dense and (self.augment.mixup or self.augment.cutmix):
             raise ValueError("mixup and cutmix require one class per patch")
         if dense and self.augment.affine:

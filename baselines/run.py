@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
 
@@ -95,6 +96,13 @@ class Trained:
     config: Config
     about: About
 
+    def __call__(self, images: Images) -> Tensor:
+        """Class probabilities of normalised images, not calibrated, without the sensors of ``predict.missing``."""
+        if isinstance(images, dict):
+            missing = self.config.predict.missing
+            images = {k: torch.zeros_like(image) if k in missing else image for k, image in images.items()}
+        return self.predictor(images)
+
     @property
     def temperature(self) -> float:
         """Temperature of the predictions; 1 if ``predict.calibrate`` is off."""
@@ -102,7 +110,7 @@ class Trained:
 
     def probabilities(self, images: Images) -> Tensor:
         """Calibrated class probabilities ``(b, class)`` of normalised images, for tasks with one class per sample."""
-        return temper(self.predictor(images), self.temperature).cpu()
+        return temper(self(images), self.temperature).cpu()
 
 
 def save_run(folder: Path, experiment: Experiment, fitted: Fitted) -> About:

@@ -98,6 +98,7 @@ class PredictConfig(Part):
         window, stride: side and stride of the moving window, in metres; overlapping windows are blended. None means
             complete tiles.
         batch_size: windows or patches per batch.
+        missing: sensors whose images are replaced by nodata, as if they were missing.
         tta: average over the eight flips and quarter turns.
         calibrate: fit a temperature on the val split, and apply it.
     """
@@ -106,5 +107,6 @@ class PredictConfig(Part):
     window: Count | None = None
     stride: Count | None = None
     batch_size: Count = 16
+    missing: tuple[str, ...] = ()
     tta: bool = False
     calibrate: bool = True

@@ -40,7 +40,8 @@ from lulcbench.datasets.datamodule import LuisaDataModule
 
 MEAN, STD = (90.0, 95.0, 100.0), (50.0, 35.0, 30.0)
 INPUTS = {"sentinel2": Input(channels=("B04", "B03", "B02"), mean=MEAN, std=STD, resolution=10)}
-INFO = DataInfo(inputs=INPUTS, classes=CLASSES, level=None, digest="0" * 64, simulated=False)
+SHARES = (1 / len(CLASSES),) * len(CLASSES)
+INFO = DataInfo(inputs=INPUTS, classes=CLASSES, level=None, digest="0" * 64, simulated=False, frequencies=SHARES)
 WARMUP = 3
 Precision = Literal["bf16-mixed", "32-true"]
 

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy.typing as npt
 from pydantic import model_validator
 
 from baselines.registry import Kind, Part, Registry
@@ -44,7 +45,7 @@ class DataInfo(Part):
         level: LUISA level of the classes; None for other legends.
         digest: digest of the release, or of archives and split lists.
         simulated: whether the data are simulated.
-        absent: names of classes without a training sample.
+        frequencies: frequency of each class in training, with sum 1.
     """
 
     inputs: dict[str, Input]
@@ -52,7 +53,18 @@ class DataInfo(Part):
     level: int | None
     digest: str
     simulated: bool
-    absent: tuple[str, ...] = ()
+    frequencies: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _one_per_class(self) -> DataInfo:
+        if len(self.frequencies) != len(self.classes):
+            raise ValueError("there must be one frequency per class")
+        return self
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Names of classes without a training sample."""
+        return tuple(name for name, f in zip(self.classes, self.frequencies, strict=True) if not f)
 
 
 class DataConfig(Kind):
@@ -97,6 +109,11 @@ class DataConfig(Kind):
         """LUISA level of the classes; None for other legends."""
         return None
 
+    @property
+    @abstractmethod
+    def sensor_names(self) -> tuple[str, ...]:
+        """Sensors of the images, the first of which gives the grid of predictions."""
+
     @abstractmethod
     def units(self, dataset: Any) -> tuple[str, Sequence[str]]:
         """What paired tests resample, ``spatial blocks`` or ``patches``, and the unit of each sample of a dataset."""
@@ -126,3 +143,19 @@ def only_input(inputs: Mapping[str, Input], model: str) -> Input:
     if len(inputs) > 1:
         raise LulcbenchError(f"{model} takes images of one sensor; the data have {', '.join(inputs)}.", "Choose one.")
     return next(iter(inputs.values()))
+
+
+def shares(counts: npt.NDArray[Any]) -> tuple[float, ...]:
+    """Shares of counts in their sum.
+
+    Raises:
+        LulcbenchError: there are none.
+
+    Example:
+        >>> shares(np.array([3, 1]))
+        (0.75, 0.25)
+    """
+    total = counts.sum()
+    if not total:
+        raise LulcbenchError("The train split has no labels.", "Choose a year or a level that has labels.")
+    return tuple((counts / total).tolist())

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines.data.archives import Archives
-from baselines.data.base import DATA, DataConfig, DataInfo, Input
+from baselines.data.base import DATA, DataConfig, DataInfo, Input, shares
 from baselines.data.lists import read_list, read_lists
 from baselines.data.patches import BAND_SETS
 from baselines.registry import Names, expand
@@ -85,6 +85,11 @@ class EuroSatData(DataConfig):
         """False if val is used for training too."""
         return "val" not in self.train_on
 
+    @property
+    def sensor_names(self) -> tuple[str, ...]:
+        """Sentinel-2."""
+        return ("sentinel2",)
+
     def units(self, dataset: EuroSat) -> tuple[str, Sequence[str]]:
         """Patches: their locations are not in the archive."""
         return "patches", dataset.names
@@ -105,14 +110,13 @@ class EuroSatData(DataConfig):
     def describe(self, train: EuroSat) -> DataInfo:
         """Bands and statistics of the training patches."""
         digest = self.digest()  # first, since it refuses lists that overlap
-        seen = set(train.labels.tolist())
         return DataInfo(
             inputs={"sentinel2": train.input},
             classes=CLASSES,
             level=None,
             digest=digest,
             simulated=False,
-            absent=tuple(name for i, name in enumerate(CLASSES) if i not in seen),
+            frequencies=shares(np.bincount(train.labels, minlength=len(CLASSES))),
         )
 
 

@@ -9,12 +9,12 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from baselines.data.base import DATA, DataConfig, DataInfo, Input
+from baselines.data.base import DATA, DataConfig, DataInfo, Input, shares
 from baselines.registry import Count, Names, expand
 from lulcbench.datasets import LuisaCls, LuisaDataset, LuisaSeg
 from lulcbench.errors import NotAvailableError
 from lulcbench.grid import TILE_SIZE
-from lulcbench.legend import legend
+from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import Release
 
 
@@ -52,6 +52,11 @@ class LuisaData(DataConfig):
         """Legend level of the classes."""
         return self.level
 
+    @property
+    def sensor_names(self) -> tuple[str, ...]:
+        """The sensors."""
+        return self.sensors
+
     def units(self, dataset: LuisaDataset) -> tuple[str, Sequence[str]]:
         """Spatial blocks."""
         of_tile = dict(zip(dataset.tiles["id"], dataset.tiles["block"], strict=True))
@@ -70,14 +75,12 @@ class LuisaData(DataConfig):
             level=self.level,
             digest=train.release.digest,
             simulated=train.release.simulated,
-            absent=tuple(
-                legend().classes[code].name for code in legend().codes(self.level) if code not in self._present(train)
-            ),
+            frequencies=self._frequencies(train),
         )
 
     @abstractmethod
-    def _present(self, train: Any) -> set[int]:
-        """Codes of the level that occur in the train split."""
+    def _frequencies(self, train: Any) -> tuple[float, ...]:
+        """Frequencies of the classes in the train split."""
 
 
 @DATA.register
@@ -105,10 +108,14 @@ class LuisaSegData(LuisaData):
         """Options of ``LuisaSeg``."""
         return super().options | {"window": self.window, "stride": self.stride}
 
-    def _present(self, train: LuisaSeg) -> set[int]:
+    def _frequencies(self, train: LuisaSeg) -> tuple[float, ...]:
         manifest = train.release.manifest
         counts = manifest.labels[manifest.choose_labels()].class_counts.get(self.year, {})
-        return {legend().ancestor(code, self.level) for code, n in counts.items() if n and code}
+        codes = np.array([code for code in counts if code], np.uint16)
+        pixels = np.array([counts[int(code)] for code in codes], np.float64)
+        index = legend().encode(codes, self.level)  # of the complete train split, also if only part of it is read
+        labelled = index != IGNORE_INDEX
+        return shares(np.bincount(index[labelled], pixels[labelled], len(legend().codes(self.level))))
 
 
 @DATA.register
@@ -134,9 +141,9 @@ class LuisaClsData(LuisaData):
         """Options of ``LuisaCls``."""
         return super().options | {"purity": self.purity, "level": self.level}
 
-    def _present(self, train: LuisaCls) -> set[int]:
+    def _frequencies(self, train: LuisaCls) -> tuple[float, ...]:
         # A class of some pixels need not be the class of any chip.
-        return {int(code) for code in legend().decode(np.unique(train.labels), self.level)}
+        return shares(np.bincount(train.labels, minlength=len(legend().codes(self.level))))
 
 
 def _input(dataset: LuisaDataset, sensor: str) -> Input:

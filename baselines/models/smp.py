@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from baselines.data import Input, only_input
+from baselines.models._grids import Padded
 from baselines.models._pretrained import unavailable
 from baselines.models.base import MODELS
 from baselines.models.network import NetworkConfig
@@ -36,13 +37,14 @@ class SmpConfig(NetworkConfig):
         channels = len(only_input(inputs, self.title).channels)
         options = {"encoder_name": self.encoder, "encoder_weights": self.weights, "in_channels": channels}
         try:
-            net = network(**options, classes=outputs, **more)
+            net: Any = network(**options, classes=outputs, **more)
         except KeyError as error:
             raise LulcbenchError(
                 f"smp has no encoder {self.encoder!r}.", "See segmentation_models_pytorch.encoders.get_encoder_names()."
             ) from error
         except OSError as error:
             raise unavailable(str(self.weights), error) from error
+        net = Padded(net, net.encoder.output_stride)
         return net if self.pixel_path is None else PixelPath(net, channels, self.pixel_path, outputs)
 
     def describe(self, about: Any) -> str:

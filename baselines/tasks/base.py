@@ -6,15 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.data import DataConfig, DataInfo
 from baselines.predicting.unit_counts import UnitCounts
-from baselines.registry import Fraction, Kind, Registry
-from baselines.tasks.losses import FlatLoss, HierarchicalLoss
+from baselines.registry import Fraction, Kind, NotNegative, Registry
+from baselines.tasks.losses import FlatLoss, HierarchicalLoss, LossSettings
 from lulcbench.datasets.batch import Sample
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.plotting import Panel
@@ -32,13 +34,16 @@ class TaskConfig(Kind):
         dense: whether there is one output per pixel, or one per sample.
         level_weights: weights of the log-likelihood at levels 1 to 4 (LUISA data); levels finer than that of the model
             are left out.
-        smoothing: label smoothing.
+        smoothing, focal, dice, class_balance: see ``LossSettings``.
     """
 
     target: ClassVar[str]
     dense: ClassVar[bool]
     level_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     smoothing: Fraction = 0.0
+    focal: NotNegative = 0.0
+    dice: Fraction = 0.0
+    class_balance: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     def check(self, data: DataConfig) -> None:
         """Check that the settings fit the data.
@@ -104,10 +109,12 @@ class Task(nn.Module, ABC):
         super().__init__()
         self.config, self.info = config, info
         self.outputs = len(info.classes)
+        settings = LossSettings(config.smoothing, config.focal, config.dice, config.class_balance)
+        frequencies = np.array(info.frequencies) if config.class_balance else None
         self.criterion: nn.Module = (
-            FlatLoss(config.smoothing)
+            FlatLoss(settings, frequencies)
             if info.level is None
-            else HierarchicalLoss(info.level, config.level_weights, config.smoothing)
+            else HierarchicalLoss(info.level, config.level_weights, settings, frequencies)
         )
 
     # -- training ----------------------------------------------------------------------------------------------------

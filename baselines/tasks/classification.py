@@ -79,7 +79,7 @@ class Classification(Task):
         remedy = "Lower predict.batch_size."
         with threads(config.threads), memory_errors(f"predict.batch_size = {config.predict.batch_size}", remedy):
             for batch in batches:
-                probabilities.append(temper(trained.predictor(batch["image"]), trained.temperature).cpu())
+                probabilities.append(temper(trained(batch["image"]), trained.temperature).cpu())
                 truths.append(batch["label"].cpu())
                 names = batch.get("id") or [f"{tile}:{i}" for i, tile in enumerate(batch["tile"], len(ids))]
                 ids += names

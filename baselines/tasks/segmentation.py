@@ -74,7 +74,7 @@ class Segmentation(Task):
         """Write ``predictions.zip``, for ``lulcbench score``, and ``submission.toml``, for ``lulcbench submit``."""
         config = trained.config
         dataset, batches = read_split(trained, window=config.predict.window, stride=config.predict.stride)
-        blended = blend_tiles(dataset, ((batch, trained.predictor(batch["image"])) for batch in batches))
+        blended = blend_tiles(dataset, ((batch, trained(batch["image"])) for batch in batches))
         # The temperature was fitted on the label grid and applies there, not to pixels before they are averaged.
         maps = ((tile, self._tempered(p, trained.temperature)) for tile, p in blended)
         remedy = "Lower predict.batch_size or predict.window."

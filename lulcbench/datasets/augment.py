@@ -145,7 +145,7 @@ class Affine(nn.Module):
 
 
 class Gain(nn.Module):
-    """A random gain and offset for each channel of each sample.
+    """A random gain and offset for each channel of each sample; nodata (0) stays nodata.
 
     Args:
         sd: standard deviation of both, in the units of the images; the mean gain is 1, the mean offset 0.
@@ -166,13 +166,15 @@ class Gain(nn.Module):
             shape = (*image.shape[:-2], 1, 1)
             gain = 1 + self.sd * torch.randn(shape)
             offset = self.sd * torch.randn(shape)
-            return image * _to(gain, image) + _to(offset, image)
+            return torch.where(image == 0, image, image * _to(gain, image) + _to(offset, image))
 
         return _apply(batch, change)
 
 
 class Noise(nn.Module):
     """Gaussian noise on each pixel, drawn on the images' own device (whose generators differ from the processor's).
+
+    Nodata (0) stays nodata.
 
     Args:
         sd: its standard deviation, in the units of the images.
@@ -192,7 +194,7 @@ class Noise(nn.Module):
         def change(key: str, image: Tensor) -> Tensor:
             generator = torch.Generator(image.device).manual_seed(int(torch.randint(2**31, (1,))))
             noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
-            return image + self.sd * noise
+            return torch.where(image == 0, image, image + self.sd * noise)
 
         return _apply(batch, change)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.tasks.losses import FlatLoss, HierarchicalLoss, area_average
+from baselines.tasks.losses import FlatLoss, HierarchicalLoss, LossSettings, area_average, balanced_weights
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 
 RNG = np.random.default_rng(0)
@@ -55,7 +55,61 @@ def test_flat_loss_ignores_and_smooths() -> None:
     logits, target = torch.randn(3, 10), torch.tensor([[1], [IGNORE_INDEX], [2]], dtype=torch.uint8)
     expected = -logits.log_softmax(1)[[0, 2], [1, 2]].mean()
     assert float(FlatLoss()(logits, target)) == pytest.approx(float(expected))
-    assert float(FlatLoss(0.1)(logits, target)) != pytest.approx(float(expected))
+    smoothed = torch.nn.functional.cross_entropy(
+        logits, target[:, 0].long(), ignore_index=IGNORE_INDEX, label_smoothing=0.1
+    )
+    assert float(FlatLoss(LossSettings(smoothing=0.1))(logits, target)) == pytest.approx(float(smoothed))
+
+
+def test_class_weights_focal_and_dice_loss_are_those_of_their_papers() -> None:
+    logits, target = torch.randn(50, 3), torch.from_numpy(RNG.choice([0, 0, 0, 1], (50, 1)))
+    target[:5] = IGNORE_INDEX
+    labelled = target[:, 0] != IGNORE_INDEX
+    p, truth = logits.softmax(1)[labelled], target[labelled, 0]
+    of_truth = p[torch.arange(len(p)), truth]
+    focal = (-((1 - of_truth) ** 2) * of_truth.log()).mean()
+    assert float(FlatLoss(LossSettings(focal=2.0))(logits, target)) == pytest.approx(float(focal), rel=1e-5)
+
+    frequencies = np.array([0.75, 0.25, 0.0])
+    weights = torch.from_numpy(balanced_weights(frequencies, 0.5))
+    assert (weights.numpy() * frequencies).sum() == pytest.approx(1)
+    assert float(weights[1] / weights[0]) == pytest.approx(3**0.5)
+    assert weights[2] == weights[1]
+    weighted = torch.nn.functional.cross_entropy(logits[labelled], truth, weights)
+    settings = LossSettings(class_balance=0.5)
+    assert float(FlatLoss(settings, frequencies)(logits, target)) == pytest.approx(float(weighted), rel=1e-5)
+
+    onehot = torch.nn.functional.one_hot(truth, 3)
+    dice = 1 - 2 * (p * onehot).sum(0) / (p + onehot).sum(0)
+    plain = torch.nn.functional.cross_entropy(logits[labelled], truth)
+    expected = 0.7 * plain + 0.3 * dice[:2].mean()  # no label is of the third class
+    assert float(FlatLoss(LossSettings(dice=0.3))(logits, target)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_weights_of_coarse_classes_are_those_of_their_summed_frequencies() -> None:
+    codes = RNG.choice(legend().codes(4), (2, 6, 6)).astype(np.uint16)
+    logits, frequencies = torch.randn(2, 46, 6, 6), RNG.random(46)
+    parents = legend().parents(4, 1)
+    weights = balanced_weights(np.bincount(parents, frequencies), 1.0)
+    p, index = logits.softmax(1).numpy(), legend().encode(codes, 1).astype(int)
+    coarse = np.stack([p[:, parents == c].sum(1) for c in range(5)], 1)
+    nll = -np.log(np.take_along_axis(coarse, index[:, None], 1))[:, 0]
+    expected = (nll * weights[index]).sum() / weights[index].sum()
+    loss = HierarchicalLoss(4, (1, 0, 0, 0), LossSettings(class_balance=1.0), frequencies)
+    assert float(loss(logits, targets(codes))) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [LossSettings(focal=2.0, dice=0.5), LossSettings(smoothing=0.1, class_balance=1.0)]
+)
+def test_losses_of_nothing_labelled_are_zero_with_a_gradient_of_zero(settings: LossSettings) -> None:
+    logits = torch.randn(1, 46, 4, 4, requires_grad=True)
+    loss = HierarchicalLoss(4, settings=settings, frequencies=np.ones(46))
+    value = loss(logits, targets(np.zeros((1, 4, 4), np.uint16)))
+    value.backward()
+    assert float(value.detach()) == 0
+    assert logits.grad is not None
+    assert logits.grad.abs().max() == 0
 
 
 @pytest.mark.parametrize("size", [160, 480])

@@ -134,3 +134,12 @@ def test_seeding_puts_the_generator_back() -> None:
     assert torch.equal(torch.cat([first, torch.rand(2)]), expected)
     with seeded(9):
         assert torch.equal(torch.rand(2), inside)
+
+
+def test_noise_and_gain_leave_nodata_as_it_is() -> None:
+    image = torch.rand(2, 3, 8, 8) + 0.1
+    image[:, :, 2] = 0
+    for augment in (Noise(0.5), Gain(0.5)):
+        changed = augment({"image": image})["image"]
+        assert (changed[:, :, 2] == 0).all()
+        assert (changed[:, :, 3] != image[:, :, 3]).all()
