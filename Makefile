@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REAL := $(wildcard ../shared/data)
 export LULCBENCH_REAL_DATA ?= $(abspath $(REAL))
 
-.PHONY: env demo docs test test-random check fmt lock bench-env bench gpu clean
+.PHONY: env demo docs viewer test test-random check fmt lock bench-env bench gpu clean
 
 env: $(VENV)/.ready
 
@@ -55,6 +55,11 @@ fmt: env
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: env
 	$(BIN)/python -m mkdocs build --strict --quiet
+
+# Build the viewer of maps again (lulcbench/maps/viewer/static); requires Node.js 20. The result is committed.
+APP := lulcbench/maps/viewer/app
+viewer:
+	cd $(APP) && npm ci --ignore-scripts && npm run check && npm run build
 
 lock: env
 	$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --all-extras --no-header --upgrade pyproject.toml --output-file requirements.txt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lulcbench import _console
-from lulcbench.cli import data, lucas, maps, score
+from lulcbench.cli import data, lucas, maps, score, view
 
 app = typer.Typer(
     help="Land use / land cover benchmark for Europe: inspect, download, verify and plot releases, score predictions.",
@@ -24,6 +24,7 @@ data.register(app)
 score.register(app)
 lucas.register(app)
 maps.register(app)
+view.register(app)
 
 
 def main() -> None:

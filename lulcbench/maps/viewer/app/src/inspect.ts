@@ -1,0 +1,169 @@
+// The description of one pixel: classes, values, most probable classes and their series over the years.
+
+import { colorOf } from "./colors";
+import { element, svg, swatch } from "./dom";
+import { cell, type LandClass, type Layer, type MapInfo, type Pixel, type Reader, type Site } from "./site";
+import { mapOf, type Side, type State } from "./state";
+
+const TOP = 5;
+
+export class Inspector {
+  private request = 0;
+
+  constructor(
+    private readonly site: Site,
+    private readonly reader: Reader,
+    private readonly target: HTMLElement,
+  ) {}
+
+  /** Describe the picked pixel in the map and year of a side; returns a sentence for screen readers. */
+  async show(state: State, side: Side): Promise<string> {
+    const request = ++this.request;
+    if (!state.pick) {
+      this.target.replaceChildren(element("p", { class: "hint" }, "Click the map to see a pixel's classes and probabilities."));
+      return "";
+    }
+    const map = mapOf(this.site, side);
+    const [row, column] = cell(map.overviews[0], ...state.pick);
+    const years = await Promise.all(map.years.map((year) => this.reader.pixel(map, year, row, column)));
+    if (request !== this.request) return ""; // a later click overtook this one
+    const pixel = years[map.years.indexOf(side.year)];
+    const [x, y] = state.pick.map(Math.round);
+    const where = element("p", { class: "hint" }, `${map.title}, ${side.year} · E ${x} N ${y} (EPSG:3035) · row ${row}, column ${column}`);
+    if (!pixel || Object.values(pixel.values).every((value) => value === null)) {
+      this.target.replaceChildren(where, element("p", {}, "No data."));
+      return "No data.";
+    }
+    const classes = map.layers.filter((layer) => layer.kind === "class");
+    const found = classes.map((layer) => this.classAt(layer, pixel));
+    this.target.replaceChildren(
+      where,
+      this.classTable(state, classes, found),
+      ...this.probabilities(state, map, pixel, years),
+      ...this.values(map, pixel),
+    );
+    const finest = found.filter((entry) => entry !== null).at(-1);
+    return finest ? `${finest.code} ${finest.name}` : "No class.";
+  }
+
+  private classAt(layer: Layer, pixel: Pixel): LandClass | null {
+    const value = pixel.values[layer.id];
+    return value === null ? null : this.site.legend[value];
+  }
+
+  private classTable(state: State, layers: Layer[], found: (LandClass | null)[]): HTMLElement {
+    const rows = layers.map((layer, i) => {
+      const entry = found[i];
+      const name = entry
+        ? element("td", { "data-code": entry.code }, swatch(colorOf(entry, state.palette)), element("span", { class: "code" }, String(entry.code)), ` ${entry.name}`)
+        : element("td", {}, "–");
+      return element("tr", {}, element("th", { scope: "row" }, layer.level ? `Level ${layer.level}` : layer.title), name);
+    });
+    return element("table", { class: "classes" }, element("caption", {}, "Class"), element("tbody", {}, ...rows));
+  }
+
+  private probabilities(state: State, map: MapInfo, pixel: Pixel, years: (Pixel | null)[]): HTMLElement[] {
+    if (!map.probabilities) return [];
+    const { codes, level } = map.probabilities;
+    const order = [...codes.keys()].sort((a, b) => pixel.probabilities[b] - pixel.probabilities[a]);
+    const top = order.slice(0, TOP).filter((i) => pixel.probabilities[i] > 0);
+    const entries = top.map((i) => this.site.legend.find((one) => one.code === codes[i])!);
+    const percent = (value: number) => `${((value / 255) * 100).toFixed(1)} %`;
+    const rows = top.map((i, rank) => {
+      const bar = element("span", { class: "bar", "aria-hidden": "true" });
+      bar.style.width = `${(pixel.probabilities[i] / 255) * 100}%`;
+      bar.style.background = colorOf(entries[rank], state.palette);
+      return element("tr", {},
+        element("th", { scope: "row" }, element("span", { class: "code" }, String(codes[i])), ` ${entries[rank].name}`),
+        element("td", { class: "bars" }, bar),
+        element("td", { class: "number" }, percent(pixel.probabilities[i])),
+      );
+    });
+    const table = element("table", { class: "probabilities" },
+      element("caption", {}, `Most probable classes (level ${level})`),
+      element("tbody", {}, ...rows),
+    );
+    if (map.years.length < 2) return [table];
+    const series = top.map((i, rank) => ({
+      entry: entries[rank],
+      values: years.map((one) => (one ? one.probabilities[i] / 255 : null)),
+    }));
+    return [table, chart(map.years, series, state)];
+  }
+
+  private values(map: MapInfo, pixel: Pixel): HTMLElement[] {
+    const layers = map.layers.filter((layer) => layer.kind === "value");
+    if (!layers.length) return [];
+    const rows = layers.map((layer) => {
+      const value = pixel.values[layer.id];
+      const text = value === null ? "–" : `${Number((value * layer.scale + layer.offset).toFixed(3))} ${layer.unit}`;
+      return element("tr", {},
+        element("th", { scope: "row", title: layer.description }, layer.title),
+        element("td", { class: "number" }, text.trim()),
+      );
+    });
+    return [element("table", {}, element("caption", {}, "Uncertainty"), element("tbody", {}, ...rows))];
+  }
+}
+
+interface Series {
+  entry: LandClass;
+  values: (number | null)[];
+}
+
+/** Probabilities over the years, as lines and as a table for screen readers. */
+function chart(years: number[], series: Series[], state: State): HTMLElement {
+  const [width, height, left, right, top, bottom] = [340, 170, 34, 40, 10, 22];
+  const span = years.at(-1)! - years[0];
+  const x = (year: number) => left + ((year - years[0]) / span) * (width - left - right);
+  const y = (value: number) => top + (1 - value) * (height - top - bottom);
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", "aria-hidden": "true" });
+  for (const value of [0, 0.5, 1]) {
+    drawing.append(
+      svg("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "grid" }),
+      svg("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, `${value * 100}%`),
+    );
+  }
+  const every = Math.ceil(years.length / 6);
+  years.forEach((year, i) => {
+    if (i % every === 0 || i === years.length - 1) {
+      drawing.append(svg("text", { x: x(year), y: height - 6, "text-anchor": "middle" }, String(year)));
+    }
+  });
+  drawing.append(svg("line", { x1: x(state.year), x2: x(state.year), y1: top, y2: height - bottom, class: "now" }));
+  // Labels of lines that end at nearly the same height are moved apart.
+  const ends = series
+    .map(({ entry, values }) => ({ entry, at: y(values.at(-1) ?? 0) }))
+    .sort((a, b) => a.at - b.at);
+  ends.forEach((end, i) => {
+    if (i && end.at < ends[i - 1].at + 11) end.at = ends[i - 1].at + 11;
+  });
+  for (let i = ends.length - 1; i >= 0; i--) {
+    ends[i].at = Math.min(ends[i].at, i === ends.length - 1 ? height - bottom : ends[i + 1].at - 11);
+  }
+  for (const { entry, values } of [...series].reverse()) {
+    const points = values.flatMap((value, i) => (value === null ? [] : [`${x(years[i])},${y(value)}`]));
+    const color = colorOf(entry, state.palette);
+    drawing.append(
+      svg("polyline", { points: points.join(" "), class: "outline" }),
+      svg("polyline", { points: points.join(" "), class: "line", stroke: color }),
+      ...points.map((point) => {
+        const [cx, cy] = point.split(",");
+        return svg("circle", { cx, cy, r: 3, fill: color, class: "dot" });
+      }),
+    );
+  }
+  for (const { entry, at } of ends) {
+    drawing.append(svg("text", { x: width - right + 7, y: at + 4 }, String(entry.code)));
+  }
+  const table = element("table", {},
+    element("caption", {}, "Probabilities over the years"),
+    element("thead", {}, element("tr", {}, element("th", {}, "Class"), ...years.map((year) => element("th", { scope: "col" }, String(year))))),
+    element("tbody", {}, ...series.map(({ entry, values }) =>
+      element("tr", {},
+        element("th", { scope: "row" }, `${entry.code} ${entry.name}`),
+        ...values.map((value) => element("td", {}, value === null ? "–" : `${(value * 100).toFixed(1)} %`)),
+      ))),
+  );
+  return element("figure", {}, element("figcaption", {}, "Their probabilities over the years"), drawing, element("div", { class: "sr-only" }, table));
+}

@@ -1,0 +1,58 @@
+"""A second palette for users with a colour vision deficiency."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from lulcbench.legend import legend
+from lulcbench.maps.viewer.source import positions
+
+# Ends of the ramp of each class of level 1, in CIE LCh: lightness, chroma, hue in degrees. Found by random search
+# within the usual hues (red, yellow, green, violet, blue) for the largest smallest difference (CIEDE2000) between
+# classes of levels 1 and 2, as seen with each of the three deficiencies; the test of this module measures it.
+_RAMPS = {
+    1: ((15, 64, 42), (61, 68, 52)),  # artificial: dark red to orange
+    2: ((65, 85, 91), (98, 20, 110)),  # agriculture: ochre to pale yellow
+    3: ((37, 30, 158), (76, 44, 154)),  # forest and semi-natural: dark to light green
+    4: ((76, 62, 327), (76, 62, 327)),  # wetlands: pink
+    5: ((26, 46, 300), (60, 15, 274)),  # water: dark to greyish blue
+}
+
+
+@cache
+def safe_colors() -> dict[int, str]:
+    """Code → colour as ``#rrggbb`` of all 106 classes.
+
+    A class of level 4 has its place in the ramp of its class of level 1, by the order of the codes; coarser classes
+    have the colour of the middle of their descendants.
+    """
+    finest = legend().codes(4)
+    place: dict[int, tuple[int, float]] = {}
+    for code in positions():
+        top = legend().ancestor(code, 1)
+        siblings = [one for one in finest if legend().ancestor(one, 1) == top]
+        level = legend().classes[code].level
+        own = [i for i, one in enumerate(siblings) if legend().ancestor(one, level) == code]
+        place[code] = (top, (float(np.mean(own)) / (len(siblings) - 1)) if len(siblings) > 1 else 0.0)
+    return {code: _hex(*_between(*_RAMPS[top], share)) for code, (top, share) in place.items()}
+
+
+def _between(
+    low: tuple[float, float, float], high: tuple[float, float, float], share: float
+) -> tuple[float, float, float]:
+    lightness, chroma, hue = (a + (b - a) * share for a, b in zip(low, high, strict=True))
+    return lightness, chroma, hue
+
+
+def _hex(lightness: float, chroma: float, hue: float) -> str:
+    """CIE LCh (D65) to sRGB, clipped."""
+    a, b = chroma * np.cos(np.radians(hue)), chroma * np.sin(np.radians(hue))
+    fy = (lightness + 16) / 116
+    f = np.array([fy + a / 500, fy, fy - b / 200])
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * (0.95047, 1.0, 1.08883)
+    linear = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]) @ xyz
+    linear = np.clip(linear, 0, 1)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return "#{:02x}{:02x}{:02x}".format(*np.rint(srgb * 255).astype(int))

@@ -1,0 +1,53 @@
+"""A site of a small map, served as by ``python -m http.server``, and a browser."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lulcbench.maps.viewer import write_site
+from tests.loopback import serving
+from tests.lulcbench.maps.viewer.made_map import write_map
+
+CHROMIUM = shutil.which("chromium")
+
+
+class Silent(SimpleHTTPRequestHandler):
+    """What ``python -m http.server`` does, without its log."""
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def map_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_map(tmp_path_factory.mktemp("maps") / "map")
+
+
+@pytest.fixture(scope="session")
+def site_folder(map_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_site([map_folder], tmp_path_factory.mktemp("sites") / "site")
+
+
+@pytest.fixture(scope="session")
+def site_url(site_folder: Path) -> Iterator[str]:
+    with serving(functools.partial(Silent, directory=str(site_folder))) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    with playwright.sync_playwright() as started:
+        # Without its sandbox: test machines often run as root in a container; only our own pages are opened.
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

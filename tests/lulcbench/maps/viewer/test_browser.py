@@ -1,0 +1,277 @@
+"""The viewer in a real browser, as a person uses it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+
+from lulcbench.legend import legend
+
+RENDERED = """new Promise((done) => {
+  lulcbench.view.map.once("rendercomplete", () => done());
+  lulcbench.view.map.render();
+})"""
+
+
+def opened(page: Any, url: str, fragment: str = "") -> None:
+    page.goto(f"{url}/{fragment}")
+    page.wait_for_function("window.lulcbench")
+    page.evaluate(RENDERED)
+
+
+@pytest.fixture
+def page(browser: Any, site_url: str) -> Iterator[Any]:
+    """A tab; complaints of the browser and requests to other addresses fail the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    opened(page, site_url)
+    yield page
+    context.close()
+    assert complaints == []
+    assert requests
+    assert [url for url in requests if not url.startswith((f"{site_url}/", "data:"))] == []
+
+
+def codes_of(page: Any) -> np.ndarray:
+    return np.array([entry["code"] for entry in page.evaluate("lulcbench.site.legend")])
+
+
+def test_what_is_displayed_is_what_is_stored_at_1000_random_clicks_over_all_zooms(page: Any, map_folder: Path) -> None:
+    root = zarr.open_group(map_folder, mode="r")
+    codes = codes_of(page)
+    overviews = page.evaluate("lulcbench.site.maps[0].overviews")
+    resolutions = np.array([overview["resolution"] for overview in overviews])
+    rng = np.random.default_rng(5)
+    seen: set[int] = set()
+    by_colour = 0
+    for view in range(20):
+        level = 1 + view % 4
+        resolution = float(np.exp(rng.uniform(np.log(2), np.log(resolutions.max() * 1.5))))
+        x, y = 4320000 + rng.uniform(0.2, 0.8) * 10800, 3153600 - rng.uniform(0.2, 0.8) * 14400
+        page.locator("#classes").select_option(f"class_{level}")
+        page.evaluate(f"lulcbench.view.map.getView().setCenter([{x}, {y}])")
+        page.evaluate(f"lulcbench.view.map.getView().setResolution({resolution})")
+        page.evaluate(RENDERED)
+        box = page.locator("#map").bounding_box()
+        assert [box["width"], box["height"]] == page.evaluate("lulcbench.view.map.getSize()")
+        assert box["y"] % 1 == 0  # otherwise the browser would resample the map
+        (x, y), resolution = page.evaluate("((v) => [v.getCenter(), v.getResolution()])(lulcbench.view.map.getView())")
+        pixels = np.stack([rng.uniform(0, box["width"], 50), rng.uniform(0, box["height"], 50)], -1).round()
+        shown = page.evaluate(
+            "async (pixels) => { const out = []; for (const p of pixels) out.push(await lulcbench.displayed(p)); "
+            "return out; }",
+            pixels.tolist(),
+        )
+        said = page.evaluate(
+            "async (pixels) => { const out = []; for (const p of pixels) { await lulcbench.pick(p); "
+            "out.push([...document.querySelectorAll('#pixel [data-code]')].map((e) => Number(e.dataset.code))); } "
+            "return out; }",
+            pixels.tolist(),
+        )
+        page.evaluate("lulcbench.view.marker.setPosition(undefined)")
+        image = np.asarray(Image.open(io.BytesIO(page.screenshot(clip=box))).convert("RGB"))
+        # The overview whose resolution is nearest, as the library chooses it.
+        overview = int(np.abs(resolutions - resolution).argmin())
+        seen.add(overview)
+        displayed = root[f"2018/{overview}/class_{level}"][...]
+        full = [root[f"2018/0/class_{n}"][...] for n in (1, 2, 3, 4)]
+        for (px, py), (layer,), clicked in zip(pixels, shown, said, strict=True):
+            east, north = x + (px - box["width"] / 2) * resolution, y - (py - box["height"] / 2) * resolution
+            row, column = (3153600 - north) / resolutions[overview], (east - 4320000) / resolutions[overview]
+            at = int(np.floor(row)), int(np.floor(column))
+            inside = 0 <= at[0] < displayed.shape[0] and 0 <= at[1] < displayed.shape[1]
+            expected = int(displayed[at]) if inside else 0
+            assert (layer["row"], layer["column"], layer["overview"]) == (*at, overview)
+            assert (0 if layer["value"] is None else codes[layer["value"]]) == expected
+            fine = int((3153600 - north) // 30), int((east - 4320000) // 30)
+            within = 0 <= fine[0] < 480 and 0 <= fine[1] < 360
+            assert clicked == ([int(values[fine]) for values in full] if within and full[0][fine] else [])
+            # The colour on the screen, where the pixel of the map is large and this point is well inside it.
+            margin = 1.5 * resolution / resolutions[overview]
+            if expected and margin < row % 1 < 1 - margin and margin < column % 1 < 1 - margin:
+                if _covered(page, px, py):
+                    continue
+                assert "#{:02x}{:02x}{:02x}".format(*image[int(py), int(px)]) == legend().classes[expected].color
+                by_colour += 1
+    assert seen == set(range(len(overviews)))
+    assert by_colour >= 50
+
+
+def _covered(page: Any, x: float, y: float) -> bool:
+    """Whether a control is over that point of the map."""
+    return bool(
+        page.evaluate(
+            "([x, y]) => { const box = document.querySelector('#map').getBoundingClientRect();"
+            "return !document.elementFromPoint(box.x + x, box.y + y)?.matches('canvas, .ol-layer, .ol-viewport'); }",
+            [x, y],
+        )
+    )
+
+
+def test_a_click_shows_the_pixel_and_a_key_that_in_the_centre(page: Any) -> None:
+    page.mouse.click(500, 400)
+    page.locator("#pixel .probabilities").wait_for()
+    assert page.locator("#pixel .classes tr").count() == 4
+    assert page.locator("#pixel svg.chart polyline.line").count() >= 1
+    before = page.locator("#pixel .hint").inner_text()
+    page.locator("#map").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("(before) => document.querySelector('#pixel .hint').innerText !== before", arg=before)
+    assert page.locator("#status").inner_text() == page.locator("#pixel .classes tr:last-child td").inner_text()
+
+
+def test_a_click_reads_one_small_file_per_year(page: Any, site_url: str) -> None:
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url.removeprefix(f"{site_url}/")))
+    page.mouse.click(500, 400)
+    page.locator("#pixel .probabilities").wait_for()
+    assert len([path for path in requests if not path.endswith("index.bin")]) == 2
+    assert all("/pixels/" in path for path in requests)
+
+
+def test_the_heat_map_of_a_class_reads_its_own_chunks_only(page: Any, site_url: str) -> None:
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url.removeprefix(f"{site_url}/")))
+    page.locator("#overlay").select_option("p3110")
+    page.evaluate(RENDERED)
+    assert requests
+    assert all(path.startswith("data/0/2018/probability/3110/") for path in requests)
+
+
+def test_the_filter_hides_classes(page: Any) -> None:
+    page.locator("#classes").select_option("class_1")
+    page.locator("#hide-all").click()
+    page.get_by_label("3 Forest and semi-natural areas").check()
+    page.evaluate(RENDERED)
+    drawn = set()
+    for x in range(200, 700, 7):
+        drawn |= set(
+            page.evaluate(
+                "(x) => Array.from({length: 60}, (_, i) => lulcbench.view.layers[0].classes.getData([x, 80 + 10 * i]))"
+                ".filter((data) => data && data[3]).map((data) => [...data.slice(0, 3)].join())",
+                x,
+            )
+        )
+    forest = ",".join(str(v) for v in bytes.fromhex(legend().classes[3].color[1:]))
+    assert drawn == {forest}
+
+
+def test_a_permalink_restores_everything(page: Any, browser: Any, site_url: str) -> None:
+    page.locator("#classes").select_option("class_2")
+    page.locator("#overlay").select_option("entropy")
+    page.locator("#palette").select_option("safe")
+    page.get_by_label("1 Artificial surfaces").uncheck()
+    page.get_by_label("Swipe", exact=True).check()
+    page.mouse.click(300, 300)
+    page.locator("#pixel .classes").wait_for()
+    page.get_by_role("button", name="Zoom in").click()
+    page.evaluate(RENDERED)
+    page.wait_for_timeout(300)
+    fragment = page.evaluate("location.hash")
+    other = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    opened(other, site_url, fragment)
+    state = "(({hidden, ...rest}) => JSON.stringify({...rest, hidden: [...hidden].sort()}))(lulcbench.state())"
+    assert other.evaluate("location.hash") == fragment
+    for key in ("map", "year", "classes", "overlay", "palette", "swipe", "divider"):
+        assert other.evaluate(f"lulcbench.state().{key}") == page.evaluate(f"lulcbench.state().{key}"), key
+    assert len(other.evaluate(state)) > 100
+    assert other.locator("#pixel .classes").inner_text() == page.locator("#pixel .classes").inner_text()
+    other.context.close()
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    ["#x=nan&y=1&r=-3", "#map=9&year=1900&classes=class_9", "#hide=1.2.x&swipe=..&pick=~", "#%", "#overlay=__proto__"],
+)
+def test_a_bad_permalink_shows_the_default(page: Any, site_url: str, fragment: str) -> None:
+    opened(page, site_url, fragment)
+    assert page.evaluate("lulcbench.state().classes") == "class_4"
+    assert page.evaluate("lulcbench.state().year") == 2018
+    assert page.locator("#error").is_hidden()
+
+
+def test_years_are_changed_by_a_slider(page: Any) -> None:
+    slider = page.get_by_label("Year, left")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("lulcbench.state().year") == 2012
+    assert slider.get_attribute("aria-valuetext") == "2012"
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("lulcbench.state().year") == 2018
+
+
+def test_swipe_shows_two_years(page: Any) -> None:
+    page.get_by_label("Swipe", exact=True).check()
+    page.evaluate(RENDERED)
+    years = [page.evaluate(f"lulcbench.displayed([{x}, 300]).then((found) => found[0].year)") for x in (300, 600)]
+    assert years == [2012, 2018]
+    page.get_by_label("Position of the swipe").focus()
+    for _ in range(25):
+        page.keyboard.press("ArrowRight")
+    years = [page.evaluate(f"lulcbench.displayed([{x}, 300]).then((found) => found[0].year)") for x in (300, 600)]
+    assert years == [2012, 2012]
+
+
+def test_with_the_keyboard_alone(page: Any) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip the map"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "map"
+    center = page.evaluate("lulcbench.view.map.getView().getCenter()")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("(x) => lulcbench.view.map.getView().getCenter()[0] > x", arg=center[0])
+    resolution = page.evaluate("lulcbench.view.map.getView().getResolution()")
+    page.keyboard.press("+")
+    page.wait_for_function("(r) => lulcbench.view.map.getView().getResolution() < r", arg=resolution)
+    assert page.locator("#crosshair").is_visible()
+    page.get_by_label("Classes of Agricultural areas").focus()
+    page.keyboard.press("Enter")
+    assert page.get_by_label("Classes of Agricultural areas").get_attribute("aria-expanded") == "false"
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Classes of Agricultural areas"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 320])
+def test_nothing_overflows_and_simulated_is_visible(browser: Any, site_url: str, width: int, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 740}, color_scheme=scheme)
+    page = context.new_page()
+    opened(page, site_url)
+    page.get_by_label("Swipe", exact=True).check()
+    page.mouse.click(150 if width == 320 else 400, 300)
+    page.locator("#pixel .classes").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.querySelector('#panel').scrollWidth <= document.querySelector('#panel').clientWidth")
+    notice = page.get_by_text("Simulated data", exact=False).first
+    assert notice.is_visible()
+    inside = page.evaluate(
+        "[...document.querySelectorAll('#timebar, .ol-control, #side-left, #side-right')].map((e) => {"
+        "const a = e.getBoundingClientRect(), b = document.querySelector('#stage').getBoundingClientRect();"
+        "return a.left >= b.left && a.right <= b.right && a.bottom <= b.bottom; })"
+    )
+    assert all(inside)
+    context.close()
+
+
+def test_a_missing_chunk_is_reported(browser: Any, site_url: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("**/class_4/**/*.bin", lambda route: route.fulfill(status=404))
+    page.goto(site_url)
+    page.get_by_role("alert").wait_for()
+    assert "could not be read" in page.get_by_role("alert").inner_text()
+    assert "404" in page.get_by_role("alert").inner_text()
+    context.close()

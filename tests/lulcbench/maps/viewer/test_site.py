@@ -1,0 +1,183 @@
+"""What a site holds, and where it is refused."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from lulcbench.errors import CorruptFileError, LulcbenchError, ReleaseNotFoundError, UnsupportedFormatError
+from lulcbench.legend import legend
+from lulcbench.maps.viewer import write_site
+
+
+def site_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "site.json").read_bytes()))
+
+
+def assembled(site: Path, year: int, name: str, overview: int, fill: int) -> np.ndarray:
+    """A layer put together from its tiles."""
+    grid = site_of(site)["maps"][0]["overviews"][overview]
+    height, width = grid["height"], grid["width"]
+    out = np.full((-(-height // 240) * 240, -(-width // 240) * 240), fill, np.uint8)
+    for path in (site / "data" / "0" / str(year) / name / str(overview)).glob("*/*.bin"):
+        row, column = int(path.parent.name), int(path.stem)
+        tile = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8).reshape(240, 240)
+        out[row * 240 : row * 240 + 240, column * 240 : column * 240 + 240] = tile
+    assert (out[height:] == fill).all()
+    assert (out[:, width:] == fill).all()
+    return out[:height, :width]
+
+
+def test_tiles_hold_every_value_of_the_map(map_folder: Path, site_folder: Path) -> None:
+    root = zarr.open_group(map_folder, mode="r")
+    entry = site_of(site_folder)["maps"][0]
+    codes = np.array([c["code"] for c in site_of(site_folder)["legend"]] + [0] * (256 - 106), np.uint16)
+    for year in (2012, 2018):
+        for overview in range(len(entry["overviews"])):
+            group = root[f"{year}/{overview}"]
+            for level in (1, 2, 3, 4):
+                shown = codes[assembled(site_folder, year, f"class_{level}", overview, 255)]
+                np.testing.assert_array_equal(shown, group[f"class_{level}"][...])
+            np.testing.assert_array_equal(assembled(site_folder, year, "entropy", overview, 255), group["entropy"][...])
+            stored = group["probability"][...]
+            for index, code in enumerate(legend().codes(4)):
+                shown = assembled(site_folder, year, f"probability/{code}", overview, 0)
+                np.testing.assert_array_equal(shown, stored[index])
+
+
+def test_blocks_hold_all_layers_of_a_pixel(map_folder: Path, site_folder: Path) -> None:
+    group = zarr.open_group(map_folder, mode="r")["2018/0"]
+    names = [layer["id"] for layer in site_of(site_folder)["maps"][0]["layers"]]
+    codes = [c["code"] for c in site_of(site_folder)["legend"]]
+    rng = np.random.default_rng(0)
+    for row, column in zip(rng.integers(210, 480, 50), rng.integers(0, 360, 50), strict=True):
+        path = site_folder / "data" / "0" / "2018" / "pixels" / str(row // 60) / f"{column // 60}.bin"
+        block = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8).reshape(-1, 60, 60)
+        values = block[:, row % 60, column % 60]
+        assert [codes[i] for i in values[:4]] == [group[name][row, column] for name in names[:4]]
+        assert list(values[4 : len(names)]) == [group[name][row, column] for name in names[4:]]
+        np.testing.assert_array_equal(values[len(names) :], group["probability"][:, row, column])
+
+
+def test_the_index_lists_the_files_and_no_others(site_folder: Path) -> None:
+    entry = site_of(site_folder)["maps"][0]
+    for index in (site_folder / "data" / "0" / "2012").rglob("index.bin"):
+        listed = set()
+        there = iter(gzip.decompress(index.read_bytes()))
+        pixels = index.parent.name == "pixels"
+        for overview, grid in enumerate(entry["overviews"][: 1 if pixels else None]):
+            side = 60 if pixels else 240
+            for row in range(-(-grid["height"] // side)):
+                for column in range(-(-grid["width"] // side)):
+                    if next(there):
+                        listed.add(f"{row}/{column}.bin" if pixels else f"{overview}/{row}/{column}.bin")
+        assert list(there) == []
+        files = {path.relative_to(index.parent).as_posix() for path in index.parent.rglob("*.bin")} - {"index.bin"}
+        assert files == listed
+        assert files
+
+
+def test_a_map_that_does_not_state_its_origin_counts_as_simulated(map_folder: Path, tmp_path: Path) -> None:
+    for value, expected in ((True, True), (False, False), (None, True)):
+        copy = shutil.copytree(map_folder, tmp_path / f"map-{value}")
+        content = json.loads((copy / "zarr.json").read_bytes())
+        content["attributes"]["lulcbench:simulated"] = value
+        (copy / "zarr.json").write_text(json.dumps(content))
+        site = write_site([copy], tmp_path / f"site-{value}")
+        assert site_of(site)["simulated"] is expected
+
+
+def test_a_viewer_is_replaced_and_anything_else_is_refused(map_folder: Path, tmp_path: Path) -> None:
+    site = write_site([map_folder], tmp_path / "site", title="First")
+    (site / "left-over.txt").write_text("of the older site")
+    write_site([map_folder], site, title="Second")
+    assert site_of(site)["title"] == "Second"
+    assert not (site / "left-over.txt").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    write_site([map_folder], other)  # an empty folder
+    for name, content in (("thesis.tex", "years of work"), ("site.json", "[1]")):
+        folder = tmp_path / name.replace(".", "-")
+        folder.mkdir()
+        (folder / name).write_text(content)
+        with pytest.raises(LulcbenchError, match="exists and is not a viewer"):
+            write_site([map_folder], folder)
+        assert (folder / name).read_text() == content
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(LulcbenchError, match="exists and is not a viewer"):
+        write_site([map_folder], file)
+    link = tmp_path / "link"
+    link.symlink_to(site)
+    with pytest.raises(LulcbenchError, match="exists and is not a viewer"):
+        write_site([map_folder], link)
+
+
+def test_an_error_leaves_the_older_site_and_no_other_files(map_folder: Path, tmp_path: Path) -> None:
+    site = write_site([map_folder], tmp_path / "site", title="First")
+    broken = shutil.copytree(map_folder, tmp_path / "broken")
+    chunk = next(path for path in sorted((broken / "2018" / "0" / "entropy" / "c").rglob("*")) if path.is_file())
+    chunk.write_bytes(b"damaged")
+    with pytest.raises(CorruptFileError, match="2018/0/entropy cannot be read"):
+        write_site([map_folder, broken], site, title="Second")
+    assert site_of(site)["title"] == "First"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "site"]
+
+
+def edited(map_folder: Path, to: Path, path: str, **attributes: Any) -> Path:
+    """A copy of a map with other attributes of a node."""
+    copy = shutil.copytree(map_folder, to)
+    content = json.loads((copy / "zarr.json").read_bytes())
+    nodes = content["consolidated_metadata"]["metadata"]
+    (nodes[path] if path else content)["attributes"] |= attributes
+    (copy / "zarr.json").write_text(json.dumps(content))
+    return copy
+
+
+def test_other_folders_and_formats_are_refused(map_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ReleaseNotFoundError, match="does not contain a complete map"):
+        write_site([tmp_path], tmp_path / "site")
+    with pytest.raises(LulcbenchError, match="No map is given"):
+        write_site([], tmp_path / "site")
+    format2 = edited(map_folder, tmp_path / "format", "", **{"lulcbench:format": "lulcbench-map/2"})
+    with pytest.raises(UnsupportedFormatError, match="'lulcbench-map/2', not 'lulcbench-map/1'"):
+        write_site([format2], tmp_path / "site")
+    other = edited(map_folder, tmp_path / "legend", "", legend_digest="0" * 64)
+    with pytest.raises(UnsupportedFormatError, match="another legend"):
+        write_site([other], tmp_path / "site")
+    utm = edited(map_folder, tmp_path / "utm", "2012/0", **{"proj:code": "EPSG:32632"})
+    with pytest.raises(CorruptFileError, match="not on a grid of EPSG:3035"):
+        write_site([utm], tmp_path / "site")
+    moved = edited(map_folder, tmp_path / "moved", "2018/1", **{"spatial:transform": [60, 0, 0, 0, -60, 0]})
+    with pytest.raises(CorruptFileError, match="2018/1 has another grid"):
+        write_site([moved], tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_code_that_is_not_in_the_legend_is_named(map_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(map_folder, tmp_path / "map")
+    zarr.open_array(copy / "2012" / "0" / "class_3", mode="r+")[300, 300] = 999
+    with pytest.raises(CorruptFileError, match="has 999, not a LUISA code"):
+        write_site([copy], tmp_path / "site")
+
+
+def test_command(map_folder: Path, tmp_path: Path) -> None:
+    command = [Path(sys.executable).parent / "lulcbench", "view", map_folder, "--out", tmp_path / "site"]
+    said = subprocess.run([*command, "--title", "Mine"], capture_output=True, text=True, check=True).stdout
+    assert "python -m http.server" in said
+    assert site_of(tmp_path / "site")["title"] == "Mine"
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("a")
+    command[-1] = tmp_path / "notes"
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "is not a viewer" in done.stderr
