@@ -3,7 +3,7 @@
 The folder has no server but one that delivers files (``python -m http.server``), and asks nothing of other hosts::
 
     SITE/index.html, viewer.js, viewer.css, LICENSES.txt    the application, which ``make viewer`` builds from ``app``
-    SITE/site.json                                          legend, maps, layers; marks the folder as a viewer
+    SITE/site.json                                          legend, maps, layers; marks the folder as a site
     SITE/data/<map>/<year>/<layer>/<n>/<row>/<column>.bin   a tile of 240 × 240 values of overview n
     SITE/data/<map>/<year>/probability/<code>/…             likewise, of one class
     SITE/data/<map>/<year>/<layer>/index.bin                uint8: which tiles of all overviews exist, row by row
@@ -11,7 +11,7 @@ The folder has no server but one that delivers files (``python -m http.server``)
     SITE/data/<map>/<year>/pixels/index.bin                 uint8: which of these exist
 
 Files with the suffix ``.bin`` are gzip; values are little-endian, row by row. Classes are positions in the legend of
-``site.json``, 255 is no data; all other values are as stored in the map. Tiles without data are not stored.
+``site.json``, 255 is nodata; all other values are as stored in the map. Tiles without data are not stored.
 """
 
 from __future__ import annotations
