@@ -43,6 +43,13 @@ Out = Annotated[Path, typer.Option(help="Folder of the release.")]
 Work = Annotated[Path | None, typer.Option(help="Folder of intermediate results; default: <out>.work.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; default: one per core.", min=1)]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a dask scheduler to use instead of processes.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A value in place of the recipe's, such as sensors.landsat.catalog=URL."
+    ),
+]
+Regions = Annotated[list[str] | None, typer.Option("--region", help="Only this region of the recipe; repeatable.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Put the new release in place of another one.")]
 
 
@@ -54,9 +61,11 @@ def build(
     workers: Workers = None,
     scheduler: Scheduler = None,
     replace: Replace = False,
+    settings: Settings = None,
+    regions: Regions = None,
 ) -> None:
     """Run all stages; finished work is not repeated."""
-    with _open(recipe, out, work) as (made, space):
+    with _open(recipe, out, work, settings, regions) as (made, space):
         _fetch(made)
         _scenes(made, space)
         rows = _plan(made, space)
@@ -69,9 +78,9 @@ def build(
 
 
 @app.command()
-def scenes(recipe: RecipeFile, out: Out, work: Work = None) -> None:
+def scenes(recipe: RecipeFile, out: Out, work: Work = None, settings: Settings = None, regions: Regions = None) -> None:
     """Make the scenes of the recipe's own ``simulate`` or ``ingest`` table."""
-    with _open(recipe, out, work) as (made, space):
+    with _open(recipe, out, work, settings, regions) as (made, space):
         if made.simulate is None and made.ingest is None:
             raise LulcbenchError(
                 f"{recipe} has no [simulate] or [ingest] table.", "Its scenes are those of its catalog."
@@ -121,16 +130,28 @@ def ingest(
 
 
 @app.command()
-def plan(recipe: RecipeFile, out: Out, work: Work = None) -> None:
+def info(recipe: RecipeFile, settings: Settings = None, regions: Regions = None) -> None:
+    """Show what a recipe pins and where it searches; nothing is fetched or made."""
+    from builders.stages.info import OWN_SCENES, lines
+
+    made = load(recipe, OWN_SCENES, settings or (), regions or ())
+    for line in lines(made):
+        typer.echo(line)
+
+
+@app.command()
+def plan(recipe: RecipeFile, out: Out, work: Work = None, settings: Settings = None, regions: Regions = None) -> None:
     """Lay out tiles and splits; writes splits.csv, and shows the classes that regions and splits cover and lack."""
-    with _open(recipe, out, work) as (made, space):
+    with _open(recipe, out, work, settings, regions) as (made, space):
         _fetch(made)
         rows = _plan(made, space)
         names = split_order(row.split for row in rows if row.split != BUFFER)
         for split in (*names, BUFFER):
             typer.echo(f"{split:<8}{sum(row.split == split for row in rows):>6} tiles")
-        regions = [region.name for region in made.regions]
-        for line in class_lines(read_coverage(space.splits), regions, list(filter(made.labelled, names))):
+        planned = [region.name for region in made.regions if any(row.region == region.name for row in rows)]
+        for region in planned:
+            typer.echo(f"{region}: {sum(row.region == region and row.split != BUFFER for row in rows)} tiles")
+        for line in class_lines(read_coverage(space.splits), planned, list(filter(made.labelled, names))):
             typer.echo(line)
         if omitted := plan_stage.read_omitted(space.splits):
             typer.echo(f"left out: {count_reasons(one.reason for one in omitted)}")
@@ -138,9 +159,9 @@ def plan(recipe: RecipeFile, out: Out, work: Work = None) -> None:
 
 
 @app.command()
-def search(recipe: RecipeFile, out: Out, work: Work = None) -> None:
+def search(recipe: RecipeFile, out: Out, work: Work = None, settings: Settings = None, regions: Regions = None) -> None:
     """Find the scenes and freeze them in scenes.lock.json."""
-    with _open(recipe, out, work) as (made, space):
+    with _open(recipe, out, work, settings, regions) as (made, space):
         scenes = search_stage.search(made, space, plan_stage.read(space.splits))
         for note in sorted({f"{scene.id}: {note}" for scene in scenes for note in scene.notes}):
             _console.console.print(note)
@@ -152,10 +173,16 @@ def search(recipe: RecipeFile, out: Out, work: Work = None) -> None:
 
 @app.command()
 def materialize(
-    recipe: RecipeFile, out: Out, work: Work = None, workers: Workers = None, scheduler: Scheduler = None
+    recipe: RecipeFile,
+    out: Out,
+    work: Work = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    settings: Settings = None,
+    regions: Regions = None,
 ) -> None:
     """Warp, mask and composite the scenes of the lock file, tile by tile."""
-    with _open(recipe, out, work) as (made, space):
+    with _open(recipe, out, work, settings, regions) as (made, space):
         rows = plan_stage.read(space.splits)
         scenes = search_stage.found(made, space, rows)
         with executor(workers, scheduler) as pool:
@@ -171,9 +198,11 @@ def pack(
     workers: Workers = None,
     scheduler: Scheduler = None,
     replace: Replace = False,
+    settings: Settings = None,
+    regions: Regions = None,
 ) -> None:
     """Write shards, statistics, index and manifest."""
-    with _open(recipe, out, work) as (made, space):
+    with _open(recipe, out, work, settings, regions) as (made, space):
         with executor(workers, scheduler) as pool:
             release = _pack(made, space, pool, replace)
         _say(release, space.root)
@@ -226,10 +255,12 @@ def split_points(
 
 
 @contextmanager
-def _open(path: Path, out: Path, work: Path | None) -> Iterator[tuple[Recipe, Workspace]]:
+def _open(
+    path: Path, out: Path, work: Path | None, settings: list[str] | None, regions: list[str] | None
+) -> Iterator[tuple[Recipe, Workspace]]:
     """A recipe and its workspace, which no other build uses meanwhile."""
     space = workspace(out, work)
-    recipe = load(path, space.scenes)
+    recipe = load(path, space.scenes, settings or (), regions or ())
     with space.exclusive():
         yield recipe, space
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from builders._settings import apply_settings
 from lulcbench import grid
 from lulcbench._files import Frozen, Name
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
@@ -52,12 +54,44 @@ class Region(Frozen):
         bounds: left, bottom, right, top in EPSG:3035 metres; None is the whole label map.
         whole: only tiles that lie entirely inside; otherwise all that touch.
         split: that all its tiles belong to, such as a ``map`` split to be mapped; None shares them out.
+        cells: divides a large region into regions of its own, squares of so many tiles that are named by column and
+            row (``europe-09-06``); they are planned one by one, and those without labels do not exist.
+        required: it must have tiles with labels.
     """
 
     name: Name
     bounds: grid.Bounds | None = None
     whole: bool = True
     split: SplitName | None = None
+    cells: Annotated[int, Field(ge=1)] | None = None
+    required: bool = True
+
+    def divided(self) -> tuple[Region, ...]:
+        """The regions of its cells, or itself.
+
+        Raises:
+            ValueError: it has cells but no bounds.
+        """
+        if self.cells is None:
+            return (self,)
+        if self.bounds is None:
+            raise ValueError(f"region {self.name} has cells, and needs bounds")
+        side = self.cells * grid.TILE_SIZE
+        left, bottom, right, top = self.bounds
+        return tuple(
+            Region(
+                name=f"{self.name}-{column:02d}-{row:02d}",
+                bounds=(
+                    max(left, column * side), max(bottom, row * side),
+                    min(right, (column + 1) * side), min(top, (row + 1) * side),
+                ),
+                whole=self.whole,
+                split=self.split,
+                required=False,
+            )
+            for row in range(math.floor(bottom / side), math.ceil(top / side))
+            for column in range(math.floor(left / side), math.ceil(right / side))
+        )  # fmt: skip
 
 
 class SplitRule(Frozen):
@@ -302,6 +336,11 @@ class Recipe(Frozen):
     simulate: dict[str, Any] | None = None
     ingest: IngestRule | None = None
 
+    @field_validator("regions")
+    @classmethod
+    def _divided(cls, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+        return tuple(part for region in regions for part in region.divided())
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for what, names in (
@@ -356,12 +395,16 @@ class Recipe(Frozen):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def load(path: str | os.PathLike[str], scenes: Path) -> Recipe:
+def load(
+    path: str | os.PathLike[str], scenes: Path, settings: Sequence[str] = (), regions: Sequence[str] = ()
+) -> Recipe:
     """Read and check a recipe.
 
     Args:
         path: the TOML file.
         scenes: folder that ``${SCENES}`` stands for.
+        settings: values in place of those of the file, as ``key=value``; see ``builders._settings``.
+        regions: names of the regions to keep; none keeps all.
 
     Raises:
         LulcbenchError: the file is missing, is not TOML, or has unknown, missing or wrong keys; names them.
@@ -373,7 +416,7 @@ def load(path: str | os.PathLike[str], scenes: Path) -> Recipe:
         known = ", ".join(sorted(p.name for p in RECIPES.glob("*.toml")))
         raise LulcbenchError(f"There is no recipe {path}.", f"builders/recipes has {known}.") from error
     try:
-        return Recipe.model_validate(_resolve(raw, path.parent, scenes, path))
+        recipe = Recipe.model_validate(_resolve(apply_settings(raw, settings), path.parent, scenes, path))
     except ValidationError as error:
         lines = []
         for e in error.errors():
@@ -383,6 +426,16 @@ def load(path: str | os.PathLike[str], scenes: Path) -> Recipe:
             f"{path} is not a valid recipe: " + "; ".join(lines) + ".",
             "builders/recipe.py describes every key; builders/recipes has examples.",
         ) from error
+    return _only(recipe, regions) if regions else recipe
+
+
+def _only(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    known = {region.name: region for region in recipe.regions}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        shown = ", ".join([*known][:20]) + (", …" if len(known) > 20 else "")
+        raise LulcbenchError(f"{recipe.name} has no region {unknown[0]!r}.", f"It has {shown}.")
+    return recipe.model_copy(update={"regions": tuple(known[name] for name in names)})
 
 
 PATH_KEYS = {"path", "file", "lock", "catalog", "label_map"}

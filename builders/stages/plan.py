@@ -168,6 +168,9 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
                 counts.append(_histogram(codes, tile, rule.stratify_level))
             if report:
                 report(i + 1, len(candidates))
+        if not tiles and not region.required:
+            omitted = [one for one in omitted if one.region != region.name]
+            continue
         if not tiles:
             extents = "; ".join(str(tuple(round(v) for v in source.bounds())) for source, _ in sources)
             raise LulcbenchError(

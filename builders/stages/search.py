@@ -20,7 +20,7 @@ from builders.archives import lister, scene_source
 from builders.readers.items import extent, interval
 from builders.readers.scene import Scene, UnusableSceneError
 from builders.recipe import BUFFER, Recipe, SensorRule
-from builders.stages._catalogs import canonical, found_items, stored_items
+from builders.stages._catalogs import canonical, found_items, merged, stored_items
 from builders.stages._left_out import LeftOut, count_reasons
 from builders.stages._observations import separate
 from builders.stages.plan import Planned
@@ -104,6 +104,11 @@ def _listed(recipe: Recipe, rule: SensorRule, boxes: Sequence[Bounds]) -> list[p
         bands = tuple(sensor(rule.name).band(name) for name in rule.bands)
         return names(catalog, rule.collection, bands, spans, boxes)
     return found_items(catalog, rule, boxes, spans)
+
+
+def requests(recipe: Recipe, rule: SensorRule) -> list[Days]:
+    """The spans of days that a STAC API is asked for, for each region."""
+    return merged(_spans(recipe, rule))
 
 
 def _spans(recipe: Recipe, rule: SensorRule) -> list[Days]:

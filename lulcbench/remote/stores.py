@@ -219,8 +219,8 @@ def open_store(url: str | os.PathLike[str]) -> Store:
 
     Examples:
         >>> from lulcbench.remote.stores import open_store
-        >>> open_store("https://example.org/luisa-pilot12").url
-        'https://example.org/luisa-pilot12'
+        >>> open_store("https://example.org/pilot12").url
+        'https://example.org/pilot12'
     """
     address = os.fspath(url)
     scheme = scheme_of(address)

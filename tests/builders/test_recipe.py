@@ -80,6 +80,6 @@ def test_releases_of_the_data_card_have_recipes_or_are_planned() -> None:
     root = Path(__file__).parents[2]
     table = (root / "DATASET_CARD.md").read_text().partition("| release | content | status |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| `([a-z0-9-]+)` \|.*\| (.*?) \|$", table, re.MULTILINE)
-    assert {name for name, _ in rows} >= {"luisa-sim", "luisa-pilot12", "luisa-europe"}
+    assert {name for name, _ in rows} >= {"luisa-sim", "pilot12", "europe"}
     for name, status in rows:
         assert (root / "builders" / "recipes" / f"{name}.toml").is_file() == ("planned" not in status), name
