@@ -31,7 +31,7 @@ from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.geozarr import METADATA
 from lulcbench.grid import Bounds
-from lulcbench.maps.imagery import ReleaseImagery
+from lulcbench.maps.imagery import Counts, ReleaseImagery
 from lulcbench.maps.lattice import BLOCK, Frame, Index, Lattice
 from lulcbench.maps.layers import Probabilities, encode, layers, temper
 from lulcbench.maps.metadata import write_metadata
@@ -114,12 +114,12 @@ def map_release(
     step = _step(opened)
     lattice = Lattice.of(info.resolution, info.reach, step, options.halo)
     imagery = {year: ReleaseImagery(release, info, year) for year in years}
-    any_year = next(iter(imagery.values()))
-    bounds = options.bounds or any_year.bounds
-    wanted = _blocks(any_year, lattice, bounds)
-    if not wanted:
+    any_year = imagery[years[0]]
+    bounds = _clip(options.bounds, any_year.bounds)
+    wanted = _blocks(any_year, lattice, bounds) if bounds else []
+    if bounds is None or not wanted:
         raise NotAvailableError(
-            f"The area {tuple(round(v) for v in bounds)} does not overlap {release.id}.",
+            f"The area {options.bounds} does not overlap {release.id}.",
             f"Its tiles span {any_year.bounds}: left, bottom, right, top in EPSG:3035 metres.",
         )
     folder = Path(out)
@@ -139,7 +139,7 @@ def map_release(
         _predictions(workers, opened, imagery, lattice) as predict,
     ):
         for year in years:
-            pyramid = Pyramid(folder / str(year), frame, layers(info.level), info.level)
+            pyramid = Pyramid(folder / str(year), frame, layers(info.level, any_year.has_clear), info.level)
             pyramid.create()
             run = _Run(pyramid, bounds, info, work / f"{year}.jsonl", partial(predict, year))
             for blocks in run.rows(wanted):
@@ -159,12 +159,12 @@ class Predicted:
 
     Attributes:
         p: weighted probabilities, float32 ``(class, y, x)``; None if no pixel has data.
-        composites: number of composites with data, uint8 ``(y, x)``.
+        counts: ``composites`` and, if it is known, ``clear``, see ``lulcbench.maps.imagery.Window``: uint8 ``(y, x)``.
         damaged: tiles of the window that could not be read → what is wrong.
     """
 
     p: Probabilities | None
-    composites: npt.NDArray[np.uint8]
+    counts: dict[str, Counts]
     damaged: dict[str, str]
 
 
@@ -176,12 +176,14 @@ def predict_window(predictor: Predictor, imagery: ReleaseImagery, lattice: Latti
     """
     window = imagery.read(lattice.window(index))
     used = slice(lattice.halo, lattice.side - lattice.halo)
-    composites = window.composites[used, used].copy()
+    counts = {"composites": window.composites} | ({} if window.clear is None else {"clear": window.clear})
+    counts = {name: values[used, used].copy() for name, values in counts.items()}
+    composites = counts["composites"]
     damaged = {
         tile.id: imagery.damaged[tile.id] for tile in imagery.tiles(lattice.window(index)) if tile.id in imagery.damaged
     }
     if not composites.any():
-        return Predicted(None, composites, damaged)
+        return Predicted(None, counts, damaged)
     p = predictor(window.images)[:, used, used]
     if not np.isfinite(p).all():
         wrong = ~np.isfinite(p).all(axis=0)
@@ -192,7 +194,7 @@ def predict_window(predictor: Predictor, imagery: ReleaseImagery, lattice: Latti
                 "Check the weights of the model and the imagery there.",
             )
         p = np.where(wrong, np.float32(0), p)
-    return Predicted(p * lattice.weights() if lattice.overlap else p.copy(), composites, damaged)
+    return Predicted(p * lattice.weights() if lattice.overlap else p.copy(), counts, damaged)
 
 
 class _Run:
@@ -271,8 +273,9 @@ class _Run:
         self, index: Index, own: Predicted, left: Predicted | None, above: Predicted | None, corner: Predicted | None
     ) -> None:
         """Blend, decide and write a block."""
-        composites = own.composites[:BLOCK, :BLOCK] * self._inside(index)
-        if own.p is None or not composites.any():
+        inside = self._inside(index)
+        counts = {name: values[:BLOCK, :BLOCK] * inside for name, values in own.counts.items()}
+        if own.p is None or not counts["composites"].any():
             return
         p = own.p[:, :BLOCK, :BLOCK]
         overlap = self.pyramid.frame.lattice.overlap
@@ -283,7 +286,7 @@ class _Run:
             p[:, :, :overlap] += left.p[:, :BLOCK, BLOCK:]
         if corner is not None and corner.p is not None:
             p[:, :overlap, :overlap] += corner.p[:, :, BLOCK:]
-        self.pyramid.write(index, encode(temper(p, self.info.temperature), composites, self.pyramid.level))
+        self.pyramid.write(index, encode(temper(p, self.info.temperature), counts, self.pyramid.level))
 
     def _inside(self, index: Index) -> npt.NDArray[np.uint8]:
         """1 for the pixels of a block whose centre is inside the area."""
@@ -299,7 +302,7 @@ class _Run:
 def _bottom(predicted: Predicted) -> Predicted:
     """The part of a window that overlaps the blocks below it."""
     p = None if predicted.p is None else predicted.p[:, BLOCK:].copy()
-    return Predicted(p, predicted.composites, {})
+    return Predicted(p, {}, {})
 
 
 def _years(release: Release, model: MapModel) -> tuple[int, ...]:
@@ -323,14 +326,28 @@ def _step(model: MapModel) -> int:
     return math.lcm(*(STEP * r for r in resolutions)) // model.info.resolution
 
 
+def _clip(bounds: Bounds | None, extent: Bounds) -> Bounds | None:
+    """The part of an area inside an extent; None if there is none.
+
+    Raises:
+        LulcbenchError: the area is empty.
+    """
+    if bounds is None:
+        return extent
+    left, bottom, right, top = bounds
+    if not (all(map(math.isfinite, bounds)) and left < right and bottom < top):
+        raise LulcbenchError(f"Bounds {bounds} are empty.", "Give left, bottom, right, top in EPSG:3035 metres.")
+    left, bottom = max(left, extent[0]), max(bottom, extent[1])
+    right, top = min(right, extent[2]), min(top, extent[3])
+    return (left, bottom, right, top) if left < right and bottom < top else None
+
+
 def _blocks(imagery: ReleaseImagery, lattice: Lattice, bounds: Bounds) -> list[Index]:
     """Blocks in which the area and tiles of the release overlap, row by row."""
     found: set[Index] = set()
     for tile in imagery.tiles(bounds):
-        low = (max(a, b) for a, b in zip(tile.bounds[:2], bounds[:2], strict=True))
-        high = (min(a, b) for a, b in zip(tile.bounds[2:], bounds[2:], strict=True))
-        left, bottom, right, top = *low, *high
-        found.update(lattice.blocks((left, bottom, right, top)))
+        if (part := _clip(bounds, tile.bounds)) is not None:
+            found.update(lattice.blocks(part))
     return sorted(found)
 
 
@@ -359,6 +376,8 @@ def _prepared(folder: Path, plan: dict[str, Any], replace: bool) -> Iterator[Pat
             f"Another process makes the map in {folder}.", "Wait for it, or give another --out."
         ) from error
     try:
+        for left in sorted(folder.rglob("*.partial")):  # by zarr, when it was killed
+            left.unlink()
         write_atomic(own, text.encode())
         yield work
     finally:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lulcbench.errors import CorruptFileError, NotAvailableError
+from lulcbench.geozarr import METADATA
 from lulcbench.grid import TILE_SIZE, Bounds, Tile, tiles_over
 from lulcbench.maps.model import Image, ModelInfo, ModelInput
-from lulcbench.release import ArrayKey, Release, Row
+from lulcbench.release import ArrayKey, FileInfo, Release, Row
 from lulcbench.release.shards import ShardReader
+from lulcbench.remote import is_remote
 from lulcbench.sensors import Coding
 
 log = logging.getLogger(__name__)
+
+Counts = npt.NDArray[np.uint8]
+_COUNTS = Coding("uint8", 1, 0, 0)  # of clear observations
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +48,21 @@ class Window:
         images: sensor → normalised image, float32 ``(channel, y, x)``; nodata is 0.
         composites: number of composites (seasons of all sensors) with a valid pixel: uint8 ``(y, x)`` on the grid of
             the first sensor.
+        clear: number of clear observations that these composites were made from, at most 255: uint8 ``(y, x)``; None if
+            the release does not hold it.
     """
 
     images: dict[str, Image]
-    composites: npt.NDArray[np.uint8]
+    composites: Counts
+    clear: Counts | None
 
 
 class ReleaseImagery:
     """Reads the inputs of a model from a release.
 
-    Tiles of all splits are read; where the release has none, there is no data. Statistics are those of the model. A
-    tile that cannot be read counts as nodata and is listed in ``damaged``. Picklable.
+    Tiles of all splits that are here are read; elsewhere there are no data. Statistics are those of the model. Shards
+    of a local release are hashed before they are first read; the tiles of a shard that is missing or altered count as
+    nodata and are listed in ``damaged``. Picklable.
 
     Args:
         release: the release.
@@ -59,6 +70,7 @@ class ReleaseImagery:
         year: year of the imagery.
 
     Attributes:
+        has_clear: whether the release holds the number of clear observations of all sensors.
         damaged: ids of tiles that could not be read → what is wrong.
 
     Raises:
@@ -69,12 +81,23 @@ class ReleaseImagery:
     def __init__(self, release: Release, info: ModelInfo, year: int) -> None:
         self.release, self.info, self.year = release, info, year
         self.damaged: dict[str, str] = {}
+        self.has_clear = all(
+            release.manifest.sensors[name].clear_counts for name in info.inputs if name in release.manifest.sensors
+        )
         self._sources = _sources(release, info, year)
         self._places: dict[tuple[int, int], tuple[str, Row]] = {}
         index = release.index()
+        here = [split for split in release.manifest.splits if self._is_here(split)]
+        if not here:
+            raise NotAvailableError(
+                f"No split of {release.id} is here.", "Download it, or a part of it, with 'lulcbench download'."
+            )
+        index = index[index["split"].isin(here)]
         for ix, iy, split, row in zip(index["ix"], index["iy"], index["split"], index["row"], strict=True):
             self._places[int(ix), int(iy)] = (str(split), Row(int(row)))
         self._readers: dict[str, ShardReader] = {}
+        self._shards: dict[tuple[ArrayKey, str], tuple[int, dict[int, str]]] = {}  # tiles of a shard, paths by number
+        self._intact: set[Tile] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"args": (self.release, self.info, self.year)}
@@ -99,9 +122,12 @@ class ReleaseImagery:
 
     def read(self, bounds: Bounds) -> Window:
         """Read all sensors over an area whose sides are whole numbers of pixels of every sensor."""
-        images, counts = {}, None
+        images: dict[str, Image] = {}
+        composites: Counts | None = None
+        clear: npt.NDArray[np.uint16] | None = None
         for sensor, source in self._sources.items():
-            stored = self._stored(source, bounds)
+            bands = len(source.bands)
+            stored = self._stored(source, source.array, bounds, (bands,), source.coding)
             missing = source.coding.missing(stored)
             if source.coding.dtype == "float32":
                 missing |= ~np.isfinite(stored)
@@ -111,16 +137,25 @@ class ReleaseImagery:
             image[missing] = 0
             images[sensor] = image.reshape(-1, *image.shape[-2:])
             valid = (~missing.all(axis=1)).sum(axis=0, dtype=np.uint8)  # seasons
-            counts = valid if counts is None else counts + _nearest(valid, counts.shape)
-        assert counts is not None  # noqa: S101  # a model has inputs
-        return Window(images, counts)
+            shape = valid.shape if composites is None else composites.shape
+            own = _nearest(valid, shape)
+            composites = own if composites is None else composites + own
+            if self.has_clear:
+                numbers = self._stored(source, source.array.clear, bounds, (), _COUNTS)
+                total = _nearest(numbers.sum(axis=0, dtype=np.uint16), shape)
+                clear = total if clear is None else clear + total
+        if composites is None:
+            raise ValueError("a model has inputs")
+        return Window(images, composites, None if clear is None else np.minimum(clear, 255).astype(np.uint8))
 
-    def _stored(self, source: _Source, bounds: Bounds) -> npt.NDArray[Any]:
-        """Stored values over an area: ``(season, band, y, x)``."""
+    def _stored(
+        self, source: _Source, array: ArrayKey, bounds: Bounds, inner: tuple[int, ...], coding: Coding
+    ) -> npt.NDArray[Any]:
+        """Stored values of an array over an area: ``(season, *inner, y, x)``."""
         left, bottom, right, top = bounds
         r = source.resolution
         shape = (round((top - bottom) / r), round((right - left) / r))
-        out = np.full((len(source.seasons), len(source.bands), *shape), source.coding.fill_value, source.coding.dtype)
+        out = np.full((len(source.seasons), *inner, *shape), coding.fill_value, coding.dtype)
         for tile in self.tiles(bounds):
             x0, y0, x1, y1 = tile.bounds
             # Rows and columns of the tile's part, in the tile and in the area.
@@ -129,28 +164,72 @@ class ReleaseImagery:
             there = (round((y1 - part[3]) / r), round((part[0] - x0) / r))
             y, x = round((top - part[3]) / r), round((part[0] - left) / r)
             split, row = self._places[tile.ix, tile.iy]
-            try:
-                values = self._reader(split).read(
-                    source.array, [row], [there], (height, width), source.seasons, source.bands
-                )
-            except CorruptFileError as error:
-                if tile.id not in self.damaged:
-                    log.warning("Tile %s is left out: %s", tile.id, error.what)
-                self.damaged[tile.id] = error.what
+            if self._is_damaged(tile, split, row):
                 continue
+            values = self._reader(split).read(array, [row], [there], (height, width), source.seasons, source.bands)
             out[..., y : y + height, x : x + width] = values[0]
         return out
 
+    @property
+    def _arrays(self) -> list[ArrayKey]:
+        keys = [source.array for source in self._sources.values()]
+        return keys + [key.clear for key in keys if self.has_clear]
+
+    def _is_here(self, split: str) -> bool:
+        """Whether the release is remote, or at least one shard of a split has been downloaded."""
+        if is_remote(self.release.root):
+            return True
+        files = [f for key in self._arrays for f in self.release.manifest.files_of(key, split) if f.split]
+        return not files or any((Path(self.release.root) / file.path).is_file() for file in files)
+
+    def _is_damaged(self, tile: Tile, split: str, row: Row) -> bool:
+        """Whether a shard with the tile is missing or altered; hashes shards that have not been read yet."""
+        if is_remote(self.release.root) or tile in self._intact:
+            return False
+        if tile.id not in self.damaged:
+            try:
+                self.release.verify_files(
+                    path for key in self._arrays if (path := self._shard(key, split, row)) is not None
+                )
+            except CorruptFileError as error:
+                log.warning("Tile %s is left out: %s", tile.id, error.what)
+                self.damaged[tile.id] = error.what
+            else:
+                self._intact.add(tile)
+        return tile.id in self.damaged
+
+    def _shard(self, array: ArrayKey, split: str, row: Row) -> str | None:
+        """Path of the shard that holds a row; None if it has no data and hence no file."""
+        if (array, split) not in self._shards:
+            metadata = f"{array}/{METADATA}"
+            self.release.verify_files([metadata])
+            stored = json.loads((Path(self.release.root) / metadata).read_bytes())
+            tiles = int(stored["chunk_grid"]["configuration"]["chunk_shape"][0])
+            files = [file.path for file in self.release.manifest.files_of(array, split) if file.split]
+            self._shards[array, split] = tiles, {int(PurePosixPath(path).parts[2]): path for path in files}
+        tiles, paths = self._shards[array, split]
+        return paths.get(row // tiles)
+
     def _reader(self, split: str) -> ShardReader:
         if split not in self._readers:
-            self._readers[split] = self.release.reader(split, threads=1)
+            root, manifest = self.release.root, self.release.manifest
+            if not is_remote(root):
+                # A reader refuses an array as soon as one shard is missing; the tiles of these are left out here.
+                files = (file for file in manifest.files if file.array not in self._arrays or _is_whole(root, file))
+                manifest = manifest.model_copy(update={"files": tuple(files)})
+            self._readers[split] = ShardReader(root, manifest, split, threads=1)
         return self._readers[split]
 
 
-def _nearest(values: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+def _is_whole(root: str, file: FileInfo) -> bool:
+    path = Path(root) / file.path
+    return path.is_file() and path.stat().st_size == file.bytes
+
+
+def _nearest[Dtype: np.generic](values: npt.NDArray[Dtype], shape: tuple[int, ...]) -> npt.NDArray[Dtype]:
     """Sample values at the pixel centres of another grid of the same extent."""
     rows, columns = (((np.arange(n) + 0.5) * (m / n)).astype(np.intp) for n, m in zip(shape, values.shape, strict=True))
-    sampled: npt.NDArray[np.uint8] = values[rows][:, columns]
+    sampled: npt.NDArray[Dtype] = values[rows][:, columns]
     return sampled
 
 

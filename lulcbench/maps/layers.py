@@ -40,8 +40,12 @@ class Layer:
     classes: int | None = None
 
 
-def layers(level: int) -> tuple[Layer, ...]:
-    """All layers of a map at a legend level.
+def layers(level: int, clear: bool = False) -> tuple[Layer, ...]:
+    """All layers of a map.
+
+    Args:
+        level: legend level of the model.
+        clear: whether the number of clear observations is known.
 
     >>> [layer.name for layer in layers(2)]
     ['class_1', 'class_2', 'probability', 'entropy', 'margin', 'least_confidence', 'composites']
@@ -69,19 +73,18 @@ def layers(level: int) -> tuple[Layer, ...]:
         _score("entropy", "entropy of the probabilities divided by the logarithm of the number of classes"),
         _score("margin", "difference between the two highest probabilities"),
         _score("least_confidence", "1 minus the highest probability"),
-        Layer(
-            "composites",
-            "uint8",
-            0,
-            "average",
-            {"long_name": "number of seasonal composites with data", "units": "1"},
-        ),
+        _count("composites", "number of seasonal composites with data"),
+        *([_count("clear", "number of clear observations in these composites, at most 255")] if clear else []),
     )
 
 
 def _score(name: str, long_name: str) -> Layer:
     attributes = {"long_name": long_name, "units": "1", "scale_factor": 1 / _STEPS, "_FillValue": MISSING}
     return Layer(name, "uint8", MISSING, "average", attributes)
+
+
+def _count(name: str, long_name: str) -> Layer:
+    return Layer(name, "uint8", 0, "average", {"long_name": long_name, "units": "1"})
 
 
 def temper(p: Probabilities, temperature: float) -> Probabilities:
@@ -96,18 +99,18 @@ def temper(p: Probabilities, temperature: float) -> Probabilities:
     return result
 
 
-def encode(p: Probabilities, composites: npt.NDArray[np.uint8], level: int) -> dict[str, npt.NDArray[Any]]:
+def encode(p: Probabilities, counts: Mapping[str, npt.NDArray[np.uint8]], level: int) -> dict[str, npt.NDArray[Any]]:
     """Layers of a block.
 
     Args:
         p: probabilities ``(class, y, x)`` that sum to 1; any value where there are no data.
-        composites: number of composites with data ``(y, x)``; 0 where there are no data.
+        counts: ``composites``, number of composites with data ``(y, x)``, 0 where there are no data, and other counts.
         level: legend level of the classes.
 
     Returns:
         Layer → stored values: probabilities ``(class, y, x)``, others ``(y, x)``.
     """
-    valid = composites > 0
+    valid = counts["composites"] > 0
     chosen = decide(p, level)
     out: dict[str, npt.NDArray[Any]] = {}
     for n in LEVELS[:level]:
@@ -128,5 +131,4 @@ def encode(p: Probabilities, composites: npt.NDArray[np.uint8], level: int) -> d
     for name, score in scores.items():
         steps = np.rint(np.clip(score, 0, 1) * np.float32(_STEPS))
         out[name] = np.where(valid, steps, MISSING).astype(np.uint8)
-    out["composites"] = composites
-    return out
+    return out | dict(counts)

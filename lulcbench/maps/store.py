@@ -136,10 +136,9 @@ class Pyramid:
 
 
 def _coordinate(group: zarr.Group, name: str, values: npt.NDArray[Any], attributes: Mapping[str, Any]) -> None:
-    if name in group:
-        return
     array = group.create_array(
         name,
+        overwrite=True,  # a kill may have left it without values
         shape=values.shape,
         chunks=tuple(max(1, n) for n in values.shape),
         dtype=values.dtype,

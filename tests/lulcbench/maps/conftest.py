@@ -12,45 +12,44 @@ from baselines.export import export
 from baselines.run import Trained
 from baselines.train import train
 
-MODELS = {
-    "unet": {"kind": "unet", "encoder": "resnet18", "depth": 3, "decoder_channels": [16, 16, 8]},
-    "deeplabv3plus": {"kind": "deeplabv3plus", "encoder": "resnet18"},
-    "forest": {"kind": "forest", "trees": 9, "samples": 4000},
-    "majority": {"kind": "majority"},
+TRAIN = {"steps": 2, "batch_size": 2}
+# At 10 m, a block is as large as a tile; at 30 m it is three times as wide.
+RUNS = {
+    "unet": {
+        "data": {"sensors": "sentinel2"},
+        "model": {"kind": "unet", "encoder": "resnet18", "depth": 3, "decoder_channels": [16, 16, 8]},
+        "train": TRAIN,
+    },
+    "deeplabv3plus": {"model": {"kind": "deeplabv3plus", "encoder": "resnet18"}, "train": TRAIN},
+    "forest": {"model": {"kind": "forest", "trees": 9, "samples": 4000}},
+    "majority": {"model": {"kind": "majority"}},
 }
 
 
 @pytest.fixture(scope="session")
 def fitted(release_root: Path, tmp_path_factory: pytest.TempPathFactory):
-    """A function of the kind of a model → the fitted model; each is fitted once."""
+    """A function of the name of a run → the fitted model; each is fitted once."""
     known: dict[str, Trained] = {}
 
-    def get(kind: str) -> Trained:
-        if kind not in known:
-            config = {
-                "name": kind,
-                "threads": 1,
-                "data": {"kind": "luisa-seg", "root": str(release_root), "sensors": "landsat", "level": 3},
-                "model": MODELS[kind],
-                "predict": {"calibrate": False},
-            }
-            if kind not in ("forest", "majority"):
-                config["train"] = {"steps": 2, "batch_size": 2}
-            run = Config.parse(config)
-            known[kind] = train(Experiment.open(run), tmp_path_factory.mktemp("runs"))
-        return known[kind]
+    def get(name: str) -> Trained:
+        if name not in known:
+            data = {"kind": "luisa-seg", "root": str(release_root), "sensors": "landsat", "level": 3}
+            content = RUNS[name] | {"name": name, "threads": 1, "predict": {"calibrate": False}}
+            run = Config.parse(content | {"data": data | RUNS[name].get("data", {})})
+            known[name] = train(Experiment.open(run), tmp_path_factory.mktemp("runs"))
+        return known[name]
 
     return get
 
 
 @pytest.fixture(scope="session")
 def exported(fitted, tmp_path_factory: pytest.TempPathFactory):
-    """A function of the kind of a model → the folder of the exported model; each is exported once."""
+    """A function of the name of a run → the folder of the exported model; each is exported once."""
     known: dict[str, Path] = {}
 
-    def get(kind: str) -> Path:
-        if kind not in known:
-            known[kind] = export(fitted(kind), tmp_path_factory.mktemp(kind) / "model").folder
-        return known[kind]
+    def get(name: str) -> Path:
+        if name not in known:
+            known[name] = export(fitted(name), tmp_path_factory.mktemp(name) / "model").folder
+        return known[name]
 
     return get

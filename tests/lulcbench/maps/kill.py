@@ -1,0 +1,85 @@
+"""Maps that are killed (SIGKILL) at chosen moments: just before a file or folder is created, renamed or deleted.
+
+``python -m tests.lulcbench.maps.kill MODEL ROOT --kills 50`` kills maps at 50 moments, in chains: each map continues
+the one killed before it. The suite does the same with a few moments.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tests.builders.stages.kill import arm, tree
+
+
+def make(model: Path, root: Path, out: Path, moment: int = 0) -> int | None:
+    """Make a map in a process of its own.
+
+    Returns:
+        Number of changes of files; None if the process was killed at ``moment``.
+    """
+    command = [sys.executable, "-m", "tests.lulcbench.maps.kill", str(model), str(root)]
+    command += ["--out", str(out), "--moment", str(moment)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[3])
+    if ended.returncode == -signal.SIGKILL:
+        return None
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return int(ended.stdout.splitlines()[-1])
+
+
+def chain(model: Path, root: Path, out: Path, moments: int, kills: int, rng: random.Random) -> int:
+    """Kill maps of one folder again and again, then let one finish; returns how many were killed.
+
+    Raises:
+        AssertionError: finished rows were made again.
+    """
+    killed = 0
+    for _ in range(kills):
+        before = {journal: journal.read_bytes() for journal in out.glob(".work/*.jsonl")}
+        if make(model, root, out, rng.randint(1, moments)) is not None:
+            break
+        killed += 1
+        for journal, rows in before.items():
+            assert journal.read_bytes().startswith(rows), "finished rows were made again"
+    if not (out / "zarr.json").is_file():
+        make(model, root, out)
+    return killed
+
+
+def main(
+    model: Path,
+    root: Path,
+    kills: Annotated[int, typer.Option(help="Moments.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
+    out: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    moment: Annotated[int, typer.Option(hidden=True)] = 0,
+) -> None:
+    """Kill maps at seeded moments and compare them with one that was left alone."""
+    if out is not None:
+        count = arm(moment, str(out))
+        from lulcbench.maps import MapOptions, map_release
+
+        map_release(model, root, out, MapOptions(halo=0))  # less than the reach, so that windows overlap
+        typer.echo(count[0])
+        return
+    rng, done = random.Random(seed), 0
+    with tempfile.TemporaryDirectory() as temporary:
+        moments = make(model, root, Path(temporary, "whole"))
+        expected = tree(Path(temporary, "whole"))
+        while done < kills:
+            place = Path(temporary, f"chain-{done}")
+            killed = chain(model, root, place, int(moments or 0), min(10, kills - done), rng)
+            assert tree(place) == expected, f"the map in {place} differs"
+            done += max(killed, 1)
+            typer.echo(f"{done} maps killed; the bytes are the same")
+
+
+if __name__ == "__main__":
+    typer.run(main)
