@@ -19,6 +19,7 @@ import zarr
 from builders.stages import report as report_stage
 from builders.stages._audit_coordinates import coordinates
 from builders.stages._audit_imagery import imagery
+from builders.stages._audit_observations import observations
 from builders.stages.plan import buffer_of, near
 from builders.stages.plan import read as read_plan
 from builders.workspace import read_json, write_json
@@ -98,13 +99,12 @@ def audit(root: Path, report: Report | None = None) -> Findings:
         coordinates(root, release.manifest, index, found)
         _arrays(release, index, found, report)
         group = zarr.open_group(root, mode="r", use_consolidated=False)
-        imagery(
-            release.manifest,
-            index,
-            lambda key, row: np.asarray(cast("zarr.Array[Any]", group[str(key)])[row]),
-            found,
-            report,
-        )
+
+        def read(key: ArrayKey, row: int) -> np.ndarray:
+            return np.asarray(cast("zarr.Array[Any]", group[str(key)])[row])
+
+        observations(root, release.manifest, index, read, found)
+        imagery(release.manifest, index, read, found, report)
     write_findings(root, found, index)
     return found
 
