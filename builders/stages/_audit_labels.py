@@ -24,7 +24,7 @@ MIN_CELLS = 1000
 # The variance that the classes explain is highest where labels lie on the imagery. Moved by one cell of 50 m it is
 # lower by 1.5 % (CORINE on Landsat, Lanjarón) to 15 % (simulated); labels that fit better by 1 % elsewhere lie wrong.
 GAIN = 0.01
-MIN_EXPLAINED = 0.02  # less is no relation that could be displaced
+MIN_EXPLAINED = 0.02  # with less, labels and imagery are not related
 MIN_CHANGED = 200  # cells of another class in the other year
 KEEP = 20_000  # changed cells that are kept
 
@@ -73,7 +73,7 @@ class LabelFit:
         side = inner.shape[0]
         classes, index = np.unique(inner, return_inverse=True)
         index = index.reshape(inner.shape)
-        # The same cells for every move: labelled, and observed wherever they are moved to.
+        # The same cells for every move: labelled, and observed after every move.
         known = (inner != NODATA) & _observed_around(np.isfinite(cells[0]))
         if known.sum() < MIN_CELLS or len(np.unique(index[known])) < 2:
             return
