@@ -79,6 +79,11 @@ class Config(Part):
         return self
 
     @property
+    def predicted(self) -> DataConfig:
+        """The data to predict: those of training, at ``predict.root`` if it is set."""
+        return self.data if self.predict.root is None else self.data.model_copy(update={"root": self.predict.root})
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the config in canonical form."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()

@@ -95,6 +95,7 @@ class PredictConfig(Part):
 
     Attributes:
         split: split to predict.
+        root: another release to predict, with the statistics of the training data; None means that of ``data.root``.
         window, stride: side and stride of the moving window, in metres; overlapping windows are blended. None means
             complete tiles.
         batch_size: windows or patches per batch.
@@ -104,6 +105,7 @@ class PredictConfig(Part):
     """
 
     split: Literal["val", "test"] = "test"
+    root: str | None = None
     window: Count | None = None
     stride: Count | None = None
     batch_size: Count = 16

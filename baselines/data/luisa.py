@@ -14,8 +14,9 @@ from baselines.registry import Count, Names, expand
 from lulcbench.datasets import LuisaCls, LuisaDataset, LuisaSeg
 from lulcbench.errors import NotAvailableError
 from lulcbench.grid import TILE_SIZE
-from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.legend import legend
 from lulcbench.release import Release
+from lulcbench.windows import Phase
 
 
 class LuisaData(DataConfig):
@@ -28,6 +29,7 @@ class LuisaData(DataConfig):
         bands: names of bands, of the only sensor or by sensor; None means all.
         seasons: names of seasons; None means all.
         level: legend level of the classes.
+        fraction: fixed part of the train tiles to train on, such as 0.01 or 0.1; val and test remain complete.
     """
 
     sensors: Names = ("landsat",)
@@ -35,6 +37,7 @@ class LuisaData(DataConfig):
     bands: Names | dict[str, Names] | None = None
     seasons: Names | None = None
     level: Annotated[int, Field(ge=1, le=4)] = 4
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -46,6 +49,22 @@ class LuisaData(DataConfig):
             "bands": self.bands,
             "seasons": self.seasons,
         }
+
+    @property
+    def train_options(self) -> dict[str, Any]:
+        """The part of the train tiles."""
+        return {} if self.fraction == 1 else {"fraction": self.fraction}
+
+    def fitted_options(self, info: DataInfo) -> dict[str, Any]:
+        """Statistics of the training data, also for predictions of another release."""
+        statistics = {
+            sensor: {
+                channel.rpartition(":")[2]: (mean, std)
+                for channel, mean, std in zip(i.channels, i.mean, i.std, strict=True)
+            }
+            for sensor, i in info.inputs.items()
+        }
+        return {"statistics": statistics}
 
     @property
     def legend_level(self) -> int:
@@ -88,8 +107,9 @@ class LuisaSegData(LuisaData):
     """A release, read through ``LuisaSeg``: windows of imagery with a class per pixel.
 
     Attributes:
-        window: side of a training window, in metres.
-        stride: stride of the windows, in metres; None means ``window``.
+        window: side of a window, in metres.
+        stride: stride of the training windows, in metres; None means ``window``. Those of val do not overlap.
+        phase: whether training windows move from epoch to epoch (``lulcbench.windows.Windows``).
     """
 
     kind: Literal["luisa-seg"] = "luisa-seg"
@@ -97,6 +117,7 @@ class LuisaSegData(LuisaData):
     task: ClassVar[str] = "segmentation"
     window: Count = TILE_SIZE
     stride: Count | None = None
+    phase: Phase = "fixed"
 
     @property
     def dataset(self) -> type[LuisaSeg]:
@@ -106,16 +127,15 @@ class LuisaSegData(LuisaData):
     @property
     def options(self) -> dict[str, Any]:
         """Options of ``LuisaSeg``."""
-        return super().options | {"window": self.window, "stride": self.stride}
+        return super().options | {"window": self.window}
+
+    @property
+    def train_options(self) -> dict[str, Any]:
+        """Stride and moves of the training windows."""
+        return super().train_options | {"stride": self.stride, "phase": self.phase}
 
     def _frequencies(self, train: LuisaSeg) -> tuple[float, ...]:
-        manifest = train.release.manifest
-        counts = manifest.labels[manifest.choose_labels()].class_counts.get(self.year, {})
-        codes = np.array([code for code in counts if code], np.uint16)
-        pixels = np.array([counts[int(code)] for code in codes], np.float64)
-        index = legend().encode(codes, self.level)  # of the complete train split, also if only part of it is read
-        labelled = index != IGNORE_INDEX
-        return shares(np.bincount(index[labelled], pixels[labelled], len(legend().codes(self.level))))
+        return shares(train.class_fractions(self.year, self.level).sum(0))
 
 
 @DATA.register

@@ -55,11 +55,12 @@ def align(features: Tensor, resolution: float, size: tuple[int, int], to: float)
     """
     if resolution == to:
         return features[..., : size[0], : size[1]]
+    values = features.to(torch.promote_types(features.dtype, torch.float32))  # bf16 coordinates are too coarse
     # grid_sample counts from -1 at the outer edge of the first pixel to 1 at that of the last.
     y, x = (
-        (torch.arange(n, device=features.device, dtype=torch.float32) + 0.5) * (2 * to / (extent * resolution)) - 1
+        (torch.arange(n, device=values.device, dtype=values.dtype) + 0.5) * (2 * to / (extent * resolution)) - 1
         for n, extent in zip(size, features.shape[-2:], strict=True)
     )
-    grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).expand(len(features), -1, -1, -1)
+    grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).expand(features.shape[0], -1, -1, -1)
     with torch.autocast(features.device.type, enabled=False):
-        return nn.functional.grid_sample(features.float(), grid, padding_mode="border", align_corners=False)
+        return nn.functional.grid_sample(values, grid, padding_mode="border", align_corners=False)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from zipfile import ZIP_DEFLATED, BadZipFile
 
 import numpy as np
@@ -65,6 +65,10 @@ class Forest(ModelConfig):
         forest = RandomForestClassifier(self.trees, min_samples_leaf=self.min_leaf, n_jobs=-1, random_state=seed)
         with _console.console.status(f"growing {self.trees} trees on {len(pixels):,} pixels"):
             return forest.fit(pixels, labels)
+
+    def small(self) -> dict[str, Any]:
+        """Settings of a few trees on a few pixels."""
+        return {"trees": 5, "samples": 1000}
 
     def load(self, folder: Path, config: Config, task: Task) -> ForestPredictor:
         """Read the forest."""

@@ -182,7 +182,8 @@ class Attention(nn.Module):
 
     def forward(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
         """Fuse features ``(b, channel, y, x)`` of one grid; ``present`` is bool ``(b, sensor)``."""
-        scores = torch.cat([score(f) for score, f in zip(self.scores, features, strict=True)], 1).float()
+        scores = torch.cat([score(f) for score, f in zip(self.scores, features, strict=True)], 1)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         usable = present | ~present.any(1, keepdim=True)  # a sample without any data has no valid prediction anyway
         weights = scores.masked_fill(~usable[:, :, None, None], -torch.inf).softmax(1)
         total = torch.zeros((), device=scores.device)

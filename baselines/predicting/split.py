@@ -27,10 +27,10 @@ def open_split(config: Config, **options: Any) -> LuisaDataModule:
         **options: options of the dataset that replace those of training.
     """
     module = LuisaDataModule(
-        config.data.dataset,
+        config.predicted.dataset,
         batch_size=config.predict.batch_size,
         num_workers=config.train.workers,
-        **config.data.options | config.task.options | options,
+        **config.predicted.options | config.task.options | options,
     )
     module.setup(STAGES[config.predict.split])
     return module
@@ -51,11 +51,12 @@ def read_split(trained: Trained, **options: Any) -> tuple[Any, Iterator[Sample]]
     """
     config, about = trained.config, trained.about
     digest = config.data.digest()
-    if digest != about.data_digest:
+    if config.predict.root is None and digest != about.data_digest:
         raise LulcbenchError(
             f"{config.name} was trained on other data ({about.data_digest[:12]}…) than those at {config.data.root} "
             f"({digest[:12]}…).",
-            "Predict the release or archive that it was trained on, or train it on this one.",
+            "Predict the release or archive that it was trained on, set predict.root to predict another one, or train "
+            "it on this one.",
         )
     module = open_split(config, **config.data.fitted_options(about.info) | options)
     split, device = config.predict.split, best_device()

@@ -31,13 +31,14 @@ def write_submission(trained: Trained, release: Release, folder: Path) -> Path:
 def submission(about: About, release: Release) -> ModelCard:
     """Model card, from the description of the run."""
     model, hardware = about.config.model, about.hardware
+    trained_on = release.id if release.digest == about.data_digest else f"release with digest {about.data_digest}"
     device = hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} thread(s)"
     return ModelCard(
         name=f"{about.config.name} (reference)",
         authors=("lulcbench",),
         code=CODE,
         sensors=tuple(about.info.inputs) if model.uses_images else (),
-        training_data=(f"{release.id}, train split",),
+        training_data=(f"{trained_on}, train split",),
         saw_scored_labels=False,  # baselines predict val or test
         pretraining=model.pretraining,
         parameters=about.parameters.total,

@@ -85,14 +85,14 @@ class Segmentation(Task):
 
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
         """Overall accuracy and log loss at the finest level, and ``levels``: metrics by level."""
-        scores = score(folder / PREDICTIONS, config.data.options["root"])
+        scores = score(folder / PREDICTIONS, config.predicted.options["root"])
         levels = {str(n): {metric: s[metric] for metric in shown_in("baselines")} for n, s in scores.levels.items()}
         finest = levels[str(scores.level)]
         return {"overall_accuracy": finest["overall_accuracy"], "log_loss": finest["log_loss"], "levels": levels}
 
     def count(self, config: Config, folder: Path) -> UnitCounts:
         """Counts by spatial block."""
-        with Predictions.open(folder / PREDICTIONS, config.data.options["root"]) as predictions:
+        with Predictions.open(folder / PREDICTIONS, config.predicted.options["root"]) as predictions:
             return count_maps(predictions)
 
     def report(self, config: Config, folder: Path) -> Report:
@@ -101,7 +101,7 @@ class Segmentation(Task):
             if not (folder / name).is_file():
                 raise LulcbenchError(f"{folder / name} is missing.", f"Run '{command}' first.")
         scores = Scores.load(folder / SCORES)
-        if scores.release_digest != self.info.digest:
+        if scores.release_digest != config.predicted.digest():
             raise LulcbenchError(
                 f"The scores in {folder / SCORES} belong to another release.", "Predict and score it again."
             )

@@ -1,0 +1,34 @@
+"""The studies of this repository: every file is valid, and its last run works on a small release."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from baselines.studies.command import run
+from baselines.studies.study import STUDIES, Study
+
+NAMES = sorted(path.stem for path in STUDIES.glob("*.toml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_configs_of_a_study_are_valid(name: str) -> None:
+    study = Study.load(name)
+    jobs = study.jobs()
+    assert len({job.name for job in jobs}) == len(jobs)
+    for job in jobs:
+        assert job.config().seed == job.seed
+        assert job.predictions()
+    assert len({job.config().digest for job in jobs}) == len(jobs), "two runs are the same"
+    assert study.comparisons
+    assert study.figures
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_last_run_of_a_study_works_in_a_rehearsal(name: str, release_root: Path, tmp_path: Path) -> None:
+    job = Study.load(name).jobs()[-1]
+    run(name, tmp_path, release_root, rehearse=True, only=(job.run,))
+    content = json.loads((tmp_path / "study.json").read_text())
+    assert [done["run"] for done in content["runs"]] == [job.run], content["unfinished"]
