@@ -7,6 +7,7 @@ The folder has no server but one that delivers files (``python -m http.server``)
     SITE/data/<map>/<year>/<layer>/<n>/<row>/<column>.bin   a tile of 240 × 240 values of overview n
     SITE/data/<map>/<year>/probability/<code>/…             likewise, of one class
     SITE/data/<map>/<year>/<layer>/index.bin                uint8: which tiles of all overviews exist, row by row
+    SITE/data/<map>/<year>/<layer>/counts.bin               uint16: pixels of each class in each tile at full resolution
     SITE/data/<map>/<year>/pixels/<row>/<column>.bin        all layers of 60 × 60 pixels, for a click
     SITE/data/<map>/<year>/pixels/index.bin                 uint8: which of these exist
 

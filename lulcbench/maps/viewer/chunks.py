@@ -13,7 +13,7 @@ import numpy.typing as npt
 from isal import igzip
 
 from lulcbench.legend import legend
-from lulcbench.maps.viewer.source import MapSource, Overview, Stored
+from lulcbench.maps.viewer.source import NO_CLASS, Layer, MapSource, Overview, Stored, positions
 
 TILE = 240  # px: the side of the chunks of a map
 BLOCK = 60  # px: about 20 kB of all layers of one year, with 46 classes
@@ -61,6 +61,7 @@ class _YearWriter:
     threads: Executor
     ranges: dict[str, tuple[float, float]]
     _indices: dict[str, list[Index]] = field(default_factory=dict)
+    _counts: dict[str, npt.NDArray[np.uint16]] = field(default_factory=dict)
 
     def write(self, overview: int, rows: slice, columns: slice) -> None:
         """Write the tiles of a window, and at full resolution its blocks."""
@@ -75,6 +76,8 @@ class _YearWriter:
             fills.append(0 if layer.fill is None else layer.fill)
             if overview == 0 and layer.kind == "value":
                 self._widen(layer.name, values if layer.fill is None else values[values != layer.fill])
+            if overview == 0 and layer.kind == "class":
+                self._count(layer, values, grid, rows, columns)
         if self.source.probability_level is not None:
             classes = self.source.read("probability", self.year, overview, rows, columns)
             for code, values in zip(legend().codes(self.source.probability_level), classes, strict=True):
@@ -86,9 +89,21 @@ class _YearWriter:
         list(self.threads.map(lambda item: _write(*item), tiles))
 
     def write_indices(self) -> None:
-        """Write which tiles and blocks exist."""
+        """Write which tiles and blocks exist, and the numbers of pixels of each class in each tile."""
+        for name, counts in self._counts.items():
+            _write(self.folder / name / "counts.bin", _little(counts))
         for name, parts in self._indices.items():
             _write(self.folder / name / "index.bin", np.concatenate([part.ravel() for part in parts]).tobytes())
+
+    def _count(self, layer: Layer, values: Stored, grid: Overview, rows: slice, columns: slice) -> None:
+        """Count the pixels of each class of the layer's level (or of all) in each tile: at most 240² = 57,600."""
+        codes = positions()
+        own = [i for i, code in enumerate(codes) if layer.level in (0, legend().classes[code].level)]
+        shape = (math.ceil(grid.height / TILE), math.ceil(grid.width / TILE), len(own))
+        counts = self._counts.setdefault(layer.name, np.zeros(shape, np.uint16))
+        for y, x, tile in _parts(values, TILE, NO_CLASS):
+            found = np.bincount(tile.ravel(), minlength=256)[own]
+            counts[rows.start // TILE + y, columns.start // TILE + x] = found
 
     def _widen(self, name: str, values: Stored) -> None:
         values = values[~np.isnan(values)]

@@ -2,6 +2,7 @@
 
 import "ol/ol.css";
 import "./style.css";
+import { AreaTable } from "./areatable";
 import { Controls } from "./controls";
 import { byId, element } from "./dom";
 import { Inspector } from "./inspect";
@@ -50,6 +51,7 @@ async function start(): Promise<void> {
   const inspector = new Inspector(site, reader, byId("pixel"));
   const legend = new Legend(site, byId("legend"), change);
   const controls = new Controls(site, change);
+  const areas = new AreaTable(site, reader, view.map, change, failed);
   let written = "";
   let side: Side = state; // of the picked pixel
 
@@ -64,6 +66,7 @@ async function start(): Promise<void> {
     view.update(state);
     legend.update(state);
     controls.update(state);
+    void areas.update(state);
     remember();
   }
 
@@ -101,7 +104,10 @@ async function start(): Promise<void> {
   void inspect();
   about(site);
 
-  view.map.on("click", (event) => void pick(event.pixel as [number, number]));
+  view.map.on("click", (event) => {
+    const [x, y] = event.coordinate;
+    if (!areas.click(x, y)) void pick(event.pixel as [number, number]);
+  });
   view.map.on("moveend", () => {
     const olView = view.map.getView();
     state = { ...state, center: olView.getCenter() as [number, number], resolution: olView.getResolution()! };
@@ -111,7 +117,8 @@ async function start(): Promise<void> {
     if (event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
     const [width, height] = view.map.getSize()!;
-    void pick([width / 2, height / 2]);
+    const [x, y] = view.map.getView().getCenter()!;
+    if (!areas.click(x, y)) void pick([width / 2, height / 2]);
   });
   window.addEventListener("hashchange", () => {
     if (location.hash.slice(1) === written) return;

@@ -116,6 +116,14 @@ export class Reader {
     return this.indices.get(folder, async () => new Uint8Array(await fetchChunk(`${folder}/index.bin`)));
   }
 
+  /** Pixels of each class in each tile of the finest grid, row by row: classes from position `start` in the legend. */
+  async counts(map: MapInfo, year: number, layer: Layer): Promise<{ start: number; number: number; values: Uint16Array }> {
+    const of = this.site.legend.filter((entry) => layer.level === 0 || entry.level === layer.level);
+    const path = `data/${map.id}/${year}/${layer.id}/counts.bin`;
+    const values = await this.tiles.get(path, async () => new Uint16Array(await fetchChunk(path)));
+    return { start: this.site.legend.indexOf(of[0]), number: of.length, values: values as Uint16Array };
+  }
+
   /** All layers of one pixel of the finest grid: values by layer, probabilities in the order of their codes. */
   async pixel(map: MapInfo, year: number, row: number, column: number): Promise<Pixel | null> {
     const { width, height } = map.overviews[0];

@@ -16,6 +16,7 @@ export interface State extends Side {
   hidden: Set<number>; // class codes
   swipe: Side | null; // the right-hand side
   divider: number; // 0 to 1
+  area: [number, number][] | "map" | null; // a ring, whose class areas are listed
   pick: [number, number] | null; // coordinates of the pixel that is described
   center: [number, number] | null;
   resolution: number | null;
@@ -35,6 +36,7 @@ export function initial(site: Site): State {
     hidden: new Set(),
     swipe: null,
     divider: 0.5,
+    area: null,
     pick: null,
     center: null,
     resolution: null,
@@ -62,6 +64,7 @@ export function serialize(state: State): string {
   if (state.palette !== "luisa") fields.set("palette", state.palette);
   if (state.hidden.size) fields.set("hide", [...state.hidden].sort((a, b) => a - b).join("."));
   if (state.swipe) fields.set("swipe", `${state.swipe.map}.${state.swipe.year}.${round(state.divider, 3)}`);
+  if (state.area) fields.set("area", state.area === "map" ? "map" : state.area.map((corner) => corner.join("~")).join("_"));
   if (state.pick) fields.set("pick", state.pick.map((value) => round(value, 1)).join("~"));
   return fields.toString();
 }
@@ -92,6 +95,10 @@ export function parse(text: string, site: Site): State {
   const [map, year, divider] = (fields.get("swipe") ?? "").split(/\.(?=\d{4}\.)|(?<=\.\d{4})\./);
   state.swipe = side(map ?? null, year ?? null);
   if (state.swipe && Number(divider) >= 0 && Number(divider) <= 1) state.divider = Number(divider);
+  const area = fields.get("area") ?? "";
+  const ring = area.split("_").map((corner) => corner.split("~").map(Number) as [number, number]);
+  if (area === "map") state.area = "map";
+  else if (ring.length >= 3 && ring.every((corner) => corner.length === 2 && corner.every(Number.isFinite))) state.area = ring;
   const pick = (fields.get("pick") ?? "").split("~").map(Number);
   if (pick.length === 2 && pick.every(Number.isFinite)) state.pick = [pick[0], pick[1]];
   const [x, y, r] = [number("x", -1e8, 1e8), number("y", -1e8, 1e8), number("r", 0.01, 1e6)];

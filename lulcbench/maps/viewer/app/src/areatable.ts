@@ -1,0 +1,160 @@
+// The section of areas: drawing a box or polygon, the table of class areas, and its download.
+
+import type OlMap from "ol/Map";
+import { countPixels } from "./areas";
+import { colorOf } from "./colors";
+import { byId, element, swatch } from "./dom";
+import { Sketch } from "./sketch";
+import type { Layer, Reader, Site } from "./site";
+import { mapOf, type Side, type State } from "./state";
+
+type Change = (change: Partial<State>) => void;
+
+export class AreaTable {
+  private readonly sketch: Sketch;
+  private shown = "";
+  private request = 0;
+
+  constructor(
+    private readonly site: Site,
+    private readonly reader: Reader,
+    private readonly map: OlMap,
+    private readonly change: Change,
+    private readonly failed: (error: Error) => void,
+  ) {
+    this.sketch = new Sketch(map, (area) => this.finish(area));
+    const button = (id: string, text: string, click: () => void) => element("button", { id, type: "button", click }, text);
+    byId("area-tools").replaceChildren(
+      button("area-box", "Box", () => this.start("box")),
+      button("area-polygon", "Polygon", () => this.start("polygon")),
+      button("area-view", "Visible part", () => this.visible()),
+      button("area-map", "Whole map", () => this.finish("map")),
+      button("area-clear", "Clear", () => this.finish(null)),
+    );
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.stop();
+    });
+  }
+
+  /** A click or key on the map; whether it belongs to a drawing. */
+  click(x: number, y: number): boolean {
+    if (!this.sketch.drawing) return false;
+    this.sketch.click(x, y);
+    return true;
+  }
+
+  private start(kind: "box" | "polygon"): void {
+    this.stop();
+    this.sketch.start(kind);
+    this.say(kind === "box" ? "Click two opposite corners; Escape cancels." : "Click the corners, the last one twice; Escape cancels.");
+    byId(`area-${kind}`).setAttribute("aria-pressed", "true");
+  }
+
+  private stop(): void {
+    this.sketch.stop();
+    byId("area-hint").textContent = "";
+    for (const kind of ["box", "polygon"]) byId(`area-${kind}`).removeAttribute("aria-pressed");
+  }
+
+  private visible(): void {
+    const [left, bottom, right, top] = this.map.getView().calculateExtent(this.map.getSize()).map(Math.round);
+    this.finish([[left, bottom], [left, top], [right, top], [right, bottom]]);
+  }
+
+  private finish(area: State["area"]): void {
+    this.stop();
+    this.change({ area });
+  }
+
+  private say(text: string): void {
+    byId("area-hint").textContent = text;
+    byId("status").textContent = text;
+  }
+
+  async update(state: State): Promise<void> {
+    const sides: Side[] = state.swipe ? [state, state.swipe] : [state];
+    const key = JSON.stringify([state.area, sides.map(({ map, year }) => [map, year]), state.classes, state.palette]);
+    if (key === this.shown) return;
+    this.shown = key;
+    const request = ++this.request;
+    byId("areas").replaceChildren();
+    const ring = state.area === "map" ? null : state.area;
+    this.sketch.ring = ring;
+    this.map.render();
+    if (!state.area) return;
+    try {
+      const columns = await Promise.all(sides.map(async (side) => {
+        const map = mapOf(this.site, side);
+        const layer = classLayer(map.layers, state.classes);
+        const pixels = await countPixels(this.reader, map, side.year, layer, ring);
+        return { title: this.site.maps.length > 1 ? `${map.title}, ${side.year}` : String(side.year), map, side, pixels, layer };
+      }));
+      if (request === this.request) this.table(columns, state);
+    } catch (error) {
+      this.shown = "";
+      this.failed(error as Error);
+    }
+  }
+
+  private table(columns: Column[], state: State): void {
+    const hectares = (column: Column, pixels: number) => (pixels * column.map.overviews[0].resolution ** 2) / 10_000;
+    const total = (column: Column) => [...column.pixels.values()].reduce((sum, pixels) => sum + pixels, 0);
+    const largest = (position: number) => Math.max(...columns.map((column) => hectares(column, column.pixels.get(position) ?? 0)));
+    const positions = [...new Set(columns.flatMap((column) => [...column.pixels.keys()]))].sort((a, b) => largest(b) - largest(a));
+    const number = (value: number) => value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 2 : 0 });
+    const cells = (column: Column, pixels: number) => [
+      element("td", { class: "number", "data-pixels": pixels }, number(hectares(column, pixels))),
+      element("td", { class: "number" }, `${((pixels / (total(column) || 1)) * 100).toFixed(1)} %`),
+    ];
+    const rows = positions.map((position) => {
+      const entry = this.site.legend[position];
+      return element("tr", { "data-code": entry.code },
+        element("th", { scope: "row" }, swatch(colorOf(entry, state.palette)), element("span", { class: "code" }, String(entry.code)), ` ${entry.name}`),
+        ...columns.flatMap((column) => cells(column, column.pixels.get(position) ?? 0)),
+      );
+    });
+    const head = element("tr", {}, element("th", { scope: "col" }, "Class"), ...columns.flatMap((column) => [
+      element("th", { scope: "col", class: "number" }, columns.length > 1 ? `${column.title}, ha` : "ha"),
+      element("th", { scope: "col", class: "number" }, "share"),
+    ]));
+    const sum = element("tr", {}, element("th", { scope: "row" }, "Total"), ...columns.flatMap((column) => cells(column, total(column))));
+    const link = element("a", { id: "area-csv", download: "class-areas.csv", href: this.csv(columns, positions) }, "Download as CSV");
+    byId("areas").replaceChildren(
+      element("div", { class: "scroll" }, element("table", {},
+        element("caption", {}, `${columns[0].layer.title}${columns.length > 1 ? "" : `, ${columns[0].title}`}`),
+        element("thead", {}, head), element("tbody", {}, ...rows), element("tfoot", {}, sum),
+      )),
+      element("p", { class: "hint" }, "Counted at full resolution; a pixel belongs to the area if its centre does. ", link),
+    );
+    byId("status").textContent = `Areas of ${positions.length} classes, ${number(hectares(columns[0], total(columns[0])))} hectares.`;
+  }
+
+  private csv(columns: Column[], positions: number[]): string {
+    const quote = (text: string | number) => (/[",\n]/.test(String(text)) ? `"${String(text).replaceAll('"', '""')}"` : String(text));
+    const lines = [["map", "year", "simulated", "code", "name", "pixels", "area_ha"]];
+    for (const column of columns) {
+      for (const position of positions) {
+        const entry = this.site.legend[position];
+        const pixels = column.pixels.get(position) ?? 0;
+        const area = (pixels * column.map.overviews[0].resolution ** 2) / 10_000;
+        lines.push([column.map.title, column.side.year, column.map.simulated, entry.code, entry.name, pixels, area].map(String));
+      }
+    }
+    const text = lines.map((line) => line.map(quote).join(",")).join("\r\n") + "\r\n";
+    return URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  }
+}
+
+interface Column {
+  title: string;
+  map: ReturnType<typeof mapOf>;
+  side: Side;
+  pixels: Map<number, number>;
+  layer: Layer;
+}
+
+/** The class layer that is shown, or the finest. */
+function classLayer(layers: Layer[], id: string): Layer {
+  const classes = layers.filter((layer) => layer.kind === "class");
+  return classes.find((layer) => layer.id === id) ?? classes.reduce((best, layer) => (layer.level > best.level ? layer : best));
+}
