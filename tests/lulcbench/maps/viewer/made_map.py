@@ -39,14 +39,14 @@ def write_map(folder: Path, years: Sequence[int] = (2012, 2018)) -> Path:
     for year in years:
         pyramid = Pyramid(folder / str(year), frame, layers(4), 4)
         pyramid.create()
-        pyramid.write(index, encode(*_patches(np.random.default_rng(year)), 4))
+        pyramid.write(index, encode(*_patches(np.random.default_rng(year)), level=4))
         write_overviews(pyramid, [index])
         consolidate(pyramid.folder, json.loads((pyramid.folder / "zarr.json").read_bytes())["attributes"])
     consolidate(folder, ATTRIBUTES | {"years": list(years)})
     return folder
 
 
-def _patches(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _patches(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Probabilities of patches of 24 pixels with ragged borders, and numbers of composites; a corner has no data."""
     patches = rng.integers(0, 46, (SIDE // 24 + 2, SIDE // 24 + 2))
     y, x = np.mgrid[:SIDE, :SIDE]
@@ -55,4 +55,4 @@ def _patches(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     p = rng.random((46, SIDE, SIDE), np.float32) ** 40
     np.put_along_axis(p, chosen[None], p.sum(0, keepdims=True) + np.float32(0.1), axis=0)
     composites = np.where(y + x > 200, rng.integers(1, 5, (SIDE, SIDE)), 0)
-    return p / p.sum(axis=0), composites.astype(np.uint8)
+    return p / p.sum(axis=0), {"composites": composites.astype(np.uint8)}

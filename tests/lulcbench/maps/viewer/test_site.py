@@ -16,6 +16,7 @@ import zarr
 
 from lulcbench.errors import CorruptFileError, LulcbenchError, ReleaseNotFoundError, UnsupportedFormatError
 from lulcbench.legend import legend
+from lulcbench.maps import map_release
 from lulcbench.maps.viewer import write_site
 
 
@@ -182,3 +183,20 @@ def test_command(map_folder: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert "is not a viewer" in done.stderr
+
+
+def test_a_map_of_a_model_is_shown_with_all_its_layers(exported, release_root: Path, tmp_path: Path) -> None:
+    mapped = map_release(exported("majority"), release_root, tmp_path / "map").folder
+    site = write_site([mapped], tmp_path / "site")
+    entry = site_of(site)["maps"][0]
+    group = zarr.open_group(mapped, mode="r")["2018/0"]
+    names = {name for name, array in group.arrays() if array.ndim == 2}
+    assert {layer["id"] for layer in entry["layers"]} == names
+    assert {"class_1", "class_2", "class_3", "entropy", "margin", "least_confidence"} <= names
+    assert entry["probabilities"] == {"level": 3, "codes": list(legend().codes(3))}
+    assert site_of(site)["simulated"]
+    codes = np.array([c["code"] for c in site_of(site)["legend"]] + [0] * (256 - 106), np.uint16)
+    for overview in range(len(entry["overviews"])):
+        stored = zarr.open_group(mapped, mode="r")[f"2012/{overview}/class_3"][...]
+        np.testing.assert_array_equal(codes[assembled(site, 2012, "class_3", overview, 255)], stored)
+        assert (stored != 0).any()
