@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REAL := $(wildcard ../shared/data)
 export LULCBENCH_REAL_DATA ?= $(abspath $(REAL))
 
-.PHONY: env demo docs viewer test test-random check fmt lock bench-env bench gpu clean
+.PHONY: env demo map docs viewer test test-random check fmt lock bench-env bench gpu clean
 
 env: $(VENV)/.ready
 
@@ -30,6 +30,14 @@ demo: env
 	    || exit $$?; done
 	@$(BIN)/python -m baselines page $(DEMO_CONFIGS) --out demo/runs --to demo/index.html >/dev/null
 	@echo "demo: the page is $(CURDIR)/demo/index.html"
+
+# After 'make demo': map its whole country, also between the splits, with its UNet.
+map: env
+	@test -f demo/runs/demo/model.json || { echo "map: run 'make demo' first"; exit 2; }
+	$(BIN)/python -m builders build builders/recipes/luisa-sim-map.toml --out demo/luisa-sim-map --replace
+	$(BIN)/python -m baselines export demo/runs/demo --out demo/model
+	$(BIN)/lulcbench map demo/model --root demo/luisa-sim-map --out demo/map --workers $$(nproc) --cog --replace
+	@echo "map: Zarr and STAC in $(CURDIR)/demo/map, GeoTIFFs for a GIS in $(CURDIR)/demo/map/cog"
 
 # One process per core (at most 4), one thread each.
 test: env

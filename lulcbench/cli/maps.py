@@ -28,6 +28,7 @@ def map_(
         int | None,
         typer.Option(help="Pixels that the model sees around a block; default: its reach, at most 160.", min=0),
     ] = None,
+    cog: Annotated[bool, typer.Option("--cog", help="Also write a GeoTIFF per layer, to <out>/cog.")] = False,
     workers: Annotated[int, typer.Option(help="Number of processes.", min=1)] = 1,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a map that is there.")] = False,
 ) -> None:
@@ -37,7 +38,7 @@ def map_(
     """
     from lulcbench.maps import MapOptions, map_release
 
-    options = MapOptions(years=tuple(year or ()), bounds=bounds, halo=halo)
+    options = MapOptions(years=tuple(year or ()), bounds=bounds, halo=halo, cog=cog)
     with progress() as bar:
         task = bar.add_task("map", total=None)
         result = map_release(

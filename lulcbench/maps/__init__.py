@@ -16,6 +16,7 @@ labelled or not. The folder of a map is one Zarr v3 hierarchy with STAC files be
     MAP/<year>/<n>/least_confidence   likewise: 1 − highest probability
     MAP/<year>/<n>/composites         uint8 (y, x): number of seasonal composites with data, 0: no data
     MAP/<year>/<n>/clear              uint8 (y, x): number of clear observations, if the release holds it
+    MAP/cog/<year>/<layer>.tif        with ``cog``: cloud-optimized GeoTIFF of each layer, with the same overviews
     MAP/<year>/<n>/class, x, y, spatial_ref    coordinates: codes of the class axis, pixel centres in EPSG:3035, the CRS
 
 Chunks are 240 × 240 pixels (all classes together), compressed with Blosc (zstd), without shards, so that GDAL reads

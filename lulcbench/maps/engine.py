@@ -31,10 +31,11 @@ from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.geozarr import METADATA
 from lulcbench.grid import Bounds
+from lulcbench.maps.cog import write_cogs
 from lulcbench.maps.imagery import Counts, ReleaseImagery
 from lulcbench.maps.lattice import BLOCK, Frame, Index, Lattice
 from lulcbench.maps.layers import Probabilities, encode, layers, temper
-from lulcbench.maps.metadata import write_metadata
+from lulcbench.maps.metadata import tags, write_metadata
 from lulcbench.maps.model import STEP, MapModel, ModelInfo, Predictor
 from lulcbench.maps.overviews import write_overviews
 from lulcbench.maps.store import Pyramid
@@ -52,11 +53,13 @@ class MapOptions:
         years: of the imagery; empty takes all years that the release has of the sensors of the model.
         bounds: area in EPSG:3035 metres; None is all of the release. Pixels whose centre is outside have no data.
         halo: pixels around a block that the model sees; None takes its reach, at most 160.
+        cog: write GeoTIFFs, too.
     """
 
     years: tuple[int, ...] = ()
     bounds: Bounds | None = None
     halo: int | None = None
+    cog: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ def map_release(
         "years": list(years),
         "bounds": list(bounds),
         "lattice": asdict(lattice),
+        "cog": options.cog,
     }
     frame = Frame.over(lattice, bounds)
     done, damaged = 0, dict[str, str]()
@@ -148,7 +152,9 @@ def map_release(
                     progress(done, total)
             damaged |= run.damaged
             write_overviews(pyramid, wanted)
-        write_metadata(folder, opened, release, years, frame, bounds, damaged)
+            if options.cog:
+                write_cogs(pyramid, folder / "cog" / str(year), wanted, tags(opened, release, year))
+        write_metadata(folder, opened, release, years, frame, bounds, damaged, options.cog)
     shutil.rmtree(folder / WORK)
     return MapResult(folder, tuple(years), total, damaged)
 
@@ -364,8 +370,8 @@ def _prepared(folder: Path, plan: dict[str, Any], replace: bool) -> Iterator[Pat
     if folder.is_dir() and any(folder.iterdir()) and not same:
         complete, ours = (folder / METADATA).is_file(), own.is_file()
         if not replace or not (complete or ours):
-            what = "holds a map" if complete else "holds a part of another map" if ours else "is not empty"
-            raise LulcbenchError(f"{folder} {what} already.", "Give another --out, or --replace for a map.")
+            what = "holds a map already" if complete else "holds a part of another map" if ours else "is not empty"
+            raise LulcbenchError(f"{folder} {what}.", "Give another --out, or --replace for a map.")
         shutil.rmtree(folder)
     work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work / "lock")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lulcbench import __version__
-from lulcbench._files import write_atomic
+from lulcbench._files import hash_file, write_atomic
 from lulcbench.geozarr import consolidate
 from lulcbench.grid import CRS, Bounds
 from lulcbench.legend import legend
@@ -21,7 +21,21 @@ ITEM, COLLECTION = "item.json", "collection.json"
 _EXTENSIONS = [
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
     "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
 ]
+
+
+def tags(model: MapModel, release: Release, year: int) -> dict[str, str]:
+    """Tags of the GeoTIFFs of a year."""
+    simulated = release.simulated or model.info.simulated
+    return {
+        "TITLE": f"{model.info.name}, {release.manifest.title}, {year}",
+        "MODEL": f"{model.info.name} {model.digest}",
+        "RELEASE": f"{release.id} {release.digest}",
+        "YEAR": str(year),
+        "LEGEND": legend().digest,
+        **({"SIMULATED": "true"} if simulated else {}),
+    }
 
 
 def write_metadata(
@@ -32,6 +46,7 @@ def write_metadata(
     frame: Frame,
     bounds: Bounds,
     damaged: Mapping[str, str],
+    cog: bool,
 ) -> None:
     """Write the STAC files, then the metadata of the hierarchy: a folder with ``zarr.json`` is a complete map."""
     manifest, info = release.manifest, model.info
@@ -93,7 +108,7 @@ def write_metadata(
             }
             for code in legend().codes(info.level or 4)
         ]
-        item = {
+        item: dict[str, Any] = {
             "type": "Feature",
             "stac_version": "1.1.0",
             "stac_extensions": _EXTENSIONS,
@@ -116,6 +131,18 @@ def write_metadata(
                 {"rel": "parent", "href": f"../{COLLECTION}", "type": "application/json"},
             ],
         }
+        if cog:
+            item["assets"] |= {
+                path.stem: {
+                    "href": f"../cog/{year}/{path.name}",
+                    "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+                    "roles": ["data"],
+                    "title": path.stem,
+                    "file:checksum": "1220" + hash_file(path),  # multihash of a SHA-256
+                    "file:size": path.stat().st_size,
+                }
+                for path in sorted((folder / "cog" / str(year)).glob("*.tif"))
+            }
         _write(folder / str(year) / ITEM, item)
     collection = {
         "type": "Collection",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
+from affine import Affine
 from zarr.codecs import BloscCodec
 
 from lulcbench.geozarr import GRID_MAPPING, MULTISCALES, PROJ, SPATIAL
@@ -49,7 +50,7 @@ class Pyramid:
             height, width = self.frame.shape(halving)
             size = lattice.resolution << halving
             inner = group.require_group(str(halving))
-            transform = [size, 0, left, 0, -size, top]
+            transform = list(self.transform(halving))[:6]
             spatial = {
                 "zarr_conventions": [PROJ, SPATIAL],
                 "proj:code": CRS,
@@ -86,6 +87,11 @@ class Pyramid:
                 "spatial:bbox": list(self.frame.bounds),
             }
         )
+
+    def transform(self, halving: int = 0) -> Affine:
+        """Affine transform from pixels to EPSG:3035."""
+        size = self.frame.lattice.resolution << halving
+        return Affine(size, 0, self.frame.bounds[0], 0, -size, self.frame.bounds[3])
 
     def array(self, layer: str, halving: int = 0) -> zarr.Array[Any]:
         """An array of the pyramid."""
