@@ -12,7 +12,20 @@ import pystac
 
 from builders.readers.area import Area
 from builders.readers.scene import Scene
+from lulcbench.grid import Bounds
 from lulcbench.sensors import Band
+
+
+class Damage(NamedTuple):
+    """A part of a scene that is not used because a file of it cannot be read there.
+
+    Attributes:
+        bounds: of the part, EPSG:3035 metres.
+        what: the file, the place in it, and what is wrong.
+    """
+
+    bounds: Bounds
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +37,13 @@ class Pixels:
             an observation has all bands.
         seen: ``(y, x)`` bool, True where the scene has data, cloudy or not.
         clear: ``(y, x)`` bool, False under cloud, shadow or a defect (and a safety margin around them).
+        damage: parts of the scene that are treated as not seen, because their files are damaged.
     """
 
     stored: npt.NDArray[Any]
     seen: npt.NDArray[np.bool_]
     clear: npt.NDArray[np.bool_]
+    damage: tuple[Damage, ...] = ()
 
 
 class SceneSource(Protocol):

@@ -152,9 +152,11 @@ def access(href: str) -> Access:
 
 
 def renew(href: str) -> bool:
-    """Forget the token of a file that was refused; whether there was one, so that another attempt makes sense."""
+    """Forget the token of a file that was refused; whether it has one, so that another attempt makes sense."""
+    kind = _kind(href)
     with _lock:
-        return _tokens.pop(_kind(href), None) is not None
+        _tokens.pop(kind, None)
+    return bool(kind)
 
 
 def refused(href: str, error: object) -> AccessError | None:

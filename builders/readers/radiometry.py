@@ -13,7 +13,8 @@ import rasterio
 from rasterio.windows import Window
 
 from builders.readers.items import Channel
-from builders.readers.raster import ERRORS, opened, read_window
+from builders.readers.raster import ERRORS, UnreadableError, clear_errors, opened, read_window
+from builders.readers.servers import check_readable, is_on_server
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import Band
 
@@ -64,7 +65,7 @@ def sample(channel: Channel) -> npt.NDArray[np.float64]:
             window = Window(column, row, min(side, width), min(side, height))
             try:
                 values, missing = read_window(dataset, number, window, _nodata(channel))
-            except LulcbenchError:
+            except UnreadableError:
                 continue
             parts.append(_valid(values, missing))
     return np.concatenate(parts)
@@ -75,6 +76,9 @@ def _thinned(channel: Channel, dataset: rasterio.DatasetReader, number: int) -> 
     try:
         read = dataset.read(number, out_shape=tuple(min(n, SIDE) for n in dataset.shape), masked=True)
     except ERRORS:
+        clear_errors()
+        if is_on_server(channel.href):
+            check_readable(channel.href)
         return np.empty(0)
     missing = np.ma.getmaskarray(read)
     for mark in _nodata(channel):

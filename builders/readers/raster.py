@@ -6,8 +6,10 @@ import math
 import re
 import warnings
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -17,16 +19,19 @@ from affine import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
-from builders.readers.access import HTTP, Access, AccessError, Keys, access, redact, refused, renew
+from builders.readers.access import HTTP, Access, Keys, access, redact, refused
 from builders.readers.area import Area
 from builders.readers.locators import file_size, file_stamp, is_local
-from builders.readers.servers import MissingFileError, is_on_server, server_stamp
+from builders.readers.scene import Asset
+from builders.readers.servers import MissingFileError, check_readable, is_on_server, server_stamp
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
+_stamps: dict[str, str] = {}  # of files on servers that are open
 _addresses: dict[str, str] = {}  # of files on servers, by the names under which GDAL opened them
 Values = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -38,16 +43,27 @@ NOWHERE: Bounds = (-math.inf, -math.inf, math.inf, math.inf)
 
 
 class UnreadableError(LulcbenchError):
-    """A part of a file is damaged, while the rest of it and other files may be intact."""
+    """A part of a file is damaged, while the rest of it and other files may be intact.
+
+    Args:
+        what: see ``LulcbenchError``.
+        remedy: see ``LulcbenchError``.
+        part: name of the file, the place in it, and what is wrong.
+    """
+
+    def __init__(self, what: str, remedy: str = "", part: str = "") -> None:
+        super().__init__(what, remedy)
+        self.part = part
 
 
-def opened(path: str, crs: str | None = None, size: int | None = None) -> rasterio.DatasetReader:
-    """A raster that stays open for further calls; not to be closed. A local file that was replaced is opened again.
+def opened(path: str, crs: str | None = None, size: int | None = None, stamp: str | None = None) -> DatasetReader:
+    """A raster that stays open for further calls; not to be closed. A file that was replaced is opened again.
 
     Args:
         path: path or URL.
         crs: projection stated by the catalog, if any.
         size: size in bytes at the time of the search, if known.
+        stamp: what identified a file on a server at the time of the search, if known.
 
     Raises:
         LulcbenchError: it is missing, damaged, without georeference, changed, or in another projection.
@@ -57,16 +73,9 @@ def opened(path: str, crs: str | None = None, size: int | None = None) -> raster
             f"{path} has {file_size(path)} bytes, but had {size} when searched: it is truncated or was replaced.",
             "Fetch it again, or run 'python -m builders search' again to use the new file.",
         )
-    return _checked(path, file_stamp(path), crs)
-
-
-def _checked(path: str, stamp: tuple[int, int] | None, crs: str | None) -> rasterio.DatasetReader:
-    try:
-        dataset = _kept(path, stamp, None if is_local(path) else access(path))
-    except AccessError:  # a token may end before its time, for instance if the clock of this machine is wrong
-        if not renew(path):
-            raise
-        dataset = _kept(path, stamp, access(path))
+    if stamp is not None:
+        note_stamp(path, stamp)
+    dataset = _kept(path, file_stamp(path) or _stamps.get(path), None if is_local(path) else access(path))
     if crs is not None and not _same_crs(dataset.crs, crs):
         raise LulcbenchError(
             f"{path} is in {dataset.crs.to_string()}, but its catalog states {crs}.",
@@ -75,43 +84,42 @@ def _checked(path: str, stamp: tuple[int, int] | None, crs: str | None) -> raste
     return dataset
 
 
+def note_stamp(path: str, stamp: str) -> None:
+    """What identifies a file on a server now; if it was another before, what is kept of the file is dropped."""
+    if _stamps.setdefault(path, stamp) != stamp:
+        _forget(path)
+        _stamps[path] = stamp
+
+
+def open_asset(asset: Asset, crs: str | None) -> DatasetReader:
+    """The file of a channel, as it was at the time of the search; see ``opened``."""
+    return opened(asset.href, crs, asset.bytes, asset.stamp)
+
+
 @lru_cache(maxsize=1024)
 def _same_crs(crs: rasterio.CRS, stated: str) -> bool:
     return bool(crs == rasterio.CRS.from_user_input(stated))
 
 
 @lru_cache(maxsize=512)
-def _kept(path: str, stamp: tuple[int, int] | None, how: Access | None) -> rasterio.DatasetReader:
+def _kept(path: str, stamp: tuple[int, int] | str | None, how: Access | None) -> DatasetReader:
     """A renewed token opens a file again."""
-    return open_raster(path, how)
+    return open_raster(path)
 
 
-def name_of(dataset: rasterio.DatasetReader) -> str:
+def name_of(dataset: DatasetReader) -> str:
     """The path or URL of a raster as its catalog has it, without a signature."""
     return _addresses.get(dataset.name, str(dataset.name))
 
 
-def open_raster(path: str, how: Access | None = None) -> rasterio.DatasetReader:
+def open_raster(path: str) -> DatasetReader:
     """Open a raster and check its georeference.
 
-    Args:
-        path: path or URL.
-        how: to open a file on a server; None for a file on this machine.
-
     Raises:
-        LulcbenchError: it is missing, damaged or without georeference.
+        LulcbenchError: it is missing, damaged or without georeference, or its server refuses it or cannot be reached.
     """
-    try:
-        with warnings.catch_warnings(), _environment(how):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(how.path if how else path)
-            _addresses[dataset.name] = path
-            header = [dataset.descriptions, dataset.colorinterp, dataset.nodatavals, dataset.mask_flag_enums]
-    except ERRORS as error:
-        failure = broken(path, error)
-        if is_on_server(path) and not isinstance(failure, MissingFileError):
-            server_stamp(path)  # raises if the server is the cause
-        raise failure from error
+    dataset = _open(path)
+    header = [dataset.descriptions, dataset.colorinterp, dataset.nodatavals, dataset.mask_flag_enums]
     if not header[0]:
         raise LulcbenchError(f"{path} has no bands.", "Name one of the rasters in it.")
     if any("complex" in dtype for dtype in dataset.dtypes):
@@ -127,6 +135,28 @@ def open_raster(path: str, how: Access | None = None) -> rasterio.DatasetReader:
     if dataset.transform.is_degenerate:
         raise LulcbenchError(f"{path} has the transform {tuple(dataset.transform)[:6]}.", "Give its pixels a size.")
     return dataset
+
+
+def _open(path: str) -> DatasetReader:
+    """A dataset; on a server that is reachable after further attempts, since connections break and tokens end."""
+    for attempts in range(READS if is_on_server(path) else 0, -1, -1):
+        how = None if is_local(path) else access(path)
+        try:
+            with warnings.catch_warnings(), _environment(how):
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                dataset = rasterio.open(how.path if how else path)
+            _addresses[dataset.name] = path
+            return dataset
+        except ERRORS as error:
+            clear_errors()
+            failure = broken(path, error)
+            if isinstance(failure, MissingFileError) or not is_on_server(path):
+                raise failure from error
+            server_stamp(path)  # raises if the server is the cause
+            if not attempts:
+                raise failure from error
+            _forget(path)
+    raise AssertionError
 
 
 def _environment(how: Access | None) -> rasterio.Env:
@@ -162,7 +192,7 @@ def _is_vector(path: str) -> bool:
         return False
 
 
-def data_bands(dataset: rasterio.DatasetReader) -> list[int]:
+def data_bands(dataset: DatasetReader) -> list[int]:
     """Numbers of the bands that hold data: all but alpha bands."""
     return [i for i in dataset.indexes if dataset.colorinterp[i - 1] != ColorInterp.alpha]
 
@@ -228,7 +258,7 @@ def view(crs: rasterio.CRS, transform_: Affine, shape: tuple[int, int], area: Ar
 
 
 def read_window(
-    dataset: rasterio.DatasetReader, band: int, window: Window, nodata: Collection[float] = ()
+    dataset: DatasetReader, band: int, window: Window, nodata: Collection[float] = ()
 ) -> tuple[Values, Mask | None]:
     """Values ``(y, x)`` of a band, and where they are missing (None if nowhere).
 
@@ -241,6 +271,7 @@ def read_window(
     try:
         values, missing = _read(dataset, band, window)
     except ERRORS as error:
+        clear_errors()
         values, missing = _read_again(name_of(dataset), band, window, error)
     marks = {float(mark) for mark in (*nodata, dataset.nodatavals[band - 1]) if mark is not None}
     exact = values.dtype.type  # comparing integers with a float is several times slower
@@ -260,17 +291,38 @@ def _read_again(path: str, band: int, window: Window, error: Exception) -> tuple
         UnreadableError: it cannot be read although its file is there.
         LulcbenchError: the file is missing, or its server refuses it or cannot be reached.
     """
-    for _ in range(READS if is_on_server(path) else 0):
-        server_stamp(path)
-        dataset = open_raster(path, access(path))
-        try:
-            return _read(dataset, band, window)
-        except ERRORS as again:
-            error = again
+    if is_on_server(path):
+        for _ in range(READS):
+            server_stamp(path)
+            _forget(path)
+            dataset = open_raster(path)
+            try:
+                return _read(dataset, band, window)
+            except ERRORS as again:
+                clear_errors()
+                error = again
+        check_readable(path)
+    place = f"column {window.col_off}, row {window.row_off}: {_cause(error)}"
     raise UnreadableError(
-        f"Cannot read {path} at column {window.col_off}, row {window.row_off}: {_cause(error)}.",
+        f"Cannot read {path} at {place}.",
         "It is damaged; fetch it again and rerun.",
+        f"{PurePosixPath(path).name}, {place}",
     ) from error
+
+
+def _forget(path: str) -> None:
+    """Drop what GDAL keeps of a file on a server: after a broken connection or wrong bytes it would not ask again."""
+    how = access(path)
+    cached = how.path if how.path.startswith("/vsi") else f"/vsicurl/{how.path}"
+    with suppress(*ERRORS), _environment(how), rasterio.Env(CPL_VSIL_CURL_NON_CACHED=cached):
+        rasterio.open(how.path).close()
+    clear_errors()
+
+
+def clear_errors() -> None:
+    """Make GDAL forget its last error, which rasterio would raise again when it asks for properties of other files."""
+    with suppress(*ERRORS):
+        rasterio.CRS.from_epsg(4326)  # which starts with a clean record of errors
 
 
 def _cause(error: BaseException) -> str:
@@ -280,7 +332,7 @@ def _cause(error: BaseException) -> str:
     return redact(str(error)).rstrip(".")
 
 
-def _read(dataset: rasterio.DatasetReader, band: int, window: Window) -> tuple[Values, Mask | None]:
+def _read(dataset: DatasetReader, band: int, window: Window) -> tuple[Values, Mask | None]:
     """Values of a band, and where a mask or an alpha band leaves them out."""
     values: Values = dataset.read(band, window=window)
     masked = {MaskFlags.per_dataset, MaskFlags.alpha} & set(dataset.mask_flag_enums[band - 1])

@@ -38,6 +38,7 @@ class Asset(Frozen):
         nodata: DN of missing pixels, besides those that the file itself states.
         power: whether values are linear power, to be stored in decibels.
         bytes: size of the file at the time of the search, to detect changes; None for URLs.
+        stamp: what identified a file on a server at the time of the search (``readers.servers``), to detect changes.
         checksum: checksum from the catalog (a multihash, hexadecimal), if it gives one.
     """
 
@@ -48,6 +49,7 @@ class Asset(Frozen):
     nodata: tuple[float, ...] = ()
     power: bool = False
     bytes: int | None = None
+    stamp: str | None = None
     checksum: str | None = None
 
 

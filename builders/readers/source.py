@@ -13,12 +13,12 @@ import pystac
 import rasterio
 from scipy.ndimage import maximum_filter
 
-from builders.readers import Pixels
+from builders.readers import Damage, Pixels
 from builders.readers.area import Area
 from builders.readers.items import Channel, channels, choose, extent, interval, meaning, quality_channel
 from builders.readers.locators import file_size
 from builders.readers.radiometry import Scalings
-from builders.readers.raster import Values, data_bands, footprint, name_of, opened
+from builders.readers.raster import UnreadableError, Values, data_bands, footprint, name_of, open_asset, opened
 from builders.readers.scene import Asset, Scene, UnusableSceneError
 from builders.readers.warp import place, read_classes, read_stored
 from lulcbench.errors import LulcbenchError
@@ -120,26 +120,31 @@ class RasterSource:
         return {band: channel for band in named if band is not None}
 
     def read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
-        """See ``SceneSource.read``. A scene without a quality layer counts as clear.
+        """See ``SceneSource.read``. A scene without a quality layer counts as clear; a damaged cell is not seen.
 
         The area is read in cells of a fixed lattice, so that a pixel does not depend on what it is read with.
         """
         coding = self.sensor.coding
         stored = np.full((len(bands), *area.shape), coding.fill_value, coding.dtype)
         out = Pixels(stored, np.zeros(area.shape, bool), np.zeros(area.shape, bool))
+        damage = []
         for cell, here, part in area.cells():
-            pixels = self._read(scene, cell, bands)
+            try:
+                pixels = self._read(scene, cell, bands)
+            except UnreadableError as error:
+                damage.append(Damage(cell.bounds, error.part))
+                continue
             if pixels is not None:
                 out.stored[(slice(None), *here)] = pixels.stored[(slice(None), *part)]
                 out.seen[here] = pixels.seen[part]
                 out.clear[here] = pixels.clear[part]
-        return out
+        return replace(out, damage=tuple(damage))
 
     def _read(self, scene: Scene, cell: Area, bands: tuple[Band, ...]) -> Pixels | None:
         """The pixels of a cell; None if the scene's files do not reach it."""
         coding = self.sensor.coding
         assets = [scene.asset(band.asset) for band in bands]
-        files = [opened(asset.href, scene.crs, asset.bytes) for asset in assets]
+        files = [open_asset(asset, scene.crs) for asset in assets]
         numbers = [
             band_number(file, asset.band, band, self.sensor.bands)
             for file, asset, band in zip(files, assets, bands, strict=True)
@@ -154,7 +159,7 @@ class RasterSource:
             # Interpolation uses neighbours up to one source pixel away: widening the mask by that distance keeps cloudy
             # ones out. The mask is read with that margin, so that clouds beyond the cell count as well.
             margin = max(1, math.ceil(max(where[2].reach for where in places) - 0.05))
-            dataset = opened(layer.href, scene.crs, layer.bytes)
+            dataset = open_asset(layer, scene.crs)
             number = layer.band or only_band(dataset, self.sensor.quality_asset or "")
             state = read_classes(layer, number, cell.grown(margin), self.quality_fill, scene.crs, self._state)
             inside = (slice(margin, -margin), slice(margin, -margin))

@@ -14,7 +14,7 @@ from rasterio.warp import Resampling, reproject
 from rasterio.windows import transform as window_transform
 
 from builders.readers.area import Area
-from builders.readers.raster import Mask, Values, View, footprint, opened, read_window, view
+from builders.readers.raster import Mask, Values, View, footprint, open_asset, read_window, view
 from builders.readers.scene import Asset
 from lulcbench.grid import CRS
 from lulcbench.sensors import Coding
@@ -52,11 +52,11 @@ def read_stored(
     out = np.full((len(assets), *area.shape), coding.fill_value, coding.dtype)
     grids: dict[Any, list[int]] = {}
     for i, asset in enumerate(assets):
-        dataset = opened(asset.href, crs, asset.bytes)
+        dataset = open_asset(asset, crs)
         key = (dataset.transform, dataset.shape, dataset.crs, _by_table(asset, dataset, coding), asset.power)
         grids.setdefault(key, []).append(i)
     for (*_, by_table, power), members in grids.items():
-        first = opened(assets[members[0]].href, crs)
+        first = open_asset(assets[members[0]], crs)
         where = place(first, area)
         if where is None:
             continue
@@ -92,7 +92,7 @@ def read_classes(
     Where pixels of the raster are clearly finer than those of the area, the highest result counts. Missing pixels have
     the value ``fill``.
     """
-    dataset = opened(asset.href, crs, asset.bytes)
+    dataset = open_asset(asset, crs)
     outside = function(np.array([[fill]], dataset.dtypes[number - 1]))
     out = np.full(area.shape, outside[0, 0], outside.dtype)
     where = place(dataset, area)
@@ -154,7 +154,7 @@ def _read(asset: Asset, number: int, seen: View, crs: str | None, coding: Coding
 
     Missing pixels are the coding's nodata, or NaN.
     """
-    values, missing = read_window(opened(asset.href, crs), number, seen.window, asset.nodata)
+    values, missing = read_window(open_asset(asset, crs), number, seen.window, asset.nodata)
     if coding is not None:
         result = _table(asset.scale, asset.offset, coding)[values]
         fill = coding.fill_value

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from builders.readers.locators import file_stamp
+from builders.readers.raster import note_stamp
 from builders.readers.scene import Asset, Scene
 from builders.readers.servers import is_on_server, server_stamps
 from builders.workspace import Workspace, read_json, write_json
@@ -55,6 +56,42 @@ def stamps(scenes: Iterable[Scene]) -> dict[str, str]:
     return {href: _local_stamp(href) for href in hrefs if not is_on_server(href)} | dict(
         zip(remote, server_stamps(remote), strict=True)
     )
+
+
+def with_stamps(scenes: Sequence[Scene]) -> list[Scene]:
+    """Scenes with what identifies the content of their files on servers.
+
+    Raises:
+        LulcbenchError: see ``stamps``.
+    """
+    hrefs = {asset.href for scene in scenes for asset in scene.assets.values() if is_on_server(asset.href)}
+    known = dict(zip(sorted(hrefs), server_stamps(sorted(hrefs)), strict=True))
+    for href, stamp in known.items():
+        note_stamp(href, stamp)
+    out = []
+    for scene in scenes:
+        assets = {k: a.model_copy(update={"stamp": known.get(a.href) or None}) for k, a in scene.assets.items()}
+        out.append(scene.model_copy(update={"assets": assets}))
+    return out
+
+
+def check_unchanged(scenes: Iterable[Scene], known: Mapping[str, str]) -> None:
+    """Nothing, if files on servers are those of the search.
+
+    Args:
+        scenes: the scenes of the lock file.
+        known: ``stamps`` of the scenes.
+
+    Raises:
+        CorruptFileError: one was replaced.
+    """
+    assets = {asset.href: asset for scene in scenes for asset in scene.assets.values() if asset.stamp}
+    replaced = sorted(href for href, asset in assets.items() if known[href] != asset.stamp)
+    if replaced:
+        raise CorruptFileError(
+            f"{len(replaced)} files were replaced on their servers since the search, such as {replaced[0]}.",
+            "Delete the lock file and run 'python -m builders search' again, to use the new files.",
+        )
 
 
 def verify_checksums(space: Workspace, scenes: Iterable[Scene], known: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -24,15 +24,16 @@ from builders.archives import label_source, scene_source
 from builders.readers import Pixels
 from builders.readers.area import Area
 from builders.readers.scene import Scene
+from builders.readers.servers import is_on_server, server_stamps
 from builders.recipe import BUFFER, Recipe
 from builders.stages._composite import COMPOSITES, MOST
-from builders.stages._inputs import stamps, verify_checksums
+from builders.stages._inputs import check_unchanged, stamps, verify_checksums
 from builders.stages._jobs import ImageJob, Job, LabelJob, make_jobs, observations, with_files_read
 from builders.stages.plan import Planned
 from builders.workspace import Workspace, write_json
 from lulcbench._files import Frozen, write_atomic
-from lulcbench.errors import LulcbenchError
-from lulcbench.grid import LABEL_RESOLUTION, Tile
+from lulcbench.errors import CorruptFileError, LulcbenchError
+from lulcbench.grid import LABEL_RESOLUTION, Bounds, Tile
 from lulcbench.release import ArrayKey
 from lulcbench.sensors import sensor
 
@@ -51,6 +52,7 @@ class Note(Frozen):
         clear: mean number of clear observations of a pixel in a season; None for labels.
         clear_file: the ``.npy`` file of these numbers, uint8 ``(season, y, x)``, relative to the cache.
         scenes: ids of the scenes that contributed.
+        damaged: scenes that are not used because a file of them is damaged there: id, and file with place and fault.
     """
 
     file: str
@@ -60,6 +62,7 @@ class Note(Frozen):
     sparse: int = 0
     clear: float | None = None
     clear_file: str | None = None
+    damaged: tuple[tuple[str, str], ...] = ()
 
 
 Notes = dict[str, dict[ArrayKey, Note]]  # by tile id and array
@@ -86,6 +89,7 @@ def materialize(
         left.unlink(missing_ok=True)
     used = with_files_read(recipe, scenes)
     known = stamps(used)
+    check_unchanged(used, known)
     verify_checksums(space, used, known)
     jobs = make_jobs(recipe, space, rows, used, known)
     total = sum(len(job.tiles) for job in jobs)
@@ -113,6 +117,7 @@ def materialize(
         done += len(made)
         if report:
             report(done, total)
+    _check_unchanged(todo, known)
     dropped = _empty(recipe, notes)
     notes = {tile: found for tile, found in notes.items() if tile not in dropped}
     write_json(space.dropped, dropped)
@@ -124,6 +129,39 @@ def materialize(
         },
     )
     return notes
+
+
+def _check_unchanged(done: Sequence[Job], known: Mapping[str, str]) -> None:
+    """Files on servers must not be replaced while they are read; what was made from them is removed.
+
+    Raises:
+        CorruptFileError: one was.
+    """
+    images = [job for job in done if isinstance(job, ImageJob)]
+    scenes = {id(scene): scene for job in images for season in job.scenes for scene in season}.values()
+    hrefs = sorted({a.href for scene in scenes for a in scene.assets.values() if is_on_server(a.href)})
+    now = dict(zip(hrefs, server_stamps(hrefs), strict=True))
+    replaced = {href for href in hrefs if now[href] != known[href]}
+    if not replaced:
+        return
+    for job in images:
+        if any(a.href in replaced for season in job.scenes for scene in season for a in scene.assets.values()):
+            for tile, key in zip(job.tiles, job.keys, strict=True):
+                (job.cache / f"{tile.id}-{key}.json").unlink(missing_ok=True)
+    raise CorruptFileError(
+        f"{len(replaced)} files were replaced on their servers while they were read, such as {min(replaced)}.",
+        "Delete the lock file and run 'python -m builders search' again, to use the new files.",
+    )
+
+
+def find_damage(notes: Notes) -> list[dict[str, Any]]:
+    """Scenes of which parts are not used because a file is damaged: id, what is wrong, and the tiles."""
+    tiles: dict[tuple[str, str], set[str]] = {}
+    for tile, found in notes.items():
+        for note in found.values():
+            for damaged in note.damaged:
+                tiles.setdefault(damaged, set()).add(tile)
+    return [{"id": name, "what": what, "tiles": sorted(where)} for (name, what), where in sorted(tiles.items())]
 
 
 def count_sparse(recipe: Recipe, notes: Notes) -> dict[str, int]:
@@ -152,6 +190,7 @@ def _images(job: ImageJob) -> dict[str, Note]:
     counts = np.zeros((len(job.scenes), *area.shape), np.uint8)
     composite = COMPOSITES[job.rule.composite]
     used: dict[Tile, set[str]] = {tile: set() for tile in job.tiles}
+    damaged: dict[Tile, set[tuple[str, str]]] = {tile: set() for tile in job.tiles}
     for season, scenes in enumerate(job.scenes):
         stack = []
         for observation in observations(scenes):
@@ -160,6 +199,11 @@ def _images(job: ImageJob) -> dict[str, Note]:
                 if not scene.touches(area.bounds):
                     continue
                 pixels = source.read(scene, area, bands)
+                for bounds, what in pixels.damage:
+                    log.warning("%s is not used in a part of %s: %s", scene.id, job.array, what)
+                    for tile in job.tiles:
+                        if scene.touches(tile.bounds) and _lies_in(tile.bounds, bounds):
+                            damaged[tile].add((scene.id, what))
                 for tile in job.tiles:  # a tile depends on the scenes that touch it alone, as its key does
                     if not scene.touches(tile.bounds):
                         rows, columns = area.window(tile)
@@ -200,8 +244,14 @@ def _images(job: ImageJob) -> dict[str, Note]:
             cloud=float(unclear[rows, columns].sum() / assessed) if assessed else None if unknown else 0.0,
             scenes=tuple(sorted(used[tile])),
             counts=counts[:, rows, columns],
+            damaged=tuple(sorted(damaged[tile])),
         )  # fmt: skip
     return notes
+
+
+def _lies_in(inner: Bounds, outer: Bounds) -> bool:
+    left, bottom, right, top = outer
+    return left <= inner[0] and bottom <= inner[1] and inner[2] <= right and inner[3] <= top
 
 
 def _labels(job: LabelJob) -> dict[str, Note]:
@@ -233,6 +283,7 @@ def _keep(
     scenes: tuple[str, ...],
     sparse: int = 0,
     counts: npt.NDArray[np.uint8] | None = None,
+    damaged: tuple[tuple[str, str], ...] = (),
 ) -> Note:
     """Put a tile into the cache: the arrays first, then the note that makes them count."""
     final = job.cache / f"{tile.id}-{key}.npy"
@@ -250,6 +301,7 @@ def _keep(
         sparse=sparse,
         clear=None if counts is None else round(float(counts.mean()), 6),
         clear_file=None if clear is None else f"{job.array}/{clear.name}",
+        damaged=damaged,
     )
     write_atomic(final.with_suffix(".json"), note.model_dump_json().encode())
     return note
@@ -269,8 +321,10 @@ def _empty(recipe: Recipe, notes: Notes) -> dict[str, str]:
     }
     if empty and recipe.empty_tiles == "error":
         shown = ", ".join(f"{tile} ({array})" for tile, array in list(empty.items())[:5])
+        damage = [one for one in find_damage(notes) if set(one["tiles"]) & set(empty)]
+        more = f" Scenes that are damaged there: {damage[0]['id']} ({damage[0]['what']})." if damage else ""
         raise LulcbenchError(
-            f"{len(empty)} of {len(notes)} tiles have no valid pixel: {shown}{', …' if len(empty) > 5 else ''}.",
+            f"{len(empty)} of {len(notes)} tiles have no valid pixel: {shown}{', …' if len(empty) > 5 else ''}.{more}",
             "Add scenes, raise max_cloud, shrink the regions, or set empty_tiles = 'drop' in the recipe.",
         )
     if len(empty) == len(notes):

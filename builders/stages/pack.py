@@ -31,7 +31,7 @@ from builders.stages._hierarchy import (
 from builders.stages._index import write_index
 from builders.stages._shards import Array, ShardJob, write_shard
 from builders.stages._sums import statistics
-from builders.stages.materialize import Note, Notes, count_sparse
+from builders.stages.materialize import Note, Notes, count_sparse, find_damage
 from builders.stages.plan import Planned, read_omitted
 from builders.stages.report import FILE as REPORT
 from builders.stages.report import content as report_content
@@ -74,7 +74,9 @@ def pack(
     }
     lock = published(recipe.lock or space.lock)
     dropped = read_json(space.dropped, "materialize")
-    told = report_content(lock, rows, read_omitted(space.splits), dropped, count_sparse(recipe, notes))
+    told = report_content(
+        lock, rows, read_omitted(space.splits), dropped, count_sparse(recipe, notes), find_damage(notes)
+    )
     key = _key(recipe, rows, notes, lock, told)
     present = _present(space, key, replace)
     if present:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from builders.readers.servers import is_on_server
 from builders.recipe import BUFFER
 from builders.stages._left_out import count_reasons
 from builders.stages.plan import Omitted, Planned
@@ -19,6 +20,7 @@ def content(
     omitted: Iterable[Omitted],
     dropped: Mapping[str, str],
     sparse: Mapping[str, int],
+    damaged: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The report.
 
@@ -28,10 +30,12 @@ def content(
         omitted: tiles that are not planned.
         dropped: tile id → the array of a required sensor that has no valid pixel there.
         sparse: label array → number of its pixels without a label because the map covers too little of them.
+        damaged: scenes of which parts are not used because a file is damaged: id, what is wrong, and the tiles.
 
     Returns:
         ``scenes`` and ``tiles``, each with counts and a list ``left_out`` of single scenes or tiles with the reason;
-        ``sparse_labels`` by label array. Decisions that were taken when scenes were read are under ``notes``.
+        ``sparse_labels`` by label array. ``on_servers`` counts files that were read from servers, whose sidecars
+        (masks, georeference) are not looked for. Decisions that were taken when scenes were read are under ``notes``.
     """
     rows = sorted(rows, key=lambda row: row.tile.id)
     tiles = [{"id": one.tile.id, "region": one.region, "reason": one.reason} for one in omitted]
@@ -46,6 +50,8 @@ def content(
         "scenes": {
             "used": dict(sorted(Counter(scene["sensor"] for scene in scenes).items())),
             "left_out": lock.get("left_out", []),
+            "damaged": list(damaged),
+            "on_servers": _on_servers(scenes),
             "notes": [{"id": scene["id"], "note": note} for scene in scenes for note in scene.get("notes", [])],
         },
         "tiles": {
@@ -65,9 +71,19 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     for array, n in report["sparse_labels"].items():
         if n:
             yield f"{array}: {n} pixels are not labelled, since less than min_cover of them has a class"
+    if scenes["damaged"]:
+        damaged = scenes["damaged"]
+        yield f"damaged: {len(damaged)} scenes are not used in parts, such as {damaged[0]['id']} ({damaged[0]['what']})"
+    if scenes["on_servers"]["files"]:
+        yield f"{scenes['on_servers']['files']} files on servers were read without looking for sidecars"
     if scenes["notes"]:
         notes = Counter(one["note"] for one in scenes["notes"])
         yield from (f"{n} scenes: {note}" for note, n in sorted(notes.items()))
+
+
+def _on_servers(scenes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    hrefs = {asset["href"] for scene in scenes for asset in scene["assets"].values() if is_on_server(asset["href"])}
+    return {"files": len(hrefs), "sidecars": "not read"}
 
 
 def _left_out(entries: list[dict[str, str]]) -> str:

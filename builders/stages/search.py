@@ -21,6 +21,7 @@ from builders.readers.items import extent, interval
 from builders.readers.scene import Scene, UnusableSceneError
 from builders.recipe import BUFFER, Recipe, SensorRule
 from builders.stages._catalogs import canonical, found_items, merged, stored_items
+from builders.stages._inputs import with_stamps
 from builders.stages._left_out import LeftOut, count_reasons
 from builders.stages._observations import separate
 from builders.stages.plan import Planned
@@ -62,6 +63,7 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
             continue
         mine = stored[rule.name] if rule.name in stored else _listed(recipe, rule, boxes)
         taken, dropped = _choose(recipe, rule, mine, boxes)
+        taken = with_stamps(taken)
         log.info("%s: %d scenes of %s, %d left out", rule.name, len(taken), rule.collection, len(dropped))
         scenes += [_moved(scene, lambda href: _portable(href, where)) for scene in taken]
         left_out += dropped

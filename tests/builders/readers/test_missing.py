@@ -11,6 +11,7 @@ from rasterio.enums import ColorInterp
 
 from builders.archives import label_source
 from builders.readers.area import Area
+from builders.readers.raster import UnreadableError, Window, data_bands, opened, read_window
 from builders.recipe import LabelRule
 from tests.builders.readers.scenes import AREA, TILE, dn, grid, inside, read, scene_item, two_bands, write_band
 from tests.builders.world import write_raster
@@ -158,3 +159,18 @@ def test_pixels_that_the_map_covers_too_little_are_not_labelled_and_counted(tmp_
 def test_a_scene_of_nothing_is_nodata(tmp_path: Path) -> None:
     empty = np.zeros(grid(10)[1], np.uint16)
     assert np.isnan(read(two_bands(tmp_path, empty, empty), AREA)).all()
+
+
+def test_a_damaged_file_leaves_no_error_behind_for_others(tmp_path: Path) -> None:
+    """rasterio reports the last error of GDAL when it asks for the colours of any file."""
+    noise = np.random.default_rng(0).integers(1, 60_000, (1200, 1200)).astype(np.uint16)
+    at = Affine(10, 0, 4_320_000, 0, -10, 3_130_000)
+    good, bad = (write_raster(tmp_path / name, noise, at, "EPSG:3035") for name in ("good.tif", "bad.tif"))
+    content = bytearray(bad.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 3000] = b"\xff" * 3000
+    bad.write_bytes(content)
+    other = opened(str(good))
+    for _ in range(2):
+        with pytest.raises(UnreadableError, match=r"(?s)Cannot read .*bad\.tif at column 0, row 0: .*It is damaged"):
+            read_window(opened(str(bad)), 1, Window(0, 0, 1200, 1200))
+        assert data_bands(other) == [1]
