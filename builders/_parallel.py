@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
 
 from lulcbench.errors import LulcbenchError
+
+CONNECT = 30  # seconds to wait for a dask scheduler
 
 
 @contextmanager
@@ -24,16 +26,48 @@ def executor(workers: int | None = None, scheduler: str | None = None) -> Iterat
     """
     workers = workers or len(os.sched_getaffinity(0))
     if scheduler:
-        from distributed import Client
-
-        with Client(scheduler) as client:  # type: ignore[no-untyped-call]
-            yield client.get_executor()
+        with _dask(scheduler) as pool:
+            yield pool
     elif workers == 1:
         yield None
     else:
         # Spawned, because GDAL and TensorStore threads do not survive a fork.
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
             yield pool
+
+
+@contextmanager
+def _dask(scheduler: str) -> Iterator[Executor]:
+    """Workers of a dask cluster. Jobs of a worker that dies are done by others, a few times.
+
+    Raises:
+        LulcbenchError: the scheduler cannot be reached, or a job killed several workers.
+    """
+    from distributed import Client
+    from distributed.comm.core import CommClosedError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        client = Client(scheduler, timeout=CONNECT)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise LulcbenchError(
+            f"The dask scheduler {scheduler} cannot be reached: {error}.",
+            "Check --scheduler, such as tcp://10.0.0.5:8786, and that the cluster runs.",
+        ) from error
+    with client:
+        try:
+            yield client.get_executor()  # type: ignore[no-untyped-call]
+        except KilledWorker as error:
+            count = error.allowed_failures + 1
+            raise LulcbenchError(
+                f"A job killed {count} workers of the dask cluster, usually because memory ran out.",
+                "Give workers more memory or fewer threads, and run again; what is finished is kept.",
+            ) from error
+        except (CommClosedError, CancelledError) as error:
+            raise LulcbenchError(
+                f"The connection to the dask scheduler {scheduler} broke: {error or type(error).__name__}.",
+                "Start the cluster again and run again; what is finished is kept.",
+            ) from error
 
 
 def _end_with_parent() -> None:

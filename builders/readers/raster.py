@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def opened(path: str, crs: str | None = None, size: int | None = None, stamp: st
         )
     if stamp is not None:
         note_stamp(path, stamp)
-    dataset = _kept(path, file_stamp(path) or _stamps.get(path), None if is_local(path) else access(path))
+    dataset = _kept(path, file_stamp(path) or _stamps.get(path), None if is_local(path) else access(path), get_ident())
     if crs is not None and not _same_crs(dataset.crs, crs):
         raise LulcbenchError(
             f"{path} is in {dataset.crs.to_string()}, but its catalog states {crs}.",
@@ -102,8 +103,8 @@ def _same_crs(crs: rasterio.CRS, stated: str) -> bool:
 
 
 @lru_cache(maxsize=512)
-def _kept(path: str, stamp: tuple[int, int] | str | None, how: Access | None) -> DatasetReader:
-    """A renewed token opens a file again."""
+def _kept(path: str, stamp: tuple[int, int] | str | None, how: Access | None, thread: int) -> DatasetReader:
+    """A renewed token opens a file again, and each thread its own: GDAL's datasets are for one at a time."""
     return open_raster(path)
 
 

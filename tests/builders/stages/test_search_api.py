@@ -1,4 +1,4 @@
-"""A STAC API gives the same scenes as a catalog on disk; a dask cluster builds the same release as this process."""
+"""A STAC API gives the same scenes as a catalog on disk."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pystac
 import pytest
 import shapely
 
-from builders._parallel import executor
 from builders.recipe import load
-from builders.stages import materialize, pack, plan, search
+from builders.stages import plan, search
 from builders.workspace import workspace
 from lulcbench.errors import NetworkError
 from lulcbench.remote.retry import ATTEMPTS
@@ -112,24 +111,3 @@ def test_an_api_gives_the_scenes_of_the_disk(api: tuple[type[Api], str], tmp_pat
         search.search(recipe, space, rows)
     assert not space.lock.exists()
     assert len(handler.asked) == 3 + ATTEMPTS
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # dask wants a port for a dashboard that nobody looks at
-def test_a_dask_cluster_builds_the_same_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from distributed import LocalCluster
-
-    # Dask asks for a route to the internet to learn its own address.
-    monkeypatch.setattr("distributed.utils._get_ip", lambda *_, **__: "127.0.0.1")
-    digests = []
-    with LocalCluster(
-        1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
-    ) as cluster:
-        for name, scheduler in (("here", None), ("dask", cluster.scheduler_address)):
-            recipe, space = world.make(tmp_path / name)
-            rows = plan.plan(recipe, space)
-            scenes = search.search(recipe, space, rows)
-            with executor(1, scheduler) as pool:
-                materialize.materialize(recipe, space, rows, scenes, pool)
-                digests.append(pack.pack(recipe, space, rows, pool).digest)
-    assert digests[0] == digests[1]
-    assert str(tmp_path) not in (tmp_path / "here/out/scenes.lock.json").read_text()
