@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lulcbench._console import progress
+
+if TYPE_CHECKING:
+    from lulcbench.maps.viewer import Point
 
 
 def register(app: typer.Typer) -> None:
@@ -19,11 +22,50 @@ def view(
     maps: Annotated[list[Path], typer.Argument(metavar="MAP...", help="Folders that 'lulcbench map' wrote.")],
     out: Annotated[Path, typer.Option(help="Folder of the site to write; an older site there is replaced.")],
     title: Annotated[str | None, typer.Option(help="Title of the page; by default that of the first map.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Folder or URL of a release whose labels are shown beside the maps.")
+    ] = None,
+    points: Annotated[
+        Path | None, typer.Option(help="LUCAS points of any year: table or vector file, also compressed.")
+    ] = None,
+    points_crs: Annotated[
+        str | None, typer.Option(help="CRS of the points if the file has none, such as EPSG:3035.")
+    ] = None,
 ) -> None:
     """Write a static folder that shows maps in a browser, without any other server than one that delivers files."""
     from lulcbench.maps.viewer import write_site
 
+    observed = _read(points, points_crs) if points is not None else []
     with progress() as bar:
         task = bar.add_task("view", total=None)
-        site = write_site(maps, out, title, lambda done, total: bar.update(task, completed=done, total=total))
+        site = write_site(
+            maps,
+            out,
+            title,
+            labels,
+            observed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     typer.echo(f"{site}: python -m http.server -d {site}, then open http://localhost:8000/")
+
+
+def _read(path: Path, crs: str | None) -> list[Point]:
+    """Located points of a survey with their LUISA classes."""
+    import numpy as np
+
+    from lulcbench.evaluation.lucas import read_points
+    from lulcbench.maps.viewer import Point
+
+    table = read_points(path, crs).table
+    table = table[np.isfinite(table["x"].to_numpy(float))]
+    columns = (table[name].tolist() for name in ("x", "y", "code", "reason", "year", "id"))
+    return [
+        Point(x, y, int(code), " ".join(["LUCAS", *_words(year, name, reason)]))
+        for x, y, code, reason, year, name in zip(*columns, strict=True)
+    ]
+
+
+def _words(year: float, name: object, reason: str) -> list[str]:
+    words = [] if year != year else [f"{year:.0f}"]
+    words += [f"({name})"] if isinstance(name, str) else []
+    return words + ([f"– {reason}"] if reason else [])

@@ -17,6 +17,7 @@ Files with the suffix ``.bin`` are gzip; values are little-endian, row by row. C
 
 from __future__ import annotations
 
+from lulcbench.maps.viewer.points import Point
 from lulcbench.maps.viewer.site import write_site
 
-__all__ = ["write_site"]
+__all__ = ["Point", "write_site"]

@@ -14,8 +14,11 @@ from typing import Any, Final
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.maps.viewer.chunks import BLOCK, TILE, count, write_chunks
+from lulcbench.maps.viewer.labels import write_labels
 from lulcbench.maps.viewer.palette import safe_colors
+from lulcbench.maps.viewer.points import Point, listed
 from lulcbench.maps.viewer.source import Layer, MapSource, positions
+from lulcbench.release import Release
 
 FORMAT: Final = "lulcbench-viewer/1"
 SITE = "site.json"
@@ -25,6 +28,8 @@ def write_site(
     maps: Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     title: str | None = None,
+    labels: Release | str | os.PathLike[str] | None = None,
+    points: Sequence[Point] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Write a static folder in which a browser shows maps.
@@ -33,6 +38,8 @@ def write_site(
         maps: folders that ``lulcbench map`` wrote.
         out: folder of the site. An older site there is replaced once the new one is complete.
         title: of the page; by default that of the first map.
+        labels: a release whose labels are shown as another map, and at clicks.
+        points: observations on the ground; those outside the maps are left out.
         progress: function of (steps done, total).
 
     Returns:
@@ -49,7 +56,7 @@ def write_site(
         raise LulcbenchError("No map is given.", "Give the folder of one map or several.")
     _check_free(out)
     sources = [MapSource.open(folder) for folder in maps]
-    total, done = sum(count(source) for source in sources), 0
+    done = 0
 
     def advance() -> None:
         nonlocal done
@@ -60,7 +67,11 @@ def write_site(
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         temporary.chmod(0o755)
+        if labels is not None:
+            sources.append(MapSource.open(write_labels(Release.open(labels), temporary / "labels")))
+        total = sum(count(source) for source in sources)
         entries = [_map(number, source, temporary / "data", advance) for number, source in enumerate(sources)]
+        shutil.rmtree(temporary / "labels", ignore_errors=True)
         with resources.as_file(resources.files("lulcbench.maps.viewer") / "static") as static:
             shutil.copytree(static, temporary, dirs_exist_ok=True)
         site = {
@@ -71,6 +82,7 @@ def write_site(
             "block": BLOCK,
             "legend": _legend(),
             "maps": entries,
+            "points": listed(points, [source.overviews[0] for source in sources]),
         }
         (temporary / SITE).write_text(json.dumps(site, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         _check_free(out)
@@ -126,6 +138,7 @@ def _map(number: int, source: MapSource, data: Path, advance: Callable[[], None]
         "title": source.title,
         "years": list(source.years),
         "simulated": source.simulated,
+        "labels": source.attributes.get("role") == "labels",
         "facts": _facts(source),
         "overviews": [
             {"left": o.left, "top": o.top, "resolution": o.resolution, "width": o.width, "height": o.height}

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from lulcbench.maps.viewer import write_site
+from lulcbench.grid import Tile
+from lulcbench.maps import map_release
+from lulcbench.maps.viewer import Point, write_site
+from lulcbench.release import Release
 from tests.loopback import serving
 from tests.lulcbench.maps.viewer.made_map import write_map
 
@@ -39,6 +42,21 @@ def site_folder(map_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def site_url(site_folder: Path) -> Iterator[str]:
     with serving(functools.partial(Silent, directory=str(site_folder))) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def release_map(exported, release_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A map of the small release."""
+    return map_release(exported("majority"), release_root, tmp_path_factory.mktemp("maps") / "majority").folder
+
+
+@pytest.fixture(scope="session")
+def release_site(release_map: Path, release_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site of this map, the labels of the release and two observations, of which one is outside the map."""
+    tile = Tile.from_id(Release.open(release_root).tiles("test").ids[0])
+    x, y = tile.bounds[0] + 1234.5, tile.bounds[1] + 2345.5
+    points = [Point(x, y, 311, "LUCAS 2018 (4711)"), Point(0, 0, 311, "elsewhere")]
+    return write_site([release_map], tmp_path_factory.mktemp("sites") / "site", labels=release_root, points=points)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,12 @@ from affine import Affine
 from PIL import Image
 from rasterio.features import geometry_mask
 
+from lulcbench.grid import Tile
 from lulcbench.legend import legend
+from lulcbench.release import Release
 from tests.leaderboard.harness import wait_until
+from tests.loopback import serving
+from tests.lulcbench.maps.viewer.conftest import Silent
 
 RENDERED = """new Promise((done) => {
   lulcbench.view.map.once("rendercomplete", () => done());
@@ -407,3 +413,34 @@ def test_boxes_side_by_side_count_every_pixel_once(page: Any, map_folder: Path) 
             for code, pixels in pixels_of(page).items():
                 total[code] = total.get(code, 0) + pixels
     assert total == counted(codes)
+
+
+def test_labels_and_observations_are_shown_at_a_click(browser: Any, release_site: Path, release_root: Path) -> None:
+    point = json.loads((release_site / "site.json").read_bytes())["points"][0]
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    with serving(functools.partial(Silent, directory=str(release_site))) as url:
+        opened(page, url, f"#x={point['x']}&y={point['y']}&r=10")
+        page.mouse.click(*at(page, point["x"], point["y"]))
+        rows = page.locator("#pixel .references tr")
+        rows.first.wait_for()
+        texts = rows.all_inner_texts()
+        assert [text.split("\t")[0] for text in texts] == ["Label 2012", "Label 2018", "Observation"]
+        assert "311" in texts[2]
+        assert "LUCAS 2018 (4711)" in texts[2]
+        release = Release.open(release_root)
+        tiles = release.tiles("test")
+        left, _, _, top = Tile.from_id(tiles.ids[0]).bounds
+        x, y = page.evaluate("lulcbench.state().pick")
+        for year, text in ((2012, texts[0]), (2018, texts[1])):
+            code = release.labels("test", year, [tiles.first])[0][int((top - y) // 50), int((x - left) // 50)]
+            assert f"{code} {legend().classes[int(code)].name}" in text
+        page.get_by_label("Observations on the ground").uncheck()
+        page.mouse.click(*at(page, point["x"], point["y"]))
+        until(page, "document.querySelectorAll('#pixel .references tr').length === 2")
+        page.get_by_label("Swipe", exact=True).check()
+        page.locator("#map-right").select_option("1")
+        page.evaluate(RENDERED)
+        found = page.evaluate("lulcbench.displayed([800, 400])")
+        assert [entry["map"] for entry in found] == ["1"]
+    context.close()

@@ -14,22 +14,29 @@ import numpy as np
 import pytest
 import zarr
 
-from lulcbench.errors import CorruptFileError, LulcbenchError, ReleaseNotFoundError, UnsupportedFormatError
-from lulcbench.legend import legend
-from lulcbench.maps import map_release
+from lulcbench.errors import (
+    CorruptFileError,
+    LulcbenchError,
+    NotAvailableError,
+    ReleaseNotFoundError,
+    UnsupportedFormatError,
+)
+from lulcbench.grid import Tile
+from lulcbench.legend import legend, lucas_to_luisa
 from lulcbench.maps.viewer import write_site
+from lulcbench.release import Release
 
 
 def site_of(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "site.json").read_bytes()))
 
 
-def assembled(site: Path, year: int, name: str, overview: int, fill: int) -> np.ndarray:
+def assembled(site: Path, year: int, name: str, overview: int, fill: int, number: int = 0) -> np.ndarray:
     """A layer put together from its tiles."""
-    grid = site_of(site)["maps"][0]["overviews"][overview]
+    grid = site_of(site)["maps"][number]["overviews"][overview]
     height, width = grid["height"], grid["width"]
     out = np.full((-(-height // 240) * 240, -(-width // 240) * 240), fill, np.uint8)
-    for path in (site / "data" / "0" / str(year) / name / str(overview)).glob("*/*.bin"):
+    for path in (site / "data" / str(number) / str(year) / name / str(overview)).glob("*/*.bin"):
         row, column = int(path.parent.name), int(path.stem)
         tile = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8).reshape(240, 240)
         out[row * 240 : row * 240 + 240, column * 240 : column * 240 + 240] = tile
@@ -185,18 +192,72 @@ def test_command(map_folder: Path, tmp_path: Path) -> None:
     assert "is not a viewer" in done.stderr
 
 
-def test_a_map_of_a_model_is_shown_with_all_its_layers(exported, release_root: Path, tmp_path: Path) -> None:
-    mapped = map_release(exported("majority"), release_root, tmp_path / "map").folder
-    site = write_site([mapped], tmp_path / "site")
-    entry = site_of(site)["maps"][0]
-    group = zarr.open_group(mapped, mode="r")["2018/0"]
+def test_a_map_of_a_model_is_shown_with_all_its_layers(release_map: Path, release_site: Path) -> None:
+    entry = site_of(release_site)["maps"][0]
+    group = zarr.open_group(release_map, mode="r")["2018/0"]
     names = {name for name, array in group.arrays() if array.ndim == 2}
     assert {layer["id"] for layer in entry["layers"]} == names
     assert {"class_1", "class_2", "class_3", "entropy", "margin", "least_confidence"} <= names
     assert entry["probabilities"] == {"level": 3, "codes": list(legend().codes(3))}
-    assert site_of(site)["simulated"]
-    codes = np.array([c["code"] for c in site_of(site)["legend"]] + [0] * (256 - 106), np.uint16)
+    assert site_of(release_site)["simulated"]
+    codes = np.array([c["code"] for c in site_of(release_site)["legend"]] + [0] * (256 - 106), np.uint16)
     for overview in range(len(entry["overviews"])):
-        stored = zarr.open_group(mapped, mode="r")[f"2012/{overview}/class_3"][...]
-        np.testing.assert_array_equal(codes[assembled(site, 2012, "class_3", overview, 255)], stored)
+        stored = zarr.open_group(release_map, mode="r")[f"2012/{overview}/class_3"][...]
+        np.testing.assert_array_equal(codes[assembled(release_site, 2012, "class_3", overview, 255)], stored)
         assert (stored != 0).any()
+
+
+def test_labels_of_a_release_are_a_map_beside_it(release_site: Path, release_root: Path) -> None:
+    entry = site_of(release_site)["maps"][1]
+    release = Release.open(release_root)
+    assert entry["labels"]
+    assert entry["simulated"]
+    assert entry["years"] == [2012, 2018]
+    assert entry["probabilities"] is None
+    grid = entry["overviews"][0]
+    codes = np.array([c["code"] for c in site_of(release_site)["legend"]] + [0] * (256 - 106), np.uint16)
+    for level in (1, 4):
+        shown = codes[assembled(release_site, 2012, f"class_{level}", 0, 255, number=1)]
+        labelled = 0
+        for split in release.manifest.splits:
+            tiles = release.tiles(split)
+            for position, name in enumerate(tiles.ids):
+                left, _, _, top = Tile.from_id(name).bounds
+                row, column = int(grid["top"] - top) // 50, int(left - grid["left"]) // 50
+                labels = legend().remap(release.labels(split, 2012, [tiles.first + position])[0], level)
+                np.testing.assert_array_equal(shown[row : row + 96, column : column + 96], labels)
+                labelled += int((labels != 0).sum())
+        assert labelled == (shown != 0).sum() > 0
+
+
+def test_observations_outside_all_maps_are_left_out(release_site: Path) -> None:
+    points = site_of(release_site)["points"]
+    assert [(point["code"], point["text"]) for point in points] == [(311, "LUCAS 2018 (4711)")]
+
+
+def test_a_release_without_labels_is_refused(release_map: Path, release_root: Path, tmp_path: Path) -> None:
+    release = Release.open(release_root)
+    bare = Release(release.root, release.manifest.model_copy(update={"labels": {}}))
+    with pytest.raises(NotAvailableError, match="has no labels"):
+        write_site([release_map], tmp_path / "site", labels=bare)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lucas_points_are_read_by_the_command(release_map: Path, tmp_path: Path) -> None:
+    grid = zarr.open_group(release_map, mode="r")["2018/0"].attrs["spatial:transform"]
+    table = tmp_path / "points.csv"
+    rows = [f"1,2018,{grid[2] + 500},{grid[5] - 700},C10,U120", f"2,2018,{grid[2] + 900},{grid[5] - 800},,"]
+    table.write_text("\n".join(["point_id,year,x_laea,y_laea,lc1,lu1", *rows]) + "\n")
+    command = ["lulcbench", "view", release_map, "--out", tmp_path / "site", "--points", table]
+    done = subprocess.run(
+        [Path(sys.executable).parent / command[0], *command[1:], "--points-crs", "EPSG:3035"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    points = site_of(tmp_path / "site")["points"]
+    assert [(point["x"] - grid[2], grid[5] - point["y"]) for point in points] == [(500, 700), (900, 800)]
+    assert points[0]["code"] == lucas_to_luisa("C10", "U120") != 0
+    assert points[0]["text"] == "LUCAS 2018 (1)"
+    assert points[1]["code"] == 0
+    assert "no land cover recorded" in points[1]["text"]

@@ -126,6 +126,11 @@ export class Controls {
     if (state.overlay) {
       parts.push(this.opacity("overlayOpacity", "Opacity of the layer on top", state.overlayOpacity), this.ramp(map, state));
     }
+    if (this.site.points.length) {
+      const box = element("input", { type: "checkbox", id: "show-points", change: () => this.change({ points: box.checked }) });
+      box.checked = state.points;
+      parts.push(element("label", { class: "inline" }, "Observations on the ground", box));
+    }
     replace(byId("layers"), parts);
   }
 

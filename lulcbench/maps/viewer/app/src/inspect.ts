@@ -2,7 +2,7 @@
 
 import { colorOf } from "./colors";
 import { element, svg, swatch } from "./dom";
-import { cell, type LandClass, type Layer, type MapInfo, type Pixel, type Reader, type Site } from "./site";
+import { cell, type LandClass, type Layer, type MapInfo, type Pixel, type Point, type Reader, type Site } from "./site";
 import { mapOf, type Side, type State } from "./state";
 
 const TOP = 5;
@@ -14,6 +14,7 @@ export class Inspector {
     private readonly site: Site,
     private readonly reader: Reader,
     private readonly target: HTMLElement,
+    private readonly nearest: (x: number, y: number) => Point | null,
   ) {}
 
   /** Describe the picked pixel in the map and year of a side; returns a sentence for screen readers. */
@@ -25,13 +26,16 @@ export class Inspector {
     }
     const map = mapOf(this.site, side);
     const [row, column] = cell(map.overviews[0], ...state.pick);
-    const years = await Promise.all(map.years.map((year) => this.reader.pixel(map, year, row, column)));
+    const [years, references] = await Promise.all([
+      Promise.all(map.years.map((year) => this.reader.pixel(map, year, row, column))),
+      this.references(state, map),
+    ]);
     if (request !== this.request) return ""; // a later click overtook this one
     const pixel = years[map.years.indexOf(side.year)];
     const [x, y] = state.pick.map(Math.round);
     const where = element("p", { class: "hint" }, `${map.title}, ${side.year} · E ${x} N ${y} (EPSG:3035) · row ${row}, column ${column}`);
     if (!pixel || Object.values(pixel.values).every((value) => value === null)) {
-      this.target.replaceChildren(where, element("p", {}, "No data."));
+      this.target.replaceChildren(where, element("p", {}, "No data."), ...references);
       return "No data.";
     }
     const classes = map.layers.filter((layer) => layer.kind === "class");
@@ -39,6 +43,7 @@ export class Inspector {
     this.target.replaceChildren(
       where,
       this.classTable(state, classes, found),
+      ...references,
       ...this.probabilities(state, map, pixel, years),
       ...this.values(map, pixel),
     );
@@ -60,6 +65,29 @@ export class Inspector {
       return element("tr", {}, element("th", { scope: "row" }, layer.level ? `Level ${layer.level}` : layer.title), name);
     });
     return element("table", { class: "classes" }, element("caption", {}, "Class"), element("tbody", {}, ...rows));
+  }
+
+  /** Labels and observations at the picked location. */
+  private async references(state: State, shown: MapInfo): Promise<HTMLElement[]> {
+    const [x, y] = state.pick!;
+    const rows: HTMLElement[] = [];
+    const row = (title: string, entry: LandClass | undefined, text: string) => {
+      const name = entry
+        ? [swatch(colorOf(entry, state.palette)), element("span", { class: "code" }, String(entry.code)), ` ${entry.name}`]
+        : [];
+      rows.push(element("tr", {}, element("th", { scope: "row" }, title), element("td", {}, ...name, text && element("span", { class: "hint" }, ` ${text}`))));
+    };
+    for (const map of this.site.maps.filter((one) => one.labels && one !== shown)) {
+      const pixels = await Promise.all(map.years.map((year) => this.reader.pixel(map, year, ...cell(map.overviews[0], x, y))));
+      map.years.forEach((year, i) => {
+        const finest = map.layers.filter((layer) => layer.kind === "class" && pixels[i]?.values[layer.id] != null).at(-1);
+        if (finest) row(`Label ${year}`, this.classAt(finest, pixels[i]!)!, "");
+      });
+    }
+    const point = this.nearest(x, y);
+    if (point) row("Observation", this.site.legend.find((entry) => entry.code === point.code), point.text);
+    if (!rows.length) return [];
+    return [element("table", { class: "classes references" }, element("caption", {}, "Reference"), element("tbody", {}, ...rows))];
   }
 
   private probabilities(state: State, map: MapInfo, pixel: Pixel, years: (Pixel | null)[]): HTMLElement[] {

@@ -7,6 +7,7 @@ import { Controls } from "./controls";
 import { byId, element } from "./dom";
 import { Inspector } from "./inspect";
 import { isVisible, Legend } from "./legend";
+import { Points } from "./points";
 import { Reader, type Site } from "./site";
 import { mapOf, parse, serialize, type Side, type State } from "./state";
 import { MapView, type Displayed } from "./view";
@@ -48,7 +49,8 @@ async function start(): Promise<void> {
 
   let state = parse(location.hash, site);
   const view = new MapView(site, reader, byId("map"), (current, code) => isVisible(site, current, code), failed);
-  const inspector = new Inspector(site, reader, byId("pixel"));
+  const points = new Points(site, view.map);
+  const inspector = new Inspector(site, reader, byId("pixel"), (x, y) => points.nearest(x, y));
   const legend = new Legend(site, byId("legend"), change);
   const controls = new Controls(site, change);
   const areas = new AreaTable(site, reader, view.map, change, failed);
@@ -67,6 +69,7 @@ async function start(): Promise<void> {
     legend.update(state);
     controls.update(state);
     void areas.update(state);
+    points.update(state);
     remember();
   }
 

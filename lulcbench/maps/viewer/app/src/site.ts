@@ -39,6 +39,7 @@ export interface MapInfo {
   title: string;
   years: number[];
   simulated: boolean;
+  labels: boolean; // labels of a release, not a prediction
   facts: [string, string][];
   overviews: Overview[]; // from the finest
   layers: Layer[];
@@ -53,6 +54,15 @@ export interface Site {
   block: number;
   legend: LandClass[]; // stored classes are positions in this list
   maps: MapInfo[];
+  points: Point[];
+}
+
+/** An observation on the ground. */
+export interface Point {
+  x: number;
+  y: number;
+  code: number; // 0 without a class
+  text: string;
 }
 
 export type Values = Uint8Array | Uint16Array | Int16Array | Float32Array;

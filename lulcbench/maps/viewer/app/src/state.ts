@@ -16,6 +16,7 @@ export interface State extends Side {
   hidden: Set<number>; // class codes
   swipe: Side | null; // the right-hand side
   divider: number; // 0 to 1
+  points: boolean; // whether observations are shown
   area: [number, number][] | "map" | null; // a ring, whose class areas are listed
   pick: [number, number] | null; // coordinates of the pixel that is described
   center: [number, number] | null;
@@ -36,6 +37,7 @@ export function initial(site: Site): State {
     hidden: new Set(),
     swipe: null,
     divider: 0.5,
+    points: site.points.length > 0,
     area: null,
     pick: null,
     center: null,
@@ -64,6 +66,7 @@ export function serialize(state: State): string {
   if (state.palette !== "luisa") fields.set("palette", state.palette);
   if (state.hidden.size) fields.set("hide", [...state.hidden].sort((a, b) => a - b).join("."));
   if (state.swipe) fields.set("swipe", `${state.swipe.map}.${state.swipe.year}.${round(state.divider, 3)}`);
+  if (!state.points) fields.set("points", "0");
   if (state.area) fields.set("area", state.area === "map" ? "map" : state.area.map((corner) => corner.join("~")).join("_"));
   if (state.pick) fields.set("pick", state.pick.map((value) => round(value, 1)).join("~"));
   return fields.toString();
@@ -95,6 +98,7 @@ export function parse(text: string, site: Site): State {
   const [map, year, divider] = (fields.get("swipe") ?? "").split(/\.(?=\d{4}\.)|(?<=\.\d{4})\./);
   state.swipe = side(map ?? null, year ?? null);
   if (state.swipe && Number(divider) >= 0 && Number(divider) <= 1) state.divider = Number(divider);
+  if (fields.get("points") === "0") state.points = false;
   const area = fields.get("area") ?? "";
   const ring = area.split("_").map((corner) => corner.split("~").map(Number) as [number, number]);
   if (area === "map") state.area = "map";
