@@ -123,6 +123,26 @@ class ForestPredictor(Predictor):
         write_atomic(folder / self.file, dumps(self.forest, compression=ZIP_DEFLATED, compresslevel=1))
 
 
+def check_trees(forest: RandomForestClassifier) -> None:
+    """Check the nodes of a forest.
+
+    Raises:
+        ValueError: a node has an invalid child, channel or class.
+    """
+    features, trained = forest.n_features_in_, np.asarray(forest.classes_)
+    for tree in (estimator.tree_ for estimator in forest.estimators_):
+        nodes = np.arange(tree.node_count)
+        inner = tree.children_left >= 0
+        children = np.stack([tree.children_left, tree.children_right])[:, inner]
+        # Children have larger indices than their parent, so that every path ends.
+        if (children <= nodes[inner]).any() or (children >= tree.node_count).any():
+            raise ValueError("a node has an invalid child")
+        if (tree.feature[inner] < 0).any() or (tree.feature[inner] >= features).any() or tree.n_features != features:
+            raise ValueError("a node has an invalid channel")
+        if tree.value.shape != (tree.node_count, 1, len(trained)):
+            raise ValueError("a tree has other classes")
+
+
 def _load(path: Path, classes: int) -> RandomForestClassifier:
     """Read and check a forest: scikit-learn does not check the node indices that it follows."""
     from skops.io import load
@@ -132,25 +152,10 @@ def _load(path: Path, classes: int) -> RandomForestClassifier:
         forest = load(path, trusted=["sklearn.tree._tree.Tree"])
         if not isinstance(forest, RandomForestClassifier):
             raise TypeError(f"it is a {type(forest).__name__}")
-        features = forest.n_features_in_
         trained = np.asarray(forest.classes_)
         if not np.issubdtype(trained.dtype, np.integer) or trained.min() < 0 or trained.max() >= classes:
             raise ValueError("it has other classes")
-        for tree in (estimator.tree_ for estimator in forest.estimators_):
-            nodes = np.arange(tree.node_count)
-            inner = tree.children_left >= 0
-            children = np.stack([tree.children_left, tree.children_right])[:, inner]
-            # Children have larger indices than their parent, so that every path ends.
-            if (children <= nodes[inner]).any() or (children >= tree.node_count).any():
-                raise ValueError("a node has an invalid child")
-            if (
-                (tree.feature[inner] < 0).any()
-                or (tree.feature[inner] >= features).any()
-                or tree.n_features != features
-            ):
-                raise ValueError("a node has an invalid channel")
-            if tree.value.shape != (tree.node_count, 1, len(trained)):
-                raise ValueError("a tree has other classes")
+        check_trees(forest)
     except (
         OSError,
         BadZipFile,

@@ -5,14 +5,18 @@ After Witjes et al. 2022 (https://doi.org/10.7717/peerj.13573), who classify sea
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from baselines.data import Input
 from baselines.devices import Images, map_images
 from lulcbench.grid import area_weights
 from lulcbench.legend import IGNORE_INDEX
+from lulcbench.sensors import sensor as sensor_of
 
 Spectra = npt.NDArray[np.float32]
 
@@ -34,6 +38,65 @@ def spectra(images: Images, size: int | None = None) -> Spectra:
     return np.concatenate(arrays, 1).transpose(0, 2, 3, 1)
 
 
+class IndexFeatures:
+    """Features of single pixels: spectra, their indices by season, and the range of each index over the seasons.
+
+    Args:
+        inputs: sensor → input, in the order of the channels of spectra. Bands are recognised by their wavelengths.
+
+    Attributes:
+        names: names of the features, the channels first.
+    """
+
+    def __init__(self, inputs: Mapping[str, Input]) -> None:
+        channels = [(name, channel) for name, i in inputs.items() for channel in i.channels]
+        self._mean = np.array([m for i in inputs.values() for m in i.mean], np.float32)
+        self._std = np.array([s for i in inputs.values() for s in i.std], np.float32)
+        at = {pair: k for k, pair in enumerate(channels)}
+        self._pairs: list[list[tuple[int, int]]] = []  # of each index: channels of each season
+        self.names = [f"{name}:{channel}" for name, channel in channels]
+        ranges = []
+        for name, imagery in inputs.items():
+            seasons = list(dict.fromkeys(channel.rpartition(":")[0] for channel in imagery.channels))
+            bands = list(dict.fromkeys(channel.rpartition(":")[2] for channel in imagery.channels))
+            for index, wavelengths in INDICES.items():
+                pair = [_band_near(name, bands, wavelength) for wavelength in wavelengths]
+                if None in pair:
+                    continue
+                keys = [[f"{season}:{band}".lstrip(":") for band in pair] for season in seasons]
+                self._pairs.append([(at[name, first], at[name, second]) for first, second in keys])
+                self.names += [f"{name}:{season}:{index}" for season in seasons]
+                ranges.append(f"{name}:{index} range")
+        self.names += ranges
+
+    def __call__(self, pixels: Spectra) -> Spectra:
+        """Compute features ``(n, feature)`` of normalised spectra ``(n, channel)``; those of missing bands are 0."""
+        values = np.where(pixels == 0, np.nan, pixels * self._std + self._mean)
+        indices = []
+        for seasons in self._pairs:
+            first, second = (values[:, list(side)] for side in zip(*seasons, strict=True))
+            total = first + second
+            indices.append(np.where(total > 0.01, (first - second) / np.where(total > 0.01, total, 1), np.nan))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # pixels that are missing in all seasons
+            ranges = [np.nanmax(index, axis=1) - np.nanmin(index, axis=1) for index in indices]
+        parts = [pixels, *(np.clip(index, -1, 1) for index in indices), *(r[:, None] for r in ranges)]
+        computed: Spectra = np.nan_to_num(np.concatenate(parts, 1)).astype(np.float32)
+        return computed
+
+
+# Normalised differences of reflectance at two wavelengths in µm: vegetation (Tucker 1979), water (McFeeters 1996),
+# moisture (Gao 1996) and burn ratio (Key & Benson 2006).
+INDICES = {"ndvi": (0.85, 0.66), "ndwi": (0.56, 0.85), "ndmi": (0.85, 1.61), "nbr": (0.85, 2.2)}
+
+
+def _band_near(sensor: str, bands: Sequence[str], wavelength: float) -> str | None:
+    """Name of the band of a sensor within 5 % of a wavelength, the nearest; None if there is none."""
+    known = {band.name: band.wavelength for band in sensor_of(sensor).bands if band.name in bands and band.wavelength}
+    near = min(known, key=lambda name: abs(known[name] - wavelength), default=None)
+    return near if near is not None and abs(known[near] - wavelength) < 0.05 * wavelength else None
+
+
 def nearest(labels: npt.NDArray[np.integer], size: int) -> npt.NDArray[np.integer]:
     """Sample labels ``(b, y, x)`` at the pixel centres of another grid of the same extent: ``(b, size, size)``."""
     at = ((np.arange(size) + 0.5) * (labels.shape[-1] / size)).astype(np.int64)
@@ -53,6 +116,7 @@ class PixelSample:
         self._per_image, self._rng = -(-count // images), np.random.default_rng(seed)
         self._spectra: list[Spectra] = []
         self._labels: list[npt.NDArray[np.integer]] = []
+        self._images: list[npt.NDArray[np.intp]] = []
 
     def add(self, pixels: Spectra, labels: npt.NDArray[np.integer]) -> None:
         """Draw labelled pixels from spectra ``(b, y, x, channel)`` and class indices ``(b, y, x)``."""
@@ -61,11 +125,17 @@ class PixelSample:
             chosen = self._rng.choice(labelled, min(self._per_image, len(labelled)), replace=False)
             self._spectra.append(image.reshape(-1, image.shape[-1])[chosen])
             self._labels.append(label.ravel()[chosen])
+            self._images.append(np.full(len(chosen), len(self._images)))
 
     @property
     def drawn(self) -> tuple[Spectra, npt.NDArray[Any]]:
         """The sample: spectra ``(n, channel)`` and class indices ``(n,)``."""
         return np.concatenate(self._spectra), np.concatenate(self._labels)
+
+    @property
+    def images(self) -> npt.NDArray[np.intp]:
+        """Number of the image of each pixel of the sample, in the order in which images were added: ``(n,)``."""
+        return np.concatenate(self._images)
 
 
 def _averaged(image: Any, size: int) -> Any:
