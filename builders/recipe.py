@@ -57,6 +57,7 @@ class Region(Frozen):
         cells: divides a large region into regions of its own, squares of so many tiles that are named by column and
             row (``europe-09-06``); they are planned one by one, and those without labels do not exist.
         required: it must have tiles with labels.
+        covered: only tiles that a scene of the recipe's catalog, which must be on this machine, may touch.
     """
 
     name: Name
@@ -65,6 +66,7 @@ class Region(Frozen):
     split: SplitName | None = None
     cells: Annotated[int, Field(ge=1)] | None = None
     required: bool = True
+    covered: bool = False
 
     def divided(self) -> tuple[Region, ...]:
         """The regions of its cells, or itself.
@@ -88,6 +90,7 @@ class Region(Frozen):
                 whole=self.whole,
                 split=self.split,
                 required=False,
+                covered=self.covered,
             )
             for row in range(math.floor(bottom / side), math.ceil(top / side))
             for column in range(math.floor(left / side), math.ceil(right / side))
@@ -251,7 +254,7 @@ class IngestRule(Frozen):
 
     Attributes:
         kind: ``files``, described by ``builders.ingest``; or a data set that must be converted.
-        path: a folder, searched with its sub-folders, or one file.
+        path: a folder, searched with its sub-folders, a zip file of one, or a single raster.
         pattern: of the names of the files to take.
         sensor: of all files.
         platform: such as ``landsat-8``, on which the numbers of Landsat's bands depend.
@@ -263,6 +266,7 @@ class IngestRule(Frozen):
         nodata: DN of missing pixels; if not given, that of the file or of its product.
         unit: of radar backscatter, ``dB`` or ``1`` (linear power).
         baseline: Sentinel-2 processing baseline, such as ``02.07``.
+        level: processing level, if names of files do not tell it.
         allow_l1c: take Sentinel-2 Level-1C, which is not surface reflectance; its collection is ``sentinel-2-l1c``.
     """
 
@@ -279,6 +283,7 @@ class IngestRule(Frozen):
     nodata: float | None = None
     unit: Literal["dB", "1"] | None = None
     baseline: Annotated[str, Field(pattern=r"^\d\d\.\d\d$")] | None = None
+    level: Literal["L1C", "L2A"] | None = None
     allow_l1c: bool = False
 
     @model_validator(mode="after")

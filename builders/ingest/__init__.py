@@ -20,5 +20,9 @@ def ingest(rule: IngestRule, out: Path, report: Report = silent) -> None:
         flanders.ingest(rule.path, out, report)
     else:
         from builders.ingest.folder import understand, write_catalog
+        from builders.ingest.packed import unpack
 
-        write_catalog(understand(rule).scenes, out, rule.path.name)
+        name = rule.path.name
+        if rule.path.suffix.lower() == ".zip" and rule.path.is_file():
+            rule = rule.model_copy(update={"path": unpack(rule.path, out / "files", report)})
+        write_catalog(understand(rule).scenes, out, name)

@@ -258,7 +258,9 @@ def _sensor(rule: IngestRule, path: Path, name: Name) -> Sensor:
 
 
 def _level(rule: IngestRule, path: Path, name: Name, kind: Sensor) -> str:
-    level = name.level or ""
+    if rule.level and name.level not in (None, rule.level):
+        raise LulcbenchError(f"{path.name} is {name.level} by its name, not {rule.level}.", "Leave 'level' out.")
+    level = name.level or rule.level or ""
     if kind is SENTINEL2 and level == "L1C" and not rule.allow_l1c:
         raise LulcbenchError(
             f"{path.name} is Sentinel-2 Level-1C: reflectance at the top of the atmosphere, not of the surface.",

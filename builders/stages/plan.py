@@ -22,7 +22,9 @@ from builders._progress import Report
 from builders.archives import label_source
 from builders.readers import LabelSource
 from builders.readers.area import Area
-from builders.recipe import BUFFER, LabelRule, Recipe, SplitRule
+from builders.readers.items import extent
+from builders.recipe import BUFFER, LabelRule, Recipe, Region, SplitRule
+from builders.stages._catalogs import stored_items
 from builders.stages._coverage import Coverage, count_codes, read_coverage
 from builders.stages._left_out import count_reasons
 from builders.stages._pins import check_pin
@@ -30,11 +32,11 @@ from builders.workspace import Workspace
 from lulcbench import grid
 from lulcbench._files import NAME, hash_file, write_atomic
 from lulcbench.errors import LulcbenchError
-from lulcbench.grid import Tile
+from lulcbench.grid import Bounds, Tile
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import split_order
 
-STAGE = "plan/4"
+STAGE = "plan/5"
 OMITTED = "# left out "  # begins a line of splits.csv: tile, region and reason follow
 COLUMNS = ("tile", "region", "block", "split")
 STARTS = 16  # of the search for small regions; the more blocks there are, the less a single search can go wrong
@@ -153,9 +155,10 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
     rows: list[Planned] = []
     omitted: list[Omitted] = []
     classes: dict[Tile, dict[int, int]] = {}
+    covered = _covered(recipe)
     for region in recipe.regions:
         bounds = region.bounds or sources[0][0].bounds()
-        candidates = [tile for tile in grid.tiles_over(bounds, region.whole) if tile not in classes]
+        candidates = [tile for tile in _candidates(region, bounds, covered) if tile not in classes]
         labelled = any(map(recipe.labelled, [region.split] if region.split else rule.fractions))
         tiles, counts = [], []
         for i, tile in enumerate(candidates):
@@ -187,6 +190,36 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
     for row in rows:
         coverage.add(row.region, row.split, classes[row.tile])
     return sorted(rows, key=lambda row: row.tile.id), sorted(omitted, key=lambda one: one.tile.id), coverage
+
+
+def _candidates(region: Region, bounds: Bounds, covered: set[Tile]) -> list[Tile]:
+    """Tiles of a region, row by row."""
+    if not region.covered:
+        return grid.tiles_over(bounds, region.whole)
+    left, bottom, right, top = bounds
+
+    def lies(tile: Tile) -> bool:
+        west, south, east, north = tile.bounds
+        if region.whole:
+            return left <= west and east <= right and bottom <= south and north <= top
+        return left < east and west < right and bottom < north and south < top
+
+    return sorted(filter(lies, covered), key=lambda tile: (tile.iy, tile.ix))
+
+
+def _covered(recipe: Recipe) -> set[Tile]:
+    """Tiles that the extents of the scenes touch, if a region asks for them."""
+    return {tile for box in _extents(recipe) for tile in grid.tiles_over(box)}
+
+
+def _extents(recipe: Recipe) -> list[Bounds]:
+    if not any(region.covered for region in recipe.regions):
+        return []
+    if "://" in recipe.catalog or not recipe.catalog:
+        raise LulcbenchError(
+            "A region is 'covered' by scenes that are not on this machine.", "Give it bounds, or name a local catalog."
+        )
+    return sorted(extent(item) for item in stored_items(recipe.catalog))
 
 
 def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
@@ -306,7 +339,7 @@ def _key(recipe: Recipe) -> str:
     rules = [recipe.split.model_dump_json(exclude={"file"})]
     rules += [rule.model_dump_json(exclude={"path"}) for rule in recipe.labels]
     files = [hash_file(recipe.split.file)] if recipe.split.file and recipe.split.file.is_file() else []
-    parts = [STAGE, recipe.key("regions"), *rules, *files, *_digests(recipe.labels)]
+    parts = [STAGE, recipe.key("regions"), *rules, *files, *_digests(recipe.labels), repr(_extents(recipe))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
