@@ -1,4 +1,4 @@
-"""The command ``map``: a map of a release with an exported model."""
+"""Commands on maps: ``map``, and ``calibrate``, which finds when a model is certain."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lulcbench._console import progress
 def register(app: typer.Typer) -> None:
     """Add the command to the ``lulcbench`` command line."""
     app.command("map")(map_)
+    app.command()(calibrate)
 
 
 def map_(
@@ -29,6 +30,9 @@ def map_(
         typer.Option(help="Pixels that the model sees around a block; default: its reach, at most 160.", min=0),
     ] = None,
     cog: Annotated[bool, typer.Option("--cog", help="Also write a GeoTIFF per layer, to <out>/cog.")] = False,
+    smooth: Annotated[
+        bool, typer.Option("--smooth", help="Smooth probabilities (Bayesian smoothing, 7 × 7 pixels, as in sits).")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Number of processes.", min=1)] = 1,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a map that is there.")] = False,
 ) -> None:
@@ -36,9 +40,10 @@ def map_(
 
     Exit code 1 if some tiles could not be read: the map has no data there.
     """
-    from lulcbench.maps import MapOptions, map_release
+    from lulcbench.maps import MapOptions, Smoothing, map_release
 
-    options = MapOptions(years=tuple(year or ()), bounds=bounds, halo=halo, cog=cog)
+    smoothing = Smoothing() if smooth else None
+    options = MapOptions(years=tuple(year or ()), bounds=bounds, halo=halo, cog=cog, smoothing=smoothing)
     with progress() as bar:
         task = bar.add_task("map", total=None)
         result = map_release(
@@ -55,3 +60,30 @@ def map_(
     typer.echo(f"{result.folder}: {', '.join(map(str, result.years))}, {result.blocks} blocks")
     if result.damaged:
         raise typer.Exit(1)
+
+
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="Folder of an exported model.")],
+    root: Annotated[str, typer.Option(help="Folder of a release with labels, or its URL.")],
+    split: Annotated[str, typer.Option(help="Split that was not used in training.")] = "val",
+    year: Annotated[int | None, typer.Option(help="Year of imagery and labels; default: the last one.")] = None,
+    smooth: Annotated[bool, typer.Option("--smooth", help="For maps with --smooth.")] = False,
+    coverage: Annotated[float, typer.Option(help="Wanted share of right answers.", min=0.01, max=0.999)] = 0.9,
+) -> None:
+    """Find the probability from which a class is certain (conformal, over spatial blocks); maps then show these."""
+    from lulcbench.maps import Smoothing
+    from lulcbench.maps.conformal import calibrate as find
+
+    smoothing = Smoothing() if smooth else None
+    with progress() as bar:
+        task = bar.add_task("calibrate", total=None)
+        found = find(
+            model,
+            root,
+            split,
+            year,
+            coverage,
+            smoothing,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    typer.echo(f"certain from a probability of {found.threshold:.4f}: {found.pixels} pixels in {found.blocks} blocks")

@@ -16,6 +16,10 @@ labelled or not. The folder of a map is one Zarr v3 hierarchy with STAC files be
     MAP/<year>/<n>/least_confidence   likewise: 1 − highest probability
     MAP/<year>/<n>/composites         uint8 (y, x): number of seasonal composites with data, 0: no data
     MAP/<year>/<n>/clear              uint8 (y, x): number of clear observations, if the release holds it
+    MAP/<year>/<n>/changed            uint8 (y, x), after smoothing: 1 where it changed the class
+    MAP/<year>/<n>/certain            uint16 (y, x), if the model is calibrated: the finest LUISA code (of any level)
+                                      that is certain; 65535 if none is, 0: no data
+    MAP/<year>/<n>/set_size           uint8 (y, x), likewise: number of classes of the level of the model in that code
     MAP/cog/<year>/<layer>.tif        with ``cog``: cloud-optimized GeoTIFF of each layer, with the same overviews
     MAP/<year>/<n>/class, x, y, spatial_ref    coordinates: codes of the class axis, pixel centres in EPSG:3035, the CRS
 
@@ -27,5 +31,6 @@ from __future__ import annotations
 
 from lulcbench.maps.engine import MapOptions, MapResult, map_release
 from lulcbench.maps.model import MapModel, ModelInfo, ModelInput, Predictor
+from lulcbench.maps.smoothing import Smoothing
 
-__all__ = ["MapModel", "MapOptions", "MapResult", "ModelInfo", "ModelInput", "Predictor", "map_release"]
+__all__ = ["MapModel", "MapOptions", "MapResult", "ModelInfo", "ModelInput", "Predictor", "Smoothing", "map_release"]

@@ -10,21 +10,14 @@ from __future__ import annotations
 import errno
 import json
 import math
-import multiprocessing
-import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from lulcbench._files import write_atomic
@@ -32,12 +25,17 @@ from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.geozarr import METADATA
 from lulcbench.grid import Bounds
 from lulcbench.maps.cog import write_cogs
-from lulcbench.maps.imagery import Counts, ReleaseImagery
-from lulcbench.maps.lattice import BLOCK, Frame, Index, Lattice
-from lulcbench.maps.layers import Probabilities, encode, layers, temper
+from lulcbench.maps.conformal import FILE as CALIBRATION
+from lulcbench.maps.conformal import Calibration
+from lulcbench.maps.imagery import ReleaseImagery
+from lulcbench.maps.lattice import Frame, Index, Lattice
+from lulcbench.maps.layers import layers
 from lulcbench.maps.metadata import tags, write_metadata
-from lulcbench.maps.model import STEP, MapModel, ModelInfo, Predictor
+from lulcbench.maps.model import MapModel, step_of
 from lulcbench.maps.overviews import write_overviews
+from lulcbench.maps.pool import predictions
+from lulcbench.maps.rows import Rows
+from lulcbench.maps.smoothing import Smoothing
 from lulcbench.maps.store import Pyramid
 from lulcbench.release import Release
 
@@ -54,12 +52,14 @@ class MapOptions:
         bounds: area in EPSG:3035 metres; None is all of the release. Pixels whose centre is outside have no data.
         halo: pixels around a block that the model sees; None takes its reach, at most 160.
         cog: write GeoTIFFs, too.
+        smoothing: smooth probabilities; None leaves them as predicted.
     """
 
     years: tuple[int, ...] = ()
     bounds: Bounds | None = None
     halo: int | None = None
     cog: bool = False
+    smoothing: Smoothing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,14 @@ def map_release(
         )
     release = Release.open(root)
     years = options.years or _years(release, opened)
-    step = _step(opened)
-    lattice = Lattice.of(info.resolution, info.reach, step, options.halo)
+    smoothing, calibration = options.smoothing, Calibration.of(opened)
+    if calibration and calibration.smoothing != smoothing:
+        raise LulcbenchError(
+            f"{info.name} was calibrated {'with' if calibration.smoothing else 'without'} smoothing.",
+            f"Calibrate it as it is mapped ('lulcbench calibrate'), or delete {opened.folder / CALIBRATION}.",
+        )
+    margin = smoothing.margin if smoothing else 0
+    lattice = Lattice.of(info.resolution, info.reach, step_of(info), options.halo, margin)
     imagery = {year: ReleaseImagery(release, info, year) for year in years}
     any_year = imagery[years[0]]
     bounds = _clip(options.bounds, any_year.bounds)
@@ -133,19 +139,27 @@ def map_release(
         "bounds": list(bounds),
         "lattice": asdict(lattice),
         "cog": options.cog,
+        "smoothing": smoothing.model_dump() if smoothing else None,
+        "conformal": calibration.model_dump(mode="json") if calibration else None,
     }
     frame = Frame.over(lattice, bounds)
+    stored = layers(
+        info.level,
+        clear=any_year.has_clear,
+        changed=smoothing is not None,
+        conformal=calibration.coverage if calibration else None,
+    )
     done, damaged = 0, dict[str, str]()
     total = len(wanted) * len(years)
     with (
         _disk(folder),
         _prepared(folder, plan, replace) as work,
-        _predictions(workers, opened, imagery, lattice) as predict,
+        predictions(workers, opened, imagery, lattice, smoothing) as predict,
     ):
         for year in years:
-            pyramid = Pyramid(folder / str(year), frame, layers(info.level, any_year.has_clear), info.level)
+            pyramid = Pyramid(folder / str(year), frame, stored, info.level)
             pyramid.create()
-            run = _Run(pyramid, bounds, info, work / f"{year}.jsonl", partial(predict, year))
+            run = Rows(pyramid, bounds, calibration, work / f"{year}.jsonl", partial(predict, year))
             for blocks in run.rows(wanted):
                 done += blocks
                 if progress:
@@ -154,161 +168,9 @@ def map_release(
             write_overviews(pyramid, wanted)
             if options.cog:
                 write_cogs(pyramid, folder / "cog" / str(year), wanted, tags(opened, release, year))
-        write_metadata(folder, opened, release, years, frame, bounds, damaged, options.cog)
+        write_metadata(folder, opened, release, years, frame, bounds, damaged, plan)
     shutil.rmtree(folder / WORK)
     return MapResult(folder, tuple(years), total, damaged)
-
-
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """What is known of the used part of a window, a block and its overlap.
-
-    Attributes:
-        p: weighted probabilities, float32 ``(class, y, x)``; None if no pixel has data.
-        counts: ``composites`` and, if it is known, ``clear``, see ``lulcbench.maps.imagery.Window``: uint8 ``(y, x)``.
-        damaged: tiles of the window that could not be read → what is wrong.
-    """
-
-    p: Probabilities | None
-    counts: dict[str, Counts]
-    damaged: dict[str, str]
-
-
-def predict_window(predictor: Predictor, imagery: ReleaseImagery, lattice: Lattice, index: Index) -> Predicted:
-    """Predict the window of a block.
-
-    Raises:
-        LulcbenchError: a prediction with data is not finite.
-    """
-    window = imagery.read(lattice.window(index))
-    used = slice(lattice.halo, lattice.side - lattice.halo)
-    counts = {"composites": window.composites} | ({} if window.clear is None else {"clear": window.clear})
-    counts = {name: values[used, used].copy() for name, values in counts.items()}
-    composites = counts["composites"]
-    damaged = {
-        tile.id: imagery.damaged[tile.id] for tile in imagery.tiles(lattice.window(index)) if tile.id in imagery.damaged
-    }
-    if not composites.any():
-        return Predicted(None, counts, damaged)
-    p = predictor(window.images)[:, used, used]
-    if not np.isfinite(p).all():
-        wrong = ~np.isfinite(p).all(axis=0)
-        if (wrong & (composites > 0)).any():
-            raise LulcbenchError(
-                f"{imagery.info.name} predicts values that are not finite in the window "
-                f"{tuple(lattice.window(index))} of {imagery.year}.",
-                "Check the weights of the model and the imagery there.",
-            )
-        p = np.where(wrong, np.float32(0), p)
-    return Predicted(p * lattice.weights() if lattice.overlap else p.copy(), counts, damaged)
-
-
-class _Run:
-    """The rows of blocks of one year."""
-
-    def __init__(
-        self,
-        pyramid: Pyramid,
-        bounds: Bounds,
-        info: ModelInfo,
-        journal: Path,
-        predict: Callable[[list[Index]], Iterator[Predicted]],
-    ) -> None:
-        self.pyramid, self.bounds, self.info, self.journal, self.predict = pyramid, bounds, info, journal, predict
-        self.damaged: dict[str, str] = {}
-
-    def rows(self, wanted: Sequence[Index]) -> Iterator[int]:
-        """Write all rows that are not complete yet; yields the number of blocks of each row.
-
-        Args:
-            wanted: the blocks, in order.
-        """
-        finished = self._finished()
-        carried: dict[Index, Predicted] = {}
-        for i, group in groupby(wanted, lambda index: index[0]):
-            blocks = list(group)
-            entry = finished.get(i)
-            if entry and entry["digest"] == self.pyramid.digest(blocks):
-                self.damaged |= entry["damaged"]
-            else:
-                carried = self._row(blocks, carried)
-                entry = {"row": i, "digest": self.pyramid.digest(blocks), "damaged": self._row_damage}
-                self.damaged |= self._row_damage
-                with self.journal.open("ab") as file:
-                    file.write((json.dumps(entry) + "\n").encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-            yield len(blocks)
-
-    def _finished(self) -> dict[int, dict[str, Any]]:
-        """Rows of the journal; a line that a kill cut off is not one."""
-        found: dict[int, dict[str, Any]] = {}
-        for line in self.journal.read_text(encoding="utf-8").splitlines() if self.journal.is_file() else []:
-            with suppress(ValueError):
-                entry = json.loads(line)
-                found[entry["row"]] = entry
-        return found
-
-    def _row(self, blocks: Sequence[Index], carried: dict[Index, Predicted]) -> dict[Index, Predicted]:
-        """Write a row of blocks; returns what the next row needs of its windows."""
-        overlap = self.pyramid.frame.lattice.overlap
-        own = list(blocks)
-        above: list[Index] = []
-        if overlap:
-            own = sorted({*blocks, *((i, j - 1) for i, j in blocks)})
-            above = [(i - 1, j) for i, j in own if (i - 1, j) not in carried]
-        self._row_damage: dict[str, str] = {}
-        order = [*above, *own]
-        below: dict[Index, Predicted] = {}
-        left: tuple[Index, Predicted] | None = None
-        for index, predicted in zip(order, self.predict(order), strict=True):
-            self._row_damage |= predicted.damaged
-            if index in above:
-                carried[index] = _bottom(predicted)
-                continue
-            if index in blocks:
-                i, j = index
-                beside = left[1] if left and left[0] == (i, j - 1) else None
-                self._write(index, predicted, beside, carried.get((i - 1, j)), carried.get((i - 1, j - 1)))
-            if overlap:
-                below[index] = _bottom(predicted)
-                left = (index, predicted)
-        return below
-
-    def _write(
-        self, index: Index, own: Predicted, left: Predicted | None, above: Predicted | None, corner: Predicted | None
-    ) -> None:
-        """Blend, decide and write a block."""
-        inside = self._inside(index)
-        counts = {name: values[:BLOCK, :BLOCK] * inside for name, values in own.counts.items()}
-        if own.p is None or not counts["composites"].any():
-            return
-        p = own.p[:, :BLOCK, :BLOCK]
-        overlap = self.pyramid.frame.lattice.overlap
-        # In one order, so that sums do not depend on anything.
-        if above is not None and above.p is not None:
-            p[:, :overlap] += above.p[:, :, :BLOCK]
-        if left is not None and left.p is not None:
-            p[:, :, :overlap] += left.p[:, :BLOCK, BLOCK:]
-        if corner is not None and corner.p is not None:
-            p[:, :overlap, :overlap] += corner.p[:, :, BLOCK:]
-        self.pyramid.write(index, encode(temper(p, self.info.temperature), counts, self.pyramid.level))
-
-    def _inside(self, index: Index) -> npt.NDArray[np.uint8]:
-        """1 for the pixels of a block whose centre is inside the area."""
-        lattice = self.pyramid.frame.lattice
-        left, _, _, top = lattice.block(index)
-        centres = (np.arange(BLOCK) + 0.5) * lattice.resolution
-        y, x = top - centres, left + centres
-        rows = (y > self.bounds[1]) & (y < self.bounds[3])
-        columns = (x > self.bounds[0]) & (x < self.bounds[2])
-        return (rows[:, None] & columns[None, :]).astype(np.uint8)
-
-
-def _bottom(predicted: Predicted) -> Predicted:
-    """The part of a window that overlaps the blocks below it."""
-    p = None if predicted.p is None else predicted.p[:, BLOCK:].copy()
-    return Predicted(p, {}, {})
 
 
 def _years(release: Release, model: MapModel) -> tuple[int, ...]:
@@ -322,14 +184,6 @@ def _years(release: Release, model: MapModel) -> tuple[int, ...]:
             f"It has {', '.join(f'{name} ({sensor.years})' for name, sensor in sensors.items()) or 'no imagery'}.",
         )
     return years
-
-
-def _step(model: MapModel) -> int:
-    """Pixels of the map that are a whole number of steps of every sensor."""
-    resolutions = [imagery.resolution for imagery in model.info.inputs.values()]
-    if model.info.reach == 0:
-        return math.lcm(*resolutions) // model.info.resolution
-    return math.lcm(*(STEP * r for r in resolutions)) // model.info.resolution
 
 
 def _clip(bounds: Bounds | None, extent: Bounds) -> Bounds | None:
@@ -401,38 +255,3 @@ def _disk(folder: Path) -> Iterator[None]:
             f"The disk of {folder} is full.",
             "Free some space and run the command again: it continues where it stopped.",
         ) from error
-
-
-_state: dict[str, Any] = {}
-
-
-def _open_worker(model: MapModel, imagery: dict[int, ReleaseImagery], lattice: Lattice) -> None:
-    _state.update(predictor=model.predictor(), imagery=imagery, lattice=lattice)
-
-
-def _work(year: int, index: Index) -> Predicted:
-    return predict_window(_state["predictor"], _state["imagery"][year], _state["lattice"], index)
-
-
-@contextmanager
-def _predictions(
-    workers: int, model: MapModel, imagery: dict[int, ReleaseImagery], lattice: Lattice
-) -> Iterator[Callable[[int, list[Index]], Iterator[Predicted]]]:
-    """A function of a year and windows, which yields their predictions in order."""
-    if workers == 1:
-        predictor = model.predictor()
-        yield lambda year, order: (predict_window(predictor, imagery[year], lattice, index) for index in order)
-        return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, context, _open_worker, (model, imagery, lattice)) as pool:
-
-        def predict(year: int, order: list[Index]) -> Iterator[Predicted]:
-            waiting: deque[Future[Predicted]] = deque()
-            for index in order:
-                waiting.append(pool.submit(_work, year, index))
-                if len(waiting) > workers + 1:  # enough to keep all busy; more would only take memory
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-
-        yield predict

@@ -52,7 +52,7 @@ class Lattice:
     overlap: int
 
     @classmethod
-    def of(cls, resolution: int, reach: int | None, step: int, halo: int | None = None) -> Lattice:
+    def of(cls, resolution: int, reach: int | None, step: int, halo: int | None = None, margin: int = 0) -> Lattice:
         """The lattice for a model.
 
         Args:
@@ -60,11 +60,13 @@ class Lattice:
             reach: of the model, in pixels; None if it is unbounded.
             step: halo and overlap are multiples of this number of pixels.
             halo: at least this many pixels; None takes the reach, at most ``MAX_HALO``.
+            margin: pixels around a block whose predictions are used, too.
         """
         if halo is None:
             halo = MAX_HALO if reach is None else min(reach, MAX_HALO)
-        rounded = step * math.ceil(halo / step)
-        covered = reach is not None and rounded >= reach
+            halo += margin
+        rounded = step * math.ceil(max(halo, margin) / step)
+        covered = reach is not None and rounded >= reach + margin
         return cls(resolution, rounded, 0 if covered else step * math.ceil(OVERLAP / step))
 
     @property

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lulcbench.geozarr import class_attributes
 from lulcbench.legend import LEVELS, decide, legend
+from lulcbench.maps.answers import UNCERTAIN, answers
 
 MISSING = 255  # of scores
 _STEPS = 254  # of scores: 0 … 254 stand for 0 … 1
@@ -40,12 +41,16 @@ class Layer:
     classes: int | None = None
 
 
-def layers(level: int, clear: bool = False) -> tuple[Layer, ...]:
+def layers(
+    level: int, *, clear: bool = False, changed: bool = False, conformal: float | None = None
+) -> tuple[Layer, ...]:
     """All layers of a map.
 
     Args:
         level: legend level of the model.
         clear: whether the number of clear observations is known.
+        changed: whether probabilities are smoothed.
+        conformal: coverage of conformal answers; None if there are none.
 
     >>> [layer.name for layer in layers(2)]
     ['class_1', 'class_2', 'probability', 'entropy', 'margin', 'least_confidence', 'composites']
@@ -75,7 +80,22 @@ def layers(level: int, clear: bool = False) -> tuple[Layer, ...]:
         _score("least_confidence", "1 minus the highest probability"),
         _count("composites", "number of seasonal composites with data"),
         *([_count("clear", "number of clear observations in these composites, at most 255")] if clear else []),
+        *([_count("changed", "whether smoothing changed the class")] if changed else []),
+        *(_answers(level, conformal) if conformal is not None else []),
     )
+
+
+def _answers(level: int, coverage: float) -> tuple[Layer, Layer]:
+    known = class_attributes()
+    attributes = {
+        "long_name": f"finest class that is certain at {coverage:.0%}",
+        **known,
+        "flag_values": [*known["flag_values"], UNCERTAIN],
+        "flag_meanings": f"{known['flag_meanings']} uncertain_at_all_levels",
+        "flag_colors": f"{known['flag_colors']} #000000",
+    }
+    size = _count("set_size", f"number of classes of level {level} in the finest class that is certain")
+    return Layer("certain", "uint16", 0, "mode", attributes), size
 
 
 def _score(name: str, long_name: str) -> Layer:
@@ -92,20 +112,28 @@ def temper(p: Probabilities, temperature: float) -> Probabilities:
     if temperature != 1:
         logits: npt.NDArray[Any] = np.log(np.maximum(p, np.float32(1e-7))) / np.float32(temperature)
         p = np.exp(logits)
+    return normalized(p)
+
+
+def normalized(p: Probabilities) -> Probabilities:
+    """Values ``(class, y, x)`` divided by their sum, which is made in the order of the classes."""
     total = np.zeros(p.shape[1:], np.float32)
-    for own in p:  # in one order, for any shape
+    for own in p:
         total += own
     result: npt.NDArray[Any] = p / np.maximum(total, _TINY)
     return result
 
 
-def encode(p: Probabilities, counts: Mapping[str, npt.NDArray[np.uint8]], level: int) -> dict[str, npt.NDArray[Any]]:
+def encode(
+    p: Probabilities, counts: Mapping[str, npt.NDArray[np.uint8]], level: int, limit: float | None = None
+) -> dict[str, npt.NDArray[Any]]:
     """Layers of a block.
 
     Args:
         p: probabilities ``(class, y, x)`` that sum to 1; any value where there are no data.
         counts: ``composites``, number of composites with data ``(y, x)``, 0 where there are no data, and other counts.
         level: legend level of the classes.
+        limit: threshold of conformal answers; None if there are none.
 
     Returns:
         Layer → stored values: probabilities ``(class, y, x)``, others ``(y, x)``.
@@ -131,4 +159,8 @@ def encode(p: Probabilities, counts: Mapping[str, npt.NDArray[np.uint8]], level:
     for name, score in scores.items():
         steps = np.rint(np.clip(score, 0, 1) * np.float32(_STEPS))
         out[name] = np.where(valid, steps, MISSING).astype(np.uint8)
+    if limit is not None:
+        codes, sizes = answers(p, level, limit)
+        out["certain"] = np.where(valid, codes, 0).astype(np.uint16)
+        out["set_size"] = np.where(valid, sizes, 0).astype(np.uint8)
     return out | dict(counts)

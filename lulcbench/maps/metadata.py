@@ -46,9 +46,20 @@ def write_metadata(
     frame: Frame,
     bounds: Bounds,
     damaged: Mapping[str, str],
-    cog: bool,
+    plan: Mapping[str, Any],
 ) -> None:
-    """Write the STAC files, then the metadata of the hierarchy: a folder with ``zarr.json`` is a complete map."""
+    """Write the STAC files, then the metadata of the hierarchy: a folder with ``zarr.json`` is a complete map.
+
+    Args:
+        folder: of the map.
+        model: that predicted it.
+        release: that was mapped.
+        years: of the map.
+        frame: of its arrays.
+        bounds: of the area.
+        damaged: tiles that could not be read.
+        plan: all options of the map.
+    """
     manifest, info = release.manifest, model.info
     simulated = release.simulated or info.simulated
     facts: dict[str, Any] = {
@@ -67,6 +78,8 @@ def write_metadata(
         "lulcbench:simulated": simulated,
         "lulcbench:halo": frame.lattice.halo,
         "lulcbench:overlap": frame.lattice.overlap,
+        "lulcbench:smoothing": plan["smoothing"],
+        "lulcbench:conformal": plan["conformal"],
         "lulcbench:damaged": dict(sorted(damaged.items())),
     }
     title = f"Land cover by {info.name}, {manifest.title}"
@@ -131,7 +144,7 @@ def write_metadata(
                 {"rel": "parent", "href": f"../{COLLECTION}", "type": "application/json"},
             ],
         }
-        if cog:
+        if plan["cog"]:
             item["assets"] |= {
                 path.stem: {
                     "href": f"../cog/{year}/{path.name}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,6 +116,17 @@ class ModelInfo(Frozen):
     def resolution(self) -> int:
         """Pixel size of the predictions, m: that of the first sensor."""
         return next(iter(self.inputs.values())).resolution
+
+
+def step_of(info: ModelInfo) -> int:
+    """Pixels of a map by which the windows of a model may be shifted.
+
+    These are whole pixels of all sensors, and of the coarsest features of a network.
+    """
+    resolutions = [imagery.resolution for imagery in info.inputs.values()]
+    if info.reach == 0:
+        return math.lcm(*resolutions) // info.resolution
+    return math.lcm(*(STEP * r for r in resolutions)) // info.resolution
 
 
 class Predictor(Protocol):

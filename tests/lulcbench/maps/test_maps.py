@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from lulcbench.cli import app
 from lulcbench.legend import decide, legend
 from lulcbench.maps import MapModel, MapOptions, map_release
-from lulcbench.maps.engine import predict_window
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Lattice
+from lulcbench.maps.windows import predict_window
 from lulcbench.release import Release
 from tests.builders.stages.kill import tree
 from tests.lulcbench.maps import kill

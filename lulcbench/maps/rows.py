@@ -1,0 +1,130 @@
+"""Rows of blocks: windows are blended, decided and written; a journal of complete rows makes runs resumable."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench.grid import Bounds
+from lulcbench.maps.conformal import Calibration
+from lulcbench.maps.lattice import BLOCK, Index
+from lulcbench.maps.layers import encode, normalized
+from lulcbench.maps.store import Pyramid
+from lulcbench.maps.windows import Predicted
+
+
+class Rows:
+    """The rows of blocks of one year."""
+
+    def __init__(
+        self,
+        pyramid: Pyramid,
+        bounds: Bounds,
+        calibration: Calibration | None,
+        journal: Path,
+        predict: Callable[[list[Index]], Iterator[Predicted]],
+    ) -> None:
+        self.pyramid, self.bounds, self.journal, self.predict = pyramid, bounds, journal, predict
+        self.limit = calibration.threshold if calibration else None
+        self.damaged: dict[str, str] = {}
+
+    def rows(self, wanted: Sequence[Index]) -> Iterator[int]:
+        """Write all rows that are not complete yet; yields the number of blocks of each row.
+
+        Args:
+            wanted: the blocks, in order.
+        """
+        finished = self._finished()
+        carried: dict[Index, Predicted] = {}
+        for i, group in groupby(wanted, lambda index: index[0]):
+            blocks = list(group)
+            entry = finished.get(i)
+            if entry and entry["digest"] == self.pyramid.digest(blocks):
+                self.damaged |= entry["damaged"]
+            else:
+                carried = self._row(blocks, carried)
+                entry = {"row": i, "digest": self.pyramid.digest(blocks), "damaged": self._row_damage}
+                self.damaged |= self._row_damage
+                with self.journal.open("ab") as file:
+                    file.write((json.dumps(entry) + "\n").encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+            yield len(blocks)
+
+    def _finished(self) -> dict[int, dict[str, Any]]:
+        """Rows of the journal; a line that a kill cut off is not one."""
+        found: dict[int, dict[str, Any]] = {}
+        for line in self.journal.read_text(encoding="utf-8").splitlines() if self.journal.is_file() else []:
+            with suppress(ValueError):
+                entry = json.loads(line)
+                found[entry["row"]] = entry
+        return found
+
+    def _row(self, blocks: Sequence[Index], carried: dict[Index, Predicted]) -> dict[Index, Predicted]:
+        """Write a row of blocks; returns what the next row needs of its windows."""
+        overlap = self.pyramid.frame.lattice.overlap
+        own = list(blocks)
+        above: list[Index] = []
+        if overlap:
+            own = sorted({*blocks, *((i, j - 1) for i, j in blocks)})
+            above = [(i - 1, j) for i, j in own if (i - 1, j) not in carried]
+        self._row_damage: dict[str, str] = {}
+        order = [*above, *own]
+        below: dict[Index, Predicted] = {}
+        left: tuple[Index, Predicted] | None = None
+        for index, predicted in zip(order, self.predict(order), strict=True):
+            self._row_damage |= predicted.damaged
+            if index in above:
+                carried[index] = _bottom(predicted)
+                continue
+            if index in blocks:
+                i, j = index
+                beside = left[1] if left and left[0] == (i, j - 1) else None
+                self._write(index, predicted, beside, carried.get((i - 1, j)), carried.get((i - 1, j - 1)))
+            if overlap:
+                below[index] = _bottom(predicted)
+                left = (index, predicted)
+        return below
+
+    def _write(
+        self, index: Index, own: Predicted, left: Predicted | None, above: Predicted | None, corner: Predicted | None
+    ) -> None:
+        """Blend, decide and write a block."""
+        inside = self._inside(index)
+        counts = {name: values[:BLOCK, :BLOCK] * inside for name, values in own.counts.items()}
+        if own.p is None or not counts["composites"].any():
+            return
+        p = own.p[:, :BLOCK, :BLOCK]
+        overlap = self.pyramid.frame.lattice.overlap
+        # In one order, so that sums do not depend on anything.
+        if above is not None and above.p is not None:
+            p[:, :overlap] += above.p[:, :, :BLOCK]
+        if left is not None and left.p is not None:
+            p[:, :, :overlap] += left.p[:, :BLOCK, BLOCK:]
+        if corner is not None and corner.p is not None:
+            p[:, :overlap, :overlap] += corner.p[:, :, BLOCK:]
+        self.pyramid.write(index, encode(normalized(p) if overlap else p, counts, self.pyramid.level, self.limit))
+
+    def _inside(self, index: Index) -> npt.NDArray[np.uint8]:
+        """1 for the pixels of a block whose centre is inside the area."""
+        lattice = self.pyramid.frame.lattice
+        left, _, _, top = lattice.block(index)
+        centres = (np.arange(BLOCK) + 0.5) * lattice.resolution
+        y, x = top - centres, left + centres
+        rows = (y > self.bounds[1]) & (y < self.bounds[3])
+        columns = (x > self.bounds[0]) & (x < self.bounds[2])
+        return (rows[:, None] & columns[None, :]).astype(np.uint8)
+
+
+def _bottom(predicted: Predicted) -> Predicted:
+    """The part of a window that overlaps the blocks below it."""
+    p = None if predicted.p is None else predicted.p[:, BLOCK:].copy()
+    return Predicted(p, {}, {})

@@ -1,0 +1,85 @@
+"""Prediction of the window of a block: read, predicted, calibrated, smoothed, weighted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import LEVELS, decide
+from lulcbench.maps.imagery import Counts, ReleaseImagery
+from lulcbench.maps.lattice import Index, Lattice
+from lulcbench.maps.layers import Probabilities, temper
+from lulcbench.maps.model import Predictor
+from lulcbench.maps.smoothing import Smoothing, smooth
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What is known of the used part of a window, a block and its overlap.
+
+    Attributes:
+        p: weighted probabilities, float32 ``(class, y, x)``; None if no pixel has data.
+        counts: ``composites`` and, if it is known, ``clear``, see ``lulcbench.maps.imagery.Window``: uint8 ``(y, x)``.
+        damaged: tiles of the window that could not be read → what is wrong.
+    """
+
+    p: Probabilities | None
+    counts: dict[str, Counts]
+    damaged: dict[str, str]
+
+
+def predict_window(
+    predictor: Predictor,
+    imagery: ReleaseImagery,
+    lattice: Lattice,
+    index: Index,
+    temperature: float = 1.0,
+    smoothing: Smoothing | None = None,
+    blend: bool = True,
+) -> Predicted:
+    """Predict the window of a block.
+
+    Args:
+        predictor: the model.
+        imagery: its inputs.
+        lattice: of the map.
+        index: of the block.
+        temperature: divides the logits.
+        smoothing: smooths the probabilities.
+        blend: multiply with the weights of the lattice.
+
+    Raises:
+        LulcbenchError: a prediction with data is not finite.
+    """
+    window = imagery.read(lattice.window(index))
+    used = slice(lattice.halo, lattice.side - lattice.halo)
+    counts = {"composites": window.composites} | ({} if window.clear is None else {"clear": window.clear})
+    counts = {name: values[used, used].copy() for name, values in counts.items()}
+    composites = counts["composites"]
+    damaged = {
+        tile.id: imagery.damaged[tile.id] for tile in imagery.tiles(lattice.window(index)) if tile.id in imagery.damaged
+    }
+    if not composites.any():
+        return Predicted(None, counts, damaged)
+    margin = smoothing.margin if smoothing else 0
+    outer = slice(lattice.halo - margin, lattice.side - lattice.halo + margin)
+    p = predictor(window.images)[:, outer, outer]
+    valid = window.composites[outer, outer] > 0
+    if not np.isfinite(p).all():
+        wrong = ~np.isfinite(p).all(axis=0)
+        if (wrong & valid).any():
+            raise LulcbenchError(
+                f"{imagery.info.name} predicts values that are not finite in the window "
+                f"{tuple(lattice.window(index))} of {imagery.year}.",
+                "Check the weights of the model and the imagery there.",
+            )
+        p = np.where(wrong, np.float32(0), p)
+    p = temper(p, temperature)
+    if smoothing is not None:
+        before = p[:, margin:-margin, margin:-margin]
+        p = smooth(p, valid, smoothing)
+        level = imagery.info.level or len(LEVELS)
+        counts["changed"] = (decide(before, level) != decide(p, level)).astype(np.uint8)
+    return Predicted(p * lattice.weights() if blend and lattice.overlap else p.copy(), counts, damaged)
