@@ -46,6 +46,7 @@ class DataInfo(Part):
         digest: digest of the release, or of archives and split lists.
         simulated: whether the data are simulated.
         frequencies: frequency of each class in training, with sum 1.
+        subset: name → LUISA codes of the classes, if they are a legend subset.
     """
 
     inputs: dict[str, Input]
@@ -54,6 +55,7 @@ class DataInfo(Part):
     digest: str
     simulated: bool
     frequencies: tuple[float, ...]
+    subset: dict[str, tuple[int, ...]] | None = None
 
     @model_validator(mode="after")
     def _one_per_class(self) -> DataInfo:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from baselines.data.base import DATA, DataConfig, DataInfo, Input, shares
 from baselines.registry import Count, Names, expand
 from lulcbench.datasets import LuisaCls, LuisaDataset, LuisaSeg
-from lulcbench.errors import NotAvailableError
+from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.grid import TILE_SIZE
-from lulcbench.legend import legend
+from lulcbench.legend import IGNORE_INDEX, LEVELS, LegendSubset, legend
 from lulcbench.release import Release
 from lulcbench.windows import Phase
+
+SUBSETS = Path(__file__).parents[1] / "subsets"
 
 
 class LuisaData(DataConfig):
@@ -67,7 +70,7 @@ class LuisaData(DataConfig):
         return {"statistics": statistics}
 
     @property
-    def legend_level(self) -> int:
+    def legend_level(self) -> int | None:
         """Legend level of the classes."""
         return self.level
 
@@ -109,6 +112,8 @@ class LuisaSegData(LuisaData):
     Attributes:
         window: side of a window, in metres.
         stride: stride of the training windows, in metres; None means ``window``. Those of val do not overlap.
+        subset: name of a legend subset in ``baselines/subsets``, or its TOML file, whose classes replace those of
+            ``level``; None means LUISA classes.
         phase: whether training windows move from epoch to epoch (``lulcbench.windows.Windows``).
     """
 
@@ -118,6 +123,36 @@ class LuisaSegData(LuisaData):
     window: Count = TILE_SIZE
     stride: Count | None = None
     phase: Phase = "fixed"
+    subset: str | None = None
+
+    @model_validator(mode="after")
+    def _level_or_subset(self) -> LuisaSegData:
+        if self.subset is not None and "level" in self.model_fields_set and self.level != len(LEVELS):
+            raise ValueError("level and subset both choose the classes: give only one of them")
+        return self
+
+    @property
+    def legend_level(self) -> int | None:
+        """Legend level of the classes; None for a subset."""
+        return self.level if self.subset is None else None
+
+    def describe(self, train: LuisaDataset) -> DataInfo:
+        """Channels, statistics and classes of the train split."""
+        info = super().describe(train)
+        if self.subset is None:
+            return info
+        subset = read_subset(self.subset)
+        by_leaf = train.class_fractions(self.year, len(LEVELS)).sum(0)
+        index = subset.table(len(LEVELS))[: len(by_leaf)]
+        known = index != IGNORE_INDEX
+        return info.model_copy(
+            update={
+                "classes": subset.names,
+                "level": None,
+                "frequencies": shares(np.bincount(index[known], by_leaf[known], len(subset.names))),
+                "subset": dict(zip(subset.names, subset.codes, strict=True)),
+            }
+        )
 
     @property
     def dataset(self) -> type[LuisaSeg]:
@@ -164,6 +199,21 @@ class LuisaClsData(LuisaData):
     def _frequencies(self, train: LuisaCls) -> tuple[float, ...]:
         # A class of some pixels need not be the class of any chip.
         return shares(np.bincount(train.labels, minlength=len(legend().codes(self.level))))
+
+
+def read_subset(subset: str) -> LegendSubset:
+    """Read a legend subset by name or path.
+
+    Raises:
+        LulcbenchError: it is missing or invalid.
+    """
+    path = expand(subset)
+    if path.suffix != ".toml":
+        path = SUBSETS / f"{subset}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in SUBSETS.glob("*.toml")))
+            raise LulcbenchError(f"There is no legend subset {subset!r}.", f"There are: {known}; or give a TOML file.")
+    return LegendSubset.load(path)
 
 
 def _input(dataset: LuisaDataset, sensor: str) -> Input:

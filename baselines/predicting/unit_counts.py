@@ -84,7 +84,7 @@ class UnitCounts:
 def count_samples(
     unit: str,
     split: str,
-    units: Sequence[str],
+    units: Sequence[str] | npt.NDArray[np.str_],
     truth: npt.NDArray[np.intp],
     p: npt.NDArray[np.float64],
     names: Sequence[str],
@@ -101,8 +101,7 @@ def count_samples(
         names: names of the classes.
         level: legend level of the classes, also counted at coarser levels; None for other legends.
     """
-    order = sorted(set(units))
-    group = np.searchsorted(order, units)
+    order, group = np.unique(np.asarray(units), return_inverse=True)
     labelled = truth != IGNORE_INDEX
     group, truth, p = group[labelled], truth[labelled], p[labelled]
     sums: dict[tuple[str, int], npt.NDArray[Any]] = {}
@@ -115,7 +114,7 @@ def count_samples(
         np.add.at(coarse.T, parents, p.T)
         sums["classes", at] = _class_counts(group, len(order), parents[truth], coarse.argmax(1), n)
         sums["calibration", at] = _calibration(group, len(order), parents[truth], coarse)
-    return UnitCounts(unit, split, tuple(order), sums, classes)
+    return UnitCounts(unit, split, tuple(map(str, order)), sums, classes)
 
 
 def _class_counts(

@@ -16,7 +16,7 @@ from lulcbench.datasets.batch import Sample
 from lulcbench.legend import IGNORE_INDEX
 
 if TYPE_CHECKING:
-    from baselines.data import DataInfo
+    from baselines.data import DataConfig, DataInfo
 
 
 @TASKS.register
@@ -33,6 +33,12 @@ class EdgesConfig(SegmentationConfig):
     kind: Literal["segmentation-edges"] = "segmentation-edges"  # type: ignore[assignment]  # another value
     edge_level: Annotated[int, Field(ge=1, le=4)] = 2
     truncation: Count = 5
+
+    def check(self, data: DataConfig) -> None:
+        """Check that the data have LUISA levels."""
+        super().check(data)
+        if data.legend_level is None:
+            raise ValueError(f"task {self.kind} requires LUISA levels, which a legend subset does not have")
 
     def build(self, info: DataInfo) -> SegmentationWithEdges:
         """Build the task for these data."""

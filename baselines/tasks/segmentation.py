@@ -50,6 +50,10 @@ class SegmentationConfig(TaskConfig):
 
     def build(self, info: DataInfo) -> Segmentation:
         """Build the task for these data."""
+        if info.subset is not None:
+            from baselines.tasks.subset import SubsetSegmentation
+
+            return SubsetSegmentation(self, info)
         return Segmentation(self, info)
 
 
