@@ -154,6 +154,7 @@ def shares(counts: npt.NDArray[Any]) -> tuple[float, ...]:
         LulcbenchError: there are none.
 
     Example:
+        >>> import numpy as np
         >>> shares(np.array([3, 1]))
         (0.75, 0.25)
     """

@@ -50,8 +50,9 @@ def align(features: Tensor, resolution: float, size: tuple[int, int], to: float)
         to: pixel size of the other grid in metres.
 
     Example:
-        >>> align(torch.tensor([[[[0.0, 30.0]]]]), 30, (1, 6), 10)  # centres at 15 m and 45 m
-        tensor([[[[ 0.,  0., 10., 20., 30., 30.]]]])
+        >>> aligned = align(torch.tensor([[[[0.0, 30.0]]]]), 30, (1, 6), 10)  # centres at 15 m and 45 m
+        >>> aligned.round(decimals=3).flatten().tolist()
+        [0.0, 0.0, 10.0, 20.0, 30.0, 30.0]
     """
     if resolution == to:
         return features[..., : size[0], : size[1]]

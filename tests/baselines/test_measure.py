@@ -208,9 +208,8 @@ def test_damaged_or_foreign_models_are_refused(runs: Path, tmp_path: Path) -> No
     (folder / DESCRIPTION).write_text(json.dumps(about | {"legend_digest": "0" * 64}))
     with pytest.raises(LulcbenchError, match="another legend"):
         load_run(folder)
-    (folder / DESCRIPTION).write_text(
-        json.dumps(about | {"info": about["info"] | {"classes": about["info"]["classes"][:5]}})
-    )
+    few = {name: about["info"][name][:5] for name in ("classes", "frequencies")}
+    (folder / DESCRIPTION).write_text(json.dumps(about | {"info": about["info"] | few}))
     with pytest.raises(LulcbenchError, match="do not match"):
         load_run(folder)
     imagery = about["info"]["inputs"]["sentinel2"]

@@ -58,6 +58,16 @@ def test_colours_are_those_of_the_codes(path: Path) -> None:
         ("[31]", "[true]", "no valid table 'classes'"),
         ("title", "name", "unknown key 'name'"),
     ],
+    ids=[
+        "code in two classes",
+        "code twice in a class",
+        "unknown code",
+        "class without codes",
+        "single class",
+        "text as a code",
+        "boolean as a code",
+        "unknown key",
+    ],
 )
 def test_invalid_subsets_are_refused(path: Path, old: str, new: str, says: str) -> None:
     path.write_text(TOML.replace(old, new, 1))

@@ -191,6 +191,17 @@ def test_a_rehearsal_trains_the_smallest_models_with_one_seed(study: Path, relea
         ("question", "questions", "questions: Extra inputs are not permitted"),
         ("seeds = [0, 1]", "seeds = []", "seeds: Tuple should have at least 1 item"),
     ],
+    ids=[
+        "metric that does not exist",
+        "run that does not exist",
+        "setting of training as one of prediction",
+        "metric without counts at edges",
+        "value of training at edges",
+        "missing key",
+        "skipped run that does not exist",
+        "unknown key",
+        "no seeds",
+    ],
 )
 def test_invalid_studies_are_refused_before_anything_runs(study: Path, old: str, new: str, says: str) -> None:
     study.write_text(study.read_text().replace(old, new, 1))
