@@ -49,7 +49,10 @@ def train(
 
 @app.command()
 def predict(configs: ConfigPaths, out: Out = Path("runs"), settings: Set = None) -> None:
-    """Predict the test split; predictions of patches are also scored, those of a release by ``lulcbench score``."""
+    """Predict a split; predictions of patches are also scored, those of a release by ``lulcbench score``.
+
+    The split is ``predict.split``, by default test, and may be one without labels: --set predict.split=map.
+    """
     from baselines.run import load_run
 
     for config in configs:

@@ -17,7 +17,7 @@ from baselines.data.luisa import LuisaSegData
 from baselines.models.forest import Forest
 from baselines.models.spectra import PixelSample, Spectra, spectra
 from baselines.tasks.segmentation import SegmentationConfig
-from lulcbench.datasets.datamodule import LuisaDataModule
+from lulcbench.datasets.datamodule import LuisaDataModule, Role
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import LEVELS, legend
 from lulcbench.release import Release
@@ -44,10 +44,11 @@ def difficulty(root: Path, seed: int = 0, pixels: int = 60_000) -> dict[int, flo
         raise LulcbenchError(f"{root} has no Landsat.", "The difficulty is measured on seasonal Landsat composites.")
     year = max(manifest.sensor("landsat").years)
     data, task = LuisaSegData(root=str(root), sensors=("landsat",), year=year), SegmentationConfig()
-    module = LuisaDataModule(data.dataset, batch_size=8, **data.options | task.options)
-    module.setup()
-    samples = {split: _draw(module, split, pixels, seed) for split in ("train", "test")}
-    return forest_scores(*samples["train"], *samples["test"], seed=seed)
+    module = LuisaDataModule(data.dataset, val_split=None, batch_size=8, **data.options | task.options)
+    for stage in ("fit", "test"):
+        module.setup(stage)
+    train, test = (_draw(module, role, pixels, seed) for role in ("train", "test"))
+    return forest_scores(*train, *test, seed=seed)
 
 
 def forest_scores(
@@ -83,11 +84,11 @@ def forest_scores(
     return scores
 
 
-def _draw(module: LuisaDataModule, split: str, pixels: int, seed: int) -> tuple[Spectra, npt.NDArray[Any]]:
+def _draw(module: LuisaDataModule, role: Role, pixels: int, seed: int) -> tuple[Spectra, npt.NDArray[Any]]:
     """Seasonal spectra ``(n, channel)``, averaged over label pixels, and level-4 class indices ``(n,)``."""
-    dataset = module.datasets[split]
+    dataset = module.datasets[role]
     sample = PixelSample(pixels, len(dataset), seed)
-    for batch in module.loader(split):
+    for batch in module.loader(role):
         labels = batch["mask"][:, -1].cpu().numpy()
         sample.add(spectra(dataset.finish(batch)["image"], labels.shape[-1]), labels)
     return sample.drawn

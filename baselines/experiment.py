@@ -37,6 +37,7 @@ class Experiment:
         train = config.train
         data = LuisaDataModule(
             config.data.dataset,
+            val_split="val" if config.data.has_val else None,
             batch_size=train.batch_size,
             num_workers=train.workers,
             augment=augmentation(config.augment),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import time
@@ -20,7 +19,7 @@ from baselines.run import versions
 from baselines.train import train
 from baselines.training.callbacks import read_history
 from lulcbench._console import console
-from lulcbench._files import write_atomic
+from lulcbench._files import write_json
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 
@@ -87,7 +86,7 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
         "data_digest": about.data_digest,
         "simulated": about.info.simulated,
     }
-    write_atomic(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
+    write_json(folder / RESULT, result)
     return result
 
 
@@ -144,7 +143,7 @@ def add(config: Config, results: Sequence[dict[str, Any]], folder: Path = FOLDER
 def write(reference: dict[str, Any], folder: Path = FOLDER) -> Path:
     """Write ``<name>.json``."""
     path = folder / f"{reference['name']}.json"
-    write_atomic(path, (json.dumps(reference, indent=1) + "\n").encode())
+    write_json(path, reference)
     return path
 
 

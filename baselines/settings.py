@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from baselines.registry import Count, Fraction, NotNegative, Part, Positive
+from lulcbench._files import Name
 
 
 class TrainConfig(Part):
@@ -94,7 +95,7 @@ class PredictConfig(Part):
     """Prediction.
 
     Attributes:
-        split: split to predict.
+        split: split to predict, any of the data. Predictions of a split without labels are written, but not scored.
         root: another release to predict, with the statistics of the training data; None means that of ``data.root``.
         window, stride: side and stride of the moving window, in metres; overlapping windows are blended. None means
             complete tiles.
@@ -104,7 +105,7 @@ class PredictConfig(Part):
         calibrate: fit a temperature on the val split, and apply it.
     """
 
-    split: Literal["val", "test"] = "test"
+    split: Name = "test"
     root: str | None = None
     window: Count | None = None
     stride: Count | None = None

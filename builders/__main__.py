@@ -13,13 +13,13 @@ from rich.table import Table
 
 from builders._parallel import executor
 from builders._progress import Report
-from builders.cases.compare import commands as compare
+from builders.cases.validation import commands as validation
 from builders.recipe import BUFFER, Recipe, SplitRule, load
 from builders.stages import plan as plan_stage
 from builders.stages import report
 from builders.stages import search as search_stage
-from builders.stages._coverage import class_lines, read_coverage
-from builders.stages._left_out import count_reasons
+from builders.stages.coverage import class_lines, read_coverage
+from builders.stages.left_out import count_reasons
 from builders.workspace import Workspace, read_json, workspace
 from lulcbench import _console
 from lulcbench.errors import LulcbenchError
@@ -36,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-app.add_typer(compare.app, name="compare")
+app.add_typer(validation.app, name="validate")
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe, such as builders/recipes/luisa-sim.toml.")]
 Out = Annotated[Path, typer.Option(help="Folder of the release.")]
@@ -65,14 +65,14 @@ def build(
     regions: Regions = None,
 ) -> None:
     """Run all stages; finished work is not repeated."""
-    with _open(recipe, out, work, settings, regions) as (made, space):
-        _fetch(made)
-        _scenes(made, space)
-        rows = _plan(made, space)
-        scenes = search_stage.search(made, space, rows)
+    with _open(recipe, out, work, settings, regions) as (loaded, space):
+        _fetch(loaded)
+        _scenes(loaded, space)
+        rows = _plan(loaded, space)
+        scenes = search_stage.search(loaded, space, rows)
         with executor(workers, scheduler) as pool:
-            _materialize(made, space, rows, scenes, pool)
-            release = _pack(made, space, pool, replace)
+            _materialize(loaded, space, rows, scenes, pool)
+            release = _pack(loaded, space, pool, replace)
         _audit(space.root)
         _say(release, space.root)
 
@@ -80,13 +80,13 @@ def build(
 @app.command()
 def scenes(recipe: RecipeFile, out: Out, work: Work = None, settings: Settings = None, regions: Regions = None) -> None:
     """Make the scenes of the recipe's own ``simulate`` or ``ingest`` table."""
-    with _open(recipe, out, work, settings, regions) as (made, space):
-        if made.simulate is None and made.ingest is None:
+    with _open(recipe, out, work, settings, regions) as (loaded, space):
+        if loaded.simulate is None and loaded.ingest is None:
             raise LulcbenchError(
                 f"{recipe} has no [simulate] or [ingest] table.", "Its scenes are those of its catalog."
             )
-        _fetch(made)
-        _scenes(made, space)
+        _fetch(loaded)
+        _scenes(loaded, space)
         typer.echo(space.scenes)
 
 
@@ -131,44 +131,44 @@ def ingest(
 
 @app.command()
 def info(recipe: RecipeFile, settings: Settings = None, regions: Regions = None) -> None:
-    """Show what a recipe pins and where it searches; nothing is fetched or made."""
+    """Show what a recipe pins and where it searches; nothing is fetched or loaded."""
     from builders.stages.info import OWN_SCENES, lines
 
-    made = load(recipe, OWN_SCENES, settings or (), regions or ())
-    for line in lines(made):
+    loaded = load(recipe, OWN_SCENES, settings or (), regions or ())
+    for line in lines(loaded):
         typer.echo(line)
 
 
 @app.command()
 def plan(recipe: RecipeFile, out: Out, work: Work = None, settings: Settings = None, regions: Regions = None) -> None:
     """Lay out tiles and splits; writes splits.csv, and shows the classes that regions and splits cover and lack."""
-    with _open(recipe, out, work, settings, regions) as (made, space):
-        _fetch(made)
-        rows = _plan(made, space)
+    with _open(recipe, out, work, settings, regions) as (loaded, space):
+        _fetch(loaded)
+        rows = _plan(loaded, space)
         names = split_order(row.split for row in rows if row.split != BUFFER)
         for split in (*names, BUFFER):
             typer.echo(f"{split:<8}{sum(row.split == split for row in rows):>6} tiles")
-        planned = [region.name for region in made.regions if any(row.region == region.name for row in rows)]
+        planned = [region.name for region in loaded.regions if any(row.region == region.name for row in rows)]
         for region in planned:
             typer.echo(f"{region}: {sum(row.region == region and row.split != BUFFER for row in rows)} tiles")
-        for line in class_lines(read_coverage(space.splits), planned, list(filter(made.labelled, names))):
+        for line in class_lines(read_coverage(space.splits), planned, list(filter(loaded.labelled, names))):
             typer.echo(line)
         if omitted := plan_stage.read_omitted(space.splits):
-            typer.echo(f"left out: {count_reasons(one.reason for one in omitted)}")
+            typer.echo(f"left out: {count_reasons(tile.reason for tile in omitted)}")
         typer.echo(space.splits)
 
 
 @app.command()
 def search(recipe: RecipeFile, out: Out, work: Work = None, settings: Settings = None, regions: Regions = None) -> None:
     """Find the scenes and freeze them in scenes.lock.json."""
-    with _open(recipe, out, work, settings, regions) as (made, space):
-        scenes = search_stage.search(made, space, plan_stage.read(space.splits))
+    with _open(recipe, out, work, settings, regions) as (loaded, space):
+        scenes = search_stage.search(loaded, space, plan_stage.read(space.splits))
         for note in sorted({f"{scene.id}: {note}" for scene in scenes for note in scene.notes}):
             _console.console.print(note)
         typer.echo(f"{len(scenes)} scenes in {space.lock}")
-        lock = search_stage.published(made.lock or space.lock)
+        lock = search_stage.published(loaded.lock or space.lock)
         if lock.get("left_out"):
-            typer.echo(f"left out: {count_reasons(one['reason'] for one in lock['left_out'])}")
+            typer.echo(f"left out: {count_reasons(scene['reason'] for scene in lock['left_out'])}")
 
 
 @app.command()
@@ -182,11 +182,11 @@ def materialize(
     regions: Regions = None,
 ) -> None:
     """Warp, mask and composite the scenes of the lock file, tile by tile."""
-    with _open(recipe, out, work, settings, regions) as (made, space):
+    with _open(recipe, out, work, settings, regions) as (loaded, space):
         rows = plan_stage.read(space.splits)
-        scenes = search_stage.found(made, space, rows)
+        scenes = search_stage.found(loaded, space, rows)
         with executor(workers, scheduler) as pool:
-            _materialize(made, space, rows, scenes, pool)
+            _materialize(loaded, space, rows, scenes, pool)
         typer.echo(space.tiles)
 
 
@@ -202,9 +202,9 @@ def pack(
     regions: Regions = None,
 ) -> None:
     """Write shards, statistics, index and manifest."""
-    with _open(recipe, out, work, settings, regions) as (made, space):
+    with _open(recipe, out, work, settings, regions) as (loaded, space):
         with executor(workers, scheduler) as pool:
-            release = _pack(made, space, pool, replace)
+            release = _pack(loaded, space, pool, replace)
         _say(release, space.root)
 
 
@@ -245,13 +245,24 @@ def split_points(
     prefix: Annotated[str, typer.Option(help="Beginning of the lists' names.")],
     suffix: Annotated[str, typer.Option(help="What to add to each name, such as .jpg.")] = "",
     seed: Annotated[int, typer.Option(help="Of the search for a good split.")] = 0,
+    fractions: Annotated[str, typer.Option(help="Share of each split.")] = "train=0.6,val=0.2,test=0.2",
 ) -> None:
-    """Share labelled points, such as EuroSAT's patches, out by spatial blocks: 60 % train, 20 % val, 20 % test."""
+    """Assign labelled points, such as EuroSAT's patches, to splits by spatial blocks."""
     from builders.split_points import split_points as run
 
-    rule = SplitRule(fractions={"train": 0.6, "val": 0.2, "test": 0.2}, seed=seed)
+    rule = SplitRule(fractions=_fractions(fractions), seed=seed)
     for split, n in sorted(run(table, out, rule, prefix, suffix).items()):
         typer.echo(f"{split:<8}{n:>7} points")
+
+
+def _fractions(text: str) -> dict[str, float]:
+    """Shares of splits from ``train=0.6,val=0.2,test=0.2``."""
+    remedy = "Write NAME=SHARE,… with shares that sum to 1, such as train=0.8,test=0.2."
+    try:
+        shares = {name.strip(): float(share) for name, share in (part.split("=") for part in text.split(","))}
+        return dict(SplitRule(fractions=shares).fractions)
+    except ValueError as error:  # of float(), of the unpacking, or of pydantic
+        raise LulcbenchError(f"{text!r} is not shares of splits.", remedy) from error
 
 
 @contextmanager
@@ -314,11 +325,11 @@ def _audit(root: Path) -> None:
     findings.raise_if_bad(root)
 
 
-def _table(found: Findings) -> Table:
+def _table(findings: Findings) -> Table:
     """The findings as a table for people."""
-    out = Table("check", "checked", "wrong", title=f"{found.release} {found.digest[:12]}…")
-    for name, n in found.checked.items():
-        wrong = len(found.problems.get(name, []))
+    out = Table("check", "checked", "wrong", title=f"{findings.release} {findings.digest[:12]}…")
+    for name, n in findings.checked.items():
+        wrong = len(findings.problems.get(name, []))
         out.add_row(name, str(n), f"[red]{wrong}[/]" if wrong else "0")
     return out
 

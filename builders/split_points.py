@@ -1,7 +1,7 @@
-"""Split labelled points by spatial blocks: the project's own splitter, for data sets that come as patches.
+"""Assignment of labelled points to splits by spatial blocks, for data sets that come as patches.
 
-A random split of patches puts neighbours on both sides; this one gives whole blocks of the tile grid to one split and
-drops what lies within the buffer, as for tiles. The lists name one sample per line.
+A random split of patches puts neighbours on both sides; here, all points of a block of the tile grid are in one split,
+and points within the buffer are left out, as for tiles. The lists name one sample per line.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from lulcbench import grid
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
-from lulcbench.release import SPLITS
 
 COLUMNS = ("name", "class", "lon", "lat")
 
 
 def split_points(table: Path, out: Path, rule: SplitRule, prefix: str, suffix: str = "") -> Counter[str]:
-    """Share points out among train, val and test, and write ``<out>/<prefix>-<split>.txt``.
+    """Assign points to splits, and write ``<out>/<prefix>-<split>.txt``.
 
     Args:
         table: CSV with columns ``name``, ``class``, ``lon``, ``lat`` (EPSG:4326 degrees).
@@ -57,7 +56,7 @@ def split_points(table: Path, out: Path, rule: SplitRule, prefix: str, suffix: s
     counts = np.zeros((cells.shape[1], len(classes)), np.int64)
     np.add.at(counts, (cell_of.ravel(), class_of), 1)
     splits = np.array(assign([Tile(int(ix), int(iy)) for ix, iy in cells.T], counts, rule))[cell_of.ravel()]
-    for split in SPLITS:
+    for split in rule.fractions:
         names = sorted(points["name"][splits == split].astype(str) + suffix)
         write_atomic(out / f"{prefix}-{split}.txt", ("\n".join(names) + "\n").encode())
     return Counter(splits.tolist())

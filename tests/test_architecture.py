@@ -60,6 +60,17 @@ def test_arrows_between_rooms_run_one_way(path: Path) -> None:
     assert not {name for name in names if ROOMS.index(room(name)) > own}
 
 
+def test_what_begins_with_an_underscore_is_used_by_its_own_room_alone() -> None:
+    """Modules such as ``lulcbench/datasets/_masks.py``; those at the top level belong to the repository."""
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).parts
+        for name in imports(path):
+            steps = name.split(".")
+            private = next((i for i, step in enumerate(steps) if i > 1 and step.startswith("_")), None)
+            if private is not None and steps[0] in PACKAGES and not steps[private].startswith("__"):
+                assert tuple(steps[:private]) == parts[:private], f"{path}: {name}"
+
+
 # The same of the baselines. What only type checkers import does not count.
 BASELINES = (
     "registry", "settings", "devices", "data", "predicting", "tasks", "training", "exporting", "models", "config",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
 
 SPLITS = ("train", "val", "test")
 LISTS = {
@@ -24,8 +24,11 @@ def read_list(root: Path, lists: str, split: str) -> list[str]:
         split: ``train``, ``val`` or ``test``.
 
     Raises:
+        NotAvailableError: there is no such split.
         LulcbenchError: the list is missing or not text, or has a patch twice.
     """
+    if split not in SPLITS:
+        raise NotAvailableError(f"EuroSAT has no split {split!r}.", f"It has {', '.join(SPLITS)}.")
     path = (BLOCK_LISTS if lists == "block" else root) / f"eurosat-{lists}-{split}.txt"
     if not path.is_file():
         raise LulcbenchError(f"{path} is missing.", f"Get the list; {LISTS[lists]}.")

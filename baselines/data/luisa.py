@@ -70,6 +70,11 @@ class LuisaData(DataConfig):
         return {"statistics": statistics}
 
     @property
+    def has_val(self) -> bool:
+        """Whether the release has a val split."""
+        return "val" in Release.open(expand(self.root)).manifest.splits
+
+    @property
     def legend_level(self) -> int | None:
         """Legend level of the classes."""
         return self.level
@@ -198,7 +203,8 @@ class LuisaClsData(LuisaData):
 
     def _frequencies(self, train: LuisaCls) -> tuple[float, ...]:
         # A class of some pixels need not be the class of any chip.
-        return shares(np.bincount(train.labels, minlength=len(legend().codes(self.level))))
+        labels = legend().encode(train.chips["code"].to_numpy(), self.level)
+        return shares(np.bincount(labels, minlength=len(legend().codes(self.level))))
 
 
 def read_subset(subset: str) -> LegendSubset:

@@ -16,23 +16,25 @@ if TYPE_CHECKING:
     from baselines.config import Config
     from baselines.run import Trained
 
-STAGES = {"val": "validate", "test": "test"}
-
 
 def open_split(config: Config, **options: Any) -> LuisaDataModule:
-    """Open the split ``predict.split``.
+    """Open the split ``predict.split`` in the role ``predict``; without labels if it has none.
 
     Args:
         config: config of the run.
         **options: options of the dataset that replace those of training.
+
+    Raises:
+        NotAvailableError: the data have no such split.
     """
     module = LuisaDataModule(
         config.predicted.dataset,
+        predict_split=config.predict.split,
         batch_size=config.predict.batch_size,
         num_workers=config.train.workers,
         **config.predicted.options | config.task.options | options,
     )
-    module.setup(STAGES[config.predict.split])
+    module.setup("predict")
     return module
 
 
@@ -59,11 +61,16 @@ def read_split(trained: Trained, **options: Any) -> tuple[Any, Iterator[Sample]]
             "it on this one.",
         )
     module = open_split(config, **config.data.fitted_options(about.info) | options)
-    split, device = config.predict.split, best_device()
+    device = best_device()
 
     def batches() -> Iterator[Sample]:
         with torch.inference_mode():
-            for batch in module.loader(split):
+            for batch in module.loader("predict"):
                 yield module.on_after_batch_transfer(to_device(batch, device), 0)
 
-    return module.datasets[split], batches()
+    return module.datasets["predict"], batches()
+
+
+def unlabelled(split: str) -> str:
+    """A sentence that states why predictions have no scores."""
+    return f"The {split} split has no labels: its predictions are not scored."

@@ -10,7 +10,7 @@ from lulcbench._files import write_atomic
 from lulcbench.submission.card import ModelCard
 
 if TYPE_CHECKING:
-    from baselines.run import About, Trained
+    from baselines.run import Trained
     from lulcbench.release import Release
 
 SUBMISSION = "submission.toml"
@@ -19,7 +19,7 @@ CODE = "https://github.com/lulcbench/lulcbench"
 
 def write_submission(trained: Trained, release: Release, folder: Path) -> Path:
     """Write the model card of a run into its folder; returns its path."""
-    card = submission(trained.about, release)
+    card = submission(trained, release)
     lines = [
         f"{key} = {json.dumps(value, ensure_ascii=False)}"  # for these types JSON is valid TOML
         for key, value in card.model_dump(mode="json", exclude_none=True).items()
@@ -28,10 +28,12 @@ def write_submission(trained: Trained, release: Release, folder: Path) -> Path:
     return folder / SUBMISSION
 
 
-def submission(about: About, release: Release) -> ModelCard:
+def submission(trained: Trained, release: Release) -> ModelCard:
     """Model card, from the description of the run."""
+    about = trained.about
     model, hardware = about.config.model, about.hardware
-    trained_on = release.id if release.digest == about.data_digest else f"release with digest {about.data_digest}"
+    fitted = release.digest == about.data_digest  # to the labels of this release
+    trained_on = release.id if fitted else f"release with digest {about.data_digest}"
     device = hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} thread(s)"
     return ModelCard(
         name=f"{about.config.name} (reference)",
@@ -39,7 +41,7 @@ def submission(about: About, release: Release) -> ModelCard:
         code=CODE,
         sensors=tuple(about.info.inputs) if model.uses_images else (),
         training_data=(f"{trained_on}, train split",),
-        saw_scored_labels=False,  # baselines predict val or test
+        saw_scored_labels=fitted and trained.config.predict.split in ("train", "val"),  # temperatures are fitted on val
         pretraining=model.pretraining,
         parameters=about.parameters.total,
         compute=f"{about.effort.seconds / 60:.1f} minutes on {device}",

@@ -79,7 +79,7 @@ class Report:
     """Scores and facts of a run for its page.
 
     Attributes:
-        tables: title → metric → value; None if the metric is missing.
+        tables: title → metric → value; None if the metric is missing. Empty if the split has no labels.
         data: name of the data.
         summary: a sentence on the data and the split that was predicted.
         facts: facts about data and predictions, such as sources and their licences, as (name, text).
@@ -157,6 +157,8 @@ class Task(nn.Module, ABC):
     def predict(self, trained: Trained, folder: Path) -> Path:
         """Predict ``predict.split`` and write the predictions into the folder of the run; returns their file.
 
+        If the split has no labels, scores in the folder are deleted, and a message states it.
+
         Raises:
             LulcbenchError: the model was trained on other data, or memory ran out.
         """
@@ -179,7 +181,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
-        """Yield ``count`` samples of the predicted split with labels and predictions: name and panels."""
+        """Yield ``count`` samples of the predicted split with predictions, and labels if any: name and panels."""
 
 
 class LevelTargets(nn.Module):

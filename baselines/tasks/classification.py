@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,11 +14,12 @@ import torch
 from torch import Tensor
 
 from baselines.devices import memory_errors, threads
-from baselines.predicting.split import open_split, read_split
+from baselines.predicting.split import open_split, read_split, unlabelled
 from baselines.predicting.unit_counts import UnitCounts, count_samples
 from baselines.predicting.views import EPSILON, temper
 from baselines.tasks.base import TASKS, LevelTargets, Report, Task, TaskConfig
-from lulcbench._files import write_atomic
+from lulcbench._console import console
+from lulcbench._files import write_atomic, write_json
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.datasets.batch import Sample
 from lulcbench.errors import LulcbenchError
@@ -71,7 +71,7 @@ class Classification(Task):
         return label
 
     def predict(self, trained: Trained, folder: Path) -> Path:
-        """Write ``predictions.csv`` (id, class, probabilities) and ``scores.json``."""
+        """Write ``predictions.csv`` (id, class, probabilities) and, if the split has labels, ``scores.json``."""
         config, about = trained.config, trained.about
         _, batches = read_split(trained)
         ids: list[str] = []
@@ -80,7 +80,8 @@ class Classification(Task):
         with threads(config.threads), memory_errors(f"predict.batch_size = {config.predict.batch_size}", remedy):
             for batch in batches:
                 probabilities.append(temper(trained(batch["image"]), trained.temperature).cpu())
-                truths.append(batch["label"].cpu())
+                if "label" in batch:
+                    truths.append(batch["label"].cpu())
                 names = batch.get("id") or [f"{tile}:{i}" for i, tile in enumerate(batch["tile"], len(ids))]
                 ids += names
         p = torch.cat(probabilities).numpy()
@@ -90,13 +91,17 @@ class Classification(Task):
         table.insert(0, "id", ids)
         text = io.StringIO()
         table.to_csv(text, index=False, lineterminator="\n")
+        (folder / SCORES).unlink(missing_ok=True)  # of predictions that are replaced
+        write_atomic(folder / PREDICTIONS, text.getvalue().encode())
+        if not truths:
+            console.print(unlabelled(config.predict.split))
+            return folder / PREDICTIONS
         scores = score(p, torch.cat(truths).numpy(), classes) | {
             "split": config.predict.split,
             "data_digest": about.data_digest,
             "simulated": about.info.simulated,
         }
-        write_atomic(folder / PREDICTIONS, text.getvalue().encode())
-        write_atomic(folder / SCORES, (json.dumps(scores, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(folder / SCORES, scores)
         return folder / PREDICTIONS
 
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
@@ -107,12 +112,17 @@ class Classification(Task):
         scores = parse_json(read_limited(path, MAX_SCORES_BYTES), str(path), "Predict again.", MAX_SCORES_BYTES)
         if scores["data_digest"] != self.info.digest:
             raise LulcbenchError(f"The scores in {path} belong to other data.", "Predict again.")
+        if scores["split"] != config.predict.split:
+            raise LulcbenchError(
+                f"The scores in {path} are of {scores['split']}, not of {config.predict.split}.", "Predict again."
+            )
         return {k: scores[k] for k in ("overall_accuracy", "log_loss", "class_accuracy", "confused", "patches")}
 
     def count(self, config: Config, folder: Path) -> UnitCounts:
         """Counts by spatial block, or by patch if the blocks of patches are unknown."""
-        split = config.predict.split
-        dataset = open_split(config, **config.data.fitted_options(self.info)).datasets[split]
+        split, dataset = config.predict.split, self._split(config)
+        if dataset.labels is None:
+            raise LulcbenchError(unlabelled(split), "Predict a split with labels.")
         p = pd.read_csv(folder / PREDICTIONS)[list(self.info.classes)].to_numpy(np.float64)
         p = np.maximum(p, EPSILON)
         truth = np.asarray(dataset.labels).astype(np.intp)
@@ -122,28 +132,44 @@ class Classification(Task):
         return count_samples(unit, split, names, truth, p / p.sum(1, keepdims=True), self.info.classes, self.info.level)
 
     def report(self, config: Config, folder: Path) -> Report:
-        """One table of scores."""
+        """One table of scores; none without labels."""
+        kind, split = config.data.kind, config.predict.split
+        facts = [("data", f"{kind}, digest {self.info.digest}")]
+        dataset = self._split(config)
+        if dataset.labels is None:
+            return Report({}, kind, f"{kind}: {len(dataset):,} {split} patches. {unlabelled(split)}", facts)
         scores = self.score(config, folder)
         title = f"{len(self.info.classes)} classes"
         metrics = {"overall_accuracy": scores["overall_accuracy"], "log_loss": scores["log_loss"]}
         worst = [f"{p['patches']} × {p['label']} predicted as {p['predicted']}" for p in scores["confused"]]
-        kind, split = config.data.kind, config.predict.split
-        facts = [("data", f"{kind}, digest {self.info.digest}"), ("most confused", "; ".join(worst) or "none")]
-        summary = f"{kind}: {scores['patches']:,} {split} patches, not used in training."
-        return Report({title: metrics}, kind, summary, facts)
+        facts.append(("most confused", "; ".join(worst) or "none"))
+        use = "used in training" if split == "train" else "not used in training"
+        return Report({title: metrics}, kind, f"{kind}: {scores['patches']:,} {split} patches, {use}.", facts)
 
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
-        """Wrongly predicted patches, in descending order of confidence; then the first patches of the split."""
-        split = config.predict.split
-        dataset = open_split(config, **config.data.fitted_options(self.info)).datasets[split]
+        """Wrongly predicted patches, in descending order of confidence; then the first patches of the split.
+
+        Without labels, patches at regular steps through the split.
+        """
+        dataset = self._split(config)
         table = pd.read_csv(folder / PREDICTIONS)
-        labels = [self.info.classes[i] for i in dataset.labels]
         confidence = table[list(self.info.classes)].max(axis=1)
-        wrong = table["predicted"] != labels
-        for row in np.argsort(-(confidence * wrong).to_numpy(), kind="stable")[:count].tolist():
-            caption = f"{labels[row]}, predicted {table['predicted'][row]} ({confidence[row]:.0%})"
+        labels = None if dataset.labels is None else [self.info.classes[i] for i in dataset.labels]
+        if labels is None:
+            rows = np.unique(np.linspace(0, len(table) - 1, count).astype(int))
+        else:
+            wrong = table["predicted"] != labels
+            rows = np.argsort(-(confidence * wrong).to_numpy(), kind="stable")[:count]
+        for row in rows.tolist():
+            caption = f"predicted {table['predicted'][row]} ({confidence[row]:.0%})"
+            if labels is not None:
+                caption = f"{labels[row]}, {caption}"
             panels = [Panel(f"{panel.title}: {caption}", panel.rgb) for panel in dataset.rgb_panels(dataset[row])]
             yield str(table["id"][row]), panels
+
+    def _split(self, config: Config) -> Any:
+        """The dataset of the predicted split."""
+        return open_split(config, **config.data.fitted_options(self.info)).datasets["predict"]
 
 
 def score(p: npt.NDArray[np.float32], target: npt.NDArray[np.integer], classes: Sequence[str]) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from baselines.devices import memory_errors, threads
 from baselines.predicting.maps import blend_tiles, write_maps
-from baselines.predicting.split import open_split, read_split
-from baselines.predicting.submission import write_submission
+from baselines.predicting.split import open_split, read_split, unlabelled
+from baselines.predicting.submission import SUBMISSION, write_submission
 from baselines.predicting.unit_counts import UnitCounts, count_maps
 from baselines.predicting.views import temper
 from baselines.tasks.base import TASKS, Report, Task, TaskConfig
 from baselines.tasks.losses import area_average
+from lulcbench._console import console
+from lulcbench.datasets import LuisaSeg
 from lulcbench.datasets.batch import Sample
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.metrics import shown_in
@@ -25,6 +27,7 @@ from lulcbench.evaluation.scoring import score
 from lulcbench.legend import LEVELS, legend
 from lulcbench.plotting import Panel, class_panel
 from lulcbench.predictions import Predictions
+from lulcbench.release import Release, TilePosition
 
 if TYPE_CHECKING:
     from baselines.config import Config
@@ -75,7 +78,10 @@ class Segmentation(Task):
         return area_average(p, batch["mask"].shape[-2:])
 
     def predict(self, trained: Trained, folder: Path) -> Path:
-        """Write ``predictions.zip``, for ``lulcbench score``, and ``submission.toml``, for ``lulcbench submit``."""
+        """Write ``predictions.zip``, for ``lulcbench score``, and ``submission.toml``, for ``lulcbench submit``.
+
+        Predictions of a split without labels cannot be submitted.
+        """
         config = trained.config
         dataset, batches = read_split(trained, window=config.predict.window, stride=config.predict.stride)
         blended = blend_tiles(dataset, ((batch, trained(batch["image"])) for batch in batches))
@@ -84,7 +90,12 @@ class Segmentation(Task):
         remedy = "Lower predict.batch_size or predict.window."
         with threads(config.threads), memory_errors(f"predict.batch_size = {config.predict.batch_size}", remedy):
             path = write_maps(trained, dataset, maps, folder / PREDICTIONS)
-        write_submission(trained, dataset.release, folder)
+        if dataset.label_source is None:
+            console.print(unlabelled(config.predict.split))
+            for name in (SCORES, SUBMISSION):  # of predictions that are replaced
+                (folder / name).unlink(missing_ok=True)
+        else:
+            write_submission(trained, dataset.release, folder)
         return path
 
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
@@ -100,56 +111,96 @@ class Segmentation(Task):
             return count_maps(predictions)
 
     def report(self, config: Config, folder: Path) -> Report:
-        """One table per level, from ``lulcbench score``."""
-        for name, command in ((PREDICTIONS, "python -m baselines predict"), (SCORES, "lulcbench score")):
-            if not (folder / name).is_file():
-                raise LulcbenchError(f"{folder / name} is missing.", f"Run '{command}' first.")
-        scores = Scores.load(folder / SCORES)
-        if scores.release_digest != config.predicted.digest():
-            raise LulcbenchError(
-                f"The scores in {folder / SCORES} belong to another release.", "Predict and score it again."
-            )
-        tables = {
-            f"Level {n} · {len(legend().codes(n))} classes": {metric: s[metric] for metric in shown_in("baselines")}
-            for n, s in scores.levels.items()
-        }
+        """One table per level, from ``lulcbench score``; none without labels."""
         split = config.predict.split
-        dataset = open_split(config, window=None, stride=None).datasets[split]
+        dataset = self._tiles(config)
         release = dataset.release
         manifest = release.manifest
+        digest = self._digest(folder, release, split)
+        scores = None if dataset.label_source is None else self._scores(folder, release, digest)
+        tables = {
+            f"Level {n} · {len(legend().codes(n))} classes": {metric: s[metric] for metric in shown_in("baselines")}
+            for n, s in (scores.levels.items() if scores else ())
+        }
         facts = [
             ("release", f"{release.id}, digest {release.digest}"),
-            ("predictions", f"sha256 {scores.predictions_sha256[:16]}…"),
-            ("scorer", scores.scorer_version),
+            ("predictions", f"sha256 {digest[:16]}…"),
+            *([("scorer", scores.scorer_version)] if scores else []),
             *(("source", f"{s.title}: {s.attribution} ({s.licence})") for s in manifest.sources),
         ]
         summary = (
             f"{manifest.title}. {', '.join(dataset.sensors)} {dataset.years[0]}, {len(dataset.seasons)} seasons, "
-            f"legend level {self.info.level}; {len(dataset.tiles)} {split} tiles of 4.8 × 4.8 km, not used in "
-            "training. Scored on the 50 m label grid."
+            f"legend level {self.info.level}; {len(dataset.tiles)} {split} tiles of 4.8 × 4.8 km"
+            f", {'' if split == 'train' and release.digest == self.info.digest else 'not '}used in training. "
+            + ("Scored on the 50 m label grid." if scores else unlabelled(split))
         )
         return Report(tables, release.id, summary, facts)
 
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
-        """Tiles with the largest numbers of classes: true colour, labels and predictions."""
-        level, split = self.info.level or len(LEVELS), config.predict.split
-        dataset = open_split(config, window=None, stride=None, normalize=True).datasets[split]
-        classes = (dataset.class_fractions(dataset.years[0], len(LEVELS)) > 0.01).sum(axis=1)
-        rows = np.argsort(-classes, kind="stable")[:count]
+        """Tiles with true colour, labels and predictions: those with the largest numbers of classes in the labels.
+
+        Without labels, tiles at regular steps through the split.
+        """
+        level = self.info.level or len(LEVELS)
+        dataset = self._tiles(config, normalize=True)
         with Predictions.open(folder / PREDICTIONS, dataset.release) as predictions:
-            for row in sorted(rows.tolist()):
-                sample = dataset[row]
-                label = sample["mask"][level - 1].numpy()
-                mapped = legend().encode(predictions.codes(row)[0], level)
-                agreement = f"prediction ({(label == mapped).mean():.0%} of pixels agree)"
-                yield (
-                    sample["tile"],
-                    [
-                        *dataset.rgb_panels(sample),
-                        class_panel(label, level, "label"),
-                        class_panel(mapped, level, agreement),
-                    ],
-                )
+            for position in self._shown(dataset, count):
+                sample = dataset[position]
+                mapped = legend().encode(predictions.codes(position)[0], level)
+                panels, title = dataset.rgb_panels(sample), "prediction"
+                if "mask" in sample:
+                    label = sample["mask"][level - 1].numpy()
+                    panels.append(class_panel(label, level, "label"))
+                    title += f" ({(label == mapped).mean():.0%} of pixels agree)"
+                yield sample["tile"], [*panels, class_panel(mapped, level, title)]
+
+    @staticmethod
+    def _scores(folder: Path, release: Release, digest: str) -> Scores:
+        """The scores of the predictions with a SHA-256.
+
+        Raises:
+            LulcbenchError: they are missing, or are of other predictions.
+        """
+        path = folder / SCORES
+        if not path.is_file():
+            raise LulcbenchError(f"{path} is missing.", "Run 'lulcbench score' first.")
+        scores = Scores.load(path)
+        if scores.release_digest != release.digest:
+            raise LulcbenchError(f"The scores in {path} belong to another release.", "Predict and score it again.")
+        if scores.predictions_sha256 != digest:
+            raise LulcbenchError(f"The scores in {path} belong to other predictions.", "Run 'lulcbench score' again.")
+        return scores
+
+    def _tiles(self, config: Config, **options: Any) -> LuisaSeg:
+        """The dataset of the predicted split, with complete tiles."""
+        options |= {"window": None, "stride": None}
+        dataset: LuisaSeg = open_split(config, **config.data.fitted_options(self.info) | options).datasets["predict"]
+        return dataset
+
+    @staticmethod
+    def _digest(folder: Path, release: Release, split: str) -> str:
+        """SHA-256 of the predictions of a split.
+
+        Raises:
+            LulcbenchError: they are missing, or are of another split.
+        """
+        path, remedy = folder / PREDICTIONS, "Run 'python -m baselines predict' first."
+        if not path.is_file():
+            raise LulcbenchError(f"{path} is missing.", remedy)
+        with Predictions.open(path, release) as predictions:
+            if predictions.info.split != split:
+                raise LulcbenchError(f"{path} has predictions of {predictions.info.split}, not of {split}.", remedy)
+            return predictions.sha256
+
+    @staticmethod
+    def _shown(dataset: LuisaSeg, count: int) -> list[TilePosition]:
+        """Positions of the tiles that are shown, in ascending order."""
+        if dataset.label_source is None:
+            chosen = np.linspace(0, len(dataset.tiles) - 1, count).astype(int)
+        else:
+            classes = (dataset.class_fractions(dataset.years[0], len(LEVELS)) > 0.01).sum(axis=1)
+            chosen = np.argsort(-classes, kind="stable")[:count]
+        return [TilePosition(position) for position in np.unique(chosen).tolist()]
 
     @staticmethod
     def _tempered(p: Any, temperature: float) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lulcbench._files import hash_file, write_atomic
+from lulcbench._files import hash_file, write_json
 
 if TYPE_CHECKING:
     from baselines.data import Input
@@ -26,11 +25,11 @@ def write_card(folder: Path, predictor: Predictor, about: About) -> Path:
     """Write the STAC item of the fitted model into the folder of its run; returns the path."""
     file = folder / predictor.file
     content = item(predictor, about, hash_file(file), file.stat().st_size, datetime.now(UTC))
-    write_atomic(folder / CARD, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(folder / CARD, content)
     return folder / CARD
 
 
-def item(predictor: Predictor, about: About, sha256: str, size: int, made: datetime) -> dict[str, Any]:
+def item(predictor: Predictor, about: About, sha256: str, size: int, created: datetime) -> dict[str, Any]:
     """STAC item of a fitted model.
 
     Args:
@@ -38,7 +37,7 @@ def item(predictor: Predictor, about: About, sha256: str, size: int, made: datet
         about: description of the run.
         sha256: SHA-256 of the file of the model.
         size: size of the file in bytes.
-        made: time of creation.
+        created: time of creation.
     """
     config, info = about.config, about.info
     dense = config.task.dense
@@ -53,7 +52,7 @@ def item(predictor: Predictor, about: About, sha256: str, size: int, made: datet
         about.warning or "",
     ]
     properties = {
-        "datetime": made.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "datetime": created.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "description": " ".join(filter(None, sentences)),
         "bands": [{"name": name} for name in channels],  # what mlm:input refers to
         "mlm:name": config.name,

@@ -151,10 +151,15 @@ def make_trainer(settings: TrainConfig, folder: Path, validates: bool, deadline:
 
 
 class quiet(warnings.catch_warnings):
-    """Silence hints of Lightning about loader workers (the data are in memory), short epochs and batch types."""
+    """Silence hints of Lightning about loader workers (the data are in memory), short epochs and missing splits."""
 
     def __enter__(self) -> None:
         super().__enter__()
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        for pattern in (".*does not have many workers.*", ".*number of training batches.*", ".*LeafSpec.*"):
+        for pattern in (
+            ".*does not have many workers.*",
+            ".*number of training batches.*",
+            ".*LeafSpec.*",
+            ".*have no `val_dataloader`.*",  # of data without a val split
+        ):
             warnings.filterwarnings("ignore", pattern)

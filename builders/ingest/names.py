@@ -140,7 +140,7 @@ def _other(stem: str) -> Name:
     quality = sorted(set().union(*_QUALITY.values()), key=len, reverse=True)
     for text in (*quality, lower.rpartition("_")[2]):
         is_layer = text in quality or any(
-            band_of(each, "landsat-8", text) for each in (SENTINEL2, LANDSAT, PLANET, SENTINEL1)
+            band_of(candidate, "landsat-8", text) for candidate in (SENTINEL2, LANDSAT, PLANET, SENTINEL1)
         )
         if lower.endswith(f"_{text}") and is_layer:
             scene, band = stem[: -len(text) - 1], text

@@ -69,10 +69,10 @@ class RasterLabels:
         dataset = opened(str(self.path))
         number = self.band_number(dataset)
         out = Labels(np.zeros(area.shape, np.uint16), np.zeros(area.shape, bool))
-        for cell, here, part in area.cells():
+        for cell, target, part in area.cells():
             pixels = _read_cell(self, dataset, number, cell)
-            out.codes[here] = pixels.codes[part]
-            out.sparse[here] = pixels.sparse[part]
+            out.codes[target] = pixels.codes[part]
+            out.sparse[target] = pixels.sparse[part]
         return out
 
     def read_cell(self, dataset: rasterio.DatasetReader, number: int, cell: Area) -> Labels:

@@ -106,7 +106,7 @@ class RasterSource:
         if not any(chosen.values()):
             # The item names no band: its files may describe theirs.
             described = [self._described(channel) for channel in available if channel.alone and not channel.names]
-            chosen = {band: channel for found in described for band, channel in found.items() if band in chosen}
+            chosen = {band: channel for bands in described for band, channel in bands.items() if band in chosen}
         return {band: channel for band, channel in chosen.items() if channel is not None}
 
     def _described(self, channel: Channel) -> dict[Band, Channel]:
@@ -128,16 +128,16 @@ class RasterSource:
         stored = np.full((len(bands), *area.shape), coding.fill_value, coding.dtype)
         out = Pixels(stored, np.zeros(area.shape, bool), np.zeros(area.shape, bool))
         damage = []
-        for cell, here, part in area.cells():
+        for cell, target, part in area.cells():
             try:
                 pixels = self._read(scene, cell, bands)
             except UnreadableError as error:
                 damage.append(Damage(cell.bounds, error.part))
                 continue
             if pixels is not None:
-                out.stored[(slice(None), *here)] = pixels.stored[(slice(None), *part)]
-                out.seen[here] = pixels.seen[part]
-                out.clear[here] = pixels.clear[part]
+                out.stored[(slice(None), *target)] = pixels.stored[(slice(None), *part)]
+                out.seen[target] = pixels.seen[part]
+                out.clear[target] = pixels.clear[part]
         return replace(out, damage=tuple(damage))
 
     def _read(self, scene: Scene, cell: Area, bands: tuple[Band, ...]) -> Pixels | None:

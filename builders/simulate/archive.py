@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rasterio.warp import transform_bounds
 from builders.simulate.acquisitions import Acquisition
 from builders.simulate.mixtures import Footprint
 from builders.simulate.scenes import Image, coding
-from lulcbench._files import hash_file, write_atomic
+from lulcbench._files import hash_file, write_json
 from lulcbench.sensors import Sensor
 
 _EXTENSIONS = [
@@ -150,4 +149,4 @@ def write_catalog(out: Path, items: dict[str, list[pystac.Item]], seed: int) -> 
     for child in catalog.get_children():
         child.save(catalog_type=pystac.CatalogType.SELF_CONTAINED)
     content = catalog.to_dict(include_self_link=False)
-    write_atomic(out / "catalog.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_json(out / "catalog.json", content)

@@ -17,7 +17,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from builders.readers.scene import Scene
-from builders.stages._left_out import LeftOut
+from builders.stages.left_out import LeftOut
 from lulcbench.errors import LulcbenchError
 
 # A satellite passes over Europe within 15 minutes and returns 90 minutes later at the earliest; the scenes of one pass

@@ -25,9 +25,9 @@ from builders.readers.area import Area
 from builders.readers.items import extent
 from builders.recipe import BUFFER, LabelRule, Recipe, Region, SplitRule
 from builders.stages._catalogs import stored_items
-from builders.stages._coverage import Coverage, count_codes, read_coverage
-from builders.stages._left_out import count_reasons
 from builders.stages._pins import check_pin
+from builders.stages.coverage import Coverage, count_codes, read_coverage
+from builders.stages.left_out import count_reasons
 from builders.workspace import Workspace
 from lulcbench import grid
 from lulcbench._files import NAME, hash_file, write_atomic

@@ -8,7 +8,7 @@ from typing import Any
 
 from builders.readers.servers import is_on_server
 from builders.recipe import BUFFER
-from builders.stages._left_out import count_reasons
+from builders.stages.left_out import count_reasons
 from builders.stages.plan import Omitted, Planned
 
 FILE = "build.json"

@@ -22,8 +22,8 @@ from builders.readers.scene import Scene, UnusableSceneError
 from builders.recipe import BUFFER, Recipe, SensorRule
 from builders.stages._catalogs import canonical, found_items, merged, stored_items
 from builders.stages._inputs import with_stamps
-from builders.stages._left_out import LeftOut, count_reasons
 from builders.stages._observations import separate
+from builders.stages.left_out import LeftOut, count_reasons
 from builders.stages.plan import Planned
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench.errors import LulcbenchError

@@ -13,7 +13,7 @@ from lulcbench.evaluation.scores import Scores
 log = logging.getLogger(__name__)
 # To be increased whenever ``summarise`` returns something else for the same result: summaries of another version are
 # computed again when the service starts. A new metric does not need a new version, since all metrics are kept.
-SUMMARY_VERSION = 2
+SUMMARY_VERSION = 3
 
 
 def summarise(scores: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def summarise(scores: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, A
 
     Returns:
         ``version`` (``SUMMARY_VERSION``); ``model``, ``sensors``, ``pretraining``, ``parameters`` and ``saw_labels``
-        of the card; ``scorer_version``; and ``levels``: level → metric → estimate, as in the scores. Scores of an
-        unknown format have no levels.
+        of the card, and ``card``, the card without its description; ``scorer_version``; and ``levels``: level →
+        metric → estimate, as in the scores. Scores of an unknown format have no levels.
 
     Raises:
         LulcbenchError, KeyError, TypeError: scores or card are malformed.
@@ -43,6 +43,7 @@ def summarise(scores: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, A
         "pretraining": card["pretraining"],
         "parameters": card["parameters"],
         "saw_labels": card["saw_scored_labels"],
+        "card": {key: value for key, value in card.items() if key != "description"},
         "scorer_version": scores["scorer_version"],
         "levels": {
             str(level): {name: asdict(estimate) for name, estimate in part.metrics.items()}

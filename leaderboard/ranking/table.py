@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from leaderboard.ranking.columns import COLUMNS
 from leaderboard.ranking.summary import SUMMARY_VERSION
 from leaderboard.store.db import Submission
 from lulcbench.evaluation.metrics import METRICS, RANKING
@@ -20,8 +21,6 @@ from lulcbench.evaluation.scores import Estimate
 from lulcbench.predictions.format import MAX_YEARS, Task, task_of
 
 PAGE_ROWS = 50
-TIER_ORDER = ("reproduced", "rescored", "reported")
-COLUMNS = ("model", "team", "date", "tier", "sensors", "pretraining", "parameters")
 
 
 class Choice(BaseModel):
@@ -101,7 +100,11 @@ class Choice(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One result on the board."""
+    """One result on the board.
+
+    Attributes:
+        card: the model card, without its description; empty if the summary was made by another version.
+    """
 
     id: str
     team: str
@@ -120,6 +123,7 @@ class Row:
     scorer_version: str
     superseded_by: str | None
     levels: dict[int, dict[str, Estimate]]
+    card: dict[str, Any]
 
     @property
     def sensor_set(self) -> str:
@@ -134,14 +138,8 @@ class Row:
         """The row as flat JSON at one level."""
         flat: dict[str, Any] = {
             "submission": self.id,
-            "model": self.model,
-            "team": self.team,
-            "tier": self.tier,
-            "sensors": self.sensor_set,
-            "pretraining": self.pretraining,
-            "parameters": self.parameters,
+            **{column.key: column.value(self) for column in COLUMNS.values()},
             "saw_scored_labels": self.saw_labels,
-            "submitted": self.submitted.isoformat(),
             "release": self.release_key,
             "simulated": self.simulated,
             "task": self.task,
@@ -196,8 +194,8 @@ class Snapshot:
         release = choice.release or next(iter(self.releases), None)
         rows = [row for row in self.rows if row.release_key == release]
         tasks = {row.task for row in rows}
-        there = next((one for one in get_args(Task) if one in tasks), "segmentation")
-        task = choice.task or (_task(choice.years) if choice.years else there)
+        available = next((name for name in get_args(Task) if name in tasks), "segmentation")
+        task = choice.task or (_task(choice.years) if choice.years else available)
         rows = [row for row in rows if row.task == task]
         splits = {row.split for row in rows}
         split = choice.split or ("test" if "test" in splits or not splits else min(splits))
@@ -319,21 +317,14 @@ def _latest(years: str) -> list[int]:
 
 
 def _sort_key(choice: Choice) -> Callable[[Row], Any]:
-    columns: dict[str, Callable[[Row], Any]] = {
-        "model": lambda row: (row.model.casefold(), row.id),
-        "team": lambda row: (row.team.casefold(), row.id),
-        "date": lambda row: (row.submitted, row.id),
-        "tier": lambda row: (TIER_ORDER.index(row.tier), row.id),
-        "sensors": lambda row: (row.sensors, row.id),
-        "pretraining": lambda row: (row.pretraining, row.id),
-        "parameters": lambda row: None if row.parameters is None else (row.parameters, row.id),
-    }
+    if choice.sort in COLUMNS:
+        return COLUMNS[choice.sort].sort_key
 
     def by_metric(row: Row) -> Any:
         estimate = row.estimate(choice.level, choice.metric)
         return None if estimate is None else (estimate.value, row.id)
 
-    return columns.get(choice.sort, by_metric)
+    return by_metric
 
 
 def make_row(submission: Submission) -> Row:
@@ -363,4 +354,5 @@ def make_row(submission: Submission) -> Row:
             int(level): {name: Estimate(**estimate) for name, estimate in part.items()}
             for level, part in levels.items()
         },
+        card=summary.get("card", {}),
     )

@@ -154,7 +154,7 @@ def table_html(
     page = min(choice.page, pages)
     shown = rows if static else rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
     wanted = [metric for metric in METRICS.values() if "board" in metric.tables or metric.name == choice.sort]
-    columns = [metric for metric in wanted if any(row.estimate(choice.level, metric.name) for row in rows)]
+    shown_metrics = [metric for metric in wanted if any(row.estimate(choice.level, metric.name) for row in rows)]
     return html(
         "table.html",
         snapshot=snapshot,
@@ -166,7 +166,7 @@ def table_html(
         total=len(rows),
         page=page,
         pages=pages,
-        columns=columns or [METRICS[RANKING]],
+        shown_metrics=shown_metrics or [METRICS[RANKING]],
         options=snapshot.options(choice),
         best=snapshot.best_by_sensors(choice),
         link=lambda **changes: _link(choice, **({"years": asked.years, "scorer": asked.scorer} | changes)),

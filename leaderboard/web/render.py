@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from leaderboard.ranking.columns import COLUMNS
 from leaderboard.web import charts
 from lulcbench.evaluation.intervals import caution
 from lulcbench.evaluation.metrics import METRICS, shown_in
@@ -38,12 +39,12 @@ def environment() -> Environment:
     env.filters |= {
         "score": lambda value: "–" if value is None else f"{value:.3f}",
         "signed": lambda value: f"{value:+.3f}".replace("-", "\N{MINUS SIGN}"),
-        "millions": _millions,
     }
     env.globals |= {
         "charts": charts,
         "caution": caution,
         "metrics": METRICS,
+        "columns": [column for column in COLUMNS.values() if column.text],
         "shown_in": shown_in,
         "tiers": TIERS,
         "colors": {code: land_class.color for code, land_class in legend().classes.items()},
@@ -78,9 +79,3 @@ class Page:
         if "gzip" in request.headers.get("accept-encoding", ""):
             return HTMLResponse(self.compressed, headers=headers | {"Content-Encoding": "gzip"})
         return HTMLResponse(self.plain, headers=headers)
-
-
-def _millions(parameters: int | None) -> str:
-    if parameters is None:
-        return "–"
-    return f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters / 1e3:.1f} k"

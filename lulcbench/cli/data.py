@@ -56,7 +56,7 @@ def verify(
     """Verify all downloaded files against the manifest; exit code 1 if a file is damaged and was not repaired."""
     from lulcbench.download.downloader import recover
     from lulcbench.download.downloader import repair as repair_files
-    from lulcbench.release.verify import here
+    from lulcbench.release.verify import expected_files
     from lulcbench.release.verify import verify as verify_files
 
     if is_remote(root):
@@ -73,7 +73,7 @@ def verify(
         manifest = recover(folder, source)
         typer.echo(f"{manifest.id}: {MANIFEST} repaired")
     release = Release(folder, manifest)
-    expected, _ = here(release)
+    expected, _ = expected_files(release)
     with progress() as bar:
         task = bar.add_task("verify", total=len(expected))
         report = verify_files(release, workers, lambda file: bar.advance(task))
@@ -150,13 +150,13 @@ def plot(
 
 
 def _facts(root: str, level: int) -> dict[str, Any]:
-    from lulcbench.download._transfers import absent
+    from lulcbench.release.verify import missing_files
 
     legend().codes(level)
     opened = Release.open(root)
     manifest, table = opened.manifest, opened.index()
     remote = is_remote(opened.root)
-    missing = set(manifest.files) if remote else set(absent(Path(opened.root), manifest.files))
+    missing = set(manifest.files) if remote else set(missing_files(Path(opened.root), manifest.files))
     sizes: dict[str, dict[str, int]] = defaultdict(lambda: {"files": 0, "bytes": 0, "bytes_here": 0})
     for file in manifest.files:
         entry = sizes[f"{file.split} {file.array}" if file.array else file.split or "tables and texts"]

@@ -70,9 +70,11 @@ def spell_out(options: Any, defaults: Callable[..., None]) -> Callable[[Init], I
     def decorate(init: Init) -> Init:
         shared = inspect.signature(defaults).parameters
         own = inspect.signature(init)
-        spelled = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        spelled = [option for option in own.parameters.values() if option.kind is not option.VAR_KEYWORD]
         spelled += [
-            one.replace(kind=one.KEYWORD_ONLY) for name, one in shared.items() if name in options.__optional_keys__
+            option.replace(kind=option.KEYWORD_ONLY)
+            for name, option in shared.items()
+            if name in options.__optional_keys__
         ]
         init.__signature__ = own.replace(parameters=spelled)  # type: ignore[attr-defined]
         return init
@@ -99,7 +101,7 @@ def integers(value: int | Iterable[int], what: str) -> tuple[int, ...]:
         LulcbenchError: it is neither.
     """
     several = None if isinstance(value, str) else _several(value)
-    return (integer(value, what),) if several is None else tuple(integer(one, what) for one in several)
+    return (integer(value, what),) if several is None else tuple(integer(entry, what) for entry in several)
 
 
 def integer(value: Any, what: str) -> int:

@@ -1,4 +1,4 @@
-"""Labels and predictions, as models and batches give them, in the form that pictures take."""
+"""Pictures of the samples of a dataset, with labels and predictions as models and batches give them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,86 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lulcbench.datasets.batch import Sample
+from lulcbench.datasets.normalize import Normalizer
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.release import Release
+from lulcbench.seasons import nearest_to_midsummer
+from lulcbench.sensors import Band
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from lulcbench.plotting import Panel
+
+
+class Pictured:
+    """What ``LuisaDataset`` draws; it sets the attributes."""
+
+    release: Release
+    sensors: tuple[str, ...]
+    seasons: tuple[str, ...]
+    normalizers: dict[str, Normalizer]
+    _band_index: dict[str, list[int]]
+
+    def plot(
+        self,
+        sample: Sample,
+        show_titles: bool = True,
+        suptitle: str | None = None,
+        *,
+        prediction: Any = None,
+    ) -> Figure:
+        """Picture of a sample: true colour of each sensor; subclasses add labels and predictions.
+
+        Args:
+            sample: one of this dataset, transformed or not.
+            show_titles: write a title above each panel.
+            suptitle: title of the picture; None names the sample. Simulated data is marked as such in any case.
+            prediction: class indices in the form of the labels; None takes ``sample["prediction"]``, if there is one.
+
+        Raises:
+            LulcbenchError: it is a batch, or a prediction has another form or is not a class.
+        """
+        if not isinstance(sample["tile"], str):
+            raise LulcbenchError("This is a batch of samples.", "Plot one of them: dataset.plot(dataset[0]).")
+        title, panels = self._picture(sample, sample.get("prediction") if prediction is None else prediction)
+        return self._figure(sample, panels, suptitle or title, show_titles)
+
+    def rgb_panels(self, sample: Sample, key: str = "image", title: str | None = None) -> list[Panel]:
+        """True colour of each sensor in a sample, of the season nearest to midsummer."""
+        from lulcbench.plotting import rgb_panel
+
+        panels, season = [], self.shown_season
+        for name, image in self._by_sensor(sample[key]).items():
+            stored = image.reshape(len(self.seasons), -1, *image.shape[-2:])
+            values = self.normalizers[name].denormalize(stored[season])
+            panels.append(rgb_panel(values, self.band_details(name), f"{title or name}, {self.seasons[season]}"))
+        return panels
+
+    @property
+    def shown_season(self) -> int:
+        """Position among ``seasons`` of the one that pictures show: the nearest to midsummer."""
+        by_name = {season.name: season for season in self.release.manifest.seasons}
+        return nearest_to_midsummer([by_name[name] for name in self.seasons])
+
+    def band_details(self, sensor: str) -> list[Band]:
+        """The chosen bands of a sensor as the release describes them: wavelength, unit, coding."""
+        bands = self.release.manifest.sensor(sensor).bands
+        return [bands[i] for i in self._band_index[sensor]]
+
+    def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
+        """Title and panels of the picture of a sample, for subclasses to extend."""
+        return sample["tile"], self.rgb_panels(sample)
+
+    def _figure(self, sample: Sample, panels: list[Panel], title: str, show_titles: bool) -> Figure:
+        from lulcbench.plotting import figure
+
+        return figure(panels, title, self.release.simulated, show_titles)
+
+    def _by_sensor(self, image: Any) -> dict[str, torch.Tensor]:
+        return image if isinstance(image, dict) else {self.sensors[0]: image}
 
 
 def finest(classes: Any, levels: tuple[int, ...], ndim: int = 2) -> npt.NDArray[np.int64]:

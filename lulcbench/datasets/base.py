@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.utils.data import Dataset
 from lulcbench import grid
 from lulcbench.datasets._buffers import Buffers
 from lulcbench.datasets._epochs import Epochs
+from lulcbench.datasets._fetch import fetch
 from lulcbench.datasets._images import Images
 from lulcbench.datasets._labels import Labels
 from lulcbench.datasets._options import (
@@ -27,7 +27,7 @@ from lulcbench.datasets._options import (
     names,
     number,
 )
-from lulcbench.datasets._pictured import Pictured
+from lulcbench.datasets._pictures import Pictured
 from lulcbench.datasets._transforms import Transform, apply
 from lulcbench.datasets.batch import Sample, Samples, WindowBatch, positions
 from lulcbench.datasets.normalize import Normalizer
@@ -159,23 +159,25 @@ class LuisaDataset(Pictured, Dataset[Sample]):
                 f"transforms is {transforms!r}.", "Make one callable of them, such as v2.Compose(...)."
             )
         if download:
-            self._download(download)
+            imagery = self._imagery_years
+            years = None if imagery is None else tuple(sorted({*imagery, *self.label_years}))
+            fetch(download, self.root, splits=split, sensors=self.sensors, years=years)
         self.release = Release.open(root)
         self.root = self.release.root
         manifest = self.release.manifest
-        for one in self.levels:
-            legend().codes(one)
+        for chosen_level in self.levels:
+            legend().codes(chosen_level)
         for name in self.sensors:
-            for each in self.years:
-                manifest.imagery(name, each)
+            for imagery_year in self.years:
+                manifest.imagery(name, imagery_year)
                 if self.clear_counts:
-                    manifest.clear_counts(name, each)
+                    manifest.clear_counts(name, imagery_year)
         label_arrays: dict[int, ArrayKey] = {}
         if self.label_source is not None:
             self.label_source = manifest.choose_labels(self.label_source)
             held = manifest.label_source(self.label_source).years
-            for one in (*self.label_years, *held):
-                label_arrays[one] = manifest.label_array(self.label_source, one, split)
+            for label_year in (*self.label_years, *held):
+                label_arrays[label_year] = manifest.label_array(self.label_source, label_year, split)
         elif classes is not None:
             raise LulcbenchError("classes were chosen, but no labels.", "Name the source of the labels: labels=….")
         self._buffers = Buffers()
@@ -187,9 +189,9 @@ class LuisaDataset(Pictured, Dataset[Sample]):
             max_cloud=None if max_cloud is None else number(max_cloud, "max_cloud"),
             labels=list(label_arrays.values()),
             imagery=[
-                manifest.imagery(name, one)
+                manifest.imagery(name, imagery_year)
                 for name in self.sensors
-                for one in self._imagery_years or manifest.sensor(name).years
+                for imagery_year in self._imagery_years or manifest.sensor(name).years
             ],
             query=query,
             fraction=None if fraction is None else number(fraction, "fraction"),
@@ -344,6 +346,19 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         fractions: npt.NDArray[np.float64] = columns(self.tiles, names_).to_numpy(np.float64)
         return fractions
 
+    def label_classes(self, rows: npt.NDArray[np.integer], year: int, level: int) -> npt.NDArray[np.uint8]:
+        """Class indices of whole tiles on the 50 m label grid: uint8 ``(n, 96, 96)``, ``IGNORE_INDEX`` where ignored.
+
+        Args:
+            rows: rows of the tiles, see ``tiles``.
+            year: of the labels.
+            level: of the classes.
+
+        Raises:
+            NotAvailableError: the dataset has no labels of that year.
+        """
+        return self._tile_labels.classes(rows, year, level)
+
     def _normalized(self, name: str, image: torch.Tensor) -> torch.Tensor:
         return image if image.is_floating_point() else self.normalizers[name](image)
 
@@ -395,15 +410,3 @@ class LuisaDataset(Pictured, Dataset[Sample]):
             "crs": [grid.CRS] * len(batch),
             "year": torch.from_numpy(batch.years),
         }
-
-    def _download(self, source: bool | str) -> None:
-        from lulcbench.download import download
-
-        imagery = self._imagery_years
-        download(
-            Path(self.root).name if source is True else str(source),
-            self.root,
-            splits=self.split,
-            sensors=self.sensors,
-            years=None if imagery is None else tuple(sorted({*imagery, *self.label_years})),
-        )

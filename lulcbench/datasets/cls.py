@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -17,7 +18,7 @@ from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample, WindowBatch
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.release import AUTO, Release, label_shape
+from lulcbench.release import Release, label_shape
 
 if TYPE_CHECKING:
     from lulcbench.plotting import Panel
@@ -38,7 +39,8 @@ class LuisaCls(LuisaDataset):
     and pixels known at a coarser level only included. Chips of at least ``purity`` are kept. The list follows from the
     release alone, so it is the same everywhere; ``chips`` shows it.
 
-    Samples hold ``label`` (int64 class index) and ``purity`` (float32) besides what ``LuisaDataset`` says.
+    Samples hold ``label`` (int64 class index) and ``purity`` (float32) besides what ``LuisaDataset`` says. With
+    ``labels=None``, as for splits without labels, they are all chips, without label and purity.
 
     Args:
         root: an opened release, its folder, or its URL.
@@ -46,6 +48,9 @@ class LuisaCls(LuisaDataset):
         sensors: one sensor or several.
         purity: least share of the chip that its class must cover, above 0 and up to 1.
         **options: of ``LuisaDataset``, but for those of windows, which do not move.
+
+    Attributes:
+        labels: class index of each sample, uint8 ``(len(self),)``; None without labels.
 
     Examples:
         >>> data = LuisaCls(root, sensors="landsat", level=1, purity=0.8)
@@ -71,11 +76,12 @@ class LuisaCls(LuisaDataset):
         for option in ("window", "stride", "phase", "seed"):
             if option in options:
                 raise LulcbenchError(f"LuisaCls takes no {option}.", f"Its chips are {CHIP} m, side by side.")
-        if options.get("labels", AUTO) is None:
-            raise LulcbenchError("LuisaCls needs labels.", "Name their source: labels=….")
         super().__init__(root, split, sensors, window=CHIP, stride=CHIP, **options)
         if not isinstance(self.level, int):
             raise LulcbenchError("LuisaCls was given several levels.", "A chip has one label: choose one level.")
+        self.labels: npt.NDArray[np.uint8] | None = None
+        if self.label_source is None:
+            return
         labels, shares = self._majorities(self.level)
         self._subset = np.flatnonzero((labels != IGNORE_INDEX) & (shares >= purity))
         if not len(self._subset):
@@ -84,27 +90,25 @@ class LuisaCls(LuisaDataset):
 
     @property
     def chips(self) -> pd.DataFrame:
-        """One row per sample: tile, year, y, x (metres from the tile's upper left corner), code, purity."""
+        """One row per sample: tile, year, y, x (metres from the tile's upper left corner); with labels code, purity."""
         batch = self.locate(np.arange(len(self)))
-        return pd.DataFrame(
-            {
-                "tile": batch.tiles,
-                "year": batch.years,
-                "y": batch.offsets[:, 0],
-                "x": batch.offsets[:, 1],
-                "code": legend().decode(self.labels, max(self.levels)),
-                "purity": self._purities,
-            }
-        )
+        table = {"tile": batch.tiles, "year": batch.years, "y": batch.offsets[:, 0], "x": batch.offsets[:, 1]}
+        if self.labels is not None:
+            table |= {"code": legend().decode(self.labels, max(self.levels)), "purity": self._purities}
+        return pd.DataFrame(table)
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
         """True colour, with the label and, if there is one, the predicted class in the title."""
-        title = f"{class_name(sample['label'], self.levels)} ({float(sample['purity']):.0%})"
+        title = str(sample["tile"])
+        if "label" in sample:
+            title = f"{class_name(sample['label'], self.levels)} ({float(sample['purity']):.0%})"
         if prediction is not None:
             title += f"\npredicted: {class_name(prediction, self.levels)}"
         return title, self.rgb_panels(sample)
 
     def _targets(self, batch: WindowBatch) -> Sample:
+        if self.labels is None:
+            return {}
         at = batch.samples
         return {
             "label": torch.from_numpy(self.labels[at].astype(np.int64)),
@@ -121,7 +125,7 @@ class LuisaCls(LuisaDataset):
             rows = self._rows[start : start + _TILES_AT_ONCE]
             tiles = slice(start, start + len(rows))
             for k, year in enumerate(self.years):
-                cells = self._tile_labels.classes(rows, year, level)
+                cells = self.label_classes(rows, year, level)
                 cells = cells.reshape(len(rows), side, n, side, n).swapaxes(2, 3).reshape(-1, n * n)
                 # One bin per chip and class in a single bincount; argmax takes the lower class on a tie.
                 bins = np.arange(len(cells))[:, None] * 256 + cells

@@ -1,8 +1,9 @@
-"""The three splits of a release for Lightning."""
+"""The splits of a release for Lightning."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -10,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
-from lulcbench.datasets import LuisaSeg, collate
+from lulcbench.datasets import LuisaDataset, LuisaSeg, collate
+from lulcbench.datasets._fetch import fetch
 from lulcbench.datasets._transforms import apply
 from lulcbench.datasets.augment import seeded
 from lulcbench.datasets.batch import Sample
@@ -19,19 +21,36 @@ from lulcbench.datasets.protocol import BatchDataset
 from lulcbench.datasets.resident import ResidentDataset
 from lulcbench.datasets.sampler import InOrder, WindowSampler, balanced
 from lulcbench.datasets.seeds import mix
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
+from lulcbench.release import AUTO, Manifest, Release
 
+Role = Literal["train", "val", "test", "predict"]
+ROLES: dict[str | None, tuple[Role, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+    None: ("train", "val", "test", "predict"),
+}
 Loader = DataLoader[Sample] | WindowLoader | ResidentLoader
 
 
 class LuisaDataModule(pl.LightningDataModule):
-    """Train, val and test loaders of a dataset class, with augmentation on the device.
+    """Loaders of the splits of a dataset class, with augmentation on the device.
+
+    A split is used in one of four roles: train, val, test or predict. By default the first three are the splits of
+    these names, and the test split is predicted. Any split of the release can have a role, such as a region that was
+    held out, or an unlabelled one that is to be mapped.
 
     Everything random depends on (``seed``, epoch, batch, process) alone: a run that was stopped and resumed goes on as
     if nothing had happened, augmentation included.
 
     Args:
         dataset: the class, such as ``LuisaSeg``, or another that makes a ``BatchDataset``.
+        train_split, val_split, test_split: name of the split of each role; None leaves the role empty, such as val in
+            training without validation.
+        predict_split: name of the split to predict; None takes ``test_split``. It is read without labels if it has
+            none.
         batch_size: samples per batch.
         num_workers: loader processes; by default none, but threads that read ahead (``WindowLoader``).
         augment: module called with each training batch (a dict) on the device, such as
@@ -39,11 +58,11 @@ class LuisaDataModule(pl.LightningDataModule):
             data_keys=None, keepdim=True)``. Masks are treated as by ``transforms`` of ``LuisaDataset``; torchvision's
             transforms do the same to all samples of a batch.
         train: options of the train split alone, such as ``phase="random"`` or ``fraction=0.1``.
-        test: options of the val and test splits alone, such as ``stride``.
+        test: options of the other splits alone, such as ``stride``.
         balanced: draw windows with rare classes more often (see ``lulcbench.datasets.sampler.balanced``).
         resident: True reads train and val once and keeps them in memory, on the device that trains
             (``ResidentLoader``); ``"auto"`` does so if their samples are the same in every epoch and both together
-            take at most ``resident_gib``. The test split, which is read once, is never kept.
+            take at most ``resident_gib``. Splits that are tested or predicted are read once, and never kept.
         resident_gib: GiB of memory for ``resident="auto"``.
         drop_last: leave the rest of a training epoch out that fills no batch, and what several processes cannot share
             evenly; batch norms need more than one sample. A split of less than one batch is not left out.
@@ -55,22 +74,30 @@ class LuisaDataModule(pl.LightningDataModule):
             ``normalize`` are given.
 
     Attributes:
-        datasets: by split, those that ``setup`` opened.
+        datasets: by role, those that ``setup`` opened.
 
     Raises:
         LulcbenchError: ``resident`` is none of the three; see also ``ResidentDataset``.
 
-    Example:
+    Examples:
         >>> data = LuisaDataModule(LuisaSeg, root=root, sensors="landsat", batch_size=16, resident="auto")
         >>> data.setup("fit")
         >>> next(iter(data.train_dataloader()))["image"].shape
         torch.Size([16, 24, 40, 40])
+        >>> data = LuisaDataModule(root=root, sensors="landsat", predict_split="val")
+        >>> data.setup("predict")
+        >>> data.datasets["predict"].split
+        'val'
     """
 
     def __init__(
         self,
         dataset: Callable[..., BatchDataset] = LuisaSeg,
         *,
+        train_split: str | None = "train",
+        val_split: str | None = "val",
+        test_split: str | None = "test",
+        predict_split: str | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
         augment: nn.Module | None = None,
@@ -97,43 +124,92 @@ class LuisaDataModule(pl.LightningDataModule):
         self.drop_last = drop_last
         self.pad = pad
         self.seed = seed
-        self._options = {"train": options | (train or {})}
-        evaluated = {name: value for name, value in options.items() if name != "phase"} | (test or {})
-        self._options["val"] = self._options["test"] = evaluated
+        self.splits: dict[Role, str | None] = {
+            "train": train_split,
+            "val": val_split,
+            "test": test_split,
+            "predict": test_split if predict_split is None else predict_split,
+        }
+        if val_split is None:  # with a method of the base class, Lightning skips validation
+            self.val_dataloader = partial(pl.LightningDataModule.val_dataloader, self)  # type: ignore[method-assign]
         self.datasets: dict[str, Any] = {}
+        evaluated = {name: value for name, value in options.items() if name != "phase"} | (test or {})
+        self._options = dict.fromkeys(self.splits, evaluated) | {"train": options | (train or {})}
         self._kept: dict[str, ResidentDataset] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the splits that ``stage`` (fit, validate, test, predict; None: all) needs."""
-        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
-        for split in splits.get(stage or "", ("train", "val", "test")):
-            if split not in self.datasets:
-                options = {"split": split} | self._options[split]
-                if torch.cuda.is_available() and not {"transforms", "normalize"} & set(options):
-                    options["normalize"] = "device"
-                self.datasets[split] = self.dataset(**options)
+        """Open the splits of a stage.
+
+        Args:
+            stage: ``fit`` (train and val), ``validate``, ``test`` or ``predict``; None opens those that the release
+                has.
+
+        Raises:
+            NotAvailableError: the release lacks a split of the stage, or has none at all of those named; lists the
+                splits that it has.
+            LulcbenchError: there is no such stage; see also the dataset class.
+        """
+        if stage not in ROLES:
+            raise LulcbenchError(f"stage is {stage!r}.", f"Use {', '.join(name for name in ROLES if name)}, or None.")
+        named = {role: split for role in ROLES[stage] if (split := self.splits[role]) is not None}
+        release = self._release()
+        if release is not None:
+            has = release.manifest.splits
+            missing = {role: split for role, split in named.items() if split not in has}
+            if missing and (stage is not None or len(missing) == len(named)):
+                raise NotAvailableError(
+                    f"{release.id} has no split {' or '.join(map(repr, dict.fromkeys(missing.values())))}.",
+                    f"It has {', '.join(has)}: choose by {', '.join(f'{role}_split' for role in missing)}.",
+                )
+            named = {role: split for role, split in named.items() if role not in missing}
+        for role, split in named.items():
+            if role not in self.datasets:
+                self.datasets[role] = self._open(role, split, release)
+
+    def _release(self) -> Release | None:
+        """The release that all datasets share; None for other data."""
+        options = self._options["predict"]
+        root, download = options.get("root"), options.get("download")
+        if root is None or not (isinstance(self.dataset, type) and issubclass(self.dataset, LuisaDataset)):
+            return None
+        if download and not isinstance(root, Release):
+            fetch(download, root, splits=())  # the manifest and the index
+        return Release.open(root)
+
+    def _open(self, role: Role, split: str, release: Release | None) -> BatchDataset:
+        if role == "predict" and split == self.splits["test"] and "test" in self.datasets:
+            tested: BatchDataset = self.datasets["test"]
+            return tested
+        options = {"split": split} | self._options[role]
+        if release is not None:
+            options["root"] = release
+            if role == "predict" and not _has_labels(release.manifest, split, options.get("labels", AUTO)):
+                options["labels"] = None
+        if torch.cuda.is_available() and not {"transforms", "normalize"} & set(options):
+            options["normalize"] = "device"
+        return self.dataset(**options)
 
     def train_dataloader(self) -> Loader:
         """Shuffled or balanced; windows move from epoch to epoch if the options ask for it.
 
         Resumed from a checkpoint within an epoch, it goes on with the batch after the last that was trained on.
         """
-        dataset = self.datasets["train"]
+        dataset = self._opened("train")
         weights = balanced(dataset) if self.balanced else None
         sampler = WindowSampler(dataset, weights=weights, seed=self.seed, drop_last=self.drop_last)
         return self._loader("train", sampler, self.drop_last and len(sampler) >= self.batch_size, ResumableDataLoader)
 
     def val_dataloader(self) -> Loader:
         """In order; see ``pad`` for several devices."""
-        return self._loader("val", InOrder(self.datasets["val"], pad=self.pad))
+        return self._loader("val", InOrder(self._opened("val"), pad=self.pad))
 
     def test_dataloader(self) -> Loader:
         """In order, each sample once, on several devices too."""
-        return self._loader("test", InOrder(self.datasets["test"]))
+        return self._loader("test", InOrder(self._opened("test")))
 
     def predict_dataloader(self) -> Loader:
-        """The test split, as in ``test_dataloader``."""
-        return self.test_dataloader()
+        """In order, each sample once, on several devices too."""
+        return self._loader("predict", InOrder(self._opened("predict")))
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
         """Normalise on the device and, in training, augment."""
@@ -151,8 +227,15 @@ class LuisaDataModule(pl.LightningDataModule):
         """``plot`` of the dataset."""
         return next(iter(self.datasets.values())).plot(*args, **kwargs)
 
-    def loader(self, split: str, batch_size: int | None = None) -> WindowLoader | ResidentLoader:
-        """All samples of a split that is open, in order, in this process alone; from memory if they are kept there.
+    def loader(self, role: Role, batch_size: int | None = None) -> WindowLoader | ResidentLoader:
+        """All samples of an opened split, in order, in this process alone; from memory if they are kept there.
+
+        Args:
+            role: of the split: train, val, test or predict.
+            batch_size: samples per batch; None takes that of training.
+
+        Raises:
+            LulcbenchError: ``setup`` has not opened it.
 
         Example:
             >>> data = LuisaDataModule(LuisaSeg, root=root, sensors="landsat", window=4800, batch_size=1)
@@ -160,23 +243,32 @@ class LuisaDataModule(pl.LightningDataModule):
             >>> len(list(data.loader("val"))) == len(data.datasets["val"])
             True
         """
-        if split in self._kept:
-            return ResidentLoader(self._kept[split], batch_size or self.batch_size)
-        return WindowLoader(self.datasets[split], batch_size or self.batch_size)
+        if role in self._kept:
+            return ResidentLoader(self._kept[role], batch_size or self.batch_size)
+        return WindowLoader(self._opened(role), batch_size or self.batch_size)
+
+    def _opened(self, role: Role) -> Any:
+        if role not in self.datasets:
+            stage = next(stage for stage, roles in ROLES.items() if role in roles)
+            split = self.splits[role]
+            if split is None:
+                raise LulcbenchError(f"The data module has no {role} split.", f"Name one: {role}_split=….")
+            raise LulcbenchError(f"The split {split!r} is not open ({role}).", f"Call setup({stage!r}) first.")
+        return self.datasets[role]
 
     def _loader(
         self,
-        split: str,
+        role: Role,
         sampler: Sampler[int],
         drop_last: bool = False,
         with_workers: type[DataLoader[Sample]] = DataLoader,
     ) -> Loader:
-        dataset = self.datasets[split]
-        if self._keeps(split):
-            if split not in self._kept:
+        dataset = self.datasets[role]
+        if self._keeps(role):
+            if role not in self._kept:
                 device = "cpu" if self.trainer is None else self.trainer.strategy.root_device
-                self._kept[split] = ResidentDataset(dataset, device)
-            return ResidentLoader(self._kept[split], self.batch_size, sampler, drop_last=drop_last)
+                self._kept[role] = ResidentDataset(dataset, device)
+            return ResidentLoader(self._kept[role], self.batch_size, sampler, drop_last=drop_last)
         if self.num_workers == 0:
             return WindowLoader(dataset, self.batch_size, sampler, drop_last=drop_last)
         return with_workers(
@@ -192,10 +284,19 @@ class LuisaDataModule(pl.LightningDataModule):
             multiprocessing_context="forkserver",
         )
 
-    def _keeps(self, split: str) -> bool:
+    def _keeps(self, role: Role) -> bool:
         """Whether a split is kept in memory; train and val are, or neither."""
-        if split == "test" or self.resident != "auto":
-            return split != "test" and bool(self.resident)
-        datasets = [dataset for name, dataset in self.datasets.items() if name != "test"]
+        if role not in ROLES["fit"]:
+            return False
+        if self.resident != "auto":
+            return self.resident
+        datasets = [dataset for name, dataset in self.datasets.items() if name in ROLES["fit"]]
         fixed = all(dataset.fixed for dataset in datasets)
         return fixed and sum(map(ResidentDataset.size, datasets)) <= self.resident_gib * 2**30
+
+
+def _has_labels(manifest: Manifest, split: str, source: str | None) -> bool:
+    """Whether a split has labels of a source; no if the release has none at all."""
+    if source is None or not manifest.labels:
+        return False
+    return split in manifest.label_source(manifest.choose_labels(source)).splits

@@ -111,9 +111,9 @@ class InOrder(DistributedSampler[int]):
 
 
 def _share() -> tuple[int, int]:
-    """(number of processes, which this is)."""
-    here = distributed.is_available() and distributed.is_initialized()
-    return (distributed.get_world_size(), distributed.get_rank()) if here else (1, 0)
+    """(number of processes, rank of this one)."""
+    several = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_world_size(), distributed.get_rank()) if several else (1, 0)
 
 
 def balanced(dataset: BatchDataset) -> torch.Tensor:
@@ -154,7 +154,7 @@ def _window_weights(dataset: LuisaDataset) -> npt.NDArray[np.float64]:
         np.divide(1, share, out=worth[: len(share)], where=share > 0, casting="same_kind")
         for first in range(0, len(weights), _TILES_AT_ONCE):
             rows = dataset.tiles["row"].to_numpy()[first : first + _TILES_AT_ONCE]
-            worths = worth[dataset._tile_labels.classes(rows, year, level)]
+            worths = worth[dataset.label_classes(rows, year, level)]
             weights[first : first + len(rows), :, k] = (cover @ worths @ cover.T).reshape(len(rows), -1)
     if years != dataset.years:
         weights = weights.mean(axis=-1, keepdims=True).repeat(len(dataset.years), axis=-1)

@@ -127,7 +127,9 @@ class LuisaSeries(LuisaDataset):
         if self.clear_counts:
             counts = {year: self._clear("clear", batch.in_year(year))["clear"] for year in self.image_years}
             entries["clear"] = torch.stack([counts[year][:, k] for _, year, k in self._order], 1)
-        return {key: each[..., 0, 0] if self._of_pixels else each for key, each in entries.items()} | {"dates": dates}
+        return {key: value[..., 0, 0] if self._of_pixels else value for key, value in entries.items()} | {
+            "dates": dates
+        }
 
     def _targets(self, batch: WindowBatch) -> Sample:
         if self.label_source is None:

@@ -22,11 +22,6 @@ _WRONG = "the bytes do not have the SHA-256 of the manifest"
 log = logging.getLogger(__name__)
 
 
-def absent(folder: Path, files: Sequence[FileInfo]) -> list[FileInfo]:
-    """Files that are not here in full. Only whole, checked files ever get their name, so the size suffices."""
-    return [f for f in files if not (folder / f.path).is_file() or (folder / f.path).stat().st_size != f.bytes]
-
-
 def fetch(
     stores: Sequence[Store],
     folder: Path,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lulcbench.download._transfers import absent, fetch
+from lulcbench.download._transfers import fetch
 from lulcbench.errors import LulcbenchError, NetworkError, NotAvailableError, ReleaseNotFoundError
 from lulcbench.release import MANIFEST, FileInfo, Manifest
 from lulcbench.release.provenance import Provenance, parts
-from lulcbench.release.verify import wrong
+from lulcbench.release.verify import missing_files, wrong
 from lulcbench.remote import Store, is_remote, open_store
 from lulcbench.remote.stores import Progress
 
@@ -48,8 +48,9 @@ def download(
         source: name of a release on the hub (``luisa-sim``) or its id (``luisa-sim-1.0.0``), or an address:
             ``hf://owner/name[@revision]``, a URL that fsspec reads, a folder.
         root: folder to fill; may already hold a part.
-        splits: which split or splits; None takes all.
-        sensors: which sensor or sensors; None takes all. Labels always come.
+        splits: which split or splits; None takes all, an empty list only the manifest, the index and other files that
+            do not belong to a split.
+        sensors: which sensor or sensors; None takes all. Labels are always included.
         years: which year or years; None takes all.
         mirrors: further addresses to turn to when the first fails.
         revision: branch, tag or commit on the hub.
@@ -86,35 +87,35 @@ def download(
         release = Manifest.load(folder)
         if by_name and not _is_name(source, release):
             raise _other(folder, release, source)
-        missing = absent(folder, wanted(release, splits, sensors, years))
+        missing = missing_files(folder, wanted(release, splits, sensors, years))
         if missing:
             raise LulcbenchError(
                 f"{len(missing)} files of {release.id} are not at {folder}, such as {missing[0].path}.",
                 "Offline mode is on (HF_HUB_OFFLINE or offline=True); switch it off to download them.",
             )
         return release
-    here = Manifest.load(folder) if (folder / MANIFEST).is_file() else None
+    present = Manifest.load(folder) if (folder / MANIFEST).is_file() else None
     if (
-        here
+        present
         and revision is None
-        and _is_name(source, here)
-        and not absent(folder, wanted(here, splits, sensors, years))
+        and _is_name(source, present)
+        and not missing_files(folder, wanted(present, splits, sensors, years))
     ):
-        return here
+        return present
     stores, release = _manifest(_stores(source, _several(mirrors) or (), revision, by_name))
     if by_name and not _is_name(source, release):
         raise ReleaseNotFoundError(
             f"{stores[0].url} holds {release.id}, not {source}.", "Give the address itself if that is what you want."
         )
     files = wanted(release, splits, sensors, years)
-    if _holds(folder, release) and not absent(folder, files):
+    if _holds(folder, release) and not missing_files(folder, files):
         return release  # a root that cannot be written will do
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK):
             # Asked again: another process may have put a release here meanwhile. Without a manifest, what lies here is
             # of an interrupted download, maybe of another release, so that its size says too little.
-            missing = absent(folder, files) if _holds(folder, release) else _differing(folder, files, workers)
+            missing = missing_files(folder, files) if _holds(folder, release) else _differing(folder, files, workers)
             log.info("%s: %d of %d files are fetched to %s", release.id, len(missing), len(files), folder)
             fetch(stores, folder, missing, workers, progress)
             # The manifest comes last: what has one is whole, and says where it came from.
@@ -208,16 +209,16 @@ def wanted(
             raise NotAvailableError(
                 f"{release.id} has no year {year}.", f"It has {', '.join(map(str, release.years))}."
             )
-    chosen = [release.check_split(split) for split in splits or release.splits]
+    chosen = [release.check_split(split) for split in (release.splits if splits is None else splits)]
     common = [file for file in release.files if file.array is None]
-    return common + release.array_files(chosen, sensors or None, years or None)
+    return common + release.array_files(chosen, sensors, years)
 
 
 def _differing(folder: Path, files: Sequence[FileInfo], workers: int) -> list[FileInfo]:
     """Files that are not here with the right content."""
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda file: wrong(folder / file.path, file), files)
-        return [file for file, what in zip(files, found, strict=True) if what]
+        faults = pool.map(lambda file: wrong(folder / file.path, file), files)
+        return [file for file, fault in zip(files, faults, strict=True) if fault]
 
 
 def _holds(folder: Path, release: Manifest) -> bool:
@@ -228,15 +229,16 @@ def _holds(folder: Path, release: Manifest) -> bool:
     """
     if not (folder / MANIFEST).is_file():
         return False
-    here = Manifest.load(folder)
-    if here.digest != release.digest:
-        raise _other(folder, here, f"{release.id} ({release.digest[:12]}…)")
+    present = Manifest.load(folder)
+    if present.digest != release.digest:
+        raise _other(folder, present, f"{release.id} ({release.digest[:12]}…)")
     return True
 
 
-def _other(folder: Path, here: Manifest, asked: str) -> LulcbenchError:
+def _other(folder: Path, present: Manifest, requested: str) -> LulcbenchError:
     return LulcbenchError(
-        f"{folder} holds {here.id} ({here.digest[:12]}…), not {asked}.", "Use a folder of its own for each release."
+        f"{folder} holds {present.id} ({present.digest[:12]}…), not {requested}.",
+        "Use a folder of its own for each release.",
     )
 
 
@@ -245,7 +247,7 @@ def _unwritable(folder: Path, error: OSError) -> LulcbenchError:
 
 
 def _several[T: (str, int)](chosen: T | Sequence[T] | None) -> Sequence[T] | None:
-    """One is as good as a list of one."""
+    """Wrap a scalar in a tuple."""
     return (chosen,) if isinstance(chosen, (str, int)) else chosen
 
 
@@ -278,8 +280,8 @@ def _stores(source: str, mirrors: Sequence[str], revision: str | None, by_name: 
     addresses = [source, *mirrors]
     if by_name:
         # A release's id is the name of its repository and the tag that publishing gave it.
-        found = _ID.fullmatch(source)
-        repository = f"{found[1]}@v{found[2]}" if found else source
+        match = _ID.fullmatch(source)
+        repository = f"{match[1]}@v{match[2]}" if match else source
         addresses[0] = f"{ORGANISATION}/{repository}"
         addresses += [entry.replace("{name}", source) for entry in os.environ.get(MIRRORS, "").split()]
     stores = [_open(address) for address in addresses]

@@ -91,18 +91,17 @@ class Counts:
 
     def of(self, family: Family, level: int) -> npt.NDArray[Any] | None:
         """Counts of a family at a level, ``(S, …)`` (of one that has none by block ``(1, …)``); None without any."""
-        found: npt.NDArray[Any] | None = None
         if family is Family.CLASSES:
-            found = margins(self.confusion_at(level))
-        elif family is Family.HIERARCHY and level == self.info.level:
-            found = hierarchy_sums(self.confusion, level)
-        elif family is Family.CALIBRATION:
-            found = self.calibration.get(level)
-        elif family is Family.CHANGE:
-            found = self.change.get(level)
-        elif family is Family.TRANSITIONS and level in self.transitions:
-            found = self.transitions[level][None]
-        return found
+            return margins(self.confusion_at(level))
+        if family is Family.HIERARCHY and level == self.info.level:
+            return hierarchy_sums(self.confusion, level)
+        if family is Family.CALIBRATION:
+            return self.calibration.get(level)
+        if family is Family.CHANGE:
+            return self.change.get(level)
+        if family is Family.TRANSITIONS and level in self.transitions:
+            return self.transitions[level][None]
+        return None
 
     @property
     def blocks(self) -> tuple[str, ...]:

@@ -92,9 +92,9 @@ class Predictions:
             LulcbenchError: the file is of another legend or split, lacks tiles, or is not as the writer would have
                 written it.
         """
-        candidates = {one.digest: one for one in (Release.open(release), *others)}
-        most = max(max(one.manifest.splits.values()) for one in candidates.values())
-        limits = [archive_limits(one.manifest) for one in candidates.values()]
+        candidates = {candidate.digest: candidate for candidate in (Release.open(release), *others)}
+        most = max(max(candidate.manifest.splits.values()) for candidate in candidates.values())
+        limits = [archive_limits(candidate.manifest) for candidate in candidates.values()]
         max_bytes, max_members = (max(values) for values in zip(*limits, strict=True))
         archive = StoredZip(path, max_bytes, max_members, known_name)
         try:
@@ -224,13 +224,13 @@ def _check_release(archive: StoredZip, info: PredictionInfo, manifest: Manifest)
         raise archive.error(f"years {info.years} are not in ascending order")
 
 
-def _check_equal(archive: StoredZip, name: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for key in {**wanted, **found}:
-        if key not in wanted:
+def _check_equal(archive: StoredZip, name: str, stored: dict[str, Any], expected: dict[str, Any]) -> None:
+    for key in {**expected, **stored}:
+        if key not in expected:
             raise archive.error(f"{name} has an unknown key {key[:80]!r}")
         # Comparing texts, since True == 1 and 1 == 1.0 in Python.
-        if json.dumps(found.get(key), sort_keys=True) != json.dumps(wanted[key], sort_keys=True):
-            raise archive.error(f"{name}: {key} is {str(found.get(key))[:200]}, not {str(wanted[key])[:200]}")
+        if json.dumps(stored.get(key), sort_keys=True) != json.dumps(expected[key], sort_keys=True):
+            raise archive.error(f"{name}: {key} is {str(stored.get(key))[:200]}, not {str(expected[key])[:200]}")
 
 
 def _check_layout(archive: StoredZip, info: PredictionInfo, most: int) -> None:
@@ -245,9 +245,9 @@ def _check_layout(archive: StoredZip, info: PredictionInfo, most: int) -> None:
     _check_members(archive, names, info.tiles)
 
 
-def _tile_difference(found: Sequence[str], wanted: Sequence[str]) -> str:
-    missing, extra = set(wanted) - set(found), set(found) - set(wanted)
-    if len(set(found)) != len(found):
+def _tile_difference(stored: Sequence[str], expected: Sequence[str]) -> str:
+    missing, extra = set(expected) - set(stored), set(stored) - set(expected)
+    if len(set(stored)) != len(stored):
         return "a tile is listed twice"
     if missing or extra:
         some = sorted(missing)[:3] + sorted(extra)[:3]

@@ -71,12 +71,12 @@ class ArrayKey:
         Raises:
             LulcbenchError: it is not the name of an array.
         """
-        found = _KEY.fullmatch(text)
-        if not found:
+        match = _KEY.fullmatch(text)
+        if not match:
             raise LulcbenchError(
                 f"{text[:80]!r} is not the name of an array.", "Names of arrays are such as sentinel2_2018."
             )
-        key = cls(found[1], int(found[2]), int(found[3]) if found[3] else None)
+        key = cls(match[1], int(match[2]), int(match[3]) if match[3] else None)
         if str(key) != text:  # each array has one name
             raise LulcbenchError(f"{text!r} is not the name of an array.", f"A single year is written as {key}.")
         return key

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from lulcbench import grid
-from lulcbench._files import Frozen, Name, write_atomic
+from lulcbench._files import Frozen, Name, write_json
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import (
     CorruptFileError,
@@ -200,7 +200,7 @@ class Manifest(Frozen):
         """Write ``root/release.json`` atomically; the last act of a build. Returns its path."""
         content = self.model_dump(mode="json") | {"digest": self.digest}
         path = Path(root) / MANIFEST
-        write_atomic(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(path, content)
         return path
 
     def array_files(

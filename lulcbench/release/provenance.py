@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lulcbench._files import write_atomic
+from lulcbench._files import write_json
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 from lulcbench.release.entries import FileInfo
 
@@ -49,7 +48,7 @@ class Provenance:
         before = Provenance.load(root)
         known = before.parts if before and before.digest == self.digest else ()
         content = asdict(self) | {"parts": sorted({*known, *self.parts})}
-        write_atomic(Path(root) / SOURCES, (json.dumps(content, indent=1) + "\n").encode())
+        write_json(Path(root) / SOURCES, content)
 
 
 def parts(files: Iterable[FileInfo]) -> tuple[str, ...]:

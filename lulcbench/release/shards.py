@@ -170,12 +170,13 @@ class ShardReader:
 
     def _check_rows(self, rows: Sequence[Row] | npt.NDArray[np.integer] | range) -> None:
         """Rows of other splits may not be here, and would read as nodata."""
-        mine = self.manifest.rows(self.split)
-        found = np.asarray(rows)
-        if found.size and (found.min() < mine.start or found.max() >= mine.stop):
+        own = self.manifest.rows(self.split)
+        requested = np.asarray(rows)
+        if requested.size and (requested.min() < own.start or requested.max() >= own.stop):
+            row = requested.min() if requested.min() < own.start else requested.max()
             raise NotAvailableError(
-                f"Row {found.min() if found.min() < mine.start else found.max()} is not in the {self.split} split.",
-                f"Its rows are {mine.start} to {mine.stop - 1}; 'row' of the index tells those of tiles.",
+                f"Row {row} is not in the {self.split} split.",
+                f"Its rows are {own.start} to {own.stop - 1}; 'row' of the index tells those of tiles.",
             )
 
     def _files(self, array: ArrayKey) -> list[FileInfo]:
@@ -183,8 +184,8 @@ class ShardReader:
         files = self.manifest.files_of(array, self.split)
         shards = [Path(self.root) / file.path for file in files if file.split]
         path = join(self.root, str(array))
-        here = is_remote(self.root) or not shards or any(shard.is_file() for shard in shards)
-        if not files or not here:
+        present = is_remote(self.root) or not shards or any(shard.is_file() for shard in shards)
+        if not files or not present:
             held = sorted({f.array for f in self.manifest.files if f.split in (None, self.split) and f.array})
             raise NotAvailableError(
                 f"{path} is missing, or its {self.split} split is.",
@@ -195,8 +196,8 @@ class ShardReader:
     def _check_files(self, array: ArrayKey, files: list[FileInfo]) -> None:
         """A missing shard would read as nodata, so all files must be here, and of the right size."""
         for file in files:
-            found = Path(self.root) / file.path
-            if not found.is_file() or found.stat().st_size != file.bytes:
+            path = Path(self.root) / file.path
+            if not path.is_file() or path.stat().st_size != file.bytes:
                 raise self._broken(array, f"{file.path} is missing or not {file.bytes} bytes long")
         metadata = Path(self.root) / str(array) / "zarr.json"
         self._check_metadata(array, files, metadata.read_bytes() if metadata.is_file() else b"")

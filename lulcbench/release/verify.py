@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -40,7 +40,7 @@ class Report:
     problems: tuple[Problem, ...]
 
 
-def here(release: Release) -> tuple[list[FileInfo], list[FileInfo]]:
+def expected_files(release: Release) -> tuple[list[FileInfo], list[FileInfo]]:
     """Files that should be here, and files of arrays that were never downloaded.
 
     A split of an array counts as downloaded when the download noted so, or one of its shards is here; metadata of an
@@ -65,6 +65,14 @@ def here(release: Release) -> tuple[list[FileInfo], list[FileInfo]]:
     return expected, absent
 
 
+def missing_files(folder: Path, files: Sequence[FileInfo]) -> list[FileInfo]:
+    """Files that are not in a folder with their full size.
+
+    Sizes suffice after a download, because a file gets its name only when it is complete and checked.
+    """
+    return [f for f in files if not (folder / f.path).is_file() or (folder / f.path).stat().st_size != f.bytes]
+
+
 def verify(
     release: Release,
     workers: int | None = None,
@@ -74,7 +82,7 @@ def verify(
 
     Args:
         release: an opened release in a folder.
-        workers: threads; None takes one a processor. Hashing runs outside the interpreter lock.
+        workers: threads; None takes one per processor. Hashing runs outside the interpreter lock.
         advance: called after each file, from any thread.
 
     Examples:
@@ -82,7 +90,7 @@ def verify(
         ()
     """
     folder = Path(release.root)
-    expected, absent = here(release)
+    expected, absent = expected_files(release)
 
     def check(file: FileInfo) -> Problem | None:
         what = wrong(folder / file.path, file)
@@ -90,18 +98,18 @@ def verify(
         return Problem(file.path, what, file) if what else None
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        found = list(pool.map(check, expected))
-    good = [file for file, problem in zip(expected, found, strict=True) if problem is None]
+        checked = list(pool.map(check, expected))
+    good = [file for file, problem in zip(expected, checked, strict=True) if problem is None]
     known = {file.path for file in release.manifest.files}
     stores = {PurePosixPath(path).parts[0] for path in known if "/" in path}
-    strange = sorted(
+    unlisted = sorted(
         path.relative_to(folder).as_posix()
         for store in stores
         for path in (folder / store).rglob("*")
         if path.is_file() and path.relative_to(folder).as_posix() not in known
     )
-    problems = [problem for problem in found if problem] + [
-        Problem(path, "is not part of the release", None) for path in strange
+    problems = [problem for problem in checked if problem] + [
+        Problem(path, "is not part of the release", None) for path in unlisted
     ]
     return Report(tuple(good), tuple(absent), tuple(problems))
 

@@ -21,7 +21,7 @@ from builders.recipe import BUFFER, RECIPES, Recipe, load
 from builders.simulate import simulate
 from builders.simulate.config import SimulationConfig
 from builders.stages import _catalogs, plan, search
-from builders.stages._coverage import read_coverage
+from builders.stages.coverage import read_coverage
 from builders.workspace import Workspace, workspace
 from lulcbench._files import hash_file
 from lulcbench.legend import legend

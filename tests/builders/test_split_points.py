@@ -76,3 +76,14 @@ def test_the_command_says_how_many_points_went_where(table: Path, tmp_path: Path
     told = dict(line.split()[:2] for line in said.stdout.splitlines())
     for split in ("train", "val", "test"):
         assert len((tmp_path / f"lists/p-{split}.txt").read_text().split()) == int(told[split])
+
+
+def test_splits_and_their_shares_are_for_the_user_to_choose(table: Path, tmp_path: Path) -> None:
+    arguments = ["split-points", str(table), "--out", str(tmp_path / "lists"), "--prefix", "p"]
+    said = CliRunner().invoke(app, [*arguments, "--fractions", "train=0.8, holdout=0.2"])
+    assert said.exit_code == 0, said.output
+    assert {path.name for path in (tmp_path / "lists").iterdir()} == {"p-train.txt", "p-holdout.txt"}
+    for wrong in ("train=0.8", "train", "train=a,test=b", "buffer=0.5,test=0.5"):
+        refused = CliRunner().invoke(app, [*arguments, "--fractions", wrong])
+        assert isinstance(refused.exception, LulcbenchError), wrong
+        assert "is not shares of splits" in refused.exception.what

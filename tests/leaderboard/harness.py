@@ -37,6 +37,7 @@ CARD = {
     "compute": "none to speak of",
     "licence": "Apache-2.0",
 }
+UPLOAD = {"filename": "p.zip", "size": 3, "sha256": "0" * 64, "card": CARD}  # the request that begins an upload
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:

@@ -97,7 +97,7 @@ def test_a_run_that_its_time_limit_cut_short_is_marked_everywhere(
     assert trained.about.effort.cut_short
     assert warning in " ".join(capsys.readouterr().err.split())
     assert warning in json.loads((folder / "model.stac.json").read_text())["properties"]["description"]
-    assert warning in submission(trained.about, Release.open(release_root)).description
+    assert warning in submission(trained, Release.open(release_root)).description
     predictions = trained.task.predict(trained, folder)
     score(predictions, release_root).write(folder / "scores.json")
     page = write_page([read_entry(config, tmp_path)], tmp_path / "index.html").read_text()

@@ -16,7 +16,7 @@ from builders.recipe import RECIPES, load
 from builders.simulate.config import SimulationConfig
 from builders.simulate.labels import label_maps
 from builders.stages import plan
-from builders.stages._coverage import Coverage, class_lines, count_codes, read_coverage
+from builders.stages.coverage import Coverage, class_lines, count_codes, read_coverage
 from builders.workspace import workspace
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend

@@ -94,15 +94,28 @@ def test_labels_of_an_unlabelled_split_are_not_made_up(mapped: Release, kind: ty
 
 
 def test_what_needs_labels_says_so(mapped: Release) -> None:
-    for kind in (LuisaCls, LuisaChange):
-        with pytest.raises(LulcbenchError, match=f"{kind.__name__} needs labels"):
-            kind(mapped, split="map", sensors="landsat", labels=None)
+    with pytest.raises(LulcbenchError, match="LuisaChange needs labels"):
+        LuisaChange(mapped, split="map", sensors="landsat", labels=None)
     with pytest.raises(LulcbenchError, match="classes were chosen, but no labels"):
         LuisaSeg(mapped, split="map", sensors="landsat", labels=None, classes=3110)
     with pytest.raises(LulcbenchError, match="no labels to balance by"):
         balanced(LuisaSeg(mapped, split="map", sensors="landsat", labels=None))
     with pytest.raises(LulcbenchError, match="no labels of 2018"):
         LuisaSeg(mapped, split="map", sensors="landsat", labels=None).class_fractions(2018, 1)
+
+
+def test_chips_without_labels_are_all_chips(mapped: Release) -> None:
+    data = LuisaCls(mapped, split="map", sensors="landsat", labels=None, level=1)
+    assert data.labels is None
+    assert len(data) == 2 * 64
+    assert list(data.chips) == ["tile", "year", "y", "x"]
+    assert not {"label", "purity"} & set(data[0])
+    whole = LuisaSeg(mapped, split="map", sensors="landsat", labels=None, window=None)[1]["image"]
+    y, x = data.chips.loc[100, ["y", "x"]] // 30
+    assert torch.equal(data[100]["image"], whole[:, y : y + 20, x : x + 20])
+    assert data.plot(data[0]).axes
+    with pytest.raises(LulcbenchError, match="no labels to balance by"):
+        balanced(data)
 
 
 def test_an_unlabelled_split_is_predicted_but_not_scored(mapped: Release, tmp_path: Path) -> None:

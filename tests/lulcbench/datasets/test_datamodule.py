@@ -214,8 +214,8 @@ def test_workers_of_every_kind(release_root: Path, method: str, read_before: boo
 def test_windows_of_evaluation_do_not_move(release_root: Path) -> None:
     data = LuisaDataModule(root=release_root, sensors="landsat", phase="random", test={"stride": 600})
     data.setup()
-    phases = {split: dataset.windows.phase for split, dataset in data.datasets.items()}
-    assert phases == {"train": "random", "val": "fixed", "test": "fixed"}
+    phases = {role: dataset.windows.phase for role, dataset in data.datasets.items()}
+    assert phases == {"train": "random", "val": "fixed", "test": "fixed", "predict": "fixed"}
 
 
 def test_pairs_of_years_go_through_the_module(release_root: Path) -> None:

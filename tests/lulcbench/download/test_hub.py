@@ -13,12 +13,12 @@ import lulcbench.download._transfers
 from builders.stages.publish import publish
 from lulcbench import LuisaChange, LuisaCls, LuisaSeg, LuisaSeries
 from lulcbench._files import hash_file
-from lulcbench.download._transfers import PARTIAL, absent
+from lulcbench.download._transfers import PARTIAL
 from lulcbench.download.downloader import download, recover, repair, wanted
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import MANIFEST, ArrayKey, Manifest, Release
 from lulcbench.release.provenance import SOURCES, Provenance
-from lulcbench.release.verify import verify
+from lulcbench.release.verify import missing_files, verify
 from tests.lulcbench.fake_hub import FakeHub
 
 pytestmark = [
@@ -332,7 +332,7 @@ def test_an_interrupted_download_is_not_mistaken_for_complete(
             assert hash_file(path) == next(f.sha256 for f in Manifest.load(release_root).files if f.path == name)
     monkeypatch.undo()
     release = download(str(release_root), tmp_path / "got")
-    assert not absent(tmp_path / "got", wanted(release))
+    assert not missing_files(tmp_path / "got", wanted(release))
 
 
 def test_publishing_survives_a_fault_and_refuses_what_is_not_whole(

@@ -11,16 +11,26 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch as Swatch
 
-from builders.cases.compare import mosaic
+from builders.cases.validation import mosaic
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION
 from lulcbench.legend import NODATA, legend
 from lulcbench.release import Release
-from lulcbench.sensors import true_color
+from lulcbench.sensors import SENSORS, true_color
 
-RED = {"sentinel2": "B04", "landsat": "red", "planet": "red"}
-NIR = {"sentinel2": "B08", "landsat": "nir08", "planet": "nir"}
+
+def band_names(*assets: str) -> dict[str, str]:
+    """Sensor → name of its band with the first of these assets that it has; sensors that have none are left out."""
+    named = {
+        name: [band.name for asset in assets for band in sensor.bands if band.asset == asset]
+        for name, sensor in SENSORS.items()
+    }
+    return {name: bands[0] for name, bands in named.items() if bands}
+
+
+RED = band_names("red")
+NIR = band_names("nir", "nir08")
 
 
 def ndvi(image: npt.NDArray[np.float32], bands: Sequence[str], name: str) -> npt.NDArray[np.float32]:
@@ -56,12 +66,12 @@ def position(bands: Sequence[str], band: str, name: str) -> int:
     """
     if band not in bands:
         raise LulcbenchError(
-            f"{band} of {name} is not among the bands {', '.join(bands)}.", "Build with that band for this comparison."
+            f"{band} of {name} is not among the bands {', '.join(bands)}.", "Build the release with that band."
         )
     return list(bands).index(band)
 
 
-def compare(root: Path, name: str, year: int, level: int, out: Path) -> pd.DataFrame:
+def class_ndvi(root: Path, name: str, year: int, level: int, out: Path) -> pd.DataFrame:
     """Write ``classes.csv`` and ``classes.png``.
 
     Args:

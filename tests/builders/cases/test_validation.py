@@ -1,4 +1,4 @@
-"""Comparisons of releases with what is known of the place: on good input, and on input that lacks something."""
+"""Validation of releases against other data of the same area: on good input, and on input that lacks something."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from builders.__main__ import app
-from builders.cases.compare.classes import ndvi
+from builders.cases.validation.classes import ndvi
 from builders.ingest.catalog import File, item, write
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import SENTINEL2
@@ -42,7 +42,7 @@ def landsat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_classes_have_the_ndvi_of_the_scenes(landsat: Path, tmp_path: Path) -> None:
-    run("compare", "classes", landsat / "out", "--figures", tmp_path, "--level", "1")
+    run("validate", "classes", landsat / "out", "--figures", tmp_path, "--level", "1")
     table = pd.read_csv(tmp_path / "classes.csv")
     assert table["code"].tolist() == [1, 2, 3, 5]
     assert table["ndvi_50"].tolist() == pytest.approx([0.2] * 4, abs=1e-3)
@@ -52,10 +52,10 @@ def test_classes_have_the_ndvi_of_the_scenes(landsat: Path, tmp_path: Path) -> N
 
 def test_classes_of_what_a_release_lacks(landsat: Path, tmp_path: Path) -> None:
     assert "no array sentinel2_2018" in refused(
-        "compare", "classes", landsat / "out", "--figures", tmp_path, "--sensor", "sentinel2"
+        "validate", "classes", landsat / "out", "--figures", tmp_path, "--sensor", "sentinel2"
     )
     assert "no array landsat_2012" in refused(
-        "compare", "classes", landsat / "out", "--figures", tmp_path, "--year", "2012"
+        "validate", "classes", landsat / "out", "--figures", tmp_path, "--year", "2012"
     )
     image = np.full((1, 1, 1, 1), 0.1, np.float32)
     with pytest.raises(LulcbenchError, match="red of landsat is not among the bands nir08"):
@@ -101,10 +101,10 @@ def series_of(folder: Path, bands: str = '"B02", "B04", "B08"', years: str = "20
 def test_composites_of_two_sensors_agree_where_clouds_are_masked(tmp_path: Path) -> None:
     recipe = series_of(tmp_path / "both")
     out, figures = tmp_path / "both" / "out", tmp_path / "figures"
-    assert "is missing" in refused("compare", "series", recipe, "--out", out, "--figures", figures)
+    assert "is missing" in refused("validate", "series", recipe, "--out", out, "--figures", figures)
     run("plan", recipe, "--out", out)
     run("search", recipe, "--out", out)
-    run("compare", "series", recipe, "--out", out, "--figures", figures)
+    run("validate", "series", recipe, "--out", out, "--figures", figures)
     found = json.loads((figures / "series.json").read_text())
     assert found["pixels"] > 100_000
     assert found["masked"] > 0.999
@@ -130,11 +130,11 @@ def test_series_of_a_recipe_that_lacks_something(tmp_path: Path, bands: str, yea
     run("plan", recipe, "--out", out)
     run("search", recipe, "--out", out)
     recipe.write_text(text)
-    assert what in refused("compare", "series", recipe, "--out", out, "--figures", tmp_path)
+    assert what in refused("validate", "series", recipe, "--out", out, "--figures", tmp_path)
 
 
 def test_series_of_one_sensor(landsat: Path, tmp_path: Path) -> None:
-    said = refused("compare", "series", landsat / "recipe.toml", "--out", landsat / "out", "--figures", tmp_path)
+    said = refused("validate", "series", landsat / "recipe.toml", "--out", landsat / "out", "--figures", tmp_path)
     assert "has no sentinel2" in said
 
 
@@ -149,7 +149,7 @@ def test_patches_are_compared_with_a_list(tmp_path: Path) -> None:
     root = tmp_path / "release"
     run("build", tmp_path / "site" / "recipe.toml", "--out", root, "--workers", "1")
     listing = tmp_path / "list.csv"
-    command = ["compare", "patches", root, listing, "--figures", tmp_path / "figures"]
+    command = ["validate", "patches", root, listing, "--figures", tmp_path / "figures"]
     assert "There is no list" in refused(*command)
     for text, what in (
         ("name,class\nForest_1,Forest\n", "has no column eurosat_class"),

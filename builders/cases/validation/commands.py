@@ -1,4 +1,4 @@
-"""``python -m builders compare``: tables and figures that set a release against what is known of the same places."""
+"""``python -m builders validate``: tables and figures that compare a release with other data of the same area."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from builders.recipe import load
 from builders.stages import plan, search
 from builders.workspace import workspace
 
-app = typer.Typer(help="Compare a release with what is known of the same places.", no_args_is_help=True)
+app = typer.Typer(help="Validate a release against other data of the same area.", no_args_is_help=True)
 
 Root = Annotated[Path, typer.Argument(help="Folder of a release.")]
 Figures = Annotated[Path, typer.Option(help="Folder for tables and pictures.")]
@@ -24,12 +24,12 @@ def patches(
     figures: Figures,
 ) -> None:
     """EuroSAT patches: contingency table of EuroSAT classes and majority LUISA classes, and a page of pictures."""
-    from builders.cases.compare import patches as module
+    from builders.cases.validation.patches import contingency, patch_agreement
     from lulcbench.legend import LEVELS
 
-    table = module.compare(root.resolve(), listing, figures)
+    table = patch_agreement(root.resolve(), listing, figures)
     for level in LEVELS:
-        typer.echo(f"level {level}\n{module.contingency(table, level).to_string()}\n")
+        typer.echo(f"level {level}\n{contingency(table, level).to_string()}\n")
     met = table[table["agrees"].notna()]
     typer.echo(met.groupby("eurosat_class")["agrees"].agg(["sum", "count"]).to_string())
     typer.echo(f"agreement {int(met['agrees'].sum())} of {len(met)}; page: {figures / 'patches.png'}")
@@ -44,9 +44,9 @@ def classes(
     level: Annotated[int, typer.Option(help="Legend level.", min=1, max=4)] = 2,
 ) -> None:
     """A figure of image and labels, and the NDVI of each class."""
-    from builders.cases.compare import classes as module
+    from builders.cases.validation.classes import class_ndvi
 
-    typer.echo(module.compare(root.resolve(), sensor, year, level, figures).to_string(index=False))
+    typer.echo(class_ndvi(root.resolve(), sensor, year, level, figures).to_string(index=False))
     typer.echo(figures / "classes.png")
 
 
@@ -57,12 +57,12 @@ def series(
     figures: Figures,
 ) -> None:
     """Agreement of Sentinel-2 and Landsat composites, with and without the cloud mask."""
-    from builders.cases.compare import series as module
+    from builders.cases.validation.series import sensor_agreement
 
     space = workspace(out)
     loaded = load(recipe, space.scenes)
     scenes = search.read(space.lock, search.places(loaded, space))
-    agreement = module.compare(loaded, space, plan.read(space.splits), scenes, figures)
+    agreement = sensor_agreement(loaded, space, plan.read(space.splits), scenes, figures)
     typer.echo(
         f"NDVI at 30 m, {agreement.pixels} pixels: r = {agreement.masked} masked, {agreement.unmasked} without the mask"
     )

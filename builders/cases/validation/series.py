@@ -1,8 +1,7 @@
-"""Composites of two sensors over the same place: their agreement, and what clouded dates leave in them."""
+"""Agreement of the composites of two sensors over the same area, and the effect of cloudy dates on them."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from builders.cases.compare.classes import NIR, RED, ndvi, position
+from builders.cases.validation.classes import NIR, RED, band_names, ndvi, position
 from builders.readers.scene import Scene
 from builders.recipe import Recipe
 from builders.stages.materialize import Notes, materialize
 from builders.stages.plan import Planned
 from builders.workspace import Workspace
-from lulcbench._files import write_atomic
+from lulcbench._files import write_json
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import ArrayKey
 from lulcbench.sensors import sensor, true_color
@@ -24,7 +23,7 @@ from lulcbench.sensors import sensor, true_color
 Float = npt.NDArray[np.float32]
 COARSE = "landsat"
 FINE = "sentinel2"
-BLUE = {FINE: "B02", COARSE: "blue"}
+BLUE = band_names("blue")
 MIN_PIXELS = 3
 
 
@@ -41,7 +40,9 @@ class Agreement:
     blue_99_unmasked: dict[str, float]
 
 
-def compare(recipe: Recipe, space: Workspace, rows: list[Planned], scenes: list[Scene], out: Path) -> Agreement:
+def sensor_agreement(
+    recipe: Recipe, space: Workspace, rows: list[Planned], scenes: list[Scene], out: Path
+) -> Agreement:
     """Composite with and without the quality layers, by the same stage; write ``series.json`` and ``series.png``.
 
     Args:
@@ -82,7 +83,7 @@ def compare(recipe: Recipe, space: Workspace, rows: list[Planned], scenes: list[
         blue_99_masked={s: _bright(images["masked"][s], bands[s].index(BLUE[s])) for s in (FINE, COARSE)},
         blue_99_unmasked={s: _bright(images["unmasked"][s], bands[s].index(BLUE[s])) for s in (FINE, COARSE)},
     )
-    write_atomic(out / "series.json", (json.dumps(asdict(result), indent=1) + "\n").encode())
+    write_json(out / "series.json", asdict(result))
     _figure(recipe, names, images, bands, coarse["masked"], use, result, out / "series.png")
     return result
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 
-from builders.cases.compare import mosaic
-from builders.cases.compare.classes import position
+from builders.cases.validation import mosaic
+from builders.cases.validation.classes import position
 from builders.readers.raster import open_raster
 from builders.stages.search import read as read_scenes
 from lulcbench._files import write_atomic
@@ -44,7 +44,7 @@ class Patch:
     box: tuple[float, float, float, float]
 
 
-def compare(root: Path, listing: Path, out: Path, year: int = 2018) -> pd.DataFrame:
+def patch_agreement(root: Path, listing: Path, out: Path, year: int = 2018) -> pd.DataFrame:
     """Write ``patches.csv``, ``contingency_level<n>.csv`` and ``patches.png``.
 
     Args:
@@ -127,8 +127,8 @@ def agrees(patch: Patch) -> bool | None:
 
 def _majority(codes: np.ndarray) -> int:
     """The most frequent value; 0 wins where most labels stop at a coarser level."""
-    found, counts = np.unique(codes, return_counts=True)
-    return int(found[counts.argmax()]) if len(found) else NODATA
+    values, counts = np.unique(codes, return_counts=True)
+    return int(values[counts.argmax()]) if len(values) else NODATA
 
 
 def _page(release: Release, year: int, patches: list[Patch], truth: mosaic.Mosaic, path: Path) -> None:
