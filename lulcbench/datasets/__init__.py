@@ -1,4 +1,4 @@
-"""Releases as torch datasets. They keep torchgeo's conventions, but do not import torchgeo, which costs seconds."""
+"""Torch datasets of releases, in the conventions of torchgeo, which is not imported because that takes seconds."""
 
 from lulcbench.datasets._transforms import LabelTransform, SpatialTransform
 from lulcbench.datasets.base import LuisaDataset

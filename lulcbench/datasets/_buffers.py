@@ -1,4 +1,4 @@
-"""Memory that is used again: fresh pages for every batch would cost more time than decoding and converting it."""
+"""Reuse of memory: new pages for every batch would take longer than decoding and converting it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import get_worker_info
 
-# Enough for a batch in use, one waiting and one being read; whatever more comes back is freed.
+# For a batch in use, one waiting and one being read; memory beyond that is freed.
 KEEP = 3
 
 
 class Buffers:
-    """Hands out tensors whose memory returns here when the last tensor, view or array that shares it is gone.
+    """A pool of memory for tensors; memory returns to it when no tensor, view or array uses it any more.
 
-    Where there is a GPU, memory is pinned, and torch keeps it instead: a copy to the device may go on after the last
-    tensor is gone, and only torch's own allocator knows when it is done. Worker processes pin nothing, since what they
-    send is copied anyway (``pin_memory`` of the DataLoader pins that).
+    With a GPU, memory is pinned and managed by torch: a copy to the device may continue after the last tensor is gone,
+    and only torch's allocator knows when it is complete. Worker processes do not pin memory, since what they send is
+    copied (and pinned by ``pin_memory`` of the DataLoader).
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Buffers:
         return {"_free": defaultdict(list)}
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """A tensor with arbitrary content, in memory that nothing else uses; safe to call from several threads."""
+        """An uninitialised tensor in memory that nothing else uses; thread-safe."""
         if self._pinned:
             return torch.empty(shape, dtype=dtype, pin_memory=True)
         size = math.prod(shape) * dtype.itemsize
@@ -40,7 +40,7 @@ class Buffers:
             owner = self._free[size].pop()
         except IndexError:
             owner = np.empty(size, np.uint8)
-        # A tensor's storage holds the very array it was made from, so that this view dies with the storage.
+        # The storage of a tensor keeps the array that it was made from, so that this view is deleted with the storage.
         view = owner[:]
         weakref.finalize(view, _give_back, self._free, owner).atexit = False
         return torch.from_numpy(view).view(dtype).view(shape)

@@ -1,4 +1,4 @@
-"""The epoch that the windows of a dataset are at."""
+"""The current epoch of a dataset, which determines the positions of its windows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class Epochs:
-    """Epoch, and number of samples read since it was set, in shared memory: workers that live on see it change."""
+    """Epoch, and number of samples read since it was set, in shared memory, so that persistent workers see changes."""
 
     def __init__(self) -> None:
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]

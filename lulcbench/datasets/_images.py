@@ -23,12 +23,12 @@ class Images:
     """Reads the images of one sensor.
 
     Args:
-        reader: of the split.
-        manifest: of the release.
+        reader: reader of the split.
+        manifest: manifest of the release.
         sensor: name of the sensor.
         seasons: positions of the seasons to read; None reads all.
         bands: positions of the bands to read.
-        normalizer: of these bands.
+        normalizer: normalizer of these bands.
         buffers: memory for the images.
     """
 
@@ -59,7 +59,7 @@ class Images:
         Args:
             batch: the windows.
             size: edge of the windows in metres.
-            as_stored: integers stay as they are stored; otherwise, and of floats always, float32 of the normalizer.
+            as_stored: return stored integers; otherwise, and always for stored floats, float32 of the normalizer.
         """
         n = size // self._resolution
         shape = (len(batch), self._n_seasons, len(self._bands), n, n)

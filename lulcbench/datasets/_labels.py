@@ -22,8 +22,8 @@ class Labels:
     """Reads the labels of a dataset's tiles.
 
     Args:
-        reader: of the split.
-        arrays: by year; none where the dataset has no labels.
+        reader: reader of the split.
+        arrays: array of each year; empty if the dataset has no labels.
     """
 
     def __init__(self, reader: ShardReader, arrays: Mapping[int, ArrayKey]) -> None:
@@ -56,14 +56,14 @@ class Labels:
         """Class indices at the pixel centres of windows.
 
         Args:
-            windows: which.
-            size: their edge in metres.
-            resolution: of the masks' pixels, in metres.
-            levels: of the classes.
+            windows: the windows.
+            size: side of the windows, in metres.
+            resolution: pixel size of the masks, in metres.
+            levels: levels of the classes.
             out: int64 ``(n, level, y, x)``, to be filled.
         """
         cell, whole = LABEL_RESOLUTION, label_shape()[0]
-        cells = min(-(-size // cell) + 1, whole)  # that a window can touch along an axis
+        cells = min(-(-size // cell) + 1, whole)  # number of label pixels that a window can touch along an axis
         corners = np.minimum(windows.offsets // cell, whole - cells)
         codes = np.empty((len(windows), cells, cells), np.uint16)
         for year, at in windows.by_year():

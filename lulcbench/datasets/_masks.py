@@ -1,13 +1,13 @@
-"""Masks on their way through transforms of other libraries, which fill what they uncover with 0: the first class.
+"""Encoding of masks for transforms of other libraries, which fill uncovered pixels with 0, the first class.
 
-Transforms that only move pixels get masks in a code that no usual fill value hits. A class index ``c`` becomes
-``254 - 2 · (top - c)``, where ``top`` is the largest index in the mask, so that codes are even numbers up to 254 (exact
-in bfloat16 and uint8), and ``IGNORE_INDEX`` stays as it is. Afterwards, an even number among the codes is a class, and
-anything below or above is what the transform filled: ignored. An odd number or a fraction among the codes means that
-classes were averaged, which is an error.
+Transforms that only move pixels get masks in a code that differs from all usual fill values. A class index ``c``
+becomes ``254 - 2 · (top - c)``, where ``top`` is the largest index in the mask, so that codes are even numbers up to
+254 (exact in bfloat16 and uint8), and ``IGNORE_INDEX`` is unchanged. Afterwards, even numbers in the range of the codes
+are classes, and numbers outside it were filled by the transform and are ignored. Odd numbers or fractions in that range
+mean that classes were averaged, which is an error.
 
-All other transforms get masks as they are, and are checked: they may reorder or drop label pixels, but there must not
-be more pixels of a class than before.
+All other transforms get unchanged masks, and the result is checked: label pixels may be reordered or dropped, but no
+class may have more pixels than before.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _AVERAGE = IGNORE_INDEX + 1
 
 
 def moved(call: Callable[[Sample], Sample], sample: Sample, name: str, batched: bool) -> Sample:
-    """A sample after a transform that moves pixels and does not look at what they are.
+    """Apply a transform that moves pixels and does not depend on their values.
 
     Args:
         call: the transform.
         sample: a sample, or a batch.
-        name: of the transform, for errors.
-        batched: it is a batch.
+        name: name of the transform, for error messages.
+        batched: whether the sample is a batch.
 
     Raises:
         LulcbenchError: the transform interpolated classes, or gave the mask other dimensions.
@@ -59,7 +59,7 @@ def moved(call: Callable[[Sample], Sample], sample: Sample, name: str, batched: 
             )
         decoded[key], averaged = coders[key].decode(after)
         wrong.append(averaged)
-    # One look at all masks, since each would make a device wait.
+    # Checked once for all masks, since each check synchronises the device.
     if wrong and bool(torch.stack(wrong).any()):
         raise LulcbenchError(
             f"{name} averaged the classes of neighbouring pixels.",
@@ -69,7 +69,7 @@ def moved(call: Callable[[Sample], Sample], sample: Sample, name: str, batched: 
 
 
 def checked(call: Callable[[Sample], Sample], sample: Sample, name: str) -> Sample:
-    """A sample after a transform of which nothing is known.
+    """Apply an unknown transform, and check the masks.
 
     Raises:
         LulcbenchError: a mask holds more pixels of a class than before, or a value that is not a class.
@@ -77,7 +77,7 @@ def checked(call: Callable[[Sample], Sample], sample: Sample, name: str) -> Samp
     before = {key: _counts(mask) for key, mask in _masks(sample).items()}
     done = call(sample)
     if not isinstance(done, dict):
-        return done  # its masks are not known by name
+        return done  # names of its masks are unknown
     for key, counts in before.items():
         if not isinstance(done.get(key), Tensor):
             continue
@@ -96,7 +96,7 @@ def checked(call: Callable[[Sample], Sample], sample: Sample, name: str) -> Samp
 
 
 class _Code:
-    """The code of one mask: tables on its device, so that nothing waits for it."""
+    """The code of one mask, as tables on its device, which avoids synchronisation."""
 
     def __init__(self, mask: Tensor) -> None:
         values = torch.arange(IGNORE_INDEX + 1, device=mask.device)
@@ -104,7 +104,7 @@ class _Code:
         present[mask.flatten().to(torch.int64)] = True
         present[IGNORE_INDEX] = False
         top = torch.where(present, values, -1).amax()
-        step = torch.where(top < _LAST // 2, 2, 1)  # with more classes, averages show less often
+        step = torch.where(top < _LAST // 2, 2, 1)  # with more classes, fewer averages are detected
         first = _LAST - step * top
         self._codes = torch.where(values == IGNORE_INDEX, IGNORE_INDEX, first + step * values)
         index = torch.div(values - first, step, rounding_mode="floor").clamp(0, _LAST)

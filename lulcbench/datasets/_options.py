@@ -1,4 +1,4 @@
-"""The options that datasets share, and what values mean: one alone is a list of one, numpy's numbers are numbers."""
+"""Options that datasets share, and the conversion of their values: scalars become tuples, NumPy numbers Python ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Init = TypeVar("Init", bound=Callable[..., None])
 
 
 class Options(TypedDict, total=False):
-    """Of every dataset; ``LuisaDataset`` says what they are."""
+    """Options of every dataset, described in ``LuisaDataset``."""
 
     labels: str | None
     level: int | Sequence[int]
@@ -39,7 +39,7 @@ class Options(TypedDict, total=False):
 
 
 class Windowed(TypedDict, total=False):
-    """Of datasets whose windows are for the user to choose."""
+    """Options of datasets with windows of any size."""
 
     window: int | None
     stride: int | None
@@ -48,23 +48,23 @@ class Windowed(TypedDict, total=False):
 
 
 class Yearly(TypedDict, total=False):
-    """Of datasets whose samples are of a year."""
+    """Options of datasets with samples of single years."""
 
     year: int | Sequence[int]
 
 
 class Flat(TypedDict, total=False):
-    """Of datasets that may fold the seasons into the channels."""
+    """Options of datasets that can fold the seasons into the channels."""
 
     flatten: bool
 
 
 def spell_out(options: Any, defaults: Callable[..., None]) -> Callable[[Init], Init]:
-    """Decorates an ``__init__(…, **options: Unpack[options])``, so that help() and notebooks show them one by one.
+    """Decorator of ``__init__(…, **options: Unpack[options])``: help() and notebooks then show each option.
 
     Args:
         options: the ``TypedDict``.
-        defaults: a function with parameters of the same names, whose defaults and annotations are shown.
+        defaults: function with parameters of these names, whose defaults and annotations are shown.
     """
 
     def decorate(init: Init) -> Init:
@@ -83,10 +83,10 @@ def spell_out(options: Any, defaults: Callable[..., None]) -> Callable[[Init], I
 
 
 def names(value: str | Iterable[str], what: str) -> tuple[str, ...]:
-    """One name or several as a tuple.
+    """Convert a name or several names to a tuple.
 
     Raises:
-        LulcbenchError: it is neither.
+        LulcbenchError: the value is neither.
     """
     several = (value,) if isinstance(value, str) else _several(value)
     if several is None or not all(isinstance(name, str) for name in several):
@@ -95,20 +95,20 @@ def names(value: str | Iterable[str], what: str) -> tuple[str, ...]:
 
 
 def integers(value: int | Iterable[int], what: str) -> tuple[int, ...]:
-    """One whole number or several as a tuple.
+    """Convert an integer or several integers to a tuple.
 
     Raises:
-        LulcbenchError: it is neither.
+        LulcbenchError: the value is neither.
     """
     several = None if isinstance(value, str) else _several(value)
     return (integer(value, what),) if several is None else tuple(integer(entry, what) for entry in several)
 
 
 def integer(value: Any, what: str) -> int:
-    """A whole number of any type.
+    """Convert an integer of any numeric type.
 
     Raises:
-        LulcbenchError: it is none.
+        LulcbenchError: the value is not an integer.
     """
     try:
         if not isinstance(value, bool):
@@ -119,10 +119,10 @@ def integer(value: Any, what: str) -> int:
 
 
 def number(value: Any, what: str) -> float:
-    """A number of any type.
+    """Convert a number of any numeric type.
 
     Raises:
-        LulcbenchError: it is none.
+        LulcbenchError: the value is not a number.
     """
     try:
         if not isinstance(value, str):
@@ -137,7 +137,7 @@ def choose_seasons(manifest: Manifest, chosen: str | Sequence[str] | None) -> tu
 
     Raises:
         NotAvailableError: there is no such season.
-        LulcbenchError: none was chosen.
+        LulcbenchError: no season was chosen.
     """
     known = tuple(season.name for season in manifest.seasons)
     if chosen is None:
@@ -160,7 +160,7 @@ def choose_bands(
 
     Raises:
         NotAvailableError: there is no such band.
-        LulcbenchError: none was chosen, or it is not clear of which sensor.
+        LulcbenchError: no band was chosen, or the sensor is ambiguous.
     """
     if chosen is not None and not isinstance(chosen, dict):
         if len(sensors) > 1:
@@ -200,7 +200,7 @@ def choose_statistics(
     """Mean and standard deviation of the chosen bands: those given, or those of the release's train split.
 
     Raises:
-        LulcbenchError: there are none of a sensor or band, or they are not two numbers, the second above 0.
+        LulcbenchError: a sensor or band lacks statistics, or they are not a mean and a positive standard deviation.
     """
     chosen: dict[str, dict[str, tuple[float, float]]] = {}
     for name in sensors:

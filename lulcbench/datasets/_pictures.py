@@ -1,4 +1,4 @@
-"""Pictures of the samples of a dataset, with labels and predictions as models and batches give them."""
+"""Figures of samples, with labels and with predictions as models return them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Pictured:
-    """What ``LuisaDataset`` draws; it sets the attributes."""
+    """Plotting methods of ``LuisaDataset``, which sets the attributes."""
 
     release: Release
     sensors: tuple[str, ...]
@@ -39,16 +39,16 @@ class Pictured:
         *,
         prediction: Any = None,
     ) -> Figure:
-        """Picture of a sample: true colour of each sensor; subclasses add labels and predictions.
+        """Plot a sample: true colour of each sensor; subclasses add labels and predictions.
 
         Args:
-            sample: one of this dataset, transformed or not.
+            sample: sample of this dataset, transformed or not.
             show_titles: write a title above each panel.
-            suptitle: title of the picture; None names the sample. Simulated data is marked as such in any case.
-            prediction: class indices in the form of the labels; None takes ``sample["prediction"]``, if there is one.
+            suptitle: title of the figure; None means the name of the sample. Simulated data are always marked.
+            prediction: class indices in the form of the labels; None means ``sample["prediction"]``, if it exists.
 
         Raises:
-            LulcbenchError: it is a batch, or a prediction has another form or is not a class.
+            LulcbenchError: ``sample`` is a batch, or a prediction has another form or is not a class.
         """
         if not isinstance(sample["tile"], str):
             raise LulcbenchError("This is a batch of samples.", "Plot one of them: dataset.plot(dataset[0]).")
@@ -68,7 +68,7 @@ class Pictured:
 
     @property
     def shown_season(self) -> int:
-        """Position among ``seasons`` of the one that pictures show: the nearest to midsummer."""
+        """Position among ``seasons`` of the season that figures show: the one nearest to midsummer."""
         by_name = {season.name: season for season in self.release.manifest.seasons}
         return nearest_to_midsummer([by_name[name] for name in self.seasons])
 
@@ -78,7 +78,7 @@ class Pictured:
         return [bands[i] for i in self._band_index[sensor]]
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
-        """Title and panels of the picture of a sample, for subclasses to extend."""
+        """Title and panels of the figure of a sample; subclasses extend it."""
         return sample["tile"], self.rgb_panels(sample)
 
     def _figure(self, sample: Sample, panels: list[Panel], title: str, show_titles: bool) -> Figure:
@@ -94,8 +94,8 @@ def finest(classes: Any, levels: tuple[int, ...], ndim: int = 2) -> npt.NDArray[
     """Class indices at the finest of their levels.
 
     Args:
-        classes: whole numbers, ``(y, x)`` or ``(level, y, x)``; one, or one for each level, if ``ndim`` is 0.
-        levels: their levels.
+        classes: integers, ``(y, x)`` or ``(level, y, x)``; if ``ndim`` is 0, a scalar or ``(level,)``.
+        levels: levels of ``classes``.
         ndim: 2 for maps, 0 for single classes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Threads for work on a batch that runs outside the interpreter lock."""
+"""Threads for work on batches that releases the interpreter lock."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 
 
 def in_parallel(work: Callable[[range], None], n: int) -> None:
-    """Call ``work`` with ranges that together are ``range(n)``, on as many threads as torch may use here.
+    """Call ``work`` with consecutive parts of ``range(n)``, on as many threads as torch uses.
 
-    That is one a processor, and one in a worker of a DataLoader.
+    This is one per processor, and a single one in a worker of a DataLoader.
     """
     threads = min(torch.get_num_threads(), n)
     if threads <= 1:

@@ -1,4 +1,4 @@
-"""Calling other people's transforms of samples and batches: images and masks stay aligned, no label is made up."""
+"""Application of transforms to samples and batches: images and masks stay aligned, and no labels are invented."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from lulcbench.datasets.batch import Sample
 from lulcbench.errors import LulcbenchError
 
 Transform = Callable[[Sample], Sample]
-# Their transforms only move pixels of masks, but for those that look at labels or call functions of the user.
+# Transforms of these libraries only move pixels of masks, except for those that depend on labels or call functions of
+# the user.
 _LIBRARIES = {"torchvision", "kornia", "torchgeo"}
 _UNKNOWN = {"Lambda", "RandomTransplantation", "RandomTransplantation3D"}
 
 
 class SpatialTransform(nn.Module):
-    """A transform of one's own, or of any library, that moves pixels and does not look at their classes.
+    """Wrapper of a transform that moves pixels and does not depend on their classes.
 
-    It gets masks in a code of whole numbers from 0 to 255, to be resampled by nearest neighbour; whatever it fills
-    where it has no pixels (0, 255, any constant) is ignored afterwards. torchvision's, Kornia's and torchgeo's
+    The transform gets masks in a code of integers from 0 to 255, to be resampled by nearest neighbour; pixels that it
+    fills (with 0, 255, any constant) are ignored afterwards. torchvision's, Kornia's and torchgeo's
     transforms need no wrapping.
 
     Args:
@@ -49,7 +50,7 @@ class SpatialTransform(nn.Module):
 
 
 class LabelTransform(nn.Module):
-    """A transform that changes labels on purpose, such as merging classes; its masks are not checked.
+    """Wrapper of a transform that changes labels on purpose, such as merging classes; its masks are not checked.
 
     Args:
         transform: takes and returns a sample, or a batch.
@@ -70,17 +71,17 @@ class LabelTransform(nn.Module):
 
 
 def apply(transform: Transform, sample: Sample, batched: bool = False) -> Sample:
-    """A transformed sample, or batch.
+    """Apply a transform to a sample or a batch.
 
     Args:
-        transform: any callable; chains (torchvision's ``Compose``, ``nn.Sequential``) are taken apart where some of
-            their parts are unknown.
-        sample: of a dataset.
-        batched: it is a batch.
+        transform: any callable; the parts of chains (torchvision's ``Compose``, ``nn.Sequential``) are applied one by
+            one if some of them are unknown.
+        sample: sample of a dataset.
+        batched: whether the sample is a batch.
 
     Raises:
-        LulcbenchError: labels were averaged, or made up (see ``lulcbench.datasets._masks``); or the sample holds
-            numbers of clear observations, which the transform would not move with the images.
+        LulcbenchError: labels were averaged or invented (see ``lulcbench.datasets._masks``), or the sample has numbers
+            of clear observations, which the transform would not move with the images.
     """
     if isinstance(transform, LabelTransform):
         return _call(transform.transform, sample, batched)
@@ -107,7 +108,7 @@ def _move(transform: Transform, sample: Sample, batched: bool) -> Sample:
 
 
 def _only_moves(transform: Any) -> bool:
-    """Whether a transform, and all that it is made of, is a library's that does not look at labels."""
+    """Whether a transform and all its parts are from a known library and do not depend on labels."""
     kind = type(transform)
     if kind.__module__.split(".")[0] not in _LIBRARIES | {"torch"} or kind.__name__ in _UNKNOWN:
         return False
@@ -121,7 +122,7 @@ def _parts(transform: Any) -> list[Any]:
 
 
 def _chain(transform: Any) -> list[Any] | None:
-    """The parts of what only calls one after the other; None for anything else."""
+    """Parts of a chain of transforms; None for anything else."""
     if type(transform) is nn.Sequential:
         return list(transform)
     if type(transform).__name__ == "Compose" and type(transform).__module__.startswith("torchvision."):
@@ -130,10 +131,10 @@ def _chain(transform: Any) -> list[Any] | None:
 
 
 def _call(transform: Transform, sample: Sample, batched: bool) -> Sample:
-    """Call a transform, torchvision's with images and masks named as such.
+    """Call a transform; for torchvision, images and masks are marked as such.
 
-    torchvision's v2 transforms take the first plain tensor for the image and leave all others as they are, masks too.
-    For them alone, images and masks are wrapped as ``tv_tensors`` and unwrapped again.
+    torchvision's v2 transforms treat the first plain tensor as the image and leave all others unchanged, masks
+    included. Only for them, images and masks are converted to ``tv_tensors`` and back.
     """
     if (parts := _chain(transform)) is not None:
         for part in parts:
@@ -169,7 +170,7 @@ def _call(transform: Transform, sample: Sample, batched: bool) -> Sample:
 
 
 def _of_torchvision(transform: Any) -> bool:
-    """Whether a transform is one of torchvision's v2; where v2 was not imported, there is none."""
+    """Whether a transform is one of torchvision's v2, which then has been imported."""
     v2 = sys.modules.get("torchvision.transforms.v2")
     return v2 is not None and isinstance(transform, v2.Transform)
 

@@ -1,7 +1,7 @@
-"""Augmentations of whole batches, on the device: images of all sensors, and their labels, stay aligned.
+"""Augmentation of batches on the device; images of all sensors and labels stay aligned.
 
-Each takes a batch and returns one, so that ``torch.nn.Sequential`` chains them and ``LuisaDataModule(augment=…)`` takes
-them. All draw from torch's global generator of the processor, whatever the device: the same seed gives the same draws.
+Each maps a batch to a batch, so that ``torch.nn.Sequential`` chains them and ``LuisaDataModule(augment=…)`` accepts
+them. All draw from torch's global CPU generator on any device, so the same seed gives the same draws.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from lulcbench.errors import LulcbenchError
 
 @contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Seed torch's global generators; afterwards they are where they were before.
+    """Seed torch's global generators; their states are restored afterwards.
 
     Args:
-        seed: of the generators.
-        device: whose generator is seeded, and put back, beside that of the processor.
+        seed: seed of the generators.
+        device: device whose generator is seeded and restored too.
 
     Example:
         >>> with seeded(1):
@@ -65,11 +65,11 @@ def undo_dihedral(x: Tensor, k: int) -> Tensor:
 
 
 class Dihedral(nn.Module):
-    """Turns each sample by one of the eight symmetries of the square: every image and mask of it by the same.
+    """Apply one of the eight symmetries of the square to each sample, the same to all its images and masks.
 
     Exact at any resolution, since windows are square. Works on all entries of a batch whose key begins with ``image``,
-    ``mask`` or ``clear``. A batch is cut at random into eight parts, and each part is turned by another symmetry, so
-    that every copy is a single strided one.
+    ``mask`` or ``clear``. A batch is divided at random into eight parts with one symmetry each, so that each part is a
+    single strided copy.
 
     Example:
         >>> batch = {"image": torch.rand(16, 3, 40, 40), "mask": torch.zeros(16, 24, 24)}
@@ -81,14 +81,14 @@ class Dihedral(nn.Module):
         """The turned batch.
 
         Raises:
-            LulcbenchError: something is not square, or series of single pixels.
+            LulcbenchError: an image is not square, or samples are series of single pixels.
         """
         n, device = _size(batch)
         order = torch.randperm(n).to(device, non_blocking=True)
         start = int(torch.randint(8, (1,)))
 
         def turn(key: str, value: Tensor) -> Tensor:
-            # Series of single pixels, (n, time, band), have nothing to turn.
+            # Series of single pixels, (n, time, band), have no spatial axes.
             if value.ndim < (4 if key.startswith("image") else 3) or value.shape[-1] != value.shape[-2]:
                 raise LulcbenchError(f"Cannot turn {tuple(value.shape)}: it is not square.", "Leave Dihedral out.")
             out = torch.empty_like(value)
@@ -100,7 +100,7 @@ class Dihedral(nn.Module):
 
 
 class Affine(nn.Module):
-    """Rotates, shifts and zooms images at random, bilinearly, with reflected borders.
+    """Random rotation, shift and zoom of images, bilinear, with reflected borders.
 
     For batches with one label per sample: labels of pixels would be blurred.
 
@@ -172,12 +172,12 @@ class Gain(nn.Module):
 
 
 class Noise(nn.Module):
-    """Gaussian noise on each pixel, drawn on the images' own device (whose generators differ from the processor's).
+    """Gaussian noise on each pixel, drawn on the device of the images (whose generator differs from that of the CPU).
 
     Nodata (0) stays nodata.
 
     Args:
-        sd: its standard deviation, in the units of the images.
+        sd: standard deviation, in the units of the images.
 
     Example:
         >>> Noise(0.1)({"image": torch.rand(2, 3, 8, 8)})["image"].shape
@@ -208,8 +208,8 @@ class Mix(nn.Module):
 
     Args:
         mixup: parameter of the beta distribution that mixup's weight is drawn from; 0 leaves mixup out.
-        cutmix: the same of CutMix, whose weight is the share of the image that stays. Where both are on, each batch
-            takes one of the two at random.
+        cutmix: the same for CutMix, whose weight is the share of the image that is kept. If both are above 0, one of
+            them is drawn for each batch.
         p: probability that a batch is mixed at all.
 
     Example:
@@ -254,7 +254,7 @@ class Mix(nn.Module):
         left = int(torch.randint(columns - width + 1, (1,)))
 
         def cut(key: str, image: Tensor) -> Tensor:
-            # Of sensors of another resolution, the same box in metres.
+            # For sensors of other resolutions, the same box in metres.
             y, x = image.shape[-2] / rows, image.shape[-1] / columns
             box = (
                 ...,
@@ -269,7 +269,7 @@ class Mix(nn.Module):
 
 
 def _apply(batch: Sample, change: Callable[[str, Tensor], Tensor], keys: tuple[str, ...] = ("image",)) -> Sample:
-    """The batch with every tensor changed whose key begins with one of ``keys``; images may be dicts by sensor."""
+    """Change every tensor whose key begins with one of ``keys``; images may be dicts by sensor."""
 
     def of(key: str, value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What all datasets share: which windows there are, and reading a batch of them at once."""
+"""Base class of the datasets: selection of tiles, windows and bands, and reading of batches."""
 
 from __future__ import annotations
 
@@ -39,69 +39,70 @@ from lulcbench.windows import Phase, Windows
 
 
 class LuisaDataset(Pictured, Dataset[Sample]):
-    """Windows of the imagery of one split, tile by tile, row by row; what labelled datasets are built on.
+    """Windows of the imagery of one split, tile by tile, row by row. Base class of the labelled datasets.
 
-    A sample is a dict with, besides what the subclass adds:
+    A sample is a dict with these entries, to which subclasses add others:
 
     - ``image``: float32. ``(season·band, y, x)``, the season varying slowest; with ``flatten=False``
-      ``(season, band, y, x)``. With several sensors a dict of such images by sensor name. Values are normalised with
-      the train split's statistics (or in the bands' unit); nodata is 0. Rows run from north to south.
+      ``(season, band, y, x)``. With several sensors a dict of such images by sensor name. Values are normalised by the
+      statistics of the train split (or in the unit of the bands); nodata is 0. Rows run from north to south.
     - ``clear``, with ``clear_counts=True``: uint8 ``(season, y, x)``, the number of clear observations that the
       composite of a pixel was made from (0 where it is nodata; 255 is 255 or more); a dict like ``image``.
     - ``tile``: id of the tile; ``bounds``: float64 ``(left, bottom, right, top)`` in metres; ``crs``: ``"EPSG:3035"``;
       ``year``: int.
 
-    Arguments that take several names also take one: ``regions="east"``.
+    Arguments for several names also accept a single one: ``regions="east"``.
 
     Args:
-        root: an opened release, its folder, or a URL (https, s3, hf) that it is read from without downloading.
+        root: an opened release, its folder, or a URL (https, s3, hf) from which it is streamed.
         split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor or several.
-        year: one year, or several: every window is then a sample once for each year.
-        labels: source of the labels, such as ``luisa`` or ``corine``; by default LUISA, or the only one. None leaves
-            them out, as for splits that have none.
+        year: one or several years; with several, every window is one sample per year.
+        labels: source of the labels, such as ``luisa`` or ``corine``; by default LUISA, or the only one. None reads
+            imagery alone, as for splits without labels.
         level: level of the classes, 1 to 4; several give masks a leading level dimension.
-        window: edge of the windows in metres, a whole number of pixels of every sensor; None takes whole tiles.
+        window: side of the windows in metres, a whole number of pixels of every sensor; None means complete tiles.
         stride: metres between windows; None means no overlap. The last window is flush with the tile's edge.
-        seasons: names of the seasons to take, in that order; None takes all.
-        bands: names of the bands to take, in that order: of the one sensor, or a dict by sensor; None takes all.
-        transforms: called with each sample. What torchvision's v2, Kornia's and torchgeo's transforms fill (corners
-            of a rotation, padding) is nodata (0) in images and ignored (255) in masks, whatever they fill masks with;
-            masks that they would interpolate are an error. Your own callables are checked: where a mask has more pixels
-            of a class than before, wrap them in ``lulcbench.datasets.SpatialTransform`` or ``LabelTransform``. Crops
-            need images and masks of one size, so no sensors of different resolution. ``bounds`` stay those of the
+        seasons: names of the seasons, in this order; None means all.
+        bands: names of the bands, in this order: of the only sensor, or a dict by sensor; None means all.
+        transforms: called with each sample. Pixels that transforms of torchvision v2, Kornia and torchgeo fill (corners
+            of a rotation, padding) are nodata (0) in images and ignored (255) in masks, regardless of their fill
+            values; interpolated masks are an error. Other callables are checked: if a mask gets more pixels of a class
+            than before, wrap the callable in ``lulcbench.datasets.SpatialTransform`` or ``LabelTransform``. Crops
+            require images and masks of one size, hence sensors of one resolution. ``bounds`` remain those of the
             window.
-        normalize: True: normalised; False: values in the bands' unit, such as reflectance; ``"device"``: integers as
-            stored, to be passed through ``finish`` on the device (``LuisaDataModule`` does); what is stored as floats
-            is normalised all the same.
+        normalize: True: normalised; False: values in the unit of the bands, such as reflectance; ``"device"``: stored
+            integers, to be passed through ``finish`` on the device, as ``LuisaDataModule`` does (stored floats are
+            normalised).
         statistics: mean and standard deviation to normalise with, by sensor and band, in the band's unit:
-            ``{"sentinel2": {"B04": (0.07, 0.05)}}``. None takes those of the release's train split; those of the data
-            that a model was trained on are ``train.statistics``.
+            ``{"sentinel2": {"B04": (0.07, 0.05)}}``. None means those of the train split of the release; those of the
+            training data of a model are ``train.statistics``.
         flatten: fold the seasons into the channels.
-        phase: whether windows move between epochs, see ``lulcbench.windows.Windows``. They move by ``set_epoch``, which
-            ``WindowSampler`` and ``LuisaDataModule`` call, but a plain ``DataLoader(shuffle=True)`` does not.
-        seed: of the moves.
+        phase: whether windows move between epochs, see ``lulcbench.windows.Windows``. They move when ``set_epoch`` is
+            called, as ``WindowSampler`` and ``LuisaDataModule`` do, but a plain ``DataLoader(shuffle=True)`` does not.
+        seed: seed of the positions of moving windows.
         query: pandas query on the tile index, such as ``"luisa_2018_311 > 0.3"``.
         regions: only tiles of these regions.
-        classes: only tiles with at least one of these LUISA codes, by these labels in any year.
+        classes: only tiles with at least one of these LUISA codes in these labels, in any year.
         max_cloud: only tiles with at most this cloud fraction.
-        fraction: only a fixed part of the tiles, such as 0.01 or 0.1 (see ``lulcbench.release.index.few``).
+        fraction: only a fixed subset of the tiles, such as 0.01 or 0.1 (see ``lulcbench.release.index.few``).
         clear_counts: read the numbers of clear observations too. Transforms of other libraries, which would not move
             them with the images, are then an error.
-        download: fetch what is missing first: True takes the release named like the last part of ``root``; a string
-            names a release or a place (see ``lulcbench.download.download``).
+        download: download missing files first: True means the release named like the last part of ``root``, a string
+            the name or address of a release (see ``lulcbench.download.download``).
 
     Attributes:
         release: the opened release.
         tiles: DataFrame, one row per tile, see ``lulcbench.release.Release.index``.
-        windows: where the windows lie.
-        normalizers: by sensor.
-        statistics: mean and standard deviation that images are normalised with, by sensor and band; None if they are
+        windows: grid of the windows.
+        normalizers: normalizer of each sensor.
+        statistics: mean and standard deviation by which images are normalised, by sensor and band; None if they are
             not.
-        label_source: of the labels.
+        label_source: source of the labels; None without labels.
 
     Raises:
-        LulcbenchError: anything that is asked for does not exist or does not fit; says what does.
+        NotAvailableError: the release lacks something that was requested; lists what exists.
+        LulcbenchError: an option is invalid, or options contradict each other.
 
     Examples:
         >>> data = LuisaDataset(root, split="val", sensors=("sentinel2", "landsat"), window=1200)
@@ -222,7 +223,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
             name: Images(self._reader, manifest, name, self._season_index, bands, self.normalizers[name], self._buffers)
             for name, bands in self._band_index.items()
         }
-        self._subset: npt.NDArray[np.int64] | None = None  # samples to keep, where a subclass keeps only some
+        self._subset: npt.NDArray[np.int64] | None = None  # samples to keep, if a subclass keeps only some
         self._epochs = Epochs()
 
     def __len__(self) -> int:
@@ -248,29 +249,29 @@ class LuisaDataset(Pictured, Dataset[Sample]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        """One sample, or those of a slice, read at once; negative indices count from the end."""
+        """Read one sample, or those of a slice at once; negative indices count from the end."""
         if isinstance(index, slice):
             indices = range(*index.indices(len(self)))
             return self.__getitems__(indices) if indices else []
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
-        """Several samples, read in one call; torch's DataLoader uses this for its batches."""
+        """Read several samples in one call, as torch's DataLoader does for its batches."""
         batch = self.read(indices)
         samples = Samples(batch, len(indices))
         return samples if self.transforms is None else [apply(self.transforms, sample) for sample in samples]
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
-        """A batch, without transforms: every entry of a sample with a leading batch dimension (strings in a list)."""
+        """Read a batch, without transforms: entries of samples with a leading batch dimension (strings in a list)."""
         if self.windows.phase != "fixed":
             self._epochs.count(len(indices), len(self), self.windows.phase)
         batch = self.locate(indices)
         return self._imagery(batch) | self._targets(batch) | self._about(batch)
 
     def finish(self, batch: Sample) -> Sample:
-        """Normalise a batch, or a sample, that was read with ``normalize="device"``, on any device.
+        """Normalise a batch or a sample that was read with ``normalize="device"``, on any device.
 
-        Images that are not stored integers stay as they are.
+        Images that are not stored integers are unchanged.
         """
         done = {}
         for key in batch:
@@ -281,12 +282,12 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         return batch | done
 
     def set_epoch(self, epoch: int) -> None:
-        """Move the windows to where they lie in this epoch, in all workers (nothing moves if ``phase="fixed"``)."""
+        """Move the windows to their positions in an epoch, in all workers (fixed windows do not move)."""
         self._epochs.set(epoch)
 
     @property
     def epoch(self) -> int:
-        """The epoch that windows are at."""
+        """The current epoch."""
         return self._epochs.epoch
 
     @property
@@ -319,7 +320,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         return self.release.manifest.sensor(sensor or self.sensors[0]).resolution
 
     def locate(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> WindowBatch:
-        """The windows that samples are cut from in this epoch.
+        """Locate the windows of samples in the current epoch.
 
         Raises:
             IndexError: an index is out of range (which also ends plain iteration).
@@ -370,12 +371,12 @@ class LuisaDataset(Pictured, Dataset[Sample]):
 
     @property
     def label_years(self) -> tuple[int, ...]:
-        """Years whose labels samples hold; none without labels."""
+        """Years of the labels of samples; empty without labels."""
         return self.years if self.label_source is not None else ()
 
     @property
     def _imagery_years(self) -> tuple[int, ...] | None:
-        """Years whose imagery samples hold; None stands for all that the sensor has."""
+        """Years of the imagery of samples; None means all years of the sensor."""
         return self.years
 
     def _resolutions(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Samples, batches, and the windows that they are cut from."""
+"""Samples, batches, and their windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Sample = dict[str, Any]
 
 
 class Samples(Sequence[Sample]):
-    """Samples that are views of one batch; ``collate`` hands that batch on instead of copying it together again.
+    """Samples that are views of one batch; ``collate`` returns that batch instead of copying it.
 
     Attributes:
         batch: every entry with a leading batch dimension, or a list.
@@ -43,7 +43,7 @@ class Samples(Sequence[Sample]):
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
-    """Samples → batch, like torch's ``default_collate``, but without a copy for what ``__getitems__`` returned."""
+    """Collate samples like torch's ``default_collate``, but without a copy of the result of ``__getitems__``."""
     if isinstance(samples, Samples):
         return samples.batch
     batch: Sample = default_collate(list(samples))
@@ -56,8 +56,8 @@ class WindowBatch:
 
     Attributes:
         samples: int64 ``(n,)``, number of each sample in the dataset.
-        rows: int64 ``(n,)``, row of its tile in the arrays.
-        tiles: id of its tile.
+        rows: int64 ``(n,)``, row of the tile in the arrays.
+        tiles: id of the tile.
         years: int64 ``(n,)``.
         offsets: int64 ``(n, 2)``, metres from the tile's upper-left corner, downwards and to the right.
         bounds: float64 ``(n, 4)``, left, bottom, right and top in EPSG:3035 metres.
@@ -74,7 +74,7 @@ class WindowBatch:
         return len(self.samples)
 
     def by_year(self) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-        """Each year that occurs, with the positions of its samples."""
+        """Years of the samples, with the positions of their samples."""
         for year in np.unique(self.years):
             yield int(year), np.flatnonzero(self.years == year)
 
@@ -84,7 +84,7 @@ class WindowBatch:
 
 
 def positions(indices: Sequence[int] | npt.NDArray[np.integer], n: int) -> npt.NDArray[np.int64]:
-    """Sample numbers, of which negative ones count from the end, as positions among ``n`` samples.
+    """Convert sample numbers to positions among ``n`` samples; negative ones count from the end.
 
     Raises:
         IndexError: one is out of range (which also ends plain iteration).

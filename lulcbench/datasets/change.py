@@ -1,4 +1,4 @@
-"""Change detection: the same place in two years."""
+"""Change detection: the same windows in two years."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 
 class ChangeOptions(Options, Windowed, Flat, total=False):
-    """Options of ``LuisaChange``: those of ``LuisaDataset``, but for the year."""
+    """Options of ``LuisaChange``: those of ``LuisaDataset``, except the year."""
 
 
 class LuisaChange(LuisaDataset):
     """Windows of imagery of two years, with the class before, the class after and whether it changed.
 
-    Instead of ``image`` samples hold ``image_from`` and ``image_to`` (and ``clear_from`` and ``clear_to`` instead of
-    ``clear``); further ``mask_from`` and ``mask_to`` (class
-    indices as in ``LuisaSeg``) and ``mask`` (0 same class, 1 changed, 255 where either is ignored). With several
-    levels the masks have a leading level dimension: a change at level 4 may be none at level 1. ``year`` is the later.
+    Instead of ``image``, samples have ``image_from`` and ``image_to`` (and ``clear_from`` and ``clear_to`` instead of
+    ``clear``), and also ``mask_from`` and ``mask_to`` (class indices as in ``LuisaSeg``) and ``mask`` (0 same class, 1
+    changed, 255 if either is ignored). With several levels, masks have a leading level dimension: a change at level 4
+    may not be one at level 1. ``year`` is the later year.
 
     Args:
         root: an opened release, its folder, or its URL.
         split: ``train``, ``val``, ``test`` or another that the release has.
-        sensors: one sensor or several, which must be there in both years.
+        sensors: one sensor or several, with imagery of both years.
         years: the earlier and the later year.
-        **options: of ``LuisaDataset``, but for ``year``.
+        **options: options of ``LuisaDataset``, except ``year``.
 
     Examples:
         >>> data = LuisaChange(root, sensors="landsat", level=1)

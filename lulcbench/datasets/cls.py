@@ -28,26 +28,26 @@ _TILES_AT_ONCE = 512
 
 
 class ClsOptions(Options, Yearly, Flat, total=False):
-    """Options of ``LuisaCls``: those of ``LuisaDataset`` that do not concern windows, which do not move."""
+    """Options of ``LuisaCls``: those of ``LuisaDataset``, except those of windows, which are fixed."""
 
 
 class LuisaCls(LuisaDataset):
     """Chips of 600 m with one LUISA class each.
 
-    The rule: a tile is cut into 8 × 8 chips without overlap, 12 × 12 label pixels each. A chip's class is the most
-    frequent one at ``level``, the lower code on a tie; its *purity* is that class's share of all 144 pixels, nodata
-    and pixels known at a coarser level only included. Chips of at least ``purity`` are kept. The list follows from the
-    release alone, so it is the same everywhere; ``chips`` shows it.
+    A tile is divided into 8 × 8 chips without overlap, of 12 × 12 label pixels. The class of a chip is the most
+    frequent one at ``level``, the lower code on a tie; its *purity* is the share of that class in all 144 pixels,
+    including nodata and pixels with a coarser label. Chips with at least ``purity`` are kept. The list depends only on
+    the release; ``chips`` returns it.
 
-    Samples hold ``label`` (int64 class index) and ``purity`` (float32) besides what ``LuisaDataset`` says. With
-    ``labels=None``, as for splits without labels, they are all chips, without label and purity.
+    In addition to the entries of ``LuisaDataset``, samples have ``label`` (int64 class index) and ``purity`` (float32).
+    With ``labels=None``, as for splits without labels, samples are all chips, without label and purity.
 
     Args:
         root: an opened release, its folder, or its URL.
         split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor or several.
-        purity: least share of the chip that its class must cover, above 0 and up to 1.
-        **options: of ``LuisaDataset``, but for those of windows, which do not move.
+        purity: minimum share of the chip that its class covers, above 0 and up to 1.
+        **options: options of ``LuisaDataset``, except those of windows, which are fixed.
 
     Attributes:
         labels: class index of each sample, uint8 ``(len(self),)``; None without labels.

@@ -42,35 +42,35 @@ class LuisaDataModule(pl.LightningDataModule):
     these names, and the test split is predicted. Any split of the release can have a role, such as a region that was
     held out, or an unlabelled one that is to be mapped.
 
-    Everything random depends on (``seed``, epoch, batch, process) alone: a run that was stopped and resumed goes on as
-    if nothing had happened, augmentation included.
+    All random numbers depend only on ``seed``, epoch, batch and process: a run that is stopped and resumed gives the
+    same results as an uninterrupted one, augmentation included.
 
     Args:
-        dataset: the class, such as ``LuisaSeg``, or another that makes a ``BatchDataset``.
+        dataset: class of the datasets, such as ``LuisaSeg``, or another callable that returns a ``BatchDataset``.
         train_split, val_split, test_split: name of the split of each role; None leaves the role empty, such as val in
             training without validation.
         predict_split: name of the split to predict; None takes ``test_split``. It is read without labels if it has
             none.
         batch_size: samples per batch.
-        num_workers: loader processes; by default none, but threads that read ahead (``WindowLoader``).
+        num_workers: number of worker processes; by default threads prefetch instead (``WindowLoader``).
         augment: module called with each training batch (a dict) on the device, such as
             ``lulcbench.datasets.augment.Dihedral()`` or ``kornia.augmentation.AugmentationSequential(...,
-            data_keys=None, keepdim=True)``. Masks are treated as by ``transforms`` of ``LuisaDataset``; torchvision's
-            transforms do the same to all samples of a batch.
-        train: options of the train split alone, such as ``phase="random"`` or ``fraction=0.1``.
-        test: options of the other splits alone, such as ``stride``.
+            data_keys=None, keepdim=True)``. Masks are treated as by ``transforms`` of ``LuisaDataset``; transforms of
+            torchvision transform all samples of a batch alike.
+        train: options of only the train split, such as ``phase="random"`` or ``fraction=0.1``.
+        test: options of only the other splits, such as ``stride``.
         balanced: draw windows with rare classes more often (see ``lulcbench.datasets.sampler.balanced``).
         resident: True reads train and val once and keeps them in memory, on the device that trains
             (``ResidentLoader``); ``"auto"`` does so if their samples are the same in every epoch and both together
             take at most ``resident_gib``. Splits that are tested or predicted are read once, and never kept.
         resident_gib: GiB of memory for ``resident="auto"``.
-        drop_last: leave the rest of a training epoch out that fills no batch, and what several processes cannot share
-            evenly; batch norms need more than one sample. A split of less than one batch is not left out.
-        pad: on several devices, repeat some val samples, so that all devices take equally many steps; False takes each
-            sample exactly once, for models that do not wait for each other in validation.
-        seed: of shuffling and augmentation.
-        **options: of the dataset class, for all splits save ``phase``, which is for train; ``root`` is needed. Where
-            there is a GPU, images travel to it as uint16 and are normalised there, unless ``transforms`` or
+        drop_last: in training, leave out samples that do not fill a batch, or that cannot be divided evenly among
+            processes; batch normalisation needs more than one sample. A split of less than one batch is kept.
+        pad: on several devices, repeat some val samples, so that all devices take the same number of steps; False uses
+            each sample exactly once, for models that do not synchronise in validation.
+        seed: seed of shuffling and augmentation.
+        **options: options of the dataset class for all splits, except ``phase``, which applies to train; ``root`` is
+            required. With a GPU, images are transferred as uint16 and normalised there, unless ``transforms`` or
             ``normalize`` are given.
 
     Attributes:
@@ -190,9 +190,9 @@ class LuisaDataModule(pl.LightningDataModule):
         return self.dataset(**options)
 
     def train_dataloader(self) -> Loader:
-        """Shuffled or balanced; windows move from epoch to epoch if the options ask for it.
+        """Shuffled or balanced; windows move between epochs if ``phase`` is set.
 
-        Resumed from a checkpoint within an epoch, it goes on with the batch after the last that was trained on.
+        After a checkpoint within an epoch, it continues with the batch after the last one that was trained on.
         """
         dataset = self._opened("train")
         weights = balanced(dataset) if self.balanced else None
@@ -228,7 +228,7 @@ class LuisaDataModule(pl.LightningDataModule):
         return next(iter(self.datasets.values())).plot(*args, **kwargs)
 
     def loader(self, role: Role, batch_size: int | None = None) -> WindowLoader | ResidentLoader:
-        """All samples of an opened split, in order, in this process alone; from memory if they are kept there.
+        """All samples of an opened split, in order, only in this process; from memory if they are kept there.
 
         Args:
             role: of the split: train, val, test or predict.

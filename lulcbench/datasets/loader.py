@@ -1,4 +1,4 @@
-"""Batches read ahead by threads, or gathered from memory: no worker processes, no copies."""
+"""Loaders without worker processes and copies: batches are prefetched by threads or gathered from memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lulcbench.datasets.batch import Sample, collate
 from lulcbench.datasets.protocol import BatchDataset
 from lulcbench.datasets.resident import ResidentDataset
 
-AHEAD = 1  # batches: decoding and converting one keeps all processors busy; more only compete for the caches
+AHEAD = 1  # batches: reading one keeps all processors busy; more would compete for the caches
 
 
 class Resumable:
-    """A loader that knows how many batches of an epoch it has handed out, and can go on behind them.
+    """A loader that counts the batches of an epoch that it has returned, and can continue after them.
 
-    Lightning keeps this state in its checkpoints. In a loop of one's own, call ``load_state_dict(state)`` and
-    ``sampler.set_epoch(state["epoch"])`` before iterating; ``len`` stays that of the whole epoch.
+    Lightning stores this state in its checkpoints. In other training loops, call ``load_state_dict(state)`` and
+    ``sampler.set_epoch(state["epoch"])`` before iterating; ``len`` remains that of the complete epoch.
     """
 
     sampler: Any
@@ -30,15 +30,15 @@ class Resumable:
     _resumes = False
 
     def state_dict(self) -> dict[str, int]:
-        """``epoch`` of the sampler, and the number of ``batches`` of it that were handed out, not only read ahead."""
+        """``epoch`` of the sampler, and the number of its ``batches`` that were returned, without prefetched ones."""
         return {"epoch": self._epoch, "batches": self._given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next iteration leaves out what was handed out, if it is of the same epoch."""
+        """Make the next iteration of the same epoch skip the batches that were returned."""
         self._epoch, self._given, self._resumes = state["epoch"], state["batches"], True
 
     def _begin(self) -> int:
-        """Number of batches that the iteration that begins has to leave out."""
+        """Number of batches that this iteration skips."""
         epoch = getattr(self.sampler, "epoch", 0)
         self._given = self._given if self._resumes and epoch == self._epoch else 0
         self._epoch, self._resumes = epoch, False
@@ -46,9 +46,9 @@ class Resumable:
 
 
 class WindowLoader(Resumable):
-    """Iterates over batches, of which the next is always under way and the one after it lined up.
+    """Iterates over batches; the next one is always being read, and the one after it is scheduled.
 
-    Reading, decoding and converting run outside the interpreter lock, so that threads suffice. Lightning takes it in
+    Reading, decoding and converting release the interpreter lock, so that threads suffice. Lightning accepts it in
     place of a ``DataLoader``.
 
     Args:
@@ -103,16 +103,16 @@ class WindowLoader(Resumable):
 
 
 class ResidentLoader(Resumable):
-    """Iterates over batches that are gathered, by index, from a dataset that lies in memory whole.
+    """Iterates over batches that are gathered, by index, from a dataset in memory.
 
-    On a GPU only sample numbers are transferred to it. Lightning takes it in place of a ``DataLoader``.
+    With a GPU, only sample numbers are transferred. Lightning accepts it in place of a ``DataLoader``.
 
     Args:
-        dataset: what to read; a ``ResidentDataset`` is taken as it is, any other is read whole, at once.
+        dataset: dataset to read; unless it is a ``ResidentDataset``, it is read completely at once.
         batch_size: samples per batch.
         sampler: order of the samples; None keeps theirs.
         drop_last: leave out a last batch that is not full.
-        device: where a dataset that is read is kept.
+        device: device on which a dataset that is read is kept.
 
     Raises:
         LulcbenchError: see ``ResidentDataset``.
@@ -143,7 +143,7 @@ class ResidentLoader(Resumable):
 
 
 class ResumableDataLoader(Resumable, DataLoader[Sample]):
-    """A ``DataLoader`` with worker processes and a ``WindowSampler`` that can go on within an epoch."""
+    """A ``DataLoader`` with worker processes and a ``WindowSampler`` that can continue within an epoch."""
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
         """Batches in the sampler's order.
@@ -151,7 +151,7 @@ class ResumableDataLoader(Resumable, DataLoader[Sample]):
         Workers start with the first batch, not before: Lightning asks for the iterator before it sets the epoch.
         """
         self.sampler.start = self._begin() * (self.batch_size or 1)
-        workers = super().__iter__()  # they are sent their first batches here, so that the sampler has begun
+        workers = super().__iter__()  # workers get their first batches here, so the sampler has started
         self.sampler.start = 0
         for batch in workers:
             self._given += 1

@@ -1,4 +1,4 @@
-"""Stored values → float32, on the processor or on the device."""
+"""Normalisation of stored values to float32, on the CPU or on a device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from lulcbench.datasets._threads import in_parallel
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import Coding
 
-# Batches above this size would only drive other things out of the caches, and are themselves gone when they are used.
+# Batches above this size are not written to the caches: they would displace other data and not be there when they are
+# used.
 _CACHE = 4 * 2**20
 
 
@@ -23,9 +24,9 @@ class Normalizer:
     """Turns stored values into normalised ones (or values in the bands' unit): ``stored · gain + bias``, nodata → 0.
 
     Args:
-        coding: how the bands that images hold are stored.
-        mean: of each band, in its unit, which is subtracted; zeros give values in the unit, such as reflectance.
-        std: of each band, by which the difference is divided; then ones.
+        coding: coding of the bands.
+        mean: mean of each band, in its unit, which is subtracted; 0 for values in the unit, such as reflectance.
+        std: standard deviation of each band, by which the difference is divided; then 1.
     """
 
     def __init__(self, coding: Coding, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -38,7 +39,7 @@ class Normalizer:
         """Stored ``(…, band, y, x)`` or ``(…, season·band, y, x)`` → float32 of the same shape, on the same device.
 
         Raises:
-            LulcbenchError: the channels are not these bands, once or once a season.
+            LulcbenchError: the channels are not these bands, or these bands once per season.
         """
         gain, bias = self._by_channel(stored)
         out = torch.empty(stored.shape, dtype=torch.float32, device=stored.device)
@@ -49,14 +50,14 @@ class Normalizer:
     def into(self, stored: npt.NDArray[Any], out: npt.NDArray[np.float32]) -> None:
         """The same for a batch ``(n, …, band, y, x)`` in main memory, into ``out``; both C-contiguous.
 
-        Image by image, on as many threads as torch would use; compiled code does it where nodata is 0 of uint16.
+        Image by image, on as many threads as torch uses; by compiled code if nodata is 0 of uint16.
 
         Raises:
-            ValueError: types, shapes or memory layouts are others.
+            ValueError: types, shapes or memory layouts differ.
         """
         bands = len(self.gain)
         for what, array, dtype in (("stored", stored, np.dtype(self.coding.dtype)), ("out", out, np.dtype(np.float32))):
-            # Byte order is part of a dtype; the compiled pass sees nothing but bytes.
+            # Byte order is part of a dtype, but the compiled code only sees bytes.
             if array.dtype != dtype or not array.flags.c_contiguous:
                 layout = "" if array.flags.c_contiguous else ", not C-contiguous"
                 raise ValueError(f"{what} is {array.dtype}{layout}; it must be C-contiguous {dtype}")
@@ -84,11 +85,11 @@ class Normalizer:
         in_parallel(convert, len(stored))
 
     def denormalize(self, image: torch.Tensor) -> npt.NDArray[np.float32]:
-        """Image as it was read → values in the bands' unit; nodata → NaN.
+        """Convert an image to values in the unit of the bands; nodata becomes NaN.
 
         Args:
-            image: in any of the forms of ``__call__``: integers as stored, or floats, normalised or not, in which 0 is
-                nodata.
+            image: image in one of the layouts of ``__call__``: stored integers, or floats, normalised or not, in which
+                0 is nodata.
         """
         image = image.detach().cpu()
         values = image.to(torch.float32)
@@ -102,11 +103,11 @@ class Normalizer:
         return result
 
     def _missing(self, stored: torch.Tensor) -> torch.Tensor:
-        """Where stored values, brought to float32, are nodata."""
+        """Mask of nodata among stored values in float32."""
         return stored.isnan() if self.coding.nodata == "NaN" else stored == self.coding.nodata
 
     def _by_channel(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gain and bias of each channel of an image, as broadcast over it; of seasons and bands, bands vary fastest."""
+        """Gain and bias of each channel of an image, for broadcasting; bands vary faster than seasons."""
         bands = len(self.gain)
         seasons, rest = divmod(image.shape[-3], bands) if image.ndim >= 3 else (0, 0)
         if rest or not seasons:
@@ -116,6 +117,6 @@ class Normalizer:
             )
         parts = (
             part.to(image.device, non_blocking=True) for part in (self.gain, self.bias)
-        )  # the GPU is not waited for
+        )  # without synchronisation with the GPU
         gain, bias = (part.repeat(seasons).view(-1, 1, 1) for part in parts)
         return gain, bias

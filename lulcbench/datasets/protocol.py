@@ -1,4 +1,4 @@
-"""What samplers, loaders and the data module ask of a dataset."""
+"""Interface of datasets for samplers, loaders and the data module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lulcbench.datasets.batch import Sample
 class BatchDataset(Protocol):
     """A dataset that reads whole batches; all datasets of this package do.
 
-    Another dataset that has these members goes through the same samplers, loaders and data module.
+    Other datasets with these members work with the same samplers, loaders and data module.
 
     Attributes:
         split: name of the split.
@@ -25,19 +25,19 @@ class BatchDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
-        """Several samples, with transforms."""
+        """Read several samples, with transforms."""
         ...
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
-        """A batch, without transforms: every entry has a leading batch dimension, or is a list."""
+        """Read a batch, without transforms: every entry has a leading batch dimension, or is a list."""
         ...
 
     def finish(self, batch: Sample) -> Sample:
-        """A batch, on any device, as networks take it: images of stored integers are normalised."""
+        """Normalise the images of a batch on its device, if they are stored integers."""
         ...
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch, of which the place of the windows may depend."""
+        """Set the epoch, which may determine the positions of the windows."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""A dataset that is read once and then kept in memory whole, where it is used."""
+"""A dataset that is read once and kept in memory, on the device that uses it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lulcbench.datasets.batch import Sample
 from lulcbench.datasets.protocol import BatchDataset
 from lulcbench.errors import LulcbenchError
 
-READ_BYTES = 64 * 2**20  # of a dataset at a time: bounds the memory beside what is kept
+READ_BYTES = 64 * 2**20  # of a dataset at a time, to limit temporary memory
 
 Path = tuple[str, ...]  # of an entry in a batch: ("mask",), or ("image", "landsat")
 
@@ -24,15 +24,15 @@ class ResidentDataset:
     byte per pixel.
 
     Args:
-        dataset: what to read. Its samples must be the same in every epoch: no transforms, no moving windows.
-        device: where they are kept.
+        dataset: dataset to read. Its samples must be the same in every epoch: without transforms and moving windows.
+        device: device of the memory.
 
     Attributes:
-        device: where they are kept.
+        device: device of the memory.
 
     Raises:
-        LulcbenchError: samples are not the same in every epoch; or an image holds NaN or infinite values, one of which
-            turns every weight of a network into NaN.
+        LulcbenchError: samples are not the same in every epoch, or an image has NaN or infinite values, which would
+            turn all weights of a network into NaN.
 
     Example:
         >>> kept = ResidentDataset(LuisaSeg(root, sensors="landsat"))
@@ -58,14 +58,14 @@ class ResidentDataset:
 
     @staticmethod
     def size(dataset: BatchDataset) -> int:
-        """Bytes that a dataset takes when it is kept; one sample is read to tell."""
+        """Bytes that a dataset needs in memory, from the size of one sample."""
         return len(dataset) * _nbytes(dataset)
 
     def __len__(self) -> int:
         return self._n
 
     def read(self, indices: Sequence[int]) -> Sample:
-        """The batch of these samples, on the device."""
+        """Gather a batch of samples on the device."""
         positions = torch.as_tensor(indices, dtype=torch.int64).to(self.device, non_blocking=True)
         batch: Sample = {}
         for path, column in self._columns.items():
@@ -87,7 +87,7 @@ class _Column:
             self.values = torch.empty((n, *value.shape[1:]), dtype=_kept_type(path, self.dtype), device=device)
 
     def put(self, value: Any, start: int, split: str) -> None:
-        """Keep the entry of samples from ``start`` on."""
+        """Store the entry of samples from ``start`` on."""
         if not isinstance(value, Tensor):
             self.values.extend(value)
             return
@@ -104,7 +104,7 @@ class _Column:
         self.values[start : start + len(value)] = value
 
     def take(self, positions: Tensor, indices: Sequence[int]) -> Any:
-        """The entry of these samples, as it was read."""
+        """Gather the entry of samples, in its original type."""
         if self.dtype is None:
             return [self.values[i] for i in indices]
         values = self.values[positions]
@@ -126,7 +126,7 @@ def _entries(batch: Sample, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def _nbytes(dataset: BatchDataset) -> int:
-    """Bytes of a sample as it is kept."""
+    """Bytes of a sample in memory."""
     total = 0
     for path, value in _entries(dataset.read([0])):
         if isinstance(value, Tensor):

@@ -17,24 +17,24 @@ from lulcbench.datasets.seeds import mix
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION
 
-_AT_ONCE = 2**16  # numbers of samples that are drawn or listed at once
+_AT_ONCE = 2**16  # number of samples that are drawn or listed at once
 _TILES_AT_ONCE = 512
 
 
 class WindowSampler(DistributedSampler[int]):
-    """Shuffles again every epoch, moves the dataset's windows along, and can begin in the middle of an epoch.
+    """Shuffles in every epoch, moves the windows of the dataset, and can start within an epoch.
 
-    Being a ``DistributedSampler``, Lightning and torchrun use it as it is; each process gets its share. The order
-    depends on (seed, epoch) alone: to resume, call ``set_epoch(epoch, start)``. Unlike in torch's own sampler, which
-    adds the two numbers, seed 0 in epoch 1 is not seed 1 in epoch 0.
+    It is a ``DistributedSampler``: with Lightning and torchrun, each process gets its share. The order depends only on
+    seed and epoch: to resume, call ``set_epoch(epoch, start)``. Torch's sampler adds the two numbers; here, seed 0 in
+    epoch 1 and seed 1 in epoch 0 have different orders.
 
     Args:
-        dataset: what to draw from.
+        dataset: dataset to sample from.
         shuffle: False keeps the order.
-        weights: how often to draw each sample, float ``(len(dataset),)``; samples are then drawn with replacement.
-        seed: of the order.
-        drop_last: where several processes do not share evenly, leave the rest of an epoch out; False repeats its
-            first samples instead.
+        weights: relative frequency of each sample, float ``(len(dataset),)``; samples are then drawn with replacement.
+        seed: seed of the order.
+        drop_last: if the samples cannot be divided evenly among processes, leave out the rest of an epoch; False
+            repeats its first samples.
 
     Raises:
         LulcbenchError: there is not one weight per sample, or none is above 0, or the seed is negative.
@@ -63,17 +63,17 @@ class WindowSampler(DistributedSampler[int]):
         self.start = 0
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Go to an epoch (Lightning calls this), skipping the first ``start`` samples of this process's share."""
+        """Set the epoch (as Lightning does), skipping the first ``start`` samples of the share of this process."""
         super().set_epoch(epoch)
         self._windows.set_epoch(epoch)
         self.start = start
 
     def __iter__(self) -> Iterator[int]:
-        """Numbers of samples, listed as they are asked for: 25 million of them at once would take a gigabyte."""
+        """Yield sample numbers as they are needed: 25 million of them at once would take a gigabyte."""
         return islice(chain.from_iterable(part.tolist() for part in self._parts()), self.start, None)
 
     def _parts(self) -> Iterator[npt.NDArray[np.int64]]:
-        """This process's share of the epoch, piece by piece."""
+        """Yield the share of this process in parts."""
         if self._bounds is not None:
             draw = np.random.default_rng((self.seed, self.epoch))
             for first in range(0, self.total_size, _AT_ONCE):
@@ -86,7 +86,7 @@ class WindowSampler(DistributedSampler[int]):
             order = torch.randperm(n, generator=torch.Generator().manual_seed(mix(self.seed, self.epoch))).numpy()
         for first in range(self.rank, self.total_size, _AT_ONCE * self.num_replicas):
             last = min(first + _AT_ONCE * self.num_replicas, self.total_size)
-            # Where processes do not share evenly and nothing is left out, the first samples come a second time.
+            # If samples cannot be divided evenly and none are left out, the first ones are repeated.
             at = np.arange(first, last, self.num_replicas) % n
             yield at if order is None else order[at]
 
@@ -98,9 +98,9 @@ class InOrder(DistributedSampler[int]):
     """Samples in order; each of several processes takes every n-th.
 
     Args:
-        dataset: what to go through.
-        pad: repeat some samples, so that all processes get equally many: needed where they wait for each other at every
-            step. Without it, each sample comes exactly once.
+        dataset: dataset to iterate over.
+        pad: repeat some samples, so that all processes get the same number, as is required if they synchronise at every
+            step. False yields each sample exactly once.
     """
 
     def __init__(self, dataset: BatchDataset, *, pad: bool = False) -> None:
@@ -117,18 +117,18 @@ def _share() -> tuple[int, int]:
 
 
 def balanced(dataset: BatchDataset) -> torch.Tensor:
-    """Weights with which all classes (at the dataset's finest level) come up about equally often.
+    """Weights by which all classes (at the finest level of the dataset) are drawn about equally often.
 
-    They amount to drawing a class, all classes alike, then a window in proportion to its share of that class: a
-    window's weight is the mean of 1 / (class's share of the split) over its own labels, 0 where all are ignored.
-    Windows that move count with where they lie on average; pairs of years with both. Where each sample has one label
+    This corresponds to drawing a class uniformly, then a window in proportion to its share of that class: the weight of
+    a window is the mean of 1 / (share of the class in the split) over its labels, and 0 if all are ignored. For moving
+    windows it is the mean over positions, for pairs of years the mean over both. Where each sample has one label
     (``LuisaCls``), the weight is 1 / (number of samples with the same label). Reads all labels of the split once.
 
     Returns:
         float64 ``(len(dataset),)``, sum 1.
 
     Raises:
-        LulcbenchError: all labels of the split are ignored at that level, or the dataset holds no labels.
+        LulcbenchError: all labels of the split are ignored at that level, or the dataset has no labels.
     """
     labels = getattr(dataset, "labels", None)
     if labels is not None:
@@ -150,7 +150,7 @@ def _window_weights(dataset: LuisaDataset) -> npt.NDArray[np.float64]:
     weights = np.empty((len(dataset.tiles), dataset.windows.per_tile, len(years)))
     for k, year in enumerate(years):
         share = dataset.class_fractions(year, level).mean(axis=0)
-        worth = np.zeros(256, np.float32)  # by class index; ignored labels are worth nothing
+        worth = np.zeros(256, np.float32)  # by class index; 0 for ignored labels
         np.divide(1, share, out=worth[: len(share)], where=share > 0, casting="same_kind")
         for first in range(0, len(weights), _TILES_AT_ONCE):
             rows = dataset.tiles["row"].to_numpy()[first : first + _TILES_AT_ONCE]

@@ -1,4 +1,4 @@
-"""Seeds of what is random in training, so that every draw can be repeated."""
+"""Seeds of random numbers in training, so that all draws are reproducible."""
 
 from __future__ import annotations
 

@@ -25,17 +25,17 @@ class SegOptions(Options, Windowed, Yearly, Flat, total=False):
 class LuisaSeg(LuisaDataset):
     """Windows of imagery with a LUISA class for every pixel.
 
-    Unless ``labels`` is None, samples hold ``mask`` besides what ``LuisaDataset`` says: int64 ``(y, x)`` class indices
-    (``(level, y, x)`` for several levels) on the pixels of the first sensor, each with the class of the 50 m label that
-    contains its centre; pixels without a label are ``lulcbench.legend.IGNORE_INDEX`` = 255.
+    Unless ``labels`` is None, samples have ``mask`` in addition to the entries of ``LuisaDataset``: int64 ``(y, x)``
+    class indices (``(level, y, x)`` for several levels) on the pixels of the first sensor, each with the class of the
+    50 m label that contains its centre; pixels without a label are ``lulcbench.legend.IGNORE_INDEX`` = 255.
 
     Args:
         root: an opened release, its folder, or its URL.
         split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor or several.
-        mask_resolution: ``"image"`` or ``"label"``, which gives the 50 m labels themselves (window and stride must
-            then be multiples of 50 m too).
-        **options: of ``LuisaDataset``.
+        mask_resolution: ``"image"``, or ``"label"`` for the 50 m labels themselves (window and stride must then be
+            multiples of 50 m too).
+        **options: options of ``LuisaDataset``.
 
     Examples:
         >>> data = LuisaSeg(root, split="train", sensors="landsat", level=3, window=1200, stride=600)

@@ -1,4 +1,4 @@
-"""Time series: every season of every year at a place, in order of time."""
+"""Time series: all seasons of all years of a window, in chronological order."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class SeriesOptions(Options, Windowed, Yearly, total=False):
-    """Options of ``LuisaSeries``: those of ``LuisaDataset``, but for ``flatten``."""
+    """Options of ``LuisaSeries``: those of ``LuisaDataset``, except ``flatten``."""
 
 
 class LuisaSeries(LuisaDataset):
     """Time series of windows, or of single pixels, of one sensor.
 
-    ``image`` is float32 ``(time, band, y, x)``: all seasons of all ``years`` in order of time; for single pixels
+    ``image`` is float32 ``(time, band, y, x)``: all seasons of all ``years`` in chronological order; for single pixels
     (``window`` equal to the pixel size) ``(time, band)``. ``clear`` is the same without bands. ``dates`` is int64
     ``(time,)``: the middle day of each season as days since 1970-01-01. ``mask`` is as in ``LuisaSeg``, of the year
     ``year``; for single pixels a scalar.
@@ -38,8 +38,8 @@ class LuisaSeries(LuisaDataset):
         root: an opened release, its folder, or its URL.
         split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor.
-        years: year or years of imagery; None takes all that the release has of the sensor.
-        **options: of ``LuisaDataset``, but for ``flatten``; ``year``, one alone, is that of the labels.
+        years: one or several years of imagery; None means all years of the sensor.
+        **options: options of ``LuisaDataset``, except ``flatten``; ``year``, a single one, is that of the labels.
 
     Examples:
         >>> pixels = LuisaSeries(root, sensors="landsat", level=1, window=30)
@@ -84,7 +84,7 @@ class LuisaSeries(LuisaDataset):
         self.dates = np.array([day for day, _, _ in self._order], "datetime64[D]")
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
-        """Of windows, labels and prediction (class indices) as maps; of single pixels, they are in the title."""
+        """For windows, maps of labels and predictions (class indices); for single pixels, both are in the title."""
         title = sample["tile"]
         if not self._of_pixels:
             return title, class_panels({"labels": sample.get("mask"), "prediction": prediction}, self.levels)

@@ -1,4 +1,4 @@
-"""Downloading releases: only what is wanted, resumable, every file checked."""
+"""Download of releases: selected parts, resumable, every file checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching files from stores, each checked against the manifest's SHA-256 before it gets its name."""
+"""Transfer of files from stores; each is checked against the SHA-256 of the manifest before it gets its name."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def fetch(
     workers: int = 8,
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Fetch files, several at a time; each replaces what has its name when it has arrived whole and right.
+    """Fetch several files at a time; each replaces an existing file of its name once it is complete and checked.
 
     Args:
-        stores: where from, best first; the next is asked for what one does not have right.
-        folder: where to.
-        files: of the release.
-        workers: files at a time.
-        progress: called with bytes done and bytes in all, from any thread, one call at a time.
+        stores: sources, best first; if a file of one is missing or damaged, the next one is used.
+        folder: destination.
+        files: files of the release.
+        workers: number of parallel transfers.
+        progress: called with the bytes done and the total, from any thread, one call at a time.
 
     Raises:
-        NetworkError: no store has a file right.
-        LulcbenchError: too little space.
+        NetworkError: no store has an intact copy of a file.
+        LulcbenchError: the disk has too little space.
         OSError: the folder cannot be written.
     """
     if not files:
@@ -68,28 +68,28 @@ def fetch(
 
 
 class _Meter:
-    """Bytes done by all threads together."""
+    """Counter of the bytes of all threads."""
 
     def __init__(self, done: int, total: int, progress: Progress) -> None:
         self._done, self._total, self._progress, self._lock = done, total, progress, threading.Lock()
         progress(done, total)
 
     def add(self, count: int) -> None:
-        """Count bytes; negative where some are given up again."""
+        """Count bytes; negative if some are discarded."""
         with self._lock:
             self._done += count
             self._progress(self._done, self._total)
 
 
 class _Transfer:
-    """One file on its way."""
+    """Transfer of one file."""
 
     def __init__(self, folder: Path, file: FileInfo, meter: _Meter, stop: threading.Event) -> None:
         self._target, self._partial = folder / file.path, _partial(folder, file)
         self._file, self._meter, self._stop = file, meter, stop
 
     def fetch(self, stores: Sequence[Store]) -> None:
-        """Take the file from the first store that has it right."""
+        """Fetch the file from the first store with an intact copy."""
         failures = []
         for store in stores:
             self._wrong_in_full = 0
@@ -98,7 +98,7 @@ class _Transfer:
                 return
             except OSError as error:
                 if error.errno in LOCAL_FAULTS:
-                    self._stop.set()  # here, before this thread takes the next file
+                    self._stop.set()  # now, before this thread continues with the next file
                     raise
                 failures.append(f"{store.url}: {describe(error)}")
             except Exception as error:  # see retry
@@ -122,15 +122,15 @@ class _Transfer:
             return
         self._meter.add(-self._partial.stat().st_size)
         self._partial.unlink()
-        # What was resumed may have been wrong before this store was asked. Twice wrong from the first byte to the
-        # last, it is not the line: it is the file.
+        # The partial file may have been wrong already. If a complete transfer is wrong twice, the file of the store is
+        # damaged.
         self._wrong_in_full += not resumed
         if self._wrong_in_full == 2:
             raise CorruptFileError(_WRONG)
         raise ConnectionError(_WRONG)
 
     def _append(self, store: Store) -> None:
-        """Read on from where the partial file ends."""
+        """Continue the partial file."""
         have, size = _size(self._partial), self._file.bytes
         if have > size:
             self._partial.unlink()
@@ -148,8 +148,8 @@ class _Transfer:
 
 
 def _partial(folder: Path, file: FileInfo) -> Path:
-    # Named by what it will be, so that any store may go on where another was cut off, and by where it will be, since
-    # several files may have the same content.
+    # Named by its hash, so that any store can continue it, and by its path, since several files may have the same
+    # content.
     return folder / PARTIAL / hashlib.sha256(f"{file.sha256} {file.path}".encode()).hexdigest()
 
 

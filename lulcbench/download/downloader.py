@@ -1,4 +1,4 @@
-"""Downloading releases: only what is wanted, resumable, every file checked against the manifest's SHA-256."""
+"""Download of releases: selected parts, resumable, every file checked against the SHA-256 of the manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from lulcbench.remote import Store, is_remote, open_store
 from lulcbench.remote.stores import Progress
 
 ORGANISATION = "hf://lulcbench"
-MIRRORS = "LULCBENCH_MIRRORS"  # environment: more addresses to try, separated by spaces; {name} is the release's
+# Environment variable with further addresses, separated by spaces; {name} stands for the name of the release.
+MIRRORS = "LULCBENCH_MIRRORS"
 LOCK = ".download.lock"
 _ID = re.compile(r"(.+)-(\d+\.\d+\.\d+)")
 log = logging.getLogger(__name__)
@@ -39,33 +40,33 @@ def download(
     workers: int = 8,
     progress: Progress = lambda done, total: None,
 ) -> Manifest:
-    """Make sure that the wanted part of a release is at ``root``.
+    """Download a release, or a part of it, unless ``root`` has it already.
 
-    Files arrive under a temporary name, are hashed, and only then get their own; what an interrupted download has
-    left is used by the next. Several processes may download to one root: one works, the others wait.
+    Files are written under a temporary name, hashed, and then renamed. An interrupted download is continued by the next
+    one. If several processes download to one root, one works and the others wait.
 
     Args:
         source: name of a release on the hub (``luisa-sim``) or its id (``luisa-sim-1.0.0``), or an address:
             ``hf://owner/name[@revision]``, a URL that fsspec reads, a folder.
-        root: folder to fill; may already hold a part.
-        splits: which split or splits; None takes all, an empty list only the manifest, the index and other files that
+        root: destination folder; it may already have a part of the release.
+        splits: one or several splits; None means all, an empty list only the manifest, the index and other files that
             do not belong to a split.
-        sensors: which sensor or sensors; None takes all. Labels are always included.
-        years: which year or years; None takes all.
-        mirrors: further addresses to turn to when the first fails.
+        sensors: one or several sensors; None means all. Labels are always included.
+        years: one or several years; None means all.
+        mirrors: further addresses, used if the first one fails.
         revision: branch, tag or commit on the hub.
-        offline: only look at what is here; None follows HF_HUB_OFFLINE.
-        workers: files at a time.
-        progress: called with bytes done and bytes in all, from any thread, one call at a time.
+        offline: only check that everything has been downloaded; None follows HF_HUB_OFFLINE.
+        workers: number of parallel transfers.
+        progress: called with the bytes done and the total, from any thread, one call at a time.
 
     Returns:
         The manifest.
 
     Raises:
         ReleaseNotFoundError: no address has a release of that name.
-        NetworkError: no address could be read, or none has a file right.
+        NetworkError: no address could be read, or none has an intact copy of a file.
         NotAvailableError: the release has no such split, sensor or year.
-        LulcbenchError: too little space, or another release is at ``root``.
+        LulcbenchError: the disk has too little space, or ``root`` has another release.
 
     Examples:
         >>> manifest = download(str(root), "part", splits="test", sensors="landsat", years=2018)
@@ -109,16 +110,16 @@ def download(
         )
     files = wanted(release, splits, sensors, years)
     if _holds(folder, release) and not missing_files(folder, files):
-        return release  # a root that cannot be written will do
+        return release  # without writing, so that the root may be read-only
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK):
-            # Asked again: another process may have put a release here meanwhile. Without a manifest, what lies here is
-            # of an interrupted download, maybe of another release, so that its size says too little.
+            # Checked again: another process may have downloaded a release in the meantime. Without a manifest, files
+            # are of an interrupted download, possibly of another release, so that sizes do not suffice.
             missing = missing_files(folder, files) if _holds(folder, release) else _differing(folder, files, workers)
             log.info("%s: %d of %d files are fetched to %s", release.id, len(missing), len(files), folder)
             fetch(stores, folder, missing, workers, progress)
-            # The manifest comes last: what has one is whole, and says where it came from.
+            # The manifest is written last: a folder with a manifest is complete, and its record has the address.
             Provenance(release.digest, tuple(store.url for store in stores), parts(files)).write(folder)
             release.write(folder)
     except OSError as error:
@@ -133,10 +134,10 @@ def repair(
     workers: int = 8,
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Fetch files again that are bad, from ``source`` or from where the release was downloaded.
+    """Fetch damaged files again, from ``source`` or from the address of the download.
 
     Raises:
-        NetworkError: no address has them right.
+        NetworkError: no address has intact copies.
         LulcbenchError: it is not known where the release came from.
     """
     folder = Path(root)
@@ -156,7 +157,7 @@ def repair(
 
 
 def recover(root: str | os.PathLike[str], source: str | None = None) -> Manifest:
-    """Fetch the manifest again where it is damaged or lost: the very one that was downloaded, by its noted digest.
+    """Fetch a damaged or missing manifest again, identified by the recorded digest.
 
     Raises:
         NetworkError: no address has it.
@@ -192,10 +193,10 @@ def wanted(
     sensors: Sequence[str] | None = None,
     years: Sequence[int] | None = None,
 ) -> list[FileInfo]:
-    """Files of the chosen part of a release, tables and texts included.
+    """List the files of a part of a release, including tables and texts.
 
     Raises:
-        NotAvailableError: the release has no such split, sensor or year, or none of the years of one of the sensors.
+        NotAvailableError: the release has no such split, sensor or year, or a sensor has none of the years.
     """
     for name in sensors or ():
         has = release.sensor(name).years
@@ -215,17 +216,17 @@ def wanted(
 
 
 def _differing(folder: Path, files: Sequence[FileInfo], workers: int) -> list[FileInfo]:
-    """Files that are not here with the right content."""
+    """List the files that are missing or differ."""
     with ThreadPoolExecutor(workers) as pool:
         faults = pool.map(lambda file: wrong(folder / file.path, file), files)
         return [file for file, fault in zip(files, faults, strict=True) if fault]
 
 
 def _holds(folder: Path, release: Manifest) -> bool:
-    """Whether the folder holds (a part of) this release.
+    """Whether the folder has this release, or a part of it.
 
     Raises:
-        LulcbenchError: it holds another.
+        LulcbenchError: it has another release.
     """
     if not (folder / MANIFEST).is_file():
         return False
@@ -252,7 +253,7 @@ def _several[T: (str, int)](chosen: T | Sequence[T] | None) -> Sequence[T] | Non
 
 
 def _origins(folder: Path, source: str | None) -> Sequence[str]:
-    """Names of places that have what belongs at a folder."""
+    """Addresses of the release of a folder."""
     known = Provenance.load(folder)
     names = (source,) if source else known.places if known else ()
     if not names:
@@ -267,9 +268,9 @@ def _is_name(source: str, release: Manifest) -> bool:
 
 
 def _by_name(source: str, folder: Path) -> bool:
-    """Whether ``source`` is the name of a release on the hub rather than a place.
+    """Whether ``source`` is the name of a release on the hub, rather than an address.
 
-    A folder of that name is a place only if it holds a release and is not the very folder to fill.
+    A folder of that name is an address only if it has a release and is not the destination.
     """
     if "://" in source or Path(source).name != source:
         return False
@@ -289,7 +290,7 @@ def _stores(source: str, mirrors: Sequence[str], revision: str | None, by_name: 
 
 
 def _open(address: str) -> Store:
-    """The store at an address; a folder must exist."""
+    """Open the store at an address; a folder must exist."""
     if not is_remote(address) and not Path(address).is_dir():
         raise ReleaseNotFoundError(
             f"{address!r} is neither a release on the hub, a URL, nor a folder.",
@@ -299,7 +300,7 @@ def _open(address: str) -> Store:
 
 
 def _manifest(stores: Sequence[Store]) -> tuple[list[Store], Manifest]:
-    """The manifest of the first store that has one; this store, pinned, and those after it.
+    """Read the manifest of the first store that has one; also returns this store, pinned, and the following ones.
 
     Raises:
         ReleaseNotFoundError: no store has a release.

@@ -47,12 +47,12 @@ FORMAT: Final = "lulcbench-release/2"
 
 
 class Manifest(Frozen):
-    """The manifest. Load it with ``Manifest.load(root)``.
+    """Manifest of a release. Read it with ``Manifest.load(root)``.
 
     Attributes:
-        simulated: made from simulated scenes; every page, file and plot made from it must state it.
-        sensors: imagery by name of the sensor.
-        labels: by name of their source; empty where the release is imagery alone.
+        simulated: whether scenes were simulated; every page, file and plot made from them must state it.
+        sensors: imagery, by name of the sensor.
+        labels: labels, by name of their source; empty if the release has only imagery.
         splits: number of tiles of each split.
         first_rows: row of the first tile of each split along the tile axis of all arrays; its tiles follow one another.
             A tile's row is its ``row`` in ``index.parquet``. Rows between splits are padding.
@@ -123,7 +123,7 @@ class Manifest(Frozen):
 
     @property
     def years(self) -> tuple[int, ...]:
-        """All years that there is imagery or are labels of, in ascending order."""
+        """All years of imagery or labels, in ascending order."""
         imagery = {year for info in self.sensors.values() for year in info.years}
         return tuple(sorted(imagery | {year for info in self.labels.values() for year in info.years}))
 
@@ -139,7 +139,7 @@ class Manifest(Frozen):
 
     @classmethod
     def load(cls, root: str | os.PathLike[str]) -> Manifest:
-        """Read and check ``release.json`` in a folder or behind a URL.
+        """Read and check ``release.json`` in a folder or at a URL.
 
         Raises:
             ReleaseNotFoundError: there is no manifest in the folder or at the address.
@@ -167,7 +167,7 @@ class Manifest(Frozen):
 
     @classmethod
     def parse(cls, text: bytes, where: str = MANIFEST) -> Manifest:
-        """Check a manifest's bytes, as ``load`` does; ``where`` names it in errors."""
+        """Parse and check a manifest like ``load``; ``where`` is its name in error messages."""
         again = "Download it again, or rebuild it with 'python -m builders build'."
         try:
             content = parse_json(text, where, again, MAX_MANIFEST_BYTES)
@@ -197,7 +197,7 @@ class Manifest(Frozen):
         return release
 
     def write(self, root: str | os.PathLike[str]) -> Path:
-        """Write ``root/release.json`` atomically; the last act of a build. Returns its path."""
+        """Write ``root/release.json`` atomically, as the last step of a build. Returns its path."""
         content = self.model_dump(mode="json") | {"digest": self.digest}
         path = Path(root) / MANIFEST
         write_json(path, content)
@@ -206,7 +206,7 @@ class Manifest(Frozen):
     def array_files(
         self, splits: Sequence[str], sensors: Sequence[str] | None = None, years: Sequence[int] | None = None
     ) -> list[FileInfo]:
-        """Files of arrays, restricted to splits, to some sensors (labels are always taken) and years."""
+        """Files of arrays, restricted to splits, sensors (labels are always included) and years."""
         chosen = {key.name for name in sensors or () if name in self.sensors for key in self._arrays_of(name)}
         return [
             file
@@ -218,7 +218,7 @@ class Manifest(Frozen):
         ]
 
     def files_of(self, array: ArrayKey, split: str) -> list[FileInfo]:
-        """Files that a split of an array is read from: its shards of the split, and its metadata."""
+        """Files that a split of an array is read from: the shards of the split, and the metadata."""
         return [file for file in self.files if file.array == array and file.split in (None, split)]
 
     def rows(self, split: str) -> range:
@@ -232,20 +232,20 @@ class Manifest(Frozen):
         return max((self.rows(split).stop for split in self.splits), default=0)
 
     def check_split(self, split: str) -> str:
-        """The split, if the release has it.
+        """Check that the release has a split, and return it.
 
         Raises:
-            NotAvailableError: it has no such split; lists those that it has.
+            NotAvailableError: there is no such split; lists those that exist.
         """
         if split not in self.splits:
             raise NotAvailableError(f"{self.id} has no split {split!r}.", f"It has {', '.join(self.splits)}.")
         return split
 
     def sensor(self, name: str) -> SensorInfo:
-        """What the release holds of a sensor.
+        """Description of the imagery of a sensor.
 
         Raises:
-            NotAvailableError: nothing; lists the sensors that it has.
+            NotAvailableError: the release has no such sensor; lists those that exist.
         """
         if name not in self.sensors:
             raise NotAvailableError(
@@ -254,20 +254,21 @@ class Manifest(Frozen):
         return self.sensors[name]
 
     def label_source(self, name: str) -> LabelInfo:
-        """What the release holds of a source of labels.
+        """Description of the labels of a source.
 
         Raises:
-            NotAvailableError: nothing; lists the sources that it has.
+            NotAvailableError: the release has no such source; lists those that exist.
         """
         if name not in self.labels:
             raise NotAvailableError(f"{self.id} has no {name} labels.", f"It has {_one_of(self.labels)}.")
         return self.labels[name]
 
     def choose_labels(self, name: str = AUTO) -> str:
-        """Name of a source of labels: that given, or by default LUISA if the release has it, else its only source.
+        """Name of a source of labels; the default is LUISA if the release has it, otherwise its only source.
 
         Raises:
-            NotAvailableError: there is no such source, or the default is none or one of several; lists those there are.
+            NotAvailableError: there is no such source, or no default because there are several or none; lists those
+                that exist.
         """
         if name != AUTO:
             self.label_source(name)
@@ -287,7 +288,7 @@ class Manifest(Frozen):
         """The array of a sensor in a year.
 
         Raises:
-            NotAvailableError: the release has no such sensor, or not in that year; lists what it has.
+            NotAvailableError: the release lacks the sensor or the year; lists those that exist.
         """
         years = self.sensor(sensor).years
         if year not in years:
@@ -313,7 +314,7 @@ class Manifest(Frozen):
         """The array of a source of labels in a year, of a split.
 
         Raises:
-            NotAvailableError: the release has no such labels, not in that year or not in that split; lists what it has.
+            NotAvailableError: the release lacks the source, or labels of the year or the split; lists those that exist.
         """
         info = self.label_source(source)
         self.check_split(split)

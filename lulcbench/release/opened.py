@@ -1,4 +1,4 @@
-"""An opened release: the manifest, the index and the arrays of one release, each read and checked once."""
+"""An opened release: manifest, index and arrays, each read and checked once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REPAIR = "Run 'lulcbench verify --repair', or download the release again."
 
 
 class Release:
-    """A release, opened for reading: what every function that needs a release takes.
+    """A release, opened for reading. Every function that needs a release takes one.
 
     Open it once and pass it on: the manifest is read once, and the index is hashed once. Pickling keeps the root and
     the manifest; readers open their arrays in the process that reads, since handles do not survive a fork.
@@ -121,15 +121,15 @@ class Release:
         return self._tables[split].copy(deep=False)
 
     def tiles(self, split: str) -> SplitTiles:
-        """Ids, regions and spatial blocks of the tiles of a split, in array order; raises as ``index`` does."""
+        """Ids, regions and spatial blocks of the tiles of a split, in array order; raises as ``index``."""
         return SplitTiles.of(self.index(split))
 
     def reader(self, split: str, threads: int | None = None) -> ShardReader:
-        """A new reader of the arrays of a split.
+        """Create a reader of the arrays of a split.
 
         Args:
             split: name of the split.
-            threads: threads that decode, for all reads together; None takes one per processor.
+            threads: number of decoding threads, shared by all reads; None means one per processor.
 
         Raises:
             NotAvailableError: the release has no such split.
@@ -143,9 +143,9 @@ class Release:
 
         Args:
             split: name of the split.
-            year: of the labels.
+            year: year of the labels.
             rows: of the tiles, see ``index``.
-            source: of the labels; by default LUISA, or the only one.
+            source: source of the labels; by default LUISA, or the only one.
 
         Raises:
             NotAvailableError: there are no such labels of that year and split.
@@ -181,7 +181,7 @@ class Release:
         return self._readers[split]
 
     def verify_files(self, paths: Iterable[str]) -> None:
-        """Check the SHA-256 of files of a local release, each once, so that a score is of the bytes of its digest.
+        """Check the SHA-256 of files of a local release, once per file, so that scores refer to exactly these bytes.
 
         Raises:
             CorruptFileError: a file is missing or altered, or not in the manifest.
@@ -206,7 +206,7 @@ class Release:
         return self._files[name]
 
     def _checked_index(self) -> io.BytesIO | Path:
-        """The index, checked: rows in another order would give every tile the position of another one."""
+        """The index, after its hash was checked: other rows would assign positions to the wrong tiles."""
         if self._index is None and is_remote(self.root):
             self._index = io.BytesIO(self._fetch(INDEX))
         elif self._index is None:
@@ -215,7 +215,7 @@ class Release:
         return self._index
 
     def _fetch(self, name: str) -> bytes:
-        """Content of a file of a remote release, checked."""
+        """Read a file of a remote release and check its hash."""
         listed, address = self._listed(name), join(self.root, name)
         try:
             content = open_store(self.root).read_bytes(name, listed.bytes)

@@ -1,4 +1,4 @@
-"""What a download notes beside the files: where they came from, which release it is, and which part was wanted."""
+"""Record of a download: where its files came from, which release it is, and which part was requested."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Of a folder that was downloaded.
+    """The record of a downloaded folder.
 
     Attributes:
-        digest: of the release.
-        places: that have it, best first; ``lulcbench.remote.open_store`` reads them.
-        parts: split/array of what was ever asked for, sorted. What is missing of it is a fault, not a choice.
+        digest: digest of the release.
+        places: addresses of the release, best first, for ``lulcbench.remote.open_store``.
+        parts: ``split/array`` of everything that was requested, sorted. Missing files of these are an error.
     """
 
     digest: str
@@ -33,7 +33,7 @@ class Provenance:
 
     @classmethod
     def load(cls, root: str | os.PathLike[str]) -> Provenance | None:
-        """The note at ``root``; None where there is none, or none that can be read."""
+        """Read the record at ``root``; None if there is none, or if it cannot be read."""
         try:
             content = parse_json(read_limited(Path(root) / SOURCES, MAX_TEXT_BYTES))
             return cls(str(content["digest"]), tuple(map(str, content["places"])), tuple(map(str, content["parts"])))
@@ -44,7 +44,7 @@ class Provenance:
             return None
 
     def write(self, root: str | os.PathLike[str]) -> None:
-        """Write the note at ``root``; parts that were noted before of the same release stay."""
+        """Write the record at ``root``; recorded parts of the same release are kept."""
         before = Provenance.load(root)
         known = before.parts if before and before.digest == self.digest else ()
         content = asdict(self) | {"parts": sorted({*known, *self.parts})}
@@ -52,5 +52,5 @@ class Provenance:
 
 
 def parts(files: Iterable[FileInfo]) -> tuple[str, ...]:
-    """split/array of shards, sorted, each once."""
+    """``split/array`` of shards, sorted, without repetition."""
     return tuple(sorted({f"{file.split}/{file.array}" for file in files if file.split is not None}))

@@ -3,7 +3,7 @@
 A release is one Zarr v3 hierarchy with an array in each folder ``<root>/<array>`` (``builders.stages`` writes them with
 zarr-python): imagery ``(tile, season, band, y, x)`` or ``(tile, time, band, y, x)`` in its sensor's coding, numbers of
 clear observations ``(tile, season, y, x)`` uint8, labels ``(tile, y, x)`` uint16 class codes. A shard holds tiles of
-one split alone.
+only one split.
 """
 
 from __future__ import annotations
@@ -30,26 +30,28 @@ from lulcbench.remote import is_remote, join, open_store
 
 Selection = tuple[int | slice | list[int], ...]
 
-# TensorStore's threads do not survive a fork, and it ends a forked process that uses them. This is the process that
-# first used it; None as long as none did.
+# TensorStore's threads do not survive a fork, and it aborts a forked process that uses them. Id of the process that
+# used it first.
 _user: int | None = None
 
-# Shards never change, so what was read of them is not asked for again.
+# Shards are immutable: cached content is never validated again.
 _STEADY = {"recheck_cached_data": "open", "recheck_cached_metadata": "open"}
-# Over a network every question costs, so the indices of shards are kept.
+# The indices of shards are cached, because every request over a network takes time.
 _REMOTE = {"cache_pool": {"total_bytes_limit": 64 * 2**20}, "http_request_concurrency": {"limit": 64}}
 
 
 class ShardReader:
-    """Reads windows of one split. Picklable; opens its arrays in the process that first reads (handles do not fork).
+    """Reads windows of one split.
 
-    In a process forked from one that has read already, it falls back to zarr-python, which is slower, and warns.
+    It can be pickled; arrays are opened in the process that reads, since handles do not survive a fork.
+
+    In a process that was forked after its parent had read, it warns and reads through zarr-python, which is slower.
 
     Args:
-        root: folder of the release, or its URL (https, s3, hf), which is then read without downloading.
-        manifest: of the release.
+        root: folder of the release, or a URL (https, s3, hf) from which it is streamed.
+        manifest: manifest of the release.
         split: name of the split.
-        threads: that decode, for all reads at once; None takes one a processor.
+        threads: number of decoding threads, shared by all reads; None means one per processor.
     """
 
     def __init__(
@@ -63,8 +65,8 @@ class ShardReader:
             self._context = self._context | {"data_copy_concurrency": {"limit": threads}}
         self._pid = os.getpid()
         self._arrays: dict[ArrayKey, Any] = {}
-        self._lapses: dict[ArrayKey, float] = {}  # array → when its addresses do, by the monotonic clock
-        self._unseen: dict[ArrayKey, dict[int, FileInfo]] = {}  # array → shards that nobody has seen to be there yet
+        self._lapses: dict[ArrayKey, float] = {}  # array → time at which its addresses expire, of the monotonic clock
+        self._unseen: dict[ArrayKey, dict[int, FileInfo]] = {}  # array → shards that are not known to exist
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_arrays": {}, "_lapses": {}, "_unseen": {}}
@@ -82,14 +84,13 @@ class ShardReader:
         """Read a batch of windows.
 
         Args:
-            array: which array.
+            array: the array.
             rows: row of the tile of each of n windows, along the tile axis.
             offsets: (y, x) of each window's upper left pixel.
             size: (height, width) of all windows in pixels.
             seasons: positions of seasons (or dates) to take, in that order; None takes all (not of labels).
             bands: band positions to take, in that order; None takes all (imagery only).
-            out: C-contiguous array of the right shape to read into; memory that is used again spares the system
-                handing out fresh pages, which takes longer than decoding.
+            out: C-contiguous array to read into; reusing memory avoids page faults, which take longer than decoding.
 
         Returns:
             ``(n, season, band, height, width)`` of the stored type for imagery, uint8 ``(n, season, height, width)``
@@ -114,12 +115,12 @@ class ShardReader:
         self._see(array, (row for row, _, _ in corners))
         try:
             read_windows(store, selections(corners, size, picks), out)
-        except Exception as error:  # TensorStore and zarr each raise what the storage below them happens to raise
+        except Exception as error:  # TensorStore and zarr raise the errors of the storage below them
             raise self._broken(array, error) from error
         return out
 
     def tiles(self, array: ArrayKey, start: Row, stop: Row) -> npt.NDArray[Any]:
-        """Read tiles ``start`` to ``stop`` (exclusive) whole: ``(stop - start, …)``; raises as ``read`` does."""
+        """Read complete tiles from ``start`` to ``stop`` (exclusive): ``(stop - start, …)``; raises as ``read``."""
         store = self._open(array)
         self._check_rows(range(start, stop))
         self._see(array, range(start, stop))
@@ -169,7 +170,7 @@ class ShardReader:
         return self._arrays[array]
 
     def _check_rows(self, rows: Sequence[Row] | npt.NDArray[np.integer] | range) -> None:
-        """Rows of other splits may not be here, and would read as nodata."""
+        """Refuse rows of other splits, which may not have been downloaded and would read as nodata."""
         own = self.manifest.rows(self.split)
         requested = np.asarray(rows)
         if requested.size and (requested.min() < own.start or requested.max() >= own.stop):
@@ -180,7 +181,7 @@ class ShardReader:
             )
 
     def _files(self, array: ArrayKey) -> list[FileInfo]:
-        """All files that the split is read from, by the manifest."""
+        """List all files that the split is read from."""
         files = self.manifest.files_of(array, self.split)
         shards = [Path(self.root) / file.path for file in files if file.split]
         path = join(self.root, str(array))
@@ -194,7 +195,7 @@ class ShardReader:
         return files
 
     def _check_files(self, array: ArrayKey, files: list[FileInfo]) -> None:
-        """A missing shard would read as nodata, so all files must be here, and of the right size."""
+        """Check that all files exist with their full size, since a missing shard would read as nodata."""
         for file in files:
             path = Path(self.root) / file.path
             if not path.is_file() or path.stat().st_size != file.bytes:
@@ -203,23 +204,23 @@ class ShardReader:
         self._check_metadata(array, files, metadata.read_bytes() if metadata.is_file() else b"")
 
     def _check_metadata(self, array: ArrayKey, files: list[FileInfo], content: bytes) -> None:
-        """Shape, codecs and fill value say how all other bytes are read, so they must be the published ones."""
+        """Check the metadata against the manifest, since they determine how all other bytes are read."""
         path = f"{array}/zarr.json"
         if hashlib.sha256(content).hexdigest() not in {file.sha256 for file in files if file.path == path}:
             raise self._broken(array, f"{path} is not the file that the release was published with")
 
     def _see(self, array: ArrayKey, rows: Iterable[int]) -> None:
-        """Make sure, once, that the shards of some tiles are where they are streamed from.
+        """Check, once per shard, that the shards of some tiles exist at the address.
 
-        TensorStore reads a missing shard as nodata. It can be told not to, but would then refuse chunks of nodata
-        alone too, which no writer stores. So the last byte of each shard is asked for, many shards at a time.
+        TensorStore reads a missing shard as nodata. With its option against this it would also refuse chunks of only
+        nodata, which writers do not store. So the last byte of each shard is requested, of many shards at a time.
         """
         unseen = self._unseen.get(array)
         if not unseen:
             return
         store = self._arrays[array]
         tiles = store.chunk_layout.write_chunk.shape[0]
-        # Other threads may see shards meanwhile.
+        # Other threads may have checked shards in the meantime.
         asked = {shard: file for shard in {row // tiles for row in rows} if (file := unseen.get(shard)) is not None}
         prefix = len(f"{array}/")
         answers = {
@@ -236,7 +237,7 @@ class ShardReader:
             unseen.pop(shard, None)
 
     def _broken(self, array: ArrayKey, error: Exception | str) -> LulcbenchError:
-        if "ignored by server" in str(error):  # TensorStore's words; there is no kind of error of its own for it
+        if "ignored by server" in str(error):  # the message of TensorStore, which has no type of error for this
             return NetworkError(
                 f"Cannot stream {self.root}: its server does not know range requests, so it sends no part of a file.",
                 "Download the release ('lulcbench download'), or serve it with a server that does, such as nginx.",
@@ -253,19 +254,19 @@ class ShardReader:
 
 
 def _stored(store: ts.TensorStore, key: str, part: slice | None = None) -> Any:
-    """Future of (part of) a file below an array."""
+    """Future of the content of a file of an array, or of a part of it."""
     if store.kvstore is None:
         raise TypeError("an array of shards has a key-value store")
     return store.kvstore.read(key, byte_range=part)
 
 
 def _dtype(store: Any) -> np.dtype[Any]:
-    """Type of an open array, of TensorStore or of zarr-python."""
+    """Data type of an open array, of TensorStore or zarr-python."""
     return np.dtype(store.dtype.numpy_dtype if isinstance(store, ts.TensorStore) else store.dtype)
 
 
 def _pick(positions: Sequence[int] | None) -> slice | list[int]:
-    """Positions as a slice where they are a run, which is cheaper to read."""
+    """Convert consecutive positions to a slice, which is faster to read."""
     if positions is None:
         return slice(None)
     chosen = [int(i) for i in positions]
@@ -276,14 +277,14 @@ def _pick(positions: Sequence[int] | None) -> slice | list[int]:
 def selections(
     corners: Iterable[tuple[int, int, int]], size: tuple[int, int], picks: Sequence[slice | list[int]]
 ) -> list[Selection]:
-    """Outer indices of windows of ``size`` (height, width) at (row, y, x); ``picks`` select along season and band."""
+    """Outer indices of windows of ``size`` (height, width) at (row, y, x); ``picks`` select seasons and bands."""
     return [(row, *picks, slice(y, y + size[0]), slice(x, x + size[1])) for row, y, x in corners]
 
 
 def read_windows(store: Any, windows: Sequence[Selection], out: npt.NDArray[Any]) -> None:
-    """Read windows of an open array into ``out``: with TensorStore all at once, with zarr-python one by one."""
+    """Read windows of an open array into ``out``: in one call with TensorStore, one after another with zarr-python."""
     if isinstance(store, ts.TensorStore):
-        # Translating to origin 0 lets windows of different places stack.
+        # Translated to origin 0, windows at different positions can be stacked.
         origin = (0,) * (out.ndim - 1)
         parts = [store.oindex[window].translate_to[origin] for window in windows]
         ts.array(out).write(ts.stack(parts)).result()

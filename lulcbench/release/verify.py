@@ -1,4 +1,4 @@
-"""Is every byte of a release right? Hashes all files that are here, in parallel."""
+"""Verification of a release: all local files are hashed in parallel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lulcbench.release.provenance import Provenance
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file that is not as the manifest says. ``file`` is None if the manifest does not know it."""
+    """A file that differs from the manifest. ``file`` is None if the manifest does not list it."""
 
     path: str
     what: str
@@ -27,12 +27,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What ``verify`` found.
+    """Results of ``verify``.
 
     Attributes:
-        good: files that are right.
-        absent: files of arrays that were not chosen when downloading, so no problem.
-        problems: everything else.
+        good: intact files.
+        absent: files of arrays that were not requested when the release was downloaded.
+        problems: missing, altered and unlisted files.
     """
 
     good: tuple[FileInfo, ...]
@@ -41,10 +41,10 @@ class Report:
 
 
 def expected_files(release: Release) -> tuple[list[FileInfo], list[FileInfo]]:
-    """Files that should be here, and files of arrays that were never downloaded.
+    """List the files that the folder should have, and files of arrays that were never downloaded.
 
-    A split of an array counts as downloaded when the download noted so, or one of its shards is here; metadata of an
-    array, when a split of it does.
+    A split of an array counts as downloaded if the record of the download lists it, or if one of its shards exists; the
+    metadata of an array, if one of its splits does.
     """
     arrays: dict[tuple[str | None, ArrayKey | None], list[FileInfo]] = defaultdict(list)
     for file in release.manifest.files:
@@ -78,10 +78,10 @@ def verify(
     workers: int | None = None,
     advance: Callable[[FileInfo], None] = lambda file: None,
 ) -> Report:
-    """Hash every file of a release that is here.
+    """Hash every local file of a release.
 
     Args:
-        release: an opened release in a folder.
+        release: a release that was opened from a folder.
         workers: threads; None takes one per processor. Hashing runs outside the interpreter lock.
         advance: called after each file, from any thread.
 
@@ -115,7 +115,7 @@ def verify(
 
 
 def wrong(path: Path, file: FileInfo) -> str | None:
-    """What is wrong with a file, or None."""
+    """Describe the fault of a file; None if it is intact."""
     try:
         size = path.stat().st_size
         if size != file.bytes:
