@@ -1,10 +1,10 @@
 """Predictions of a split: one Zarr v3 zip, written by ``PredictionWriter``, read back by ``Predictions``.
 
 The zip holds a group with ``codes`` (tile, year, 96, 96) uint16, LUISA codes of one level on the 50 m label grid, and
-perhaps ``probabilities`` (tile, year, class, 96, 96) uint8. A chunk is one tile, so a tile that was not predicted is a
-member that is not there. Any Zarr v3 reader opens the file; ours interprets none of its metadata but demands, key by
-key, exactly what the writer writes for that split.
-``lulcbench.predictions.format`` has the layout and the coding of probabilities.
+optionally ``probabilities`` (tile, year, class, 96, 96) uint8. A chunk is one tile, so a missing tile is a missing
+member. Any Zarr v3 reader opens the file; ``Predictions`` does not interpret array metadata: they must match those of
+the writer, key by key.
+``lulcbench.predictions.format`` describes the layout and the coding of probabilities.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Reading zips that strangers upload: stored members only, known names only, nothing is ever extracted.
+"""Reading of untrusted zip files: only uncompressed members with known names; nothing is extracted.
 
-``zipfile`` parses the directory; everything in it is then checked against what the caller expects, and members are read
-by position, so that no path of the archive ever reaches the file system and no size of it an allocation.
+``zipfile`` parses the directory; all entries are then checked against the expected ones, and members are read by
+position, so that paths of the archive never reach the file system, nor sizes an allocation.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _REMEDY = "Write predictions with lulcbench.PredictionWriter, and upload its fil
 
 
 class StoredZip:
-    """A zip whose members are stored uncompressed, opened for reading under limits. A context manager.
+    """A zip file of uncompressed members, opened for reading within limits. A context manager.
 
     Args:
         path: the file.
-        max_bytes: largest acceptable file.
-        max_members: largest acceptable number of members.
-        allowed: says whether a member name is expected.
+        max_bytes: maximum size of the file.
+        max_members: maximum number of members.
+        allowed: returns whether a member name is expected.
 
     Raises:
-        LulcbenchError: the file is not a zip, is too large, or has other members than plain stored ones of expected
-            names.
+        LulcbenchError: the file is not a zip file, is too large, or has members that are not plain, uncompressed and
+            expected.
     """
 
     MAX_NAME = 64
@@ -74,15 +74,15 @@ class StoredZip:
 
     def error(self, problem: str) -> LulcbenchError:
         """An error about this file."""
-        # Parts of the file end up in messages; none of it may steer a terminal.
+        # Messages quote the file, and must not control a terminal.
         shown = "".join(c if c.isprintable() else "?" for c in problem)
         return LulcbenchError(f"{self.path.name} is refused: {shown}.", _REMEDY)
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """The bytes of a member, checked against its CRC-32.
+        """Read a member and check its CRC-32.
 
         Raises:
-            LulcbenchError: it is missing, larger than ``max_bytes``, or damaged.
+            LulcbenchError: the member is missing, larger than ``max_bytes``, or damaged.
         """
         if name not in self.members:
             raise self.error(f"{name} is missing")
@@ -104,13 +104,13 @@ class StoredZip:
         return data
 
     def _check_directory_size(self, max_members: int) -> None:
-        """Refuse a huge directory before ``zipfile`` makes an object of each of its entries."""
+        """Refuse a huge directory before ``zipfile`` creates an object for each entry."""
         tail = os.pread(self._file.fileno(), _END.size, max(0, self._size - _END.size))
         if len(tail) < _END.size or not tail.startswith(b"PK\5\6") or not tail.endswith(b"\0\0"):
             raise self.error("it is not a zip file, is truncated, or ends in a comment")
         _, _, _, _, members, size, offset, _ = _END.unpack(tail)
-        # zipfile follows a ZIP64 record if there is a locator, whatever the fields of the end record say; so the
-        # record counts here too, and a field of the end record must be the same or say that it is in the record.
+        # zipfile uses a ZIP64 record if there is a locator, regardless of the fields of the end record. So its values
+        # are used here too, and fields of the end record must be equal or refer to the record.
         start = self._size - _END.size - _LOCATOR.size - _END64.size
         before = os.pread(self._file.fileno(), _END64.size + _LOCATOR.size, max(0, start))
         if start >= 0 and before[_END64.size :].startswith(b"PK\6\7"):

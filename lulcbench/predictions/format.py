@@ -1,9 +1,10 @@
-"""The format of a predictions file: what it may say, how it is laid out, how its values are coded.
+"""Format of predictions files: header, layout, and coding of values.
 
 **Probabilities are stored as** ``q = round(255 · √p)`` and read as ``p = (max(q, ½) / 255)²``, normalised to sum 1. The
-root spends the 8 bits where log loss needs them: the step is 4e-6 near 0 and 0.008 near 1. No class is ever read as
-less than 3.7e-6, so log loss stays below 12.6. The error of a probability is at most 0.031 (the worst case of all 46
-rounding errors having one sign; a test finds at most 0.006 and 0.0003 on average over random softmax outputs).
+root gives small probabilities, which matter for log loss, more of the 8 bits: the step is 4e-6 near 0 and 0.008 near 1.
+No probability is read as less than 3.7e-6, so log loss is below 12.6. The error of a probability is at most 0.031 (if
+all 46 rounding errors have the same sign; a test finds at most 0.006, and 0.0003 on average, over random softmax
+outputs).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lulcbench.release import Manifest, Sha256, TilePosition, label_shape
 MAX_YEARS = 100
 Task = Literal["segmentation", "change", "series"]
 Quantisation = Literal["q = round(255 * sqrt(p)); p = (max(q, 0.5) / 255) ** 2, normalised over classes"]
-# Gzip level by array: maps are read far more often than written, probabilities barely shrink further.
+# Gzip level by array: maps are read far more often than written; probabilities would hardly be smaller.
 COMPRESSION = {"codes": 6, "probabilities": 4}
 REMEDY = "Write the file with lulcbench.PredictionWriter against this very release, split and level."
 
@@ -35,10 +36,10 @@ class PredictionInfo(Frozen):
     """Header of a predictions file.
 
     Attributes:
-        task: follows from the number of years, see ``task_of``.
+        task: task for the number of years, see ``task_of``.
         years: in ascending order.
         tiles: tile ids in array order, all tiles of the split.
-        probabilities: how probabilities are quantised, or None where there are none.
+        probabilities: quantisation of the probabilities; None without them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -62,7 +63,7 @@ def quantise(probabilities: npt.NDArray[np.floating], where: str = "array") -> n
         LulcbenchError: a value is not finite or negative, or a pixel's sum is not 1 within 1 %.
     """
     total = probabilities.sum(axis=-3)
-    # A NaN makes every comparison false, so the condition is stated as what must hold.
+    # Comparisons with NaN are false, so the valid condition is tested.
     if not (np.all(np.abs(total - 1) <= 0.01) and probabilities.min() >= 0):
         raise LulcbenchError(
             f"Probabilities of {where} are not finite, non-negative and summing to 1 over classes.",
@@ -79,7 +80,7 @@ def dequantise(quantised: npt.NDArray[np.uint8], where: str = "array") -> npt.ND
         LulcbenchError: a pixel's values cannot come from probabilities (their sum is off by more than rounding).
     """
     values = np.empty(quantised.shape, np.float32)
-    for part, out in zip(quantised, values, strict=True):  # class by class, because look-ups copy their indices
+    for part, out in zip(quantised, values, strict=True):  # by class, because table look-ups copy their indices
         _LEVELS.take(part, out=out, mode="clip")
     total = values.sum(axis=0)
     if np.abs(total - 1).max() > 0.05:  # rounding moves the sum by 0.027 at most, the writer tolerates 0.01
@@ -89,10 +90,10 @@ def dequantise(quantised: npt.NDArray[np.uint8], where: str = "array") -> npt.ND
 
 
 def check_codes(codes: npt.NDArray[Any], level: int, where: str) -> npt.NDArray[np.uint16]:
-    """The codes as uint16, if all are of ``level``.
+    """Convert codes to uint16, after checking that all are of ``level``.
 
     Raises:
-        LulcbenchError: a code is nodata, unknown or of another level; names it and its first position.
+        LulcbenchError: a code is nodata, unknown or of another level; states it and its first position.
     """
     if codes.dtype != np.uint16 and (codes.min() < 0 or codes.max() > 65535):
         raise LulcbenchError(f"{where} holds codes from {codes.min()} to {codes.max()}.", REMEDY)
@@ -115,7 +116,7 @@ _LEVELS: npt.NDArray[np.float32] = ((np.maximum(np.arange(256), 0.5) / 255) ** 2
 
 
 def task_of(years: Sequence[int]) -> Task:
-    """The task that maps of these years are for: one is a segmentation, two are a change, more are a series.
+    """Task of maps of these years: segmentation for one, change for two, series for more.
 
     Examples:
         >>> task_of([2018]), task_of([2012, 2018]), task_of([2006, 2012, 2018])
@@ -153,10 +154,10 @@ def prediction_info(
 
 
 def check_years(manifest: Manifest, years: Sequence[int]) -> None:
-    """Nothing, if the release has imagery or labels of all years: others can neither be predicted from it nor scored.
+    """Check that the release has imagery or labels of all years.
 
     Raises:
-        NotAvailableError: it has nothing of a year.
+        NotAvailableError: the release has neither for a year.
     """
     for year in years:
         if year not in manifest.years:
@@ -166,7 +167,7 @@ def check_years(manifest: Manifest, years: Sequence[int]) -> None:
 
 
 def metadata(info: PredictionInfo) -> dict[str, dict[str, Any]]:
-    """Every ``zarr.json`` of a file, wholly determined by what it holds: written so, and demanded so."""
+    """Every ``zarr.json`` of a file; readers require exactly this content."""
     group = {"zarr_format": 3, "node_type": "group", "attributes": info.model_dump(mode="json")}
     height, width = label_shape()
     n, years, classes = len(info.tiles), len(info.years), len(legend().codes(info.level))
@@ -183,7 +184,7 @@ def metadata(info: PredictionInfo) -> dict[str, dict[str, Any]]:
 
 
 def _array(name: str, shape: tuple[int, ...], chunk: tuple[int, ...], dimensions: tuple[str, ...]) -> dict[str, Any]:
-    """Zarr v3 array metadata (zarr-specs v3.1). Gzip, because zlib alone decodes under a hard limit of output."""
+    """Zarr v3 array metadata (zarr-specs v3.1). Gzip, because only zlib can decode under a hard limit on the output."""
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     dtype, to_bytes = ("uint16", little) if name == "codes" else ("uint8", {"name": "bytes"})
     return {
@@ -201,10 +202,10 @@ def _array(name: str, shape: tuple[int, ...], chunk: tuple[int, ...], dimensions
 
 
 def chunk_name(array: str, position: TilePosition, year: int = 0) -> str:
-    """Member name of a tile's chunk; ``year`` is a position too, and matters for probabilities alone."""
+    """Name of the member with the chunk of a tile; ``year`` is a position, and only used for probabilities."""
     return f"{array}/c/{position}/{year}/0/0" + ("/0" if array == "probabilities" else "")
 
 
 def known_name(name: str) -> bool:
-    """Whether a member of that name can be in a predictions file."""
+    """Whether predictions files can have a member of this name."""
     return _NAMES.fullmatch(name) is not None

@@ -1,4 +1,4 @@
-"""Bringing predictions of any resolution to the 50 m label grid, where they are scored."""
+"""Resampling of predictions to the 50 m label grid, on which they are scored."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lulcbench.release import label_shape
 
 
 def to_label_grid(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Bring a whole tile's class probabilities of any resolution to the 50 m label grid by area.
+    """Resample class probabilities of a tile from any resolution to the 50 m label grid, by area.
 
     Args:
         probabilities: float ``(class, h, w)`` over one tile (4,800 m × 4,800 m), such as 480 × 480 at 10 m.
 
     Returns:
-        ``(class, 96, 96)``, same dtype; still sums to 1 where the input does.
+        ``(class, 96, 96)``, same dtype; sums over classes are preserved.
 
     Examples:
         >>> ramp = np.linspace(0, 1, 160) * np.ones((1, 160, 160))  # 30 m

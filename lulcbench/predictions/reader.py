@@ -1,4 +1,4 @@
-"""Reading predictions files back; they are hostile until checked."""
+"""Reading of predictions files, which are untrusted."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from lulcbench.release import Manifest, Release, TilePosition, label_shape
 _GZIP_MARGIN = 1024
 _METADATA_BYTES = 65536
 _ANY_BYTES, _ANY_TILES = 2**50, 10**7
-# RFC 1952: magic, deflate, and no flags, so no field follows the ten bytes of header. Decoders differ in what they make
-# of flags, and the writer sets none.
+# RFC 1952: magic number, deflate, no flags, hence no fields after the ten bytes of the header. Decoders interpret flags
+# differently, and the writer sets none.
 _GZIP_HEADER = b"\x1f\x8b\x08\x00"
 
 
@@ -47,13 +47,13 @@ class OtherReleaseError(LulcbenchError):
 
 
 class Predictions:
-    """A predictions file, opened for reading; trusts nothing in it. A context manager.
+    """A predictions file, opened for reading. Its content is checked before use. A context manager.
 
     Attributes:
         info: header of the file, checked against the release.
         release: the opened release that it was made for.
         tiles: the tiles of its split.
-        sha256: of the file.
+        sha256: SHA-256 of the file.
 
     Examples:
         >>> from lulcbench.predictions import PredictionWriter
@@ -77,20 +77,19 @@ class Predictions:
     def open(
         cls, path: str | os.PathLike[str], release: str | os.PathLike[str] | Release, *others: Release
     ) -> Predictions:
-        """Open a file of predictions.
+        """Open a predictions file.
 
-        Only the directory and the metadata are read here, and nothing larger than the releases allow; the file is
-        opened and hashed once.
+        Only directory and metadata are read, up to the sizes that the releases allow. The file is opened and hashed
+        once.
 
         Args:
             path: the file.
-            release: the release that it was made for, opened or its folder.
-            others: further releases that it may have been made for instead.
+            release: the release that was predicted, opened or its folder.
+            others: other releases that may have been predicted instead.
 
         Raises:
-            OtherReleaseError: the file was made for a release that is not among them.
-            LulcbenchError: the file is of another legend or split, lacks tiles, or is not as the writer would have
-                written it.
+            OtherReleaseError: the file has predictions of another release.
+            LulcbenchError: the file has another legend or split, lacks tiles, or differs from the format of the writer.
         """
         candidates = {candidate.digest: candidate for candidate in (Release.open(release), *others)}
         most = max(max(candidate.manifest.splits.values()) for candidate in candidates.values())
@@ -121,7 +120,7 @@ class Predictions:
         self._archive.close()
 
     def codes(self, position: TilePosition) -> npt.NDArray[np.uint16]:
-        """Codes of a tile: uint16 ``(year, 96, 96)``.
+        """Read the codes of a tile: uint16 ``(year, 96, 96)``.
 
         Raises:
             LulcbenchError: the chunk is damaged, of another size, or holds a code that is not of the file's level.
@@ -130,17 +129,17 @@ class Predictions:
         return check_codes(data, self.info.level, f"{self._archive.path.name}, tile {self.info.tiles[position]}")
 
     def maps(self, positions: range) -> npt.NDArray[np.uint16]:
-        """As ``codes`` of some tiles, but as the file has them, any number may be among them: ``(n, year, 96, 96)``."""
+        """Read the codes of several tiles, unchecked: ``(n, year, 96, 96)``."""
         shape = (len(positions), len(self.info.years), *label_shape())
         wanted = 2 * math.prod(shape[1:])
         data = b"".join(self._inflate(chunk_name("codes", TilePosition(i)), wanted) for i in positions)
         return np.frombuffer(data, "<u2").reshape(shape)
 
     def probabilities(self, position: TilePosition, year: int = 0) -> npt.NDArray[np.float32]:
-        """Class probabilities of a tile in the year at position ``year``: float32 ``(class, 96, 96)``.
+        """Read the class probabilities of a tile for the year at position ``year``: float32 ``(class, 96, 96)``.
 
         Raises:
-            LulcbenchError: there are none, or the chunk is damaged or does not sum to 1.
+            LulcbenchError: the file has none, or the chunk is damaged or does not sum to 1.
         """
         if self.info.probabilities is None:
             raise LulcbenchError(f"{self._archive.path.name} holds no probabilities.", "Score it without them.")
@@ -152,13 +151,13 @@ class Predictions:
         return np.frombuffer(self._inflate(name, math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
 
     def _inflate(self, name: str, wanted: int) -> bytes:
-        """A chunk's bytes, of which there must be exactly so many."""
+        """Decode a chunk, which must have exactly ``wanted`` bytes."""
         data = self._archive.read(name, wanted + wanted // 1024 + _GZIP_MARGIN)
         if data and not data.startswith(_GZIP_HEADER):
             raise self._archive.error(f"{name} is not gzip as the writer makes it")
         decoder = isal_zlib.decompressobj(wbits=31)
         try:
-            # One byte more than wanted is all that a bomb ever gets to write.
+            # A decompression bomb writes at most one byte more than wanted.
             raw = decoder.decompress(data, wanted + 1)
         except isal_zlib.error as error:  # type: ignore[misc]  # its stub has an instance in place of the class
             raise self._archive.error(f"{name} is not gzip ({error})") from error
@@ -168,19 +167,19 @@ class Predictions:
 
 
 def archive_limits(manifest: Manifest) -> tuple[int, int]:
-    """Bytes and members that a predictions file for any split of the release can have at most."""
+    """Maximum numbers of bytes and members of a predictions file for any split of the release."""
     most, years = max(manifest.splits.values()), min(len(manifest.years), MAX_YEARS)
     year_bytes = 2 * years * len(legend().codes(4)) * math.prod(label_shape())
     return most * (year_bytes + 8192) + 2**20, (1 + years) * most + 3
 
 
 def peek(path: str | os.PathLike[str]) -> PredictionInfo:
-    """Header of a file, checked as far as possible without its release: neither its pixels nor its tiles.
+    """Read the header of a file, checked as far as possible without its release: not its pixels and tiles.
 
-    For files of one's own: the limits are wide.
+    For trusted files, since the limits are wide.
 
     Raises:
-        LulcbenchError: it is not a predictions file.
+        LulcbenchError: the file is not a predictions file.
     """
     with StoredZip(path, _ANY_BYTES, _ANY_TILES, known_name) as archive:
         info = _read_info(archive, _ANY_TILES)
@@ -234,7 +233,7 @@ def _check_equal(archive: StoredZip, name: str, stored: dict[str, Any], expected
 
 
 def _check_layout(archive: StoredZip, info: PredictionInfo, most: int) -> None:
-    """Every member that a file of this kind has, and no other; all metadata as the writer writes it."""
+    """Check that the file has exactly the expected members, and metadata that match the writer's."""
     expected = metadata(info)
     for name, content in expected.items():
         _check_equal(archive, name, _read_json(archive, name, _METADATA_BYTES + 64 * most), content)

@@ -1,4 +1,4 @@
-"""Writing the predictions of a split."""
+"""Writing of the predictions of a split."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from lulcbench.release import Release, TilePosition, label_shape
 
 
 class PredictionWriter:
-    """Writes the predictions of one split; the file appears, whole, when all tiles are there.
+    """Writes the predictions of one split; the file appears when all tiles have been written.
 
     Use it as a context manager, and call ``write`` once for every tile of the split, in any order.
 
     Args:
-        path: the file to make, ``….zip``.
+        path: file to write, ``….zip``.
         release: the release that was predicted, opened, or its folder.
         split: name of the split.
-        year: the year predicted, a pair (from, to) for the change task, or more years for a series, in ascending
-            order: any that the release has imagery or labels of. Only years with labels can be scored.
-        level: level of the codes: 4, or coarser where the model stops there.
+        year: year of the predictions, a pair (from, to) for change, or more years for a series, in ascending order. The
+            release must have imagery or labels of each year; only years with labels can be scored.
+        level: level of the codes: 4, or a coarser one for a model that predicts only that.
         probabilities: whether class probabilities are written too.
 
     Raises:
-        NotAvailableError: the release has no such split, or nothing of that year.
-        LulcbenchError: years are not in ascending order; on leaving the context: tiles were not written.
+        NotAvailableError: the release has no such split, or neither imagery nor labels of a year.
+        LulcbenchError: years are not in ascending order, or, at the end of the context, tiles are missing.
 
     Examples:
         >>> with PredictionWriter("forest.zip", root, "test", year=2018) as writer:
@@ -111,9 +111,9 @@ class PredictionWriter:
         """Add a tile.
 
         Args:
-            tile: its id.
-            codes: LUISA codes of ``level``, integer, ``(96, 96)``, or ``(year, 96, 96)`` for several years. No
-                nodata: every pixel needs a class.
+            tile: id of the tile.
+            codes: LUISA codes of ``level``, integer, ``(96, 96)``, or ``(year, 96, 96)`` for several years. Every pixel
+                needs a class; nodata is not allowed.
             probabilities: of each class in the order of ``legend().codes(level)``, summing to 1 within 1 %: float
                 ``(class, 96, 96)``, or ``(year, class, 96, 96)``; see ``to_label_grid``.
 
@@ -154,6 +154,6 @@ class PredictionWriter:
         self._done.add(tile)
 
     def _add(self, name: str, data: bytes) -> None:
-        entry = zipfile.ZipInfo(name)  # its default date, 1980, keeps the same predictions the same bytes
+        entry = zipfile.ZipInfo(name)  # its default date, 1980, so that equal predictions give equal files
         entry.external_attr = 0o100644 << 16
         self._zip.writestr(entry, data)

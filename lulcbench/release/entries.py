@@ -23,7 +23,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Statistics(Frozen):
-    """Mean and standard deviation of each band in its unit, over the valid pixels of the train split alone.
+    """Mean and standard deviation of each band in its unit, over the valid pixels of only the train split.
 
     Attributes:
         pixels: number of these pixels, in all seasons and years.
@@ -35,18 +35,18 @@ class Statistics(Frozen):
 
 
 class SensorInfo(Frozen):
-    """What a release holds of one sensor.
+    """Description of the imagery of one sensor.
 
-    It says all that is needed to read the arrays: a sensor need not be one of ``lulcbench.sensors.SENSORS``.
+    It suffices to read the arrays: a sensor need not be one of ``lulcbench.sensors.SENSORS``.
 
     Attributes:
         resolution: pixel size, m.
         bands: in stored order, each with its coding.
-        years: of the arrays ``<name>_<year>``, whose second axis is the season.
+        years: years of the arrays ``<name>_<year>``, whose second axis is the season.
         spans: first and last year of the arrays ``<name>_<first>-<last>``, whose second axis is time: each tile has
             dates of its own, in the coordinate ``date_<array>``.
         licence: an SPDX id or a URL.
-        statistics: of the train split over all arrays; None where the release has no train split.
+        statistics: statistics of the train split over all arrays; None if the release has no train split.
         composite: how the clear observations of a season became one; None of imagery that is not a composite.
         clear_counts: whether each array ``<name>_<year>`` has a companion ``<name>-clear_<year>``, uint8 ``(tile,
             season, y, x)``: the number of clear observations that the composite of a pixel was made from; 255 is 255
@@ -73,7 +73,7 @@ class SensorInfo(Frozen):
         return self
 
     def arrays(self, name: str) -> tuple[ArrayKey, ...]:
-        """The arrays of the sensor, which is called ``name``."""
+        """Arrays of the sensor ``name``."""
         return tuple(ArrayKey(name, year) for year in self.years) + tuple(ArrayKey(name, *span) for span in self.spans)
 
     def clear_arrays(self, name: str) -> tuple[ArrayKey, ...]:
@@ -87,18 +87,18 @@ class SensorInfo(Frozen):
 
     @property
     def coding(self) -> Coding:
-        """How values are stored, the same for all bands."""
+        """Coding of the values, the same for all bands."""
         return self.bands[0].coding
 
 
 class LabelInfo(Frozen):
-    """What a release holds of one source of labels, such as LUISA, CORINE or a study's own map.
+    """Description of the labels of one source, such as LUISA, CORINE or the map of a study.
 
     Attributes:
-        years: of the arrays ``<source>_<year>``.
-        splits: that have these labels.
+        years: years of the arrays ``<source>_<year>``.
+        splits: splits with these labels.
         resolution: pixel size, m.
-        legend_digest: of the legend that the codes are of.
+        legend_digest: digest of the legend of the codes.
         class_counts: label pixels of the train split: year → level-4 (or coarser, as stored) code → count; empty where
             the train split has none of these labels.
     """
@@ -118,7 +118,7 @@ class LabelInfo(Frozen):
 
 
 class Source(Frozen):
-    """Where data came from, with what is needed to find and credit it."""
+    """Origin of data, with the information to find and credit it."""
 
     id: str
     title: str
@@ -132,9 +132,9 @@ class FileInfo(Frozen):
     """One file of the release.
 
     Attributes:
-        path: below the root.
-        array: of shards and metadata of an array, so that downloads can choose; None for coordinates, tables and texts.
-        split: of shards, which hold tiles of one split each.
+        path: path below the root.
+        array: array of shards and metadata, for selective downloads; None for coordinates, tables and texts.
+        split: split of shards, each of which has tiles of one split.
     """
 
     path: str
@@ -150,12 +150,12 @@ class FileInfo(Frozen):
         parts = PurePosixPath(path).parts
         if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in path or "\0" in path:
             raise ValueError(f"path {path!r} leaves the release folder")
-        # One spelling for each file, none of which a download uses for itself.
+        # Each file has one spelling, and none that downloads use themselves.
         if "/".join(parts) != path or path.startswith(".") or path == MANIFEST:
             raise ValueError(f"path {path!r} cannot be the name of a file of a release")
         return path
 
 
 def split_order(names: Iterable[str]) -> list[str]:
-    """Splits in their order: the usual ones first, then others by name."""
+    """Sort splits: the usual ones first, then others by name."""
     return sorted(set(names), key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))

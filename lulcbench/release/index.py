@@ -1,4 +1,4 @@
-"""The table of tiles: one row per tile, with what it holds; filters and fixed few-label lists."""
+"""The index, a table with one row per tile; filters, and fixed subsets for few labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lulcbench.release.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class SplitTiles:
-    """The tiles of one split, in the order of their rows, which follow one another without a gap.
+    """The tiles of one split, in the order of their rows, which are consecutive.
 
     Attributes:
         ids: tile ids.
@@ -36,7 +36,7 @@ class SplitTiles:
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> SplitTiles:
-        """Those of the index of one split."""
+        """Tiles of the index of one split."""
         ids, regions, blocks = (tuple(map(str, table[name].tolist())) for name in ("id", "region", "block"))
         return cls(ids, regions, blocks, Row(int(table["row"].iloc[0])))
 
@@ -52,13 +52,13 @@ def read_table(source: io.BytesIO | Path, path: str, manifest: Manifest, split: 
     """Read a checked index, without geometry, in the order of the rows (see ``Release.index``).
 
     Args:
-        source: its content, or the file.
-        path: its path or address, for errors.
-        manifest: of the release.
+        source: content of the index, or its file.
+        path: path or address of the index, for error messages.
+        manifest: manifest of the release.
         split: only the tiles of this split.
 
     Raises:
-        CorruptFileError: it cannot be read, or disagrees with the manifest about the tiles.
+        CorruptFileError: the index cannot be read, or its tiles differ from the manifest.
     """
     filters = [("split", "==", split)] if split is not None else None
     try:
@@ -100,10 +100,10 @@ def clear_column(imagery: ArrayKey) -> str:
 
 
 def columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Some columns of an index.
+    """Columns of an index.
 
     Raises:
-        CorruptFileError: the index lacks one.
+        CorruptFileError: the index lacks a column.
     """
     absent = [name for name in names if name not in table]
     if absent:
@@ -126,14 +126,13 @@ def select(
 
     Args:
         table: the index of a split or of all splits.
-        labels: arrays in which ``classes`` are looked for.
-        imagery: arrays whose clouds count for ``max_cloud``.
+        labels: arrays of the labels for ``classes``.
+        imagery: arrays of the imagery for ``max_cloud``.
         regions: names of regions.
-        classes: LUISA codes of any level; a tile must hold at least one of them in one of ``labels``.
-        max_cloud: largest cloud fraction (0…1) in any of ``imagery``; tiles whose clouds are unknown do not meet it.
+        classes: LUISA codes of any level, at least one of which a tile must have in one of ``labels``.
+        max_cloud: maximum cloud fraction (0…1) in all of ``imagery``; tiles with unknown clouds are excluded.
         query: any pandas query on the columns, such as ``"luisa_2018_311 > 0.3"``.
-        fraction: of the tiles, from the fixed few-label lists (see ``few``); applied first, so that the other
-            conditions choose within the list.
+        fraction: fraction of the tiles, from the fixed lists of ``few``; applied before the other conditions.
 
     Raises:
         NotAvailableError: an unknown region or class.
@@ -157,11 +156,11 @@ def select(
         table = table[(shares > 0).any(axis=1)]
     if max_cloud is not None:
         clouds = columns(table, [cloud_column(key) for key in imagery])
-        table = table[(clouds <= max_cloud).all(axis=1)]  # unknown clouds are not few
+        table = table[(clouds <= max_cloud).all(axis=1)]  # tiles with unknown clouds are excluded
     if query is not None:
         try:
             table = table.query(query)
-        except Exception as error:  # pandas raises whatever its parser and evaluator happen to raise
+        except Exception as error:  # pandas raises the errors of its parser and evaluator
             raise LulcbenchError(
                 f"Cannot evaluate query {query!r}: {error}.", f"Columns are {', '.join(table.columns[:12])}, …"
             ) from error
@@ -171,10 +170,10 @@ def select(
 
 
 def few(table: pd.DataFrame, fraction: float) -> pd.DataFrame:
-    """A fixed part of the tiles for few-label studies, the same for everybody and nested (1 % lies within 10 %).
+    """A fixed subset of the tiles for studies with few labels, the same everywhere and nested (10 % includes 1 %).
 
-    In each region tiles are ordered by the SHA-256 of their id and the first ``ceil(fraction · n)`` are taken, so every
-    region keeps at least one.
+    In each region, tiles are sorted by the SHA-256 of their ids, and the first ``ceil(fraction · n)`` are taken, so
+    that every region keeps at least one.
 
     Raises:
         LulcbenchError: ``fraction`` is not within (0, 1].

@@ -1,4 +1,4 @@
-"""Which array, and which tile of it: the identities that a release is read by."""
+"""Identities of arrays, and of tiles in them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _KEY = re.compile(r"([a-z0-9][a-z0-9-]{0,31})_([0-9]{4})(?:-([0-9]{4}))?")
 
 @dataclass(frozen=True, order=True, slots=True, init=False)
 class ArrayKey:
-    """Identity of an array: what it holds, and the year or the span of years that it is of.
+    """Identity of an array: its content, and its year or span of years.
 
     Its text, ``sentinel2_2018`` or ``landsat_2000-2020``, is the name of the array in the release. Keys sort by name,
     then by time.
 
     Attributes:
-        name: of a sensor, or of a source of labels: lower-case letters, digits and hyphens, at most 32.
+        name: name of a sensor or of a source of labels: at most 32 lower-case letters, digits and hyphens.
         first: first year.
         last: last year, the same as the first unless the array holds a span.
 
@@ -66,10 +66,10 @@ class ArrayKey:
 
     @classmethod
     def parse(cls, text: str) -> ArrayKey:
-        """The key that a text stands for.
+        """Parse the name of an array.
 
         Raises:
-            LulcbenchError: it is not the name of an array.
+            LulcbenchError: the text is not the name of an array.
         """
         match = _KEY.fullmatch(text)
         if not match:
@@ -95,7 +95,7 @@ class ArrayKey:
         return ArrayKey(f"{self.name}{_CLEAR}", self.first, self.last)
 
     def covers(self, year: int) -> bool:
-        """Whether the array holds (part of) a year."""
+        """Whether a year is the year of the array, or in its span."""
         return self.first <= year <= self.last
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Files over the network, whatever they hold: addresses, stores, one retry policy."""
+"""Access to remote files of any content: addresses, stores, and one retry policy."""
 
 from __future__ import annotations
 

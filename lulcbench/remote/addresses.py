@@ -24,7 +24,7 @@ def is_remote(root: str | os.PathLike[str]) -> bool:
 
 
 def join(root: str | os.PathLike[str], *parts: str) -> str:
-    """A path below ``root``, URL or folder.
+    """Join a path to ``root``, a URL or a folder.
 
     Examples:
         >>> from lulcbench.remote.addresses import join

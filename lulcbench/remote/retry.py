@@ -1,8 +1,7 @@
-"""The one policy for requests that fail: which errors are tried again, how often, and how far apart.
+"""The retry policy of all requests: which errors are retried, how often, and after which waits.
 
-Up to ``ATTEMPTS`` attempts, with exponential backoff and jitter between them, or as long as the server asks for
-(``Retry-After``). Errors that another attempt cannot change are raised at once: a file that does not exist, a refusal
-(HTTP 4xx), a full disk. Every wait is logged.
+Up to ``ATTEMPTS`` attempts, with exponential backoff and jitter, or waits that the server requests (``Retry-After``).
+Permanent errors are raised at once: a missing file, a refusal (HTTP 4xx), a full disk. Every wait is logged.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from lulcbench.errors import LulcbenchError
 
 ATTEMPTS = 6
 FIRST_WAIT = 0.5  # seconds; doubled after every attempt, with up to as much of jitter
-LONGEST_WAIT = 60.0  # seconds; a server that asks for more is not waited for
+LONGEST_WAIT = 60.0  # seconds; longer waits that a server requests are errors
 
-# Conditions of this machine, which neither waiting nor another server changes.
+# Faults of this machine, which neither waiting nor another server resolves.
 LOCAL_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 _BUSY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
-# What libraries raise for answers and for their own misuse. All else may be a broken connection: libraries for the
-# network (httpx, aiohttp, botocore, TensorStore, …) have no common base for those.
+# Errors for responses and for misuse of libraries. All others may be broken connections, for which network libraries
+# (httpx, aiohttp, botocore, TensorStore, …) have no common base class.
 _FINAL = (
     LulcbenchError,
     FileNotFoundError,
@@ -55,12 +54,12 @@ log = logging.getLogger(__name__)
 def retrying(
     what: str, *, stop: threading.Event | None = None, sleep: Callable[[float], None] = time.sleep
 ) -> tenacity.Retrying:
-    """The policy as a caller of functions; it raises what the last attempt raised.
+    """A caller of functions with this policy; raises the error of the last attempt.
 
     Args:
-        what: what is attempted, for the log.
+        what: description of the request, for the log.
         stop: ends waits and further attempts when set; the last error is raised.
-        sleep: how to wait; without effect if ``stop`` is given.
+        sleep: function that waits; without effect if ``stop`` is given.
 
     Examples:
         >>> from lulcbench.remote.retry import retrying
@@ -95,7 +94,7 @@ def transient(error: BaseException) -> bool:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Seconds that the server of an HTTP error asks to wait; None if it does not say (RFC 9110, section 10.2.3)."""
+    """Seconds that a server requests to wait with an HTTP error (RFC 9110, section 10.2.3); None if it does not."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     value = str(headers.get("Retry-After", "")).strip()
     if value.isascii() and value.isdigit():

@@ -1,7 +1,7 @@
-"""Stores: the files below one address, whatever kind of address it is.
+"""Stores: the files below one address of any type.
 
-``open_store(url)`` gives the ``Store`` of an address. Each kind of address is one class in one module of
-``lulcbench/remote/backends/``; a module that is added there needs no other change.
+``open_store(url)`` returns the ``Store`` of an address. Each type of address is one class in one module of
+``lulcbench/remote/backends/``; adding a module there requires no other change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError
 from lulcbench.remote.addresses import is_remote, join, scheme_of
 from lulcbench.remote.retry import retrying
 
-Progress = Callable[[int, int], None]  # called with what is done and what there is in all
+Progress = Callable[[int, int], None]  # called with the amount done and the total
 
 MAX_MANIFEST_BYTES = 64 * 2**20
 
@@ -42,8 +42,8 @@ class Kvstore:
 
     Attributes:
         spec: a TensorStore key-value store specification.
-        lifetime: seconds after which a new one must be asked for; None if it never lapses.
-        complete: all files of the folder were seen to exist. Otherwise a missing file reads as nodata.
+        lifetime: seconds after which the specification expires; None if it does not.
+        complete: whether all files of the folder are known to exist. Otherwise a missing file reads as nodata.
     """
 
     spec: dict[str, Any]
@@ -53,15 +53,15 @@ class Kvstore:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What is published: a folder of files, and a manifest that makes them a release once it has arrived.
+    """A release to publish: a folder of files, and the manifest, which completes the release.
 
     Attributes:
-        folder: of the files.
-        files: all but the manifest.
-        manifest: its path in the folder.
+        folder: folder of the files.
+        files: all files except the manifest.
+        manifest: path of the manifest in the folder.
         id: name and version, such as ``luisa-sim-1.0.0``.
         version: such as ``1.0.0``.
-        digest: identifies the content; the manifest states it.
+        digest: digest of the content, which the manifest states.
     """
 
     folder: Path
@@ -90,7 +90,7 @@ class Publication:
 class Store(ABC):
     """The files below one address.
 
-    A subclass names the URL schemes that it serves; ``open_store`` finds it by them.
+    Subclasses list their URL schemes, by which ``open_store`` finds them.
 
     Args:
         url: the address.
@@ -110,9 +110,9 @@ class Store(ABC):
         return self
 
     def pinned(self) -> Self:
-        """The store at its present revision, so that all later reads are of one state.
+        """The store at its current revision, so that all later reads are consistent.
 
-        Stores without revisions return themselves: the manifest's digest identifies all bytes.
+        Stores without revisions return themselves: the digest of the manifest identifies all bytes.
 
         Raises:
             ReleaseNotFoundError: there is no such repository or revision.
@@ -122,18 +122,18 @@ class Store(ABC):
 
     @abstractmethod
     def read(self, path: str, start: int, stop: int) -> Iterator[bytes]:
-        """Bytes ``start`` to ``stop`` (exclusive) of a file, in pieces; fewer if the file ends before.
+        """Yield the bytes ``start`` to ``stop`` (exclusive) of a file in pieces; fewer if the file ends before.
 
-        One attempt, without retries: callers resume where it broke.
+        One attempt, without retries: callers continue after an error.
 
         Raises:
             FileNotFoundError: there is no such file.
             PermissionError: the store refuses.
-            Exception: whatever the library below raises for broken connections.
+            Exception: errors of the underlying library for broken connections.
         """
 
     def read_bytes(self, path: str, limit: int) -> bytes:
-        """The whole content of a small file, with retries.
+        """Read a small file completely, with retries.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -161,29 +161,29 @@ class Store(ABC):
             files: all files below it.
 
         Raises:
-            FileNotFoundError: a file is missing or of another size, as far as the store tells that beforehand.
+            FileNotFoundError: a file is missing or has another size, if the store checks this.
             NetworkError: the store cannot be reached.
-            LulcbenchError: such stores cannot be read without downloading.
+            LulcbenchError: stores of this type cannot be streamed.
         """
 
     def publish(self, publication: Publication, progress: Progress = lambda done, total: None) -> str:
-        """Write a release: files first, the manifest last. Goes on where an earlier call was interrupted.
+        """Write a release, the manifest last; continues an interrupted call.
 
         Args:
-            publication: what to write.
+            publication: release to write.
             progress: called with the number of files written and of all files.
 
         Returns:
             The address of the release.
 
         Raises:
-            LulcbenchError: another release of that version is there, or such stores cannot be written.
+            LulcbenchError: the address has another release of this version, or stores of this type are read-only.
             NetworkError: the store refuses or cannot be reached.
         """
         raise LulcbenchError(f"Cannot publish to {self.url}.", "Use hf://, s3:// or another object store, or a folder.")
 
     def ask[T](self, attempt: Callable[[], T], path: str = "") -> T:
-        """The result of ``attempt``, retried by the common policy.
+        """Call ``attempt`` with the common retry policy.
 
         Raises:
             FileNotFoundError: ``attempt`` raised it.
@@ -199,7 +199,7 @@ class Store(ABC):
             raise self.failed(f"Cannot read {where}", error) from error
 
     def failed(self, what: str, error: Exception) -> NetworkError:
-        """The error to raise for one of the libraries below."""
+        """Convert an error of an underlying library."""
         return NetworkError(f"{what}: {describe(error)}.", self.remedy)
 
 
@@ -212,10 +212,10 @@ def describe(error: Exception) -> str:
 def open_store(url: str | os.PathLike[str]) -> Store:
     """The store at an address: ``hf://owner/name[@revision][/path]``, a URL that fsspec knows, or a folder.
 
-    Nothing is read. A folder need not exist.
+    Nothing is read, and a folder need not exist.
 
     Raises:
-        LulcbenchError: no backend knows that kind of URL.
+        LulcbenchError: no backend supports this type of URL.
 
     Examples:
         >>> from lulcbench.remote.stores import open_store
@@ -229,12 +229,12 @@ def open_store(url: str | os.PathLike[str]) -> Store:
 
 
 def pinned(root: str | os.PathLike[str]) -> str:
-    """The address with its revision fixed (see ``Store.pinned``); a folder's path as it is."""
+    """The address with a fixed revision (see ``Store.pinned``); paths of folders are unchanged."""
     return open_store(root).pinned().url if is_remote(root) else os.fspath(root)
 
 
 def _backends() -> dict[str, type[Store]]:
-    """Scheme → backend; ``"*"`` serves all other schemes, ``""`` folders."""
+    """Scheme → backend; ``"*"`` stands for all other schemes, ``""`` for folders."""
     if not _REGISTRY:
         import lulcbench.remote.backends as package
 

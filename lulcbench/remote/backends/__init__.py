@@ -1,1 +1,1 @@
-"""One module per kind of address. ``lulcbench.remote.stores`` finds the ``Store`` classes in them by their schemes."""
+"""One module per type of address. ``lulcbench.remote.stores`` finds their ``Store`` classes by URL scheme."""

@@ -1,4 +1,4 @@
-"""Any other URL that fsspec knows: Google Cloud Storage, Azure, FTP, ``file://``."""
+"""All other URLs that fsspec supports: Google Cloud Storage, Azure, FTP, ``file://``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lulcbench.remote.addresses import join, scheme_of
 from lulcbench.remote.retry import retrying
 from lulcbench.remote.stores import Kvstore, ListedFile, Progress, Publication, Store
 
-PIECE = 16 * 2**20  # bytes per request: few requests, little to repeat after a cut
+PIECE = 16 * 2**20  # bytes per request: few requests, little to repeat after an interruption
 WORKERS = 8
 SENT = ".published"
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs"}
 
 
 class FilesystemStore(Store):
-    """A file system of fsspec. It can be downloaded from and published to, but not read without downloading."""
+    """A file system of fsspec, for downloads and publishing, but not for streaming."""
 
     schemes = ("*",)
     remedy = "Check address, credentials and network."
@@ -52,14 +52,14 @@ class FilesystemStore(Store):
             start += size
 
     def kvstore(self, folder: str, files: Sequence[ListedFile]) -> Kvstore:
-        """Not offered."""
+        """Not supported."""
         raise LulcbenchError(f"Cannot read {self.url} directly.", "Use https, s3 or hf, or download it first.")
 
     def publish(self, publication: Publication, progress: Progress = lambda done, total: None) -> str:
         """Publish to ``<url>/<name>-<version>``.
 
-        Files that this folder has sent there before are kept if they still have their size; all others are sent, even
-        where a file of that name exists, since its content is unknown.
+        Files that were sent from this folder are kept if they still have their size; all others are sent, even if a
+        file of that name exists, since its content is unknown.
         """
         from fsspec.core import url_to_fs
 
@@ -85,15 +85,15 @@ class FilesystemStore(Store):
             sent.forget()
         except LulcbenchError:
             raise
-        except Exception as error:  # every file system of fsspec has exceptions of its own
+        except Exception as error:  # file systems of fsspec have different exceptions
             raise self.failed(f"Cannot publish to {final}; the same command continues", error) from error
         return final
 
 
 class _Sent:
-    """Files that a release folder has sent to an address, noted in it until all have arrived.
+    """Record, in the folder of a release, of the files that were sent to an address, until the manifest is sent.
 
-    If the folder cannot be written, nothing is noted, and an interrupted publication starts from the beginning.
+    If the folder is read-only, nothing is recorded, and an interrupted publication starts again.
     """
 
     def __init__(self, root: Path, where: str) -> None:
@@ -108,12 +108,12 @@ class _Sent:
         return self._line(file) in self._known
 
     def add(self, file: ListedFile) -> None:
-        """Note that a file has arrived whole."""
+        """Record that a file was sent completely."""
         with self._lock, suppress(OSError), self._path.open("a", encoding="utf-8") as note:
             note.write(self._line(file) + "\n")
 
     def forget(self) -> None:
-        """Remove the note: the manifest has arrived."""
+        """Delete the record, after the manifest was sent."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 
@@ -122,9 +122,9 @@ class _Sent:
 
 
 def _put(system: Any, source: Path, target: str) -> None:
-    """Send a file atomically: it gets its name when it has arrived."""
+    """Send a file atomically: it gets its name when it is complete."""
     protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
-    if protocols & OBJECT_STORES:  # where files appear when they are complete; s3fs would make a bucket for a folder
+    if protocols & OBJECT_STORES:  # whose files appear when they are complete; s3fs would create a bucket for a folder
         system.put_file(os.fspath(source), target)
         return
     folder, _, name = target.rpartition("/")

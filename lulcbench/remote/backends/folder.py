@@ -1,4 +1,4 @@
-"""A folder of this machine."""
+"""Folders on this machine."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ class FolderStore(FilesystemStore):
         Store.__init__(self, str(Path(url).resolve()))
 
     def kvstore(self, folder: str, files: Sequence[ListedFile]) -> Kvstore:
-        """See ``Store``. Files are not looked for: a reader checks their sizes itself."""
+        """See ``Store``. Files are not checked here, since readers check their sizes."""
         return Kvstore({"driver": "file", "path": str(Path(self.url, folder)) + "/"})

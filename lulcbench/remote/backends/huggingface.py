@@ -1,7 +1,7 @@
 """``hf://owner/name[@revision][/path]``: a dataset repository on the Hugging Face hub (or the one of HF_ENDPOINT).
 
-The hub answers a request for a file with a redirect to the address of its bytes, which is signed and lapses after about
-an hour. TensorStore follows no redirects, so these addresses are resolved here, for all files of an array at a time.
+The hub redirects requests for files to signed addresses that expire after about an hour. TensorStore does not follow
+redirects, so these addresses are resolved here, for all files of an array at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lulcbench.remote.backends.web import WebStore, http_spec
 from lulcbench.remote.retry import retrying
 from lulcbench.remote.stores import MAX_MANIFEST_BYTES, Kvstore, ListedFile, Progress, Publication, describe
 
-LIFETIME = 1800.0  # seconds that resolved addresses are used; well below what they are good for
+LIFETIME = 1800.0  # seconds for which resolved addresses are used; well below their lifetime
 WORKERS = 32
 _ADDRESS = re.compile(r"hf://(?P<repository>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<folder>.*))?")
 
@@ -42,7 +42,7 @@ class HuggingFaceStore(WebStore):
         return type(self)(f"hf://{self.repository}@{revision}" + (f"/{self.folder}" if self.folder else ""))
 
     def pinned(self) -> Self:
-        """The repository at the commit that branch or tag name now."""
+        """The repository at the current commit of the branch or tag."""
         from huggingface_hub import HfApi
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -69,21 +69,21 @@ class HuggingFaceStore(WebStore):
         return root + "/".join(filter(None, (self.folder, path))), headers
 
     def kvstore(self, folder: str, files: Sequence[ListedFile]) -> Kvstore:
-        """See ``Store``. Every file is asked for, so that a missing one is an error."""
+        """See ``Store``. The address of every file is requested, so that missing files are errors."""
         with ThreadPoolExecutor(WORKERS) as pool:
             addresses = list(pool.map(self._address, files))
-        # A shard of nodata alone has no file: the hub answers 404, which TensorStore reads as nodata.
+        # A shard of only nodata has no file: the hub responds with 404, which TensorStore reads as nodata.
         layers: list[dict[str, Any]] = [{"prefix": "", "base": super().kvstore(folder, files).spec}]
         for file, address in zip(files, addresses, strict=True):
             layers.append({"exact": file.path.removeprefix(f"{folder}/"), "base": self._spec(address)})
         return Kvstore({"driver": "kvstack", "layers": layers}, LIFETIME, complete=True)
 
     def publish(self, publication: Publication, progress: Progress = lambda done, total: None) -> str:
-        """Make the repository, upload what is not there yet, tag the version.
+        """Create the repository, upload missing files, and tag the version.
 
         huggingface_hub's ``upload_folder`` uploads in parallel, a large folder in several commits, and skips what the
         hub already has, so that the same command continues after an interruption. The manifest follows the files, and
-        the tag ``v<version>`` comes last: a release is complete when it has one.
+        the tag ``v<version>`` is created last: a release is complete if it has one.
         """
         from huggingface_hub import HfApi
 
@@ -108,7 +108,7 @@ class HuggingFaceStore(WebStore):
 
         tagged = self.at(tag)
         try:
-            # Every step may be repeated: what was done already stays as it is.
+            # Every step can be repeated without effect.
             self._ask(lambda: api.create_repo(repository, repo_type="dataset", exist_ok=True))
             refs = self._ask(lambda: api.list_repo_refs(repository, repo_type="dataset"))
             if tag in {ref.name for ref in refs.tags}:
@@ -129,7 +129,7 @@ class HuggingFaceStore(WebStore):
         return tagged.url
 
     def _ask[T](self, attempt: Callable[[], T]) -> T:
-        """The result of a call of the hub library, retried; raises the library's errors.
+        """Call the hub library with retries; raises the errors of the library.
 
         Raises:
             LulcbenchError: HF_HUB_OFFLINE is set.
@@ -144,7 +144,7 @@ class HuggingFaceStore(WebStore):
             ) from error
 
     def _address(self, file: ListedFile) -> str:
-        """Where the bytes of a file are."""
+        """Address of the content of a file."""
         from huggingface_hub import get_hf_file_metadata
         from huggingface_hub.errors import EntryNotFoundError
 
@@ -160,14 +160,14 @@ class HuggingFaceStore(WebStore):
     def _spec(self, address: str) -> dict[str, Any]:
         url = urlsplit(address)
         own, headers = self.request("")
-        # The token is for the hub alone; storage even refuses requests that have one besides their signature.
+        # The token is only for the hub; storage refuses signed requests with a token.
         same = urlsplit(own)[:2] == url[:2]
         spec = http_spec(address, headers if same else {}) | {"path": unquote(url.path)}
         return spec | ({"base_url": f"{spec['base_url']}?{url.query}"} if url.query else {})
 
 
 def _token() -> str | None:
-    """The user's token, unless HF_HUB_DISABLE_IMPLICIT_TOKEN forbids to send it unasked."""
+    """The token of the user, unless HF_HUB_DISABLE_IMPLICIT_TOKEN is set."""
     from huggingface_hub import constants, get_token
 
     return None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()

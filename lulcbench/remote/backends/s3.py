@@ -1,6 +1,6 @@
-"""``s3://``: read by TensorStore without downloading, everything else by s3fs.
+"""``s3://``: streamed by TensorStore, everything else by s3fs.
 
-Both take credentials, region and endpoint from the usual AWS_* variables.
+Both use credentials, region and endpoint of the usual AWS_* variables.
 """
 
 from __future__ import annotations

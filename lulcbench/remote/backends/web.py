@@ -11,12 +11,12 @@ from lulcbench.remote.addresses import join
 from lulcbench.remote.stores import Kvstore, ListedFile, Store
 
 PIECE = 2**20  # bytes yielded at a time
-SILENCE = 60.0  # seconds without a byte after which a connection counts as broken
+SILENCE = 60.0  # seconds without data after which a connection is considered broken
 CONNECTING = 15.0  # seconds
 
 
 class WebStore(Store):
-    """A file is one request, whatever its size; a server that does not know ranges sends all of it."""
+    """A web server. Each file is one request; a server without support for ranges sends complete files."""
 
     schemes: ClassVar[tuple[str, ...]] = ("https", "http")
 
@@ -40,7 +40,7 @@ class WebStore(Store):
                 at += len(piece)
                 if wanted:
                     yield wanted
-                if at > stop:  # not at the end, so that the connection is kept for the next file
+                if at > stop:  # not at the end, so that the connection is reused for the next file
                     return
 
     def kvstore(self, folder: str, files: Sequence[ListedFile]) -> Kvstore:
@@ -54,7 +54,7 @@ class WebStore(Store):
 
 
 def http_spec(url: str, headers: dict[str, str]) -> dict[str, object]:
-    """TensorStore's specification of what is below a URL."""
+    """Specification of a URL for TensorStore."""
     parts = urlsplit(url)
     return {
         "driver": "http",
