@@ -54,7 +54,7 @@ TARGET_P99_MS = 250
 QUERIES = ("", "level=1", "level=2", "level=3", "sort=weighted_f1", "sort=date", "sensor=landsat", "page=2", "q=7")
 CARD = {
     "name": "Benchmark",
-    "authors": ["Nobody"],
+    "authors": ["A. Author"],
     "code": "https://example.org/",
     "sensors": ["landsat"],
     "training_data": ["none"],

@@ -71,7 +71,7 @@ def _dask(scheduler: str) -> Iterator[Executor]:
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent dies: a killed parent cannot stop it, and nobody takes its results."""
+    """End this worker when its parent dies: a killed parent cannot stop it, and its results are lost."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel

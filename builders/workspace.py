@@ -62,7 +62,7 @@ class Workspace:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Wait until no other build uses the workspace, then keep others out. A killed build keeps nobody out."""
+        """Wait until no other build uses the workspace, then exclude others. A killed build does not exclude any."""
         self.work.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.work / "lock")
         try:

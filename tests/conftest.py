@@ -109,7 +109,7 @@ def _seeds() -> None:
 
 @pytest.fixture
 def metric_list() -> Iterator[None]:
-    """Whatever a test registers, or takes off the list of metrics, is undone."""
+    """Restores the list of metrics after a test that registers or unregisters some."""
     from lulcbench.evaluation import metrics
 
     before = dict(metrics._METRICS)

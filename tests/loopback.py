@@ -63,8 +63,8 @@ def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
 def free_port() -> int:
     """A port on loopback that no process listens on, for servers that cannot take port 0.
 
-    Below the ports that the system hands out by itself (Linux: from 32768), and for each process another first choice,
-    so that nobody takes it before the server listens.
+    Below the ports that the system assigns (Linux: from 32768), and with another first choice in each process, so that
+    no other process takes it before the server listens.
     """
     first, last = 20_000, 32_768
     for port in range(first + os.getpid() % (last - first), last):

@@ -47,6 +47,17 @@ REPLACED = {
     r"\btaken for whole\b": "mistaken for complete",
     r"\bwhole or not at all\b": "atomically",
     r"\banew\b|\bonce more\b": "again",
+    r"\ball the same\b": "nevertheless",
+    r"\bbut for\b": "except",
+    r"\bwhatever\b": "any …; regardless of",
+    r"\basked for\b": "requested",
+    r"\bnobody\b|\beverybody\b": "name them: users, processes; all",
+    r"\bstrangers?\b": "untrusted",
+    r"\bone's own\b": "your own, custom",
+    r"\blapses?\b": "expires",
+    r"\bgo(es)? on (with|as|where|behind)\b": "continues",
+    r"\bhand(s|ed)? (out|on)\b": "returns, passes, assigns",
+    r"\bcomes? last\b": "is last, is written last",
     r"(?<!there )\b(is|are) no (?!longer\b|more\b|less\b|one\b|-)[a-z]": "is not a …",
     r"\bone (row|file|line|entry|folder|(STAC )?item|page|sample|chunk|shard|class|process|thread) an? [a-z]": (
         "one … per …"
@@ -79,6 +90,8 @@ def test_prose_follows_the_glossary(path: Path) -> None:
         ("'x' is no tile id", "is no t"),
         ("one row a tile", "one row a t"),
         ("16 bytes a pixel", "bytes a pixel"),
+        ("the upload goes on where it stopped", "goes on where"),
+        ("refused, whatever the library", "whatever"),
     ],
 )
 def test_wording_is_found(line: str, wording: str) -> None:

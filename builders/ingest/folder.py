@@ -1,6 +1,6 @@
 """Understanding a folder of scenes: which files are a scene, of which sensor and time, and what their numbers mean.
 
-What files do not tell is asked for, never guessed.
+Information that files lack is requested, never guessed.
 """
 
 from __future__ import annotations

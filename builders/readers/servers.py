@@ -26,12 +26,12 @@ class MissingFileError(LulcbenchError):
 
 
 def is_on_server(href: str) -> bool:
-    """Whether a file can be asked for what identifies it."""
+    """Whether a server identifies the file, by an ETag or the like."""
     return href.startswith(("http://", "https://", "s3://"))
 
 
 def server_stamps(hrefs: Sequence[str]) -> list[str]:
-    """``server_stamp`` of several files, asked for at the same time."""
+    """``server_stamp`` of several files, requested at the same time."""
     with _client() as client, ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(lambda href: server_stamp(href, client), hrefs))
 

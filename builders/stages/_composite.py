@@ -90,10 +90,10 @@ COMPOSITES = {"median": median, "medoid": medoid}
 
 
 def _sortable(stack: Stored, coding: Coding) -> tuple[Stored, Any]:
-    """Values in which nodata comes last, and what is to be added to turn them back (in their own, wrapping, type).
+    """Values in which nodata is sorted last, and what is to be added to turn them back (in their own, wrapping, type).
 
     Nodata is the lowest or the highest value of an integer type: subtracting the next one, modulo the type's range,
-    puts it at the top and keeps the order of all others. NaN comes last by itself.
+    puts it at the top and keeps the order of all others. NaN is sorted last anyway.
     """
     if coding.nodata == "NaN":
         return stack, np.float32(0)

@@ -114,7 +114,7 @@ def make_jobs(
                 jobs.append(ImageJob(array, rule, group, keys, near, space.cache / str(array)))
     for label in recipe.labels:
         digest = hash_file(label.path)
-        # Whatever decides about pixels; what the release calls them does not.
+        # Everything that determines the pixels; names in the release do not.
         options = label.model_dump(mode="json", exclude={"path", "name", "required", "licence", "sha256", "edition"})
         for group in _groups(labelled, GROUP // label_shape()[0]):
             keys = tuple(_digest(options, digest, legend().digest, tile.id) for tile in group)

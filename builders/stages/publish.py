@@ -33,7 +33,7 @@ def publish(
 
     Args:
         root: folder of the release.
-        allow: checks of the audit that may fail, each with the reason why the release is right all the same.
+        allow: checks of the audit that may fail, each with the reason why the release is valid nevertheless.
         target: ``hf://owner/name``; a URL that fsspec writes, or a folder: it gets a folder named after release and
             version.
         report: called with files done and files in all, where the target tells.

@@ -109,7 +109,7 @@ def _listed(recipe: Recipe, rule: SensorRule, boxes: Sequence[Bounds]) -> list[p
 
 
 def requests(recipe: Recipe, rule: SensorRule) -> list[Days]:
-    """The spans of days that a STAC API is asked for, for each region."""
+    """The spans of days that are requested from a STAC API, for each region."""
     return merged(_spans(recipe, rule))
 
 

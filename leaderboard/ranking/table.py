@@ -211,7 +211,8 @@ class Snapshot:
     def select(self, choice: Choice) -> list[Row]:
         """The rows that match a choice, sorted.
 
-        Rows without a value in the sorted column come last in both orders, and after them those of models that saw the
+        Rows without a value in the sorted column are at the end in both orders, and after them those of models that saw
+        the
         labels, which are not ranked.
         """
         wanted = self.resolve(choice)

@@ -82,7 +82,7 @@ class Worker:
         return True
 
     def housekeep(self) -> None:
-        """Delete files that nobody needs any more.
+        """Delete files that are no longer needed.
 
         These are uploads that were not continued for two days, files that were refused a week ago, and temporary
         folders of workers that were killed.

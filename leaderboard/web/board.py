@@ -43,7 +43,8 @@ class Board:
     """The current snapshot and the pages rendered from it.
 
     When the database has changed, one thread reads the board again and renders the most recently requested pages;
-    until it is done, readers get the old pages. So nobody waits, and many readers do not each render the same page.
+    until it is done, readers get the old pages. So readers do not wait, and the same page is not rendered several
+    times.
     Pages are rendered one at a time, since threads would only compete for the interpreter.
     """
 

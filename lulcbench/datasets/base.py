@@ -391,7 +391,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         return image.flatten(1, 2) if self.flatten else image
 
     def _clear(self, key: str, batch: WindowBatch) -> Sample:
-        """The entry with the numbers of clear observations, if they were asked for."""
+        """The entry with the numbers of clear observations, if they were requested."""
         if not self.clear_counts:
             return {}
         counts = {name: self._images[name].read_clear_counts(batch, self.windows.size) for name in self.sensors}

@@ -106,7 +106,7 @@ class _Transfer:
             log.warning("%s is not fetched from %s", self._file.path, failures[-1])
         raise NetworkError(
             f"Could not get {self._file.path}: {'; '.join(failures)}.",
-            "Run the same command again to go on where it stopped, or name a mirror.",
+            "Run the same command again to continue, or name a mirror.",
         )
 
     def _attempt(self, store: Store) -> None:

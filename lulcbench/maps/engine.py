@@ -1,8 +1,8 @@
 """Maps of a release with a model: windows are predicted, blended, decided and written, row by row of blocks.
 
 A row is written as soon as it is complete, so that memory does not depend on the height of the map. Every window is
-predicted by itself, on one thread, from imagery that does not depend on the area asked for. Hence the bytes of a map do
-not depend on the number of processes, and any part of a map that is asked for alone has the same values.
+predicted by itself, on one thread, from imagery that does not depend on the requested area. Hence the bytes of a map do
+not depend on the number of processes, and any part of a map that is requested alone has the same values.
 """
 
 from __future__ import annotations

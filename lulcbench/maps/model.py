@@ -1,7 +1,7 @@
 """Exported models: a folder with ``model.onnx`` and ``model.json``, checked before anything in it is run.
 
 ``model.json`` is a STAC item with the ``mlm`` extension; what a map needs is in its property ``lulcbench:model``. Both
-files may come from strangers: the description is validated, and the graph may hold nothing but standard operators and
+files may be untrusted: the description is validated, and the graph may hold nothing but standard operators and
 the weights inside the file. No pickle is ever read.
 """
 

@@ -80,7 +80,7 @@ def start_web(log: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]
 
 
 def predict(path: Path, root: Path, noise: float, seed: int, probabilities: bool = False) -> Path:
-    """Predictions that are right but for a share of the pixels."""
+    """Predictions that are right except for a share of the pixels."""
     release = Release.open(root)
     tiles = release.tiles("test")
     rng, codes = np.random.default_rng(seed), np.array(legend().codes(4), np.uint16)

@@ -1,4 +1,4 @@
-"""The board as files: every link leads to a file of the export, from whatever folder it is read."""
+"""The board as files: every link leads to a file of the export, in any folder."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def test_broken_requests_do_not_break_the_server(site: tuple[str, str], raw: byt
 
 
 def test_an_upload_survives_the_death_of_the_web(settings: Settings, tmp_path: Path) -> None:
-    """kill -9 in the middle of a request; after a new start the upload goes on where the disk says."""
+    """kill -9 in the middle of a request; after a restart, the upload continues from the state on disk."""
     settings = settings.model_copy(update={"chunk_bytes": 2**20})
     config = tmp_path / "settings.toml"
     config.write_text(f"chunk_bytes = {2**20}\n")

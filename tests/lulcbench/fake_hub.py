@@ -2,7 +2,7 @@
 
 Dataset repositories with commits, tags, LFS uploads and range requests; no accounts, no Xet. A private one wants the
 token of the tests. As on the real hub files are redirected: large ones to another server, which refuses tokens since
-they are not for it, by addresses that are signed and lapse.
+they are not for it, by addresses that are signed and expire.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Text from strangers: what is parsed costs time and memory in proportion to its length, what would not is refused."""
+"""Untrusted text is parsed in time and memory proportional to its length, or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own scenes and labels: what is understood, and what is asked for."""
+"""Own scenes and labels: what is recognised, and what is requested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentinel-1: whatever way an archive keeps backscatter, decibels are stored."""
+"""Sentinel-1: backscatter in any unit of an archive is stored in decibels."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A build that is killed goes on where it was; two builds of one folder do not harm each other."""
+"""A killed build continues; two builds of one folder do not harm each other."""
 
 from __future__ import annotations
 

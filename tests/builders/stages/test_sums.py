@@ -1,4 +1,4 @@
-"""Sums of stored values are exact, whatever the type and however the data are cut."""
+"""Sums of stored values are exact, for every type and every division of the data."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Archives that nobody would write, through the running service: each is scored right or refused with a reason."""
+"""Damaged and forged archives, through the running service: each is scored correctly or refused with a reason."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def map_of(path: Path) -> np.ndarray | None:
 
 @pytest.fixture
 def in_process(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scoring without a process of its own: quicker, and whatever is not foreseen fails the test."""
+    """Scoring in this process: faster, and any unexpected error fails the test."""
 
     def score(worker: Worker, job: Job, folder: Path) -> dict[str, Any]:
         media = folder / "media"

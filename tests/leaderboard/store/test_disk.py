@@ -204,7 +204,7 @@ def test_a_real_disk_that_fills_up(
 
     content = predictions["poor"].read_bytes()
     waiting = small.submit(predictions["poor"], name="Waits")
-    use(small, disk_reserve_bytes=0)  # the reserve is gone: what follows happens where nobody kept it
+    use(small, disk_reserve_bytes=0)  # without the reserve
     steps: list[Callable[[], Any]] = [
         lambda: small.begin(content, "theirs"),
         lambda: small.client.post(f"{url.partition('?')[0]}/complete", headers=small.headers()),

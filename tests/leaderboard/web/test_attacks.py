@@ -1,4 +1,4 @@
-"""What strangers try."""
+"""Attacks on the web service: paths, scripts, sizes, parallel and malformed requests."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def board(
 
 @pytest.fixture
 def page(browser: Any, board: tuple[str, str]) -> Iterator[Any]:
-    """A tab; whatever the browser complains about (the content policy included) fails the test."""
+    """A tab; every complaint of the browser (also about the content policy) fails the test."""
     context = browser.new_context(base_url=board[0], viewport={"width": 1280, "height": 800})
     page = context.new_page()
     page.set_default_timeout(60_000)

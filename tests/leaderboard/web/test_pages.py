@@ -82,7 +82,7 @@ def test_sort_and_filter_by_query_string(service: Service, fill: Fill) -> None:
     assert get("?sort=model&order=desc") == ["Gamma", "Beta", "alpha"]
     assert get("?sort=date") == ["Gamma", "alpha", "Beta"]
     assert get("?sort=parameters") == ["Beta", "alpha", "Gamma"]
-    assert get("?sort=log_loss")[0] == "alpha"  # those without probabilities come last
+    assert get("?sort=log_loss")[0] == "alpha"  # those without probabilities are at the end
     assert get("?sort=log_loss&order=desc")[0] == "alpha"
     assert get("?sensor=sentinel2&sort=model") == ["Beta", "Gamma"]
     assert get("?pretraining=ImageNet") == ["Beta"]
@@ -237,7 +237,7 @@ def test_by_sensor_set(service: Service, fill: Fill) -> None:
     assert {row["model"] for row in service.rows(sensor="landsat")} == {"Both", "Both, poor", "Landsat"}
     assert [row["model"] for row in service.rows(sensors="landsat")] == ["Landsat"]
     assert [row["model"] for row in service.rows(sensors="landsat+sentinel2")] == ["Both", "Both, poor"]
-    # Whatever the order asked for, the best are the best; of calibration, where smaller is better, too.
+    # The best are the same in every order, also of calibration, of which smaller values are better.
     for query in ("", "?sort=miou&order=asc", "?sort=date", "?sort=log_loss"):
         section = service.client.get(f"/{query}").text.split('id="h-best"')[1].split("</section>")[0]
         assert re.findall(r">([^<>]+)</a> <small>", section).count("Both") == 1

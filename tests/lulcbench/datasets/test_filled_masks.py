@@ -1,4 +1,4 @@
-"""What transforms fill where they have no pixels is ignored in masks, whatever the library, and never a class.
+"""Pixels that transforms fill are ignored in masks, for every library, and never a class.
 
 The expectation comes from the library itself: the same transform, with the same random numbers, of a mask in which each
 pixel holds its own number. Where that comes out as 0, the transform had no pixel.

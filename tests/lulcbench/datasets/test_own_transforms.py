@@ -1,4 +1,4 @@
-"""Transforms of one's own, chains, and masks that a transform must not change."""
+"""Transforms of users, chains, and masks that a transform must not change."""
 
 from __future__ import annotations
 

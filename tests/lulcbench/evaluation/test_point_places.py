@@ -177,7 +177,7 @@ def test_metres_in_columns_of_degrees_need_a_crs(tmp_path: Path) -> None:
     assert told["y"].tolist() == pytest.approx([3_210_000, 3_210_001, 3_210_002])
     in_file = read(tmp_path, *(row | {"srid": 3035} for row in rows)).table
     assert in_file["x"].tolist() == pytest.approx([4_321_000] * 3)
-    # The measured ones are degrees all the same.
+    # The measured ones are degrees nevertheless.
     both = read(tmp_path, *(row | {"gps_lat": 52, "gps_long": 10} for row in rows), crs="EPSG:3035").table
     assert both["place"].tolist() == ["measured"] * 3
     with pytest.raises(LulcbenchError, match="is unknown"):

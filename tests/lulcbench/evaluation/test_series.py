@@ -120,7 +120,7 @@ def test_three_years_are_scored_together_and_change_over_both_pairs(
 def test_years_without_labels_are_left_out_and_named(
     root: Path, truth: np.ndarray, guess: np.ndarray, tmp_path: Path
 ) -> None:
-    codes = np.insert(guess, 2, 3110, axis=1)  # of 2015, whatever it says
+    codes = np.insert(guess, 2, 3110, axis=1)  # of 2015, with any content
     scores = score(write(tmp_path / "p.zip", root, (2006, 2012, 2015, 2018), codes), root)
     assert (scores.task, scores.years, scores.unscored_years) == ("series", YEARS, (2015,))
     check(scores, truth, guess)

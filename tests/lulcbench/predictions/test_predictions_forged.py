@@ -1,4 +1,4 @@
-"""Predictions come from strangers: the reader takes nothing but what the writer makes, however it was forged."""
+"""Predictions are untrusted: the reader refuses everything that differs from the format of the writer."""
 
 from __future__ import annotations
 

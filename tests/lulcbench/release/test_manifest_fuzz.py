@@ -1,4 +1,4 @@
-"""Manifests come over the network: whatever the bytes, the reader answers with a release or with an LulcbenchError."""
+"""Manifests are downloaded: from any bytes, the reader returns a manifest or raises a LulcbenchError."""
 
 from __future__ import annotations
 

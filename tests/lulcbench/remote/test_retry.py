@@ -35,7 +35,7 @@ def answer(status: int, **headers: str) -> httpx2.HTTPStatusError:
         answer(429),
         answer(500),
         answer(503, Retry_After="60"),
-        RuntimeError("of a library that nobody here knows"),
+        RuntimeError("of an unknown library"),
     ],
     ids=lambda error: type(error).__name__ if isinstance(error, Exception) else None,
 )

@@ -209,7 +209,7 @@ def test_the_hub(published: FakeHub, release_root: Path, private: bool, monkeypa
     torch.testing.assert_close(batch["image"], expected["image"])
     assert torch.equal(batch["mask"], expected["mask"])
     assert {path.split("/resolve/")[1].split("/")[0] for path in published.requests} == {commit}
-    # Addresses lapse; new ones are asked for in time.
+    # Addresses expire; new ones are requested in time.
     assert not any("luisa" not in path and "landsat" not in path for path in published.requests)
     published.signature = "2"
     later = time.monotonic() + lulcbench.remote.backends.huggingface.LIFETIME + 1
