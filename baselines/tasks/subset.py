@@ -90,9 +90,9 @@ class SubsetSegmentation(Segmentation):
         """Counts by spatial block."""
         split = config.predict.split
         module = open_split(config, window=None, stride=None)
-        dataset = module.datasets[split]
+        dataset = module.datasets["predict"]
         p = self._read(folder / PREDICTIONS, list(dataset.tiles["id"]))
-        truth = np.concatenate([self.truth(batch).cpu().numpy() for batch in module.loader(split)])
+        truth = np.concatenate([self.truth(batch).cpu().numpy() for batch in module.loader("predict")])
         units = np.repeat(np.array(config.data.units(dataset)[1]), truth[0].size)
         flat = np.moveaxis(p, 1, -1).reshape(truth.size, -1).astype(np.float64).clip(EPSILON)
         flat /= flat.sum(1, keepdims=True)
@@ -103,7 +103,7 @@ class SubsetSegmentation(Segmentation):
 
     def report(self, config: Config, folder: Path) -> Report:
         """One table of scores."""
-        release = open_split(config, window=None, stride=None).datasets[config.predict.split].release
+        release = open_split(config, window=None, stride=None).datasets["predict"].release
         names = self.subset.names
         summary = f"{release.manifest.title}. {config.predict.split} split; pixels of other classes are left out."
         facts = [("release", f"{release.id}, digest {release.digest}"), ("classes", ", ".join(names))]
@@ -111,7 +111,7 @@ class SubsetSegmentation(Segmentation):
 
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
         """The first tiles: true colour, labels and predictions."""
-        dataset = open_split(config, window=None, stride=None, normalize=True).datasets[config.predict.split]
+        dataset = open_split(config, window=None, stride=None, normalize=True).datasets["predict"]
         p = self._read(folder / PREDICTIONS, list(dataset.tiles["id"]))
         colors = self.subset.colors()
         entries = tuple((name, _rgb(colors[i])) for i, name in enumerate(self.subset.names))

@@ -352,7 +352,7 @@ def test_a_file_that_vanished_is_named(server: type[Faulty], local: dict[str, st
 def test_sidecars_on_servers_are_not_read_and_the_report_counts_these_files(
     server: type[Faulty], tmp_path: Path
 ) -> None:
-    """A mask beside a local file is honoured; beside a file on a server it is not asked for."""
+    """A mask beside a local file is honoured; beside a file on a server it is not requested."""
     asked: list[str] = []
 
     class Listing(server):  # type: ignore[misc, valid-type]
