@@ -7,35 +7,42 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import mlcroissant as mlc
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pystac
 
+from builders.stages._croissant import croissant
 from builders.stages._index import ML_AOI, ZARR
-from lulcbench._files import hash_file, write_atomic
+from lulcbench._files import write_atomic
 from lulcbench.legend import LEVELS, legend
-from lulcbench.release import INDEX, ArrayKey, Manifest
+from lulcbench.release import INDEX, THUMBNAILS, ArrayKey, Manifest
 from lulcbench.release.index import clear_column, cloud_column, fraction_column, valid_column
 
-URL = "https://github.com/lulcbench/lulcbench"
 SIMULATED = "**Simulated data.** The scenes were rendered, not observed; scores on them say nothing about real land."
-_DTYPES = {"string": mlc.DataType.TEXT, "int64": mlc.DataType.INTEGER, "double": mlc.DataType.FLOAT}
 
 
 def describe(release: Manifest, folder: Path) -> None:
     """Write ``collection.json``, ``croissant.json`` and ``README.md`` of a release whose index is written."""
-    _json(folder / "collection.json", _collection(release, folder))
-    _json(folder / "croissant.json", _croissant(release, folder))
+    bbox, first, last = _extent(folder)
+    _json(folder / "collection.json", _collection(release, bbox, first, last))
+    days = (first.date().isoformat(), last.date().isoformat())
+    _json(folder / "croissant.json", croissant(release, folder, _description(release), _columns(release), bbox, days))
     write_atomic(folder / "README.md", _card(release).encode())
 
 
-def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
+def _extent(folder: Path) -> tuple[tuple[float, float, float, float], datetime, datetime]:
+    """West, south, east and north of all tiles in degrees, and the first and last moment."""
     index = pq.read_table(folder / INDEX, columns=["bbox", "start_datetime", "end_datetime"])
     boxes = index.column("bbox").to_pylist()
-    bbox = [min(b["xmin"] for b in boxes), min(b["ymin"] for b in boxes)]
-    bbox += [max(b["xmax"] for b in boxes), max(b["ymax"] for b in boxes)]
+    west, south = min(b["xmin"] for b in boxes), min(b["ymin"] for b in boxes)
+    east, north = max(b["xmax"] for b in boxes), max(b["ymax"] for b in boxes)
     first, last = pc.min(index.column("start_datetime")).as_py(), pc.max(index.column("end_datetime")).as_py()
+    return (west, south, east, north), first, last
+
+
+def _collection(
+    release: Manifest, bbox: tuple[float, float, float, float], first: datetime, last: datetime
+) -> dict[str, Any]:
     classes = [
         {"value": c.code, "name": c.name, "color_hint": c.color[1:].upper()}
         for c in legend().classes.values()
@@ -45,13 +52,16 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
         id=release.id,
         title=release.title,
         description=_description(release),
-        extent=pystac.Extent(pystac.SpatialExtent([bbox]), pystac.TemporalExtent([[first, last]])),
+        extent=pystac.Extent(pystac.SpatialExtent([list(bbox)]), pystac.TemporalExtent([[first, last]])),
         license="other",
         keywords=["LULC", *(["LUISA"] if release.labels else []), "land cover", *release.sensors],
         providers=[pystac.Provider(source.title, url=source.href) for source in release.sources],
         stac_extensions=[
             "https://stac-extensions.github.io/ml-aoi/v0.2.0/schema.json",
             "https://stac-extensions.github.io/xarray-assets/v1.0.0/schema.json",
+            "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+            "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
+            *(["https://stac-extensions.github.io/classification/v2.0.0/schema.json"] if release.labels else []),
         ],
         summaries=pystac.Summaries(
             {
@@ -65,7 +75,8 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
                     for band in info.bands
                 ],
             }
-            | ({"classification:classes": classes} if release.labels else {})
+            | ({"classification:classes": classes} if release.labels else {}),
+            maxcount=1000,  # by default pystac leaves out lists of more than 25
         ),
         assets={
             "items": pystac.Asset(
@@ -73,6 +84,12 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
                 title="One STAC item per tile, as stac-geoparquet",
                 media_type="application/vnd.apache.parquet",
                 roles=["collection-mirror"],
+            ),
+            "thumbnails": pystac.Asset(
+                f"./{THUMBNAILS}",
+                title="Pictures of tiles",
+                media_type="application/vnd.apache.parquet",
+                roles=["thumbnail"],
             ),
             "arrays": pystac.Asset(
                 "./",
@@ -84,67 +101,6 @@ def _collection(release: Manifest, folder: Path) -> dict[str, Any]:
         },
     )
     return collection.to_dict(include_self_link=False, transform_hrefs=False)
-
-
-def _croissant(release: Manifest, folder: Path) -> dict[str, Any]:
-    schema, described = pq.read_schema(folder / INDEX), _columns(release)
-    fields = [
-        mlc.Field(
-            id=f"tiles/{column.name}",
-            name=column.name,
-            description=described.get(column.name, column.name),
-            data_types=[_DTYPES[str(column.type)]],
-            source=mlc.Source(file_object="index", extract=mlc.Extract(column=column.name)),
-        )
-        for column in schema
-        if str(column.type) in _DTYPES and not column.name.startswith(("stac", "proj", "type"))
-    ]
-    metadata = mlc.Metadata(
-        name=release.id,
-        description=_description(release),
-        url=URL,
-        version=release.version,
-        license=sorted({source.licence for source in release.sources} | {i.licence for i in release.sensors.values()}),
-        cite_as=f"{release.title}, version {release.version}",
-        # A release has the same bytes whenever it is built, so no date of the day.
-        date_published=datetime(max(release.years), 12, 31),
-        distribution=[
-            mlc.FileObject(
-                id="index",
-                name="index",
-                content_url=INDEX,
-                encoding_formats=["application/vnd.apache.parquet"],
-                sha256=hash_file(folder / INDEX),
-                description="One row per tile: split, row in the arrays, class fractions, valid and cloud fractions",
-            ),
-            mlc.FileObject(
-                id="root", name="root", content_url=".", encoding_formats=["local-folder"], sha256="0" * 64,
-                description="The release folder; release.json lists every file with its SHA-256",
-            ),
-            *(
-                mlc.FileSet(
-                    id=str(array),
-                    name=str(array),
-                    contained_in=["root"],
-                    includes=[f"{array}/**"],
-                    encoding_formats=["application/vnd.zarr"],
-                    description=f"Zarr v3 array of {_content(release, array)}, {release.array_rows} rows of tiles",
-                )
-                for array in release.arrays
-            ),
-        ],
-        record_sets=[mlc.RecordSet(id="tiles", name="tiles", key=["tiles/id"], fields=fields)],
-    )  # fmt: skip
-    content: dict[str, Any] = metadata.to_json()
-    return content
-
-
-def _content(release: Manifest, array: ArrayKey) -> str:
-    """What an array holds, in words."""
-    for name, info in release.sensors.items():
-        if array in info.clear_arrays(name):
-            return f"the numbers of clear observations in {name} composites"
-    return f"{array.name} labels" if array.name in release.labels else f"{array.name} imagery"
 
 
 def _columns(release: Manifest) -> dict[str, str]:
@@ -221,7 +177,8 @@ def _card(release: Manifest) -> str:
         "\n- ".join(["tags:", *tags]),
         f"pretty_name: {json.dumps(release.title)}",
         f"size_categories:\n- {size}",
-        "configs:\n- config_name: index\n  data_files: index.parquet",
+        "configs:\n- config_name: thumbnails\n  data_files: thumbnails.parquet\n  default: true\n"
+        "- config_name: index\n  data_files: index.parquet",
         "---",
         f"# {release.title}",
         *([SIMULATED] if release.simulated else []),

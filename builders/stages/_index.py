@@ -146,4 +146,5 @@ def _item(
         assets=assets,
     )
     item.collection_id = f"{recipe.name}-{recipe.version}"
+    item.add_link(pystac.Link(pystac.RelType.COLLECTION, "./collection.json", pystac.MediaType.JSON))
     return item

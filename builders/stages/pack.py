@@ -31,6 +31,7 @@ from builders.stages._hierarchy import (
 from builders.stages._index import write_index
 from builders.stages._shards import Array, ShardJob, write_shard
 from builders.stages._sums import statistics
+from builders.stages._thumbnails import write_thumbnails
 from builders.stages.materialize import Note, Notes, count_sparse, find_damage
 from builders.stages.plan import Planned, read_omitted
 from builders.stages.report import FILE as REPORT
@@ -52,7 +53,7 @@ from lulcbench.release import (
 )
 from lulcbench.sensors import sensor
 
-STAGE = "pack/6"
+STAGE = "pack/7"
 
 
 def pack(
@@ -93,6 +94,7 @@ def pack(
     axis = TileAxis(order, min(recipe.pack.shard_tiles, max(map(len, order.values()))))
     totals = _shards(recipe, space, axis, notes, staging, pool, report)
     write_index(recipe, axis, notes, space.cache, staging, pool)
+    write_thumbnails(recipe, axis, notes, space.cache, staging, pool)
     shutil.copyfile(space.splits, staging / "splits.csv")
     write_json(staging / "scenes.lock.json", lock)
     write_json(staging / REPORT, told)

@@ -16,7 +16,7 @@ from lulcbench.release.entries import (
     split_order,
 )
 from lulcbench.release.keys import ArrayKey, Row, TilePosition
-from lulcbench.release.manifest import FORMAT, INDEX, Manifest, label_shape
+from lulcbench.release.manifest import FORMAT, INDEX, THUMBNAILS, Manifest, label_shape
 from lulcbench.release.opened import Release
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "INDEX",
     "MANIFEST",
     "SPLITS",
+    "THUMBNAILS",
     "TRAIN",
     "ArrayKey",
     "FileInfo",

@@ -43,6 +43,7 @@ from lulcbench.remote.stores import MAX_MANIFEST_BYTES
 from lulcbench.seasons import Season
 
 INDEX = "index.parquet"
+THUMBNAILS = "thumbnails.parquet"  # pictures of tiles for viewers of data sets
 FORMAT: Final = "lulcbench-release/2"
 
 
