@@ -148,6 +148,28 @@ def test_rioxarray_places_a_tile(release_root: Path, hierarchy: xr.Dataset, key:
         assert tuple(raster.rio.transform())[:6] == tuple(Tile.from_id(tile).transform(GRIDS[key]))[:6]
 
 
+def test_gdal_reads_what_xarray_writes(hierarchy: xr.Dataset, release_root: Path, tmp_path: Path) -> None:
+    """GDAL does not read shards; the documented way gives the right values in the right place."""
+    import rioxarray  # noqa: F401
+
+    with pytest.raises(rasterio.RasterioIOError, match="sharding_indexed"):  # fails once GDAL reads them
+        rasterio.open(f'ZARR:"{release_root}":/landsat_2018')
+    tile = str(hierarchy.tile[3].item())
+    chosen = hierarchy.landsat_2018.sel(tile=tile, season="autumn", band_landsat="red")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # rioxarray multiplies affine transforms by *
+        as_raster(chosen, 30).rio.to_raster(tmp_path / "red.tif")
+    values = chosen.to_numpy()
+    with rasterio.open(tmp_path / "red.tif") as file:
+        assert file.crs.to_epsg() == 3035
+        for y, x in ((0, 0), (17, 150), (159, 3)):
+            place = (float(chosen.easting_30m[x]), float(chosen.northing_30m[y]))
+            (stored,) = next(file.sample([place]))
+            seen = np.nan if stored == file.nodata else stored * file.scales[0] + file.offsets[0]
+            assert seen == pytest.approx(values[y, x], abs=1e-6, nan_ok=True)
+    assert np.isfinite(values).mean() > 0.5
+
+
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince214")
 def test_geozarr_toolkit_finds_the_conventions(release_root: Path) -> None:
     from geozarr_toolkit.helpers.validation import detect_conventions, validate_attrs, validate_group
