@@ -102,7 +102,7 @@ def test_simulated_scenes_of_a_real_map_become_a_release(folder: Path, real_data
         expected = straight(path, Tile.from_id(row["id"]))
         assert {code: row[f"luisa_2018_{code}"] for code in expected} == pytest.approx(expected, abs=1e-6)
     # Built-up is brighter in red than water and forest: scenes and labels lie on one another.
-    run("compare", "classes", root, "--figures", folder / "barcelona", "--level", "1")
+    run("validate", "classes", root, "--figures", folder / "barcelona", "--level", "1")
     ndvi = pd.read_csv(folder / "barcelona" / "classes.csv").set_index("code")["ndvi_50"]
     assert ndvi[3] > ndvi[1] + 0.1
 
@@ -120,7 +120,7 @@ def test_real_sentinel2_on_real_labels(
     """EuroSAT's classes and the labels under its patches agree where the legends meet."""
     root = build(folder, RECIPES / f"{name}.toml")
     listing = real_data / f"{data}.csv"
-    said = run("compare", "patches", root, listing, "--figures", folder / name)
+    said = run("validate", "patches", root, listing, "--figures", folder / name)
     assert "level 4" in said
     table = pd.read_csv(folder / name / "patches.csv")
     assert len(table) == patches
@@ -142,7 +142,7 @@ def test_real_sentinel2_on_real_labels(
 def test_real_landsat_on_real_corine(folder: Path, name: str) -> None:
     """Other projections, 60 m floating-point pixels, no quality band, CLC codes as raster and as polygons."""
     root = build(folder, RECIPES / f"{name}.toml")
-    run("compare", "classes", root, "--figures", folder / name)
+    run("validate", "classes", root, "--figures", folder / name)
     ndvi = pd.read_csv(folder / name / "classes.csv").set_index("code")["ndvi_50"]
     forest, crops, urban, water = ndvi[31], ndvi[22], ndvi[11], ndvi[51]
     assert forest > crops + 0.05
@@ -168,7 +168,7 @@ def test_raster_and_polygons_of_one_map_agree(folder: Path) -> None:
 def test_two_sensors_agree_and_clouds_leave_no_trace(folder: Path) -> None:
     recipe = RECIPES / "flanders.toml"
     root = build(folder, recipe)
-    run("compare", "series", recipe, "--out", root, "--figures", folder / "flanders-figures")
+    run("validate", "series", recipe, "--out", root, "--figures", folder / "flanders-figures")
     found = json.loads((folder / "flanders-figures" / "series.json").read_text())
     assert found["pixels"] > 1000
     assert found["masked"] >= 0.85

@@ -56,7 +56,7 @@ def test_level_1c_and_osm_polygons_become_a_release(real_data: Path, tmp_path: P
         run(stage, tmp_path / "site" / "recipe.toml", "--out", tmp_path / "release", *workers)
     index = pd.read_parquet(tmp_path / "release" / "index.parquet")
     assert {"train", "val", "test"} == set(index["split"])
-    run("compare", "classes", tmp_path / "release", "--figures", tmp_path / "figures", "--level", "1", *OF_2017)
+    run("validate", "classes", tmp_path / "release", "--figures", tmp_path / "figures", "--level", "1", *OF_2017)
     ndvi = pd.read_csv(tmp_path / "figures" / "classes.csv").set_index("code")["ndvi_50"]
     assert ndvi[3] > ndvi[5]  # forest above water, in February too
 
