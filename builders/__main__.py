@@ -24,6 +24,7 @@ from builders.workspace import Workspace, read_json, workspace
 from lulcbench import _console
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Manifest, split_order
+from lulcbench.remote.retry import LOCAL_FAULTS
 
 if TYPE_CHECKING:
     from builders.readers.scene import Scene
@@ -272,8 +273,16 @@ def _open(
     """A recipe and its workspace, which no other build uses meanwhile."""
     space = workspace(out, work)
     recipe = load(path, space.scenes, settings or (), regions or ())
-    with space.exclusive():
-        yield recipe, space
+    try:
+        with space.exclusive():
+            yield recipe, space
+    except OSError as error:
+        if error.errno not in LOCAL_FAULTS:
+            raise
+        raise LulcbenchError(
+            f"{error.filename or space.work} cannot be written: {error.strerror}.",
+            "Free space on the disks of --out and --work, and run again; what is finished is kept.",
+        ) from error
 
 
 def _fetch(recipe: Recipe) -> None:

@@ -68,6 +68,18 @@ class Region(Frozen):
     required: bool = True
     covered: bool = False
 
+    @model_validator(mode="after")
+    def _in_europe(self) -> Self:
+        if self.bounds is not None:
+            left, bottom, right, top = self.bounds
+            most = 10_000 * grid.TILE_SIZE
+            if not (0 <= left < right <= most and 0 <= bottom < top <= most):
+                raise ValueError(
+                    f"bounds {list(self.bounds)} are not left, bottom, right, top in EPSG:3035 metres; "
+                    "Europe is within 900000, 900000, 7400000, 5500000"
+                )
+        return self
+
     def divided(self) -> tuple[Region, ...]:
         """The regions of its cells, or itself.
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import pystac
 import rasterio
-from rasterio.warp import transform_bounds
 from shapely.geometry import box, mapping
 
-from builders.readers.raster import open_raster
+from builders.readers.raster import degrees, open_raster
 from lulcbench.sensors import Band, Sensor
 
 
@@ -56,7 +55,7 @@ def item(
         LulcbenchError: a file cannot be read or has no georeference.
     """
     with open_raster(str(files[0].path)) as dataset:
-        bounds = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
+        bounds = degrees(dataset)
         crs = rasterio.CRS.to_string(dataset.crs)
     start, end = times
     properties = {key.replace("__", ":"): value for key, value in more.items()} | {"proj:code": crs}

@@ -9,11 +9,10 @@ from datetime import UTC, date, datetime, time
 from typing import Any
 
 import pystac
-from rasterio.warp import transform_bounds
 from shapely.geometry import box, mapping
 
 from builders.readers.locators import locate
-from builders.readers.raster import ERRORS, broken, opened
+from builders.readers.raster import degrees, opened
 from builders.readers.servers import MissingFileError
 from lulcbench.errors import LulcbenchError
 
@@ -94,11 +93,7 @@ def composite(
         assets: address and bands of the file by asset key; without bands, the key is the name of the only one.
     """
     href = locate(next(iter(assets.values()))[0])
-    dataset = opened(href)
-    try:
-        bounds = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
-    except ERRORS as error:
-        raise broken(href, error) from error
+    bounds = degrees(opened(href))
     start = datetime.combine(days[0], time(), UTC)
     end = datetime.combine(days[1], time.max.replace(microsecond=0), UTC)
     times = {"start_datetime": start.isoformat(), "end_datetime": end.isoformat()}

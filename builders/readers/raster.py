@@ -38,6 +38,7 @@ Values = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 ERRORS = (RasterioError, CPLE_BaseError)  # a damaged file may raise either
+FAR_DEGREES, FAR_METRES = 1000.0, 1e9  # coordinates beyond are not on Earth
 EDGE = 16  # parts of an area's side whose ends are projected, to find its extent in a raster
 READS = 2  # further attempts to read a window of a file on a server
 NOWHERE: Bounds = (-math.inf, -math.inf, math.inf, math.inf)
@@ -99,7 +100,13 @@ def open_asset(asset: Asset, crs: str | None) -> DatasetReader:
 
 @lru_cache(maxsize=1024)
 def _same_crs(crs: rasterio.CRS, stated: str) -> bool:
-    return bool(crs == rasterio.CRS.from_user_input(stated))
+    try:
+        return bool(crs == rasterio.CRS.from_user_input(stated))
+    except (*ERRORS, ValueError) as error:
+        clear_errors()
+        raise LulcbenchError(
+            f"A catalog states the projection {stated!r}, which is not one: {error}.", "Correct proj:code of the item."
+        ) from error
 
 
 @lru_cache(maxsize=512)
@@ -120,8 +127,7 @@ def open_raster(path: str) -> DatasetReader:
         LulcbenchError: it is missing, damaged or without georeference, or its server refuses it or cannot be reached.
     """
     dataset = _open(path)
-    header = [dataset.descriptions, dataset.colorinterp, dataset.nodatavals, dataset.mask_flag_enums]
-    if not header[0]:
+    if not dataset.count:
         raise LulcbenchError(f"{path} has no bands.", "Name one of the rasters in it.")
     if any("complex" in dtype for dtype in dataset.dtypes):
         raise LulcbenchError(f"{path} holds complex numbers.", "Convert them to backscatter, or take another product.")
@@ -133,8 +139,13 @@ def open_raster(path: str) -> DatasetReader:
             if points
             else "Give it a projection and a transform, for instance with gdal_translate.",
         )
-    if dataset.transform.is_degenerate:
+    if dataset.transform.is_degenerate or not all(map(math.isfinite, dataset.transform)):
         raise LulcbenchError(f"{path} has the transform {tuple(dataset.transform)[:6]}.", "Give its pixels a size.")
+    if max(map(abs, dataset.bounds)) > (FAR_DEGREES if dataset.crs.is_geographic else FAR_METRES):
+        raise LulcbenchError(  # PROJ takes hours for such coordinates
+            f"{path} is not on Earth: its bounds are {tuple(dataset.bounds)} in {dataset.crs.to_string()[:40]}.",
+            "Correct its transform or its projection.",
+        )
     return dataset
 
 
@@ -146,9 +157,11 @@ def _open(path: str) -> DatasetReader:
             with warnings.catch_warnings(), _environment(how):
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 dataset = rasterio.open(how.path if how else path)
+                # A part of the header that is damaged is an error at the next call that looks for one.
+                _ = [dataset.mask_flag_enums, dataset.nodatavals, dataset.descriptions, dataset.colorinterp]
             _addresses[dataset.name] = path
             return dataset
-        except ERRORS as error:
+        except (*ERRORS, ValueError) as error:  # texts in a damaged header, and paths, are decoded
             clear_errors()
             failure = broken(path, error)
             if isinstance(failure, MissingFileError) or not is_on_server(path):
@@ -209,6 +222,26 @@ def footprint(crs: rasterio.CRS, transform: Affine, shape: tuple[int, int]) -> B
         return NOWHERE
     box = (left, bottom, right, top)
     return box if all(map(math.isfinite, box)) and left < right and bottom < top else NOWHERE
+
+
+def degrees(dataset: DatasetReader) -> Bounds:
+    """Extent in degrees of longitude and latitude: west, south, east, north.
+
+    Raises:
+        LulcbenchError: its projection has no such extent.
+    """
+    try:
+        west, south, east, north = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
+    except ERRORS as error:
+        clear_errors()
+        raise broken(name_of(dataset), error) from error
+    if not all(map(math.isfinite, (west, south, east, north))):
+        raise LulcbenchError(
+            f"{name_of(dataset)} has no extent in degrees: its transform is {tuple(dataset.transform)[:6]} in "
+            f"{dataset.crs.to_string()[:40]}.",
+            "Correct its georeference.",
+        )
+    return (west, south, east, north)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ def stored_items(catalog: str) -> list[pystac.Item]:
 def _unique(items: Sequence[pystac.Item], catalog: str) -> list[pystac.Item]:
     known: dict[tuple[str, str], pystac.Item] = {}
     for item in items:
+        if not isinstance(item.id, str) or not isinstance(item.collection_id, str | None):
+            raise LulcbenchError(
+                f"{catalog} has an item with the id {item.id!r} and the collection {item.collection_id!r}.",
+                "Both must be texts; correct the catalog.",
+            )
         key = (item.collection_id or "", item.id)
         if canonical(known.setdefault(key, item)) != canonical(item):
             raise LulcbenchError(

@@ -36,6 +36,7 @@ from builders.stages.materialize import Note, Notes, count_sparse, find_damage
 from builders.stages.plan import Planned, read_omitted
 from builders.stages.report import FILE as REPORT
 from builders.stages.report import content as report_content
+from builders.stages.report import empty_seasons
 from builders.stages.search import published
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench._files import hash_file
@@ -75,9 +76,8 @@ def pack(
     }
     lock = published(recipe.lock or space.lock)
     dropped = read_json(space.dropped, "materialize")
-    told = report_content(
-        lock, rows, read_omitted(space.splits), dropped, count_sparse(recipe, notes), find_damage(notes)
-    )
+    sparse, damaged, empty = count_sparse(recipe, notes), find_damage(notes), empty_seasons(recipe, lock["scenes"])
+    told = report_content(lock, rows, read_omitted(space.splits), dropped, sparse, damaged, empty)
     key = _key(recipe, rows, notes, lock, told)
     present = _present(space, key, replace)
     if present:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from builders.readers.scene import Scene
 from builders.readers.servers import is_on_server
-from builders.recipe import BUFFER
+from builders.recipe import BUFFER, Recipe
 from builders.stages.left_out import count_reasons
 from builders.stages.plan import Omitted, Planned
 
@@ -21,6 +22,7 @@ def content(
     dropped: Mapping[str, str],
     sparse: Mapping[str, int],
     damaged: Sequence[Mapping[str, Any]],
+    empty: Sequence[str],
 ) -> dict[str, Any]:
     """The report.
 
@@ -31,6 +33,7 @@ def content(
         dropped: tile id → the array of a required sensor that has no valid pixel there.
         sparse: label array → number of its pixels without a label because the map covers too little of them.
         damaged: scenes of which parts are not used because a file is damaged: id, what is wrong, and the tiles.
+        empty: ``empty_seasons`` of the recipe.
 
     Returns:
         ``scenes`` and ``tiles``, each with counts and a list ``left_out`` of single scenes or tiles with the reason;
@@ -50,6 +53,7 @@ def content(
         "scenes": {
             "used": dict(sorted(Counter(scene["sensor"] for scene in scenes).items())),
             "left_out": lock.get("left_out", []),
+            "empty_seasons": list(empty),
             "damaged": list(damaged),
             "on_servers": _on_servers(scenes),
             "notes": [{"id": scene["id"], "note": note} for scene in scenes for note in scene.get("notes", [])],
@@ -62,6 +66,18 @@ def content(
     }
 
 
+def empty_seasons(recipe: Recipe, scenes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Seasons of a sensor's year that no scene falls in, so that their composites are empty."""
+    known = [Scene.model_validate(scene) for scene in scenes]
+    return [
+        f"{rule.name} {year} {season.name}"
+        for rule in recipe.sensors
+        for year in rule.years
+        for season, days in zip(recipe.seasons, rule.spans(recipe.seasons, year), strict=True)
+        if not any(scene.sensor == rule.name and scene.falls_in(days) for scene in known)
+    ]
+
+
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The report in a few lines for the console."""
     scenes, tiles = report["scenes"], report["tiles"]
@@ -71,6 +87,8 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     for array, n in report["sparse_labels"].items():
         if n:
             yield f"{array}: {n} pixels are not labelled, since less than min_cover of them has a class"
+    if scenes["empty_seasons"]:
+        yield f"without any scene: {', '.join(scenes['empty_seasons'])}"
     if scenes["damaged"]:
         damaged = scenes["damaged"]
         yield f"damaged: {len(damaged)} scenes are not used in parts, such as {damaged[0]['id']} ({damaged[0]['what']})"

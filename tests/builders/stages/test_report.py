@@ -101,7 +101,7 @@ def test_tiles_without_a_valid_pixel_and_of_the_buffer_are_listed(tmp_path: Path
     rows = [plan.Planned(plan.Tile.from_id("E0900N0650"), "all", "x", plan.BUFFER)]
     from builders.stages.report import content
 
-    (tile,) = content({"scenes": []}, rows, [], {}, {}, [])["tiles"]["left_out"]
+    (tile,) = content({"scenes": []}, rows, [], {}, {}, [], [])["tiles"]["left_out"]
     assert tile["reason"] == "in the buffer between splits"
 
 
