@@ -166,7 +166,9 @@ def rasters(draw: st.DrawFn) -> dict[str, Any]:
         "value": some(9000, 0, -1, 127, math.nan, math.inf, 1111, 3110, 250),
         "noise": draw(st.booleans()),
         "nodata": some(None, 0, 9000, -9999, 127),
-        "crs": some("EPSG:3035", "EPSG:32632", "EPSG:4326", "EPSG:3857", "EPSG:4978", 'LOCAL_CS["x",UNIT["m",1]]', None),
+        "crs": some(
+            "EPSG:3035", "EPSG:32632", "EPSG:4326", "EPSG:3857", "EPSG:4978", 'LOCAL_CS["x",UNIT["m",1]]', None
+        ),
         "transform": some(
             plain, turned, Affine(step, 0, left, 0, step, top - 4800), Affine(0, step, left, step, 0, top),
             Affine(0.001, 0, 9.9, 0, -0.001, 51.4), Affine(1, 0, 0, 0, 1, 0), Affine(0, 0, 0, 0, 0, 0),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import dask
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny
+from distributed.core import Status
 
 from builders import _parallel
 from builders._parallel import each, executor
@@ -31,6 +33,15 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalCl
         2, threads_per_worker=1, processes=True, dashboard_address=None, protocol="tcp", host="127.0.0.1"
     ) as made:  # fmt: skip
         yield made
+        # Dask fails if it is closed while a nanny starts a worker.
+        made.wait_for_workers(2, timeout=60)
+        deadline = time.monotonic() + 60
+        while not all(is_running(nanny) for nanny in made.workers.values()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def is_running(nanny: Nanny) -> bool:
+    return nanny.process is not None and nanny.process.status == Status.running
 
 
 def test_a_build_survives_the_death_of_a_worker(
