@@ -74,6 +74,7 @@ def write_labels(release: Release, folder: Path) -> Path:
         "title": f"Labels ({source}) of {manifest.title}",
         "summary": f"Labels of {release.id}, source {source}, at {LABEL_RESOLUTION} m.",
         "license": info.licence,
+        "attribution": "; ".join(sorted({entry.attribution for entry in manifest.sources if entry.attribution})),
         "role": "labels",
         "legend_digest": legend().digest,
     }

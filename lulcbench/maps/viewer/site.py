@@ -140,6 +140,7 @@ def _map(number: int, source: MapSource, data: Path, advance: Callable[[], None]
         "simulated": source.simulated,
         "labels": source.attributes.get("role") == "labels",
         "facts": _facts(source),
+        "extent": source.extent(),
         "overviews": [
             {"left": o.left, "top": o.top, "resolution": o.resolution, "width": o.width, "height": o.height}
             for o in source.overviews
@@ -178,6 +179,7 @@ def _facts(source: MapSource) -> list[tuple[str, str]]:
         if isinstance(entry, dict):
             facts.append((name, str(entry.get("name") or entry.get("id") or "")))
             facts.append((f"Digest of the {name.lower()}", str(entry.get("digest") or "")))
+    facts.append(("Attribution", source.attribution))
     facts.append(("Licence", str(source.attributes.get("license", ""))))
     facts.append(("Resolution", f"{source.overviews[0].resolution:g} m, EPSG:3035"))
     return [(name, value) for name, value in facts if value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,6 +160,39 @@ class MapSource:
     def simulated(self) -> bool:
         """Whether the map was made from simulated data. One that does not state it counts as simulated."""
         return self.attributes.get("lulcbench:simulated") is not False
+
+    @property
+    def attribution(self) -> str:
+        """Who is credited: as the map states it, or the producers in its STAC collection."""
+        if own := self.attributes.get("attribution"):
+            return str(own)
+        try:
+            collection = json.loads((self.folder / "collection.json").read_bytes())
+            names = [str(entry["name"]) for entry in collection.get("providers", [])]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return ""
+        return "; ".join(dict.fromkeys(names))
+
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right, top of the pixels with data in any year, EPSG:3035 metres, by the coarsest overview.
+
+        Raises:
+            CorruptFileError: a chunk cannot be decoded.
+        """
+        number, everything = len(self.overviews) - 1, slice(None)
+        grid, name = self.overviews[number], self.layers[0].name
+        data = np.zeros((grid.height, grid.width), bool)
+        for year in self.years:
+            data |= self.read(name, year, number, everything, everything) != NO_CLASS
+        rows, columns = np.flatnonzero(data.any(axis=1)), np.flatnonzero(data.any(axis=0))
+        if not len(rows):
+            rows, columns = np.array([0, grid.height - 1]), np.array([0, grid.width - 1])
+        return (
+            grid.left + grid.resolution * float(columns[0]),
+            grid.top - grid.resolution * float(rows[-1] + 1),
+            grid.left + grid.resolution * float(columns[-1] + 1),
+            grid.top - grid.resolution * float(rows[0]),
+        )
 
     def read(self, name: str, year: int, overview: int, rows: slice, columns: slice) -> Stored:
         """Values of a window: ``(y, x)`` of a layer as in chunk files, uint8 ``(class, y, x)`` of ``probability``.

@@ -6,7 +6,7 @@ import { colorOf } from "./colors";
 import { byId, element, swatch } from "./dom";
 import { Sketch } from "./sketch";
 import type { Layer, Reader, Site } from "./site";
-import { mapOf, type Side, type State } from "./state";
+import { classLayer, mapOf, type Side, type State } from "./state";
 
 type Change = (change: Partial<State>) => void;
 
@@ -85,7 +85,7 @@ export class AreaTable {
     try {
       const columns = await Promise.all(sides.map(async (side) => {
         const map = mapOf(this.site, side);
-        const layer = classLayer(map.layers, state.classes);
+        const layer = classLayer(map, state.classes);
         const pixels = await countPixels(this.reader, map, side.year, layer, ring);
         return { title: this.site.maps.length > 1 ? `${map.title}, ${side.year}` : String(side.year), map, side, pixels, layer };
       }));
@@ -151,10 +151,4 @@ interface Column {
   side: Side;
   pixels: Map<number, number>;
   layer: Layer;
-}
-
-/** The class layer that is shown, or the finest. */
-function classLayer(layers: Layer[], id: string): Layer {
-  const classes = layers.filter((layer) => layer.kind === "class");
-  return classes.find((layer) => layer.id === id) ?? classes.reduce((best, layer) => (layer.level > best.level ? layer : best));
 }

@@ -8,6 +8,8 @@ import { hasOverlay, mapOf, type Side, type State } from "./state";
 type Change = (change: Partial<State>) => void;
 
 export class Controls {
+  private state!: State; // the latest: controls may be older than it
+
   constructor(
     private readonly site: Site,
     private readonly change: Change,
@@ -17,6 +19,7 @@ export class Controls {
   }
 
   update(state: State): void {
+    this.state = state;
     const focus = (document.activeElement as HTMLElement | null)?.id;
     this.timebar(state);
     this.layers(state);
@@ -27,7 +30,7 @@ export class Controls {
 
   private timebar(state: State): void {
     const bar = byId("timebar");
-    const parts = this.side(state, "left", (side) => this.change(keepOverlay(this.site, state, side)));
+    const parts = this.side(state, "left", (side) => this.change(keepOverlay(this.site, this.state, side)));
     if (this.site.maps.length > 1 || this.site.maps[0].years.length > 1) {
       const box = element("input", {
         type: "checkbox",
@@ -50,7 +53,8 @@ export class Controls {
         id: `map-${name}`,
         change: () => {
           const next = this.site.maps.find((one) => one.id === select.value)!;
-          set({ map: next.id, year: nearest(next, side.year) });
+          const { year } = name === "left" ? this.state : this.state.swipe!;
+          set({ map: next.id, year: nearest(next, year) });
         },
       }, ...this.site.maps.map((one) => option(one.id, one.title, one.id === map.id)));
       parts.push(element("label", {}, element("span", { class: "sr-only" }, `Map, ${name}`), select));
@@ -72,7 +76,7 @@ export class Controls {
     } else {
       parts.push(shown);
     }
-    return parts;
+    return [element("span", { class: "side" }, ...parts)];
   }
 
   /** The sides of a new swipe: two years of the map, the earlier one on the left, or another map on the right. */
@@ -92,7 +96,7 @@ export class Controls {
     const divide = byId<HTMLInputElement>("divide");
     divide.value = String(state.divider);
     byId("divider-line").style.left = `${state.divider * 100}%`;
-    const several = this.site.maps.length > 1;
+    const several = state.map !== state.swipe.map;
     const name = (side: Side) => (several ? `${mapOf(this.site, side).title}, ${side.year}` : String(side.year));
     byId("side-left").textContent = name(state);
     byId("side-right").textContent = name(state.swipe);

@@ -26,6 +26,8 @@ declare global {
   }
 }
 
+const FADED = 0.25;
+
 function fail(message: string): void {
   const box = byId("error");
   box.textContent = message;
@@ -58,6 +60,9 @@ async function start(): Promise<void> {
   let side: Side = state; // of the picked pixel
 
   function change(changes: Partial<State>): void {
+    // Under another layer the classes fade, unless their opacity is chosen.
+    if (changes.overlay && !state.overlay && state.classOpacity === 1) changes.classOpacity = FADED;
+    if (changes.overlay === "" && state.classOpacity === FADED) changes.classOpacity = 1;
     state = { ...state, ...changes };
     if (!state.swipe || side.map !== state.swipe.map || side.year !== state.swipe.year) side = state;
     render();

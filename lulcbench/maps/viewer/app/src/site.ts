@@ -41,6 +41,7 @@ export interface MapInfo {
   simulated: boolean;
   labels: boolean; // labels of a release, not a prediction
   facts: [string, string][];
+  extent: [number, number, number, number]; // of the pixels with data: left, bottom, right, top
   overviews: Overview[]; // from the finest
   layers: Layer[];
   probabilities: { level: number; codes: number[] } | null;

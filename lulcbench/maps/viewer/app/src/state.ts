@@ -1,6 +1,6 @@
 // What is shown, and its permalink: the state is kept in the fragment of the address.
 
-import type { MapInfo, Site } from "./site";
+import type { Layer, MapInfo, Site } from "./site";
 
 export interface Side {
   map: string;
@@ -25,11 +25,10 @@ export interface State extends Side {
 
 export function initial(site: Site): State {
   const map = site.maps[0];
-  const layers = map.layers.filter((layer) => layer.kind === "class");
   return {
     map: map.id,
     year: map.years[map.years.length - 1],
-    classes: layers.reduce((best, layer) => (layer.level > best.level ? layer : best)).id,
+    classes: classLayer(map, "").id,
     overlay: "",
     classOpacity: 1,
     overlayOpacity: 0.85,
@@ -37,7 +36,7 @@ export function initial(site: Site): State {
     hidden: new Set(),
     swipe: null,
     divider: 0.5,
-    points: site.points.length > 0,
+    points: true,
     area: null,
     pick: null,
     center: null,
@@ -109,6 +108,12 @@ export function parse(text: string, site: Site): State {
   if (x !== null && y !== null) state.center = [x, y];
   if (r !== null) state.resolution = r;
   return state;
+}
+
+/** A class layer of a map, or its finest if it has no layer of that name. */
+export function classLayer(map: MapInfo, id: string): Layer {
+  const classes = map.layers.filter((layer) => layer.kind === "class");
+  return classes.find((layer) => layer.id === id) ?? classes.reduce((best, layer) => (layer.level > best.level ? layer : best));
 }
 
 /** Whether a map has an overlay with this id. */

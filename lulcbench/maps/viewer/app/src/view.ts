@@ -15,7 +15,7 @@ import ImageTile from "ol/source/ImageTile";
 import TileGrid from "ol/tilegrid/TileGrid";
 import { classPaint, paint, probabilityPaint, valuePaint, type Paint } from "./colors";
 import { cell, type DType, type MapInfo, type Reader, type Site } from "./site";
-import { mapOf, type Side, type State } from "./state";
+import { classLayer, mapOf, type Side, type State } from "./state";
 
 // Only one projection is displayed, so that no transformation is needed.
 export const PROJECTION = new Projection({ code: "EPSG:3035", units: "m" });
@@ -126,8 +126,8 @@ export class MapView {
 
   private classes(side: Side, state: State): Shown | null {
     const map = mapOf(this.site, side);
-    const layer = map.layers.find((one) => one.kind === "class" && one.id === state.classes);
-    if (!layer) return null;
+    if (!state.classes) return null;
+    const layer = classLayer(map, state.classes);
     const color = classPaint(this.site, state.palette, (code) => this.visible(state, code));
     const key = `${side.map}/${side.year}/${layer.id}/${state.palette}/${[...state.hidden].sort().join()}`;
     return { key, map, year: side.year, folder: layer.id, dtype: layer.dtype, fill: layer.fill, color };
@@ -232,8 +232,6 @@ export class MapView {
 }
 
 export function extentOf(maps: MapInfo[]): Extent {
-  const corners = maps.map(({ overviews: [{ left, top, resolution, width, height }] }) => [
-    left, top - height * resolution, left + width * resolution, top,
-  ]);
+  const corners = maps.map((map) => map.extent);
   return [0, 1, 2, 3].map((i) => Math[i < 2 ? "min" : "max"](...corners.map((corner) => corner[i]))) as Extent;
 }
