@@ -16,6 +16,7 @@ from lulcbench.maps import map_release
 from lulcbench.maps.viewer import Point, write_site
 from lulcbench.release import Release
 from tests.loopback import serving
+from tests.lulcbench.maps.viewer.browser import opened
 from tests.lulcbench.maps.viewer.made_map import write_map
 
 CHROMIUM = shutil.which("chromium")
@@ -59,7 +60,7 @@ def release_site(release_map: Path, release_root: Path, tmp_path_factory: pytest
     return write_site([release_map], tmp_path_factory.mktemp("sites") / "site", labels=release_root, points=points)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
@@ -69,3 +70,23 @@ def browser() -> Iterator[Any]:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, site_url: str) -> Iterator[Any]:
+    """A tab; complaints of the browser and requests to other addresses fail the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    opened(page, site_url)
+    yield page
+    context.close()
+    assert complaints == []
+    assert requests
+    assert [url for url in requests if not url.startswith((f"{site_url}/", "data:"))] == []

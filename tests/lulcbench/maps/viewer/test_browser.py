@@ -5,60 +5,20 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import zarr
-from affine import Affine
 from PIL import Image
-from rasterio.features import geometry_mask
 
 from lulcbench.grid import Tile
 from lulcbench.legend import legend
 from lulcbench.release import Release
-from tests.leaderboard.harness import wait_until
 from tests.loopback import serving
+from tests.lulcbench.maps.viewer.browser import RENDERED, at, opened, until
 from tests.lulcbench.maps.viewer.conftest import Silent
-
-RENDERED = """new Promise((done) => {
-  lulcbench.view.map.once("rendercomplete", () => done());
-  lulcbench.view.map.render();
-})"""
-
-
-def until(page: Any, expression: str, argument: Any = None) -> None:
-    """Wait until an expression is true. Not ``wait_for_function``: the content policy of the page forbids its eval."""
-    wait_until(lambda: page.evaluate(expression, argument), expression, 60)
-
-
-def opened(page: Any, url: str, fragment: str = "") -> None:
-    page.goto(f"{url}/{fragment}")
-    until(page, "Boolean(window.lulcbench)")
-    page.evaluate(RENDERED)
-
-
-@pytest.fixture
-def page(browser: Any, site_url: str) -> Iterator[Any]:
-    """A tab; complaints of the browser and requests to other addresses fail the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(request.url))
-    requests: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    opened(page, site_url)
-    yield page
-    context.close()
-    assert complaints == []
-    assert requests
-    assert [url for url in requests if not url.startswith((f"{site_url}/", "data:"))] == []
 
 
 def codes_of(page: Any) -> np.ndarray:
@@ -165,6 +125,18 @@ def test_the_heat_map_of_a_class_reads_its_own_chunks_only(page: Any, site_url: 
     page.evaluate(RENDERED)
     assert requests
     assert all(path.startswith("data/0/2018/probability/3110/") for path in requests)
+
+
+def test_classes_fade_under_another_layer_unless_their_opacity_was_chosen(page: Any) -> None:
+    opacity = "lulcbench.state().classOpacity"
+    overlay = page.locator("#overlay")
+    overlay.select_option("entropy")
+    assert page.evaluate(opacity) == 0.25
+    overlay.select_option("")
+    assert page.evaluate(opacity) == 1
+    page.locator("#classOpacity").fill("0.6")
+    overlay.select_option("margin")
+    assert page.evaluate(opacity) == 0.6
 
 
 def test_the_filter_hides_classes(page: Any) -> None:
@@ -290,129 +262,6 @@ def test_a_missing_chunk_is_reported(browser: Any, site_url: str) -> None:
     assert "could not be read" in page.get_by_role("alert").inner_text()
     assert "404" in page.get_by_role("alert").inner_text()
     context.close()
-
-
-def pixels_of(page: Any) -> dict[int, int]:
-    """Class code → pixels, as the table of areas has them."""
-    cells = "[...document.querySelectorAll('#areas tbody tr')].map((row) => [row.dataset.code, "
-    rows = page.evaluate(f"{cells} row.querySelector('[data-pixels]').dataset.pixels].map(Number))")
-    return {int(code): int(pixels) for code, pixels in rows if pixels}
-
-
-def counted(codes: np.ndarray) -> dict[int, int]:
-    found, counts = np.unique(codes[codes != 0], return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
-
-
-def at(page: Any, x: float, y: float) -> tuple[float, float]:
-    """Position on the page of a coordinate of the map."""
-    px, py = page.evaluate(f"lulcbench.view.map.getPixelFromCoordinate([{x}, {y}])")
-    box = page.locator("#map").bounding_box()
-    return box["x"] + px, box["y"] + py
-
-
-def area_of(page: Any) -> Any:
-    until(page, "Boolean(lulcbench.state().area)")
-    page.locator("#areas tfoot").wait_for()
-    return page.evaluate("lulcbench.state().area")
-
-
-def test_the_areas_of_a_box_are_exact(page: Any, map_folder: Path) -> None:
-    page.get_by_role("button", name="Box").click()
-    page.mouse.click(*at(page, 4322500, 3150000))
-    page.mouse.click(*at(page, 4331800, 3141000))
-    ring = np.array(area_of(page))
-    (left, bottom), (right, top) = ring.min(axis=0), ring.max(axis=0)
-    codes = zarr.open_group(map_folder, mode="r")["2018/0/class_4"][...]
-    x, y = 4320000 + 30 * (np.arange(480) + 0.5), 3153600 - 30 * (np.arange(480) + 0.5)
-    inside = ((y > bottom) & (y < top))[:, None] & ((x > left) & (x < right))[None]
-    assert inside.sum() > 50_000
-    assert pixels_of(page) == counted(codes[inside])
-
-
-def test_the_areas_of_a_polygon_are_exact_at_each_level(page: Any, map_folder: Path) -> None:
-    page.get_by_role("button", name="Polygon").click()
-    corners = [(4321000, 3152000), (4333000, 3150500), (4326000, 3146000), (4331000, 3140500), (4322000, 3141500)]
-    for corner in corners:
-        page.mouse.click(*at(page, *corner))
-    page.mouse.click(*at(page, *corners[-1]))
-    ring = area_of(page)
-    assert len(ring) == len(corners)
-    outside = geometry_mask(
-        [{"type": "Polygon", "coordinates": [[*ring, ring[0]]]}], (480, 480), Affine(30, 0, 4320000, 0, -30, 3153600)
-    )
-    for level in (4, 1):
-        page.locator("#classes").select_option(f"class_{level}")
-        until(page, "(text) => document.querySelector('#areas caption')?.innerText.startsWith(text)", f"Level {level}")
-        codes = zarr.open_group(map_folder, mode="r")[f"2018/0/class_{level}"][...]
-        assert pixels_of(page) == counted(codes[~outside])
-
-
-def test_the_areas_of_the_whole_map_are_downloaded_as_csv(page: Any, map_folder: Path) -> None:
-    page.get_by_role("button", name="Whole map").click()
-    root = zarr.open_group(map_folder, mode="r")
-    area_of(page)
-    assert pixels_of(page) == counted(root["2018/0/class_4"][...])
-    page.get_by_label("Swipe", exact=True).check()
-    until(page, "document.querySelectorAll('#areas thead th').length === 5")
-    with page.expect_download() as download:
-        page.get_by_text("Download as CSV").click()
-    table = pd.read_csv(download.value.path())
-    assert list(table.columns) == ["map", "year", "simulated", "code", "name", "pixels", "area_ha"]
-    assert table["simulated"].all()
-    for year in (2012, 2018):
-        rows = table[(table["year"] == year) & (table["pixels"] > 0)]
-        assert dict(zip(rows["code"], rows["pixels"], strict=True)) == counted(root[f"{year}/0/class_4"][...])
-    np.testing.assert_allclose(table["area_ha"], table["pixels"] * 0.09)
-
-
-def test_an_area_is_drawn_with_the_keyboard_and_is_in_the_permalink(page: Any, browser: Any, site_url: str) -> None:
-    page.get_by_role("button", name="Box").focus()
-    page.keyboard.press("Enter")
-    page.evaluate("document.querySelector('#map').focus()")
-    page.keyboard.press("Enter")
-    page.keyboard.press("Escape")
-    assert page.get_by_role("button", name="Box").get_attribute("aria-pressed") is None
-    page.get_by_role("button", name="Box").click()
-    page.evaluate("document.querySelector('#map').focus()")
-    page.keyboard.press("Enter")
-    x, y = page.evaluate("lulcbench.view.map.getView().getCenter()")
-    page.evaluate(f"lulcbench.view.map.getView().setCenter([{x + 1500}, {y - 900}])")
-    page.keyboard.press("Enter")
-    assert np.ptp(area_of(page), axis=0).tolist() == [1500, 900]
-    assert sum(pixels_of(page).values()) == 50 * 30
-    other = browser.new_context().new_page()
-    opened(other, site_url, page.evaluate("location.hash"))
-    area_of(other)
-    assert pixels_of(other) == pixels_of(page)
-    other.context.close()
-
-
-def test_a_double_click_ends_a_polygon_without_zooming(page: Any) -> None:
-    before = page.evaluate("lulcbench.view.map.getView().getResolution()")
-    page.get_by_role("button", name="Polygon").click()
-    page.mouse.click(*at(page, 4324000, 3150000))
-    page.mouse.click(*at(page, 4330000, 3150000))
-    page.mouse.dblclick(*at(page, 4327000, 3144000))
-    assert len(area_of(page)) == 3
-    page.wait_for_timeout(400)
-    assert page.evaluate("lulcbench.view.map.getView().getResolution()") == before
-
-
-def test_boxes_side_by_side_count_every_pixel_once(page: Any, map_folder: Path) -> None:
-    """Also where their borders run through pixel centres."""
-    codes = zarr.open_group(map_folder, mode="r")["2018/0/class_1"][...]
-    page.locator("#classes").select_option("class_1")
-    total: dict[int, int] = {}
-    for west, east in ((4319000, 4326015), (4326015, 4326030), (4326030, 4340000)):
-        for south, north in ((3130000, 3146415), (3146415, 3160000)):
-            ring = f"{west}~{south}_{west}~{north}_{east}~{north}_{east}~{south}"
-            page.evaluate(f"location.hash = 'classes=class_1&area={ring}'")
-            until(page, "(text) => location.hash.includes(text)", ring.replace("~", "%7E"))
-            area_of(page)
-            for code, pixels in pixels_of(page).items():
-                total[code] = total.get(code, 0) + pixels
-    assert total == counted(codes)
 
 
 def test_labels_and_observations_are_shown_at_a_click(browser: Any, release_site: Path, release_root: Path) -> None:

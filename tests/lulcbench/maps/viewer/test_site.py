@@ -24,6 +24,7 @@ from lulcbench.errors import (
 from lulcbench.grid import Tile
 from lulcbench.legend import legend, lucas_to_luisa
 from lulcbench.maps.viewer import write_site
+from lulcbench.maps.viewer.source import MapSource
 from lulcbench.release import Release
 
 
@@ -93,6 +94,34 @@ def test_the_index_lists_the_files_and_no_others(site_folder: Path) -> None:
         files -= {"index.bin", "counts.bin"}
         assert files == listed
         assert files
+
+
+def test_a_page_opens_on_the_pixels_with_data(map_folder: Path, release_map: Path, release_site: Path) -> None:
+    for folder, extent in (
+        (map_folder, MapSource.open(map_folder).extent()),
+        (release_map, site_of(release_site)["maps"][0]["extent"]),
+    ):
+        group = zarr.open_group(folder, mode="r")
+        classes = [group[f"{year}/0/class_1"][...] != 0 for year in (2012, 2018)]
+        rows, columns = (np.flatnonzero((classes[0] | classes[1]).any(axis=axis)) for axis in (1, 0))
+        size, _, left, _, _, top = group["2018/0"].attrs["spatial:transform"]
+        exact = (
+            left + size * columns[0],
+            top - size * (rows[-1] + 1),
+            left + size * (columns[-1] + 1),
+            top - size * rows[0],
+        )
+        pixel = MapSource.open(folder).overviews[-1].resolution
+        assert all(
+            0 <= bound * sign < pixel for bound, sign in zip(np.subtract(exact, extent), (1, 1, -1, -1), strict=True)
+        )
+
+
+def test_attributions_are_those_of_the_map_or_of_its_collection(release_site: Path, release_root: Path) -> None:
+    facts = [dict(entry["facts"]) for entry in site_of(release_site)["maps"]]
+    stated = {source.attribution or source.title for source in Release.open(release_root).manifest.sources}
+    assert set(facts[0]["Attribution"].split("; ")) == stated
+    assert set(facts[1]["Attribution"].split("; ")) <= stated
 
 
 def test_a_map_that_does_not_state_its_origin_counts_as_simulated(map_folder: Path, tmp_path: Path) -> None:
