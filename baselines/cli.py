@@ -118,7 +118,7 @@ def measure(
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(metavar="STUDY", help="Name in baselines/studies, or a TOML file.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; default: runs/studies/STUDY.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of all studies, which share runs.")] = Path("runs/studies"),
     root: Annotated[Path | None, typer.Option(help="Release or archive instead of those of the configs.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
     minutes: Annotated[float | None, typer.Option(help="Wall-clock limit; the next call resumes.", min=0)] = None,

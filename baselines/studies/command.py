@@ -15,7 +15,7 @@ STUDIES_OUT = Path("runs/studies")
 
 def run(
     name: str,
-    out: Path | None = None,
+    out: Path = STUDIES_OUT,
     root: Path | None = None,
     processes: int = 1,
     minutes: float | None = None,
@@ -27,7 +27,7 @@ def run(
 
     Args:
         name: name or TOML file of the study.
-        out: folder of the study.
+        out: folder of all studies, which share their runs; the page is written to ``out/<study>``.
         root: release or archive in place of those of the configs.
         processes: runs at a time.
         minutes: wall-clock limit.
@@ -44,15 +44,15 @@ def run(
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     study = Study.load(name)
     jobs = study.jobs(None if root is None else root.resolve(), rehearse)
-    folder = out or STUDIES_OUT / (study.name + ("-rehearsal" if rehearse else ""))
     chosen = [job for job in jobs if not only or _matches(job, only)]
     if only and not chosen:
         known = ", ".join(dict.fromkeys(job.run for job in jobs))
         raise LulcbenchError(f"{study.name} has no run {', '.join(only)}.", f"It has {known}.")
     if not report:
-        run_study(chosen, folder, processes, deadline)
-    outcomes = [outcome(job, folder) or Outcome(run=job.run, seed=job.seed, state="unfinished") for job in jobs]
-    return write_report(study, jobs, outcomes, folder), all(o.state == "done" for o in outcomes)
+        run_study(chosen, out, processes, deadline)
+    outcomes = [outcome(job, out) or Outcome(run=job.run, seed=job.seed, state="unfinished") for job in jobs]
+    page = write_report(study, jobs, outcomes, out, out / (study.name + ("-rehearsal" if rehearse else "")))
+    return page, all(o.state == "done" for o in outcomes)
 
 
 def _matches(job: Job, only: tuple[str, ...]) -> bool:

@@ -35,16 +35,17 @@ class Column:
     lower: bool
 
 
-def write_report(study: Study, jobs: Sequence[Job], outcomes: Sequence[Outcome], out: Path) -> Path:
+def write_report(study: Study, jobs: Sequence[Job], outcomes: Sequence[Outcome], runs: Path, out: Path) -> Path:
     """Compute scores and comparisons of what is finished, and write page and results; returns the page.
 
     Args:
         study: the study.
         jobs: its jobs.
         outcomes: their outcomes, in the same order.
-        out: folder of the study.
+        runs: folder of all studies.
+        out: folder of the page.
     """
-    groups = _groups(jobs, outcomes, out)
+    groups = _groups(jobs, outcomes, runs)
     simulated = any(outcome.simulated for outcome in outcomes)
     results, problems = _compare(study, groups)
     figures = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import shutil
@@ -31,7 +32,7 @@ from lulcbench._files import write_atomic
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 
-OUTCOME, COUNTS, LOCK, LOG = "outcome.json", "counts.npz", ".lock", "log.txt"
+OUTCOME, COUNTS, DIGESTS, LOCK, LOG = "outcome.json", "counts.npz", "digests.txt", ".lock", "log.txt"
 MAX_OUTCOME_BYTES = 2**24
 State = Literal["done", "failed", "unfinished", "running"]
 
@@ -46,7 +47,7 @@ class Outcome(Part):
         config: config of training, without predictions; None if it is invalid.
         data_digest: digest of the data.
         simulated: whether the data are simulated.
-        predictions: name → digest of the config that predicted.
+        predictions: names of the predictions.
         curve: learning curve.
         temperature: temperature of the calibration.
     """
@@ -60,7 +61,7 @@ class Outcome(Part):
     label: str = ""
     data_digest: str = ""
     simulated: bool = False
-    predictions: dict[str, str] = Field(default_factory=dict)
+    predictions: tuple[str, ...] = ()
     curve: list[dict[str, float]] = Field(default_factory=list)
     temperature: float = 1.0
     effort: Effort | None = None
@@ -77,7 +78,7 @@ def run_study(
 
     Args:
         jobs: the jobs.
-        out: folder of the study; runs are written to ``out/runs``.
+        out: folder of all studies; runs are written to ``out/runs``, where studies share them.
         processes: jobs at a time; 1 runs them in this process, more in processes of their own, whose messages are
             written to ``log.txt`` in the folder of the run.
         deadline: ``time.monotonic()`` at which to stop; the next call resumes.
@@ -105,24 +106,26 @@ def run_study(
 
 def outcome(job: Job, out: Path) -> Outcome | None:
     """The stored outcome of a job if it is of the same settings and data; None if there is none."""
-    path = out / "runs" / job.name / OUTCOME
+    try:
+        config, predictions = job.config(), job.predictions()
+    except LulcbenchError as error:
+        return _failed(job, error.what, error.remedy)
+    path = out / "runs" / config.name / OUTCOME
     if not path.is_file():
         return None
     try:
         stored = Outcome.model_validate(
             parse_json(read_limited(path, MAX_OUTCOME_BYTES), str(path), "", MAX_OUTCOME_BYTES)
         )
+        # Another study may have made the run.
+        stored = stored.model_copy(update={"run": job.run, "seed": job.seed, "predictions": tuple(predictions)})
+        if stored.state != "done":
+            return stored
+        same = stored.config == _identity(config) and stored.data_digest == config.data.digest()
+        same = same and all(_is_current(config.name, predicting, stored, out) for predicting in predictions.values())
     except (LulcbenchError, ValidationError):
         return None  # it is made again
-    if stored.state != "done":
-        return stored
-    try:
-        config, predictions = job.config(), job.predictions()
-        same = stored.config == _identity(config) and stored.data_digest == config.data.digest()
-        same = same and stored.predictions == {name: c.digest for name, c in predictions.items()}
-    except LulcbenchError:
-        return None
-    return stored if same and all(counts_file(job, out, name).is_file() for name in predictions) else None
+    return stored if same else None
 
 
 def counts_file(job: Job, out: Path, prediction: str) -> Path:
@@ -131,16 +134,41 @@ def counts_file(job: Job, out: Path, prediction: str) -> Path:
 
 
 def prediction_folder(job: Job, out: Path, prediction: str) -> Path:
-    """Folder of a prediction."""
-    return out / "runs" / job.name / "predictions" / (prediction or "default")
+    """Folder of a prediction, named after its settings."""
+    return _folder_of(job.config().name, job.predictions()[prediction], out)
+
+
+def _folder_of(run: str, predicting: Config, out: Path) -> Path:
+    key = hashlib.sha256(predicting.predict.model_dump_json().encode()).hexdigest()[:16]
+    return out / "runs" / run / "predictions" / key
+
+
+def _is_current(run: str, predicting: Config, stored: Outcome, out: Path) -> bool:
+    """Whether counts of these settings and data are stored."""
+    folder = _folder_of(run, predicting, out)
+    with suppress(LulcbenchError, OSError):
+        UnitCounts.load(folder / COUNTS)
+        return (folder / DIGESTS).read_text() == _digests(predicting, stored.data_digest)
+    return False
+
+
+def _digests(predicting: Config, trained_on: str) -> str:
+    return f"{trained_on} {predicting.predicted.digest()}"
 
 
 def _identity(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"predict"})
 
 
+def _failed(job: Job, error: str, remedy: str = "") -> Outcome:
+    return Outcome(run=job.run, seed=job.seed, state="failed", error=error, remedy=remedy)
+
+
 def _locked(job: Job, out: Path, run: Callable[[], Outcome]) -> Outcome:
-    folder = out / "runs" / job.name
+    try:
+        folder = out / "runs" / job.config().name
+    except LulcbenchError as error:
+        return _failed(job, error.what, error.remedy)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):
@@ -155,20 +183,18 @@ def _locked(job: Job, out: Path, run: Callable[[], Outcome]) -> Outcome:
 
 def _run(job: Job, out: Path, deadline: float | None) -> Outcome:
     """Run a job in this process; errors become outcomes."""
-
-    def failed(error: str, remedy: str = "") -> Outcome:
-        return Outcome(run=job.run, seed=job.seed, state="failed", error=error, remedy=remedy)
-
     try:
         return _fit_and_predict(job, out, deadline)
     except OutOfTime:
         return Outcome(run=job.run, seed=job.seed, state="unfinished", error="The time was up.")
     except LulcbenchError as error:
-        return failed(error.what, error.remedy)
+        return _failed(job, error.what, error.remedy)
     except Exception as error:  # a fault of one run must not stop the others
         console.print(traceback.format_exc(), markup=False)
-        return failed(
-            f"{type(error).__name__}: {error}", "This is a fault of the program: the messages have its traceback."
+        return _failed(
+            job,
+            f"{type(error).__name__}: {error}",
+            "This is a fault of the program: the messages have its traceback.",
         )
 
 
@@ -177,19 +203,7 @@ def _fit_and_predict(job: Job, out: Path, deadline: float | None) -> Outcome:
     runs = out / "runs"
     trained = train(Experiment.open(config), runs, "if-other", deadline)
     about = trained.about
-    for name, predicting in predictions.items():
-        folder = prediction_folder(job, out, name)
-        with suppress(LulcbenchError):
-            UnitCounts.load(folder / COUNTS)
-            if (folder / "config.sha256").read_text() == predicting.digest + about.data_digest:
-                continue
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        loaded = load_run(runs / config.name, predicting)
-        loaded.task.predict(loaded, folder)
-        loaded.task.count(predicting, folder).save(folder / COUNTS)
-        (folder / "config.sha256").write_text(predicting.digest + about.data_digest)
-    return Outcome(
+    result = Outcome(
         run=job.run,
         seed=job.seed,
         state="done",
@@ -197,7 +211,7 @@ def _fit_and_predict(job: Job, out: Path, deadline: float | None) -> Outcome:
         label=config.model.label,
         data_digest=about.data_digest,
         simulated=about.info.simulated,
-        predictions={name: predicting.digest for name, predicting in predictions.items()},
+        predictions=tuple(predictions),
         curve=read_history(runs / config.name),
         temperature=about.temperature,
         effort=about.effort,
@@ -206,6 +220,16 @@ def _fit_and_predict(job: Job, out: Path, deadline: float | None) -> Outcome:
         hardware=about.hardware,
         versions=about.versions,
     )
+    for predicting in predictions.values():
+        if not _is_current(config.name, predicting, result, out):
+            folder = _folder_of(config.name, predicting, out)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            loaded = load_run(runs / config.name, predicting.replace(name=config.name))
+            loaded.task.predict(loaded, folder)
+            loaded.task.count(predicting, folder).save(folder / COUNTS)
+            (folder / DIGESTS).write_text(_digests(predicting, about.data_digest))
+    return result
 
 
 def _apart(job: Job, out: Path, deadline: float | None) -> Outcome:
@@ -225,17 +249,11 @@ def _apart(job: Job, out: Path, deadline: float | None) -> Outcome:
     code = process.exitcode or 0
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     remedy = "If memory ran out, lower train.batch_size or predict.batch_size, or run fewer processes."
-    return Outcome(
-        run=job.run,
-        seed=job.seed,
-        state="failed",
-        error=f"Its process ended with {cause}.",
-        remedy=f"{remedy} See {LOG}.",
-    )
+    return _failed(job, f"Its process ended with {cause}.", f"{remedy} See {LOG}.")
 
 
 def _work(job: Job, out: Path, left: float | None, sender: Any) -> None:
-    with (out / "runs" / job.name / LOG).open("w") as log:
+    with (out / "runs" / job.config().name / LOG).open("w") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     deadline = None if left is None else time.monotonic() + left

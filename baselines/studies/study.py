@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -232,16 +233,19 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Name of the folder."""
+        """Name in messages."""
         return f"{self.run}-seed{self.seed}"
 
     def config(self) -> Config:
-        """The config of training.
+        """The config of training, named after its content, so that studies share runs with the same settings.
 
         Raises:
             LulcbenchError: the file is missing, or a setting is unknown or invalid.
         """
-        return self._load(())
+        config = self._load(())
+        content = config.model_dump_json(exclude={"name"}).encode()
+        key = hashlib.sha256(content).hexdigest()[:16]
+        return config.replace(name=f"{config.model.kind}-seed{self.seed}-{key}")
 
     def predictions(self) -> dict[str, Config]:
         """Name of the prediction → config with its settings; the name is empty if the config declares none."""
@@ -257,4 +261,4 @@ class Job:
         config = Config.load(path, settings)
         if self.rehearse:
             config = config.replace(**REHEARSAL, model=config.model.small())
-        return config.replace(name=self.name, seed=self.seed)
+        return config.replace(seed=self.seed)

@@ -21,7 +21,7 @@ def test_all_configs_of_a_study_are_valid(name: str) -> None:
     for job in jobs:
         assert job.config().seed == job.seed
         assert job.predictions()
-    assert len({job.config().digest for job in jobs}) == len(jobs), "two runs are the same"
+    assert len({job.config().name for job in jobs}) == len(jobs), "two runs are the same"
     assert study.comparisons
     assert study.figures
 
@@ -30,5 +30,5 @@ def test_all_configs_of_a_study_are_valid(name: str) -> None:
 def test_the_last_run_of_a_study_works_in_a_rehearsal(name: str, release_root: Path, tmp_path: Path) -> None:
     job = Study.load(name).jobs()[-1]
     run(name, tmp_path, release_root, rehearse=True, only=(job.run,))
-    content = json.loads((tmp_path / "study.json").read_text())
+    content = json.loads((tmp_path / f"{name}-rehearsal" / "study.json").read_text())
     assert [done["run"] for done in content["runs"]] == [job.run], content["unfinished"]

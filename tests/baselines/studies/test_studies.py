@@ -20,7 +20,7 @@ from baselines.registry import Part
 from baselines.run import Parameters
 from baselines.studies.command import run
 from baselines.studies.results import Group, compare
-from baselines.studies.runner import COUNTS, OUTCOME, Outcome
+from baselines.studies.runner import COUNTS, OUTCOME, Outcome, prediction_folder
 from baselines.studies.study import Study, Versus
 from baselines.training.effort import Effort
 from lulcbench.errors import LulcbenchError
@@ -102,7 +102,8 @@ def study(tmp_path: Path, release_root: Path) -> Path:
 
 def test_a_killed_study_is_resumed_and_failing_runs_stop_no_other(study: Path, release_root: Path) -> None:
     out = study.parent / "out"
-    first = out / "runs" / "unet.one-seed0"
+    job = Study.load(study).jobs()[0]
+    first = out / "runs" / job.config().name
     command = [sys.executable, "-m", "baselines", "study", str(study), "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 240
@@ -114,7 +115,7 @@ def test_a_killed_study_is_resumed_and_failing_runs_stop_no_other(study: Path, r
 
     page, complete = run(str(study), out)
     assert not complete
-    content = json.loads((out / "study.json").read_text())
+    content = json.loads((out / "small" / "study.json").read_text())
     assert content["simulated"]
     failed = {(o["run"], o["seed"]): o for o in content["unfinished"]}
     assert set(failed) == {("unet.wrong", 0), ("unet.wrong", 1), ("majority.wrong", 0)}
@@ -122,8 +123,8 @@ def test_a_killed_study_is_resumed_and_failing_runs_stop_no_other(study: Path, r
     assert set(content["scores"]) == {"unet.one/plain", "unet.one/calibrated", "majority.one"}
     assert content["scores"]["unet.one/plain"]["seeds"] == [0, 1]
 
-    predictions = first / "predictions" / "calibrated" / "predictions.zip"
-    expected = score(predictions, release_root).levels[3]
+    plain, calibrated = (prediction_folder(job, out, name) for name in ("plain", "calibrated"))
+    expected = score(calibrated / "predictions.zip", release_root).levels[3]
     stored = content["scores"]["unet.one/calibrated"]["levels"]["3"]
     for metric in ("overall_accuracy", "macro_f1", "miou", "log_loss"):
         assert stored[metric]["values"][0] == pytest.approx(expected[metric], abs=1e-12)
@@ -134,20 +135,29 @@ def test_a_killed_study_is_resumed_and_failing_runs_stop_no_other(study: Path, r
     assert "unet.wrong, seed 1: failed" in html
 
     modified = {path: path.stat().st_mtime_ns for path in out.rglob("model.json")}
-    (first / "predictions" / "plain" / COUNTS).unlink()
+    (plain / COUNTS).unlink()
     run(str(study), out, only=("unet.one",))
     assert {path: path.stat().st_mtime_ns for path in out.rglob("model.json")} == modified, (
         "a finished run was repeated"
     )
-    assert (first / "predictions" / "plain" / COUNTS).is_file()
-    again = json.loads((out / "study.json").read_text())
+    assert (plain / COUNTS).is_file()
+    again = json.loads((out / "small" / "study.json").read_text())
     assert again["comparisons"] == content["comparisons"]
+
+    # Another study that asks for the same run under another name has its result at once.
+    other = study.with_name("other.toml")
+    other.write_text(study.read_text().replace("[configs.unet]", "[configs.net]").replace("unet.one", "net.one"))
+    run(str(other), out, only=("net.one",))
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("model.json")} == modified, "a run was not shared"
+    shared = json.loads((out / "other" / "study.json").read_text())["scores"]
+    assert shared["net.one/plain"] == content["scores"]["unet.one/plain"]
     assert [r["level"] for r in again["comparisons"]] == [1, 2]
     assert all(r["low"] <= r["difference"] <= r["high"] and 0 < r["p"] <= 1 for r in again["comparisons"])
 
 
 def test_runs_have_processes_of_their_own_and_one_that_dies_stops_no_other(study: Path) -> None:
-    text = study.read_text().replace('file = "./unet.toml"', 'file = "./majority.toml"').replace("[0, 1]", "[0]")
+    other = 'file = "./majority.toml"\nset = ["predict.batch_size=3"]'
+    text = study.read_text().replace('file = "./unet.toml"', other).replace("[0, 1]", "[0]")
     study.write_text(text.replace('wrong = ["data.sensors=sentinel1"]', ""))
     killed: list[str] = []
 
@@ -162,7 +172,7 @@ def test_runs_have_processes_of_their_own_and_one_that_dies_stops_no_other(study
     run(str(study), study.parent / "out", processes=2)
     killer.join()
     assert killed
-    content = json.loads((study.parent / "out" / "study.json").read_text())
+    content = json.loads((study.parent / "out" / "small" / "study.json").read_text())
     (dead,) = content["unfinished"]
     assert dead["error"] == "Its process ended with signal SIGKILL."
     assert "lower train.batch_size" in dead["remedy"]
@@ -173,7 +183,7 @@ def test_runs_have_processes_of_their_own_and_one_that_dies_stops_no_other(study
 def test_a_rehearsal_trains_the_smallest_models_with_one_seed(study: Path, release_root: Path) -> None:
     out = study.parent / "rehearsal"
     run(str(study), out, root=release_root, rehearse=True, only=("majority.one",))
-    content = json.loads((out / "study.json").read_text())
+    content = json.loads((out / "small-rehearsal" / "study.json").read_text())
     assert content["rehearsal"]
     assert [o["run"] for o in content["unfinished"]] == ["unet.one", "unet.wrong", "majority.wrong"]
 
@@ -270,8 +280,9 @@ def test_a_comparison_of_single_seeds_is_that_of_the_library(study: Path, releas
     study.write_text(text.replace('one = []\nwrong = ["data.sensors=sentinel1"]', "one = []"))
     study.write_text(study.read_text().replace('second = "majority.one"', 'second = "unet.one/plain"', 1))
     run(str(study), out)
-    result = json.loads((out / "study.json").read_text())["comparisons"][0]
-    folders = [out / "runs" / "unet.one-seed0" / "predictions" / name for name in ("calibrated", "plain")]
+    result = json.loads((out / "small" / "study.json").read_text())["comparisons"][0]
+    job = Study.load(study).jobs()[0]
+    folders = [prediction_folder(job, out, name) for name in ("calibrated", "plain")]
     (difference,) = (
         d
         for d in compare_files(*(folder / "predictions.zip" for folder in folders), release_root).differences
