@@ -16,11 +16,11 @@ TRAIN = {"steps": 2, "batch_size": 2}
 # At 10 m, a block is as large as a tile; at 30 m it is three times as wide.
 RUNS = {
     "unet": {
-        "data": {"sensors": "sentinel2"},
-        "model": {"kind": "unet", "encoder": "resnet18", "depth": 3, "decoder_channels": [16, 16, 8]},
+        "data": {"sensors": "sentinel2", "level": 2},
+        "model": {"kind": "unet", "encoder": "tu-test_resnet", "depth": 3, "decoder_channels": [16, 16, 8]},
         "train": TRAIN,
     },
-    "deeplabv3plus": {"model": {"kind": "deeplabv3plus", "encoder": "resnet18"}, "train": TRAIN},
+    "deeplabv3plus": {"model": {"kind": "deeplabv3plus", "encoder": "tu-test_resnet"}, "train": TRAIN},
     "forest": {"model": {"kind": "forest", "trees": 9, "samples": 4000}},
     "majority": {"model": {"kind": "majority"}},
 }

@@ -16,7 +16,11 @@ from typing import Annotated
 
 import typer
 
+from lulcbench.maps import MapOptions, map_release
 from tests.builders.stages.kill import arm, tree
+
+# Less than the reach of the model, so that windows overlap.
+PART = MapOptions(bounds=(4347470.0, 3131230.0, 4355520.0, 3137000.0), halo=0)
 
 
 def make(model: Path, root: Path, out: Path, moment: int = 0) -> int | None:
@@ -64,9 +68,7 @@ def main(
     """Kill maps at seeded moments and compare them with one that was left alone."""
     if out is not None:
         count = arm(moment, str(out))
-        from lulcbench.maps import MapOptions, map_release
-
-        map_release(model, root, out, MapOptions(halo=0))  # less than the reach, so that windows overlap
+        map_release(model, root, out, PART)
         typer.echo(count[0])
         return
     rng, done = random.Random(seed), 0
