@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,8 +121,11 @@ def metric_list() -> Iterator[None]:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts follow one another without waiting."""
+    """Attempts follow one another without waiting, those of huggingface_hub as well."""
+    from huggingface_hub.utils import _http
+
     monkeypatch.setattr(lulcbench.remote.retry, "wait", tenacity.wait_none())
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None))
 
 
 @pytest.fixture

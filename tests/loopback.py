@@ -50,7 +50,7 @@ def serve(folder: Path, handler: type[SimpleHTTPRequestHandler] = Ranges) -> Ite
 def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
     """Answer requests; gives the address of the server."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

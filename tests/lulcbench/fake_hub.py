@@ -45,8 +45,12 @@ class FakeHub:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
+
+    def content(self) -> dict[str, Any]:
+        """What it holds and was asked for, to be given to another hub."""
+        return {name: vars(self)[name] for name in ("repositories", "objects", "requests", "stored")}
 
     def close(self) -> None:
         self.server.shutdown()
