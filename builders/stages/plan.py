@@ -240,20 +240,26 @@ def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
     wanted = np.array([rule.fractions[split] for split in names])
     labelled = np.array([split not in rule.unlabelled for split in names])
     blocks, block_of = np.unique([tile.block(rule.block) for tile in tiles], return_inverse=True)
-    neighbours = _neighbours(tiles, rule.buffer)
+    near_blocks = block_of[_neighbours(tiles, rule.buffer)]
+    reach = _reach(near_blocks, len(blocks))
+    whole = counts.sum(axis=0) / max(int(counts.sum()), 1)
 
-    def buffered(choice: Ints) -> Ints:
+    def buffered(choice: Ints, rows: Ints | slice = slice(None)) -> Ints:
         """Split number of each tile, -1 in the buffer: the later split keeps its tiles, the earlier gives way."""
-        split = choice[block_of]
+        own, close = choice[block_of[rows]], choice[near_blocks[rows]]
         # A tile gives way if a tile of a later split (train < val < test) is within reach; both have labels.
-        rank = np.where(labelled[split], split, -1)
-        return np.where(labelled[split] & (rank[neighbours].max(axis=1) > split), -1, split)
+        rank = np.where(labelled[close], close, -1)
+        return np.where(labelled[own] & (rank.max(axis=1) > own), -1, own)
 
     rng = np.random.default_rng([rule.seed, len(tiles)])
     best: tuple[float, Ints] = (np.inf, np.zeros(len(blocks), np.int64))
     for _ in range(max(1, min(STARTS, 400 // len(blocks)))):
         choice = rng.choice(len(names), len(blocks), p=wanted)
-        cost = _cost(buffered(choice), counts, wanted)
+        split = buffered(choice)
+        # Tiles and label pixels of each split; the last row is the buffer, as index -1.
+        sizes = np.bincount(split % (len(names) + 1), minlength=len(names) + 1)
+        sums = np.stack([counts[split == s].sum(axis=0) for s in [*range(len(names)), -1]])
+        cost = _cost(sizes, sums, wanted, whole)
         for _ in range(PROPOSALS * len(blocks) if len(names) > 1 else 0):
             proposal = choice.copy()
             a, b = rng.integers(len(blocks), size=2)
@@ -261,12 +267,29 @@ def assign(tiles: list[Tile], counts: Ints, rule: SplitRule) -> list[str]:
                 proposal[a] = rng.integers(len(names))
             else:
                 proposal[[a, b]] = proposal[[b, a]]
-            new = _cost(buffered(proposal), counts, wanted)
-            if new < cost:
-                choice, cost = proposal, new
+            # Only tiles within reach of a block that changes can change.
+            altered = np.flatnonzero(proposal != choice)
+            rows = np.unique(np.concatenate([reach[block] for block in altered])) if len(altered) else altered
+            new = buffered(proposal, rows)
+            rows, new = rows[changes := new != split[rows]], new[changes]
+            new_sizes, new_sums = sizes.copy(), sums.copy()
+            for sign, at in ((-1, split[rows]), (1, new)):
+                np.add.at(new_sizes, at, sign)
+                np.add.at(new_sums, at, sign * counts[rows])
+            new_cost = _cost(new_sizes, new_sums, wanted, whole)
+            if new_cost < cost:
+                choice, cost, sizes, sums = proposal, new_cost, new_sizes, new_sums
+                split[rows] = new
         if cost < best[0]:
             best = (cost, choice)
     return [BUFFER if s < 0 else names[s] for s in buffered(best[1])]
+
+
+def _reach(near_blocks: Ints, n_blocks: int) -> list[Ints]:
+    """Of each block, the tiles that have a tile of it within the buffer."""
+    tile = np.repeat(np.arange(len(near_blocks)), near_blocks.shape[1])
+    block, tile = np.unique(np.stack([near_blocks.ravel(), tile]), axis=1)
+    return np.split(tile, np.searchsorted(block, np.arange(1, n_blocks)))
 
 
 def _neighbours(tiles: list[Tile], buffer: int) -> Ints:
@@ -278,18 +301,22 @@ def _neighbours(tiles: list[Tile], buffer: int) -> Ints:
     )
 
 
-def _cost(split: Ints, counts: Ints, wanted: npt.NDArray[np.float64]) -> float:
-    """How far an assignment is from what is wanted: sizes, class mix (total variation), tiles lost to the buffer."""
-    whole = counts.sum(axis=0) / max(int(counts.sum()), 1)
-    kept = max(int((split >= 0).sum()), 1)
-    cost = 2 * float((split < 0).mean())
-    for s, share in enumerate(wanted):
-        mine = split == s
-        if not mine.any():
+def _cost(sizes: Ints, sums: Ints, wanted: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> float:
+    """How far an assignment is from what is wanted: sizes, class mix (total variation), tiles lost to the buffer.
+
+    Args:
+        sizes: tiles of each split, then of the buffer.
+        sums: ``(split, class)`` label pixels, likewise.
+        wanted: fraction of each split.
+        whole: fraction of each class over all tiles.
+    """
+    kept = max(int(sizes[:-1].sum()), 1)
+    cost = 2 * float(sizes[-1] / sizes.sum())
+    for size, mix, share in zip(sizes, sums, wanted, strict=False):
+        if not size:
             cost += 10
             continue
-        mix = counts[mine].sum(axis=0)
-        cost += 2 * abs(mine.sum() / kept - share) + float(np.abs(mix / max(int(mix.sum()), 1) - whole).sum())
+        cost += 2 * abs(size / kept - share) + float(np.abs(mix / max(int(mix.sum()), 1) - whole).sum())
     return cost
 
 
