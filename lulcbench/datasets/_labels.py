@@ -13,8 +13,11 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION
 from lulcbench.legend import legend
 from lulcbench.release import ArrayKey, label_shape
+from lulcbench.release.index import columns, fraction_column
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from lulcbench.release.shards import ShardReader
 
 
@@ -49,6 +52,12 @@ class Labels:
     def classes(self, rows: npt.NDArray[np.integer], year: int, level: int) -> npt.NDArray[np.uint8]:
         """Class indices of whole tiles at a level: uint8 ``(n, 96, 96)``."""
         return legend().encode(self.codes(rows, year), level, self._where(year))
+
+    def fractions(self, tiles: pd.DataFrame, year: int, level: int) -> npt.NDArray[np.float64]:
+        """Share of each tile's label pixels that each class covers, from the tile index: ``(tile, class)``."""
+        array = self.array(year)
+        names = [fraction_column(array, code) for code in legend().codes(level)]
+        return np.asarray(columns(tiles, names), np.float64)
 
     def masks(
         self, windows: WindowBatch, size: int, resolution: int, levels: tuple[int, ...], out: npt.NDArray[np.int64]

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, TypeVar
 
 from lulcbench.datasets._transforms import Transform
 from lulcbench.errors import LulcbenchError, NotAvailableError
+from lulcbench.legend import legend
 from lulcbench.release import Manifest
 from lulcbench.windows import Phase
 
@@ -149,6 +150,25 @@ def choose_seasons(manifest: Manifest, chosen: str | Sequence[str] | None) -> tu
         if season not in known:
             raise NotAvailableError(f"{manifest.id} has no season {season!r}.", f"It has {', '.join(known)}.")
     return seasons, [known.index(season) for season in seasons]
+
+
+def check_choices(
+    sensors: tuple[str, ...], years: tuple[int, ...], levels: tuple[int, ...], normalize: object, transforms: object
+) -> None:
+    """Check what can be checked without a release.
+
+    Raises:
+        LulcbenchError: nothing was chosen, a level does not exist, or an option has another type.
+    """
+    for what, chosen in (("sensor", sensors), ("year", years), ("level", levels)):
+        if not chosen:
+            raise LulcbenchError(f"No {what} was chosen.", "Name at least one.")
+    for level in levels:
+        legend().codes(level)
+    if normalize not in (True, False, "device"):
+        raise LulcbenchError(f"normalize is {normalize!r}.", 'Use True, False or "device".')
+    if transforms is not None and not callable(transforms):
+        raise LulcbenchError(f"transforms is {transforms!r}.", "Make one callable of them, such as v2.Compose(...).")
 
 
 def choose_bands(

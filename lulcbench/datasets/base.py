@@ -19,6 +19,7 @@ from lulcbench.datasets._images import Images
 from lulcbench.datasets._labels import Labels
 from lulcbench.datasets._options import (
     BandStatistics,
+    check_choices,
     choose_bands,
     choose_seasons,
     choose_statistics,
@@ -34,7 +35,7 @@ from lulcbench.datasets.normalize import Normalizer
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import AUTO, ArrayKey, Release
-from lulcbench.release.index import columns, fraction_column, select
+from lulcbench.release.index import select
 from lulcbench.windows import Phase, Windows
 
 
@@ -150,24 +151,13 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         self.normalize = normalize if normalize == "device" else bool(normalize)
         self.flatten = flatten
         self.clear_counts = bool(clear_counts)
-        for what, chosen in (("sensor", self.sensors), ("year", self.years), ("level", self.levels)):
-            if not chosen:
-                raise LulcbenchError(f"No {what} was chosen.", "Name at least one.")
-        if normalize not in (True, False, "device"):
-            raise LulcbenchError(f"normalize is {normalize!r}.", 'Use True, False or "device".')
-        if transforms is not None and not callable(transforms):
-            raise LulcbenchError(
-                f"transforms is {transforms!r}.", "Make one callable of them, such as v2.Compose(...)."
-            )
+        check_choices(self.sensors, self.years, self.levels, normalize, transforms)
         if download:
-            imagery = self._imagery_years
-            years = None if imagery is None else tuple(sorted({*imagery, *self.label_years}))
+            years = None if self._imagery_years is None else tuple(sorted({*self._imagery_years, *self.label_years}))
             fetch(download, self.root, splits=split, sensors=self.sensors, years=years)
         self.release = Release.open(root)
         self.root = self.release.root
         manifest = self.release.manifest
-        for chosen_level in self.levels:
-            legend().codes(chosen_level)
         for name in self.sensors:
             for imagery_year in self.years:
                 manifest.imagery(name, imagery_year)
@@ -342,10 +332,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
 
     def class_fractions(self, year: int, level: int) -> npt.NDArray[np.float64]:
         """Share of each tile's label pixels that each class covers: ``(tile, class)``, in the order of ``tiles``."""
-        array = self._tile_labels.array(year)
-        names_ = [fraction_column(array, code) for code in legend().codes(level)]
-        fractions: npt.NDArray[np.float64] = columns(self.tiles, names_).to_numpy(np.float64)
-        return fractions
+        return self._tile_labels.fractions(self.tiles, year, level)
 
     def label_classes(self, rows: npt.NDArray[np.integer], year: int, level: int) -> npt.NDArray[np.uint8]:
         """Class indices of whole tiles on the 50 m label grid: uint8 ``(n, 96, 96)``, ``IGNORE_INDEX`` where ignored.
