@@ -12,69 +12,26 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import re
 import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import release
+from benchmarks.files import FileServer
 from lulcbench.datasets import LuisaSeg
 
 BATCH = 64
 
 
-class SlowFiles(SimpleHTTPRequestHandler):
-    """A file server with range requests and delayed answers."""
-
-    protocol_version = "HTTP/1.1"
-    latency = 0.02
-
-    def log_message(self, *args: Any) -> None:
-        """Log nothing."""
-
-    def do_GET(self) -> None:
-        """Send a file or a range of it."""
-        time.sleep(self.latency)
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            self.send_error(404)
-            return
-        size = path.stat().st_size
-        byte_range = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        start, end = 0, size
-        if byte_range:
-            start = int(byte_range[1]) if byte_range[1] else max(0, size - int(byte_range[2]))
-            end = min(size, int(byte_range[2]) + 1) if byte_range[1] and byte_range[2] else size
-        with path.open("rb") as file:
-            file.seek(start)
-            part = file.read(end - start)
-        self.send_response(206 if byte_range else 200)
-        self.send_header("Content-Length", str(len(part)))
-        if byte_range:
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
-        self.end_headers()
-        self.wfile.write(part)
-
-
-class Server(ThreadingHTTPServer):
-    """Accepts many concurrent connections, like an object store."""
-
-    request_queue_size = 256
-
-
 def serve(folder: str, latency: float, ports: multiprocessing.Queue[int]) -> None:
     """Run the server in a separate process, so that it does not share the interpreter of the reader."""
-    SlowFiles.latency = latency
-    server = Server(("127.0.0.1", 0), partial(SlowFiles, directory=folder))
+    server = FileServer(Path(folder), latency)
     ports.put(server.server_port)
     server.serve_forever()
 
