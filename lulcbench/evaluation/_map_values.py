@@ -47,13 +47,15 @@ def values_at(
         import rasterio
         import rasterio.errors
         import rasterio.warp
+        from rasterio.enums import ColorInterp
     except ImportError as error:
         raise LulcbenchError("Reading map rasters requires rasterio.", "Run: pip install 'lulcbench[geo]'.") from error
     valid = np.isfinite(x) & np.isfinite(y)
     try:
         with rasterio.open(path) as raster:
-            if raster.crs is None:
-                only = "only ground control points, no CRS" if raster.gcps[0] else "no CRS"
+            if raster.crs is None or raster.transform.is_identity:
+                lacking = "CRS" if raster.crs is None else "geotransform"
+                only = f"only ground control points, no {lacking}" if raster.gcps[0] else f"no {lacking}"
                 raise LulcbenchError(f"{path} has {only}.", "Assign one with gdal_edit.py, or warp it with gdalwarp.")
             number = _band(path, raster, band, year)
             xs, ys = rasterio.warp.transform(CRS, raster.crs, x[valid], y[valid])
@@ -65,7 +67,9 @@ def values_at(
             order = np.flatnonzero(inside)
             order = order[np.lexsort((columns[order] // width, rows[order] // height))]
             coordinates = [(xs[i], ys[i]) for i in order]
-            sampled = list(raster.sample(coordinates, indexes=number, masked=True))
+            # GDAL does not use an alpha band if there is a nodata value or a mask as well.
+            alpha = [i for i in raster.indexes if raster.colorinterp[i - 1] == ColorInterp.alpha]
+            sampled = list(raster.sample(coordinates, indexes=[number, *alpha], masked=True))
             back = np.argsort(order)
             dtype, description = raster.dtypes[number - 1], raster.descriptions[number - 1]
             bands = raster.count
@@ -78,7 +82,9 @@ def values_at(
         raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a raster of class codes.") from error
     values = np.zeros(len(x), dtype)
     values[valid] = read = np.array([value.data[0] for value in sampled], dtype)[back]
-    masked = np.array([np.ma.getmaskarray(value)[0] for value in sampled], bool)[back]
+    masked = np.array([np.ma.getmaskarray(value)[0] or not np.ma.getdata(value)[1:].all() for value in sampled], bool)[
+        back
+    ]
     valid[valid] = ~masked & ~np.isnan(read)
     return MapValues(values, valid, "" if bands == 1 else f"{number} ({description or 'not described'})")
 

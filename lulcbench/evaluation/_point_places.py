@@ -26,6 +26,9 @@ IN_SITU = 100.0  # m, limit of the survey between observations at the point and 
 CONTRADICTION = 1000.0  # m, half the spacing of the survey grid: positions this far apart belong to different points
 NEAR_GREENWICH = 0.05  # degrees
 SAME = 5.0  # m; coordinates with five decimals are rounded by up to a metre
+_DEGREES = ("lat", "lon", "lat_theory", "lon_theory", "lat_given", "lon_given")  # unless a CRS is given
+_METRES = ("distance", "precision", "x_theory", "y_theory")
+_SPACES = "[ '\u00a0\u2009\u202f]"  # that separate thousands
 
 Bools = npt.NDArray[np.bool_]
 
@@ -45,6 +48,7 @@ def places(table: pd.DataFrame, crs: str | None, name: str, decisions: Decisions
     Raises:
         LulcbenchError: coordinates are not degrees and their CRS is unknown.
     """
+    table = _with_plain_numbers(table, decisions)
     given = np.stack([table["x_geometry"], table["y_geometry"]]).astype(np.float64)
     has_geometry = bool(np.isfinite(given).any())
     lon, lon_theory = _signed(table, decisions)
@@ -58,22 +62,20 @@ def places(table: pd.DataFrame, crs: str | None, name: str, decisions: Decisions
     for key, east, latitude, crs_of_rows in (
         ("measured", lon, "lat", np.where(stated == "", gps, stated)),
         ("theoretical", lon_theory, "lat_theory", stated),
-        ("given", _numbers(table, "lon_given", decisions), "lat_given", stated),
+        ("given", _numbers(table, "lon_given"), "lat_given", stated),
     ):
-        north, what = _numbers(table, latitude, decisions), f"{name} ({key} positions)"
+        north, what = _numbers(table, latitude), f"{name} ({key} positions)"
         pairs[key], out = _projected(east, north, crs_of_rows, has_geometry, what, decisions)
         odd |= out
     measured, theoretical = pairs["measured"], pairs["theoretical"]
     given = np.where(np.isfinite(given), given, pairs["given"])
-    laea = np.stack([_numbers(table, "x_theory", decisions), _numbers(table, "y_theory", decisions)])
+    laea = np.stack([_numbers(table, "x_theory"), _numbers(table, "y_theory")])
     theoretical = np.where(np.isfinite(theoretical), theoretical, laea)
-    return _decide(table, measured, theoretical, given, odd, decisions)
+    return _decide(table, measured, theoretical, given, odd)
 
 
-def _decide(
-    table: pd.DataFrame, measured: Numbers, theoretical: Numbers, given: Numbers, odd: Bools, decisions: Decisions
-) -> pd.DataFrame:
-    distance, precision = (_metres(table, key, decisions) for key in ("distance", "precision"))
+def _decide(table: pd.DataFrame, measured: Numbers, theoretical: Numbers, given: Numbers, odd: Bools) -> pd.DataFrame:
+    distance, precision = (_metres(table, key) for key in ("distance", "precision"))
     afar = _observed_from_afar(table)
     has_measured = np.isfinite(measured).all(axis=0)
     has_given = np.isfinite(given).all(axis=0)
@@ -146,7 +148,7 @@ def _signed(table: pd.DataFrame, decisions: Decisions) -> tuple[Numbers, Numbers
     The sign is in ``gps_ew``. If that is missing or contradicts the theoretical longitude, the sign of the latter is
     used, provided that theoretical longitudes of that survey year have signs.
     """
-    lon, theory = _numbers(table, "lon", decisions), _numbers(table, "lon_theory", decisions)
+    lon, theory = _numbers(table, "lon"), _numbers(table, "lon_theory")
     side, side_theory = _sides(table, "east_west"), _sides(table, "east_west_theory")
     theory = np.where(side_theory < 0, -np.abs(theory), theory)
     year = table["year"].fillna("") if "year" in table else pd.Series("", index=table.index)
@@ -180,21 +182,45 @@ def _sides(table: pd.DataFrame, name: str) -> npt.NDArray[np.int64]:
     return east.astype(np.int64) - west
 
 
-def _numbers(table: pd.DataFrame, name: str, decisions: Decisions) -> Numbers:
-    """Parse a column of numbers with decimal points or commas; NaN if missing."""
+def _with_plain_numbers(table: pd.DataFrame, decisions: Decisions) -> pd.DataFrame:
+    """The table with numbers in one notation, with a decimal point and without thousands separators.
+
+    Degrees have no thousands. Whether ``1,250`` metres are a fraction or a thousand is decided by the decimal sign of
+    the other numbers, if there is one.
+    """
+    columns = {name: table[name] for name in (*_DEGREES, *_METRES) if name in table}
+    signs = set()
+    for name, text in columns.items():
+        digits = r"\d+" if name in _DEGREES else r"(?:\d{1,2}|\d{4,})"
+        signs |= {sign for sign in ".," if text.str.fullmatch(rf"[-+]?\d+[{sign}]{digits}").fillna(False).any()}
+    for name, text in columns.items():
+        for separator, decimal in ((_SPACES, "[.,]"), (",", "[.]"), ("[.]", ",")):
+            start = rf"[-+]?\d{{1,3}}(?:{separator}\d{{3}})"
+            patterns = [rf"{start}{{2,}}(?:{decimal}\d+)?", rf"{start}{decimal}\d+"]
+            if separator == _SPACES or (name in _METRES and signs == {decimal.strip("[]")}):
+                patterns.append(start)
+            grouped = text.str.fullmatch("|".join(patterns)).fillna(False)
+            if grouped.any():
+                decisions[f"thousands separators in {name}"] += int(grouped.sum())
+                text = text.where(~grouped, text.str.replace(separator, "", regex=True))
+        comma = text.str.fullmatch(r"[-+]?\d+,\d+").fillna(False)
+        if comma.any():
+            decisions[f"decimal commas in {name}"] += int(comma.sum())
+            text = text.where(~comma, text.str.replace(",", ".", regex=False))
+        columns[name] = text
+    return table.assign(**columns)
+
+
+def _numbers(table: pd.DataFrame, name: str) -> Numbers:
+    """A column as numbers; NaN if missing."""
     if name not in table:
         return np.full(len(table), np.nan)
-    text = table[name]
-    comma = text.str.fullmatch(r"[-+]?\d+,\d+").fillna(False)
-    if comma.any():
-        decisions[f"decimal commas in {name}"] += int(comma.sum())
-        text = text.where(~comma, text.str.replace(",", ".", regex=False))
-    return np.array(pd.to_numeric(text, errors="coerce"), np.float64)
+    return np.array(pd.to_numeric(table[name], errors="coerce"), np.float64)
 
 
-def _metres(table: pd.DataFrame, name: str, decisions: Decisions) -> Numbers:
-    """Parse metres of ``obs_dist`` or ``gps_prec``; NaN for negative numbers, 8888 and 88888, which mean "unknown"."""
-    values = _numbers(table, name, decisions)
+def _metres(table: pd.DataFrame, name: str) -> Numbers:
+    """Metres of ``obs_dist`` or ``gps_prec``; NaN for negative numbers, 8888 and 88888, which mean "unknown"."""
+    values = _numbers(table, name)
     return np.where((values >= 0) & ~np.isin(np.floor(values), (8888, 88888)), values, np.nan)
 
 

@@ -6,15 +6,19 @@ import bz2
 import gzip
 import lzma
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import geopandas
 import pandas as pd
+import pyproj
 import pytest
 import shapely
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation import lucas
+from lulcbench.evaluation._point_files import read_file
+from lulcbench.evaluation._point_places import _metres, _with_plain_numbers
 
 ROWS = [
     {"POINT_ID": i, "GPS_LAT": 50.0 + i / 100, "GPS_EW": "E", "GPS_LONG": 5.0, "LC1": "C10", "LU1": "U120"}
@@ -120,6 +124,33 @@ def test_decimal_commas_and_the_line_that_excel_writes(tmp_path: Path) -> None:
         lucas.read_points(path)
     path.write_text(TABLE.to_csv(index=False).replace("50.01", '"50,01"'))
     assert lucas.read_points(path).decisions == {"decimal commas in lat": 1}
+
+
+@pytest.mark.parametrize(
+    ("decimal", "texts", "metres"),
+    [
+        (".", ["1,250", "1,250.5", "2"], [1250, 1250.5, 2]),
+        (",", ["1.250", "1.250,5", "2"], [1250, 1250.5, 2]),
+        (",", ["1 250", "1\u202f250,5", "1'250"], [1250, 1250.5, 1250]),
+        (".", ["1.250", "1,250,000", "2"], [1.25, 1_250_000, 2]),
+    ],
+)
+def test_thousands_are_told_from_fractions_by_the_decimal_sign_of_the_table(
+    tmp_path: Path, decimal: str, texts: list[str], metres: list[float]
+) -> None:
+    path = tmp_path / "points.csv"
+    TABLE.assign(OBS_DIST=texts).to_csv(path, index=False, sep=";", decimal=decimal)
+    decisions: Counter[str] = Counter()
+    table = _with_plain_numbers(read_file(path, None, decisions), decisions)
+    assert _metres(table, "distance").tolist() == metres
+    assert decisions["thousands separators in distance"] > 0
+
+
+def test_without_another_number_a_single_separator_is_a_decimal_sign(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    pd.DataFrame({"LC1": ["C10"], "LAT": ["50,123"], "LON": ["10,456"]}).to_csv(path, index=False, sep=";")
+    (x,), (y,) = (lucas.read_points(path).table[axis] for axis in "xy")
+    assert pyproj.Transformer.from_crs(3035, 4326, always_xy=True).transform(x, y) == pytest.approx((10.456, 50.123))
 
 
 def test_codes_of_land_cover_are_read_in_all_their_spellings(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pyproj
 import pytest
 import rasterio
+from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from scipy import stats
 from typer.testing import CliRunner
@@ -193,6 +194,24 @@ def test_a_map_may_be_south_up_or_masked(map_path: Path, tmp_path: Path) -> None
         raster.write_mask(np.arange(10)[None] < np.full((10, 1), 5))
     scores = points.score_map(tmp_path / "mask.tif", survey)
     assert (scores.evaluated, scores.not_evaluated) == (1, {"outside the map, or no class there": 2})
+    # GDAL does not use an alpha band beside a nodata value.
+    with rasterio.open(tmp_path / "alpha.tif", "w", **profile | {"count": 2, "nodata": 0}) as raster:
+        raster.write(np.stack([codes, np.where(np.arange(10) < 5, 255, 0).repeat(10).reshape(10, 10).T]))
+    with rasterio.open(tmp_path / "alpha.tif", "r+") as raster:
+        raster.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
+    scores = points.score_map(tmp_path / "alpha.tif", survey)
+    assert (scores.evaluated, scores.not_evaluated) == (1, {"outside the map, or no class there": 2})
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_map_without_a_geotransform_is_refused(map_path: Path, tmp_path: Path) -> None:
+    with rasterio.open(map_path) as raster:
+        codes, profile = raster.read(1), raster.profile
+    del profile["transform"]
+    with rasterio.open(tmp_path / "nowhere.tif", "w", **profile) as raster:
+        raster.write(codes, 1)
+    with pytest.raises(LulcbenchError, match=r"nowhere\.tif has no geotransform"):
+        points.score_map(tmp_path / "nowhere.tif", points_at([(LEFT + 150, TOP - 150, 3110)]))
 
 
 def test_every_point_has_the_value_of_its_own_pixel(tmp_path: Path) -> None:
