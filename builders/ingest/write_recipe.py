@@ -39,7 +39,7 @@ def recipe_text(name: str, scenes: Sequence[SceneFiles], labels: LabelRule | Non
     if any(scene.quality is None for scene in scenes):
         description += " Scenes without a quality layer count as clear."
     parts = [
-        f"# Written by 'python -m builders ingest'. builders/recipe.py describes every key.\n"
+        f"# Written by 'python -m builders ingest'. builders/recipe/ describes every key.\n"
         f"name = {_text(name)}\n"
         f'version = "0.1.0"\n'
         f"title = {_text(name)}\n"

@@ -1,34 +1,21 @@
-"""A recipe: the one TOML file that says what a release is made of.
-
-Paths are relative to the recipe file. Three variables are expanded in them: ``${SCENES}``, the folder that the recipe's
-own ``[simulate]`` or ``[ingest]`` table fills, ``${DOWNLOADS}``, that of its downloads, and ``${LULCBENCH_REAL_DATA}``
-from the environment.
-"""
+"""The tables of a recipe: regions, splits, sensors, labels, files."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from builders._settings import apply_settings
 from lulcbench import grid
 from lulcbench._files import Frozen, Name
-from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
-from lulcbench.errors import LulcbenchError
 from lulcbench.legend import NODATA, legend
-from lulcbench.release import ArrayKey, Sha256, Source, split_order
-from lulcbench.release.entries import COLUMN_PREFIXES
+from lulcbench.release import ArrayKey, Sha256
 from lulcbench.release.keys import ArrayName
-from lulcbench.seasons import SEASONS, Days, Season
+from lulcbench.seasons import Days, Season
 from lulcbench.sensors import SENSORS, sensor
 
 Codec = Literal["lz4hc", "lz4", "zstd"]
@@ -43,8 +30,6 @@ def _no_buffer(name: str) -> str:
 
 SplitName = Annotated[Name, AfterValidator(_no_buffer)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-RECIPES = Path(__file__).parent / "recipes"
 
 
 class Region(Frozen):
@@ -320,164 +305,3 @@ class Download(Frozen):
     url: Annotated[str, Field(pattern=r"^https?://")]
     path: Path
     sha256: Sha256 | None = None
-
-
-class Recipe(Frozen):
-    """Everything a build depends on. Load it with ``load``.
-
-    Attributes:
-        catalog: catalog or STAC API of all sensors that do not name their own.
-        empty_tiles: a tile without one valid pixel of a required sensor is an error, or is dropped and reported.
-        lock: a committed search result to use in place of searching.
-        labels: of any number of years and sources; none make a release of imagery alone.
-        label_licence: of labels that do not name their own, and of the tables and texts.
-    """
-
-    name: Name
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
-    title: str
-    description: str
-    simulated: bool
-    catalog: str = ""
-    lock: Path | None = None
-    empty_tiles: Literal["error", "drop"] = "error"
-    regions: Annotated[tuple[Region, ...], Field(min_length=1)]
-    split: SplitRule = SplitRule()
-    seasons: Annotated[tuple[Season, ...], Field(min_length=1)] = SEASONS
-    sensors: Annotated[tuple[SensorRule, ...], Field(min_length=1)]
-    labels: tuple[LabelRule, ...]
-    pack: PackRule = PackRule()
-    label_licence: str = "CC-BY-4.0"
-    sources: tuple[Source, ...] = ()
-    downloads: tuple[Download, ...] = ()
-    simulate: dict[str, Any] | None = None
-    ingest: IngestRule | None = None
-
-    @field_validator("regions")
-    @classmethod
-    def _divided(cls, regions: tuple[Region, ...]) -> tuple[Region, ...]:
-        return tuple(part for region in regions for part in region.divided())
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for what, names in (
-            ("region", [r.name for r in self.regions]),
-            ("sensor", [s.name for s in self.sensors]),
-            ("season", [s.name for s in self.seasons]),
-            ("label array", [str(label.array) for label in self.labels]),
-        ):
-            if len(set(names)) != len(names):
-                raise ValueError(f"a {what} is named twice: {names}")
-        clashes = {label.name for label in self.labels} & {*COLUMN_PREFIXES, *(rule.name for rule in self.sensors)}
-        if clashes:
-            raise ValueError(f"labels cannot be named {min(clashes)!r}: it is in use")
-        for name in sorted({label.name for label in self.labels}):
-            licences = {self.licence_of(label) for label in self.labels if label.name == name}
-            if len(licences) > 1:
-                raise ValueError(f"labels of {name} have several licences: {', '.join(sorted(licences))}")
-        unknown = set(self.split.unlabelled) - set(self.splits)
-        if unknown and not self.split.file:
-            raise ValueError(f"unlabelled names {min(unknown)!r}, which no fraction or region does")
-        if not self.labels and any(region.bounds is None for region in self.regions):
-            raise ValueError("a region needs bounds where there are no labels to take them from")
-        lacking = [rule.name for rule in self.sensors if not self.catalog_of(rule)]
-        if lacking:
-            raise ValueError(f"catalog is missing, which {lacking[0]} needs")
-        if self.simulate is not None and self.ingest is not None:
-            raise ValueError("a recipe has a [simulate] table or an [ingest] table, not both")
-        return self
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """All splits that regions and, where they leave tiles to share out, fractions name; in their order."""
-        own = [region.split for region in self.regions]
-        shared = [split for split, share in self.split.fractions.items() if share and None in own]
-        return tuple(split_order([*shared, *filter(None, own)]))
-
-    def labelled(self, split: str) -> bool:
-        """Whether tiles of a split get labels."""
-        return bool(self.labels) and split not in self.split.unlabelled
-
-    def catalog_of(self, rule: SensorRule) -> str:
-        """Where the scenes of a sensor are listed."""
-        return rule.catalog or self.catalog
-
-    def licence_of(self, label: LabelRule) -> str:
-        """Licence of labels."""
-        return label.licence or self.label_licence
-
-    def key(self, *parts: str) -> str:
-        """SHA-256 of some of the recipe's fields: what a stage depends on."""
-        content = self.model_dump(mode="json", include=set(parts))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def load(
-    path: str | os.PathLike[str], scenes: Path, settings: Sequence[str] = (), regions: Sequence[str] = ()
-) -> Recipe:
-    """Read and check a recipe.
-
-    Args:
-        path: the TOML file.
-        scenes: folder that ``${SCENES}`` stands for.
-        settings: values in place of those of the file, as ``key=value``; see ``builders._settings``.
-        regions: names of the regions to keep; none keeps all.
-
-    Raises:
-        LulcbenchError: the file is missing, is not TOML, or has unknown, missing or wrong keys; names them.
-    """
-    path = Path(path)
-    try:
-        raw = parse_toml(read_limited(path, MAX_TEXT_BYTES), str(path), "Correct the line that it names.")
-    except FileNotFoundError as error:
-        known = ", ".join(sorted(p.name for p in RECIPES.glob("*.toml")))
-        raise LulcbenchError(f"There is no recipe {path}.", f"builders/recipes has {known}.") from error
-    try:
-        recipe = Recipe.model_validate(_resolve(apply_settings(raw, settings), path.parent, scenes, path))
-    except ValidationError as error:
-        lines = []
-        for e in error.errors():
-            where = ".".join(str(part) for part in e["loc"]) or "recipe"
-            lines.append(f"{where}: {'unknown key' if e['type'] == 'extra_forbidden' else e['msg']}")
-        raise LulcbenchError(
-            f"{path} is not a valid recipe: " + "; ".join(lines) + ".",
-            "builders/recipe.py describes every key; builders/recipes has examples.",
-        ) from error
-    return _only(recipe, regions) if regions else recipe
-
-
-def _only(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    known = {region.name: region for region in recipe.regions}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        shown = ", ".join([*known][:20]) + (", …" if len(known) > 20 else "")
-        raise LulcbenchError(f"{recipe.name} has no region {unknown[0]!r}.", f"It has {shown}.")
-    return recipe.model_copy(update={"regions": tuple(known[name] for name in names)})
-
-
-PATH_KEYS = {"path", "file", "lock", "catalog", "label_map"}
-
-
-def _resolve(value: Any, base: Path, scenes: Path, recipe: Path, key: str = "") -> Any:
-    """Expand the variables of paths and make them absolute."""
-    if isinstance(value, dict):
-        return {k: _resolve(v, base, scenes, recipe, k) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_resolve(v, base, scenes, recipe, key) for v in value]
-    if key in PATH_KEYS and isinstance(value, str) and "://" not in value:
-        downloads = os.environ.get("LULCBENCH_DOWNLOADS") or str(scenes.parent / "downloads")
-        variables = {"SCENES": str(scenes), "DOWNLOADS": downloads}
-        variables |= {k: v for k, v in os.environ.items() if k == "LULCBENCH_REAL_DATA" and v}
-
-        def expand(match: re.Match[str]) -> str:
-            if match[1] not in variables:
-                raise LulcbenchError(
-                    f"{recipe}: {key} uses ${{{match[1]}}}, which is not set.",
-                    f"Set the environment variable {match[1]} to the folder of the data."
-                    if match[1] == "LULCBENCH_REAL_DATA"
-                    else "Only ${SCENES}, ${DOWNLOADS} and ${LULCBENCH_REAL_DATA} are known.",
-                )
-            return variables[match[1]]
-
-        return str((base / re.sub(r"\$\{(\w+)\}", expand, value)).resolve())
-    return value
