@@ -51,6 +51,11 @@ class Workspace:
         return self.work / "cache"
 
     @property
+    def blocks(self) -> Path:
+        """Blocks of files on servers, while they are read."""
+        return self.work / "blocks"
+
+    @property
     def tiles(self) -> Path:
         """Notes of materialize: files, fractions and scenes of every tile."""
         return self.work / "tiles.json"

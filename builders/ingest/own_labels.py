@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from pydantic import Field, ValidationError
 
 from builders.readers.labels import VECTOR, RasterLabels
-from builders.readers.raster import broken, open_raster
+from builders.readers.raster import open_raster, read_window
 from builders.recipe import LabelRule, check_codes
 from lulcbench._files import Frozen, hash_file, write_atomic
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
@@ -120,15 +119,12 @@ def _values(path: Path, layer: str | None, field: str | None, band: int | str | 
     with open_raster(str(path)) as dataset:
         number = RasterLabels(path, {}, "own", band, year).band_number(dataset)
         counts: Counter[str] = Counter()
-        try:
-            for _, window in dataset.block_windows(number):
-                values = dataset.read(number, window=window, masked=True).compressed()
-                numbers, n = np.unique(values[np.isfinite(values)], return_counts=True)
-                if (numbers != np.round(numbers)).any():
-                    raise LulcbenchError(f"{path.name} has values that are not whole numbers.", "Give class codes.")
-                counts.update({str(int(number)): int(k) for number, k in zip(numbers, n, strict=True)})
-        except rasterio.errors.RasterioError as error:
-            raise broken(str(path), error) from error
+        for _, window in dataset.block_windows(number):
+            values, missing = read_window(dataset, number, window)
+            numbers, n = np.unique(values if missing is None else values[~missing], return_counts=True)
+            if (numbers != np.round(numbers)).any():
+                raise LulcbenchError(f"{path.name} has values that are not whole numbers.", "Give class codes.")
+            counts.update({str(int(number)): int(k) for number, k in zip(numbers, n, strict=True)})
     counts.pop("0", None)  # unlabelled in every raster
     return counts
 

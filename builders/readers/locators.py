@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
+import rasterio
+
+from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
 
+SIDECARS = (".msk", ".aux.xml")  # added to the name of a raster
+WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".j2w", ".wld")  # in place of its suffix
 LANDSATLOOK = re.compile(r"https://landsatlook\.usgs\.gov/data/(?=collection02/)")
 
 
@@ -52,10 +58,44 @@ def file_size(path: str) -> int | None:
         raise LulcbenchError(f"{path} is missing.", "Fetch the scene again, or remove it from the catalog.") from error
 
 
-def file_stamp(path: str | Path) -> tuple[int, int] | None:
-    """Size and time of modification (ns) of a local file, by which a replaced one is noticed; None for other paths."""
+def companions(path: str | Path) -> list[Path]:
+    """The files beside a local one that GDAL reads with it, as far as they exist.
+
+    Masks, metadata such as a nodata value, world files, all parts of a shapefile, and the sources of a virtual raster.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".vrt" and path.is_file():
+        return [Path(source) for source in _sources(path, path.stat().st_mtime_ns)]
+    if suffix == ".shp":
+        return [
+            part for part in sorted(path.parent.glob("*")) if part.stem.lower() == path.stem.lower() and part != path
+        ]
+    beside = [path.with_name(path.name + added) for added in SIDECARS] + [path.with_suffix(end) for end in WORLD_FILES]
+    return [file for file in beside if file.is_file()]
+
+
+@lru_cache(maxsize=512)
+def _sources(path: Path, time: int) -> tuple[str, ...]:
     try:
-        stat = Path(path).stat()
+        with rasterio.open(path) as dataset:
+            return tuple(name for name in dataset.files if Path(name) != path and Path(name).is_file())
+    except rasterio.errors.RasterioError:  # an error when it is read
+        return ()
+
+
+def file_stamp(path: str | Path) -> tuple[int, ...] | None:
+    """Size and time of modification (ns) of a local file and its companions; None for other paths.
+
+    By it a file is noticed that was replaced.
+    """
+    try:
+        stats = [Path(path).stat(), *(file.stat() for file in companions(path))]
     except OSError:
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return tuple(number for stat in stats for number in (stat.st_size, stat.st_mtime_ns))
+
+
+def companion_digests(path: Path) -> dict[str, str]:
+    """SHA-256 of the companions of a local file, by name."""
+    return {file.name: hash_file(file) for file in companions(path)}

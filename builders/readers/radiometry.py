@@ -13,7 +13,7 @@ import rasterio
 from rasterio.windows import Window
 
 from builders.readers.items import Channel
-from builders.readers.raster import ERRORS, UnreadableError, clear_errors, opened, read_window
+from builders.readers.raster import ERRORS, UnreadableError, clear_errors, hidden, opened, read_window
 from builders.readers.servers import check_readable, is_on_server
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import Band
@@ -74,13 +74,15 @@ def sample(channel: Channel) -> npt.NDArray[np.float64]:
 def _thinned(channel: Channel, dataset: rasterio.DatasetReader, number: int) -> npt.NDArray[np.float64]:
     """From the file's overviews."""
     try:
-        read = dataset.read(number, out_shape=tuple(min(n, SIDE) for n in dataset.shape), masked=True)
+        shape = tuple(min(n, SIDE) for n in dataset.shape)
+        read = dataset.read(number, out_shape=shape, masked=True)
+        out = hidden(dataset, number, out_shape=shape)
     except ERRORS:
         clear_errors()
         if is_on_server(channel.href):
             check_readable(channel.href)
         return np.empty(0)
-    missing = np.ma.getmaskarray(read)
+    missing = np.ma.getmaskarray(read) if out is None else np.ma.getmaskarray(read) | out
     for mark in _nodata(channel):
         missing = missing | (read.data == mark)
     return _valid(read.data, missing)

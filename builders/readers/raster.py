@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import PurePosixPath
 from threading import get_ident
 from typing import Any
@@ -26,6 +26,7 @@ from rasterio.windows import Window
 
 from builders.readers.access import HTTP, Access, Keys, access, redact, refused
 from builders.readers.area import Area
+from builders.readers.blocks import read_by_blocks
 from builders.readers.locators import file_size, file_stamp, is_local
 from builders.readers.scene import Asset
 from builders.readers.servers import MissingFileError, check_readable, is_on_server, server_stamp
@@ -110,7 +111,7 @@ def _same_crs(crs: rasterio.CRS, stated: str) -> bool:
 
 
 @lru_cache(maxsize=512)
-def _kept(path: str, stamp: tuple[int, int] | str | None, how: Access | None, thread: int) -> DatasetReader:
+def _kept(path: str, stamp: tuple[int, ...] | str | None, how: Access | None, thread: int) -> DatasetReader:
     """A renewed token opens a file again, and each thread its own: GDAL's datasets are for one at a time."""
     return open_raster(path)
 
@@ -302,11 +303,13 @@ def read_window(
     Raises:
         LulcbenchError: the file is damaged.
     """
-    try:
-        values, missing = _read(dataset, band, window)
-    except ERRORS as error:
-        clear_errors()
-        values, missing = _read_again(name_of(dataset), band, window, error)
+    name = name_of(dataset)
+    if stamp := _stamps.get(name):
+        block, itemsize = dataset.block_shapes[band - 1], np.dtype(dataset.dtypes[band - 1]).itemsize
+        read = partial(_fetch, dataset, band)
+        values, missing = read_by_blocks(f"{name} {stamp} {band}", dataset.shape, block, itemsize, window, read)
+    else:
+        values, missing = _fetch(dataset, band, window)
     marks = {float(mark) for mark in (*nodata, dataset.nodatavals[band - 1]) if mark is not None}
     exact = values.dtype.type  # comparing integers with a float is several times slower
     absent = [values == exact(mark) for mark in marks if not math.isnan(mark) and _holds(values.dtype, mark)]
@@ -316,6 +319,14 @@ def read_window(
         if where.any():
             missing = where if missing is None else missing | where
     return values, missing if missing is not None and missing.any() else None
+
+
+def _fetch(dataset: DatasetReader, band: int, window: Window) -> tuple[Values, Mask | None]:
+    try:
+        return _read(dataset, band, window)
+    except ERRORS as error:
+        clear_errors()
+        return _read_again(name_of(dataset), band, window, error)
 
 
 def _read_again(path: str, band: int, window: Window, error: Exception) -> tuple[Values, Mask | None]:
@@ -369,8 +380,22 @@ def _cause(error: BaseException) -> str:
 def _read(dataset: DatasetReader, band: int, window: Window) -> tuple[Values, Mask | None]:
     """Values of a band, and where a mask or an alpha band leaves them out."""
     values: Values = dataset.read(band, window=window)
-    masked = {MaskFlags.per_dataset, MaskFlags.alpha} & set(dataset.mask_flag_enums[band - 1])
-    return values, dataset.read_masks(band, window=window) == 0 if masked else None
+    return values, hidden(dataset, band, window=window)
+
+
+def hidden(dataset: DatasetReader, band: int, **how: Any) -> Mask | None:
+    """Where a mask or an alpha band leaves a band out; None if there is neither.
+
+    Args:
+        dataset: the file.
+        band: number of the band.
+        how: options of ``DatasetReader.read``.
+    """
+    flags = set(dataset.mask_flag_enums[band - 1])
+    out = [dataset.read_masks(band, **how) == 0] if flags & {MaskFlags.per_dataset, MaskFlags.alpha} else []
+    if MaskFlags.alpha not in flags:  # GDAL does not use alpha beside a nodata value or a mask
+        out += [dataset.read(i, **how) == 0 for i in dataset.indexes if i not in data_bands(dataset)]
+    return np.logical_or.reduce(out) if out else None
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:

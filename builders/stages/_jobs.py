@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 
 from builders.readers.area import Area
+from builders.readers.locators import companion_digests
 from builders.readers.scene import Scene
 from builders.recipe import BUFFER, LabelRule, Recipe, SensorRule
 from builders.stages.plan import Planned
@@ -23,14 +24,21 @@ from lulcbench.legend import legend
 from lulcbench.release import ArrayKey, label_shape
 from lulcbench.sensors import sensor
 
-STAGE = "materialize/7"
+STAGE = "materialize/8"
 GROUP = 960  # px; neighbouring tiles are read and warped together up to this side, since COG blocks are large
+STRIP = 4  # squares of tiles
 FAR = 1e9  # m; in place of infinite bounds, of scenes that have no extent in EPSG:3035
 
 
 @dataclass(frozen=True, slots=True)
 class ImageJob:
-    """One group of tiles of one sensor and year. ``scenes``: those of each season; ``keys``: cache key of each tile."""
+    """One group of tiles of one sensor and year.
+
+    Attributes:
+        keys: cache key of each tile.
+        scenes: those of each season.
+        blocks: folder of the blocks of files on servers.
+    """
 
     array: ArrayKey
     rule: SensorRule
@@ -38,6 +46,7 @@ class ImageJob:
     keys: tuple[str, ...]
     scenes: tuple[tuple[Scene, ...], ...]
     cache: Path
+    blocks: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +120,27 @@ def make_jobs(
                 area = Area.of(group, resolution)
                 near = tuple(season.touching(area.bounds) for season in seasons)
                 keys = tuple(_image_key(rule, tile, near, prints) for tile in group)
-                jobs.append(ImageJob(array, rule, group, keys, near, space.cache / str(array)))
+                jobs.append(ImageJob(array, rule, group, keys, near, space.cache / str(array), space.blocks))
     for label in recipe.labels:
-        digest = hash_file(label.path)
+        content = [hash_file(label.path), companion_digests(label.path)]
         # Everything that determines the pixels; names in the release do not.
         options = label.model_dump(mode="json", exclude={"path", "name", "required", "licence", "sha256", "edition"})
         for group in _groups(labelled, GROUP // label_shape()[0]):
-            keys = tuple(_digest(options, digest, legend().digest, tile.id) for tile in group)
+            keys = tuple(_digest(options, content, legend().digest, tile.id) for tile in group)
             jobs.append(LabelJob(label.array, label, group, keys, space.cache / str(label.array)))
     return jobs
 
 
 def _groups(tiles: Sequence[Tile], side: int) -> list[tuple[Tile, ...]]:
-    """Neighbouring tiles together, in squares of ``side`` tiles (at least one)."""
+    """Neighbouring tiles together, in squares of ``side`` tiles (at least one).
+
+    They follow strips of ``STRIP`` squares from west to east, so that neighbours are read soon after each other.
+    """
     side = max(1, side)
     groups: dict[tuple[int, int], list[Tile]] = {}
     for tile in tiles:
         groups.setdefault((tile.iy // side, tile.ix // side), []).append(tile)
-    return [tuple(groups[place]) for place in sorted(groups)]
+    return [tuple(groups[y, x]) for y, x in sorted(groups, key=lambda place: (place[0] // STRIP, place[1], place[0]))]
 
 
 def _print(scene: Scene, known: dict[str, str]) -> str:

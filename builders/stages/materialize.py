@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -23,6 +24,7 @@ from builders._parallel import each
 from builders.archives import label_source, scene_source
 from builders.readers import Pixels
 from builders.readers.area import Area
+from builders.readers.blocks import keeping_blocks
 from builders.readers.scene import Scene
 from builders.readers.servers import is_on_server, server_stamps
 from builders.recipe import BUFFER, Recipe
@@ -117,6 +119,7 @@ def materialize(
         done += len(made)
         if report:
             report(done, total)
+    shutil.rmtree(space.blocks, ignore_errors=True)
     _check_unchanged(todo, known)
     dropped = _empty(recipe, notes)
     notes = {tile: found for tile, found in notes.items() if tile not in dropped}
@@ -175,7 +178,10 @@ def count_sparse(recipe: Recipe, notes: Notes) -> dict[str, int]:
 def run_job(job: Job) -> tuple[ArrayKey, dict[str, Note]]:
     """Do one job in a worker; returns the array and the notes by tile id."""
     with rasterio.Env(**GDAL):
-        return job.array, _labels(job) if isinstance(job, LabelJob) else _images(job)
+        if isinstance(job, LabelJob):
+            return job.array, _labels(job)
+        with keeping_blocks(job.blocks):
+            return job.array, _images(job)
 
 
 def _images(job: ImageJob) -> dict[str, Note]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from builders._progress import Report, silent
-from builders.readers.locators import file_stamp
+from builders.readers.locators import companion_digests, file_stamp
 from builders.recipe import PATH_KEYS, Recipe
 from builders.stages._pins import check_before_scenes, check_pin
 from builders.workspace import Workspace, read_json, write_json
@@ -90,7 +90,7 @@ def _paths(table: Any, name: str = "") -> Iterator[tuple[str, Path]]:
 
 
 def _stamp(path: Path) -> Any:
-    """The SHA-256 of a file; size and time of modification of each file of a folder, which may hold many."""
+    """Digests of a file and its companions; of a folder, which may hold many files, sizes and times of modification."""
     if path.is_file():
-        return hash_file(path)
+        return [hash_file(path), companion_digests(path)]
     return [(file.relative_to(path).as_posix(), file_stamp(file)) for file in sorted(path.rglob("*")) if file.is_file()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from builders.archives import label_source
 from builders.readers import LabelSource
 from builders.readers.area import Area
 from builders.readers.items import extent
+from builders.readers.locators import companion_digests
 from builders.recipe import BUFFER, LabelRule, Recipe, Region, SplitRule
 from builders.stages._catalogs import stored_items
 from builders.stages._pins import check_pin
@@ -373,4 +375,5 @@ def _key(recipe: Recipe) -> str:
 def _digests(labels: tuple[LabelRule, ...]) -> list[str]:
     for rule in labels:
         label_source(rule)
-    return [check_pin(rule.path, rule.edition, rule.sha256) for rule in labels]
+    pinned = [check_pin(rule.path, rule.edition, rule.sha256) for rule in labels]
+    return [*pinned, *(json.dumps(companion_digests(rule.path)) for rule in labels)]

@@ -1,17 +1,13 @@
-"""Signed files: servers on loopback check every request and let tokens expire; secrets are shown nowhere."""
+"""Signed files of the Planetary Computer: a server checks every request and lets tokens expire; secrets stay secret."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import logging
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -23,42 +19,9 @@ from builders.readers.raster import opened, read_window
 from builders.readers.servers import server_stamp
 from lulcbench.errors import NetworkError
 from tests import loopback
-from tests.builders import world
+from tests.builders.readers.stores import SECRET, VALUES, Store, part, store
 
-SECRET = "kX9verySecretKey0001"  # noqa: S105
-VALUES = np.random.default_rng(0).integers(1, 60_000, (1200, 1200)).astype(np.uint16)
-
-
-class Store(loopback.Ranges):
-    """A folder whose files need a signature. ``check`` gives the path of an accepted request."""
-
-    etag = '"1"'
-    refused = 0
-
-    def check(self) -> str | None:
-        raise NotImplementedError
-
-    def do_GET(self) -> None:
-        self.answer()
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def answer(self) -> None:
-        path = self.check()
-        if path is None:
-            type(self).refused += 1
-            self.send_error(403)
-            return
-        self.path = path
-        super().do_GET() if self.command == "GET" else super().do_HEAD()
-
-    def json(self, content: dict[str, Any], status: int = 200) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+pytestmark = pytest.mark.usefixtures("fresh_access")
 
 
 class Planetary(Store):
@@ -88,92 +51,6 @@ class Planetary(Store):
             self.valid.add(token)
             end = datetime.now(UTC) + timedelta(seconds=self.life)
             self.json({"token": f"se=x&sig={token}", "msft:expiry": end.isoformat().replace("+00:00", "Z")})
-
-
-class Cdse(Store):
-    """Downloads and an identity service: tokens for the right password."""
-
-    issued: list[str]
-    valid: set[str]
-
-    def check(self) -> str | None:
-        return self.path if self.headers.get("Authorization", "").removeprefix("Bearer ") in self.valid else None
-
-    def do_POST(self) -> None:
-        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        if form != {
-            "client_id": ["cdse-public"], "grant_type": ["password"], "username": ["eo"], "password": [SECRET],
-        }:  # fmt: skip
-            self.json({"error": "invalid_grant"}, 401)
-            return
-        token = f"{SECRET}{len(self.issued)}"
-        self.issued.append(token)
-        self.valid.clear()
-        self.valid.add(token)
-        self.json({"access_token": token, "expires_in": 600})
-
-
-class S3(Store):
-    """A bucket that verifies signatures of version 4, and that the requester agrees to pay."""
-
-    key, secret, pays = "AKIDEXAMPLE", SECRET, False
-
-    def check(self) -> str | None:
-        match = re.match(
-            r"AWS4-HMAC-SHA256 Credential=(\w+)/(\d+)/([\w-]+)/s3/aws4_request, ?"
-            r"SignedHeaders=([\w;-]+), ?Signature=(\w+)",
-            self.headers.get("Authorization", ""),
-        )
-        if not match or match[1] != self.key:
-            return None
-        if self.pays and (self.headers.get("x-amz-request-payer") != "requester" or "request-payer" not in match[4]):
-            return None
-        path, _, query = self.path.partition("?")
-        headers = "".join(f"{name}:{self.headers[name].strip()}\n" for name in match[4].split(";"))
-        pairs = sorted(pair if "=" in pair else pair + "=" for pair in query.split("&") if pair)
-        request = [self.command, quote(path, safe="/-_.~%"), "&".join(pairs), headers, match[4]]
-        request.append(self.headers["x-amz-content-sha256"])
-        digest = hashlib.sha256("\n".join(request).encode()).hexdigest()
-        scope = f"{match[2]}/{match[3]}/s3/aws4_request"
-        text = "\n".join(["AWS4-HMAC-SHA256", self.headers["x-amz-date"], scope, digest])
-        signing = f"AWS4{self.secret}".encode()
-        for part in (match[2], match[3], "s3", "aws4_request", text):
-            signing = hmac.new(signing, part.encode(), hashlib.sha256).digest()
-        return path if hmac.compare_digest(signing.hex(), match[5]) else None
-
-
-@pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No token, key or open file of an earlier test."""
-    for name in (
-        "CDSE_USERNAME",
-        "CDSE_PASSWORD",
-        "CDSE_S3_ACCESS_KEY",
-        "CDSE_S3_SECRET_KEY",
-        "PC_SDK_SUBSCRIPTION_KEY",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(access, "_tokens", {})
-    raster._kept.cache_clear()
-    yield
-    raster._kept.cache_clear()
-
-
-def store(folder: Path, container: str = "signed") -> Path:
-    """A raster in a container, and another beside it."""
-    transform, _ = world.frame(30)
-    for name in ("a.tif", "b.tif"):
-        world.write_raster(folder / "acc" / container / name, VALUES, transform, world.UTM)
-    return folder / "acc"
-
-
-def part(href: str, row: int) -> np.ndarray:
-    """One row of a file as the builder reads it."""
-    values, missing = read_window(opened(href), 1, raster.Window(0, row, 1200, 1))
-    assert missing is None
-    return values[0]
 
 
 @pytest.fixture
@@ -286,107 +163,6 @@ def test_no_message_or_log_holds_a_token(
     assert f"{SECRET}0" in access.access(f"{url}/signed/a.tif").path
     assert SECRET not in "".join(errors)
     assert "HTTP Request" in caplog.text
-    assert SECRET not in caplog.text
-
-
-@pytest.fixture
-def cdse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[type[Cdse], str]]:
-    server = type("Server", (Cdse,), {"issued": [], "valid": set(), "refused": 0})
-    with loopback.serve(store(tmp_path), server) as url:
-        monkeypatch.setattr(access, "CDSE", re.compile(re.escape(url)))
-        monkeypatch.setattr(access, "CDSE_TOKENS", f"{url}/tokens")
-        monkeypatch.setenv("CDSE_USERNAME", "eo")
-        monkeypatch.setenv("CDSE_PASSWORD", SECRET)
-        yield server, url
-
-
-def test_downloads_of_cdse_carry_a_token_that_is_renewed(
-    cdse: tuple[type[Cdse], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server, url = cdse
-    now = access.time.time()
-    assert np.array_equal(part(f"{url}/signed/a.tif", 5), VALUES[5])
-    assert server_stamp(f"{url}/signed/a.tif")
-    monkeypatch.setattr(access.time, "time", lambda: now + 400)
-    assert np.array_equal(part(f"{url}/signed/a.tif", 900), VALUES[900])
-    assert len(server.issued) == 2
-    server.valid.clear()
-    assert np.array_equal(part(f"{url}/signed/a.tif", 1100), VALUES[1100])
-    assert len(server.issued) >= 3
-
-
-def test_a_wrong_password_of_cdse_is_named_but_not_shown(
-    cdse: tuple[type[Cdse], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    monkeypatch.setenv("CDSE_PASSWORD", "wrong-" + SECRET)
-    with pytest.raises(AccessError, match=r"(?s)CDSE refuses the credentials.*CDSE_PASSWORD") as error:
-        part(f"{cdse[1]}/signed/a.tif", 5)
-    assert SECRET not in str(error.value) + caplog.text
-
-
-def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(AccessError, match=r"(?s)CDSE_USERNAME and CDSE_PASSWORD are not set.*dataspace"):
-        access.access("https://zipper.dataspace.copernicus.eu/odata/v1/Products(1)/Nodes(B02.jp2)/$value")
-    monkeypatch.setenv("CDSE_S3_ACCESS_KEY", "id")
-    with pytest.raises(AccessError, match="CDSE_S3_SECRET_KEY is not set"):
-        opened("s3://eodata/Sentinel-2/B02.jp2")
-
-
-@pytest.fixture
-def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[S3]]:
-    """Two buckets: CDSE's with its own keys, and that of the USGS, where the requester pays."""
-    server = type("Server", (S3,), {"refused": 0})
-    store(tmp_path)
-    (tmp_path / "acc").rename(tmp_path / "eodata")
-    (tmp_path / "usgs-landsat").symlink_to(tmp_path / "eodata")
-    with loopback.serve(tmp_path / "eodata", server) as url:
-        end = url.removesuffix("/eodata")
-        names = ("CDSE_S3_ACCESS_KEY", "CDSE_S3_SECRET_KEY")
-        buckets = {
-            "eodata": access.Bucket(end, "default", keys=names),
-            "usgs-landsat": access.Bucket(end, "us-west-2", requester_pays=True),
-        }
-        monkeypatch.setattr(access, "BUCKETS", buckets)
-        yield server
-
-
-def test_the_bucket_of_cdse_is_read_with_its_own_keys(s3: type[S3], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of AWS are set too, and are not sent."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OTHER")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other-secret")
-    monkeypatch.setenv("CDSE_S3_ACCESS_KEY", S3.key)
-    monkeypatch.setenv("CDSE_S3_SECRET_KEY", SECRET)
-    assert np.array_equal(part("s3://eodata/signed/a.tif", 5), VALUES[5])
-    assert server_stamp("s3://eodata/signed/a.tif") == server_stamp("s3://eodata/signed/a.tif") != ""
-    assert np.array_equal(part("s3://eodata/signed/a.tif", 1100), VALUES[1100])
-    assert s3.refused == 0
-
-
-def test_the_requester_pays_for_landsat(s3: type[S3], monkeypatch: pytest.MonkeyPatch) -> None:
-    s3.pays = True
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3.key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    assert np.array_equal(part("s3://usgs-landsat/signed/a.tif", 1100), VALUES[1100])
-    assert server_stamp("s3://usgs-landsat/signed/a.tif")
-    assert s3.refused == 0
-    monkeypatch.setitem(access.BUCKETS, "usgs-landsat", access.Bucket(access.BUCKETS["eodata"].endpoint, "us-west-2"))
-    with pytest.raises(AccessError, match=r"(?s)b\.tif is refused by its server.*AWS_ACCESS_KEY_ID"):
-        part("s3://usgs-landsat/signed/b.tif", 0)
-
-
-def test_keys_that_are_wrong_are_an_error_that_names_the_variables(
-    s3: type[S3], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    monkeypatch.setenv("CDSE_S3_ACCESS_KEY", S3.key)
-    monkeypatch.setenv("CDSE_S3_SECRET_KEY", "wrong-" + SECRET)
-    for call in (lambda: part("s3://eodata/signed/a.tif", 5), lambda: server_stamp("s3://eodata/signed/a.tif")):
-        with pytest.raises(
-            AccessError, match=r"(?s)is refused by its server.*CDSE_S3_SECRET_KEY; keys of CDSE expire"
-        ) as error:
-            call()
-        assert SECRET not in str(error.value)
     assert SECRET not in caplog.text
 
 

@@ -36,6 +36,23 @@ def with_alpha(path: Path, values: np.ndarray, hole: np.ndarray) -> Path:
     return path
 
 
+def with_alpha_and_tag(path: Path, values: np.ndarray, hole: np.ndarray) -> Path:
+    """GDAL does not use an alpha band beside a nodata value."""
+    with_alpha(path, values, hole)
+    with rasterio.open(path, "r+") as file:
+        file.nodata = 0
+    return path
+
+
+def with_alpha_and_mask(path: Path, values: np.ndarray, hole: np.ndarray) -> Path:
+    """Nor beside a mask."""
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        with_alpha(path, values, hole)
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(np.ones(values.shape, bool))
+    return path
+
+
 def with_tag(path: Path, values: np.ndarray, hole: np.ndarray) -> Path:
     return write_band(path, np.where(hole, 65535, values).astype(np.uint16), 65535)
 
@@ -59,6 +76,8 @@ WAYS = {
     "a mask in the file": lambda *a: with_mask(*a, internal=True),
     "a mask beside it": lambda *a: with_mask(*a, internal=False),
     "an alpha band": with_alpha,
+    "an alpha band beside a nodata tag": with_alpha_and_tag,
+    "an alpha band beside a mask": with_alpha_and_mask,
     "its nodata tag": with_tag,
     "a tag beside it": with_sidecar,
     "NaN without a tag": with_nan,
@@ -121,17 +140,22 @@ def labels(path: Path, area: Area, **more: object) -> np.ndarray:
     return label_source(LabelRule(year=2018, source="luisa", path=path, **more)).read(area).codes
 
 
-@pytest.mark.parametrize("way", ["mask", "nan", "tag", "sidecar"])
+@pytest.mark.parametrize("way", ["mask", "alpha", "nan", "tag", "sidecar"])
 def test_missing_pixels_of_labels_are_unlabelled(tmp_path: Path, way: str) -> None:
     transform, shape = grid(50, 0)
     codes = np.full(shape, 3110, np.uint16)
     hole = np.zeros(shape, bool)
     hole[:20] = True
     path = tmp_path / "labels.tif"
-    stored = np.where(hole, 1111 if way == "mask" else 255, codes).astype(np.uint16)
+    stored = np.where(hole, 1111 if way in ("mask", "alpha") else 255, codes).astype(np.uint16)
     if way == "nan":
         stored = np.where(hole, np.nan, codes).astype(np.float32)
-    write_raster(path, stored, transform, "EPSG:3035", 255 if way == "tag" else None)
+    nodata = 255 if way in ("tag", "alpha") else None
+    layers = np.stack([stored, np.where(hole, 0, 255).astype(np.uint16)]) if way == "alpha" else stored
+    write_raster(path, layers, transform, "EPSG:3035", nodata)
+    if way == "alpha":
+        with rasterio.open(path, "r+") as file:
+            file.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
     if way == "mask":
         with rasterio.open(path, "r+") as file:
             file.write_mask(~hole)

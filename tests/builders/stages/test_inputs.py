@@ -10,8 +10,12 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
+import rasterio.shutil
+import shapely
 
 from builders.recipe import Recipe, load
 from builders.stages import materialize, own_scenes, plan, search
@@ -76,6 +80,65 @@ def test_a_replaced_file_of_another_size_is_searched_again(tmp_path: Path) -> No
     with path.open("ab") as file:
         file.write(bytes(100))
     assert red(tmp_path) == 0.2
+
+
+def test_a_mask_that_is_put_beside_a_file_is_noticed(tmp_path: Path) -> None:
+    world.make(tmp_path, scenes=2)
+    assert red(tmp_path) == 0.15
+    path = tmp_path / "scenes" / "s0.tif"
+    before = path.stat()
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
+        file.write_mask(np.zeros(file.shape, bool))
+    assert path.with_suffix(".tif.msk").exists()
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert red(tmp_path) == 0.2
+
+
+def test_a_replaced_source_of_a_virtual_raster_is_noticed(tmp_path: Path) -> None:
+    world.make(tmp_path, scenes=1)
+    path = tmp_path / "scenes" / "s0.tif"
+    rasterio.shutil.copy(path, path.with_suffix(".vrt"), driver="VRT")
+    change(item_file(tmp_path), href=str(path.with_suffix(".vrt")))
+    assert red(tmp_path) == 0.1
+    world.write_landsat(path, tmp_path / "scenes" / "s0_qa.tif", (0.2, 0.3))
+    assert red(tmp_path) == 0.2
+
+
+def codes_of(folder: Path) -> set[int]:
+    """Codes of all tiles, materialized by what the recipe and its inputs are now."""
+    space = workspace(folder / "out")
+    recipe = load(folder / "recipe.toml", space.scenes)
+    rows = plan.plan(recipe, space)
+    notes = materialize.materialize(recipe, space, rows, search.search(recipe, space, rows), None)
+    files = [note.file for found in notes.values() for array, note in found.items() if array.name != "landsat"]
+    return {int(code) for name in files for code in np.unique(np.load(space.cache / name))}
+
+
+def test_corrected_codes_of_a_shapefile_are_noticed(tmp_path: Path) -> None:
+    """They are in another file than the polygons."""
+    world.make(tmp_path, scenes=1)
+    table = gpd.GeoDataFrame({"code": [211]}, geometry=[shapely.box(*world.BOUNDS)], crs="EPSG:3035")
+    table.to_file(tmp_path / "labels.shp")
+    recipe = world.RECIPE.replace(
+        'source = "luisa"\npath = "labels.tif"', 'source = "corine"\nfield = "code"\npath = "labels.shp"'
+    )
+    (tmp_path / "recipe.toml").write_text(
+        recipe.replace('name = "all"', f'name = "all"\nbounds = {list(world.BOUNDS)}')
+    )
+    assert codes_of(tmp_path) == {2110}
+    polygons = (tmp_path / "labels.shp").read_bytes()
+    table.assign(code=311).to_file(tmp_path / "labels.shp")
+    assert (tmp_path / "labels.shp").read_bytes() == polygons
+    assert codes_of(tmp_path) == {3110}
+
+
+def test_a_nodata_value_that_is_put_beside_a_label_map_is_noticed(tmp_path: Path) -> None:
+    world.make(tmp_path, scenes=1)
+    assert codes_of(tmp_path) == {1111, 2110, 3110, 5120}
+    band = '<PAMRasterBand band="1"><NoDataValue>5120</NoDataValue></PAMRasterBand>'
+    (tmp_path / "labels.tif.aux.xml").write_text(f"<PAMDataset>{band}</PAMDataset>")
+    assert codes_of(tmp_path) == {0, 1111, 2110, 3110}
 
 
 def test_later_stages_do_not_search(tmp_path: Path) -> None:

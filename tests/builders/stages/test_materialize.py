@@ -78,6 +78,7 @@ def test_the_cloud_share_of_a_tile_does_not_depend_on_its_neighbours(tmp_path: P
             tuple("k" for _ in tiles),
             ((masked, unmasked),),
             tmp_path / name,
+            tmp_path / "blocks",
         )
         return materialize._images(job)
 
