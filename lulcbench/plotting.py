@@ -171,6 +171,35 @@ def line_figure(
     return fig
 
 
+def matrix_figure(matrices: Sequence[tuple[str, npt.ArrayLike, Sequence[int]]], simulated: bool = False) -> Figure:
+    """Figure of error matrices side by side: shades are shares of the row, numbers are the entries.
+
+    Args:
+        matrices: title, matrix ``(n, n)`` with rows of the reference and columns of the map, and codes ``(n,)``;
+            classes without entries are left out.
+        simulated: adds a mark to the title.
+    """
+    from matplotlib.figure import Figure as NewFigure
+
+    fig = NewFigure(figsize=(5.5 * len(matrices), 5.5), layout="constrained")
+    for axis, (title, values, codes) in zip(np.atleast_1d(fig.subplots(1, len(matrices))), matrices, strict=True):
+        matrix = np.asarray(values, np.float64)
+        used = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
+        matrix = matrix[np.ix_(used, used)]
+        names = [str(codes[int(i)]) for i in used]
+        axis.imshow(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12), cmap="Greens", vmin=0, vmax=1)
+        axis.set_title(title, fontsize=9)
+        axis.set(xlabel="map", ylabel="reference")
+        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+        axis.set_yticks(range(len(names)), names, fontsize=6)
+        for i, j in np.argwhere(matrix > 0):
+            text = f"{matrix[i, j]:.0f}" if matrix.max() > 1 else f"{matrix[i, j]:.3f}".lstrip("0")
+            dark = matrix[i, j] > 0.6 * matrix[i].sum()
+            axis.text(j, i, text, ha="center", va="center", fontsize=5, color="white" if dark else "black")
+    _title(fig, "Error matrix", simulated)
+    return fig
+
+
 def _height(panels: Sequence[Panel]) -> float:
     """Height in inches of panels with titles and the longest legend."""
     lines = max((-(-len(panel.entries) // 2) for panel in panels), default=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lulcbench import _console
-from lulcbench.cli import data, lucas, maps, score, view
+from lulcbench.cli import data, maps, score, validate, view
 
 app = typer.Typer(
     help="Land use / land cover benchmark for Europe: inspect, download, verify and plot releases, score predictions.",
@@ -22,7 +22,7 @@ def _root() -> None:
 
 data.register(app)
 score.register(app)
-lucas.register(app)
+validate.register(app)
 maps.register(app)
 view.register(app)
 

@@ -53,14 +53,15 @@ def _read(path: Path, crs: str | None) -> list[Point]:
     """Located points of a survey with their LUISA classes."""
     import numpy as np
 
-    from lulcbench.evaluation.lucas import read_points
+    from lulcbench.evaluation.reference_points import read_points
+    from lulcbench.legend import NODATA
     from lulcbench.maps.viewer import Point
 
     table = read_points(path, crs).table
     table = table[np.isfinite(table["x"].to_numpy(float))]
     columns = (table[name].tolist() for name in ("x", "y", "code", "reason", "year", "id"))
     return [
-        Point(x, y, int(code), " ".join(["LUCAS", *_words(year, name, reason)]))
+        Point(x, y, max(int(code), NODATA), " ".join(["LUCAS", *_words(year, name, reason)]))
         for x, y, code, reason, year, name in zip(*columns, strict=True)
     ]
 

@@ -15,7 +15,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,33 +65,43 @@ Numbers = npt.NDArray[np.float64]
 Decisions = Counter[str]
 
 
-def read_file(path: Path, crs: str | None, decisions: Decisions) -> pd.DataFrame:
+def read_file(
+    path: Path, crs: str | None, decisions: Decisions, columns: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """Read all tables of a file.
 
     Args:
         path: text table, Parquet or vector file; alone, compressed (gzip, bzip2, xz), or in a zip archive.
         crs: CRS of geometries without one.
         decisions: updated with decision → number of rows.
+        columns: further columns, name in the result → name in the file; all are required. If ``class`` is among them,
+            land cover of LUCAS (``lc1``) is not.
 
     Returns:
-        The available columns of ``COLUMNS`` as text, missing values as NA; ``x_geometry`` and ``y_geometry``, EPSG:3035
-        metres, NaN without a geometry.
+        The available columns of ``COLUMNS`` and ``columns`` as text, missing values as NA; ``x_geometry`` and
+        ``y_geometry``, EPSG:3035 metres, NaN without a geometry.
 
     Raises:
-        LulcbenchError: the file cannot be read or has no table with land cover.
+        LulcbenchError: the file cannot be read or has no table with the required columns.
     """
+    columns = columns or {}
     try:
         with _unpacked(path) as files:
-            parts = [part for file in files for part in _parts(file, path, crs, decisions)]
+            parts = [part for file in files for part in _parts(file, path, crs, decisions, columns)]
     except _DAMAGED as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "Get the file again.") from error
-    with_cover = [part for part in parts if "lc1" in part]
+    required = {**({} if "class" in columns else {"lc1": "lc1"}), **columns}
+    with_cover = [part for part in parts if required.keys() <= set(part.columns)]
     if not with_cover:
         names = list(dict.fromkeys(str(name) for part in parts for name in part.attrs["columns"]))
-        known = " or ".join(COLUMNS["lc1"])
+        missing = next(
+            old
+            for name, old in required.items()
+            if name == list(required)[-1] or not any(name in part for part in parts)
+        )
+        known = f"LUCAS calls it {' or '.join(COLUMNS['lc1'])}; the" if missing == "lc1" else "The"
         raise LulcbenchError(
-            f"{path} has no column lc1.",
-            f"LUCAS calls it {known}; the file has {', '.join(names[:20]) or 'no table'}.",
+            f"{path} has no column {missing}.", f"{known} file has {', '.join(names[:20]) or 'no table'}."
         )
     if len(with_cover) > 1:
         decisions[f"rows of {len(with_cover)} tables read together"] = sum(map(len, with_cover))
@@ -123,15 +133,17 @@ def _unpacked(path: Path) -> Iterator[list[Path]]:
             yield [path]
 
 
-def _parts(file: Path, named: Path, crs: str | None, decisions: Decisions) -> list[pd.DataFrame]:
+def _parts(
+    file: Path, named: Path, crs: str | None, decisions: Decisions, columns: Mapping[str, str]
+) -> list[pd.DataFrame]:
     with file.open("rb") as opened:
         head = opened.read(4096)
     start = head.lstrip(b"\xef\xbb\xbf \r\n\t")[:1]
     if head[:4] == b"PAR1":
-        return [_canonical(frame, named, crs, decisions) for frame in [_read_parquet(file, named)]]
+        return [_canonical(frame, named, crs, decisions, columns) for frame in [_read_parquet(file, named)]]
     if start not in (b"{", b"[", b"<") and (b"\0" not in head or head[:2] in (b"\xff\xfe", b"\xfe\xff")):
-        return [_canonical(_read_text(file, named, decisions), named, crs, decisions)]
-    return [_canonical(frame, named, crs, decisions) for frame in _read_layers(file, named)]
+        return [_canonical(_read_text(file, named, decisions), named, crs, decisions, columns)]
+    return [_canonical(frame, named, crs, decisions, columns) for frame in _read_layers(file, named)]
 
 
 def _read_text(file: Path, named: Path, decisions: Decisions) -> pd.DataFrame:
@@ -246,13 +258,18 @@ def _geopandas(named: Path) -> Any:
     return geopandas
 
 
-def _canonical(table: pd.DataFrame, named: Path, crs: str | None, decisions: Decisions) -> pd.DataFrame:
-    """Rename the columns of ``COLUMNS``. If a table has several of the names of a column, the values must agree."""
+def _canonical(
+    table: pd.DataFrame, named: Path, crs: str | None, decisions: Decisions, more: Mapping[str, str]
+) -> pd.DataFrame:
+    """Rename the columns of ``COLUMNS`` and ``more``.
+
+    If a table has several of the names of a column, the values must agree.
+    """
     lower: dict[str, list[int]] = {}
     for position, name in enumerate(table.columns):
         lower.setdefault(str(name).strip().lower(), []).append(position)
     columns: dict[str, Any] = {}
-    for name, olds in COLUMNS.items():
+    for name, olds in {**COLUMNS, **{name: (old.strip().lower(),) for name, old in more.items()}}.items():
         given = [_text(table.iloc[:, i], name) for old in olds for i in lower.get(old, [])]
         if not given:
             continue

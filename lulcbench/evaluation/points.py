@@ -1,203 +1,214 @@
-"""Validation of predictions or other maps at points of LUCAS, the European in-situ survey (see ``lucas``).
+"""Validation of maps at reference points: LUCAS, the European in-situ survey, or any others (see ``reference_points``).
 
 The LUCAS–CORINE crosswalk translates land cover (and, if recorded, land use) of a point to a LUISA class, mostly of
-level 3, sometimes coarser or none. A point is evaluated at the levels of its class, and points that are not evaluated
-are counted by reason. LUCAS covers 27 of 41 classes at level 3, and makes no distinction at level 4.
+level 3, sometimes coarser or none. A point is evaluated at the levels that both its class and that of the map have;
+points that are not evaluated are counted by reason. LUCAS covers 27 of 41 classes at level 3, and makes no distinction
+at level 4.
 
 LUCAS is repeated about every three years. For a point with several surveys, the one nearest to the year of the map is
 evaluated (the latest if that year is unknown). Points surveyed more than ``MAX_YEARS`` from the year of the map may
 have changed on the ground; they are evaluated and counted.
 
-A point is a circle of a few metres, a label pixel has 50 m: part of the disagreement is due to scale.
+A point is a circle of a few metres, and its position has an error of some metres, while a label pixel has 50 m: part of
+the disagreement is due to scale and location. The pixel that contains the point is evaluated; the share of the 3 × 3
+pixels around it that agree states how much depends on this.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from lulcbench._files import Frozen
-from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation._map_values import class_codes, values_at
-from lulcbench.evaluation.confusion import margins
+from lulcbench.evaluation.class_maps import NONE, ClassCodes, ClassMap, at_level, at_points, open_map
+from lulcbench.evaluation.confusion import divide, margins
 from lulcbench.evaluation.families import Family
-from lulcbench.evaluation.lucas import SurveyPoints
 from lulcbench.evaluation.metrics import shown_in
-from lulcbench.evaluation.scores import SCORER_VERSION, WithMetrics
+from lulcbench.evaluation.reference_points import ReferencePoints
+from lulcbench.evaluation.sampling import Sample, Sampling
+from lulcbench.evaluation.scores import SCORER_VERSION, Stored, WithMetrics
 from lulcbench.evaluation.scoring import estimates
-from lulcbench.grid import BLOCK_TILES, LABEL_RESOLUTION, TILE_SIZE, Tile
-from lulcbench.legend import NODATA, Codes, corine_grid_codes, corine_raster_codes, corine_to_luisa, legend
-from lulcbench.predictions import Predictions
-from lulcbench.release import Release, TilePosition
+from lulcbench.grid import BLOCK_TILES, TILE_SIZE
+from lulcbench.legend import legend
+from lulcbench.release import Release
 
 MAX_YEARS = 2
+CENTRE = 4  # of the 3 × 3 pixels
 
 
-class LucasLevel(WithMetrics):
-    """Agreement at one level: the metrics of table ``points``; means over classes cover the classes of the points.
+class Figure(Frozen):
+    """A share with its standard error and 95 % interval; None where the design of the sample gives none."""
 
-    Intervals are computed over spatial blocks of 48 km if two or more contain points.
+    value: float
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class ClassAgreement(Stored):
+    """Agreement of one class.
+
+    Attributes:
+        code: of the class.
+        reference: points with the class in the reference.
+        mapped: points with the class in the map.
+        user: user's accuracy; None without points in the map.
+        producer: producer's accuracy; None without points in the reference.
+        f1: harmonic mean of the two.
     """
 
-    level: int
+    code: int
+    reference: int
+    mapped: int
+    user: Figure | None
+    producer: Figure | None
+    f1: Figure | None
+
+
+class PointLevel(WithMetrics):
+    """Agreement at one level: the metrics of table ``points``; means over classes cover the classes of the points.
+
+    Intervals of the metrics are computed over spatial blocks of 48 km if two or more contain points: they describe
+    agreement at such points. Figures of ``overall`` and ``classes`` are those of the map if the design of the sample is
+    known, and then have standard errors and intervals under this design.
+
+    Attributes:
+        level: legend level; None if the values of the map are the classes.
+        points: points evaluated at this level.
+        overall: overall accuracy; None without points.
+        nearby: mean share of the 3 × 3 pixels around a point that agree, among those with a class.
+        classes: classes that occur in map or reference.
+        codes: codes of rows and columns of the matrix.
+        confusion: points by class of the reference (rows) and of the map (columns).
+    """
+
+    level: int | None
     points: int
+    overall: Figure | None = None
+    nearby: float | None = None
+    classes: tuple[ClassAgreement, ...] = ()
+    codes: tuple[int, ...] = ()
     confusion: tuple[tuple[int, ...], ...]
 
 
-class LucasScores(Frozen):
-    """Agreement of a map with LUCAS points.
+class PointScores(Frozen):
+    """Agreement of a map with reference points.
 
     Attributes:
         points: number of points in the file.
-        evaluated: number of points evaluated at level 1 or finer.
+        evaluated: number of points evaluated at the coarsest level or finer.
+        design: how the points were selected.
         blocks: spatial blocks of 48 km that contain evaluated points.
         not_evaluated: reason → points.
         places: rule that determined the position → evaluated points.
         decisions: decision in reading points and map → points.
         year: year of the map; None if unknown.
         far_in_time: evaluated points surveyed more than ``MAX_YEARS`` from that year; None if either is unknown.
-        levels: one entry for each of the levels 3 to 1.
+        levels: one entry per level, from fine to coarse.
     """
 
     scorer_version: str = SCORER_VERSION
     map: str
     points: int
     evaluated: int
+    design: str
     blocks: int
     not_evaluated: dict[str, int]
     places: dict[str, int]
     decisions: dict[str, int]
     year: int | None = None
     far_in_time: int | None = None
-    levels: tuple[LucasLevel, ...]
+    levels: tuple[PointLevel, ...]
 
 
-def score_predictions(
-    predictions: str | os.PathLike[str], release: str | os.PathLike[str] | Release, points: SurveyPoints, year: int = 0
-) -> LucasScores:
-    """Validate a predictions file at the points in the tiles of its split.
-
-    Args:
-        predictions: file written by ``PredictionWriter``.
-        release: the release, opened, or its folder.
-        points: points from ``lucas.read_points``.
-        year: position of the year, for the change task.
-
-    Raises:
-        LulcbenchError: the file is refused.
-    """
-    x, y = points.table["x"].to_numpy(float), points.table["y"].to_numpy(float)
-    predicted = np.zeros(len(x), np.uint16)
-    with Predictions.open(predictions, release) as opened:
-        positions = {tile: TilePosition(i) for i, tile in enumerate(opened.info.tiles)}
-        tile_of_point = np.array([_tile_of(*location) for location in zip(x, y, strict=True)], "U10")
-        for tile in sorted(set(tile_of_point.tolist()) & set(positions)):
-            codes = opened.codes(positions[tile])[year]
-            left, _, _, top = Tile.from_id(tile).bounds
-            inside = np.flatnonzero(tile_of_point == tile)
-            column = ((x[inside] - left) // LABEL_RESOLUTION).astype(int)
-            # A point on the upper edge belongs to the tile above, so row −1 can only come from rounding.
-            row = np.clip(np.ceil((top - y[inside]) / LABEL_RESOLUTION).astype(int) - 1, 0, codes.shape[0] - 1)
-            predicted[inside] = codes[row, column]
-        return score_codes(points, predicted, Path(predictions).name, opened.info.years[year])
-
-
-def score_map(
+def validate(
     path: str | os.PathLike[str],
-    points: SurveyPoints,
+    points: ReferencePoints,
+    sampling: Sampling | None = None,
     legend_name: str = "luisa",
     year: int | None = None,
     band: str | None = None,
-) -> LucasScores:
-    """Validate a map raster in any CRS at the points.
+    release: str | os.PathLike[str] | Release | None = None,
+) -> PointScores:
+    """Validate a map at reference points.
 
     Args:
-        path: a raster of class codes that GDAL reads; nodata value, mask and NaN mark pixels without a class.
-        points: points from ``lucas.read_points``.
-        legend_name: ``luisa`` (codes of any level) or ``corine`` (three-digit CORINE codes, or the grid codes 1…44 of
-            the Copernicus rasters).
-        year: year of the map, if known.
-        band: number or description of the band; required if there are several and no description contains the year.
+        path: a raster in any CRS, the folder of a map of ``lulcbench map``, or a predictions file.
+        points: points from ``reference_points.read_points``.
+        sampling: how the points were selected; unknown by default.
+        legend_name: legend of a raster (see ``class_maps.open_map``).
+        year: year of the map.
+        band: of a raster.
+        release: of predictions.
 
     Raises:
-        LulcbenchError: the raster cannot be read, has no CRS, has several bands without a choice, or contains a value
-            that is not a code of the legend; or rasterio is not installed.
+        LulcbenchError: the map cannot be read, or the sample does not fit its design.
     """
-    table = _map_codes(legend_name)
-    x, y = points.table["x"].to_numpy(float), points.table["y"].to_numpy(float)
-    at = values_at(path, x, y, band, year)
-    codes = class_codes(at.values[at.valid], path)
-    if unknown := sorted(set(codes.tolist()) - set(table)):
-        raise LulcbenchError(
-            f"{path} contains codes that are not in the {legend_name} legend: {unknown[:8]}.",
-            "Choose the legend of the map (--legend luisa or corine).",
-        )
-    decisions: dict[str, int] = {}
-    if legend_name == "corine":
-        grid = np.isin(codes, list(corine_grid_codes()))
-        if grid.any() and np.isin(codes, list(corine_to_luisa())).any():
-            raise LulcbenchError(
-                f"{path} contains both CORINE grid codes (1…44) and CLC codes (111…523).",
-                "Give a map with only one of the two.",
-            )
-        if grid.any():
-            decisions["map values read as CORINE grid codes (1…44)"] = int(grid.sum())
-    if at.band:
-        decisions[f"map read from band {at.band}"] = int(at.valid.sum())
-    mapped = np.zeros(len(x), np.uint16)
-    mapped[at.valid] = [table[code] for code in codes.tolist()]
-    return score_codes(points, mapped, Path(path).name, year, decisions)
+    with open_map(path, legend_name, year, band, release) as map_:
+        return validate_map(map_, points, sampling, None if legend_name == "values" else _levels(points))
 
 
-def score_codes(
-    points: SurveyPoints,
-    mapped: Codes,
-    name: str,
-    year: int | None = None,
-    decisions: dict[str, int] | None = None,
-) -> LucasScores:
-    """Validate codes of a map against the classes of the points.
+def validate_map(
+    map_: ClassMap,
+    points: ReferencePoints,
+    sampling: Sampling | None = None,
+    levels: Sequence[int] | None = (3, 2, 1),
+) -> PointScores:
+    """Validate an opened map at reference points.
 
     Args:
-        points: ``n`` points from ``lucas.read_points``.
-        mapped: LUISA codes of the map at the points, uint16 ``(n,)``; 0 where the map has no class.
-        name: name of the map.
-        year: year of the map, if known.
-        decisions: decision in reading the map → points.
+        map_: the map.
+        points: points from ``reference_points.read_points``.
+        sampling: how the points were selected; unknown by default.
+        levels: legend levels, from fine to coarse; None compares the codes themselves.
     """
+    sampling = sampling or Sampling()
     table = points.table
-    truth = table["code"].to_numpy(np.uint16)
-    located = np.isfinite(table["x"].to_numpy(float))
-    evaluated = located & (truth != NODATA) & (mapped != NODATA)
-    other_survey = _other_surveys(table[evaluated], year)
+    x, y = (table[axis].to_numpy(float) for axis in ("x", "y"))
+    codes = at_points(map_, x, y)
+    mapped, truth = codes[:, CENTRE], table["code"].to_numpy(np.int64)
+    located = np.isfinite(x) & np.isfinite(y)
+    evaluated = located & (truth != NONE) & (mapped != NONE)
+    other_survey = _other_surveys(table[evaluated], map_.year)
     evaluated[other_survey] = False
     reasons: Counter[str] = Counter(str(place).removeprefix("none: ") for place in table["place"][~located])
-    reasons["outside the map, or no class there"] = int((located & (mapped == NODATA)).sum())
-    reasons.update(table["reason"][located & (mapped != NODATA) & (truth == NODATA)].astype(str))
+    reasons["outside the map, or no class there"] = int((located & (mapped == NONE)).sum())
+    reasons.update(table["reason"][located & (mapped != NONE) & (truth == NONE)].astype(str))
     reasons["another survey of the same point is evaluated"] = len(other_survey)
     cells = table.loc[evaluated, ["x", "y"]].to_numpy(float) // (BLOCK_TILES * TILE_SIZE)
     blocks, block = np.unique(cells, axis=0, return_inverse=True)
     surveyed = table["year"].to_numpy(float)[evaluated]
+    year = map_.year
     far = None if year is None or np.isnan(surveyed).all() else int((np.abs(surveyed - year) > MAX_YEARS).sum())
-    pairs = truth[evaluated], mapped[evaluated]
-    return LucasScores(
-        map=name,
+    decisions = {what: number or int(evaluated.sum()) for what, number in map_.decisions.items()}
+    rows = np.flatnonzero(evaluated)
+    sample = sampling.of_points(map_, table.iloc[rows], mapped[rows])
+    return PointScores(
+        map=map_.name,
         points=len(table),
-        evaluated=int(evaluated.sum()),
+        evaluated=len(rows),
+        design=sampling.kind.value,
         blocks=len(blocks),
         not_evaluated={reason: n for reason, n in reasons.items() if n},
         places=dict(Counter(table["place"][evaluated].astype(str))),
-        decisions=points.decisions | (decisions or {}),
+        decisions=points.decisions | decisions,
         year=year,
         far_in_time=far,
-        levels=tuple(_level(level, *pairs, block.ravel(), len(blocks)) for level in (3, 2, 1)),
+        levels=tuple(
+            _level(level, truth[rows], codes[rows], block.ravel(), len(blocks), sample) for level in levels or (None,)
+        ),
     )
+
+
+def _levels(points: ReferencePoints) -> tuple[int, ...]:
+    """Levels at which points can be evaluated: LUCAS makes no distinction at level 4."""
+    finest = 3 if points.lucas else max(1, max((len(str(code)) for code in set(points.table["code"])), default=1))
+    return tuple(range(min(finest, 4), 0, -1))
 
 
 def _other_surveys(table: pd.DataFrame, year: int | None) -> npt.NDArray[np.int64]:
@@ -212,32 +223,87 @@ def _other_surveys(table: pd.DataFrame, year: int | None) -> npt.NDArray[np.int6
     return rows
 
 
-def _level(level: int, truth: Codes, mapped: Codes, block: npt.NDArray[np.intp], blocks: int) -> LucasLevel:
-    n = len(legend().codes(level))
-    rows, columns = legend().encode(truth, level), legend().encode(mapped, level)
-    both = (rows < n) & (columns < n)
-    flat = (block[both] * n + rows[both]) * n + columns[both]
+def _level(
+    level: int | None,
+    truth: npt.NDArray[np.int64],
+    codes: ClassCodes,
+    block: npt.NDArray[np.intp],
+    blocks: int,
+    sample: Sample | None,
+) -> PointLevel:
+    own, around = at_level(truth, level), at_level(codes, level)
+    mapped = around[:, CENTRE]
+    both = (own != NONE) & (mapped != NONE)
+    present = np.unique(np.concatenate([own[both], mapped[both]]))
+    known = present if level is None else np.array(legend().codes(level))
+    n = len(known)
+    rows, columns = np.searchsorted(known, own[both]), np.searchsorted(known, mapped[both])
+    flat = (block[both] * n + rows) * n + columns
     confusions = np.bincount(flat, minlength=blocks * n * n).reshape(blocks, n, n)
     by_block, shown = margins(confusions), shown_in("points")
     agreement = estimates(Family.CLASSES, by_block.sum(axis=0), by_block)
-    return LucasLevel(
+    there = around[both] != NONE
+    share = divide(((around[both] == own[both][:, None]) & there).sum(axis=1), there.sum(axis=1))
+    overall, classes = _figures(own, mapped, np.flatnonzero(both), present, sample)
+    return PointLevel(
         level=level,
         points=int(both.sum()),
+        overall=overall,
+        nearby=float(share.mean()) if len(share) else None,
         metrics={name: estimate for name, estimate in agreement.items() if name in shown},
+        classes=classes,
+        codes=tuple(known.tolist()),
         confusion=tuple(tuple(map(int, row)) for row in confusions.sum(axis=0)),
     )
 
 
-def _tile_of(x: float, y: float) -> str:
-    if not (math.isfinite(x) and math.isfinite(y)):
-        return ""
-    ix, iy = math.floor(x / TILE_SIZE), math.floor(y / TILE_SIZE)
-    return Tile(ix, iy).id if 0 <= ix <= 9999 and 0 <= iy <= 9999 else ""
+def _figures(
+    own: npt.NDArray[np.int64],
+    mapped: npt.NDArray[np.int64],
+    domain: npt.NDArray[np.intp],
+    present: npt.NDArray[np.int64],
+    sample: Sample | None,
+) -> tuple[Figure | None, tuple[ClassAgreement, ...]]:
+    """Overall accuracy and the classes, under the design of the sample if it is known."""
+    if not len(domain):
+        return None, ()
+    k = len(present)
+    rows, columns = (np.searchsorted(present, codes[domain]) for codes in (own, mapped))
+    counts = [np.bincount(index, minlength=k) for index in (rows, columns)]
+    if sample is None:
+        right = np.bincount(rows[rows == columns], minlength=k)
+        values = {
+            "user": divide(right, counts[1]),
+            "producer": divide(right, counts[0]),
+            "f1": divide(2 * right, counts[0] + counts[1]),
+        }
+        figures = {name: [_figure(value) for value in value_of] for name, value_of in values.items()}
+        overall = _figure(right.sum() / len(domain))
+    else:
+        accuracy = sample.survey(domain, rows, columns, k).accuracy()
+        figures = {
+            name: [
+                _figure(*numbers)
+                for numbers in zip(estimate.value, estimate.se, estimate.low, estimate.high, strict=True)
+            ]
+            for name, estimate in (("user", accuracy.user), ("producer", accuracy.producer), ("f1", accuracy.f1))
+        }
+        estimate = accuracy.overall
+        overall = _figure(*(float(part) for part in (estimate.value, estimate.se, estimate.low, estimate.high)))
+    classes = tuple(
+        ClassAgreement(
+            code=int(code),
+            reference=int(counts[0][i]),
+            mapped=int(counts[1][i]),
+            **{name: values_of[i] for name, values_of in figures.items()},
+        )
+        for i, code in enumerate(present)
+    )
+    return overall, classes
 
 
-def _map_codes(legend_name: str) -> dict[int, int]:
-    if legend_name == "luisa":
-        return {NODATA: NODATA} | {code: code for code in legend().classes}
-    if legend_name == "corine":
-        return {NODATA: NODATA} | corine_raster_codes()
-    raise LulcbenchError(f"Unknown legend {legend_name!r}.", "Choose luisa or corine.")
+def _figure(value: float, *rest: float) -> Figure | None:
+    if np.isnan(value):
+        return None
+    se, low, high = (float(number) for number in rest) if rest else (None, None, None)
+    return Figure(value=float(value), se=se, low=low, high=high)

@@ -16,9 +16,10 @@ import pytest
 import shapely
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation import lucas
+from lulcbench.evaluation import reference_points
 from lulcbench.evaluation._point_files import read_file
 from lulcbench.evaluation._point_places import _metres, _with_plain_numbers
+from lulcbench.evaluation.class_maps import NONE
 
 ROWS = [
     {"POINT_ID": i, "GPS_LAT": 50.0 + i / 100, "GPS_EW": "E", "GPS_LONG": 5.0, "LC1": "C10", "LU1": "U120"}
@@ -83,7 +84,7 @@ def write(folder: Path, kind: str) -> Path:
     ],
 )
 def test_a_file_is_read_by_what_it_is(tmp_path: Path, kind: str) -> None:
-    survey = lucas.read_points(write(tmp_path, kind))
+    survey = reference_points.read_points(write(tmp_path, kind))
     table = survey.table.sort_values("id")  # FlatGeobuf sorts by place
     assert table["code"].tolist() == [3110] * 3
     assert table["id"].tolist() == ["0", "1", "2"]
@@ -108,7 +109,7 @@ def test_tables_of_any_encoding_and_separator(
 ) -> None:
     path = tmp_path / "points.csv"
     TABLE.assign(NAME="Córdoba").to_csv(path, index=False, sep=separator, encoding=encoding)
-    survey = lucas.read_points(path)
+    survey = reference_points.read_points(path)
     assert survey.table["code"].tolist() == [3110] * 3
     assert survey.decisions == decisions
 
@@ -116,14 +117,14 @@ def test_tables_of_any_encoding_and_separator(
 def test_decimal_commas_and_the_line_that_excel_writes(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     path.write_text("sep=;\n" + TABLE.to_csv(index=False, sep=";", decimal=","))
-    survey = lucas.read_points(path)
+    survey = reference_points.read_points(path)
     assert survey.table["y"].tolist() == pytest.approx(FRAME.to_crs(3035).geometry.y.tolist(), abs=0.01)
     assert survey.decisions["decimal commas in lat"] == 3
     path.write_text(TABLE.to_csv(index=False).replace("50.01", "50,01"))
     with pytest.raises(LulcbenchError, match="Cannot read"):  # without quotes, its columns would be shifted
-        lucas.read_points(path)
+        reference_points.read_points(path)
     path.write_text(TABLE.to_csv(index=False).replace("50.01", '"50,01"'))
-    assert lucas.read_points(path).decisions == {"decimal commas in lat": 1}
+    assert reference_points.read_points(path).decisions == {"decimal commas in lat": 1}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_thousands_are_told_from_fractions_by_the_decimal_sign_of_the_table(
 def test_without_another_number_a_single_separator_is_a_decimal_sign(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     pd.DataFrame({"LC1": ["C10"], "LAT": ["50,123"], "LON": ["10,456"]}).to_csv(path, index=False, sep=";")
-    (x,), (y,) = (lucas.read_points(path).table[axis] for axis in "xy")
+    (x,), (y,) = (reference_points.read_points(path).table[axis] for axis in "xy")
     assert pyproj.Transformer.from_crs(3035, 4326, always_xy=True).transform(x, y) == pytest.approx((10.456, 50.123))
 
 
@@ -159,8 +160,8 @@ def test_codes_of_land_cover_are_read_in_all_their_spellings(tmp_path: Path) -> 
     pd.DataFrame([ROWS[0] | {"POINT_ID": i, "LC1": cover, "LU1": "8"} for i, cover in enumerate(covers)]).to_csv(
         path, index=False
     )
-    survey = lucas.read_points(path).table
-    assert survey["code"].tolist() == [3110] * 4 + [0] * 6
+    survey = reference_points.read_points(path).table
+    assert survey["code"].tolist() == [3110] * 4 + [NONE] * 6
     assert set(survey["reason"][4:]) == {"no land cover recorded"}
 
 
@@ -172,20 +173,20 @@ def test_two_surveys_below_each_other_have_both_sets_of_names(tmp_path: Path) ->
     del new["survey_point_id"]
     path = tmp_path / "points.csv"
     pd.DataFrame([*[row | {"year": 2018} for row in ROWS], new | {"POINT_ID": 9}]).to_csv(path, index=False)
-    survey = lucas.read_points(path).table
+    survey = reference_points.read_points(path).table
     assert survey["year"].tolist() == [2018] * 3 + [2022]
     assert survey["x"].notna().all()
     assert (survey["code"] > 0).tolist() == [True] * 3 + [survey["code"][3] > 0]
     # Beside each other they are two values of one thing.
     pd.DataFrame([ROWS[0] | {"survey_lc1": "B11"}]).to_csv(path, index=False)
     with pytest.raises(LulcbenchError, match="two values of lc1, such as C10 and B11"):
-        lucas.read_points(path)
+        reference_points.read_points(path)
 
 
 def test_tables_of_one_archive_are_read_together(tmp_path: Path) -> None:
     for country, part in (("AT", TABLE[:1]), ("BE", TABLE[1:])):
         part.to_csv(tmp_path / f"{country}_2018.csv", index=False)
-    survey = lucas.read_points(packed(tmp_path / "eu.zip", *sorted(tmp_path.glob("*.csv"))))
+    survey = reference_points.read_points(packed(tmp_path / "eu.zip", *sorted(tmp_path.glob("*.csv"))))
     assert survey.table["id"].tolist() == ["0", "1", "2"]
     assert survey.decisions == {"rows of 2 tables read together": 3}
 
@@ -196,7 +197,7 @@ def test_geometries_without_quotes_in_the_last_column(tmp_path: Path) -> None:
     header, *rows = TABLE.to_csv(index=False).splitlines()
     lines = [f"{row},MULTILINESTRING ((1 2, 3 4,\n 5 6, 7 8))" for row in rows]
     path.write_text("\n".join([f"{header},geometry", *lines]) + "\n")
-    survey = lucas.read_points(path)
+    survey = reference_points.read_points(path)
     assert survey.table["code"].tolist() == [3110] * 3
     assert survey.decisions == {"lines left out that continue an unquoted geometry": 3}
 
@@ -214,7 +215,7 @@ def test_polygons_and_groups_of_points(tmp_path: Path) -> None:
     ]
     frame = geopandas.GeoDataFrame({"lc1": ["C10"] * len(shapes)}, geometry=shapes, crs=3035)
     frame.to_file(tmp_path / "points.gpkg")
-    survey = lucas.read_points(tmp_path / "points.gpkg")
+    survey = reference_points.read_points(tmp_path / "points.gpkg")
     assert survey.table["x"].tolist()[:3] == [4_321_050] * 3
     assert survey.table["place"].tolist()[3:] == ["none: no coordinates"] * 4
     assert survey.decisions == {
@@ -224,11 +225,11 @@ def test_polygons_and_groups_of_points(tmp_path: Path) -> None:
 
 
 def test_unreadable_points(tmp_path: Path) -> None:
-    with pytest.raises(LulcbenchError, match=r"The LUCAS file .* is missing"):
-        lucas.read_points(tmp_path / "none.csv")
+    with pytest.raises(LulcbenchError, match=r"The file of points .* is missing"):
+        reference_points.read_points(tmp_path / "none.csv")
     (tmp_path / "a.csv").write_text("point_id,gps_lat,gps_long\n1,1,1\n")
     with pytest.raises(LulcbenchError, match="no column lc1") as caught:
-        lucas.read_points(tmp_path / "a.csv")
+        reference_points.read_points(tmp_path / "a.csv")
     assert "point_id, gps_lat, gps_long" in caught.value.remedy
     whole = write(tmp_path, "csv.gz").read_bytes()
     archive = write(tmp_path, "zip").read_bytes()
@@ -245,12 +246,12 @@ def test_unreadable_points(tmp_path: Path) -> None:
     ):
         (tmp_path / "broken").write_bytes(content)
         with pytest.raises(LulcbenchError):
-            lucas.read_points(tmp_path / "broken")
+            reference_points.read_points(tmp_path / "broken")
     (tmp_path / "broken.gpkg").write_bytes(frame[:5000])
     with pytest.raises(LulcbenchError):
-        lucas.read_points(tmp_path / "broken.gpkg")
+        reference_points.read_points(tmp_path / "broken.gpkg")
     FRAME.to_file(tmp_path / "no_prj.shp")
     (tmp_path / "no_prj.prj").unlink()
     with pytest.raises(LulcbenchError, match="has no CRS"):
-        lucas.read_points(tmp_path / "no_prj.shp")
-    assert lucas.read_points(tmp_path / "no_prj.shp", "EPSG:4326").table["x"].notna().all()
+        reference_points.read_points(tmp_path / "no_prj.shp")
+    assert reference_points.read_points(tmp_path / "no_prj.shp", "EPSG:4326").table["x"].notna().all()

@@ -11,8 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation import lucas
+from lulcbench.evaluation import reference_points
 from lulcbench.evaluation._point_files import COLUMNS
+from lulcbench.evaluation.class_maps import NONE
 
 NAMES = sorted({name for names in COLUMNS.values() for name in names} | {"geometry", "", "LC1", "lc1 "})
 WORDS = (
@@ -27,13 +28,13 @@ def read(content: bytes) -> None:
         path = Path(folder) / "points.csv"
         path.write_bytes(content)
         try:
-            survey = lucas.read_points(path)
+            survey = reference_points.read_points(path)
         except LulcbenchError:
             return
         located = survey.table["x"].notna()
         assert (survey.table["y"].notna() == located).all()
         assert (survey.table["place"].str.startswith("none") != located).all()
-        assert ((survey.table["code"] == 0) == (survey.table["reason"] != "")).all()
+        assert ((survey.table["code"] == NONE) == (survey.table["reason"] != "")).all()
 
 
 @st.composite

@@ -12,8 +12,8 @@ import pytest
 import shapely
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation import lucas
-from lulcbench.legend import legend
+from lulcbench.evaluation import reference_points
+from lulcbench.evaluation.class_maps import NONE, at_level
 
 TO_3035 = pyproj.Transformer.from_crs(4326, 3035, always_xy=True)
 # Arable land 2 km from the centre of EPSG:3035 (52° N 10° E = 4321000 3210000).
@@ -22,10 +22,10 @@ BESIDE = {"gps_lat": 52, "gps_long": 10.001}  # 69 m to the east
 COVER = {"lc1": "B11", "lu1": "U111"}
 
 
-def read(folder: Path, *rows: dict[str, object], crs: str | None = None) -> lucas.SurveyPoints:
+def read(folder: Path, *rows: dict[str, object], crs: str | None = None) -> reference_points.ReferencePoints:
     path = folder / "points.csv"
     pd.DataFrame([COVER | row for row in rows]).to_csv(path, index=False)
-    return lucas.read_points(path, crs)
+    return reference_points.read_points(path, crs)
 
 
 def place(folder: Path, *rows: dict[str, object]) -> str:
@@ -41,7 +41,7 @@ def test_a_harmonised_table_is_read(tmp_path: Path) -> None:
         {"point_id": 3, "lc1": "ZZZ", "gps_lat": None, "gps_long": None, "th_lat": None, "th_long": None},
         {"point_id": 4, "lc1": None, "lu1": None, "gps_lat": 52, "gps_long": 10} | HERE,
     ).table
-    assert survey["code"].tolist() == [2110, 3110, 0, 0]
+    assert survey["code"].tolist() == [2110, 3110, NONE, NONE]
     assert survey["x"].tolist()[:2] == pytest.approx([4_321_000, 4_321_000], abs=0.01)
     assert survey["y"].tolist()[:2] == pytest.approx([3_210_000, 3_210_000], abs=0.01)
     assert np.isnan(survey["x"][2])
@@ -202,7 +202,7 @@ def test_geometry_and_columns_of_a_vector_file(tmp_path: Path) -> None:
         crs=3035,
     )
     frame.to_file(tmp_path / "points.gpkg")
-    survey = lucas.read_points(tmp_path / "points.gpkg").table
+    survey = reference_points.read_points(tmp_path / "points.gpkg").table
     assert survey["place"].tolist() == [
         "theoretical (observed from afar)",  # the geometry is not the measured position, so it is the point
         "measured",
@@ -228,7 +228,7 @@ def test_real_points_of_czechia(real_data: Path) -> None:
     path = real_data / "lucas_cz_2018" / "cz_lucas_points_l1_2018.shp"
     if not path.is_file():
         pytest.skip(f"{path.name} is not among the real data")
-    survey = lucas.read_points(path).table
+    survey = reference_points.read_points(path).table
     assert len(survey) == 5037
     assert survey["x"].between(4_400_000, 5_000_000).all()
     known = survey["code"] > 0
@@ -236,7 +236,7 @@ def test_real_points_of_czechia(real_data: Path) -> None:
     assert set(survey["reason"][~known].str[-3]) <= {"E", "F", "D"}
     # The file carries its maker's own classes: 1 artificial, 2 crops, 4 forest, 8 wetland, 9 water.
     table = geopandas.read_file(path)
-    theirs, ours = table["label_l1"], legend().remap(survey["code"].to_numpy(), 1)
+    theirs, ours = table["label_l1"], at_level(survey["code"], 1)
     for label, code in ((1, 1), (2, 2), (4, 3), (8, 4), (9, 5)):
         assert (ours[theirs == label] == code).mean() > 0.99
     # The measured position is as far from the grid node of the point id as the surveyor recorded.
@@ -250,11 +250,11 @@ def test_real_points_of_czechia(real_data: Path) -> None:
 
 @pytest.mark.real
 def test_a_real_harmonised_record_and_a_real_table_of_2015(real_data: Path) -> None:
-    record = lucas.read_points(real_data / "clcplus_nl" / "lucas_40283224.gpkg").table
+    record = reference_points.read_points(real_data / "clcplus_nl" / "lucas_40283224.gpkg").table
     assert record["place"].tolist() == ["measured"]
     assert record[["reason", "year", "id"]].iloc[0].tolist() == ["no LUISA class for LUCAS C10/U111", 2018, "40283224"]
     assert np.hypot(record["x"][0] - 4_028_000, record["y"][0] - 3_224_000) < 5
-    survey = lucas.read_points(real_data / "lucas_eu_2015" / "lucas_2015.csv").table
+    survey = reference_points.read_points(real_data / "lucas_eu_2015" / "lucas_2015.csv").table
     assert len(survey) == 21_859
     assert set(survey["place"]) == {"geometry or coordinates of the file"}
     # Each lies within half the spacing of the grid from the node that its id names.

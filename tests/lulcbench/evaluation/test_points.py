@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from benchmarks.label_release import make_release, smooth_codes
 from lulcbench.cli import app
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation import lucas, points
+from lulcbench.evaluation import points, reference_points
+from lulcbench.evaluation.class_maps import NONE
+from lulcbench.evaluation.reference_points import ReferencePoints
 from lulcbench.grid import Tile
 from lulcbench.legend import legend
 from lulcbench.predictions import PredictionWriter
@@ -30,11 +32,13 @@ def table(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-def points_at(places: list[tuple[float, float, int]]) -> lucas.SurveyPoints:
+def points_at(places: list[tuple[float, float, int]]) -> ReferencePoints:
     x, y, code = zip(*places, strict=True)
-    table = pd.DataFrame({"x": x, "y": y, "code": code, "reason": ["" if c else "no class" for c in code]})
+    table = pd.DataFrame(
+        {"x": x, "y": y, "code": [c or NONE for c in code], "reason": ["" if c else "no class" for c in code]}
+    )
     place = np.where(table["x"].notna(), "theoretical", "none: no coordinates")
-    return lucas.SurveyPoints(table.assign(place=place, year=np.nan, id=pd.Series(pd.NA, table.index, "string")), {})
+    return ReferencePoints(table.assign(place=place, year=np.nan, id=pd.Series(pd.NA, table.index, "string")), {})
 
 
 @pytest.fixture
@@ -63,7 +67,7 @@ def test_a_map_is_evaluated_by_hand(map_path: Path) -> None:
             (np.nan, np.nan, 3110),
         ]
     )
-    scores = points.score_map(map_path, survey)
+    scores = points.validate(map_path, survey)
     assert (scores.points, scores.evaluated) == (8, 4)
     assert scores.not_evaluated == {"no coordinates": 1, "outside the map, or no class there": 2, "no class": 1}
     accuracy = {level.level: (level.points, level["overall_accuracy"]) for level in scores.levels}
@@ -72,11 +76,19 @@ def test_a_map_is_evaluated_by_hand(map_path: Path) -> None:
     assert not any(estimate.low for level in scores.levels for estimate in level.metrics.values())
 
 
-def test_intervals_are_over_blocks_of_48_km() -> None:
+def test_intervals_are_over_blocks_of_48_km(tmp_path: Path) -> None:
     """Four blocks of ten points, of which 9, 8, 7 and 6 are right: the t interval of their mean."""
-    places = [(48_000 * (90 + i) + 100.0 * j, 48_000.0 * 70, 3110) for i in range(4) for j in range(10)]
-    found = np.array([3110 if j < 9 - i else 5120 for i in range(4) for j in range(10)], np.uint16)
-    scores = points.score_codes(points_at(places), found, "map")
+    places = [(48_000 * (90 + i) + 1200.0 * j + 50, 48_000.0 * 70 + 50, 3110) for i in range(4) for j in range(10)]
+    codes = np.full((1, 160), 5120, np.uint16)
+    for i in range(4):
+        codes[0, 40 * i : 40 * i + 9 - i] = 3110
+    path = tmp_path / "map.tif"
+    profile = {"driver": "GTiff", "width": 160, "height": 1, "count": 1, "dtype": "uint16", "crs": "EPSG:3035"}
+    with rasterio.open(
+        path, "w", transform=from_origin(48_000 * 90, 48_000 * 70 + 1200, 1200, 1200), **profile
+    ) as raster:
+        raster.write(codes, 1)
+    scores = points.validate(path, points_at(places))
     assert scores.blocks == 4
     for level in scores.levels:
         interval = level.metrics["overall_accuracy"]
@@ -100,7 +112,7 @@ def test_nodata_of_any_type_is_not_a_class(tmp_path: Path, dtype: str, nodata: f
     values = np.full((10, 10), 3110, dtype)
     values[0, 0] = np.nan if nodata is None else nodata
     survey = points_at([(LEFT + 50, TOP - 50, 3110), (LEFT + 150, TOP - 50, 3110)])
-    scores = points.score_map(write_map(tmp_path / "map.tif", values, nodata), survey)
+    scores = points.validate(write_map(tmp_path / "map.tif", values, nodata), survey)
     assert scores.evaluated == 1
     assert scores.levels[0]["overall_accuracy"] == 1
     assert scores.not_evaluated == {"outside the map, or no class there": 1}
@@ -110,14 +122,14 @@ def test_nodata_of_any_type_is_not_a_class(tmp_path: Path, dtype: str, nodata: f
 def test_values_that_are_not_codes(tmp_path: Path, odd: complex) -> None:
     values = np.full((10, 10), odd, np.complex64 if isinstance(odd, complex) else np.float32)
     with pytest.raises(LulcbenchError, match="not class codes"):
-        points.score_map(write_map(tmp_path / "map.tif", values), points_at([(LEFT + 50, TOP - 50, 3110)]))
+        points.validate(write_map(tmp_path / "map.tif", values), points_at([(LEFT + 50, TOP - 50, 3110)]))
 
 
 def test_maps_with_a_scale_are_refused(map_path: Path) -> None:
     with rasterio.open(map_path, "r+") as raster:
         raster.scales = [0.1]
     with pytest.raises(LulcbenchError, match="a scale or an offset"):
-        points.score_map(map_path, points_at([(LEFT + 150, TOP - 150, 3110)]))
+        points.validate(map_path, points_at([(LEFT + 150, TOP - 150, 3110)]))
 
 
 def test_surveys_of_other_years_are_counted(map_path: Path, tmp_path: Path) -> None:
@@ -125,16 +137,16 @@ def test_surveys_of_other_years_are_counted(map_path: Path, tmp_path: Path) -> N
         {"lc1": "C10", "lu1": "U120", "gps_lat": 53.3684, "gps_long": 9.99, "year": year}
         for year in ("2009", "2015", "2018", "")
     ]
-    survey = lucas.read_points(table(tmp_path / "years.csv", rows))
+    survey = reference_points.read_points(table(tmp_path / "years.csv", rows))
     assert survey.table["year"].tolist()[:3] == [2009, 2015, 2018]
-    scores = points.score_map(map_path, survey, year=2018)
+    scores = points.validate(map_path, survey, year=2018)
     assert (scores.evaluated, scores.year, scores.far_in_time) == (4, 2018, 2)
-    assert points.score_map(map_path, survey).far_in_time is None
-    undated = lucas.SurveyPoints(survey.table.assign(year=np.nan), {})
-    assert points.score_map(map_path, undated, year=2018).far_in_time is None
+    assert points.validate(map_path, survey).far_in_time is None
+    undated = ReferencePoints(survey.table.assign(year=np.nan), {})
+    assert points.validate(map_path, undated, year=2018).far_in_time is None
     for name, value in (("survey_dat", "2012-05-10"), ("SURVEYDATE", "10/05/2012"), ("SURV_DATE", "10-May-2012")):
         row = {key: value for key, value in rows[0].items() if key != "year"} | {name: value}
-        assert lucas.read_points(table(tmp_path / "dates.csv", [row])).table["year"].tolist() == [2012]
+        assert reference_points.read_points(table(tmp_path / "dates.csv", [row])).table["year"].tolist() == [2012]
 
 
 def test_of_several_surveys_of_a_point_the_nearest_one_is_evaluated(map_path: Path, tmp_path: Path) -> None:
@@ -145,8 +157,8 @@ def test_of_several_surveys_of_a_point_the_nearest_one_is_evaluated(map_path: Pa
         {"point_id": 2, "year": 2018, "lc1": ""} | place,
         {"point_id": 2, "year": 2009, "lc1": "C10"} | place,
     ]
-    survey = lucas.read_points(table(tmp_path / "surveys.csv", rows))
-    near_2009, near_2018, latest = (points.score_map(map_path, survey, year=year) for year in (2010, 2017, None))
+    survey = reference_points.read_points(table(tmp_path / "surveys.csv", rows))
+    near_2009, near_2018, latest = (points.validate(map_path, survey, year=year) for year in (2010, 2017, None))
     assert [scores.evaluated for scores in (near_2009, near_2018, latest)] == [2, 2, 2]
     accuracy = [scores.levels[2]["overall_accuracy"] for scores in (near_2009, near_2018, latest)]
     assert accuracy == [1, 0.5, 0.5]
@@ -156,27 +168,27 @@ def test_of_several_surveys_of_a_point_the_nearest_one_is_evaluated(map_path: Pa
 def test_maps_of_another_legend_or_without_projection(map_path: Path, tmp_path: Path) -> None:
     survey = points_at([(LEFT + 150, TOP - 150, 3110)])
     with pytest.raises(LulcbenchError, match="not in the corine legend"):
-        points.score_map(map_path, survey, "corine")
+        points.validate(map_path, survey, legend_name="corine")
     with pytest.raises(LulcbenchError, match="Unknown legend"):
-        points.score_map(map_path, survey, "clc")
+        points.validate(map_path, survey, legend_name="clc")
     with pytest.raises(LulcbenchError, match="Cannot read"):
-        points.score_map(tmp_path / "none.tif", survey)
+        points.validate(tmp_path / "none.tif", survey)
 
 
 def test_corine_maps_hold_grid_codes_or_clc_codes(tmp_path: Path) -> None:
     survey = points_at([(LEFT + 50, TOP - 50, 3110), (LEFT + 150, TOP - 50, 2110), (LEFT + 250, TOP - 50, 3110)])
     grid = np.full((10, 10), -128, np.int8)
     grid[0, :2] = 23, 12
-    scores = points.score_map(write_map(tmp_path / "grid.tif", grid, -128), survey, "corine")
+    scores = points.validate(write_map(tmp_path / "grid.tif", grid, -128), survey, legend_name="corine")
     assert (scores.evaluated, scores.levels[0]["overall_accuracy"]) == (2, 1)
     assert scores.decisions == {"map values read as CORINE grid codes (1…44)": 2}
     clc = np.full((10, 10), 311, np.int16)
-    scores = points.score_map(write_map(tmp_path / "clc.tif", clc), survey, "corine")
+    scores = points.validate(write_map(tmp_path / "clc.tif", clc), survey, legend_name="corine")
     assert (scores.evaluated, scores.levels[0]["overall_accuracy"]) == (3, pytest.approx(2 / 3))
     assert scores.decisions == {}
     clc[0, 1] = 12
     with pytest.raises(LulcbenchError, match=r"grid codes .* and CLC codes"):
-        points.score_map(write_map(tmp_path / "both.tif", clc), survey, "corine")
+        points.validate(write_map(tmp_path / "both.tif", clc), survey, legend_name="corine")
 
 
 def test_a_map_may_be_south_up_or_masked(map_path: Path, tmp_path: Path) -> None:
@@ -187,19 +199,19 @@ def test_a_map_may_be_south_up_or_masked(map_path: Path, tmp_path: Path) -> None
         tmp_path / "south.tif", "w", **profile | {"transform": rasterio.Affine(100, 0, LEFT, 0, 100, TOP - 1000)}
     ) as raster:
         raster.write(codes[::-1], 1)
-    scores = points.score_map(tmp_path / "south.tif", survey)
+    scores = points.validate(tmp_path / "south.tif", survey)
     assert (scores.evaluated, scores.levels[0]["overall_accuracy"]) == (3, 1)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(tmp_path / "mask.tif", "w", **profile) as raster:
         raster.write(codes, 1)
         raster.write_mask(np.arange(10)[None] < np.full((10, 1), 5))
-    scores = points.score_map(tmp_path / "mask.tif", survey)
+    scores = points.validate(tmp_path / "mask.tif", survey)
     assert (scores.evaluated, scores.not_evaluated) == (1, {"outside the map, or no class there": 2})
     # GDAL does not use an alpha band beside a nodata value.
     with rasterio.open(tmp_path / "alpha.tif", "w", **profile | {"count": 2, "nodata": 0}) as raster:
         raster.write(np.stack([codes, np.where(np.arange(10) < 5, 255, 0).repeat(10).reshape(10, 10).T]))
     with rasterio.open(tmp_path / "alpha.tif", "r+") as raster:
         raster.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
-    scores = points.score_map(tmp_path / "alpha.tif", survey)
+    scores = points.validate(tmp_path / "alpha.tif", survey)
     assert (scores.evaluated, scores.not_evaluated) == (1, {"outside the map, or no class there": 2})
 
 
@@ -211,7 +223,7 @@ def test_a_map_without_a_geotransform_is_refused(map_path: Path, tmp_path: Path)
     with rasterio.open(tmp_path / "nowhere.tif", "w", **profile) as raster:
         raster.write(codes, 1)
     with pytest.raises(LulcbenchError, match=r"nowhere\.tif has no geotransform"):
-        points.score_map(tmp_path / "nowhere.tif", points_at([(LEFT + 150, TOP - 150, 3110)]))
+        points.validate(tmp_path / "nowhere.tif", points_at([(LEFT + 150, TOP - 150, 3110)]))
 
 
 def test_every_point_has_the_value_of_its_own_pixel(tmp_path: Path) -> None:
@@ -231,7 +243,7 @@ def test_every_point_has_the_value_of_its_own_pixel(tmp_path: Path) -> None:
         ]
         rng.shuffle(places)
         outside = [(LEFT - 50.0, TOP - 50.0, 3110), (LEFT + 50.0, TOP + 50.0, 3110)]
-        scores = points.score_map(tmp_path / f"{name}.tif", points_at([outside[0], *places, outside[1]]))
+        scores = points.validate(tmp_path / f"{name}.tif", points_at([outside[0], *places, outside[1]]))
         assert scores.evaluated == 64 * 48
         assert scores.levels[0]["overall_accuracy"] == 1
 
@@ -244,11 +256,11 @@ def test_of_several_bands_the_map_is_named(tmp_path: Path) -> None:
         raster.write(np.full((2, 10, 10), [[[1111]], [[3110]]], np.uint16))
         raster.descriptions = ("2012", "LUISA 2018")
     with pytest.raises(LulcbenchError, match=r"2 bands.*1 \(2012\), 2 \(LUISA 2018\)"):
-        points.score_map(path, survey)
+        points.validate(path, survey)
     with pytest.raises(LulcbenchError, match="is ambiguous"):
-        points.score_map(path, survey, year=2015)
+        points.validate(path, survey, year=2015)
     for choice in ({"year": 2018}, {"band": "2"}, {"band": "LUISA 2018"}):
-        scores = points.score_map(path, survey, **choice)
+        scores = points.validate(path, survey, **choice)
         assert scores.levels[0]["overall_accuracy"] == 1
         assert scores.decisions == {"map read from band 2 (LUISA 2018)": 1}
 
@@ -257,11 +269,11 @@ def test_no_point_at_all_is_evaluated(map_path: Path, tmp_path: Path) -> None:
     rows = [{"lc1": lc1, "gps_lat": 60, "gps_long": 25} for lc1 in ("C10", "X99", "")]
     rows.append({"lc1": "X99", "gps_lat": 53.3684, "gps_long": 9.99})
     path = table(tmp_path / "far.csv", rows)
-    result = CliRunner().invoke(app, ["lucas", str(map_path), "--points", str(path)])
+    result = CliRunner().invoke(app, ["validate", str(map_path), "--points", str(path)])
     assert result.exit_code == 0, result.output
-    assert "0 of 4 LUCAS points evaluated, in 0 blocks" in result.output
+    assert "0 of 4 points evaluated, in 0 blocks" in result.output
     assert "no LUISA class for LUCAS X99" in result.output
-    scores = points.score_map(map_path, lucas.read_points(path))
+    scores = points.validate(map_path, reference_points.read_points(path))
     assert scores.not_evaluated == {"outside the map, or no class there": 3, "no LUISA class for LUCAS X99": 1}
     assert [(level.points, level.metrics) for level in scores.levels] == [(0, {})] * 3
 
@@ -280,7 +292,7 @@ def test_predictions_are_evaluated_at_their_pixels(tmp_path: Path) -> None:
         left, _, _, top = Tile.from_id(tile).bounds
         for i, j in rng.integers(0, 96, (50, 2)):
             places.append((left + 50 * j + 25, top - 50 * i - 25, int(legend().remap(labels[row, i, j], 3))))
-    scores = points.score_predictions(tmp_path / "p.zip", root, points_at([*places, (0.0, 0.0, 3110)]))
+    scores = points.validate(tmp_path / "p.zip", points_at([*places, (0.0, 0.0, 3110)]), release=root)
     assert scores.evaluated == 100
     assert all(level["overall_accuracy"] == 1 for level in scores.levels)
     assert scores.not_evaluated == {"outside the map, or no class there": 1}
@@ -291,30 +303,32 @@ def test_the_command(map_path: Path, tmp_path: Path) -> None:
     lon, lat = 9.99, 53.3684
     path = table(tmp_path / "l.csv", [{"lc1": "C10", "lu1": "U120", "gps_lat": lat, "gps_long": lon}])
     result = CliRunner().invoke(
-        app, ["lucas", str(map_path), "--points", str(path), "--json", str(tmp_path / "r.json")]
+        app, ["validate", str(map_path), "--points", str(path), "--json", str(tmp_path / "r.json")]
     )
     assert result.exit_code == 0, result.output
-    assert "1 of 1 LUCAS points evaluated, in 1 block of 48 km" in result.output
+    assert "1 of 1 points evaluated, in 1 block of 48 km" in result.output
     assert "There is no interval over a single spatial block" in " ".join(result.output.split())
-    assert points.LucasScores.model_validate_json((tmp_path / "r.json").read_bytes()).points == 1
+    assert points.PointScores.model_validate_json((tmp_path / "r.json").read_bytes()).points == 1
     left, top = pyproj.Transformer.from_crs(3035, 4326, always_xy=True).transform(LEFT + 150, TOP - 150)
     path = table(tmp_path / "l.csv", [{"lc1": "C10", "lu1": "U120", "gps_lat": top, "gps_long": left, "year": 2009}])
-    result = CliRunner().invoke(app, ["lucas", str(map_path), "--points", str(path), "--year", "2018"])
+    result = CliRunner().invoke(app, ["validate", str(map_path), "--points", str(path), "--year", "2018"])
     assert "1 of them were surveyed more than 2 years from 2018" in " ".join(result.output.split())
 
 
 @pytest.mark.real
 def test_a_real_map_far_from_real_points(real_data: Path, tmp_path: Path) -> None:
     shapefile = real_data / "lucas_cz_2018" / "cz_lucas_points_l1_2018.shp"
-    scores = points.score_map(real_data / "luisa" / "luisa_2018_bremen_100m.tif", lucas.read_points(shapefile))
+    scores = points.validate(
+        real_data / "luisa" / "luisa_2018_bremen_100m.tif", reference_points.read_points(shapefile)
+    )
     assert (scores.points, scores.evaluated) == (5037, 0)
     assert scores.not_evaluated == {"outside the map, or no class there": 5037}
 
 
 @pytest.mark.real
 def test_a_real_corine_map_of_grid_codes_agrees_with_real_points(real_data: Path) -> None:
-    survey = lucas.read_points(real_data / "lucas_eu_2015" / "lucas_2015.csv")
-    scores = points.score_map(real_data / "eurosat_on_clc" / "clc_hannover_25m.tif", survey, "corine")
+    survey = reference_points.read_points(real_data / "lucas_eu_2015" / "lucas_2015.csv")
+    scores = points.validate(real_data / "eurosat_on_clc" / "clc_hannover_25m.tif", survey, legend_name="corine")
     assert scores.evaluated == 12
     assert set(scores.decisions) == {"map values read as CORINE grid codes (1…44)"}
     assert scores.levels[0]["overall_accuracy"] == pytest.approx(9 / 12)  # counted with rasterio alone

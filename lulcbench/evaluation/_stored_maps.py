@@ -1,0 +1,143 @@
+"""Maps of ``lulcbench map`` and predictions files, as class maps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from lulcbench._parsing import parse_json, read_limited
+from lulcbench.errors import CorruptFileError, LulcbenchError, UnsupportedFormatError
+from lulcbench.evaluation.class_maps import NONE, ClassCodes, Floats, MapGrid
+from lulcbench.grid import CRS, LABEL_RESOLUTION, TILE_SIZE, Tile
+from lulcbench.legend import LEVELS, NODATA, legend
+from lulcbench.predictions import Predictions
+from lulcbench.release import Release, TilePosition
+
+_SIDE = TILE_SIZE // LABEL_RESOLUTION
+_REMEDY = "Write the map again with 'lulcbench map'."
+
+
+class _OnGrid:
+    """A map in EPSG:3035 with north up."""
+
+    name: str
+    grid: MapGrid
+    year: int | None
+    decisions: dict[str, int]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is open."""
+
+    def locate(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Rows and columns of EPSG:3035 positions."""
+        size, _, left, _, _, top = self.grid.transform
+        return (top - y) / size, (x - left) / size
+
+    def pixel_areas(self, rows: slice, columns: slice) -> float:
+        """Area of a pixel in m²."""
+        return float(self.grid.transform[0]) ** 2
+
+
+class ZarrMap(_OnGrid):
+    """The finest classes of a map that ``lulcbench map`` wrote, at full resolution.
+
+    Attributes:
+        level: legend level of the classes.
+        folder: of the map.
+
+    Raises:
+        LulcbenchError: the folder has no complete map, or none of that year, or several years without a choice.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], year: int | None = None) -> None:
+        import zarr
+
+        self.folder = Path(path)
+        self.name, self.decisions = self.folder.name, {}
+        text = read_limited(self.folder / "zarr.json", 2**26, _REMEDY)
+        attributes = parse_json(text, f"{path}/zarr.json", _REMEDY, 2**26).get("attributes", {})
+        if attributes.get("lulcbench:format") != "lulcbench-map/1":
+            raise UnsupportedFormatError(f"{path} is not a map of lulcbench.", _REMEDY)
+        if attributes.get("legend_digest") != legend().digest:
+            raise UnsupportedFormatError(f"{path} has another legend than this version of lulcbench.", _REMEDY)
+        years = [int(number) for number in attributes.get("years", [])]
+        if year not in (None, *years) or (year is None and len(years) != 1):
+            raise LulcbenchError(f"{path} has the years {years}, not {year}.", "Choose one with --year.")
+        self.year = years[0] if year is None else year
+        try:
+            group = zarr.open_group(self.folder / str(self.year) / "0", mode="r")
+            self.level = max(level for level in LEVELS if f"class_{level}" in group)
+            self._array = zarr.open_array(self.folder / str(self.year) / "0" / f"class_{self.level}", mode="r")
+            stored: Any = group.attrs["spatial:transform"]
+            transform = [float(number) for number in stored]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise CorruptFileError(f"The map {path} cannot be read: {error}.", _REMEDY) from error
+        shape = self._array.shape
+        self.grid = MapGrid((shape[0], shape[1]), tuple(transform), CRS)
+
+    def read(self, rows: slice, columns: slice) -> ClassCodes:
+        """Class codes of a window."""
+        codes = np.asarray(self._array[rows, columns]).astype(np.int32)
+        return np.where(codes == NODATA, NONE, codes).astype(np.int32)
+
+
+class PredictionsMap(_OnGrid):
+    """Predicted codes of a split on the 50 m grid; pixels between its tiles have no class.
+
+    Raises:
+        LulcbenchError: the file is refused, or has several years and the wanted one is not among them.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], release: str | os.PathLike[str] | Release, year: int | None
+    ) -> None:
+        self.name, self.decisions = Path(path).name, {}
+        self._predictions = Predictions.open(path, release)
+        info = self._predictions.info
+        if year not in (None, *info.years):
+            self._predictions.__exit__(None, None, None)
+            raise LulcbenchError(f"{path} has the years {list(info.years)}, not {year}.", "Choose one with --year.")
+        self.year = info.years[0] if year is None else year
+        self._position = info.years.index(self.year)
+        tiles = [Tile.from_id(tile) for tile in info.tiles]
+        first = min(tile.ix for tile in tiles), max(tile.iy for tile in tiles)
+        last = max(tile.ix for tile in tiles), min(tile.iy for tile in tiles)
+        self._rows = {(first[1] - tile.iy, tile.ix - first[0]): TilePosition(i) for i, tile in enumerate(tiles)}
+        shape = (_SIDE * (first[1] - last[1] + 1), _SIDE * (last[0] - first[0] + 1))
+        left, top = first[0] * TILE_SIZE, (first[1] + 1) * TILE_SIZE
+        self.grid = MapGrid(shape, (LABEL_RESOLUTION, 0.0, left, 0.0, -LABEL_RESOLUTION, top), CRS)
+        self._cache: tuple[TilePosition, ClassCodes] | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._predictions.__exit__(kind, error, trace)
+
+    def read(self, rows: slice, columns: slice) -> ClassCodes:
+        """Class codes of a window."""
+        result = np.full((rows.stop - rows.start, columns.stop - columns.start), NONE, np.int32)
+        for i in range(rows.start // _SIDE, -(-rows.stop // _SIDE)):
+            for j in range(columns.start // _SIDE, -(-columns.stop // _SIDE)):
+                position = self._rows.get((i, j))
+                if position is None:
+                    continue
+                top, left = max(rows.start, i * _SIDE), max(columns.start, j * _SIDE)
+                bottom, right = min(rows.stop, (i + 1) * _SIDE), min(columns.stop, (j + 1) * _SIDE)
+                tile = self._tile(position)[top - i * _SIDE : bottom - i * _SIDE, left - j * _SIDE : right - j * _SIDE]
+                result[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = tile
+        return result
+
+    def _tile(self, position: TilePosition) -> ClassCodes:
+        if self._cache is None or self._cache[0] != position:
+            codes = self._predictions.codes(position)[self._position].astype(np.int32)
+            self._cache = (position, np.where(codes == NODATA, NONE, codes).astype(np.int32))
+        return self._cache[1]

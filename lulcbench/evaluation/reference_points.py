@@ -1,0 +1,146 @@
+"""Reading reference points with their classes: LUCAS, the European in-situ survey, or any table with classes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation._point_files import Decisions, read_file
+from lulcbench.evaluation._point_places import places
+from lulcbench.evaluation.class_maps import NONE
+from lulcbench.evaluation.crosswalk import read_crosswalk
+from lulcbench.legend import NODATA, legend, lucas_to_luisa
+
+
+@dataclass(frozen=True)
+class ReferencePoints:
+    """Reference points.
+
+    Attributes:
+        table: one row per record. ``x`` and ``y`` (EPSG:3035 metres, NaN if unknown), ``place`` (the rule that
+            determined them, or why they are unknown), ``code`` (LUISA code, or class of another legend; ``NONE`` if
+            unknown), ``reason`` (for a missing code, else empty), ``year`` (of the survey, NaN if unknown), ``id`` (of
+            the point, NA if unknown), and the further columns that were requested, as text.
+        decisions: decision of the reader → number of records.
+        lucas: whether the classes were translated from LUCAS.
+    """
+
+    table: pd.DataFrame
+    decisions: dict[str, int]
+    lucas: bool = True
+
+
+def read_points(
+    path: str | os.PathLike[str],
+    crs: str | None = None,
+    class_column: str | None = None,
+    crosswalk: str | os.PathLike[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    plain: bool = False,
+) -> ReferencePoints:
+    """Read LUCAS points of any survey year or of the harmonised database, or other points with a class.
+
+    The file is a table (CSV with any separator, decimal sign and encoding; Parquet) or a vector file (shapefile,
+    GeoPackage, GeoJSON, GeoParquet; points or polygons), alone, compressed (gzip, bzip2, xz), or in a zip archive. A
+    point is located by its measured (GPS) coordinates if the surveyor was at the point, otherwise by its theoretical
+    ones. Repeated records are used once.
+
+    Args:
+        path: the file.
+        crs: CRS of coordinates that are not degrees and of geometries without a CRS, for instance ``EPSG:3035``.
+        class_column: column with the class; None for land cover and land use of LUCAS.
+        crosswalk: CSV file that translates its values to LUISA codes (``read_crosswalk``); None for LUISA codes.
+        columns: further columns to read, name in the result → name in the file.
+        plain: the classes are integers of any legend, to compare with the values of a map.
+
+    Raises:
+        LulcbenchError: the file cannot be read, lacks columns, has points without known positions, or values of the
+            class column are not in the crosswalk or not classes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise LulcbenchError(
+            f"The file of points {path} is missing.",
+            "Points of LUCAS are in lucas_harmo_uf_2018.zip of the JRC open data catalogue.",
+        )
+    if plain and not class_column:
+        raise LulcbenchError("LUCAS points have LUISA classes, not values of the map.", "State --class-column.")
+    decisions: Decisions = Counter()
+    more = dict(columns or {}) | ({"class": class_column} if class_column else {})
+    table = read_file(path, crs, decisions, more)
+    located = places(table, crs, path.name, decisions)
+    missing = pd.Series(pd.NA, index=table.index, dtype="string")
+    if class_column:
+        known = None if crosswalk is None else read_crosswalk(crosswalk)
+        values: list[Any] = list(table["class"])
+        translated = {value: _class(value, known, plain, path.name) for value in set(values)}
+    else:
+        values = list(zip(table["lc1"], table.get("lu1", missing), strict=True))
+        translated = {pair: _translate(*pair) for pair in set(values)}
+    codes, reasons = ([translated[value][i] for value in values] for i in (0, 1))
+    points = located.assign(code=codes, reason=reasons, year=_years(table), id=table.get("id", missing))
+    points = points.assign(**{name: table[name] for name in columns or {}})
+    _drop_repeated(points)
+    return ReferencePoints(points, {decision: n for decision, n in decisions.items() if n}, not class_column)
+
+
+def _translate(cover: Any, use: Any) -> tuple[int, str]:
+    """LUISA code of a pair and an empty reason, or ``NONE`` and the reason."""
+    if pd.isna(cover):
+        return NONE, "no land cover recorded"
+    code = lucas_to_luisa(cover, None if pd.isna(use) else use)
+    if code != NODATA:
+        return code, ""
+    return NONE, f"no LUISA class for LUCAS {cover}{'' if pd.isna(use) else f'/{use}'}"
+
+
+def _class(value: Any, known: dict[str, int] | None, plain: bool, name: str) -> tuple[int, str]:
+    """Code of a value of the class column and an empty reason, or ``NONE`` and the reason."""
+    if pd.isna(value):
+        return NONE, "no class recorded"
+    text = re.sub(r"[.,]0+$", "", str(value))  # integers in a column with missing values become 311.0
+    if known is not None:
+        if text not in known and str(value) not in known:
+            raise LulcbenchError(f"{name} has the class {value!r}, which the crosswalk lacks.", "Add it, with code 0.")
+        code = known.get(text, known.get(str(value), NODATA))
+        return (code, "") if code != NODATA else (NONE, f"no LUISA class for {value}")
+    if not text.isdecimal() or not (plain or int(text) in legend().classes):
+        raise LulcbenchError(
+            f"{name} has the class {value!r}, which is not a {'whole number' if plain else 'LUISA code'}.",
+            "Give a crosswalk (--crosswalk: CSV with columns value and code), or correct it.",
+        )
+    return int(text), ""
+
+
+def _years(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Years of surveys, from a column of years or of dates in any format; NaN if missing."""
+    missing = pd.Series(pd.NA, index=table.index, dtype="string")
+    column = table.get("year", missing).fillna(table.get("date", missing))
+    years = column.str.extract(r"(?<!\d)((?:19|20)\d\d)(?!\d)", expand=False)
+    return np.array(pd.to_numeric(years, errors="coerce"), np.float64)
+
+
+def _drop_repeated(points: pd.DataFrame) -> None:
+    """Keep the first of equal records of a point and survey, and none of records that differ."""
+    located = points[points["id"].notna() & np.isfinite(points["x"])]
+    survey = [located["id"], located["year"].fillna(0)]
+    position = located["x"].round().astype(str) + " " + located["y"].round().astype(str)
+    content = position + " " + located["code"].astype(str)
+    differs = content.groupby(survey).transform("nunique") > 1
+    repeated = located.assign(content=content, year=survey[1]).duplicated(["id", "year", "content"]) & ~differs
+    for rows, reason in (
+        (located.index[differs], "none: records of the same point and year contradict each other"),
+        (located.index[repeated], "none: repeated record"),
+    ):
+        points.loc[rows, ["x", "y"]] = np.nan
+        points.loc[rows, "place"] = reason
