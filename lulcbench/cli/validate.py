@@ -133,7 +133,7 @@ def _level_name(level: int | None) -> str:
 
 
 def _chosen(result: PointScores, level: int | None) -> PointLevel | None:
-    """The level that is asked for, or the finest with points."""
+    """The requested level, or the finest with points."""
     wanted = [entry for entry in result.levels if level in (None, entry.level)]
     if not wanted:
         known = ", ".join(str(entry.level) for entry in result.levels)
