@@ -25,7 +25,7 @@ _CORINE = ("CORINE grid codes (1…44)", "CLC codes (111…523)")
 class RasterMap:
     """A band of class codes of a raster, in any CRS and orientation.
 
-    Nodata value, mask, alpha and NaN mark pixels without a class. Implements ``class_maps.ClassMap``. A context manager.
+    Nodata value, mask, alpha and NaN mark pixels without a class. A context manager; implements ``ClassMap``.
 
     Args:
         path: the raster.
