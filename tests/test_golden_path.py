@@ -15,6 +15,8 @@ from lulcbench.legend import IGNORE_INDEX, LEVELS
 from lulcbench.release import SPLITS, Manifest
 from lulcbench.submission.card import load_card
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 name = "{name}"
 [data]

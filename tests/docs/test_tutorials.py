@@ -8,6 +8,8 @@ import pytest
 
 from tests.docs.pages import Shell, pages, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("page", pages("tutorials/*.md"), ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*isinstance.*treespec.*LeafSpec")
