@@ -10,6 +10,7 @@ from builders.recipe.reading import PATH_KEYS, RECIPES, load
 from builders.recipe.sections import (
     BUFFER,
     Codec,
+    DatedRule,
     Download,
     IngestRule,
     LabelRule,
@@ -25,6 +26,7 @@ __all__ = [
     "PATH_KEYS",
     "RECIPES",
     "Codec",
+    "DatedRule",
     "Download",
     "IngestRule",
     "LabelRule",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -123,10 +123,52 @@ class SplitRule(Frozen):
         return self
 
 
+class DatedRule(Frozen):
+    """Imagery of several years with its dates: the array ``<name>_<first>-<last>``.
+
+    Attributes:
+        first, last: first and last year.
+        every: composites of so many days, counted from 1 January of each year, on the same dates in all tiles; None
+            keeps every day on which a tile has a clear pixel.
+
+    Examples:
+        >>> [str(day) for day, _ in DatedRule(first=2018, last=2019, every=180).periods()]
+        ['2018-03-31', '2018-09-27', '2018-12-28', '2019-03-31', '2019-09-27', '2019-12-28']
+    """
+
+    first: Annotated[int, Field(ge=1900, le=2100)]
+    last: Annotated[int, Field(ge=1900, le=2100)]
+    every: Annotated[int, Field(ge=1, le=366)] | None = None
+
+    @model_validator(mode="after")
+    def _several_years(self) -> Self:
+        if self.first >= self.last:
+            raise ValueError(f"dated imagery is of several years, not of {self.first} to {self.last}")
+        return self
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """All years."""
+        return tuple(range(self.first, self.last + 1))
+
+    def periods(self) -> list[tuple[date, Days]]:
+        """Middle day of each composite, with its first and last day. Those of one year end with it."""
+        found = []
+        for year in self.years:
+            start, end = date(year, 1, 1), date(year, 12, 31)
+            while start <= end:
+                last = min(start + timedelta(days=(self.every or 1) - 1), end)
+                found.append((start + (last - start) // 2, (start, last)))
+                start = last + timedelta(days=1)
+        return found
+
+
 class SensorRule(Frozen):
     """What to take of one sensor.
 
     Attributes:
+        years: of the composites by season.
+        dated: dated imagery of several years, in addition to the composites or in their place.
         archive: module of ``builders.archives`` that knows what the files mean; by default that of the sensor.
         catalog: catalog or STAC API of these scenes, by default the recipe's. For an archive without a catalog, the
             address of its files with the parts that vary in braces: see the archive's module.
@@ -142,7 +184,8 @@ class SensorRule(Frozen):
 
     name: str
     bands: tuple[str, ...]
-    years: tuple[int, ...]
+    years: tuple[int, ...] = ()
+    dated: DatedRule | None = None
     archive: str = ""
     catalog: str = ""
     collection: str = ""
@@ -165,8 +208,10 @@ class SensorRule(Frozen):
     def _known_bands(self) -> Self:
         for band in self.bands:
             sensor(self.name).band(band)
-        if not self.bands or not self.years:
+        if not self.bands or not (self.years or self.dated):
             raise ValueError("bands and years must not be empty")
+        if self.dated and self.acquired:
+            raise ValueError("acquired is for scenes without an exact date, which dated imagery requires")
         if self.acquired and self.acquired[0] > self.acquired[1]:
             raise ValueError(f"acquired begins on {self.acquired[0]}, after its end on {self.acquired[1]}")
         return self
@@ -174,6 +219,24 @@ class SensorRule(Frozen):
     def spans(self, seasons: tuple[Season, ...], year: int) -> list[Days]:
         """First and last day of the scenes of each season's composite of a year."""
         return [self.acquired or season.days(year) for season in seasons]
+
+    def days(self, seasons: tuple[Season, ...]) -> list[Days]:
+        """First and last days of all scenes: of each composite by season, and of each year of dated imagery."""
+        composites = [span for year in self.years for span in self.spans(seasons, year)]
+        return composites + [
+            (date(year, 1, 1), date(year, 12, 31)) for year in (self.dated.years if self.dated else ())
+        ]
+
+    @property
+    def dated_array(self) -> ArrayKey | None:
+        """The array of dated imagery."""
+        return ArrayKey(self.name, self.dated.first, self.dated.last) if self.dated else None
+
+    @property
+    def arrays(self) -> tuple[ArrayKey, ...]:
+        """All arrays of imagery: composites by season, then dated imagery."""
+        dated = (self.dated_array,) if self.dated_array else ()
+        return (*(ArrayKey(self.name, year) for year in self.years), *dated)
 
 
 class LabelRule(Frozen):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from builders.simulate.events import Event
 from lulcbench import grid
 from lulcbench.errors import LulcbenchError
 from lulcbench.seasons import SEASONS, Season
@@ -25,7 +26,10 @@ class SimulationConfig(BaseModel):
             resampled to the 50 m grid by nearest neighbour). It is assumed to show the last of ``years``.
         label_map_edition: edition of ``label_map``, as in the recipe's labels.
         label_map_sha256: SHA-256 of ``label_map``; another file is refused.
-        years: years of the label maps. Landsat is rendered for all of them, Sentinel-2 and Planet for the last.
+        years: years of the label maps. Landsat is rendered for all of them, Sentinel-2 and Planet for the
+            last.
+        every_year: sensors besides Landsat that are rendered for all of ``years``.
+        events: storms, fires and building, see ``builders.simulate.events``.
         sensors: names of the sensors to render.
         seasons: seasons in which scenes are acquired, taken from the recipe.
         dates_per_season: number of acquisitions per season and sensor.
@@ -47,6 +51,8 @@ class SimulationConfig(BaseModel):
     label_map_edition: str | None = None
     label_map_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     years: Annotated[tuple[int, ...], Field(min_length=1)] = (2012, 2018)
+    every_year: tuple[SensorName, ...] = ()
+    events: tuple[Event, ...] = ()
     sensors: Annotated[tuple[SensorName, ...], Field(min_length=1)] = ("sentinel2", "landsat")
     seasons: Annotated[tuple[Season, ...], Field(min_length=1)] = SEASONS
     dates_per_season: Annotated[int, Field(ge=1, le=12)] = 2
@@ -67,6 +73,11 @@ class SimulationConfig(BaseModel):
             raise ValueError(f"years {self.years} must ascend without repetition")
         if self.planet_bounds is not None and not _inside(self.planet_bounds, self.bounds):
             raise ValueError(f"planet_bounds {self.planet_bounds} must be inside bounds {self.bounds}")
+        if self.events and self.label_map is not None:
+            raise ValueError("events would change the given label_map: remove one of them")
+        for event in self.events:
+            if not self.years[0] < event.year <= self.years[-1]:
+                raise ValueError(f"the {event.kind} of {event.year} is not between the years {self.years}")
         for value in self.bounds:
             if value % grid.LABEL_RESOLUTION:
                 raise ValueError(f"bounds {self.bounds} must be multiples of {grid.LABEL_RESOLUTION} m")

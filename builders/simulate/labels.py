@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from builders.simulate.config import SimulationConfig
 from builders.simulate.country import Canvas, Codes, draw_land
+from builders.simulate.events import apply_event
 from builders.simulate.settlements import draw_settlements
 from lulcbench import grid
 from lulcbench.errors import LulcbenchError
@@ -71,9 +72,13 @@ def label_maps(config: SimulationConfig) -> dict[int, LabelMap]:
         codes = generalise(draw_settlements(canvas, draw_land(canvas, config.climate_scale)))
     else:
         codes = _read(config.label_map, canvas, config.bounds)
-    maps = {config.target_year: LabelMap(codes, wide[0], wide[3])}
-    for year in config.years[:-1]:
-        maps[year] = LabelMap(cast_back(canvas, codes, config.target_year - year), wide[0], wide[3])
+    maps = {}
+    for year in config.years:
+        own = codes if year == config.target_year else cast_back(canvas, codes, config.target_year - year)
+        for event in sorted(config.events, key=lambda event: event.year):
+            if event.year <= year:
+                own = apply_event(canvas, own, event)
+        maps[year] = LabelMap(own, wide[0], wide[3])
     return maps
 
 

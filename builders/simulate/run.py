@@ -109,7 +109,7 @@ class _Granule:
 
 
 def _years(config: SimulationConfig, sensor: SensorName) -> tuple[int, ...]:
-    return config.years if sensor == "landsat" else (config.target_year,)
+    return config.years if sensor == "landsat" or sensor in config.every_year else (config.target_year,)
 
 
 def _groups(config: SimulationConfig, year: int) -> list[tuple[SensorName, ...]]:

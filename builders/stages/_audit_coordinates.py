@@ -12,7 +12,8 @@ import pandas as pd
 import zarr
 
 from lulcbench.grid import Tile
-from lulcbench.release import Manifest
+from lulcbench.release import ArrayKey, Manifest
+from lulcbench.release.entries import NO_DATE
 
 
 class Checks(Protocol):
@@ -45,6 +46,8 @@ def coordinates(root: Path, manifest: Manifest, index: pd.DataFrame, found: Chec
             found.check(
                 "scales", _scales(attributes, info.coding) and attributes["units"] == info.bands[0].unit, str(key)
             )
+            if key.first != key.last:
+                _dates(group, key, set(map(int, index["row"])), found)
     resolutions = {info.resolution for info in manifest.sensors.values()}
     resolutions |= {info.resolution for info in manifest.labels.values()}
     for resolution in sorted(resolutions):
@@ -56,6 +59,16 @@ def coordinates(root: Path, manifest: Manifest, index: pd.DataFrame, found: Chec
             right = (easting[row][0], northing[row][0]) == first and (easting[row][-1], northing[row][-1]) == last
             even = bool((np.diff(easting[row]) == resolution).all() and (np.diff(northing[row]) == -resolution).all())
             found.check("tiles are in their places", right and even, f"{tile} at {resolution} m")
+
+
+def _dates(group: zarr.Group, key: ArrayKey, rows: set[int], found: Checks) -> None:
+    """Dates of each tile ascend within the years of the array; none follows a missing one, and padding has none."""
+    for row, days in enumerate(_read(group, f"date_{key}")):
+        known = days[days != NO_DATE]
+        years = known.astype("datetime64[D]").astype("datetime64[Y]").astype(int) + 1970
+        good = bool((np.diff(known) > 0).all() and (days[: len(known)] != NO_DATE).all())
+        good = good and bool(((years >= key.first) & (years <= key.last)).all()) and (row in rows or not len(known))
+        found.check("dates ascend within the years", good, f"{key}, row {row}")
 
 
 def _metadata(root: Path, found: Checks) -> None:

@@ -93,7 +93,11 @@ def imagery(manifest: Manifest, index: pd.DataFrame, read: Read, found: Checks, 
             info = manifest.sensor(key.name)
             stored = read(key, row["row"])
             _identical(stored, info.coding.missing(stored), key, row, sums, found)
-            images[key] = Image(key, info.bands, info.resolution, info.coding.decode(stored))
+            image = Image(key, info.bands, info.resolution, info.coding.decode(stored))
+            if key.first != key.last:  # dated imagery has no seasons to compare
+                _reflectance(image, row["id"], sums, found)
+                continue
+            images[key] = image
         for image in images.values():
             _reflectance(image, row["id"], sums, found)
             spectra.add(image, row["id"], found)
@@ -257,9 +261,10 @@ def _reflectance(image: Image, tile: str, sums: _Sums, found: Checks) -> None:
             if _has_contrast(known):
                 low.append(float(np.percentile(known, 1)))
         darkest.append(min(low, default=math.inf))
-    if min(darkest) < math.inf:
+    if min(darkest, default=math.inf) < math.inf:
         sums.darkest[image.key].append(min(darkest))
-    if any((band.wavelength or 0) > SHORTWAVE for band in image.bands):
+    # Of a single date, snow or haze may cover a tile.
+    if image.key.first == image.key.last and any((band.wavelength or 0) > SHORTWAVE for band in image.bands):
         for season_number, lowest in enumerate(darkest, start=1):
             if lowest < math.inf:
                 found.check(

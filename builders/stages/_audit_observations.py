@@ -50,7 +50,11 @@ def observations(root: Path, manifest: Manifest, index: pd.DataFrame, read: Read
                 bounds = Tile.from_id(row["id"]).bounds
                 used = set(row["scenes"])
                 here = [s for s in scenes[name] if s["id"] in used and _touch(s["bounds"], bounds)]
-                counts = np.asarray(read(key.clear, int(row["row"]))) if info.clear_counts else np.zeros((0, 1))
+                counts = (
+                    np.asarray(read(key.clear, int(row["row"])))
+                    if key.clear in info.clear_arrays(name)
+                    else np.zeros((0, 1))
+                )
                 for season, values in zip(manifest.seasons, counts, strict=False):
                     # Of scenes that the recipe takes for any season, all count.
                     passes = count_passes([s for s in here if _falls_in(s, season.days(key.first))] or here)

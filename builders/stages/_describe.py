@@ -15,7 +15,7 @@ from builders.stages._croissant import croissant
 from builders.stages._index import ML_AOI, ZARR
 from lulcbench._files import write_atomic
 from lulcbench.legend import LEVELS, legend
-from lulcbench.release import INDEX, THUMBNAILS, ArrayKey, Manifest
+from lulcbench.release import INDEX, THUMBNAILS, ArrayKey, Manifest, SensorInfo
 from lulcbench.release.index import clear_column, cloud_column, fraction_column, valid_column
 
 SIMULATED = "**Simulated data.** The scenes were rendered, not observed; scores on them say nothing about real land."
@@ -112,7 +112,7 @@ def _columns(release: Manifest) -> dict[str, str]:
             described[cloud_column(array)] = (
                 f"Share of the observed pixels of {array} that were not clear; null if unknown"
             )
-            if info.clear_counts:
+            if array.clear in info.clear_arrays(name):
                 described[clear_column(array)] = f"Mean number of clear observations of a pixel of {array} in a season"
     for name, labels in release.labels.items():
         for array in (ArrayKey(name, year) for year in labels.years):
@@ -150,17 +150,25 @@ def _composites(release: Manifest) -> list[str]:
     return [" ".join(lines)] if lines else []
 
 
+def _years(info: SensorInfo) -> str:
+    """Years of composites, and spans of dated imagery."""
+    return ", ".join([*map(str, info.years), *(f"{first}-{last} by date" for first, last in info.spans)])
+
+
 def _example(release: Manifest) -> str:
     """A line of code that reads the first split."""
-    split, sensor = next(iter(release.splits)), next(iter(release.sensors))
+    split = next(iter(release.splits))
+    sensor = next((name for name, info in release.sensors.items() if info.years), next(iter(release.sensors)))
+    dated = not release.sensors[sensor].years
     options = [f'"{release.name}"', f'split="{split}"', f'sensors="{sensor}"']
-    options.append(f"year={release.sensors[sensor].years[-1]}")
+    if not dated:
+        options.append(f"year={release.sensors[sensor].years[-1]}")
     sources = [name for name, info in release.labels.items() if split in info.splits]
     if "luisa" not in sources:
         options.append(f'labels="{sources[0]}"' if sources else "labels=None")
     if release.sensors[sensor].statistics is None:
         options.append("normalize=False")
-    return f"{split} = LuisaSeg({', '.join(options)})"
+    return f"{split} = {'LuisaSeries' if dated else 'LuisaSeg'}({', '.join(options)})"
 
 
 def _card(release: Manifest) -> str:
@@ -183,7 +191,7 @@ def _card(release: Manifest) -> str:
         f"# {release.title}",
         *([SIMULATED] if release.simulated else []),
         release.description,
-        f"```python\nfrom lulcbench import LuisaSeg\n\n{_example(release)}\n```",
+        f"```python\nfrom lulcbench import {_example(release).split()[2].split('(')[0]}\n\n{_example(release)}\n```",
         "All arrays are one Zarr v3 hierarchy, which xarray opens as it is, from a folder or over HTTP:",
         "```python\nimport xarray as xr\n\nrelease = xr.open_zarr(ROOT)\n"
         f'tiles = release.isel(tile=(release.split == "{next(iter(release.splits))}").compute())\n```',
@@ -198,7 +206,7 @@ def _card(release: Manifest) -> str:
         "| split | tiles |\n|---|---|\n" + "\n".join(f"| {s} | {n} |" for s, n in release.splits.items()),
         "| sensor | pixel | bands | years | licence |\n|---|---|---|---|---|\n"
         + "\n".join(
-            f"| {name} | {i.resolution} m | {', '.join(i.band_names)} | {', '.join(map(str, i.years))} | {i.licence} |"
+            f"| {name} | {i.resolution} m | {', '.join(i.band_names)} | {_years(i)} | {i.licence} |"
             for name, i in release.sensors.items()
         ),
         *_composites(release),

@@ -22,17 +22,17 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from builders.recipe import Codec
-from builders.stages._shards import CHUNK_SIDE, Array, create
+from builders.stages._shards import CHUNK_SIDE, DATED_CHUNK_SIDE, Array, create
 from builders.stages.plan import Planned
 from lulcbench._files import hash_file
 from lulcbench.geozarr import GRID_MAPPING, PROJ, SPATIAL, class_attributes, consolidate
 from lulcbench.grid import CRS, LABEL_RESOLUTION, TILE_SIZE, pixels
 from lulcbench.release import MANIFEST, ArrayKey, FileInfo, label_shape
+from lulcbench.release.entries import NO_DATE
 from lulcbench.seasons import Season
 from lulcbench.sensors import CLASS_CODES, CLEAR_COUNTS, Band
 
 COORDINATE_ROWS = 4096  # in one chunk of a coordinate
-NO_DATE = -(2**31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def image_array(
         clear_counts: whether ``clear_array`` has the numbers of clear observations.
     """
     n = pixels(TILE_SIZE, resolution)
-    side = max(1, CHUNK_SIDE // resolution)
+    side = max(1, (CHUNK_SIDE if axis == "season" else DATED_CHUNK_SIDE) // resolution)
     coding, unit = bands[0].coding, bands[0].unit
     attributes: dict[str, Any] = {
         "long_name": f"{key.name} {'composite of each season' if axis == 'season' else 'series'}",
@@ -103,7 +103,7 @@ def image_array(
     return Array(
         key,
         (steps, len(bands), n, n),
-        (1, len(bands), side, side),
+        (1 if axis == "season" else max(1, steps), len(bands), side, side),
         coding,
         ("tile", step, f"band_{key.name}", f"y_{resolution}m", f"x_{resolution}m"),
         attributes | _spatial(resolution, "" if axis == "season" else f" date_{key}"),

@@ -91,7 +91,7 @@ def _item(
 ) -> pystac.Item:
     tile = row.tile
     outline = transform_geom(CRS, "EPSG:4326", shapely.box(*tile.bounds).__geo_interface__)
-    spans = [span for rule in recipe.sensors for year in rule.years for span in rule.spans(recipe.seasons, year)]
+    spans = [span for rule in recipe.sensors for span in rule.days(recipe.seasons)]
     if recipe.labelled(row.split):
         spans.append(extent(recipe.seasons, [label.year for label in recipe.labels]))
     start, end = min(first for first, _ in spans), max(last for _, last in spans)
@@ -121,13 +121,14 @@ def _item(
         else:
             properties[valid_column(array)] = note.valid
             properties[cloud_column(array)] = note.cloud
-            properties[clear_column(array)] = note.clear
-            assets[str(array.clear)] = pystac.Asset(
-                f"./{array.clear}",
-                title=f"Number of clear observations of {array}, row {number}",
-                media_type=ZARR,
-                roles=["metadata"],
-            )
+            if note.clear_file:
+                properties[clear_column(array)] = note.clear
+                assets[str(array.clear)] = pystac.Asset(
+                    f"./{array.clear}",
+                    title=f"Number of clear observations of {array}, row {number}",
+                    media_type=ZARR,
+                    roles=["metadata"],
+                )
         assets[str(array)] = pystac.Asset(
             f"./{array}",
             title=f"{array}, row {number}",

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date, datetime
 from itertools import groupby
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import shapely
 from builders.readers.area import Area
 from builders.readers.locators import companion_digests
 from builders.readers.scene import Scene
-from builders.recipe import BUFFER, LabelRule, Recipe, SensorRule
+from builders.recipe import BUFFER, DatedRule, LabelRule, Recipe, SensorRule
 from builders.stages.plan import Planned
 from builders.workspace import Workspace
 from lulcbench._files import hash_file
@@ -32,12 +33,13 @@ FAR = 1e9  # m; in place of infinite bounds, of scenes that have no extent in EP
 
 @dataclass(frozen=True, slots=True)
 class ImageJob:
-    """One group of tiles of one sensor and year.
+    """One group of tiles of one array of a sensor.
 
     Attributes:
         keys: cache key of each tile.
-        scenes: those of each season.
+        scenes: those of each step: of each season, or of each date of dated imagery.
         blocks: folder of the blocks of files on servers.
+        dates: of the steps of dated imagery.
     """
 
     array: ArrayKey
@@ -47,6 +49,7 @@ class ImageJob:
     scenes: tuple[tuple[Scene, ...], ...]
     cache: Path
     blocks: Path
+    dates: tuple[date, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,8 @@ def make_jobs(
                 near = tuple(season.touching(area.bounds) for season in seasons)
                 keys = tuple(_image_key(rule, tile, near, prints) for tile in group)
                 jobs.append(ImageJob(array, rule, group, keys, near, space.cache / str(array), space.blocks))
+        if rule.dated:
+            jobs += _dated_jobs(rule, rule.dated, space, tiles, mine, prints)
     for label in recipe.labels:
         content = [hash_file(label.path), companion_digests(label.path)]
         # Everything that determines the pixels; names in the release do not.
@@ -129,6 +134,41 @@ def make_jobs(
             keys = tuple(_digest(options, content, legend().digest, tile.id) for tile in group)
             jobs.append(LabelJob(label.array, label, group, keys, space.cache / str(label.array)))
     return jobs
+
+
+def _dated_jobs(
+    rule: SensorRule,
+    dated: DatedRule,
+    space: Workspace,
+    tiles: Sequence[Tile],
+    scenes: Sequence[Scene],
+    prints: dict[int, str],
+) -> list[Job]:
+    """Jobs of single tiles, since a tile of dated imagery takes as much memory as many composites."""
+    array = ArrayKey(rule.name, dated.first, dated.last)
+    nearby = Nearby([scene for scene in scenes if dated.first <= _day(scene).year <= dated.last])
+    jobs: list[Job] = []
+    for tile in tiles:
+        by_day: dict[date, list[Scene]] = {}
+        for scene in nearby.touching(tile.bounds):
+            by_day.setdefault(_day(scene), []).append(scene)
+        if dated.every is None:
+            steps = [(day, tuple(by_day[day])) for day in sorted(by_day)]
+        else:
+            steps = [
+                (middle, tuple(scene for day in sorted(by_day) if first <= day <= last for scene in by_day[day]))
+                for middle, (first, last) in dated.periods()
+            ]
+        dates, taken = tuple(day for day, _ in steps), tuple(found for _, found in steps)
+        key = _digest(_image_key(rule, tile, taken, prints), [str(day) for day in dates], dated.every)
+        jobs.append(ImageJob(array, rule, (tile,), (key,), taken, space.cache / str(array), space.blocks, dates))
+    return jobs
+
+
+def _day(scene: Scene) -> date:
+    """Day of acquisition, UTC; the middle one where only an interval is known."""
+    start, end = (datetime.fromisoformat(moment) for moment in (scene.start, scene.end))
+    return (start + (end - start) / 2).date()
 
 
 def _groups(tiles: Sequence[Tile], side: int) -> list[tuple[Tile, ...]]:

@@ -23,6 +23,8 @@ from lulcbench.sensors import Coding
 
 # A chunk is what one window read decodes: one season, all bands, a 1,200 m square. Labels: a whole tile.
 CHUNK_SIDE = 1200  # m
+# Of dated imagery a chunk has all dates of a smaller square, so that the series of a pixel is in one chunk.
+DATED_CHUNK_SIDE = 240  # m
 
 # Blosc's level and shuffle for each codec, by the table in benchmarks/README.md: lz4hc is read fastest, lz4 is written
 # 6 times as fast as that, zstd is smallest.
@@ -72,7 +74,7 @@ def write_shard(job: ShardJob) -> dict[str, Any]:
     if job.note.is_file():
         content: dict[str, Any] = json.loads(job.note.read_text(encoding="utf-8"))
         return content
-    data = np.stack([_load(path) for path in job.files])
+    data = np.stack([_filled(_load(path), job.array) for path in job.files])
     temporary = Path(tempfile.mkdtemp(dir=job.staging, prefix=f".{job.array.key}-{job.first}-"))
     array = create(zarr.open_group(temporary, mode="w"), job.array, job.rows, job.shard_tiles, job.codec)
     array[job.first : job.first + len(data)] = data
@@ -121,6 +123,15 @@ def _load(path: Path) -> npt.NDArray[Any]:
             "Delete it and the .json beside it, then run 'python -m builders materialize' again.",
         ) from error
     return data
+
+
+def _filled(tile: npt.NDArray[Any], array: Array) -> npt.NDArray[Any]:
+    """A tile with nodata after its last date, where others have more dates."""
+    if tile.shape == array.tile_shape:
+        return tile
+    whole = np.full(array.tile_shape, array.coding.fill_value, tile.dtype)
+    whole[: len(tile)] = tile
+    return whole
 
 
 def _label_sums(data: npt.NDArray[np.uint16]) -> dict[str, Any]:

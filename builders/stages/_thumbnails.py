@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +63,20 @@ def write_thumbnails(
     shown = sorted(hashlib.sha256(row.tile.id.encode()).hexdigest() for row in rows)[:MOST]
     rows = [row for row in rows if hashlib.sha256(row.tile.id.encode()).hexdigest() <= shown[-1]]
     season = nearest_to_midsummer(recipe.seasons)
-    latest = {rule.name: (ArrayKey(rule.name, max(rule.years)), rule.bands) for rule in recipe.sensors}
+    latest = {
+        rule.name: (ArrayKey(rule.name, max(rule.years)) if rule.years else rule.arrays[-1], rule.bands)
+        for rule in recipe.sensors
+    }
     maps = {name: max(label.year for label in recipe.labels if label.name == name) for name in _names(recipe)}
     jobs = []
     for row in rows:
         found = notes[row.tile.id]
-        images = tuple((str(key), cache / found[key].file, key.name, bands, season) for key, bands in latest.values())
+        images = tuple(
+            (str(key), cache / found[key].file, key.name, bands, _midsummer(found[key].dates) if dated else season)
+            for key, bands in latest.values()
+            for dated in [key.first != key.last]
+            if not dated or found[key].dates
+        )
         keys = [ArrayKey(name, year) for name, year in maps.items()]
         labels = tuple((str(key), cache / found[key].file) for key in keys if key in found)
         jobs.append(ThumbnailJob(row.tile.id, images, labels))
@@ -89,6 +98,13 @@ def write_thumbnails(
     described = json.dumps({"info": {"features": features | {column: {"_type": "Image"} for column in columns}}})
     table = pa.table(data).replace_schema_metadata({"huggingface": described})
     pq.write_table(table, folder / THUMBNAILS, row_group_size=ROW_GROUP, compression="NONE")  # PNG is compressed
+
+
+def _midsummer(dates: Sequence[str]) -> int:
+    """Position of the date nearest to 1 July of the last year."""
+    days = np.array(dates, "datetime64[D]")
+    middle = np.datetime64(f"{days[-1].astype('datetime64[Y]')}-07-01")
+    return int(np.abs(days - middle).argmin())
 
 
 def thumbnails(job: ThumbnailJob) -> tuple[str, dict[str, bytes]]:

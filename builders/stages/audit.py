@@ -7,7 +7,7 @@ floating point from reflectance.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +27,8 @@ from lulcbench._files import hash_file, write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, Tile, pixels
 from lulcbench.legend import LEVELS, NODATA, legend
-from lulcbench.release import INDEX, TRAIN, ArrayKey, Manifest, Release, label_shape
+from lulcbench.release import INDEX, TRAIN, ArrayKey, Manifest, Release, SensorInfo, label_shape
+from lulcbench.release.entries import NO_DATE
 from lulcbench.release.index import clear_column, cloud_column, fraction_column, valid_column
 from lulcbench.sensors import Coding
 
@@ -177,7 +178,8 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
     counted = {
         key.clear: key for name, info in manifest.sensors.items() if info.clear_counts for key in info.arrays(name)
     }
-    shapes = _shapes(manifest, counted)
+    dates = {key: _dates(group, key) for name, info in manifest.sensors.items() for key in _dated(info, name)}
+    shapes = _shapes(manifest, counted, dates)
     for split, n in manifest.splits.items():
         rows = index[index["split"] == split].sort_values("row")
         labels = [key for key in manifest.split_arrays(split) if key.name in manifest.labels]
@@ -206,7 +208,16 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
                     _count_tiles(data, np.asarray(images), manifest, some, imagery_of, found)
                 else:
                     coding = manifest.sensor(key.name).coding
-                    _image_tiles(data, coding, some, key, found)
+                    if key in dates:
+                        of_tile = (~np.isnat(dates[key][start : start + len(data)])).sum(axis=1)
+                        after = [image[n:] for image, n in zip(data, of_tile, strict=True)]
+                        empty = all(bool(coding.missing(image).all()) for image in after)
+                        found.check("no values without a date", empty, f"{key}, rows from {start}")
+                        _image_tiles(
+                            [image[:n] for image, n in zip(data, of_tile, strict=True)], coding, some, key, found
+                        )
+                    else:
+                        _image_tiles(data, coding, some, key, found)
                     if split == TRAIN:
                         _add(sums[key.name], data, coding)
             done += 1
@@ -231,7 +242,21 @@ def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Repo
             found.check("class counts of train", codes == stated_counts, f"{name} {year}: {codes} found")
 
 
-def _shapes(manifest: Manifest, counted: dict[ArrayKey, ArrayKey]) -> dict[ArrayKey, tuple[int, ...]]:
+def _dated(info: SensorInfo, name: str) -> list[ArrayKey]:
+    """The dated arrays of a sensor."""
+    return [key for key in info.arrays(name) if key.first != key.last]
+
+
+def _dates(group: zarr.Group, key: ArrayKey) -> np.ndarray:
+    """Dates of a dated array, datetime64 ``(row, time)``, NaT where there is none; without rows if they are missing."""
+    array = group.get(f"date_{key}")
+    days = np.asarray(array[...]) if isinstance(array, zarr.Array) else np.zeros((0, 0), np.int32)
+    return np.where(days == NO_DATE, np.datetime64("NaT", "D"), days.astype("datetime64[D]"))
+
+
+def _shapes(
+    manifest: Manifest, counted: dict[ArrayKey, ArrayKey], dates: dict[ArrayKey, np.ndarray]
+) -> dict[ArrayKey, tuple[int, ...]]:
     """Shape that each array must have."""
     shapes: dict[ArrayKey, tuple[int, ...]] = {}
     for key in manifest.arrays:
@@ -241,7 +266,8 @@ def _shapes(manifest: Manifest, counted: dict[ArrayKey, ArrayKey]) -> dict[Array
             continue
         side = pixels(TILE_SIZE, info.resolution)
         bands = () if key in counted else (len(info.bands),)
-        shapes[key] = (manifest.array_rows, len(manifest.seasons), *bands, side, side)
+        steps = dates[key].shape[1] if key in dates else len(manifest.seasons)
+        shapes[key] = (manifest.array_rows, steps, *bands, side, side)
     return shapes
 
 
@@ -274,11 +300,13 @@ def _label_tiles(data: np.ndarray, rows: pd.DataFrame, array: ArrayKey, found: F
             )
 
 
-def _image_tiles(data: np.ndarray, coding: Coding, rows: pd.DataFrame, array: ArrayKey, found: Findings) -> None:
+def _image_tiles(
+    data: Sequence[np.ndarray] | np.ndarray, coding: Coding, rows: pd.DataFrame, array: ArrayKey, found: Findings
+) -> None:
     for image, (_, row) in zip(data, rows.iterrows(), strict=True):
         where = f"{row['id']} {array}"
         valid = np.isfinite(coding.decode(image))
-        share = float(valid[:, 0].mean())
+        share = float(valid[:, 0].mean()) if len(valid) else 0.0
         found.check("valid fractions", abs(share - row[valid_column(array)]) < 1e-5, f"{where}: {share} found")
         cloud = row[cloud_column(array)]
         found.check("cloud fractions are fractions", bool(pd.isna(cloud)) or 0 <= cloud <= 1, where)

@@ -30,7 +30,8 @@ def lines(recipe: Recipe) -> list[str]:
         where = f"{rule.collection} of {catalog}"
         if "://" not in catalog and Path(catalog).is_relative_to(OWN_SCENES):
             where = "simulated by this recipe" if recipe.simulate else "ingested by this recipe"
-        bands, years = ", ".join(rule.bands), ", ".join(map(str, rule.years))
+        dated = [f"{rule.dated.first}-{rule.dated.last} by date"] if rule.dated else []
+        bands, years = ", ".join(rule.bands), ", ".join([*map(str, rule.years), *dated])
         out.append(f"scenes {rule.name} {years}: {where}; {bands}")
         out += [f"  {first} to {last}, at most {rule.max_cloud:g} % cloud" for first, last in requests(recipe, rule)]
     return out

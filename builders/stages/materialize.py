@@ -54,6 +54,7 @@ class Note(Frozen):
         clear: mean number of clear observations of a pixel in a season; None for labels.
         clear_file: the ``.npy`` file of these numbers, uint8 ``(season, y, x)``, relative to the cache.
         scenes: ids of the scenes that contributed.
+        dates: YYYY-MM-DD of each step of dated imagery.
         damaged: scenes that are not used because a file of them is damaged there: id, and file with place and fault.
     """
 
@@ -64,6 +65,7 @@ class Note(Frozen):
     sparse: int = 0
     clear: float | None = None
     clear_file: str | None = None
+    dates: tuple[str, ...] = ()
     damaged: tuple[tuple[str, str], ...] = ()
 
 
@@ -243,13 +245,21 @@ def _images(job: ImageJob) -> dict[str, Note]:
     for tile, key in zip(job.tiles, job.keys, strict=True):
         rows, columns = area.window(tile)
         image = seasons[..., rows, columns]
+        dates: tuple[str, ...] = ()
+        if job.dates:
+            # Acquisitions without a clear pixel in the tile are left out; composites are on the same dates in all.
+            dated = job.rule.dated
+            every = None if dated is None else dated.every
+            kept = [i for i in range(len(image)) if every or not coding.missing(image[i, 0]).all()]
+            image, dates = image[kept], tuple(job.dates[i].isoformat() for i in kept)
         assessed, unknown = (int(count[rows, columns].sum()) for count in observed)
         notes[tile.id] = _keep(
             job, tile, key, image,
-            valid=float((~coding.missing(image[:, 0])).mean()),
+            valid=float((~coding.missing(image[:, 0])).mean()) if len(image) else 0.0,
             cloud=float(unclear[rows, columns].sum() / assessed) if assessed else None if unknown else 0.0,
             scenes=tuple(sorted(used[tile])),
-            counts=counts[:, rows, columns],
+            counts=None if job.array == job.rule.dated_array else counts[:, rows, columns],
+            dates=dates,
             damaged=tuple(sorted(damaged[tile])),
         )  # fmt: skip
     return notes
@@ -289,6 +299,7 @@ def _keep(
     scenes: tuple[str, ...],
     sparse: int = 0,
     counts: npt.NDArray[np.uint8] | None = None,
+    dates: tuple[str, ...] = (),
     damaged: tuple[tuple[str, str], ...] = (),
 ) -> Note:
     """Put a tile into the cache: the arrays first, then the note that makes them count."""
@@ -307,6 +318,7 @@ def _keep(
         sparse=sparse,
         clear=None if counts is None else round(float(counts.mean()), 6),
         clear_file=None if clear is None else f"{job.array}/{clear.name}",
+        dates=dates,
         damaged=damaged,
     )
     write_atomic(final.with_suffix(".json"), note.model_dump_json().encode())
@@ -319,7 +331,7 @@ def _empty(recipe: Recipe, notes: Notes) -> dict[str, str]:
     Returns:
         Tile id → the array without a valid pixel.
     """
-    required = [ArrayKey(rule.name, year) for rule in recipe.sensors if rule.required for year in rule.years]
+    required = [array for rule in recipe.sensors if rule.required for array in rule.arrays]
     empty = {
         tile: str(next(array for array in required if found[array].valid == 0))
         for tile, found in notes.items()

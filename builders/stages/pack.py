@@ -16,6 +16,9 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from builders._parallel import each
 from builders.archives.luisa import ATTRIBUTION, edition_of
 from builders.recipe import BUFFER, LabelRule, Recipe, SensorRule
@@ -105,7 +108,7 @@ def pack(
     licences = {key.name: rule.licence for rule in recipe.sensors for key in _arrays_of(rule)}
     licences |= {label.name: recipe.licence_of(label) for label in recipe.labels}
     files = list_files(
-        staging, arrays_of(recipe), axis, lambda array: licences[array.name] if array else recipe.label_licence
+        staging, arrays_of(recipe, notes), axis, lambda array: licences[array.name] if array else recipe.label_licence
     )
     release = draft.model_copy(update={"files": files})
     release.write(staging)
@@ -115,8 +118,8 @@ def pack(
     return release
 
 
-def arrays_of(recipe: Recipe) -> list[Array]:
-    """All arrays of a release."""
+def arrays_of(recipe: Recipe, notes: Notes) -> list[Array]:
+    """All arrays of a release; dated ones have as many steps as the tile with the most dates."""
     arrays = []
     for rule in recipe.sensors:
         instrument = sensor(rule.name)
@@ -125,6 +128,9 @@ def arrays_of(recipe: Recipe) -> list[Array]:
             key = ArrayKey(rule.name, year)
             arrays.append(image_array(key, instrument.resolution, bands, len(recipe.seasons), clear_counts=True))
             arrays.append(clear_array(key, instrument.resolution, len(recipe.seasons)))
+        if rule.dated_array:
+            steps = _steps(notes, rule.dated_array)
+            arrays.append(image_array(rule.dated_array, instrument.resolution, bands, steps, axis="time"))
     return arrays + [label_array(label.array) for label in recipe.labels]
 
 
@@ -137,7 +143,7 @@ def _shards(
     pool: Executor | None,
     report: Callable[[int, int], None] | None,
 ) -> list[dict[str, Any]]:
-    arrays, codec, size = arrays_of(recipe), recipe.pack.codec, axis.shard_tiles
+    arrays, codec, size = arrays_of(recipe, notes), recipe.pack.codec, axis.shard_tiles
     labels = {label.array for label in recipe.labels}
     write_arrays(staging, arrays, axis, codec)
     cached = {tile: _files(found) for tile, found in notes.items()}
@@ -157,13 +163,29 @@ def _shards(
         if report:
             report(len(results), len(jobs))
     bands = {rule.name: [sensor(rule.name).band(band) for band in rule.bands] for rule in recipe.sensors}
-    write_coordinates(staging, arrays, axis, bands, recipe.seasons, _attributes(recipe))
+    dates = {rule.dated_array: _dates(axis, notes, rule.dated_array) for rule in recipe.sensors if rule.dated_array}
+    write_coordinates(staging, arrays, axis, bands, recipe.seasons, _attributes(recipe), dates)
     return results
+
+
+def _steps(notes: Notes, array: ArrayKey) -> int:
+    """Length of the time axis of a dated array."""
+    return max(1, *(len(found[array].dates) for found in notes.values()))
+
+
+def _dates(axis: TileAxis, notes: Notes, array: ArrayKey) -> npt.NDArray[np.datetime64]:
+    """Dates of an array, datetime64 ``(row, time)``, NaT where a tile has fewer or a row is padding."""
+    dates = np.full((axis.size, _steps(notes, array)), np.datetime64("NaT", "D"))
+    for split, first in axis.first_rows.items():
+        for row, planned in enumerate(axis.splits[split], start=first):
+            own = notes[planned.tile.id][array].dates
+            dates[row, : len(own)] = np.array(own, "datetime64[D]")
+    return dates
 
 
 def _arrays_of(rule: SensorRule) -> list[ArrayKey]:
     """The arrays of a sensor: imagery and numbers of clear observations."""
-    return [key for year in rule.years for key in (ArrayKey(rule.name, year), ArrayKey(rule.name, year).clear)]
+    return [*rule.arrays, *(ArrayKey(rule.name, year).clear for year in rule.years)]
 
 
 def _files(notes: dict[ArrayKey, Note]) -> dict[ArrayKey, str]:
@@ -187,7 +209,7 @@ def _manifest(recipe: Recipe, axis: TileAxis, totals: list[dict[str, Any]]) -> M
     train = [sums for sums in totals if sums["split"] == "train"]
     sensors = {}
     for rule in recipe.sensors:
-        arrays = {str(ArrayKey(rule.name, year)) for year in rule.years}
+        arrays = {str(array) for array in rule.arrays}
         instrument = sensor(rule.name)
         found = statistics([sums for sums in train if sums["array"] in arrays], instrument.coding)
         if train and found is None:
@@ -198,10 +220,11 @@ def _manifest(recipe: Recipe, axis: TileAxis, totals: list[dict[str, Any]]) -> M
             resolution=instrument.resolution,
             bands=tuple(instrument.band(band) for band in rule.bands),
             years=rule.years,
+            spans=((rule.dated.first, rule.dated.last),) if rule.dated else (),
             licence=rule.licence,
             statistics=found,
-            composite=rule.composite,
-            clear_counts=True,
+            composite=rule.composite if rule.years or (rule.dated and rule.dated.every) else None,
+            clear_counts=bool(rule.years),
         )
     return Manifest(
         name=recipe.name,

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from pathlib import Path
 from string import Template
@@ -114,7 +114,7 @@ def requests(recipe: Recipe, rule: SensorRule) -> list[Days]:
 
 
 def _spans(recipe: Recipe, rule: SensorRule) -> list[Days]:
-    return [span for year in rule.years for span in rule.spans(recipe.seasons, year)]
+    return rule.days(recipe.seasons)
 
 
 def found(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]:
@@ -165,8 +165,9 @@ def _choose(
         left_out.append(LeftOut(rule.collection, item.id, reason, detail))
     scenes, repeated = separate([item for item, _ in chosen], [scene for _, scene in chosen])
     left_out += repeated
-    for year in rule.years:
-        wanted = rule.spans(recipe.seasons, year)
+    of_years = [(year, rule.spans(recipe.seasons, year)) for year in rule.years]
+    of_years += [(year, [(date(year, 1, 1), date(year, 12, 31))]) for year in (rule.dated.years if rule.dated else ())]
+    for year, wanted in of_years:
         if rule.required and not any(scene.falls_in(span) for scene in scenes for span in wanted):
             raise LulcbenchError(
                 f"{recipe.catalog_of(rule)} has no {rule.name} scene of {rule.collection!r} for {year} over the "

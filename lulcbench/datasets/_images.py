@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -66,6 +67,43 @@ class Images:
         stored = self._buffers.empty(shape, self._dtype)
         target = stored.numpy()
         self._fill(target, batch, n, self._bands, lambda year: ArrayKey(self._sensor, year))
+        if as_stored and not stored.is_floating_point():
+            return stored
+        image = self._buffers.empty(shape, torch.float32)
+        self._normalizer.into(target, image.numpy())
+        return image
+
+    def read_dated(
+        self,
+        batch: WindowBatch,
+        size: int,
+        array: ArrayKey,
+        steps: npt.NDArray[np.integer],
+        known: npt.NDArray[np.bool_],
+        as_stored: bool,
+    ) -> torch.Tensor:
+        """Windows of dated imagery: ``(n, time, band, y, x)``.
+
+        Args:
+            batch: the windows.
+            size: edge of the windows in metres.
+            array: the dated array.
+            steps: positions on its time axis, ``(n, time)``.
+            known: whether there is such a date; if not, the image is nodata, ``(n, time)``.
+            as_stored: see ``read``.
+        """
+        n = size // self._resolution
+        corners = batch.offsets // self._resolution
+        if n == 1:
+            whole = self._reader.read_pixels(array, batch.rows, corners, self._bands)[..., None, None]
+        else:
+            whole = self._reader.read(array, batch.rows, corners, (n, n), None, self._bands)
+        shape = (*steps.shape, len(self._bands), n, n)
+        stored = self._buffers.empty(shape, self._dtype)
+        target = stored.numpy()
+        for i, (source, positions, there) in enumerate(zip(whole, steps, known, strict=True)):
+            np.take(source, positions, axis=0, out=target[i])
+            target[i][~there] = self._normalizer.coding.fill_value
         if as_stored and not stored.is_floating_point():
             return stored
         image = self._buffers.empty(shape, torch.float32)

@@ -34,7 +34,7 @@ from lulcbench.datasets.batch import Sample, Samples, WindowBatch, positions
 from lulcbench.datasets.normalize import Normalizer
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
-from lulcbench.release import AUTO, ArrayKey, Release
+from lulcbench.release import AUTO, ArrayKey, Manifest, Release
 from lulcbench.release.index import select
 from lulcbench.windows import Phase, Windows
 
@@ -158,11 +158,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         self.release = Release.open(root)
         self.root = self.release.root
         manifest = self.release.manifest
-        for name in self.sensors:
-            for imagery_year in self.years:
-                manifest.imagery(name, imagery_year)
-                if self.clear_counts:
-                    manifest.clear_counts(name, imagery_year)
+        arrays = self._arrays(manifest)
         label_arrays: dict[int, ArrayKey] = {}
         if self.label_source is not None:
             self.label_source = manifest.choose_labels(self.label_source)
@@ -179,11 +175,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
             classes=None if classes is None else integers(classes, "classes"),
             max_cloud=None if max_cloud is None else number(max_cloud, "max_cloud"),
             labels=list(label_arrays.values()),
-            imagery=[
-                manifest.imagery(name, imagery_year)
-                for name in self.sensors
-                for imagery_year in self._imagery_years or manifest.sensor(name).years
-            ],
+            imagery=arrays,
             query=query,
             fraction=None if fraction is None else number(fraction, "fraction"),
         ).reset_index(drop=True)
@@ -360,6 +352,27 @@ class LuisaDataset(Pictured, Dataset[Sample]):
     def label_years(self) -> tuple[int, ...]:
         """Years of the labels of samples; empty without labels."""
         return self.years if self.label_source is not None else ()
+
+    def _arrays(self, manifest: Manifest) -> list[ArrayKey]:
+        """The arrays of the imagery of samples.
+
+        Raises:
+            NotAvailableError: the release lacks one, or the numbers of clear observations that were requested.
+        """
+        pairs = [
+            (name, year)
+            for name in self.sensors
+            for year in dict.fromkeys((*self.years, *(self._imagery_years or manifest.sensor(name).years)))
+        ]
+        for name, year in pairs:
+            manifest.imagery(name, year)
+            if self.clear_counts:
+                manifest.clear_counts(name, year)
+        return [
+            manifest.imagery(name, year)
+            for name in self.sensors
+            for year in self._imagery_years or manifest.sensor(name).years
+        ]
 
     @property
     def _imagery_years(self) -> tuple[int, ...] | None:

@@ -1,4 +1,4 @@
-"""Time series: all seasons of all years of a window, in chronological order."""
+"""Time series: all seasons of all years of a window, or all dates of dated imagery, in chronological order."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from lulcbench.datasets._pictures import class_name, class_panels
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample, WindowBatch
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import Release
+from lulcbench.release import ArrayKey, Manifest, Release
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lulcbench.plotting import Panel
+
+
+NO_DATE = np.iinfo(np.int64).min  # in ``dates``, after the last date of a tile
 
 
 class SeriesOptions(Options, Windowed, Yearly, total=False):
@@ -34,11 +37,16 @@ class LuisaSeries(LuisaDataset):
     ``(time,)``: the middle day of each season as days since 1970-01-01. ``mask`` is as in ``LuisaSeg``, of the year
     ``year``; for single pixels a scalar.
 
+    Of dated imagery, time is the dates of ``years``. Tiles have dates of their own: where a tile has fewer than others,
+    ``image`` is nodata (0) at the end, and ``dates`` is ``NO_DATE`` (which NumPy reads as NaT).
+
     Args:
         root: an opened release, its folder, or its URL.
         split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor.
         years: one or several years of imagery; None means all years of the sensor.
+        dated: True reads dated imagery (``Manifest.dated``), False composites by season; None reads composites if the
+            release has any of the sensor.
         **options: options of ``LuisaDataset``, except ``flatten``; ``year``, a single one, is that of the labels.
 
     Examples:
@@ -58,6 +66,7 @@ class LuisaSeries(LuisaDataset):
         sensors: str | Sequence[str] = "landsat",
         *,
         years: int | Sequence[int] | None = None,
+        dated: bool | None = None,
         **options: Unpack[SeriesOptions],
     ) -> None:
         if len(names(sensors, "sensors")) > 1:
@@ -67,21 +76,61 @@ class LuisaSeries(LuisaDataset):
         self._asked_years = None if years is None else tuple(sorted(integers(years, "years")))
         if self._asked_years == ():
             raise LulcbenchError("No year was chosen.", "Name at least one, or none for all.")
+        self.dated = dated
         super().__init__(root, split, sensors, flatten=False, **options)
         if len(self.years) > 1:
             raise LulcbenchError("LuisaSeries takes one label year.", "Choose years of imagery by years=(...).")
         (sensor,) = self.sensors
+        if self.dated:
+            self._locate_dates(self._dated_array)
+            return
         self.image_years = self._asked_years or tuple(sorted(self.release.manifest.sensor(sensor).years))
-        for year in self.image_years:
-            self.release.manifest.imagery(sensor, year)
-            if self.clear_counts:
-                self.release.manifest.clear_counts(sensor, year)
         by_name = {season.name: season for season in self.release.manifest.seasons}
         when = [
             (by_name[name].midpoint(year), year, k) for year in self.image_years for k, name in enumerate(self.seasons)
         ]
         self._order = sorted(when)
         self.dates = np.array([day for day, _, _ in self._order], "datetime64[D]")
+
+    def _arrays(self, manifest: Manifest) -> list[ArrayKey]:
+        (sensor,) = self.sensors
+        if self.dated is None:
+            self.dated = not manifest.sensor(sensor).years and bool(manifest.sensor(sensor).spans)
+        if not self.dated:
+            return super()._arrays(manifest)
+        if self.clear_counts:
+            raise LulcbenchError(
+                "Dated imagery has no numbers of clear observations.", "A pixel is clear on a date, or nodata."
+            )
+        return [manifest.dated(sensor, self._asked_years or ())]
+
+    @property
+    def _dated_array(self) -> ArrayKey:
+        return self.release.manifest.dated(self.sensors[0], self._asked_years or ())
+
+    def _locate_dates(self, array: ArrayKey) -> None:
+        """Positions and dates of each tile that are within the years.
+
+        Raises:
+            LulcbenchError: a year has no date in any tile.
+        """
+        self.image_years = self._asked_years or tuple(range(array.first, array.last + 1))
+        all_dates = self.release.dates(self.split, array)
+        wanted = np.isin(all_dates.astype("datetime64[Y]").astype(np.int64) + 1970, self.image_years)
+        wanted &= ~np.isnat(all_dates)
+        years = all_dates[wanted].astype("datetime64[Y]").astype(np.int64) + 1970
+        if empty := sorted(set(self.image_years) - set(years.tolist())):
+            raise LulcbenchError(
+                f"{self.sensors[0]} has no date in {empty[0]} in the {self.split} split.",
+                "Leave the year out (years=…), or build the release with scenes of it.",
+            )
+        most = int(wanted.sum(axis=1).max())
+        # Wanted positions first, in order; the rest are replaced by nodata.
+        self._steps = np.argsort(~wanted, axis=1, kind="stable")[:, :most]
+        self._known = np.take_along_axis(wanted, self._steps, axis=1)
+        picked = np.take_along_axis(all_dates, self._steps, axis=1)
+        #: datetime64[D] ``(tile, time)`` of the split for dated imagery, else ``(time,)``.
+        self.dates = np.where(self._known, picked, np.datetime64("NaT", "D"))
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
         """For windows, maps of labels and predictions (class indices); for single pixels, both are in the title."""
@@ -98,10 +147,12 @@ class LuisaSeries(LuisaDataset):
 
         (sensor,) = self.sensors
         image = sample["image"][..., None, None] if self._of_pixels else sample["image"]
-        pixels = self.normalizers[sensor].denormalize(image).reshape(len(self.dates), len(self.bands[sensor]), -1)
+        dates = sample["dates"].numpy().view("datetime64[D]")
+        pixels = self.normalizers[sensor].denormalize(image).reshape(len(dates), len(self.bands[sensor]), -1)
         lines = np.ma.masked_invalid(pixels).mean(-1).filled(np.nan)
+        known = ~np.isnat(dates)
         return line_figure(
-            self.dates, lines, self.band_details(sensor), panels, title, self.release.simulated, show_titles
+            dates[known], lines[known], self.band_details(sensor), panels, title, self.release.simulated, show_titles
         )
 
     @property
@@ -118,7 +169,17 @@ class LuisaSeries(LuisaDataset):
             return super()._normalized(name, image)
         return super()._normalized(name, image[..., None, None])[..., 0, 0]
 
+    def _dated_imagery(self, batch: WindowBatch) -> Sample:
+        at = batch.rows - self.release.manifest.rows(self.split).start
+        stored = self._images[self.sensors[0]].read_dated(
+            batch, self.windows.size, self._dated_array, self._steps[at], self._known[at], self.normalize == "device"
+        )
+        dates = torch.from_numpy(self.dates[at].astype(np.int64))
+        return {"image": stored[..., 0, 0] if self._of_pixels else stored, "dates": dates}
+
     def _imagery(self, batch: WindowBatch) -> Sample:
+        if self.dated:
+            return self._dated_imagery(batch)
         sensor = self.sensors[0]
         years = {year: self._sensor_image(sensor, batch.in_year(year)) for year in self.image_years}
         image = torch.stack([years[year][:, k] for _, year, k in self._order], 1)

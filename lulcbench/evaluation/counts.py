@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from lulcbench.evaluation._pixels import UnknownCode, count_pixels
 from lulcbench.evaluation.confusion import confusion_at, hierarchy_sums, margins
-from lulcbench.evaluation.families import BINS, CalibrationSums, ChangeSums, Family
+from lulcbench.evaluation.families import BINS, CalibrationSums, ChangeSums, Family, SeriesSums
+from lulcbench.evaluation.series import series_sums
 from lulcbench.legend import LEVELS, legend
 from lulcbench.legend.tables import class_lookup, node_lookup, node_to_class, nodes
 from lulcbench.predictions import Predictions
@@ -63,6 +64,7 @@ class Counts:
         change: level → int64 ``(S, 5)``, ``families.ChangeSums``, over all pairs of consecutive years; empty where
             there is one year alone.
         transitions: level → int64 ``(3, n, n)``, ``families.TransitionCounts``; empty likewise.
+        series: level → int64 ``(S, 12)``, ``families.SeriesSums``; empty likewise.
     """
 
     info: PredictionInfo
@@ -79,6 +81,7 @@ class Counts:
     calibration: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
     change: dict[int, Ints] = field(default_factory=dict)
     transitions: dict[int, Ints] = field(default_factory=dict)
+    series: dict[int, Ints] = field(default_factory=dict)
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -101,6 +104,8 @@ class Counts:
             return self.change.get(level)
         if family is Family.TRANSITIONS and level in self.transitions:
             return self.transitions[level][None]
+        if family is Family.SERIES:
+            return self.series.get(level)
         return None
 
     @property
@@ -219,6 +224,7 @@ def _empty(
         {level: np.zeros((len(strata), len(CalibrationSums._fields), BINS)) for level in calibrated},
         {level: np.zeros((len(strata), len(ChangeSums._fields)), np.int64) for level in changed},
         {level: np.zeros((3, sizes[level], sizes[level]), np.int64) for level in changed},
+        {level: np.zeros((len(strata), len(SeriesSums._fields)), np.int64) for level in changed},
     )
 
 
@@ -275,6 +281,7 @@ def _step(
     if counts.change:
         for pair in pairwise(range(len(scored))):
             yield from _changes(counts, strata, known[:, list(pair)], predicted[:, list(pair)])
+        yield from _series(counts, strata, known, predicted)
     if info.probabilities is not None:
         for i, position in enumerate(positions):
             for k, year in enumerate(scored):
@@ -311,6 +318,14 @@ def _changes(counts: Counts, stratum_of: npt.NDArray[np.intp], labels: Bytes, pr
             )
         ):
             yield counts.transitions[level], k, np.bincount(pairs[where], minlength=n * n).reshape(n, n)
+
+
+def _series(counts: Counts, stratum_of: npt.NDArray[np.intp], labels: Bytes, predicted: Bytes) -> Iterator[Addition]:
+    """Agreement and change over all years: label nodes and predicted classes are uint8 ``(tile, year, y, x)``."""
+    for level in counts.levels:
+        parents = legend().parents(counts.info.level, level)
+        for stratum, label, guess in zip(stratum_of, _class_of(level).take(labels), parents[predicted], strict=True):
+            yield counts.series[level], stratum, np.array(series_sums(label, guess, counts.years), np.int64)
 
 
 def _calibration(

@@ -27,6 +27,7 @@ class Family(StrEnum):
     CALIBRATION = "calibration"
     CHANGE = "change"
     TRANSITIONS = "transitions"
+    SERIES = "series"
 
     @property
     def by_block(self) -> bool:
@@ -140,10 +141,28 @@ class TransitionCounts(NamedTuple):
     agreeing: Counts  # correct in both years
 
 
+class SeriesSums(NamedTuple):
+    """Counts of series of maps: ``(…, 12)``; a pair is two consecutive years of a pixel, see ``series.series_sums``."""
+
+    pixels: Counts  # whose label is known in all years
+    pairs: Counts
+    agreeing: Counts  # pairs with the same predicted class
+    label_changes: Counts
+    predicted_changes: Counts
+    found: Counts  # pairs that change in label and prediction
+    label_changes_near: Counts  # label changes with a predicted one within a year
+    predicted_changes_near: Counts  # predicted changes with a label change within a year
+    unchanged: Counts  # years of pixels whose label never changes
+    unchanged_correct: Counts
+    changed: Counts  # years of pixels whose label changes
+    changed_correct: Counts
+
+
 _VIEWS: dict[Family, tuple[Callable[..., Any], int]] = {
     Family.CLASSES: (ClassCounts, -2),
     Family.HIERARCHY: (HierarchySums, -1),
     Family.CALIBRATION: (CalibrationSums, -2),
     Family.CHANGE: (ChangeSums, -1),
     Family.TRANSITIONS: (TransitionCounts, -3),
+    Family.SERIES: (SeriesSums, -1),
 }

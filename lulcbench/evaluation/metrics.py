@@ -135,6 +135,13 @@ def evaluate(family: Family, counts: Counts, with_intervals: bool = False) -> di
     return {metric.name: metric.compute(view) for metric in chosen}
 
 
+def _harmonic(a: Floats, b: Floats) -> Floats:
+    """Harmonic mean; 0 where one is 0 or undefined, NaN where both are undefined."""
+    x, y = np.nan_to_num(a), np.nan_to_num(b)
+    harmonic: Floats = np.where(x + y == 0, 0.0, divide(2 * x * y, x + y))
+    return np.where(np.isnan(a) & np.isnan(b), np.nan, harmonic)
+
+
 _EVERYWHERE: frozenset[Table] = frozenset({"board", "baselines", "subsets", "points"})
 _BOARD: frozenset[Table] = frozenset({"board"})
 _NOWHERE: frozenset[Table] = frozenset()
@@ -342,5 +349,58 @@ register(
         _from_to_f1,
         tables=_NOWHERE,
         intervals=False,
+    )
+)
+for _name, _label, _description, _compute in (
+    (
+        "year_agreement",
+        "Agreement between years",
+        "Share of pairs of consecutive years with the same predicted class; maps that never change have 1.",
+        lambda s: divide(s.agreeing, s.pairs),
+    ),
+    (
+        "near_change_precision",
+        "Change precision within a year",
+        "Share of predicted changes that have a change of the label at most one year earlier or later.",
+        lambda s: divide(s.predicted_changes_near, s.predicted_changes),
+    ),
+    (
+        "near_change_recall",
+        "Change recall within a year",
+        "Share of changes of the label that have a predicted change at most one year earlier or later.",
+        lambda s: divide(s.label_changes_near, s.label_changes),
+    ),
+    (
+        "near_change_f1",
+        "Change F1 within a year",
+        "Harmonic mean of the precision and recall of changes within a year.",
+        lambda s: _harmonic(
+            divide(s.predicted_changes_near, s.predicted_changes), divide(s.label_changes_near, s.label_changes)
+        ),
+    ),
+    (
+        "unchanged_accuracy",
+        "Accuracy, unchanged pixels",
+        "Share of correct years of the pixels whose label never changes.",
+        lambda s: divide(s.unchanged_correct, s.unchanged),
+    ),
+    (
+        "changed_accuracy",
+        "Accuracy, changed pixels",
+        "Share of correct years of the pixels whose label changes.",
+        lambda s: divide(s.changed_correct, s.changed),
+    ),
+):
+    register(Metric(_name, _label, _description, Family.SERIES, _compute, tables=_NOWHERE))
+register(
+    Metric(
+        "flicker_ratio",
+        "Flicker ratio",
+        "Number of predicted changes over the number of changes of the label; above 1, maps alternate.",
+        Family.SERIES,
+        lambda s: divide(s.predicted_changes, s.label_changes),
+        high=np.inf,
+        higher_is_better=False,
+        tables=_NOWHERE,
     )
 )

@@ -16,6 +16,7 @@ MANIFEST = "release.json"
 # Of columns of the index; so no names of labels, whose columns begin with them.
 COLUMN_PREFIXES = ("valid", "cloud", "clear", "shift")
 TRAIN = "train"  # the split that statistics and class counts are of
+NO_DATE = -(2**31)  # in coordinates of dates, which count days since 1970-01-01
 AUTO = "auto"  # in place of the name of a source of labels: see ``Manifest.choose_labels``
 SPLITS = (TRAIN, "val", "test")  # the usual ones; a release may have others, such as an unlabelled ``map``
 

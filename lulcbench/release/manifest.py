@@ -126,6 +126,9 @@ class Manifest(Frozen):
     def years(self) -> tuple[int, ...]:
         """All years of imagery or labels, in ascending order."""
         imagery = {year for info in self.sensors.values() for year in info.years}
+        imagery |= {
+            year for info in self.sensors.values() for first, last in info.spans for year in range(first, last + 1)
+        }
         return tuple(sorted(imagery | {year for info in self.labels.values() for year in info.years}))
 
     @property
@@ -295,6 +298,27 @@ class Manifest(Frozen):
         if year not in years:
             raise NotAvailableError(f"{self.id} has no {sensor} for {year}.", f"It has {_one_of(years)}.")
         return ArrayKey(sensor, year)
+
+    def dated(self, sensor: str, years: Iterable[int] = ()) -> ArrayKey:
+        """The array of a sensor's dated imagery.
+
+        Args:
+            sensor: name of the sensor.
+            years: that it must cover.
+
+        Raises:
+            NotAvailableError: the release lacks the sensor, or its dated imagery of a year; lists what exists.
+        """
+        spans = self.sensor(sensor).spans
+        wanted = set(years)
+        for first, last in spans:
+            if wanted <= set(range(first, last + 1)):
+                return ArrayKey(sensor, first, last)
+        of = f" of {', '.join(map(str, sorted(wanted)))}" if wanted else ""
+        raise NotAvailableError(
+            f"{self.id} has no dated imagery{of} of {sensor}.",
+            f"It has {_one_of(f'{first} to {last}' for first, last in spans)}.",
+        )
 
     def clear_counts(self, sensor: str, year: int) -> ArrayKey:
         """The array of the numbers of clear observations of a sensor in a year.

@@ -17,9 +17,9 @@ import pandas as pd
 from lulcbench._files import hash_file
 from lulcbench.errors import CorruptFileError
 from lulcbench.grid import pixels
-from lulcbench.release.entries import AUTO, FileInfo
+from lulcbench.release.entries import AUTO, NO_DATE, FileInfo
 from lulcbench.release.index import SplitTiles, read_table
-from lulcbench.release.keys import Row
+from lulcbench.release.keys import ArrayKey, Row
 from lulcbench.release.manifest import INDEX, Manifest, label_shape
 from lulcbench.release.shards import ShardReader
 from lulcbench.remote import is_remote, join, open_store, pinned
@@ -56,6 +56,7 @@ class Release:
         self._files = {file.path: file for file in manifest.files}
         self._verified: set[str] = set()
         self._index: io.BytesIO | Path | None = None
+        self._dates: dict[ArrayKey, npt.NDArray[np.datetime64]] = {}
         self._tables: dict[str | None, pd.DataFrame] = {}
         self._readers: dict[str, ShardReader] = {}
 
@@ -153,6 +154,48 @@ class Release:
         """
         array = self.manifest.label_array(self.manifest.choose_labels(source), year, split)
         return self._reader(split).read(array, rows, [(0, 0)] * len(rows), label_shape())
+
+    def dates(self, split: str, array: ArrayKey) -> npt.NDArray[np.datetime64]:
+        """Dates of a dated array in a split: datetime64[D] ``(tile, time)``, NaT after the last date of a tile.
+
+        Args:
+            split: name of the split.
+            array: the array, see ``Manifest.dated``.
+
+        Raises:
+            NotAvailableError: the release has no such split.
+            CorruptFileError: the coordinate is missing or altered, or dates of a tile do not ascend.
+            NetworkError: it cannot be read from its address.
+        """
+        if array not in self._dates:
+            self._dates[array] = self._read_dates(array)
+        own = self.manifest.rows(self.manifest.check_split(split))
+        return self._dates[array][own.start : own.stop]
+
+    def _read_dates(self, array: ArrayKey) -> npt.NDArray[np.datetime64]:
+        """The coordinate ``date_<array>``; its files are hashed first."""
+        import zarr  # takes long to import, and only dated imagery needs it
+        from zarr.core.buffer import default_buffer_prototype
+        from zarr.storage import MemoryStore
+
+        name = f"date_{array}"
+        paths = [path for path in self._files if path.startswith(f"{name}/")]
+        if f"{name}/zarr.json" not in paths:
+            raise CorruptFileError(f"{self.id} lists no dates of {array}.", "Rebuild the release.")
+        if not is_remote(self.root):
+            self.verify_files(paths)
+        contents = {
+            path: self._fetch(path) if is_remote(self.root) else (Path(self.root) / path).read_bytes() for path in paths
+        }
+        buffers = {path: default_buffer_prototype().buffer.from_bytes(data) for path, data in contents.items()}
+        stored = np.asarray(zarr.open_array(MemoryStore(buffers), path=name, mode="r")[...])
+        if stored.shape[0] != self.manifest.array_rows or stored.dtype != np.int32:
+            raise CorruptFileError(f"{name} is {stored.dtype} {stored.shape}.", _REPAIR)
+        missing = stored == NO_DATE
+        dates = np.where(missing, np.datetime64("NaT", "D"), stored.astype("datetime64[D]"))
+        if (np.diff(dates, axis=1) <= np.timedelta64(0, "D")).any() or (missing[:, :-1] & ~missing[:, 1:]).any():
+            raise CorruptFileError(f"Dates of a tile of {array} do not ascend.", "Rebuild the release.")
+        return dates
 
     def clear_counts(
         self, split: str, sensor: str, year: int, rows: Sequence[Row] | npt.NDArray[np.integer]

@@ -30,6 +30,8 @@ from lulcbench.remote import is_remote, join, open_store
 
 Selection = tuple[int | slice | list[int], ...]
 
+_PIXEL_BYTES = 64 * 2**20  # of chunks that pixels are taken from at a time
+
 # TensorStore's threads do not survive a fork, and it aborts a forked process that uses them. Id of the process that
 # used it first.
 _user: int | None = None
@@ -117,6 +119,46 @@ class ShardReader:
             read_windows(store, selections(corners, size, picks), out)
         except Exception as error:  # TensorStore and zarr raise the errors of the storage below them
             raise self._broken(array, error) from error
+        return out
+
+    def read_pixels(
+        self,
+        array: ArrayKey,
+        rows: Sequence[Row] | npt.NDArray[np.integer],
+        places: npt.NDArray[np.integer],
+        bands: Sequence[int] | None = None,
+    ) -> npt.NDArray[Any]:
+        """Read the series of single pixels of an array of imagery; each chunk is decoded once.
+
+        Args:
+            array: the array.
+            rows: row of the tile of each of n pixels.
+            places: (y, x) of each pixel in its tile, ``(n, 2)``.
+            bands: band positions to take, in that order; None takes all.
+
+        Returns:
+            ``(n, season or time, band)`` of the stored type.
+
+        Raises:
+            NotAvailableError, CorruptFileError, NetworkError: as ``read``.
+        """
+        store, places = self._open(array), np.asarray(places)
+        side = _chunk_side(store)
+        cells = np.column_stack([np.asarray(rows), places // side])
+        chunks, of_chunk = np.unique(cells, axis=0, return_inverse=True)
+        order = np.argsort(of_chunk, kind="stable")
+        ends = np.searchsorted(of_chunk[order], np.arange(len(chunks) + 1))
+        picked = slice(None) if bands is None else list(bands)
+        depth = len(range(store.shape[2])[picked]) if isinstance(picked, slice) else len(picked)
+        out = np.empty((len(cells), store.shape[1], depth), _dtype(store))
+        step = max(1, _PIXEL_BYTES // max(1, store.shape[1] * depth * side * side * out.itemsize))
+        for first in range(0, len(chunks), step):
+            some = chunks[first : first + step]
+            read = self.read(array, some[:, 0], some[:, 1:] * side, (side, side), None, bands)
+            for i, window in enumerate(read, start=first):
+                mine = order[ends[i] : ends[i + 1]]
+                y, x = (places[mine] % side).T
+                out[mine] = np.moveaxis(window[:, :, y, x], 2, 0)
         return out
 
     def tiles(self, array: ArrayKey, start: Row, stop: Row) -> npt.NDArray[Any]:
@@ -251,6 +293,16 @@ class ShardReader:
             f"Cannot read {join(self.root, str(array))}: {error}.",
             "A shard is missing, truncated or altered; find and repair it with 'lulcbench verify --repair'.",
         )
+
+
+def _chunk_side(store: Any) -> int:
+    """Side of the chunks of an open array of imagery, in pixels."""
+    if not isinstance(store, ts.TensorStore):
+        return int(store.chunks[-1])
+    shape = store.chunk_layout.read_chunk.shape
+    if shape is None or shape[-1] is None:
+        raise TypeError("an array of shards has chunks")
+    return int(shape[-1])
 
 
 def _stored(store: ts.TensorStore, key: str, part: slice | None = None) -> Any:

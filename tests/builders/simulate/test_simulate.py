@@ -317,3 +317,30 @@ def test_scenes_are_made_anew_when_the_simulator_changes(tmp_path: Path, monkeyp
         (code / "labels.py").write_text(text)
         own_scenes.make(recipe, space)
         assert len(rendered) == times
+
+
+def test_events_change_the_maps_from_their_year_on() -> None:
+    """Storm, fire and building strike the land that they can affect, by about their share, and nothing else changes."""
+    events = ({"kind": "storm", "year": 2019, "share": 0.1}, {"kind": "fire", "year": 2020, "share": 0.05},
+              {"kind": "building", "year": 2020, "share": 0.1})  # fmt: skip
+    bounds = (4_320_000, 3_120_000, 4_329_600, 3_129_600)
+    base = SimulationConfig(bounds=bounds, years=(2018, 2019, 2020))
+    calm, struck = label_maps(base), label_maps(SimulationConfig.model_validate(base.model_dump() | {"events": events}))
+    assert (calm[2018].codes == struck[2018].codes).all()
+    for year, kinds in ((2019, {3240}), (2020, {3240, 3340, 1210})):
+        before, after = calm[year].codes, struck[year].codes
+        assert set(np.unique(after[before != after])) == kinds
+    felled = (calm[2019].codes != struck[2019].codes)[np.isin(calm[2019].codes, (3110, 3120, 3130))].mean()
+    assert 0.06 < felled < 0.101
+    built = (calm[2020].codes // 1000 == 2) & (struck[2020].codes == 1210)
+    assert built.sum() > 100
+    with pytest.raises(ValueError, match="the fire of 2018 is not between the years"):
+        SimulationConfig(bounds=bounds, years=(2018, 2019), events=({"kind": "fire", "year": 2018, "share": 0.1},))
+
+
+def test_sensors_can_be_rendered_for_every_year(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"sensors": ("sentinel2",), "every_year": ("sentinel2",), "years": (2018, 2019)})
+    simulate(config, tmp_path)
+    found = list(pystac.Catalog.from_file(str(tmp_path / "catalog.json")).get_items(recursive=True))
+    assert len(found) == 2 * len(SEASONS)
+    assert {item.datetime.year for item in found if item.datetime} == {2018, 2019}

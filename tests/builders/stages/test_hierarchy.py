@@ -20,13 +20,14 @@ import zarr
 
 from builders.stages import materialize, pack, plan, search
 from builders.stages._audit_coordinates import coordinates
-from builders.stages._hierarchy import NO_DATE, TileAxis, image_array, list_files, write_arrays, write_coordinates
+from builders.stages._hierarchy import TileAxis, image_array, list_files, write_arrays, write_coordinates
 from builders.stages._shards import ShardJob, write_shard
 from builders.stages.audit import Findings, audit
 from builders.stages.plan import Planned
 from lulcbench.grid import CRS_WKT, LABEL_RESOLUTION, Tile
 from lulcbench.legend import legend
 from lulcbench.release import INDEX, ArrayKey, Manifest, Release, SensorInfo
+from lulcbench.release.entries import NO_DATE
 from lulcbench.sensors import LANDSAT
 from tests.builders import world
 from tests.loopback import serve

@@ -105,7 +105,8 @@ def test_a_name_that_is_not_a_metric_is_an_error(case: Case) -> None:
 
 
 def test_a_metric_of_no_pixels_is_undefined() -> None:
-    shapes = {"classes": (3, 46), "hierarchy": (5,), "calibration": (5, 15), "change": (5,), "transitions": (3, 46, 46)}
+    shapes = {"classes": (3, 46), "hierarchy": (5,), "calibration": (5, 15), "change": (5,), "transitions": (3, 46, 46),
+              "series": (12,)}  # fmt: skip
     for family in Family:
         assert all(np.isnan(value) for value in evaluate(family, np.zeros(shapes[family])).values())
 
