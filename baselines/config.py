@@ -72,6 +72,10 @@ class Config(Part):
             )
         if sensors <= set(self.predict.missing):
             raise ValueError("predict.missing names all sensors: at least one must remain")
+        if not self.data.spatial and (self.augment.dihedral or self.augment.affine or self.predict.tta):
+            raise ValueError(
+                f"data {self.data.kind} are single pixels: set augment.dihedral = false, without affine or tta"
+            )
         if dense and (self.augment.mixup or self.augment.cutmix):
             raise ValueError("mixup and cutmix require one class per patch")
         if dense and self.augment.affine:

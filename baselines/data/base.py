@@ -73,11 +73,13 @@ class DataConfig(Kind):
     """Base class of the settings of data.
 
     Attributes:
+        spatial: whether images have neighbouring pixels, so that flips, rotations and views make sense.
         target: the entry of batches with the labels, such as ``mask``.
         task: default kind of the task.
         root: folder of the data.
     """
 
+    spatial: ClassVar[bool] = True
     target: ClassVar[str]
     task: ClassVar[str]
     root: str
@@ -127,6 +129,10 @@ class DataConfig(Kind):
         Raises:
             LulcbenchError: the data are missing or damaged.
         """
+
+    def facts(self) -> dict[str, float]:
+        """Figures of the training data for the page of a study."""
+        return {}
 
     @abstractmethod
     def describe(self, train: Any) -> DataInfo:

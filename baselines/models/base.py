@@ -47,6 +47,14 @@ class Predictor(ABC):
     def save(self, folder: Path) -> None:
         """Write ``file`` into the folder of a run."""
 
+    def for_year(self, year: int) -> Predictor:
+        """The model for imagery of a year: this one, unless a model was fitted to each year.
+
+        Raises:
+            LulcbenchError: there is none for that year.
+        """
+        return self
+
     def graph(self, inputs: Mapping[str, Input]) -> bytes:
         """The model as ONNX, see ``baselines.exporting.graphs``.
 

@@ -51,6 +51,24 @@ def read_split(trained: Trained, **options: Any) -> tuple[Any, Iterator[Sample]]
     Raises:
         LulcbenchError: the model was trained on other data.
     """
+    check_data(trained)
+    module = open_split(trained.config, **trained.config.data.fitted_options(trained.about.info) | options)
+    device = best_device()
+
+    def batches() -> Iterator[Sample]:
+        with torch.inference_mode():
+            for batch in module.loader("predict"):
+                yield module.on_after_batch_transfer(to_device(batch, device), 0)
+
+    return module.datasets["predict"], batches()
+
+
+def check_data(trained: Trained) -> None:
+    """Check that a model predicts the data that it was trained on, unless ``predict.root`` names others.
+
+    Raises:
+        LulcbenchError: the data have changed.
+    """
     config, about = trained.config, trained.about
     digest = config.data.digest()
     if config.predict.root is None and digest != about.data_digest:
@@ -60,15 +78,6 @@ def read_split(trained: Trained, **options: Any) -> tuple[Any, Iterator[Sample]]
             "Predict the release or archive that it was trained on, set predict.root to predict another one, or train "
             "it on this one.",
         )
-    module = open_split(config, **config.data.fitted_options(about.info) | options)
-    device = best_device()
-
-    def batches() -> Iterator[Sample]:
-        with torch.inference_mode():
-            for batch in module.loader("predict"):
-                yield module.on_after_batch_transfer(to_device(batch, device), 0)
-
-    return module.datasets["predict"], batches()
 
 
 def unlabelled(split: str) -> str:

@@ -15,12 +15,15 @@ import numpy.typing as npt
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.comparison import block_counts
-from lulcbench.evaluation.counts import count
+from lulcbench.evaluation.counts import Counts, count
 from lulcbench.evaluation.edges import edge_counts
 from lulcbench.evaluation.families import BINS
+from lulcbench.evaluation.series import agreement_by_class
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.predictions import Predictions
+from lulcbench.release import TilePosition
 
+AGREEMENT = "agreement"  # in place of a family: agreement between years by class
 FLAT = 0  # in place of a level, for legends without levels
 
 
@@ -33,7 +36,8 @@ class UnitCounts:
         split: split that was scored.
         units: names of the units, ``n``.
         sums: (name, level) → counts ``(n, …)``. Names are those of families (``lulcbench.evaluation.families``), and
-            ``edge`` and ``interior`` for class counts of these pixels. The level is 0 (``FLAT``) without levels.
+            ``edge`` and ``interior`` for class counts of these pixels, and
+            ``agreement``, see ``count_series``. The level is 0 (``FLAT``) without levels.
         classes: level → names of the classes.
     """
 
@@ -154,13 +158,58 @@ def count_maps(predictions: Predictions) -> UnitCounts:
         LulcbenchError: the file is refused, or the release has no labels of the split.
     """
     counts = count(predictions)
+    found = _by_block(counts)
+    for level, (edge, interior) in edge_counts(predictions, counts.source).items():
+        found.sums["edge", level], found.sums["interior", level] = edge, interior
+    return found
+
+
+def count_series(predictions: Predictions) -> UnitCounts:
+    """Count maps of several years of a release by spatial block, with their agreement between years by class.
+
+    Args:
+        predictions: an opened predictions file.
+
+    Raises:
+        LulcbenchError: the file is refused, or the release has no labels of the split.
+    """
+    counts = count(predictions)
+    found = _by_block(counts)
+    for level, values in _agreement(predictions, counts).items():
+        found.sums[AGREEMENT, level] = values
+    return found
+
+
+def _agreement(predictions: Predictions, counts: Counts) -> dict[int, npt.NDArray[np.int64]]:
+    """Agreement of maps and of labels by class: level → ``(block, pair, 4, class)``.
+
+    The four are pixels of a class in the map of the first year, in those of both years, and the same of the labels.
+    """
+    release, info, tiles = predictions.release, predictions.info, predictions.tiles
+    found = {
+        level: np.zeros((len(counts.blocks), len(counts.years) - 1, 4, len(legend().codes(level))), np.int64)
+        for level in counts.levels
+    }
+    scored = [info.years.index(year) for year in counts.years]
+    for position, block in enumerate(tiles.blocks):
+        row = tiles.row(TilePosition(position))
+        codes = predictions.codes(TilePosition(position))[scored]
+        labels = np.stack([release.labels(info.split, year, [row], counts.source)[0] for year in counts.years])
+        for level, values in found.items():
+            for start, maps in ((0, codes), (2, labels)):
+                classes = legend().encode(maps, level).astype(np.int64)
+                classes[classes == IGNORE_INDEX] = -1
+                table = agreement_by_class(classes, values.shape[-1])
+                values[counts.blocks.index(block), :, start : start + 2] += table
+    return found
+
+
+def _by_block(counts: Counts) -> UnitCounts:
     blocks = block_counts(counts)
     sums = {
         (family, level): np.asarray(values, np.float64)
         for family, by_level in blocks.sums.items()
         for level, values in by_level.items()
     }
-    for level, (edge, interior) in edge_counts(predictions, counts.source).items():
-        sums["edge", level], sums["interior", level] = edge, interior
     classes = {level: legend().names(level) for level in counts.levels}
     return UnitCounts("spatial blocks", blocks.split, blocks.blocks, sums, classes)

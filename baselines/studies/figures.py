@@ -5,23 +5,34 @@ from __future__ import annotations
 import io
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from baselines.predicting.unit_counts import AGREEMENT
 from baselines.studies.results import Group
 from baselines.studies.study import TRAINING_VALUES, Plot
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.metrics import METRICS
+from lulcbench.plotting import Panel
 
 MAX_CLASSES = 20
 
 
-def draw(plot: Plot, groups: Mapping[str, Group], simulated: bool) -> bytes:
+Pictures = Callable[[str, int], Iterator[tuple[str, Sequence[Panel]]]]
+
+
+def draw(plot: Plot, groups: Mapping[str, Group], simulated: bool, pictures: Pictures | None = None) -> bytes:
     """SVG of a figure; the same results give the same bytes.
+
+    Args:
+        plot: the figure.
+        groups: finished runs by name.
+        simulated: whether the data are simulated.
+        pictures: gives so many pictures of the predictions of a run, for maps.
 
     Raises:
         LulcbenchError: none of its runs is finished, or the config has no such key.
@@ -30,7 +41,11 @@ def draw(plot: Plot, groups: Mapping[str, Group], simulated: bool) -> bytes:
     if not shown:
         raise LulcbenchError(f"{plot.title}: none of its runs is finished.", "Run the study again.")
     figure = Figure((8, 4.5), layout="constrained")
-    {"points": _points, "curves": _curves, "classes": _classes}[plot.chart](figure, plot, shown)
+    if plot.chart == "maps":
+        _maps(figure, shown, pictures)
+    else:
+        charts = {"points": _points, "curves": _curves, "classes": _classes, "agreement": _agreement}
+        charts[plot.chart](figure, plot, shown)
     figure.suptitle(plot.title + (" (simulated data)" if simulated else ""), fontsize=11)
     content = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "lulcbench"}):
@@ -111,3 +126,46 @@ def _classes(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
     axis.set_xticks(range(len(order)), [names[i] for i in order], rotation=60, ha="right", fontsize=7)
     axis.set(ylabel="F1", ylim=(0, 1))
     axis.legend(frameon=False, fontsize=8)
+
+
+def _agreement(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
+    """Share of the pixels of a class that have it in the next year too, of runs and, as a line, of the labels."""
+    reference = next(iter(groups.values()))
+    level = reference.levels[-1] if plot.level is None else plot.level
+    counts = next(iter(reference.counts.values()))
+    if any((AGREEMENT, level) not in c.sums for group in groups.values() for c in group.counts.values()):
+        raise LulcbenchError(f"{plot.title}: its runs are not of several years.", "Name runs of the task series.")
+    labels = counts.sums[AGREEMENT, level].sum(0)[:, 2:]
+    order = [i for i in labels[:, 0].sum(0).argsort(kind="stable")[::-1][:MAX_CLASSES] if labels[:, 0, i].all()]
+    axes = figure.subplots(len(labels), 1, squeeze=False, sharex=True)[:, 0]
+    width = 0.8 / len(groups)
+    for pair, axis in enumerate(axes):
+        for k, (name, group) in enumerate(groups.items()):
+            sums = [c.sums[AGREEMENT, level].sum(0)[pair] for c in group.counts.values()]
+            heights = [statistics.fmean(s[1, i] / max(1, s[0, i]) for s in sums) for i in order]
+            axis.bar([j + k * width for j in range(len(order))], heights, width, label=name)
+        for j, i in enumerate(order):
+            share = labels[pair, 1, i] / labels[pair, 0, i]
+            axis.plot([j - width / 2, j + 0.8 - width / 2], [share, share], "k-", label=None if j else "labels")
+        axis.set(ylabel=f"agreement, pair {pair + 1}", ylim=(0, 1.02))
+    axes[-1].set_xticks(
+        range(len(order)), [counts.classes[level][i] for i in order], rotation=60, ha="right", fontsize=7
+    )
+    axes[0].legend(frameon=False, fontsize=8, ncols=3)
+
+
+def _maps(figure: Any, groups: Mapping[str, Group], pictures: Pictures | None) -> None:
+    """The first tile of each run: its pictures side by side."""
+    if pictures is None:
+        raise LulcbenchError("There are no pictures of predictions.", "Choose another chart.")
+    rows = [(name, next(pictures(name, 1))) for name in groups]
+    columns = max(len(panels) for _, (_, panels) in rows)
+    figure.set_size_inches(2.6 * columns, 2.8 * len(rows))
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (name, (tile, panels)) in zip(axes, rows, strict=True):
+        for axis, panel in zip(line, panels, strict=False):
+            axis.imshow(panel.rgb, interpolation="nearest")
+            axis.set_title(panel.title, fontsize=8)
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(f"{name}, {tile}", fontsize=7)

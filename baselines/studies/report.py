@@ -5,23 +5,26 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from baselines.predicting.unit_counts import UnitCounts
+from baselines.run import load_run
 from baselines.studies.figures import draw
 from baselines.studies.results import Group, Result, compare, summary
-from baselines.studies.runner import Outcome, counts_file
+from baselines.studies.runner import Outcome, counts_file, prediction_folder
 from baselines.studies.study import TRAINING_VALUES, Job, Study
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.intervals import caution
 from lulcbench.evaluation.metrics import METRICS
+from lulcbench.plotting import Panel
 
 PAGE, RESULTS = "index.html", "study.json"
 
@@ -51,7 +54,7 @@ def write_report(study: Study, jobs: Sequence[Job], outcomes: Sequence[Outcome],
     figures = []
     for plot in study.figures:
         try:
-            figures.append((plot.title, draw(plot, groups, simulated)))
+            figures.append((plot.title, draw(plot, groups, simulated, partial(_pictures, jobs, out))))
         except LulcbenchError as error:
             problems.append(f"Figure “{plot.title}” is missing: {error.what}")
     open_jobs = [outcome for outcome in outcomes if outcome.state != "done"]
@@ -100,6 +103,15 @@ def _groups(jobs: Sequence[Job], outcomes: Sequence[Outcome], out: Path) -> dict
                 by_seed, counts = found.setdefault(name, ({}, {}))
                 by_seed[job.seed], counts[job.seed] = outcome, UnitCounts.load(counts_file(job, out, prediction))
     return {name: Group(name, *both) for name, both in found.items()}
+
+
+def _pictures(jobs: Sequence[Job], out: Path, name: str, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
+    """Pictures of the predictions of the first seed of a run, ``run`` or ``run/prediction``."""
+    run, _, prediction = name.partition("/")
+    job = next(job for job in jobs if job.run == run)
+    config = job.predictions()[prediction]
+    task = load_run(out / "runs" / job.name, config).task
+    return task.pictures(config, prediction_folder(job, out, prediction), count)
 
 
 def _compare(study: Study, groups: dict[str, Group]) -> tuple[list[Result], list[str]]:

@@ -162,6 +162,8 @@ def _training_value(outcome: Outcome, metric: str) -> float:
         return float(outcome.parameters.total) if outcome.parameters else math.nan
     if metric == "training_minutes":
         return outcome.effort.seconds / 60 if outcome.effort else math.nan
+    if metric in ("samples_kept", "noise_left"):
+        return outcome.facts.get(metric, math.nan)
     rows = [row for row in outcome.curve if "val_loss" in row and "train_loss" in row]
     if not rows:
         return math.nan

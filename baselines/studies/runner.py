@@ -50,6 +50,7 @@ class Outcome(Part):
         predictions: names of the predictions.
         curve: learning curve.
         temperature: temperature of the calibration.
+        facts: figures of the data, such as the share of samples that were kept.
     """
 
     run: str
@@ -64,6 +65,7 @@ class Outcome(Part):
     predictions: tuple[str, ...] = ()
     curve: list[dict[str, float]] = Field(default_factory=list)
     temperature: float = 1.0
+    facts: dict[str, float] = Field(default_factory=dict)
     effort: Effort | None = None
     parameters: Parameters | None = None
     warning: str | None = None
@@ -214,6 +216,7 @@ def _fit_and_predict(job: Job, out: Path, deadline: float | None) -> Outcome:
         predictions=tuple(predictions),
         curve=read_history(runs / config.name),
         temperature=about.temperature,
+        facts=config.data.facts(),
         effort=about.effort,
         parameters=about.parameters,
         warning=about.warning,

@@ -27,6 +27,8 @@ TRAINING_VALUES = {
     "loss_gap": "Validation loss − training loss",
     "training_minutes": "Minutes of training",
     "parameters": "Parameters",
+    "samples_kept": "Share of samples kept",
+    "noise_left": "Share of wrong labels among kept samples",
 }
 # The smallest run with the same code: one epoch of the smallest model of the kind.
 REHEARSAL = {
@@ -91,7 +93,8 @@ class Plot(Part):
 
     Attributes:
         title: title.
-        chart: ``points``: values by run; ``curves``: columns of the learning curves by epoch; ``classes``: F1 by class.
+        chart: ``points``: values by run; ``curves``: columns of the learning curves by epoch; ``classes``: F1 by class;
+            ``agreement``: agreement between years by class; ``maps``: pictures of the predictions of the first tile.
         runs: runs to show; empty means all.
         y: metric or value of training (``points``), or columns such as ``train_loss`` (``curves``).
         x: dotted key of the config whose value is the x axis (``points``); None shows the runs side by side.
@@ -99,7 +102,7 @@ class Plot(Part):
     """
 
     title: str
-    chart: Literal["points", "curves", "classes"]
+    chart: Literal["points", "curves", "classes", "agreement", "maps"]
     runs: tuple[str, ...] = ()
     y: tuple[str, ...] = ("overall_accuracy",)
     x: str | None = None

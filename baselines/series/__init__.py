@@ -1,0 +1,1 @@
+"""Steps of the multi-year study: regular series, reliable samples, pseudo-labels, networks, smoothing, selection."""

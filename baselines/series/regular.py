@@ -1,0 +1,106 @@
+"""Regular series: values on fixed days of a year, interpolated between the clear dates of that year alone."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench.errors import LulcbenchError
+
+Floats = npt.NDArray[np.float32]
+
+
+def days_of_year(every: int) -> npt.NDArray[np.int64]:
+    """The fixed days: the middle ones of the whole periods of ``every`` days since 1 January, counted from 0.
+
+    Examples:
+        >>> days_of_year(90).tolist()
+        [45, 135, 225, 315]
+    """
+    return np.arange(365 // every, dtype=np.int64) * every + every // 2
+
+
+def check_dates(dates: npt.NDArray[np.datetime64]) -> None:
+    """Check that dates ascend.
+
+    Raises:
+        LulcbenchError: a date is missing, occurs twice, or precedes the one before it; names it.
+    """
+    if np.isnat(dates).any():
+        raise LulcbenchError("A date is missing (NaT).", "Leave out images without a date.")
+    steps = np.diff(dates.astype("datetime64[D]").astype(np.int64))
+    if (steps <= 0).any():
+        at = int(np.flatnonzero(steps <= 0)[0]) + 1
+        what = "occurs twice" if steps[at - 1] == 0 else f"follows {dates[at - 1]}"
+        raise LulcbenchError(f"Dates do not ascend: {dates[at]} {what}.", "Sort the images by date, one per date.")
+
+
+def regular(values: Floats, dates: npt.NDArray[np.datetime64], year: int, every: int) -> Floats:
+    """Series of pixels on the fixed days of a year.
+
+    Each value is interpolated linearly between the nearest clear dates of the pixel before and after the day, and
+    constant before the first and after the last clear date **of the same year**: dates of other years, in which a
+    change may lie, have no influence.
+
+    Args:
+        values: ``(n, time, band)``; a pixel of a date is NaN in all bands where it is not clear.
+        dates: datetime64 ``(time,)``, in ascending order; of any years.
+        year: the year.
+        every: days between the fixed days, see ``days_of_year``.
+
+    Returns:
+        float32 ``(n, step, band)``; NaN for pixels without a clear date in the year.
+
+    Raises:
+        LulcbenchError: dates do not ascend, or none is in the year.
+
+    Examples:
+        >>> dates = np.array(["2017-12-30", "2018-02-15", "2018-08-14"], "datetime64[D]")
+        >>> values = np.array([9, 1, 3], np.float32).reshape(1, 3, 1)
+        >>> regular(values, dates, 2018, every=90)[0, :, 0].round(2).tolist()  # 9 is of another year
+        [1.0, 2.0, 3.0, 3.0]
+    """
+    dates = np.asarray(dates, "datetime64[D]")
+    check_dates(dates)
+    start = np.datetime64(date(year, 1, 1), "D")
+    days = (dates - start).astype(np.int64)
+    own = dates.astype("datetime64[Y]").astype(np.int64) + 1970 == year
+    if not own.any():
+        raise LulcbenchError(f"There is no date in {year}.", "Leave the year out, or add images of it.")
+    days, values = days[own], np.asarray(values[:, own], np.float32)
+    clear = np.isfinite(values[..., 0])
+    count = len(days)
+    number = np.arange(count)
+    before = np.maximum.accumulate(np.where(clear, number, -1), axis=1)
+    after = np.minimum.accumulate(np.where(clear, number, count)[:, ::-1], axis=1)[:, ::-1]
+    rows = np.arange(len(values))
+    steps = days_of_year(every)
+    out = np.full((len(values), len(steps), values.shape[2]), np.nan, np.float32)
+    seen = clear.any(axis=1)
+    for step, day in enumerate(steps):
+        at = int(np.searchsorted(days, day, side="right"))  # dates before it are on or before the day
+        low = before[:, at - 1] if at else np.full(len(values), -1)
+        high = after[:, at] if at < count else np.full(len(values), count)
+        first, second = np.where(low < 0, high, low), np.where(high >= count, low, high)
+        first, second = np.where(seen, first, 0), np.where(seen, second, 0)
+        span = np.maximum(days[second] - days[first], 1)
+        share = np.where(second > first, (day - days[first]) / span, 0).astype(np.float32)[:, None]
+        out[:, step] = (1 - share) * values[rows, first] + share * values[rows, second]
+    out[~seen] = np.nan
+    return out
+
+
+def seen_steps(clear: npt.NDArray[np.bool_], dates: npt.NDArray[Any], year: int, every: int) -> npt.NDArray[np.bool_]:
+    """Whether a pixel has a clear date within ``every`` days of each fixed day of a year, ``(n, step)``.
+
+    For networks that mask missing dates in place of values that were interpolated over a long gap.
+    """
+    start = np.datetime64(date(year, 1, 1), "D")
+    days = (np.asarray(dates, "datetime64[D]") - start).astype(np.int64)
+    own = np.asarray(dates, "datetime64[Y]").astype(np.int64) + 1970 == year
+    near = np.abs(days[None, :] - days_of_year(every)[:, None]) <= every
+    seen: npt.NDArray[np.bool_] = (clear[:, None, :] & (near & own)[None]).any(axis=2)
+    return seen
