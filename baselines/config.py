@@ -76,6 +76,8 @@ class Config(Part):
             raise ValueError(
                 f"data {self.data.kind} are single pixels: set augment.dihedral = false, without affine or tta"
             )
+        if self.data.spatial and self.predict.smoothing:
+            raise ValueError(f"predict.smoothing is for maps of several years, which data {self.data.kind} do not give")
         if dense and (self.augment.mixup or self.augment.cutmix):
             raise ValueError("mixup and cutmix require one class per patch")
         if dense and self.augment.affine:

@@ -103,6 +103,10 @@ class PredictConfig(Part):
         missing: sensors whose images are replaced by nodata, as if they were missing.
         tta: average over the eight flips and quarter turns.
         calibrate: fit a temperature on the val split, and apply it.
+        smoothing: how maps of several years are smoothed by a hidden Markov model (``baselines.series.smoothing``);
+            probabilities are those of ``forward-backward`` in both cases, classes of ``viterbi`` are the most probable
+            sequence. None leaves each year as it is.
+        stay: probability that the class of a pixel is the same a year later, at level 1, 2, … given the coarser one.
     """
 
     split: Name = "test"
@@ -113,3 +117,5 @@ class PredictConfig(Part):
     missing: tuple[str, ...] = ()
     tta: bool = False
     calibrate: bool = True
+    smoothing: Literal["forward-backward", "viterbi"] | None = None
+    stay: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.98, 0.98, 0.98, 0.98)

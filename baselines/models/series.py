@@ -134,6 +134,10 @@ class ByYearPredictor(NetworkPredictor):
         temperature = float(temperatures[self._years.index(str(year))])
         return _Tempered(nets[str(year)], self.task, self.config, temperature)
 
+    def graph(self, inputs: Mapping[str, Input]) -> bytes:
+        """Refuse: a graph has no year."""
+        raise LulcbenchError("There is one network per year.", "Export a model that is trained on all years.")
+
     def __call__(self, images: Images) -> Tensor:
         """Refuse: images do not tell their year."""
         raise LulcbenchError("There is one network per year.", "Predict each year with that of the year: for_year.")

@@ -34,7 +34,7 @@ class PixelSeries(nn.Module):
         """Map ``(b, step·feature, y, x)`` to ``(b, output, y, x)``."""
         b, _, height, width = image.shape
         series = image.permute(0, 2, 3, 1).reshape(b * height * width, len(self.days), self.features)
-        outputs = self.net(series, self.days.expand(len(series), -1), (series != 0).any(dim=2))
+        outputs = self.net(series, self.days.expand(series.shape[0], -1), (series != 0).any(dim=2))
         maps: Tensor = outputs.reshape(b, height, width, -1).permute(0, 3, 1, 2)
         return maps
 

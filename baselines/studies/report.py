@@ -54,7 +54,7 @@ def write_report(study: Study, jobs: Sequence[Job], outcomes: Sequence[Outcome],
     figures = []
     for plot in study.figures:
         try:
-            figures.append((plot.title, draw(plot, groups, simulated, partial(_pictures, jobs, out))))
+            figures.append((plot.title, draw(plot, groups, simulated, partial(_pictures, jobs, runs))))
         except LulcbenchError as error:
             problems.append(f"Figure “{plot.title}” is missing: {error.what}")
     open_jobs = [outcome for outcome in outcomes if outcome.state != "done"]
@@ -109,8 +109,9 @@ def _pictures(jobs: Sequence[Job], out: Path, name: str, count: int) -> Iterator
     """Pictures of the predictions of the first seed of a run, ``run`` or ``run/prediction``."""
     run, _, prediction = name.partition("/")
     job = next(job for job in jobs if job.run == run)
-    config = job.predictions()[prediction]
-    task = load_run(out / "runs" / job.name, config).task
+    trained = job.config().name
+    config = job.predictions()[prediction].replace(name=trained)
+    task = load_run(out / "runs" / trained, config).task
     return task.pictures(config, prediction_folder(job, out, prediction), count)
 
 

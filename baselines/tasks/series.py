@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from baselines.devices import best_device, memory_errors, threads
 from baselines.predicting.split import check_data, unlabelled
 from baselines.predicting.unit_counts import UnitCounts, count_series
 from baselines.predicting.views import temper
+from baselines.series.smoothing import forward_backward, transitions, viterbi
 from baselines.tasks.base import TASKS, Report, TaskConfig
 from baselines.tasks.segmentation import PREDICTIONS, SCORES, Segmentation
 from lulcbench import _console
+from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.metrics import METRICS
 from lulcbench.evaluation.scoring import score
 from lulcbench.evaluation.series import count_changes
-from lulcbench.legend import decide, legend
+from lulcbench.legend import LEVELS, decide, legend
 from lulcbench.plotting import Panel, class_panel
 from lulcbench.predictions import Predictions, PredictionWriter
 from lulcbench.release import Release, TilePosition
@@ -78,9 +81,35 @@ class SeriesTask(Segmentation):
                     outputs = models[year](torch.from_numpy(image).to(device))
                     p = temper(outputs, trained.temperature)[0].cpu().numpy().clip(0, 1)
                     maps.append(p / p.sum(0))
-                writer.write(tile, np.stack([codes[decide(p, level)] for p in maps]), np.stack(maps))
+                stacked, classes = self._smoothed(np.stack(maps), config, reader.years)
+                writer.write(tile, codes[classes], stacked)
         (folder / SCORES).unlink(missing_ok=True)
         return folder / PREDICTIONS
+
+    def _smoothed(
+        self, p: npt.NDArray[np.floating[Any]], config: Config, years: Sequence[int]
+    ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]:
+        """Probabilities ``(year, class, y, x)`` and classes ``(year, y, x)``, smoothed as ``predict`` says.
+
+        Raises:
+            LulcbenchError: years are not equally far apart.
+        """
+        level = self.info.level or len(LEVELS)
+        if config.predict.smoothing is None or len(years) < 2:
+            return p, np.stack([decide(part, level) for part in p])
+        gaps = set(np.diff(years).tolist())
+        if len(gaps) > 1:
+            raise LulcbenchError(
+                f"The years {', '.join(map(str, years))} are not equally far apart.",
+                "Map every year, or do not smooth.",
+            )
+        prior = np.array(self.info.frequencies)
+        yearly = transitions(level, config.predict.stay[:level], prior)
+        matrix = np.linalg.matrix_power(yearly, gaps.pop())
+        smooth = forward_backward(p, matrix, prior)
+        if config.predict.smoothing == "viterbi":
+            return smooth, viterbi(p, matrix, prior)
+        return smooth, np.stack([decide(part.astype(np.float32), level) for part in smooth])
 
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
         """Metrics by level, of the years that have labels."""

@@ -1,0 +1,149 @@
+"""Temporal smoothing of yearly class probabilities by a hidden Markov model on the class tree.
+
+The states are the classes of a level. Between years a class stays with a probability of its own at each level: leaving
+it at level 1 is rarer than at level 2 within the same level-1 class. What leaves is spread over the classes of the
+other branches, in proportion to how frequent they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import legend
+
+Floats = npt.NDArray[np.float64]
+TINY = 1e-12
+
+
+def transitions(level: int, stay: Sequence[float], prior: npt.NDArray[np.floating[Any]]) -> Floats:
+    """Transition probabilities of the classes of a level, from the probability to stay at each level.
+
+    Args:
+        level: of the classes.
+        stay: probability that the class of a pixel at level 1, 2, … is the same a year later, given that the coarser
+            one is; one per level.
+        prior: frequency of each class, ``(class,)``, with sum 1.
+
+    Returns:
+        float64 ``(class, class)``; rows are the year before, and sum to 1.
+
+    Raises:
+        LulcbenchError: numbers of levels or classes differ, or a probability is not within 0 to 1.
+
+    Examples:
+        >>> matrix = transitions(1, [0.9], np.full(5, 0.2))
+        >>> matrix[0].round(3).tolist()
+        [0.9, 0.025, 0.025, 0.025, 0.025]
+    """
+    classes = len(legend().codes(level))
+    if len(stay) != level or len(prior) != classes:
+        raise LulcbenchError(
+            f"There are {len(stay)} probabilities to stay and {len(prior)} classes.",
+            f"Level {level} has {level} levels and {classes} classes.",
+        )
+    if not all(0 <= value <= 1 for value in stay):
+        raise LulcbenchError(f"Probabilities to stay are {list(stay)}.", "Give numbers from 0 to 1.")
+    weights = np.maximum(np.asarray(prior, np.float64), TINY)
+    paths = np.stack([np.asarray(legend().parents(level, n)) for n in range(1, level + 1)])  # level, class
+    matrix = np.ones((classes, classes))
+    inside = np.ones((classes, classes), bool)  # same classes at all levels so far
+    for path, value in zip(paths, stay, strict=True):
+        same = inside & (path[:, None] == path[None, :])
+        left = inside & ~same
+        for row in range(classes):
+            if not left[row].any():
+                continue  # its only child: it cannot be left here
+            matrix[row, same[row]] *= value
+            total = weights[left[row]].sum()
+            matrix[row, left[row]] *= (1 - value) * weights[left[row]] / total
+        inside = same
+    result: Floats = matrix / matrix.sum(axis=1, keepdims=True)
+    return result
+
+
+def estimate_stay(
+    before: npt.NDArray[np.integer[Any]], after: npt.NDArray[np.integer[Any]], level: int, years: int
+) -> list[float]:
+    """Yearly probability to stay at each level, from two maps that lie several years apart.
+
+    Args:
+        before: class indices of the level, negative where ignored.
+        after: the same of the later map, of the same shape.
+        level: of the classes.
+        years: years between the maps.
+
+    Raises:
+        LulcbenchError: the maps have no pixel in common, or are not in order of time.
+    """
+    known = (before >= 0) & (after >= 0)
+    if not known.any() or years < 1:
+        raise LulcbenchError("The maps have no pixel in common.", "Give two maps of one place, the older one first.")
+    first, second = before[known], after[known]
+    stay = []
+    inside = np.ones(len(first), bool)
+    for n in range(1, level + 1):
+        path = np.asarray(legend().parents(level, n))
+        same = inside & (path[first] == path[second])
+        stay.append(float((same.sum() / max(1, inside.sum())) ** (1 / years)))
+        inside = same
+    return stay
+
+
+def forward_backward(p: npt.NDArray[np.floating[Any]], matrix: Floats, prior: npt.NDArray[np.floating[Any]]) -> Floats:
+    """Probabilities of each year given those of all years.
+
+    Args:
+        p: class probabilities of a classifier ``(year, class, …)``; divided by ``prior`` they are likelihoods.
+        matrix: transition probabilities ``(class, class)``.
+        prior: frequency of each class in training, ``(class,)``.
+
+    Returns:
+        float64 of the shape of ``p``, with sum 1 over classes.
+    """
+    likelihood = _likelihood(p, prior)
+    years = len(likelihood)
+    forward = np.empty_like(likelihood)
+    forward[0] = _normalized(likelihood[0] * prior[:, None])
+    for year in range(1, years):
+        forward[year] = _normalized(likelihood[year] * (matrix.T @ forward[year - 1]))
+    backward = np.ones_like(likelihood[0])
+    out = np.empty_like(likelihood)
+    for year in range(years - 1, -1, -1):
+        out[year] = _normalized(forward[year] * backward)
+        backward = _normalized(matrix @ (likelihood[year] * backward))
+    return out.reshape(np.shape(p))
+
+
+def viterbi(
+    p: npt.NDArray[np.floating[Any]], matrix: Floats, prior: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.int64]:
+    """The most probable sequence of classes, ``(year, …)``; see ``forward_backward``."""
+    score = np.log(np.maximum(_likelihood(p, prior), TINY))
+    step = np.log(np.maximum(matrix, TINY))
+    years, classes, pixels = score.shape
+    best = score[0] + np.log(np.maximum(prior, TINY))[:, None]
+    came = np.empty((years, classes, pixels), np.int64)
+    for year in range(1, years):
+        options = best[:, None, :] + step[:, :, None]  # before, after, pixel
+        came[year] = options.argmax(axis=0)
+        best = options.max(axis=0) + score[year]
+    path = np.empty((years, pixels), np.int64)
+    path[-1] = best.argmax(axis=0)
+    for year in range(years - 1, 0, -1):
+        path[year - 1] = np.take_along_axis(came[year], path[year][None], axis=0)[0]
+    return path.reshape((years, *np.shape(p)[2:]))
+
+
+def _likelihood(p: npt.NDArray[np.floating[Any]], prior: npt.NDArray[np.floating[Any]]) -> Floats:
+    flat = np.asarray(p, np.float64).reshape(len(p), p.shape[1], -1)
+    return _normalized(flat / np.maximum(np.asarray(prior, np.float64), TINY)[None, :, None], axis=1)
+
+
+def _normalized(values: Floats, axis: int = 0) -> Floats:
+    scaled: Floats = values / np.maximum(values.sum(axis=axis, keepdims=True), TINY**2)
+    return scaled

@@ -1,0 +1,89 @@
+"""The hidden Markov model against all sequences, one by one."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from baselines.series.smoothing import estimate_stay, forward_backward, transitions, viterbi
+from lulcbench.errors import LulcbenchError
+from lulcbench.legend import legend
+
+
+def by_enumeration(p: np.ndarray, matrix: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Posterior of each year, and the best sequence, from the joint probability of every sequence."""
+    years, classes = p.shape
+    posterior = np.zeros((years, classes))
+    joint = {}
+    for path in itertools.product(range(classes), repeat=years):
+        value = prior[path[0]]
+        for year, state in enumerate(path):
+            value *= p[year, state] / prior[state]
+            value *= matrix[path[year - 1], state] if year else 1
+        joint[path] = value
+        for year, state in enumerate(path):
+            posterior[year, state] += value
+    return posterior / posterior.sum(axis=1, keepdims=True), max(joint, key=lambda path: joint[path])
+
+
+def test_posteriors_and_best_sequences_are_those_of_all_sequences() -> None:
+    rng = np.random.default_rng(0)
+    prior = np.array([0.4, 0.3, 0.1, 0.1, 0.1])
+    matrix = transitions(1, [0.85], prior)
+    p = rng.dirichlet(np.ones(5), (4, 12)).transpose(0, 2, 1)  # year, class, pixel
+    smooth, best = forward_backward(p, matrix, prior), viterbi(p, matrix, prior)
+    np.testing.assert_allclose(smooth.sum(axis=1), 1)
+    for pixel in range(12):
+        posterior, path = by_enumeration(p[:, :, pixel], matrix, prior)
+        np.testing.assert_allclose(smooth[:, :, pixel], posterior, rtol=1e-8)
+        assert tuple(best[:, pixel]) == path
+    maps = forward_backward(p.reshape(4, 5, 3, 4), matrix, prior)
+    np.testing.assert_array_equal(maps.reshape(4, 5, 12), smooth)
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+def test_transitions_stay_with_the_given_probability_at_every_level(level: int) -> None:
+    stay = [0.99, 0.97, 0.95, 0.9][:level]
+    n = len(legend().codes(level))
+    prior = np.random.default_rng(1).dirichlet(np.ones(n))
+    matrix = transitions(level, stay, prior)
+    np.testing.assert_allclose(matrix.sum(axis=1), 1)
+    top = np.asarray(legend().parents(level, 1))
+    same = np.where(top[:, None] == top[None, :], matrix, 0).sum(axis=1)
+    np.testing.assert_allclose(same, 0.99)
+
+
+def test_smoothing_removes_flicker_and_keeps_change() -> None:
+    prior = np.full(5, 0.2)
+    matrix = transitions(1, [0.95], prior)
+    states = np.array([[0, 0, 0, 0, 0], [0, 0, 0, 2, 2], [0, 0, 1, 0, 0]]).T  # the last one flickers
+    p = np.full((5, 5, 3), 0.05)
+    for year in range(5):
+        p[year, states[year], np.arange(3)] = 0.8
+    p[2, :, 2] = [0.3, 0.55, 0.05, 0.05, 0.05]  # uncertain
+    expected = states.copy()
+    expected[2, 2] = 0
+    assert (viterbi(p, matrix, prior) == expected).all()
+    assert (forward_backward(p, matrix, prior).argmax(axis=1) == expected).all()
+
+
+def test_probabilities_to_stay_are_estimated_from_two_maps() -> None:
+    rng = np.random.default_rng(2)
+    n = len(legend().codes(2))
+    prior = np.full(n, 1 / n)
+    yearly = transitions(2, [0.98, 0.99], prior)
+    before = rng.integers(0, n, 200_000)
+    after = before.copy()
+    for _ in range(3):
+        after = (rng.random(len(after))[:, None] > yearly.cumsum(axis=1)[after]).sum(axis=1).clip(0, n - 1)
+    top, fine = estimate_stay(before, after, 2, years=3)
+    assert top == pytest.approx(0.98, abs=0.003)
+    assert fine == pytest.approx(0.99, abs=0.006)
+    with pytest.raises(LulcbenchError, match="no pixel in common"):
+        estimate_stay(np.array([-1, 0]), np.array([0, -1]), 1, 6)
+    with pytest.raises(LulcbenchError, match="Probabilities to stay"):
+        transitions(1, [1.5], np.full(5, 0.2))
+    with pytest.raises(LulcbenchError, match="1 probabilities to stay and 5 classes"):
+        transitions(2, [0.9], np.full(5, 0.2))
