@@ -215,8 +215,10 @@ def test_the_study_is_one_command_and_resumes(
     page, complete = run_study(str(tmp_path / "small.toml"), tmp_path / "out")
     assert complete
     results = json.loads((page.parent / "study.json").read_text())
-    assert set(results["scores"]) == {"lstm.multi-year", "lstm.single-year"}
-    row = results["scores"]["lstm.multi-year"]
+    assert set(results["scores"]) == {
+        f"lstm.{run}/{kind}" for run in ("multi-year", "single-year") for kind in ("raw", "smooth")
+    }
+    row = results["scores"]["lstm.multi-year/raw"]
     assert row["levels"]["1"]["near_change_recall"]["mean"] > 0.8
     assert 0.3 < row["training"]["samples_kept"]["mean"] <= 1
     assert results["problems"] == []
