@@ -48,7 +48,7 @@ TOOLS = {
     "pytest-xdist", "ruff", "rustac", "uv",
 }  # fmt: skip
 # What the environment of the benchmarks alone has, where import and distribution differ in name.
-ELSEWHERE = {"streaming": "mosaicml-streaming"}
+ELSEWHERE = {"odc": "odc-stac", "streaming": "mosaicml-streaming"}
 
 
 def name_of(requirement: str) -> str:

@@ -49,7 +49,7 @@ class FakeHub:
         self.thread.start()
 
     def content(self) -> dict[str, Any]:
-        """What it holds and was asked for, to be given to another hub."""
+        """What it holds and what was requested, to be given to another hub."""
         return {name: vars(self)[name] for name in ("repositories", "objects", "requests", "stored")}
 
     def close(self) -> None:
