@@ -170,6 +170,7 @@ def test_maps_with_classes_that_the_sample_lacks(land: tuple[Path, np.ndarray], 
         ("name,area\na,1\n", "line 2"),
         ("stratum,area\n", "has no strata"),
     ],
+    ids=["a stratum twice", "a negative area", "not a number", "another header", "no row"],
 )
 def test_damaged_sizes(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "sizes.csv"
