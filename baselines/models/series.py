@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -74,7 +74,7 @@ class SeriesNetwork(NetworkConfig):
         for year in config.data.options["years"]:
             part = config.replace(data={"train_years": (year,)}, model={"by_year": False})
             fitted = part.model.fit(type(experiment).open(part), folder / str(year), deadline)
-            nets[year] = fitted.predictor.net  # type: ignore[attr-defined]  # networks have one
+            nets[year] = cast("NetworkPredictor", fitted.predictor).net
             efforts.append(fitted.effort)
             temperatures[year] = fitted.temperature
         for year in nets:  # after all years: each is resumed from its own
@@ -114,25 +114,22 @@ class ByYearPredictor(NetworkPredictor):
 
     def __init__(self, net: ByYear, task: Task, config: Config) -> None:
         super().__init__(net, task, config)
-        net.register_buffer("temperatures", torch.ones(len(net.nets)))
+        self._by_year = net
 
     def set_temperatures(self, temperatures: Mapping[int, float]) -> None:
         """Set the temperature of each year."""
-        self.net.temperatures = torch.tensor([temperatures[int(year)] for year in self._years])
+        self._by_year.temperatures = torch.tensor([temperatures[int(year)] for year in self._years])
 
     @property
     def _years(self) -> list[str]:
-        nets: nn.ModuleDict = self.net.nets  # type: ignore[assignment]
-        return list(nets)
+        return list(self._by_year.nets)
 
     def for_year(self, year: int) -> Predictor:
         """The network of a year, with calibrated probabilities."""
         if str(year) not in self._years:
             raise LulcbenchError(f"There is no network for {year}.", f"Those of {', '.join(self._years)} were trained.")
-        nets: nn.ModuleDict = self.net.nets  # type: ignore[assignment]
-        temperatures: Tensor = self.net.temperatures  # type: ignore[assignment]
-        temperature = float(temperatures[self._years.index(str(year))])
-        return _Tempered(nets[str(year)], self.task, self.config, temperature)
+        temperature = float(self._by_year.temperatures[self._years.index(str(year))])
+        return _Tempered(self._by_year.nets[str(year)], self.task, self.config, temperature)
 
     def graph(self, inputs: Mapping[str, Input]) -> bytes:
         """Refuse: a graph has no year."""

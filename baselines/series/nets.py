@@ -196,10 +196,16 @@ class ByYear(nn.Module):
 
     Args:
         nets: year → network.
+
+    Attributes:
+        temperatures: temperature of the outputs of each network, float32 ``(year,)``.
     """
+
+    temperatures: Tensor
 
     def __init__(self, nets: dict[int, nn.Module]) -> None:
         super().__init__()
+        self.register_buffer("temperatures", torch.ones(len(nets)))
         self.nets = nn.ModuleDict({str(year): net for year, net in nets.items()})
 
 

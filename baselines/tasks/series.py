@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from baselines.data.series import SeriesData
 from baselines.devices import best_device, memory_errors, threads
 from baselines.predicting.split import check_data, unlabelled
 from baselines.predicting.unit_counts import UnitCounts, count_series
@@ -25,7 +26,7 @@ from lulcbench.evaluation.series import count_changes
 from lulcbench.legend import LEVELS, decide, legend
 from lulcbench.plotting import Panel, class_panel
 from lulcbench.predictions import Predictions, PredictionWriter
-from lulcbench.release import Release, TilePosition
+from lulcbench.release import Release, Row, TilePosition
 
 if TYPE_CHECKING:
     from baselines.config import Config
@@ -56,7 +57,7 @@ class SeriesTask(Segmentation):
         """Write ``predictions.zip`` with one map per year on the label grid."""
         check_data(trained)
         config, level = trained.config, trained.about.info.level or 4
-        reader = config.predicted.reader()  # type: ignore[attr-defined]  # of data of this task
+        reader = _data(config).reader()
         (imagery,) = trained.about.info.inputs.values()
         mean, std = np.array(imagery.mean, np.float32), np.array(imagery.std, np.float32)
         codes = np.array(legend().codes(level), np.uint16)
@@ -72,7 +73,7 @@ class SeriesTask(Segmentation):
             for tile, row in bar.track(
                 list(zip(release.tiles(split).ids, rows, strict=True)), description=f"predict {split}"
             ):
-                values = reader.tile(split, row)
+                values = reader.tile(split, Row(row))
                 series = np.nan_to_num((values.reshape(*values.shape[:2], -1) - mean) / std)
                 side = int(len(series) ** 0.5)
                 maps = []
@@ -113,20 +114,20 @@ class SeriesTask(Segmentation):
 
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
         """Metrics by level, of the years that have labels."""
-        scores = score(folder / PREDICTIONS, config.predicted.root_path)  # type: ignore[attr-defined]
+        scores = score(folder / PREDICTIONS, _data(config).root_path)
         levels = {str(n): {name: s[name] for name in SHOWN} for n, s in scores.levels.items()}
         finest = levels[str(scores.level)]
         return {"overall_accuracy": finest["overall_accuracy"], "log_loss": finest["log_loss"], "levels": levels}
 
     def count(self, config: Config, folder: Path) -> UnitCounts:
         """Counts by spatial block."""
-        release = Release.open(config.predicted.root_path)  # type: ignore[attr-defined]
+        release = Release.open(_data(config).root_path)
         with Predictions.open(folder / PREDICTIONS, release) as predictions:
             return count_series(predictions)
 
     def report(self, config: Config, folder: Path) -> Report:
         """One table per level; none without labels."""
-        release = Release.open(config.predicted.root_path)  # type: ignore[attr-defined]
+        release = Release.open(_data(config).root_path)
         split = config.predict.split
         labelled = any(split in info.splits for info in release.manifest.labels.values())
         tables = {}
@@ -143,7 +144,7 @@ class SeriesTask(Segmentation):
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
         """The first tiles: the map of every year, and where it changes once or several times."""
         level = self.info.level or 4
-        release = Release.open(config.predicted.root_path)  # type: ignore[attr-defined]
+        release = Release.open(_data(config).root_path)
         with Predictions.open(folder / PREDICTIONS, release) as predictions:
             for position in range(min(count, len(predictions.info.tiles))):
                 codes = predictions.codes(TilePosition(position))
@@ -155,9 +156,22 @@ class SeriesTask(Segmentation):
                 yield predictions.info.tiles[position], [*panels, change_panel(changes)]
 
 
+def _data(config: Config) -> SeriesData:
+    """The data to predict.
+
+    Raises:
+        LulcbenchError: they are not series.
+    """
+    data = config.predicted
+    if not isinstance(data, SeriesData):
+        raise LulcbenchError(
+            f"This task takes series, not data of the kind {data.kind!r}.", 'Use data.kind = "series".'
+        )
+    return data
+
+
 def change_panel(changes: np.ndarray) -> Panel:
     """A map of no change, one change, and several changes."""
-    colors = np.array([[240, 240, 240], [230, 120, 0], [120, 0, 120]], np.uint8)
-    names = ("no change", "one change", "several changes")
-    entries = tuple((name, tuple(map(int, color))) for name, color in zip(names, colors, strict=True))
-    return Panel("changes", colors[np.minimum(changes, 2)], entries)  # type: ignore[arg-type]
+    entries = (("no change", (240, 240, 240)), ("one change", (230, 120, 0)), ("several changes", (120, 0, 120)))
+    colors = np.array([color for _, color in entries], np.uint8)
+    return Panel("changes", colors[np.minimum(changes, 2)], entries)

@@ -33,14 +33,13 @@ class PixelAreas:
     """
 
     def __init__(self, crs: str, transform: tuple[float, ...], shape: tuple[int, int]) -> None:
-        from pyproj import CRS, Transformer
+        from pyproj import CRS, Geod, Transformer
 
         system = CRS.from_wkt(crs)
         self._a, self._b, self._c, self._d, self._e, self._f = transform
         determinant = abs(self._a * self._e - self._b * self._d)
         unit = float(system.axis_info[0].unit_conversion_factor) if system.axis_info else 1.0
-        geod = system.get_geod() or CRS.from_epsg(4326).get_geod()
-        assert geod is not None  # noqa: S101
+        geod = system.get_geod() or Geod(ellps="WGS84")
         self._major, self._squared = float(geod.a), float(geod.es)
         self._geographic = system.is_geographic
         self._radians = unit if self._geographic else 1.0

@@ -102,24 +102,12 @@ class Sampling:
             stratum, sizes = np.searchsorted(names, own), np.array(list(areas.values()))
         elif "stratum" in table and self.kind not in (Kind.SIMPLE_RANDOM, Kind.SYSTEMATIC):
             stratum, texts = _index(table["stratum"], "stratum")
-            sizes = None if self.sizes is None else self._sizes_of(texts)
+            sizes = None if self.sizes is None else _in_order(self.sizes, texts)
         elif self.kind is Kind.STRATIFIED:
             raise LulcbenchError("A stratified design requires strata.", "Name their column with --strata.")
         if sizes is not None:
             weight = self._calibrated(weight, stratum, sizes, "weight" in table and self.design is None)
         return Sample(self.kind, weight, stratum.astype(np.intp), cluster, self.first_phase)
-
-    def _sizes_of(self, texts: list[str]) -> Floats:
-        """Areas of the strata in the order of ``texts``, then those without points."""
-        assert self.sizes is not None  # noqa: S101
-        if unknown := [text for text in texts if text not in self.sizes]:
-            raise LulcbenchError(f"Strata of points have no area: {unknown[:8]}.", _SIZES)
-        if missing := [text for text in self.sizes if text not in texts]:
-            raise LulcbenchError(
-                f"Strata without labelled points: {missing[:8]}.",
-                "Label points in them, or merge them with similar strata.",
-            )
-        return np.array([self.sizes[text] for text in texts])
 
     def _calibrated(self, weight: Floats, stratum: npt.NDArray[np.integer], sizes: Floats, stated: bool) -> Floats:
         drawn = np.bincount(stratum, weights=weight, minlength=len(sizes))
@@ -208,6 +196,22 @@ def read_sizes(path: str | os.PathLike[str]) -> dict[str, float]:
     if not sizes:
         raise LulcbenchError(f"{path} has no strata.", _SIZES)
     return sizes
+
+
+def _in_order(sizes: Mapping[str, float], texts: list[str]) -> Floats:
+    """Areas of the strata in the order of ``texts``.
+
+    Raises:
+        LulcbenchError: strata and areas do not match.
+    """
+    if unknown := [text for text in texts if text not in sizes]:
+        raise LulcbenchError(f"Strata of points have no area: {unknown[:8]}.", _SIZES)
+    if missing := [text for text in sizes if text not in texts]:
+        raise LulcbenchError(
+            f"Strata without labelled points: {missing[:8]}.",
+            "Label points in them, or merge them with similar strata.",
+        )
+    return np.array([sizes[text] for text in texts])
 
 
 def _index(column: pd.Series[str], what: str) -> tuple[Indices, list[str]]:

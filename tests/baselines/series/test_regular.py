@@ -11,7 +11,7 @@ from baselines.series.indices import INDICES, available, letters, with_indices
 from baselines.series.pool import cell_means
 from baselines.series.regular import check_dates, days_of_year, regular, seen_steps
 from lulcbench.errors import LulcbenchError
-from lulcbench.sensors import LANDSAT, SENTINEL2
+from lulcbench.sensors import LANDSAT, SENTINEL2, Sensor
 
 
 @settings(max_examples=15)
@@ -71,8 +71,8 @@ def test_steps_far_from_clear_dates_are_unseen() -> None:
 
 
 @pytest.mark.parametrize("sensor", [SENTINEL2, LANDSAT])
-def test_indices_are_their_published_formulas(sensor: object) -> None:
-    bands = sensor.bands  # type: ignore[attr-defined]
+def test_indices_are_their_published_formulas(sensor: Sensor) -> None:
+    bands = sensor.bands
     assert available(bands) == INDICES
     rng = np.random.default_rng(0)
     values = rng.uniform(0.01, 0.6, (50, len(bands))).astype(np.float32)

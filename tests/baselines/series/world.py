@@ -42,7 +42,7 @@ def build(folder: Path) -> Path:
     frame, shape = world.frame(30)
     items = []
     rng = np.random.default_rng(0)
-    # Where each Landsat pixel lies in the label map.
+    # Row and column of the label map at the centre of each Landsat pixel.
     from rasterio.warp import transform as project
 
     rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
