@@ -32,6 +32,7 @@ class TaskConfig(Kind):
     Attributes:
         target: the entry of batches with the labels, such as ``mask``; the data must have the same.
         dense: whether there is one output per pixel, or one per sample.
+        spatial: whether samples are images, or series of single pixels; the data must be the same.
         level_weights: weights of the log-likelihood at levels 1 to 4 (LUISA data); levels finer than that of the model
             are left out.
         smoothing, focal, dice, class_balance: see ``LossSettings``.
@@ -39,6 +40,7 @@ class TaskConfig(Kind):
 
     target: ClassVar[str]
     dense: ClassVar[bool]
+    spatial: ClassVar[bool] = True
     level_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     smoothing: Fraction = 0.0
     focal: NotNegative = 0.0
@@ -53,6 +55,11 @@ class TaskConfig(Kind):
         """
         if data.target != self.target:
             raise ValueError(f"task {self.kind} requires a {self.target}, but data {data.kind} have a {data.target}")
+        if data.spatial != self.spatial:
+            samples = {True: "images", False: "series of single pixels"}
+            raise ValueError(
+                f"task {self.kind} requires {samples[self.spatial]}, but data {data.kind} are {samples[data.spatial]}"
+            )
         if data.legend_level is None:
             if self.level_weights != type(self).model_fields["level_weights"].default:
                 raise ValueError(f"task.level_weights requires LUISA levels, which data {data.kind} do not have")

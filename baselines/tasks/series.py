@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from baselines.data.series import SeriesData
 from baselines.devices import best_device, memory_errors, threads
 from baselines.predicting.split import check_data, unlabelled
 from baselines.predicting.unit_counts import UnitCounts, count_series
@@ -31,6 +30,7 @@ from lulcbench.release import Release, Row, TilePosition
 if TYPE_CHECKING:
     from baselines.config import Config
     from baselines.data import DataInfo
+    from baselines.data.series import SeriesData
     from baselines.run import Trained
 
 SHOWN = ("overall_accuracy", "macro_f1", "log_loss", "year_agreement", "change_f1", "near_change_precision",
@@ -44,6 +44,7 @@ class SeriesConfig(TaskConfig):
     kind: Literal["series"] = "series"
     target: ClassVar[str] = "mask"
     dense: ClassVar[bool] = True
+    spatial: ClassVar[bool] = False
 
     def build(self, info: DataInfo) -> SeriesTask:
         """Build the task for these data."""
@@ -157,17 +158,8 @@ class SeriesTask(Segmentation):
 
 
 def _data(config: Config) -> SeriesData:
-    """The data to predict.
-
-    Raises:
-        LulcbenchError: they are not series.
-    """
-    data = config.predicted
-    if not isinstance(data, SeriesData):
-        raise LulcbenchError(
-            f"This task takes series, not data of the kind {data.kind!r}.", 'Use data.kind = "series".'
-        )
-    return data
+    """The data to predict; ``TaskConfig.check`` refuses others."""
+    return cast("SeriesData", config.predicted)
 
 
 def change_panel(changes: np.ndarray) -> Panel:

@@ -49,6 +49,7 @@ def test_bad_configs_name_the_key(change: dict, says: str) -> None:
         ({"task": {"level_weights": (1, 1, -1, 1)}}, "level_weights"),
         ({"data": {"kind": "luisa-seg", "root": "r", "level": 2}, "task": {"level_weights": (0, 0, 1, 1)}}, "level_w"),
         ({"data": {"kind": "luisa-seg", "root": "r", "bands": []}}, "bands"),
+        ({"task": {"kind": "series"}}, "requires series of single pixels, but data luisa-seg are images"),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(change: dict, says: str) -> None:
