@@ -127,22 +127,27 @@ def study(
     report: Annotated[
         bool, typer.Option("--report", help="Train nothing: write the page of what is finished.")
     ] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Copy results and figures into the repository, for 'tables'.")
+    ] = False,
 ) -> None:
     """Run what is missing of a study, compare its runs over spatial blocks, and write its page."""
-    from baselines.studies.command import run
+    from baselines.studies import command
 
-    path, complete = run(name, out, root, processes, minutes, rehearse, tuple(only or ()), report)
-    typer.echo(str(path))
+    path, complete = command.run(name, out, root, processes, minutes, rehearse, tuple(only or ()), report)
+    for file in (path, *(command.publish(path) if publish else ())):
+        typer.echo(str(file))
     if not complete:
         raise typer.Exit(1)
 
 
 @app.command()
 def tables() -> None:
-    """Write the table of reference scores into README.md and DATASET_CARD.md, and plot the learning curves."""
-    from baselines.reports.tables import PAGES, write
+    """Write the committed scores into README.md, DATASET_CARD.md and docs/studies.md, and plot the learning curves."""
+    from baselines.reports import studies, tables
 
-    for path in write([Path(__file__).parents[1] / page for page in PAGES]):
+    pages = [Path(__file__).parents[1] / page for page in tables.PAGES]
+    for path in [*tables.write(pages), *studies.write(pages)]:
         typer.echo(str(path))
 
 

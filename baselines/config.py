@@ -90,6 +90,21 @@ class Config(Part):
         return self.data if self.predict.root is None else self.data.model_copy(update={"root": self.predict.root})
 
     @property
+    def label(self) -> str:
+        """Model, sensors and task in words.
+
+        Example:
+            >>> data = {"kind": "luisa-seg", "root": "data", "sensors": ["landsat", "sentinel2"]}
+            >>> task = {"kind": "segmentation-edges"}
+            >>> Config.parse({"name": "a", "data": data, "task": task, "model": {"kind": "fusion"}}).label
+            'middle fusion of landsat and sentinel2, with distances to edges'
+        """
+        sensors = " and ".join(self.data.sensor_names)
+        of = "of" if len(self.data.sensor_names) > 1 else "on"
+        images = f" {of} {sensors}" if self.model.uses_images else ""
+        return self.model.label + images + (f", {self.task.addition}" if self.task.addition else "")
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the config in canonical form."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()

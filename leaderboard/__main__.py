@@ -50,12 +50,20 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     url: Annotated[str, typer.Option(help="Public address, for permalinks and the form; default: host and port.")] = "",
-    workers: Annotated[int, typer.Option(min=0, help="Scoring workers to run beside the web server.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Scoring workers to run beside the web server.", show_default="1, 0 without --release"
+        ),
+    ] = None,
 ) -> None:
-    """Serve the pages and the API, and run scoring workers."""
+    """Serve the pages and the API, and run scoring workers. Without --release, the results of the ledger are shown."""
     from leaderboard.server import listen
     from leaderboard.server import serve as run_server
 
+    workers = min(1, len(context.obj.releases)) if workers is None else workers
+    if not context.obj.releases:
+        console.print("There is no --release to score against: submissions wait until a worker scores them.")
     _check_releases(context.obj, workers)
     with listen(host, port) as listener:
         settings = context.obj.model_copy(update={"public_url": url or f"http://{host}:{listener.getsockname()[1]}"})

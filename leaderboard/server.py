@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from leaderboard.settings import Settings
-from leaderboard.store import ledger
+from leaderboard.store import ledger, records
 from leaderboard.web.app import create_app
 from leaderboard.web.guard import PatientProtocol
 from lulcbench.errors import LulcbenchError
@@ -49,7 +49,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
-    """Serve until interrupted.
+    """Serve until interrupted; an empty database is filled from the ledger first.
 
     Args:
         settings: see ``Settings``.
@@ -64,9 +64,11 @@ def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
     settings.prepare()
     tempfile.tempdir = str(settings.partial)  # forms arrive on the disk whose space is checked, not in /tmp
     threading.Thread(target=_report_damage, args=(settings,), name="read-ledger", daemon=True).start()
+    app = create_app(settings)
+    records.fill(app.state.db, settings)
     with _workers(settings, workers):
         host, port = listener.getsockname()[:2]
-        make_server(create_app(settings), host, port).run([listener])
+        make_server(app, host, port).run([listener])
 
 
 def make_server(app: FastAPI, host: str, port: int) -> uvicorn.Server:

@@ -36,7 +36,7 @@ def submission(trained: Trained, release: Release) -> ModelCard:
     trained_on = release.id if fitted else f"release with digest {about.data_digest}"
     device = hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} thread(s)"
     return ModelCard(
-        name=f"{about.config.name} (reference)",
+        name=f"{about.config.label}, seed {about.config.seed} (reference)",
         authors=("lulcbench",),
         code=CODE,
         sensors=tuple(about.info.inputs) if model.uses_images else (),

@@ -62,17 +62,19 @@ def _machine(reference: dict[str, Any]) -> str:
     return str(reference["hardware"]["gpu"] or f"{reference['hardware']['cpu']}, {threads}")
 
 
-def insert(page: Path, table: str) -> None:
+def insert(page: Path, table: str, markers: tuple[str, str] = (BEGIN, END)) -> None:
     """Write the table between the two markers of a page.
 
     Raises:
         LulcbenchError: a marker is missing.
     """
     text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not begin or not end:
-        raise LulcbenchError(f"{page} lacks the lines '{BEGIN}' and '{END}'.", "Insert them around the table.")
+        raise LulcbenchError(
+            f"{page} lacks the lines '{markers[0]}' and '{markers[1]}'.", "Insert them around the table."
+        )
     write_atomic(page, f"{before}{begin}\n{table}{end}{after}".encode())
 
 

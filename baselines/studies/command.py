@@ -5,12 +5,19 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from baselines.studies.report import RESULTS as PAGE_RESULTS
 from baselines.studies.report import write_report
 from baselines.studies.runner import Outcome, outcome, run_study
-from baselines.studies.study import Job, Study
+from baselines.studies.study import STUDIES, Job, Study
+from lulcbench._files import write_atomic, write_json
+from lulcbench._parsing import parse_json
 from lulcbench.errors import LulcbenchError
 
 STUDIES_OUT = Path("runs/studies")
+RESULTS = STUDIES / "results"
+FIGURES = Path(__file__).parents[2] / "docs/assets/studies"
+# What the committed results keep of each run.
+KEPT = ("run", "seed", "data_digest", "temperature", "effort", "parameters", "warning")
 
 
 def run(
@@ -57,3 +64,31 @@ def run(
 
 def _matches(job: Job, only: tuple[str, ...]) -> bool:
     return any(name in (job.run, job.name) or job.run.startswith(f"{name}.") for name in only)
+
+
+def publish(page: Path, results: Path = RESULTS, figures: Path = FIGURES) -> list[Path]:
+    """Copy the results of a study, and its figures, to where ``python -m baselines tables`` reads them.
+
+    Args:
+        page: the page of the study.
+        results: folder of the results.
+        figures: folder of the figures.
+
+    Returns:
+        The files written.
+
+    Raises:
+        LulcbenchError: the study has no finished run, or was a rehearsal.
+    """
+    content = parse_json((page.parent / PAGE_RESULTS).read_bytes(), str(page.parent / PAGE_RESULTS))
+    if content["rehearsal"] or not content["runs"]:
+        raise LulcbenchError(f"{page.parent} has no results to publish.", "Run the study first, not as a rehearsal.")
+    content["runs"] = [{key: run[key] for key in KEPT} for run in content["runs"]]
+    written = [results / f"{content['study']}.json"]
+    for folder in (results, figures):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(written[0], content)
+    for entry in content["figures"]:
+        written.append(figures / entry["file"])
+        write_atomic(written[-1], (page.parent / entry["file"]).read_bytes())
+    return written

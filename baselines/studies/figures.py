@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from baselines.predicting.unit_counts import AGREEMENT
+from baselines.run import load_run
 from baselines.studies.results import Group
 from baselines.studies.study import TRAINING_VALUES, Plot
 from lulcbench.errors import LulcbenchError
@@ -20,6 +21,7 @@ from lulcbench.evaluation.metrics import METRICS
 from lulcbench.plotting import Panel
 
 MAX_CLASSES = 20
+TILES = 3  # best ones, and as many worst ones
 
 
 Pictures = Callable[[str, int], Iterator[tuple[str, Sequence[Panel]]]]
@@ -44,7 +46,7 @@ def draw(plot: Plot, groups: Mapping[str, Group], simulated: bool, pictures: Pic
     if plot.chart == "maps":
         _maps(figure, shown, pictures)
     else:
-        charts = {"points": _points, "curves": _curves, "classes": _classes, "agreement": _agreement}
+        charts = {"points": _points, "curves": _curves, "classes": _classes, "tiles": _tiles, "agreement": _agreement}
         charts[plot.chart](figure, plot, shown)
     figure.suptitle(plot.title + (" (simulated data)" if simulated else ""), fontsize=11)
     content = io.BytesIO()
@@ -169,3 +171,23 @@ def _maps(figure: Any, groups: Mapping[str, Group], pictures: Pictures | None) -
         for axis in line:
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(f"{name}, {tile}", fontsize=7)
+
+
+def _tiles(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
+    name, group = next(iter(groups.items()))
+    seed, folder = next(iter(group.folders.items()))
+    trained = load_run(folder.parents[1])
+    level = group.levels[-1] if plot.level is None else plot.level
+    rows = trained.task.extremes(trained.config, folder, TILES, level)
+    if not rows:
+        raise LulcbenchError(f"{plot.title}: {name} has no tiles with labels.", "Name a run that maps a release.")
+    figure.set_size_inches(6.5, 2.2 * len(rows))
+    axes = figure.subplots(len(rows), 3, squeeze=False)
+    for row, (tile, share, panels) in zip(axes, rows, strict=True):
+        for axis, panel in zip(row, panels, strict=True):
+            axis.imshow(panel.rgb, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_title(panel.title, fontsize=7)
+        row[0].set_ylabel(f"{tile}\n{share:.0%} right", fontsize=8)
+    figure.supxlabel(f"{name}, seed {seed}: the best {len(rows) // 2} tiles, then the worst", fontsize=8)

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from baselines.predicting.unit_counts import UnitCounts
 from baselines.run import load_run
 from baselines.studies.figures import draw
-from baselines.studies.results import Group, Result, compare, summary
+from baselines.studies.results import Group, Result, compare, resolution_floor, summary
 from baselines.studies.runner import Outcome, counts_file, prediction_folder
 from baselines.studies.study import TRAINING_VALUES, Job, Study
 from lulcbench._files import write_atomic
@@ -52,9 +52,10 @@ def write_report(study: Study, jobs: Sequence[Job], outcomes: Sequence[Outcome],
     simulated = any(outcome.simulated for outcome in outcomes)
     results, problems = _compare(study, groups)
     figures = []
-    for plot in study.figures:
+    for number, plot in enumerate(study.figures, start=1):
         try:
-            figures.append((plot.title, draw(plot, groups, simulated, partial(_pictures, jobs, runs))))
+            drawn = draw(plot, groups, simulated, partial(_pictures, jobs, runs))
+            figures.append((f"{study.name}-{number}.svg", plot.title, drawn))
         except LulcbenchError as error:
             problems.append(f"Figure “{plot.title}” is missing: {error.what}")
     open_jobs = [outcome for outcome in outcomes if outcome.state != "done"]
@@ -65,9 +66,11 @@ def write_report(study: Study, jobs: Sequence[Job], outcomes: Sequence[Outcome],
         "question": study.question,
         "simulated": simulated,
         "rehearsal": any(job.rehearse for job in jobs),
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "scores": scores,
-        "comparisons": [result.model_dump() for result in results],
+        "resolution_floor": _floors(groups),
+        "comparisons": [result.model_dump() | {"finding": sentence(result)} for result in results],
+        "figures": [{"file": file, "title": title} for file, title, _ in figures],
+        "facts": dict(_facts(study, outcomes)),
         "problems": problems,
         "unfinished": [
             outcome.model_dump(include={"run", "seed", "state", "error", "remedy"}) for outcome in open_jobs
@@ -75,6 +78,8 @@ def write_report(study: Study, jobs: Sequence[Job], outcomes: Sequence[Outcome],
         "runs": [outcome.model_dump(mode="json", exclude={"curve"}) for outcome in outcomes if outcome.state == "done"],
     }
     out.mkdir(parents=True, exist_ok=True)
+    for file, _, svg in figures:
+        write_atomic(out / file, svg)
     write_atomic(out / RESULTS, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
@@ -86,8 +91,7 @@ def write_report(study: Study, jobs: Sequence[Job], outcomes: Sequence[Outcome],
         results=[(result, _column(result.metric), sentence(result)) for result in results],
         cautions=sorted({caution(r.units) for r in results if r.unit == "spatial blocks"} - {""}),
         warnings=[f"{o.run}, seed {o.seed}: {o.warning}" for o in outcomes if o.warning],
-        figures=[(title, base64.b64encode(svg).decode()) for title, svg in figures],
-        facts=_facts(study, outcomes),
+        figures=[(title, base64.b64encode(svg).decode()) for _, title, svg in figures],
         total=len(jobs),
     )
     write_atomic(out / PAGE, html.encode())
@@ -95,14 +99,16 @@ def write_report(study: Study, jobs: Sequence[Job], outcomes: Sequence[Outcome],
 
 
 def _groups(jobs: Sequence[Job], outcomes: Sequence[Outcome], out: Path) -> dict[str, Group]:
-    found: dict[str, tuple[dict[int, Outcome], dict[int, UnitCounts]]] = {}
+    found: dict[str, Group] = {}
     for job, outcome in zip(jobs, outcomes, strict=True):
         if outcome.state == "done":
             for prediction in outcome.predictions:
                 name = f"{job.run}/{prediction}" if prediction else job.run
-                by_seed, counts = found.setdefault(name, ({}, {}))
-                by_seed[job.seed], counts[job.seed] = outcome, UnitCounts.load(counts_file(job, out, prediction))
-    return {name: Group(name, *both) for name, both in found.items()}
+                group = found.setdefault(name, Group(name, {}, {}))
+                group.outcomes[job.seed] = outcome
+                group.counts[job.seed] = UnitCounts.load(counts_file(job, out, prediction))
+                group.folders[job.seed] = prediction_folder(job, out, prediction)
+    return found
 
 
 def _pictures(jobs: Sequence[Job], out: Path, name: str, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
@@ -141,6 +147,12 @@ def _scores(study: Study, group: Group) -> dict[str, Any]:
     label = next(iter(group.outcomes.values())).label
     training = {name: entry(group.values(name)) for name in TRAINING_VALUES}
     return {"label": label, "split": group.split, "seeds": list(group.outcomes), "levels": levels, "training": training}
+
+
+def _floors(groups: dict[str, Group]) -> dict[str, float | None]:
+    """Level → ``resolution_floor``."""
+    levels = sorted({level for group in groups.values() for level in group.levels})
+    return {str(level): resolution_floor(list(groups.values()), level) for level in levels}
 
 
 def _column(name: str) -> Column:

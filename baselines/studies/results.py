@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,11 +31,13 @@ class Group:
         name: ``config.setting/prediction``.
         outcomes: outcomes by seed.
         counts: counts by seed.
+        folders: folders of the predictions by seed.
     """
 
     name: str
     outcomes: dict[int, Outcome]
     counts: dict[int, UnitCounts]
+    folders: dict[int, Path] = field(default_factory=dict)
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -161,7 +165,9 @@ def _training_value(outcome: Outcome, metric: str) -> float:
     if metric == "parameters":
         return float(outcome.parameters.total) if outcome.parameters else math.nan
     if metric == "training_minutes":
-        return outcome.effort.seconds / 60 if outcome.effort else math.nan
+        if outcome.effort is None:
+            return math.nan
+        return (outcome.effort.seconds if outcome.hardware.get("gpu") else outcome.effort.core_seconds) / 60
     if metric in ("samples_kept", "noise_left"):
         return outcome.facts.get(metric, math.nan)
     rows = [row for row in outcome.curve if "val_loss" in row and "train_loss" in row]
@@ -222,6 +228,24 @@ def _seed_half_width(a: Sequence[float], b: Sequence[float]) -> float:
         return 0.0
     degrees = total**2 / sum(v**2 / d for v, d in parts)
     return t_quantile(max(1, math.floor(degrees + 1e-9))) * math.sqrt(total)
+
+
+def resolution_floor(groups: Sequence[Group], level: int) -> float | None:
+    """Smallest difference in overall accuracy that the blocks of the split resolve between two single runs.
+
+    It is the median half-width of the paired 95 % interval between two seeds of the same run, over all such pairs: what
+    differs there is only the seed. None without runs of several seeds over two or more units.
+    """
+    halves = []
+    for group in groups:
+        if level in group.levels and len(group.counts) > 1:
+            versus = Versus(first=group.name, second=group.name, level=level)
+            for a, b in combinations(group.counts, 2):
+                one, other = (Group(group.name, group.outcomes, {seed: group.counts[seed]}) for seed in (a, b))
+                if len(one.counts[a].units) > 1:
+                    low, high, _ = _paired(one, other, versus, level)
+                    halves.append((high - low) / 2)
+    return statistics.median(halves) if halves else None
 
 
 def summary(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -123,7 +123,7 @@ def outcome(job: Job, out: Path) -> Outcome | None:
         stored = stored.model_copy(update={"run": job.run, "seed": job.seed, "predictions": tuple(predictions)})
         if stored.state != "done":
             return stored
-        same = stored.config == _identity(config) and stored.data_digest == config.data.digest()
+        same = _same_training(stored, config) and stored.data_digest == config.data.digest()
         same = same and all(_is_current(config.name, predicting, stored, out) for predicting in predictions.values())
     except (LulcbenchError, ValidationError):
         return None  # it is made again
@@ -141,7 +141,7 @@ def prediction_folder(job: Job, out: Path, prediction: str) -> Path:
 
 
 def _folder_of(run: str, predicting: Config, out: Path) -> Path:
-    key = hashlib.sha256(predicting.predict.model_dump_json().encode()).hexdigest()[:16]
+    key = hashlib.sha256(predicting.predict.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:16]
     return out / "runs" / run / "predictions" / key
 
 
@@ -156,6 +156,11 @@ def _is_current(run: str, predicting: Config, stored: Outcome, out: Path) -> boo
 
 def _digests(predicting: Config, trained_on: str) -> str:
     return f"{trained_on} {predicting.predicted.digest()}"
+
+
+def _same_training(stored: Outcome, config: Config) -> bool:
+    """Whether a run has the settings of a config; those that a newer version added count as defaults."""
+    return stored.config is not None and _identity(Config.parse(stored.config)) == _identity(config)
 
 
 def _identity(config: Config) -> dict[str, Any]:
@@ -210,7 +215,7 @@ def _fit_and_predict(job: Job, out: Path, deadline: float | None) -> Outcome:
         seed=job.seed,
         state="done",
         config=_identity(config),
-        label=config.model.label,
+        label=config.label,
         data_digest=about.data_digest,
         simulated=about.info.simulated,
         predictions=tuple(predictions),

@@ -25,7 +25,7 @@ TRAINING_VALUES = {
     "train_loss": "Training loss",
     "val_loss": "Validation loss",
     "loss_gap": "Validation loss − training loss",
-    "training_minutes": "Minutes of training",
+    "training_minutes": "Minutes of training (processor time if without a GPU)",
     "parameters": "Parameters",
     "samples_kept": "Share of samples kept",
     "noise_left": "Share of wrong labels among kept samples",
@@ -94,15 +94,16 @@ class Plot(Part):
     Attributes:
         title: title.
         chart: ``points``: values by run; ``curves``: columns of the learning curves by epoch; ``classes``: F1 by class;
-            ``agreement``: agreement between years by class; ``maps``: pictures of the predictions of the first tile.
-        runs: runs to show; empty means all.
+            ``tiles``: best and worst tiles of a run; ``agreement``: agreement between years by class; ``maps``:
+            pictures of the predictions of the first tile.
+        runs: runs to show; empty means all. ``tiles`` shows the first one, with its first seed.
         y: metric or value of training (``points``), or columns such as ``train_loss`` (``curves``).
         x: dotted key of the config whose value is the x axis (``points``); None shows the runs side by side.
         level: legend level; None means the finest.
     """
 
     title: str
-    chart: Literal["points", "curves", "classes", "agreement", "maps"]
+    chart: Literal["points", "curves", "classes", "tiles", "agreement", "maps"]
     runs: tuple[str, ...] = ()
     y: tuple[str, ...] = ("overall_accuracy",)
     x: str | None = None
@@ -246,8 +247,10 @@ class Job:
             LulcbenchError: the file is missing, or a setting is unknown or invalid.
         """
         config = self._load(())
-        content = config.model_dump_json(exclude={"name"}).encode()
-        key = hashlib.sha256(content).hexdigest()[:16]
+        # Without defaults: settings that a newer version adds leave the names as they are.
+        kinds = [config.data.kind, config.task.kind, config.model.kind]
+        content = json.dumps([*kinds, config.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)])
+        key = hashlib.sha256(content.encode()).hexdigest()[:16]
         return config.replace(name=f"{config.model.kind}-seed{self.seed}-{key}")
 
     def predictions(self) -> dict[str, Config]:

@@ -33,6 +33,7 @@ class TaskConfig(Kind):
         target: the entry of batches with the labels, such as ``mask``; the data must have the same.
         dense: whether there is one output per pixel, or one per sample.
         spatial: whether samples are images, or series of single pixels; the data must be the same.
+        addition: what the task adds to classes, for the name of a run.
         level_weights: weights of the log-likelihood at levels 1 to 4 (LUISA data); levels finer than that of the model
             are left out.
         smoothing, focal, dice, class_balance: see ``LossSettings``.
@@ -41,6 +42,7 @@ class TaskConfig(Kind):
     target: ClassVar[str]
     dense: ClassVar[bool]
     spatial: ClassVar[bool] = True
+    addition: ClassVar[str] = ""
     level_weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     smoothing: Fraction = 0.0
     focal: NotNegative = 0.0
@@ -189,6 +191,15 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
         """Yield ``count`` samples of the predicted split with predictions, and labels if any: name and panels."""
+
+    def extremes(
+        self, config: Config, folder: Path, count: int, level: int
+    ) -> list[tuple[str, float, Sequence[Panel]]]:
+        """The best ``count`` and the worst ``count`` tiles: name, share of right pixels, panels.
+
+        Empty for tasks without maps.
+        """
+        return []
 
 
 class LevelTargets(nn.Module):

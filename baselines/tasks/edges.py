@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -31,6 +31,7 @@ class EdgesConfig(SegmentationConfig):
     """
 
     kind: Literal["segmentation-edges"] = "segmentation-edges"  # type: ignore[assignment]  # another value
+    addition: ClassVar[str] = "with distances to edges"
     edge_level: Annotated[int, Field(ge=1, le=4)] = 2
     truncation: Count = 5
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from baselines.devices import memory_errors, threads
@@ -24,7 +25,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.metrics import shown_in
 from lulcbench.evaluation.scores import Scores
 from lulcbench.evaluation.scoring import score
-from lulcbench.legend import LEVELS, legend
+from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.plotting import Panel, class_panel
 from lulcbench.predictions import Predictions
 from lulcbench.release import Release, TilePosition
@@ -151,8 +152,36 @@ class Segmentation(Task):
                 if "mask" in sample:
                     label = sample["mask"][level - 1].numpy()
                     panels.append(class_panel(label, level, "label"))
-                    title += f" ({(label == mapped).mean():.0%} of pixels agree)"
+                    title += f" ({_agreement(label, mapped):.0%} of pixels agree)"
                 yield sample["tile"], [*panels, class_panel(mapped, level, title)]
+
+    def extremes(
+        self, config: Config, folder: Path, count: int, level: int
+    ) -> list[tuple[str, float, Sequence[Panel]]]:
+        """The ``count`` tiles with the highest and those with the lowest share of right pixels, in this order.
+
+        Returns:
+            Tile, share of right pixels, and panels of image, label and prediction.
+        """
+        dataset = self._tiles(config, normalize=True)
+        with Predictions.open(folder / PREDICTIONS, dataset.release) as predictions:
+
+            def maps(position: int) -> tuple[Sample, Any, Any]:
+                sample = dataset[position]
+                codes = predictions.codes(TilePosition(position))[0]
+                return sample, sample["mask"][level - 1].numpy(), legend().encode(codes, level)
+
+            agreement = [_agreement(*maps(position)[1:]) for position in range(len(dataset.tiles))]
+            order = sorted(
+                (k for k, share in enumerate(agreement) if not np.isnan(share)), key=lambda k: (-agreement[k], k)
+            )
+            chosen = order if len(order) < 2 * count else [*order[:count], *order[-count:]]
+            shown = []
+            for position in chosen:
+                sample, label, mapped = maps(position)
+                panels = [class_panel(label, level, "label"), class_panel(mapped, level, "prediction")]
+                shown.append((sample["tile"], agreement[position], [*dataset.rgb_panels(sample)[:1], *panels]))
+        return shown
 
     @staticmethod
     def _scores(folder: Path, release: Release, digest: str) -> Scores:
@@ -207,3 +236,9 @@ class Segmentation(Task):
         import torch
 
         return temper(torch.from_numpy(p)[None], temperature)[0].numpy()
+
+
+def _agreement(label: npt.NDArray[np.integer], mapped: npt.NDArray[np.integer]) -> float:
+    """Share of the labelled pixels whose class is right; NaN without labels."""
+    labelled = label != IGNORE_INDEX
+    return float((label == mapped)[labelled].mean()) if labelled.any() else float("nan")

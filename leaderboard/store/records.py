@@ -83,6 +83,18 @@ def replay(db: Database, settings: Settings) -> int:
     return added
 
 
+def fill(db: Database, settings: Settings) -> int:
+    """Add all results of the ledger to a database that has none, such as that of a fresh clone.
+
+    Returns:
+        The number of results added.
+    """
+    with db.read() as session:
+        if session.scalars(select(Result.submission_id).limit(1)).first() is not None:
+            return 0
+    return replay(db, settings)
+
+
 def verify(db: Database, settings: Settings) -> tuple[LulcbenchError, ...]:
     """Check every file of the ledger, and that no file listed in the database is missing.
 

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from fastapi import FastAPI, Response
 
 from leaderboard.server import listen, make_server
 from leaderboard.settings import Settings
+from leaderboard.store import ledger
 from leaderboard.store.accounts import create_token
 from leaderboard.store.db import Database
 from leaderboard.web import guard
@@ -167,3 +169,17 @@ def test_an_upload_survives_the_death_of_the_web(settings: Settings, tmp_path: P
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_fresh_clone_shows_the_committed_references(tmp_path: Path) -> None:
+    committed = ledger.load(Settings().ledger)
+    assert not committed.faults
+    assert len(committed.entries) >= 5
+    process, url = start_web(tmp_path / "log", "--data", str(tmp_path / "data"))
+    try:
+        page = httpx2.get(url, timeout=60).text
+    finally:
+        process.terminate()
+        process.wait()
+    assert [entry.card["name"] for entry in committed.entries if escape(entry.card["name"]) not in page] == []
+    assert "imulated" in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,9 @@ import pytest
 
 from baselines.predicting.unit_counts import UnitCounts, count_samples
 from baselines.registry import Part
+from baselines.reports import studies
 from baselines.run import Parameters
-from baselines.studies.command import run
+from baselines.studies.command import publish, run
 from baselines.studies.results import Group, compare
 from baselines.studies.runner import COUNTS, OUTCOME, Outcome, prediction_folder
 from baselines.studies.study import Study, Versus
@@ -89,6 +91,12 @@ y = ["train_loss", "val_loss"]
 title = "Classes"
 chart = "classes"
 level = 1
+
+[[figures]]
+title = "Tiles"
+chart = "tiles"
+level = 1
+runs = ["unet.one/plain"]
 """
 
 
@@ -130,9 +138,28 @@ def test_a_killed_study_is_resumed_and_failing_runs_stop_no_other(study: Path, r
         assert stored[metric]["values"][0] == pytest.approx(expected[metric], abs=1e-12)
     html = page.read_text()
     assert html.count("<svg") == 0
-    assert html.count("data:image/svg+xml;base64,") == 3
+    assert html.count("data:image/svg+xml;base64,") == 4
     assert "Simulated data" in html
     assert "unet.wrong, seed 1: failed" in html
+    assert set(content["resolution_floor"]) == {"1", "2", "3", "4"}
+    assert all(0 <= floor < 0.5 for floor in content["resolution_floor"].values())
+    tiles = (out / "small" / "small-4.svg").read_text()
+    shares = [float(share) for share in re.findall(r"<!-- (\d+)% right -->", tiles)]
+    assert len(shares) == 2  # all tiles of the split
+    assert shares == sorted(shares, reverse=True)
+
+    written = publish(page, study.parent / "results", study.parent / "figures")
+    assert [path.name for path in written] == ["small.json", *(f"small-{n}.svg" for n in (1, 2, 3, 4))]
+    published = studies.read_all(study.parent / "results")
+    text = studies.page(published)
+    assert "## UNet and majority (simulated data)" in text
+    assert all(f"- {c['finding']}\n" in text for c in content["comparisons"])
+    accuracy = content["scores"]["unet.one/plain"]["levels"]["1"]["overall_accuracy"]
+    row = next(line for line in text.splitlines() if line.startswith("| `unet.one/plain` | UNet on landsat | 2 |"))
+    assert f"| {accuracy['mean']:.3f} ± {accuracy['sd']:.3f} |" in row
+    assert "Without a result: unet.wrong (seed 0, failed)" in text
+    assert "**Resolution floor**" in text
+    assert "![Tiles](assets/studies/small-4.svg)" in text
 
     modified = {path: path.stat().st_mtime_ns for path in out.rglob("model.json")}
     (plain / COUNTS).unlink()
@@ -185,6 +212,8 @@ def test_a_rehearsal_trains_the_smallest_models_with_one_seed(study: Path, relea
     run(str(study), out, root=release_root, rehearse=True, only=("majority.one",))
     content = json.loads((out / "small-rehearsal" / "study.json").read_text())
     assert content["rehearsal"]
+    with pytest.raises(LulcbenchError, match="no results to publish"):
+        publish(out / "small-rehearsal" / "index.html", out, out)
     assert [o["run"] for o in content["unfinished"]] == ["unet.one", "unet.wrong", "majority.wrong"]
 
 

@@ -1,0 +1,37 @@
+"""The pages show what the committed results of studies say, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from baselines.reports.studies import FIGURES, MARKERS, PAGE, REFERENCE, page, read_all, reference, write
+from baselines.reports.tables import PAGES
+from lulcbench.errors import LulcbenchError
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_committed_page_of_studies_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(read_all())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_committed_reference_tables_are_up_to_date(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    table = text.partition(MARKERS[0])[2].partition(MARKERS[1])[0].lstrip("\n")
+    assert table == reference(read_all()[REFERENCE])
+    assert "(simulated data)" in table
+
+
+def test_the_committed_figures_are_those_of_the_results() -> None:
+    listed = {entry["file"] for study in read_all().values() for entry in study["figures"]}
+    assert {path.name for path in (ROOT / FIGURES).iterdir()} == listed
+
+
+def test_pages_without_markers_are_refused(tmp_path: Path) -> None:
+    other = tmp_path / "page.md"
+    other.write_text("no markers")
+    with pytest.raises(LulcbenchError, match="lacks the lines"):
+        write([other], to=tmp_path / "studies.md")
