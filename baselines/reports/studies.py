@@ -104,6 +104,7 @@ def section(study: dict[str, Any], figures: str) -> str:
     parts = [f"## {heading(study)}\n", f"{' '.join(study['question'].split())}\n"]
     parts += ["".join(f"- {c['finding']}\n" for c in study["comparisons"])] if study["comparisons"] else []
     parts += ["".join(f"- {problem}\n" for problem in study["problems"])] if study["problems"] else []
+    parts += [f"{' '.join(study['note'].split())}\n"] if study["note"] else []
     parts += [table(study), notes(study)]
     if unfinished := study["unfinished"]:
         names = ", ".join(f"{run['run']} (seed {run['seed']}, {run['state']})" for run in unfinished)
@@ -121,7 +122,8 @@ def page(studies: dict[str, dict[str, Any]]) -> str:
 def reference(study: dict[str, Any], figures: str = FIGURES) -> str:
     """The reference table of README and dataset card, with its figures."""
     images = "\n".join(f"![{entry['title']}]({figures}/{entry['file']})" for entry in study["figures"])
-    return f"**{heading(study)}**\n\n{table(study)}\n{notes(study)}\n{images}\n"
+    note = f"{' '.join(study['note'].split())}\n\n" if study["note"] else ""
+    return f"**{heading(study)}**\n\n{table(study)}\n{notes(study)}\n{note}{images}\n"
 
 
 def write(pages: Sequence[Path], folder: Path = FOLDER, to: Path = PAGE) -> list[Path]:

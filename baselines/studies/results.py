@@ -127,8 +127,10 @@ def compare(versus: Versus, first: Group, second: Group) -> Result:
         difference = statistics.fmean(a) - statistics.fmean(b)
         half_blocks = difference - low, high - difference
     difference = statistics.fmean(a) - statistics.fmean(b)
-    seeds = _seed_half_width(a, b)
-    if versus.metric in TRAINING_VALUES and not seeds:
+    # Predictions of the same trained models: seeds are paired.
+    same = first.name.partition("/")[0] == second.name.partition("/")[0] and list(first.counts) == list(second.counts)
+    seeds = _seed_half_width([x - y for x, y in zip(a, b, strict=True)], []) if same else _seed_half_width(a, b)
+    if versus.metric in TRAINING_VALUES and max(len(a), len(b)) < 2:
         raise LulcbenchError("A comparison of values of training needs two or more seeds.", "Add seeds.")
     low, high = difference - math.hypot(half_blocks[0], seeds), difference + math.hypot(half_blocks[1], seeds)
     return Result(
@@ -221,7 +223,10 @@ def _paired(first: Group, second: Group, versus: Versus, level: int) -> tuple[fl
 
 
 def _seed_half_width(a: Sequence[float], b: Sequence[float]) -> float:
-    """Half-width of the 95 % interval of the difference of two means over seeds (Welch); 0 with a single seed each."""
+    """Half-width of the 95 % interval of the difference of two means over seeds (Welch); 0 with a single seed each.
+
+    With one sequence, that of its mean.
+    """
     parts = [(statistics.variance(x) / len(x), len(x) - 1) for x in (a, b) if len(x) > 1]
     total = sum(v for v, _ in parts)
     if not total:

@@ -124,6 +124,7 @@ class Study(Part):
         skip: combinations ``config.setting`` that are left out.
         metrics: columns of the table of scores.
         comparisons, figures: see their classes.
+        note: how the results are to be read: explains findings that the study did not expect.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Study(Part):
     metrics: tuple[str, ...] = ("overall_accuracy", "weighted_f1", "macro_f1", "miou", "log_loss")
     comparisons: tuple[Versus, ...] = ()
     figures: tuple[Plot, ...] = ()
+    note: str = ""
 
     @classmethod
     def load(cls, study: str | Path) -> Study:

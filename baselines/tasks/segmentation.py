@@ -176,7 +176,7 @@ class Segmentation(Task):
                 (k for k, share in enumerate(agreement) if not np.isnan(share)), key=lambda k: (-agreement[k], k)
             )
             chosen = order if len(order) < 2 * count else [*order[:count], *order[-count:]]
-            shown = []
+            shown: list[tuple[str, float, Sequence[Panel]]] = []
             for position in chosen:
                 sample, label, mapped = maps(position)
                 panels = [class_panel(label, level, "label"), class_panel(mapped, level, "prediction")]

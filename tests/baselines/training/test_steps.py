@@ -47,12 +47,17 @@ def made_by(trained: Trained, folder: Path) -> tuple[str, str]:
     return hash_file(folder / NetworkPredictor.file), hash_file(trained.task.predict(trained, folder))
 
 
+@pytest.fixture(scope="module")
+def quick(release_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """What a run without interruption made."""
+    out = tmp_path_factory.mktemp("quick")
+    return made_by(train(Experiment.open(config_of(release_root)), out), out / "tiny")
+
+
 def test_a_slow_machine_trains_the_same_network(
-    release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: tuple[str, str]
 ) -> None:
-    config = config_of(release_root)
-    experiment = Experiment.open(config)
-    quick = made_by(train(experiment, tmp_path / "quick"), tmp_path / "quick" / "tiny")
+    experiment = Experiment.open(config_of(release_root))
     with monkeypatch.context() as patch:
         slow_down(patch, 60)
         trained = train(experiment, tmp_path / "slow")
@@ -68,14 +73,12 @@ def test_a_slow_machine_trains_the_same_network(
     assert float(rows[-1]["lr"]) == 0  # the schedule came to its end
 
 
-def test_a_run_that_is_resumed_makes_the_same_steps(release_root: Path, tmp_path: Path) -> None:
-    config = config_of(release_root)
-    experiment = Experiment.open(config)
-    whole = made_by(train(experiment, tmp_path / "whole"), tmp_path / "whole" / "tiny")
+def test_a_run_that_is_resumed_makes_the_same_steps(release_root: Path, tmp_path: Path, quick: tuple[str, str]) -> None:
+    experiment = Experiment.open(config_of(release_root))
     for _ in range(4):  # once after each epoch
         with pytest.raises(OutOfTime):
             train(experiment, tmp_path / "parts", deadline=0)
-    assert made_by(train(experiment, tmp_path / "parts"), tmp_path / "parts" / "tiny") == whole
+    assert made_by(train(experiment, tmp_path / "parts"), tmp_path / "parts" / "tiny") == quick
 
 
 def test_threads_are_those_of_the_config_and_afterwards_as_before(release_root: Path, tmp_path: Path) -> None:
