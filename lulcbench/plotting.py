@@ -200,6 +200,39 @@ def matrix_figure(matrices: Sequence[tuple[str, npt.ArrayLike, Sequence[int]]], 
     return fig
 
 
+def bar_figure(
+    bars: Sequence[tuple[str, float, tuple[float, float] | None, float]],
+    label: str,
+    names: tuple[str, str],
+    simulated: bool = False,
+) -> Figure:
+    """Figure of pairs of horizontal bars, the first with an interval.
+
+    Args:
+        bars: name, first value with its interval or None, second value.
+        label: of the values.
+        names: of the first and the second bars.
+        simulated: adds a mark to the title.
+    """
+    from matplotlib.figure import Figure as NewFigure
+
+    fig = NewFigure(figsize=(7, 1.2 + 0.34 * len(bars)), layout="constrained")
+    axis = fig.subplots()
+    place = np.arange(len(bars), dtype=float)
+    axis.barh(place - 0.2, [value for _, value, _, _ in bars], 0.38, label=names[0], color="#1b7f5c")
+    axis.barh(place + 0.2, [other for *_, other in bars], 0.38, label=names[1], color="#b9c4bf")
+    for at, (_, value, interval, _) in zip(place, bars, strict=True):
+        if interval is not None:
+            ends = [[max(value - interval[0], 0)], [max(interval[1] - value, 0)]]
+            axis.errorbar(value, at - 0.2, xerr=ends, color="black", capsize=2, linewidth=1)
+    axis.set_yticks(place, [textwrap.shorten(name, 40, placeholder=" …") for name, *_ in bars], fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    axis.legend(fontsize=7)
+    _title(fig, label.partition(",")[0], simulated)
+    return fig
+
+
 def _height(panels: Sequence[Panel]) -> float:
     """Height in inches of panels with titles and the longest legend."""
     lines = max((-(-len(panel.entries) // 2) for panel in panels), default=0)

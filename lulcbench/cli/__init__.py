@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lulcbench import _console
-from lulcbench.cli import data, maps, score, validate, view
+from lulcbench.cli import areas, data, maps, score, validate, view
 
 app = typer.Typer(
     help="Land use / land cover benchmark for Europe: inspect, download, verify and plot releases, score predictions.",
@@ -23,6 +23,7 @@ def _root() -> None:
 data.register(app)
 score.register(app)
 validate.register(app)
+areas.register(app)
 maps.register(app)
 view.register(app)
 

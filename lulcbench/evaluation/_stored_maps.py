@@ -11,7 +11,8 @@ import numpy as np
 
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import CorruptFileError, LulcbenchError, UnsupportedFormatError
-from lulcbench.evaluation.class_maps import NONE, ClassCodes, Floats, MapGrid
+from lulcbench.evaluation.class_maps import NONE, ClassCodes, Floats, MapGrid, windows
+from lulcbench.evaluation.confusion import divide
 from lulcbench.grid import CRS, LABEL_RESOLUTION, TILE_SIZE, Tile
 from lulcbench.legend import LEVELS, NODATA, legend
 from lulcbench.predictions import Predictions
@@ -88,6 +89,36 @@ class ZarrMap(_OnGrid):
         """Class codes of a window."""
         codes = np.asarray(self._array[rows, columns]).astype(np.int32)
         return np.where(codes == NODATA, NONE, codes).astype(np.int32)
+
+    def probabilities(self, x: Floats, y: Floats, level: int, codes: list[int]) -> tuple[Floats, Floats]:
+        """Probabilities at points and their means over the map.
+
+        Args:
+            x: EPSG:3035 metres ``(n,)``, inside the map.
+            y: likewise.
+            level: legend level of the classes, at most that of the map.
+            codes: the classes.
+
+        Returns:
+            ``(n, k)`` and ``(k,)``.
+        """
+        import zarr
+
+        array: Any = zarr.open_array(self.folder / str(self.year) / "0" / "probability", mode="r")
+        known = legend().codes(level)
+        fold = (legend().parents(self.level, level)[:, None] == np.arange(len(known))).astype(np.float64)
+        columns = [known.index(code) for code in codes]
+        total, pixels = np.zeros(len(fold)), 0
+        for rows, across in windows(self.grid.shape):
+            values = np.asarray(array[:, rows, across], np.float64).reshape(len(fold), -1)
+            sums = values.sum(axis=0)
+            filled = sums > 0
+            total += (values[:, filled] / sums[filled]).sum(axis=1)
+            pixels += int(filled.sum())
+        i, j = (part.astype(np.int64) for part in self.locate(x, y))
+        at = np.stack([np.asarray(array[:, row, column], np.float64) for row, column in zip(i, j, strict=True)])
+        at = divide(at, at.sum(axis=1, keepdims=True))
+        return (at @ fold)[:, columns], (total / max(pixels, 1) @ fold)[columns]
 
 
 class PredictionsMap(_OnGrid):

@@ -17,8 +17,10 @@ import pandas as pd
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._point_files import Decisions, read_file
 from lulcbench.evaluation._point_places import places
+from lulcbench.evaluation.change import pair_codes
 from lulcbench.evaluation.class_maps import NONE
 from lulcbench.evaluation.crosswalk import read_crosswalk
+from lulcbench.grid import CRS
 from lulcbench.legend import NODATA, legend, lucas_to_luisa
 
 
@@ -144,3 +146,60 @@ def _drop_repeated(points: pd.DataFrame) -> None:
     ):
         points.loc[rows, ["x", "y"]] = np.nan
         points.loc[rows, "place"] = reason
+
+
+def read_pairs(
+    path: str | os.PathLike[str], class_columns: tuple[str, str], columns: Mapping[str, str] | None = None
+) -> ReferencePoints:
+    """Read points with an earlier and a later class, as codes of pairs (``change.pair_codes``).
+
+    Args:
+        path: the file.
+        class_columns: columns with the two classes: codes of the maps that are compared, at their level.
+        columns: further columns, as of ``read_points``.
+
+    Raises:
+        LulcbenchError: the file cannot be read, or a value is not a class.
+    """
+    parts = [read_points(path, None, name, None, columns, plain=True) for name in class_columns]
+    first, second = (part.table["code"].to_numpy(np.int64) for part in parts)
+    table = parts[0].table.assign(code=pair_codes(first, second))
+    reason = table["reason"].mask(table["reason"] == "", parts[1].table["reason"])
+    return ReferencePoints(table.assign(reason=reason), parts[0].decisions, lucas=False)
+
+
+def inside_regions(
+    points: ReferencePoints, path: str | os.PathLike[str], column: str
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which points are in which polygon of a vector file, such as NUTS regions.
+
+    Args:
+        points: the points.
+        path: of the polygons.
+        column: with the name of a region.
+
+    Returns:
+        name → mask of the points ``(n,)``; points on a border are in one of the regions.
+
+    Raises:
+        LulcbenchError: the file cannot be read, or has no such column or no CRS.
+    """
+    try:
+        import geopandas
+    except ImportError as error:
+        raise LulcbenchError("Reading regions requires geopandas.", "Run: pip install 'lulcbench[geo]'.") from error
+    try:
+        regions = geopandas.read_file(path)
+    except Exception as error:  # pyogrio raises several unrelated types of errors
+        raise LulcbenchError(f"Cannot read the regions {path}: {error}.", "Give a vector file of polygons.") from error
+    if column not in regions or regions.crs is None:
+        lacking = f"column {column}" if column not in regions else "CRS"
+        raise LulcbenchError(
+            f"{path} has no {lacking}.", f"Its columns are {', '.join(map(str, regions.columns))[:200]}."
+        )
+    table = points.table
+    places = geopandas.GeoDataFrame(geometry=geopandas.points_from_xy(table["x"], table["y"], crs=CRS))
+    joined = places.sjoin(regions.to_crs(CRS)[[column, "geometry"]], predicate="intersects")
+    joined = joined[~joined.index.duplicated()]
+    names = joined[column].reindex(range(len(table)))
+    return {str(name): (names == name).to_numpy(bool) for name in sorted(set(regions[column].dropna()), key=str)}

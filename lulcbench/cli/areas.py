@@ -1,0 +1,417 @@
+"""Commands on samples and areas: ``design``, ``area``, ``change``."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lulcbench._files import write_atomic, write_json
+from lulcbench.cli._sampling import (
+    Clusters,
+    FirstPhase,
+    OtherMap,
+    Sizes,
+    Strata,
+    StrataLevel,
+    Weights,
+    columns,
+    sampling_of,
+)
+from lulcbench.errors import LulcbenchError
+
+if TYPE_CHECKING:
+    from lulcbench.evaluation.class_maps import ClassMap
+    from lulcbench.evaluation.map_areas import Figure, MapAreas
+    from lulcbench.evaluation.sampling import Sampling
+
+HECTARE = 10_000.0
+Map = Annotated[
+    Path, typer.Argument(help="Map raster, folder of 'lulcbench map', or predictions (.zip; needs --root).")
+]
+Root = Annotated[Path | None, typer.Option(help="Folder of the release that was predicted.")]
+LegendName = Annotated[
+    str, typer.Option(help="Legend of a raster: luisa, corine, values, or a CSV file (value, code).")
+]
+Year = Annotated[int | None, typer.Option(help="Year of the map, if it has several.")]
+Band = Annotated[str | None, typer.Option(help="Band of a raster with several, by number or description.")]
+Level = Annotated[int, typer.Option(help="Legend level of the classes.", min=1, max=4)]
+To = Annotated[Path | None, typer.Option(help="Later map of the same pixels: classes are then changes.")]
+ToYear = Annotated[int | None, typer.Option(help="Year of the later map; it may be the same file as MAP.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the ``lulcbench`` command line."""
+    app.command()(design)
+    app.command()(area)
+    app.command()(change)
+
+
+def design(
+    map: Map,
+    out: Annotated[Path, typer.Option(help="GeoPackage to write; CSV and design are written beside it.")],
+    target_se: Annotated[float | None, typer.Option(help="Wanted standard error of overall accuracy.")] = None,
+    points: Annotated[int | None, typer.Option(help="Number of points, instead of --target-se.", min=2)] = None,
+    kind: Annotated[str, typer.Option(help="stratified (by the map), simple-random or systematic.")] = "stratified",
+    allocation: Annotated[
+        str, typer.Option(help="Of points to strata: proportional, equal or optimal.")
+    ] = "proportional",
+    minimum: Annotated[int, typer.Option(help="Points of each stratum at least.", min=2)] = 30,
+    expected: Annotated[
+        list[str] | None, typer.Option(help="Expected user's accuracy, such as 0.8, or of one class, such as 311=0.9.")
+    ] = None,
+    buffer: Annotated[float | None, typer.Option(help="Width in metres of a stratum around --around.")] = None,
+    around: Annotated[
+        int | None, typer.Option(help="Class with a stratum around it, to catch omission errors.")
+    ] = None,
+    level: Level = 3,
+    seed: Annotated[int, typer.Option(help="Of the random selection.")] = 1,
+    root: Root = None,
+    legend: LegendName = "luisa",
+    year: Year = None,
+    band: Band = None,
+    to: To = None,
+    to_year: ToYear = None,
+) -> None:
+    """Design a sample of a map and draw its points, ready to label: fill the column reference, then run area."""
+    from lulcbench.evaluation.design import Allocation, Kind
+    from lulcbench.evaluation.drawing import Strata as DrawnStrata
+    from lulcbench.evaluation.drawing import draw, make_design, write_sample
+
+    for value, names, option in ((kind, list(Kind), "--kind"), (allocation, list(Allocation), "--allocation")):
+        if value not in names:
+            raise LulcbenchError(f"{option} cannot be {value!r}.", f"Choose from {', '.join(names)}.")
+    if (buffer is None) != (around is None):
+        raise LulcbenchError("--buffer and --around belong together.", "Give both: --buffer 100 --around 311.")
+    shared, by_code = _expected(expected or [])
+    labels = ("reference",) if to is None else ("reference", "reference_to")
+    with ExitStack() as stack:
+        source, used = _open(stack, map, legend, year, band, root, level, to, to_year)
+        pixels = 0 if buffer is None else max(1, round(buffer / _pixel_size(source)))
+        strata = DrawnStrata(used, around, pixels)
+        made = make_design(
+            source,
+            Kind(kind),
+            strata,
+            points,
+            target_se,
+            Allocation(allocation),
+            by_code if by_code else shared,
+            minimum,
+            seed,
+        )
+        files = write_sample(source, made, draw(source, made, strata), out, labels)
+    table = Table("stratum", "pixels", "area, ha", "points", title=f"{made.kind.value}, {made.points:,} points")
+    for stratum in made.strata:
+        name = _name(stratum.code, used, to is not None)
+        table.add_row(name, f"{stratum.pixels:,}", f"{stratum.area / HECTARE:,.0f}", f"{stratum.points:,}")
+    Console().print(table)
+    typer.echo(f"{files[0]}: fill {' and '.join(labels)}; {files[2].name} is the design, keep it beside the points")
+
+
+def area(
+    map: Map,
+    sample: Annotated[Path, typer.Option(help="Labelled points: table or vector file.")],
+    design: Annotated[
+        str | None, typer.Option(help="As of validate; by default the file of 'lulcbench design' beside the sample.")
+    ] = None,
+    class_column: Annotated[str, typer.Option(help="Column with the class of a point.")] = "reference",
+    crosswalk: Annotated[
+        Path | None, typer.Option(help="CSV file (value, code) from these classes to LUISA codes.")
+    ] = None,
+    estimator: Annotated[
+        str, typer.Option(help="design, expansion, post-stratified, ratio or prediction-powered.")
+    ] = "design",
+    strata: Strata = None,
+    strata_level: StrataLevel = None,
+    sizes: Sizes = None,
+    weights: Weights = None,
+    clusters: Clusters = None,
+    first_phase: FirstPhase = None,
+    other_map: OtherMap = False,
+    regions: Annotated[Path | None, typer.Option(help="Vector file of regions, such as NUTS.")] = None,
+    region_column: Annotated[str, typer.Option(help="Column with the name of a region.")] = "NUTS_ID",
+    points_crs: Annotated[str | None, typer.Option(help="CRS of the points if the file has none.")] = None,
+    level: Level = 3,
+    root: Root = None,
+    legend: LegendName = "luisa",
+    year: Year = None,
+    band: Band = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write the table of classes to this CSV file.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Also draw the areas with intervals to this file.")] = None,
+) -> None:
+    """Estimate the areas of the classes of a map from a labelled probability sample, with intervals."""
+    with ExitStack() as stack:
+        source, used = _open(stack, map, legend, year, band, root, level, None, None)
+        sampling = _sampling(sample, design, strata, strata_level, sizes, first_phase, other_map)
+        more = columns(sampling, strata, weights, clusters)
+        result = _estimate(
+            source, sample, sampling, more, class_column, crosswalk, estimator, regions, region_column, points_crs, used
+        )
+    _report(result, json, csv, figure)
+
+
+def change(
+    before: Annotated[Path, typer.Argument(metavar="MAP_A", help="Earlier map.")],
+    after: Annotated[Path, typer.Argument(metavar="MAP_B", help="Later map of the same pixels.")],
+    year: Annotated[list[int] | None, typer.Option(help="Year of a map with several; repeat it for both.")] = None,
+    level: Level = 3,
+    sample: Annotated[
+        Path | None, typer.Option(help="Points of 'lulcbench design MAP_A --to MAP_B', labelled with pairs.")
+    ] = None,
+    class_columns: Annotated[
+        tuple[str, str], typer.Option(metavar="A B", help="Columns with the earlier and the later class of a point.")
+    ] = ("reference", "reference_to"),
+    root: Root = None,
+    legend: LegendName = "luisa",
+    band: Annotated[list[str] | None, typer.Option(help="Band of a raster; one, or one per map.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write all transitions to this CSV file.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Also draw gains and losses to this file.")] = None,
+) -> None:
+    """Compare two maps of the same pixels: transitions, gains and losses; with a sample, areas of change."""
+    from lulcbench.evaluation.change import PairMap, transitions
+    from lulcbench.evaluation.class_maps import open_map
+
+    years = (*(year or ()), None, None)[:2] if len(year or ()) != 1 else (year or ())[:1] * 2
+    bands = (*(band or ()), None, None)[:2] if len(band or ()) != 1 else (band or ())[:1] * 2
+    used = None if legend == "values" else level
+    with ExitStack() as stack:
+        maps = [
+            stack.enter_context(open_map(path, legend, when, which, root))
+            for path, when, which in zip((before, after), years, bands, strict=True)
+        ]
+        pairs = PairMap(maps[0], maps[1], used)
+        if sample is not None:
+            sampling = _sampling(sample, None, None, None, None, None, False)
+            result = _estimate(
+                pairs,
+                sample,
+                sampling,
+                columns(sampling, None, None, None),
+                class_columns,
+                None,
+                "design",
+                None,
+                "",
+                None,
+                None,
+            )
+            _report(result, json, csv, figure, pairs=True)
+            return
+        found = transitions(pairs)
+    out = Console()
+    names = [_name(code, used, False) for code in found.codes]
+    table = Table("class", "before, ha", "after, ha", "gain, ha", "loss, ha", title="change between the maps")
+    ends = found.areas.sum(axis=1), found.areas.sum(axis=0), found.gain, found.loss
+    for name, *numbers in zip(names, *ends, strict=True):
+        table.add_row(name, *(f"{number / HECTARE:,.1f}" for number in numbers))
+    out.print(table)
+    order = sorted(
+        (
+            (found.areas[i, j], i, j)
+            for i in range(len(names))
+            for j in range(len(names))
+            if i != j and found.pixels[i, j]
+        ),
+        reverse=True,
+    )
+    largest = Table("from", "to", "pixels", "ha", title="largest transitions")
+    for size, i, j in order[:12]:
+        largest.add_row(names[i], names[j], f"{found.pixels[i, j]:,}", f"{size / HECTARE:,.1f}")
+    out.print(largest)
+    changed, total = sum(size for size, _, _ in order), float(found.areas.sum())
+    out.print(
+        f"{changed / HECTARE:,.0f} ha of {total / HECTARE:,.0f} ha differ ({changed / total:.2%}). Errors of both maps "
+        "count as change: areas of change require a sample (design MAP_A --to MAP_B)."
+    )
+    if json is not None:
+        content = {
+            "codes": found.codes,
+            "pixels": found.pixels.tolist(),
+            "areas_m2": found.areas.tolist(),
+            "gain_m2": found.gain.tolist(),
+            "loss_m2": found.loss.tolist(),
+        }
+        write_json(json, content)
+    if csv is not None:
+        lines = [f"{found.codes[i]},{found.codes[j]},{found.pixels[i, j]},{size!r}" for size, i, j in order]
+        write_atomic(csv, ("\n".join(["from,to,pixels,area_m2", *lines]) + "\n").encode())
+    if figure is not None:
+        from lulcbench.plotting import bar_figure
+
+        bars = [
+            (name, gain / HECTARE, None, -loss / HECTARE)
+            for name, gain, loss in zip(names, found.gain, found.loss, strict=True)
+        ]
+        bar_figure(bars, "Gain and loss, ha", ("gain", "loss")).savefig(figure, dpi=150)
+
+
+def _open(
+    stack: ExitStack,
+    path: Path,
+    legend: str,
+    year: int | None,
+    band: str | None,
+    root: Path | None,
+    level: int,
+    to: Path | None,
+    to_year: int | None,
+) -> tuple[ClassMap, int | None]:
+    """The map, or the pair of maps, and the level of its classes."""
+    from lulcbench.evaluation.change import PairMap
+    from lulcbench.evaluation.class_maps import open_map
+
+    used = None if legend == "values" else level
+    opened = stack.enter_context(open_map(path, legend, year, band, root))
+    if to is None:
+        return opened, used
+    later = stack.enter_context(open_map(to, legend, to_year, None if to_year else band, root))
+    return PairMap(opened, later, used), None
+
+
+def _sampling(
+    sample: Path,
+    design: str | None,
+    strata: str | None,
+    strata_level: int | None,
+    sizes: Path | None,
+    first_phase: int | None,
+    other_map: bool,
+) -> Sampling:
+    from lulcbench.evaluation.drawing import design_path
+
+    beside = design_path(sample)
+    chosen = design or (str(beside) if beside.is_file() else "unknown")
+    return sampling_of(chosen, strata, strata_level, sizes, first_phase, other_map)
+
+
+def _estimate(
+    source: ClassMap,
+    sample: Path,
+    sampling: Sampling,
+    more: dict[str, str],
+    class_column: str | tuple[str, str],
+    crosswalk: Path | None,
+    estimator: str,
+    regions: Path | None,
+    region_column: str,
+    crs: str | None,
+    level: int | None,
+) -> MapAreas:
+    from lulcbench.evaluation.map_areas import Estimator, estimate_areas
+    from lulcbench.evaluation.reference_points import inside_regions, read_pairs, read_points
+
+    if estimator not in set(Estimator):
+        raise LulcbenchError(f"There is no estimator {estimator!r}.", f"Choose from {', '.join(Estimator)}.")
+    if isinstance(class_column, tuple):
+        points = read_pairs(sample, class_column, more)
+    else:
+        points = read_points(sample, crs, class_column, crosswalk, more, plain=level is None)
+    masks = None if regions is None else inside_regions(points, regions, region_column)
+    return estimate_areas(source, points, sampling, level, Estimator(estimator), masks)
+
+
+def _report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path | None, pairs: bool = False) -> None:
+    out = Console()
+    overall = result.overall
+    out.print(
+        f"[bold]{escape(result.map)}[/]: {result.total / HECTARE:,.0f} ha, {result.points:,} points "
+        f"({result.design}, {result.estimator}); overall accuracy {_share(overall)}",
+        highlight=False,
+    )
+    table = Table("class", "points", "map, ha", "area, ha", "± 1.96 SE", "95 % interval", "user's", "producer's", "F1")
+    for row in result.classes:
+        figure_of = row.area
+        table.add_row(
+            _name(row.code, result.level, pairs),
+            f"{row.points:,}" + ("" if row.effective >= 30 else " *"),
+            f"{row.mapped / HECTARE:,.0f}",
+            f"{figure_of.value / HECTARE:,.0f}",
+            f"{1.96 * figure_of.se / HECTARE:,.0f}",
+            f"{figure_of.low / HECTARE:,.0f} – {figure_of.high / HECTARE:,.0f}",
+            *(_share(share) for share in (row.user, row.producer, row.f1)),
+        )
+    out.print(table)
+    if any(row.effective < 30 for row in result.classes):
+        out.print("* fewer than 30 effective points: these intervals are rough")
+    for reason, number in result.not_used.items():
+        out.print(f"{number:,} points not used: {reason}")
+    if result.regions:
+        by_region = Table("region", "class", "area, ha", "95 % interval")
+        for name, classes in result.regions.items():
+            for code, own in classes.items():
+                if own.value > 0:
+                    interval = f"{own.low / HECTARE:,.0f} – {own.high / HECTARE:,.0f}"
+                    by_region.add_row(
+                        escape(name), _name(code, result.level, pairs), f"{own.value / HECTARE:,.0f}", interval
+                    )
+            by_region.add_section()
+        out.print(by_region)
+    if json is not None:
+        write_json(json, result.model_dump(mode="json"))
+    if csv is not None:
+        head = "class,points,pixels,map_m2,area_m2,se_m2,low_m2,high_m2"
+        lines = [
+            f"{row.code},{row.points},{row.pixels},{row.mapped},{row.area.value},{row.area.se},{row.area.low},{row.area.high}"
+            for row in result.classes
+        ]
+        write_atomic(csv, ("\n".join([head, *lines]) + "\n").encode())
+    if figure is not None:
+        from lulcbench.plotting import bar_figure
+
+        bars = [
+            (
+                _name(row.code, result.level, pairs),
+                row.area.value / HECTARE,
+                (row.area.low / HECTARE, row.area.high / HECTARE),
+                row.mapped / HECTARE,
+            )
+            for row in result.classes
+        ]
+        bar_figure(bars, "Area, ha", ("estimate, 95 % interval", "map")).savefig(figure, dpi=150)
+
+
+def _share(figure: Figure | None) -> str:
+    return "–" if figure is None else f"{figure.value:.3f} ({figure.low:.3f}–{figure.high:.3f})"
+
+
+def _name(code: int, level: int | None, pairs: bool) -> str:
+    from lulcbench.evaluation.change import pair_name
+    from lulcbench.evaluation.drawing import BUFFER
+    from lulcbench.legend import legend
+
+    if pairs:
+        return pair_name(code)
+    if code >= BUFFER:
+        return f"around {code - BUFFER}"
+    return str(code) if level is None or code not in legend().classes else f"{code} {legend().classes[code].name}"
+
+
+def _expected(texts: list[str]) -> tuple[float, dict[int, float]]:
+    shared, by_code = 0.8, {}
+    for text in texts:
+        code, found, share = text.rpartition("=")
+        try:
+            value = float(share)
+            if found:
+                by_code[int(code)] = value
+            else:
+                shared = value
+        except ValueError as error:
+            raise LulcbenchError(f"--expected cannot be {text!r}.", "Give 0.8, or 311=0.9 for one class.") from error
+    return shared, by_code
+
+
+def _pixel_size(source: ClassMap) -> float:
+    rows, columns = source.grid.shape
+    middle = slice(rows // 2, rows // 2 + 1), slice(columns // 2, columns // 2 + 1)
+    own = source.pixel_areas(*middle)
+    return math.sqrt(own if isinstance(own, float) else float(own.ravel()[0]))

@@ -1,0 +1,282 @@
+"""Drawing the points of a sample from a map, and writing them for those who label them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lulcbench._files import write_atomic
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.class_maps import NONE, ClassMap, MapCount, at_level, count, windows
+from lulcbench.evaluation.design import Allocation, Design, Kind, Stratum, allocate, sample_size
+
+BUFFER = 1_000_000  # added to the code of a class: the stratum around it
+WHOLE = 0  # code of the single stratum of designs without strata
+
+
+@dataclass(frozen=True)
+class Strata:
+    """The strata of a map.
+
+    Attributes:
+        level: legend level of the classes that are strata; None for the codes of the map.
+        buffer_class: class with a stratum around it, in which omission errors are frequent (Olofsson et al. 2020,
+            Remote Sensing of Environment 236, 111492); None without.
+        buffer_pixels: width of that stratum.
+        single: all classes together are one stratum.
+    """
+
+    level: int | None = None
+    buffer_class: int | None = None
+    buffer_pixels: int = 0
+    single: bool = False
+
+    def windows(self, map_: ClassMap) -> Iterator[tuple[slice, slice, npt.NDArray[np.int64]]]:
+        """Rows, columns and strata of the windows of a map; ``NONE`` for pixels without a class."""
+        height, width = map_.grid.shape
+        halo = self.buffer_pixels
+        for rows, columns in windows((height, width)):
+            top, left = max(rows.start - halo, 0), max(columns.start - halo, 0)
+            bottom, right = min(rows.stop + halo, height), min(columns.stop + halo, width)
+            codes = at_level(map_.read(slice(top, bottom), slice(left, right)), None if self.single else self.level)
+            inner = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
+            if self.single:
+                codes = np.where(codes == NONE, NONE, WHOLE)
+            elif self.buffer_class is not None:
+                near = _near(codes == self.buffer_class, halo) & (codes != self.buffer_class) & (codes != NONE)
+                codes = np.where(near, BUFFER + self.buffer_class, codes)
+            yield rows, columns, codes[inner]
+
+
+def make_design(
+    map_: ClassMap,
+    kind: Kind = Kind.STRATIFIED,
+    strata: Strata | None = None,
+    points: int | None = None,
+    target_se: float | None = None,
+    allocation: Allocation = Allocation.PROPORTIONAL,
+    expected: float | dict[int, float] = 0.8,
+    minimum: int = 30,
+    seed: int = 1,
+) -> Design:
+    """Design a sample of a map.
+
+    Args:
+        map_: the map.
+        kind: simple random, systematic or stratified.
+        strata: of stratified samples.
+        points: number of points; None to reach ``target_se``.
+        target_se: wanted standard error of overall accuracy.
+        allocation: rule by which points are divided.
+        expected: expected user's accuracy, of all strata or by code (0.8 for others).
+        minimum: points of each stratum at least.
+        seed: of the selection.
+
+    Raises:
+        LulcbenchError: neither or both of ``points`` and ``target_se`` are given, or the design is impossible.
+    """
+    if (points is None) == (target_se is None):
+        raise LulcbenchError("A design has either a number of points or a target.", "Give --points or --target-se.")
+    if kind not in (Kind.SIMPLE_RANDOM, Kind.SYSTEMATIC, Kind.STRATIFIED):
+        raise LulcbenchError(
+            f"No sample of the kind {kind.value} is drawn.", "Choose stratified, or one without strata."
+        )
+    strata = (strata or Strata()) if kind is Kind.STRATIFIED else Strata(single=True)
+    counted = count(map_)
+    pixels, areas = _sizes(map_, strata, counted)
+    codes = list(pixels)
+    if isinstance(expected, dict):
+        if unknown := set(expected) - set(codes):
+            raise LulcbenchError(f"{map_.name} has no strata {sorted(unknown)[:8]}.", f"It has {codes[:40]}.")
+        accuracies = [expected.get(code, 0.8) for code in codes]
+    else:
+        accuracies = [expected] * len(codes)
+    if points is None:
+        assert target_se is not None  # noqa: S101
+        points = sample_size([areas[code] for code in codes], accuracies, target_se)
+        if kind is Kind.STRATIFIED:
+            points = max(points, minimum * len(codes))
+    if kind is Kind.STRATIFIED:
+        numbers = allocate(points, [areas[code] for code in codes], allocation, accuracies, minimum).tolist()
+    else:
+        numbers = [points]
+    if small := [code for code, number in zip(codes, numbers, strict=True) if number > pixels[code]]:
+        raise LulcbenchError(
+            f"The strata {small[:8]} have fewer pixels than points.", "Take fewer points, or a coarser level."
+        )
+    entries = [
+        Stratum(code=code, pixels=pixels[code], area=areas[code], points=number)
+        for code, number in zip(codes, numbers, strict=True)
+    ]
+    return Design(
+        kind=kind,
+        map=map_.name,
+        map_digest=counted.digest,
+        level=strata.level,
+        strata=tuple(entries),
+        seed=seed,
+        allocation=allocation if kind is Kind.STRATIFIED else None,
+        target_se=target_se,
+    )
+
+
+def draw(map_: ClassMap, design: Design, strata: Strata | None = None) -> pd.DataFrame:
+    """Draw the points of a design.
+
+    Args:
+        map_: the map of the design.
+        design: from ``make_design``.
+        strata: those of the design, if it is stratified.
+
+    Returns:
+        One row per point in random order: ``id``, ``x`` and ``y`` (centre of the pixel in the CRS of the map),
+        ``stratum``, ``weight`` (m² that the point stands for).
+    """
+    rng = np.random.default_rng(design.seed)
+    strata = (strata or Strata()) if design.kind is Kind.STRATIFIED else Strata(single=True)
+    if design.kind is Kind.SYSTEMATIC:
+        rows, columns, codes, own = _systematic(map_, design, strata, rng)
+    else:
+        wanted = {s.code: np.sort(rng.choice(s.pixels, s.points, replace=False)) for s in design.strata}
+        rows, columns, codes, own = _at_ranks(map_, strata, wanted)
+    if not len(rows):
+        raise LulcbenchError("The sample has no points.", "Take more points.")
+    sizes = {stratum.code: stratum.area for stratum in design.strata}
+    table = pd.DataFrame({"stratum": codes, "own": own})
+    total = table.groupby("stratum")["own"].transform("sum")
+    x, y = map_.grid.positions(rows.astype(float), columns.astype(float))
+    table = table.assign(x=x, y=y, weight=table["own"] * table["stratum"].map(sizes) / total)
+    table = table.sample(frac=1, random_state=design.seed, ignore_index=True)
+    return table.assign(id=np.arange(1, len(table) + 1))[["id", "x", "y", "stratum", "weight"]]
+
+
+def write_sample(
+    map_: ClassMap,
+    design: Design,
+    points: pd.DataFrame,
+    path: str | os.PathLike[str],
+    classes: Sequence[str] = ("reference",),
+) -> list[Path]:
+    """Write a sample ready to label: GeoPackage and CSV with empty columns of classes, and the design.
+
+    Args:
+        map_: the map of the design.
+        design: of the sample.
+        points: from ``draw``.
+        path: of the GeoPackage; CSV and design are beside it.
+        classes: names of the empty columns.
+
+    Returns:
+        The files.
+
+    Raises:
+        LulcbenchError: the path does not end in .gpkg, or geopandas is not installed.
+    """
+    path = Path(path)
+    if path.suffix != ".gpkg":
+        raise LulcbenchError(f"{path} does not end in .gpkg.", "Name a GeoPackage; a CSV file is written beside it.")
+    try:
+        import geopandas
+    except ImportError as error:
+        raise LulcbenchError("Writing points requires geopandas.", "Run: pip install 'lulcbench[geo]'.") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shapes = geopandas.points_from_xy(points["x"], points["y"], crs=map_.grid.crs)
+    degrees = geopandas.GeoSeries(shapes).to_crs(4326)
+    table = points[["id", "stratum", "weight"]].assign(
+        lon=degrees.x.round(9),
+        lat=degrees.y.round(9),
+        **{name: pd.Series(pd.NA, points.index, "string") for name in classes},
+    )
+    part = path.with_name(f".{path.stem}.part.gpkg")
+    geopandas.GeoDataFrame(table, geometry=shapes).to_file(part, driver="GPKG", layer="sample", index=False)
+    part.replace(path)
+    csv = path.with_suffix(".csv")
+    write_atomic(csv, table.to_csv(index=False).encode())
+    design.save(design_path(path))
+    return [path, csv, design_path(path)]
+
+
+def design_path(sample: str | os.PathLike[str]) -> Path:
+    """The file of the design beside a sample."""
+    return Path(sample).with_suffix(".design.json")
+
+
+def _near(mask: npt.NDArray[np.bool_], distance: int) -> npt.NDArray[np.bool_]:
+    """Pixels within a square of ``2 · distance + 1`` pixels around those of a mask, by sums over rectangles."""
+    sums = np.pad(mask.astype(np.int32), ((distance + 1, distance), (distance + 1, distance))).cumsum(0).cumsum(1)
+    side = 2 * distance + 1
+    near: npt.NDArray[np.bool_] = (
+        sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side] > 0
+    )
+    return near
+
+
+def _sizes(map_: ClassMap, strata: Strata, counted: MapCount) -> tuple[dict[int, int], dict[int, float]]:
+    """Pixels and areas of the strata."""
+    if strata.single:
+        return {WHOLE: sum(counted.pixels.values())}, {WHOLE: sum(counted.areas.values())}
+    pixels: dict[int, int] = {}
+    areas: dict[int, float] = {}
+    for rows, columns, codes in strata.windows(map_):
+        found, index = np.unique(codes, return_inverse=True)
+        own = np.broadcast_to(map_.pixel_areas(rows, columns), codes.shape).ravel()
+        number, area = np.bincount(index.ravel()), np.bincount(index.ravel(), weights=own)
+        for code, n, size in zip(found.tolist(), number.tolist(), area.tolist(), strict=True):
+            if code != NONE:
+                pixels[code] = pixels.get(code, 0) + n
+                areas[code] = areas.get(code, 0.0) + size
+    if not pixels:
+        raise LulcbenchError(f"{map_.name} has no classes of level {strata.level}.", "Choose a coarser --level.")
+    if strata.buffer_class is not None and BUFFER + strata.buffer_class not in pixels:
+        raise LulcbenchError(f"{map_.name} has no class {strata.buffer_class} with neighbours.", "Choose another.")
+    return dict(sorted(pixels.items())), dict(sorted(areas.items()))
+
+
+Picked = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
+
+
+def _at_ranks(map_: ClassMap, strata: Strata, wanted: dict[int, npt.NDArray[np.int64]]) -> Picked:
+    """Pixels by their rank in the stratum, in the order of windows."""
+    passed = dict.fromkeys(wanted, 0)
+    parts: list[Picked] = []
+    for rows, columns, codes in strata.windows(map_):
+        own = np.broadcast_to(map_.pixel_areas(rows, columns), codes.shape)
+        for code, ranks in wanted.items():
+            places = np.flatnonzero(codes == code)
+            first = passed[code]
+            passed[code] = first + len(places)
+            here = ranks[np.searchsorted(ranks, first) : np.searchsorted(ranks, first + len(places))] - first
+            if len(here):
+                i, j = np.divmod(places[here], codes.shape[1])
+                parts.append((i + rows.start, j + columns.start, np.full(len(i), code), own[i, j].astype(float)))
+    return _joined(parts)
+
+
+def _systematic(map_: ClassMap, design: Design, strata: Strata, rng: np.random.Generator) -> Picked:
+    """A square grid of pixels with a random origin; the number of points is close to the wanted one."""
+    step = max(1, int(np.sqrt(design.strata[0].pixels / design.points)))
+    origin = rng.integers(0, step, 2)
+    parts: list[Picked] = []
+    for rows, columns, codes in strata.windows(map_):
+        i = np.arange((origin[0] - rows.start) % step, codes.shape[0], step)
+        j = np.arange((origin[1] - columns.start) % step, codes.shape[1], step)
+        i, j = (part.ravel() for part in np.meshgrid(i, j, indexing="ij"))
+        used = codes[i, j] != NONE
+        i, j = i[used], j[used]
+        own = np.broadcast_to(map_.pixel_areas(rows, columns), codes.shape)[i, j].astype(float)
+        parts.append((i + rows.start, j + columns.start, np.full(len(i), WHOLE), own))
+    return _joined(parts)
+
+
+def _joined(parts: list[Picked]) -> Picked:
+    if not parts:
+        empty = np.empty(0, np.int64)
+        return empty, empty, empty, np.empty(0)
+    rows, columns, codes, own = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return rows, columns, codes, own
