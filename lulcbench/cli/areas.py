@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lulcbench._files import write_atomic, write_json
+from lulcbench.cli._area_report import HECTARE, class_name, report
 from lulcbench.cli._sampling import (
     Clusters,
     FirstPhase,
@@ -28,10 +28,9 @@ from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
     from lulcbench.evaluation.class_maps import ClassMap
-    from lulcbench.evaluation.map_areas import Figure, MapAreas
+    from lulcbench.evaluation.map_areas import MapAreas
     from lulcbench.evaluation.sampling import Sampling
 
-HECTARE = 10_000.0
 Map = Annotated[
     Path, typer.Argument(help="Map raster, folder of 'lulcbench map', or predictions (.zip; needs --root).")
 ]
@@ -109,7 +108,7 @@ def design(
         files = write_sample(source, made, draw(source, made, strata), out, labels)
     table = Table("stratum", "pixels", "area, ha", "points", title=f"{made.kind.value}, {made.points:,} points")
     for stratum in made.strata:
-        name = _name(stratum.code, used, to is not None)
+        name = class_name(stratum.code, used, to is not None)
         table.add_row(name, f"{stratum.pixels:,}", f"{stratum.area / HECTARE:,.0f}", f"{stratum.points:,}")
     Console().print(table)
     typer.echo(f"{files[0]}: fill {' and '.join(labels)}; {files[2].name} is the design, keep it beside the points")
@@ -155,7 +154,7 @@ def area(
         result = _estimate(
             source, sample, sampling, more, class_column, crosswalk, estimator, regions, region_column, points_crs, used
         )
-    _report(result, json, csv, figure)
+    report(result, json, csv, figure)
 
 
 def change(
@@ -204,11 +203,11 @@ def change(
                 None,
                 None,
             )
-            _report(result, json, csv, figure, pairs=True)
+            report(result, json, csv, figure, pairs=True)
             return
         found = transitions(pairs)
     out = Console()
-    names = [_name(code, used, False) for code in found.codes]
+    names = [class_name(code, used, False) for code in found.codes]
     table = Table("class", "before, ha", "after, ha", "gain, ha", "loss, ha", title="change between the maps")
     ends = found.areas.sum(axis=1), found.areas.sum(axis=0), found.gain, found.loss
     for name, *numbers in zip(names, *ends, strict=True):
@@ -317,82 +316,6 @@ def _estimate(
         points = read_points(sample, crs, class_column, crosswalk, more, plain=level is None)
     masks = None if regions is None else inside_regions(points, regions, region_column)
     return estimate_areas(source, points, sampling, level, Estimator(estimator), masks)
-
-
-def _report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path | None, pairs: bool = False) -> None:
-    out = Console()
-    overall = result.overall
-    out.print(
-        f"[bold]{escape(result.map)}[/]: {result.total / HECTARE:,.0f} ha, {result.points:,} points "
-        f"({result.design}, {result.estimator}); overall accuracy {_share(overall)}",
-        highlight=False,
-    )
-    table = Table("class", "points", "map, ha", "area, ha", "± 1.96 SE", "95 % interval", "user's", "producer's", "F1")
-    for row in result.classes:
-        figure_of = row.area
-        table.add_row(
-            _name(row.code, result.level, pairs),
-            f"{row.points:,}" + ("" if row.effective >= 30 else " *"),
-            f"{row.mapped / HECTARE:,.0f}",
-            f"{figure_of.value / HECTARE:,.0f}",
-            f"{1.96 * figure_of.se / HECTARE:,.0f}",
-            f"{figure_of.low / HECTARE:,.0f} – {figure_of.high / HECTARE:,.0f}",
-            *(_share(share) for share in (row.user, row.producer, row.f1)),
-        )
-    out.print(table)
-    if any(row.effective < 30 for row in result.classes):
-        out.print("* fewer than 30 effective points: these intervals are rough")
-    for reason, number in result.not_used.items():
-        out.print(f"{number:,} points not used: {reason}")
-    if result.regions:
-        by_region = Table("region", "class", "area, ha", "95 % interval")
-        for name, classes in result.regions.items():
-            for code, own in classes.items():
-                if own.value > 0:
-                    interval = f"{own.low / HECTARE:,.0f} – {own.high / HECTARE:,.0f}"
-                    by_region.add_row(
-                        escape(name), _name(code, result.level, pairs), f"{own.value / HECTARE:,.0f}", interval
-                    )
-            by_region.add_section()
-        out.print(by_region)
-    if json is not None:
-        write_json(json, result.model_dump(mode="json"))
-    if csv is not None:
-        head = "class,points,pixels,map_m2,area_m2,se_m2,low_m2,high_m2"
-        lines = [
-            f"{row.code},{row.points},{row.pixels},{row.mapped},{row.area.value},{row.area.se},{row.area.low},{row.area.high}"
-            for row in result.classes
-        ]
-        write_atomic(csv, ("\n".join([head, *lines]) + "\n").encode())
-    if figure is not None:
-        from lulcbench.plotting import bar_figure
-
-        bars = [
-            (
-                _name(row.code, result.level, pairs),
-                row.area.value / HECTARE,
-                (row.area.low / HECTARE, row.area.high / HECTARE),
-                row.mapped / HECTARE,
-            )
-            for row in result.classes
-        ]
-        bar_figure(bars, "Area, ha", ("estimate, 95 % interval", "map")).savefig(figure, dpi=150)
-
-
-def _share(figure: Figure | None) -> str:
-    return "–" if figure is None else f"{figure.value:.3f} ({figure.low:.3f}–{figure.high:.3f})"
-
-
-def _name(code: int, level: int | None, pairs: bool) -> str:
-    from lulcbench.evaluation.change import pair_name
-    from lulcbench.evaluation.drawing import BUFFER
-    from lulcbench.legend import legend
-
-    if pairs:
-        return pair_name(code)
-    if code >= BUFFER:
-        return f"around {code - BUFFER}"
-    return str(code) if level is None or code not in legend().classes else f"{code} {legend().classes[code].name}"
 
 
 def _expected(texts: list[str]) -> tuple[float, dict[int, float]]:

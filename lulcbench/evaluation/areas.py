@@ -22,14 +22,13 @@ where all points agree. Their quantile is that of Student's t. Olofsson et al. s
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.confusion import Floats, divide
-from lulcbench.evaluation.intervals import t_quantile
+from lulcbench.evaluation.intervals import t_quantiles
 
 Indices = npt.NDArray[np.intp]
 
@@ -335,25 +334,6 @@ def _estimates(value: Floats, se: Floats, degrees: Floats, points: npt.ArrayLike
     reach = t * np.sqrt(np.maximum(value * (1 - value), 0) / n + t**2 / (4 * n**2)) / (1 + t**2 / n)
     low, high = np.minimum(np.maximum(centre - reach, 0), value), np.maximum(np.minimum(centre + reach, 1), value)
     return Estimates(value, se, low, high)
-
-
-def t_quantiles(degrees: npt.ArrayLike) -> Floats:
-    """The 97.5 % quantiles of Student's t for real degrees of freedom ≥ 1, to four digits.
-
-    Above 30 degrees by the expansion of Abramowitz & Stegun 1964, 26.7.5; below, interpolated in 1 / degrees.
-
-    >>> t_quantiles([2, 12.5, 1e9]).round(3)
-    array([4.303, 2.169, 1.96 ])
-    """
-    df = np.maximum(np.asarray(degrees, np.float64), 1.0)
-    z = NormalDist().inv_cdf(0.975)
-    large = np.maximum(df, 30.0)
-    result = z + (z**3 + z) / (4 * large) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * large**2)
-    result += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * large**3)
-    whole = np.arange(32, 0, -1)
-    table = np.array([t_quantile(int(n)) for n in whole])
-    small: Floats = np.interp(1 / df, 1 / whole, table)
-    return np.where(df > 30, result, small)
 
 
 def ratio_areas(survey: Survey, map_areas: npt.ArrayLike) -> Estimates:

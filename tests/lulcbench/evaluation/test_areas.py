@@ -10,7 +10,8 @@ from scipy import stats
 
 from benchmarks import surveys
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation.areas import Survey, prediction_powered, ratio_areas, t_quantiles
+from lulcbench.evaluation.areas import Survey, prediction_powered, ratio_areas
+from lulcbench.evaluation.intervals import t_quantiles
 
 # Olofsson et al. 2014, tables 8 and 9: deforestation, forest gain, stable forest, stable non-forest.
 OLOFSSON = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])

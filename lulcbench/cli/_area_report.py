@@ -1,0 +1,95 @@
+"""What the command ``area`` prints and writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lulcbench._files import write_atomic, write_json
+
+if TYPE_CHECKING:
+    from lulcbench.evaluation.map_areas import Figure, MapAreas
+
+HECTARE = 10_000.0
+
+
+def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path | None, pairs: bool = False) -> None:
+    """Print areas and accuracies, and write them to the files that were requested."""
+    out = Console()
+    overall = result.overall
+    out.print(
+        f"[bold]{escape(result.map)}[/]: {result.total / HECTARE:,.0f} ha, {result.points:,} points "
+        f"({result.design}, {result.estimator}); overall accuracy {_share(overall)}",
+        highlight=False,
+    )
+    table = Table("class", "points", "map, ha", "area, ha", "± 1.96 SE", "95 % interval", "user's", "producer's", "F1")
+    for row in result.classes:
+        figure_of = row.area
+        table.add_row(
+            class_name(row.code, result.level, pairs),
+            f"{row.points:,}" + ("" if row.effective >= 30 else " *"),
+            f"{row.mapped / HECTARE:,.0f}",
+            f"{figure_of.value / HECTARE:,.0f}",
+            f"{1.96 * figure_of.se / HECTARE:,.0f}",
+            f"{figure_of.low / HECTARE:,.0f} – {figure_of.high / HECTARE:,.0f}",
+            *(_share(share) for share in (row.user, row.producer, row.f1)),
+        )
+    out.print(table)
+    if any(row.effective < 30 for row in result.classes):
+        out.print("* fewer than 30 effective points: these intervals are rough")
+    for reason, number in result.not_used.items():
+        out.print(f"{number:,} points not used: {reason}")
+    if result.regions:
+        by_region = Table("region", "class", "area, ha", "95 % interval")
+        for name, classes in result.regions.items():
+            for code, own in classes.items():
+                if own.value > 0:
+                    interval = f"{own.low / HECTARE:,.0f} – {own.high / HECTARE:,.0f}"
+                    by_region.add_row(
+                        escape(name), class_name(code, result.level, pairs), f"{own.value / HECTARE:,.0f}", interval
+                    )
+            by_region.add_section()
+        out.print(by_region)
+    if json is not None:
+        write_json(json, result.model_dump(mode="json"))
+    if csv is not None:
+        head = "class,points,pixels,map_m2,area_m2,se_m2,low_m2,high_m2"
+        lines = [
+            f"{row.code},{row.points},{row.pixels},{row.mapped},{row.area.value},{row.area.se},{row.area.low},{row.area.high}"
+            for row in result.classes
+        ]
+        write_atomic(csv, ("\n".join([head, *lines]) + "\n").encode())
+    if figure is not None:
+        from lulcbench.plotting import bar_figure
+
+        bars = [
+            (
+                class_name(row.code, result.level, pairs),
+                row.area.value / HECTARE,
+                (row.area.low / HECTARE, row.area.high / HECTARE),
+                row.mapped / HECTARE,
+            )
+            for row in result.classes
+        ]
+        bar_figure(bars, "Area, ha", ("estimate, 95 % interval", "map")).savefig(figure, dpi=150)
+
+
+def _share(figure: Figure | None) -> str:
+    return "–" if figure is None else f"{figure.value:.3f} ({figure.low:.3f}–{figure.high:.3f})"
+
+
+def class_name(code: int, level: int | None, pairs: bool) -> str:
+    """Code and name of a class, of a change, or of a stratum around a class."""
+    from lulcbench.evaluation.change import pair_name
+    from lulcbench.evaluation.drawing import BUFFER
+    from lulcbench.legend import legend
+
+    if pairs:
+        return pair_name(code)
+    if code >= BUFFER:
+        return f"around {code - BUFFER}"
+    return str(code) if level is None or code not in legend().classes else f"{code} {legend().classes[code].name}"
