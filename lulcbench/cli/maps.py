@@ -33,6 +33,10 @@ def map_(
     smooth: Annotated[
         bool, typer.Option("--smooth", help="Smooth probabilities (Bayesian smoothing, 7 × 7 pixels, as in sits).")
     ] = False,
+    mapping_unit: Annotated[
+        bool,
+        typer.Option("--mapping-unit", help="Fill patches below the unit of LUISA (artificial 1 ha, others 5 ha)."),
+    ] = False,
     workers: Annotated[int, typer.Option(help="Number of processes.", min=1)] = 1,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a map that is there.")] = False,
 ) -> None:
@@ -40,10 +44,16 @@ def map_(
 
     Exit code 1 if some tiles could not be read: the map has no data there.
     """
-    from lulcbench.maps import MapOptions, Smoothing, map_release
+    from lulcbench.maps import MapOptions, MappingUnit, Smoothing, map_release
 
-    smoothing = Smoothing() if smooth else None
-    options = MapOptions(years=tuple(year or ()), bounds=bounds, halo=halo, cog=cog, smoothing=smoothing)
+    options = MapOptions(
+        years=tuple(year or ()),
+        bounds=bounds,
+        halo=halo,
+        cog=cog,
+        smoothing=Smoothing() if smooth else None,
+        mapping_unit=MappingUnit() if mapping_unit else None,
+    )
     with progress() as bar:
         task = bar.add_task("map", total=None)
         result = map_release(

@@ -16,7 +16,8 @@ labelled or not. The folder of a map is one Zarr v3 hierarchy with STAC files be
     MAP/<year>/<n>/least_confidence   likewise: 1 − highest probability
     MAP/<year>/<n>/composites         uint8 (y, x): number of seasonal composites with data, 0: no data
     MAP/<year>/<n>/clear              uint8 (y, x): number of clear observations, if the release holds it
-    MAP/<year>/<n>/changed            uint8 (y, x), after smoothing: 1 where it changed the class
+    MAP/<year>/<n>/changed_by_smoothing      uint8 (y, x), after smoothing: 1 where it changed the class
+    MAP/<year>/<n>/changed_by_mapping_unit   uint8 (y, x), likewise of the minimum mapping unit
     MAP/<year>/<n>/certain            uint16 (y, x), if the model is calibrated: the finest LUISA code (of any level)
                                       that is certain; 65535 if none is, 0: no data
     MAP/<year>/<n>/set_size           uint8 (y, x), likewise: number of classes of the level of the model in that code
@@ -30,7 +31,18 @@ them. Arrays begin at a whole block of 480 pixels of the EPSG:3035 grid; chunks 
 from __future__ import annotations
 
 from lulcbench.maps.engine import MapOptions, MapResult, map_release
+from lulcbench.maps.mapping_unit import MappingUnit
 from lulcbench.maps.model import MapModel, ModelInfo, ModelInput, Predictor
 from lulcbench.maps.smoothing import Smoothing
 
-__all__ = ["MapModel", "MapOptions", "MapResult", "ModelInfo", "ModelInput", "Predictor", "Smoothing", "map_release"]
+__all__ = [
+    "MapModel",
+    "MapOptions",
+    "MapResult",
+    "MappingUnit",
+    "ModelInfo",
+    "ModelInput",
+    "Predictor",
+    "Smoothing",
+    "map_release",
+]

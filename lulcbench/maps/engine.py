@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from dataclasses import replace as altered
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,16 @@ from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.geozarr import METADATA
 from lulcbench.grid import Bounds
+from lulcbench.legend import LEVELS
 from lulcbench.maps.cog import write_cogs
 from lulcbench.maps.conformal import FILE as CALIBRATION
 from lulcbench.maps.conformal import Calibration
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Frame, Index, Lattice
 from lulcbench.maps.layers import layers
+from lulcbench.maps.mapping_unit import CHOSEN, MappingUnit, late_layers, write_generalised
 from lulcbench.maps.metadata import tags, write_metadata
-from lulcbench.maps.model import MapModel, step_of
+from lulcbench.maps.model import MapModel, ModelInfo, step_of
 from lulcbench.maps.overviews import write_overviews
 from lulcbench.maps.pool import predictions
 from lulcbench.maps.rows import Rows
@@ -53,6 +56,7 @@ class MapOptions:
         halo: pixels around a block that the model sees; None takes its reach, at most 160.
         cog: write GeoTIFFs, too.
         smoothing: smooth probabilities; None leaves them as predicted.
+        mapping_unit: fill patches of classes that are smaller; None leaves them.
     """
 
     years: tuple[int, ...] = ()
@@ -60,6 +64,7 @@ class MapOptions:
     halo: int | None = None
     cog: bool = False
     smoothing: Smoothing | None = None
+    mapping_unit: MappingUnit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ def map_release(
         )
     release = Release.open(root)
     years = options.years or _years(release, opened)
-    smoothing, calibration = options.smoothing, Calibration.of(opened)
+    smoothing, unit, calibration = options.smoothing, options.mapping_unit, Calibration.of(opened)
     if calibration and calibration.smoothing != smoothing:
         raise LulcbenchError(
             f"{info.name} was calibrated {'with' if calibration.smoothing else 'without'} smoothing.",
@@ -140,17 +145,19 @@ def map_release(
         "lattice": asdict(lattice),
         "cog": options.cog,
         "smoothing": smoothing.model_dump() if smoothing else None,
+        "mapping_unit": unit.model_dump() if unit else None,
         "conformal": calibration.model_dump(mode="json") if calibration else None,
     }
     frame = Frame.over(lattice, bounds)
     stored = layers(
         info.level,
         clear=any_year.has_clear,
-        changed=smoothing is not None,
+        smoothed=smoothing is not None,
+        generalised=unit is not None,
         conformal=calibration.coverage if calibration else None,
     )
+    predicted = _blocks(any_year, lattice, _around(bounds, unit, info)) if unit else wanted
     done, damaged = 0, dict[str, str]()
-    total = len(wanted) * len(years)
     with (
         _disk(folder),
         _prepared(folder, plan, replace) as work,
@@ -159,18 +166,43 @@ def map_release(
         for year in years:
             pyramid = Pyramid(folder / str(year), frame, stored, info.level)
             pyramid.create()
-            run = Rows(pyramid, bounds, calibration, work / f"{year}.jsonl", partial(predict, year))
-            for blocks in run.rows(wanted):
+            first, chosen = _first_pass(pyramid, predicted, work / str(year)) if unit else (pyramid, None)
+            run = Rows(first, bounds, calibration, chosen, work / f"{year}.jsonl", partial(predict, year))
+            for blocks in run.rows(predicted):
                 done += blocks
                 if progress:
-                    progress(done, total)
+                    progress(done, len(predicted) * len(years))
             damaged |= run.damaged
+            if unit and chosen:
+                write_generalised(pyramid, chosen, wanted, unit)
             write_overviews(pyramid, wanted)
             if options.cog:
                 write_cogs(pyramid, folder / "cog" / str(year), wanted, tags(opened, release, year))
         write_metadata(folder, opened, release, years, frame, bounds, damaged, plan)
     shutil.rmtree(folder / WORK)
-    return MapResult(folder, tuple(years), total, damaged)
+    return MapResult(folder, tuple(years), len(wanted) * len(years), damaged)
+
+
+def _around(bounds: Bounds, unit: MappingUnit, info: ModelInfo) -> Bounds:
+    """The area that a minimum mapping unit needs for another area."""
+    margin = unit.margin(info.level or len(LEVELS), info.resolution) * info.resolution
+    left, bottom, right, top = bounds
+    return (left - margin, bottom - margin, right + margin, top + margin)
+
+
+def _first_pass(pyramid: Pyramid, blocks: list[Index], folder: Path) -> tuple[Pyramid, Pyramid]:
+    """The layers that do not depend on other blocks, and temporary arrays of the decided classes of all blocks.
+
+    The class layers themselves are written afterwards, so that a row that was written once never changes: otherwise a
+    run that is resumed could not recognise it.
+    """
+    lattice = pyramid.frame.lattice
+    left, bottom, right, top = zip(*(lattice.block(index) for index in blocks), strict=True)
+    extent = (min(left), min(bottom), max(right), max(top))
+    chosen = Pyramid(folder, Frame.over(lattice, extent), (CHOSEN,), pyramid.level)
+    chosen.create()
+    own = tuple(layer for layer in pyramid.layers if layer.name not in late_layers(pyramid.level))
+    return altered(pyramid, layers=own), chosen
 
 
 def _years(release: Release, model: MapModel) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from lulcbench.legend import LEVELS, decide, legend
 from lulcbench.maps.answers import UNCERTAIN, answers
 
 MISSING = 255  # of scores
+SMOOTHED, GENERALISED = "changed_by_smoothing", "changed_by_mapping_unit"
 _STEPS = 254  # of scores: 0 … 254 stand for 0 … 1
 _TINY = np.float32(1e-12)
 
@@ -42,14 +43,20 @@ class Layer:
 
 
 def layers(
-    level: int, *, clear: bool = False, changed: bool = False, conformal: float | None = None
+    level: int,
+    *,
+    clear: bool = False,
+    smoothed: bool = False,
+    generalised: bool = False,
+    conformal: float | None = None,
 ) -> tuple[Layer, ...]:
     """All layers of a map.
 
     Args:
         level: legend level of the model.
         clear: whether the number of clear observations is known.
-        changed: whether probabilities are smoothed.
+        smoothed: whether probabilities are smoothed.
+        generalised: whether patches that are too small are filled.
         conformal: coverage of conformal answers; None if there are none.
 
     >>> [layer.name for layer in layers(2)]
@@ -80,7 +87,8 @@ def layers(
         _score("least_confidence", "1 minus the highest probability"),
         _count("composites", "number of seasonal composites with data"),
         *([_count("clear", "number of clear observations in these composites, at most 255")] if clear else []),
-        *([_count("changed", "whether smoothing changed the class")] if changed else []),
+        *([_count(SMOOTHED, "1 where smoothing changed the class")] if smoothed else []),
+        *([_count(GENERALISED, "1 where the minimum mapping unit changed the class")] if generalised else []),
         *(_answers(level, conformal) if conformal is not None else []),
     )
 
@@ -105,6 +113,12 @@ def _score(name: str, long_name: str) -> Layer:
 
 def _count(name: str, long_name: str) -> Layer:
     return Layer(name, "uint8", 0, "average", {"long_name": long_name, "units": "1"})
+
+
+def class_codes(level: int, to: int) -> npt.NDArray[np.uint16]:
+    """Codes at level ``to`` of all classes of the finer ``level``: uint16 ``(class,)``."""
+    codes: npt.NDArray[np.uint16] = np.array(legend().codes(to), np.uint16)[legend().parents(level, to)]
+    return codes
 
 
 def temper(p: Probabilities, temperature: float) -> Probabilities:
@@ -142,8 +156,7 @@ def encode(
     chosen = decide(p, level)
     out: dict[str, npt.NDArray[Any]] = {}
     for n in LEVELS[:level]:
-        codes = np.array(legend().codes(n), np.uint16)[legend().parents(level, n)]
-        out[f"class_{n}"] = np.where(valid, codes[chosen], 0).astype(np.uint16)
+        out[f"class_{n}"] = np.where(valid, class_codes(level, n)[chosen], 0).astype(np.uint16)
     out["probability"] = np.where(valid, np.rint(p * np.float32(255)), 0).astype(np.uint8)
     first = np.zeros(p.shape[1:], np.float32)
     second, entropy = first.copy(), first.copy()

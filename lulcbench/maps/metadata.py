@@ -79,6 +79,7 @@ def write_metadata(
         "lulcbench:halo": frame.lattice.halo,
         "lulcbench:overlap": frame.lattice.overlap,
         "lulcbench:smoothing": plan["smoothing"],
+        "lulcbench:mapping_unit": plan["mapping_unit"],
         "lulcbench:conformal": plan["conformal"],
         "lulcbench:damaged": dict(sorted(damaged.items())),
     }

@@ -53,10 +53,14 @@ def mode(codes: Stored) -> Stored:
     >>> mode(np.array([[7, 0, 1, 2], [0, 7, 2, 1]], np.uint16))
     array([[7, 1]], dtype=uint16)
     """
-    children = _children(codes)
-    counts = (children[:, None] == children[None]).sum(axis=1, dtype=np.uint8)
-    counts[children == 0] = 0
-    result: Stored = np.take_along_axis(children, counts.argmax(axis=0)[None], axis=0)[0]
+    return most_frequent(_children(codes))
+
+
+def most_frequent(candidates: Stored) -> Stored:
+    """Most frequent value along the first axis, 0 left out: ``(n, …)`` to ``(…)``. Ties: the first."""
+    counts = (candidates[:, None] == candidates[None]).sum(axis=1, dtype=np.uint8)
+    counts[candidates == 0] = 0
+    result: Stored = np.take_along_axis(candidates, counts.argmax(axis=0)[None], axis=0)[0]
     return result
 
 

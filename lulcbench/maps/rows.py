@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench.grid import Bounds
+from lulcbench.legend import decide
 from lulcbench.maps.conformal import Calibration
 from lulcbench.maps.lattice import BLOCK, Index
 from lulcbench.maps.layers import encode, normalized
@@ -29,10 +30,12 @@ class Rows:
         pyramid: Pyramid,
         bounds: Bounds,
         calibration: Calibration | None,
+        chosen: Pyramid | None,
         journal: Path,
         predict: Callable[[list[Index]], Iterator[Predicted]],
     ) -> None:
         self.pyramid, self.bounds, self.journal, self.predict = pyramid, bounds, journal, predict
+        self.chosen = chosen  # takes the decided classes, also of blocks and pixels outside the bounds
         self.limit = calibration.threshold if calibration else None
         self.damaged: dict[str, str] = {}
 
@@ -47,17 +50,21 @@ class Rows:
         for i, group in groupby(wanted, lambda index: index[0]):
             blocks = list(group)
             entry = finished.get(i)
-            if entry and entry["digest"] == self.pyramid.digest(blocks):
+            if entry and entry["digest"] == self._digest(blocks):
                 self.damaged |= entry["damaged"]
             else:
                 carried = self._row(blocks, carried)
-                entry = {"row": i, "digest": self.pyramid.digest(blocks), "damaged": self._row_damage}
+                entry = {"row": i, "digest": self._digest(blocks), "damaged": self._row_damage}
                 self.damaged |= self._row_damage
                 with self.journal.open("ab") as file:
                     file.write((json.dumps(entry) + "\n").encode())
                     file.flush()
                     os.fsync(file.fileno())
             yield len(blocks)
+
+    def _digest(self, blocks: Sequence[Index]) -> str:
+        parts = [self.pyramid, *([self.chosen] if self.chosen else [])]
+        return "".join(part.digest([index for index in blocks if part.holds(index)]) for part in parts)
 
     def _finished(self) -> dict[int, dict[str, Any]]:
         """Rows of the journal; a line that a kill cut off is not one."""
@@ -99,8 +106,8 @@ class Rows:
     ) -> None:
         """Blend, decide and write a block."""
         inside = self._inside(index)
-        counts = {name: values[:BLOCK, :BLOCK] * inside for name, values in own.counts.items()}
-        if own.p is None or not counts["composites"].any():
+        valid = own.counts["composites"][:BLOCK, :BLOCK] > 0
+        if own.p is None or not (valid.any() if self.chosen else (valid & (inside > 0)).any()):
             return
         p = own.p[:, :BLOCK, :BLOCK]
         overlap = self.pyramid.frame.lattice.overlap
@@ -111,7 +118,13 @@ class Rows:
             p[:, :, :overlap] += left.p[:, :BLOCK, BLOCK:]
         if corner is not None and corner.p is not None:
             p[:, :overlap, :overlap] += corner.p[:, :, BLOCK:]
-        self.pyramid.write(index, encode(normalized(p) if overlap else p, counts, self.pyramid.level, self.limit))
+        p = normalized(p) if overlap else p
+        level = self.pyramid.level
+        if self.chosen:
+            self.chosen.write(index, {"chosen": np.where(valid, decide(p, level) + 1, 0)})
+        if (valid & (inside > 0)).any():
+            counts = {name: values[:BLOCK, :BLOCK] * inside for name, values in own.counts.items()}
+            self.pyramid.write(index, encode(p, counts, level, self.limit))
 
     def _inside(self, index: Index) -> npt.NDArray[np.uint8]:
         """1 for the pixels of a block whose centre is inside the area."""

@@ -103,6 +103,10 @@ class Pyramid:
         for layer in self.layers:
             self.array(layer.name)[(..., *place)] = values[layer.name]
 
+    def holds(self, index: Index) -> bool:
+        """Whether a block is inside the frame."""
+        return all(0 <= i - low < n for i, low, n in zip(index, self.frame.first, self.frame.blocks, strict=True))
+
     def files(self, index: Index) -> Iterator[Path]:
         """Files of the chunks of a block at full resolution that exist, in one order."""
         y, x = (place.start // CHUNK for place in self.frame.place(index))

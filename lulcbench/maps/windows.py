@@ -10,7 +10,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.legend import LEVELS, decide
 from lulcbench.maps.imagery import Counts, ReleaseImagery
 from lulcbench.maps.lattice import Index, Lattice
-from lulcbench.maps.layers import Probabilities, temper
+from lulcbench.maps.layers import SMOOTHED, Probabilities, temper
 from lulcbench.maps.model import Predictor
 from lulcbench.maps.smoothing import Smoothing, smooth
 
@@ -81,5 +81,5 @@ def predict_window(
         before = p[:, margin:-margin, margin:-margin]
         p = smooth(p, valid, smoothing)
         level = imagery.info.level or len(LEVELS)
-        counts["changed"] = (decide(before, level) != decide(p, level)).astype(np.uint8)
+        counts[SMOOTHED] = (decide(before, level) != decide(p, level)).astype(np.uint8)
     return Predicted(p * lattice.weights() if blend and lattice.overlap else p.copy(), counts, damaged)

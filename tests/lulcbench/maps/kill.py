@@ -11,16 +11,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lulcbench.maps import MapOptions, map_release
+from lulcbench.maps import MapOptions, MappingUnit, map_release
 from tests.builders.stages.kill import arm, tree
 
-# Less than the reach of the model, so that windows overlap.
-PART = MapOptions(bounds=(4347470.0, 3131230.0, 4355520.0, 3137000.0), halo=0)
+# A halo below the reach of the model, so that windows overlap; units of 5 and 10 pixels.
+WHOLE = MapOptions(halo=0, mapping_unit=MappingUnit(artificial=0.05, other=0.1))
+PART = replace(WHOLE, bounds=(4347470.0, 3131230.0, 4355520.0, 3137000.0))
 
 
 def make(model: Path, root: Path, out: Path, moment: int = 0) -> int | None:

@@ -14,16 +14,14 @@ from typer.testing import CliRunner
 
 from lulcbench.cli import app
 from lulcbench.legend import decide, legend
-from lulcbench.maps import MapModel, MapOptions, map_release
+from lulcbench.maps import MapModel, map_release
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Lattice
 from lulcbench.maps.windows import predict_window
 from lulcbench.release import Release
 from tests.builders.stages.kill import tree
 from tests.lulcbench.maps import kill
-from tests.lulcbench.maps.kill import PART
-
-OVERLAPPING = MapOptions(halo=0)  # less than the reach
+from tests.lulcbench.maps.kill import PART, WHOLE
 
 
 def stored(folder: Path, group: str = "2018/0") -> xr.Dataset:
@@ -38,7 +36,7 @@ def mapped(exported, release_root: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def overlapping(exported, release_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return map_release(exported("unet"), release_root, tmp_path_factory.mktemp("map") / "map", OVERLAPPING).folder
+    return map_release(exported("unet"), release_root, tmp_path_factory.mktemp("map") / "map", WHOLE).folder
 
 
 def test_a_map_is_what_the_model_predicts_of_the_whole_image(mapped: Path, exported, release_root: Path) -> None:
@@ -88,7 +86,9 @@ def overlapping_part(exported, release_root: Path, tmp_path_factory: pytest.Temp
 def test_any_part_of_an_area_has_the_same_values(
     mapped: Path, overlapping: Path, overlapping_part: Path, exported, release_root: Path, tmp_path: Path
 ) -> None:
-    alone = map_release(exported("unet"), release_root, tmp_path / "map", replace(PART, halo=None)).folder
+    alone = map_release(
+        exported("unet"), release_root, tmp_path / "map", replace(PART, halo=None, mapping_unit=None)
+    ).folder
     left, bottom, right, top = PART.bounds or (0, 0, 0, 0)
     inside = {"x": slice(left, right), "y": slice(top, bottom)}
     for part, whole in ((alone, mapped), (overlapping_part, overlapping)):

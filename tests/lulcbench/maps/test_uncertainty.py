@@ -181,8 +181,8 @@ def test_a_smoothed_map_is_the_same_in_parts_and_marks_what_changed(
     rough = map_release(exported("forest"), release_root, tmp_path / "rough", MapOptions((2018,), area)).folder
     with xr.open_zarr(rough, group="2018/0", consolidated=False) as stored:
         before = stored.class_3.sel(**inside).to_numpy()
-    np.testing.assert_array_equal(part.changed == 1, before != part.class_3)
-    assert 0.01 < (part.changed == 1).mean() < 0.9
+    np.testing.assert_array_equal(part.changed_by_smoothing == 1, before != part.class_3)
+    assert 0.01 < (part.changed_by_smoothing == 1).mean() < 0.9
 
 
 @pytest.mark.parametrize("wrong", [{"window": 4}, {"window": 1}, {"fraction": 0}, {"smoothness": math.inf}])
