@@ -1,4 +1,4 @@
-"""Patches below the minimum mapping unit: filled by the stated rule, whatever area is mapped."""
+"""Patches below the minimum mapping unit: filled by the stated rule, for any area that is mapped."""
 
 from __future__ import annotations
 
