@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from builders._parallel import executor
 from builders._progress import Report
 from builders.cases.validation import commands as validation
 from builders.recipe import BUFFER, Recipe, SplitRule, load
@@ -22,6 +21,7 @@ from builders.stages.coverage import class_lines, read_coverage
 from builders.stages.left_out import count_reasons
 from builders.workspace import Workspace, read_json, workspace
 from lulcbench import _console
+from lulcbench._parallel import executor
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Manifest, split_order
 from lulcbench.remote.retry import LOCAL_FAULTS

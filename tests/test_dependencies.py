@@ -20,6 +20,7 @@ OWN = {"lulcbench", "builders", "baselines", "leaderboard", "benchmarks", "tests
 USES = {
     "lulcbench": (),
     "lulcbench/datasets": ("torch",),
+    "lulcbench/_parallel.py": ("maps",),
     "lulcbench/maps": ("maps",),
     "lulcbench/plotting.py": ("torch",),
     "lulcbench/evaluation/_pixel_areas.py": ("geo",),

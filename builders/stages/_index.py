@@ -14,12 +14,12 @@ import shapely
 import stac_geoparquet.arrow
 from rasterio.warp import transform_geom
 
-from builders._parallel import each
 from builders.recipe import Recipe
 from builders.stages._hierarchy import TileAxis
 from builders.stages._registration import ShiftJob, measure_shifts
 from builders.stages.materialize import Note, Notes
 from builders.stages.plan import Planned
+from lulcbench._parallel import each
 from lulcbench.grid import CRS, LABEL_RESOLUTION
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.release import INDEX, ArrayKey, Row

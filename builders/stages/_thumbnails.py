@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from builders._parallel import each
 from builders.recipe import Recipe
 from builders.stages._hierarchy import TileAxis
 from builders.stages.materialize import Note
+from lulcbench._parallel import each
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.plotting import rgb_panel
 from lulcbench.release import THUMBNAILS, ArrayKey

@@ -20,7 +20,6 @@ import numpy.typing as npt
 import rasterio
 from pydantic import ValidationError
 
-from builders._parallel import each
 from builders.archives import label_source, scene_source
 from builders.readers import Pixels
 from builders.readers.area import Area
@@ -34,6 +33,7 @@ from builders.stages._jobs import ImageJob, Job, LabelJob, make_jobs, observatio
 from builders.stages.plan import Planned
 from builders.workspace import Workspace, write_json
 from lulcbench._files import Frozen, write_atomic
+from lulcbench._parallel import each
 from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION, Bounds, Tile
 from lulcbench.release import ArrayKey

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from builders._parallel import each
 from builders.archives.luisa import ATTRIBUTION, edition_of
 from builders.recipe import BUFFER, LabelRule, Recipe, SensorRule
 from builders.stages._hierarchy import (
@@ -43,6 +42,7 @@ from builders.stages.report import empty_seasons
 from builders.stages.search import published
 from builders.workspace import Workspace, read_json, write_json
 from lulcbench._files import hash_file
+from lulcbench._parallel import each
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import (

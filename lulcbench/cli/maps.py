@@ -38,6 +38,9 @@ def map_(
         typer.Option("--mapping-unit", help="Fill patches below the unit of LUISA (artificial 1 ha, others 5 ha)."),
     ] = False,
     workers: Annotated[int, typer.Option(help="Number of processes.", min=1)] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler to use instead of processes.")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a map that is there.")] = False,
 ) -> None:
     """Map a release: classes at all levels, probabilities and uncertainty; run the command again to resume.
@@ -62,6 +65,7 @@ def map_(
             out,
             options,
             workers=workers,
+            scheduler=scheduler,
             replace=replace,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -36,7 +36,7 @@ from lulcbench.maps.mapping_unit import CHOSEN, MappingUnit, late_layers, write_
 from lulcbench.maps.metadata import tags, write_metadata
 from lulcbench.maps.model import MapModel, ModelInfo, step_of
 from lulcbench.maps.overviews import write_overviews
-from lulcbench.maps.pool import predictions
+from lulcbench.maps.pool import Work, predictions
 from lulcbench.maps.rows import Rows
 from lulcbench.maps.smoothing import Smoothing
 from lulcbench.maps.store import Pyramid
@@ -91,6 +91,7 @@ def map_release(
     options: MapOptions | None = None,
     *,
     workers: int = 1,
+    scheduler: str | None = None,
     replace: bool = False,
     progress: Progress | None = None,
 ) -> MapResult:
@@ -102,12 +103,15 @@ def map_release(
         out: folder of the map, see ``lulcbench.maps``.
         options: what to map.
         workers: number of processes that predict; 1 predicts in this process.
+        scheduler: address of a dask scheduler, whose workers predict instead; they read the model and the release
+            themselves, under the same paths.
         replace: replace another map in ``out``.
         progress: is told the numbers of finished blocks and of all blocks.
 
     Raises:
         LulcbenchError: the model is not valid or does not predict pixels of the LUISA legend; the release lacks what it
-            needs; the area does not overlap the release; ``out`` holds something else; the disk is full.
+            needs; the area does not overlap the release; ``out`` holds something else; the disk is full; the scheduler
+            cannot be reached.
     """
     opened, options = MapModel.open(model), options or MapOptions()
     info = opened.info
@@ -161,7 +165,7 @@ def map_release(
     with (
         _disk(folder),
         _prepared(folder, plan, replace) as work,
-        predictions(workers, opened, imagery, lattice, smoothing) as predict,
+        predictions(Work.of(opened, release, lattice, smoothing), workers, scheduler) as predict,
     ):
         for year in years:
             pyramid = Pyramid(folder / str(year), frame, stored, info.level)

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from builders._parallel import each, executor
 from builders.ingest.catalog import File, item, write
 from builders.stages import _index, _jobs, materialize, pack, plan, search
 from builders.workspace import workspace
+from lulcbench._parallel import each, executor
 from lulcbench.sensors import LANDSAT, SENTINEL2, Sensor
 from tests.builders import world
 from tests.builders.stages import kill

@@ -4,44 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import dask
 import pytest
-from distributed import Client, LocalCluster, Nanny
-from distributed.core import Status
+from distributed import Client, LocalCluster
 
-from builders import _parallel
-from builders._parallel import each, executor
 from builders.stages import _jobs, materialize, pack, plan, search
+from lulcbench import _parallel
+from lulcbench._parallel import each, executor
 from lulcbench.errors import LulcbenchError
 from tests import loopback
 from tests.builders import world
+from tests.cluster import two_workers
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # dask wants a port for a dashboard
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalCluster]:
-    """Two worker processes, each watched by a nanny that starts it again."""
-    # Dask asks for a route to the internet to learn its own address.
-    monkeypatch.setattr("distributed.utils._get_ip", lambda *_, **__: "127.0.0.1")
-    settings = {"temporary-directory": str(tmp_path / "dask"), "distributed.scheduler.allowed-failures": 2}
-    with dask.config.set(settings), LocalCluster(
-        2, threads_per_worker=1, processes=True, dashboard_address=None, protocol="tcp", host="127.0.0.1"
-    ) as made:  # fmt: skip
+def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
+    with two_workers(tmp_path / "dask") as made:
         yield made
-        # Dask fails if it is closed while a nanny starts a worker.
-        made.wait_for_workers(2, timeout=60)
-        deadline = time.monotonic() + 60
-        while not all(is_running(nanny) for nanny in made.workers.values()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-
-
-def is_running(nanny: Nanny) -> bool:
-    return nanny.process is not None and nanny.process.status == Status.running
 
 
 def test_a_build_survives_the_death_of_a_worker(

@@ -52,7 +52,7 @@ def test_two_builds_of_one_folder_wait_for_each_other(tmp_path: Path) -> None:
 def test_workers_end_when_their_builder_is_killed(tmp_path: Path) -> None:
     code = (
         "import os, sys, time\n"
-        "from builders._parallel import each, executor\n"
+        "from lulcbench._parallel import each, executor\n"
         "if __name__ == '__main__':\n"
         "    with executor(2) as pool:\n"
         "        print(*{pool.submit(os.getpid).result() for _ in range(20)}, flush=True)\n"

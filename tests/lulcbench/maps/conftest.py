@@ -11,6 +11,8 @@ from baselines.experiment import Experiment
 from baselines.export import export
 from baselines.run import Trained
 from baselines.train import train
+from lulcbench.maps import map_release
+from tests.lulcbench.maps.kill import PART
 
 TRAIN = {"steps": 2, "batch_size": 2}
 # At 10 m, a block is as large as a tile; at 30 m it is three times as wide.
@@ -53,3 +55,8 @@ def exported(fitted, tmp_path_factory: pytest.TempPathFactory):
         return known[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def overlapping_part(exported, release_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return map_release(exported("unet"), release_root, tmp_path_factory.mktemp("map") / "map", PART).folder

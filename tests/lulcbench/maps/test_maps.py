@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lulcbench.cli import app
 from lulcbench.legend import decide, legend
-from lulcbench.maps import MapModel, map_release
+from lulcbench.maps import MapModel, engine, map_release
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Lattice
 from lulcbench.maps.windows import predict_window
@@ -78,11 +78,6 @@ def test_a_map_is_what_the_model_predicts_of_the_whole_image(mapped: Path, expor
     assert not outside.any()
 
 
-@pytest.fixture(scope="session")
-def overlapping_part(exported, release_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return map_release(exported("unet"), release_root, tmp_path_factory.mktemp("map") / "map", PART).folder
-
-
 def test_any_part_of_an_area_has_the_same_values(
     mapped: Path, overlapping: Path, overlapping_part: Path, exported, release_root: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +131,20 @@ def test_maps_by_one_or_two_processes_have_the_same_bytes(
 ) -> None:
     result = map_release(exported("unet"), release_root, tmp_path / "map", PART, workers=2)
     assert tree(result.folder) == tree(overlapping_part)
+
+
+def test_maps_whose_blocks_are_predicted_in_any_order_have_the_same_bytes(
+    overlapping_part: Path, exported, release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_order = engine._blocks
+    orders = {
+        "backwards": lambda *area: in_order(*area)[::-1],
+        "shuffled": lambda *area: random.Random(0).sample(blocks := in_order(*area), len(blocks)),
+    }
+    expected = tree(overlapping_part)  # from north to south, and from west to east
+    for name, order in orders.items():
+        monkeypatch.setattr(engine, "_blocks", order)
+        assert tree(map_release(exported("unet"), release_root, tmp_path / name, PART).folder) == expected
 
 
 def test_maps_that_are_killed_end_in_the_same_bytes(

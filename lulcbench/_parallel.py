@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
@@ -18,11 +19,14 @@ CONNECT = 30  # seconds to wait for a dask scheduler
 
 @contextmanager
 def executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor | None]:
-    """Workers for ``each``.
+    """Workers for ``each`` and ``in_order``.
 
     Args:
         workers: number of processes; None takes one per core, 1 runs everything in this process.
         scheduler: address of a dask scheduler to use instead of processes.
+
+    Raises:
+        LulcbenchError: dask is not installed, the scheduler cannot be reached, or a job killed several workers.
     """
     workers = workers or len(os.sched_getaffinity(0))
     if scheduler:
@@ -43,10 +47,14 @@ def _dask(scheduler: str) -> Iterator[Executor]:
     Raises:
         LulcbenchError: the scheduler cannot be reached, or a job killed several workers.
     """
-    from distributed import Client
-    from distributed.comm.core import CommClosedError
-    from distributed.scheduler import KilledWorker
-
+    try:
+        from distributed import Client
+        from distributed.comm.core import CommClosedError
+        from distributed.scheduler import KilledWorker
+    except ImportError as error:
+        raise LulcbenchError(
+            "dask.distributed is not installed.", "pip install distributed, or do without --scheduler."
+        ) from error
     try:
         client = Client(scheduler, timeout=CONNECT)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
@@ -68,6 +76,15 @@ def _dask(scheduler: str) -> Iterator[Executor]:
                 f"The connection to the dask scheduler {scheduler} broke: {error or type(error).__name__}.",
                 "Start the cluster again and run again; what is finished is kept.",
             ) from error
+
+
+def slots(pool: Executor | None, workers: int) -> int:
+    """How many jobs run at a time: ``workers``, or the threads that a dask cluster has now."""
+    if pool is None or isinstance(pool, ProcessPoolExecutor):
+        return workers
+    from distributed import Client
+
+    return sum(Client.current().nthreads().values())  # type: ignore[no-untyped-call]
 
 
 def _end_with_parent() -> None:
@@ -99,10 +116,40 @@ def each[Job, Result](
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
-        raise LulcbenchError(
-            "A worker process died, usually because memory ran out.",
-            "Run again with fewer --workers; what is finished is kept.",
-        ) from error
+        raise _died() from error
     finally:
         for future in futures:
             future.cancel()
+
+
+def in_order[Job, Result](
+    pool: Executor | None, function: Callable[[Job], Result], jobs: Iterable[Job], ahead: int
+) -> Iterator[Result]:
+    """Results of jobs in the order of the jobs; memory holds ``ahead`` of them at most.
+
+    Raises:
+        LulcbenchError: a worker died, usually because memory ran out.
+    """
+    if pool is None:
+        yield from map(function, jobs)
+        return
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(function, job))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise _died() from error
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _died() -> LulcbenchError:
+    return LulcbenchError(
+        "A worker process died, usually because memory ran out.",
+        "Run again with fewer --workers; what is finished is kept.",
+    )
