@@ -7,7 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
@@ -80,7 +80,7 @@ def _dask(scheduler: str) -> Iterator[Executor]:
 
 def slots(pool: Executor | None, workers: int) -> int:
     """How many jobs run at a time: ``workers``, or the threads that a dask cluster has now."""
-    if pool is None or isinstance(pool, ProcessPoolExecutor):
+    if pool is None or isinstance(pool, ProcessPoolExecutor | ThreadPoolExecutor):
         return workers
     from distributed import Client
 

@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from lulcbench.legend.classes import legend
 
+_PART = 2**14  # pixels that are decided at a time, so that they stay in the cache of the processor
+
 
 def decide(p: npt.NDArray[np.floating], level: int) -> npt.NDArray[np.intp]:
     """Decide the class of each pixel from the top of the legend down.
@@ -28,12 +30,20 @@ def decide(p: npt.NDArray[np.floating], level: int) -> npt.NDArray[np.intp]:
         >>> [legend().codes(2)[i] for i in decide(p, 2)]
         [11]
     """
-    allowed = p
-    for coarse in range(1, level):
-        parents = legend().parents(level, coarse)
-        best = aggregate(allowed, level, coarse).argmax(0)
-        allowed = np.where(parents.reshape(-1, *[1] * best.ndim) == best, allowed, 0)
-    return allowed.argmax(0)
+    flat = p.reshape(len(p), -1)
+    chosen = np.empty(flat.shape[1], np.intp)
+    for start in range(0, len(chosen), _PART):
+        part = slice(start, start + _PART)
+        chosen[part] = _decide(flat[:, part], level)
+    return chosen.reshape(p.shape[1:])
+
+
+def _decide(p: npt.NDArray[np.floating], level: int) -> npt.NDArray[np.intp]:
+    best = aggregate(p, level, 1).argmax(0)
+    for finer in range(2, level + 1):
+        sums = aggregate(p, level, finer) if finer < level else p
+        best = (sums * (legend().parents(finer, finer - 1)[:, None] == best)).argmax(0)
+    return best
 
 
 def aggregate(p: npt.NDArray[np.floating], level: int, to: int) -> npt.NDArray[np.floating]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -98,6 +99,7 @@ class ReleaseImagery:
         self._readers: dict[str, ShardReader] = {}
         self._shards: dict[tuple[ArrayKey, str], tuple[int, dict[int, str]]] = {}  # tiles of a shard, paths by number
         self._intact: set[Tile] = set()
+        self._reading = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"args": (self.release, self.info, self.year)}
@@ -121,7 +123,11 @@ class ReleaseImagery:
         )
 
     def read(self, bounds: Bounds) -> Window:
-        """Read all sensors over an area whose sides are whole numbers of pixels of every sensor."""
+        """Read all sensors over an area whose sides are whole pixels of every sensor; one thread at a time."""
+        with self._reading:
+            return self._read(bounds)
+
+    def _read(self, bounds: Bounds) -> Window:
         images: dict[str, Image] = {}
         composites: Counts | None = None
         clear: npt.NDArray[np.uint16] | None = None

@@ -17,6 +17,7 @@ MISSING = 255  # of scores
 SMOOTHED, GENERALISED = "changed_by_smoothing", "changed_by_mapping_unit"
 _STEPS = 254  # of scores: 0 … 254 stand for 0 … 1
 _TINY = np.float32(1e-12)
+_ROWS = 32  # of a block that are encoded at a time
 
 Probabilities = npt.NDArray[np.float32]
 
@@ -152,17 +153,30 @@ def encode(
     Returns:
         Layer → stored values: probabilities ``(class, y, x)``, others ``(y, x)``.
     """
-    valid = counts["composites"] > 0
+    strips = [
+        _encode(p[:, rows], counts["composites"][rows] > 0, level, limit)
+        for rows in (slice(start, start + _ROWS) for start in range(0, p.shape[1], _ROWS))
+    ]
+    return {name: np.concatenate([own[name] for own in strips], axis=-2) for name in strips[0]} | dict(counts)
+
+
+def _encode(
+    p: Probabilities, valid: npt.NDArray[np.bool_], level: int, limit: float | None
+) -> dict[str, npt.NDArray[Any]]:
+    """Layers of some rows, which stay in the cache of the processor."""
     chosen = decide(p, level)
     out: dict[str, npt.NDArray[Any]] = {}
     for n in LEVELS[:level]:
-        out[f"class_{n}"] = np.where(valid, class_codes(level, n)[chosen], 0).astype(np.uint16)
-    out["probability"] = np.where(valid, np.rint(p * np.float32(255)), 0).astype(np.uint8)
+        out[f"class_{n}"] = class_codes(level, n)[chosen] * valid
+    steps = p * np.float32(255)
+    np.rint(steps, out=steps)
+    steps *= valid
+    out["probability"] = steps.astype(np.uint8)
     first = np.zeros(p.shape[1:], np.float32)
     second, entropy = first.copy(), first.copy()
     for own in p:
-        second = np.maximum(second, np.minimum(first, own))
-        first = np.maximum(first, own)
+        np.maximum(second, np.minimum(first, own), out=second)
+        np.maximum(first, own, out=first)
         entropy -= own * np.log(np.maximum(own, _TINY))
     scores = {
         "entropy": entropy / np.float32(np.log(len(p))),
@@ -170,10 +184,10 @@ def encode(
         "least_confidence": 1 - first,
     }
     for name, score in scores.items():
-        steps = np.rint(np.clip(score, 0, 1) * np.float32(_STEPS))
-        out[name] = np.where(valid, steps, MISSING).astype(np.uint8)
+        rounded = np.rint(np.clip(score, 0, 1) * np.float32(_STEPS))
+        out[name] = np.where(valid, rounded, MISSING).astype(np.uint8)
     if limit is not None:
         codes, sizes = answers(p, level, limit)
         out["certain"] = np.where(valid, codes, 0).astype(np.uint16)
         out["set_size"] = np.where(valid, sizes, 0).astype(np.uint8)
-    return out | dict(counts)
+    return out

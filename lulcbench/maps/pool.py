@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +14,41 @@ from lulcbench._parallel import executor, in_order, slots
 from lulcbench.errors import LulcbenchError
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Index, Lattice
-from lulcbench.maps.model import MapModel
+from lulcbench.maps.model import Image, MapModel
 from lulcbench.maps.smoothing import Smoothing
 from lulcbench.maps.windows import Predicted, predict_window
 from lulcbench.release import Release
 from lulcbench.remote import is_remote
 
-_opened = threading.local()  # a worker of dask may have several threads; what they read is not shared
+_opened: dict[str, Opened] = {}  # by the token of the map; one at a time
+_opening = threading.Lock()
+
+
+class Opened:
+    """The inputs of a map; threads share them: one of them reads while another one predicts."""
+
+    def __init__(self, work: Work) -> None:
+        model, self._release = MapModel.open(work.model), Release.open(work.root)
+        if (model.digest, self._release.digest) != work.digests:
+            raise LulcbenchError(
+                f"A worker does not find the model of this map in {work.model}, or the release in {work.root}.",
+                "All workers need the same files under the same paths: use a shared file system, or copy them.",
+            )
+        self.info, self._predict = model.info, model.predictor()
+        self._imagery: dict[int, ReleaseImagery] = {}
+        self._lock, self._running = threading.RLock(), threading.Lock()
+
+    def imagery(self, year: int) -> ReleaseImagery:
+        """Imagery of a year."""
+        with self._lock:
+            if year not in self._imagery:
+                self._imagery[year] = ReleaseImagery(self._release, self.info, year)
+            return self._imagery[year]
+
+    def predict(self, images: Mapping[str, Image]) -> Image:
+        """Predict, one thread at a time: a second network would take a second processor, and more memory."""
+        with self._running:
+            return self._predict(images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +84,13 @@ class Work:
             LulcbenchError: the model or the release of this worker is another one; see also ``predict_window``.
         """
         year, index = job
-        if getattr(_opened, "token", None) != self.token:
-            _opened.__dict__.clear()
-            self._open()
-        if year not in _opened.imagery:
-            _opened.imagery[year] = ReleaseImagery(_opened.release, _opened.info, year)
-        imagery, temperature = _opened.imagery[year], _opened.info.temperature
-        return predict_window(_opened.predictor, imagery, self.lattice, index, temperature, self.smoothing)
-
-    def _open(self) -> None:
-        model, release = MapModel.open(self.model), Release.open(self.root)
-        if (model.digest, release.digest) != self.digests:
-            raise LulcbenchError(
-                f"A worker does not find the model of this map in {self.model}, or the release in {self.root}.",
-                "All workers need the same files under the same paths: use a shared file system, or copy them.",
-            )
-        _opened.info, _opened.predictor, _opened.release = model.info, model.predictor(), release
-        _opened.imagery = {}
-        _opened.token = self.token
+        with _opening:
+            if self.token not in _opened:
+                _opened.clear()
+                _opened[self.token] = Opened(self)
+            inputs = _opened[self.token]
+        temperature = inputs.info.temperature
+        return predict_window(inputs.predict, inputs.imagery(year), self.lattice, index, temperature, self.smoothing)
 
 
 @contextmanager
@@ -90,8 +108,11 @@ def predictions(
         LulcbenchError: a process was killed, or the cluster cannot be reached.
     """
     try:
-        with executor(workers, scheduler) as pool:
+        with ExitStack() as stack:
+            here = workers == 1 and scheduler is None
+            # One thread reads while another one predicts and this one writes.
+            pool = stack.enter_context(ThreadPoolExecutor(2) if here else executor(workers, scheduler))
             # Two more than work at a time keep all of them busy; more would only take memory.
             yield lambda year, order: in_order(pool, work, [(year, i) for i in order], slots(pool, workers) + 2)
     finally:
-        _opened.__dict__.clear()
+        _opened.clear()
