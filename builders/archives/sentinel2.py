@@ -24,6 +24,7 @@ OFFSET = -0.1
 SCALE = 1e-4
 # Scene classification: 0 nodata, 1 defective, 3 cloud shadow, 8 and 9 cloud, 10 cirrus. Snow (11) counts as surface.
 UNCLEAR = (0, 1, 3, 8, 9, 10)
+CLASSES = 12
 
 # Pixels as evidence of the offset. With it, DN 1000 is reflectance 0.
 ZERO = 1000
@@ -32,13 +33,14 @@ IMPOSSIBLE = 900  # a band whose median is below has no offset: half of it would
 VISIBLE = 0.7  # µm; some ground is dark in visible light in every scene (vegetation: 0.02 to 0.05) …
 BRIGHT = 2500  # … unless snow or cloud covers it: above this its darkest percentile proves nothing
 
-_CLEAR = np.ones(256, bool)
-_CLEAR[list(UNCLEAR)] = False
+_CLEAR = np.zeros(256, bool)  # a value that is not a class shows nothing of the sky
+_CLEAR[[code for code in range(CLASSES) if code not in UNCLEAR]] = True
 
 
 def is_clear(scl: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """True where the surface was observed according to the scene classification."""
-    return _CLEAR[scl.astype(np.uint8)]
+    clear: npt.NDArray[np.bool_] = _CLEAR[np.clip(scl, 0, 255).astype(np.uint8)]
+    return clear
 
 
 def is_seen(scl: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -71,7 +73,7 @@ def baseline(item: pystac.Item) -> tuple[str, float] | None:
     """The processing baseline as text and number: of the property, or of the product's name (``_N0500_``).
 
     Raises:
-        LulcbenchError: the property is not a number.
+        LulcbenchError: the property is not a baseline, as a number or with or without a point (``05.00``, ``N0500``).
     """
     properties = item.properties
     text = properties.get("s2:processing_baseline") or properties.get("processing:version")
@@ -80,12 +82,13 @@ def baseline(item: pystac.Item) -> tuple[str, float] | None:
         text = f"{name[1]}.{name[2]}" if name else None
     if text is None:
         return None
-    try:
-        return str(text), float(str(text))
-    except ValueError as error:
+    plain = re.fullmatch(r"N?(\d\d)\.?(\d\d)|(\d+(?:\.\d+)?)", str(text).strip())
+    number = math.inf if plain is None else float(plain[3] or f"{plain[1]}.{plain[2]}")
+    if number >= 100:
         raise LulcbenchError(
             f"Item {item.id} has the processing baseline {text!r}.", "It must be a number such as 05.00."
-        ) from error
+        )
+    return str(text), number
 
 
 def scalings(item: pystac.Item, chosen: Mapping[Band, Channel]) -> Scalings:
@@ -150,7 +153,7 @@ def _offset(
 ) -> tuple[float, str]:
     """The offset of a scene's pixels, and why: empty if the metadata are plain."""
     has = number >= OFFSET_BASELINE
-    flag = item.properties.get("earthsearch:boa_offset_applied") if has else None
+    flag = _flag(item) if has else None
     present = [f"processing baseline {text}"] if has else []
     removed = [] if has else [f"processing baseline {text}"]
     if flag is not None:
@@ -175,6 +178,22 @@ def _offset(
         f"{what}: {', '.join(who)}" for what, who in (("with offset", present), ("without", removed)) if who
     )
     return (OFFSET if is_present else 0), f"{decision}. Metadata: {opinions}. Pixels: {shown}, {_VERDICTS[evidence]}"
+
+
+def _flag(item: pystac.Item) -> bool | None:
+    """Whether Earth Search states that it removed the offset; None if it states nothing.
+
+    Raises:
+        LulcbenchError: the flag is neither true nor false.
+    """
+    value = item.properties.get("earthsearch:boa_offset_applied")
+    if value is None or isinstance(value, bool):
+        return value
+    if str(value).strip().lower() in ("true", "false"):
+        return str(value).strip().lower() == "true"
+    raise LulcbenchError(
+        f"Item {item.id} has earthsearch:boa_offset_applied {value!r}.", "It must be true or false; correct the item."
+    )
 
 
 Evidence = Literal["present", "removed", "undecided"]

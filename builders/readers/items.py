@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pystac
@@ -170,14 +171,46 @@ def _is_picture(key: str, asset: pystac.Asset) -> bool:
 
 
 def interval(item: pystac.Item) -> tuple[str, str]:
-    """Start and end of acquisition, ISO 8601; equal if the item has a single time."""
+    """Start and end of acquisition, ISO 8601; equal if the item has a single time.
+
+    Raises:
+        LulcbenchError: they are missing, are not times, or the end is before the start.
+    """
     properties = item.properties
     moment = item.datetime.isoformat() if item.datetime else None
     start = properties.get("start_datetime") or moment
     end = properties.get("end_datetime") or moment
     if not start or not end:
         raise LulcbenchError(f"Item {item.id} has no time.", "Give it datetime, or start_datetime and end_datetime.")
+    try:
+        first, last = (datetime.fromisoformat(str(text)) for text in (start, end))
+    except ValueError as error:
+        raise LulcbenchError(
+            f"Item {item.id} has the time {start!r} to {end!r}.", "Write both as 2018-07-10T10:30:00Z."
+        ) from error
+    if first.replace(tzinfo=first.tzinfo or UTC) > last.replace(tzinfo=last.tzinfo or UTC):
+        raise LulcbenchError(f"Item {item.id} begins at {start}, after its end at {end}.", "Correct the item.")
     return str(start), str(end)
+
+
+def cloud_cover(item: pystac.Item) -> float | None:
+    """Cloud cover in %; None if it is unknown, which some archives state as a negative number.
+
+    Raises:
+        LulcbenchError: it is not a number up to 100.
+    """
+    value = item.properties.get("eo:cloud_cover")
+    if value is None:
+        return None
+    try:
+        cloud = float(value)
+    except (TypeError, ValueError):
+        cloud = math.inf
+    if cloud > 100:
+        raise LulcbenchError(
+            f"Item {item.id} has eo:cloud_cover {value!r}.", "It must be a number from 0 to 100, or absent if unknown."
+        )
+    return cloud if cloud >= 0 else None
 
 
 def extent(item: pystac.Item) -> Bounds:

@@ -49,15 +49,22 @@ class VectorLabels:
         return (left, bottom, right, top)
 
     def read(self, area: Area) -> Labels:
-        """See ``LabelSource.read``: the majority of the 10 m cells of each pixel."""
+        """See ``LabelSource.read``: the majority of the 10 m cells of each pixel.
+
+        A cell under overlapping polygons of several classes has none.
+        """
         frame = self._polygons()
         inside = frame.iloc[frame.sindex.query(shapely.box(*area.bounds), predicate="intersects")]
         fine = Area(area.bounds, FINE)
         if inside.empty:
             return Labels(np.zeros(area.shape, np.uint16), np.zeros(area.shape, bool))
-        burnt = rasterize(
-            zip(inside.geometry, inside["luisa"], strict=True), fine.shape, transform=fine.transform, dtype="uint16"
+        shapes = list(zip(inside.geometry, inside["luisa"], strict=True))
+        # Of several polygons the last one counts; in the reverse order, another one.
+        burnt, other = (
+            rasterize(ordered, fine.shape, transform=fine.transform, dtype="uint16")
+            for ordered in (shapes, shapes[::-1])
         )
+        burnt[burnt != other] = 0
         return on_grid(burnt, fine.transform, CRS, area.resolution / FINE, area, self.min_cover)
 
     def _polygons(self) -> gpd.GeoDataFrame:
@@ -75,8 +82,13 @@ def _polygons(
     unknown = sorted(present - set(dict(codes)))
     if unknown:
         raise unknown_codes(unknown, legend, f"{path} ({column})")
-    if values.isna().any():
-        log.warning("%s: %d polygons without %s are not labelled", path.name, int(values.isna().sum()), column)
+    areas = frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])
+    if not areas.any():
+        raise LulcbenchError(f"{path} has no polygons.", "Give polygons, or another layer of the file in 'layer'.")
+    for lacking, what in ((areas & values.isna(), f"polygons without {column}"), (~areas, "features without an area")):
+        if lacking.any():
+            log.warning("%s: %d %s are not labelled", path.name, int(lacking.sum()), what)
+    values = values.where(areas)
     return frame.assign(luisa=values.map(dict(codes))).dropna(subset="luisa").astype({"luisa": int}).to_crs(CRS)
 
 

@@ -15,7 +15,7 @@ from scipy.ndimage import maximum_filter
 
 from builders.readers import Damage, Pixels
 from builders.readers.area import Area
-from builders.readers.items import Channel, channels, choose, extent, interval, meaning, quality_channel
+from builders.readers.items import Channel, channels, choose, cloud_cover, extent, interval, meaning, quality_channel
 from builders.readers.locators import file_size
 from builders.readers.radiometry import Scalings
 from builders.readers.raster import UnreadableError, Values, data_bands, footprint, name_of, open_asset, opened
@@ -87,8 +87,8 @@ class RasterSource:
             collection=item.collection_id or "",
             start=start,
             end=end,
-            cloud=properties.get("eo:cloud_cover"),
-            baseline=properties.get("s2:processing_baseline"),
+            cloud=cloud_cover(item),
+            baseline=_text(properties.get("s2:processing_baseline")),
             crs=properties.get("proj:code"),
             bounds=extent(item),
             platform=properties.get("platform"),
@@ -174,6 +174,8 @@ class RasterSource:
         return Pixels(stored, ~coding.missing(stored[0]) if seen is None else seen, clear)
 
     def _state(self, quality: Values) -> Values:
+        if quality.dtype.kind == "f":
+            quality = np.nan_to_num(quality, nan=self.quality_fill, posinf=-1, neginf=-1).astype(np.int64)
         return np.where(self.is_seen(quality), np.where(self.is_clear(quality), CLEAR, UNCLEAR), UNSEEN).astype(
             np.uint8
         )
@@ -245,6 +247,10 @@ def _check_place(item: pystac.Item, channel: Channel | None) -> None:
             f"{tuple(dataset.transform)[:6]} in {dataset.crs.to_string()[:40]}.",
             "Correct the bbox of the item or the georeference of the file.",
         )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _check_size(channel: Channel) -> None:

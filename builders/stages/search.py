@@ -17,7 +17,7 @@ import pystac
 from pydantic import ValidationError
 
 from builders.archives import lister, scene_source
-from builders.readers.items import extent, interval
+from builders.readers.items import cloud_cover, extent, interval
 from builders.readers.scene import Scene, UnusableSceneError
 from builders.recipe import BUFFER, Recipe, SensorRule
 from builders.stages._catalogs import canonical, found_items, merged, stored_items
@@ -31,7 +31,7 @@ from lulcbench.grid import Bounds
 from lulcbench.seasons import Days
 from lulcbench.sensors import sensor
 
-STAGE = "search/5"
+STAGE = "search/6"
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def _unwanted(item: pystac.Item, rule: SensorRule, spans: Sequence[Days], boxes:
     left, bottom, right, top = extent(item)
     if not any(left < box[2] and box[0] < right and bottom < box[3] and box[1] < top for box in boxes):
         return "outside the tiles", ""
-    cloud = item.properties.get("eo:cloud_cover")
+    cloud = cloud_cover(item)
     if cloud is not None and cloud > rule.max_cloud:
         return "cloud cover above max_cloud", f"{cloud:g} %"
     return "", ""

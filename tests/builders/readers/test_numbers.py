@@ -78,6 +78,48 @@ def test_the_baseline_is_also_read_from_other_places(tmp_path: Path, told: dict)
     np.testing.assert_allclose(read(item), truth, atol=6e-5)
 
 
+@pytest.mark.parametrize(
+    ("baseline", "offset"),
+    [("0300", 0), ("N0214", 0), ("02.14", 0), (2.14, 0), ("0509", -0.1), ("N0500", -0.1), (5.09, -0.1)],
+)
+def test_baselines_are_read_in_all_their_spellings(tmp_path: Path, baseline: object, offset: float) -> None:
+    """Bright ground without a dark pixel, which fits both."""
+    red = dn(1500, 3500)
+    item = two_bands(tmp_path, red, red, s2__processing_baseline=baseline)
+    assert sentinel2.SOURCE.scene(item, BANDS).assets["red"].offset == offset
+
+
+@pytest.mark.parametrize(("flag", "offset"), [("true", 0), ("True", 0), ("false", -0.1)])
+def test_a_flag_in_words_counts(tmp_path: Path, flag: str, offset: float) -> None:
+    snow = dn(7000, 9000)
+    item = two_bands(tmp_path, snow, snow, s2__processing_baseline="05.09", **{FLAG: flag})
+    assert sentinel2.SOURCE.scene(item, BANDS).assets["red"].offset == offset
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"s2__processing_baseline": "999"}, "has the processing baseline '999'"),
+        ({"s2__processing_baseline": "five"}, "has the processing baseline 'five'"),
+        ({"s2__processing_baseline": "05.09", FLAG: "yes"}, "boa_offset_applied 'yes'"),
+        ({"eo__cloud_cover": "n/a"}, "eo:cloud_cover 'n/a'"),
+        ({"eo__cloud_cover": 101}, "eo:cloud_cover 101"),
+        ({"start_datetime": "2018-07-12T00:00:00Z"}, "begins at 2018-07-12T00:00:00Z, after its end"),
+        ({"start_datetime": "10/07/2018"}, "the time '10/07/2018' to"),
+    ],
+)
+def test_statements_that_mean_nothing_are_refused(tmp_path: Path, told: dict, message: str) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(1500, 3500), **told)
+    with pytest.raises(LulcbenchError, match=message):
+        sentinel2.SOURCE.scene(item, BANDS)
+
+
+@pytest.mark.parametrize(("stated", "cloud"), [(None, None), (-9999, None), (0, 0.0), ("12.5", 12.5)])
+def test_unknown_cloud_cover_is_unknown(tmp_path: Path, stated: object, cloud: float | None) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(1500, 3500), eo__cloud_cover=stated)
+    assert sentinel2.SOURCE.scene(item, BANDS).cloud == cloud
+
+
 def test_scale_and_offset_of_the_file_itself_count(tmp_path: Path) -> None:
     red, nir = dn(*DARK), dn(*GREEN, 1)
     item = two_bands(tmp_path, red, nir, s2__processing_baseline=None)

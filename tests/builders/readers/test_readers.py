@@ -223,3 +223,56 @@ def test_corine_raster_codes_and_polygons_agree(tmp_path: Path) -> None:
     assert (vector != got).mean() < 0.005  # the straight edges bend a little on their way through degrees
     with pytest.raises(LulcbenchError, match=r"(?s)no column 'CODE_18'.*Code_18"):
         corine.labels(rule(tmp_path / "p.gpkg", field="CODE_18")).read(area)
+
+
+def polygons(folder: Path, codes: list[object], shapes: list[object]) -> LabelRule:
+    frame = gpd.GeoDataFrame({"code": codes}, geometry=shapes, crs="EPSG:3035")
+    frame.to_file(folder / "p.gpkg")
+    return rule(folder / "p.gpkg", field="code")
+
+
+def test_ground_under_polygons_of_several_classes_is_not_labelled(tmp_path: Path) -> None:
+    """In any order."""
+    left, bottom, right, top = TILE.bounds
+    west, east = shapely.box(left, bottom, left + 3200, top), shapely.box(left + 1600, bottom, right, top)
+    for n, order in enumerate([[311, 211], [211, 311]]):
+        (tmp_path / str(n)).mkdir()
+        shapes = [west, east] if order[0] == 311 else [east, west]
+        got = corine.labels(polygons(tmp_path / str(n), order, shapes)).read(Area.of([TILE], 50)).codes
+        assert [np.unique(part).tolist() for part in np.split(got, [32, 64], axis=1)] == [[3110], [0], [2110]]
+
+
+def test_points_and_lines_among_polygons_label_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    left, bottom, right, top = TILE.bounds
+    line = shapely.LineString([(left, bottom), (right, top)])
+    made = polygons(
+        tmp_path, [311, 112, 112], [shapely.box(*TILE.bounds), line, shapely.Point(left + 100, bottom + 100)]
+    )
+    area = Area.of([TILE], 50)
+    assert np.unique(corine.labels(made).read(area).codes).tolist() == [3110]
+    assert "2 features without an area are not labelled" in caplog.text
+    with pytest.raises(LulcbenchError, match=r"p\.gpkg has no polygons"):
+        corine.labels(polygons(tmp_path, [311], [line])).read(area)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(120, np.uint8), (12, np.uint8), (260, np.uint16), (-1, np.int16), (4.0, np.float32)]
+)
+def test_a_value_that_is_no_class_is_not_clear(tmp_path: Path, value: float, dtype: type) -> None:
+    made = sentinel(tmp_path, 2000, **{"s2:processing_baseline": "02.08"})
+    at, shape = frame(20)
+    write_raster(tmp_path / "scl.tif", np.full(shape, value, dtype), at, UTM)
+    assert np.isfinite(seen(made)).all() == (value == 4)
+    assert np.isfinite(seen(made)).any() == (value == 4)
+
+
+def test_quality_bits_in_floating_point_are_read(tmp_path: Path) -> None:
+    at, shape = frame(30)
+    dn = write_raster(tmp_path / "red.tif", np.full(shape, 14_000, np.uint16), at, UTM, 0)
+    bits = np.full(shape, 1 << 6, np.float32)
+    bits[:, : shape[1] // 6] = np.nan  # half of the western one of three tiles
+    quality = write_raster(tmp_path / "qa.tif", bits, at, UTM)
+    red = (LANDSAT.band("red"),)
+    made = item("l", LANDSAT, [File("red", dn, red, 2.75e-5, -0.2, 0), File("qa_pixel", quality)], (DAY, DAY))
+    pixels = landsat.SOURCE.read(landsat.SOURCE.scene(made, red), Area.of([TILE], 30), red)
+    assert 0.4 < pixels.clear.mean() < 0.6
