@@ -15,6 +15,7 @@ from builders.readers.items import Channel
 from builders.readers.radiometry import Scaling, Scalings, check_reflectance, sample, stated
 from builders.readers.scene import UnusableSceneError
 from builders.readers.source import RasterSource
+from builders.readers.statements import baseline
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import SENTINEL2, Band
 
@@ -67,28 +68,6 @@ def check(item: pystac.Item) -> None:
                 f"Item {item.id} is Level-1C, top-of-atmosphere reflectance, according to {text!r}.",
                 "Use the Level-2A product of the acquisition, or correct the item.",
             )
-
-
-def baseline(item: pystac.Item) -> tuple[str, float] | None:
-    """The processing baseline as text and number: of the property, or of the product's name (``_N0500_``).
-
-    Raises:
-        LulcbenchError: the property is not a baseline, as a number or with or without a point (``05.00``, ``N0500``).
-    """
-    properties = item.properties
-    text = properties.get("s2:processing_baseline") or properties.get("processing:version")
-    if text is None:
-        name = re.search(r"_N(\d\d)(\d\d)_", f"{properties.get('s2:product_uri', '')} {item.id}")
-        text = f"{name[1]}.{name[2]}" if name else None
-    if text is None:
-        return None
-    plain = re.fullmatch(r"N?(\d\d)\.?(\d\d)|(\d+(?:\.\d+)?)", str(text).strip())
-    number = math.inf if plain is None else float(plain[3] or f"{plain[1]}.{plain[2]}")
-    if number >= 100:
-        raise LulcbenchError(
-            f"Item {item.id} has the processing baseline {text!r}.", "It must be a number such as 05.00."
-        )
-    return str(text), number
 
 
 def scalings(item: pystac.Item, chosen: Mapping[Band, Channel]) -> Scalings:
@@ -187,10 +166,11 @@ def _flag(item: pystac.Item) -> bool | None:
         LulcbenchError: the flag is neither true nor false.
     """
     value = item.properties.get("earthsearch:boa_offset_applied")
-    if value is None or isinstance(value, bool):
-        return value
-    if str(value).strip().lower() in ("true", "false"):
-        return str(value).strip().lower() == "true"
+    if value is None:
+        return None
+    told = {"true": True, "1": True, "false": False, "0": False}.get(str(value).strip().lower())
+    if told is not None:
+        return told
     raise LulcbenchError(
         f"Item {item.id} has earthsearch:boa_offset_applied {value!r}.", "It must be true or false; correct the item."
     )

@@ -13,7 +13,8 @@ import pystac
 import rasterio
 from shapely.geometry import box, mapping
 
-from builders.readers.raster import degrees, open_raster
+from builders.readers.opening import open_raster
+from builders.readers.windows import degrees
 from lulcbench.sensors import Band, Sensor
 
 

@@ -11,7 +11,7 @@ from rasterio.errors import RasterioError
 
 from builders.archives import landsat, sentinel2
 from builders.ingest.names import Name, band_of
-from builders.readers.raster import broken
+from builders.readers.opening import broken
 from builders.recipe import IngestRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT, SENTINEL2, Band, Sensor

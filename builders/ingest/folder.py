@@ -18,7 +18,7 @@ import rasterio
 from builders.ingest.catalog import File, item, write
 from builders.ingest.contents import Coding, Levels, band_order, check_values, coding_of, levels_of
 from builders.ingest.names import Name, is_quality, read_name
-from builders.readers.raster import open_raster
+from builders.readers.opening import open_raster
 from builders.recipe import IngestRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds

@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from builders.readers.labels import VECTOR, RasterLabels
-from builders.readers.raster import open_raster, read_window
+from builders.readers.opening import open_raster
+from builders.readers.windows import read_window
 from builders.recipe import LabelRule, check_codes
 from lulcbench._files import Frozen, hash_file, write_atomic
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited

@@ -1,4 +1,4 @@
-"""Metadata of STAC items: channels, times, extents. STAC 1.0 and 1.1 are both supported."""
+"""Channels of STAC items. STAC 1.0 and 1.1 are both supported."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import pystac
-from rasterio.warp import transform_bounds
 
 from builders.readers.locators import locate
-from builders.readers.raster import ERRORS, NOWHERE
-from builders.readers.scene import UnusableSceneError
 from lulcbench.errors import LulcbenchError
-from lulcbench.grid import CRS, Bounds
 from lulcbench.sensors import Band
 
 _PICTURE_ROLES = {"visual", "overview", "thumbnail"}
@@ -170,92 +165,10 @@ def _is_picture(key: str, asset: pystac.Asset) -> bool:
     )
 
 
-def interval(item: pystac.Item) -> tuple[str, str]:
-    """Start and end of acquisition, ISO 8601; equal if the item has a single time.
-
-    Raises:
-        LulcbenchError: they are missing, are not times, or the end is before the start.
-    """
-    properties = item.properties
-    moment = item.datetime.isoformat() if item.datetime else None
-    start = properties.get("start_datetime") or moment
-    end = properties.get("end_datetime") or moment
-    if not start or not end:
-        raise LulcbenchError(f"Item {item.id} has no time.", "Give it datetime, or start_datetime and end_datetime.")
-    try:
-        first, last = (datetime.fromisoformat(str(text)) for text in (start, end))
-    except ValueError as error:
-        raise LulcbenchError(
-            f"Item {item.id} has the time {start!r} to {end!r}.", "Write both as 2018-07-10T10:30:00Z."
-        ) from error
-    if first.replace(tzinfo=first.tzinfo or UTC) > last.replace(tzinfo=last.tzinfo or UTC):
-        raise LulcbenchError(f"Item {item.id} begins at {start}, after its end at {end}.", "Correct the item.")
-    return str(start), str(end)
-
-
-def cloud_cover(item: pystac.Item) -> float | None:
-    """Cloud cover in %; None if it is unknown, which some archives state as a negative number.
-
-    Raises:
-        LulcbenchError: it is not a number up to 100.
-    """
-    value = item.properties.get("eo:cloud_cover")
-    if value is None:
-        return None
-    try:
-        cloud = float(value)
-    except (TypeError, ValueError):
-        cloud = math.inf
-    if cloud > 100:
-        raise LulcbenchError(
-            f"Item {item.id} has eo:cloud_cover {value!r}.", "It must be a number from 0 to 100, or absent if unknown."
-        )
-    return cloud if cloud >= 0 else None
-
-
-def extent(item: pystac.Item) -> Bounds:
-    """Extent in EPSG:3035 metres. A bbox with heights and one across the antimeridian are both understood.
-
-    Raises:
-        UnusableSceneError: the item has no extent.
-        LulcbenchError: the numbers are not a bbox.
-    """
-    if item.bbox is None:
-        raise UnusableSceneError("no bbox", f"Item {item.id} has no bbox.", "Correct the catalog.")
-    box = item.bbox
-    if len(box) == 6:
-        box = [box[0], box[1], box[3], box[4]]
-    try:
-        west, south, east, north = (float(value) for value in box)
-    except (TypeError, ValueError) as error:
-        raise _no_box(item) from error
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
-        raise _no_box(item)
-    # West of the antimeridian and east of it, if the box crosses it.
-    parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
-    try:
-        boxes = [transform_bounds("EPSG:4326", CRS, a, south, b, north) for a, b in parts]
-    except ERRORS:
-        return NOWHERE
-    left, bottom, right, top = zip(*boxes, strict=True)
-    return (min(left), min(bottom), max(right), max(top))
-
-
-def _no_box(item: pystac.Item) -> LulcbenchError:
-    return LulcbenchError(
-        f"Item {item.id} has the bbox {item.bbox}.",
-        "It must be west, south, east, north in degrees, with heights third and sixth if it has six numbers.",
-    )
-
-
 def _bands(extra: dict[str, Any]) -> list[dict[str, Any]]:
-    if "bands" in extra:
-        listed = list(extra["bands"])
-    else:
-        eo, raster = list(extra.get("eo:bands", [])), list(extra.get("raster:bands", []))
-        n = max(len(eo), len(raster))
-        listed = [_entry(eo, i) | _entry(raster, i) for i in range(n)]
-    return [band if isinstance(band, dict) else {} for band in listed]
+    tables = [list(extra.get(key) or []) for key in ("eo:bands", "raster:bands", "bands")]
+    n = max(map(len, tables))
+    return [_entry(tables[0], i) | _entry(tables[1], i) | _entry(tables[2], i) for i in range(n)]
 
 
 def _entry(bands: list[Any], i: int) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from rasterio.windows import transform as window_transform
 
 from builders.readers import Labels
 from builders.readers.area import Area
-from builders.readers.raster import NOWHERE, Mask, Values, data_bands, footprint, opened, read_window
+from builders.readers.opening import opened
 from builders.readers.warp import place, warp
+from builders.readers.windows import NOWHERE, Mask, Values, data_bands, footprint, read_window
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 

@@ -12,8 +12,9 @@ import pystac
 from shapely.geometry import box, mapping
 
 from builders.readers.locators import locate
-from builders.readers.raster import degrees, opened
+from builders.readers.opening import opened
 from builders.readers.servers import MissingFileError
+from builders.readers.windows import degrees
 from lulcbench.errors import LulcbenchError
 
 THREADS = 16  # requests at the same time

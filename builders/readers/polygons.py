@@ -58,8 +58,8 @@ class VectorLabels:
         fine = Area(area.bounds, FINE)
         if inside.empty:
             return Labels(np.zeros(area.shape, np.uint16), np.zeros(area.shape, bool))
-        shapes = list(zip(inside.geometry, inside["luisa"], strict=True))
-        # Of several polygons the last one counts; in the reverse order, another one.
+        # Of several polygons the last one counts: that of the highest code, and in the reverse order of the lowest.
+        shapes = sorted(zip(inside.geometry, inside["luisa"], strict=True), key=lambda shape: int(shape[1]))
         burnt, other = (
             rasterize(ordered, fine.shape, transform=fine.transform, dtype="uint16")
             for ordered in (shapes, shapes[::-1])
@@ -77,6 +77,8 @@ def _polygons(
     path: Path, layer: str | None, column: str | None, codes: tuple[tuple[str, int], ...], legend: str, stamp: object
 ) -> gpd.GeoDataFrame:
     frame = _read(path, layer, column)
+    if (frame.geometry.geom_type == "GeometryCollection").any():  # of polygons, with the lines where they touch
+        frame = frame.explode(ignore_index=True)
     values = _texts(frame[column])
     present = set(values.dropna())
     unknown = sorted(present - set(dict(codes)))

@@ -13,8 +13,9 @@ import rasterio
 from rasterio.windows import Window
 
 from builders.readers.items import Channel
-from builders.readers.raster import ERRORS, UnreadableError, clear_errors, hidden, opened, read_window
+from builders.readers.opening import ERRORS, clear_errors, opened
 from builders.readers.servers import check_readable, is_on_server
+from builders.readers.windows import UnreadableError, hidden, read_window
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import Band
 

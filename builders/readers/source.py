@@ -15,14 +15,16 @@ from scipy.ndimage import maximum_filter
 
 from builders.readers import Damage, Pixels
 from builders.readers.area import Area
-from builders.readers.items import Channel, channels, choose, cloud_cover, extent, interval, meaning, quality_channel
+from builders.readers.items import Channel, channels, choose, meaning, quality_channel
 from builders.readers.locators import file_size
+from builders.readers.opening import name_of, open_asset, opened
 from builders.readers.radiometry import Scalings
-from builders.readers.raster import UnreadableError, Values, data_bands, footprint, name_of, open_asset, opened
 from builders.readers.scene import Asset, Scene, UnusableSceneError
+from builders.readers.statements import baseline, cloud_cover, extent, interval
 from builders.readers.warp import place, read_classes, read_stored
+from builders.readers.windows import UnreadableError, Values, data_bands, footprint
 from lulcbench.errors import LulcbenchError
-from lulcbench.sensors import Band, Sensor
+from lulcbench.sensors import SENTINEL2, Band, Sensor
 
 CLEAR, UNCLEAR, UNSEEN = 0, 1, 2  # in the order in which one of them prevails over others under one pixel
 
@@ -80,6 +82,7 @@ class RasterSource:
             nodata = () if layer.nodata is None else (layer.nodata,)
             assets[quality] = _asset(layer, 1, 0, nodata, False)
         start, end = interval(item)
+        known = baseline(item) if self.sensor == SENTINEL2 else None
         properties = item.properties
         return Scene(
             id=item.id,
@@ -88,7 +91,7 @@ class RasterSource:
             start=start,
             end=end,
             cloud=cloud_cover(item),
-            baseline=_text(properties.get("s2:processing_baseline")),
+            baseline=known[0] if known else None,
             crs=properties.get("proj:code"),
             bounds=extent(item),
             platform=properties.get("platform"),
@@ -175,7 +178,8 @@ class RasterSource:
 
     def _state(self, quality: Values) -> Values:
         if quality.dtype.kind == "f":
-            quality = np.nan_to_num(quality, nan=self.quality_fill, posinf=-1, neginf=-1).astype(np.int64)
+            whole = np.where(quality == np.floor(quality), quality, -1)  # a fraction is not a class, nor are bits
+            quality = np.nan_to_num(whole, nan=self.quality_fill, posinf=-1, neginf=-1).astype(np.int64)
         return np.where(self.is_seen(quality), np.where(self.is_clear(quality), CLEAR, UNCLEAR), UNSEEN).astype(
             np.uint8
         )
@@ -247,10 +251,6 @@ def _check_place(item: pystac.Item, channel: Channel | None) -> None:
             f"{tuple(dataset.transform)[:6]} in {dataset.crs.to_string()[:40]}.",
             "Correct the bbox of the item or the georeference of the file.",
         )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 def _check_size(channel: Channel) -> None:

@@ -14,8 +14,9 @@ from rasterio.warp import Resampling, reproject
 from rasterio.windows import transform as window_transform
 
 from builders.readers.area import Area
-from builders.readers.raster import Mask, Values, View, footprint, open_asset, read_window, view
+from builders.readers.opening import open_asset
 from builders.readers.scene import Asset
+from builders.readers.windows import Mask, Values, View, footprint, read_window, view
 from lulcbench.grid import CRS
 from lulcbench.sensors import Coding
 

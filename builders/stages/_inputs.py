@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from builders.readers.locators import file_stamp
-from builders.readers.raster import note_stamp
+from builders.readers.opening import note_stamp
 from builders.readers.scene import Asset, Scene
 from builders.readers.servers import is_on_server, server_stamps
 from builders.workspace import Workspace, read_json, write_json

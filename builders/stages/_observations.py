@@ -17,6 +17,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from builders.readers.scene import Scene
+from builders.readers.statements import baseline
 from builders.stages.left_out import LeftOut
 from lulcbench.errors import LulcbenchError
 
@@ -148,15 +149,12 @@ def _place(item: pystac.Item) -> str | None:
 def _processing(item: pystac.Item) -> tuple[float, str, int]:
     """Sorts by processing, later ones higher: baseline, time of processing, Landsat's quality category."""
     properties = item.properties
-    try:
-        baseline = float(properties.get("s2:processing_baseline") or properties.get("processing:version") or 0)
-    except ValueError:
-        baseline = 0
+    known = baseline(item)
     landsat = re.match(r"L\w\d\d_L\w{3}_\d{6}_\d{8}_(\d{8})_", item.id)
     stated = [properties.get(key) for key in ("s2:generation_time", "processing:datetime", "created", "updated")]
     when = landsat[1] if landsat else next((str(text) for text in stated if text), "")
     category = {"T1": 2, "T2": 1}.get(str(properties.get("landsat:collection_category") or item.id[-2:]), 0)
-    return baseline, when, category
+    return known[1] if known else 0, when, category
 
 
 def _repeats(older: _Candidate, newer: _Candidate) -> bool:

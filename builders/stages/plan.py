@@ -23,8 +23,8 @@ from builders._progress import Report
 from builders.archives import label_source
 from builders.readers import LabelSource
 from builders.readers.area import Area
-from builders.readers.items import extent
 from builders.readers.locators import companion_digests
+from builders.readers.statements import extent
 from builders.recipe import BUFFER, LabelRule, Recipe, Region, SplitRule
 from builders.stages._catalogs import stored_items
 from builders.stages._pins import check_pin

@@ -17,8 +17,8 @@ import pystac
 from pydantic import ValidationError
 
 from builders.archives import lister, scene_source
-from builders.readers.items import cloud_cover, extent, interval
 from builders.readers.scene import Scene, UnusableSceneError
+from builders.readers.statements import cloud_cover, extent, interval
 from builders.recipe import BUFFER, Recipe, SensorRule
 from builders.stages._catalogs import canonical, found_items, merged, stored_items
 from builders.stages._inputs import with_stamps

@@ -9,8 +9,9 @@ from pathlib import Path
 import pystac
 import pytest
 
-from builders.readers.items import channels, extent, interval
+from builders.readers.items import channels
 from builders.readers.scene import Scene
+from builders.readers.statements import extent, interval
 from builders.stages import _catalogs
 from builders.stages._inputs import parse_checksum
 from builders.stages._observations import _datatake, _place, _platform, separate

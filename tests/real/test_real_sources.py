@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 
 from builders.archives import ecodatacube, scene_source
 from builders.readers.area import Area
-from builders.readers.raster import open_raster
+from builders.readers.opening import open_raster
 from lulcbench.grid import Tile
 from lulcbench.seasons import SEASONS
 from lulcbench.sensors import LANDSAT, REFLECTANCE

@@ -14,7 +14,7 @@ from rasterio.warp import transform_geom
 
 from builders.cases.validation import mosaic
 from builders.cases.validation.classes import position
-from builders.readers.raster import open_raster
+from builders.readers.opening import open_raster
 from builders.stages.search import read as read_scenes
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError

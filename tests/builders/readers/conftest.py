@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from builders.readers import access, raster
+from builders.readers import access, opening
 
 
 @pytest.fixture
@@ -23,6 +23,6 @@ def fresh_access(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(access, "_tokens", {})
-    raster._kept.cache_clear()
+    opening._kept.cache_clear()
     yield
-    raster._kept.cache_clear()
+    opening._kept.cache_clear()

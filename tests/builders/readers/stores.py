@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rasterio.windows import Window
 
-from builders.readers import raster
-from builders.readers.raster import opened, read_window
+from builders.readers.opening import opened
+from builders.readers.windows import read_window
 from tests import loopback
 from tests.builders import world
 
@@ -59,6 +60,6 @@ def store(folder: Path, container: str = "signed") -> Path:
 
 def part(href: str, row: int) -> np.ndarray:
     """One row of a file as the builder reads it."""
-    values, missing = read_window(opened(href), 1, raster.Window(0, row, 1200, 1))
+    values, missing = read_window(opened(href), 1, Window(0, row, 1200, 1))
     assert missing is None
     return values[0]

@@ -11,12 +11,14 @@ from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
+from rasterio.windows import Window
 
-from builders.readers import access, raster
+from builders.readers import access
 from builders.readers.access import AccessError
 from builders.readers.locators import locate
-from builders.readers.raster import opened, read_window
+from builders.readers.opening import opened
 from builders.readers.servers import server_stamp
+from builders.readers.windows import read_window
 from lulcbench.errors import NetworkError
 from tests import loopback
 from tests.builders.readers.stores import SECRET, VALUES, Store, part, store
@@ -93,7 +95,7 @@ def test_a_token_that_is_revoked_in_the_middle_is_replaced(planetary: tuple[type
     dataset = opened(f"{url}/signed/a.tif")
     for row in (300, 1100):  # the open file is refused when it is read
         server.valid.clear()
-        values, _ = read_window(dataset, 1, raster.Window(0, row, 1200, 1))
+        values, _ = read_window(dataset, 1, Window(0, row, 1200, 1))
         assert np.array_equal(values[0], VALUES[row])
     server.valid.clear()  # and another one when it is opened
     assert np.array_equal(part(f"{url}/signed/b.tif", 500), VALUES[500])

@@ -15,7 +15,7 @@ import pytest
 
 from builders.readers import access
 from builders.readers.access import AccessError
-from builders.readers.raster import opened
+from builders.readers.opening import opened
 from builders.readers.servers import server_stamp
 from tests import loopback
 from tests.builders.readers.stores import SECRET, VALUES, Store, part, store

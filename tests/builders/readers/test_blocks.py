@@ -17,8 +17,9 @@ from rasterio.windows import Window
 
 from builders.readers import blocks
 from builders.readers.blocks import Part, keeping_blocks, read_by_blocks
-from builders.readers.raster import note_stamp, opened, read_window
+from builders.readers.opening import note_stamp, opened
 from builders.readers.servers import server_stamp
+from builders.readers.windows import read_window
 from tests import loopback
 
 VALUES = np.random.default_rng(0).integers(0, 60_000, (130, 210)).astype(np.uint16)

@@ -10,8 +10,9 @@ import pytest
 
 from builders.archives import label_source, sentinel2
 from builders.readers.area import Area
-from builders.readers.items import channels, choose, extent, quality_channel
+from builders.readers.items import channels, choose, quality_channel
 from builders.readers.scene import UnusableSceneError
+from builders.readers.statements import extent
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
@@ -46,6 +47,12 @@ def test_of_several_resolutions_the_finest_is_taken_by_its_key(tmp_path: Path) -
     assert choose("s", channels(item), RED, SENTINEL2.bands).key == "B04_10m"
     item = scene_item({"SCL_60m": paths["B04_60m"], "SCL_20m": paths["B04_20m"]})
     assert quality_channel(channels(item), "scl").key == "SCL_20m"
+
+
+def test_bands_of_an_item_may_be_described_in_the_old_and_the_new_form_of_stac_together(tmp_path: Path) -> None:
+    extra = {"bands": [{"name": "B04"}], "raster:bands": [{"scale": 2e-4, "offset": -0.1, "nodata": 7}]}
+    [channel] = channels(scene_item({"a": pystac.Asset(str(tmp_path / "a.tif"), extra_fields=extra)}))
+    assert (channel.names, channel.scale, channel.offset, channel.nodata) == (("B04",), 2e-4, -0.1, 7)
 
 
 def test_two_files_for_one_band_are_an_error_that_names_both(tmp_path: Path) -> None:

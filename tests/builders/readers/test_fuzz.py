@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from builders.archives import ecodatacube, glad, label_source, scene_source
 from builders.ingest.catalog import File
 from builders.ingest.catalog import item as describe
-from builders.readers import raster
+from builders.readers import opening
 from builders.readers.area import Area
 from builders.recipe import LabelRule, SensorRule
 from builders.stages import search
@@ -237,7 +237,7 @@ def test_any_raster_is_read_or_refused(made: dict[str, Any], how: str) -> None:
         try:
             write(path, made)
         except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError, ValueError, OverflowError):
-            raster.clear_errors()
+            opening.clear_errors()
             return  # such a file cannot be written
         try:
             if how == "labels":
@@ -257,5 +257,5 @@ def test_any_raster_is_read_or_refused(made: dict[str, Any], how: str) -> None:
         except LulcbenchError as error:
             refused = error
         finally:
-            raster._kept.cache_clear()
+            opening._kept.cache_clear()
     assert refused is None or (refused.what and refused.remedy)

@@ -8,10 +8,12 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.enums import ColorInterp
+from rasterio.windows import Window
 
 from builders.archives import label_source
 from builders.readers.area import Area
-from builders.readers.raster import UnreadableError, Window, data_bands, opened, read_window
+from builders.readers.opening import opened
+from builders.readers.windows import UnreadableError, data_bands, read_window
 from builders.recipe import LabelRule
 from tests.builders.readers.scenes import AREA, TILE, dn, grid, inside, read, scene_item, two_bands, write_band
 from tests.builders.world import write_raster

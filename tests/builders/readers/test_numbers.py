@@ -89,8 +89,8 @@ def test_baselines_are_read_in_all_their_spellings(tmp_path: Path, baseline: obj
     assert sentinel2.SOURCE.scene(item, BANDS).assets["red"].offset == offset
 
 
-@pytest.mark.parametrize(("flag", "offset"), [("true", 0), ("True", 0), ("false", -0.1)])
-def test_a_flag_in_words_counts(tmp_path: Path, flag: str, offset: float) -> None:
+@pytest.mark.parametrize(("flag", "offset"), [("true", 0), ("True", 0), (1, 0), ("false", -0.1), (0, -0.1)])
+def test_a_flag_in_words_or_numbers_counts(tmp_path: Path, flag: object, offset: float) -> None:
     snow = dn(7000, 9000)
     item = two_bands(tmp_path, snow, snow, s2__processing_baseline="05.09", **{FLAG: flag})
     assert sentinel2.SOURCE.scene(item, BANDS).assets["red"].offset == offset
@@ -114,10 +114,26 @@ def test_statements_that_mean_nothing_are_refused(tmp_path: Path, told: dict, me
         sentinel2.SOURCE.scene(item, BANDS)
 
 
-@pytest.mark.parametrize(("stated", "cloud"), [(None, None), (-9999, None), (0, 0.0), ("12.5", 12.5)])
+@pytest.mark.parametrize(
+    ("stated", "cloud"), [(None, None), (-9999, None), (0, 0.0), ("12.5", 12.5), (100.0000001, 100)]
+)
 def test_unknown_cloud_cover_is_unknown(tmp_path: Path, stated: object, cloud: float | None) -> None:
     item = two_bands(tmp_path, dn(1500, 3500), dn(1500, 3500), eo__cloud_cover=stated)
     assert sentinel2.SOURCE.scene(item, BANDS).cloud == cloud
+
+
+def test_a_version_of_software_is_not_a_baseline(tmp_path: Path) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(1500, 3500), s2__processing_baseline=None)
+    item.properties["processing:version"] = "1.2.3"
+    with pytest.raises(LulcbenchError, match="neither s2:processing_baseline nor a scale"):
+        sentinel2.SOURCE.scene(item, BANDS)
+
+
+def test_times_of_other_zones_are_converted(tmp_path: Path) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(1500, 3500), start_datetime="2018-06-30t23:30:00z")
+    item.properties |= {"end_datetime": "2018-07-01T01:30:00+02:00"}
+    scene = sentinel2.SOURCE.scene(item, BANDS)
+    assert (scene.start, scene.end) == ("2018-06-30T23:30:00+00:00", "2018-06-30T23:30:00+00:00")
 
 
 def test_scale_and_offset_of_the_file_itself_count(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from affine import Affine
 from builders.archives import corine, landsat, luisa, planet, sentinel2
 from builders.ingest.catalog import File, item
 from builders.readers.area import Area
-from builders.readers.raster import open_raster
+from builders.readers.opening import open_raster
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
@@ -232,22 +232,22 @@ def polygons(folder: Path, codes: list[object], shapes: list[object]) -> LabelRu
 
 
 def test_ground_under_polygons_of_several_classes_is_not_labelled(tmp_path: Path) -> None:
-    """In any order."""
+    """In any order, also between two polygons of one class."""
     left, bottom, right, top = TILE.bounds
     west, east = shapely.box(left, bottom, left + 3200, top), shapely.box(left + 1600, bottom, right, top)
-    for n, order in enumerate([[311, 211], [211, 311]]):
+    for n, order in enumerate([(311, 211), (211, 311), (311, 211, 311)]):
         (tmp_path / str(n)).mkdir()
-        shapes = [west, east] if order[0] == 311 else [east, west]
-        got = corine.labels(polygons(tmp_path / str(n), order, shapes)).read(Area.of([TILE], 50)).codes
+        shapes = [west if code == 311 else east for code in order]
+        got = corine.labels(polygons(tmp_path / str(n), list(order), shapes)).read(Area.of([TILE], 50)).codes
         assert [np.unique(part).tolist() for part in np.split(got, [32, 64], axis=1)] == [[3110], [0], [2110]]
 
 
 def test_points_and_lines_among_polygons_label_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     left, bottom, right, top = TILE.bounds
     line = shapely.LineString([(left, bottom), (right, top)])
-    made = polygons(
-        tmp_path, [311, 112, 112], [shapely.box(*TILE.bounds), line, shapely.Point(left + 100, bottom + 100)]
-    )
+    point = shapely.Point(left + 100, bottom + 100)
+    collection = shapely.GeometryCollection([shapely.box(*TILE.bounds), line])
+    made = polygons(tmp_path, [311, 112], [collection, point])
     area = Area.of([TILE], 50)
     assert np.unique(corine.labels(made).read(area).codes).tolist() == [3110]
     assert "2 features without an area are not labelled" in caplog.text
@@ -256,9 +256,10 @@ def test_points_and_lines_among_polygons_label_nothing(tmp_path: Path, caplog: p
 
 
 @pytest.mark.parametrize(
-    ("value", "dtype"), [(120, np.uint8), (12, np.uint8), (260, np.uint16), (-1, np.int16), (4.0, np.float32)]
+    ("value", "dtype"),
+    [(120, np.uint8), (12, np.uint8), (260, np.uint16), (-1, np.int16), (4.5, np.float32), (4.0, np.float32)],
 )
-def test_a_value_that_is_no_class_is_not_clear(tmp_path: Path, value: float, dtype: type) -> None:
+def test_a_value_that_is_not_a_class_is_not_clear(tmp_path: Path, value: float, dtype: type) -> None:
     made = sentinel(tmp_path, 2000, **{"s2:processing_baseline": "02.08"})
     at, shape = frame(20)
     write_raster(tmp_path / "scl.tif", np.full(shape, value, dtype), at, UTM)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.readers import access, raster, servers
+from builders.readers import access, opening, servers
 from builders.recipe import load
 from builders.workspace import workspace
 from tests.builders.stages.faulty import Faulty, build, make, pixels
@@ -20,9 +20,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch, patient: None) -> Iterator[None]:
     monkeypatch.setitem(access.HTTP, "GDAL_HTTP_RETRY_DELAY", "0.01")
     monkeypatch.setitem(access.HTTP, "GDAL_HTTP_LOW_SPEED_TIME", "1")
     monkeypatch.setattr(servers, "SLOW", 1.5)
-    raster._kept.cache_clear()
+    opening._kept.cache_clear()
     yield
-    raster._kept.cache_clear()
+    opening._kept.cache_clear()
 
 
 @pytest.fixture

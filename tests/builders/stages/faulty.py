@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pystac
 
-from builders.readers import raster
+from builders.readers import opening
 from builders.readers.scene import Scene
 from builders.recipe import Recipe, load
 from builders.stages import materialize, plan, search
@@ -93,7 +93,7 @@ def make(folder: Path, recipe: str = RECIPE) -> Path:
     world.make(folder, recipe)
     rng = np.random.default_rng(0)
     for path in sorted((folder / "scenes").glob("s?.tif")):
-        with raster.open_raster(str(path)) as file:
+        with opening.open_raster(str(path)) as file:
             values, at = file.read(), file.transform
         noisy = values + rng.integers(0, 200, values.shape).astype(np.uint16)
         world.write_raster(path, noisy, at, world.UTM, 0)
@@ -117,10 +117,10 @@ def on_server(folder: Path, url: str) -> tuple[Recipe, Workspace]:
 
 def forget(scenes: list[Scene]) -> None:
     """Drop what GDAL has of the files since the search."""
-    raster._kept.cache_clear()
+    opening._kept.cache_clear()
     for scene in scenes:
         for asset in scene.assets.values():
-            raster._forget(asset.href)
+            opening.forget(asset.href)
 
 
 def build(recipe: Recipe, space: Workspace) -> dict[str, tuple[str, materialize.Note]]:

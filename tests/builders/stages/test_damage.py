@@ -10,7 +10,7 @@ import numpy as np
 import pystac
 import pytest
 
-from builders.readers import raster
+from builders.readers import opening
 from builders.recipe import load
 from builders.stages import materialize, pack, plan, search
 from builders.workspace import read_json, workspace
@@ -100,7 +100,7 @@ def test_a_damaged_label_map_is_an_error(tmp_path: Path) -> None:
 
 
 def replaced(path: Path) -> None:
-    with raster.open_raster(str(path)) as file:
+    with opening.open_raster(str(path)) as file:
         values, at = file.read(), file.transform
     world.write_raster(path, values[:, ::-1, ::-1].copy(), at, world.UTM, 0)
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from builders.readers import access, raster, servers
+from builders.readers import access, opening, servers
 from builders.stages import materialize, pack, plan, search
 from lulcbench.errors import NetworkError
 from tests import loopback
@@ -60,7 +60,7 @@ def test_a_server_that_stays_broken_ends_the_build_which_goes_on_later(
     """Nothing is left out because of the network. Attempts are bounded."""
     if fault == "slow":  # each attempt takes the seconds that a slow answer may take
         monkeypatch.setitem(access.HTTP, "GDAL_HTTP_MAX_RETRY", "1")
-        monkeypatch.setattr(raster, "READS", 1)
+        monkeypatch.setattr(opening, "READS", 1)
         monkeypatch.setattr(servers, "SLOW", 0.2)
     with loopback.serve(tmp_path / "scenes", server) as url:
         recipe, space = on_server(tmp_path, url)

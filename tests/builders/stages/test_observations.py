@@ -63,6 +63,14 @@ def test_baselines_are_compared_as_numbers_and_then_by_the_time_of_processing() 
     assert names(first, again, late) == ([["c"]], ["b", "a"])
 
 
+@pytest.mark.parametrize("spelling", [{"s2__processing_baseline": "N0510"}, {"processing:version": "05.10"}, {}])
+def test_baselines_are_compared_in_all_their_spellings(spelling: dict[str, str]) -> None:
+    old = item("S2A_MSIL2A_20180710T103021_N0509_R108_T32UME_20240101T000000", s2__processing_baseline="0509")
+    new = item("S2A_MSIL2A_20180710T103021_N0510_R108_T32UME_20230101T000000")
+    new.properties |= {key.replace("__", ":"): value for key, value in spelling.items()}
+    assert names(old, new) == ([[new.id]], [old.id])
+
+
 def test_tiles_and_zones_of_one_pass_are_one_observation_and_all_are_used() -> None:
     a = item("S2A_32UME", s2__datatake_id="GS2A_20180710T103021_015930_N02.08", grid__code="MGRS-32UME")
     b = item("S2A_33UUS", DAY + timedelta(minutes=27), grid__code="MGRS-33UUS",

@@ -1,47 +1,35 @@
-"""Rasters as they are: opening them with checks, the window that an area needs, and which of its pixels are missing."""
+"""Windows of rasters: where a raster is, the window that an area needs, and which of its pixels are missing."""
 
 from __future__ import annotations
 
 import math
-import re
-import warnings
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import PurePosixPath
-from threading import get_ident
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
-from builders.readers.access import HTTP, Access, Keys, access, redact, refused
+from builders.readers.access import redact
 from builders.readers.area import Area
 from builders.readers.blocks import read_by_blocks
-from builders.readers.locators import file_size, file_stamp, is_local
-from builders.readers.scene import Asset
-from builders.readers.servers import MissingFileError, check_readable, is_on_server, server_stamp
+from builders.readers.opening import ERRORS, READS, broken, clear_errors, forget, name_of, open_raster, stamp_of
+from builders.readers.servers import check_readable, is_on_server, server_stamp
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
-_stamps: dict[str, str] = {}  # of files on servers that are open
-_addresses: dict[str, str] = {}  # of files on servers, by the names under which GDAL opened them
 Values = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
-ERRORS = (RasterioError, CPLE_BaseError)  # a damaged file may raise either
-FAR_DEGREES, FAR_METRES = 1000.0, 1e9  # coordinates beyond are not on Earth
 EDGE = 16  # parts of an area's side whose ends are projected, to find its extent in a raster
-READS = 2  # further attempts to read a window of a file on a server
 NOWHERE: Bounds = (-math.inf, -math.inf, math.inf, math.inf)
 
 
@@ -57,154 +45,6 @@ class UnreadableError(LulcbenchError):
     def __init__(self, what: str, remedy: str = "", part: str = "") -> None:
         super().__init__(what, remedy)
         self.part = part
-
-
-def opened(path: str, crs: str | None = None, size: int | None = None, stamp: str | None = None) -> DatasetReader:
-    """A raster that stays open for further calls; not to be closed. A file that was replaced is opened again.
-
-    Args:
-        path: path or URL.
-        crs: projection stated by the catalog, if any.
-        size: size in bytes at the time of the search, if known.
-        stamp: what identified a file on a server at the time of the search, if known.
-
-    Raises:
-        LulcbenchError: it is missing, damaged, without georeference, changed, or in another projection.
-    """
-    if size is not None and file_size(path) != size:
-        raise LulcbenchError(
-            f"{path} has {file_size(path)} bytes, but had {size} when searched: it is truncated or was replaced.",
-            "Fetch it again, or run 'python -m builders search' again to use the new file.",
-        )
-    if stamp is not None:
-        note_stamp(path, stamp)
-    dataset = _kept(path, file_stamp(path) or _stamps.get(path), None if is_local(path) else access(path), get_ident())
-    if crs is not None and not _same_crs(dataset.crs, crs):
-        raise LulcbenchError(
-            f"{path} is in {dataset.crs.to_string()}, but its catalog states {crs}.",
-            "Correct proj:code of the item, or replace the file by the one that the item describes.",
-        )
-    return dataset
-
-
-def note_stamp(path: str, stamp: str) -> None:
-    """What identifies a file on a server now; if it was another before, what is kept of the file is dropped."""
-    if _stamps.setdefault(path, stamp) != stamp:
-        _forget(path)
-        _stamps[path] = stamp
-
-
-def open_asset(asset: Asset, crs: str | None) -> DatasetReader:
-    """The file of a channel, as it was at the time of the search; see ``opened``."""
-    return opened(asset.href, crs, asset.bytes, asset.stamp)
-
-
-@lru_cache(maxsize=1024)
-def _same_crs(crs: rasterio.CRS, stated: str) -> bool:
-    try:
-        return bool(crs == rasterio.CRS.from_user_input(stated))
-    except (*ERRORS, ValueError) as error:
-        clear_errors()
-        raise LulcbenchError(
-            f"A catalog states the projection {stated!r}, which is not one: {error}.", "Correct proj:code of the item."
-        ) from error
-
-
-@lru_cache(maxsize=512)
-def _kept(path: str, stamp: tuple[int, ...] | str | None, how: Access | None, thread: int) -> DatasetReader:
-    """A renewed token opens a file again, and each thread its own: GDAL's datasets are for one at a time."""
-    return open_raster(path)
-
-
-def name_of(dataset: DatasetReader) -> str:
-    """The path or URL of a raster as its catalog has it, without a signature."""
-    return _addresses.get(dataset.name, str(dataset.name))
-
-
-def open_raster(path: str) -> DatasetReader:
-    """Open a raster and check its georeference.
-
-    Raises:
-        LulcbenchError: it is missing, damaged or without georeference, or its server refuses it or cannot be reached.
-    """
-    dataset = _open(path)
-    if not dataset.count:
-        raise LulcbenchError(f"{path} has no bands.", "Name one of the rasters in it.")
-    if any("complex" in dtype for dtype in dataset.dtypes):
-        raise LulcbenchError(f"{path} holds complex numbers.", "Convert them to backscatter, or take another product.")
-    if dataset.crs is None or dataset.transform.is_identity:
-        points = "only ground control points and " if dataset.gcps[0] else ""
-        raise LulcbenchError(
-            f"{path} has {points}no georeference.",
-            "Warp it with gdalwarp, which uses the points."
-            if points
-            else "Give it a projection and a transform, for instance with gdal_translate.",
-        )
-    if dataset.transform.is_degenerate or not all(map(math.isfinite, dataset.transform)):
-        raise LulcbenchError(f"{path} has the transform {tuple(dataset.transform)[:6]}.", "Give its pixels a size.")
-    if max(map(abs, dataset.bounds)) > (FAR_DEGREES if dataset.crs.is_geographic else FAR_METRES):
-        raise LulcbenchError(  # PROJ takes hours for such coordinates
-            f"{path} is not on Earth: its bounds are {tuple(dataset.bounds)} in {dataset.crs.to_string()[:40]}.",
-            "Correct its transform or its projection.",
-        )
-    return dataset
-
-
-def _open(path: str) -> DatasetReader:
-    """A dataset; on a server that is reachable after further attempts, since connections break and tokens end."""
-    for attempts in range(READS if is_on_server(path) else 0, -1, -1):
-        how = None if is_local(path) else access(path)
-        try:
-            with warnings.catch_warnings(), _environment(how):
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                dataset = rasterio.open(how.path if how else path)
-                # A part of the header that is damaged is an error at the next call that looks for one.
-                _ = [dataset.mask_flag_enums, dataset.nodatavals, dataset.descriptions, dataset.colorinterp]
-            _addresses[dataset.name] = path
-            return dataset
-        except (*ERRORS, ValueError) as error:  # texts in a damaged header, and paths, are decoded
-            clear_errors()
-            failure = broken(path, error)
-            if isinstance(failure, MissingFileError) or not is_on_server(path):
-                raise failure from error
-            server_stamp(path)  # raises if the server is the cause
-            if not attempts:
-                raise failure from error
-            _forget(path)
-    raise AssertionError
-
-
-def _environment(how: Access | None) -> rasterio.Env:
-    """GDAL's settings to open a file; it keeps them for later reads."""
-    if how is None:
-        return rasterio.Env()
-    session = Keys(dict(how.keys)) if how.keys else None
-    return rasterio.Env(session, **(HTTP | dict(how.options)))
-
-
-def broken(path: str, error: Exception) -> LulcbenchError:
-    """The error for a file that cannot be read."""
-    if refusal := refused(path, error):
-        return refusal
-    if re.search(r"No such file|does not exist|response(?: |_)code ?[:=] ?(404|410)", str(error)):
-        return MissingFileError(f"{path} does not exist.", "Correct its address, or fetch it again and rerun.")
-    if is_local(path) and _is_vector(path):
-        return LulcbenchError(f"{path} is a vector file, not a raster.", "Name a raster, or end its name as is usual.")
-    return LulcbenchError(
-        f"Cannot read {path}: {redact(str(error))}.",
-        "It is missing, truncated or not a raster; fetch it again and rerun.",
-    )
-
-
-def _is_vector(path: str) -> bool:
-    import pyogrio  # only to tell what a file is that cannot be read
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # that its name ends in another way
-            return len(pyogrio.list_layers(path)) > 0
-    except (pyogrio.errors.DataSourceError, ValueError):
-        return False
 
 
 def data_bands(dataset: DatasetReader) -> list[int]:
@@ -304,7 +144,7 @@ def read_window(
         LulcbenchError: the file is damaged.
     """
     name = name_of(dataset)
-    if stamp := _stamps.get(name):
+    if stamp := stamp_of(name):
         block, itemsize = dataset.block_shapes[band - 1], np.dtype(dataset.dtypes[band - 1]).itemsize
         read = partial(_fetch, dataset, band)
         values, missing = read_by_blocks(f"{name} {stamp} {band}", dataset.shape, block, itemsize, window, read)
@@ -339,7 +179,7 @@ def _read_again(path: str, band: int, window: Window, error: Exception) -> tuple
     if is_on_server(path):
         for _ in range(READS):
             server_stamp(path)
-            _forget(path)
+            forget(path)
             dataset = open_raster(path)
             try:
                 return _read(dataset, band, window)
@@ -353,21 +193,6 @@ def _read_again(path: str, band: int, window: Window, error: Exception) -> tuple
         "It is damaged; fetch it again and rerun.",
         f"{PurePosixPath(path).name}, {place}",
     ) from error
-
-
-def _forget(path: str) -> None:
-    """Drop what GDAL keeps of a file on a server: after a broken connection or wrong bytes it would not ask again."""
-    how = access(path)
-    cached = how.path if how.path.startswith("/vsi") else f"/vsicurl/{how.path}"
-    with suppress(*ERRORS), _environment(how), rasterio.Env(CPL_VSIL_CURL_NON_CACHED=cached):
-        rasterio.open(how.path).close()
-    clear_errors()
-
-
-def clear_errors() -> None:
-    """Make GDAL forget its last error, which rasterio would raise again when it asks for properties of other files."""
-    with suppress(*ERRORS):
-        rasterio.CRS.from_epsg(4326)  # which starts with a clean record of errors
 
 
 def _cause(error: BaseException) -> str:
