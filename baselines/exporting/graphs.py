@@ -51,7 +51,17 @@ def network_graph(
         activate: maps its outputs to class probabilities.
         inputs: sensor → input.
         side: pixels of the images of a network that only takes one size; None leaves the size free.
+
+    Raises:
+        LulcbenchError: the padding of the network depends on the size of its images.
     """
+    if side is None and (layer := next((m for m in net.modules() if "Same" in type(m).__name__), None)):
+        # torch.export searches for a proof that the shapes agree and does not end.
+        raise LulcbenchError(
+            f"A layer of the network ({type(layer).__name__}) pads images by an amount that depends on their size, "
+            "as TensorFlow does; it cannot be exported for windows of any size.",
+            "Use an encoder with fixed padding, such as resnet18, or tu-efficientnet_b0 for tu-tf_efficientnet_b0.",
+        )
     examples = trace_images(inputs, side or _SIDE)
     free = torch.export.Dim.AUTO
     dimensions = {0: free} if side else {0: free, 2: free, 3: free}

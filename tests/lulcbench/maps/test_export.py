@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import timm.layers
 import torch
 
+from baselines.data import Input
+from baselines.exporting.graphs import network_graph
+from lulcbench.errors import LulcbenchError
 from lulcbench.maps import MapModel
 
 
@@ -42,3 +46,10 @@ def test_nothing_beyond_the_reach_changes_a_prediction(exported) -> None:
         assert (np.abs(after - before).max() > 1e-6) == changes
     assert MapModel.open(exported("forest")).info.reach == 0
     assert MapModel.open(exported("deeplabv3plus")).info.reach is None  # it averages over the whole image
+
+
+def test_networks_whose_padding_depends_on_the_size_are_refused() -> None:
+    net = torch.nn.Sequential(timm.layers.Conv2dSame(24, 5, 3, stride=2))
+    inputs = {"landsat": Input(channels=("a",) * 24, mean=(0.0,) * 24, std=(1.0,) * 24, resolution=30)}
+    with pytest.raises(LulcbenchError, match=r"(?s)Conv2dSame.*depends on their size.*encoder with fixed padding"):
+        network_graph(net, torch.sigmoid, inputs)
