@@ -229,7 +229,12 @@ def read_scene(archive: str, sensor: Sensor, path: Path, count: int) -> None:
 
 @settings(max_examples=250)
 @given(rasters(), st.sampled_from(["landsat", "sentinel1", "glad", "ecodatacube", "labels"]))
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning", "ignore::RuntimeWarning")
+@pytest.mark.filterwarnings(
+    "ignore::rasterio.errors.NotGeoreferencedWarning",
+    "ignore::RuntimeWarning",
+    # rasterio logs what GDAL says of damaged tags, with bytes that are not UTF-8
+    "ignore:Exception ignored in. 'rasterio._env.log_error':pytest.PytestUnraisableExceptionWarning",
+)
 def test_any_raster_is_read_or_refused(made: dict[str, Any], how: str) -> None:
     refused = None
     with tempfile.TemporaryDirectory() as temporary:
