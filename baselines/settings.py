@@ -107,6 +107,8 @@ class PredictConfig(Part):
             probabilities are those of ``forward-backward`` in both cases, classes of ``viterbi`` are the most probable
             sequence. None leaves each year as it is.
         stay: probability that the class of a pixel is the same a year later, at level 1, 2, … given the coarser one.
+            ``labels`` estimates it from the first and the last labels of the train split that are not newer than
+            ``data.label_year``; ``val`` chooses it by the F1 of change on the labels of the val split.
     """
 
     split: Name = "test"
@@ -118,4 +120,4 @@ class PredictConfig(Part):
     tta: bool = False
     calibrate: bool = True
     smoothing: Literal["forward-backward", "viterbi"] | None = None
-    stay: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.98, 0.98, 0.98, 0.98)
+    stay: Literal["labels", "val"] | tuple[Annotated[float, Field(gt=0, lt=1)], ...] = "val"

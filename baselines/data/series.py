@@ -16,6 +16,7 @@ from baselines.data.base import DATA, DataConfig, DataInfo, Input, shares
 from baselines.registry import Count, Names, expand
 from baselines.series.pool import SeriesReader
 from baselines.series.pseudo import PseudoRule
+from baselines.series.regular import normalized
 from baselines.series.samples import SampleRule
 from baselines.series.steps import Steps
 from lulcbench.datasets.batch import Sample, Samples, positions
@@ -203,14 +204,6 @@ class SeriesSamples:
     def fixed(self) -> bool:
         """True."""
         return True
-
-
-def normalized(
-    values: npt.NDArray[np.float32], mean: npt.NDArray[np.float32], std: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Normalised values ``(…, channel)``, 0 where missing."""
-    scaled: npt.NDArray[np.float32] = np.nan_to_num((values - mean) / std, nan=0.0, posinf=0.0, neginf=0.0)
-    return scaled.astype(np.float32)
 
 
 @cache

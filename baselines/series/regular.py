@@ -104,3 +104,11 @@ def seen_steps(clear: npt.NDArray[np.bool_], dates: npt.NDArray[Any], year: int,
     near = np.abs(days[None, :] - days_of_year(every)[:, None]) <= every
     seen: npt.NDArray[np.bool_] = (clear[:, None, :] & (near & own)[None]).any(axis=2)
     return seen
+
+
+def normalized(
+    values: npt.NDArray[np.float32], mean: npt.NDArray[np.float32], std: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Normalised values ``(…, channel)``, 0 where missing."""
+    scaled: npt.NDArray[np.float32] = np.nan_to_num((values - mean) / std, nan=0.0, posinf=0.0, neginf=0.0)
+    return scaled.astype(np.float32)

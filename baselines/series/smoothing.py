@@ -7,17 +7,24 @@ other branches, in proportion to how frequent they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.legend import legend
+from lulcbench.evaluation.families import Family
+from lulcbench.evaluation.metrics import evaluate
+from lulcbench.evaluation.series import series_sums
+from lulcbench.legend import decide, legend
 
 Floats = npt.NDArray[np.float64]
+Classes = npt.NDArray[np.integer[Any]]
 TINY = 1e-12
+CANDIDATES = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
 
 
 def transitions(level: int, stay: Sequence[float], prior: npt.NDArray[np.floating[Any]]) -> Floats:
@@ -94,6 +101,47 @@ def estimate_stay(
     return stay
 
 
+def choose_stay(
+    smoothed: Callable[[list[float]], Sequence[Classes]],
+    labels: Sequence[Classes],
+    years: Sequence[int],
+    level: int,
+) -> list[float]:
+    """Yearly probability to stay at each level that gives the best F1 of change, within a year, on labelled maps.
+
+    The levels are searched one after another, twice, among ``CANDIDATES``.
+
+    Args:
+        smoothed: gives the smoothed class indices of each tile, ``(year, …)``, for probabilities to stay.
+        labels: class indices of the labels of each tile, ``(year, …)``, negative where ignored. They must not be those
+            of the split that the maps are scored on.
+        years: years of both.
+        level: of the classes.
+
+    Raises:
+        LulcbenchError: the labels show no change between the years.
+    """
+    if not any(((part[1:] != part[:-1]) & (part.min(axis=0) >= 0)).any() for part in labels):
+        raise LulcbenchError(
+            f"The labels of {years[0]} to {years[-1]} show no change, from which smoothing could be chosen.",
+            "Give predict.stay.",
+        )
+    scores: dict[tuple[float, ...], float] = {}
+
+    def f1(stay: list[float]) -> float:
+        if tuple(stay) not in scores:
+            parts = [series_sums(truth, maps, years) for truth, maps in zip(labels, smoothed(stay), strict=True)]
+            total: npt.NDArray[np.int64] = np.array(parts).sum(axis=0)
+            value = float(evaluate(Family.SERIES, total)["near_change_f1"])
+            scores[tuple(stay)] = value if np.isfinite(value) else 0.0
+        return scores[tuple(stay)]
+
+    best = [0.98] * level
+    for n in list(range(level)) * 2:
+        best = max(([*best[:n], value, *best[n + 1 :]] for value in CANDIDATES), key=f1)
+    return best
+
+
 def forward_backward(p: npt.NDArray[np.floating[Any]], matrix: Floats, prior: npt.NDArray[np.floating[Any]]) -> Floats:
     """Probabilities of each year given those of all years.
 
@@ -137,6 +185,46 @@ def viterbi(
     for year in range(years - 1, 0, -1):
         path[year - 1] = np.take_along_axis(came[year], path[year][None], axis=0)[0]
     return path.reshape((years, *np.shape(p)[2:]))
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Smoothing of the maps of years that are equally far apart.
+
+    Attributes:
+        method: ``forward-backward``, or ``viterbi`` for the classes of the most probable sequence.
+        level: of the classes.
+        prior: frequency of each class in training, ``(class,)``.
+        gap: years between two maps.
+        stay: yearly probability to stay at each level.
+    """
+
+    method: Literal["forward-backward", "viterbi"]
+    level: int
+    prior: Floats
+    gap: int
+    stay: tuple[float, ...]
+
+    def with_stay(self, stay: Sequence[float]) -> Smoothing:
+        """The same with other probabilities to stay."""
+        return replace(self, stay=tuple(stay))
+
+    @cached_property
+    def matrix(self) -> Floats:
+        """Transition probabilities from one map to the next, ``(class, class)``."""
+        yearly: Floats = np.linalg.matrix_power(transitions(self.level, self.stay, self.prior), self.gap)
+        return yearly
+
+    def probabilities(self, p: npt.NDArray[np.floating[Any]]) -> Floats:
+        """Probabilities of each year given those of all years, ``(year, class, …)``."""
+        return forward_backward(p, self.matrix, self.prior)
+
+    def classes(self, p: npt.NDArray[np.floating[Any]], smooth: Floats | None = None) -> npt.NDArray[np.integer[Any]]:
+        """Class indices ``(year, …)`` of probabilities ``(year, class, …)``, which may be smoothed already."""
+        if self.method == "viterbi":
+            return viterbi(p, self.matrix, self.prior)
+        smooth = self.probabilities(p) if smooth is None else smooth
+        return np.stack([decide(part.astype(np.float32), self.level) for part in smooth])
 
 
 def _likelihood(p: npt.NDArray[np.floating[Any]], prior: npt.NDArray[np.floating[Any]]) -> Floats:

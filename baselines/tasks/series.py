@@ -14,15 +14,17 @@ from baselines.devices import best_device, memory_errors, threads
 from baselines.predicting.split import check_data, unlabelled
 from baselines.predicting.unit_counts import UnitCounts, count_series
 from baselines.predicting.views import temper
-from baselines.series.smoothing import forward_backward, transitions, viterbi
+from baselines.series.regular import normalized
+from baselines.series.smoothing import Smoothing, choose_stay, estimate_stay
 from baselines.tasks.base import TASKS, Report, TaskConfig
 from baselines.tasks.segmentation import PREDICTIONS, SCORES, Segmentation
 from lulcbench import _console
+from lulcbench._files import write_json
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.metrics import METRICS
 from lulcbench.evaluation.scoring import score
 from lulcbench.evaluation.series import count_changes
-from lulcbench.legend import LEVELS, decide, legend
+from lulcbench.legend import IGNORE_INDEX, LEVELS, decide, legend
 from lulcbench.plotting import Panel, class_panel
 from lulcbench.predictions import Predictions, PredictionWriter
 from lulcbench.release import Release, Row, TilePosition
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from baselines.data import DataInfo
     from baselines.data.series import SeriesData
     from baselines.run import Trained
+    from baselines.series.pool import SeriesReader
 
+SMOOTHING = "smoothing.json"
 SHOWN = ("overall_accuracy", "macro_f1", "log_loss", "year_agreement", "change_f1", "near_change_precision",
          "near_change_recall", "near_change_f1", "flicker_ratio", "unchanged_accuracy", "changed_accuracy")  # fmt: skip
 
@@ -57,61 +61,82 @@ class SeriesTask(Segmentation):
     def predict(self, trained: Trained, folder: Path) -> Path:
         """Write ``predictions.zip`` with one map per year on the label grid."""
         check_data(trained)
-        config, level = trained.config, trained.about.info.level or 4
-        reader = _data(config).reader()
-        (imagery,) = trained.about.info.inputs.values()
-        mean, std = np.array(imagery.mean, np.float32), np.array(imagery.std, np.float32)
+        config, level = trained.config, trained.about.info.level or len(LEVELS)
+        mapper = Mapper(trained, _data(config).reader())
         codes = np.array(legend().codes(level), np.uint16)
-        release, split, device = reader.release, config.predict.split, best_device()
+        release, split, years = mapper.reader.release, config.predict.split, mapper.reader.years
         rows = release.manifest.rows(release.manifest.check_split(split))
-        models = {year: trained.predictor.for_year(year).to(device) for year in reader.years}
         with (
             threads(config.threads),
             memory_errors("a tile", "Use fewer steps: raise data.every."),
-            PredictionWriter(folder / PREDICTIONS, release, split, reader.years, level, probabilities=True) as writer,
+            PredictionWriter(folder / PREDICTIONS, release, split, years, level, probabilities=True) as writer,
             _console.progress() as bar,
         ):
+            smoothing = self._smoothing(trained)
             for tile, row in bar.track(
                 list(zip(release.tiles(split).ids, rows, strict=True)), description=f"predict {split}"
             ):
-                values = reader.tile(split, Row(row))
-                series = np.nan_to_num((values.reshape(*values.shape[:2], -1) - mean) / std)
-                side = int(len(series) ** 0.5)
-                maps = []
-                for position, year in enumerate(reader.years):
-                    image = series[:, position].T.reshape(1, -1, side, side).astype(np.float32)
-                    outputs = models[year](torch.from_numpy(image).to(device))
-                    p = temper(outputs, trained.temperature)[0].cpu().numpy().clip(0, 1)
-                    maps.append(p / p.sum(0))
-                stacked, classes = self._smoothed(np.stack(maps), config, reader.years)
-                writer.write(tile, codes[classes], stacked)
+                p = mapper.probabilities(split, Row(row))
+                if smoothing is None:
+                    writer.write(tile, codes[np.stack([decide(part, level) for part in p])], p)
+                else:
+                    smooth = smoothing.probabilities(p)
+                    writer.write(tile, codes[smoothing.classes(p, smooth)], smooth)
+        if smoothing is not None:
+            write_json(folder / SMOOTHING, {"stay": smoothing.stay, "chosen": str(config.predict.stay)})
         (folder / SCORES).unlink(missing_ok=True)
         return folder / PREDICTIONS
 
-    def _smoothed(
-        self, p: npt.NDArray[np.floating[Any]], config: Config, years: Sequence[int]
-    ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]:
-        """Probabilities ``(year, class, y, x)`` and classes ``(year, y, x)``, smoothed as ``predict`` says.
+    def _smoothing(self, trained: Trained) -> Smoothing | None:
+        """How the maps of the years are smoothed; None leaves them as they are.
 
         Raises:
-            LulcbenchError: years are not equally far apart.
+            LulcbenchError: years are not equally far apart, or labels to choose the smoothing from are missing.
         """
-        level = self.info.level or len(LEVELS)
-        if config.predict.smoothing is None or len(years) < 2:
-            return p, np.stack([decide(part, level) for part in p])
+        config, level = trained.config, self.info.level or len(LEVELS)
+        reader = cast("SeriesData", config.data).reader()
+        years, method = _data(config).years, config.predict.smoothing
+        if method is None or len(years) < 2:
+            return None
         gaps = set(np.diff(years).tolist())
         if len(gaps) > 1:
             raise LulcbenchError(
                 f"The years {', '.join(map(str, years))} are not equally far apart.",
                 "Map every year, or do not smooth.",
             )
-        prior = np.array(self.info.frequencies)
-        yearly = transitions(level, config.predict.stay[:level], prior)
-        matrix = np.linalg.matrix_power(yearly, gaps.pop())
-        smooth = forward_backward(p, matrix, prior)
-        if config.predict.smoothing == "viterbi":
-            return smooth, viterbi(p, matrix, prior)
-        return smooth, np.stack([decide(part.astype(np.float32), level) for part in smooth])
+        smoothing = Smoothing(method, level, np.array(self.info.frequencies), gaps.pop(), ())
+        if not isinstance(config.predict.stay, str):
+            return smoothing.with_stay(config.predict.stay[:level])
+        source = cast("SeriesData", config.data).labels
+        if config.predict.stay == "labels":
+            newest = cast("SeriesData", config.data).label_year
+            known = [y for y in _label_years(reader.release, "train", source) if y <= newest]
+            if len(known) < 2:
+                raise LulcbenchError(
+                    f"Up to {newest}, the train split has labels of {', '.join(map(str, known)) or 'no year'}: "
+                    "two years are needed.",
+                    'Set predict.stay to numbers, or to "val".',
+                )
+            first, last = (_classes(reader.release, "train", year, source, level) for year in (known[0], known[-1]))
+            return smoothing.with_stay(estimate_stay(np.stack(first), np.stack(last), level, known[-1] - known[0]))
+        return smoothing.with_stay(self._chosen(trained, Mapper(trained, reader), smoothing, source))
+
+    @staticmethod
+    def _chosen(trained: Trained, mapper: Mapper, smoothing: Smoothing, source: str) -> list[float]:
+        """Probabilities to stay that are best on the val split."""
+        release, years = mapper.reader.release, mapper.reader.years
+        lacking = set(years) - set(_label_years(release, "val", source))
+        if lacking:
+            raise LulcbenchError(
+                f"The val split has no labels of {', '.join(map(str, sorted(lacking)))}, to choose the smoothing by.",
+                'Set predict.stay to numbers, or to "labels".',
+            )
+        by_year = [_classes(release, "val", year, source, smoothing.level) for year in years]
+        labels = [np.stack(tile) for tile in zip(*by_year, strict=True)]
+        p = [mapper.probabilities("val", Row(row)) for row in release.manifest.rows("val")]
+        return choose_stay(
+            lambda stay: [smoothing.with_stay(stay).classes(part) for part in p], labels, years, smoothing.level
+        )
 
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
         """Metrics by level, of the years that have labels."""
@@ -155,6 +180,49 @@ class SeriesTask(Segmentation):
                 ]
                 changes = count_changes(maps.astype(np.int64))
                 yield predictions.info.tiles[position], [*panels, change_panel(changes)]
+
+
+class Mapper:
+    """Class probabilities of every year of a tile.
+
+    Args:
+        trained: the trained model.
+        reader: reads the series of the years.
+    """
+
+    def __init__(self, trained: Trained, reader: SeriesReader) -> None:
+        self.trained, self.reader, self._device = trained, reader, best_device()
+        (imagery,) = trained.about.info.inputs.values()
+        self._mean, self._std = np.array(imagery.mean, np.float32), np.array(imagery.std, np.float32)
+        self._models = {year: trained.predictor.for_year(year).to(self._device) for year in reader.years}
+
+    def probabilities(self, split: str, row: Row) -> npt.NDArray[np.floating[Any]]:
+        """Probabilities ``(year, class, y, x)`` of a tile, with sum 1 over classes."""
+        values = self.reader.tile(split, row)
+        series = normalized(values.reshape(*values.shape[:2], -1), self._mean, self._std)
+        side = int(len(series) ** 0.5)
+        maps = []
+        for position, year in enumerate(self.reader.years):
+            image = series[:, position].T.reshape(1, -1, side, side)
+            outputs = self._models[year](torch.from_numpy(image).to(self._device))
+            p = temper(outputs, self.trained.temperature)[0].cpu().numpy().clip(0, 1)
+            maps.append(p / p.sum(0))
+        return np.stack(maps)
+
+
+def _label_years(release: Release, split: str, source: str) -> list[int]:
+    """Years of the labels of a split, in ascending order."""
+    info = release.manifest.label_source(release.manifest.choose_labels(source))
+    return sorted(info.years) if split in info.splits else []
+
+
+def _classes(release: Release, split: str, year: int, source: str, level: int) -> list[npt.NDArray[np.int64]]:
+    """Class indices of each tile of a split, -1 where ignored."""
+    found = []
+    for row in release.manifest.rows(split):
+        classes = legend().encode(release.labels(split, year, [Row(row)], source)[0], level).astype(np.int64)
+        found.append(np.where(classes == IGNORE_INDEX, -1, classes))
+    return found
 
 
 def _data(config: Config) -> SeriesData:

@@ -7,7 +7,15 @@ import itertools
 import numpy as np
 import pytest
 
-from baselines.series.smoothing import estimate_stay, forward_backward, transitions, viterbi
+from baselines.series.smoothing import (
+    CANDIDATES,
+    Smoothing,
+    choose_stay,
+    estimate_stay,
+    forward_backward,
+    transitions,
+    viterbi,
+)
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 
@@ -87,3 +95,29 @@ def test_probabilities_to_stay_are_estimated_from_two_maps() -> None:
         transitions(1, [1.5], np.full(5, 0.2))
     with pytest.raises(LulcbenchError, match="1 probabilities to stay and 5 classes"):
         transitions(2, [0.9], np.full(5, 0.2))
+
+
+def test_the_probability_to_stay_is_chosen_for_the_best_change() -> None:
+    """A classifier right in .8 of the years, on pixels of which a tenth changes once."""
+    rng = np.random.default_rng(0)
+    labels = np.tile(rng.integers(0, 5, 4000), (5, 1))
+    moved = rng.random(4000) < 0.1
+    labels[2:, moved] = (labels[2:, moved] + 1) % 5
+    right = rng.random(labels.shape) < 0.8
+    guess = np.where(right, labels, rng.integers(0, 5, labels.shape))
+    p = np.where(np.arange(5)[None, :, None] == guess[:, None], 0.84, 0.04)
+    smoothing = Smoothing("viterbi", 1, np.full(5, 0.2), 1, ())
+    years = range(2016, 2021)
+    truth, f1 = labels[1:] != labels[:-1], {}
+    for stay in CANDIDATES:
+        maps = smoothing.with_stay([stay]).classes(p)
+        found = maps[1:] != maps[:-1]
+        near = [np.array([part[max(0, i - 1) : i + 2].any(axis=0) for i in range(4)]) for part in (truth, found)]
+        precision, recall = (found & near[0]).sum() / max(1, found.sum()), (truth & near[1]).sum() / truth.sum()
+        f1[stay] = 2 * precision * recall / max(precision + recall, 1e-12)
+    best = max(f1, key=f1.__getitem__)
+    assert CANDIDATES[0] < best < CANDIDATES[-1]
+    assert choose_stay(lambda stay: [smoothing.with_stay(stay).classes(p)], [labels], years, 1) == [best]
+    same = np.zeros_like(labels)
+    with pytest.raises(LulcbenchError, match="The labels of 2016 to 2020 show no change"):
+        choose_stay(lambda stay: [same], [same], years, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from baselines.run import load_run
 from baselines.series.nets import PixelSeries
 from baselines.series.pool import SeriesReader
 from baselines.studies.command import run as run_study
+from baselines.tasks.series import SMOOTHING
 from baselines.train import train
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.families import Family
@@ -163,22 +165,34 @@ def test_networks_are_the_same_as_onnx_graphs(kind: str) -> None:
         np.testing.assert_allclose(session.run(None, {"landsat": image.numpy()})[0], expected, atol=1e-5)
 
 
-def test_maps_can_be_smoothed_after_training(series_root: Path, series_cache: Path, tmp_path: Path) -> None:
+def test_maps_are_smoothed_by_what_suits_other_splits(series_root: Path, series_cache: Path, tmp_path: Path) -> None:
     settings = config(series_root, series_cache)
     train(Experiment.open(settings), tmp_path)
     ratios = {}
-    for smoothing in (None, "forward-backward", "viterbi"):
-        predicting = settings.replace(predict={"smoothing": smoothing, "stay": (0.9,) * 4})
+    for smoothing, stay in (
+        (None, "val"),
+        ("forward-backward", (0.9,) * 4),
+        ("viterbi", "val"),
+        ("viterbi", (0.9,) * 4),
+    ):
+        predicting = settings.replace(predict={"smoothing": smoothing, "stay": stay})
         loaded = load_run(tmp_path / "series", predicting)
-        folder = tmp_path / str(smoothing)
+        folder = tmp_path / f"{smoothing}-{stay}"
         folder.mkdir()
         loaded.task.predict(loaded, folder)
         counts = loaded.task.count(predicting, folder)
         values = evaluate(Family.SERIES, counts.sums["series", 1].sum(0))
-        ratios[smoothing] = float(values["flicker_ratio"])
+        ratios[smoothing, stay] = float(values["flicker_ratio"])
         assert float(values["near_change_recall"]) > 0.9
-    assert ratios["viterbi"] <= ratios[None]
-    assert ratios["forward-backward"] <= ratios[None]
+        assert (folder / SMOOTHING).exists() is (smoothing is not None)
+    assert max(ratios.values()) == ratios[None, "val"]
+    chosen = json.loads((tmp_path / "viterbi-val" / SMOOTHING).read_text())
+    assert chosen["chosen"] == "val"
+    assert len(chosen["stay"]) == 1
+
+    old_map = load_run(tmp_path / "series", settings.replace(predict={"smoothing": "viterbi", "stay": "labels"}))
+    with pytest.raises(LulcbenchError, match="Up to 2018, the train split has labels of 2018: two years are needed"):
+        old_map.task.predict(old_map, tmp_path)
 
 
 def test_per_pixel_models_take_series(series_root: Path, series_cache: Path, tmp_path: Path) -> None:
@@ -196,8 +210,6 @@ def test_the_study_is_one_command_and_resumes(
 ) -> None:
     text = (Path(__file__).parents[3] / "baselines" / "studies" / "multi-year.toml").read_text()
     base = config(series_root, series_cache)
-    import json
-
     small = [
         f"data={{kind='series', root={json.dumps(str(series_root))}, sensor='landsat', every=90, level=1, most=60, "
         f"cache={json.dumps(str(series_cache))}, samples={{clusters=10, dominance=1.0}}, "
