@@ -57,9 +57,12 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve the pages and the API, and run scoring workers. Without --release, the results of the ledger are shown."""
+    """Run the web server and scoring workers, and restart them if they end.
+
+    Without --release, the results of the ledger are shown.
+    """
     from leaderboard.server import listen
-    from leaderboard.server import serve as run_server
+    from leaderboard.supervisor import supervise
 
     workers = min(1, len(context.obj.releases)) if workers is None else workers
     if not context.obj.releases:
@@ -68,21 +71,40 @@ def serve(
     with listen(host, port) as listener:
         settings = context.obj.model_copy(update={"public_url": url or f"http://{host}:{listener.getsockname()[1]}"})
         console.print(f"Leaderboard at {settings.public_url} (stop with Ctrl-C)", highlight=False)
-        run_server(settings, listener, workers)
+        code = supervise(settings, listener, workers)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
-def worker(
+def web(
     context: typer.Context,
-    settings_from_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    url: Annotated[str, typer.Option(help="Public address; default: host and port.")] = "",
+    fd: Annotated[int, typer.Option(hidden=True)] = -1,
+    parent: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
-    """Score submissions as they arrive; any number of workers may run on machines that share folders and database."""
-    from leaderboard.scoring.job import die_with_parent
-    from leaderboard.settings import Settings
+    """Run only the web server, for systemd or a container that restarts it itself."""
+    import socket
 
-    if settings_from_stdin:
-        die_with_parent()
-        context.obj = Settings.model_validate_json(sys.stdin.read())
+    from leaderboard.server import listen
+    from leaderboard.server import serve as run_server
+
+    _obey(context, parent)
+    if fd >= 0:
+        run_server(context.obj, socket.socket(fileno=fd))
+        return
+    with listen(host, port) as listener:
+        settings = context.obj.model_copy(update={"public_url": url or f"http://{host}:{listener.getsockname()[1]}"})
+        console.print(f"Leaderboard at {settings.public_url} (stop with Ctrl-C)", highlight=False)
+        run_server(settings, listener)
+
+
+@app.command()
+def worker(context: typer.Context, parent: Annotated[int, typer.Option(hidden=True)] = 0) -> None:
+    """Score submissions as they arrive; any number of workers may run on machines that share folders and database."""
+    _obey(context, parent)
     _check_releases(context.obj, 1)
     _worker(context).run()
 
@@ -206,6 +228,16 @@ def token_list(context: typer.Context) -> None:
         for token in session.scalars(select(Token).order_by(Token.created_at)):
             state = f"revoked {token.revoked_at:%Y-%m-%d}" if token.revoked_at else "valid"
             typer.echo(f"{token.id}  {token.team.name}  {token.scope}  {token.created_at:%Y-%m-%d}  {state}")
+
+
+def _obey(context: typer.Context, parent: int) -> None:
+    """Take the settings from the supervisor ``parent``, and end with it; do nothing without one."""
+    from leaderboard.scoring.job import die_with_parent
+    from leaderboard.settings import Settings
+
+    if parent:
+        die_with_parent(parent)
+        context.obj = Settings.model_validate_json(sys.stdin.read())
 
 
 def _database(context: typer.Context) -> Any:

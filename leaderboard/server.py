@@ -1,16 +1,13 @@
-"""Running the service: one web process and worker processes, which are restarted when they die."""
+"""The web process: a listening socket, and the server of the application."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import resource
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,7 +20,6 @@ from lulcbench.errors import LulcbenchError
 
 log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 2000
-RESTART_S = 1.0
 # The event loop releases the GIL at every read and write; while another thread renders, it would wait for Python's
 # default switch interval (5 ms) each time to get it back.
 SWITCH_INTERVAL_S = 2e-4
@@ -48,13 +44,12 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
-    """Serve until interrupted; an empty database is filled from the ledger first.
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve the web pages until interrupted; an empty database is filled from the ledger first.
 
     Args:
         settings: see ``Settings``.
         listener: listening socket; see ``listen``.
-        workers: scoring workers to run beside the web server; 0 if they run elsewhere.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -66,9 +61,8 @@ def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
     threading.Thread(target=_report_damage, args=(settings,), name="read-ledger", daemon=True).start()
     app = create_app(settings)
     records.fill(app.state.db, settings)
-    with _workers(settings, workers):
-        host, port = listener.getsockname()[:2]
-        make_server(app, host, port).run([listener])
+    host, port = listener.getsockname()[:2]
+    make_server(app, host, port).run([listener])
 
 
 def make_server(app: FastAPI, host: str, port: int) -> uvicorn.Server:
@@ -93,34 +87,3 @@ def _report_damage(settings: Settings) -> None:
     """Log the files of the ledger that cannot be read; runs in the background."""
     for fault in ledger.load(settings.ledger).faults:
         log.error("%s", fault.what)
-
-
-@contextlib.contextmanager
-def _workers(settings: Settings, count: int) -> Iterator[None]:
-    stop = threading.Event()
-    threads = [threading.Thread(target=_keep_one, args=(settings, stop), daemon=True) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
-def _keep_one(settings: Settings, stop: threading.Event) -> None:
-    """Keep one worker process alive. Its settings come on standard input, so that ``ps`` shows no password."""
-    while not stop.is_set():
-        command = [sys.executable, "-m", "leaderboard", "worker", "--settings-from-stdin"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)  # noqa: S603
-        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # type: ignore[union-attr]
-            pipe.write(settings.model_dump_json())
-        while process.poll() is None and not stop.wait(RESTART_S):
-            pass
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-        elif not stop.is_set():
-            log.warning("a worker ended with code %s; starting another", process.returncode)
-            stop.wait(RESTART_S)

@@ -84,10 +84,12 @@ def answer(scorer: Scorer, predictions: Path, roots: list[Path], media: Path) ->
 def confine(limits: dict[str, int]) -> None:
     """Limit memory, CPU seconds, file size and threads of this process; it dies with its worker and dumps no core.
 
+    ``limits`` has bytes of ``memory`` and ``file``, seconds of ``cpu``, and the process id of the ``parent``.
+
     It also lowers its priority, so that the web pages stay fast while it scores.
     """
     os.nice(_NICENESS)
-    die_with_parent()
+    die_with_parent(limits["parent"])
     for name, value in (
         (resource.RLIMIT_AS, limits["memory"]),
         (resource.RLIMIT_CPU, limits["cpu"]),
@@ -102,9 +104,18 @@ def confine(limits: dict[str, int]) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing too much then fails with an error instead of a core
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies for any reason (prctl(2))."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies for any reason (prctl(2)).
+
+    A parent that died before this call sends no signal, so this process ends at once if it has been adopted.
+
+    Args:
+        parent: process id of the parent, as the parent itself stated it; 0 if that is not known.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent and os.getppid() != parent:
+        sys.stderr.write(f"The parent process {parent} has ended already.\n")
+        os._exit(1)
 
 
 def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, Any]:

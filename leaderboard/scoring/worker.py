@@ -245,6 +245,9 @@ class Worker:
         media.mkdir()
         s = self.settings
         limits = {"memory": s.scoring_memory_bytes, "cpu": s.scoring_cpu_s, "file": s.scoring_file_bytes}
+        # The operator's own command (a container, say) may stand between this process and the scoring process.
+        own = s.scoring_command == Settings.model_fields["scoring_command"].default
+        limits["parent"] = os.getpid() if own else 0
         roots = [str(root.resolve()) for root in s.releases]
         predictions = predictions_path(s, job.submission_id).resolve()
         arguments = [str(predictions), str(out.resolve()), str(media.resolve()), json.dumps(limits), *roots]

@@ -10,10 +10,14 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, MetaData, String, create_engine, event, update
 from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.exc import DatabaseError, OperationalError, ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
+
+from lulcbench.errors import LulcbenchError
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -179,16 +183,30 @@ class Database:
             ledger: folder of the results, from which new columns of old rows are filled.
 
         Raises:
-            LulcbenchError: the ledger file of a row is missing.
+            LulcbenchError: the ledger file of a row is missing, the database is damaged, or its schema is newer than
+                this version of the service.
         """
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self._write_engine.begin() as connection:
-            if not self.sqlite:
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4800)")
-            config.attributes["connection"] = connection
-            config.attributes["ledger"] = ledger
-            command.upgrade(config, "head")
+        try:
+            with self._write_engine.begin() as connection:
+                if not self.sqlite:
+                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4800)")
+                config.attributes["connection"] = connection
+                config.attributes["ledger"] = ledger
+                command.upgrade(config, "head")
+        except CommandError as error:
+            raise LulcbenchError(
+                f"The database has a schema that this version of the service does not know ({error}).",
+                "It was used by a newer version: upgrade the service, or restore a backup of this version.",
+            ) from error
+        except DatabaseError as error:
+            if isinstance(error, OperationalError | ProgrammingError):  # unavailable, or a bug
+                raise
+            raise LulcbenchError(
+                f"The database {self.engine.url.database} is damaged: {error.orig}.",
+                "Restore a backup into a new folder, or move it away and run 'python -m leaderboard rebuild'.",
+            ) from error
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -29,6 +29,7 @@ from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 
 MANIFEST = "manifest.json"
+_DAMAGED = "Use an older backup, or rebuild the database from the ledger ('python -m leaderboard rebuild')."
 MAX_MANIFEST_BYTES = 256 * 2**20  # some million files
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def backup(db: Database, settings: Settings, path: Path) -> None:
     The database is copied first, so that every file it refers to exists already.
 
     Raises:
-        LulcbenchError: the file exists, or ``pg_dump`` fails.
+        LulcbenchError: the file exists, the database is damaged, or ``pg_dump`` fails.
     """
     if path.exists():
         raise LulcbenchError(f"{path} exists.", "Name a new file; a backup is never overwritten.")
@@ -238,14 +239,35 @@ def _verify(root: Path, digests: dict[str, str], path: Path) -> None:
 
 def _dump(db: Database, target: Path) -> None:
     if db.sqlite:
-        with closing(sqlite3.connect(str(db.engine.url.database))) as source, closing(sqlite3.connect(target)) as copy:
-            source.backup(copy)
+        path = str(db.engine.url.database)
+        try:
+            with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
+                source.backup(copy)
+            _check_database(target, path)
+        except sqlite3.DatabaseError as error:
+            raise LulcbenchError(f"The database {path} is damaged: {error}.", _DAMAGED) from error
         return
     _postgresql("pg_dump", "--format=custom", f"--file={target}", f"--dbname={_plain_url(db)}")
 
 
+def _check_database(path: Path, name: str) -> None:
+    """Read every page of a SQLite database.
+
+    Raises:
+        LulcbenchError: it is damaged.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            faults = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+    except sqlite3.DatabaseError as error:
+        faults = [str(error)]
+    if faults != ["ok"]:
+        raise LulcbenchError(f"The database {name} is damaged: {faults[0].splitlines()[-1]}.", _DAMAGED)
+
+
 def _load(db: Database, dump: Path) -> None:
     if db.sqlite:
+        _check_database(dump, "of the backup")
         shutil.copyfile(dump, str(db.engine.url.database))
         return
     _postgresql("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={_plain_url(db)}", str(dump))

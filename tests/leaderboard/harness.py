@@ -57,13 +57,13 @@ def expire(db: Database, submission: str) -> None:
 
 
 def start_web(log: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a web process (``python -m leaderboard … serve``) on a free port that it takes itself; it, and its address.
+    """Start a web process (``python -m leaderboard … web``) on a free port that it takes itself; it, and its address.
 
     Args:
         log: a file for what it says.
-        arguments: those before ``serve``.
+        arguments: those before ``web``.
     """
-    command = [sys.executable, "-m", "leaderboard", *arguments, "serve", "--port", "0", "--workers", "0"]
+    command = [sys.executable, "-m", "leaderboard", *arguments, "web", "--port", "0"]
     with log.open("wb") as file:
         process = subprocess.Popen(command, stderr=file)
 

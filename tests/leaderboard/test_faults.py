@@ -288,7 +288,7 @@ def test_two_workers_and_random_kills(
     settings = with_scorer(service.settings, text, lease_s=0.5, max_attempts=1000)
     submissions = [service.submit(predictions["poor"], name=f"Model {i}") for i in range(6)]
     chance = random.Random(0)
-    command = [sys.executable, "-m", "leaderboard", "worker", "--settings-from-stdin"]
+    command = [sys.executable, "-m", "leaderboard", "worker", "--parent", str(os.getpid())]
 
     def start() -> subprocess.Popen[str]:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

@@ -246,7 +246,7 @@ def test_archives_with_forged_checksums_in_a_confined_process(
         for number in range(count):
             (folder / f"{kind}{number}.zip").write_bytes(mutated(members, chance))
     s = service.settings
-    limits = {"memory": s.scoring_memory_bytes, "cpu": s.scoring_cpu_s, "file": s.scoring_file_bytes}
+    limits = {"memory": s.scoring_memory_bytes, "cpu": s.scoring_cpu_s, "file": s.scoring_file_bytes, "parent": 0}
     arguments = [str(folder), str(out), str(media), json.dumps(limits), *map(str, s.releases)]
     done = subprocess.run([sys.executable, "-c", MANY, *arguments], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]

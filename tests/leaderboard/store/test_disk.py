@@ -140,7 +140,7 @@ def test_folders_of_killed_workers_are_swept(service: Service, predictions: dict
     text = HOSTILE.format(body="time.sleep(60)")
     settings = with_scorer(service.settings, text, lease_s=0.2)
     service.submit(predictions["poor"])
-    command = [sys.executable, "-m", "leaderboard", "worker", "--settings-from-stdin"]
+    command = [sys.executable, "-m", "leaderboard", "worker", "--parent", str(os.getpid())]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdin is not None
     with process.stdin as pipe:
