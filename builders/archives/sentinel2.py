@@ -23,6 +23,7 @@ from lulcbench.sensors import SENTINEL2, Band
 OFFSET_BASELINE = 4.0
 OFFSET = -0.1
 SCALE = 1e-4
+SPECIAL = (0.0, 65535.0)  # DN of missing and of saturated pixels, according to the metadata of the products
 # Scene classification: 0 nodata, 1 defective, 3 cloud shadow, 8 and 9 cloud, 10 cirrus. Snow (11) counts as surface.
 UNCLEAR = (0, 1, 3, 8, 9, 10)
 CLASSES = 12
@@ -114,7 +115,7 @@ def scalings(item: pystac.Item, chosen: Mapping[Band, Channel]) -> Scalings:
     else:
         offset, why = _offset(item, *known, {value for _, value in said.values() if value is not None}, samples)
         notes = (why,) if why else ()
-        result = {band: Scaling(SCALE, offset, _nodata(channel, (0.0,))) for band, channel in chosen.items()}
+        result = {band: Scaling(SCALE, offset, _nodata(channel, SPECIAL)) for band, channel in chosen.items()}
     check_reflectance(item, {band: (samples[band], result[band]) for band in chosen})
     return Scalings(result, notes)
 

@@ -28,17 +28,20 @@ class Channel:
         key: key of its asset.
         href: absolute path or URL of its file.
         band: band number in the file, from 1; None if the item does not give it.
+        count: number of bands that the item lists for the file; 0 if it lists none.
         alone: whether the asset has no other channel.
         names: names that the item gives to it: band name, common name.
         resolution: pixel size in metres, infinite if the item does not state it.
         scale: scale stated by the item, or None; ``offset``, ``nodata`` and ``unit`` likewise.
         size: size of the file in bytes stated by the item, or None.
         checksum: checksum of the file stated by the item (a multihash), or None.
+        crs: projection of the file stated by the asset or the item, or None.
     """
 
     key: str
     href: str
     band: int | None
+    count: int
     alone: bool
     names: tuple[str, ...]
     resolution: float
@@ -48,6 +51,7 @@ class Channel:
     unit: str | None
     size: int | None
     checksum: str | None
+    crs: str | None
 
 
 def channels(item: pystac.Item) -> list[Channel]:
@@ -74,6 +78,7 @@ def channels(item: pystac.Item) -> list[Channel]:
                     href=locate(href),
                     # A single entry may describe one of several channels of a shared file, which then identifies it.
                     band=number if len(bands) > 1 else None,
+                    count=len(bands),
                     alone=len(bands) <= 1,
                     names=tuple(str(band[n]) for n in ("name", "eo:common_name", "common_name") if band.get(n)),
                     resolution=_resolution(key, band, extra),
@@ -83,9 +88,17 @@ def channels(item: pystac.Item) -> list[Channel]:
                     unit=band.get("unit", extra.get("unit")),
                     size=extra.get("file:size"),
                     checksum=checksum,
+                    crs=_projection(extra) or _projection(item.properties),
                 )
             )
     return result
+
+
+def _projection(table: dict[str, Any]) -> str | None:
+    """``proj:code``, or ``proj:epsg`` of older versions of the extension."""
+    if table.get("proj:code"):
+        return str(table["proj:code"])
+    return f"EPSG:{table['proj:epsg']}" if table.get("proj:epsg") else None
 
 
 def spelled(name: str) -> str:

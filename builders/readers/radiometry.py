@@ -15,7 +15,7 @@ from rasterio.windows import Window
 from builders.readers.items import Channel
 from builders.readers.opening import ERRORS, clear_errors, opened
 from builders.readers.servers import check_readable, is_on_server
-from builders.readers.windows import UnreadableError, hidden, read_window
+from builders.readers.windows import UNDECLARED, UnreadableError, hidden, read_window
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import Band
 
@@ -95,7 +95,7 @@ def _nodata(channel: Channel) -> tuple[float, ...]:
 
 def _valid(values: npt.NDArray[np.generic], missing: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.float64]:
     flat = (values if missing is None else values[~missing]).astype(np.float64).ravel()
-    return flat[np.isfinite(flat)]
+    return flat[np.isfinite(flat) & (flat > UNDECLARED)]
 
 
 def stated(item: pystac.Item, channel: Channel) -> tuple[float | None, float | None]:

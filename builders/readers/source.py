@@ -68,7 +68,8 @@ class RasterSource:
         for channel in chosen.values():
             _check_size(channel)
         for band, channel in chosen.items():
-            number = band_number(opened(channel.href), channel.band, band, self.sensor.bands)
+            dataset = opened(channel.href, channel.crs)
+            number = band_number(dataset, channel.band, band, self.sensor.bands, channel.count)
             chosen[band] = replace(channel, band=number)
         _check_place(item, next(iter(chosen.values()), None))
         settled = self.scalings(item, chosen)
@@ -190,7 +191,9 @@ def spelled_quality(key: str, sensor: Sensor) -> bool:
     return sensor.quality_asset is not None and key.lower().startswith(sensor.quality_asset)
 
 
-def band_number(dataset: rasterio.DatasetReader, number: int | None, band: Band, bands: Sequence[Band]) -> int:
+def band_number(
+    dataset: rasterio.DatasetReader, number: int | None, band: Band, bands: Sequence[Band], count: int = 0
+) -> int:
     """Number of a band in a file, by the item and by the file's own descriptions, which must agree.
 
     Args:
@@ -198,6 +201,7 @@ def band_number(dataset: rasterio.DatasetReader, number: int | None, band: Band,
         number: the band number that the item gives, if any.
         band: the wanted band.
         bands: all bands that descriptions may stand for.
+        count: number of bands that the item lists for the file, if any.
 
     Raises:
         LulcbenchError: item and file contradict each other, or neither identifies the band.
@@ -215,6 +219,11 @@ def band_number(dataset: rasterio.DatasetReader, number: int | None, band: Band,
             if not fitting
             else f"{name_of(dataset)} describes several bands as {band.name}: {listed}.",
             "Name the bands in the file or in the item's 'bands'; their order is never guessed.",
+        )
+    if count > 1 and count != len(described) and not fitting:  # some are not listed, perhaps the first
+        raise LulcbenchError(
+            f"The catalog lists {count} bands of {name_of(dataset)}, but the file has {len(described)}: {listed}.",
+            "List all bands in the order of the file, or describe them in the file.",
         )
     if number not in described or (described[number] or band) != band or (fitting and number not in fitting):
         raise LulcbenchError(

@@ -16,7 +16,7 @@ from rasterio.windows import transform as window_transform
 from builders.readers.area import Area
 from builders.readers.opening import open_asset
 from builders.readers.scene import Asset
-from builders.readers.windows import Mask, Values, View, footprint, read_window, view
+from builders.readers.windows import UNDECLARED, Mask, Values, View, footprint, read_window, view
 from lulcbench.grid import CRS
 from lulcbench.sensors import Coding
 
@@ -160,6 +160,7 @@ def _read(asset: Asset, number: int, seen: View, crs: str | None, coding: Coding
         result = _table(asset.scale, asset.offset, coding)[values]
         fill = coding.fill_value
     else:
+        missing = _either(missing, values <= UNDECLARED)
         result = values.astype(np.float32) * np.float32(asset.scale) + np.float32(asset.offset)
         fill = np.nan
         if asset.power:  # a value that is not positive has no logarithm: treated as not observed

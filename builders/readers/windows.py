@@ -30,6 +30,7 @@ Values = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 EDGE = 16  # parts of an area's side whose ends are projected, to find its extent in a raster
+UNDECLARED = -9999  # archives mark missing pixels with it or lower numbers, also in files that do not state so
 NOWHERE: Bounds = (-math.inf, -math.inf, math.inf, math.inf)
 
 

@@ -31,7 +31,7 @@ from lulcbench.grid import Bounds
 from lulcbench.seasons import Days
 from lulcbench.sensors import sensor
 
-STAGE = "search/6"
+STAGE = "search/7"
 
 log = logging.getLogger(__name__)
 

@@ -75,8 +75,15 @@ def test_item_and_file_must_agree_on_the_order_of_bands(tmp_path: Path) -> None:
     with pytest.raises(LulcbenchError, match=r"(?s)has B04 \(red\) in band 1 of .*1 \(nir\), 2 \(B4\)"):
         read(item)
     np.testing.assert_allclose(read(scene_item({"data": asset(path, "B08", "B04")}))[0], inside(red) * 1e-4, atol=6e-5)
-    with pytest.raises(LulcbenchError, match=r"has B08 \(nir\) in band 3"):
+    with pytest.raises(LulcbenchError, match=r"lists 3 bands of .*, but the file has 2"):
         read(scene_item({"data": asset(write_band(tmp_path / "plain.tif", np.stack([red, nir])), "B03", "B04", "B08")}))
+
+
+def test_an_item_that_lists_some_bands_of_a_file_does_not_say_which(tmp_path: Path) -> None:
+    stack = np.stack([dn(400, 500), dn(1500, 3500), dn(2500, 4500)])
+    path = write_band(tmp_path / "stack.tif", stack)
+    with pytest.raises(LulcbenchError, match=r"lists 2 bands of .*stack\.tif, but the file has 3"):
+        sentinel2.SOURCE.scene(scene_item({"data": asset(path, "B04", "B08")}), BANDS)
 
 
 def test_a_single_band_that_the_file_describes_otherwise_is_an_error(tmp_path: Path) -> None:

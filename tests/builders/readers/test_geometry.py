@@ -209,6 +209,15 @@ def test_an_item_and_its_files_must_be_in_one_place(tmp_path: Path) -> None:
         read(item)
 
 
+@pytest.mark.parametrize("stated", [{"proj:code": "EPSG:32632"}, {"proj:epsg": 32632}])
+@pytest.mark.parametrize("by", ["item", "asset"])
+def test_an_item_and_its_files_must_have_one_projection(tmp_path: Path, stated: dict[str, object], by: str) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
+    (item.properties if by == "item" else item.assets["nir"].extra_fields).update(stated)
+    with pytest.raises(LulcbenchError, match=r"is in EPSG:3035, but its catalog states EPSG:32632"):
+        sentinel2.SOURCE.scene(item, BANDS)
+
+
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
     item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
     write_raster(tmp_path / "red.tif", dn(1500, 3500).astype(np.complex64), grid(10)[0], "EPSG:3035")

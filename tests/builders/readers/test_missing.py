@@ -15,7 +15,7 @@ from builders.readers.area import Area
 from builders.readers.opening import opened
 from builders.readers.windows import UnreadableError, data_bands, read_window
 from builders.recipe import LabelRule
-from tests.builders.readers.scenes import AREA, TILE, dn, grid, inside, read, scene_item, two_bands, write_band
+from tests.builders.readers.scenes import AREA, MARGIN, TILE, dn, grid, inside, read, scene_item, two_bands, write_band
 from tests.builders.world import write_raster
 
 HOLE = np.s_[100:180, 60:90]  # rows and columns of a band at 10 m
@@ -105,6 +105,23 @@ def test_nodata_of_the_item_counts_beside_that_of_the_file(tmp_path: Path) -> No
     item = two_bands(tmp_path, red, dn(2500, 4500, 1))
     item.assets["red"].extra_fields["raster:bands"] = [{"nodata": 9999}]
     np.testing.assert_array_equal(np.isnan(read(item)[0]), inside((red == 9999) | (red == 0)))
+
+
+@pytest.mark.parametrize(("mark", "dtype"), [(-9999, np.int16), (-32768, np.int16), (-3.4e38, np.float32)])
+def test_marks_that_no_file_declares_are_missing(tmp_path: Path, mark: float, dtype: type) -> None:
+    red = dn(1500, 3500).astype(dtype)
+    red[: MARGIN + 100] = mark
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500), s2__processing_baseline="05.00")
+    write_band(tmp_path / "red.tif", red, None)
+    values = read(item)
+    assert np.isnan(values[:, :100]).all()
+    np.testing.assert_allclose(values[0, 100:], inside(red)[100:] * 1e-4 - 0.1, atol=6e-5)
+
+
+def test_saturated_pixels_are_missing(tmp_path: Path) -> None:
+    red = dn(1500, 3500)
+    red[: MARGIN + 100] = 65535
+    assert np.isnan(read(two_bands(tmp_path, red, dn(2500, 4500)))).mean() == pytest.approx(100 / 480)
 
 
 def test_an_observation_that_lacks_one_band_lacks_all(tmp_path: Path) -> None:

@@ -267,6 +267,12 @@ def test_a_value_that_is_not_a_class_is_not_clear(tmp_path: Path, value: float, 
     assert np.isfinite(seen(made)).any() == (value == 4)
 
 
+def test_quality_bits_of_which_none_is_set_are_not_an_observation() -> None:
+    bits = np.array([0, 1, 1 << 6, 21824, 1 << 3], np.uint16)
+    assert landsat.is_clear(bits).tolist() == [False, False, True, True, False]
+    assert landsat.is_seen(bits).tolist() == [False, False, True, True, True]
+
+
 def test_quality_bits_in_floating_point_are_read(tmp_path: Path) -> None:
     at, shape = frame(30)
     dn = write_raster(tmp_path / "red.tif", np.full(shape, 14_000, np.uint16), at, UTM, 0)
