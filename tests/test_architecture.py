@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -188,3 +189,10 @@ def test_nothing_unpickles_or_stops_the_interpreter(package: str) -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in {"input", "exit", "quit", "eval", "exec"}, f"{path}:{node.lineno}"
+
+
+def test_files_that_the_guide_to_changes_names_exist() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text().split("## Where to make a change")[1].split("\n## ")[0]
+    named = re.findall(r"`([^`]+)`", guide)
+    assert len(named) > 10
+    assert [path for path in named if not (ROOT / path).exists()] == []
