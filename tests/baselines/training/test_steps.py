@@ -32,8 +32,9 @@ STEPS = 7  # the 4 train tiles make 2 steps an epoch: the last epoch is cut in t
 def config_of(root: Path, **train: float) -> Config:
     model = {"kind": "unet", "encoder": "resnet18", "depth": 3, "decoder_channels": [32, 16, 16]}
     length = {"steps": STEPS, "max_minutes": 10, "batch_size": 2, "lr": 3e-3, "ema": 0.9, "checkpoint_seconds": 0}
-    content = {"name": "tiny", "threads": 2, "model": model, "train": length | train, "augment": {"noise": 0.1}}
-    return Config.parse(content | {"data": {"kind": "luisa-seg", "root": str(root)}, "predict": {"calibrate": False}})
+    data = {"kind": "luisa-seg", "root": str(root), "sensors": "landsat"}
+    content = {"name": "tiny", "threads": 1, "model": model, "train": length | train, "augment": {"noise": 0.1}}
+    return Config.parse(content | {"data": data, "predict": {"calibrate": False, "tta": False}})
 
 
 def slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
