@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,21 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("lulcbench", "builders", "baselines", "leaderboard")
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Dotted names that a module imports anywhere, also inside functions."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -82,7 +89,7 @@ BASELINES = (
 
 def runtime_imports(path: Path) -> set[str]:
     """Dotted names that a module imports when it runs."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parse(path)
     blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
     skipped = {id(inner) for block in blocks for inner in ast.walk(block)}
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and id(node) not in skipped]
@@ -108,7 +115,7 @@ def test_arrows_between_rooms_of_the_baselines_run_one_way(path: Path) -> None:
 def test_the_baselines_ask_no_object_for_its_kind() -> None:
     """What depends on the kind of data, task or model is a method of its class."""
     kinds = {"DataConfig", "TaskConfig", "ModelConfig", "NetworkConfig", "Task", "Predictor", "LuisaData"}
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "baselines").rglob("*.py")}
+    trees = {path: parse(path) for path in (ROOT / "baselines").rglob("*.py")}
     for tree in trees.values():
         classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
         kinds |= {
@@ -158,7 +165,7 @@ def test_only_command_lines_write_to_the_terminal(package: str) -> None:
 def test_loggers_bear_the_names_of_modules_and_importing_configures_none() -> None:
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in ast.walk(parse(path)):
                 value = ast.unparse(node.value) if isinstance(node, ast.Assign) else ""
                 if value.startswith("logging.getLogger("):
                     assert value == "logging.getLogger(__name__)", f"{path}:{node.lineno}"
@@ -184,7 +191,7 @@ def test_import_is_light(module: str) -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_nothing_unpickles_or_stops_the_interpreter(package: str) -> None:
     for path in (ROOT / package).rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parse(path)
         assert not {n.split(".")[0] for n in imports(path)} & {"pickle", "cloudpickle", "dill", "joblib"}, path
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

@@ -51,11 +51,13 @@ def lulcbench(*arguments: str | Path) -> str:
 def runs(release_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained UNet and the majority reference, both scored."""
     out = tmp_path_factory.mktemp("runs")
-    for name, model in (("unet", UNET), ("majority", 'kind = "majority"')):
-        config = out / f"{name}.toml"
-        config.write_text(CONFIG.format(name=name, root=release_root.as_posix(), model=model))
-        run("-m", "baselines", "train", config, "--out", out)
-        run("-m", "baselines", "predict", config, "--out", out)
+    models = {"unet": UNET, "majority": 'kind = "majority"'}
+    configs = [out / f"{name}.toml" for name in models]
+    for config in configs:
+        config.write_text(CONFIG.format(name=config.stem, root=release_root.as_posix(), model=models[config.stem]))
+    run("-m", "baselines", "train", *configs, "--out", out)
+    run("-m", "baselines", "predict", *configs, "--out", out)
+    for name in models:
         lulcbench("score", out / name / "predictions.zip", "--root", release_root, "--json", out / name / "scores.json")
     return out
 
