@@ -232,7 +232,7 @@ def read_scene(archive: str, sensor: Sensor, path: Path, count: int) -> None:
 @pytest.mark.filterwarnings(
     "ignore::rasterio.errors.NotGeoreferencedWarning",
     "ignore::RuntimeWarning",
-    # rasterio logs what GDAL says of damaged tags, with bytes that are not UTF-8
+    # rasterio logs messages of GDAL about damaged tags, with bytes that are not UTF-8
     "ignore:Exception ignored in. 'rasterio._env.log_error':pytest.PytestUnraisableExceptionWarning",
 )
 def test_any_raster_is_read_or_refused(made: dict[str, Any], how: str) -> None:
