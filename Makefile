@@ -37,6 +37,7 @@ map: env
 	$(BIN)/python -m builders build builders/recipes/luisa-sim-map.toml --out demo/luisa-sim-map --replace
 	$(BIN)/python -m baselines export demo/runs/demo --out demo/model
 	$(BIN)/lulcbench map demo/model --root demo/luisa-sim-map --out demo/map --workers $$(nproc) --cog --replace
+	$(BIN)/lulcbench view demo/map --labels demo/luisa-sim --out demo/site
 	@echo "map: Zarr and STAC in $(CURDIR)/demo/map, GeoTIFFs for a GIS in $(CURDIR)/demo/map/cog"
 
 # One process per core (at most 4), one thread each; slow files first.
