@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from baselines.data import Input
 from baselines.registry import expand
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT
@@ -20,7 +21,14 @@ OLI = dict(zip((f"SR_B{n}" for n in range(1, 8)), (band.name for band in LANDSAT
 ETM = dict(zip((f"SR_B{n}" for n in (1, 2, 3, 4, 5, 7)), list(OLI.values())[1:], strict=True))
 
 
-def load_backbone(net: nn.Module, weights: str | None, file: str | None, title: str, channels: Sequence[str]) -> None:
+def load_backbone(
+    net: nn.Module,
+    weights: str | None,
+    file: str | None,
+    title: str,
+    channels: Sequence[str],
+    by_order: bool = False,
+) -> None:
     """Load weights of torchgeo, or of a file, into a classifier, except into its head.
 
     Args:
@@ -29,25 +37,23 @@ def load_backbone(net: nn.Module, weights: str | None, file: str | None, title: 
         file: file to read instead of downloading the weights.
         title: name of the network, for error messages.
         channels: names of the channels of the network.
+        by_order: the file names its tensors otherwise: they are assigned in their order, and their shapes must agree.
 
     Raises:
         LulcbenchError: the weights are unknown or not available, were trained on other bands, or do not fit.
     """
     if file is not None:
-        path = expand(file)
-        if not path.is_file():
-            raise LulcbenchError(
-                f"The weights file {path} is missing.", "Download it first, or omit weights_file to download it now."
-            )
-        state = _read(path)
+        state = _read(file)
     else:
         check_bands(str(weights), channels)
         state = _torchgeo_state(str(weights), len(channels))
     own = net.state_dict()
     state = {k.removeprefix("backbone."): v for k, v in state.items()}
-    backbone = {k for k in own if not k.startswith(("fc.", "head.", "classifier."))}
-    fitting = {k: v for k, v in state.items() if k in backbone and own[k].shape == v.shape}
-    lacking = sorted(backbone - set(fitting))
+    backbone = [k for k in own if not k.startswith(("fc.", "head.", "classifier."))]
+    if by_order:
+        state = dict(zip(backbone, state.values(), strict=False))  # the head, if the file has one, is last
+    fitting = {k: state[k] for k in backbone if k in state and own[k].shape == state[k].shape}
+    lacking = [k for k in backbone if k not in fitting]
     if lacking:
         shapes = "; ".join(f"{k}: {tuple(state[k].shape)} ≠ {tuple(own[k].shape)}" for k in lacking if k in state)
         raise LulcbenchError(
@@ -56,6 +62,74 @@ def load_backbone(net: nn.Module, weights: str | None, file: str | None, title: 
             "Use weights of this architecture and this number of channels.",
         )
     net.load_state_dict(fitting, strict=False)
+
+
+def load_encoder(encoder: nn.Module, file: str, title: str) -> None:
+    """Load the encoder of a network of smp from a file, whose names may have the prefix ``model.``.
+
+    Args:
+        encoder: the encoder.
+        file: the file.
+        title: name of the encoder, for error messages.
+
+    Raises:
+        LulcbenchError: the file is missing or damaged, or has another encoder or another number of channels.
+    """
+    state = {name.removeprefix("model.").removeprefix("encoder."): v for name, v in _read(file).items()}
+    own = encoder.state_dict()
+    # Of no effect, and not in ONNX files: counters, and the layers of EfficientNet behind the last feature map.
+    unused = {k for k in own if k.endswith("num_batches_tracked") or k.startswith(("_conv_head.", "_bn1."))}
+    lacking = [k for k, v in own.items() if k not in unused and (k not in state or state[k].shape != v.shape)]
+    if lacking:
+        raise LulcbenchError(
+            f"{file} does not fit {title}: {len(lacking)} of {len(own) - len(unused)} tensors are missing or have "
+            f"another shape, first {lacking[0]}.",
+            "Use the file of this encoder, with this number of channels.",
+        )
+    encoder.load_state_dict({k: state[k] for k in own if k not in unused}, strict=False)
+
+
+class InputOfWeights(nn.Module):
+    """A network whose images are converted to the units and the size with which its weights were trained.
+
+    Args:
+        net: the network.
+        imagery: the statistics by which its images are normalised.
+        mean, std: those of the weights, per channel, in stored units; None leaves the images normalised as they are.
+        size: side of the images in pixels, to which they are resampled (bilinear); None leaves it as it is.
+    """
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        imagery: Input,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+        size: int | None,
+    ) -> None:
+        super().__init__()
+        self.net, self.size = net, size
+        own_mean, own_std = torch.tensor(imagery.mean), torch.tensor(imagery.std)
+        mean_, std_ = (own_mean, own_std) if mean is None or std is None else (torch.tensor(mean), torch.tensor(std))
+        if mean_.shape != own_mean.shape or std_.shape != own_std.shape:
+            raise LulcbenchError(
+                f"weights_mean and weights_std have {len(mean_)} and {len(std_)} values, the data {len(own_mean)} "
+                "channels.",
+                "Give one value per channel.",
+            )
+        self.register_buffer("scale", (own_std / std_).view(-1, 1, 1))
+        self.register_buffer("shift", ((own_mean - mean_) / std_).view(-1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the outputs of the network."""
+        x = x * self.scale + self.shift
+        if self.size is not None:
+            x = nn.functional.interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        outputs: torch.Tensor = self.net(x)
+        return outputs
 
 
 def check_bands(weights: str, channels: Sequence[str]) -> None:
@@ -115,7 +189,14 @@ def _torchgeo_state(name: str, channels: int) -> dict[str, torch.Tensor]:
     return state
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
+def _read(file: str) -> dict[str, torch.Tensor]:
+    path = expand(file)
+    if not path.is_file():
+        raise LulcbenchError(
+            f"The weights file {path} is missing.", "Download it first, or omit weights_file to download it now."
+        )
+    if path.suffix == ".onnx":
+        return _initializers(path)
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -124,3 +205,14 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     for key in ("state_dict", "model"):
         state = state.get(key, state)
     return state  # type: ignore[no-any-return]
+
+
+def _initializers(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of an ONNX file by name."""
+    import onnx
+
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph  # a file of unknown origin may name any other
+        return {i.name: torch.from_numpy(onnx.numpy_helper.to_array(i).copy()) for i in graph.initializer}
+    except Exception as error:  # the parser of protobuf raises errors of its own, without a common base class
+        raise LulcbenchError(f"{path} is not a readable ONNX file: {error}.", "Download it again.") from error

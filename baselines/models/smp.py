@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -11,7 +12,7 @@ from torch import nn
 
 from baselines.data import Input, only_input
 from baselines.models._grids import Padded
-from baselines.models._pretrained import unavailable
+from baselines.models._pretrained import load_encoder, unavailable
 from baselines.models.base import MODELS
 from baselines.models.network import NetworkConfig
 from baselines.registry import Count
@@ -24,6 +25,8 @@ class SmpConfig(NetworkConfig):
     Attributes:
         encoder: name of the encoder in segmentation-models-pytorch (smp).
         weights: ``imagenet`` or None (from scratch).
+        weights_file: a file with the weights of a network of smp, of which the encoder is loaded (safetensors, PyTorch
+            or ONNX), instead of ``weights``.
         pixel_path: width of a per-pixel network whose outputs are added; the UNet of smp has no skip connection at full
             resolution, where single pixels are informative already. None omits it.
     """
@@ -31,6 +34,7 @@ class SmpConfig(NetworkConfig):
     dense: ClassVar[bool] = True
     encoder: str = "resnet34"
     weights: Literal["imagenet"] | None = None
+    weights_file: str | None = None
     pixel_path: Count | None = None
 
     def _build(self, network: Callable[..., nn.Module], inputs: Mapping[str, Input], outputs: int, **more: Any) -> Any:
@@ -44,8 +48,19 @@ class SmpConfig(NetworkConfig):
             ) from error
         except OSError as error:
             raise unavailable(str(self.weights), error) from error
+        if self.weights_file is not None:
+            load_encoder(net.encoder, self.weights_file, self.encoder)
         net = Padded(net, net.encoder.output_stride)
         return net if self.pixel_path is None else PixelPath(net, channels, self.pixel_path, outputs)
+
+    def without_weights(self) -> Self:
+        """The same network from scratch."""
+        return self.model_copy(update={"weights": None, "weights_file": None})
+
+    @property
+    def pretraining(self) -> str:
+        """Name of the weights, or of their file."""
+        return Path(self.weights_file).name if self.weights_file else super().pretraining
 
     def describe(self, about: Any) -> str:
         """Type of network, encoder and length of training."""
@@ -85,7 +100,13 @@ class UNet(SmpConfig):
 
     def small(self) -> dict[str, Any]:
         """Settings of a shallow UNet."""
-        return {"encoder": "resnet18", "weights": None, "depth": 3, "decoder_channels": (16, 16, 8)}
+        return {
+            "encoder": "resnet18",
+            "weights": None,
+            "weights_file": None,
+            "depth": 3,
+            "decoder_channels": (16, 16, 8),
+        }
 
 
 @MODELS.register
@@ -104,7 +125,7 @@ class DeepLabV3Plus(SmpConfig):
 
     def small(self) -> dict[str, Any]:
         """Settings with a small encoder."""
-        return {"encoder": "resnet18", "weights": None}
+        return {"encoder": "resnet18", "weights": None, "weights_file": None}
 
 
 class PixelPath(nn.Module):

@@ -32,8 +32,8 @@ class Timm(ClassifierConfig):
 
     @property
     def label(self) -> str:
-        """Name of the network."""
-        return self.name
+        """Name of the network, and whether only its head is trained."""
+        return self.name + (" with a new head" if self.freeze or self.probe is not None else "")
 
     def _network(self, channels: int, outputs: int) -> nn.Module:
         import timm
@@ -67,4 +67,5 @@ class Timm(ClassifierConfig):
 
     def small(self) -> dict[str, Any]:
         """Settings of the test network of timm."""
-        return {"name": "test_resnet", "stem": "standard", "drop_path": 0.0, "weights": None, "weights_file": None}
+        scratch = {"weights": None, "weights_file": None}
+        return scratch | {"name": "test_resnet", "stem": "standard", "drop_path": 0.0, "size": None}

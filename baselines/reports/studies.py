@@ -114,9 +114,22 @@ def section(study: dict[str, Any], figures: str) -> str:
     return "\n".join(parts)
 
 
-def page(studies: dict[str, dict[str, Any]]) -> str:
-    """The page of all studies."""
-    return "\n".join([INTRODUCTION, *(section(study, "assets/studies") for study in studies.values())])
+def page(studies: dict[str, dict[str, Any]], not_run: Sequence[dict[str, Any]] = ()) -> str:
+    """The page of all studies.
+
+    Args:
+        studies: the published results.
+        not_run: name, title, question and core minutes of studies without any.
+    """
+    parts = [INTRODUCTION, *(section(study, "assets/studies") for study in studies.values())]
+    if not_run:
+        lines = [
+            f"- **{study['title']}** (`{study['name']}`, {study['core_minutes']:g} core-minutes): "
+            f"{' '.join(study['question'].split())}\n"
+            for study in not_run
+        ]
+        parts.append("## Not run yet\n\n" + "".join(lines))
+    return "\n".join(parts)
 
 
 def reference(study: dict[str, Any], figures: str = FIGURES) -> str:
@@ -126,16 +139,19 @@ def reference(study: dict[str, Any], figures: str = FIGURES) -> str:
     return f"**{heading(study)}**\n\n{table(study)}\n{notes(study)}\n{note}{images}\n"
 
 
-def write(pages: Sequence[Path], folder: Path = FOLDER, to: Path = PAGE) -> list[Path]:
+def write(
+    pages: Sequence[Path], not_run: Sequence[dict[str, Any]] = (), folder: Path = FOLDER, to: Path = PAGE
+) -> list[Path]:
     """Write the page of all studies, and the reference table into other pages; returns the files written.
 
     Args:
         pages: pages with markers.
+        not_run: studies without results, see ``page``.
         folder: folder of the results.
         to: page of all studies.
     """
     studies = read_all(folder)
-    write_atomic(to, page(studies).encode())
+    write_atomic(to, page(studies, not_run).encode())
     if REFERENCE not in studies:
         return [to]
     for other in pages:

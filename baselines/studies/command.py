@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from baselines.studies.report import RESULTS as PAGE_RESULTS
 from baselines.studies.report import write_report
@@ -92,3 +93,15 @@ def publish(page: Path, results: Path = RESULTS, figures: Path = FIGURES) -> lis
         written.append(figures / entry["file"])
         write_atomic(written[-1], (page.parent / entry["file"]).read_bytes())
     return written
+
+
+def not_run(results: Path = RESULTS, studies: Path = STUDIES) -> list[dict[str, Any]]:
+    """Name, title, question and core minutes of the studies that have no published results.
+
+    Args:
+        results: folder of the results.
+        studies: folder of the studies.
+    """
+    done = {path.stem for path in results.glob("*.json")}
+    missing = [Study.load(path) for path in sorted(studies.glob("*.toml")) if path.stem not in done]
+    return [study.model_dump(include={"name", "title", "question", "core_minutes"}) for study in missing]

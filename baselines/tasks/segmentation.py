@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "predictions.zip"
 SCORES = "scores.json"
+# Largest share of one class in the tiles that ``extremes`` shows.
+LARGEST_CLASS = 0.6
 
 
 @TASKS.register
@@ -160,6 +162,9 @@ class Segmentation(Task):
     ) -> list[tuple[str, float, Sequence[Panel]]]:
         """The ``count`` tiles with the highest and those with the lowest share of right pixels, in this order.
 
+        Tiles with hardly more than one class, such as open sea, are left out if there are enough others: they are
+        right or wrong as a whole.
+
         Returns:
             Tile, share of right pixels, and panels of image, label and prediction.
         """
@@ -171,13 +176,13 @@ class Segmentation(Task):
                 codes = predictions.codes(TilePosition(position))[0]
                 return sample, sample["mask"][level - 1].numpy(), legend().encode(codes, level)
 
-            agreement = [_agreement(*maps(position)[1:]) for position in range(len(dataset.tiles))]
-            order = sorted(
-                (k for k, share in enumerate(agreement) if not np.isnan(share)), key=lambda k: (-agreement[k], k)
-            )
-            chosen = order if len(order) < 2 * count else [*order[:count], *order[-count:]]
+            agreement, largest = [], []
+            for position in range(len(dataset.tiles)):
+                _, label, mapped = maps(position)
+                agreement.append(_agreement(label, mapped))
+                largest.append(largest_share(label))
             shown: list[tuple[str, float, Sequence[Panel]]] = []
-            for position in chosen:
+            for position in choose_extremes(agreement, largest, count):
                 sample, label, mapped = maps(position)
                 panels = [class_panel(label, level, "label"), class_panel(mapped, level, "prediction")]
                 shown.append((sample["tile"], agreement[position], [*dataset.rgb_panels(sample)[:1], *panels]))
@@ -242,3 +247,35 @@ def _agreement(label: npt.NDArray[np.integer], mapped: npt.NDArray[np.integer]) 
     """Share of the labelled pixels whose class is right; NaN without labels."""
     labelled = label != IGNORE_INDEX
     return float((label == mapped)[labelled].mean()) if labelled.any() else float("nan")
+
+
+def largest_share(label: npt.NDArray[np.integer]) -> float:
+    """Share of the most frequent class in the labelled pixels; 1 without any.
+
+    Example:
+        >>> largest_share(np.array([[3, 3], [5, IGNORE_INDEX]])).__round__(3)
+        0.667
+    """
+    labelled = label[label != IGNORE_INDEX]
+    return float(np.unique(labelled, return_counts=True)[1].max() / labelled.size) if labelled.size else 1.0
+
+
+def choose_extremes(agreement: Sequence[float], largest: Sequence[float], count: int) -> list[int]:
+    """Positions of the ``count`` tiles with the highest and those with the lowest agreement, in descending order.
+
+    Args:
+        agreement: share of right pixels by tile; NaN without labels.
+        largest: share of the largest class by tile. Tiles above ``LARGEST_CLASS`` are left out if there are enough
+            others.
+        count: number of tiles at each end; with fewer than ``2 * count``, all are chosen.
+
+    Example:
+        >>> choose_extremes([1.0, 0.2, 0.9, 0.5, float("nan")], [1.0, 0.5, 0.4, 0.3, 1.0], 1)
+        [2, 1]
+        >>> choose_extremes([1.0, 0.2, 0.9], [1.0, 0.5, 0.4], 2)
+        [0, 2, 1]
+    """
+    order = sorted((k for k, share in enumerate(agreement) if not np.isnan(share)), key=lambda k: (-agreement[k], k))
+    if len(varied := [k for k in order if largest[k] <= LARGEST_CLASS]) >= 2 * count:
+        order = varied
+    return order if len(order) < 2 * count else [*order[:count], *order[-count:]]

@@ -8,13 +8,15 @@ import pytest
 
 from baselines.reports.studies import FIGURES, MARKERS, PAGE, REFERENCE, page, read_all, reference, write
 from baselines.reports.tables import PAGES
+from baselines.studies.command import not_run
+from baselines.studies.study import STUDIES
 from lulcbench.errors import LulcbenchError
 
 ROOT = Path(__file__).parents[3]
 
 
 def test_the_committed_page_of_studies_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(read_all())
+    assert PAGE.read_text(encoding="utf-8") == page(read_all(), not_run())
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -35,3 +37,11 @@ def test_pages_without_markers_are_refused(tmp_path: Path) -> None:
     other.write_text("no markers")
     with pytest.raises(LulcbenchError, match="lacks the lines"):
         write([other], to=tmp_path / "studies.md")
+
+
+def test_the_page_names_the_studies_without_results() -> None:
+    missing = not_run()
+    assert {study["name"] for study in missing} == {path.stem for path in STUDIES.glob("*.toml")} - set(read_all())
+    text = page(read_all(), missing).partition("## Not run yet")[2]
+    assert all(f"**{study['title']}** (`{study['name']}`" in text for study in missing)
+    assert "Not run yet" not in page(read_all())
