@@ -103,7 +103,7 @@ def check(root: Path) -> Manifest:
     if bad:
         raise CorruptFileError(
             f"{len(bad)} files of {root} are missing or altered, such as {bad[0]}.",
-            "Run 'lulcbench verify', then build the release again.",
+            "Run 'lulcbench check-files', then build the release again.",
         )
     known = {MANIFEST, REPORT, PAGE, *(file.path for file in release.files)}
     for path in root.rglob("*"):

@@ -8,7 +8,7 @@ from lulcbench import _console
 from lulcbench.cli import areas, data, maps, score, validate, view
 
 app = typer.Typer(
-    help="Land use / land cover benchmark for Europe: inspect, download, verify and plot releases, score predictions.",
+    help="Land use / land cover benchmark for Europe: inspect, download, check and plot releases, score predictions.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -1,4 +1,4 @@
-"""Commands on releases: info, verify, download, plot."""
+"""Commands on releases: info, check-files, download, plot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Root = Annotated[str, typer.Argument(help="Folder of a release, or its URL.")]
 def register(app: typer.Typer) -> None:
     """Add the commands to the ``lulcbench`` command line."""
     app.command()(info)
-    app.command()(verify)
+    app.command()(check_files)
     app.command()(download)
     app.command()(plot)
 
@@ -43,7 +43,7 @@ def info(
         _show(facts, level)
 
 
-def verify(
+def check_files(
     root: Annotated[str, typer.Argument(help="Folder of a release.")],
     workers: Annotated[int | None, typer.Option(help="Number of threads; by default one per processor.", min=1)] = None,
     repair: Annotated[
@@ -53,11 +53,10 @@ def verify(
         str | None, typer.Option("--from", help="Source of the repair; by default that of the download.")
     ] = None,
 ) -> None:
-    """Verify all downloaded files against the manifest; exit code 1 if a file is damaged and was not repaired."""
+    """Check all downloaded files against the manifest; exit code 1 if a file is damaged and was not repaired."""
     from lulcbench.download.downloader import recover
     from lulcbench.download.downloader import repair as repair_files
-    from lulcbench.release.verify import expected_files
-    from lulcbench.release.verify import verify as verify_files
+    from lulcbench.release.verify import expected_files, verify
 
     if is_remote(root):
         raise LulcbenchError(
@@ -75,8 +74,8 @@ def verify(
     release = Release(folder, manifest)
     expected, _ = expected_files(release)
     with progress() as bar:
-        task = bar.add_task("verify", total=len(expected))
-        report = verify_files(release, workers, lambda file: bar.advance(task))
+        task = bar.add_task("check files", total=len(expected))
+        report = verify(release, workers, lambda file: bar.advance(task))
     for problem in report.problems:
         typer.echo(f"BAD  {problem.path} {problem.what}")
     absent = f", {len(report.absent)} not downloaded" if report.absent else ""

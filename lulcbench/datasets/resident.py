@@ -95,7 +95,7 @@ class _Column:
             bad = next(i for i, sample in enumerate(value, start) if not torch.isfinite(sample).all())
             raise LulcbenchError(
                 f"{split}: sample {bad} holds NaN or infinite values ({'.'.join(self.path)}).",
-                "Mark missing pixels as nodata (0) when the release is built; find them with 'lulcbench verify'.",
+                "Mark missing pixels as nodata (0) when the release is built; find them with 'lulcbench check-files'.",
             )
         if self.values.dtype == torch.uint8 != self.dtype and (value.min() < 0 or value.max() > 255):
             raise LulcbenchError(f"{split}: {'.'.join(self.path)} holds other values than 0 to 255.", "Check it.")

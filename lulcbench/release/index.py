@@ -67,14 +67,14 @@ def read_table(source: io.BytesIO | Path, path: str, manifest: Manifest, split: 
         table = table.sort_values(["split", "row"], ignore_index=True)
         rows = table.groupby("split")["row"].apply(list)
     except (OSError, ValueError, KeyError) as error:
-        raise CorruptFileError(f"Cannot read {path}: {error}.", "Run 'lulcbench verify --repair'.") from error
+        raise CorruptFileError(f"Cannot read {path}: {error}.", "Run 'lulcbench check-files --repair'.") from error
     for name in [split] if split is not None else manifest.splits:
         wanted = manifest.rows(name)
         if rows.get(name) != list(wanted):
             raise CorruptFileError(
                 f"{path} and the manifest disagree about {name}: the table has {len(rows.get(name, []))} tiles, the "
                 f"manifest {len(wanted)} from row {wanted.start}.",
-                "Run 'lulcbench verify --repair'.",
+                "Run 'lulcbench check-files --repair'.",
             )
     return table
 
@@ -107,7 +107,7 @@ def columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """
     absent = [name for name in names if name not in table]
     if absent:
-        raise CorruptFileError(f"The index has no column {absent[0]}.", "Run 'lulcbench verify --repair'.")
+        raise CorruptFileError(f"The index has no column {absent[0]}.", "Run 'lulcbench check-files --repair'.")
     return table[list(names)]
 
 

@@ -25,7 +25,7 @@ from lulcbench.release.shards import ShardReader
 from lulcbench.remote import is_remote, join, open_store, pinned
 
 log = logging.getLogger(__name__)
-_REPAIR = "Run 'lulcbench verify --repair', or download the release again."
+_REPAIR = "Run 'lulcbench check-files --repair', or download the release again."
 
 
 class Release:

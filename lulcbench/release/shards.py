@@ -206,7 +206,7 @@ class ShardReader:
             if store.shape[0] != self.manifest.array_rows:
                 raise CorruptFileError(
                     f"{path} has {store.shape[0]} rows, the manifest says {self.manifest.array_rows}.",
-                    "Run 'lulcbench verify --repair'.",
+                    "Run 'lulcbench check-files --repair'.",
                 )
             self._arrays[array] = store
         return self._arrays[array]
@@ -291,7 +291,7 @@ class ShardReader:
             )
         return CorruptFileError(
             f"Cannot read {join(self.root, str(array))}: {error}.",
-            "A shard is missing, truncated or altered; find and repair it with 'lulcbench verify --repair'.",
+            "A shard is missing, truncated or altered; find and repair it with 'lulcbench check-files --repair'.",
         )
 
 

@@ -61,8 +61,8 @@ def test_info_of_a_part(run: Run, release_root: Path, tmp_path: Path) -> None:
     assert sizes["train landsat_2018"]["bytes_here"] == 0
 
 
-def test_verify_names_bad_files_and_repairs_them(run: Run, copy: Path, release_root: Path) -> None:
-    code, out, _ = run("verify", copy)
+def test_check_names_bad_files_and_repairs_them(run: Run, copy: Path, release_root: Path) -> None:
+    code, out, _ = run("check-files", copy)
     assert (code, "0 bad" in out) == (0, True)
     release = Manifest.load(copy)
     altered, truncated, gone = (
@@ -75,16 +75,16 @@ def test_verify_names_bad_files_and_repairs_them(run: Run, copy: Path, release_r
     (copy / truncated.path).write_bytes((copy / truncated.path).read_bytes()[:-1])
     (copy / gone.path).unlink()
     (copy / "landsat_2018" / "stray").write_text("?")
-    code, out, _ = run("verify", copy, "--workers", "2")
+    code, out, _ = run("check-files", copy, "--workers", "2")
     assert code == 1
     bad = {line.split()[1]: line for line in out.splitlines() if line.startswith("BAD")}
     assert set(bad) == {altered.path, truncated.path, gone.path, "landsat_2018/stray"}
     assert "another SHA-256" in bad[altered.path]
     assert "bytes instead of" in bad[truncated.path]
     assert "is missing" in bad[gone.path]
-    code, _, err = run("verify", copy, "--repair")
+    code, _, err = run("check-files", copy, "--repair")
     assert (code, "does not say where it came from" in err) == (2, True)
-    code, out, _ = run("verify", copy, "--repair", "--from", release_root)
+    code, out, _ = run("check-files", copy, "--repair", "--from", release_root)
     assert code == 0
     report = verify(Release(copy, release))
     assert not report.problems
@@ -105,19 +105,19 @@ def test_a_shard_that_is_gone_is_not_here(run: Run, copy: Path) -> None:
 
 def test_a_stray_file_alone_needs_no_source(run: Run, copy: Path) -> None:
     (copy / "luisa_2018" / ".DS_Store").write_bytes(b"?")
-    assert run("verify", copy)[0] == 1
-    code, out, _ = run("verify", copy, "--repair")
+    assert run("check-files", copy)[0] == 1
+    code, out, _ = run("check-files", copy, "--repair")
     assert (code, "1 files repaired" in out) == (0, True)
-    assert run("verify", copy)[0] == 0
+    assert run("check-files", copy)[0] == 0
 
 
 def test_a_damaged_manifest_is_repaired(run: Run, release_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "got"
     assert run("download", release_root, "--root", root, "--split", "val")[0] == 0
     (root / "release.json").write_text("{")
-    code, _, err = run("verify", root)
+    code, _, err = run("check-files", root)
     assert (code, "is not JSON" in err) == (2, True)
-    code, out, _ = run("verify", root, "--repair")
+    code, out, _ = run("check-files", root, "--repair")
     assert (code, "release.json repaired" in out) == (0, True)
     assert Manifest.load(root).digest == Manifest.load(release_root).digest
 
@@ -130,7 +130,7 @@ def test_urls(run: Run, release_root: Path, tmp_path: Path) -> None:
         assert run("info", url)[0] == 0
         tile = run("plot", url, "E0000N0000")[2].split("Examples of its tiles: ")[1][:10]
         assert run("plot", url, tile, "--out", tmp_path / "tile.png")[0] == 0
-        code, _, err = run("verify", url)
+        code, _, err = run("check-files", url)
         assert (code, "is a URL" in err) == (2, True)
         code, _, err = run("download", release_root, "--root", url)
         assert (code, "it is a URL" in err) == (2, True)
@@ -151,7 +151,7 @@ def test_plot(run: Run, release_root: Path, tmp_path: Path) -> None:
 
 
 def test_errors_are_messages(run: Run, tmp_path: Path, copy: Path) -> None:
-    for command in (["info"], ["verify"], ["plot", "E0000N0000"]):
+    for command in (["info"], ["check-files"], ["plot", "E0000N0000"]):
         code, _, err = run(command[0], tmp_path / "nowhere", *command[1:])
         assert code == 2
         assert "release.json is missing" in err
