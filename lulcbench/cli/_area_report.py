@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lulcbench._files import write_atomic, write_json
+from lulcbench.evaluation.areas import MINIMUM
 
 if TYPE_CHECKING:
     from lulcbench.evaluation.map_areas import Figure, MapAreas
@@ -35,7 +36,7 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
             f"{row.mapped / HECTARE:,.0f}",
             f"{figure_of.value / HECTARE:,.0f}",
             f"{1.96 * figure_of.se / HECTARE:,.0f}",
-            f"{figure_of.low / HECTARE:,.0f} – {figure_of.high / HECTARE:,.0f}",
+            _hectares(figure_of),
             *(_share(share) for share in (row.user, row.producer, row.f1)),
         )
     out.print(table)
@@ -48,20 +49,19 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
         for name, classes in result.regions.items():
             for code, own in classes.items():
                 if own.value > 0:
-                    interval = f"{own.low / HECTARE:,.0f} – {own.high / HECTARE:,.0f}"
-                    by_region.add_row(
-                        escape(name), class_name(code, result.level, pairs), f"{own.value / HECTARE:,.0f}", interval
-                    )
+                    area = f"{own.value / HECTARE:,.0f}"
+                    by_region.add_row(escape(name), class_name(code, result.level, pairs), area, _hectares(own))
             by_region.add_section()
         out.print(by_region)
     if json is not None:
         write_json(json, result.model_dump(mode="json"))
     if csv is not None:
         head = "class,points,pixels,map_m2,area_m2,se_m2,low_m2,high_m2"
-        lines = [
-            f"{row.code},{row.points},{row.pixels},{row.mapped},{row.area.value},{row.area.se},{row.area.low},{row.area.high}"
+        rows = [
+            (row.code, row.points, row.pixels, row.mapped, *(row.area.value, row.area.se, row.area.low, row.area.high))
             for row in result.classes
         ]
+        lines = [",".join("" if value is None else str(value) for value in row) for row in rows]
         write_atomic(csv, ("\n".join([head, *lines]) + "\n").encode())
     if figure is not None:
         from lulcbench.plotting import bar_figure
@@ -70,7 +70,9 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
             (
                 class_name(row.code, result.level, pairs),
                 row.area.value / HECTARE,
-                (row.area.low / HECTARE, row.area.high / HECTARE),
+                None
+                if row.area.low is None or row.area.high is None
+                else (row.area.low / HECTARE, row.area.high / HECTARE),
                 row.mapped / HECTARE,
             )
             for row in result.classes
@@ -79,7 +81,20 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
 
 
 def _share(figure: Figure | None) -> str:
-    return "–" if figure is None else f"{figure.value:.3f} ({figure.low:.3f}–{figure.high:.3f})"
+    if figure is None:
+        return "–"
+    return f"{figure.value:.3f} ({_interval(figure.low, figure.high, '.3f', '–')})"
+
+
+def _hectares(figure: Figure) -> str:
+    low, high = (None if end is None else end / HECTARE for end in (figure.low, figure.high))
+    return _interval(low, high, ",.0f", " – ")
+
+
+def _interval(low: float | None, high: float | None, form: str, dash: str) -> str:
+    if low is None or high is None:
+        return f"fewer than {MINIMUM} points"
+    return f"{low:{form}}{dash}{high:{form}}"
 
 
 def class_name(code: int, level: int | None, pairs: bool) -> str:

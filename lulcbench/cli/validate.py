@@ -26,6 +26,7 @@ from lulcbench.cli._sampling import (
 )
 from lulcbench.cli.score import with_interval
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.areas import MINIMUM
 from lulcbench.evaluation.intervals import caution
 from lulcbench.evaluation.metrics import shown_in
 
@@ -212,4 +213,6 @@ def _text(figure: Figure | None) -> str:
         return "–"
     if figure.se is None:
         return f"{figure.value:.3f}"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.3f} (no interval: fewer than {MINIMUM} points)"
     return f"{figure.value:.3f} ± {figure.se:.3f} ({figure.low:.3f}–{figure.high:.3f})"

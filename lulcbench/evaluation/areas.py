@@ -13,10 +13,12 @@ A map has many more pixels than a sample has points, so that no factor for finit
 sample is treated as a simple random one, which overestimates its variance in most landscapes (Stehman 1992,
 Photogrammetric Engineering and Remote Sensing 58, 1343–1350). Clusters are the units of the variance.
 
-Intervals of shares (accuracies, F1, areas) are Wilson intervals for the number of independent points with the same
-standard error (Korn & Graubard 1998, Survey Methodology 24, 193–201), so that they are neither outside 0 to 1 nor empty
-where all points agree. Their quantile is that of Student's t. Olofsson et al. state ± 1.96 standard errors instead
-(``Estimates.margin``), which contain the truth less often for rare classes; ``benchmarks/surveys.py`` compares both.
+Intervals of shares (accuracies, F1, areas) are symmetric on the logit scale, with the quantile of Student's t. Half a
+point is added on both sides (Gart & Zweifel 1967, Biometrika 54, 181–187), because a sample without an omission does
+not show that there are none: it has the weight of a typical point of those that could have been right or wrong. This
+concerns the interval alone, not the estimate and its standard error. Olofsson et al. state ± 1.96 standard errors
+instead (``Estimates.margin``), which contain the truth less often for rare classes; ``benchmarks/surveys.py`` measures
+how often these intervals do. Estimates from fewer than ``MINIMUM`` points have no interval.
 """
 
 from __future__ import annotations
@@ -30,12 +32,17 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.confusion import Floats, divide
 from lulcbench.evaluation.intervals import t_quantiles
 
+MINIMUM = 2  # points (or clusters) that an interval needs
+
 Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Estimates with standard errors and the ends of 95 % intervals: float64 of the same shape, NaN if undefined."""
+    """Estimates with standard errors and the ends of 95 % intervals: float64 of the same shape, NaN if undefined.
+
+    Intervals are also NaN where fewer than ``MINIMUM`` points are in the denominator.
+    """
 
     value: Floats
     se: Floats
@@ -224,13 +231,20 @@ class Survey:
             raise LulcbenchError("Points have a map class without area.", "Count the same map as the points.")
         return replace(self, weight=weight, map_areas=areas)
 
-    def ratio(self, numerator: npt.ArrayLike, denominator: npt.ArrayLike, share: bool = False) -> Estimates:
+    def ratio(
+        self,
+        numerator: npt.ArrayLike,
+        denominator: npt.ArrayLike,
+        share: bool = False,
+        possible: npt.ArrayLike | None = None,
+    ) -> Estimates:
         """Ratio of two weighted sums.
 
         Args:
             numerator: values of the points, ``(n, k)``.
             denominator: values of the points, ``(n, k)`` or ``(n, 1)``.
-            share: whether the ratio is between 0 and 1 by definition: its interval is that of Wilson.
+            share: whether the ratio is between 0 and 1 by definition: its interval is symmetric on the logit scale.
+            possible: of a share, which points could be in the denominator, ``(n, k)``; by default all.
 
         Returns:
             Estimates ``(k,)``.
@@ -241,7 +255,20 @@ class Survey:
         residual = self.weight[:, None] * (y - np.nan_to_num(value) * x) * divide(1, total)
         variance, degrees = self._variance(residual)
         se = np.where(np.isnan(value), np.nan, np.sqrt(variance))
-        return _estimates(value, se, degrees, (x != 0).sum(axis=0), share)
+        t = np.where(self._units(x) < MINIMUM, np.nan, t_quantiles(degrees))
+        if not share:
+            return Estimates(value, se, value - t * se, value + t * se)
+        could = np.ones(x.shape) if possible is None else np.broadcast_to(np.asarray(possible, np.float64), x.shape)
+        weights = self.weight[:, None] * could
+        half = 0.5 * divide((weights**2).sum(axis=0), weights.sum(axis=0))  # of a typical point
+        total = total + 2 * half
+        centre = divide(self.weight @ y + half, total)
+        variance, _ = self._variance(self.weight[:, None] * (y - np.nan_to_num(centre) * x) * divide(1, total))
+        variance = variance + 2 * (half / total) ** 2 * ((1 - centre) ** 2 + centre**2)
+        logit, reach = np.log(centre / (1 - centre)), t * np.sqrt(variance) / (centre * (1 - centre))
+        low, high = ((1 + np.tanh((logit + step) / 2)) / 2 for step in (-reach, reach))  # inverse logit
+        # Where all or none of the points agree, the added halves must not exclude the estimate itself.
+        return Estimates(value, se, np.minimum(low, value), np.maximum(high, value))
 
     def accuracy(self) -> Accuracy:
         """Error matrix, accuracies and areas."""
@@ -253,7 +280,7 @@ class Survey:
         return Accuracy(
             matrix=self.matrix(),
             overall=Estimates(*(part[0] for part in (overall.value, overall.se, overall.low, overall.high))),
-            user=self.ratio(right, mapped, share=True),
+            user=self.ratio(right, mapped, share=True, possible=mapped),
             producer=self.ratio(right, reference, share=True),
             f1=self.ratio(2 * right, reference.astype(float) + mapped, share=True),
             area=self.ratio(reference, one, share=True),
@@ -266,6 +293,14 @@ class Survey:
         n = self.classes
         cells = np.bincount(self.mapped * n + self.reference, weights=self.weight, minlength=n * n)
         return (cells / self.weight.sum()).reshape(n, n)
+
+    def _units(self, x: Floats) -> npt.NDArray[np.int64]:
+        """Number of points, or of clusters, with a value: ``(k,)``."""
+        used = x != 0
+        if self.cluster is not None:
+            used = np.stack([np.bincount(self.cluster, weights=column) > 0 for column in used.T], axis=1)
+        number: npt.NDArray[np.int64] = used.sum(axis=0)
+        return number
 
     def _effective(self, reference: npt.NDArray[np.bool_]) -> Floats:
         own = reference * self.weight[:, None]
@@ -320,20 +355,6 @@ class Survey:
         if (strata[self.cluster] != self.stratum).any():
             raise LulcbenchError("A cluster has points in several strata.", "Clusters are drawn within one stratum.")
         return strata
-
-
-def _estimates(value: Floats, se: Floats, degrees: Floats, points: npt.ArrayLike, share: bool) -> Estimates:
-    """Estimates with intervals: symmetric ones, or those of Wilson for shares."""
-    t = t_quantiles(degrees)
-    if not share:
-        return Estimates(value, se, value - t * se, value + t * se)
-    effective = divide(value * (1 - value), se**2)
-    # All points agree: the standard error is 0, and the interval is that of as many independent points.
-    n = np.where(se > 1e-12, effective, np.maximum(np.asarray(points, np.float64), 1e-9))
-    centre = (value + t**2 / (2 * n)) / (1 + t**2 / n)
-    reach = t * np.sqrt(np.maximum(value * (1 - value), 0) / n + t**2 / (4 * n**2)) / (1 + t**2 / n)
-    low, high = np.minimum(np.maximum(centre - reach, 0), value), np.maximum(np.minimum(centre + reach, 1), value)
-    return Estimates(value, se, low, high)
 
 
 def ratio_areas(survey: Survey, map_areas: npt.ArrayLike) -> Estimates:
@@ -393,6 +414,7 @@ def prediction_powered(survey: Survey, predicted: npt.ArrayLike, mean: npt.Array
     tuning = np.clip(np.nan_to_num(divide(both - plain - own, 2 * own)), 0, 1)
     value = share @ y + tuning * (np.asarray(mean, np.float64) - share @ p)
     variance, degrees = survey._variance(scale * (centred_y - tuning * centred_p))
-    area = _estimates(value, np.sqrt(variance), degrees, 0, share=False)
-    area = replace(area, low=np.maximum(area.low, 0), high=np.minimum(area.high, 1))
+    se = np.sqrt(variance)
+    reach = t_quantiles(degrees) * se
+    area = Estimates(value, se, np.maximum(value - reach, 0), np.minimum(value + reach, 1))
     return PredictionPowered(area, tuning, divide(plain, variance))

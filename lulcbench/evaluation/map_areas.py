@@ -35,12 +35,15 @@ class Estimator(StrEnum):
 
 
 class Figure(Frozen):
-    """An estimate, its standard error and 95 % interval; shares, or areas in m²."""
+    """An estimate, its standard error and 95 % interval; shares, or areas in m².
+
+    The interval is None where fewer than two points are of the class (``lulcbench.evaluation.areas.MINIMUM``).
+    """
 
     value: float
     se: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class ClassArea(Frozen):
@@ -213,7 +216,14 @@ def estimate_areas(
 def _figures(estimates: Estimates) -> list[Figure | None]:
     parts = (np.atleast_1d(part) for part in (estimates.value, estimates.se, estimates.low, estimates.high))
     return [
-        None if np.isnan(value) else Figure(value=float(value), se=float(se), low=float(low), high=float(high))
+        None
+        if np.isnan(value)
+        else Figure(
+            value=float(value),
+            se=float(se),
+            low=None if np.isnan(low) else float(low),
+            high=None if np.isnan(high) else float(high),
+        )
         for value, se, low, high in zip(*parts, strict=True)
     ]
 

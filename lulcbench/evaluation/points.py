@@ -42,7 +42,11 @@ CENTRE = 4  # of the 3 × 3 pixels
 
 
 class Figure(Frozen):
-    """A share with its standard error and 95 % interval; None where the design of the sample gives none."""
+    """A share with its standard error and 95 % interval.
+
+    Both are None where the design of the sample gives none, the interval also where fewer than two points are of the
+    class (``lulcbench.evaluation.areas.MINIMUM``).
+    """
 
     value: float
     se: float | None = None
@@ -305,5 +309,6 @@ def _figures(
 def _figure(value: float, *rest: float) -> Figure | None:
     if np.isnan(value):
         return None
-    se, low, high = (float(number) for number in rest) if rest else (None, None, None)
+    known = [None if np.isnan(number) else float(number) for number in rest]
+    se, low, high = known if known else (None, None, None)
     return Figure(value=float(value), se=se, low=low, high=high)
