@@ -7,9 +7,11 @@ names of the classes.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS
 from lulcbench.legend import NODATA, legend
 from lulcbench.maps.lattice import BLOCK, Index
@@ -24,6 +27,7 @@ from lulcbench.maps.layers import Layer
 from lulcbench.maps.store import Pyramid
 
 TILE = 480  # px of the tiles of a GeoTIFF: a block
+_FREE = 2**24  # bytes; a disk with less is full
 _TYPES = {"uint8": "Byte", "uint16": "UInt16"}
 
 
@@ -49,16 +53,22 @@ def _write(pyramid: Pyramid, layer: Layer, target: Path, blocks: list[Index], ta
     import rasterio.shutil
 
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{layer.name}-") as temporary:
-        levels = [
-            _level(pyramid, layer, halving, Path(temporary) / f"{halving}.tif", blocks)
-            for halving in range(pyramid.frame.halvings + 1)
-        ]
-        joined = Path(temporary) / "joined.vrt"
-        joined.write_text(_vrt(pyramid, layer, levels, tags), encoding="utf-8")
-        written = Path(temporary) / target.name
+        joined, written = Path(temporary) / "joined.vrt", Path(temporary) / target.name
         options = {"COMPRESS": "DEFLATE", "LEVEL": "6", "PREDICTOR": "STANDARD", "BLOCKSIZE": str(TILE)}
-        with rasterio.Env(GDAL_NUM_THREADS="1"):
-            rasterio.shutil.copy(joined, written, driver="COG", OVERVIEWS="AUTO", BIGTIFF="IF_SAFER", **options)
+        try:
+            levels = [
+                _level(pyramid, layer, halving, Path(temporary) / f"{halving}.tif", blocks)
+                for halving in range(pyramid.frame.halvings + 1)
+            ]
+            joined.write_text(_vrt(pyramid, layer, levels, tags), encoding="utf-8")
+            with rasterio.Env(GDAL_NUM_THREADS="1"):
+                rasterio.shutil.copy(joined, written, driver="COG", OVERVIEWS="AUTO", BIGTIFF="IF_SAFER", **options)
+        except Exception as error:  # GDAL does not pass on why it could not write
+            if shutil.disk_usage(target.parent).free < _FREE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+            raise LulcbenchError(
+                f"GDAL cannot write {target}: {error}.", "Check that the folder can be written, and run again."
+            ) from error
         for path in sorted(written.parent.glob(f"{target.name}*"), reverse=True):  # the GeoTIFF itself last
             path.replace(target.with_name(path.name))
         shutil.rmtree(temporary, ignore_errors=True)
@@ -90,6 +100,7 @@ def _level(pyramid: Pyramid, layer: Layer, halving: int, path: Path, blocks: lis
         "interleave": "band",
         "bigtiff": "if_safer",
     }
+    sums: list[tuple[Window, int]] = []
     with rasterio.open(path, "w", **profile) as file:
         for i, j in sorted({((i - first[0]) >> halving, (j - first[1]) >> halving) for i, j in blocks}):
             rows = slice(i * BLOCK, min((i + 1) * BLOCK, height))
@@ -97,6 +108,11 @@ def _level(pyramid: Pyramid, layer: Layer, halving: int, path: Path, blocks: lis
             values = np.asarray(array[(..., rows, columns)])
             window = Window.from_slices(rows, columns)
             file.write(values if values.ndim == 3 else values[None], window=window)
+            sums.append((window, zlib.crc32(np.ascontiguousarray(values))))
+    with rasterio.open(path) as file:  # GDAL does not fail if a block cannot be written when the file is closed
+        for window, expected in sums:
+            if zlib.crc32(file.read(window=window)) != expected:
+                raise OSError(errno.EIO, "a block was not written", str(path))
     return path
 
 

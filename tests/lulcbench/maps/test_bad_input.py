@@ -205,6 +205,17 @@ def test_a_full_disk_is_named_and_the_map_continues_afterwards(
         with pytest.raises(LulcbenchError, match=r"The disk of .* is full"):
             map_release(exported("majority"), release_root, out)
     assert map_release(exported("majority"), release_root, out).blocks == 4
+    out = tmp_path / "with GeoTIFFs"
+    # GDAL fails with an error of its own.
+    options = MapOptions(years=(2018,), cog=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("rasterio.shutil.copy", lambda *_, **__: 1 / 0)
+        with pytest.raises(LulcbenchError, match=r"GDAL cannot write .*class_1\.tif"):
+            map_release(exported("majority"), release_root, out, options)
+        patch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+        with pytest.raises(LulcbenchError, match=r"The disk of .* is full"):
+            map_release(exported("majority"), release_root, out, options)
+    assert map_release(exported("majority"), release_root, out, options).blocks == 2
 
 
 def test_folders_that_hold_something_else_are_kept(exported, release_root: Path, tmp_path: Path) -> None:
