@@ -243,12 +243,21 @@ def figure(
     drawn, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     left.hist([own["coverage"] for own in draws], bins=25, color="#0072b2")
     left.axvline(aim, color="black", linestyle="--", linewidth=1)
-    left.set(xlabel="Coverage on unseen blocks", ylabel="Draws of calibration blocks", title="Conformal answers")
+    left.set(
+        xlabel="Coverage on unseen blocks",
+        ylabel="Draws of calibration blocks",
+        title="Conformal answers (simulated data)",
+    )
     for (level, table), color in zip(reliability.items(), ("#0072b2", "#e69f00", "#009e73", "#cc79a7"), strict=True):
         used = table[0] >= 100
         right.plot(table[1][used], table[2][used], marker="o", markersize=3, color=color, label=f"level {level}")
     right.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
-    right.set(xlabel="Probability of the most probable class", ylabel="Accuracy", title="Reliability", aspect="equal")
+    right.set(
+        xlabel="Probability of the most probable class",
+        ylabel="Accuracy",
+        title="Reliability (simulated data)",
+        aspect="equal",
+    )
     right.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(path, metadata={"Date": None})

@@ -261,7 +261,7 @@ class OnnxPredictor:
             if "alloc" in str(error).lower():
                 raise LulcbenchError(
                     f"Memory ran out while {self.where} predicted a window: {short(error)}.",
-                    "Lower --workers or --window.",
+                    "Lower --workers or --halo, or free memory.",
                 ) from error
             raise LulcbenchError(
                 f"{self.where} fails: {short(error)}.", "Check the model, or export it again."
