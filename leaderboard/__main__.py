@@ -189,16 +189,29 @@ def audit(context: typer.Context, last: Annotated[int, typer.Option(min=1)] = 50
 
 
 @ledger_app.command("verify")
-def ledger_verify(context: typer.Context) -> None:
-    """Check every file of the ledger; list those that are damaged, missing or stray (exit code 1 if there are any)."""
+def ledger_verify(
+    context: typer.Context,
+    head: Annotated[str, typer.Option(help="Head of the chain noted earlier, which the ledger must contain.")] = "",
+) -> None:
+    """Check every file of the ledger; list those that are damaged, altered, missing or stray (exit code 1 if any)."""
+    from leaderboard.store import chain
     from leaderboard.store.records import verify
 
-    faults = verify(_database(context), context.obj)
+    faults = verify(_database(context), context.obj, head)
     for fault in faults:
         typer.echo(str(fault))
     if faults:
         raise typer.Exit(1)
-    typer.echo("all files are intact")
+    typer.echo(f"all files are intact; head {chain.load(context.obj.ledger).head}")
+
+
+@ledger_app.command("seal")
+def ledger_seal(context: typer.Context) -> None:
+    """Add files that were put into the ledger on purpose, such as those of another ledger, to its chain."""
+    from leaderboard.store import ledger
+
+    context.obj.prepare()
+    typer.echo(f"{ledger.seal(context.obj.ledger)} files added to the chain")
 
 
 @token_app.command("create")

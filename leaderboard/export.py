@@ -5,23 +5,27 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from sqlalchemy import select
 
-from leaderboard.ranking.table import Choice, Snapshot, to_csv, version_order
+from leaderboard.ranking.table import Choice, Row, Snapshot, to_csv, version_order
 from leaderboard.settings import Settings
-from leaderboard.store import ledger
+from leaderboard.store import chain, ledger
 from leaderboard.store.db import Database, Result, Submission
 from leaderboard.web.board import Board
 from leaderboard.web.pages import history_html, submission_page, table_html
 from leaderboard.web.render import html
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.metrics import RANKING
+from lulcbench.evaluation.scores import Estimate
 
 log = logging.getLogger(__name__)
 LEVELS = (1, 2, 3, 4)
+BEST = 5  # rows of each table on the front page
 _FOLDER = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s?#\"<>]*)?")
 
 
@@ -58,7 +62,9 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     records = [row.record(level) for row in snapshot.rows for level in LEVELS if level in row.levels]
     pd.DataFrame(records).to_parquet(part / "leaderboard.parquet", index=False)
     tables = [(choice, _write_tables(part, snapshot, choice)) for choice in _tables(snapshot)]
-    (part / "index.html").write_text(html("index.html", tables=tables, snapshot=snapshot, root="./", static=True))
+    (part / "index.html").write_text(
+        html("index.html", tables=tables, best=_best(snapshot), snapshot=snapshot, root="./", static=True)
+    )
     (part / "about.html").write_text(html("about.html", settings=settings, root="./", static=True))
     with db.read() as session:
         query = select(Submission).join(Result).where(Submission.status == "scored")
@@ -67,6 +73,9 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
         submissions = {submission.id: submission for submission in scored if submission.id in shown}
     for submission in submissions.values():
         _write_submission(part, settings, submission, submissions, url.rstrip("/"))
+    if (settings.ledger / chain.NAME).exists():
+        (part / "ledger").mkdir(exist_ok=True)
+        shutil.copyfile(settings.ledger / chain.NAME, part / "ledger" / chain.NAME)
     part.rename(out)
     return out
 
@@ -94,20 +103,29 @@ def _tables(snapshot: Snapshot) -> list[Choice]:
     return sorted(tables, key=lambda choice: (choice.release or "", choice.task != "segmentation"))
 
 
+def _best(snapshot: Snapshot) -> Callable[[Choice, int], list[tuple[Row, Estimate]]]:
+    """A function that returns the best rows of a table at a level, with their scores."""
+
+    def best(choice: Choice, level: int) -> list[tuple[Row, Estimate]]:
+        rows = snapshot.select(choice.model_copy(update={"level": level, "saw_labels": False}))
+        scored = [(row, row.estimate(level, RANKING)) for row in rows]
+        return [(row, estimate) for row, estimate in scored if estimate is not None][:BEST]
+
+    return best
+
+
 def _write_tables(part: Path, snapshot: Snapshot, table: Choice) -> dict[int, str]:
     """Write a table for each level that has results; returns level → page."""
-    pages = {}
-    for level in LEVELS:
-        choice = table.model_copy(update={"level": level})
-        rows = snapshot.select(choice)
-        if not any(level in row.levels for row in rows):
-            continue
+    rows_of = {level: snapshot.select(table.model_copy(update={"level": level})) for level in LEVELS}
+    present = [level for level, rows in rows_of.items() if any(level in row.levels for row in rows)]
+    pages = {level: f"{table.model_copy(update={'level': level}).stem}.html" for level in present}
+    for level in present:
+        choice, rows = table.model_copy(update={"level": level}), rows_of[level]
         page, table_csv, history = (f"{choice.stem}{ending}" for ending in (".html", ".csv", "-history.html"))
         downloads = {"CSV": table_csv, "History of the best": history}
-        (part / page).write_text(table_html(snapshot, choice, "./", static=True, downloads=downloads))
+        (part / page).write_text(table_html(snapshot, choice, "./", static=True, downloads=downloads, levels=pages))
         (part / table_csv).write_text(to_csv(rows, level), newline="")
         (part / history).write_text(history_html(snapshot, choice, "./", static=True))
-        pages[level] = page
     return pages
 
 

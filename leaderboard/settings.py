@@ -33,6 +33,8 @@ class Settings(BaseSettings):
         releases: roots of the releases that submissions are scored against.
         database_url: SQLAlchemy URL; empty means SQLite in ``data``.
         public_url: base of permalinks; the Host header of a request is never used.
+        contact: mailto: or https: address of the operator, for security.txt.
+        access_log: log every request; refused ones (401, 403, 408, 413, 429) are always logged.
         max_upload_bytes: size limit of a predictions file; the releases of the board may imply a lower one.
         max_open_bytes: limit on the total announced size of a team's unfinished uploads.
         disk_reserve_bytes: disk space kept free of uploads, for database and ledger; workers pause below half of it.
@@ -41,6 +43,7 @@ class Settings(BaseSettings):
         daily_submissions: number of uploads that a team may begin per UTC day.
         body_idle_s: seconds without data after which a request body is refused (slow-loris).
         body_rate: mean rate, in bytes/s, that a request body must reach after ``body_idle_s``.
+        form_s: seconds in which a form with a file must arrive; larger files resume through the API.
         lease_s: seconds after which a worker that has not renewed its lease loses its submission.
         max_attempts: how often the scoring of a submission may be interrupted before it is refused.
         scoring_timeout_s: wall-clock limit for one scoring.
@@ -58,6 +61,8 @@ class Settings(BaseSettings):
     releases: tuple[Path, ...] = ()
     database_url: str = ""
     public_url: str = "http://127.0.0.1:8000"
+    contact: str = Field("", pattern=r"^((mailto:|https://)[!-~]{3,200})?$")
+    access_log: bool = False
     max_upload_bytes: int = Field(8 * 1024 * MIB, gt=0)
     max_open_bytes: int = Field(32 * 1024 * MIB, gt=0)
     disk_reserve_bytes: int = Field(256 * MIB, ge=0)
@@ -66,6 +71,7 @@ class Settings(BaseSettings):
     daily_submissions: int = Field(10, gt=0)
     body_idle_s: float = Field(15.0, gt=0)
     body_rate: int = Field(4096, gt=0)
+    form_s: float = Field(600.0, gt=0)
     lease_s: float = Field(60.0, gt=0)
     max_attempts: int = Field(8, gt=0)
     scoring_timeout_s: float = Field(1800.0, gt=0)

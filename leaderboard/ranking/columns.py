@@ -35,14 +35,15 @@ class Column:
     numeric: bool = False
 
     def sort_key(self, row: Row) -> Any:
-        """Sort key of a row, unique by its id; None for unknown values."""
-        key = (self.order or self.value)(row)
-        return None if key is None else (key, row.id)
+        """Sort key of a row; None for unknown values."""
+        return (self.order or self.value)(row)
 
 
 def _millions(row: Row) -> str:
     if row.parameters is None:
         return "–"
+    if row.parameters < 1000:
+        return str(row.parameters)
     return f"{row.parameters / 1e6:.1f} M" if row.parameters >= 1e5 else f"{row.parameters / 1e3:.1f} k"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal, get_args
@@ -115,6 +114,7 @@ class Row:
     parameters: int | None
     saw_labels: bool
     submitted: datetime
+    sha256: str
     release_key: str
     simulated: bool
     task: str
@@ -209,22 +209,36 @@ class Snapshot:
         return choice.model_copy(update=filled)
 
     def select(self, choice: Choice) -> list[Row]:
-        """The rows that match a choice, sorted.
+        """The rows that match a choice, sorted; of several with the same predictions, only the earliest.
 
-        Rows without a value in the sorted column are at the end in both orders, and after them those of models that saw
-        the
-        labels, which are not ranked.
+        Rows with the same value are in the order of submission. Rows without a value in the sorted column are at the
+        end in both orders, and after them those of models that saw the labels, which are not ranked.
         """
+        rows = self._originals(self.resolve(choice))[0]
         wanted = self.resolve(choice)
+        known = [row for row in rows if sort_value(row, wanted) is not None]
+        known.sort(key=lambda row: sort_value(row, wanted), reverse=wanted.descending)
+        known += [row for row in rows if sort_value(row, wanted) is None]
+        return sorted(known, key=lambda row: row.saw_labels)
+
+    def copies(self, choice: Choice) -> dict[str, int]:
+        """Submission id → number of later submissions of the same predictions, for rows that have any."""
+        return self._originals(self.resolve(choice))[1]
+
+    def _originals(self, wanted: Choice) -> tuple[list[Row], dict[str, int]]:
+        """The rows of a resolved choice in the order of submission, without repeated predictions; and the repeats."""
         rows = [
             row
             for row in self._fitting(wanted)
             if row.scorer_version == wanted.scorer and (wanted.saw_labels or not row.saw_labels)
         ]
-        key = _sort_key(wanted)
-        known = sorted((row for row in rows if key(row) is not None), key=key, reverse=wanted.descending)
-        known += [row for row in rows if key(row) is None]
-        return sorted(known, key=lambda row: row.saw_labels)
+        originals: dict[str, Row] = {}
+        copies: dict[str, int] = {}
+        for row in sorted(rows, key=lambda row: (row.submitted, row.id)):
+            first = originals.setdefault(row.sha256, row)
+            if first is not row:
+                copies[first.id] = copies.get(first.id, 0) + 1
+        return list(originals.values()), copies
 
     def hidden(self, choice: Choice) -> Hidden:
         """Numbers of results that match a choice and are not among its rows."""
@@ -317,15 +331,12 @@ def _latest(years: str) -> list[int]:
     return [int(year) for year in reversed(years.split("-"))]
 
 
-def _sort_key(choice: Choice) -> Callable[[Row], Any]:
+def sort_value(row: Row, choice: Choice) -> Any:
+    """Value of a row in the column by which a choice is sorted; None if it has none."""
     if choice.sort in COLUMNS:
-        return COLUMNS[choice.sort].sort_key
-
-    def by_metric(row: Row) -> Any:
-        estimate = row.estimate(choice.level, choice.metric)
-        return None if estimate is None else (estimate.value, row.id)
-
-    return by_metric
+        return COLUMNS[choice.sort].sort_key(row)
+    estimate = row.estimate(choice.level, choice.metric)
+    return None if estimate is None else estimate.value
 
 
 def make_row(submission: Submission) -> Row:
@@ -344,6 +355,7 @@ def make_row(submission: Submission) -> Row:
         parameters=summary["parameters"],
         saw_labels=summary["saw_labels"],
         submitted=submission.created_at.astimezone(UTC),
+        sha256=submission.sha256,
         release_key=result.release_key,
         simulated=result.simulated,
         task=result.task,

@@ -2,7 +2,8 @@
 
 ``<ledger>/<release key>/<submission>.json`` holds the result, ``<submission>.<event>.json`` a later withdrawal,
 supersession or change of tier. Files are written atomically, contain the SHA-256 of their content, and are never
-overwritten. The database can be rebuilt from them alone.
+overwritten. The database can be rebuilt from them alone. ``chain.log`` lists them so that a later change, removal or
+exchange of a file is detected (``leaderboard.store.chain``).
 
 A file that is damaged, unreadable or stray is reported and skipped; it does not affect the others. Names that begin
 with a dot are files that a killed process did not finish.
@@ -17,12 +18,13 @@ import os
 import re
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from leaderboard.ranking.summary import summarise
+from leaderboard.store import chain
 from lulcbench._files import Frozen
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
@@ -138,7 +140,8 @@ def write(root: Path, entry: Entry) -> Entry:
         standing = read(path)
         if standing.sha256 != entry.sha256:
             raise LulcbenchError(f"{path} belongs to another predictions file.", "The ledger was altered; restore it.")
-        return standing
+        entry = standing
+    chain.append(root, entry.path, entry.digest)
     return entry
 
 
@@ -151,15 +154,17 @@ def record(root: Path, release_key: str, event: Event) -> Event:
     if event.kind == "tier":
         names = [_EVENT.fullmatch(path.name) for path in folder.glob(f"{event.submission}.tier-*.json")]
         number = max((int(name[3]) + 1 for name in names if name), default=0)
-        while not _create(folder / f"{event.submission}.tier-{number:03d}.json", content):
+        while not _create(path := folder / f"{event.submission}.tier-{number:03d}.json", content):
             number += 1
+        chain.append(root, f"{release_key}/{path.name}", event.digest)
         return event
     path = folder / f"{event.submission}.{event.kind}.json"
     if not _create(path, content):
         try:
-            return _read_event(path)
+            event = _read_event(path)
         except DamagedFile as error:
             log.error("%s", error.what)
+    chain.append(root, f"{release_key}/{path.name}", event.digest)
     return event
 
 
@@ -176,7 +181,28 @@ def read(path: Path) -> Entry:
         raise DamagedFile(f"{path}: its card or scores have an unknown form ({error!r}).", _RESTORE) from error
     if path.parts[-2:] != (entry.release_key, f"{entry.submission}.json"):
         raise DamagedFile(f"{path} holds the content of {entry.path}.", "Delete it, or move it there.")
+    _check_chain(path, entry.digest)
     return entry
+
+
+def withdrawal(root: Path, release_key: str, submission_id: str) -> Event | None:
+    """The withdrawal of a submission; None if there is none, or it cannot be read."""
+    try:
+        return _read_event(root / release_key / f"{submission_id}.withdrawn.json")
+    except DamagedFile:
+        return None
+
+
+def seal(root: Path) -> int:
+    """Add the intact files that the chain does not have yet to it, such as those from another ledger.
+
+    Returns:
+        The number of files added.
+    """
+    contents = load(root)
+    for path, digest in contents.unsealed.items():
+        chain.append(root, path, digest)
+    return len(contents.unsealed)
 
 
 def find(root: Path, submission_id: str) -> Entry | None:
@@ -209,45 +235,78 @@ class Contents:
         entries: the intact results, in the order of scoring.
         events: the intact events, in the order in which they happened.
         faults: one error per file that is damaged or stray.
-        held_back: submissions with an event that cannot be read. They are not shown, since the event may have been a
-            withdrawal.
+        held_back: submissions with an event that cannot be read or is missing. They are not shown, since the event may
+            have been a withdrawal.
+        missing: paths that are in the chain, and whose files are missing.
+        unsealed: path → digest of intact files that are not in the chain.
+        head: head of the chain.
     """
 
     entries: tuple[Entry, ...]
     events: tuple[Event, ...]
     faults: tuple[DamagedFile, ...]
     held_back: frozenset[str]
+    missing: frozenset[str]
+    unsealed: dict[str, str]
+    head: str
 
 
 def load(root: Path) -> Contents:
-    """Read and check every file of a ledger."""
-    entries, events, faults, held_back = [], [], [], set()
+    """Read and check every file of a ledger, and that it is as the chain states."""
+    entries: list[Entry] = []
+    events: list[tuple[Path, Event]] = []
+    faults: list[DamagedFile] = []
+    held_back: set[str] = set()
+    sealed = chain.load(root)
+    if sealed.fault:
+        faults.append(DamagedFile(f"{root / chain.NAME}: {sealed.fault}; the ledger was altered.", _RESTORE))
+    seen: set[str] = set()
     for path in _paths(root):
+        seen.add(path.relative_to(root).as_posix())
         event = _EVENT.fullmatch(path.name)
         try:
             if path.parent == root or not (event or _RESULT.fullmatch(path.name)):
                 raise DamagedFile(f"{path} is not a file of the ledger.", "Move it elsewhere.")
             if event:
-                events.append(_read_event(path))
+                events.append((path, _read_event(path)))
             else:
                 entries.append(read(path))
         except DamagedFile as error:
             faults.append(error)
             if event:
                 held_back.add(event[1])
+    missing = [path for path in sealed.digests if path not in seen]
+    for name in missing:
+        faults.append(DamagedFile(f"{root / name} is missing.", _RESTORE))
+        if event := _EVENT.fullmatch(PurePosixPath(name).name):
+            held_back.add(event[1])
+    order = sealed.order()
+    last = len(order)
+    events.sort(key=lambda known: (order.get(known[0].relative_to(root).as_posix(), last), known[1].at))
+    intact = {entry.path: entry.digest for entry in entries}
+    intact |= {path.relative_to(root).as_posix(): event.digest for path, event in events}
     return Contents(
         tuple(sorted(entries, key=lambda entry: entry.scored_at)),
-        tuple(sorted(events, key=lambda event: event.at)),
+        tuple(event for _, event in events),
         tuple(faults),
         frozenset(held_back),
+        frozenset(missing),
+        {path: digest for path, digest in intact.items() if path not in order},
+        sealed.head,
     )
+
+
+def _check_chain(path: Path, digest: str) -> None:
+    sealed = chain.load(path.parents[1]).digests.get("/".join(path.parts[-2:]), digest)
+    if sealed != digest:
+        raise DamagedFile(f"{path}: its content is not that which {chain.NAME} states; it was altered.", _RESTORE)
 
 
 def _paths(root: Path) -> list[Path]:
     """All files in the folders of a ledger and beside them, in a fixed order."""
     paths: list[Path] = []
     for path in sorted(root.iterdir()):
-        if not path.name.startswith(".") and path != root / "README.md":
+        if not path.name.startswith(".") and path not in (root / "README.md", root / chain.NAME):
             paths += sorted(path.iterdir()) if path.is_dir() else [path]
     return [path for path in paths if not path.name.startswith(".")]
 
@@ -257,6 +316,7 @@ def _read_event(path: Path) -> Event:
     name = _EVENT.fullmatch(path.name)
     if name is None or (event.submission, event.kind) != (name[1], name[2].partition("-")[0]):
         raise DamagedFile(f"{path} holds the event of another file.", _RESTORE)
+    _check_chain(path, event.digest)
     return event
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import aliased
 
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
@@ -36,7 +37,15 @@ class LostLease(Exception):
 
 
 def claim(db: Database, settings: Settings, owner: str) -> Job | None:
-    """Lease the oldest submission that no worker is scoring to ``owner``; None if there is none."""
+    """Lease a submission that no worker is scoring to ``owner``; None if there is none.
+
+    Teams take turns: first the team of which the fewest are being scored, then that whose last one finished longest
+    ago; within a team, the oldest submission.
+    """
+    other = aliased(Submission)
+    same_team = other.team_id == Submission.team_id
+    scoring = select(func.count()).where(same_team, other.status == "scoring").scalar_subquery()
+    finished = select(func.max(other.finished_at)).where(same_team).scalar_subquery()
     with db.write() as session:
         submission = session.scalars(
             select(Submission)
@@ -44,7 +53,7 @@ def claim(db: Database, settings: Settings, owner: str) -> Job | None:
                 Submission.status.in_(("queued", "scoring")),
                 or_(Submission.lease_until.is_(None), Submission.lease_until < now()),
             )
-            .order_by(Submission.created_at, Submission.id)
+            .order_by(scoring, finished.nulls_first(), Submission.created_at, Submission.id)
             .limit(1)
             .with_for_update(skip_locked=True, of=Submission)
         ).first()

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from leaderboard.ranking.summary import SUMMARY_VERSION
 from leaderboard.settings import Settings
-from leaderboard.store import ledger
+from leaderboard.store import chain, ledger
 from leaderboard.store.accounts import ensure_team
 from leaderboard.store.db import Database, Result, Submission, audit, touch
 from leaderboard.store.queue import index_row
@@ -29,6 +29,7 @@ from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 
 MANIFEST = "manifest.json"
+_FROM_BACKUP = "Restore it from a backup."
 _DAMAGED = "Use an older backup, or rebuild the database from the ledger ('python -m leaderboard rebuild')."
 MAX_MANIFEST_BYTES = 256 * 2**20  # some million files
 
@@ -96,22 +97,40 @@ def fill(db: Database, settings: Settings) -> int:
     return replay(db, settings)
 
 
-def verify(db: Database, settings: Settings) -> tuple[LulcbenchError, ...]:
-    """Check every file of the ledger, and that no file listed in the database is missing.
+def verify(db: Database, settings: Settings, head: str = "") -> tuple[LulcbenchError, ...]:
+    """Check every file of the ledger against its digest, the chain and the database.
+
+    Args:
+        db: the database.
+        settings: for the folder of the ledger.
+        head: a head of the chain noted earlier; the chain must have been extended from it.
 
     Returns:
-        One error per file that is damaged, missing or stray.
+        One error per file that is damaged, altered, missing, stray, or not in the chain.
     """
     contents = ledger.load(settings.ledger)
-    intact = {entry.path for entry in contents.entries}
+    faults: list[LulcbenchError] = list(contents.faults)
+    if head and head not in chain.load(settings.ledger).heads:
+        faults.append(
+            ledger.DamagedFile(f"The chain does not contain the head {head}: it was rewritten.", _FROM_BACKUP)
+        )
+    intact = {entry.path: entry.digest for entry in contents.entries}
     with db.read() as session:
-        listed = session.scalars(select(Result.ledger_path).order_by(Result.ledger_path)).all()
-    missing = [settings.ledger / path for path in listed if path not in intact]
-    return contents.faults + tuple(
-        ledger.DamagedFile(f"{path} is missing.", "Restore it from a backup.")
-        for path in missing
-        if not (path.exists() or path.is_symlink())  # else it is among the faults
-    )
+        listed = session.execute(select(Result.ledger_path, Result.ledger_digest).order_by(Result.ledger_path)).all()
+    for path, digest in listed:
+        file = settings.ledger / path
+        if path in intact and intact[path] != digest:
+            faults.append(ledger.DamagedFile(f"{file} is not the file that was scored; it was altered.", _FROM_BACKUP))
+        elif path not in intact and path not in contents.missing and not (file.exists() or file.is_symlink()):
+            faults.append(ledger.DamagedFile(f"{file} is missing.", _FROM_BACKUP))
+    faults += [
+        ledger.DamagedFile(
+            f"{settings.ledger / path} is not in {chain.NAME}.",
+            "If it was added on purpose, run 'python -m leaderboard ledger seal'; otherwise delete it.",
+        )
+        for path in contents.unsealed
+    ]
+    return tuple(faults)
 
 
 def backup(db: Database, settings: Settings, path: Path) -> None:
@@ -127,13 +146,15 @@ def backup(db: Database, settings: Settings, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     with tempfile.TemporaryDirectory(dir=settings.data) as folder:
-        dump = Path(folder) / "database"
+        dump, sealed = Path(folder) / "database", Path(folder) / chain.NAME
         _dump(db, dump)
+        if (settings.ledger / chain.NAME).exists():  # before the files that it lists, since others may be added
+            shutil.copyfile(settings.ledger / chain.NAME, sealed)
         digests: dict[str, str] = {}
         # The last member lists the SHA-256 of all others, so that a restore detects a damaged backup.
         with temporary.open("wb") as raw, tarfile.open(fileobj=raw, mode="w|") as tar:
             os.fchmod(raw.fileno(), 0o600)  # it holds the secret and other people's files
-            for name, source in _members(settings, dump):
+            for name, source in _members(settings, dump, sealed):
                 with source.open("rb") as file:
                     info = tar.gettarinfo(arcname=name, fileobj=file)
                     digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -218,10 +239,10 @@ def _apply(session: Session, event: ledger.Event) -> None:
         submission.tier = event.value
 
 
-def _members(settings: Settings, dump: Path) -> list[tuple[str, Path]]:
-    members = [("database", dump)]
+def _members(settings: Settings, dump: Path, sealed: Path) -> list[tuple[str, Path]]:
+    members = [("database", dump)] + ([(f"ledger/{chain.NAME}", sealed)] if sealed.exists() else [])
     for name, folder in (("ledger", settings.ledger), ("predictions", settings.predictions), ("media", settings.media)):
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith((".", chain.NAME)))
         members += [(f"{name}/{file.relative_to(folder)}", file) for file in files]
     secret = settings.data / "secret.key"
     return [*members, ("secret.key", secret)] if secret.exists() else members

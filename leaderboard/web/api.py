@@ -26,7 +26,7 @@ from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Audit, Database, Submission
 from leaderboard.web.board import Board
 from leaderboard.web.cards import check_card
-from leaderboard.web.pages import check_ids, compared, read_record
+from leaderboard.web.pages import check_ids, compared, compared_page, read_record
 from leaderboard.web.render import Page
 
 PIECE_BYTES = 2**20
@@ -289,7 +289,7 @@ def show_leaderboard(
 
 
 @router.get("/compare", tags=["read"])
-def show_comparison(
+async def show_comparison(
     request: Request,
     settings: Setting,
     id: Annotated[list[str], Query(description="Submissions; the others are tested against the first.")],
@@ -297,7 +297,6 @@ def show_comparison(
     format: Literal["json", "csv"] = "json",
 ) -> Response:
     """Paired tests over spatial blocks: difference from the first, 95 % interval, p-value of a permutation test."""
-    board = get_board(request)
     ids = check_ids(id, level)
 
     def make(snapshot: Snapshot) -> Page:
@@ -310,7 +309,8 @@ def show_comparison(
         )
         return Page.of(text)
 
-    page = board.page(f"/api/compare?{urlencode({'id': ids, 'level': level, 'format': format}, doseq=True)}", make)
+    key = f"/api/compare?{urlencode({'id': ids, 'level': level, 'format': format}, doseq=True)}"
+    page = await compared_page(request, key, make)
     return _download(page, format, "comparison.csv")
 
 

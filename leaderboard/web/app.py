@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -15,14 +14,16 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import ClientDisconnect
 
 from leaderboard.errors import RequestError
 from leaderboard.settings import Settings
 from leaderboard.store import records
 from leaderboard.store.db import Database
-from leaderboard.web import api, forms, pages, sessions
+from leaderboard.web import api, forms, operation, pages, sessions
 from leaderboard.web.board import Board
 from leaderboard.web.guard import Guard
+from leaderboard.web.limits import Forms, Turns
 
 log = logging.getLogger(__name__)
 WEB = Path(__file__).parent
@@ -58,18 +59,23 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         docs_url=None,  # the interactive pages load scripts from other sites; /docs shows the same without them
         redoc_url=None,
+        redirect_slashes=False,  # such a redirect would name the Host header of the request
     )
     app.state.settings = settings
     app.state.db = db
     app.state.board = Board(db, settings)
-    app.state.forms = asyncio.Semaphore(forms.MAX_FORMS)
+    app.state.forms = Forms()
+    app.state.comparisons = Turns()
     app.include_router(api.router)
     app.include_router(pages.router)
     app.include_router(forms.router)
+    app.include_router(operation.router)
     app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")
     app.add_middleware(SessionMiddleware, **sessions.middleware_options(settings))
-    app.add_middleware(Guard, settings=settings)  # the outermost
+    app.state.numbers = operation.Numbers(db, settings)
+    app.add_middleware(Guard, settings=settings, requests=app.state.numbers.requests)  # the outermost
     app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(ClientDisconnect, _nobody)
     for error_type in (RequestError, RequestValidationError, HTTPException, OperationalError, OSError):
         app.add_exception_handler(error_type, _explain)
     return app
@@ -101,6 +107,11 @@ def _as_request_error(error: Exception) -> RequestError | None:
         log.warning("database: %s", error.orig)
         return RequestError(503, "The database is temporarily unavailable.", "Try again.", {"Retry-After": "2"})
     return api.disk_error(error) if isinstance(error, OSError) else None
+
+
+async def _nobody(_request: Request, _error: Exception) -> Response:
+    """The client left before its request was complete, so nobody reads this response."""
+    return Response(status_code=400)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

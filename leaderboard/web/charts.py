@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -27,7 +28,7 @@ def bar(value: float, color: str) -> Markup:
     """A bar beside the number in a table cell, hidden from screen readers."""
     return Markup(
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect class="track" width="100" height="8"/><rect width="{}" height="8" fill="{}"/></svg>'
+        '<rect class="track" width="100" height="8"/><rect class="value" width="{}" height="8" fill="{}"/></svg>'
     ).format(f"{100 * value:.1f}", color)
 
 
@@ -36,13 +37,13 @@ def confusion(level: LevelScores) -> Markup:
     matrix, classes = level.confusion, level.classes
     kept = [i for i, c in enumerate(classes) if c.support or c.predicted]
     n, cell = len(kept), max(9, min(30, 560 // max(len(kept), 1)))
-    left, top = 46, 46
+    left, top = 190, 46
     size = n * cell
     parts = [_open(left + size + 4, top + size + 4, "Confusion matrix: rows are labels, columns are predictions")]
     for at, i in enumerate(kept):
         middle = at * cell + cell / 2
         code = classes[i].code
-        parts.append(_text(left - 4, top + middle + 3, code, "end"))
+        parts.append(_text(left - 4, top + middle + 3, f"{classes[i].name[:26]} {code}", "end"))
         parts.append(
             Markup('<text class="tick" transform="translate({} {}) rotate(-90)">{}</text>').format(
                 f"{left + middle + 3:.1f}", top - 4, code
@@ -54,6 +55,14 @@ def confusion(level: LevelScores) -> Markup:
             if matrix[i][j]:
                 title = f"{classes[i].name} predicted as {classes[j].name}: {matrix[i][j]:,} px, {share:.1%}"
                 parts.append(_rect(left + to * cell, top + at * cell, cell - 1, cell - 1, ramp(share**0.5), title))
+                if cell >= 20 and share >= 0.005:
+                    shade = "dark" if share**0.5 < 0.6 else "light"
+                    at_x, at_y = left + to * cell + cell / 2, top + at * cell + cell / 2 + 3
+                    parts.append(
+                        Markup('<text class="cell {}" x="{}" y="{}" text-anchor="middle">{}</text>').format(
+                            shade, f"{at_x:.1f}", f"{at_y:.1f}", f"{100 * share:.0f}"
+                        )
+                    )
     parts.append(Markup('<rect class="frame" x="{}" y="{}" width="{}" height="{}"/>').format(left, top, size, size))
     return _close(parts)
 
@@ -91,12 +100,19 @@ def error_map(cells: Sequence[dict[str, Any]]) -> Markup:
     right, top = max(c["x"] + c["size"] for c in cells), max(c["y"] + c["size"] for c in cells)
     # At most 420 px wide, and no cell larger than 48 px.
     scale = min(420 / max(right - left, top - bottom), 48 / max(c["size"] for c in cells))
-    parts = [_open((right - left) * scale + 4, (top - bottom) * scale + 4, "Map of accuracy, north up")]
+    parts = [_open(max((right - left) * scale, 120) + 80, (top - bottom) * scale + 22, "Map of accuracy, north up")]
     for c in cells:
         x, y = 2 + (c["x"] - left) * scale, 2 + (top - c["y"] - c["size"]) * scale
         title = f"E {c['x'] // 1000} km, N {c['y'] // 1000} km: accuracy {c['accuracy']:.3f}, {c['pixels']:,} px"
         side = max(c["size"] * scale - 0.6, 1.2)
         parts.append(_rect(x, y, side, side, ramp(c["accuracy"]), title))
+    width, height = (right - left) * scale, (top - bottom) * scale
+    parts += [
+        _text(2, height + 16, f"E {left // 1000} km", "start"),
+        _text(max(width, 190), height + 16, f"E {right // 1000} km", "end"),
+        _text(width + 8, 12, f"N {top // 1000} km", "start"),
+        _text(width + 8, max(height, 26), f"N {bottom // 1000} km", "start"),
+    ]
     return _close(parts)
 
 
@@ -115,7 +131,9 @@ def intervals(rows: Sequence[tuple[str, float, float | None, float | None]], lab
         return Markup("")
     low_end, high_end = min(bounds), max(bounds)
     pad = (high_end - low_end) * 0.08 or 0.01
-    low_end, high_end = low_end - pad, high_end + pad
+    # Scores from 0 to 1 have no ticks outside that range.
+    floor, ceiling = (0.0, 1.0) if low_end >= 0 and high_end <= 1 else (-math.inf, math.inf)
+    low_end, high_end = max(low_end - pad, floor), min(high_end + pad, ceiling)
     left, width, step = 8, 300, 22
 
     def x(value: float) -> float:
@@ -164,7 +182,33 @@ def history(points: Sequence[tuple[datetime, float, str]], best: Sequence[tuple[
         parts.append(_dot(x(at), y(value), 4, css, f"{at:%Y-%m-%d} {name}: {value:.3f}"))
     parts += [_text(left - 5, y(v) + 4, f"{v:.3f}", "end") for v in (low + pad, high - pad)]
     parts += [_text(left + 8, height + 26, f"{start:%Y-%m-%d}", "start")]
-    parts += [_text(left + width - 12, height + 26, f"{end:%Y-%m-%d}", "end")]
+    if start.date() != end.date():
+        parts += [_text(left + width - 12, height + 26, f"{end:%Y-%m-%d}", "end")]
+    return _close(parts)
+
+
+def sizes(points: Sequence[tuple[str, int, float]], label: str) -> Markup:
+    """Values against numbers of parameters, on a logarithmic scale: (name, parameters > 0, value)."""
+    width, height, left = 640, 240, 44
+    low, high = min(p[2] for p in points), max(p[2] for p in points)
+    pad = (high - low) * 0.1 or 0.01
+    low, high = low - pad, high + pad
+    first, last = (math.log10(at(p[1] for p in points)) for at in (min, max))
+    first, last = math.floor(first), max(math.ceil(last), math.floor(first) + 1)
+
+    def x(power: float) -> float:
+        return left + 8 + (power - first) / (last - first) * (width - 20)
+
+    parts = [_open(width + left, height + 34, f"{label} against the number of parameters")]
+    parts.append(Markup('<rect class="frame" x="{}" y="8" width="{}" height="{}"/>').format(left, width - 4, height))
+    for name, parameters, value in points:
+        y = 8 + (high - value) / (high - low) * height
+        parts.append(_dot(x(math.log10(parameters)), y, 5, "s0", f"{name}: {value:.3f}, {parameters:,} parameters"))
+    for power in range(first, last + 1):
+        text = f"{10**power:,}" if power < 6 else f"{10 ** (power - 6):,} M"
+        parts.append(_text(x(power), height + 26, text, "middle"))
+    for value in (low + pad, high - pad):
+        parts.append(_text(left - 5, 12 + (high - value) / (high - low) * height, f"{value:.3f}", "end"))
     return _close(parts)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -20,6 +19,7 @@ from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Database, Submission
 from leaderboard.web import sessions
 from leaderboard.web.cards import check_card
+from leaderboard.web.limits import Forms
 from leaderboard.web.pages import private, see, signed_in
 from leaderboard.web.render import html
 from lulcbench._parsing import parse_toml
@@ -27,7 +27,6 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.submission.card import CARD_EXAMPLE, MAX_CARD_BYTES
 
 LISTED = 200
-MAX_FORMS = 4  # that arrive at once; each may hold max_form_bytes of temporary disk
 
 router = APIRouter(include_in_schema=False)
 
@@ -80,20 +79,18 @@ async def submit(request: Request, form_token: str = "") -> Response:
     db: Database = request.app.state.db
     sessions.check_form(request, form_token)
     who = await run_in_threadpool(_who, request)
-    forms: asyncio.Semaphore = request.app.state.forms
+    forms: Forms = request.app.state.forms
     try:
-        await run_in_threadpool(_check_form, db, settings, who, request.headers.get("content-length", ""))
-        if forms.locked():
-            raise RequestError(
-                503, "Too many forms are arriving at once.", "Try again in a minute.", {"Retry-After": "60"}
-            )
+        size = await run_in_threadpool(_check_form, db, settings, who, request.headers.get("content-length", ""))
+        with forms.arriving(settings, who.team_id, size):
+            async with request.form(max_files=2, max_fields=4) as form:
+                card = _text(form, "card")
+                try:
+                    submission_id = await run_in_threadpool(_accept, db, settings, who, form)
+                except RequestError as error:
+                    return _submit(request, who, error, card[:MAX_CARD_BYTES])
     except RequestError as error:
         return _submit(request, who, error)
-    async with forms, request.form(max_files=2, max_fields=4) as form:
-        try:
-            submission_id = await run_in_threadpool(_accept, db, settings, who, form)
-        except RequestError as error:
-            return _submit(request, who, error, _text(form, "card")[:MAX_CARD_BYTES])
     return see(f"/submissions/{submission_id}")
 
 
@@ -120,17 +117,17 @@ async def withdraw(submission_id: str, request: Request) -> Response:
     return see("/mine")
 
 
-def _check_form(db: Database, settings: Settings, who: Identity, length: str) -> None:
-    """Refuse a form that cannot succeed before its file is read into a temporary file."""
+def _check_form(db: Database, settings: Settings, who: Identity, length: str) -> int:
+    """Refuse a form that cannot succeed before its file is read into a temporary file; its size in bytes."""
     if not (length.isascii() and length.isdigit()):
         raise RequestError(411, "The form does not state its length.", "Use a browser, or lulcbench submit.")
     if int(length) > settings.max_form_bytes:
         raise RequestError(
             413, f"The form takes files up to {settings.max_form_bytes:,} bytes.", "Use lulcbench submit."
         )
-    uploads.check_space(settings, 2 * int(length))  # the temporary file, and the one that is kept
     with db.read() as session:
         accounts.check_limit(session, who, settings.daily_submissions)
+    return int(length)
 
 
 def _accept(db: Database, settings: Settings, who: Identity, form: FormData) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -19,13 +19,14 @@ from sqlalchemy.orm import Session
 
 from leaderboard.errors import RequestError, not_found
 from leaderboard.ranking.paired import paired_tests
-from leaderboard.ranking.table import PAGE_ROWS, Choice, Row, Snapshot
+from leaderboard.ranking.table import PAGE_ROWS, Choice, Row, Snapshot, sort_value
 from leaderboard.settings import Settings
-from leaderboard.store import accounts, ledger, standing
+from leaderboard.store import accounts, chain, ledger, standing, uploads
 from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Database, Submission
 from leaderboard.web import sessions
 from leaderboard.web.board import Board
+from leaderboard.web.limits import Turns
 from leaderboard.web.render import Page, html
 from lulcbench.errors import UnsupportedFormatError
 from lulcbench.evaluation.metrics import METRICS, RANKING
@@ -33,6 +34,8 @@ from lulcbench.evaluation.scores import LevelScores, Scores
 
 log = logging.getLogger(__name__)
 MAX_COMPARED = 6
+LISTED_FILES = 500
+FEED_ROWS = 50
 _PICTURE = re.compile(r"(best|median|worst)-(image|label|prediction)\.png")
 
 router = APIRouter(include_in_schema=False)
@@ -59,7 +62,9 @@ def submission(submission_id: str, request: Request) -> Response:
         who = signed_in(request, session)
         submission = standing.visible(session, submission_id, who)
     if submission.status != "scored":
-        return private(html("pending.html", submission=submission, own=_own(submission, who)))
+        result = submission.result
+        event = result and ledger.withdrawal(settings.ledger, result.release_key, submission.id)
+        return private(html("pending.html", submission=submission, event=event, own=_own(submission, who)))
     page = Page.of(submission_html(settings, submission))
     return page.response(request)
 
@@ -87,13 +92,76 @@ def picture(submission_id: str, name: str, request: Request) -> Response:
 
 
 @router.get("/compare")
-def compare(request: Request, id: Annotated[list[str], Query()] = [], level: int = 4) -> Response:  # noqa: B006
+async def compare(request: Request, id: Annotated[list[str], Query()] = [], level: int = 4) -> Response:  # noqa: B006
     """Two or more submissions side by side."""
-    board: Board = request.app.state.board
     settings: Settings = request.app.state.settings
     ids = check_ids(id, level)
     key = f"/compare?{urlencode({'id': ids, 'level': level}, doseq=True)}"
-    return board.page(key, lambda snapshot: Page.of(compare_html(settings, snapshot, ids, level))).response(request)
+    page = await compared_page(request, key, lambda snapshot: Page.of(compare_html(settings, snapshot, ids, level)))
+    return page.response(request)
+
+
+async def compared_page(request: Request, key: str, make: Callable[[Snapshot], Page]) -> Page:
+    """A cached page of a comparison, or one made when it is its turn.
+
+    Raises:
+        RequestError: 503, too many others are waiting.
+    """
+    board: Board = request.app.state.board
+    turns: Turns = request.app.state.comparisons
+    return board.peek(key) or await turns.run(lambda: board.page(key, make))
+
+
+@router.get("/teams")
+def team(request: Request, name: Annotated[str, Query(max_length=64)] = "") -> Response:
+    """All results of a team."""
+    board: Board = request.app.state.board
+
+    def make(snapshot: Snapshot) -> Page:
+        rows = sorted((row for row in snapshot.rows if row.team == name), key=lambda row: row.submitted, reverse=True)
+        if not rows:
+            raise not_found("There is no result of such a team.")
+        return Page.of(html("team.html", name=name, rows=rows, metric=METRICS[RANKING]))
+
+    return board.page(f"/teams?{urlencode({'name': name})}", make).response(request)
+
+
+@router.get("/feed.atom")
+def feed(request: Request) -> Response:
+    """The newest results as an Atom feed (RFC 4287)."""
+    board: Board = request.app.state.board
+    settings: Settings = request.app.state.settings
+    page = board.page("/feed.atom", lambda snapshot: Page.of(feed_xml(settings, snapshot)))
+    response = page.response(request)
+    response.headers["Content-Type"] = "application/atom+xml; charset=utf-8"
+    return response
+
+
+def feed_xml(settings: Settings, snapshot: Snapshot) -> str:
+    """The feed, newest first."""
+    newest = sorted(snapshot.rows, key=lambda row: row.submitted, reverse=True)[:FEED_ROWS]
+    base = settings.public_url.rstrip("/")
+    return html("feed.xml", rows=newest, base=base, metric=METRICS[RANKING])
+
+
+@router.get("/ledger")
+def show_ledger(request: Request) -> Response:
+    """The files of the ledger, newest first, with the head of the chain."""
+    settings: Settings = request.app.state.settings
+    sealed = chain.load(settings.ledger)
+    files = list(zip(sealed.digests.items(), sealed.heads, strict=True))[::-1]
+    return Page.of(html("ledger.html", files=files[:LISTED_FILES], total=len(files), head=sealed.head)).response(
+        request
+    )
+
+
+@router.get("/ledger/chain.log")
+def download_chain(request: Request) -> Response:
+    """The chain of the ledger, byte for byte."""
+    path = request.app.state.settings.ledger / chain.NAME
+    if not path.is_file():
+        raise not_found("The ledger is empty.")
+    return FileResponse(path, media_type="text/plain")
 
 
 @router.get("/history")
@@ -108,7 +176,8 @@ def history(request: Request) -> Response:
 @router.get("/about")
 def about(request: Request) -> Response:
     """How to read the board."""
-    return Page.of(html("about.html", settings=request.app.state.settings)).response(request)
+    settings: Settings = request.app.state.settings
+    return Page.of(html("about.html", settings=settings, largest=uploads.largest_file(settings))).response(request)
 
 
 @router.get("/docs")
@@ -138,6 +207,7 @@ def table_html(
     root: str = "/",
     static: bool = False,
     downloads: Mapping[str, str] = MappingProxyType({}),
+    levels: Mapping[int, str] = MappingProxyType({}),
 ) -> str:
     """The page of a table.
 
@@ -147,6 +217,7 @@ def table_html(
         root: prefix of links.
         static: leave out links that need the service (filters, other pages of the table).
         downloads: label → file, additional links of a static page.
+        levels: level → file, the other levels of a static page.
     """
     asked, choice = choice, snapshot.resolve(choice)
     rows = snapshot.select(choice)
@@ -162,7 +233,14 @@ def table_html(
         choice=choice,
         hidden=snapshot.hidden(choice),
         rows=shown,
-        first=0 if static else (page - 1) * PAGE_ROWS,
+        ranks=ranks(rows, choice),
+        levels=levels if static else {level: _link(choice, level=level, page="") for level in (1, 2, 3, 4)},
+        sizes=[
+            (row.model, row.parameters, estimate.value)
+            for row in rows
+            if row.parameters and (estimate := row.estimate(choice.level, choice.metric))
+        ],
+        copies=snapshot.copies(choice),
         total=len(rows),
         page=page,
         pages=pages,
@@ -174,6 +252,18 @@ def table_html(
         static=static,
         downloads=downloads,
     )
+
+
+def ranks(rows: Sequence[Row], choice: Choice) -> dict[str, int]:
+    """Submission id → rank, for the rows that are ranked; rows with the same value in the sorted column share one."""
+    result: dict[str, int] = {}
+    before: tuple[Any, int] | None = None
+    for position, row in enumerate((row for row in rows if not row.saw_labels), start=1):
+        value = sort_value(row, choice)
+        rank = before[1] if before is not None and value is not None and value == before[0] else position
+        before = (value, rank)
+        result[row.id] = rank
+    return result
 
 
 def submission_html(settings: Settings, submission: Submission) -> str:
@@ -209,12 +299,28 @@ def submission_page(
         entry=entry,
         scores=scores,
         given=given,
+        links=[(name, entry.card[name]) for name in ("code", "paper", "weights") if entry.card.get(name)],
+        citation=citation(entry, submission, permalink),
         samples=entry.samples if media.is_dir() else [],
         permalink=permalink,
         newer=newer,
         root=root,
         static=static,
     )
+
+
+def citation(entry: ledger.Entry, submission: Submission, permalink: str) -> str:
+    """The entry as BibTeX; characters that BibTeX would interpret are left out."""
+    authors = " and ".join(str(author) for author in entry.card["authors"])
+    fields = {
+        "title": f"{entry.card['name']}: result on {entry.release}, {entry.task}, {entry.split} split",
+        "author": authors,
+        "year": f"{submission.created_at:%Y}",
+        "howpublished": f"lulcbench leaderboard, {permalink}",
+        "note": f"predictions SHA-256 {entry.sha256}, ledger digest {entry.digest}",
+    }
+    lines = [f"  {key} = {{{re.sub(r'[{}\\\\%$#&~^]', '', value)}}}," for key, value in fields.items()]
+    return "\n".join([f"@misc{{lulcbench-{submission.id},", *lines, "}"])
 
 
 def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: int) -> str:
@@ -235,7 +341,9 @@ def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: 
 
 
 def check_ids(ids: list[str], level: int) -> list[str]:
-    """The submissions to compare, without duplicates, in the requested order; the others are tested against the first.
+    """The submissions to compare: the first, against which the others are tested, and the others sorted by id.
+
+    The same comparison therefore has one key, in whichever order it is asked for.
 
     Raises:
         RequestError: 422, too few, too many, or no such level.
@@ -245,7 +353,7 @@ def check_ids(ids: list[str], level: int) -> list[str]:
         raise RequestError(422, f"{len(wanted)} submissions are chosen.", f"Select 2 to {MAX_COMPARED} in the table.")
     if not 1 <= level <= 4:
         raise RequestError(422, f"LUISA has no level {level}.", "Choose 1, 2, 3 or 4.")
-    return wanted
+    return [wanted[0], *sorted(wanted[1:])]
 
 
 def compared(

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from leaderboard.ranking.columns import COLUMNS
 from leaderboard.web import charts
 from lulcbench.evaluation.intervals import caution
-from lulcbench.evaluation.metrics import METRICS, shown_in
+from lulcbench.evaluation.metrics import METRICS, RANKING, shown_in
 from lulcbench.legend import legend
 
+_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?:,|$)")
 TIERS = {
     "reproduced": "Reproduced from weights",
     "rescored": "Re-scored from predictions",
@@ -38,18 +41,27 @@ def environment() -> Environment:
     )
     env.filters |= {
         "score": lambda value: "–" if value is None else f"{value:.3f}",
+        "link_if_address": _link_if_address,
         "signed": lambda value: f"{value:+.3f}".replace("-", "\N{MINUS SIGN}"),
     }
     env.globals |= {
         "charts": charts,
         "caution": caution,
         "metrics": METRICS,
+        "ranking": RANKING,
         "columns": [column for column in COLUMNS.values() if column.text],
         "shown_in": shown_in,
         "tiers": TIERS,
         "colors": {code: land_class.color for code, land_class in legend().classes.items()},
     }
     return env
+
+
+def _link_if_address(value: Any) -> Any:
+    """A web address as a link, which search engines do not follow; anything else unchanged."""
+    if isinstance(value, str) and value.startswith(("https://", "http://")):
+        return Markup('<a href="{0}" rel="nofollow noopener">{0}</a>').format(value)
+    return value
 
 
 def html(template: str, **values: Any) -> str:
@@ -74,8 +86,9 @@ class Page:
     def response(self, request: Request) -> Response:
         """The page, or status 304 if the client's copy is still valid."""
         headers = {"ETag": self.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
-        if request.headers.get("if-none-match") == self.etag:
+        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+        if self.etag in known or "*" in known:
             return Response(status_code=304, headers=headers)
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if _GZIP.search(request.headers.get("accept-encoding", "")):
             return HTMLResponse(self.compressed, headers=headers | {"Content-Encoding": "gzip"})
         return HTMLResponse(self.plain, headers=headers)

@@ -168,7 +168,7 @@ def make_entry(
         team=team,
         tier="rescored",
         filename=f"{number}.zip",
-        sha256=results[kind]["scores"]["predictions_sha256"],
+        sha256=hashlib.sha256(f"{number} {kind}".encode()).hexdigest(),  # other predictions in every entry
         card=CARD | {"name": f"Model {number}"} | card,
         submitted_at=at,
         scored_at=at,

@@ -1,10 +1,5 @@
 // Conveniences only; every page works without them.
 "use strict";
-for (const form of document.querySelectorAll("form.filters")) {
-  for (const field of form.querySelectorAll("select, input[type=checkbox], input[type=date]")) {
-    field.addEventListener("change", () => form.requestSubmit());
-  }
-}
 const compare = document.getElementById("compare");
 if (compare) {
   const boxes = [...compare.form.querySelectorAll("input[name=id]")];
@@ -13,8 +8,48 @@ if (compare) {
     compare.textContent = n ? `Compare ${n} selected` : "Compare selected";
     compare.disabled = n < 2;
   };
-  boxes.forEach((box) => box.addEventListener("change", update));
+  // The selection survives sorting, filtering and other pages of the table.
+  const key = "compare";
+  const kept = new Set(JSON.parse(sessionStorage.getItem(key) || "[]"));
+  boxes.forEach((box) => {
+    box.checked = box.checked || kept.has(box.value);
+    box.addEventListener("change", () => {
+      if (box.checked) kept.add(box.value);
+      else kept.delete(box.value);
+      sessionStorage.setItem(key, JSON.stringify([...kept]));
+      update();
+    });
+  });
+  compare.form.addEventListener("submit", () => sessionStorage.removeItem(key));
   update();
+}
+const board = document.querySelector("table.board");
+for (const box of document.querySelectorAll(".columns input")) {
+  const show = () => board && board.classList.toggle(`hide-${box.value}`, !box.checked);
+  box.checked = localStorage.getItem(`hide-${box.value}`) === null;
+  show();
+  box.addEventListener("change", () => {
+    if (box.checked) localStorage.removeItem(`hide-${box.value}`);
+    else localStorage.setItem(`hide-${box.value}`, "1");
+    show();
+  });
+}
+// Tables of exported pages have no server that sorts them.
+for (const button of document.querySelectorAll("button[data-sort]")) {
+  button.addEventListener("click", () => {
+    const head = button.closest("th");
+    const at = [...head.parentNode.children].indexOf(head);
+    const down = head.getAttribute("aria-sort") !== "descending";
+    const body = head.closest("table").tBodies[0];
+    const text = (row) => row.cells[at].textContent.trim();
+    const value = (row) => (head.classList.contains("num") ? Number.parseFloat(text(row)) : text(row).toLowerCase());
+    const known = [...body.rows].filter((row) => !Number.isNaN(value(row)));
+    const rest = [...body.rows].filter((row) => Number.isNaN(value(row)));
+    known.sort((a, b) => (value(a) < value(b) ? -1 : value(a) > value(b) ? 1 : 0) * (down ? -1 : 1));
+    body.append(...known, ...rest);
+    for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  });
 }
 const waiting = document.querySelector("[data-refresh]");
 if (waiting) setTimeout(() => location.reload(), 1000 * Number(waiting.dataset.refresh));

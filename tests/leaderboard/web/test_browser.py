@@ -53,6 +53,13 @@ def board(
         {"name": "Beta", "kind": "poor", "sensors": ["sentinel2"]},
         {"name": "Alpha", "kind": "good", "sensors": ["landsat"]},
         {"name": "Gamma", "kind": "poor", "sensors": ["landsat", "sentinel2"], "team": "Theirs"},
+        {
+            "name": "W" * 120,
+            "kind": "poor",
+            "sensors": ["landsat"],
+            "pretraining": "P" * 120,
+            "saw_scored_labels": True,
+        },
     )
     for number, card in enumerate(cards, start=1):
         ledger.write(settings.ledger, make_entry(results, number, card.pop("kind"), card.pop("team", "Ours"), **card))
@@ -104,12 +111,16 @@ def test_sort_filter_compare(page: Any) -> None:
     page.wait_for_url(lambda url: url != before)
     assert names(page) == ["Gamma", "Beta", "Alpha"]
     assert page.locator("th[aria-sort=descending]").inner_text().startswith("Model")
-    page.get_by_label("Uses sensor").select_option("sentinel2")  # the script sends the form
+    page.get_by_label("Uses sensor").select_option("sentinel2")
+    page.get_by_role("button", name="Apply").click()
     page.wait_for_url("**sensor=sentinel2**")
     assert names(page) == ["Gamma", "Beta"]
     compare = page.locator("#compare")
     assert compare.is_disabled()
     page.get_by_label("Compare Beta by Ours").check()
+    page.get_by_role("link", name="Date", exact=True).click()  # the selection survives sorting
+    page.wait_for_url("**sort=date**")
+    assert page.get_by_label("Compare Beta by Ours").is_checked()
     page.get_by_label("Compare Gamma by Theirs").check()
     assert compare.inner_text() == "Compare 2 selected"
     compare.click()
@@ -146,14 +157,26 @@ def test_with_the_keyboard_alone(page: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("width", [1366, 320])
 def test_nothing_sticks_out_and_text_stands_out(browser: Any, board: tuple[str, str], width: int, scheme: str) -> None:
     context = browser.new_context(base_url=board[0], viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = context.new_page()
     first = f"{1:020x}"
-    for path in ("/", f"/submissions/{first}", f"/compare?id={first}&id={2:020x}", "/history", "/about", "/login"):
+    for path in (
+        "/",
+        f"/submissions/{first}",
+        f"/compare?id={first}&id={2:020x}",
+        "/history",
+        "/about",
+        "/login",
+        "/docs",
+        "/ledger",
+    ):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+        if "saw_labels" in path and width > 1000:
+            box = page.locator(".scroll.tall")
+            assert box.evaluate("box => box.scrollWidth - box.clientWidth") <= 0  # the whole table is in view
     ratio = page.evaluate(
         """() => {
           const light = (text) => {
@@ -204,7 +227,8 @@ def test_upload_through_the_form(
     alert.wait_for(timeout=60_000)
     assert "not a zip" in alert.inner_text()
     page.goto("/mine")
-    page.get_by_label("Withdraw From the form").click()
+    page.get_by_label("Withdraw From the form …").click()
+    page.get_by_role("button", name="Yes, withdraw From the form").click()
     page.goto("/")
     assert "From the form" not in names(page)
 
