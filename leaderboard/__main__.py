@@ -171,6 +171,35 @@ def tier(
 
 
 @app.command()
+def ban(
+    context: typer.Context, team: str, end: Annotated[bool, typer.Option("--end", help="End the ban.")] = False
+) -> None:
+    """Ban a team: its tokens are not accepted, and what it has in the queue is not published."""
+    from leaderboard.store.accounts import ban as set_ban
+
+    set_ban(_database(context), team, not end)
+
+
+@app.command()
+def hide(
+    context: typer.Context, submission: str, end: Annotated[bool, typer.Option("--end", help="Show it again.")] = False
+) -> None:
+    """Take a submission off the board in the operator's name; its page says so."""
+    from leaderboard.store import standing
+
+    change = standing.undo if end else standing.withdraw
+    change(_database(context), context.obj, standing.OPERATOR, submission)
+
+
+@app.command()
+def retry(context: typer.Context, submission: str) -> None:
+    """Put a refused submission, or one whose worker is gone, back into the queue."""
+    from leaderboard.store import standing
+
+    standing.retry(_database(context), submission)
+
+
+@app.command()
 def report(context: typer.Context, scores: Path, card: Path, team: Annotated[str, typer.Option()]) -> None:
     """Add scores that a team computed itself; the board marks them as self-reported."""
     from leaderboard.ranking.reported import add_reported
@@ -216,12 +245,15 @@ def ledger_seal(context: typer.Context) -> None:
 
 @token_app.command("create")
 def token_create(
-    context: typer.Context, team: str, scope: Annotated[str, typer.Option(help="submit or admin")] = "submit"
+    context: typer.Context,
+    team: str,
+    scope: Annotated[str, typer.Option(help="submit or admin")] = "submit",
+    days: Annotated[int, typer.Option(min=0, help="Days after which it expires; 0: it does not.")] = 0,
 ) -> None:
     """Create a token for a team and show it once."""
     from leaderboard.store.accounts import create_token
 
-    typer.echo(create_token(_database(context), team, scope))
+    typer.echo(create_token(_database(context), team, scope, days))
 
 
 @token_app.command("revoke")
@@ -240,6 +272,9 @@ def token_list(context: typer.Context) -> None:
     with _database(context).read() as session:
         for token in session.scalars(select(Token).order_by(Token.created_at)):
             state = f"revoked {token.revoked_at:%Y-%m-%d}" if token.revoked_at else "valid"
+            if token.expires_at and not token.revoked_at:
+                state = f"expires {token.expires_at:%Y-%m-%d}"
+            state += f", last used {token.used_at:%Y-%m-%d}" if token.used_at else ", never used"
             typer.echo(f"{token.id}  {token.team.name}  {token.scope}  {token.created_at:%Y-%m-%d}  {state}")
 
 

@@ -62,9 +62,9 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     records = [row.record(level) for row in snapshot.rows for level in LEVELS if level in row.levels]
     pd.DataFrame(records).to_parquet(part / "leaderboard.parquet", index=False)
     tables = [(choice, _write_tables(part, snapshot, choice)) for choice in _tables(snapshot)]
-    (part / "index.html").write_text(
-        html("index.html", tables=tables, best=_best(snapshot), snapshot=snapshot, root="./", static=True)
-    )
+    chained = (settings.ledger / chain.NAME).exists()
+    values = {"tables": tables, "best": _best(snapshot), "snapshot": snapshot, "chained": chained}
+    (part / "index.html").write_text(html("index.html", **values, root="./", static=True))
     (part / "about.html").write_text(html("about.html", settings=settings, root="./", static=True))
     with db.read() as session:
         query = select(Submission).join(Result).where(Submission.status == "scored")
@@ -73,7 +73,7 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
         submissions = {submission.id: submission for submission in scored if submission.id in shown}
     for submission in submissions.values():
         _write_submission(part, settings, submission, submissions, url.rstrip("/"))
-    if (settings.ledger / chain.NAME).exists():
+    if chained:
         (part / "ledger").mkdir(exist_ok=True)
         shutil.copyfile(settings.ledger / chain.NAME, part / "ledger" / chain.NAME)
     part.rename(out)

@@ -26,7 +26,7 @@ from leaderboard.scoring.job import TEMPORARY_FAILURE
 from leaderboard.settings import Settings
 from leaderboard.store import ledger, queue, uploads
 from leaderboard.store.db import Database, Submission, Upload, now
-from leaderboard.store.queue import Job, LostLease
+from leaderboard.store.queue import Job, LostLease, NoAccess
 from leaderboard.store.uploads import partial_path, predictions_path
 from lulcbench._parsing import parse_json
 from lulcbench.errors import LulcbenchError
@@ -78,7 +78,13 @@ class Worker:
         if job is None:
             return False
         with contextlib.suppress(LostLease):
-            self._handle(job)
+            try:
+                if not queue.may_publish(self.db, job):
+                    raise NoAccess(job.team)
+                self._handle(job)
+            except NoAccess:
+                what = "The access of the team has ended, so its submissions are not scored."
+                queue.refuse(self.db, self.owner, job, what, "Ask the operator of the board.")
         return True
 
     def housekeep(self) -> None:

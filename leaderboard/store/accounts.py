@@ -6,19 +6,28 @@ import hashlib
 import hmac
 import re
 import secrets
+import unicodedata
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import CursorResult, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from leaderboard.errors import RequestError
-from leaderboard.store.db import Database, Quota, Team, Token, audit, now
+from leaderboard.store.db import BrowserSession, Database, Quota, Team, Token, audit, now
 from lulcbench.errors import LulcbenchError
+from lulcbench.submission.card import mixes_scripts
 
 SCOPES = ("submit", "admin")
 _TOKEN = re.compile(r"lb_([0-9a-f]{12})_([0-9a-f]{64})")
+_FILLER = re.compile("[\u115f\u1160\u3164\uffa0]")  # letters that are shown as blanks
+# Cyrillic, Greek and digits that look like Latin letters, after case folding.
+_LOOKALIKE = str.maketrans(
+    "\u0430\u0432\u0441\u0435\u0456\u043a\u043c\u043d\u043e\u0440\u0455\u0442\u0443\u0445\u03c5\u03b1\u03bf\u03b901",
+    "abceikmhopstyxuaoiol",
+)
 _TEAM = re.compile(r"[\w][\w .,&()+-]{0,63}")
 
 
@@ -42,19 +51,29 @@ class Identity:
         return f"{self.team}/{self.token_id}"
 
 
-def create_token(db: Database, team_name: str, scope: str = "submit") -> str:
+def create_token(db: Database, team_name: str, scope: str = "submit", days: int = 0) -> str:
     """Create a token for a team (and the team, if new). It is shown once and cannot be read back.
 
+    Args:
+        db: the database.
+        team_name: name of the team.
+        scope: one of ``SCOPES``.
+        days: days after which it expires; 0 for a token that does not.
+
     Raises:
-        LulcbenchError: the scope or the team name is not allowed.
+        LulcbenchError: the scope or the team name is not allowed, or the name resembles that of another team.
     """
     if scope not in SCOPES:
         raise LulcbenchError(f"There is no scope {scope!r}.", f"Choose one of {', '.join(SCOPES)}.")
     check_team(team_name)
     token_id, secret = secrets.token_hex(6), secrets.token_hex(32)
     with db.write() as session:
+        _check_resemblance(session, team_name)
         team = ensure_team(session, team_name)
-        session.add(Token(id=token_id, team_id=team.id, scope=scope, digest=_digest(secret), created_at=now()))
+        expires = now() + timedelta(days=days) if days else None
+        digest = _digest(secret)
+        token = Token(id=token_id, team_id=team.id, scope=scope, digest=digest, created_at=now(), expires_at=expires)
+        session.add(token)
         audit(session, "operator", "token.create", token_id, team=team_name, scope=scope)
     return f"lb_{token_id}_{secret}"
 
@@ -65,10 +84,92 @@ def check_team(name: str) -> None:
     Raises:
         LulcbenchError: it is empty, too long, or has other characters than those allowed.
     """
-    if not _TEAM.fullmatch(name):
+    if not _TEAM.fullmatch(name) or name != " ".join(name.split()) or mixes_scripts(name) or _FILLER.search(name):
         raise LulcbenchError(
-            f"{name!r} is not a team name.", "Use 1 to 64 letters, digits, spaces and . , & ( ) + - _."
+            f"{name!r} is not a team name.",
+            "Use 1 to 64 letters, digits, spaces and . , & ( ) + - _, and in a word letters of one script.",
         )
+
+
+def ban(db: Database, team_name: str, banned: bool = True) -> None:
+    """Ban a team, or end its ban: its tokens are not accepted, and what it has in the queue is refused.
+
+    Raises:
+        LulcbenchError: there is no such team.
+    """
+    with db.write() as session:
+        team = session.scalars(select(Team).where(Team.name == team_name)).one_or_none()
+        if team is None:
+            raise LulcbenchError(f"There is no team {team_name!r}.", "See 'python -m leaderboard token list'.")
+        team.banned_at = now() if banned else None
+        audit(session, "operator", "team.ban" if banned else "team.unban", team_name[:64])
+
+
+def may_publish(session: Session, team_id: int) -> bool:
+    """Whether results of a team may be published: it is not banned, and has a valid token."""
+    team = session.get(Team, team_id)
+    if team is None or team.banned_at is not None:
+        return False
+    tokens = session.scalars(select(Token).where(Token.team_id == team_id)).all()
+    return any(_valid(token) for token in tokens)
+
+
+def begin_session(db: Database, token_id: str, lifetime: timedelta) -> str:
+    """Sign a browser in; the number of its session, of which only the digest is stored. Old sessions are deleted."""
+    number = secrets.token_hex(32)
+    with db.write() as session:
+        session.execute(delete(BrowserSession).where(BrowserSession.created_at < now() - lifetime))
+        session.add(BrowserSession(digest=_digest(number), token_id=token_id, created_at=now()))
+    return number
+
+
+def end_session(db: Database, number: str) -> None:
+    """Sign a browser out; copies of its cookie become worthless."""
+    with db.write() as session:
+        session.execute(delete(BrowserSession).where(BrowserSession.digest == _digest(number)))
+
+
+def identify_session(session: Session, number: str, lifetime: timedelta) -> Identity | None:
+    """The identity of a signed-in browser; None if its session has ended or its token is no longer valid."""
+    known = session.get(BrowserSession, _digest(number))
+    if known is None or known.created_at < now() - lifetime:
+        return None
+    token = session.get(Token, known.token_id)
+    if token is None or not _valid(token):
+        return None
+    return Identity(token.id, token.team_id, token.team.name, token.scope)
+
+
+def note_use(db: Database, token_id: str) -> None:
+    """Record that a token was used, at most once an hour."""
+    with db.read() as session:
+        token = session.get(Token, token_id)
+        if token is None or (token.used_at is not None and now() - token.used_at < timedelta(hours=1)):
+            return
+    with db.write() as session:
+        session.execute(update(Token).where(Token.id == token_id).values(used_at=now()))
+
+
+def _valid(token: Token) -> bool:
+    expired = token.expires_at is not None and token.expires_at <= now()
+    return token.revoked_at is None and not expired and token.team.banned_at is None
+
+
+def _check_resemblance(session: Session, name: str) -> None:
+    """Refuse a name that readers would take for that of another team.
+
+    Raises:
+        LulcbenchError: it differs from another name in case, marks or compatibility characters only.
+    """
+    key = _skeleton(name)
+    for other in session.scalars(select(Team.name)):
+        if other != name and _skeleton(other) == key:
+            raise LulcbenchError(f"{name!r} resembles the team {other!r}.", "Choose a name that cannot be mistaken.")
+
+
+def _skeleton(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).casefold()
+    return "".join(c for c in plain if c.isalnum()).translate(_LOOKALIKE)
 
 
 def revoke_token(db: Database, token_id: str) -> None:
@@ -84,30 +185,37 @@ def revoke_token(db: Database, token_id: str) -> None:
             audit(session, "operator", "token.revoke", token_id, team=token.team.name)
 
 
+def revoke_own(db: Database, who: Identity, token_id: str) -> None:
+    """Revoke a token of one's own team.
+
+    Raises:
+        RequestError: 404, the team has no such token.
+    """
+    with db.write() as session:
+        token = session.get(Token, token_id) if re.fullmatch("[0-9a-f]{12}", token_id) else None
+        if token is None or token.team_id != who.team_id:
+            raise RequestError(404, "There is no such token.", "See the list of your team's tokens.")
+        if token.revoked_at is None:
+            token.revoked_at = now()
+            audit(session, who.actor, "token.revoke", token_id, team=who.team)
+
+
 def identify(session: Session, presented: str) -> Identity:
     """The identity of a token.
 
     Raises:
-        RequestError: 401, it is malformed, unknown or revoked; the message is the same for all three.
+        RequestError: 401, it is malformed, unknown, revoked or expired, or its team is banned; the message is the same.
     """
     match = _TOKEN.fullmatch(presented)
     token = session.get(Token, match[1]) if match else None
     expected = token.digest if token else _digest("")
-    if not hmac.compare_digest(expected, _digest(match[2] if match else "-")) or token is None or token.revoked_at:
+    if not hmac.compare_digest(expected, _digest(match[2] if match else "-")) or token is None or not _valid(token):
         raise RequestError(
             401,
             "The token is not valid.",
             "Ask the operator for a new one, and send it as 'Authorization: Bearer TOKEN'.",
             {"WWW-Authenticate": "Bearer"},
         )
-    return Identity(token.id, token.team_id, token.team.name, token.scope)
-
-
-def identify_by_id(session: Session, token_id: str) -> Identity | None:
-    """The identity of a signed-in browser, or None if its token has been revoked since."""
-    token = session.get(Token, token_id)
-    if token is None or token.revoked_at:
-        return None
     return Identity(token.id, token.team_id, token.team.name, token.scope)
 
 

@@ -55,6 +55,7 @@ class Team(Base):
     __tablename__ = "team"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(64), unique=True)
+    banned_at: Mapped[datetime | None]
 
 
 class Token(Base):
@@ -67,7 +68,18 @@ class Token(Base):
     digest: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]
     team: Mapped[Team] = relationship(lazy="joined", innerjoin=True)
+
+
+class BrowserSession(Base):
+    """A signed-in browser. Its cookie holds the number of which only the SHA-256 is stored."""
+
+    __tablename__ = "browser_session"
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token_id: Mapped[str] = mapped_column(ForeignKey("token.id"))
+    created_at: Mapped[datetime]
 
 
 class Upload(Base):
@@ -108,6 +120,7 @@ class Submission(Base):
     lease_until: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0)
     superseded_by: Mapped[str | None] = mapped_column(String(32))
+    withdrawn_at: Mapped[datetime | None]
     team: Mapped[Team] = relationship(lazy="joined", innerjoin=True)
     result: Mapped[Result | None] = relationship(lazy="joined")
 

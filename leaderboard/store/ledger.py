@@ -35,7 +35,7 @@ MAX_ENTRY_BYTES = 64 * 2**20
 
 log = logging.getLogger(__name__)
 _RESULT = re.compile(r"([0-9a-f]{20})\.json")
-_EVENT = re.compile(r"([0-9a-f]{20})\.(withdrawn|superseded|tier-(\d{3,}))\.json")
+_EVENT = re.compile(r"([0-9a-f]{20})\.((?:withdrawn|restored)(?:-\d{3,})?|superseded|tier-\d{3,})\.json")
 _RESTORE = "Restore it from a backup."
 
 Tier = Literal["reported", "rescored", "reproduced"]
@@ -106,18 +106,18 @@ class Entry(Frozen):
 
 
 class Event(Frozen):
-    """A withdrawal, supersession or change of tier after scoring."""
+    """A withdrawal, the undoing of one, a supersession, or a change of tier after scoring."""
 
     format: Literal["lulcbench-ledger-event/1"] = "lulcbench-ledger-event/1"
     submission: str = Field(pattern=r"^[0-9a-f]{20}$")
-    kind: Literal["withdrawn", "superseded", "tier"]
+    kind: Literal["withdrawn", "restored", "superseded", "tier"]
     at: AwareDatetime
     actor: str
     value: str = ""
 
     @model_validator(mode="after")
     def _value_fits(self) -> Event:
-        allowed = {"withdrawn": r"", "superseded": r"[0-9a-f]{20}", "tier": "|".join(TIERS)}[self.kind]
+        allowed = {"withdrawn": r"", "restored": r"", "superseded": r"[0-9a-f]{20}", "tier": "|".join(TIERS)}[self.kind]
         if not re.fullmatch(allowed, self.value):
             raise ValueError(f"{self.value[:40]!r} is not a value of {self.kind}")
         return self
@@ -153,12 +153,19 @@ def record(root: Path, release_key: str, event: Event) -> Event:
     folder, content = root / release_key, event.model_dump(mode="json") | {"digest": event.digest}
     if event.kind == "tier":
         names = [_EVENT.fullmatch(path.name) for path in folder.glob(f"{event.submission}.tier-*.json")]
-        number = max((int(name[3]) + 1 for name in names if name), default=0)
+        number = max((int(name[2].rpartition("-")[2]) + 1 for name in names if name), default=0)
         while not _create(path := folder / f"{event.submission}.tier-{number:03d}.json", content):
             number += 1
         chain.append(root, f"{release_key}/{path.name}", event.digest)
         return event
     path = folder / f"{event.submission}.{event.kind}.json"
+    if event.kind in ("withdrawn", "restored"):  # they alternate; a repeated one is the same event
+        withdrawn, restored = (
+            len(list(folder.glob(f"{event.submission}.{k}*.json"))) for k in ("withdrawn", "restored")
+        )
+        number = max(withdrawn - 1, 0) if event.kind == "restored" or withdrawn > restored else withdrawn
+        if number:
+            path = folder / f"{event.submission}.{event.kind}-{number:03d}.json"
     if not _create(path, content):
         try:
             event = _read_event(path)
@@ -186,9 +193,10 @@ def read(path: Path) -> Entry:
 
 
 def withdrawal(root: Path, release_key: str, submission_id: str) -> Event | None:
-    """The withdrawal of a submission; None if there is none, or it cannot be read."""
+    """The last withdrawal of a submission; None if there is none, or it cannot be read."""
+    paths = list((root / release_key).glob(f"{submission_id}.withdrawn*.json"))
     try:
-        return _read_event(root / release_key / f"{submission_id}.withdrawn.json")
+        return _read_event(max(paths, key=lambda path: (len(path.name), path.name))) if paths else None
     except DamagedFile:
         return None
 

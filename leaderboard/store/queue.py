@@ -14,7 +14,7 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from leaderboard.settings import Settings
-from leaderboard.store import ledger
+from leaderboard.store import accounts, ledger
 from leaderboard.store.db import Database, Result, Submission, audit, now, touch
 
 
@@ -30,6 +30,10 @@ class Job:
     card: dict[str, Any]
     submitted_at: str
     attempts: int
+
+
+class NoAccess(Exception):
+    """The team was banned, or has no valid token any more."""
 
 
 class LostLease(Exception):
@@ -77,6 +81,13 @@ def claim(db: Database, settings: Settings, owner: str) -> Job | None:
         )
 
 
+def may_publish(db: Database, job: Job) -> bool:
+    """Whether the team of a job has access; see ``accounts.may_publish``."""
+    with db.read() as session:
+        submission = session.get(Submission, job.submission_id)
+        return submission is None or accounts.may_publish(session, submission.team_id)
+
+
 def renew(db: Database, settings: Settings, owner: str, job: Job) -> None:
     """Keep the lease for another ``lease_s`` seconds.
 
@@ -94,8 +105,12 @@ def finish(db: Database, settings: Settings, owner: str, job: Job, entry: ledger
 
     Raises:
         LostLease: ``owner`` no longer holds the lease; nothing has been written.
+        NoAccess: the team may not publish; nothing has been written.
     """
     with db.write() as session:
+        submission = session.get(Submission, job.submission_id)
+        if submission is not None and not accounts.may_publish(session, submission.team_id):
+            raise NoAccess(job.team)
         _own(session, owner, job, status="scored", finished_at=now(), lease_owner=None, lease_until=None)
         entry = ledger.write(settings.ledger, entry)
         session.add(index_row(entry))

@@ -232,7 +232,9 @@ def _apply(session: Session, event: ledger.Event) -> None:
     if submission is None:
         return
     if event.kind == "withdrawn":
-        submission.status = "withdrawn"
+        submission.status, submission.withdrawn_at = "withdrawn", event.at
+    elif event.kind == "restored":
+        submission.status, submission.withdrawn_at = "scored", None
     elif event.kind == "superseded":
         submission.superseded_by = event.value
     else:

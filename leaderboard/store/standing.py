@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,6 +15,8 @@ from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Database, Submission, audit, now, touch
 from lulcbench.errors import LulcbenchError
 
+UNDO = timedelta(days=1)
+OPERATOR = Identity("operator", 0, "operator", "admin")
 SUBMISSION_ID = re.compile(r"[0-9a-f]{20}")
 
 
@@ -49,9 +52,56 @@ def withdraw(db: Database, settings: Settings, who: Identity, submission_id: str
             event = ledger.Event(submission=submission.id, kind="withdrawn", at=now(), actor=who.team)
             ledger.record(settings.ledger, key, event)
         submission.status, submission.lease_owner, submission.lease_until = "withdrawn", None, None
+        submission.withdrawn_at = now()
         audit(session, who.actor, "submission.withdraw", submission.id)
         touch(session)
         return submission
+
+
+def undoable(submission: Submission) -> bool:
+    """Whether a submission was withdrawn less than a day ago."""
+    at = submission.withdrawn_at
+    return submission.status == "withdrawn" and at is not None and now() - at < UNDO
+
+
+def undo(db: Database, settings: Settings, who: Identity, submission_id: str) -> Submission:
+    """Undo a withdrawal: the submission returns to the board, or to the queue.
+
+    Raises:
+        RequestError: 404, it does not belong to the team of ``who``; 409, it is not withdrawn, more than a day has
+            passed, or the operator withdrew it.
+    """
+    with db.write() as session:
+        submission = _owned(session, who, submission_id)
+        if submission.status != "withdrawn" or not (who.admin or undoable(submission)):
+            raise RequestError(409, "There is no withdrawal of the last day.", "Submit the predictions again.")
+        key = submission.result.release_key if submission.result else ledger.folder_of(settings.ledger, submission.id)
+        if key is not None:
+            event = ledger.withdrawal(settings.ledger, key, submission.id)
+            if not who.admin and (event is None or event.actor != submission.team.name):
+                raise RequestError(409, "The operator withdrew this submission.", "Ask the operator.")
+            restored = ledger.Event(submission=submission.id, kind="restored", at=now(), actor=who.team)
+            ledger.record(settings.ledger, key, restored)
+        submission.status = "scored" if submission.result else "queued"
+        submission.withdrawn_at = None
+        audit(session, who.actor, "submission.undo", submission.id)
+        touch(session)
+        return submission
+
+
+def retry(db: Database, submission_id: str) -> None:
+    """Put a refused submission, or one whose worker is gone, back into the queue. Reserved for operators.
+
+    Raises:
+        LulcbenchError: there is no such submission, or it is scored or withdrawn.
+    """
+    with db.write() as session:
+        submission = _locked(session, submission_id)
+        if submission is None or submission.status not in ("queued", "scoring", "refused"):
+            raise not_found(f"There is no unscored submission {submission_id!r}.")
+        submission.status, submission.lease_owner, submission.lease_until = "queued", None, None
+        submission.attempts, submission.what, submission.remedy, submission.finished_at = 0, None, None, None
+        audit(session, "operator", "submission.retry", submission.id)
 
 
 def supersede(db: Database, settings: Settings, who: Identity, submission_id: str, by: str) -> Submission:
@@ -71,6 +121,10 @@ def supersede(db: Database, settings: Settings, who: Identity, submission_id: st
                 409,
                 "The two submissions differ in team, release, task, years or split.",
                 "Supersede a submission by a newer one that replaces it on the same table.",
+            )
+        if new.created_at <= old.created_at:
+            raise RequestError(
+                409, "A submission is superseded by a newer one only.", "Withdraw the newer one instead."
             )
         if new.superseded_by is not None or old.superseded_by not in (None, new.id):
             raise RequestError(409, "One of the two is superseded already.", "Name the newest submission.")

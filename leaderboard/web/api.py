@@ -156,7 +156,9 @@ def maybe_identity(db: Db, credentials: Bearer) -> Identity | None:
     if credentials is None:
         return None
     with db.read() as session:
-        return accounts.identify(session, credentials.credentials)
+        who = accounts.identify(session, credentials.credentials)
+    accounts.note_use(db, who.token_id)
+    return who
 
 
 def identity(who: Annotated[Identity | None, Depends(maybe_identity)]) -> Identity:
@@ -250,6 +252,12 @@ def show_submission(submission_id: str, who: MaybeWho, db: Db, settings: Setting
 def withdraw(submission_id: str, who: Who, db: Db, settings: Setting) -> SubmissionState:
     """Take a submission off the board, or out of the queue. The ledger keeps the result and the withdrawal."""
     return _state(standing.withdraw(db, settings, who, submission_id), settings)
+
+
+@router.post("/submissions/{submission_id}/undo", tags=["submit"])
+def undo(submission_id: str, who: Who, db: Db, settings: Setting) -> SubmissionState:
+    """Undo a withdrawal of the last day."""
+    return _state(standing.undo(db, settings, who, submission_id), settings)
 
 
 @router.post("/submissions/{submission_id}/supersede", tags=["submit"])

@@ -14,9 +14,9 @@ from starlette.datastructures import FormData, UploadFile
 
 from leaderboard.errors import RequestError
 from leaderboard.settings import Settings
-from leaderboard.store import accounts, standing, uploads
+from leaderboard.store import accounts, records, standing, uploads
 from leaderboard.store.accounts import Identity
-from leaderboard.store.db import Database, Submission
+from leaderboard.store.db import Audit, Database, Submission, Team, Token, now
 from leaderboard.web import sessions
 from leaderboard.web.cards import check_card
 from leaderboard.web.limits import Forms
@@ -39,14 +39,15 @@ def login_page(request: Request) -> Response:
 
 @router.post("/login")
 async def login(request: Request) -> Response:
-    """Check the token; only its id is stored in the cookie."""
+    """Check the token; the cookie holds the number of a session only."""
     form = await request.form(max_files=0, max_fields=4)
     sessions.check_form(request, _text(form, "form_token"))
     try:
         who = await run_in_threadpool(_identify, request.app.state.db, _text(form, "token").strip())
     except RequestError as error:
         return _login(request, error)
-    sessions.begin(request, who.token_id)
+    db: Database = request.app.state.db
+    sessions.begin(request, await run_in_threadpool(accounts.begin_session, db, who.token_id, sessions.LIFETIME))
     return see("/submit")
 
 
@@ -55,6 +56,7 @@ async def logout(request: Request) -> Response:
     """Sign out."""
     form = await request.form(max_files=0, max_fields=4)
     sessions.check_form(request, _text(form, "form_token"))
+    await run_in_threadpool(accounts.end_session, request.app.state.db, sessions.number(request))
     sessions.end(request)
     return see("/")
 
@@ -104,7 +106,49 @@ def mine(request: Request) -> Response:
             return see("/login")
         query = select(Submission).where(Submission.team_id == who.team_id).order_by(Submission.created_at.desc())
         submissions = session.scalars(query.limit(LISTED)).unique().all()
-    return _with_session(request, "mine.html", who=who, submissions=submissions)
+        tokens = session.scalars(select(Token).where(Token.team_id == who.team_id).order_by(Token.created_at)).all()
+    undoable = {submission.id for submission in submissions if standing.undoable(submission)}
+    return _with_session(
+        request, "mine.html", who=who, submissions=submissions, undoable=undoable, tokens=tokens, now=now()
+    )
+
+
+@router.post("/submissions/{submission_id}/undo")
+async def undo(submission_id: str, request: Request) -> Response:
+    """Undo a withdrawal."""
+    form = await request.form(max_files=0, max_fields=4)
+    sessions.check_form(request, _text(form, "form_token"))
+    who = await run_in_threadpool(_who, request)
+    await run_in_threadpool(standing.undo, request.app.state.db, request.app.state.settings, who, submission_id)
+    return see("/mine")
+
+
+@router.post("/tokens/{token_id}/revoke")
+async def revoke(token_id: str, request: Request) -> Response:
+    """Revoke a token of the team; one used to sign in ends its sessions."""
+    form = await request.form(max_files=0, max_fields=4)
+    sessions.check_form(request, _text(form, "form_token"))
+    who = await run_in_threadpool(_who, request)
+    await run_in_threadpool(accounts.revoke_own, request.app.state.db, who, token_id)
+    return see("/mine")
+
+
+@router.get("/admin")
+def admin(request: Request) -> Response:
+    """For tokens of scope admin: damaged files of the ledger, the queue, banned teams."""
+    db: Database = request.app.state.db
+    with db.read() as session:
+        who = signed_in(request, session)
+        if who is None:
+            return see("/login")
+        if not who.admin:
+            raise RequestError(403, "This needs a token of scope admin.", "Ask the operator of the board.")
+        waiting = select(Submission).where(Submission.status.in_(("queued", "scoring"))).order_by(Submission.created_at)
+        queue = session.scalars(waiting.limit(LISTED)).unique().all()
+        banned = session.scalars(select(Team).where(Team.banned_at.is_not(None)).order_by(Team.name)).all()
+        log = session.scalars(select(Audit).order_by(Audit.id.desc()).limit(50)).all()
+    faults = records.verify(db, request.app.state.settings)
+    return private(html("admin.html", faults=faults, queue=queue, banned=banned, log=log))
 
 
 @router.post("/submissions/{submission_id}/withdraw")

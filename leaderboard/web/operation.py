@@ -51,7 +51,8 @@ class Numbers(Collector):
         """Read the database and the disks."""
         states = GaugeMetricFamily("board_submissions", "Submissions by state.", labels=["state"])
         with self._db.read() as session:
-            counts = dict(session.execute(select(Submission.status, func.count()).group_by(Submission.status)).all())
+            by_state = select(Submission.status, func.count()).group_by(Submission.status)
+            counts: dict[str, int] = dict(session.execute(by_state).tuples().all())
             waiting = select(func.min(Submission.created_at)).where(Submission.status.in_(("queued", "scoring")))
             oldest = session.scalars(waiting).one()
         for state in STATES:

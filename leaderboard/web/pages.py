@@ -238,7 +238,7 @@ def table_html(
         sizes=[
             (row.model, row.parameters, estimate.value)
             for row in rows
-            if row.parameters and (estimate := row.estimate(choice.level, choice.metric))
+            if row.parameters and not row.saw_labels and (estimate := row.estimate(choice.level, choice.metric))
         ],
         copies=snapshot.copies(choice),
         total=len(rows),
@@ -465,8 +465,8 @@ def see(url: str) -> RedirectResponse:
 
 def signed_in(request: Request, session: Session) -> Identity | None:
     """The identity of a signed-in browser; None if it is not signed in, or its token has been revoked since."""
-    token_id = sessions.token_id(request)
-    return accounts.identify_by_id(session, token_id) if token_id else None
+    number = sessions.number(request)
+    return accounts.identify_session(session, number, sessions.LIFETIME) if number else None
 
 
 def _own(submission: Submission, who: Identity | None) -> bool:

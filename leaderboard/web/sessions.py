@@ -1,8 +1,8 @@
 """Sessions of signed-in browsers, and protection against cross-site request forgery.
 
 Starlette's ``SessionMiddleware`` keeps a session in a cookie that it signs (itsdangerous); the secret is in the
-service's private folder. The session holds the id of the token used to sign in, and a random token that every form
-must repeat: another site can neither read nor set it.
+service's private folder. The session holds the number of a session in the database, which ends when the browser
+signs out, and a random token that every form must repeat: another site can neither read nor set it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +22,8 @@ from leaderboard.settings import Settings
 
 COOKIE = "lulcbench_session"
 LIFETIME_S = 12 * 3600
-_TOKEN_ID, _FORM_TOKEN = "token_id", "form_token"
+LIFETIME = timedelta(seconds=LIFETIME_S)
+_NUMBER, _FORM_TOKEN = "session", "form_token"
 
 
 def middleware_options(settings: Settings) -> dict[str, Any]:
@@ -35,10 +37,10 @@ def middleware_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def begin(request: Request, token_id: str) -> None:
+def begin(request: Request, number: str) -> None:
     """Sign a browser in with a new session; forms of the previous session become invalid."""
     request.session.clear()
-    request.session.update({_TOKEN_ID: token_id, _FORM_TOKEN: secrets.token_hex(32)})
+    request.session.update({_NUMBER: number, _FORM_TOKEN: secrets.token_hex(32)})
 
 
 def end(request: Request) -> None:
@@ -46,9 +48,9 @@ def end(request: Request) -> None:
     request.session.clear()
 
 
-def token_id(request: Request) -> str:
-    """Id of the token with which this browser signed in; empty if it is not signed in."""
-    return str(request.session.get(_TOKEN_ID, ""))
+def number(request: Request) -> str:
+    """Number of this browser's session (``accounts.begin_session``); empty if it is not signed in."""
+    return str(request.session.get(_NUMBER, ""))
 
 
 def form_token(request: Request) -> str:

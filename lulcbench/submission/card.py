@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -32,16 +34,39 @@ licence = "Apache-2.0"
 """
 
 
+# Letters that are shown as blanks: Hangul fillers and the empty Braille pattern.
+_BLANK = {"\u115f", "\u1160", "\u3164", "\uffa0", "\u2800"}
+_ALIKE = {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC"}
+
+
 def _plain(text: str) -> str:
     # Cards are shown on pages and terminals: no invisible, control or direction-changing characters.
-    if not text.isprintable() or text != text.strip():
+    if not text.isprintable() or text != text.strip() or _BLANK & set(text):
         raise ValueError("only printable characters, on one line, without spaces around")
+    marks = "".join("m" if unicodedata.combining(character) else "." for character in text)
+    if marks.startswith("m") or "mmm" in marks:
+        raise ValueError("at most two combining marks on a letter")
+    if mixes_scripts(text):
+        raise ValueError("letters of one script in each word, since look-alike letters would deceive readers")
     return text
+
+
+def mixes_scripts(text: str) -> bool:
+    """Whether a word mixes letters of scripts that resemble each other, such as a Cyrillic and Latin ones.
+
+    Examples:
+        >>> mixes_scripts("β-VAE of the Université"), mixes_scripts("d\u0435mo")
+        (False, True)
+    """
+    for word in re.findall(r"[^\W\d_]+", text):
+        if len({unicodedata.name(letter, "").partition(" ")[0] for letter in word} & _ALIKE) > 1:
+            return True
+    return False
 
 
 Short = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_plain)]
 Long = Annotated[str, Field(max_length=2000), AfterValidator(_plain)]
-Url = Annotated[str, Field(max_length=300, pattern=r"^https?://[A-Za-z0-9.-]+(:\d+)?(/[^\s<>\"'\\]*)?$")]
+Url = Annotated[str, Field(max_length=300, pattern=r"^https?://[A-Za-z0-9.-]+(:\d+)?(/[!#-&(-;=?-\[\]-~]*)?$")]
 SensorName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 
 

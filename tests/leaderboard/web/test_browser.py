@@ -97,7 +97,7 @@ def page(browser: Any, board: tuple[str, str]) -> Iterator[Any]:
 
 
 def names(page: Any) -> list[str]:
-    return list(page.locator("table.board tbody th a").all_inner_texts())
+    return list(page.locator("table.board tbody th > a").all_inner_texts())
 
 
 def test_sort_filter_compare(page: Any) -> None:

@@ -13,8 +13,8 @@ import pytest
 import time_machine
 from itsdangerous import TimestampSigner
 
-from leaderboard.store.accounts import create_token, revoke_token
-from leaderboard.web.sessions import COOKIE, LIFETIME_S
+from leaderboard.store.accounts import begin_session, create_token, revoke_token
+from leaderboard.web.sessions import COOKIE, LIFETIME, LIFETIME_S
 from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import UPLOAD, Service
 
@@ -118,7 +118,7 @@ def test_forms_from_elsewhere_are_refused(service: Service, predictions: dict[st
     cookie, *attributes = signed_in.headers["set-cookie"].lower().split("; ")
     assert {"httponly", "samesite=strict"} <= set(attributes)
     content = b64decode(signed_in.headers["set-cookie"].partition("=")[2].partition(".")[0])
-    assert sorted(json.loads(content)) == ["form_token", "token_id"]
+    assert sorted(json.loads(content)) == ["form_token", "session"]
     assert service.tokens["ours"].split("_")[2] not in cookie + content.decode()
     queued = service.submit(predictions["poor"])
     # The token of the session before signing in no longer counts.
@@ -130,7 +130,8 @@ def test_forms_from_elsewhere_are_refused(service: Service, predictions: dict[st
 
 def _cookie(service: Service, secret: str, age_s: int = 0) -> str:
     """A cookie of somebody signed in, made ``age_s`` seconds ago."""
-    content = {"token_id": service.tokens["ours"].split("_")[1], "form_token": "0" * 64}
+    number = begin_session(service.db, service.tokens["ours"].split("_")[1], LIFETIME)
+    content = {"session": number, "form_token": "0" * 64}
     with time_machine.travel(time.time() - age_s, tick=False):
         return TimestampSigner(secret).sign(b64encode(json.dumps(content).encode())).decode()
 
@@ -166,9 +167,11 @@ def test_signing_out_forgets_the_browser(service: Service) -> None:
     assert client.post("/login", data={"token": service.tokens["ours"], "form_token": token}).status_code == 303
     inside = _form_token(client.get("/submit").text)
     assert inside != token
+    copy = client.cookies[COOKIE]
     out = client.post("/logout", data={"form_token": inside})
     assert (out.status_code, out.headers["location"]) == (303, "/")
     assert COOKIE not in client.cookies
+    assert client.get("/mine", headers={"Cookie": f"{COOKIE}={copy}"}).headers["location"] == "/login"
     assert client.get("/mine").headers["location"] == "/login"
     assert client.post("/logout", data={"form_token": inside}).status_code == 403
     assert client.post("/logout", data={"form_token": ""}).status_code == 403
