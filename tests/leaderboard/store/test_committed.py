@@ -17,6 +17,7 @@ def test_the_committed_ledger_has_the_published_references() -> None:
     contents = ledger.load(Settings.model_fields["ledger"].default)
     assert not contents.faults
     assert not contents.held_back
+    assert not contents.unsealed, "run 'python -m leaderboard ledger seal'"
     assert all(entry.simulated for entry in contents.entries)
     assert len({entry.release_digest for entry in contents.entries}) == 1
     scores = {
