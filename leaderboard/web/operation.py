@@ -52,11 +52,13 @@ class Numbers(Collector):
         states = GaugeMetricFamily("board_submissions", "Submissions by state.", labels=["state"])
         with self._db.read() as session:
             by_state = select(Submission.status, func.count()).group_by(Submission.status)
-            counts: dict[str, int] = dict(session.execute(by_state).tuples().all())
+            counts = dict.fromkeys(STATES, 0)
+            for state, count in session.execute(by_state):
+                counts[state] = count
             waiting = select(func.min(Submission.created_at)).where(Submission.status.in_(("queued", "scoring")))
             oldest = session.scalars(waiting).one()
         for state in STATES:
-            states.add_metric([state], counts.get(state, 0))
+            states.add_metric([state], counts[state])
         yield states
         age = (now() - oldest).total_seconds() if oldest else 0.0
         yield GaugeMetricFamily("board_oldest_waiting_seconds", "Age of the oldest submission in the queue.", age)
