@@ -109,7 +109,8 @@ async def compared_page(request: Request, key: str, make: Callable[[Snapshot], P
     """
     board: Board = request.app.state.board
     turns: Turns = request.app.state.comparisons
-    return board.peek(key) or await turns.run(lambda: board.page(key, make))
+    page = board.peek(key)
+    return page if page is not None else await turns.run(lambda: board.page(key, make))
 
 
 @router.get("/teams")
