@@ -1,0 +1,136 @@
+"""Tables of class probabilities of patches by date, and the changes in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.crosswalk import read_crosswalk
+from lulcbench.evaluation.spotting import CONFIDENCE, RATE, spot
+from lulcbench.grid import CRS
+from lulcbench.legend import NODATA, legend
+
+if TYPE_CHECKING:
+    import geopandas
+
+_KNOWN = ("place", "date", "clear", "x", "y")
+_COLUMNS = ("place", "kind", "before", "after", "first", "last", "confidence", "x", "y")
+
+
+@dataclass(frozen=True)
+class PatchSeries:
+    """The class probabilities of a patch.
+
+    Attributes:
+        place: name of the patch.
+        dates: of its images, ``datetime64[D]`` ``(t,)``, sorted.
+        probabilities: float64 ``(t, k)``.
+        codes: LUISA code of each class, int64 ``(k,)``.
+        position: x and y in EPSG:3035, NaN if unknown.
+    """
+
+    place: str
+    dates: npt.NDArray[np.datetime64]
+    probabilities: npt.NDArray[np.float64]
+    codes: npt.NDArray[np.int64]
+    position: tuple[float, float]
+
+    @property
+    def years(self) -> float:
+        """Length of the series in years."""
+        return float((self.dates[-1] - self.dates[0]) / np.timedelta64(1, "D") / 365.25)
+
+
+def read_series(
+    path: str | os.PathLike[str], legend_name: str | None = None, clear: float = 0.5
+) -> tuple[list[PatchSeries], dict[str, int]]:
+    """Read a table of probabilities.
+
+    Args:
+        path: CSV or Parquet file with the columns ``place``, ``date`` and one per class; optionally ``clear`` (share of
+            the patch without clouds) and ``x``, ``y`` (EPSG:3035).
+        legend_name: CSV file with the columns ``value`` (name of a class column) and ``code`` (0 leaves it out); None
+            for columns that are LUISA codes.
+        clear: images with a smaller share are left out.
+
+    Returns:
+        The patches, and reason → number of images that were left out.
+
+    Raises:
+        LulcbenchError: the file cannot be read, lacks a column, or has a column that is not a class.
+    """
+    path = Path(path)
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a CSV or Parquet file.") from error
+    if absent := [name for name in ("place", "date") if name not in table]:
+        raise LulcbenchError(f"{path} has no column {absent[0]}.", "Columns are place, date and one per class.")
+    names = [name for name in table.columns if name not in _KNOWN]
+    table_of = {str(code): code for code in legend().classes} if legend_name is None else read_crosswalk(legend_name)
+    if unknown := [name for name in names if str(name) not in table_of]:
+        raise LulcbenchError(
+            f"{path} has columns that are not classes: {unknown[:8]}.",
+            "Translate the names of classes by --legend, a CSV file with the columns value and code.",
+        )
+    names = [name for name in names if table_of[str(name)] != NODATA]
+    codes = np.array([table_of[str(name)] for name in names], np.int64)
+    if len(set(codes.tolist())) < 2:
+        raise LulcbenchError(f"{path} has fewer than two classes.", "Change is between classes.")
+    dates = pd.to_datetime(table["date"], errors="coerce")
+    left_out = {"no date": int(dates.isna().sum())}
+    used = dates.notna()
+    if "clear" in table:
+        left_out["clouded"] = int((used & ~(table["clear"] >= clear)).sum())
+        used &= table["clear"] >= clear
+    numbers = table[names].apply(pd.to_numeric, errors="coerce")
+    left_out["no probabilities"] = int((used & numbers.isna().any(axis=1)).sum())
+    used &= numbers.notna().all(axis=1)
+    table = table.assign(date=dates, **{str(name): numbers[name] for name in names})[used]
+    double = table.duplicated(["place", "date"])
+    left_out["second image of a date"] = int(double.sum())
+    patches = []
+    for place, own in table[~double].sort_values("date", kind="stable").groupby("place", sort=True):
+        p = own[names].to_numpy(np.float64)
+        total = p.sum(axis=1, keepdims=True)
+        if (p < 0).any() or (total <= 0).any():
+            raise LulcbenchError(f"{path} has negative probabilities, or none, of {place}.", "Correct the table.")
+        position = tuple(float(own[axis].iloc[0]) if axis in own else float("nan") for axis in ("x", "y"))
+        days = own["date"].to_numpy().astype("datetime64[D]")
+        patches.append(PatchSeries(str(place), days, p / total, codes, (position[0], position[1])))
+    if not patches:
+        raise LulcbenchError(f"{path} has no image that can be used.", f"Left out: {left_out}.")
+    return patches, {reason: number for reason, number in left_out.items() if number}
+
+
+def spot_all(patches: Sequence[PatchSeries], rate: float = RATE, confidence: float = CONFIDENCE) -> pd.DataFrame:
+    """Changes of patches, the most certain first; columns ``place``, those of ``spotting.Change``, ``x``, ``y``."""
+    rows = [
+        (patch.place, c.kind, c.before, c.after, str(c.first), str(c.last), c.confidence, *patch.position)
+        for patch in patches
+        for c in spot(patch.dates, patch.probabilities, patch.codes, rate, confidence)
+    ]
+    found = pd.DataFrame(rows, columns=list(_COLUMNS))
+    return found.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+
+
+def to_points(changes: pd.DataFrame) -> geopandas.GeoDataFrame:
+    """Changes as points in EPSG:3035.
+
+    Raises:
+        LulcbenchError: positions are unknown.
+    """
+    import geopandas
+
+    if changes[["x", "y"]].isna().any(axis=None):
+        raise LulcbenchError("The patches have no positions.", "Add the columns x and y (EPSG:3035) to the table.")
+    shapes = geopandas.points_from_xy(changes["x"], changes["y"], crs=CRS)
+    return geopandas.GeoDataFrame(changes.drop(columns=["x", "y"]), geometry=shapes)

@@ -1,0 +1,115 @@
+"""Spotting of change: what changed is found, seasons and clouds are not change."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import spotting as simulations
+from lulcbench import cli
+from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.patch_series import read_series, spot_all
+from lulcbench.evaluation.spotting import spot
+
+DATES = np.arange("2015-01-01", "2020-01-01", 15, dtype="datetime64[D]")
+
+
+def cleared(when: str, p: float = 0.85) -> np.ndarray:
+    return np.where(DATES[:, None] < np.datetime64(when), [p, 1 - p], [1 - p, p])
+
+
+def test_simulated_changes_are_found_and_false_alarms_are_rare() -> None:
+    found = simulations.simulated(60, 6)
+    assert found["false alarms per 1000 unchanged patch-years"] <= 3
+    assert found["changes found"] > 0.75
+    assert found["with the right kind"] > 0.75
+    assert found["median error of the date, days"] < 60
+
+
+def test_a_season_that_returns_every_year_is_not_a_change() -> None:
+    month = DATES.astype("datetime64[M]").astype(int) % 12
+    winter = (month <= 1) | (month == 11)
+    p = np.where(winter[:, None], [0.1, 0.9], [0.9, 0.1])
+    assert spot(DATES, p, [21, 11]) == []
+
+
+def test_clouds_that_no_mask_found_are_not_a_change() -> None:
+    p = cleared("2030-01-01")
+    p[40:44] = [0.01, 0.99]  # two months
+    assert spot(DATES, p, [31, 21]) == []
+
+
+def test_images_in_any_order_and_without_probabilities() -> None:
+    p = cleared("2017-06-01")
+    p[::7] = np.nan
+    order = np.random.default_rng(0).permutation(len(DATES))
+    (found,) = spot(DATES[order], p[order], [31, 21])
+    assert (found.kind, found.before, found.after) == ("deforested", 31, 21)
+    assert found.first < np.datetime64("2017-06-01") <= found.last
+    assert found.confidence > 0.9
+
+
+def test_classes_with_the_same_code_are_one_class() -> None:
+    p = np.stack([cleared("2017-06-01")[:, 0] * 0.95, cleared("2017-06-01")[:, 1] * 0.95, np.full(len(DATES), 0.05)], 1)
+    assert spot(DATES, p, [31, 31, 21]) == []
+
+
+@pytest.mark.parametrize(
+    ("p", "codes", "message"),
+    [
+        (cleared("2017-01-01"), [31], "not of 122 dates and 1 classes"),
+        (cleared("2017-01-01"), [31, 99], "not LUISA codes"),
+        (cleared("2017-01-01") * 2, [31, 21], "do not sum to 1"),
+    ],
+)
+def test_what_is_not_probabilities_is_refused(p: np.ndarray, codes: list[int], message: str) -> None:
+    with pytest.raises(LulcbenchError, match=message):
+        spot(DATES, p, codes)
+
+
+def table(path: Path, **more: object) -> Path:
+    p = cleared("2017-06-01")
+    frame = pd.DataFrame({"place": "a", "date": DATES, "forest": p[:, 0], "fields": p[:, 1], "x": 4e6, "y": 3e6} | more)
+    frame.to_csv(path, index=False)
+    path.with_name("legend.csv").write_text("value,code\nforest,31\nfields,21\n")
+    return path
+
+
+def test_the_command_writes_table_points_and_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series, out = table(tmp_path / "series.csv", clear=1.0), tmp_path / "changes.csv"
+    options = ["--legend", tmp_path / "legend.csv", "--gpkg", tmp_path / "c.gpkg", "--page", tmp_path / "c.html"]
+    monkeypatch.setattr(sys, "argv", ["lulcbench", "spot", *map(str, [series, "--out", out, *options])])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    assert "1 changes in 1 patches and 5 patch-years" in capsys.readouterr().out
+    assert pd.read_csv(out)["kind"].tolist() == ["deforested"]
+    points = geopandas.read_file(tmp_path / "c.gpkg")
+    assert (points.crs.to_epsg(), points.geometry[0].x, points["before"][0]) == (3035, 4e6, 31)
+    assert (tmp_path / "c.html").read_text().count("data:image/png;base64,") == 3
+
+
+def test_clouded_and_double_images_are_left_out(tmp_path: Path) -> None:
+    clear = np.where(np.arange(len(DATES)) < 10, 0.2, 1.0)
+    dates = DATES.copy()
+    dates[-1] = dates[-2]
+    patches, left_out = read_series(table(tmp_path / "s.csv", clear=clear, date=dates), str(tmp_path / "legend.csv"))
+    assert left_out == {"clouded": 10, "second image of a date": 1}
+    assert len(patches[0].dates) == len(DATES) - 11
+    assert len(spot_all(patches)) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"lake": 0.1}, "columns that are not classes: .'lake'"), ({"clear": 0.0}, "no image that can be used")],
+)
+def test_tables_that_are_not_series_are_refused(more: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(LulcbenchError, match=message):
+        read_series(table(tmp_path / "s.csv", **more), str(tmp_path / "legend.csv"))

@@ -1,0 +1,38 @@
+"""The command ``verify`` on the small release: ranked polygons and the page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+
+from benchmarks.verification import write_map
+from lulcbench import cli
+from lulcbench.release import Release
+
+
+def test_a_map_is_verified_against_imagery(
+    exported, release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = Release.open(release_root)
+    wrong = write_map(tmp_path / "map.gpkg", release, list(release.manifest.splits), 2, 0.1)
+    ranked, page = tmp_path / "ranked.gpkg", tmp_path / "page.html"
+    command = ["verify", tmp_path / "map.gpkg", "--class-column", "code", "--level", "2", "--out", ranked]
+    command += ["--imagery", release_root, "--model", exported("forest"), "--page", page, "--top", "3"]
+    monkeypatch.setattr(sys, "argv", ["lulcbench", *map(str, command)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    captured = capsys.readouterr()
+    assert not end.value.code, captured.err
+    polygons = geopandas.read_file(ranked)
+    assert f"of {len(polygons):,} polygons are wrong" in captured.out
+    assert len(polygons) > 0.9 * len(wrong)
+    assert polygons["rank"].tolist() == list(range(1, len(polygons) + 1))
+    assert polygons["wrong"].is_monotonic_decreasing
+    ranks = np.flatnonzero(wrong[polygons["feature"].to_numpy()]) / len(polygons)
+    assert ranks.mean() < 0.5  # benchmarks/verification.py measures how well errors are found
+    assert page.read_text().count("data:image/png;base64,") == 9
+    assert "wrong with a probability of" in page.read_text()
