@@ -139,6 +139,7 @@ def measure(folder: Path, options: Any) -> dict[str, float]:
             for at in range(0, end, batch):
                 reader(rows[at : min(at + batch, end)], places[at : min(at + batch, end)])
             rates.setdefault(name, {})[batch] = end / (time.perf_counter() - start)
+            print(f"{name:20} batches of {batch:,}: {rates[name][batch]:,.0f} pixels/s", flush=True)
             if name == "release":
                 peak = max(peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print(f"{'pixels/s':20}" + "".join(f"{f'batches of {batch:,}':>20}" for batch in (BATCH, SMALL)))
