@@ -140,7 +140,7 @@ def measure(folder: Path, options: Any) -> dict[str, float]:
                 reader(rows[at : min(at + batch, end)], places[at : min(at + batch, end)])
             rates.setdefault(name, {})[batch] = end / (time.perf_counter() - start)
             print(f"{name:20} batches of {batch:,}: {rates[name][batch]:,.0f} pixels/s", flush=True)
-            if name == "release":
+            if name == "release" and batch == BATCH:  # before the others have read
                 peak = max(peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print(f"{'pixels/s':20}" + "".join(f"{f'batches of {batch:,}':>20}" for batch in (BATCH, SMALL)))
     for name, by_batch in rates.items():
