@@ -184,7 +184,7 @@ def ban(
 def hide(
     context: typer.Context, submission: str, end: Annotated[bool, typer.Option("--end", help="Show it again.")] = False
 ) -> None:
-    """Take a submission off the board in the operator's name; its page says so."""
+    """Take a submission off the board in the operator's name; its page states this."""
     from leaderboard.store import standing
 
     change = standing.undo if end else standing.withdraw

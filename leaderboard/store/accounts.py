@@ -186,7 +186,7 @@ def revoke_token(db: Database, token_id: str) -> None:
 
 
 def revoke_own(db: Database, who: Identity, token_id: str) -> None:
-    """Revoke a token of one's own team.
+    """Revoke a token of the caller's team.
 
     Raises:
         RequestError: 404, the team has no such token.

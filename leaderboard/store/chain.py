@@ -2,7 +2,7 @@
 
 ``<ledger>/chain.log`` has one line per file in the order in which they were written, ``HEAD DIGEST PATH``: the SHA-256
 of the file's content, its path below the ledger, and the head, the SHA-256 of the previous head with both. The last
-head therefore depends on every file. Whoever has noted a head (it is on the pages and in every export) can later check
+head therefore depends on every file. Readers who noted a head (it is on the pages and in every export) can later check
 that the ledger has only been extended.
 """
 

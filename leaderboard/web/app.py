@@ -75,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.numbers = operation.Numbers(db, settings)
     app.add_middleware(Guard, settings=settings, requests=app.state.numbers.requests)  # the outermost
     app.add_exception_handler(Exception, _unexpected)
-    app.add_exception_handler(ClientDisconnect, _nobody)
+    app.add_exception_handler(ClientDisconnect, _client_left)
     for error_type in (RequestError, RequestValidationError, HTTPException, OperationalError, OSError):
         app.add_exception_handler(error_type, _explain)
     return app
@@ -109,8 +109,8 @@ def _as_request_error(error: Exception) -> RequestError | None:
     return api.disk_error(error) if isinstance(error, OSError) else None
 
 
-async def _nobody(_request: Request, _error: Exception) -> Response:
-    """The client left before its request was complete, so nobody reads this response."""
+async def _client_left(_request: Request, _error: Exception) -> Response:
+    """The client left before its request was complete, so this response is not read."""
     return Response(status_code=400)
 
 

@@ -22,7 +22,7 @@ HEADER_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 120.0  # for a client to receive the buffered data, about 64 KB unless a page is larger
 SMALL_BODY = 256 * 1024  # a model card and a few fields
 
-UNHOSTED = ("/healthz", "/metrics")  # asked for by programs on the same machine
+UNHOSTED = ("/healthz", "/metrics")  # requested by programs on the same machine
 
 SAFE_HEADERS = [
     (

@@ -344,7 +344,7 @@ def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: 
 def check_ids(ids: list[str], level: int) -> list[str]:
     """The submissions to compare: the first, against which the others are tested, and the others sorted by id.
 
-    The same comparison therefore has one key, in whichever order it is asked for.
+    The same comparison therefore has one key, in whichever order it is requested.
 
     Raises:
         RequestError: 422, too few, too many, or no such level.

@@ -1,4 +1,4 @@
-"""The chain of the ledger: whatever is changed, removed or exchanged later does not fit it."""
+"""The chain of the ledger: files that are changed, removed or exchanged later do not fit it."""
 
 from __future__ import annotations
 

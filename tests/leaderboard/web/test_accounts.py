@@ -137,9 +137,21 @@ def test_only_a_newer_submission_supersedes(service: Service, fill: Callable[...
     assert supersede(old, new) == 200
 
 
-@pytest.mark.parametrize(
-    "name", ["ours", "OURS", "Our\u0455", "O\u0301urs", "\u039furs", "0urs", "Ours ", "Team  A", " A", "A\u3164"]
-)
+LOOK_ALIKES = {
+    "same": "ours",
+    "capitals": "OURS",
+    "Cyrillic letter": "Our\u0455",
+    "combining accent": "O\u0301urs",
+    "Greek letter": "\u039furs",
+    "digit": "0urs",
+    "space at the end": "Ours ",
+    "two spaces": "Team  A",
+    "space at the start": " A",
+    "filler": "A\u3164",
+}
+
+
+@pytest.mark.parametrize("name", LOOK_ALIKES.values(), ids=LOOK_ALIKES.keys())
 def test_teams_cannot_be_mistaken_for_each_other(service: Service, name: str) -> None:
     with pytest.raises(LulcbenchError):
         create_token(service.db, name)
@@ -158,6 +170,7 @@ def test_teams_cannot_be_mistaken_for_each_other(service: Service, name: str) ->
         ("paper", "https://a.example/\0"),
         ("weights", "https://a.example/\x7f"),
     ],
+    ids=["Cyrillic", "filler", "blank", "accent", "accents", "zero width", "right to left", "null", "delete"],
 )
 def test_text_that_deceives_readers_is_refused_in_every_field(service: Service, field: str, text: Any) -> None:
     answer = service.begin(b"abc", **{field: text})
