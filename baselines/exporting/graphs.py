@@ -55,7 +55,8 @@ def network_graph(
     Raises:
         LulcbenchError: the padding of the network depends on the size of its images.
     """
-    if side is None and (layer := next((m for m in net.modules() if "Same" in type(m).__name__), None)):
+    same = (m for m in net.modules() if isinstance(m, nn.Conv2d) and "Same" in type(m).__name__)
+    if side is None and (layer := next(same, None)):
         # torch.export searches for a proof that the shapes agree and does not end.
         raise LulcbenchError(
             f"A layer of the network ({type(layer).__name__}) pads images by an amount that depends on their size, "

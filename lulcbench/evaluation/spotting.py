@@ -100,7 +100,7 @@ def spot(
         >>> dates = np.arange("2015-01", "2020-01", 2, dtype="datetime64[M]").astype("datetime64[D]")
         >>> p = np.where(dates[:, None] < np.datetime64("2017-06-01"), [0.9, 0.1], [0.2, 0.8])
         >>> [(change.kind, str(change.first), str(change.last)) for change in spot(dates, p, [31, 21])]
-        [('deforested', '2017-01-01', '2017-11-01')]
+        [('deforested', '2017-03-01', '2017-11-01')]
     """
     times = np.asarray(dates, "datetime64[D]")
     p, own = np.asarray(probabilities, np.float64), np.asarray(codes, np.int64)

@@ -83,7 +83,7 @@ def test_a_missing_shard_is_not_nodata(copy: Path) -> None:
     with pytest.raises(LulcbenchError, match=r"landsat_2018.*is missing") as error:
         reader.read(ArrayKey("landsat", 2018), [0], [(0, 0)], (10, 10))
     assert "c/0" in error.value.what
-    assert "verify --repair" in error.value.remedy
+    assert "check-files --repair" in error.value.remedy
 
 
 def test_a_truncated_shard(copy: Path) -> None:
