@@ -315,6 +315,8 @@ def _present(space: Workspace, key: str, replace: bool) -> Manifest | None:
     if (space.root / MANIFEST).is_file():
         release = Manifest.load(space.root)
         if made.is_file() and read_json(made, "pack") == {"key": key, "digest": release.digest}:
+            for left in space.root.glob(".audit.*"):  # temporary files of an audit that was killed
+                left.unlink()
             return release
         if replace:
             return None
