@@ -17,8 +17,8 @@ from leaderboard.settings import Settings
 from leaderboard.store import chain, ledger
 from leaderboard.store.db import Database, Result, Submission
 from leaderboard.web.board import Board
-from leaderboard.web.pages import history_html, submission_page, table_html
 from leaderboard.web.render import html
+from leaderboard.web.views import history_html, submission_page, table_html
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.metrics import RANKING
 from lulcbench.evaluation.scores import Estimate

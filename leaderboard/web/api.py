@@ -26,8 +26,9 @@ from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Audit, Database, Submission
 from leaderboard.web.board import Board
 from leaderboard.web.cards import check_card
-from leaderboard.web.pages import check_ids, compared, compared_page, read_record
+from leaderboard.web.pages import compared_page
 from leaderboard.web.render import Page
+from leaderboard.web.views import check_ids, compared, read_record
 
 PIECE_BYTES = 2**20
 

@@ -40,8 +40,7 @@ def login_page(request: Request) -> Response:
 @router.post("/login")
 async def login(request: Request) -> Response:
     """Check the token; the cookie holds the number of a session only."""
-    form = await request.form(max_files=0, max_fields=4)
-    sessions.check_form(request, _text(form, "form_token"))
+    form = await _small_form(request)
     try:
         who = await run_in_threadpool(_identify, request.app.state.db, _text(form, "token").strip())
     except RequestError as error:
@@ -54,8 +53,7 @@ async def login(request: Request) -> Response:
 @router.post("/logout")
 async def logout(request: Request) -> Response:
     """Sign out."""
-    form = await request.form(max_files=0, max_fields=4)
-    sessions.check_form(request, _text(form, "form_token"))
+    await _small_form(request)
     await run_in_threadpool(accounts.end_session, request.app.state.db, sessions.number(request))
     sessions.end(request)
     return see("/")
@@ -116,8 +114,7 @@ def mine(request: Request) -> Response:
 @router.post("/submissions/{submission_id}/undo")
 async def undo(submission_id: str, request: Request) -> Response:
     """Undo a withdrawal."""
-    form = await request.form(max_files=0, max_fields=4)
-    sessions.check_form(request, _text(form, "form_token"))
+    await _small_form(request)
     who = await run_in_threadpool(_who, request)
     await run_in_threadpool(standing.undo, request.app.state.db, request.app.state.settings, who, submission_id)
     return see("/mine")
@@ -126,8 +123,7 @@ async def undo(submission_id: str, request: Request) -> Response:
 @router.post("/tokens/{token_id}/revoke")
 async def revoke(token_id: str, request: Request) -> Response:
     """Revoke a token of the team; one used to sign in ends its sessions."""
-    form = await request.form(max_files=0, max_fields=4)
-    sessions.check_form(request, _text(form, "form_token"))
+    await _small_form(request)
     who = await run_in_threadpool(_who, request)
     await run_in_threadpool(accounts.revoke_own, request.app.state.db, who, token_id)
     return see("/mine")
@@ -154,8 +150,7 @@ def admin(request: Request) -> Response:
 @router.post("/submissions/{submission_id}/withdraw")
 async def withdraw(submission_id: str, request: Request) -> Response:
     """Withdraw a submission from the list of its team."""
-    form = await request.form(max_files=0, max_fields=4)
-    sessions.check_form(request, _text(form, "form_token"))
+    await _small_form(request)
     who = await run_in_threadpool(_who, request)
     await run_in_threadpool(standing.withdraw, request.app.state.db, request.app.state.settings, who, submission_id)
     return see("/mine")
@@ -206,6 +201,13 @@ def _toml(text: str) -> dict[str, Any]:
         return parse_toml(text, "The model card", "Start from the example below the form.", MAX_CARD_BYTES)
     except LulcbenchError as error:
         raise RequestError(422, error.what, error.remedy) from error
+
+
+async def _small_form(request: Request) -> FormData:
+    """A form without files, once its token is checked."""
+    form = await request.form(max_files=0, max_fields=4)
+    sessions.check_form(request, _text(form, "form_token"))
+    return form
 
 
 def _text(form: FormData, name: str) -> str:

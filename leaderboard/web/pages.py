@@ -1,14 +1,10 @@
-"""The public pages; they need neither JavaScript nor an account."""
+"""Addresses of the public pages, which need neither JavaScript nor an account; ``views`` has what they show."""
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from pathlib import PurePosixPath
-from types import MappingProxyType
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
@@ -18,8 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from leaderboard.errors import RequestError, not_found
-from leaderboard.ranking.paired import paired_tests
-from leaderboard.ranking.table import PAGE_ROWS, Choice, Row, Snapshot, sort_value
+from leaderboard.ranking.table import Choice, Snapshot
 from leaderboard.settings import Settings
 from leaderboard.store import accounts, chain, ledger, standing, uploads
 from leaderboard.store.accounts import Identity
@@ -28,14 +23,18 @@ from leaderboard.web import sessions
 from leaderboard.web.board import Board
 from leaderboard.web.limits import Turns
 from leaderboard.web.render import Page, html
-from lulcbench.errors import UnsupportedFormatError
+from leaderboard.web.views import (
+    check_ids,
+    compare_html,
+    feed_xml,
+    history_html,
+    read_record,
+    submission_html,
+    table_html,
+)
 from lulcbench.evaluation.metrics import METRICS, RANKING
-from lulcbench.evaluation.scores import LevelScores, Scores
 
-log = logging.getLogger(__name__)
-MAX_COMPARED = 6
 LISTED_FILES = 500
-FEED_ROWS = 50
 _PICTURE = re.compile(r"(best|median|worst)-(image|label|prediction)\.png")
 
 router = APIRouter(include_in_schema=False)
@@ -92,7 +91,7 @@ def picture(submission_id: str, name: str, request: Request) -> Response:
 
 
 @router.get("/compare")
-async def compare(request: Request, id: Annotated[list[str], Query()] = [], level: int = 4) -> Response:  # noqa: B006
+async def compare(request: Request, id: Annotated[list[str], Query(default_factory=list)], level: int = 4) -> Response:
     """Two or more submissions side by side."""
     settings: Settings = request.app.state.settings
     ids = check_ids(id, level)
@@ -136,13 +135,6 @@ def feed(request: Request) -> Response:
     response = page.response(request)
     response.headers["Content-Type"] = "application/atom+xml; charset=utf-8"
     return response
-
-
-def feed_xml(settings: Settings, snapshot: Snapshot) -> str:
-    """The feed, newest first."""
-    newest = sorted(snapshot.rows, key=lambda row: row.submitted, reverse=True)[:FEED_ROWS]
-    base = settings.public_url.rstrip("/")
-    return html("feed.xml", rows=newest, base=base, metric=METRICS[RANKING])
 
 
 @router.get("/ledger")
@@ -202,252 +194,6 @@ def read_choice(request: Request) -> Choice:
         ) from error
 
 
-def table_html(
-    snapshot: Snapshot,
-    choice: Choice,
-    root: str = "/",
-    static: bool = False,
-    downloads: Mapping[str, str] = MappingProxyType({}),
-    levels: Mapping[int, str] = MappingProxyType({}),
-) -> str:
-    """The page of a table.
-
-    Args:
-        snapshot: the board.
-        choice: filters and order.
-        root: prefix of links.
-        static: leave out links that need the service (filters, other pages of the table).
-        downloads: label → file, additional links of a static page.
-        levels: level → file, the other levels of a static page.
-    """
-    asked, choice = choice, snapshot.resolve(choice)
-    rows = snapshot.select(choice)
-    pages = max(1, -(-len(rows) // PAGE_ROWS))
-    page = min(choice.page, pages)
-    shown = rows if static else rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
-    wanted = [metric for metric in METRICS.values() if "board" in metric.tables or metric.name == choice.sort]
-    shown_metrics = [metric for metric in wanted if any(row.estimate(choice.level, metric.name) for row in rows)]
-    return html(
-        "table.html",
-        snapshot=snapshot,
-        asked=asked,
-        choice=choice,
-        hidden=snapshot.hidden(choice),
-        rows=shown,
-        ranks=ranks(rows, choice),
-        levels=levels if static else {level: _link(choice, level=level, page="") for level in (1, 2, 3, 4)},
-        sizes=[
-            (row.model, row.parameters, estimate.value)
-            for row in rows
-            if row.parameters and not row.saw_labels and (estimate := row.estimate(choice.level, choice.metric))
-        ],
-        copies=snapshot.copies(choice),
-        total=len(rows),
-        page=page,
-        pages=pages,
-        shown_metrics=shown_metrics or [METRICS[RANKING]],
-        options=snapshot.options(choice),
-        best=snapshot.best_by_sensors(choice),
-        link=lambda **changes: _link(choice, **({"years": asked.years, "scorer": asked.scorer} | changes)),
-        root=root,
-        static=static,
-        downloads=downloads,
-    )
-
-
-def ranks(rows: Sequence[Row], choice: Choice) -> dict[str, int]:
-    """Submission id → rank, for the rows that are ranked; rows with the same value in the sorted column share one."""
-    result: dict[str, int] = {}
-    before: tuple[Any, int] | None = None
-    for position, row in enumerate((row for row in rows if not row.saw_labels), start=1):
-        value = sort_value(row, choice)
-        rank = before[1] if before is not None and value is not None and value == before[0] else position
-        before = (value, rank)
-        result[row.id] = rank
-    return result
-
-
-def submission_html(settings: Settings, submission: Submission) -> str:
-    """The page of a scored submission."""
-    newer = f"/submissions/{submission.superseded_by}" if submission.superseded_by else ""
-    permalink = f"{settings.public_url.rstrip('/')}/submissions/{submission.id}"
-    return submission_page(settings, submission, permalink, newer)
-
-
-def submission_page(
-    settings: Settings, submission: Submission, permalink: str, newer: str, root: str = "/", static: bool = False
-) -> str:
-    """The page of a scored submission, for the service or for an exported folder.
-
-    Args:
-        settings: for the ledger and the images.
-        submission: a scored submission.
-        permalink: address of this page.
-        newer: page of the submission that supersedes it; empty if there is none.
-        root: prefix of other links.
-        static: leave out links that need the service.
-    """
-    if submission.result is None:
-        raise not_found()
-    entry = read_record(settings, submission.result.ledger_path)
-    media = settings.media / submission.id
-    scores = read_scores(entry)
-    levels = scores.levels.values()
-    given = [metric for metric in METRICS.values() if any(metric.name in level.metrics for level in levels)]
-    return html(
-        "submission.html",
-        submission=submission,
-        entry=entry,
-        scores=scores,
-        given=given,
-        links=[(name, entry.card[name]) for name in ("code", "paper", "weights") if entry.card.get(name)],
-        citation=citation(entry, submission, permalink),
-        samples=entry.samples if media.is_dir() else [],
-        permalink=permalink,
-        newer=newer,
-        root=root,
-        static=static,
-    )
-
-
-def citation(entry: ledger.Entry, submission: Submission, permalink: str) -> str:
-    """The entry as BibTeX; characters that BibTeX would interpret are left out."""
-    authors = " and ".join(str(author) for author in entry.card["authors"])
-    fields = {
-        "title": f"{entry.card['name']}: result on {entry.release}, {entry.task}, {entry.split} split",
-        "author": authors,
-        "year": f"{submission.created_at:%Y}",
-        "howpublished": f"lulcbench leaderboard, {permalink}",
-        "note": f"predictions SHA-256 {entry.sha256}, ledger digest {entry.digest}",
-    }
-    lines = [f"  {key} = {{{re.sub(r'[{}\\\\%$#&~^]', '', value)}}}," for key, value in fields.items()]
-    return "\n".join([f"@misc{{lulcbench-{submission.id},", *lines, "}"])
-
-
-def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: int) -> str:
-    """The page of a comparison; raises the errors of ``compared``."""
-    rows, entries = compared(settings, snapshot, ids, level)
-    scores = [read_scores(entry) for entry in entries]
-    parts = [file_scores.levels.get(level) for file_scores in scores]
-    tests = paired_tests(entries, level)
-    return html(
-        "compare.html",
-        rows=rows,
-        level=level,
-        blocks=scores[0].blocks,
-        classes=_classes(parts),
-        tests=tests,
-        query=urlencode({"id": [row.id for row in rows], "level": level}, doseq=True),
-    )
-
-
-def check_ids(ids: list[str], level: int) -> list[str]:
-    """The submissions to compare: the first, against which the others are tested, and the others sorted by id.
-
-    The same comparison therefore has one key, in whichever order it is requested.
-
-    Raises:
-        RequestError: 422, too few, too many, or no such level.
-    """
-    wanted = list(dict.fromkeys(ids))
-    if not 2 <= len(wanted) <= MAX_COMPARED:
-        raise RequestError(422, f"{len(wanted)} submissions are chosen.", f"Select 2 to {MAX_COMPARED} in the table.")
-    if not 1 <= level <= 4:
-        raise RequestError(422, f"LUISA has no level {level}.", "Choose 1, 2, 3 or 4.")
-    return [wanted[0], *sorted(wanted[1:])]
-
-
-def compared(
-    settings: Settings, snapshot: Snapshot, ids: list[str], level: int
-) -> tuple[list[Row], list[ledger.Entry]]:
-    """The rows and ledger entries of the submissions to compare.
-
-    Raises:
-        RequestError: 422, the submissions cannot be compared; 404, one is not on the board; 503, a record is damaged.
-    """
-    wanted = check_ids(ids, level)
-    by_id = {row.id: row for row in snapshot.rows}
-    if not all(submission_id in by_id for submission_id in wanted):
-        raise not_found("One of the submissions is not on the board.")
-    rows = [by_id[submission_id] for submission_id in wanted]
-    if len({(row.release_key, row.task, row.years, row.split, row.scorer_version) for row in rows}) > 1:
-        raise RequestError(
-            422,
-            "The submissions differ in release, task, years, split or scorer version.",
-            "Choose submissions from one table.",
-        )
-    return rows, [read_record(settings, f"{row.release_key}/{row.id}.json") for row in rows]
-
-
-def read_record(settings: Settings, path: str) -> ledger.Entry:
-    """The ledger entry at a path stored in the database.
-
-    Raises:
-        RequestError: 503, it is missing or damaged; the error is logged for the operator.
-    """
-    try:
-        return ledger.read(settings.ledger / path)
-    except ledger.DamagedFile as error:
-        report_once(error.what)
-        raise RequestError(
-            503,
-            f"The record of submission {PurePosixPath(path).stem} cannot be read.",
-            "The operator has to restore it from a backup; other pages are not affected.",
-        ) from error
-
-
-def read_scores(entry: ledger.Entry) -> Scores:
-    """The scores of a ledger entry.
-
-    Raises:
-        RequestError: 503, they have an unknown format.
-    """
-    try:
-        return Scores.read(entry.scores, entry.path)
-    except UnsupportedFormatError as error:
-        report_once(error.what)
-        raise RequestError(
-            503,
-            f"The scores of submission {entry.submission} have a newer format.",
-            "The operator has to upgrade the service; other pages are not affected.",
-        ) from error
-
-
-@lru_cache(maxsize=1024)
-def report_once(what: str) -> None:
-    """Log once an error that every request for a page would log again."""
-    log.error("%s", what)
-
-
-def history_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool = False) -> str:
-    """The history page: all scores of a table in order of time, and those that were the best when submitted.
-
-    Models that saw labels of the scored split are left out.
-    """
-    asked, metric = choice, METRICS[choice.metric]
-    ranked = {"sort": metric.name, "superseded": True, "saw_labels": False, "page": 1}
-    choice = snapshot.resolve(choice.model_copy(update=ranked))
-    rows = sorted(snapshot.select(choice), key=lambda row: row.submitted)
-    scored = [(row, estimate.value) for row in rows if (estimate := row.estimate(choice.level, metric.name))]
-    best: list[tuple[Row, float]] = []
-    for row, value in scored:
-        if not best or metric.better(value, best[-1][1]):
-            best.append((row, value))
-    return html(
-        "history.html",
-        snapshot=snapshot,
-        asked=asked,
-        choice=choice,
-        options=snapshot.options(choice),
-        metric=metric,
-        best=best,
-        points=[(row.submitted, value, row.model) for row, value in scored],
-        leaders=[(row.submitted, value, row.model) for row, value in best],
-        root=root,
-        static=static,
-    )
-
-
 def error_page(request: Request, error: RequestError) -> Response:
     """An error as a page."""
     text = html("error.html", error=error)
@@ -481,25 +227,3 @@ def _scored(request: Request, submission_id: str) -> Submission:
         if submission is None or submission.status != "scored" or submission.result is None:
             raise not_found()
         return submission
-
-
-def _classes(parts: list[LevelScores | None]) -> list[dict[str, Any]]:
-    """Code, name, support and IoU in each of the compared submissions, for each class that occurs in them."""
-    classes = next((part.classes for part in parts if part), ())
-    ious = [{scored.code: scored.iou for scored in part.classes} if part else {} for part in parts]
-    rows: list[dict[str, Any]] = [
-        {
-            "code": scored.code,
-            "name": scored.name,
-            "support": scored.support,
-            "ious": [iou.get(scored.code) for iou in ious],
-        }
-        for scored in classes
-    ]
-    return [row for row in rows if row["support"] or any(row["ious"])]
-
-
-def _link(choice: Choice, **changes: Any) -> str:
-    fields = choice.model_dump(mode="json", exclude_defaults=True) | changes
-    fields = {key: value for key, value in fields.items() if value not in (None, "", False)}
-    return "?" + urlencode(fields) if fields else "?"
