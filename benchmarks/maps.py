@@ -146,7 +146,10 @@ def terratorch(forward: Forward, image: Image, lattice: Lattice) -> Callable[[],
         module = types.ModuleType(name)
         module.__path__ = [str(distribution("terratorch").locate_file(name.replace(".", "/")))]
         sys.modules.setdefault(name, module)
-    sys.modules.setdefault("terratorch.models.utils", types.SimpleNamespace(pad_images=None))  # type: ignore[arg-type]
+    # ``tiled_inference`` does not call this function, and the module that has it would import all models.
+    utils = types.ModuleType("terratorch.models.utils")
+    utils.__dict__["pad_images"] = None
+    sys.modules.setdefault(utils.__name__, utils)
     tiled_inference = importlib.import_module("terratorch.tasks.tiled_inference").tiled_inference
     sizes = {"crop": lattice.side, "stride": BLOCK, "delta": lattice.halo, "batch_size": 1}
     batch = torch.from_numpy(image)[None]

@@ -31,9 +31,8 @@ from baselines.data import DataInfo, Input
 from baselines.models.network import NetworkConfig, NetworkPredictor
 from baselines.tasks.base import Task
 from baselines.training.module import TrainingModule
-from benchmarks.training import WARMUP, Clock, synchronize, trainer
+from benchmarks.training import WARMUP, Clock, fit, synchronize, trainer
 from lulcbench.datasets.batch import Sample, Samples
-from lulcbench.datasets.datamodule import LuisaDataModule
 from lulcbench.legend import LEVELS, legend
 
 CHANNELS, PIXELS, LABELS = 24, 80, 48  # windows of 2.4 km at 30 m, four seasons of six bands, labels of 50 m
@@ -109,16 +108,9 @@ def build() -> tuple[nn.Module, Task]:
 
 
 def ours(windows: Windows, steps: int, folder: str) -> float:
-    """Time of the steps with the baselines, including the data module, in seconds."""
-    data = LuisaDataModule(
-        lambda split: Windows(windows.images, windows.masks, split),
-        batch_size=CONFIG.train.batch_size,
-        resident=True,
-        drop_last=True,
-    )
-    clock = Clock()
-    trainer(steps, clock, "32-true", folder).fit(TrainingModule(*build(), CONFIG), datamodule=data)
-    return clock.seconds
+    """Time of the steps with the baselines, in seconds."""
+    module = TrainingModule(*build(), CONFIG)
+    return fit(lambda split: Windows(windows.images, windows.masks, split), module, steps, "32-true", folder)
 
 
 def bare(windows: Windows, steps: int, folder: str) -> float:

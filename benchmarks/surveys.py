@@ -22,7 +22,8 @@ import numpy.typing as npt
 from builders.simulate.config import SimulationConfig
 from builders.simulate.labels import label_maps
 from builders.simulate.noise import value_noise
-from lulcbench.evaluation.areas import Survey, prediction_powered
+from lulcbench.evaluation.areas import Survey
+from lulcbench.evaluation.assisted_areas import prediction_powered
 from lulcbench.evaluation.design import Allocation, allocate
 from lulcbench.grid import Bounds
 from lulcbench.legend import legend

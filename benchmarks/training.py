@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,18 +132,26 @@ def build(config: Config) -> nn.Module:
     return config.model.build(INPUTS, len(CLASSES))
 
 
-def ours(config: Config, patches: Patches, steps: int, precision: Precision, folder: str) -> float:
-    """Time of the steps with the baselines, including the data module, in seconds."""
-    data = LuisaDataModule(
-        lambda split: Patches(patches.images, patches.labels, split),
-        batch_size=config.train.batch_size,
-        resident=True,
-        drop_last=True,
-    )
+def fit(dataset: Callable[[str], Any], module: TrainingModule, steps: int, precision: Precision, folder: str) -> float:
+    """Time of the steps with the baselines, including the data module, in seconds.
+
+    Args:
+        dataset: split → dataset.
+        module: network, task and config.
+        steps: timed steps, after ``WARMUP`` others.
+        precision: of Lightning's trainer.
+        folder: for temporary files.
+    """
+    data = LuisaDataModule(dataset, batch_size=module.config.train.batch_size, resident=True, drop_last=True)
     clock = Clock()
-    module = TrainingModule(build(config), config.task.build(INFO), config)
     trainer(steps, clock, precision, folder).fit(module, datamodule=data)
     return clock.seconds
+
+
+def ours(config: Config, patches: Patches, steps: int, precision: Precision, folder: str) -> float:
+    """Time of the steps with the baselines, in seconds."""
+    module = TrainingModule(build(config), config.task.build(INFO), config)
+    return fit(lambda split: Patches(patches.images, patches.labels, split), module, steps, precision, folder)
 
 
 def bare(config: Config, patches: Patches, steps: int, precision: Precision, folder: str) -> float:

@@ -41,6 +41,14 @@ def progress() -> Progress:
 
 
 @contextmanager
+def counted_progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with counts and times; yields a function of (steps done, total steps)."""
+    with progress() as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
 def transfer_progress(description: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar in bytes with speed; yields a function of (bytes done, total bytes)."""
     columns = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())

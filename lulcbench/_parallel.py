@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExec
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
+from typing import Any
 
 from lulcbench.errors import LulcbenchError
 
@@ -112,14 +113,9 @@ def each[Job, Result](
         yield from map(function, jobs)
         return
     futures = [pool.submit(function, job) for job in jobs]
-    try:
+    with _cancelled_at_end(futures):
         for future in as_completed(futures):
             yield future.result()
-    except BrokenProcessPool as error:
-        raise _died() from error
-    finally:
-        for future in futures:
-            future.cancel()
 
 
 def in_order[Job, Result](
@@ -134,17 +130,28 @@ def in_order[Job, Result](
         yield from map(function, jobs)
         return
     waiting: deque[Future[Result]] = deque()
-    try:
+    with _cancelled_at_end(waiting):
         for job in jobs:
             waiting.append(pool.submit(function, job))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+@contextmanager
+def _cancelled_at_end(futures: Iterable[Future[Any]]) -> Iterator[None]:
+    """Cancel the jobs that have not begun at the end, and explain the death of a worker.
+
+    Raises:
+        LulcbenchError: a worker died.
+    """
+    try:
+        yield
     except BrokenProcessPool as error:
         raise _died() from error
     finally:
-        for future in waiting:
+        for future in futures:
             future.cancel()
 
 

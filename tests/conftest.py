@@ -117,12 +117,12 @@ def _seeds() -> None:
 @pytest.fixture
 def metric_list() -> Iterator[None]:
     """Restores the list of metrics after a test that registers or unregisters some."""
-    from lulcbench.evaluation import metrics
+    from lulcbench.evaluation import _metric
 
-    before = dict(metrics._METRICS)
+    before = dict(_metric._METRICS)
     yield
-    metrics._METRICS.clear()
-    metrics._METRICS.update(before)
+    _metric._METRICS.clear()
+    _metric._METRICS.update(before)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lulcbench._console import progress
+from lulcbench._console import counted_progress
 
 
 def register(app: typer.Typer) -> None:
@@ -57,8 +57,7 @@ def map_(
         smoothing=Smoothing() if smooth else None,
         mapping_unit=MappingUnit() if mapping_unit else None,
     )
-    with progress() as bar:
-        task = bar.add_task("map", total=None)
+    with counted_progress("map") as advance:
         result = map_release(
             model,
             root,
@@ -67,7 +66,7 @@ def map_(
             workers=workers,
             scheduler=scheduler,
             replace=replace,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=advance,
         )
     for tile, what in sorted(result.damaged.items()):
         typer.echo(f"BAD  {tile} {what}")
@@ -89,8 +88,7 @@ def calibrate(
     from lulcbench.maps.conformal import calibrate as find
 
     smoothing = Smoothing() if smooth else None
-    with progress() as bar:
-        task = bar.add_task("calibrate", total=None)
+    with counted_progress("calibrate") as advance:
         found = find(
             model,
             root,
@@ -98,6 +96,6 @@ def calibrate(
             year,
             coverage,
             smoothing,
-            lambda done, total: bar.update(task, completed=done, total=total),
+            advance,
         )
     typer.echo(f"certain from a probability of {found.threshold:.4f}: {found.pixels} pixels in {found.blocks} blocks")

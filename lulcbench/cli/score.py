@@ -42,11 +42,8 @@ def score(
     classes: Annotated[int | None, typer.Option(help="Also list every class of this level.")] = None,
 ) -> None:
     """Score predictions against the labels of a release."""
-    with _console.progress() as bar:
-        task = bar.add_task("scoring", total=None)
-        scores = score_predictions(
-            predictions, root, lambda done, total: bar.update(task, completed=done, total=total), labels
-        )
+    with _console.counted_progress("scoring") as advance:
+        scores = score_predictions(predictions, root, advance, labels)
     if json is not None:
         scores.write(json)
     show(scores, classes)
@@ -60,9 +57,8 @@ def check(
     """Check predictions (and a model card) as a leaderboard does, before uploading them."""
     if card is not None:
         check_sensors(load_card(card), Manifest.load(root))
-    with _console.progress() as bar:
-        task = bar.add_task("checking", total=None)
-        info = check_predictions(predictions, root, lambda done, total: bar.update(task, completed=done, total=total))
+    with _console.counted_progress("checking") as advance:
+        info = check_predictions(predictions, root, advance)
     with_probabilities = "with" if info.probabilities is not None else "without"
     typer.echo(
         f"{predictions} is valid: {info.release}, {info.split} {'→'.join(map(str, info.years))}, level {info.level}, "
@@ -78,11 +74,8 @@ def compare(
     json: Annotated[Path | None, typer.Option(help="Also write the comparison to this JSON file.")] = None,
 ) -> None:
     """Test whether the first predictions are better than the second, paired over spatial blocks."""
-    with _console.progress() as bar:
-        task = bar.add_task("comparing", total=None)
-        result = compare_predictions(
-            first, second, root, lambda done, total: bar.update(task, completed=done, total=total), labels
-        )
+    with _console.counted_progress("comparing") as advance:
+        result = compare_predictions(first, second, root, advance, labels)
     if json is not None:
         write_atomic(json, (result.model_dump_json(indent=1) + "\n").encode())
     table = Table("level", "metric", "first", "second", "difference", Column("95 % interval", no_wrap=True), "p")

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lulcbench._console import progress
+from lulcbench._console import counted_progress
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 
@@ -51,8 +51,7 @@ def verify(
 
     if out.suffix != ".gpkg":
         raise LulcbenchError(f"{out} does not end in .gpkg.", "Name a GeoPackage.")
-    with progress() as bar:
-        task = bar.add_task("verify", total=None)
+    with counted_progress("verify") as advance:
         verified = verify_map(
             map,
             imagery,
@@ -63,7 +62,7 @@ def verify(
             class_column=class_column,
             map_year=map_year,
             band=band,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=advance,
         )
     write_polygons(verified, out)
     polygons = verified.polygons

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lulcbench._console import progress
+from lulcbench._console import counted_progress
 
 if TYPE_CHECKING:
     from lulcbench.maps.viewer import Point
@@ -36,15 +36,14 @@ def view(
     from lulcbench.maps.viewer import write_site
 
     observed = _read(points, points_crs) if points is not None else []
-    with progress() as bar:
-        task = bar.add_task("view", total=None)
+    with counted_progress("view") as advance:
         site = write_site(
             maps,
             out,
             title,
             labels,
             observed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=advance,
         )
     typer.echo(f"{site}: python -m http.server -d {site}, then open http://localhost:8000/")
 

@@ -253,7 +253,7 @@ class Survey:
         total = self.weight @ x
         value = divide(self.weight @ y, total)
         residual = self.weight[:, None] * (y - np.nan_to_num(value) * x) * divide(1, total)
-        variance, degrees = self._variance(residual)
+        variance, degrees = self.variance(residual)
         se = np.where(np.isnan(value), np.nan, np.sqrt(variance))
         t = np.where(self._units(x) < MINIMUM, np.nan, t_quantiles(degrees))
         if not share:
@@ -263,7 +263,7 @@ class Survey:
         half = 0.5 * divide((weights**2).sum(axis=0), weights.sum(axis=0))  # of a typical point
         total = total + 2 * half
         centre = divide(self.weight @ y + half, total)
-        variance, _ = self._variance(self.weight[:, None] * (y - np.nan_to_num(centre) * x) * divide(1, total))
+        variance, _ = self.variance(self.weight[:, None] * (y - np.nan_to_num(centre) * x) * divide(1, total))
         variance = variance + 2 * (half / total) ** 2 * ((1 - centre) ** 2 + centre**2)
         logit, reach = np.log(centre / (1 - centre)), t * np.sqrt(variance) / (centre * (1 - centre))
         low, high = ((1 + np.tanh((logit + step) / 2)) / 2 for step in (-reach, reach))  # inverse logit
@@ -308,7 +308,7 @@ class Survey:
             own = np.stack([np.bincount(self.cluster, weights=column) for column in own.T], axis=1)
         return np.nan_to_num(divide(own.sum(axis=0) ** 2, (own**2).sum(axis=0)))
 
-    def _variance(self, z: Floats) -> tuple[Floats, Floats]:
+    def variance(self, z: Floats) -> tuple[Floats, Floats]:
         """Variance of the sum over points of linearised values ``(n, k)``, and its degrees of freedom: ``(k,)`` each.
 
         The degrees are 2 V² / var(V) (Satterthwaite 1946, Biometrics Bulletin 2, 110–114) with the variance of V from
@@ -355,66 +355,3 @@ class Survey:
         if (strata[self.cluster] != self.stratum).any():
             raise LulcbenchError("A cluster has points in several strata.", "Clusters are drawn within one stratum.")
         return strata
-
-
-def ratio_areas(survey: Survey, map_areas: npt.ArrayLike) -> Estimates:
-    """Ratio estimates of areas: the area of a class in the map × (true share / mapped share) in the sample.
-
-    Cochran 1977, ch. 6. It is precise for classes whose map area is proportional to their true area.
-
-    Args:
-        survey: the sample.
-        map_areas: area of each class in the map, ``(k,)``.
-
-    Returns:
-        Areas ``(k,)`` in the unit of ``map_areas``; NaN for classes without map points.
-    """
-    k = np.arange(survey.classes)
-    areas = np.asarray(map_areas, np.float64)
-    ratio = survey.ratio(survey.reference[:, None] == k, survey.mapped[:, None] == k)
-    low = np.maximum(ratio.low, 0)
-    return Estimates(ratio.value * areas, ratio.se * areas, low * areas, ratio.high * areas)
-
-
-@dataclass(frozen=True)
-class PredictionPowered:
-    """Areas by prediction-powered inference.
-
-    Attributes:
-        area: share of the area of each class, ``(k,)``.
-        tuning: λ of each class, ``(k,)``: 0 ignores the predictions, 1 trusts them fully.
-        gain: variance without predictions divided by that with them, ``(k,)``: the factor by which the predictions
-            multiply the number of points.
-    """
-
-    area: Estimates
-    tuning: Floats
-    gain: Floats
-
-
-def prediction_powered(survey: Survey, predicted: npt.ArrayLike, mean: npt.ArrayLike) -> PredictionPowered:
-    """Areas from points and the class probabilities of a model that are known in every pixel (PPI++).
-
-    The mean of the predictions over the map, corrected by their error at the points: λ·mean + Σ w (y − λ·p), with the λ
-    of least variance (Angelopoulos, Duchi & Zrnic 2023, PPI++: Efficient prediction-powered inference,
-    arXiv:2311.01453, eq. 6, for a map that is predicted completely; the difference estimator of Särndal et al. 1992,
-    ch. 6). It is unbiased for any model.
-
-    Args:
-        survey: the sample, not post-stratified.
-        predicted: probabilities of the classes at the points, ``(n, k)``.
-        mean: their mean over all pixels of the map (weighted by the area of pixels), ``(k,)``.
-    """
-    p = np.asarray(predicted, np.float64)
-    y = (survey.reference[:, None] == np.arange(survey.classes)).astype(np.float64)
-    share = survey.weight / survey.weight.sum()
-    centred_y, centred_p = y - share @ y, p - share @ p
-    scale = share[:, None]
-    plain, both, own = (survey._variance(scale * z)[0] for z in (centred_y, centred_y + centred_p, centred_p))
-    tuning = np.clip(np.nan_to_num(divide(both - plain - own, 2 * own)), 0, 1)
-    value = share @ y + tuning * (np.asarray(mean, np.float64) - share @ p)
-    variance, degrees = survey._variance(scale * (centred_y - tuning * centred_p))
-    se = np.sqrt(variance)
-    reach = t_quantiles(degrees) * se
-    area = Estimates(value, se, np.maximum(value - reach, 0), np.minimum(value + reach, 1))
-    return PredictionPowered(area, tuning, divide(plain, variance))

@@ -12,7 +12,8 @@ from pydantic import Field
 from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._stored_maps import ZarrMap
-from lulcbench.evaluation.areas import Estimates, prediction_powered, ratio_areas
+from lulcbench.evaluation.areas import Estimates
+from lulcbench.evaluation.assisted_areas import prediction_powered, ratio_areas
 from lulcbench.evaluation.class_maps import NONE, ClassMap, at_level, at_points, count, totals
 from lulcbench.evaluation.design import Kind
 from lulcbench.evaluation.reference_points import ReferencePoints

@@ -31,7 +31,7 @@ from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.metrics import shown_in
 from lulcbench.evaluation.reference_points import ReferencePoints
 from lulcbench.evaluation.sampling import Sample, Sampling
-from lulcbench.evaluation.scores import SCORER_VERSION, Stored, WithMetrics
+from lulcbench.evaluation.scores import SCORER_VERSION, Estimate, Stored, WithMetrics
 from lulcbench.evaluation.scoring import estimates
 from lulcbench.grid import BLOCK_TILES, TILE_SIZE
 from lulcbench.legend import legend
@@ -77,9 +77,9 @@ class ClassAgreement(Stored):
 class PointLevel(WithMetrics):
     """Agreement at one level: the metrics of table ``points``; means over classes cover the classes of the points.
 
-    Intervals of the metrics are computed over spatial blocks of 48 km if two or more contain points: they describe
-    agreement at such points. Figures of ``overall`` and ``classes`` are those of the map if the design of the sample is
-    known, and then have standard errors and intervals under this design.
+    Intervals of the metrics are computed over spatial blocks of 48 km, if two or more contain points and these do not
+    all agree: they describe agreement at such points. Figures of ``overall`` and ``classes`` are those of the map if
+    the design of the sample is known, and then have standard errors and intervals under this design.
 
     Attributes:
         level: legend level; None if the values of the map are the classes.
@@ -254,11 +254,16 @@ def _level(
         points=int(both.sum()),
         overall=overall,
         nearby=float(share.mean()) if len(share) else None,
-        metrics={name: estimate for name, estimate in agreement.items() if name in shown},
+        metrics={name: _informative(estimate) for name, estimate in agreement.items() if name in shown},
         classes=classes,
         codes=tuple(known.tolist()),
         confusion=tuple(tuple(map(int, row)) for row in confusions.sum(axis=0)),
     )
+
+
+def _informative(estimate: Estimate) -> Estimate:
+    """The estimate, without an interval of no width: blocks that all agree do not show how far they could differ."""
+    return Estimate(estimate.value) if estimate.low == estimate.high else estimate
 
 
 def _figures(

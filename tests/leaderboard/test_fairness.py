@@ -17,7 +17,7 @@ from leaderboard.store import queue
 from leaderboard.store.db import Submission, now
 from leaderboard.web import limits
 from leaderboard.web.limits import Forms, Turns
-from leaderboard.web.pages import check_ids, ranks
+from leaderboard.web.views import check_ids, ranks
 from tests.leaderboard.harness import CARD, Service
 
 A, B, C = (f"{number:020x}" for number in range(1, 4))

@@ -169,7 +169,7 @@ def test_a_page_that_fails_for_any_reason_does_not_keep_a_withdrawn_result(
     def bug(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("leaderboard.web.pages.paired_tests", bug)
+    monkeypatch.setattr("leaderboard.web.views.paired_tests", bug)
     client.post(f"/api/v1/submissions/{C}/withdraw", headers=cached.headers())
     time.sleep(2 * CACHE_S)
     assert client.get("/history").status_code == 200

@@ -10,7 +10,8 @@ from scipy import special, stats
 
 from benchmarks import surveys
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation.areas import Survey, prediction_powered, ratio_areas
+from lulcbench.evaluation.areas import Survey
+from lulcbench.evaluation.assisted_areas import prediction_powered, ratio_areas
 from lulcbench.evaluation.intervals import t_quantiles
 
 # Olofsson et al. 2014, tables 8 and 9: deforestation, forest gain, stable forest, stable non-forest.

@@ -98,6 +98,19 @@ def test_intervals_are_over_blocks_of_48_km(tmp_path: Path) -> None:
         assert estimate.low <= estimate.value <= estimate.high
 
 
+def test_blocks_that_all_agree_have_no_interval(tmp_path: Path) -> None:
+    """Two right points in two blocks do not show that the map is right everywhere."""
+    path = tmp_path / "map.tif"
+    profile = {"driver": "GTiff", "width": 2, "height": 1, "count": 1, "dtype": "uint16", "crs": "EPSG:3035"}
+    with rasterio.open(path, "w", transform=from_origin(LEFT, TOP, 48_000, 48_000), **profile) as raster:
+        raster.write(np.full((1, 2), 3110, np.uint16), 1)
+    scores = points.validate(path, points_at([(LEFT + 50, TOP - 50, 3110), (LEFT + 48_050, TOP - 50, 3110)]))
+    assert scores.blocks == 2
+    for level in scores.levels:
+        for estimate in level.metrics.values():
+            assert (estimate.value, estimate.low, estimate.high) == (1.0, None, None)
+
+
 def write_map(path: Path, values: np.ndarray, nodata: float | None = None) -> Path:
     profile = {"driver": "GTiff", "width": 10, "height": 10, "count": 1, "dtype": values.dtype, "nodata": nodata}
     with rasterio.open(path, "w", crs="EPSG:3035", transform=from_origin(LEFT, TOP, 100, 100), **profile) as raster:
