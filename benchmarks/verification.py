@@ -5,6 +5,11 @@ that of a place 500 m away, the others that of any polygon. ``verify`` does not 
 recall among the k most suspicious polygons, and how often polygons of a stated probability are wrong.
 
     python -m benchmarks.verification ROOT MODEL [--split val test] [--level 1] [--errors 0.1] [--figure FILE.svg]
+
+With ``--map``, the errors are put into the polygons of a vector file instead. Such a map has errors of its own, which
+count as right here: precision is a lower bound then.
+
+    python -m benchmarks.verification ROOT MODEL --map FILE --class-column COLUMN --legend LEGEND [--layer LAYER]
 """
 
 from __future__ import annotations
@@ -15,17 +20,23 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from lulcbench.evaluation.class_maps import NONE, at_level
+from lulcbench.evaluation.polygons import read_polygons
 from lulcbench.evaluation.verification import verify_map
 from lulcbench.grid import CRS, LABEL_RESOLUTION, Tile
 from lulcbench.legend import NODATA
 from lulcbench.release import Release, Row
 
+if TYPE_CHECKING:
+    import geopandas
+
 DISTANCE = 500  # m
+EUROPE = (900_000, 900_000, 7_400_000, 5_500_000)  # m, EPSG:3035
 BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 1.0)
 
 
@@ -74,6 +85,13 @@ def write_map(
             transform = from_origin(left, top, LABEL_RESOLUTION, LABEL_RESOLUTION)
             found += [(shape(area), int(code)) for area, code in shapes(codes, codes != NONE, 4, transform)]
     polygons = geopandas.GeoDataFrame({"code": [c for _, c in found]}, geometry=[a for a, _ in found], crs=CRS)
+    return inject(path, polygons, errors, seed)
+
+
+def inject(path: Path, polygons: geopandas.GeoDataFrame, errors: float, seed: int = 1) -> npt.NDArray[np.bool_]:
+    """Write polygons (EPSG:3035, column ``code``) with errors; returns which are wrong, bool ``(n,)``."""
+    import geopandas
+
     rng = np.random.default_rng(seed)
     places = geopandas.GeoSeries(polygons.representative_point())
     turn = rng.random(len(places)) * 2 * np.pi
@@ -110,11 +128,23 @@ def score(wrong: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> Score:
     )
 
 
-def run(root: Path, model: Path, splits: Sequence[str] = ("val", "test"), level: int = 1, errors: float = 0.1) -> Score:
-    """Inject errors, verify, score."""
+def run(
+    root: Path,
+    model: Path,
+    splits: Sequence[str] = ("val", "test"),
+    level: int = 1,
+    errors: float = 0.1,
+    polygons: geopandas.GeoDataFrame | None = None,
+) -> Score:
+    """Inject errors into labels, or into the given polygons (EPSG:3035, column ``code``); verify, score."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "map.gpkg"
-        wrong = write_map(path, Release.open(root), splits, level, errors)
+        if polygons is None:
+            wrong = write_map(path, Release.open(root), splits, level, errors)
+        else:
+            codes = at_level(polygons["code"].to_numpy(), level)
+            known = polygons.assign(code=codes)[codes != NONE].reset_index(drop=True)
+            wrong = inject(path, known, errors)
         verified = verify_map(path, root, model, level=level, class_column="code")
     order = verified.polygons["feature"].to_numpy()
     return score(wrong[order], verified.polygons["wrong"].to_numpy())
@@ -129,8 +159,17 @@ def main() -> None:
     parser.add_argument("--level", type=int, default=1)
     parser.add_argument("--errors", type=float, default=0.1)
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--map", type=Path)
+    parser.add_argument("--class-column")
+    parser.add_argument("--legend", default="luisa")
+    parser.add_argument("--layer")
     arguments = parser.parse_args()
-    found = run(arguments.root, arguments.model, arguments.split, arguments.level, arguments.errors)
+    polygons = None
+    if arguments.map:
+        polygons = read_polygons(
+            arguments.map, EUROPE, 10, arguments.legend, arguments.class_column, layer=arguments.layer
+        )
+    found = run(arguments.root, arguments.model, arguments.split, arguments.level, arguments.errors, polygons)
     print(json.dumps(asdict(found)))
     if arguments.figure:
         from matplotlib.figure import Figure

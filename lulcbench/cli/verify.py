@@ -44,6 +44,7 @@ def verify(
     class_column: Annotated[str | None, typer.Option(help="Column of a vector file with the classes.")] = None,
     map_year: Annotated[int | None, typer.Option(help="Year of the map, if it has several.")] = None,
     band: Annotated[str | None, typer.Option(help="Band of a raster with several, by number or description.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of a vector file with several layers of polygons.")] = None,
 ) -> None:
     """Rank the polygons of a map by the calibrated probability that their class is wrong, as the imagery shows."""
     from lulcbench.cli._page import write_page
@@ -62,6 +63,7 @@ def verify(
             class_column=class_column,
             map_year=map_year,
             band=band,
+            layer=layer,
             progress=advance,
         )
     write_polygons(verified, out)
@@ -130,12 +132,13 @@ def _pictures(verified: Verified, predictor: Predictor, polygon: Any) -> list[tu
     values = window.images[sensor] * np.array(wanted_bands.std)[:, None, None]
     values += np.array(wanted_bands.mean)[:, None, None]
     seasons = values.reshape(-1, len(bands), side, side)
-    image = rgb_panel(np.where(window.composites > 0, seasons[len(seasons) // 2], np.nan), bands, "image").rgb
+    seen = window.composites > 0
+    image = rgb_panel(np.where(seen, seasons[len(seasons) // 2], np.nan), bands, "image").rgb
     own = temper(predictor(window.images), info.temperature)
     parents = legend().parents(info.level or verified.level, verified.level)
     p = np.stack([own[parents == i].sum(axis=0) for i in range(parents.max() + 1)])
     colors = legend().colors(verified.level)
-    predicted = colors[p.argmax(axis=0)].astype(np.uint8)
+    predicted = np.where(seen[..., None], colors[p.argmax(axis=0)], 255).astype(np.uint8)
     codes = list(legend().codes(verified.level))
     near = verified.polygons.iloc[verified.polygons.sindex.query(box(*bounds), predicate="intersects")]
     shapes = [(shape, codes.index(code) + 1) for shape, code in zip(near.geometry, near["code"], strict=True)]

@@ -30,6 +30,7 @@ def read_polygons(
     class_column: str | None = None,
     year: int | None = None,
     band: str | None = None,
+    layer: str | None = None,
 ) -> geopandas.GeoDataFrame:
     """Read the polygons of a map in an area.
 
@@ -41,6 +42,7 @@ def read_polygons(
         class_column: of a vector file.
         year: of a map of several years.
         band: of a raster with several bands.
+        layer: of a vector file with several layers of polygons.
 
     Returns:
         Polygons in EPSG:3035 with the columns ``feature`` (number of the polygon in the file, from 0) and ``code`` (a
@@ -54,7 +56,7 @@ def read_polygons(
     except ImportError as error:
         raise LulcbenchError("Polygons require geopandas.", "Run: pip install 'lulcbench[geo]'.") from error
     if Path(path).suffix.lower() in _VECTORS:
-        polygons = _from_vector(geopandas, Path(path), bounds, legend_name, class_column)
+        polygons = _from_vector(geopandas, Path(path), bounds, legend_name, class_column, layer)
     else:
         with open_map(path, legend_name, year, band) as map_:
             polygons = _from_raster(geopandas, map_, bounds, resolution)
@@ -67,12 +69,17 @@ def read_polygons(
 
 
 def _from_vector(
-    geopandas: Any, path: Path, bounds: Bounds, legend_name: str, class_column: str | None
+    geopandas: Any, path: Path, bounds: Bounds, legend_name: str, class_column: str | None, layer: str | None
 ) -> geopandas.GeoDataFrame:
     if class_column is None:
         raise LulcbenchError("The column with the classes of the polygons is not stated.", "Name it: --class-column.")
     try:
-        frame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
+        if path.suffix == ".parquet":
+            frame = geopandas.read_parquet(path)
+        else:
+            frame = geopandas.read_file(path, layer=_layer(path, layer, class_column))
+    except LulcbenchError:
+        raise
     except Exception as error:  # pyogrio and pyarrow raise several unrelated types of errors
         raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a vector file of polygons.") from error
     if class_column not in frame:
@@ -99,6 +106,27 @@ def _from_vector(
         geometry=frame.geometry.to_numpy(),
         crs=CRS,
     )
+
+
+def _layer(path: Path, layer: str | None, class_column: str) -> str:
+    """The layer of a vector file that is stated, or the only one that has polygons and the column of the classes."""
+    import pyogrio
+
+    layers = [(str(name), kind or "table") for name, kind in pyogrio.list_layers(path)]
+    names = [name for name, kind in layers if not any(word in kind for word in ("table", "Point", "Line"))]
+    if layer is not None:
+        if layer not in names:
+            raise LulcbenchError(f"{path} has no layer {layer} of polygons.", f"It has {', '.join(names) or 'none'}.")
+        return layer
+    fitting = [name for name in names if class_column in pyogrio.read_info(path, layer=name)["fields"]]
+    if len(fitting) > 1:
+        raise LulcbenchError(
+            f"{path} has several layers of polygons with the column {class_column}: {', '.join(fitting)}.",
+            "State one: --layer.",
+        )
+    if not names:
+        raise LulcbenchError(f"{path} has no layer of polygons.", "Give a vector file of polygons.")
+    return fitting[0] if fitting else names[0]
 
 
 def _from_raster(geopandas: Any, map_: ClassMap, bounds: Bounds, resolution: float) -> geopandas.GeoDataFrame:

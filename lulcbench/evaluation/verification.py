@@ -204,6 +204,7 @@ def verify_map(
     class_column: str | None = None,
     map_year: int | None = None,
     band: str | None = None,
+    layer: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verified:
     """Find the polygons of a map whose class the imagery contradicts.
@@ -218,6 +219,7 @@ def verify_map(
         class_column: of a vector file.
         map_year: of a map of several years.
         band: of a raster with several bands.
+        layer: of a vector file with several layers of polygons.
         progress: is told the numbers of finished blocks and of all blocks.
 
     Raises:
@@ -234,7 +236,7 @@ def verify_map(
     if not years:
         raise LulcbenchError(f"{release.id} has no year of {', '.join(info.inputs)}.", "Use another release.")
     images = ReleaseImagery(release, info, years[-1] if year is None else year)
-    polygons = read_polygons(path, images.bounds, info.resolution, legend_name, class_column, map_year, band)
+    polygons = read_polygons(path, images.bounds, info.resolution, legend_name, class_column, map_year, band, layer)
     codes = at_level(polygons["code"].to_numpy(), level)
     left_out = {f"class without a class of level {level}": int((codes == NONE).sum())}
     polygons = polygons.assign(code=codes)[codes != NONE].reset_index(drop=True)
