@@ -76,6 +76,8 @@ class Config(Part):
             raise ValueError(
                 f"data {self.data.kind} are single pixels: set augment.dihedral = false, without affine or tta"
             )
+        if self.predict.years and "years" not in type(self.data).model_fields:
+            raise ValueError(f"predict.years is for maps of several years, which data {self.data.kind} do not give")
         if self.data.spatial and self.predict.smoothing:
             raise ValueError(f"predict.smoothing is for maps of several years, which data {self.data.kind} do not give")
         if dense and (self.augment.mixup or self.augment.cutmix):
@@ -86,8 +88,9 @@ class Config(Part):
 
     @property
     def predicted(self) -> DataConfig:
-        """The data to predict: those of training, at ``predict.root`` if it is set."""
-        return self.data if self.predict.root is None else self.data.model_copy(update={"root": self.predict.root})
+        """The data to predict: those of training, at ``predict.root`` and of ``predict.years`` if these are set."""
+        update = {"root": self.predict.root, "years": self.predict.years}
+        return self.data.model_copy(update={key: value for key, value in update.items() if value is not None})
 
     @property
     def label(self) -> str:

@@ -96,6 +96,8 @@ class PredictConfig(Part):
 
     Attributes:
         split: split to predict, any of the data. Predictions of a split without labels are written, but not scored.
+        years: years to map in place of those of the data, for data of time series; they may be years that the model has
+            not seen.
         root: another release to predict, with the statistics of the training data; None means that of ``data.root``.
         window, stride: side and stride of the moving window, in metres; overlapping windows are blended. None means
             complete tiles.
@@ -112,6 +114,7 @@ class PredictConfig(Part):
     """
 
     split: Name = "test"
+    years: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     root: str | None = None
     window: Count | None = None
     stride: Count | None = None

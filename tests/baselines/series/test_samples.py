@@ -9,7 +9,12 @@ from baselines.series.pseudo import PseudoLabels, check_classes, draw, grow, lab
 from baselines.series.samples import ALIKE, DOMINANT, FEW, KEPT, OTHER, SampleRule, clean, inject_noise
 from lulcbench.errors import LulcbenchError
 
-METHODS = {"kmeans": (0.04, 0.6), "som": (0.04, 0.5), "confident": (0.04, 0.7)}  # noise left, least share kept
+METHODS = {
+    "kmeans": (0.04, 0.6),
+    "polygon-kmeans": (0.04, 0.3),
+    "som": (0.04, 0.5),
+    "confident": (0.04, 0.7),
+}  # noise left, least share kept
 
 
 def samples(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -116,6 +116,32 @@ def test_maps_of_every_year_find_the_known_change(
         assert loaded.predictor.for_year(2017) is loaded.predictor
 
 
+def test_a_year_that_no_step_has_seen_is_mapped(series_root: Path, series_cache: Path, tmp_path: Path) -> None:
+    data, predict = {"years": (2018, 2019)}, {"years": (2020,)}
+    settings = config(series_root, series_cache, data=data, predict=predict)
+    before = set(series_cache.iterdir())
+    train(Experiment.open(settings), tmp_path)
+    loaded = load_run(tmp_path / "series")
+    loaded.task.predict(loaded, tmp_path)
+    with Predictions.open(tmp_path / "predictions.zip", series_root) as predictions:
+        assert predictions.info.years == [2020]
+    counts = loaded.task.count(settings, tmp_path)
+    found = evaluate(Family.CLASSES, counts.sums[Family.CLASSES.value, 1].sum(0))
+    assert float(found["overall_accuracy"]) > 0.95
+    assert loaded.task.score(settings, tmp_path)["overall_accuracy"] > 0.95
+    made = {path.name.partition("-")[0] for path in set(series_cache.iterdir()) - before}
+    assert "pool" in made  # of two years
+    with pytest.raises(LulcbenchError, match=r"predict\.years is for maps of several years"):
+        Config.parse(
+            {
+                "name": "other",
+                "data": {"kind": "luisa-seg", "root": str(series_root)},
+                "model": {"kind": "majority"},
+                "predict": {"years": [2020]},
+            }
+        )
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_networks_mask_missing_steps_and_take_any_number(kind: str) -> None:
     from baselines.data import Input
