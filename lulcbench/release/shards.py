@@ -30,7 +30,8 @@ from lulcbench.remote import is_remote, join, open_store
 
 Selection = tuple[int | slice | list[int], ...]
 
-_PIXEL_BYTES = 64 * 2**20  # of chunks that pixels are taken from at a time
+# Chunks that pixels are taken from at a time: few enough that they stay in the processor's cache until they are used.
+_PIXEL_BYTES = 4 * 2**20
 
 # TensorStore's threads do not survive a fork, and it aborts a forked process that uses them. Id of the process that
 # used it first.
@@ -142,24 +143,29 @@ class ShardReader:
         Raises:
             NotAvailableError, CorruptFileError, NetworkError: as ``read``.
         """
-        store, places = self._open(array), np.asarray(places)
+        store, places, rows = self._open(array), np.asarray(places), np.asarray(rows, np.int64)
         side = _chunk_side(store)
-        cells = np.column_stack([np.asarray(rows), places // side])
-        chunks, of_chunk = np.unique(cells, axis=0, return_inverse=True)
-        order = np.argsort(of_chunk, kind="stable")
-        ends = np.searchsorted(of_chunk[order], np.arange(len(chunks) + 1))
+        times, bands_stored, height, width = store.shape[1:]
+        across, down = -(-width // side), -(-height // side)
         picked = slice(None) if bands is None else list(bands)
-        depth = len(range(store.shape[2])[picked]) if isinstance(picked, slice) else len(picked)
-        out = np.empty((len(cells), store.shape[1], depth), _dtype(store))
-        step = max(1, _PIXEL_BYTES // max(1, store.shape[1] * depth * side * side * out.itemsize))
+        depth = len(range(bands_stored)[picked]) if isinstance(picked, slice) else len(picked)
+        out = np.empty((len(rows), times * depth), _dtype(store))
+        # One number per chunk sorts faster than rows of numbers.
+        chunk_of = (rows * down + places[:, 0] // side) * across + places[:, 1] // side
+        order = np.argsort(chunk_of, kind="stable")
+        chunks, starts = np.unique(chunk_of[order], return_index=True)
+        ends = [*starts[1:].tolist(), len(rows)]
+        pixel = (places[:, 0] % side * side + places[:, 1] % side)[order]
+        chunk_rows, corners = chunks // (down * across), np.column_stack([chunks // across % down, chunks % across])
+        step = max(1, _PIXEL_BYTES // max(1, times * depth * side * side * out.itemsize))
+        buffer = np.empty((min(step, len(chunks)), times, depth, side, side), out.dtype)
         for first in range(0, len(chunks), step):
-            some = chunks[first : first + step]
-            read = self.read(array, some[:, 0], some[:, 1:] * side, (side, side), None, bands)
-            for i, window in enumerate(read, start=first):
-                mine = order[ends[i] : ends[i + 1]]
-                y, x = (places[mine] % side).T
-                out[mine] = np.moveaxis(window[:, :, y, x], 2, 0)
-        return out
+            some = slice(first, min(first + step, len(chunks)))
+            windows = buffer[: some.stop - first]
+            self.read(array, chunk_rows[some], corners[some] * side, (side, side), None, bands, windows)
+            for window, start, end in zip(windows, starts[some].tolist(), ends[some], strict=True):
+                out[order[start:end]] = window.reshape(times * depth, -1)[:, pixel[start:end]].T
+        return out.reshape(len(rows), times, depth)
 
     def tiles(self, array: ArrayKey, start: Row, stop: Row) -> npt.NDArray[Any]:
         """Read complete tiles from ``start`` to ``stop`` (exclusive): ``(stop - start, …)``; raises as ``read``."""
