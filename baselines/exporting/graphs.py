@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx.compose
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -68,23 +67,48 @@ def network_graph(
     dimensions = {0: free} if side else {0: free, 2: free, 3: free}
     module = _Probabilities(net, activate, list(inputs)).eval()
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    model = exported(
+        module,
+        tuple(example.to(device) for example in examples),
+        list(inputs),
+        [OUTPUT],
+        (tuple(dimensions for _ in examples),),
+    )
+    stored = io.BytesIO()
+    onnx.save_model(plain(model), stored)
+    return stored.getvalue()
+
+
+def exported(
+    module: nn.Module, examples: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str], dynamic: Any
+) -> Any:
+    """A module as an ONNX model.
+
+    Args:
+        module: the module, in evaluation mode.
+        examples: its arguments.
+        inputs: their names.
+        outputs: names of the results.
+        dynamic: the free axes of the arguments, see ``torch.onnx.export``.
+
+    Raises:
+        LulcbenchError: torch does not export it.
+    """
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # of the tracer about the code of third parties
         program = torch.onnx.export(
             module,
-            tuple(example.to(device) for example in examples),
+            examples,
             input_names=list(inputs),
-            output_names=[OUTPUT],
-            dynamic_shapes=(tuple(dimensions for _ in examples),),
+            output_names=list(outputs),
+            dynamic_shapes=dynamic,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
     if program is None:
         raise LulcbenchError("torch has not exported the network.", "Report it.")
-    stored = io.BytesIO()
-    onnx.save_model(_plain(program.model_proto), stored)
-    return stored.getvalue()
+    return program.model_proto
 
 
 def trace_images(inputs: Mapping[str, Input], side: int) -> list[Tensor]:
@@ -117,73 +141,17 @@ def frequencies_graph(frequencies: npt.NDArray[np.float32], inputs: Mapping[str,
         helper.make_node("Concat", ["batch", "classes", *(["pixels"] if dense else [])], ["wanted"], axis=0),
         helper.make_node("Expand", ["frequencies", "wanted"], [OUTPUT]),
     ]
-    return _graph(nodes, constants, inputs, classes, dense)
+    return assemble(nodes, constants, inputs, classes, dense)
 
 
-def trees_graph(forest: Any, classes: int, inputs: Mapping[str, Input]) -> bytes:
-    """A classifier of scikit-learn on the spectra of single pixels; all sensors have one grid.
-
-    Args:
-        forest: the classifier; its ``classes_`` are class indices.
-        classes: number of classes, including those that it does not know.
-        inputs: sensor → input.
-    """
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType
-
-    channels = sum(len(imagery.channels) for imagery in inputs.values())
-    converted = to_onnx(
-        forest,
-        initial_types=[("spectra", FloatTensorType([None, channels]))],
-        options={"zipmap": False},
-        target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
-    )
-    converted = onnx.compose.add_prefix(converted, "trees_")
-    known = converted.graph.output[1].name
-    place = np.zeros((len(forest.classes_), classes), np.float32)
-    place[np.arange(len(forest.classes_)), forest.classes_] = 1
-    constants: dict[str, npt.NDArray[Any]] = {
-        "place": place,
-        "rows": np.array([-1, channels], np.int64),
-        "classes": np.array([classes], np.int64),
-        "zero": np.array([0], np.int64),
-        "three": np.array([3], np.int64),
-    }
-    before = [
-        helper.make_node("Concat", list(inputs), ["image"], axis=1),
-        helper.make_node("Transpose", ["image"], ["pixels"], perm=[0, 2, 3, 1]),
-        helper.make_node("Reshape", ["pixels", "rows"], ["trees_spectra"]),
-    ]
-    after = [
-        helper.make_node("MatMul", [known, "place"], ["flat"]),
-        helper.make_node("Shape", ["pixels"], ["shape"]),
-        helper.make_node("Slice", ["shape", "zero", "three"], ["places"]),
-        helper.make_node("Concat", ["places", "classes"], ["wanted"], axis=0),
-        helper.make_node("Reshape", ["flat", "wanted"], ["maps"]),
-        helper.make_node("Transpose", ["maps"], [OUTPUT], perm=[0, 3, 1, 2]),
-    ]
-    inner = _needed(converted.graph.node, known)
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in converted.graph.initializer}
-    return _graph([*before, *inner, *after], constants | stored, inputs, classes, dense=True)
-
-
-def _needed(nodes: Sequence[Any], output: str) -> list[Any]:
-    """The nodes that an output depends on, in order."""
-    wanted, kept = {output}, []
-    for node in reversed(list(nodes)):
-        if wanted & set(node.output):
-            wanted |= set(node.input)
-            kept.append(node)
-    return kept[::-1]
-
-
-def _graph(
+def assemble(
     nodes: Sequence[Any],
     constants: Mapping[str, npt.NDArray[Any]],
     inputs: Mapping[str, Input],
     classes: int,
     dense: bool,
 ) -> bytes:
+    """A checked and serialized model of nodes and constants, whose output is ``probabilities``."""
     space = ["height", "width"]
     graph = helper.make_graph(
         list(nodes),
@@ -204,7 +172,7 @@ def _graph(
     return content
 
 
-def _plain(model: Any) -> Any:
+def plain(model: Any) -> Any:
     """The model without the tracer's notes, which hold paths of the machine that wrote it."""
     del model.metadata_props[:]
     for message in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):

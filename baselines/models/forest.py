@@ -112,9 +112,9 @@ class ForestPredictor(Predictor):
 
     def graph(self, inputs: Mapping[str, Input]) -> bytes:
         """The trees as an ensemble of ``ai.onnx.ml``."""
-        from baselines.exporting.graphs import trees_graph
+        from baselines.exporting.pixels import pixel_graph
 
-        return trees_graph(self.forest, self.classes, inputs)
+        return pixel_graph({"forest": self.forest}, None, None, self.classes, inputs)
 
     def save(self, folder: Path) -> None:
         """Write the trees as arrays, without pickle."""

@@ -5,12 +5,13 @@ After Witjes et al. 2022 (https://doi.org/10.7717/peerj.13573), who classify sea
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
 from baselines.data import Input
 from baselines.devices import Images, map_images
@@ -38,7 +39,7 @@ def spectra(images: Images, size: int | None = None) -> Spectra:
     return np.concatenate(arrays, 1).transpose(0, 2, 3, 1)
 
 
-class IndexFeatures:
+class IndexFeatures(nn.Module):
     """Features of single pixels: spectra, their indices by season, and the range of each index over the seasons.
 
     Args:
@@ -48,10 +49,14 @@ class IndexFeatures:
         names: names of the features, the channels first.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, inputs: Mapping[str, Input]) -> None:
+        super().__init__()
         channels = [(name, channel) for name, i in inputs.items() for channel in i.channels]
-        self._mean = np.array([m for i in inputs.values() for m in i.mean], np.float32)
-        self._std = np.array([s for i in inputs.values() for s in i.std], np.float32)
+        self.register_buffer("mean", torch.tensor([m for i in inputs.values() for m in i.mean]))
+        self.register_buffer("std", torch.tensor([s for i in inputs.values() for s in i.std]))
         at = {pair: k for k, pair in enumerate(channels)}
         self._pairs: list[list[tuple[int, int]]] = []  # of each index: channels of each season
         self.names = [f"{name}:{channel}" for name, channel in channels]
@@ -69,19 +74,27 @@ class IndexFeatures:
                 ranges.append(f"{name}:{index} range")
         self.names += ranges
 
-    def __call__(self, pixels: Spectra) -> Spectra:
+    def forward(self, pixels: Tensor) -> Tensor:
         """Compute features ``(n, feature)`` of normalised spectra ``(n, channel)``; those of missing bands are 0."""
-        values = np.where(pixels == 0, np.nan, pixels * self._std + self._mean)
-        indices = []
+        values = pixels * self.std + self.mean
+        known = pixels != 0
+        indices, ranges = [], []
         for seasons in self._pairs:
-            first, second = (values[:, list(side)] for side in zip(*seasons, strict=True))
+            at, other = (list(side) for side in zip(*seasons, strict=True))
+            first, second = values[:, at], values[:, other]
             total = first + second
-            indices.append(np.where(total > 0.01, (first - second) / np.where(total > 0.01, total, 1), np.nan))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # pixels that are missing in all seasons
-            ranges = [np.nanmax(index, axis=1) - np.nanmin(index, axis=1) for index in indices]
-        parts = [pixels, *(np.clip(index, -1, 1) for index in indices), *(r[:, None] for r in ranges)]
-        computed: Spectra = np.nan_to_num(np.concatenate(parts, 1)).astype(np.float32)
+            valid = known[:, at] & known[:, other] & (total > 0.01)
+            index = torch.where(valid, (first - second) / torch.where(valid, total, 1.0), 0.0)
+            indices.append(index.clamp(-1, 1))
+            highest = torch.where(valid, index, -torch.inf).amax(1, keepdim=True)
+            lowest = torch.where(valid, index, torch.inf).amin(1, keepdim=True)
+            ranges.append(torch.where(valid.any(1, keepdim=True), highest - lowest, 0.0))
+        return torch.cat([pixels, *indices, *ranges], 1)
+
+    def of(self, pixels: Spectra) -> Spectra:
+        """The same of arrays."""
+        with torch.inference_mode():
+            computed: Spectra = self(torch.from_numpy(np.ascontiguousarray(pixels))).numpy()
         return computed
 
 
@@ -139,8 +152,6 @@ class PixelSample:
 
 
 def _averaged(image: Any, size: int) -> Any:
-    import torch
-
     weights = torch.from_numpy(area_weights(image.shape[-1], size).astype(np.float32)).to(image.device)
     valid = (image != 0).float()
     total, cover = (weights @ values @ weights.T for values in (image * valid, valid))

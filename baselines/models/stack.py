@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from baselines.data import Input
 from baselines.devices import Images
 from baselines.models.base import MODELS, Fitted, ModelConfig, Predictor
 from baselines.models.forest import check_trees
@@ -91,7 +92,7 @@ class Stack(ModelConfig):
             sample.add(pixels, nearest(experiment.task.truth(batch).numpy(), pixels.shape[1]))
         features = IndexFeatures(experiment.info.inputs)
         drawn, labels = sample.drawn
-        x, y = features(drawn), labels.astype(np.intp)
+        x, y = features.of(drawn), labels.astype(np.intp)
         classes = experiment.task.outputs
         unit, units = experiment.config.data.units(train)
         groups = np.unique(np.array(units)[sample.images], return_inverse=True)[1]
@@ -192,7 +193,7 @@ class StackPredictor(Predictor):
         flat = pixels.reshape(-1, pixels.shape[-1])
 
         def values(part: Spectra) -> Floats:
-            x = self.features(part)
+            x = self.features.of(part)
             members = [member_probabilities(member, x, self.classes) for member in self.members.values()]
             combined: Floats = combine(np.stack(members, axis=1))
             return combined
@@ -202,6 +203,12 @@ class StackPredictor(Predictor):
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             p = np.concatenate(list(pool.map(values, parts))).astype(np.float32)
         return torch.from_numpy(p.reshape(*pixels.shape[:3], self.classes).transpose(0, 3, 1, 2))
+
+    def graph(self, inputs: Mapping[str, Input]) -> bytes:
+        """Features, members and regression as one graph."""
+        from baselines.exporting.pixels import pixel_graph
+
+        return pixel_graph(self.members, self.regression, self.features, self.classes, inputs)
 
     def save(self, folder: Path) -> None:
         """Write the ensemble as arrays, without pickle."""

@@ -39,14 +39,14 @@ def test_features_are_spectra_their_indices_and_ranges() -> None:
     reflectance = np.array([[0.08, 0.05, 0.4, 0.2, 0.1, 0.08, 0.1, 0.3, 0.2, 0.1]])
     pixels = ((reflectance - 0.1) / 0.05).astype(np.float32)
     pixels[0, 6] = 0  # red is missing in summer
-    values = dict(zip(features.names, features(pixels)[0], strict=True))
+    values = dict(zip(features.names, features.of(pixels)[0], strict=True))
     assert len(values) == 10 + 8 + 4
     assert values["landsat:spring:ndvi"] == pytest.approx((0.4 - 0.05) / (0.4 + 0.05), abs=1e-5)
     assert values["landsat:summer:ndvi"] == 0
     assert values["landsat:ndvi range"] == 0  # of one season
     assert values["landsat:summer:ndmi"] == pytest.approx((0.3 - 0.2) / (0.3 + 0.2), abs=1e-5)
     assert values["landsat:ndmi range"] == pytest.approx((0.2 / 0.6) - (0.1 / 0.5), abs=1e-5)
-    assert np.array_equal(features(np.zeros((2, 10), np.float32)), np.zeros((2, 22)))
+    assert np.array_equal(features.of(np.zeros((2, 10), np.float32)), np.zeros((2, 22)))
     assert IndexFeatures({"planet": Input(channels=("x:red",), mean=(0.1,), std=(1.0,), resolution=3)}).names == [
         "planet:x:red"
     ]
@@ -62,7 +62,7 @@ def test_an_ensemble_comes_back_as_it_was_and_its_spread_is_that_of_its_members(
     torch.testing.assert_close(p.sum(1), torch.ones(2, 40, 40))
     assert torch.equal(load_run(folder).predictor(images), p)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, images.shape[1]).numpy()
-    x = predictor.features(pixels)
+    x = predictor.features.of(pixels)
     members = np.stack([member_probabilities(m, x, 14) for m in predictor.members.values()])
     spread = predictor.spread(images).permute(0, 2, 3, 1).reshape(-1, 14).numpy()
     np.testing.assert_allclose(spread, members.std(0), atol=1e-6)

@@ -15,6 +15,7 @@ from lulcbench.maps import map_release
 from tests.lulcbench.maps.kill import PART
 
 TRAIN = {"steps": 2, "batch_size": 2}
+STACK = {"samples": 1500, "folds": 2, "trees": 5, "rounds": 3, "leaves": 4, "hidden": 8, "epochs": 3}
 # At 10 m, a block is as large as a tile; at 30 m it is three times as wide.
 RUNS = {
     "unet": {
@@ -23,7 +24,20 @@ RUNS = {
         "train": TRAIN,
     },
     "deeplabv3plus": {"model": {"kind": "deeplabv3plus", "encoder": "tu-test_resnet"}, "train": TRAIN},
+    "fusion": {
+        "data": {"sensors": ["sentinel2", "landsat"], "window": 2400},
+        "model": {
+            "kind": "fusion",
+            "encoder": "tu-test_resnet",
+            "depth": 3,
+            "decoder_channels": [16, 16, 8],
+            "width": 8,
+        },
+        "train": TRAIN,
+    },
     "forest": {"model": {"kind": "forest", "trees": 9, "samples": 4000}},
+    "stack": {"data": {"level": 2}, "model": {"kind": "stack"} | STACK},
+    "boosting": {"data": {"level": 2}, "model": {"kind": "stack", "use": "boosting"} | STACK},
     "majority": {"model": {"kind": "majority"}},
 }
 

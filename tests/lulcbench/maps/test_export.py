@@ -2,31 +2,77 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
+import onnxruntime
 import pytest
 import timm.layers
 import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from baselines.data import Input
 from baselines.exporting.graphs import network_graph
+from baselines.exporting.pixels import pixel_graph
+from baselines.models import MODELS
 from lulcbench.errors import LulcbenchError
 from lulcbench.maps import MapModel
 
 
-@pytest.mark.parametrize("name", ["unet", "deeplabv3plus", "forest", "majority"])
+@pytest.mark.parametrize("name", ["unet", "deeplabv3plus", "fusion", "forest", "stack", "boosting", "majority"])
 def test_an_exported_model_predicts_what_the_model_does(name: str, fitted, exported) -> None:
     model = MapModel.open(exported(name))
     predict = model.predictor()
     rng = torch.Generator().manual_seed(1)
-    ((sensor, imagery),) = model.info.inputs.items()
-    for size in ((96, 160), (64, 64)):
-        image = torch.randn(1, imagery.channels, *size, generator=rng)
-        image[:, :, :9, :9] = 0  # nodata
+    inputs, first = model.info.inputs, model.info.resolution
+    for size in ((96, 192), (48, 48)):
+        images = {
+            sensor: torch.randn(1, imagery.channels, *(n * first // imagery.resolution for n in size), generator=rng)
+            for sensor, imagery in inputs.items()
+        }
+        for image in images.values():
+            image[:, :, :9, :9] = 0  # nodata
         with torch.inference_mode():
-            expected = fitted(name).predictor(image)[0].numpy()
-        p = predict({sensor: image[0].numpy()})
+            given = images if len(images) > 1 else next(iter(images.values()))
+            expected = fitted(name).predictor(given)[0].numpy()
+        p = predict({sensor: image[0].numpy() for sensor, image in images.items()})
         assert p.dtype == np.float32
         assert p.shape == expected.shape == (len(model.info.classes), *size)
+        assert np.abs(p - expected).max() <= 1e-4
+
+
+def test_boosted_trees_of_two_classes_send_pixels_on_a_threshold_to_the_same_leaf() -> None:
+    rng = np.random.default_rng(0)
+    spectra = rng.integers(0, 40, (500, 3)).astype(np.float32) / 10
+    labels = np.where(spectra[:, 0] + rng.normal(0, 0.5, 500) > 2, 6, 2)
+    boosting = HistGradientBoostingClassifier(max_iter=4, early_stopping=False).fit(spectra, labels)
+    inputs = {"landsat": Input(channels=("a", "b", "c"), mean=(0.0,) * 3, std=(1.0,) * 3, resolution=30)}
+    session = onnxruntime.InferenceSession(pixel_graph({"boosting": boosting}, None, None, 8, inputs))
+    limits = np.concatenate([tree[0].nodes["num_threshold"] for tree in boosting._predictors]).astype(np.float32)
+    near = np.concatenate([limits, np.nextafter(limits, np.float32(9)), np.nextafter(limits, np.float32(-9))])
+    pixels = np.stack([rng.permutation(near) for _ in range(3)])
+    (p,) = session.run(None, {"landsat": pixels[None, :, None]})
+    expected = boosting.predict_proba(pixels.T)
+    assert np.abs(p[0, [2, 6], 0].T - expected).max() <= 1e-6
+    assert not p[0, [0, 1, 3, 4, 5, 7]].any()
+
+
+@pytest.mark.parametrize("kind", ["lstm", "tempcnn", "ltae", "transformer"])
+def test_an_exported_network_of_series_predicts_what_the_network_does(kind: str) -> None:
+    channels = tuple(f"d{day:03d}:{band}" for day in (45, 135, 225, 315) for band in ("red", "nir08", "NDVI"))
+    inputs = {"landsat": Input(channels=channels, mean=(0.0,) * 12, std=(1.0,) * 12, resolution=30)}
+    network: Any = MODELS.parse({"kind": kind})
+    net = network.build(inputs, 5).eval()
+    session = onnxruntime.InferenceSession(network_graph(net, partial(torch.softmax, dim=1), inputs))
+    for size in ((6, 7), (3, 3)):
+        image = torch.randn(2, 12, *size, generator=torch.Generator().manual_seed(1))
+        image[:, 3:6] = 0  # a date that is missing
+        image[:, :, 0, 0] = 0  # a pixel without any
+        with torch.inference_mode():
+            expected = net(image).softmax(1).numpy()
+        (p,) = session.run(None, {"landsat": image.numpy()})
+        assert p.shape == expected.shape == (2, 5, *size)
         assert np.abs(p - expected).max() <= 1e-4
 
 
