@@ -93,7 +93,7 @@ class RasterLabels:
         Raises:
             LulcbenchError: it is not clear which band is meant, or the band holds scaled numbers.
         """
-        described = {i: dataset.descriptions[i - 1] or "" for i in data_bands(dataset)}
+        described = data_bands(dataset)
         if self.band is not None:
             meant = [i for i, text in described.items() if self.band == i or str(self.band) == text]
         elif len(described) > 1 and self.year is not None:

@@ -120,7 +120,7 @@ class RasterSource:
             dataset = opened(channel.href)
         except LulcbenchError:  # metadata, archives and other files that are not rasters
             return {}
-        named = {meaning(dataset.descriptions[i - 1] or "", self.sensor.bands) for i in data_bands(dataset)}
+        named = {meaning(text, self.sensor.bands) for text in data_bands(dataset).values()}
         return {band: channel for band in named if band is not None}
 
     def read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
@@ -206,9 +206,10 @@ def band_number(
     Raises:
         LulcbenchError: item and file contradict each other, or neither identifies the band.
     """
-    described = {i: meaning(dataset.descriptions[i - 1] or "", bands) for i in data_bands(dataset)}
+    texts = data_bands(dataset)
+    described = {i: meaning(text, bands) for i, text in texts.items()}
     fitting = [i for i, other in described.items() if other == band]
-    listed = ", ".join(f"{i} ({dataset.descriptions[i - 1] or 'not described'})" for i in described)
+    listed = ", ".join(f"{i} ({text or 'not described'})" for i, text in texts.items())
     if number is None and len(described) == 1:
         number = next(iter(described))
     if number is None and len(fitting) == 1:
@@ -236,9 +237,8 @@ def band_number(
 
 def only_band(dataset: rasterio.DatasetReader, name: str) -> int:
     """Number of the band of a quality layer: the only one, or the one that is described by ``name``."""
-    numbers = data_bands(dataset)
-    if len(numbers) > 1:
-        numbers = [i for i in numbers if (dataset.descriptions[i - 1] or "").lower() == name]
+    described = data_bands(dataset)
+    numbers = [i for i, text in described.items() if len(described) == 1 or text.lower() == name]
     if len(numbers) != 1:
         raise LulcbenchError(
             f"{name_of(dataset)} has {dataset.count} bands, and none is described as {name!r}.",

@@ -48,9 +48,11 @@ class UnreadableError(LulcbenchError):
         self.part = part
 
 
-def data_bands(dataset: DatasetReader) -> list[int]:
-    """Numbers of the bands that hold data: all but alpha bands."""
-    return [i for i in dataset.indexes if dataset.colorinterp[i - 1] != ColorInterp.alpha]
+def data_bands(dataset: DatasetReader) -> dict[int, str]:
+    """Numbers and descriptions (empty if there is none) of the bands that hold data: all but alpha bands."""
+    # rasterio makes these tuples of all bands anew at each access: once here, not once per band.
+    bands = zip(dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True)
+    return {number: text or "" for number, kind, text in bands if kind != ColorInterp.alpha}
 
 
 @lru_cache(maxsize=4096)
@@ -220,7 +222,7 @@ def hidden(dataset: DatasetReader, band: int, **how: Any) -> Mask | None:
     flags = set(dataset.mask_flag_enums[band - 1])
     out = [dataset.read_masks(band, **how) == 0] if flags & {MaskFlags.per_dataset, MaskFlags.alpha} else []
     if MaskFlags.alpha not in flags:  # GDAL does not use alpha beside a nodata value or a mask
-        out += [dataset.read(i, **how) == 0 for i in dataset.indexes if i not in data_bands(dataset)]
+        out += [dataset.read(i, **how) == 0 for i in set(dataset.indexes) - set(data_bands(dataset))]
     return np.logical_or.reduce(out) if out else None
 
 
