@@ -16,11 +16,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
 import httpx2
@@ -34,7 +36,7 @@ BLOBS = re.compile(r"https://(?P<account>[a-z0-9]+)\.blob\.core\.windows\.net/(?
 CDSE = re.compile(r"https://(zipper|download|catalogue|datahub)\.(dataspace\.copernicus|creodias)\.eu/")
 CDSE_TOKENS = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"
 EARLY = 300  # seconds before its end, or half of its life if that is less, at which a token is renewed
-TIMEOUT = 60  # seconds
+TIMEOUT = 60  # seconds that a server may be silent
 REFUSED = re.compile(
     r"\b40[13]\b|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidCredentials|NoCredentials"
 )
@@ -234,6 +236,17 @@ def _environment(href: str, names: tuple[str, ...]) -> list[str]:
     return values
 
 
+def http_client(*, follow_redirects: bool = False) -> httpx2.Client:
+    """A client with the timeout and the certificates that all requests share."""
+    return httpx2.Client(verify=_certificates(), timeout=TIMEOUT, follow_redirects=follow_redirects)
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Reading the certificates takes a tenth of a second, so it is done once, not once per client."""
+    return httpx2.create_ssl_context()
+
+
 def _sas(account: str, container: str) -> str:
     """The SAS of a container; empty for one that the Planetary Computer does not sign, which is public."""
 
@@ -241,7 +254,7 @@ def _sas(account: str, container: str) -> str:
         base = os.environ.get("PC_SDK_SAS_URL", SAS).rstrip("/")
         key = os.environ.get("PC_SDK_SUBSCRIPTION_KEY")
         headers = {"Ocp-Apim-Subscription-Key": key} if key else {}
-        with httpx2.Client(timeout=TIMEOUT) as client:
+        with http_client() as client:
             answer = client.get(f"{base}/{account}/{container}", headers=headers)
         if answer.status_code == 404:
             return _Token("", float("inf"), float("inf"))
@@ -258,7 +271,7 @@ def _cdse() -> str:
 
     def fetch() -> _Token:
         form = {"client_id": "cdse-public", "grant_type": "password", "username": user, "password": password}
-        with httpx2.Client(timeout=TIMEOUT) as client:
+        with http_client() as client:
             answer = client.post(CDSE_TOKENS, data=form)
         if answer.status_code in (400, 401):
             raise AccessError("CDSE refuses the credentials.", "Check CDSE_USERNAME and CDSE_PASSWORD.")

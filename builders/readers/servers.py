@@ -11,12 +11,11 @@ from typing import Any
 import fsspec
 import httpx2
 
-from builders.readers.access import AccessError, access, redact, refused, renew, s3_options
+from builders.readers.access import AccessError, access, http_client, redact, refused, renew, s3_options
 from lulcbench.errors import LulcbenchError, NetworkError
 from lulcbench.remote.retry import retrying
 
 THREADS = 16
-TIMEOUT = 60  # seconds
 PART = (32_768, 98_303)  # bytes that show whether a file can be read
 SLOW = 30.0  # seconds that they may take
 
@@ -32,7 +31,7 @@ def is_on_server(href: str) -> bool:
 
 def server_stamps(hrefs: Sequence[str]) -> list[str]:
     """``server_stamp`` of several files, requested at the same time."""
-    with _client() as client, ThreadPoolExecutor(THREADS) as pool:
+    with http_client(follow_redirects=True) as client, ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(lambda href: server_stamp(href, client), hrefs))
 
 
@@ -47,7 +46,7 @@ def server_stamp(href: str, client: httpx2.Client | None = None) -> str:
         NetworkError: the server cannot be reached, after retries.
     """
     if client is None:
-        with _client() as own:
+        with http_client(follow_redirects=True) as own:
             return server_stamp(href, own)
     return _asked(href, _ask_s3 if href.startswith("s3://") else _ask, client)
 
@@ -58,12 +57,8 @@ def check_readable(href: str) -> None:
     Raises:
         LulcbenchError: as ``server_stamp``.
     """
-    with _client() as client:
+    with http_client(follow_redirects=True) as client:
         _asked(href, _take_s3 if href.startswith("s3://") else _take, client)
-
-
-def _client() -> httpx2.Client:
-    return httpx2.Client(timeout=TIMEOUT, follow_redirects=True)
 
 
 def _asked[Answer](href: str, ask: Callable[[str, httpx2.Client], Answer], client: httpx2.Client) -> Answer:

@@ -80,7 +80,7 @@ class Spectra:
             del bands["nir"]
         for season in image.values:
             known = np.isfinite(season[0])
-            if known.sum() < MIN_PIXELS or not np.ptp(season[:, known], axis=1).any():
+            if known.sum() < MIN_PIXELS or not any(np.ptp(band[known]) for band in season):
                 continue
             self._leaves_and_soil(image.key, season, bands, known)
             self._texture(image, season)

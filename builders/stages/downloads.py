@@ -10,13 +10,11 @@ from pathlib import Path
 import httpx2
 from filelock import FileLock
 
-from builders.readers.access import redact
+from builders.readers.access import http_client, redact
 from builders.recipe import Download, Recipe
 from lulcbench._files import hash_file
 from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError
 from lulcbench.remote.retry import LOCAL_FAULTS, retrying
-
-TIMEOUT = 60  # seconds that a server may be silent
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +79,7 @@ def _continue(url: str, partial: Path, report: Callable[[int, int], None]) -> No
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": tag.read_text(encoding="utf-8")}
     with (
-        httpx2.Client(timeout=TIMEOUT, follow_redirects=True) as client,
+        http_client(follow_redirects=True) as client,
         client.stream("GET", url, headers=headers) as answer,
     ):
         if answer.status_code == 416:  # nothing is missing, or the file is shorter now: its hash decides
