@@ -50,7 +50,7 @@ class UnreadableError(LulcbenchError):
 
 def data_bands(dataset: DatasetReader) -> dict[int, str]:
     """Numbers and descriptions (empty if there is none) of the bands that hold data: all but alpha bands."""
-    # rasterio makes these tuples of all bands anew at each access: once here, not once per band.
+    # rasterio makes these tuples of all bands at each access: once here, not once per band.
     bands = zip(dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True)
     return {number: text or "" for number, kind, text in bands if kind != ColorInterp.alpha}
 
