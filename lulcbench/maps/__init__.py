@@ -21,7 +21,8 @@ labelled or not. The folder of a map is one Zarr v3 hierarchy with STAC files be
     MAP/<year>/<n>/certain            uint16 (y, x), if the model is calibrated: the finest LUISA code (of any level)
                                       that is certain; 65535 if none is, 0: no data
     MAP/<year>/<n>/set_size           uint8 (y, x), likewise: number of classes of the level of the model in that code
-    MAP/cog/<year>/<layer>.tif        with ``cog``: cloud-optimized GeoTIFF of each layer, with the same overviews
+    MAP/cog/<year>/<layer>.tif        with ``cog``: cloud-optimized GeoTIFF of each layer, with the same overviews,
+                                      and for layers of classes a style for QGIS, <layer>.qml
     MAP/<year>/<n>/class, x, y, spatial_ref    coordinates: codes of the class axis, pixel centres in EPSG:3035, the CRS
 
 Chunks are 240 × 240 pixels (all classes together), compressed with Blosc (zstd), without shards, so that GDAL reads

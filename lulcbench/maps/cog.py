@@ -2,7 +2,7 @@
 
 GDAL resamples overviews by rules of its own; so each resolution is written to a temporary GeoTIFF, and a VRT joins them
 as overviews of one raster, which GDAL then copies. Class layers have a colour table and an attribute table with the
-names of the classes.
+names of the classes, and beside the file a style for QGIS, which does not read the names.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
 
+from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS
 from lulcbench.legend import NODATA, legend
+from lulcbench.legend.qgis import qgis_style
 from lulcbench.maps.lattice import BLOCK, Index
 from lulcbench.maps.layers import Layer
 from lulcbench.maps.store import Pyramid
@@ -69,6 +71,8 @@ def _write(pyramid: Pyramid, layer: Layer, target: Path, blocks: list[Index], ta
             raise LulcbenchError(
                 f"GDAL cannot write {target}: {error}.", "Check that the folder can be written, and run again."
             ) from error
+        if "flag_values" in layer.attributes:
+            write_atomic(target.with_suffix(".qml"), qgis_style(_named(layer.attributes)).encode())
         for path in sorted(written.parent.glob(f"{target.name}*"), reverse=True):  # the GeoTIFF itself last
             path.replace(target.with_name(path.name))
         shutil.rmtree(temporary, ignore_errors=True)
@@ -142,7 +146,7 @@ def _band(layer: Layer, band: int, levels: list[Path], shape: tuple[int, int]) -
     if "scale_factor" in attributes:
         parts.append(f"<Scale>{attributes['scale_factor']!r}</Scale><Offset>0</Offset>")
     if "flag_values" in attributes:
-        parts.append(_classes(attributes["flag_values"]))
+        parts.append(_classes(_named(attributes)))
     source = f"<SourceFilename>{escape(os.fspath(levels[0]))}</SourceFilename><SourceBand>{band}</SourceBand>"
     extent = f'xOff="0" yOff="0" xSize="{width}" ySize="{height}"'
     parts.append(f"<SimpleSource>{source}<SrcRect {extent}/><DstRect {extent}/></SimpleSource>")
@@ -156,22 +160,33 @@ def _level_of(classes: int) -> int:
     return next(level for level in (1, 2, 3, 4) if len(legend().codes(level)) == classes)
 
 
-def _classes(codes: list[int]) -> str:
-    """Colour table, and attribute table with names, of class codes."""
+def _named(attributes: Mapping[str, Any]) -> dict[int, tuple[str, str]]:
+    """Name and colour of each value of a layer of classes; values may be none of the legend."""
+    flags = zip(
+        attributes["flag_values"], attributes["flag_meanings"].split(), attributes["flag_colors"].split(), strict=True
+    )
+    known = legend().classes
+    return {
+        value: (known[value].name if value in known else meaning.replace("_", " ").capitalize(), color)
+        for value, meaning, color in flags
+        if value != NODATA
+    }
+
+
+def _classes(named: Mapping[int, tuple[str, str]]) -> str:
+    """Colour table, and attribute table with names."""
     entries = []
-    for code in range(max(codes) + 1):
-        color = bytes.fromhex(legend().classes[code].color[1:]) if code in codes and code != NODATA else None
-        red, green, blue = color or (0, 0, 0)
-        entries.append(f'<Entry c1="{red}" c2="{green}" c3="{blue}" c4="{255 if color else 0}"/>')
+    for value in range(max(named) + 1):
+        red, green, blue = bytes.fromhex(named[value][1][1:]) if value in named else (0, 0, 0)
+        entries.append(f'<Entry c1="{red}" c2="{green}" c3="{blue}" c4="{255 if value in named else 0}"/>')
     columns = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
     fields = "".join(
         f'<FieldDefn index="{i}"><Name>{name}</Name><Type>{kind}</Type><Usage>{usage}</Usage></FieldDefn>'
         for i, (name, kind, usage) in enumerate(columns)
     )
     rows = []
-    for i, code in enumerate(code for code in codes if code != NODATA):
-        entry = legend().classes[code]
-        cells = (code, escape(entry.name), *bytes.fromhex(entry.color[1:]))
+    for i, (value, (name, color)) in enumerate(named.items()):
+        cells = (value, escape(name), *bytes.fromhex(color[1:]))
         rows.append(f'<Row index="{i}">{"".join(f"<F>{cell}</F>" for cell in cells)}</Row>')
     table = f'<GDALRasterAttributeTable tableType="thematic">{fields}{"".join(rows)}</GDALRasterAttributeTable>'
     return f"<ColorInterp>Palette</ColorInterp><ColorTable>{''.join(entries)}</ColorTable>{table}"

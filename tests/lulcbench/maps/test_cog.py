@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pystac
@@ -51,6 +52,13 @@ def test_geotiffs_hold_the_arrays_and_their_overviews(with_cogs: Path) -> None:
                 # In a tag of the file itself, so that a copy of the file keeps the names.
                 for name in legend().names(int(path.stem[-1])):
                     assert f"<F>{name}</F>" in path.read_bytes().decode("latin-1")
+                codes = legend().codes(int(path.stem[-1]))
+                style = ElementTree.parse(path.with_suffix(".qml"))  # noqa: S314
+                assert [dict(entry.items()) for entry in style.iter("paletteEntry")] == [
+                    {"value": str(code), "label": f"{code} {known.name}", "color": known.color, "alpha": "255"}
+                    for code in codes
+                    for known in [legend().classes[code]]
+                ]
             if path.stem == "probability":
                 assert file.count == 41
                 assert file.descriptions[0].startswith(str(legend().codes(3)[0]))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from typer.testing import CliRunner
 
@@ -111,7 +113,12 @@ def test_a_calibrated_model_is_right_as_often_as_it_states(exported, release_roo
     result = CliRunner().invoke(app, [*command, "--coverage", "0.7"])
     assert result.exit_code == 0, result.output
     assert "in 4 blocks" in result.output
-    folder = map_release(model, release_root, tmp_path / "map", MapOptions(years=(2018,))).folder
+    folder = map_release(model, release_root, tmp_path / "map", MapOptions(years=(2018,), cog=True)).folder
+    style = ElementTree.parse(folder / "cog" / "2018" / "certain.qml")  # noqa: S314
+    listed = {entry.get("value"): entry.get("label") for entry in style.iter("paletteEntry")}
+    assert listed[str(UNCERTAIN)] == f"{UNCERTAIN} Uncertain at all levels"
+    with rasterio.open(folder / "cog" / "2018" / "certain.tif") as file:
+        assert set(np.unique(file.read()).tolist()) <= {0, *map(int, listed)}
     release = Release.open(release_root)
     tiles = release.tiles("train")
     labels = release.labels("train", 2018, rows=release.manifest.rows("train"))
