@@ -45,6 +45,8 @@ def submission(trained: Trained, release: Release) -> ModelCard:
         pretraining=model.pretraining,
         parameters=about.parameters.total,
         compute=f"{about.effort.seconds / 60:.1f} minutes on {device}",
+        training_hours=round(about.effort.seconds / 3600, 4),
+        device=device,
         licence="Apache-2.0",
         description=" ".join(filter(None, [model.describe(about), about.warning])),
     )

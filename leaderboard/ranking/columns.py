@@ -47,6 +47,13 @@ def _millions(row: Row) -> str:
     return f"{row.parameters / 1e6:.1f} M" if row.parameters >= 1e5 else f"{row.parameters / 1e3:.1f} k"
 
 
+def _hours(row: Row) -> str:
+    hours = row.card.get("training_hours")
+    if hours is None:
+        return "–"
+    return f"{60 * hours:.1f} min" if hours < 1 else f"{hours:.1f} h"
+
+
 COLUMNS = {
     column.name: column
     for column in (
@@ -65,6 +72,21 @@ COLUMNS = {
             "pretraining", "Pretraining", "pretraining", lambda row: row.pretraining, text=lambda row: row.pretraining
         ),
         Column("parameters", "Parameters", "parameters", lambda row: row.parameters, text=_millions, numeric=True),
+        Column(
+            "training",
+            "Training",
+            "training_hours",
+            lambda row: row.card.get("training_hours"),
+            text=_hours,
+            numeric=True,
+        ),
+        Column(
+            "device",
+            "Device",
+            "device",
+            lambda row: row.card.get("device"),
+            text=lambda row: row.card.get("device") or "–",
+        ),
         Column("date", "Date", "submitted", lambda row: row.submitted.isoformat(), lambda row: row.submitted),
     )
 }

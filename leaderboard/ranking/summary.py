@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lulcbench.errors import UnsupportedFormatError
-from lulcbench.evaluation.scores import Scores
+import numpy as np
+
+from lulcbench.errors import LulcbenchError, UnsupportedFormatError
+from lulcbench.evaluation.comparison import BlockCounts
+from lulcbench.evaluation.families import Family
+from lulcbench.evaluation.metrics import METRICS, RANKING, evaluate
+from lulcbench.evaluation.scores import LevelScores, Scores
 
 log = logging.getLogger(__name__)
 # To be increased whenever ``summarise`` returns something else for the same result: summaries of another version are
 # computed again when the service starts. A new metric does not need a new version, since all metrics are kept.
-SUMMARY_VERSION = 3
+SUMMARY_VERSION = 4
 
 
-def summarise(scores: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(
+    scores: Mapping[str, Any], card: Mapping[str, Any], blocks: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Condense scores and a ``ModelCard`` (both as JSON) for the table.
 
     Args:
         scores: of any scorer version, older or newer.
         card: the model card.
+        blocks: ``BlockCounts`` as JSON; None if they are not known.
 
     Returns:
         ``version`` (``SUMMARY_VERSION``); ``model``, ``sensors``, ``pretraining``, ``parameters`` and ``saw_labels``
         of the card, and ``card``, the card without its description; ``scorer_version``; and ``levels``: level →
-        metric → estimate, as in the scores. Scores of an unknown format have no levels.
+        metric → estimate, as in the scores; ``worst_region``: level → name and ``RANKING`` of the region where it is
+        worst, of releases with several; ``without_blocks``: level → ``RANKING`` without each spatial block. Scores of
+        an unknown format have no levels.
 
     Raises:
         LulcbenchError, KeyError, TypeError: scores or card are malformed.
@@ -49,4 +60,33 @@ def summarise(scores: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, A
             str(level): {name: asdict(estimate) for name, estimate in part.metrics.items()}
             for level, part in levels.items()
         },
+        "worst_region": {str(level): worst for level, part in levels.items() if (worst := _worst_region(part))},
+        "without_blocks": _without_blocks(blocks) if blocks else {},
     }
+
+
+def _worst_region(part: LevelScores) -> list[Any] | None:
+    """Name of the region with the worst value of ``RANKING``, and the value; None for fewer than two regions."""
+    known = [(region.name, region.metrics[RANKING].value) for region in part.regions if RANKING in region.metrics]
+    if len(known) < 2:
+        return None
+    known.sort(key=lambda region: region[1], reverse=not METRICS[RANKING].higher_is_better)
+    return list(known[0])
+
+
+def _without_blocks(blocks: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Level → ``RANKING`` without each block; levels at which it is undefined without a block are left out."""
+    try:
+        counts = BlockCounts.read(blocks)
+    except LulcbenchError as error:
+        log.error("%s %s", error.what, error.remedy)
+        return {}
+    found = {}
+    for level, sums in counts.sums.get(Family.CLASSES, {}).items():
+        by_block = np.asarray(sums, np.float64)
+        if len(by_block) < 2:
+            continue
+        scores: list[float] = np.asarray(evaluate(Family.CLASSES, by_block.sum(axis=0) - by_block)[RANKING]).tolist()
+        if not any(map(math.isnan, scores)):
+            found[str(level)] = scores
+    return found

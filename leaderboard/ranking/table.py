@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from leaderboard.ranking.columns import COLUMNS
+from leaderboard.ranking.resolution import Resolution, resolve
 from leaderboard.ranking.summary import SUMMARY_VERSION
 from leaderboard.store.db import Submission
 from lulcbench.evaluation.metrics import METRICS, RANKING
@@ -103,6 +104,8 @@ class Row:
 
     Attributes:
         card: the model card, without its description; empty if the summary was made by another version.
+        worst_region: level → name of the region where ``RANKING`` is worst, and its value there.
+        without_blocks: level → ``RANKING`` without each spatial block.
     """
 
     id: str
@@ -124,6 +127,13 @@ class Row:
     superseded_by: str | None
     levels: dict[int, dict[str, Estimate]]
     card: dict[str, Any]
+    worst_region: dict[int, tuple[str, float]]
+    without_blocks: dict[int, tuple[float, ...]]
+
+    @property
+    def members(self) -> int:
+        """Number of trained models whose outputs are combined; 1 if the card does not state an ensemble."""
+        return int(self.card.get("members", 1))
 
     @property
     def sensor_set(self) -> str:
@@ -148,7 +158,10 @@ class Row:
             "scorer_version": self.scorer_version,
             "superseded_by": self.superseded_by,
             "level": level,
+            "members": self.members,
         }
+        region, value = self.worst_region.get(level, (None, None))
+        flat |= {"worst_region": region, f"worst_region_{RANKING}": value}
         for name in METRICS:
             estimate = self.estimate(level, name)
             value, low, high = (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
@@ -297,7 +310,18 @@ class Snapshot:
         resolved = self.resolve(choice).model_dump(mode="json", exclude={"page"})
         hidden = self.hidden(choice)
         left_out = {"other_scorer_versions": hidden.other_scorers, "saw_scored_labels": hidden.saw_labels}
-        return {"choice": resolved, "hidden": left_out, "rows": [row.record(choice.level) for row in rows]}
+        found = self.resolution(choice)
+        return {
+            "choice": resolved,
+            "hidden": left_out,
+            "resolution": {"metric": RANKING, "floor": found.floor, "blocks": found.blocks},
+            "rows": [row.record(choice.level) | {"tied_ranks": found.ties.get(row.id)} for row in rows],
+        }
+
+    def resolution(self, choice: Choice) -> Resolution:
+        """What the blocks of a table can tell apart, by ``RANKING``, regardless of the column that it is sorted by."""
+        ranked = {"sort": RANKING, "order": None, "saw_labels": False, "page": 1}
+        return resolve(self.select(choice.model_copy(update=ranked)), choice.level)
 
 
 def to_csv(rows: list[Row], level: int) -> str:
@@ -344,7 +368,8 @@ def make_row(submission: Submission) -> Row:
     if submission.result is None:
         raise RuntimeError(f"{submission.id} is scored without a result")
     result, summary = submission.result, submission.result.summary
-    levels = summary["levels"] if summary.get("version") == SUMMARY_VERSION else {}
+    current = summary.get("version") == SUMMARY_VERSION
+    levels = summary["levels"] if current else {}
     return Row(
         id=submission.id,
         team=submission.team.name,
@@ -368,4 +393,6 @@ def make_row(submission: Submission) -> Row:
             for level, part in levels.items()
         },
         card=summary.get("card", {}),
+        worst_region={int(k): (name, value) for k, (name, value) in summary["worst_region"].items()} if current else {},
+        without_blocks={int(k): tuple(values) for k, values in summary["without_blocks"].items()} if current else {},
     )

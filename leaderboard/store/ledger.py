@@ -102,7 +102,7 @@ class Entry(Frozen):
     @property
     def summary(self) -> dict[str, Any]:
         """The metrics and the lines of the model card that the table uses."""
-        return summarise(self.scores, self.card)
+        return summarise(self.scores, self.card, self.blocks)
 
 
 class Event(Frozen):

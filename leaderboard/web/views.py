@@ -60,6 +60,7 @@ def table_html(
         hidden=snapshot.hidden(choice),
         rows=shown,
         ranks=ranks(rows, choice),
+        resolution=snapshot.resolution(choice),
         levels=levels if static else {level: _link(choice, level=level, page="") for level in (1, 2, 3, 4)},
         sizes=[
             (row.model, row.parameters, estimate.value)

@@ -91,7 +91,10 @@ class ModelCard(Frozen):
         saw_scored_labels: whether labels of the scored split (LUISA, or CORINE of the same area) were used in any way.
         pretraining: ``none``, or the initial weights.
         parameters: number of parameters of the model, frozen ones included.
-        compute: hardware and time of the training.
+        compute: hardware and time of the training, in words.
+        training_hours: hours that the training took, by the clock.
+        device: what it was trained on, such as ``1 x H200``.
+        members: number of trained models whose outputs are combined; an ensemble has two or more.
         licence: SPDX identifier of the licence of code and weights.
         description: anything else, one paragraph.
         paper: URL of a publication.
@@ -107,6 +110,9 @@ class ModelCard(Frozen):
     pretraining: Short
     parameters: Annotated[int, Field(ge=0, le=10**15, strict=True)]
     compute: Short
+    training_hours: Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)] | None = None
+    device: Short | None = None
+    members: Annotated[int, Field(ge=1, le=10_000, strict=True)] = 1
     licence: Short
     description: Long = ""
     paper: Url | None = None
