@@ -93,6 +93,8 @@ def _placed(parts: _Parts, name: str, classifier: Any, source: str, width: int, 
     """Probabilities ``(n, class)`` of a classifier, with columns for classes that it does not know."""
     if hasattr(classifier, "_predictors"):
         known = _boosted(parts, name, classifier, source)
+    elif hasattr(classifier, "estimators_"):
+        known = _forest(parts, name, classifier, source)
     else:
         known = _converted(parts, name, classifier, source, width)
     place = np.zeros((len(classifier.classes_), classes), np.float32)
@@ -100,42 +102,97 @@ def _placed(parts: _Parts, name: str, classifier: Any, source: str, width: int, 
     return parts.add("MatMul", [known, parts.constant(f"{name}_place", place, np.float32)], f"{name}_placed")
 
 
-def _boosted(parts: _Parts, name: str, boosting: Any, source: str) -> str:
-    """Probabilities of gradient-boosted trees: the softmax of sums of leaves.
+@dataclass(frozen=True)
+class _Trees:
+    """Nodes of all trees of an ensemble, one after the other.
 
-    Not by skl2onnx: version 1.20 fails on the trees of scikit-learn 1.9, and compares float32 features with thresholds
-    that it rounds to the nearest float32, which sends some pixels to another leaf.
+    Attributes:
+        sizes: number of nodes of each tree.
+        leaf: whether a node is a leaf.
+        feature, threshold, left, right: of nodes that are not; a pixel goes left where its feature is not above the
+            threshold (float64).
+        weights: ``(nodes, targets, values)`` that reached leaves add to the targets.
     """
+
+    sizes: Sequence[int]
+    leaf: npt.NDArray[np.bool_]
+    feature: npt.NDArray[Any]
+    threshold: npt.NDArray[Any]
+    left: npt.NDArray[Any]
+    right: npt.NDArray[Any]
+    weights: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
+
+    def add_to(self, parts: _Parts, source: str, output: str, base: Sequence[float]) -> str:
+        """The sums of all trees and of ``base``, one per target.
+
+        Not by skl2onnx: it compares float32 features with thresholds that it rounds to the nearest float32, which sends
+        some pixels to another leaf; it needs 16 GiB for a forest of a hundred deep trees and 41 classes, because it
+        lists all classes for every leaf; and version 1.20 fails on the boosted trees of scikit-learn 1.9.
+        """
+        tree = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        node = np.concatenate([np.arange(size) for size in self.sizes])
+        # The greatest float32 that is not above the threshold: no float32 is between the two.
+        limits = np.where(self.leaf, 0, self.threshold)
+        rounded = limits.astype(np.float32)
+        rounded = np.where(rounded > limits, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+        reached, targets, values = self.weights
+        return parts.add(
+            "TreeEnsembleRegressor",
+            [source],
+            output,
+            domain="ai.onnx.ml",
+            n_targets=len(base),
+            base_values=list(base),
+            nodes_treeids=tree.tolist(),
+            nodes_nodeids=node.tolist(),
+            nodes_modes=np.where(self.leaf, "LEAF", "BRANCH_LEQ").tolist(),
+            nodes_featureids=np.where(self.leaf, 0, self.feature).tolist(),
+            nodes_values=rounded.tolist(),
+            nodes_truenodeids=np.where(self.leaf, 0, self.left).tolist(),
+            nodes_falsenodeids=np.where(self.leaf, 0, self.right).tolist(),
+            target_treeids=tree[reached].tolist(),
+            target_nodeids=node[reached].tolist(),
+            target_ids=targets.tolist(),
+            target_weights=values.tolist(),
+        )
+
+
+def _forest(parts: _Parts, name: str, forest: Any, source: str) -> str:
+    """Probabilities of a random forest: the mean of the class fractions of the reached leaves."""
+    trees = [estimator.tree_ for estimator in forest.estimators_]
+    values = np.concatenate([tree.value[:, 0] for tree in trees])
+    left = np.concatenate([tree.children_left for tree in trees])
+    leaf = left == -1
+    reached, targets = np.nonzero(values * leaf[:, None])
+    ensemble = _Trees(
+        sizes=[tree.node_count for tree in trees],
+        leaf=leaf,
+        feature=np.concatenate([tree.feature for tree in trees]),
+        threshold=np.concatenate([tree.threshold for tree in trees]),
+        left=left,
+        right=np.concatenate([tree.children_right for tree in trees]),
+        weights=(reached, targets, values[reached, targets] / len(trees)),
+    )
+    return ensemble.add_to(parts, source, f"{name}_known", [0.0] * values.shape[1])
+
+
+def _boosted(parts: _Parts, name: str, boosting: Any, source: str) -> str:
+    """Probabilities of gradient-boosted trees: the softmax of sums of leaves."""
     trees = [(k, tree.nodes) for rounds in boosting._predictors for k, tree in enumerate(rounds)]
-    number = np.repeat(np.arange(len(trees)), [len(nodes) for _, nodes in trees])
     target = np.repeat([k for k, _ in trees], [len(nodes) for _, nodes in trees])
-    position = np.concatenate([np.arange(len(nodes)) for _, nodes in trees])
     nodes = np.concatenate([nodes for _, nodes in trees])
     leaf = nodes["is_leaf"] == 1
-    # The greatest float32 that is not above the threshold: no float32 is between the two.
-    limits = np.where(leaf, 0, nodes["num_threshold"])
-    rounded = limits.astype(np.float32)
-    rounded = np.where(rounded > limits, np.nextafter(rounded, np.float32(-np.inf)), rounded)
     base = boosting._baseline_prediction.ravel()
-    raw = parts.add(
-        "TreeEnsembleRegressor",
-        [source],
-        f"{name}_raw",
-        domain="ai.onnx.ml",
-        n_targets=len(base),
-        base_values=base.tolist(),
-        nodes_treeids=number.tolist(),
-        nodes_nodeids=position.tolist(),
-        nodes_modes=np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
-        nodes_featureids=np.where(leaf, 0, nodes["feature_idx"]).tolist(),
-        nodes_values=rounded.tolist(),
-        nodes_truenodeids=np.where(leaf, 0, nodes["left"]).tolist(),
-        nodes_falsenodeids=np.where(leaf, 0, nodes["right"]).tolist(),
-        target_treeids=number[leaf].tolist(),
-        target_nodeids=position[leaf].tolist(),
-        target_ids=target[leaf].tolist(),
-        target_weights=nodes["value"][leaf].tolist(),
+    ensemble = _Trees(
+        sizes=[len(nodes) for _, nodes in trees],
+        leaf=leaf,
+        feature=nodes["feature_idx"],
+        threshold=nodes["num_threshold"],
+        left=nodes["left"],
+        right=nodes["right"],
+        weights=(np.flatnonzero(leaf), target[leaf], nodes["value"][leaf]),
     )
+    raw = ensemble.add_to(parts, source, f"{name}_raw", base.tolist())
     if len(base) > 1:
         return parts.add("Softmax", [raw], f"{name}_known", axis=1)
     second = parts.add("Sigmoid", [raw], f"{name}_second")

@@ -6,11 +6,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import timm.layers
 import torch
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.base import clone
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 
 from baselines.data import Input
 from baselines.exporting.graphs import network_graph
@@ -42,20 +44,46 @@ def test_an_exported_model_predicts_what_the_model_does(name: str, fitted, expor
         assert np.abs(p - expected).max() <= 1e-4
 
 
-def test_boosted_trees_of_two_classes_send_pixels_on_a_threshold_to_the_same_leaf() -> None:
+@pytest.mark.parametrize(
+    "trees",
+    [
+        HistGradientBoostingClassifier(max_iter=4, early_stopping=False),
+        RandomForestClassifier(20, random_state=0),
+        ExtraTreesClassifier(20, random_state=0),
+    ],
+    ids=lambda trees: type(trees).__name__,
+)
+def test_trees_send_pixels_on_a_threshold_to_the_same_leaf(trees: Any) -> None:
     rng = np.random.default_rng(0)
     spectra = rng.integers(0, 40, (500, 3)).astype(np.float32) / 10
     labels = np.where(spectra[:, 0] + rng.normal(0, 0.5, 500) > 2, 6, 2)
-    boosting = HistGradientBoostingClassifier(max_iter=4, early_stopping=False).fit(spectra, labels)
+    trees = clone(trees).fit(spectra, labels)
     inputs = {"landsat": Input(channels=("a", "b", "c"), mean=(0.0,) * 3, std=(1.0,) * 3, resolution=30)}
-    session = onnxruntime.InferenceSession(pixel_graph({"boosting": boosting}, None, None, 8, inputs))
-    limits = np.concatenate([tree[0].nodes["num_threshold"] for tree in boosting._predictors]).astype(np.float32)
+    session = onnxruntime.InferenceSession(pixel_graph({"trees": trees}, None, None, 8, inputs))
+    if hasattr(trees, "_predictors"):
+        thresholds = [tree[0].nodes["num_threshold"] for tree in trees._predictors]
+    else:
+        thresholds = [tree.tree_.threshold for tree in trees.estimators_]
+    limits = np.concatenate(thresholds).astype(np.float32)
     near = np.concatenate([limits, np.nextafter(limits, np.float32(9)), np.nextafter(limits, np.float32(-9))])
     pixels = np.stack([rng.permutation(near) for _ in range(3)])
     (p,) = session.run(None, {"landsat": pixels[None, :, None]})
-    expected = boosting.predict_proba(pixels.T)
+    expected = trees.predict_proba(pixels.T)
     assert np.abs(p[0, [2, 6], 0].T - expected).max() <= 1e-6
     assert not p[0, [0, 1, 3, 4, 5, 7]].any()
+
+
+def test_a_forest_lists_the_classes_of_its_leaves_alone() -> None:
+    """All classes of every leaf of a forest of full size did not fit into 16 GiB."""
+    rng = np.random.default_rng(0)
+    spectra, labels = rng.normal(size=(400, 3)).astype(np.float32), rng.integers(0, 40, 400)
+    forest = RandomForestClassifier(10, random_state=0).fit(spectra, labels)
+    inputs = {"landsat": Input(channels=("a", "b", "c"), mean=(0.0,) * 3, std=(1.0,) * 3, resolution=30)}
+    model = onnx.load_from_string(pixel_graph({"forest": forest}, None, None, 41, inputs))
+    (trees,) = (node for node in model.graph.node if node.op_type == "TreeEnsembleRegressor")
+    (weights,) = (attribute.floats for attribute in trees.attribute if attribute.name == "target_weights")
+    leaves = sum(tree.tree_.n_leaves for tree in forest.estimators_)
+    assert leaves <= len(weights) < 2 * leaves
 
 
 @pytest.mark.parametrize("kind", ["lstm", "tempcnn", "ltae", "transformer"])
