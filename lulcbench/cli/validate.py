@@ -105,6 +105,9 @@ def validate(
         write_json(json, content if len(content) > 1 else content[0])
     out = Console()
     if len(results) > 1:
+        for number, result in enumerate(results, start=1):
+            year = "" if result.year is None else f", {result.year}"
+            out.print(f"{number}: {escape(result.map)}{year}", highlight=False)
         out.print(_side_by_side(results))
     for result in results:
         _print(out, result, level)
@@ -144,13 +147,13 @@ def _chosen(result: PointScores, level: int | None) -> PointLevel | None:
 
 def _side_by_side(results: list[PointScores]) -> Table:
     shown = shown_in("points")
-    table = Table("map", "year", "level", "points", *(metric.label for metric in shown.values()), "3 × 3 pixels")
-    for result in results:
+    # By number: names of maps are long, and on a narrow terminal they would leave no room for the intervals.
+    table = Table("map", "level", "points", *(metric.label for metric in shown.values()), "3 × 3 pixels")
+    for number, result in enumerate(results, start=1):
         for level in result.levels:
             cells = (with_interval(level.metrics.get(name)) for name in shown)
-            year = "" if result.year is None else str(result.year)
             near = "–" if level.nearby is None else f"{level.nearby:.3f}"
-            table.add_row(escape(result.map), year, str(level.level or "–"), f"{level.points:,}", *cells, near)
+            table.add_row(str(number), str(level.level or "–"), f"{level.points:,}", *cells, near)
         table.add_section()
     return table
 
