@@ -106,8 +106,8 @@ def validate(
     out = Console()
     if len(results) > 1:
         for number, result in enumerate(results, start=1):
-            year = "" if result.year is None else f", {result.year}"
-            out.print(f"{number}: {escape(result.map)}{year}", highlight=False)
+            of_year = "" if result.year is None else f", {result.year}"
+            out.print(f"{number}: {escape(result.map)}{of_year}", highlight=False)
         out.print(_side_by_side(results))
     for result in results:
         _print(out, result, level)

@@ -192,7 +192,9 @@ def test_the_command_compares_maps_side_by_side(land: tuple[Path, np.ndarray], t
     frame(truth).to_csv(tmp_path / "points.csv", index=False)
     common = ("--points", tmp_path / "points.csv", "--class-column", "label")
     out = run(path, path, *common, "--year", 2012, "--year", 2018, "--json", tmp_path / "out.json")
-    assert out.count("map.tif") == 2 + 2 * 3
+    assert out.count("map.tif") == 2 * 2  # in the list of the maps, and before the classes of each
+    assert "1: map.tif, 2012" in out
+    assert "2: map.tif, 2018" in out
     assert "The design of the sample is unknown" in out
     out = run(path, *common, "--design", "systematic", "--json", tmp_path / "one.json", "--figure", tmp_path / "m.png")
     assert "accuracy (systematic), level 3: overall" in out
