@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
@@ -21,11 +23,26 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column, Table
 
 from lulcbench.errors import LulcbenchError
 
 # Progress and messages go to stderr, results to stdout, so that output can be piped.
 console = Console(stderr=True)
+WIDE = 160  # columns of results that do not go to a terminal
+
+
+def result_console() -> Console:
+    """The console of results; lines of tables are not broken after 80 columns where no terminal shows them."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
+
+
+def new_table(*columns: str | Column, title: str | None = None) -> Table:
+    """A table whose cells are wrapped where there is no room for them, never cut off."""
+    made = [Column(column) if isinstance(column, str) else column for column in columns]
+    for column in made:
+        column.overflow = "fold"
+    return Table(*made, title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
 
 def progress() -> Progress:

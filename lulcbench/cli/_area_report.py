@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic, write_json
 from lulcbench.evaluation.areas import MINIMUM
 
@@ -20,14 +19,16 @@ HECTARE = 10_000.0
 
 def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path | None, pairs: bool = False) -> None:
     """Print areas and accuracies, and write them to the files that were requested."""
-    out = Console()
+    out = result_console()
     overall = result.overall
     out.print(
         f"[bold]{escape(result.map)}[/]: {result.total / HECTARE:,.0f} ha, {result.points:,} points "
         f"({result.design}, {result.estimator}); overall accuracy {_share(overall)}",
         highlight=False,
     )
-    table = Table("class", "points", "map, ha", "area, ha", "± 1.96 SE", "95 % interval", "user's", "producer's", "F1")
+    table = new_table(
+        "class", "points", "map, ha", "area, ha", "± 1.96 SE", "95 % interval", "user's", "producer's", "F1"
+    )
     for row in result.classes:
         figure_of = row.area
         table.add_row(
@@ -45,7 +46,7 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
     for reason, number in result.not_used.items():
         out.print(f"{number:,} points not used: {reason}")
     if result.regions:
-        by_region = Table("region", "class", "area, ha", "95 % interval")
+        by_region = new_table("region", "class", "area, ha", "95 % interval")
         for name, classes in result.regions.items():
             for code, own in classes.items():
                 if own.value > 0:
@@ -83,18 +84,18 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
 def _share(figure: Figure | None) -> str:
     if figure is None:
         return "–"
-    return f"{figure.value:.3f} ({_interval(figure.low, figure.high, '.3f', '–')})"
+    return f"{figure.value:.3f} ({_interval(figure.low, figure.high, '.3f')})"
 
 
 def _hectares(figure: Figure) -> str:
     low, high = (None if end is None else end / HECTARE for end in (figure.low, figure.high))
-    return _interval(low, high, ",.0f", " – ")
+    return _interval(low, high, ",.0f")
 
 
-def _interval(low: float | None, high: float | None, form: str, dash: str) -> str:
+def _interval(low: float | None, high: float | None, form: str) -> str:
     if low is None or high is None:
         return f"fewer than {MINIMUM} points"
-    return f"{low:{form}}{dash}{high:{form}}"
+    return f"{low:{form}} – {high:{form}}"
 
 
 def class_name(code: int, level: int | None, pairs: bool) -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic, write_json
 from lulcbench.cli._area_report import HECTARE, class_name, report
 from lulcbench.cli._sampling import (
@@ -106,11 +105,11 @@ def design(
             seed,
         )
         files = write_sample(source, made, draw(source, made, strata), out, labels)
-    table = Table("stratum", "pixels", "area, ha", "points", title=f"{made.kind.value}, {made.points:,} points")
+    table = new_table("stratum", "pixels", "area, ha", "points", title=f"{made.kind.value}, {made.points:,} points")
     for stratum in made.strata:
         name = class_name(stratum.code, used, to is not None)
         table.add_row(name, f"{stratum.pixels:,}", f"{stratum.area / HECTARE:,.0f}", f"{stratum.points:,}")
-    Console().print(table)
+    result_console().print(table)
     typer.echo(f"{files[0]}: fill {' and '.join(labels)}; {files[2].name} is the design, keep it beside the points")
 
 
@@ -206,9 +205,9 @@ def change(
             report(result, json, csv, figure, pairs=True)
             return
         found = transitions(pairs)
-    out = Console()
+    out = result_console()
     names = [class_name(code, used, False) for code in found.codes]
-    table = Table("class", "before, ha", "after, ha", "gain, ha", "loss, ha", title="change between the maps")
+    table = new_table("class", "before, ha", "after, ha", "gain, ha", "loss, ha", title="change between the maps")
     ends = found.areas.sum(axis=1), found.areas.sum(axis=0), found.gain, found.loss
     for name, *numbers in zip(names, *ends, strict=True):
         table.add_row(name, *(f"{number / HECTARE:,.1f}" for number in numbers))
@@ -222,7 +221,7 @@ def change(
         ),
         reverse=True,
     )
-    largest = Table("from", "to", "pixels", "ha", title="largest transitions")
+    largest = new_table("from", "to", "pixels", "ha", title="largest transitions")
     for size, i, j in order[:12]:
         largest.add_row(names[i], names[j], f"{found.pixels[i, j]:,}", f"{size / HECTARE:,.1f}")
     out.print(largest)

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from lulcbench._console import progress, transfer_progress
+from lulcbench._console import new_table, progress, result_console, transfer_progress
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import MANIFEST, ArrayKey, Manifest, Release
@@ -158,7 +156,8 @@ def _facts(root: str, level: int) -> dict[str, Any]:
     missing = set(manifest.files) if remote else set(missing_files(Path(opened.root), manifest.files))
     sizes: dict[str, dict[str, int]] = defaultdict(lambda: {"files": 0, "bytes": 0, "bytes_here": 0})
     for file in manifest.files:
-        entry = sizes[f"{file.split} {file.array}" if file.array else file.split or "tables and texts"]
+        parts = [file.split, str(file.array or "")] if file.split else ["tables and metadata"]
+        entry = sizes[" ".join(filter(None, parts))]
         entry["files"] += 1
         entry["bytes"] += file.bytes
         entry["bytes_here"] += 0 if file in missing else file.bytes
@@ -196,7 +195,7 @@ def _facts(root: str, level: int) -> dict[str, Any]:
 
 
 def _show(facts: dict[str, Any], level: int) -> None:
-    out = Console()
+    out = result_console()
     out.print(f"[bold]{facts['id']}[/] {facts['title']}", highlight=False)
     if facts["simulated"]:
         out.print("[bold red]SIMULATED DATA[/]: for trying out; results do not apply to any real location.")
@@ -215,7 +214,7 @@ def _show(facts: dict[str, Any], level: int) -> None:
         out.print("labels: none", highlight=False)
     out.print(f"regions: {', '.join(facts['regions'])}", highlight=False)
 
-    sizes = Table("part", "tiles", "files", "size", "local", title="Sizes")
+    sizes = new_table("part", "tiles", "files", "size", "local", title="Sizes")
     for part, entry in facts["sizes"].items():
         tiles = str(facts["tiles"].get(part.split(" ")[0], ""))
         # Rounded down, so that only complete parts have 100 %.
@@ -224,7 +223,7 @@ def _show(facts: dict[str, Any], level: int) -> None:
     out.print(sizes)
 
     for array, splits in facts["classes"].items():
-        classes = Table("code", "class", *splits, title=f"Share of classes, level {level}, {array}")
+        classes = new_table("code", "class", *splits, title=f"Share of classes, level {level}, {array}")
         for code in legend().codes(level):
             shares = [split.get(code, 0.0) for split in splits.values()]
             if any(shares):

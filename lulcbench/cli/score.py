@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
 from lulcbench import _console
+from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
 from lulcbench.evaluation.comparison import compare as compare_predictions
 from lulcbench.evaluation.intervals import caution
@@ -78,12 +78,12 @@ def compare(
         result = compare_predictions(first, second, root, advance, labels)
     if json is not None:
         write_atomic(json, (result.model_dump_json(indent=1) + "\n").encode())
-    table = Table("level", "metric", "first", "second", "difference", Column("95 % interval", no_wrap=True), "p")
+    table = new_table("level", "metric", "first", "second", "difference", Column("95 % interval", no_wrap=True), "p")
     for row in result.differences:
         interval = f"{row.low:+.3f} {row.high:+.3f}"
         cells = (f"{row.first:.4f}", f"{row.second:.4f}", f"{row.difference:+.4f}", interval, f"{row.p:.3f}")
         table.add_row(str(row.level), METRICS[row.metric].label, *cells)
-    out = Console()
+    out = result_console()
     out.print(table)
     simulated = " SIMULATED DATA." if result.simulated else ""
     notes = f"no p-value can be below {result.smallest_p:.2g}. {caution(result.blocks)}".strip()
@@ -124,7 +124,7 @@ def submit(
 
 def show(scores: Scores, classes: int | None = None) -> None:
     """Print scores as tables on stdout."""
-    out = Console()
+    out = result_console()
     simulated = " · SIMULATED DATA" if scores.simulated else ""
     years = "→".join(map(str, scores.years))
     out.print(
@@ -145,7 +145,7 @@ def show(scores: Scores, classes: int | None = None) -> None:
 
 def _class_table(level: LevelScores) -> Table:
     name = Column("class", no_wrap=True, overflow="ellipsis", ratio=1)
-    table = Table("code", name, "labels", "precision", "recall", "F1", "IoU", expand=True)
+    table = new_table("code", name, "labels", "precision", "recall", "F1", "IoU")
     for row in level.classes:
         if row.support or row.predicted:
             cells = [_or_dash(value) for value in (row.precision, row.recall, row.f1, row.iou)]
@@ -155,7 +155,7 @@ def _class_table(level: LevelScores) -> Table:
 
 def _level_table(scores: Scores) -> Table:
     levels = list(scores.levels.values())
-    table = Table("", *(f"level {level.level}" for level in levels))
+    table = new_table("", *(f"level {level.level}" for level in levels))
     table.add_row("pixels", *(f"{level.pixels:,}" for level in levels))
     changes = [level.change for level in levels if level.change is not None]
     if changes:
@@ -171,7 +171,7 @@ def _level_table(scores: Scores) -> Table:
 
 def _region_table(scores: Scores) -> Table:
     levels = list(scores.levels.values())
-    table = Table(f"{METRICS[RANKING].label} by region", *(f"level {level.level}" for level in levels))
+    table = new_table(f"{METRICS[RANKING].label} by region", *(f"level {level.level}" for level in levels))
     for region in levels[0].regions:
         subsets = [subset for level in levels for subset in level.regions if subset.name == region.name]
         table.add_row(region.name, *_ranking(subsets))

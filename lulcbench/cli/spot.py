@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import numpy.typing as npt
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.spotting import CONFIDENCE, RATE
@@ -53,12 +52,12 @@ def spot(
     patches, left_out = read_series(series, legend_name, clear)
     changes = spot_all(patches, rate, confidence)
     write_atomic(out, changes.to_csv(index=False).encode())
-    table = Table("place", "kind", "from", "to", "between", "confidence", title=f"{len(changes)} changes")
+    table = new_table("place", "kind", "from", "to", "between", "confidence", title=f"{len(changes)} changes")
     for row in changes.head(20).to_dict("records"):
         dates = f"{row['first']} – {row['last']}"
         classes = (str(row["before"]), str(row["after"]))
         table.add_row(escape(row["place"]), row["kind"], *classes, dates, f"{row['confidence']:.2f}")
-    Console().print(table)
+    result_console().print(table)
     years = sum(patch.years for patch in patches)
     typer.echo(f"{out}: {len(changes)} changes in {len(patches):,} patches and {years:,.0f} patch-years")
     for reason, number in left_out.items():

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lulcbench._console import new_table, result_console
 from lulcbench._files import write_json
 from lulcbench.cli._sampling import (
     Clusters,
@@ -103,7 +104,7 @@ def validate(
     if json is not None:
         content = [result.model_dump(mode="json") for result in results]
         write_json(json, content if len(content) > 1 else content[0])
-    out = Console()
+    out = result_console()
     if len(results) > 1:
         for number, result in enumerate(results, start=1):
             of_year = "" if result.year is None else f", {result.year}"
@@ -148,7 +149,7 @@ def _chosen(result: PointScores, level: int | None) -> PointLevel | None:
 def _side_by_side(results: list[PointScores]) -> Table:
     shown = shown_in("points")
     # By number: names of maps are long, and on a narrow terminal they would leave no room for the intervals.
-    table = Table("map", "level", "points", *(metric.label for metric in shown.values()), "3 × 3 pixels")
+    table = new_table("map", "level", "points", *(metric.label for metric in shown.values()), "3 × 3 pixels")
     for number, result in enumerate(results, start=1):
         for level in result.levels:
             cells = (with_interval(level.metrics.get(name)) for name in shown)
@@ -165,7 +166,7 @@ def _print(out: Console, result: PointScores, level: int | None) -> None:
     out.print(f"[bold]{escape(result.map)}[/]", highlight=False)
     out.print(f"[bold]{result.evaluated:,}[/] of {result.points:,} points evaluated, in {blocks}")
     shown = shown_in("points")
-    levels = Table("level", "points", *(metric.label for metric in shown.values()), "3 × 3 pixels")
+    levels = new_table("level", "points", *(metric.label for metric in shown.values()), "3 × 3 pixels")
     for entry in result.levels:
         cells = (with_interval(entry.metrics.get(name)) for name in shown)
         near = "–" if entry.nearby is None else f"{entry.nearby:.3f}"
@@ -192,7 +193,7 @@ def _print(out: Console, result: PointScores, level: int | None) -> None:
         ("decided while reading", result.decisions),
     ):
         if numbers:
-            rows = Table(title, "points")
+            rows = new_table(title, "points")
             for reason, number in sorted(numbers.items(), key=lambda pair: -pair[1]):
                 rows.add_row(escape(reason), f"{number:,}")
             out.print(rows)
@@ -203,7 +204,7 @@ def _classes(level: PointLevel, design: str) -> Table:
 
     what = "agreement" if design == "unknown" else f"accuracy ({design})"
     title = f"{what}, {_level_name(level.level)}: overall {_text(level.overall)}"
-    table = Table("class", "points", "map", "user's", "producer's", "F1", title=title)
+    table = new_table("class", "points", "map", "user's", "producer's", "F1", title=title)
     for row in level.classes:
         name = "" if level.level is None else f" {legend().classes[row.code].name}"
         figures = (_text(figure) for figure in (row.user, row.producer, row.f1))

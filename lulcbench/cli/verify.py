@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from lulcbench._console import counted_progress
+from lulcbench._console import counted_progress, new_table, result_console
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 
@@ -68,10 +66,12 @@ def verify(
         )
     write_polygons(verified, out)
     polygons = verified.polygons
-    table = Table("rank", "class", "suggested", "wrong", "pixels", title=f"{len(polygons):,} polygons, level {level}")
+    table = new_table(
+        "rank", "class", "suggested", "wrong", "pixels", title=f"{len(polygons):,} polygons, level {level}"
+    )
     for rank, row in enumerate(polygons.head(_SHOWN).itertuples(), start=1):
         table.add_row(str(rank), _name(row.code), _name(row.suggested), f"{row.wrong:.3f}", f"{row.pixels:,}")
-    Console().print(table)
+    result_console().print(table)
     for reason, number in verified.left_out.items():
         typer.echo(f"{number:,} polygons left out: {reason}")
     typer.echo(f"{out}: about {verified.expected:,.0f} of {len(polygons):,} polygons are wrong")

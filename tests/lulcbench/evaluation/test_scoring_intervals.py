@@ -94,6 +94,6 @@ def test_the_command_line_says_where_intervals_are_rough(blocks: int, tmp_path: 
     for text in (shown, compared):
         assert (f"so few spatial blocks ({blocks}) are rough" in text) == (blocks == 4)
     estimate = score(tmp_path / "a.zip", root).levels[4].metrics["hierarchical_f1"]
-    assert f"Hierarchical F1 │ {estimate.value:.4f} │" in shown
+    assert f"Hierarchical F1 {estimate.value:.4f}" in shown
     assert f"{estimate.low:.3f}–{estimate.high:.3f}" in shown
     assert "Hierarchical F1" in compared
