@@ -149,6 +149,10 @@ class Config(Part):
     def replace(self, **sections: Any) -> Config:
         """Return a changed copy; a dict updates a section: ``config.replace(seed=1, train={"epochs": 2})``."""
         content = self.model_dump()
+        # Settings that are not stored, since results do not depend on them, are still those of the copy.
+        for name, section in ((name, getattr(self, name)) for name in ("data", "task", "model")):
+            unstored = (field for field, info in type(section).model_fields.items() if info.exclude)
+            content[name] |= {field: getattr(section, field) for field in unstored}
         for key, value in sections.items():
             content[key] = content[key] | value if isinstance(value, dict) else value
         return Config.parse(content)

@@ -45,6 +45,8 @@ class SeriesData(DataConfig):
         pseudo: step 2, see ``PseudoRule``.
         seed: seed of the draws of both steps.
         cache: folder of the results of the steps.
+        scheduler: address of a dask scheduler, such as ``tcp://10.0.0.5:8786``, on whose workers tiles are read and
+            cells are labelled. All need the release under the same path. Results are the same, so it is not stored.
     """
 
     kind: Literal["series"] = "series"
@@ -65,6 +67,7 @@ class SeriesData(DataConfig):
     pseudo: PseudoRule = PseudoRule()
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     cache: str = "runs/series"
+    scheduler: Annotated[str | None, Field(exclude=True)] = None
 
     @model_validator(mode="after")
     def _years_fit(self) -> SeriesData:
@@ -113,7 +116,7 @@ class SeriesData(DataConfig):
 
     def reader(self) -> SeriesReader:
         """Reader of the series of the release."""
-        return SeriesReader(Release.open(expand(self.root)), self.sensor, self.years, self.every, self.bands)
+        return SeriesReader(Release.open(expand(self.root).absolute()), self.sensor, self.years, self.every, self.bands)
 
     def facts(self) -> dict[str, float]:
         """Share of samples that step 1 keeps, and share of labels among them that ``noise`` made wrong."""
@@ -137,7 +140,7 @@ class SeriesData(DataConfig):
     def _steps(self) -> Steps:
         return Steps(
             self.reader(), expand(self.cache), self.label_year, self.labels, self.level, self.most, self.noise,
-            self.samples, self.pseudo, self.seed,
+            self.samples, self.pseudo, self.seed, self.scheduler,
         )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from baselines.series.indices import available, with_indices
 from baselines.series.regular import days_of_year, regular
+from lulcbench._parallel import executor, in_order, slots
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION, TILE_SIZE, pixels
 from lulcbench.legend import IGNORE_INDEX, legend
@@ -125,7 +126,16 @@ class SeriesReader:
             axis=1,
         )
 
-    def pool(self, split: str, label_year: int, level: int, most: int, seed: int, labels: str = AUTO) -> Pool:
+    def pool(
+        self,
+        split: str,
+        label_year: int,
+        level: int,
+        most: int,
+        seed: int,
+        labels: str = AUTO,
+        scheduler: str | None = None,
+    ) -> Pool:
         """A sample of the labelled cells of a split, drawn polygon by polygon.
 
         Args:
@@ -135,6 +145,7 @@ class SeriesReader:
             most: largest number of cells of one polygon.
             seed: seed of the draw.
             labels: source of the labels.
+            scheduler: address of a dask scheduler, whose workers read the tiles; None reads them here.
 
         Raises:
             NotAvailableError: the release has no such labels.
@@ -145,21 +156,16 @@ class SeriesReader:
                 f"The labels are of {label_year}, newer than the imagery ({', '.join(map(str, self.years))}).",
                 "Use an older map, or imagery of its year or later.",
             )
-        tiles = self.release.tiles(split)
-        rows = self.release.manifest.rows(split)
+        tiles, rows = self.release.tiles(split), self.release.manifest.rows(split)
+        jobs = [_TileJob(self, split, Row(row), label_year, level, most, seed, labels) for row in rows]
         parts: list[tuple[Floats, Ints, Ints, npt.NDArray[np.str_]]] = []
         first = 0
-        for position, (row, codes) in enumerate(self._labels(split, rows, label_year, labels)):
-            classes = legend().encode(codes, level).astype(np.int64)
-            areas = _areas(classes)
-            rng = np.random.default_rng([seed, row])
-            cells = _draw(areas.ravel(), most, rng)
-            values = self.tile(split, row, cells)
-            whole = np.isfinite(values).all(axis=(1, 2, 3))
-            cells, values = cells[whole], values[whole]
-            blocks = np.full(len(cells), tiles.blocks[position])
-            parts.append((values, classes.ravel()[cells], areas.ravel()[cells] + first, blocks))
-            first += int(areas.max(initial=0)) + 1
+        with executor(1, scheduler) as workers:
+            for block, (values, classes, areas, number) in zip(
+                tiles.blocks, in_order(workers, _cells_of, jobs, 2 * slots(workers, 1)), strict=True
+            ):
+                parts.append((values, classes, areas + first, np.full(len(values), block)))
+                first += number
         values, classes, polygons, blocks = (np.concatenate(column) for column in zip(*parts, strict=True))
         if not len(values):
             raise LulcbenchError(
@@ -167,11 +173,31 @@ class SeriesReader:
             )
         return Pool(values, classes, polygons, blocks, self.years)
 
-    def _labels(
-        self, split: str, rows: Sequence[int], year: int, source: str
-    ) -> Iterator[tuple[Row, npt.NDArray[np.uint16]]]:
-        for row in rows:
-            yield Row(row), self.release.labels(split, year, [Row(row)], source)[0]
+
+@dataclass(frozen=True)
+class _TileJob:
+    """What is drawn from one tile; see ``SeriesReader.pool``."""
+
+    reader: SeriesReader
+    split: str
+    row: Row
+    label_year: int
+    level: int
+    most: int
+    seed: int
+    labels: str
+
+
+def _cells_of(job: _TileJob) -> tuple[Floats, Ints, Ints, int]:
+    """Series, classes and areas of the cells that are drawn from a tile, and the number of its areas."""
+    codes = job.reader.release.labels(job.split, job.label_year, [job.row], job.labels)[0]
+    classes = legend().encode(codes, job.level).astype(np.int64)
+    areas = _areas(classes)
+    cells = _draw(areas.ravel(), job.most, np.random.default_rng([job.seed, job.row]))
+    values = job.reader.tile(job.split, job.row, cells)
+    whole = np.isfinite(values).all(axis=(1, 2, 3))
+    cells, values = cells[whole], values[whole]
+    return values, classes.ravel()[cells], areas.ravel()[cells], int(areas.max(initial=-1)) + 1
 
 
 def cell_means(image: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy.typing as npt
 from sklearn.ensemble import RandomForestClassifier
 
 from baselines.registry import Count, Part
+from lulcbench._parallel import executor, in_order, slots
 from lulcbench.errors import LulcbenchError
 
+_PART = 50_000  # series that a forest labels at a time
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 
@@ -57,12 +60,36 @@ def grow(features: Floats, labels: Ints, trees: int, seed: int) -> RandomForestC
     return RandomForestClassifier(trees, min_samples_leaf=2, n_jobs=1, random_state=seed).fit(features, labels)
 
 
-def label_years(forest: RandomForestClassifier, features: Floats) -> PseudoLabels:
-    """Label the cells of every year: features ``(n, year, feature)``."""
-    n, years, _ = features.shape
-    p = forest.predict_proba(features.reshape(n * years, -1)).reshape(n, years, -1)
+def label_years(forest: RandomForestClassifier, features: Floats, scheduler: str | None = None) -> PseudoLabels:
+    """Label the cells of every year.
+
+    Args:
+        forest: of ``grow``.
+        features: ``(n, year, feature)``.
+        scheduler: address of a dask scheduler, whose workers predict parts, with the same result; None predicts here.
+    """
+    n, years, depth = features.shape
+    flat = features.reshape(n * years, depth)
+    with executor(1, scheduler) as workers:
+        shared = _shared(forest, workers)
+        jobs = ((shared, flat[start : start + _PART]) for start in range(0, len(flat), _PART))
+        p = np.concatenate(list(in_order(workers, _predict, jobs, 2 * slots(workers, 1)))).reshape(n, years, -1)
     best = p.argmax(axis=2)
     return PseudoLabels(np.asarray(forest.classes_)[best].astype(np.int64), p.max(axis=2))
+
+
+def _shared(forest: RandomForestClassifier, workers: Executor | None) -> Any:
+    """The forest; on a cluster a future of it, so that it is sent to each worker once and not with each part."""
+    if workers is None:
+        return forest
+    from distributed import Client
+
+    return Client.current().scatter(forest, broadcast=True)  # type: ignore[no-untyped-call]
+
+
+def _predict(job: tuple[RandomForestClassifier, Floats]) -> Floats:
+    forest, features = job
+    return np.asarray(forest.predict_proba(features))
 
 
 def check_classes(wanted: Ints, reliable: Ints, names: tuple[str, ...], omit: bool) -> None:

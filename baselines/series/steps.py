@@ -55,6 +55,7 @@ class Steps:
         noise: share of the labels that are made wrong before step 1, to measure how much of it remains.
         samples, pseudo: settings of steps 1 and 2.
         seed: seed of all draws.
+        scheduler: address of a dask scheduler, whose workers read tiles and label cells; None does so here.
     """
 
     reader: SeriesReader
@@ -67,12 +68,15 @@ class Steps:
     samples: SampleRule
     pseudo: PseudoRule
     seed: int
+    scheduler: str | None = None
 
     def pool(self, split: str) -> Pool:
         """The cells of a split that labels are chosen from."""
         content = self._kept(
             {"step": "pool", "split": split},
-            lambda: _arrays_of(self.reader.pool(split, self.label_year, self.level, self.most, self.seed, self.labels)),
+            lambda: _arrays_of(
+                self.reader.pool(split, self.label_year, self.level, self.most, self.seed, self.labels, self.scheduler)
+            ),
         )
         return Pool(content["values"], content["labels"], content["polygons"], content["blocks"], self.reader.years)
 
@@ -129,7 +133,7 @@ class Steps:
             raise LulcbenchError("No sample is reliable.", "Relax data.samples.")
         features = train.flat[cleaned.kept][:, self._label_position]
         forest = grow(features, labels[cleaned.kept], self.pseudo.trees, self.seed)
-        pseudo = label_years(forest, self.pool(split).flat)
+        pseudo = label_years(forest, self.pool(split).flat, self.scheduler)
         return {"labels": pseudo.labels, "confidence": pseudo.confidence.astype(np.float32)}
 
     def _kept(self, step: dict[str, Any], make: Callable[[], Arrays]) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -247,9 +248,8 @@ def test_the_study_is_one_command_and_resumes(
     ]
     start, end = text.index("set = ["), text.index("metrics = [")
     text = text[:start] + f"set = {json.dumps(small)}\n" + text[end:]
-    (tmp_path / "small.toml").write_text(
-        text.replace("level = 2", "level = 1").replace("seeds = [0, 1]", "seeds = [0]")
-    )
+    text = re.sub(r"^seeds = .*$", "seeds = [0]", text, flags=re.MULTILINE)
+    (tmp_path / "small.toml").write_text(text.replace("level = 2", "level = 1"))
     page, complete = run_study(str(tmp_path / "small.toml"), tmp_path / "out")
     assert complete
     results = json.loads((page.parent / "study.json").read_text())
