@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pystac
+from affine import Affine
 
 from builders.readers.locators import locate
 from lulcbench.errors import LulcbenchError
@@ -36,6 +37,8 @@ class Channel:
         size: size of the file in bytes stated by the item, or None.
         checksum: checksum of the file stated by the item (a multihash), or None.
         crs: projection of the file stated by the asset or the item, or None.
+        transform: affine transform of the file stated by the asset, or by the item for its files of that pixel size;
+            None if neither does.
     """
 
     key: str
@@ -52,6 +55,7 @@ class Channel:
     size: int | None
     checksum: str | None
     crs: str | None
+    transform: Affine | None
 
 
 def channels(item: pystac.Item) -> list[Channel]:
@@ -89,6 +93,7 @@ def channels(item: pystac.Item) -> list[Channel]:
                     size=extra.get("file:size"),
                     checksum=checksum,
                     crs=_projection(extra) or _projection(item.properties),
+                    transform=_transform(where, extra) or _transform(f"Item {item.id}", item.properties),
                 )
             )
     return result
@@ -99,6 +104,20 @@ def _projection(table: dict[str, Any]) -> str | None:
     if table.get("proj:code"):
         return str(table["proj:code"])
     return f"EPSG:{table['proj:epsg']}" if table.get("proj:epsg") else None
+
+
+def _transform(where: str, table: dict[str, Any]) -> Affine | None:
+    """``proj:transform``: six numbers, or the nine of a 3 × 3 matrix."""
+    stated = table.get("proj:transform")
+    if stated is None:
+        return None
+    try:
+        numbers = [float(number) for number in stated]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) not in (6, 9) or not all(map(math.isfinite, numbers)):
+        raise LulcbenchError(f"{where} has the proj:transform {stated!r}.", "It must be six or nine numbers.")
+    return Affine(*numbers[:6])
 
 
 def spelled(name: str) -> str:

@@ -71,6 +71,7 @@ class RasterSource:
             dataset = opened(channel.href, channel.crs)
             number = band_number(dataset, channel.band, band, self.sensor.bands, channel.count)
             chosen[band] = replace(channel, band=number)
+            _check_transform(item, channel, dataset)
         _check_place(item, next(iter(chosen.values()), None))
         settled = self.scalings(item, chosen)
         assets: dict[str, Asset] = {}
@@ -245,6 +246,28 @@ def only_band(dataset: rasterio.DatasetReader, name: str) -> int:
             "Give the quality layer in a file of its own, or describe its band.",
         )
     return numbers[0]
+
+
+def _check_transform(item: pystac.Item, channel: Channel, dataset: rasterio.DatasetReader) -> None:
+    """The item and the file must agree on where the pixels are.
+
+    Half a pixel is allowed: items of Landsat state corners of pixels where the files state centres, or the reverse. A
+    transform of the whole item may be that of files of another pixel size.
+    """
+    stated, own = channel.transform, dataset.transform
+    if stated is None:
+        return
+    size = max(abs(own.a), abs(own.b), abs(own.d), abs(own.e))
+    scales = [abs(x - y) for x, y in zip(stated[:6], own[:6], strict=True)]
+    same_size = max(scales[i] for i in (0, 1, 3, 4)) <= 1e-3 * size
+    by_item = "proj:transform" not in item.assets[channel.key].extra_fields
+    if (same_size and max(scales[2], scales[5]) <= 0.5 * size * (1 + 1e-6)) or (by_item and not same_size):
+        return
+    raise LulcbenchError(
+        f"Item {item.id} states the transform {tuple(stated)[:6]} of {channel.href}, but the file has "
+        f"{tuple(own)[:6]}.",
+        "Correct proj:transform of the item or the georeference of the file.",
+    )
 
 
 def _check_place(item: pystac.Item, channel: Channel | None) -> None:

@@ -218,6 +218,37 @@ def test_an_item_and_its_files_must_have_one_projection(tmp_path: Path, stated: 
         sentinel2.SOURCE.scene(item, BANDS)
 
 
+@pytest.mark.parametrize("by", ["item", "asset"])
+def test_an_item_and_its_files_must_have_one_transform(tmp_path: Path, by: str) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
+    table = item.properties if by == "item" else item.assets["red"].extra_fields
+    own = list(grid(10)[0])[:6]
+    for moved in (0, 5, -5):  # up to half a pixel, as between corners and centres
+        table["proj:transform"] = [*own[:2], own[2] + moved, *own[3:5], own[5] - moved, 0, 0, 1]
+        assert np.isfinite(read(item)).all()
+    for wrong in ([*own[:2], own[2] + 10, *own[3:]], [*own[:4], -own[4], own[5]]):
+        table["proj:transform"] = wrong
+        if by == "item" and wrong[4] != own[4]:
+            continue  # of files of other pixel sizes, perhaps
+        with pytest.raises(LulcbenchError, match=r"states the transform \(10.*red\.tif, but the file has"):
+            read(item)
+    table["proj:transform"] = [1, 2, "x", 4, 5, 6]
+    with pytest.raises(LulcbenchError, match="must be six or nine numbers"):
+        read(item)
+
+
+@pytest.mark.parametrize("by", ["item", "asset"])
+def test_a_transform_of_other_pixels_is_of_the_item_alone(tmp_path: Path, by: str) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
+    table = item.properties if by == "item" else item.assets["red"].extra_fields
+    table["proj:transform"] = list(grid(20)[0])[:6]
+    if by == "item":
+        assert np.isfinite(read(item)).all()
+    else:
+        with pytest.raises(LulcbenchError, match=r"states the transform \(20.*but the file has"):
+            read(item)
+
+
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
     item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
     write_raster(tmp_path / "red.tif", dn(1500, 3500).astype(np.complex64), grid(10)[0], "EPSG:3035")
