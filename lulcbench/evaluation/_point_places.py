@@ -12,6 +12,8 @@ harmonised database (d'Andrimont et al. 2020, Scientific Data 7, 352).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,9 @@ import pandas as pd
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._point_files import INSTALL, Decisions, Numbers
 from lulcbench.grid import CRS
+
+if TYPE_CHECKING:
+    import pyproj
 
 AT_POINT = 25.0  # m, half a label pixel: measured positions are used up to this distance from the point
 IN_SITU = 100.0  # m, limit of the survey between observations at the point and from afar
@@ -278,10 +283,17 @@ def _projected(
             source = pyproj.CRS.from_epsg(4326)
         usable = rows if metres else rows & ~out
         odd |= rows & ~usable
-        transform = pyproj.Transformer.from_crs(source, CRS, always_xy=True).transform
-        result[:, usable] = transform(east[usable], north[usable])
+        result[:, usable] = _to_metres(source).transform(east[usable], north[usable])
     result[:, ~np.isfinite(result).all(axis=0)] = np.nan
     return result, odd
+
+
+@lru_cache(maxsize=32)
+def _to_metres(source: pyproj.CRS) -> pyproj.Transformer:
+    """To EPSG:3035; kept, because PROJ takes a tenth of a second to choose the operation."""
+    import pyproj
+
+    return pyproj.Transformer.from_crs(source, CRS, always_xy=True)
 
 
 def _unmeasured(values: Numbers, *codes: int) -> Bools:
