@@ -114,6 +114,30 @@ class LegendSubset:
         table[: len(codes)] = self._table[list(codes)]
         return table
 
+    def crosswalk(self, level: int) -> Indices:
+        """As ``table``, for maps of a level that must distinguish all classes of the subset.
+
+        Raises:
+            LulcbenchError: the level is too coarse for a class; names these classes.
+
+        Examples:
+            >>> forests = LegendSubset({"broadleaved": [311], "coniferous": [312]})
+            >>> [forests.names[i] for i in forests.crosswalk(3) if i != 255]
+            ['broadleaved', 'coniferous']
+            >>> forests.crosswalk(2)
+            Traceback (most recent call last):
+                ...
+            lulcbench.errors.LulcbenchError: Level 2 has no class of broadleaved, coniferous.
+              → Use maps of level 3 or finer.
+        """
+        table = self.table(level)
+        if lacking := [name for index, name in enumerate(self.names) if not (table == index).any()]:
+            finest = max(legend().classes[code].level for codes in self.codes for code in codes)
+            raise LulcbenchError(
+                f"Level {level} has no class of {', '.join(lacking)}.", f"Use maps of level {finest} or finer."
+            )
+        return table
+
     def colors(self) -> Indices:
         """Colours of class indices: RGB as uint8 ``(256, 3)``, the means of their codes; ignored pixels are white."""
         table = np.full((256, 3), 255, np.uint8)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from baselines.data.luisa import read_subset
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, LEVELS, LegendSubset, legend
 
@@ -80,3 +81,12 @@ def test_unknown_codes_and_files_are_refused(path: Path) -> None:
         LegendSubset.load(path).encode([77])
     with pytest.raises(LulcbenchError, match="is missing"):
         LegendSubset.load(path.with_name("none.toml"))
+
+
+def test_the_ten_classes_of_trentino_need_level_3() -> None:
+    subset = read_subset("trentino")
+    assert len(subset.names) == 10
+    for level in (3, 4):
+        assert set(subset.crosswalk(level).tolist()) == {*range(10), IGNORE_INDEX}
+    with pytest.raises(LulcbenchError, match=r"Level 2 has no class of .*broadleaved, coniferous"):
+        subset.crosswalk(2)
