@@ -112,6 +112,27 @@ class Config(Part):
         """SHA-256 of the config in canonical form."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    def same_as(self, stored: Any) -> bool:
+        """Whether a stored config has the same settings.
+
+        Configs are compared, not digests: settings that a newer version added count as defaults, so that it accepts
+        the runs of an older one, but not those with another value of a setting whose default has changed since.
+
+        Args:
+            stored: content of a config as ``model_dump(mode="json")`` writes it.
+
+        Example:
+            >>> config = Config.parse({"name": "a", "data": {"kind": "eurosat"}, "model": {"kind": "timm"}})
+            >>> older = config.model_dump(mode="json")
+            >>> del older["train"]["ema"]
+            >>> config.same_as(older)
+            True
+        """
+        try:
+            return Config.parse(stored) == self
+        except LulcbenchError:  # it has a setting that no longer exists
+            return False
+
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) -> Config:
         """Read a TOML file.

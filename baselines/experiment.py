@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from baselines.config import Config
 from baselines.data import DataInfo
 from baselines.tasks import Task
 from baselines.training.augment import augmentation
-from lulcbench.datasets.datamodule import LuisaDataModule
+
+if TYPE_CHECKING:
+    from lulcbench.datasets.datamodule import LuisaDataModule
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Experiment:
         Raises:
             LulcbenchError: the data are missing or damaged, or lack something that the config requires.
         """
+        from lulcbench.datasets.datamodule import LuisaDataModule  # imports Lightning, which takes seconds
+
         train = config.train
         data = LuisaDataModule(
             config.data.dataset,

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from baselines.config import CONFIGS, Config
 from baselines.measure import FOLDER, add, committed, measure
-from baselines.training.callbacks import OutOfTime
+from baselines.training.history import OutOfTime
 from lulcbench._console import console
 from lulcbench.errors import LulcbenchError
 

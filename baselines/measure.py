@@ -15,9 +15,9 @@ from filelock import FileLock
 from baselines.config import Config
 from baselines.devices import hardware
 from baselines.experiment import Experiment
-from baselines.run import versions
-from baselines.train import train
-from baselines.training.callbacks import read_history
+from baselines.run import DESCRIPTION, versions
+from baselines.train import other_run, train
+from baselines.training.history import read_history
 from lulcbench._console import console
 from lulcbench._files import write_json
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
@@ -50,9 +50,9 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
     """
     run = config.replace(name=f"{config.name}-seed{seed}", seed=seed)
     folder = out / run.name
-    if (folder / RESULT).is_file():
-        done = _read_json(folder / RESULT)
-        if (done["config_digest"], done["data_digest"]) == (run.digest, run.data.digest()):
+    if (folder / RESULT).is_file() and (folder / DESCRIPTION).is_file():
+        done, data = _read_json(folder / RESULT), run.data.digest()
+        if done["data_digest"] == data and other_run(folder, run, data) is None:
             console.print(f"{folder} already has the result of this run; nothing is trained.")
             return done
     started = time.monotonic()
@@ -117,12 +117,7 @@ def committed(config: Config, folder: Path = FOLDER) -> dict[int, dict[str, Any]
     if not (folder / f"{config.name}.json").is_file():
         return {}
     reference = read(config.name, folder)
-    try:
-        # Configs are compared, not digests: a newer version may have more settings, all at their defaults.
-        same = Config.parse(reference["config"]) == config
-    except LulcbenchError:  # it has a setting that no longer exists
-        same = False
-    return {run["seed"]: run for run in reference["runs"]} if same else {}
+    return {run["seed"]: run for run in reference["runs"]} if config.same_as(reference["config"]) else {}
 
 
 def add(config: Config, results: Sequence[dict[str, Any]], folder: Path = FOLDER) -> Path:

@@ -171,7 +171,6 @@ def load_run(folder: Path, config: Config | None = None) -> Trained:
             f"The model in {folder} was trained with another legend ({about.legend_digest[:12]}…).", TRAIN_AGAIN
         )
     run = config or about.config
-    # Configs are compared, not digests: a newer version may have more settings, all at their defaults.
     if about.config != run.replace(predict=about.config.predict.model_dump()):
         raise LulcbenchError(
             f"{folder} was trained with other settings than those of {run.name}.", "Train it again with --restart."

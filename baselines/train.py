@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Literal
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
-
+from baselines.config import Config
 from baselines.devices import threads, wait_for_all
 from baselines.experiment import Experiment
 from baselines.run import DESCRIPTION, Trained, load_run, save_run
-from baselines.training.callbacks import BEST, LAST
+from baselines.training.history import BEST, LAST
 from lulcbench._console import console
-from lulcbench._files import write_atomic
+from lulcbench._files import write_json
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 
@@ -35,11 +33,12 @@ def train(experiment: Experiment, out: Path, restart: Restart = "never", deadlin
         OutOfTime: the deadline was reached.
         LulcbenchError: the folder has a run of another config or other data; memory ran out; the loss diverged.
     """
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]  # takes seconds
+
     config, info = experiment.config, experiment.info
     main_process = getattr(rank_zero_only, "rank", 0) == 0
     folder = out / config.name
-    identity = {"config": config.digest, "data": info.digest}
-    other = _other(folder, identity)
+    other = None if restart == "always" else other_run(folder, config, info.digest)
     if restart == "always" or (other and restart == "if-other"):
         if main_process:
             shutil.rmtree(folder, ignore_errors=True)
@@ -52,7 +51,7 @@ def train(experiment: Experiment, out: Path, restart: Restart = "never", deadlin
         return load_run(folder)
     if info.absent:
         console.print(f"[yellow]{len(info.absent)} classes are absent from train:[/] {', '.join(info.absent)}")
-    write_atomic(folder / STARTED, json.dumps(identity).encode())
+    write_json(folder / STARTED, {"config": config.model_dump(mode="json"), "data": info.digest})
     try:
         with threads(config.threads):
             fitted = config.model.fit(experiment, folder, deadline)
@@ -71,14 +70,25 @@ def train(experiment: Experiment, out: Path, restart: Restart = "never", deadlin
     return trained
 
 
-def _other(folder: Path, identity: dict[str, str]) -> str | None:
-    """Description of the run in ``folder`` if it differs from ``identity``; None if it is the same or missing."""
-    path = folder / STARTED
+def other_run(folder: Path, config: Config, data: str) -> str | None:
+    """Describe the run in a folder, finished or not, if it is not of these settings and data.
+
+    Args:
+        folder: folder of the run.
+        config: settings; those that the run did not know yet count as defaults.
+        data: digest of the data.
+
+    Returns:
+        What differs; None if it is the same run, or there is none.
+    """
+    path, data_key = folder / DESCRIPTION, "data_digest"
+    if not path.is_file():
+        path, data_key = folder / STARTED, "data"
     if not path.is_file():
         return None
     before = parse_json(read_limited(path, MAX_TEXT_BYTES), str(path), "Pass --restart to discard the run.")
-    for part, digest in identity.items():
-        if before.get(part) != digest:
-            what = "another config" if part == "config" else "another release or data set"
-            return f"{what} ({str(before.get(part))[:12]}…, not {digest[:12]}…)"
+    if not config.same_as(before.get("config")):
+        return "another config"
+    if before.get(data_key) != data:
+        return f"another release or data set ({str(before.get(data_key))[:12]}…, not {data[:12]}…)"
     return None

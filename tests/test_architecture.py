@@ -112,6 +112,29 @@ def test_arrows_between_rooms_of_the_baselines_run_one_way(path: Path) -> None:
     assert not {name for name in names if BASELINES.index(room(name)) > own}
 
 
+def test_reading_a_config_imports_no_package_that_takes_seconds() -> None:
+    """Follows the imports at the top of modules; all kinds of data, tasks and models are imported with the config."""
+    pending = {p for room in ("data", "tasks", "models") for p in (ROOT / "baselines" / room).glob("[!_]*.py")}
+    pending |= {ROOT / "baselines/config.py", ROOT / "baselines/studies/command.py", ROOT / "baselines/run.py"}
+    seen: set[Path] = set()
+    while pending:
+        path = pending.pop()
+        seen.add(path)
+        for node in parse(path).body:
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            assert not {"lightning", "sklearn", "timm", "torchgeo", "torchvision"} & {n.split(".")[0] for n in names}, (
+                path
+            )
+            stems = [ROOT.joinpath(*name.split(".")) for name in names]
+            files = {file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py")}
+            pending |= {file for file in files if file.is_file()} - seen
+    assert ROOT / "lulcbench/datasets/seg.py" in seen
+
+
 def test_the_baselines_ask_no_object_for_its_kind() -> None:
     """What depends on the kind of data, task or model is a method of its class."""
     kinds = {"DataConfig", "TaskConfig", "ModelConfig", "NetworkConfig", "Task", "Predictor", "LuisaData"}

@@ -14,8 +14,8 @@ from baselines.devices import best_device, memory_errors, threads, to_device
 from baselines.models._classifier import ClassifierConfig, head
 from baselines.models.base import Fitted
 from baselines.models.network import NetworkPredictor
-from baselines.training.callbacks import OutOfTime
 from baselines.training.effort import Stopwatch
+from baselines.training.history import OutOfTime
 from lulcbench import _console
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX

@@ -12,7 +12,6 @@ from zipfile import ZIP_DEFLATED, BadZipFile
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor
 
 from baselines.data import Input
@@ -26,6 +25,8 @@ from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestClassifier
+
     from baselines.config import Config
     from baselines.experiment import Experiment
     from baselines.run import About
@@ -62,6 +63,8 @@ class Forest(ModelConfig):
 
     def grow(self, pixels: Spectra, labels: npt.NDArray[np.integer], seed: int) -> RandomForestClassifier:
         """Grow a forest on spectra ``(n, channel)`` and class indices ``(n,)``."""
+        from sklearn.ensemble import RandomForestClassifier  # takes a second
+
         forest = RandomForestClassifier(self.trees, min_samples_leaf=self.min_leaf, n_jobs=-1, random_state=seed)
         with _console.console.status(f"growing {self.trees} trees on {len(pixels):,} pixels"):
             return forest.fit(pixels, labels)
@@ -145,6 +148,7 @@ def check_trees(forest: RandomForestClassifier) -> None:
 
 def _load(path: Path, classes: int) -> RandomForestClassifier:
     """Read and check a forest: scikit-learn does not check the node indices that it follows."""
+    from sklearn.ensemble import RandomForestClassifier
     from skops.io import load
     from skops.io.exceptions import UntrustedTypesFoundException
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
-from lightning import seed_everything
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -17,7 +16,6 @@ from baselines.data import Input
 from baselines.devices import Images
 from baselines.models.base import Fitted, ModelConfig, Predictor
 from baselines.predicting.views import average_views
-from baselines.training.network import fit_network
 from lulcbench._console import console
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
@@ -56,6 +54,10 @@ class NetworkConfig(ModelConfig):
 
     def fit(self, experiment: Experiment, folder: Path, deadline: float | None = None) -> Fitted:
         """Train the network, or resume training."""
+        from lightning import seed_everything  # takes seconds
+
+        from baselines.training.network import fit_network
+
         config, info = experiment.config, experiment.info
         seed_everything(config.seed, verbose=False)
         task = config.task.build(info)  # a new task, because it may have trainable weights

@@ -20,8 +20,8 @@ from baselines.models.network import NetworkConfig, NetworkPredictor
 from baselines.predicting.views import temper
 from baselines.registry import Count, Fraction
 from baselines.series.nets import ByYear, LstmNet, LtaeNet, PixelSeries, TempCnnNet, TransformerNet
-from baselines.training.callbacks import BEST, LAST
 from baselines.training.effort import Effort
+from baselines.training.history import BEST, LAST
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:

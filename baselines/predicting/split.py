@@ -9,12 +9,12 @@ import torch
 
 from baselines.devices import best_device, to_device
 from lulcbench.datasets.batch import Sample
-from lulcbench.datasets.datamodule import LuisaDataModule
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
     from baselines.config import Config
     from baselines.run import Trained
+    from lulcbench.datasets.datamodule import LuisaDataModule
 
 
 def open_split(config: Config, **options: Any) -> LuisaDataModule:
@@ -27,6 +27,8 @@ def open_split(config: Config, **options: Any) -> LuisaDataModule:
     Raises:
         NotAvailableError: the data have no such split.
     """
+    from lulcbench.datasets.datamodule import LuisaDataModule  # imports Lightning, which takes seconds
+
     module = LuisaDataModule(
         config.predicted.dataset,
         predict_split=config.predict.split,

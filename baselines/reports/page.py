@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from baselines.config import Config
 from baselines.run import Trained, load_run
 from baselines.tasks import Report
-from baselines.training.callbacks import read_history
+from baselines.training.history import read_history
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.metrics import METRICS

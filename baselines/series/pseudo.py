@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.ensemble import RandomForestClassifier
 
 from baselines.registry import Count, Part
 from lulcbench._parallel import executor, in_order, slots
 from lulcbench.errors import LulcbenchError
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestClassifier
 
 _PART = 50_000  # series that a forest labels at a time
 Floats = npt.NDArray[np.floating[Any]]
@@ -57,6 +59,8 @@ class PseudoLabels:
 
 def grow(features: Floats, labels: Ints, trees: int, seed: int) -> RandomForestClassifier:
     """Grow the forest on reliable samples of the map's year: features ``(n, feature)``, class indices ``(n,)``."""
+    from sklearn.ensemble import RandomForestClassifier  # takes a second
+
     return RandomForestClassifier(trees, min_samples_leaf=2, n_jobs=1, random_state=seed).fit(features, labels)
 
 

@@ -25,8 +25,8 @@ from baselines.registry import Part
 from baselines.run import Parameters, load_run
 from baselines.studies.study import Job
 from baselines.train import train
-from baselines.training.callbacks import OutOfTime, read_history
 from baselines.training.effort import Effort
+from baselines.training.history import OutOfTime, read_history
 from lulcbench._console import console
 from lulcbench._files import write_atomic
 from lulcbench._parsing import parse_json, read_limited

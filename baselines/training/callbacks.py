@@ -13,24 +13,8 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint, RichProgressBar, WeightAveraging
 from torch import Tensor
 
+from baselines.training.history import BEST, HISTORY, LAST, OutOfTime
 from lulcbench._files import write_atomic
-
-LAST = "last.ckpt"
-BEST = "best.ckpt"
-HISTORY = "history.csv"
-
-
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """Read the learning curve of a run, one row per epoch with the metrics measured; empty for models without one."""
-    path = folder / HISTORY
-    if not path.is_file():
-        return []
-    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-    return [{k: float(v) for k, v in row.items() if v} for row in rows]
-
-
-class OutOfTime(Exception):
-    """A run was stopped at its deadline; it can be resumed."""
 
 
 def _validated(trainer: L.Trainer) -> bool:

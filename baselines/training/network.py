@@ -19,9 +19,10 @@ from baselines.devices import Images, memory_errors, to_device
 from baselines.settings import TrainConfig
 from baselines.tasks import Task
 from baselines.training.calibrate import fit_temperature
-from baselines.training.callbacks import BEST, LAST, Averaging, Checkpoints, History, Progress
+from baselines.training.callbacks import Averaging, Checkpoints, History, Progress
 from baselines.training.checkpoint import SafeCheckpoint
 from baselines.training.effort import Effort
+from baselines.training.history import BEST, LAST
 from baselines.training.module import TrainingModule
 from lulcbench.datasets.batch import Sample
 from lulcbench.errors import LulcbenchError

@@ -21,7 +21,7 @@ from baselines.run import load_run
 from baselines.tasks import TASKS
 from baselines.tasks.segmentation import Segmentation, SegmentationConfig
 from baselines.train import train
-from baselines.training.callbacks import read_history
+from baselines.training.history import read_history
 from lulcbench.datasets.batch import Sample
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX

@@ -15,7 +15,7 @@ from baselines.data.patches import ALL, DISK_ORDER, RGB
 from baselines.experiment import Experiment
 from baselines.models._pretrained import check_bands
 from baselines.models.network import count_parameters
-from baselines.training.callbacks import OutOfTime
+from baselines.training.history import OutOfTime
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT
 

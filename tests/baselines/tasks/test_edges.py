@@ -12,7 +12,7 @@ from baselines.config import Config
 from baselines.experiment import Experiment
 from baselines.tasks.edges import truncated_distance
 from baselines.train import train
-from baselines.training.callbacks import read_history
+from baselines.training.history import read_history
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 
 

@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from baselines.config import Config
 from baselines.experiment import Experiment
 from baselines.models.network import NetworkPredictor
-from baselines.run import Trained, load_run
-from baselines.train import train
+from baselines.run import DESCRIPTION, Trained, load_run
+from baselines.train import STARTED, train
 from baselines.training.calibrate import fit_temperature
-from baselines.training.callbacks import BEST, HISTORY, LAST, OutOfTime
 from baselines.training.checkpoint import SafeCheckpoint
+from baselines.training.history import BEST, HISTORY, LAST, OutOfTime
 from baselines.training.module import TrainingModule
 from baselines.training.network import make_trainer
 from lulcbench.errors import LulcbenchError
@@ -115,6 +115,13 @@ def test_other_data_than_a_model_was_trained_on_are_refused(trained: Path) -> No
         run.task.predict(replace(run, about=run.about.model_copy(update={"data_digest": "0" * 64})), trained)
 
 
+def without(path: Path, section: str, setting: str) -> None:
+    """Remove a setting from the config of a stored run."""
+    content = json.loads(path.read_text())
+    del content["config"][section][setting]
+    path.write_text(json.dumps(content))
+
+
 def test_same_seed_same_weights_and_finished_runs_are_left_alone(eurosat_root: Path, tmp_path: Path) -> None:
     config = Config.load(write_config(tmp_path, eurosat_root, 2))
     fit(config, tmp_path / "a")
@@ -128,6 +135,15 @@ def test_same_seed_same_weights_and_finished_runs_are_left_alone(eurosat_root: P
         fit(config.replace(seed=1), tmp_path / "a")
     fit(config, tmp_path / "a", restart="if-other")
     assert (tmp_path / "a" / "tiny" / WEIGHTS).stat().st_mtime_ns == made
+    path = tmp_path / "a" / "tiny" / DESCRIPTION
+    without(path, "predict", "smoothing")  # of a version that did not know a setting yet
+    fit(config, tmp_path / "a", restart="if-other")
+    assert (tmp_path / "a" / "tiny" / WEIGHTS).stat().st_mtime_ns == made
+    described = json.loads(path.read_text())
+    described["config"]["train"]["warmup"] = 0.2  # of a version with another default
+    path.write_text(json.dumps(described))
+    with pytest.raises(LulcbenchError, match="another config"):
+        fit(config, tmp_path / "a")
     fit(config.replace(seed=1, train={"epochs": 1}), tmp_path / "a", restart="if-other")
     assert load_run(tmp_path / "a" / "tiny").config.seed == 1
 
@@ -144,6 +160,7 @@ def test_resuming_after_kill_is_exact(eurosat_root: Path, tmp_path: Path) -> Non
     done = len(history(killed / "tiny"))
     assert 0 < done < 6
     config = Config.load(path)
+    without(killed / "tiny" / STARTED, "train", "validate_every")  # of a version that did not know this setting yet
     fit(config, killed)
     fit(config, tmp_path / "whole")
     assert len(history(killed / "tiny")) == 6

@@ -20,7 +20,7 @@ from baselines.reports.page import read_entry, write_page
 from baselines.run import Trained
 from baselines.train import train
 from baselines.training import module
-from baselines.training.callbacks import HISTORY, OutOfTime
+from baselines.training.history import HISTORY, OutOfTime
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.scoring import score
