@@ -175,12 +175,11 @@ def sentence(result: Result) -> str:
     level = f" at level {result.level}" if result.level else ""
     where = {"all": "", "edge": " at label edges", "interior": " away from label edges"}[result.where]
     units = f"{result.units} {result.unit} of {result.split} and " if result.p is not None else ""
-    p = "" if result.p is None else f", p = {result.p:.3f}"
     verdict = f"; {result.verdict} ({result.expect})" if result.verdict else ""
     return (
         f"{_column(result.metric).label}{level}{where} of {result.first} minus {result.second}: "
         f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}] over {units}"
-        f"{result.seeds[0]} and {result.seeds[1]} seeds{p}{verdict}."
+        f"{result.seeds[0]} and {result.seeds[1]} seeds{verdict}."
     )
 
 

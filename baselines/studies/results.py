@@ -69,7 +69,8 @@ class Result(Part):
         first_value, second_value: means over seeds.
         difference: first minus second.
         low, high: 95 % interval: root sum of squares of the half-widths over units and over seeds.
-        p: two-sided p-value of swapping units at random; None for values of training.
+        p: two-sided p-value of swapping units at random, for the trained seeds alone: unlike the interval and the
+            verdict it has no variance between seeds; None for values of training.
         verdict: whether the interval agrees with ``expect``.
     """
 
