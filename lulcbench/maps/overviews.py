@@ -64,18 +64,26 @@ def most_frequent(candidates: Stored) -> Stored:
     return result
 
 
-def average(values: Stored, valid: npt.NDArray[np.bool_], fill: int) -> Stored:
-    """Mean of the children with data: integers ``(…, 2·h, 2·w)`` and a mask ``(2·h, 2·w)`` to ``(…, h, w)``.
+def average(values: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], fill: int) -> npt.NDArray[np.uint8]:
+    """Mean of the children with data: uint8 ``(…, 2·h, 2·w)`` and a mask ``(2·h, 2·w)`` to ``(…, h, w)``.
 
     >>> average(np.array([[4, 9], [5, 200]], np.uint8), np.array([[True, True], [True, False]]), 255)
     array([[6]], dtype=uint8)
     """
-    number = _children(valid).sum(axis=0, dtype=np.int32)
-    total = (_children(values) * _children(valid).reshape(4, *[1] * (values.ndim - 2), *number.shape)).sum(
-        axis=0, dtype=np.int32
-    )
-    mean = (2 * total + number) // np.maximum(2 * number, 1)
-    return np.where(number > 0, mean, fill).astype(values.dtype)
+    number = _quadruples(np.ascontiguousarray(valid, np.uint8))
+    total = _quadruples(np.ascontiguousarray(values * valid))
+    if (number == 4).all():
+        return ((total + np.uint16(2)) // np.uint16(4)).astype(np.uint8)
+    mean = (np.uint16(2) * total + number) // np.maximum(np.uint16(2) * number, np.uint16(1))
+    return np.where(number > 0, mean, fill).astype(np.uint8)
+
+
+def _quadruples(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    """Sums of the four children of each pixel: ``(…, 2·h, 2·w)`` to ``(…, h, w)``."""
+    pairs = values.view(np.uint16)  # two neighbours each, in either byte order
+    rows = (pairs & np.uint16(255)) + (pairs >> np.uint16(8))
+    sums: npt.NDArray[np.uint16] = rows[..., ::2, :] + rows[..., 1::2, :]
+    return sums
 
 
 def _children(values: Stored) -> Stored:
