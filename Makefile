@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.12 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo map docs viewer test test-random check fmt lock bench-env bench gpu clean
+.PHONY: env demo map docs viewer test test-random test-peers check fmt lock bench-env bench gpu clean
 
 env: $(VENV)/.ready
 
@@ -77,6 +77,13 @@ bench-env: env
 	test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > .venv-bench/lib/python3.12/site-packages/project.pth
 	$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --no-deps -r benchmarks/requirements.txt
+
+# Other tools with the datasets as they are, in an environment of their own (tests/peers/requirements.txt).
+test-peers: env
+	test -x .venv-peers/bin/python || $(BIN)/python -m venv .venv-peers
+	(echo "$(CURDIR)"; $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') > .venv-peers/lib/python3.12/site-packages/project.pth
+	$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --no-deps -r tests/peers/requirements.txt
+	OMP_NUM_THREADS=1 .venv-peers/bin/python -m pytest tests/peers
 
 bench: bench-env
 	.venv-bench/bin/python benchmarks/loader.py

@@ -58,7 +58,7 @@ catalog = "{catalog}"
 labels = []
 seasons = [{{ name = "summer", start = "06-25", end = "09-12" }}]
 regions = [{{ name = "all", bounds = {bounds}, split = "map" }}]
-sensors = [{{ name = "sentinel2", bands = {bands}, years = [2018], max_cloud = 100 }}]
+sensors = [{{ name = "sentinel2", bands = {bands}, years = [2018], max_cloud = 1 }}]
 """
 
 SIMULATE = """

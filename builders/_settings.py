@@ -25,9 +25,9 @@ def apply_settings(recipe: dict[str, Any], settings: Sequence[str]) -> dict[str,
         LulcbenchError: a setting has another form, or a list has no such table.
 
     Examples:
-        >>> recipe = {"catalog": "https://a", "sensors": [{"name": "landsat", "max_cloud": 80}]}
-        >>> apply_settings(recipe, ["catalog=https://b", "sensors.landsat.max_cloud=20"])
-        {'catalog': 'https://b', 'sensors': [{'name': 'landsat', 'max_cloud': 20}]}
+        >>> recipe = {"catalog": "https://a", "sensors": [{"name": "landsat", "max_cloud": 0.8}]}
+        >>> apply_settings(recipe, ["catalog=https://b", "sensors.landsat.max_cloud=0.2"])
+        {'catalog': 'https://b', 'sensors': [{'name': 'landsat', 'max_cloud': 0.2}]}
     """
     recipe = copy.deepcopy(recipe)
     for setting in settings:

@@ -40,7 +40,10 @@ USES = {
     "leaderboard": ("leaderboard",),
     "benchmarks": ("all", "benchmarks"),
     "tests": ("all", "dev"),
+    "tests/peers": ("all", "dev", "peers"),
 }
+# Environments of their own, on top of the project's.
+ENVIRONMENTS = {"benchmarks": "benchmarks/requirements.txt", "peers": "tests/peers/requirements.txt"}
 
 # Declared, yet imported by other libraries alone.
 PLUGINS = {
@@ -56,8 +59,8 @@ TOOLS = {
     "mkdocs-material", "mkdocstrings", "mypy", "pandas-stubs", "pre-commit", "pytest-randomly", "pytest-socket",
     "pytest-xdist", "ruff", "rustac", "uv",
 }  # fmt: skip
-# What the environment of the benchmarks alone has, where import and distribution differ in name.
-ELSEWHERE = {"odc": "odc-stac", "streaming": "mosaicml-streaming"}
+# What these environments alone have, where import and distribution differ in name.
+ELSEWHERE = {"cv2": "opencv-python-headless", "odc": "odc-stac", "streaming": "mosaicml-streaming"}
 
 
 def name_of(requirement: str) -> str:
@@ -69,8 +72,8 @@ def name_of(requirement: str) -> str:
 def declared(extra: str) -> frozenset[str]:
     """Distributions of the core ("") or of an extra itself, without the extras that it includes."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    if extra == "benchmarks":
-        lines = (ROOT / "benchmarks" / "requirements.txt").read_text().splitlines()
+    if extra in ENVIRONMENTS:
+        lines = (ROOT / ENVIRONMENTS[extra]).read_text().splitlines()
         return frozenset(name_of(line) for line in lines if line and not line.startswith("#"))
     requirements = project["optional-dependencies"][extra] if extra else project["dependencies"]
     names = [name_of(requirement) for requirement in requirements]
@@ -126,7 +129,7 @@ installed = cache(packages_distributions)  # module → distributions
 
 @cache
 def distributions(module: str) -> frozenset[str]:
-    """Distributions that install a module; the benchmarks' own ones are not installed here."""
+    """Distributions that install a module; those of other environments are not installed here."""
     found = installed().get(module, [ELSEWHERE.get(module, module)])
     return frozenset(name_of(name) for name in found)
 

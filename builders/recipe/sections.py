@@ -176,7 +176,7 @@ class SensorRule(Frozen):
             days of the year; for scenes without an exact date.
         composite: of the clear observations of a pixel, the ``median`` of each band, or the ``medoid``: the one
             observation, in all bands, that is nearest to all others (see ``builders.stages._composite``).
-        max_cloud: scenes with more cloud (%) in their metadata are not taken.
+        max_cloud: scenes with a larger cloud fraction (0…1) in their metadata are not taken.
         quality: a scene without its quality layer is left out, or (``optional``) all its pixels count as clear.
         required: every tile must have a valid pixel of it; otherwise the tile's row may be empty.
         licence: licence of the composites (an SPDX id or a URL).
@@ -190,7 +190,7 @@ class SensorRule(Frozen):
     catalog: str = ""
     collection: str = ""
     composite: Literal["median", "medoid"] = "median"
-    max_cloud: Annotated[float, Field(ge=0, le=100)] = 80
+    max_cloud: Annotated[float, Field(ge=0, le=1)] = 0.8
     acquired: tuple[date, date] | None = None
     quality: Literal["required", "optional"] = "required"
     required: bool = True

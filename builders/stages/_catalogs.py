@@ -91,7 +91,7 @@ def found_items(catalog: str, rule: SensorRule, boxes: Sequence[Bounds], spans: 
 
     def search() -> Iterator[pystac.Item]:
         client = Client.open(catalog, stac_io=RetryingIO(timeout=TIMEOUT, max_retries=None))
-        cloud = _cloud_filter(rule.max_cloud) if client.conforms_to("FILTER") else None
+        cloud = _cloud_filter(round(100 * rule.max_cloud, 6)) if client.conforms_to("FILTER") else None
         for box in boxes:
             for first, last in merged(spans):
                 days = f"{first}T00:00:00Z/{last}T23:59:59Z"

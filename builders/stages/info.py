@@ -33,7 +33,8 @@ def lines(recipe: Recipe) -> list[str]:
         dated = [f"{rule.dated.first}-{rule.dated.last} by date"] if rule.dated else []
         bands, years = ", ".join(rule.bands), ", ".join([*map(str, rule.years), *dated])
         out.append(f"scenes {rule.name} {years}: {where}; {bands}")
-        out += [f"  {first} to {last}, at most {rule.max_cloud:g} % cloud" for first, last in requests(recipe, rule)]
+        cloud = f"{100 * rule.max_cloud:g} %"
+        out += [f"  {first} to {last}, at most {cloud} cloud" for first, last in requests(recipe, rule)]
     return out
 
 

@@ -171,7 +171,7 @@ def _choose(
         if rule.required and not any(scene.falls_in(span) for scene in scenes for span in wanted):
             raise LulcbenchError(
                 f"{recipe.catalog_of(rule)} has no {rule.name} scene of {rule.collection!r} for {year} over the "
-                f"regions with at most {rule.max_cloud:g} % cloud; {_summary(left_out)}.",
+                f"regions with at most {100 * rule.max_cloud:g} % cloud; {_summary(left_out)}.",
                 "Check collection, years, regions, max_cloud and quality of the recipe.",
             )
     return scenes, left_out
@@ -186,7 +186,7 @@ def _unwanted(item: pystac.Item, rule: SensorRule, spans: Sequence[Days], boxes:
     if not any(left < box[2] and box[0] < right and bottom < box[3] and box[1] < top for box in boxes):
         return "outside the tiles", ""
     cloud = cloud_cover(item)
-    if cloud is not None and cloud > rule.max_cloud:
+    if cloud is not None and cloud / 100 > rule.max_cloud:
         return "cloud cover above max_cloud", f"{cloud:g} %"
     return "", ""
 

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from lulcbench import _console
 from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
+from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.comparison import compare as compare_predictions
 from lulcbench.evaluation.intervals import caution
 from lulcbench.evaluation.metrics import METRICS, RANKING, Metric
@@ -42,6 +43,11 @@ def score(
     classes: Annotated[int | None, typer.Option(help="Also list every class of this level.")] = None,
 ) -> None:
     """Score predictions against the labels of a release."""
+    finest = peek(predictions).level
+    if classes is not None and not 1 <= classes <= finest:
+        raise LulcbenchError(
+            f"--classes is {classes}, but the predictions have levels 1 to {finest}.", "Choose one of these levels."
+        )
     with _console.counted_progress("scoring") as advance:
         scores = score_predictions(predictions, root, advance, labels)
     if json is not None:

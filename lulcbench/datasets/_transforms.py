@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lulcbench.datasets._arrays import on_arrays
 from lulcbench.datasets._masks import checked, moved
 from lulcbench.datasets.batch import Sample
 from lulcbench.errors import LulcbenchError
@@ -16,16 +17,16 @@ from lulcbench.errors import LulcbenchError
 Transform = Callable[[Sample], Sample]
 # Transforms of these libraries only move pixels of masks, except for those that depend on labels or call functions of
 # the user.
-_LIBRARIES = {"torchvision", "kornia", "torchgeo"}
-_UNKNOWN = {"Lambda", "RandomTransplantation", "RandomTransplantation3D"}
+_LIBRARIES = {"torchvision", "kornia", "torchgeo", "albumentations"}
+_UNKNOWN = {"Lambda", "MaskDropout", "OverlayElements", "RandomTransplantation", "RandomTransplantation3D"}
 
 
 class SpatialTransform(nn.Module):
     """Wrapper of a transform that moves pixels and does not depend on their classes.
 
     The transform gets masks in a code of integers from 0 to 255, to be resampled by nearest neighbour; pixels that it
-    fills (with 0, 255, any constant) are ignored afterwards. torchvision's, Kornia's and torchgeo's
-    transforms need no wrapping.
+    fills (with 0, 255, any constant) are ignored afterwards. Transforms of torchvision, Kornia, torchgeo and
+    albumentations need no wrapping.
 
     Args:
         transform: takes and returns a sample, or a batch.
@@ -140,6 +141,8 @@ def _call(transform: Transform, sample: Sample, batched: bool) -> Sample:
         for part in parts:
             sample = _call(part, sample, batched)
         return sample
+    if type(transform).__module__.split(".")[0] == "albumentations":
+        return on_arrays(transform, sample)
     if not _of_torchvision(transform):
         return transform(sample)
     from torchvision import tv_tensors

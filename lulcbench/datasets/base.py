@@ -66,8 +66,8 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         stride: metres between windows; None means no overlap. The last window is flush with the tile's edge.
         seasons: names of the seasons, in this order; None means all.
         bands: names of the bands, in this order: of the only sensor, or a dict by sensor; None means all.
-        transforms: called with each sample. Pixels that transforms of torchvision v2, Kornia and torchgeo fill (corners
-            of a rotation, padding) are nodata (0) in images and ignored (255) in masks, regardless of their fill
+        transforms: called with each sample. Pixels that transforms of torchvision v2, Kornia, torchgeo and
+            albumentations fill (corners of a rotation, padding) are ignored (255) in masks, regardless of their fill
             values; interpolated masks are an error. Other callables are checked: if a mask gets more pixels of a class
             than before, wrap the callable in ``lulcbench.datasets.SpatialTransform`` or ``LabelTransform``. Crops
             require images and masks of one size, hence sensors of one resolution. ``bounds`` remain those of the
@@ -85,7 +85,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         query: pandas query on the tile index, such as ``"luisa_2018_311 > 0.3"``.
         regions: only tiles of these regions.
         classes: only tiles with at least one of these LUISA codes in these labels, in any year.
-        max_cloud: only tiles with at most this cloud fraction.
+        max_cloud: only tiles with at most this cloud fraction (0…1).
         fraction: only a fixed subset of the tiles, such as 0.01 or 0.1 (see ``lulcbench.release.index.few``).
         clear_counts: read the numbers of clear observations too. Transforms of other libraries, which would not move
             them with the images, are then an error.
@@ -151,6 +151,8 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         self.normalize = normalize if normalize == "device" else bool(normalize)
         self.flatten = flatten
         self.clear_counts = bool(clear_counts)
+        if self.normalize is False and statistics is not None:
+            raise LulcbenchError("statistics were given, but normalize is False.", "Leave one of them out.")
         check_choices(self.sensors, self.years, self.levels, normalize, transforms)
         if download:
             years = None if self._imagery_years is None else tuple(sorted({*self._imagery_years, *self.label_years}))

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
 from lulcbench.datasets import LuisaDataset, LuisaSeg, collate
+from lulcbench.datasets._arguments import check_arguments
 from lulcbench.datasets._fetch import fetch
 from lulcbench.datasets._transforms import apply
 from lulcbench.datasets.augment import seeded
@@ -77,7 +78,8 @@ class LuisaDataModule(pl.LightningDataModule):
         datasets: by role, those that ``setup`` opened.
 
     Raises:
-        LulcbenchError: ``resident`` is none of the three; see also ``ResidentDataset``.
+        ReleaseNotFoundError: there is no release at ``root``, unless it is to be downloaded.
+        LulcbenchError: an argument is invalid, or the dataset class has no such option; see also ``ResidentDataset``.
 
     Examples:
         >>> data = LuisaDataModule(LuisaSeg, root=root, sensors="landsat", batch_size=16, resident="auto")
@@ -112,8 +114,17 @@ class LuisaDataModule(pl.LightningDataModule):
         **options: Any,
     ) -> None:
         super().__init__()
-        if resident not in (True, False, "auto"):
-            raise LulcbenchError(f"resident is {resident!r}.", 'Use True, False or "auto".')
+        check_arguments(
+            dataset,
+            options,
+            train or {},
+            test or {},
+            {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0)},
+            augment,
+            resident,
+        )
+        if not isinstance(options.get("root"), Release) and not options.get("download") and _is_luisa(dataset):
+            options["root"] = Release.open(options["root"])  # so that a wrong root is an error now, not in setup
         self.dataset = dataset
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -170,7 +181,7 @@ class LuisaDataModule(pl.LightningDataModule):
         """The release that all datasets share; None for other data."""
         options = self._options["predict"]
         root, download = options.get("root"), options.get("download")
-        if root is None or not (isinstance(self.dataset, type) and issubclass(self.dataset, LuisaDataset)):
+        if root is None or not _is_luisa(self.dataset):
             return None
         if download and not isinstance(root, Release):
             fetch(download, root, splits=())  # the manifest and the index
@@ -293,6 +304,10 @@ class LuisaDataModule(pl.LightningDataModule):
         datasets = [dataset for name, dataset in self.datasets.items() if name in ROLES["fit"]]
         fixed = all(dataset.fixed for dataset in datasets)
         return fixed and sum(map(ResidentDataset.size, datasets)) <= self.resident_gib * 2**30
+
+
+def _is_luisa(dataset: Any) -> bool:
+    return isinstance(dataset, type) and issubclass(dataset, LuisaDataset)
 
 
 def _has_labels(manifest: Manifest, split: str, source: str | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,16 +137,17 @@ def select(
 
     Raises:
         NotAvailableError: an unknown region or class.
-        LulcbenchError: an unknown column, or no tile meets the conditions.
+        LulcbenchError: an unknown column, ``max_cloud`` is not within 0…1, or no tile meets the conditions.
     """
     if fraction is not None:
         table = few(table, fraction)
+    met: dict[str, pd.Series[bool]] = {}  # by condition: the tiles that meet it
     if regions is not None:
         known = set(table["region"])
         for region in regions:
             if region not in known:
                 raise NotAvailableError(f"No region {region!r} here.", f"There are {', '.join(sorted(known))}.")
-        table = table[table["region"].isin(regions)]
+        met[f"regions={list(regions)}"] = table["region"].isin(regions)
     if classes is not None:
         for code in classes:
             if code not in legend().classes:
@@ -153,20 +155,38 @@ def select(
                     f"Unknown LUISA code {code}.", "Known codes are in lulcbench/data/luisa_legend.csv."
                 )
         shares = columns(table, [fraction_column(key, code) for key in labels for code in classes])
-        table = table[(shares > 0).any(axis=1)]
+        met[f"classes={list(classes)}"] = (shares > 0).any(axis=1)
     if max_cloud is not None:
+        if not 0 <= max_cloud <= 1:
+            raise LulcbenchError(f"max_cloud is {max_cloud:g}.", "It is a fraction: use a number from 0 to 1.")
         clouds = columns(table, [cloud_column(key) for key in imagery])
-        table = table[(clouds <= max_cloud).all(axis=1)]  # tiles with unknown clouds are excluded
+        met[f"max_cloud={max_cloud:g}"] = (clouds <= max_cloud).all(axis=1)  # unknown clouds are excluded
     if query is not None:
         try:
-            table = table.query(query)
+            met[f"query={query!r}"] = table.index.to_series().isin(table.query(query).index)
         except Exception as error:  # pandas raises the errors of its parser and evaluator
             raise LulcbenchError(
-                f"Cannot evaluate query {query!r}: {error}.", f"Columns are {', '.join(table.columns[:12])}, …"
+                f"Cannot evaluate query {query!r}: {error}.", f"Columns are {_column_names(table)}."
             ) from error
-    if table.empty:
-        raise LulcbenchError("No tile meets the conditions.", "Widen regions, classes, max_cloud or query.")
-    return table
+    kept = pd.Series(data=True, index=table.index)
+    for tiles in met.values():
+        kept &= tiles
+    if not kept.any():
+        counts = "".join(
+            f", {tiles.sum()} {'meets' if tiles.sum() == 1 else 'meet'} {name}" for name, tiles in met.items()
+        )
+        raise LulcbenchError(
+            f"No tile meets the conditions: of {len(table)} tiles{counts}.", "Widen the narrowest condition."
+        )
+    return table[kept]
+
+
+def _column_names(table: pd.DataFrame) -> str:
+    """Names of the columns that queries use; those of classes are shown once per year, with CODE for the code."""
+    names = [re.sub(r"^(\w+_\d{4})_\d+$", r"\1_CODE", str(name)) for name in table]
+    hidden = {"type", "stac_version", "stac_extensions", "links", "assets", "collection"}
+    shown = [name for name in dict.fromkeys(names) if name not in hidden and ":" not in name]
+    return ", ".join([*shown, *(f"`{name}`" for name in names if ":" in name)])
 
 
 def few(table: pd.DataFrame, fraction: float) -> pd.DataFrame:

@@ -136,7 +136,7 @@ def test_every_scene_that_is_left_out_is_listed_with_its_reason(tmp_path: Path) 
 
 
 def test_a_year_without_a_scene_states_why_its_items_are_left_out(tmp_path: Path) -> None:
-    recipe, space = world.make(tmp_path, world.RECIPE.replace("years = [2018]", "years = [2018]\nmax_cloud = 5"))
+    recipe, space = world.make(tmp_path, world.RECIPE.replace("years = [2018]", "years = [2018]\nmax_cloud = 0.05"))
     with pytest.raises(LulcbenchError, match="left out: 3 cloud cover above max_cloud"):
         search.search(recipe, space, plan.plan(recipe, space))
 

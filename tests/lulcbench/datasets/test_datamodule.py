@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -288,3 +289,27 @@ def test_augmentation_is_seeded_and_leaves_other_draws_alone(release_root: Path,
     assert noisy == again
     assert [draw for draw, _ in plain] == [draw for draw, _ in noisy]
     assert len({total for _, total in [*noisy, *other]}) == 6  # each epoch and seed has its own noise
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batchsize": 4}, r"option 'batchsize'.*Did you mean batch_size"),
+        ({"train": {"windows": 600}}, r"option 'windows'.*Did you mean window"),
+        ({"dataset": "LuisaSeg"}, r"dataset is 'LuisaSeg'.*class itself"),
+        ({"root": "/nowhere"}, r"No release at /nowhere"),
+        ({"root": None}, r"LuisaSeg needs root"),
+        ({"batch_size": 0}, r"batch_size is 0"),
+        ({"num_workers": "2"}, r"num_workers is '2'"),
+        ({"augment": "flip"}, r"augment is 'flip'"),
+        ({"train": "random"}, r"train is 'random'"),
+        ({"test": {"phase": "random"}}, r"phase applies to training only"),
+        ({"split": "val"}, r"several splits"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_arguments_are_checked_at_construction(release_root: Path, arguments: dict[str, Any], message: str) -> None:
+    given = {"root": release_root, "sensors": "landsat"} | arguments
+    with pytest.raises(LulcbenchError, match=re.compile(message, re.DOTALL)) as error:
+        LuisaDataModule(**{name: value for name, value in given.items() if value is not None})
+    assert error.value.remedy

@@ -353,6 +353,8 @@ def test_commands(submission: tuple[Path, Scores], card_file: Path, tmp_path: Pa
     assert result.exit_code == 0, result.output
     assert "SIMULATED DATA" in result.output
     assert Scores.load(tmp_path / "s.json") == scores
+    result = run(app, ["score", str(path), "--root", str(root), "--classes", "7"])
+    assert "--classes is 7, but the predictions have levels 1 to" in str(result.exception)
     result = run(app, ["check", str(path), "--root", str(root), "--card", str(card_file)])
     assert result.exit_code == 0, result.output
     assert "2 tiles, without probabilities" in result.output
