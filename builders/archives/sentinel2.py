@@ -107,7 +107,7 @@ def scalings(item: pystac.Item, chosen: Mapping[Band, Channel]) -> Scalings:
                     f"{chosen[band].href}.",
                     "Add one of them: without it the pixel values have no meaning.",
                 )
-            result[band] = Scaling(scale, offset or 0, _nodata(chosen[band], ()))
+            result[band] = Scaling(scale, offset or 0, _nodata(chosen[band], () if own else SPECIAL))
         if own:
             notes = (
                 f"the coding that the item states is used: scale {said[own[0]][0]:g}, offset {said[own[0]][1] or 0:g}",

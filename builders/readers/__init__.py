@@ -74,10 +74,17 @@ class Labels(NamedTuple):
     Attributes:
         codes: LUISA codes ``(y, x)``; 0 where the map has none.
         sparse: ``(y, x)`` bool, True where the map has a class on too little of a pixel to label it.
+        overlapping: ``(y, x)`` bool, True where a pixel has no label because polygons of several classes overlap.
     """
 
     codes: npt.NDArray[np.uint16]
     sparse: npt.NDArray[np.bool_]
+    overlapping: npt.NDArray[np.bool_]
+
+    @classmethod
+    def none(cls, shape: tuple[int, int]) -> Labels:
+        """No labels, in arrays that may be written to."""
+        return cls(np.zeros(shape, np.uint16), np.zeros(shape, bool), np.zeros(shape, bool))
 
 
 class LabelSource(Protocol):

@@ -18,6 +18,7 @@ from lulcbench.sensors import Band
 _PICTURE_ROLES = {"visual", "overview", "thumbnail"}
 _PICTURE_TYPES = {"image/png", "image/jpeg", "image/webp"}
 _PICTURES = {"visual", "tci", "preview", "rendered_preview", "thumbnail", "overview"}
+FORMS = ("eo:bands", "raster:bands", "bands")  # of STAC 1.0, and of STAC 1.1
 _SAMPLING = re.compile(r"[_-](\d+)m$")
 
 
@@ -32,6 +33,7 @@ class Channel:
         count: number of bands that the item lists for the file; 0 if it lists none.
         alone: whether the asset has no other channel.
         names: names that the item gives to it: band name, common name.
+        spellings: band names by all forms of STAC in which the item describes it.
         resolution: pixel size in metres, infinite if the item does not state it.
         scale: scale stated by the item, or None; ``offset``, ``nodata`` and ``unit`` likewise.
         size: size of the file in bytes stated by the item, or None.
@@ -39,6 +41,7 @@ class Channel:
         crs: projection of the file stated by the asset or the item, or None.
         transform: affine transform of the file stated by the asset, or by the item for its files of that pixel size;
             None if neither does.
+        conflict: what the item states of it in two ways that differ; empty if there is no such thing.
     """
 
     key: str
@@ -47,6 +50,7 @@ class Channel:
     count: int
     alone: bool
     names: tuple[str, ...]
+    spellings: tuple[str, ...]
     resolution: float
     scale: float | None
     offset: float | None
@@ -56,6 +60,7 @@ class Channel:
     checksum: str | None
     crs: str | None
     transform: Affine | None
+    conflict: str
 
 
 def channels(item: pystac.Item) -> list[Channel]:
@@ -73,9 +78,11 @@ def channels(item: pystac.Item) -> list[Channel]:
             raise LulcbenchError(f"Item {item.id}: asset {key!r} has no usable href.", "Correct the catalog.")
         extra = asset.extra_fields
         checksum = str(extra["file:checksum"]) if extra.get("file:checksum") else None
-        bands = _bands(extra)
+        tables = [list(extra.get(form) or []) for form in FORMS]
+        bands = [_entries(tables, i) for i in range(max(map(len, tables)))]
         where = f"Item {item.id}, asset {key!r}"
-        for number, band in enumerate(bands or [{}], start=1):
+        for number, entries in enumerate(bands or [[]], start=1):
+            band = {name: value for entry in entries for name, value in entry.items()}
             result.append(
                 Channel(
                     key=key,
@@ -85,6 +92,7 @@ def channels(item: pystac.Item) -> list[Channel]:
                     count=len(bands),
                     alone=len(bands) <= 1,
                     names=tuple(str(band[n]) for n in ("name", "eo:common_name", "common_name") if band.get(n)),
+                    spellings=tuple(str(entry["name"]) for entry in entries if entry.get("name")),
                     resolution=_resolution(key, band, extra),
                     scale=_number(where, "scale", band, extra),
                     offset=_number(where, "offset", band, extra),
@@ -94,6 +102,7 @@ def channels(item: pystac.Item) -> list[Channel]:
                     checksum=checksum,
                     crs=_projection(extra) or _projection(item.properties),
                     transform=_transform(where, extra) or _transform(f"Item {item.id}", item.properties),
+                    conflict=_conflict(tables, entries),
                 )
             )
     return result
@@ -159,7 +168,12 @@ def choose(item: str, available: list[Channel], band: Band, bands: Iterable[Band
             f"Item {item} has {band.name} in the assets {channel.key!r} and {rivals[0].key!r}.",
             "Name the asset of each band by its key, or remove one of the two.",
         )
-    for name in channel.names[:1]:
+    if channel.conflict:
+        raise LulcbenchError(
+            f"Item {item}, asset {channel.key!r} states two things for {band.name}: {channel.conflict}.",
+            f"Make {', '.join(FORMS)} of the asset agree, or keep one of them.",
+        )
+    for name in (*channel.names[:1], *channel.spellings):
         other = meaning(name, bands)
         if other is not None and other != band:
             raise LulcbenchError(
@@ -197,14 +211,30 @@ def _is_picture(key: str, asset: pystac.Asset) -> bool:
     )
 
 
-def _bands(extra: dict[str, Any]) -> list[dict[str, Any]]:
-    tables = [list(extra.get(key) or []) for key in ("eo:bands", "raster:bands", "bands")]
-    n = max(map(len, tables))
-    return [_entry(tables[0], i) | _entry(tables[1], i) | _entry(tables[2], i) for i in range(n)]
+def _entries(tables: list[list[Any]], i: int) -> list[dict[str, Any]]:
+    """What each form of STAC says of a band."""
+    return [bands[i] if i < len(bands) and isinstance(bands[i], dict) else {} for bands in tables]
 
 
-def _entry(bands: list[Any], i: int) -> dict[str, Any]:
-    return bands[i] if i < len(bands) and isinstance(bands[i], dict) else {}
+def _conflict(tables: list[list[Any]], entries: list[dict[str, Any]]) -> str:
+    """What the forms of STAC say differently of a band."""
+    lengths = {form: len(bands) for form, bands in zip(FORMS, tables, strict=True) if bands}
+    if len(set(lengths.values())) > 1:
+        return " and ".join(f"{n} in {form}" for form, n in lengths.items())
+    for name in ("scale", "offset", "nodata", "unit"):
+        keys = (name, f"raster:{name}")
+        values = [entry[key] for entry in entries for key in keys if entry.get(key) is not None]
+        if len(set(map(_plain, values))) > 1:
+            return f"{name} {' and '.join(map(str, values))}"
+    return ""
+
+
+def _plain(value: Any) -> str:
+    """A value in one spelling, so that 0 and "0.0" are equal, and two NaN as well."""
+    try:
+        return str(float(value))
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def _resolution(key: str, band: dict[str, Any], extra: dict[str, Any]) -> float:

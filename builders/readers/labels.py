@@ -69,7 +69,7 @@ class RasterLabels:
         """
         dataset = opened(str(self.path))
         number = self.band_number(dataset)
-        out = Labels(np.zeros(area.shape, np.uint16), np.zeros(area.shape, bool))
+        out = Labels.none(area.shape)
         for cell, target, part in area.cells():
             pixels = _read_cell(self, dataset, number, cell)
             out.codes[target] = pixels.codes[part]
@@ -80,7 +80,7 @@ class RasterLabels:
         """Labels of one cell."""
         where = place(dataset, cell)
         if where is None:
-            return Labels(np.zeros(cell.shape, np.uint16), np.zeros(cell.shape, bool))
+            return Labels.none(cell.shape)
         _, _, seen = where
         values, missing = read_window(dataset, number, seen.window)
         source = self._to_luisa(values, missing, window_bounds(seen.window, dataset.transform))
@@ -105,6 +105,13 @@ class RasterLabels:
             raise LulcbenchError(
                 f"{self.path} has {len(described)} bands, and it is not clear which is the map: {listed}.",
                 "Set 'band' of the recipe's labels to a number or a description.",
+            )
+        nodata = dataset.nodatavals[meant[0] - 1]
+        if nodata is not None and self.codes.get(nodata):  # 255.0 finds 255
+            raise LulcbenchError(
+                f"{self.path} has the nodata value {nodata:g}, but the {self.legend} legend maps {nodata:g} to "
+                f"{self.codes[int(nodata)]}.",
+                "Remove the nodata value from the file (gdal_edit.py -unsetnodata), or the code from the mapping.",
             )
         if (dataset.scales[meant[0] - 1], dataset.offsets[meant[0] - 1]) != (1.0, 0.0):
             raise LulcbenchError(
@@ -165,7 +172,7 @@ def on_grid(codes: Codes, transform: Affine, crs: Any, ratio: float, area: Area,
         cover = warped((codes > 0).astype(np.float32), Resampling.average, None)
         sparse = (result > 0) & (cover < min_cover - 1e-6)
         result[sparse] = 0
-    return Labels(result, sparse)
+    return Labels(result, sparse, np.zeros(area.shape, bool))
 
 
 def unknown_codes(codes: Sequence[int | float | str], legend: str, where: str) -> LulcbenchError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from pathlib import Path
+from unicodedata import normalize
 from urllib.parse import unquote
 
 import rasterio
@@ -20,7 +21,8 @@ LANDSATLOOK = re.compile(r"https://landsatlook\.usgs\.gov/data/(?=collection02/)
 def locate(href: str) -> str:
     """The path or URL that GDAL opens for an ``href`` of a catalog.
 
-    URLs of local files and percent-encoded paths become plain paths, downloads of the USGS those of its bucket. Other
+    URLs of local files, percent-encoded paths and names in the other normal form of Unicode become plain paths of files
+    that exist, downloads of the USGS those of its bucket. Other
     URLs and GDAL's virtual paths stay.
 
     Examples:
@@ -31,11 +33,13 @@ def locate(href: str) -> str:
     """
     local = re.match(r"file:(?://(?:localhost)?(?=/))?", href, re.IGNORECASE)
     if local:
-        return unquote(href[local.end() :])
+        href = unquote(href[local.end() :])
     if match := LANDSATLOOK.match(href):  # which needs a login; the bucket holds the same files
         return f"s3://usgs-landsat/{href[match.end() :]}"
-    if is_local(href) and "%" in href and not Path(href).exists() and Path(unquote(href)).exists():
-        return unquote(href)
+    if is_local(href) and not Path(href).exists():
+        # macOS writes names decomposed, and most catalogs composed.
+        spellings = [normalize(form, text) for text in (href, unquote(href)) for form in ("NFC", "NFD")]
+        return next((text for text in (unquote(href), *spellings) if Path(text).exists()), href)
     return href
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
 import pyogrio
 import shapely
@@ -57,15 +56,20 @@ class VectorLabels:
         inside = frame.iloc[frame.sindex.query(shapely.box(*area.bounds), predicate="intersects")]
         fine = Area(area.bounds, FINE)
         if inside.empty:
-            return Labels(np.zeros(area.shape, np.uint16), np.zeros(area.shape, bool))
+            return Labels.none(area.shape)
         # Of several polygons the last one counts: that of the highest code, and in the reverse order of the lowest.
         shapes = sorted(zip(inside.geometry, inside["luisa"], strict=True), key=lambda shape: int(shape[1]))
         burnt, other = (
             rasterize(ordered, fine.shape, transform=fine.transform, dtype="uint16")
             for ordered in (shapes, shapes[::-1])
         )
-        burnt[burnt != other] = 0
-        return on_grid(burnt, fine.transform, CRS, area.resolution / FINE, area, self.min_cover)
+        contested = burnt != other
+        burnt[contested] = 0
+        labels = on_grid(burnt, fine.transform, CRS, area.resolution / FINE, area, self.min_cover)
+        height, width = area.shape
+        cells = contested.reshape(height, area.resolution // FINE, width, area.resolution // FINE)
+        overlapping = cells.any(axis=(1, 3)) & (labels.codes == 0)
+        return labels._replace(sparse=labels.sparse & ~overlapping, overlapping=overlapping)
 
     def _polygons(self) -> gpd.GeoDataFrame:
         stamp = file_stamp(self.path)
@@ -95,13 +99,13 @@ def _polygons(
 
 
 def layers_with(path: Path, column: str) -> list[str]:
-    """Names of the layers of a vector file that have a column.
+    """Names of the layers of a vector file that have geometries and a column.
 
     Raises:
         LulcbenchError: the file cannot be read.
     """
     try:
-        names = [str(name) for name, _ in pyogrio.list_layers(path)]
+        names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
         return [name for name in names if column in pyogrio.read_info(path, layer=name)["fields"]]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "It is missing or damaged; fetch it again.") from error
@@ -118,7 +122,7 @@ def column_values(path: Path, layer: str | None, column: str | None) -> pd.Serie
 
 def _read(path: Path, layer: str | None, column: str | None) -> gpd.GeoDataFrame:
     try:
-        frame = gpd.read_file(path, layer=layer or str(pyogrio.list_layers(path)[0][0]))
+        frame = gpd.read_file(path, layer=layer or _only_layer(path, column))
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "It is missing, damaged or has no such layer.") from error
     if frame.crs is None:
@@ -129,6 +133,17 @@ def _read(path: Path, layer: str | None, column: str | None) -> gpd.GeoDataFrame
     if column not in frame.columns:
         raise LulcbenchError(f"{path} has no column {column!r}.", f"Set 'field' of the labels to one of {names}.")
     return frame
+
+
+def _only_layer(path: Path, column: str | None) -> str:
+    """The only layer that has the column; if there is none, the first, whose columns an error can name."""
+    fitting = layers_with(path, column) if column else []
+    if len(fitting) > 1:
+        raise LulcbenchError(
+            f"{path} has the column {column!r} in several layers: {', '.join(fitting)}.",
+            "Name one of them in 'layer' of the recipe's labels.",
+        )
+    return fitting[0] if fitting else str(pyogrio.list_layers(path)[0][0])
 
 
 def _texts(column: pd.Series[Any]) -> pd.Series[str]:

@@ -102,11 +102,17 @@ def stated(item: pystac.Item, channel: Channel) -> tuple[float | None, float | N
     """Scale and offset that the item states or, failing that, the file's own tags; None for what neither states.
 
     Raises:
-        LulcbenchError: item and file state different numbers.
+        LulcbenchError: item and file state different numbers, or numbers that are not a scale and an offset.
     """
     dataset = opened(channel.href)
     number = channel.band or 1
     tags = (dataset.scales[number - 1], dataset.offsets[number - 1])
+    for scale, offset in ((channel.scale, channel.offset), tags):
+        if not (math.isfinite(offset or 0) and 0 < (1.0 if scale is None else scale) < math.inf):
+            raise LulcbenchError(
+                f"Item {item.id}: scale {scale} and offset {offset} are stated for {channel.href}.",
+                "Both must be finite numbers, and the scale above 0.",
+            )
     if tags == (1.0, 0.0):
         return channel.scale, channel.offset
     if channel.scale is None and channel.offset is None:
@@ -135,11 +141,11 @@ def reflectance(
         for band, channel in chosen.items():
             own_scale, own_offset = stated(item, channel)
             missing = _nodata(channel) or (nodata,)
-            if own_scale is None and not own_offset:
+            usual = own_scale is not None and math.isclose(own_scale, scale, rel_tol=1e-6)
+            same = usual and math.isclose(own_offset or 0, offset, abs_tol=1e-9)
+            if same or (own_scale is None and not own_offset):
                 result[band] = Scaling(scale, offset, missing)
-            elif (
-                own_offset is None and own_scale is not None and math.isclose(own_scale, scale, rel_tol=1e-6) and offset
-            ):
+            elif usual and own_offset is None:
                 result[band] = Scaling(scale, offset, missing)
                 notes.append(f"scale {scale:g} is stated without an offset: the archive's offset {offset:g} is used")
             else:

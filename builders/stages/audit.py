@@ -165,6 +165,8 @@ def _left_out(root: Path, index: pd.DataFrame, found: Findings) -> None:
     for what in ("scenes", "tiles"):
         reasons = Counter(entry["reason"] for entry in report[what]["left_out"])
         found.measured |= {f"{what} left out: {reason}": n for reason, n in sorted(reasons.items())}
+    for reason, why in report_stage.WHY_UNLABELLED.items():
+        found.measured |= {f"pixels of {array} without a label: {why}": n for array, n in report[reason].items() if n}
 
 
 def _arrays(release: Release, index: pd.DataFrame, found: Findings, report: Report | None) -> None:

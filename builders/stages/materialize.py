@@ -51,6 +51,7 @@ class Note(Frozen):
         valid: share of (season, pixel) that have a value.
         cloud: share of the observed pixels that were not clear; None if no scene has a quality layer.
         sparse: label pixels that the map covers too little to label.
+        overlapping: label pixels without a label because polygons of several classes overlap.
         clear: mean number of clear observations of a pixel in a season; None for labels.
         clear_file: the ``.npy`` file of these numbers, uint8 ``(season, y, x)``, relative to the cache.
         scenes: ids of the scenes that contributed.
@@ -63,6 +64,7 @@ class Note(Frozen):
     cloud: float | None
     scenes: tuple[str, ...]
     sparse: int = 0
+    overlapping: int = 0
     clear: float | None = None
     clear_file: str | None = None
     dates: tuple[str, ...] = ()
@@ -169,12 +171,20 @@ def find_damage(notes: Notes) -> list[dict[str, Any]]:
     return [{"id": name, "what": what, "tiles": sorted(where)} for (name, what), where in sorted(tiles.items())]
 
 
-def count_sparse(recipe: Recipe, notes: Notes) -> dict[str, int]:
-    """Number of label pixels without a label because the map covers too little of them, by label array."""
-    return {
-        str(label.array): sum(found[label.array].sparse for found in notes.values() if label.array in found)
-        for label in recipe.labels
-    }
+def count_unlabelled(recipe: Recipe, notes: Notes) -> dict[str, dict[str, int]]:
+    """Number of label pixels without a label although the map has a class there, by reason and label array.
+
+    ``sparse_labels`` are those that the map covers too little, ``overlapping_labels`` those under polygons of several
+    classes.
+    """
+
+    def count(reason: str) -> dict[str, int]:
+        return {
+            str(label.array): sum(getattr(tile[label.array], reason) for tile in notes.values() if label.array in tile)
+            for label in recipe.labels
+        }
+
+    return {f"{reason}_labels": count(reason) for reason in ("overlapping", "sparse")}
 
 
 def run_job(job: Job) -> tuple[ArrayKey, dict[str, Note]]:
@@ -277,8 +287,9 @@ def _labels(job: LabelJob) -> dict[str, Note]:
     for tile, key in zip(job.tiles, job.keys, strict=True):
         image = labels.codes[area.window(tile)]
         valid = float((image > 0).mean())
-        sparse = int(labels.sparse[area.window(tile)].sum())
-        notes[tile.id] = _keep(job, tile, key, image, valid=valid, cloud=0.0, scenes=(), sparse=sparse)
+        window = area.window(tile)
+        unlabelled = (int(labels.sparse[window].sum()), int(labels.overlapping[window].sum()))
+        notes[tile.id] = _keep(job, tile, key, image, valid=valid, cloud=0.0, scenes=(), unlabelled=unlabelled)
     return notes
 
 
@@ -297,7 +308,7 @@ def _keep(
     valid: float,
     cloud: float | None,
     scenes: tuple[str, ...],
-    sparse: int = 0,
+    unlabelled: tuple[int, int] = (0, 0),
     counts: npt.NDArray[np.uint8] | None = None,
     dates: tuple[str, ...] = (),
     damaged: tuple[tuple[str, str], ...] = (),
@@ -315,7 +326,8 @@ def _keep(
         valid=round(valid, 6),
         cloud=None if cloud is None else round(cloud, 6),
         scenes=scenes,
-        sparse=sparse,
+        sparse=unlabelled[0],
+        overlapping=unlabelled[1],
         clear=None if counts is None else round(float(counts.mean()), 6),
         clear_file=None if clear is None else f"{job.array}/{clear.name}",
         dates=dates,

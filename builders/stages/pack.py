@@ -34,7 +34,7 @@ from builders.stages._index import write_index
 from builders.stages._shards import Array, ShardJob, write_shard
 from builders.stages._sums import statistics
 from builders.stages._thumbnails import write_thumbnails
-from builders.stages.materialize import Note, Notes, count_sparse, find_damage
+from builders.stages.materialize import Note, Notes, count_unlabelled, find_damage
 from builders.stages.plan import Planned, read_omitted
 from builders.stages.report import FILE as REPORT
 from builders.stages.report import content as report_content
@@ -79,8 +79,12 @@ def pack(
     }
     lock = published(recipe.lock or space.lock)
     dropped = read_json(space.dropped, "materialize")
-    sparse, damaged, empty = count_sparse(recipe, notes), find_damage(notes), empty_seasons(recipe, lock["scenes"])
-    told = report_content(lock, rows, read_omitted(space.splits), dropped, sparse, damaged, empty)
+    unlabelled, damaged, empty = (
+        count_unlabelled(recipe, notes),
+        find_damage(notes),
+        empty_seasons(recipe, lock["scenes"]),
+    )
+    told = report_content(lock, rows, read_omitted(space.splits), dropped, unlabelled, damaged, empty)
     key = _key(recipe, rows, notes, lock, told)
     present = _present(space, key, replace)
     if present:

@@ -13,6 +13,10 @@ from builders.stages.left_out import count_reasons
 from builders.stages.plan import Omitted, Planned
 
 FILE = "build.json"
+WHY_UNLABELLED = {
+    "overlapping_labels": "polygons of several classes overlap there",
+    "sparse_labels": "less than min_cover of them has a class",
+}
 
 
 def content(
@@ -20,7 +24,7 @@ def content(
     rows: Iterable[Planned],
     omitted: Iterable[Omitted],
     dropped: Mapping[str, str],
-    sparse: Mapping[str, int],
+    unlabelled: Mapping[str, Mapping[str, int]],
     damaged: Sequence[Mapping[str, Any]],
     empty: Sequence[str],
 ) -> dict[str, Any]:
@@ -31,14 +35,16 @@ def content(
         rows: the plan.
         omitted: tiles that are not planned.
         dropped: tile id → the array of a required sensor that has no valid pixel there.
-        sparse: label array → number of its pixels without a label because the map covers too little of them.
+        unlabelled: label pixels that the map covers and that have no label, by reason and label array; see
+            ``materialize.count_unlabelled``.
         damaged: scenes of which parts are not used because a file is damaged: id, what is wrong, and the tiles.
         empty: ``empty_seasons`` of the recipe.
 
     Returns:
         ``scenes`` and ``tiles``, each with counts and a list ``left_out`` of single scenes or tiles with the reason;
-        ``sparse_labels`` by label array. ``on_servers`` counts files that were read from servers, whose sidecars
-        (masks, georeference) are not looked for. Decisions that were taken when scenes were read are under ``notes``.
+        ``sparse_labels`` and ``overlapping_labels`` by label array. ``on_servers`` counts files that were read from
+        servers, whose sidecars (masks, georeference) are not looked for. Decisions that were taken when scenes were
+        read are under ``notes``.
     """
     rows = sorted(rows, key=lambda row: row.tile.id)
     tiles = [{"id": one.tile.id, "region": one.region, "reason": one.reason} for one in omitted]
@@ -62,7 +68,7 @@ def content(
             "used": sum(row.split != BUFFER and row.tile.id not in dropped for row in rows),
             "left_out": sorted(tiles, key=lambda tile: tile["id"]),
         },
-        "sparse_labels": dict(sorted(sparse.items())),
+        **{reason: dict(sorted(counts.items())) for reason, counts in unlabelled.items()},
     }
 
 
@@ -84,9 +90,10 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     used = ", ".join(f"{n} of {name}" for name, n in scenes["used"].items())
     yield f"scenes: {used or 'none'}{_left_out(scenes['left_out'])}"
     yield f"tiles: {tiles['used']}{_left_out(tiles['left_out'])}"
-    for array, n in report["sparse_labels"].items():
-        if n:
-            yield f"{array}: {n} pixels are not labelled, since less than min_cover of them has a class"
+    for reason, why in WHY_UNLABELLED.items():
+        for array, n in report[reason].items():
+            if n:
+                yield f"{array}: {n} pixels are not labelled, since {why}"
     if scenes["empty_seasons"]:
         yield f"without any scene: {', '.join(scenes['empty_seasons'])}"
     if scenes["damaged"]:

@@ -55,6 +55,39 @@ def test_bands_of_an_item_may_be_described_in_the_old_and_the_new_form_of_stac_t
     assert (channel.names, channel.scale, channel.offset, channel.nodata) == (("B04",), 2e-4, -0.1, 7)
 
 
+@pytest.mark.parametrize(
+    ("forms", "told"),
+    [
+        ({"raster:bands": [{"scale": 1e-4}], "bands": [{"raster:scale": 2e-4}]}, r"scale 0\.0001 and 0\.0002"),
+        ({"bands": [{"scale": 1e-4, "raster:scale": 2e-4}]}, r"scale 0\.0001 and 0\.0002"),
+        ({"raster:bands": [{"nodata": 0}], "bands": [{"nodata": -9999}]}, "nodata 0 and -9999"),
+        (
+            {"eo:bands": [{"name": "B04"}, {"name": "B03"}], "raster:bands": [{"scale": 2e-4}]},
+            "2 in eo:bands and 1 in raster:bands",
+        ),
+    ],
+)
+def test_the_forms_of_stac_must_not_contradict_each_other(tmp_path: Path, forms: dict, told: str) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
+    item.assets["red"].extra_fields |= forms
+    with pytest.raises(LulcbenchError, match=f"asset 'red' states two things for B04: {told}"):
+        sentinel2.SOURCE.scene(item, BANDS)
+
+
+def test_the_forms_of_stac_may_say_the_same_in_other_spellings(tmp_path: Path) -> None:
+    red = dn(1500, 3500)
+    item = two_bands(tmp_path, red, dn(2500, 4500))
+    item.assets["red"].extra_fields |= {
+        "eo:bands": [{"name": "B4"}],
+        "raster:bands": [{"scale": 1e-4, "nodata": 0}],
+        "bands": [{"name": "red", "raster:scale": "0.0001", "nodata": 0.0}],
+    }
+    np.testing.assert_allclose(read(item)[0], inside(red) * 1e-4, atol=6e-5)
+    item.assets["red"].extra_fields["eo:bands"] = [{"name": "B08"}]
+    with pytest.raises(LulcbenchError, match=r"has B04 as asset 'red', but describes it as 'B08'"):
+        read(item)
+
+
 def test_two_files_for_one_band_are_an_error_that_names_both(tmp_path: Path) -> None:
     paths = [write_band(tmp_path / f"{i}.tif", dn(1500, 3500)) for i in "ab"]
     item = scene_item({"first": asset(paths[0], "B04"), "second": asset(paths[1], "B04")})

@@ -4,6 +4,7 @@ import shutil
 import warnings
 import zipfile
 from pathlib import Path
+from unicodedata import normalize
 from urllib.parse import quote
 
 import numpy as np
@@ -135,10 +136,14 @@ def test_control_points_alone_are_an_error_that_names_the_remedy(tmp_path: Path)
         read(item)
 
 
-@pytest.mark.parametrize("way", ["plain", "file URL", "localhost", "percent", "literal percent", "archive"])
+@pytest.mark.parametrize(
+    "way", ["plain", "file URL", "localhost", "percent", "literal percent", "archive", "NFC", "NFD"]
+)
 def test_addresses_of_files_are_understood(tmp_path: Path, way: str) -> None:
     red = dn(1500, 3500)
     folder = tmp_path / ("50%25 scène é" if way == "literal percent" else "scène é 1")
+    if way in ("NFC", "NFD"):  # the catalog's form, not that of the folder
+        folder = tmp_path / normalize("NFD" if way == "NFC" else "NFC", folder.name)
     item = two_bands(folder, red, dn(2500, 4500, 1))
     for key, asset in item.assets.items():
         path = Path(asset.href)
@@ -146,6 +151,8 @@ def test_addresses_of_files_are_understood(tmp_path: Path, way: str) -> None:
             asset.href = path.as_uri()
         elif way == "localhost":
             asset.href = path.as_uri().replace("file://", "file://localhost")
+        elif way in ("NFC", "NFD"):
+            asset.href = normalize(way, str(path))
         elif way == "percent":
             asset.href = quote(str(path))
         elif way == "archive":

@@ -15,6 +15,7 @@ from builders.readers.area import Area
 from builders.readers.opening import opened
 from builders.readers.windows import UnreadableError, data_bands, read_window
 from builders.recipe import LabelRule
+from lulcbench.errors import LulcbenchError
 from tests.builders.readers.scenes import AREA, MARGIN, TILE, dn, grid, inside, read, scene_item, two_bands, write_band
 from tests.builders.world import write_raster
 
@@ -184,6 +185,15 @@ def test_missing_pixels_of_labels_are_unlabelled(tmp_path: Path, way: str) -> No
     np.testing.assert_array_equal(labels(path, Area.of([TILE], 50)), np.where(hole, 0, 3110))
 
 
+def test_a_class_that_the_file_declares_as_nodata_is_a_contradiction(tmp_path: Path) -> None:
+    """Maps of one byte end at 255, and writers declare 255 as nodata."""
+    transform, shape = grid(50, 0)
+    path = write_raster(tmp_path / "map.tif", np.full(shape, 255, np.uint8), transform, "EPSG:3035", 255)
+    rule = LabelRule(year=2018, source="own", path=path, codes={"1": 1111, "255": 3110})
+    with pytest.raises(LulcbenchError, match=r"nodata value 255, but the own legend maps 255 to 3110"):
+        label_source(rule).read(Area.of([TILE], 50))
+
+
 def test_pixels_that_the_map_covers_too_little_are_not_labelled_and_counted(tmp_path: Path) -> None:
     """At 10 m, 25 cells make a label pixel: rows have 5, 10, 15, 20 or 25 cells with a class."""
     transform, shape = grid(10, 0)
@@ -194,7 +204,7 @@ def test_pixels_that_the_map_covers_too_little_are_not_labelled_and_counted(tmp_
     covered = np.repeat((np.arange(96) % 5 + 1)[:, None] / 5, 96, 1)
     for least in (0.0, 0.5, 1.0):
         rule = LabelRule(year=2018, source="luisa", path=path, min_cover=least)
-        codes_, sparse = label_source(rule).read(Area.of([TILE], 50))
+        codes_, sparse, _ = label_source(rule).read(Area.of([TILE], 50))
         np.testing.assert_array_equal(codes_ > 0, covered >= least)
         np.testing.assert_array_equal(sparse, covered < least)
 

@@ -176,6 +176,31 @@ def test_reflectance_in_floating_point_needs_its_scale(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(item), truth, atol=6e-5)
 
 
+@pytest.mark.parametrize("stated", [{"scale": 0}, {"scale": -1e-4}, {"scale": "nan"}, {"offset": "inf"}])
+def test_what_is_not_a_scale_is_refused(tmp_path: Path, stated: dict) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(1500, 3500), s2__processing_baseline=None)
+    item.assets["red"].extra_fields["raster:bands"] = [{"scale": 1e-4} | stated]
+    with pytest.raises(LulcbenchError, match=r"offset .* are stated for .*red\.tif"):
+        sentinel2.SOURCE.scene(item, BANDS)
+
+
+def test_fill_of_an_archive_is_missing_also_where_the_coding_is_stated(tmp_path: Path) -> None:
+    """Neither the item nor the file states a nodata value: DN 0 would be a reflectance of -0.1."""
+    red = dn(1500, 3500)
+    red[:40] = 0
+    item = two_bands(tmp_path, red, dn(1500, 3500, 1), s2__processing_baseline=None)
+    for name in ("red", "nir"):
+        with rasterio.open(tmp_path / f"{name}.tif", "r+") as file:
+            file.nodata = None
+        item.assets[name].extra_fields |= OFFSET
+    assert np.isnan(read(item)[0][:20]).all()
+    coded = scene_item(
+        {"red": write_raster(tmp_path / "l.tif", np.full((600, 600), 9000, np.uint16), grid(10)[0], "EPSG:3035")}
+    )
+    coded.assets["red"].extra_fields["raster:bands"] = [{"scale": 2.75e-5, "offset": -0.2}]
+    assert landsat.SOURCE.scene(coded, (LANDSAT.band("red"),)).assets["red"].nodata == (0,)
+
+
 def test_landsat_with_a_scale_but_no_offset_has_the_offset_of_its_archive(tmp_path: Path) -> None:
     transform, shape = grid(30, 10)
     red = write_raster(tmp_path / "red.tif", np.full(shape, 9000, np.uint16), transform, "EPSG:3035", 0)

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
+import pyogrio
 import pystac
 import pytest
 import rasterio
@@ -238,8 +240,32 @@ def test_ground_under_polygons_of_several_classes_is_not_labelled(tmp_path: Path
     for n, order in enumerate([(311, 211), (211, 311), (311, 211, 311)]):
         (tmp_path / str(n)).mkdir()
         shapes = [west if code == 311 else east for code in order]
-        got = corine.labels(polygons(tmp_path / str(n), list(order), shapes)).read(Area.of([TILE], 50)).codes
-        assert [np.unique(part).tolist() for part in np.split(got, [32, 64], axis=1)] == [[3110], [0], [2110]]
+        got = corine.labels(polygons(tmp_path / str(n), list(order), shapes)).read(Area.of([TILE], 50))
+        assert [np.unique(part).tolist() for part in np.split(got.codes, [32, 64], axis=1)] == [[3110], [0], [2110]]
+        np.testing.assert_array_equal(got.overlapping, got.codes == 0)  # counted apart from
+        assert not got.sparse.any()  # ground without a polygon
+
+
+def test_a_column_in_several_layers_needs_the_layer_that_is_meant(tmp_path: Path) -> None:
+    """A GeoPackage of two years; a table without geometries beside them is not a layer to choose from."""
+    path = tmp_path / "p.gpkg"
+    for layer, code in (("y2012", 311), ("y2018", 112)):
+        gpd.GeoDataFrame({"code": [code]}, geometry=[shapely.box(*TILE.bounds)], crs="EPSG:3035").to_file(
+            path, layer=layer
+        )
+    pyogrio.write_dataframe(pd.DataFrame({"code": [1]}), path, layer="notes")
+    area = Area.of([TILE], 50)
+    assert np.unique(corine.labels(rule(path, field="code", layer="y2018")).read(area).codes).tolist() == [112]
+    with pytest.raises(LulcbenchError, match=r"column 'code' in several layers: y2012, y2018"):
+        corine.labels(rule(path, field="code")).read(area)
+
+
+def test_the_layer_that_has_the_column_is_read_wherever_it_stands(tmp_path: Path) -> None:
+    frame = gpd.GeoDataFrame({"name": ["border"]}, geometry=[shapely.box(*TILE.bounds)], crs="EPSG:3035")
+    frame.to_file(tmp_path / "p.gpkg", layer="border")
+    frame.assign(code=311).to_file(tmp_path / "p.gpkg", layer="cover")
+    codes = corine.labels(rule(tmp_path / "p.gpkg", field="code")).read(Area.of([TILE], 50)).codes
+    assert np.unique(codes).tolist() == [3110]
 
 
 def test_points_and_lines_among_polygons_label_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

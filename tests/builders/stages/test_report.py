@@ -9,14 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pystac
 import pytest
+import shapely
 
 from builders.recipe import load
 from builders.stages import materialize, pack, plan, search
 from builders.stages.audit import audit
+from builders.stages.report import lines
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Manifest
@@ -55,7 +58,7 @@ def test_tiles_with_coarse_few_or_no_labels_are_listed(tmp_path: Path) -> None:
         "E0902N0651": "labelled less than min_labelled (0.5)",
     }
     assert report["tiles"]["used"] == 3
-    assert report["sparse_labels"] == {"luisa_2018": 0}
+    assert report["sparse_labels"] == report["overlapping_labels"] == {"luisa_2018": 0}
     found = audit(tmp_path / "out")
     assert not found.problems
     assert found.measured["tiles left out: no labels"] == 1
@@ -172,3 +175,19 @@ def test_the_command_line_states_what_is_left_out(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "scenes: 3 of landsat; left out: 1 cloud cover above max_cloud\n" in ended.stdout
     assert "tiles: 5; left out: 1 labels coarser than stratify_level (2)\n" in ended.stdout
+
+
+def test_ground_under_overlapping_polygons_is_counted_in_report_and_audit(tmp_path: Path) -> None:
+    """The second polygon covers the west of the first tile with another class."""
+    world.make(tmp_path, ALL_TRAIN.replace('path = "labels.tif"', 'path = "labels.gpkg"\nfield = "code"'))
+    left, bottom, right, top = world.BOUNDS
+    first = shapely.box(left, top - 4800, left + 2400, top)
+    polygons = [shapely.box(left, bottom, right, top), first]
+    frame = gpd.GeoDataFrame({"code": [2110, 3110]}, geometry=polygons, crs="EPSG:3035")
+    frame.to_file(tmp_path / "labels.gpkg")
+    report = build(tmp_path)
+    assert report["overlapping_labels"] == {"luisa_2018": 48 * 96}
+    assert report["sparse_labels"] == {"luisa_2018": 0}
+    why = "polygons of several classes overlap there"
+    assert audit(tmp_path / "out").measured[f"pixels of luisa_2018 without a label: {why}"] == 48 * 96
+    assert f"luisa_2018: {48 * 96} pixels are not labelled, since {why}" in lines(report)
