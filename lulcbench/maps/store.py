@@ -21,7 +21,7 @@ from lulcbench.maps.lattice import BLOCK, Frame, Index
 from lulcbench.maps.layers import Layer
 
 CHUNK = 240  # px: a quarter of a block; a click on a map reads one chunk of probabilities
-# Level 5 takes twice the time of level 3 and saves 4 to 9 % of the bytes.
+# Level 5 takes twice the time of level 3 and saves 3 to 9 % of the bytes.
 _CODEC = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
 
 
