@@ -50,7 +50,7 @@ def check_arguments(
     known = [option.name for option in parameters if option.kind in (option.POSITIONAL_OR_KEYWORD, option.KEYWORD_ONLY)]
     class_name = getattr(dataset, "__name__", str(dataset))
     for given in (options, train, test):
-        if "split" in given:
+        if "split" in given and given is not train:  # training on train and val, say, is a choice of the dataset class
             raise LulcbenchError(
                 "The data module has several splits.", "Name them by train_split=, val_split= and so on."
             )
