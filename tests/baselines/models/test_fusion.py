@@ -11,7 +11,6 @@ import torch
 from baselines.config import Config
 from baselines.data import Input
 from baselines.experiment import Experiment
-from baselines.exporting.graphs import network_graph
 from baselines.models._grids import Padded, align, pad_to
 from baselines.models.fusion import Attention
 from baselines.run import load_run
@@ -120,18 +119,6 @@ def test_fusion_trains_and_predicts_with_any_sensor_missing(release_root: Path, 
     assert len(set(scores.values())) == 3
     assert np.isfinite(list(scores.values())).all()
     assert trained.config.model.label == "middle fusion"
-
-
-def test_a_fusion_is_exported_as_it_predicts() -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    sensors = inputs(landsat=30, sentinel2=10)
-    net = config().model.build(sensors, 4).eval()
-    session = onnxruntime.InferenceSession(network_graph(net, lambda outputs: outputs.softmax(1), sensors))
-    images = {"landsat": torch.randn(1, 2, 64, 64), "sentinel2": torch.randn(1, 2, 192, 192)}
-    for given in (images, images | {"sentinel2": torch.zeros(1, 2, 192, 192)}):
-        (probabilities,) = session.run(None, {name: image.numpy() for name, image in given.items()})
-        with torch.inference_mode():
-            torch.testing.assert_close(torch.from_numpy(probabilities), net(given).softmax(1))
 
 
 def test_what_does_not_fit_is_refused() -> None:

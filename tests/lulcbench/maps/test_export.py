@@ -35,6 +35,8 @@ def test_an_exported_model_predicts_what_the_model_does(name: str, fitted, expor
         }
         for image in images.values():
             image[:, :, :9, :9] = 0  # nodata
+        if len(images) > 1 and size == (48, 48):
+            images[next(reversed(images))].zero_()  # a sensor that is missing
         with torch.inference_mode():
             given = images if len(images) > 1 else next(iter(images.values()))
             expected = fitted(name).predictor(given)[0].numpy()
