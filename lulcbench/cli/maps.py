@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lulcbench._console import counted_progress
+from lulcbench.errors import LulcbenchError
+
+if TYPE_CHECKING:
+    from lulcbench.maps import Area
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +30,14 @@ def map_(
         tuple[float, float, float, float] | None,
         typer.Option(metavar="LEFT BOTTOM RIGHT TOP", help="Area in EPSG:3035 metres; by default all of the release."),
     ] = None,
+    area: Annotated[
+        list[str] | None,
+        typer.Option(help="Polygons of a file (GeoJSON or another), a region of the release, or a code; repeatable."),
+    ] = None,
+    boundaries: Annotated[
+        Path | None, typer.Option(help="Vector file in which --area is a code, such as NUTS regions of Eurostat.")
+    ] = None,
+    boundary_column: Annotated[str, typer.Option(help="Column of the codes in that file.")] = "NUTS_ID",
     halo: Annotated[
         int | None,
         typer.Option(help="Pixels that the model sees around a block; default: its reach, at most 160.", min=0),
@@ -52,6 +65,7 @@ def map_(
     options = MapOptions(
         years=tuple(year or ()),
         bounds=bounds,
+        area=_area(area or (), root, boundaries, boundary_column),
         halo=halo,
         cog=cog,
         smoothing=Smoothing() if smooth else None,
@@ -73,6 +87,22 @@ def map_(
     typer.echo(f"{result.folder}: {', '.join(map(str, result.years))}, {result.blocks} blocks")
     if result.damaged:
         raise typer.Exit(1)
+
+
+def _area(names: Sequence[str], root: str, boundaries: Path | None, column: str) -> Area | None:
+    """The area that is requested; None if it is all of the release."""
+    from lulcbench.maps import Area
+    from lulcbench.release import Release
+
+    if boundaries is not None:
+        if not names:
+            raise LulcbenchError(f"No code of {boundaries} is stated.", "Give one: --area CODE.")
+        return Area.read(boundaries, names, column)
+    if not names:
+        return None
+    if len(names) == 1 and Path(names[0]).is_file():
+        return Area.read(names[0])
+    return Area.of_regions(Release.open(root), names)
 
 
 def calibrate(

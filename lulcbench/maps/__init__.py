@@ -31,12 +31,14 @@ them. Arrays begin at a whole block of 480 pixels of the EPSG:3035 grid; chunks 
 
 from __future__ import annotations
 
+from lulcbench.maps.area import Area
 from lulcbench.maps.engine import MapOptions, MapResult, map_release
 from lulcbench.maps.mapping_unit import MappingUnit
 from lulcbench.maps.model import MapModel, ModelInfo, ModelInput, Predictor
 from lulcbench.maps.smoothing import Smoothing
 
 __all__ = [
+    "Area",
     "MapModel",
     "MapOptions",
     "MapResult",

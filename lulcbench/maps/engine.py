@@ -25,7 +25,7 @@ from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.geozarr import METADATA
 from lulcbench.grid import Bounds
-from lulcbench.legend import LEVELS
+from lulcbench.maps.area import Area
 from lulcbench.maps.cog import write_cogs
 from lulcbench.maps.conformal import FILE as CALIBRATION
 from lulcbench.maps.conformal import Calibration
@@ -34,7 +34,7 @@ from lulcbench.maps.lattice import Frame, Index, Lattice
 from lulcbench.maps.layers import layers
 from lulcbench.maps.mapping_unit import CHOSEN, MappingUnit, late_layers, write_generalised
 from lulcbench.maps.metadata import tags, write_metadata
-from lulcbench.maps.model import MapModel, ModelInfo, step_of
+from lulcbench.maps.model import MapModel, step_of
 from lulcbench.maps.overviews import write_overviews
 from lulcbench.maps.pool import Work, predictions
 from lulcbench.maps.rows import Rows
@@ -52,7 +52,8 @@ class MapOptions:
 
     Attributes:
         years: of the imagery; empty takes all years that the release has of the sensors of the model.
-        bounds: area in EPSG:3035 metres; None is all of the release. Pixels whose centre is outside have no data.
+        bounds: in EPSG:3035 metres; None is all of the release. Pixels whose centre is outside have no data.
+        area: polygons, likewise; with ``bounds``, what is inside both is mapped.
         halo: pixels around a block that the model sees; None takes its reach, at most 160.
         cog: write GeoTIFFs, too.
         smoothing: smooth probabilities; None leaves them as predicted.
@@ -61,6 +62,7 @@ class MapOptions:
 
     years: tuple[int, ...] = ()
     bounds: Bounds | None = None
+    area: Area | None = None
     halo: int | None = None
     cog: bool = False
     smoothing: Smoothing | None = None
@@ -133,11 +135,13 @@ def map_release(
     lattice = Lattice.of(info.resolution, info.reach, step_of(info), options.halo, margin)
     imagery = {year: ReleaseImagery(release, info, year) for year in years}
     any_year = imagery[years[0]]
+    area = options.area
     bounds = _clip(options.bounds, any_year.bounds)
-    wanted = _blocks(any_year, lattice, bounds) if bounds else []
+    bounds = _clip(area.bounds, bounds) if area and bounds else bounds
+    wanted = _blocks(any_year, lattice, bounds, area) if bounds else []
     if bounds is None or not wanted:
         raise NotAvailableError(
-            f"The area {options.bounds} does not overlap {release.id}.",
+            f"The area {area.name if area else options.bounds} does not overlap {release.id}.",
             f"Its tiles span {any_year.bounds}: left, bottom, right, top in EPSG:3035 metres.",
         )
     folder = Path(out)
@@ -146,6 +150,7 @@ def map_release(
         "release": release.digest,
         "years": list(years),
         "bounds": list(bounds),
+        "area": {"name": area.name, "sha256": area.digest} if area else None,
         "lattice": asdict(lattice),
         "cog": options.cog,
         "smoothing": smoothing.model_dump() if smoothing else None,
@@ -160,7 +165,10 @@ def map_release(
         generalised=unit is not None,
         conformal=calibration.coverage if calibration else None,
     )
-    predicted = _blocks(any_year, lattice, _around(bounds, unit, info)) if unit else wanted
+    predicted = wanted
+    if unit:
+        margin = unit.margin(info.level, info.resolution) * info.resolution
+        predicted = _blocks(any_year, lattice, _grown(bounds, margin), area, margin)
     done, damaged = 0, dict[str, str]()
     with (
         _disk(folder),
@@ -171,7 +179,7 @@ def map_release(
             pyramid = Pyramid(folder / str(year), frame, stored, info.level)
             pyramid.create()
             first, chosen = _first_pass(pyramid, predicted, work / str(year)) if unit else (pyramid, None)
-            run = Rows(first, bounds, calibration, chosen, work / f"{year}.jsonl", partial(predict, year))
+            run = Rows(first, bounds, calibration, chosen, work / f"{year}.jsonl", partial(predict, year), area)
             for blocks in run.rows(predicted):
                 done += blocks
                 if progress:
@@ -182,14 +190,13 @@ def map_release(
             write_overviews(pyramid, wanted)
             if options.cog:
                 write_cogs(pyramid, folder / "cog" / str(year), wanted, tags(opened, release, year))
-        write_metadata(folder, opened, release, years, frame, bounds, damaged, plan)
+        write_metadata(folder, opened, release, years, frame, bounds, damaged, plan, area)
     shutil.rmtree(folder / WORK)
     return MapResult(folder, tuple(years), len(wanted) * len(years), damaged)
 
 
-def _around(bounds: Bounds, unit: MappingUnit, info: ModelInfo) -> Bounds:
-    """The area that a minimum mapping unit needs for another area."""
-    margin = unit.margin(info.level or len(LEVELS), info.resolution) * info.resolution
+def _grown(bounds: Bounds, margin: float) -> Bounds:
+    """Bounds with a margin on all sides."""
     left, bottom, right, top = bounds
     return (left - margin, bottom - margin, right + margin, top + margin)
 
@@ -238,12 +245,16 @@ def _clip(bounds: Bounds | None, extent: Bounds) -> Bounds | None:
     return (left, bottom, right, top) if left < right and bottom < top else None
 
 
-def _blocks(imagery: ReleaseImagery, lattice: Lattice, bounds: Bounds) -> list[Index]:
-    """Blocks in which the area and tiles of the release overlap, row by row."""
+def _blocks(
+    imagery: ReleaseImagery, lattice: Lattice, bounds: Bounds, area: Area | None = None, margin: float = 0
+) -> list[Index]:
+    """Blocks in which bounds and tiles of the release overlap and that are near an area, row by row."""
     found: set[Index] = set()
     for tile in imagery.tiles(bounds):
         if (part := _clip(bounds, tile.bounds)) is not None:
             found.update(lattice.blocks(part))
+    if area is not None:
+        found = {index for index in found if area.touches(_grown(lattice.block(index), margin))}
     return sorted(found)
 
 

@@ -12,6 +12,7 @@ from lulcbench._files import hash_file, write_atomic
 from lulcbench.geozarr import consolidate
 from lulcbench.grid import CRS, Bounds
 from lulcbench.legend import legend
+from lulcbench.maps.area import Area
 from lulcbench.maps.lattice import Frame
 from lulcbench.maps.model import MapModel
 from lulcbench.release import Release
@@ -47,6 +48,7 @@ def write_metadata(
     bounds: Bounds,
     damaged: Mapping[str, str],
     plan: Mapping[str, Any],
+    area: Area | None = None,
 ) -> None:
     """Write the STAC files, then the metadata of the hierarchy: a folder with ``zarr.json`` is a complete map.
 
@@ -59,6 +61,7 @@ def write_metadata(
         bounds: of the area.
         damaged: tiles that could not be read.
         plan: all options of the map.
+        area: the polygons that were mapped, if they are not all of the bounds.
     """
     manifest, info = release.manifest, model.info
     simulated = release.simulated or info.simulated
@@ -76,6 +79,7 @@ def write_metadata(
         },
         "lulcbench:release": {"id": release.id, "digest": release.digest},
         "lulcbench:simulated": simulated,
+        "lulcbench:area": plan["area"],
         "lulcbench:halo": frame.lattice.halo,
         "lulcbench:overlap": frame.lattice.overlap,
         "lulcbench:smoothing": plan["smoothing"],
@@ -91,6 +95,8 @@ def write_metadata(
     )
     licences = sorted({file.licence for file in manifest.files})
     west, south, east, north = _lonlat(bounds)
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    geometry = _geometry(area, bounds) if area else {"type": "Polygon", "coordinates": [ring]}
     for year in years:
         properties = {
             "datetime": None,
@@ -112,7 +118,6 @@ def write_metadata(
             ],
             **facts,
         }
-        ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
         classes = [
             {
                 "value": code,
@@ -129,7 +134,7 @@ def write_metadata(
             "id": f"{info.name}-{year}",
             "collection": f"{info.name}-{release.id}",
             "bbox": [west, south, east, north],
-            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "geometry": geometry,
             "properties": properties,
             "assets": {
                 "zarr": {
@@ -201,6 +206,18 @@ def _lonlat(bounds: Bounds) -> Bounds:
     transformer = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
     west, south, east, north = transformer.transform_bounds(*bounds, densify_pts=21)
     return tuple(round(value, 7) for value in (west, south, east, north))  # type: ignore[return-value]
+
+
+def _geometry(area: Area, bounds: Bounds) -> dict[str, Any]:
+    """The part of an area inside the bounds, in degrees, as GeoJSON."""
+    import shapely
+    from pyproj import Transformer
+
+    transformer = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
+    inside = shapely.intersection(area.geometry, shapely.box(*bounds))
+    lonlat = shapely.transform(inside, transformer.transform, interleaved=False)
+    geometry: dict[str, Any] = json.loads(shapely.to_geojson(shapely.set_precision(lonlat, 1e-7)))
+    return geometry
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

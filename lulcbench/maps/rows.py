@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from lulcbench.grid import Bounds
 from lulcbench.legend import decide
+from lulcbench.maps.area import Area
 from lulcbench.maps.conformal import Calibration
 from lulcbench.maps.lattice import BLOCK, Index
 from lulcbench.maps.layers import encode, normalized
@@ -33,8 +34,10 @@ class Rows:
         chosen: Pyramid | None,
         journal: Path,
         predict: Callable[[list[Index]], Iterator[Predicted]],
+        area: Area | None = None,
     ) -> None:
         self.pyramid, self.bounds, self.journal, self.predict = pyramid, bounds, journal, predict
+        self.area = area  # inside the bounds
         self.chosen = chosen  # takes the decided classes, also of blocks and pixels outside the bounds
         self.limit = calibration.threshold if calibration else None
         self.damaged: dict[str, str] = {}
@@ -127,14 +130,15 @@ class Rows:
             self.pyramid.write(index, encode(p, counts, level, self.limit))
 
     def _inside(self, index: Index) -> npt.NDArray[np.uint8]:
-        """1 for the pixels of a block whose centre is inside the area."""
+        """1 for the pixels of a block whose centre is inside the bounds and the area."""
         lattice = self.pyramid.frame.lattice
         left, _, _, top = lattice.block(index)
         centres = (np.arange(BLOCK) + 0.5) * lattice.resolution
         y, x = top - centres, left + centres
         rows = (y > self.bounds[1]) & (y < self.bounds[3])
         columns = (x > self.bounds[0]) & (x < self.bounds[2])
-        return (rows[:, None] & columns[None, :]).astype(np.uint8)
+        inside = (rows[:, None] & columns[None, :]).astype(np.uint8)
+        return inside if self.area is None else inside * self.area.inside(lattice, index)
 
 
 def _bottom(predicted: Predicted) -> Predicted:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.ndimage
+import shapely
 import xarray as xr
 
 from lulcbench.legend import legend
-from lulcbench.maps import MapOptions, MappingUnit, map_release
+from lulcbench.maps import Area, MapOptions, MappingUnit, map_release
 from lulcbench.maps.mapping_unit import STEPS, generalise
 
 AREA = (4346000.0, 3132000.0, 4349000.0, 3135000.0)  # m, across the edge of two blocks
@@ -94,14 +95,13 @@ def maps(exported, release_root: Path, tmp_path_factory: pytest.TempPathFactory)
     """The same area mapped alone, as a part of a larger one, and as the model decided it."""
     unit = MappingUnit()
     areas = {
-        "alone": (AREA, unit),
-        "part": ((4344000.0, 3130000.0, 4352000.0, 3137000.0), unit),
-        "decided": (None, None),
+        "alone": MapOptions((2018,), area=Area("alone", shapely.box(*AREA)), mapping_unit=unit),
+        "part": MapOptions((2018,), (4344000.0, 3130000.0, 4352000.0, 3137000.0), mapping_unit=unit),
+        "decided": MapOptions((2018,)),
     }
     folder = tmp_path_factory.mktemp("unit")
     found = {}
-    for name, (bounds, own) in areas.items():
-        options = MapOptions((2018,), bounds, mapping_unit=own)
+    for name, options in areas.items():
         path = map_release(exported("forest"), release_root, folder / name, options).folder
         assert not (path / ".work").exists()
         with xr.open_zarr(path, group="2018/0", consolidated=False, mask_and_scale=False) as opened:
