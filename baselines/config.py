@@ -112,14 +112,16 @@ class Config(Part):
         """SHA-256 of the config in canonical form."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
-    def same_as(self, stored: Any) -> bool:
+    def same_as(self, stored: Any, *, predicting: bool = True) -> bool:
         """Whether a stored config has the same settings.
 
-        Configs are compared, not digests: settings that a newer version added count as defaults, so that it accepts
-        the runs of an older one, but not those with another value of a setting whose default has changed since.
+        Stored settings are compared, not digests: those that a newer version added count as defaults, so that it
+        accepts the runs of an older one, but not those with another value of a setting whose default has changed
+        since. Settings that are not stored, such as the address of a scheduler, make no other run.
 
         Args:
             stored: content of a config as ``model_dump(mode="json")`` writes it.
+            predicting: whether section ``predict`` counts, which has no effect on a trained model.
 
         Example:
             >>> config = Config.parse({"name": "a", "data": {"kind": "eurosat"}, "model": {"kind": "timm"}})
@@ -128,10 +130,12 @@ class Config(Part):
             >>> config.same_as(older)
             True
         """
+        ignored = set() if predicting else {"predict"}
         try:
-            return Config.parse(stored) == self
+            before = Config.parse(stored)
         except LulcbenchError:  # it has a setting that no longer exists
             return False
+        return before.model_dump(mode="json", exclude=ignored) == self.model_dump(mode="json", exclude=ignored)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: tuple[str, ...] = ()) -> Config:

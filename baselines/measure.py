@@ -16,7 +16,7 @@ from baselines.config import Config
 from baselines.devices import hardware
 from baselines.experiment import Experiment
 from baselines.run import DESCRIPTION, versions
-from baselines.train import other_run, train
+from baselines.train import train
 from baselines.training.history import read_history
 from lulcbench._console import console
 from lulcbench._files import write_json
@@ -52,7 +52,7 @@ def measure(config: Config, seed: int, out: Path, deadline: float | None = None)
     folder = out / run.name
     if (folder / RESULT).is_file() and (folder / DESCRIPTION).is_file():
         done, data = _read_json(folder / RESULT), run.data.digest()
-        if done["data_digest"] == data and other_run(folder, run, data) is None:
+        if (done["data_digest"], done["config_digest"]) == (data, run.digest):
             console.print(f"{folder} already has the result of this run; nothing is trained.")
             return done
     started = time.monotonic()

@@ -171,7 +171,7 @@ def load_run(folder: Path, config: Config | None = None) -> Trained:
             f"The model in {folder} was trained with another legend ({about.legend_digest[:12]}…).", TRAIN_AGAIN
         )
     run = config or about.config
-    if about.config != run.replace(predict=about.config.predict.model_dump()):
+    if not run.same_as(content["config"], predicting=False):
         raise LulcbenchError(
             f"{folder} was trained with other settings than those of {run.name}.", "Train it again with --restart."
         )

@@ -48,7 +48,7 @@ def train(experiment: Experiment, out: Path, restart: Restart = "never", deadlin
         )
     if (folder / DESCRIPTION).is_file():
         console.print(f"{folder} already has the trained model; --restart trains it again.")
-        return load_run(folder)
+        return load_run(folder, config)
     if info.absent:
         console.print(f"[yellow]{len(info.absent)} classes are absent from train:[/] {', '.join(info.absent)}")
     write_json(folder / STARTED, {"config": config.model_dump(mode="json"), "data": info.digest})
@@ -64,7 +64,7 @@ def train(experiment: Experiment, out: Path, restart: Restart = "never", deadlin
             (folder / STARTED).unlink(missing_ok=True)
         raise
     wait_for_all()
-    trained = load_run(folder)
+    trained = load_run(folder, config)
     if warning := trained.about.warning:
         console.print(f"[bold yellow]{warning} Its scores are not those of the config; increase the limit.[/]")
     return trained
@@ -75,7 +75,7 @@ def other_run(folder: Path, config: Config, data: str) -> str | None:
 
     Args:
         folder: folder of the run.
-        config: settings; those that the run did not know yet count as defaults.
+        config: settings; those that the run did not know yet count as defaults, those of predictions do not count.
         data: digest of the data.
 
     Returns:
@@ -87,7 +87,7 @@ def other_run(folder: Path, config: Config, data: str) -> str | None:
     if not path.is_file():
         return None
     before = parse_json(read_limited(path, MAX_TEXT_BYTES), str(path), "Pass --restart to discard the run.")
-    if not config.same_as(before.get("config")):
+    if not config.same_as(before.get("config"), predicting=False):
         return "another config"
     if before.get(data_key) != data:
         return f"another release or data set ({str(before.get(data_key))[:12]}…, not {data[:12]}…)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import threading
@@ -37,7 +38,7 @@ def executor(workers: int | None = None, scheduler: str | None = None) -> Iterat
         yield None
     else:
         # Spawned, because GDAL and TensorStore threads do not survive a fork.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker) as pool:
             yield pool
 
 
@@ -88,8 +89,13 @@ def slots(pool: Executor | None, workers: int) -> int:
     return sum(Client.current().nthreads().values())  # type: ignore[no-untyped-call]
 
 
-def _end_with_parent() -> None:
-    """End this worker when its parent dies: a killed parent cannot stop it, and its results are lost."""
+def _prepare_worker() -> None:
+    """End this worker without taking its libraries down, and also when its parent dies.
+
+    TensorStore, GDAL and ONNX Runtime have threads of their own, which can wait for one another while the interpreter
+    ends; the parent would then wait for this worker for ever. A killed parent cannot stop it, and its results are lost.
+    """
+    atexit.register(os._exit, 0)
     parent = multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel

@@ -56,7 +56,7 @@ PLUGINS = {
 }
 # Run from the command line, or plugins of pytest and mypy.
 TOOLS = {
-    "mkdocs-material", "mkdocstrings", "mypy", "pandas-stubs", "pre-commit", "pytest-randomly", "pytest-socket",
+    "mkdocs-material", "mkdocstrings", "mypy", "pandas-stubs", "pre-commit", "pytest-randomly", "pytest-socket", "pytest-timeout",
     "pytest-xdist", "ruff", "rustac", "uv",
 }  # fmt: skip
 # What these environments alone have, where import and distribution differ in name.

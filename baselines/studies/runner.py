@@ -123,7 +123,7 @@ def outcome(job: Job, out: Path) -> Outcome | None:
         stored = stored.model_copy(update={"run": job.run, "seed": job.seed, "predictions": tuple(predictions)})
         if stored.state != "done":
             return stored
-        same = _same_training(stored, config) and stored.data_digest == config.data.digest()
+        same = config.same_as(stored.config, predicting=False) and stored.data_digest == config.data.digest()
         same = same and all(_is_current(config.name, predicting, stored, out) for predicting in predictions.values())
     except (LulcbenchError, ValidationError):
         return None  # it is made again
@@ -156,15 +156,6 @@ def _is_current(run: str, predicting: Config, stored: Outcome, out: Path) -> boo
 
 def _digests(predicting: Config, trained_on: str) -> str:
     return f"{trained_on} {predicting.predicted.digest()}"
-
-
-def _same_training(stored: Outcome, config: Config) -> bool:
-    """Whether a run has the settings of a config; those that a newer version added count as defaults."""
-    return stored.config is not None and _identity(Config.parse(stored.config)) == _identity(config)
-
-
-def _identity(config: Config) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude={"predict"})
 
 
 def _failed(job: Job, error: str, remedy: str = "") -> Outcome:
@@ -214,7 +205,7 @@ def _fit_and_predict(job: Job, out: Path, deadline: float | None) -> Outcome:
         run=job.run,
         seed=job.seed,
         state="done",
-        config=_identity(config),
+        config=config.model_dump(mode="json", exclude={"predict"}),
         label=config.label,
         data_digest=about.data_digest,
         simulated=about.info.simulated,
@@ -251,8 +242,10 @@ def _apart(job: Job, out: Path, deadline: float | None) -> Outcome:
     text = None
     with suppress(EOFError):
         text = receiver.recv_bytes()  # bytes: objects would be unpickled
-    process.join()
+    process.join(None if text is None else 60)
     if text is not None:
+        process.kill()  # libraries may wait for one another while the interpreter ends
+        process.join()
         return Outcome.model_validate_json(text)
     code = process.exitcode or 0
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

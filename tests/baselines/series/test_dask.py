@@ -24,6 +24,7 @@ def test_the_scheduler_is_kept_by_copies_and_not_stored() -> None:
     config = Config.parse({"name": "a", "data": data, "model": {"kind": "lstm"}, "augment": {"dihedral": False}})
     assert config.replace(seed=3, data={"level": 1}).data.scheduler == "tcp://10.0.0.5:8786"
     assert "8786" not in config.model_dump_json()
+    assert config.same_as(config.replace(data={"scheduler": None}).model_dump(mode="json"))
 
 
 def test_samples_and_pseudo_labels_survive_the_death_of_a_worker(

@@ -139,6 +139,9 @@ def test_same_seed_same_weights_and_finished_runs_are_left_alone(eurosat_root: P
     without(path, "predict", "smoothing")  # of a version that did not know a setting yet
     fit(config, tmp_path / "a", restart="if-other")
     assert (tmp_path / "a" / "tiny" / WEIGHTS).stat().st_mtime_ns == made
+    again = fit(config.replace(predict={"batch_size": 7}), tmp_path / "a")  # concerns no trained model
+    assert (tmp_path / "a" / "tiny" / WEIGHTS).stat().st_mtime_ns == made
+    assert again.config.predict.batch_size == 7
     described = json.loads(path.read_text())
     described["config"]["train"]["warmup"] = 0.2  # of a version with another default
     path.write_text(json.dumps(described))
