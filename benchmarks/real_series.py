@@ -1,8 +1,9 @@
 """Time series of real places: what the steps of the multi-year study find there.
 
-    python -m benchmarks.real_series DATA
+    python -m benchmarks.real_series DATA [--flanders RELEASE] [--bouconne RELEASE]
 
-``DATA`` is the folder that ``LULCBENCH_REAL_DATA`` names. Each figure is of a single small place.
+``DATA`` is the folder that ``LULCBENCH_REAL_DATA`` names; the releases are those of the recipes ``flanders-series`` and
+``bouconne``. Each figure is of a single small place.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.model_selection import GroupKFold
 
 from baselines.series.indices import available, with_indices
+from baselines.series.pool import SeriesReader
 from baselines.series.pseudo import grow
 from baselines.series.regular import regular
 from baselines.series.smoothing import viterbi
+from lulcbench.release import Release, Row
 from lulcbench.sensors import SENTINEL2
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -152,6 +155,41 @@ def germany(data: Path) -> dict[str, float]:
     )
 
 
+def flanders(root: Path) -> dict[str, Any]:
+    """NDVI of label cells on 12 days of 2018, interpolated from clear dates of Sentinel-2, and of Landsat 8.
+
+    Both see the same ground, so that what they differ by is of the sensors, their dates and undetected clouds.
+
+    Args:
+        root: release of the recipe ``flanders-series``.
+    """
+    release = Release.open(root)
+    series = []
+    for sensor, bands in (("sentinel2", ("B04", "B08")), ("landsat", ("red", "nir08"))):
+        reader = SeriesReader(release, sensor, (2018,), 30, bands)
+        tiles = np.concatenate([reader.tile("train", Row(row)) for row in release.manifest.rows("train")])
+        series.append(tiles[:, 0, :, reader.features.index("NDVI")])
+    both = np.isfinite(np.stack(series)).all(axis=(0, 2))
+    first, second = (values[both] for values in series)
+    return {
+        "cells": int(both.sum()),
+        "median_difference": round(float(np.median(first - second)), 3),
+        "median_absolute_difference": round(float(np.median(np.abs(first - second))), 3),
+        "correlation": round(float(np.corrcoef(first.ravel(), second.ravel())[0, 1]), 3),
+    }
+
+
+def bouconne(root: Path, data: Path) -> dict[str, Any]:
+    """Median NDVI of each month in a release of the recipe ``bouconne``, and in the file itself."""
+    with xr.open_zarr(root) as release:
+        red, nir = (release["sentinel2_2018"].sel(band_sentinel2=name).to_numpy() for name in ("B04", "B08"))
+        ours = np.nanmedian((nir - red) / (nir + red), axis=(0, 2, 3))
+    with rasterio.open(data / "bouconne_s2_2018" / "2018_3A_Theia_Bouconne.tif") as file:
+        months = file.read().astype(float).reshape(7, 10, -1)  # B2, B3, B4, B8, …
+    theirs = np.median((months[:, 3] - months[:, 2]) / (months[:, 3] + months[:, 2]), axis=1)
+    return {"release": ours.round(3).tolist(), "file": theirs.round(3).tolist()}
+
+
 def _left_out(
     what: str, features: Floats, labels: npt.NDArray[np.integer[Any]], groups: dict[str, npt.NDArray[Any]]
 ) -> dict[str, float]:
@@ -178,9 +216,15 @@ def main() -> None:
     """Compute and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    data = parser.parse_args().data
+    parser.add_argument("--flanders", type=Path)
+    parser.add_argument("--bouconne", type=Path)
+    arguments = parser.parse_args()
     for place in (romania, netherlands, germany):
-        print(place.__name__, json.dumps(place(data)), flush=True)
+        print(place.__name__, json.dumps(place(arguments.data)), flush=True)
+    if arguments.flanders:
+        print("flanders", json.dumps(flanders(arguments.flanders)), flush=True)
+    if arguments.bouconne:
+        print("bouconne", json.dumps(bouconne(arguments.bouconne, arguments.data)), flush=True)
 
 
 if __name__ == "__main__":

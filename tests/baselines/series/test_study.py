@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ from baselines.series.pool import SeriesReader
 from baselines.studies.command import run as run_study
 from baselines.tasks.series import SMOOTHING
 from baselines.train import train
+from baselines.training.history import HISTORY
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.metrics import METRICS, evaluate
@@ -141,6 +146,57 @@ def test_a_year_that_no_step_has_seen_is_mapped(series_root: Path, series_cache:
                 "predict": {"years": [2020]},
             }
         )
+
+
+def test_two_processes_train_a_network_as_one_does(series_root: Path, tmp_path: Path) -> None:
+    """The engine over processes, which both make the steps, in a cache that is empty at first.
+
+    No dropout, which would differ between them, and no batch norm, since halves of a batch are normalised apart.
+    """
+    settings = {"epochs": 2, "clip": 1.0, "ema": 0.5, "patience": 3}
+    one = config(series_root, tmp_path / "first").replace(model={"dropout": 0.0}, train=settings)
+    train(Experiment.open(one), tmp_path / "one")
+    (tmp_path / "two.toml").write_text(
+        f"""
+name = "series"
+threads = 1
+[data]
+kind = "series"
+root = "{series_root.as_posix()}"
+cache = "{(tmp_path / "second").as_posix()}"
+sensor = "landsat"
+every = 90
+level = 1
+most = 60
+samples = {{ clusters = 10, dominance = 1.0 }}
+pseudo = {{ train = 200, val = 60, trees = 10 }}
+[model]
+kind = "lstm"
+hidden = 16
+dropout = 0.0
+[train]
+epochs = 2
+batch_size = 16
+lr = 0.01
+clip = 1.0
+ema = 0.5
+patience = 3
+devices = 2
+[augment]
+dihedral = false
+"""
+    )
+    command = [sys.executable, "-m", "baselines", "train", str(tmp_path / "two.toml"), "--out", str(tmp_path / "two")]
+    made = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert made.returncode == 0, made.stderr[-3000:]
+    tables = [csv.DictReader((tmp_path / n / "series" / HISTORY).read_text().splitlines()) for n in ("one", "two")]
+    rows = list(zip(*tables, strict=True))
+    assert len(rows) == 2
+    for first, second in rows:
+        for key in ("train_loss", "val_loss", "val_accuracy"):
+            assert float(first[key]) == pytest.approx(float(second[key]), rel=2e-3), key
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
