@@ -56,8 +56,8 @@ PLUGINS = {
 }
 # Run from the command line, or plugins of pytest and mypy.
 TOOLS = {
-    "mkdocs-material", "mkdocstrings", "mypy", "pandas-stubs", "pre-commit", "pytest-randomly", "pytest-socket", "pytest-timeout",
-    "pytest-xdist", "ruff", "rustac", "uv",
+    "mkdocs-material", "mkdocstrings", "mypy", "pandas-stubs", "pre-commit", "pytest-randomly", "pytest-socket",
+    "pytest-timeout", "pytest-xdist", "ruff", "rustac", "uv",
 }  # fmt: skip
 # What these environments alone have, where import and distribution differ in name.
 ELSEWHERE = {"cv2": "opencv-python-headless", "odc": "odc-stac", "streaming": "mosaicml-streaming"}
