@@ -24,6 +24,7 @@ from baselines.training.checkpoint import SafeCheckpoint
 from baselines.training.effort import Effort
 from baselines.training.history import BEST, LAST
 from baselines.training.module import TrainingModule
+from lulcbench._native import keep_freed_memory
 from lulcbench.datasets.batch import Sample
 from lulcbench.errors import LulcbenchError
 
@@ -61,6 +62,8 @@ def fit_network(
     has_val = config.data.has_val
     trainer = make_trainer(config.train, folder, has_val, deadline)
     last, temperature = folder / LAST, 1.0
+    if not torch.cuda.is_available():
+        keep_freed_memory(tensors=True)
     with memory_errors(
         f"train.batch_size = {config.train.batch_size} and predict.batch_size = {config.predict.batch_size}",
         "Lower train.batch_size and raise train.accumulate by the same factor, or lower predict.batch_size "

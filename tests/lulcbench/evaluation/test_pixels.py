@@ -87,6 +87,11 @@ def test_memory_settings_of_the_environment_win(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
     _native.keep_freed_memory.__wrapped__()
     assert {what for what, _ in called} == {-1, -3}
+    _native.keep_freed_memory.cache_clear()
+    _native.keep_freed_memory.__wrapped__(tensors=True)
+    settings = dict(called)  # the last of each, as glibc has it
+    _native.keep_freed_memory()
+    assert dict(called) == settings == {-1: 2**31 - 1, -3: 32 * 2**20, -4: 0}
 
 
 def test_reading_keeps_its_pages(release_root: str) -> None:
