@@ -1,15 +1,20 @@
-"""Atomic writing of files, their SHA-256, and the base class of data stored in them."""
+"""Atomic writing of files, the error of a full disk, their SHA-256, and the base class of data stored in them."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from lulcbench.errors import LulcbenchError
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -45,3 +50,14 @@ def write_atomic(path: Path, content: bytes) -> None:
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def full_disk_named(folder: Path, remedy: str) -> Iterator[None]:
+    """Turn the error of a full disk or quota into a ``LulcbenchError`` that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise LulcbenchError(f"The disk of {folder} is full.", remedy) from error

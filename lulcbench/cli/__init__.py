@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lulcbench import _console
-from lulcbench.cli import areas, data, maps, score, spot, validate, verify, view
+from lulcbench.cli import areas, data, export, maps, score, spot, validate, verify, view
 
 app = typer.Typer(
     help="Land use / land cover benchmark for Europe: inspect, download, check and plot releases, score predictions.",
@@ -21,6 +21,7 @@ def _root() -> None:
 
 
 data.register(app)
+export.register(app)
 score.register(app)
 validate.register(app)
 areas.register(app)

@@ -7,7 +7,6 @@ not depend on the number of processes, and any part of a map that is requested a
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import shutil
@@ -21,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lulcbench._files import write_atomic
+from lulcbench._files import full_disk_named, write_atomic
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.geozarr import METADATA
 from lulcbench.grid import Bounds
@@ -43,6 +42,7 @@ from lulcbench.maps.store import Pyramid
 from lulcbench.release import Release
 
 WORK = ".work"
+_FULL = "Free some space and run the command again: it continues where it stopped."
 Progress = Callable[[int, int], None]  # blocks done, blocks in total
 
 
@@ -171,7 +171,7 @@ def map_release(
         predicted = _blocks(any_year, lattice, _grown(bounds, margin), area, margin)
     done, damaged = 0, dict[str, str]()
     with (
-        _disk(folder),
+        full_disk_named(folder, _FULL),
         _prepared(folder, plan, replace) as work,
         predictions(Work.of(opened, release, lattice, smoothing), workers, scheduler) as predict,
     ):
@@ -289,16 +289,3 @@ def _prepared(folder: Path, plan: dict[str, Any], replace: bool) -> Iterator[Pat
         yield work
     finally:
         lock.release()
-
-
-@contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise LulcbenchError(
-            f"The disk of {folder} is full.",
-            "Free some space and run the command again: it continues where it stopped.",
-        ) from error

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pyproj
 import pytest
 import rasterio
@@ -268,8 +270,8 @@ def test_the_audit_finds_metadata_that_differ(release_root: Path, tmp_path: Path
     assert set(audit(root).problems) == {"metadata are consolidated"}
 
 
-def test_dated_series_have_a_time_axis_with_dates_of_each_tile(tmp_path: Path) -> None:
-    """Written by the shard writer, read by xarray and by our reader."""
+def dated_release(folder: Path) -> tuple[Path, ArrayKey, np.ndarray, np.ndarray]:
+    """A release of dated imagery, written by the shard writer: its root, array, dates and values of all rows."""
     key = ArrayKey("landsat", 2017, 2018)
     bands = LANDSAT.bands[3:5]
     tiles = {split: [Planned(Tile(900 + i, y), "here", "b", split) for i in range(n)] for split, n, y in
@@ -282,7 +284,7 @@ def test_dated_series_have_a_time_axis_with_dates_of_each_tile(tmp_path: Path) -
     rng = np.random.default_rng(0)
     dates = np.full((axis.size, steps), np.datetime64("NaT", "D"))
     values = np.zeros((axis.size, steps, 2, 160, 160), np.uint16)
-    root, cache = tmp_path / "release", tmp_path / "cache"
+    root, cache = folder / "release", folder / "cache"
     cache.mkdir()
     write_arrays(root, [array], axis, "lz4")
     for split, first in axis.first_rows.items():
@@ -297,6 +299,14 @@ def test_dated_series_have_a_time_axis_with_dates_of_each_tile(tmp_path: Path) -
             files = tuple(cache / f"{row}.npy" for row in rows)
             write_shard(ShardJob(array, split, axis.size, 2, "lz4", rows[0], files, root, cache / f"{rows[0]}.json"))
     write_coordinates(root, [array], axis, {"landsat": bands}, (), {"title": "Series"}, {key: dates})
+    rows = [(tile, split, first + i) for split, first in axis.first_rows.items() for i, tile in enumerate(tiles[split])]
+    table = {
+        "id": [planned.tile.id for planned, _, _ in rows],
+        "split": [split for _, split, _ in rows],
+        "row": [row for _, _, row in rows],
+        "region": [planned.region for planned, _, _ in rows],
+    }
+    pq.write_table(pa.table(table), root / INDEX)
     info = SensorInfo(resolution=30, bands=bands, spans=((2017, 2018),), licence="x", statistics=None)
     manifest = Manifest(
         name="series",
@@ -315,7 +325,13 @@ def test_dated_series_have_a_time_axis_with_dates_of_each_tile(tmp_path: Path) -
         builder="tests",
     )
     manifest.write(root)
-    assert manifest.arrays == (key,)
+    return root, key, dates, values
+
+
+def test_dated_series_have_a_time_axis_with_dates_of_each_tile(tmp_path: Path) -> None:
+    root, key, dates, values = dated_release(tmp_path)
+    assert Manifest.load(root).arrays == (key,)
+    steps = dates.shape[1]
     with xr.open_zarr(root) as found:
         series = found[str(key)]
         assert series.dims == ("tile", f"time_{key}", "band_landsat", "y_30m", "x_30m")
