@@ -1,18 +1,24 @@
-"""Commands that write for other programs: ``export``."""
+"""Commands that write for other programs: ``export``, ``legend``."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from lulcbench._console import counted_progress
+from lulcbench._console import counted_progress, new_table, result_console
+from lulcbench._files import write_atomic
+from lulcbench.errors import LulcbenchError
+from lulcbench.geozarr import class_attributes
+from lulcbench.legend import formats
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the ``lulcbench`` command line."""
     app.command()(export)
+    app.command()(legend)
 
 
 def export(
@@ -67,3 +73,37 @@ def export(
     if result.left_out:
         typer.echo(f"{', '.join(result.left_out)}: none of the tiles has them", err=True)
     typer.echo(f"{out}: {len(result.files)} files of {result.tiles} tiles", err=True)
+
+
+def legend(
+    level: Annotated[int | None, typer.Option(help="Level of the classes; by default all.")] = None,
+    format: Annotated[
+        Literal["table", "csv", "json", "qml", "cf"],
+        typer.Option(help="qml: style of QGIS; cf: flag_values, flag_meanings and flag_colors as JSON."),
+    ] = "table",
+    out: Annotated[Path | None, typer.Option(help="File to write, instead of printing.")] = None,
+) -> None:
+    """Print the class legend: level, code, parent, name and colour of each class."""
+    if format == "table":
+        if out is not None:
+            raise LulcbenchError("A table is printed, not written.", "Give --format csv, json, qml or cf.")
+        _show(level)
+        return
+    if format == "cf":
+        text = json.dumps(class_attributes(level), indent=1) + "\n"
+    else:
+        text = {"csv": formats.to_csv, "json": formats.to_json, "qml": formats.to_qml}[format](level)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomic(out, text.encode())
+        typer.echo(str(out))
+
+
+def _show(level: int | None) -> None:
+    """The legend as a table, with a patch of each colour where the terminal has colours."""
+    table = new_table("level", "code", "parent", "colour", "class")
+    for entry in formats.classes_of(level):
+        patch = f"[{entry.color}]■[/] {entry.color}"
+        table.add_row(str(entry.level), str(entry.code), str(entry.parent or ""), patch, entry.name)
+    result_console().print(table)
