@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field, ValidationError
 
-from builders.readers.labels import VECTOR, RasterLabels
+from builders.readers.labels import VECTOR, RasterLabels, composed
+from builders.readers.locators import spelled
 from builders.readers.opening import open_raster
 from builders.readers.windows import read_window
 from builders.recipe import LabelRule, check_codes
@@ -50,7 +51,7 @@ def read_mapping(path: Path) -> Mapping:
         raise LulcbenchError(f"{path} is not a valid mapping: {problems}.", remedy) from error
     except ValueError as error:
         raise LulcbenchError(f"{path}: {error}.", "lulcbench/data/luisa_legend.csv lists the codes.") from error
-    return mapping
+    return mapping.model_copy(update={"codes": composed(mapping.codes, str(path))})
 
 
 def label_rule(
@@ -78,6 +79,7 @@ def label_rule(
     Raises:
         LulcbenchError: the labels cannot be read, the legend is not told, or values are not mapped.
     """
+    path = spelled(path)
     if not path.is_file():
         raise LulcbenchError(f"There are no labels {path}.", "Correct --labels.")
     which: dict[str, Any] = {

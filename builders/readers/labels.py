@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from rasterio.windows import transform as window_transform
 
 from builders.readers import Labels
 from builders.readers.area import Area
+from builders.readers.locators import same_name
 from builders.readers.opening import opened
 from builders.readers.warp import place, warp
 from builders.readers.windows import NOWHERE, Mask, Values, data_bands, footprint, read_window
@@ -95,7 +97,8 @@ class RasterLabels:
         """
         described = data_bands(dataset)
         if self.band is not None:
-            meant = [i for i, text in described.items() if self.band == i or str(self.band) == text]
+            spelling = same_name(str(self.band), described.values(), str(self.path))
+            meant = [i for i, text in described.items() if self.band == i or spelling == text]
         elif len(described) > 1 and self.year is not None:
             meant = [i for i, text in described.items() if re.search(rf"(?<!\d){self.year}(?!\d)", text)]
         else:
@@ -134,6 +137,21 @@ class RasterLabels:
         else:
             out[~missing] = table[indices].ravel()
         return out
+
+
+def composed(codes: Mapping[str, int], where: str) -> dict[str, int]:
+    """A mapping of words whose accents are composed (Unicode NFC), as the words of polygons are when they are read.
+
+    Raises:
+        LulcbenchError: two spellings of a word have different codes.
+    """
+    out: dict[str, int] = {}
+    for word, code in codes.items():
+        if out.setdefault(normalize("NFC", word), code) != code:
+            raise LulcbenchError(
+                f"{where} maps two Unicode spellings of {word!r} to different codes.", "Remove one of them."
+            )
+    return out
 
 
 @lru_cache(maxsize=32)

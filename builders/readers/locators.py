@@ -1,8 +1,13 @@
-"""Where a file is: the addresses that catalogs write, and what identifies a local file."""
+"""Where a file is: the addresses that catalogs write, and what identifies a local file.
+
+The same name has two normal forms in Unicode: macOS decomposes accents in names of files (NFD), most programs compose
+them (NFC). Names of files, layers, columns and bands are found in either form.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from unicodedata import normalize
@@ -37,10 +42,49 @@ def locate(href: str) -> str:
     if match := LANDSATLOOK.match(href):  # which needs a login; the bucket holds the same files
         return f"s3://usgs-landsat/{href[match.end() :]}"
     if is_local(href) and not Path(href).exists():
-        # macOS writes names decomposed, and most catalogs composed.
-        spellings = [normalize(form, text) for text in (href, unquote(href)) for form in ("NFC", "NFD")]
-        return next((text for text in (unquote(href), *spellings) if Path(text).exists()), href)
+        return next((str(path) for text in (unquote(href), href) if (path := spelled(Path(text))).exists()), href)
     return href
+
+
+def spelled(path: Path) -> Path:
+    """The file that exists under a path or, part by part, under its name in the other normal form of Unicode."""
+    if path.exists():
+        return path
+    found = Path()
+    for part in path.parts:
+        step = found / part
+        if not step.exists():
+            try:
+                other = same_name(part, (entry.name for entry in found.iterdir()), str(found))
+            except OSError:
+                return path
+            if other is None:
+                return path
+            step = found / other
+        found = step
+    return found
+
+
+def same_name(name: str, known: Iterable[str], where: str) -> str | None:
+    """The spelling of ``name`` among names that are known: the same one, or one in another normal form of Unicode.
+
+    Raises:
+        LulcbenchError: there are several others, none of which is the same.
+
+    Examples:
+        >>> same_name("for\u00eat", ["sol", "fore\u0302t"], "cover.gpkg") == "fore\u0302t"
+        True
+    """
+    names = list(known)
+    if name in names:
+        return name
+    others = [other for other in names if normalize("NFC", other) == normalize("NFC", name)]
+    if len(others) > 1:
+        raise LulcbenchError(
+            f"{where} has {name!r} in several spellings of Unicode: {', '.join(map(ascii, others))}.",
+            "Rename all but one of them.",
+        )
+    return others[0] if others else None
 
 
 def is_local(path: str) -> bool:

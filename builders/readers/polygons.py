@@ -16,8 +16,8 @@ from rasterio.features import rasterize
 
 from builders.readers import Labels
 from builders.readers.area import Area
-from builders.readers.labels import on_grid, unknown_codes
-from builders.readers.locators import file_stamp
+from builders.readers.labels import composed, on_grid, unknown_codes
+from builders.readers.locators import file_stamp, same_name
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
@@ -80,12 +80,13 @@ class VectorLabels:
 def _polygons(
     path: Path, layer: str | None, column: str | None, codes: tuple[tuple[str, int], ...], legend: str, stamp: object
 ) -> gpd.GeoDataFrame:
-    frame = _read(path, layer, column)
+    frame, column = _read(path, layer, column)
+    known = composed(dict(codes), f"The mapping of {path}")
     if (frame.geometry.geom_type == "GeometryCollection").any():  # of polygons, with the lines where they touch
         frame = frame.explode(ignore_index=True)
     values = _texts(frame[column])
     present = set(values.dropna())
-    unknown = sorted(present - set(dict(codes)))
+    unknown = sorted(present - set(known))
     if unknown:
         raise unknown_codes(unknown, legend, f"{path} ({column})")
     areas = frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])
@@ -95,7 +96,7 @@ def _polygons(
         if lacking.any():
             log.warning("%s: %d %s are not labelled", path.name, int(lacking.sum()), what)
     values = values.where(areas)
-    return frame.assign(luisa=values.map(dict(codes))).dropna(subset="luisa").astype({"luisa": int}).to_crs(CRS)
+    return frame.assign(luisa=values.map(known)).dropna(subset="luisa").astype({"luisa": int}).to_crs(CRS)
 
 
 def layers_with(path: Path, column: str) -> list[str]:
@@ -106,7 +107,8 @@ def layers_with(path: Path, column: str) -> list[str]:
     """
     try:
         names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-        return [name for name in names if column in pyogrio.read_info(path, layer=name)["fields"]]
+        fields = {name: pyogrio.read_info(path, layer=name)["fields"] for name in names}
+        return [name for name in names if same_name(column, fields[name], f"{path} ({name})")]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "It is missing or damaged; fetch it again.") from error
 
@@ -117,11 +119,15 @@ def column_values(path: Path, layer: str | None, column: str | None) -> pd.Serie
     Raises:
         LulcbenchError: the file cannot be read, or has no such layer or column.
     """
-    return _texts(_read(path, layer, column)[column])
+    frame, column = _read(path, layer, column)
+    return _texts(frame[column])
 
 
-def _read(path: Path, layer: str | None, column: str | None) -> gpd.GeoDataFrame:
+def _read(path: Path, layer: str | None, column: str | None) -> tuple[gpd.GeoDataFrame, str]:
+    """The layer, and the name of the column as it is written there."""
     try:
+        if layer:
+            layer = same_name(layer, (str(name) for name, _ in pyogrio.list_layers(path)), str(path)) or layer
         frame = gpd.read_file(path, layer=layer or _only_layer(path, column))
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "It is missing, damaged or has no such layer.") from error
@@ -130,9 +136,10 @@ def _read(path: Path, layer: str | None, column: str | None) -> gpd.GeoDataFrame
     names = ", ".join(c for c in frame.columns if c != "geometry")
     if column is None:
         raise LulcbenchError(f"{path} has polygons.", f"Name the column of their codes in 'field': one of {names}.")
-    if column not in frame.columns:
+    written = same_name(column, map(str, frame.columns), str(path))
+    if written is None:
         raise LulcbenchError(f"{path} has no column {column!r}.", f"Set 'field' of the labels to one of {names}.")
-    return frame
+    return frame, written
 
 
 def _only_layer(path: Path, column: str | None) -> str:
@@ -147,6 +154,6 @@ def _only_layer(path: Path, column: str | None) -> str:
 
 
 def _texts(column: pd.Series[Any]) -> pd.Series[str]:
-    """Codes or words as text; whole numbers without decimals, as 311 for "311.0"; NA for nothing."""
-    text = column.astype("string").str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
+    """Codes or words as composed text (NFC); whole numbers without decimals, as 311 for "311.0"; NA for nothing."""
+    text = column.astype("string").str.strip().str.normalize("NFC").str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
     return text.mask((text == "").fillna(True))

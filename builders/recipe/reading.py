@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from builders._settings import apply_settings
+from builders.readers.locators import spelled
 from builders.recipe.model import Recipe
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
@@ -83,5 +84,5 @@ def _resolve(value: Any, base: Path, scenes: Path, recipe: Path, key: str = "") 
                 )
             return variables[match[1]]
 
-        return str((base / re.sub(r"\$\{(\w+)\}", expand, value)).resolve())
+        return str(spelled((base / re.sub(r"\$\{(\w+)\}", expand, value)).resolve()))
     return value

@@ -1,5 +1,6 @@
 from datetime import UTC, datetime
 from pathlib import Path
+from unicodedata import normalize
 
 import geopandas as gpd
 import numpy as np
@@ -14,7 +15,9 @@ from affine import Affine
 from builders.archives import corine, landsat, luisa, planet, sentinel2
 from builders.ingest.catalog import File, item
 from builders.readers.area import Area
+from builders.readers.locators import spelled
 from builders.readers.opening import open_raster
+from builders.readers.polygons import VectorLabels
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
@@ -258,6 +261,40 @@ def test_a_column_in_several_layers_needs_the_layer_that_is_meant(tmp_path: Path
     assert np.unique(corine.labels(rule(path, field="code", layer="y2018")).read(area).codes).tolist() == [112]
     with pytest.raises(LulcbenchError, match=r"column 'code' in several layers: y2012, y2018"):
         corine.labels(rule(path, field="code")).read(area)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_are_found_in_either_normal_form_of_unicode(tmp_path: Path, form: str) -> None:
+    """File, layer, column and word are written in one form, the recipe in the other."""
+    other = "NFD" if form == "NFC" else "NFC"
+    folder = tmp_path / normalize(form, "données") / normalize(other, "carte é")  # a path of both forms
+    folder.mkdir(parents=True)
+    path = folder / normalize(form, "forêts.gpkg")
+    column, layer, word = (normalize(form, text) for text in ("libellé", "été", "forêt"))
+    frame = gpd.GeoDataFrame({column: [word]}, geometry=[shapely.box(*TILE.bounds)], crs="EPSG:3035")
+    frame.to_file(path, layer=layer)
+    frame.to_file(path, layer="autre")
+    asked = spelled(Path(normalize(other, str(path))))
+    assert asked.samefile(path)
+    column, layer, word = (normalize(other, text) for text in (column, layer, word))
+    area = Area.of([TILE], 50)
+    labels = VectorLabels(asked, {word: 3110}, "own", layer, column)
+    assert np.unique(labels.read(area).codes).tolist() == [3110]
+    with pytest.raises(LulcbenchError, match="in several layers"):  # found in both
+        VectorLabels(asked, {word: 3110}, "own", None, column).read(area)
+    with pytest.raises(LulcbenchError, match="two Unicode spellings"):
+        VectorLabels(
+            asked, {normalize(f, word): 311 + i for i, f in enumerate(("NFC", "NFD"))}, "own", layer, column
+        ).read(area)
+
+
+def test_names_of_which_several_spellings_exist_are_refused(tmp_path: Path) -> None:
+    for name in ("e\u0301t\u00e9.tif", "\u00e9te\u0301.tif"):
+        (tmp_path / name).touch()
+    assert spelled(tmp_path / "\u00e9te\u0301.tif").name == "\u00e9te\u0301.tif"
+    with pytest.raises(LulcbenchError, match="several spellings"):
+        spelled(tmp_path / "\u00e9t\u00e9.tif")
+    assert spelled(tmp_path / "hiver" / "a.tif") == tmp_path / "hiver" / "a.tif"
 
 
 def test_the_layer_that_has_the_column_is_read_wherever_it_stands(tmp_path: Path) -> None:
