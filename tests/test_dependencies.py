@@ -21,6 +21,7 @@ USES = {
     "lulcbench": (),
     "lulcbench/datasets": ("torch",),
     "lulcbench/_parallel.py": ("maps",),
+    "lulcbench/geotiff.py": ("geo",),
     "lulcbench/maps": ("maps",),
     "lulcbench/plotting.py": ("torch",),
     "lulcbench/cli/_page.py": ("geo",),
