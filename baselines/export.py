@@ -11,8 +11,9 @@ from baselines.data import Input
 from baselines.run import Trained
 from baselines.training.card import item
 from lulcbench._files import write_atomic
-from lulcbench.maps import MapModel, ModelInfo, ModelInput
+from lulcbench.maps import MapModel, ModelInfo, ModelInput, Series
 from lulcbench.maps.model import DESCRIPTION, GRAPH, MAX_REACH, PROPERTY
+from lulcbench.series.indices import INDICES
 
 
 def export(trained: Trained, folder: Path) -> MapModel:
@@ -36,13 +37,13 @@ def export(trained: Trained, folder: Path) -> MapModel:
         name=config.name,
         architecture=config.model.label,
         dense=config.task.dense,
-        inputs={sensor: _input(imagery) for sensor, imagery in inputs.items()},
+        inputs={sensor: _input(imagery, getattr(config.data, "every", None)) for sensor, imagery in inputs.items()},
         classes=about.info.classes,
         level=about.info.level,
         legend_digest=about.legend_digest,
         temperature=about.temperature,
         reach=None if reach is None or reach > MAX_REACH else reach,
-        window=config.data.options.get("window"),
+        window=config.data.options.get("window") if config.data.spatial else None,
         training_digest=about.data_digest,
         simulated=about.info.simulated,
         sha256=hashlib.sha256(graph).hexdigest(),
@@ -62,13 +63,16 @@ def export(trained: Trained, folder: Path) -> MapModel:
     return MapModel.open(folder)
 
 
-def _input(imagery: Input) -> ModelInput:
-    """Channels such as ``summer:red`` as seasons × bands."""
+def _input(imagery: Input, every: int | None = None) -> ModelInput:
+    """Channels such as ``summer:red`` as seasons × bands, or such as ``d015:NDVI`` as steps × (bands, indices)."""
     pairs = [channel.rpartition(":") for channel in imagery.channels]
+    names = tuple(dict.fromkeys(band for _, _, band in pairs))
+    indices = tuple(name for name in names if every and name in INDICES)
     return ModelInput(
         resolution=round(imagery.resolution),
-        bands=tuple(dict.fromkeys(band for _, _, band in pairs)),
-        seasons=tuple(dict.fromkeys(season for season, _, _ in pairs if season)),
+        bands=tuple(name for name in names if name not in indices),
+        seasons=() if every else tuple(dict.fromkeys(season for season, _, _ in pairs if season)),
         mean=imagery.mean,
         std=imagery.std,
+        series=Series(every=every, indices=indices) if every else None,
     )

@@ -26,13 +26,13 @@ from scipy.optimize import minimize_scalar
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.model_selection import GroupKFold
 
-from baselines.series.indices import available, with_indices
 from baselines.series.pool import SeriesReader
 from baselines.series.pseudo import grow
-from baselines.series.regular import regular
 from baselines.series.smoothing import viterbi
 from lulcbench.release import Release, Row
 from lulcbench.sensors import SENTINEL2
+from lulcbench.series.indices import available, with_indices
+from lulcbench.series.regular import regular
 
 Floats = npt.NDArray[np.floating[Any]]
 CLEAR = (4, 5, 6, 7)  # of the scene classification: vegetation, bare, water, unclassified

@@ -16,13 +16,13 @@ from baselines.data.base import DATA, DataConfig, DataInfo, Input, shares
 from baselines.registry import Count, Names, expand
 from baselines.series.pool import SeriesReader
 from baselines.series.pseudo import PseudoRule
-from baselines.series.regular import normalized
 from baselines.series.samples import SampleRule
 from baselines.series.steps import Steps
 from lulcbench.datasets.batch import Sample, Samples, positions
 from lulcbench.datasets.protocol import BatchDataset
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.release import AUTO, Release
+from lulcbench.series.regular import normalized
 
 
 @DATA.register

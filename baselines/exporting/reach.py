@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from baselines.data import Input
 from baselines.devices import Images
+from baselines.series.nets import PixelSeries
 
 CELL = 32  # px: networks halve the resolution up to five times, so that the reach repeats with this period
 _FRAMES = (384, 1280)  # px
@@ -29,8 +30,10 @@ def receptive_field(net: nn.Module, inputs: Mapping[str, Input]) -> int | None:
         inputs: sensor → input.
 
     Returns:
-        Number of pixels that have to be read around a cell, on each side.
+        Number of pixels that have to be read around a cell, on each side; 0 for networks of series of single pixels.
     """
+    if isinstance(net, PixelSeries):
+        return 0
     probe = _positive(net)
     for frame in _FRAMES:
         reached = [_reach(probe, inputs, frame, axis) for axis in (2, 3)]

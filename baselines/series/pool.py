@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from baselines.series.indices import available, with_indices
-from baselines.series.regular import days_of_year, regular
 from lulcbench._parallel import executor, in_order, slots
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION, TILE_SIZE, pixels
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import AUTO, Release, Row
 from lulcbench.sensors import Band
+from lulcbench.series.indices import available, with_indices
+from lulcbench.series.regular import cell_means, days_of_year, regular
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -198,28 +198,6 @@ def _cells_of(job: _TileJob) -> tuple[Floats, Ints, Ints, int]:
     whole = np.isfinite(values).all(axis=(1, 2, 3))
     cells, values = cells[whole], values[whole]
     return values, classes.ravel()[cells], areas.ravel()[cells], int(areas.max(initial=-1)) + 1
-
-
-def cell_means(image: Floats) -> Floats:
-    """Means of the pixels of each label cell that have a value, ``(band, 96, 96)``; NaN where none has.
-
-    Pixels that are not a whole part of a cell, such as those of 30 m, are taken by their place: the one at the centre.
-
-    Args:
-        image: values of a tile ``(band, y, x)``, NaN where missing.
-    """
-    bands, n = image.shape[0], image.shape[-1]
-    factor, rest = divmod(n, SIDE)
-    if rest or factor < 2:
-        at = ((np.arange(SIDE) + 0.5) * (n / SIDE)).astype(np.int64)
-        centres: Floats = image[:, at][:, :, at]
-        return centres
-    blocks = image.reshape(bands, SIDE, factor, SIDE, factor)
-    valid = np.isfinite(blocks)
-    total = np.where(valid, blocks, 0).sum(axis=(2, 4))
-    number = valid.sum(axis=(2, 4))
-    means: Floats = np.where(number > 0, total / np.maximum(number, 1), np.nan).astype(np.float32)
-    return means
 
 
 def _areas(classes: Ints) -> Ints:

@@ -14,7 +14,6 @@ from baselines.devices import best_device, memory_errors, threads
 from baselines.predicting.split import check_data, unlabelled
 from baselines.predicting.unit_counts import UnitCounts, count_series
 from baselines.predicting.views import temper
-from baselines.series.regular import normalized
 from baselines.series.smoothing import Smoothing, choose_stay, estimate_stay
 from baselines.tasks.base import TASKS, Report, TaskConfig
 from baselines.tasks.segmentation import PREDICTIONS, SCORES, Segmentation
@@ -28,6 +27,7 @@ from lulcbench.legend import IGNORE_INDEX, LEVELS, decide, legend
 from lulcbench.plotting import Panel, class_panel
 from lulcbench.predictions import Predictions, PredictionWriter
 from lulcbench.release import Release, Row, TilePosition
+from lulcbench.series.regular import normalized
 
 if TYPE_CHECKING:
     from baselines.config import Config

@@ -14,7 +14,8 @@ labelled or not. The folder of a map is one Zarr v3 hierarchy with STAC files be
     MAP/<year>/<n>/entropy            uint8 (y, x): entropy / log(classes) · 254, 255: no data
     MAP/<year>/<n>/margin             likewise: highest minus second highest probability
     MAP/<year>/<n>/least_confidence   likewise: 1 − highest probability
-    MAP/<year>/<n>/composites         uint8 (y, x): number of seasonal composites with data, 0: no data
+    MAP/<year>/<n>/composites         uint8 (y, x): number of seasonal composites with data, 0: no data;
+                                      for models of series, number of dates of the year with data
     MAP/<year>/<n>/clear              uint8 (y, x): number of clear observations, if the release holds it
     MAP/<year>/<n>/changed_by_smoothing      uint8 (y, x), after smoothing: 1 where it changed the class
     MAP/<year>/<n>/changed_by_mapping_unit   uint8 (y, x), likewise of the minimum mapping unit
@@ -34,7 +35,7 @@ from __future__ import annotations
 from lulcbench.maps.area import Area
 from lulcbench.maps.engine import MapOptions, MapResult, map_release
 from lulcbench.maps.mapping_unit import MappingUnit
-from lulcbench.maps.model import MapModel, ModelInfo, ModelInput, Predictor
+from lulcbench.maps.model import MapModel, ModelInfo, ModelInput, Predictor, Series
 from lulcbench.maps.smoothing import Smoothing
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "ModelInfo",
     "ModelInput",
     "Predictor",
+    "Series",
     "Smoothing",
     "map_release",
 ]

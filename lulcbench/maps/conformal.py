@@ -30,7 +30,7 @@ from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION, Tile
 from lulcbench.legend import NODATA, decide, legend
 from lulcbench.maps.answers import probability_of
-from lulcbench.maps.imagery import ReleaseImagery
+from lulcbench.maps.dated import open_imagery
 from lulcbench.maps.lattice import Index, Lattice
 from lulcbench.maps.model import MapModel, step_of
 from lulcbench.maps.smoothing import Smoothing
@@ -117,7 +117,7 @@ def calibrate(
         raise LulcbenchError(f"{info.name} does not predict LUISA classes of pixels.", "Use a segmentation model.")
     source = manifest.choose_labels()
     year = max(manifest.labels[source].years) if year is None else year
-    imagery = ReleaseImagery(release, info, year)
+    imagery = open_imagery(release, info, year)
     lattice = Lattice.of(info.resolution, info.reach, step_of(info), margin=smoothing.margin if smoothing else 0)
     options = {"temperature": info.temperature, "smoothing": smoothing, "blend": False}
     predict = partial(predict_window, opened.predictor(), imagery, lattice)

@@ -28,6 +28,7 @@ from lulcbench.maps.area import Area
 from lulcbench.maps.cog import write_cogs
 from lulcbench.maps.conformal import FILE as CALIBRATION
 from lulcbench.maps.conformal import Calibration
+from lulcbench.maps.dated import open_imagery, years_of
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Frame, Index, Lattice
 from lulcbench.maps.layers import layers
@@ -124,7 +125,7 @@ def map_release(
             "Use a segmentation model that was trained on a release.",
         )
     release = Release.open(root)
-    years = options.years or _years(release, opened)
+    years = options.years or years_of(release, info)
     smoothing, unit, calibration = options.smoothing, options.mapping_unit, Calibration.of(opened)
     if calibration and calibration.smoothing != smoothing:
         raise LulcbenchError(
@@ -133,7 +134,7 @@ def map_release(
         )
     margin = smoothing.margin if smoothing else 0
     lattice = Lattice.of(info.resolution, info.reach, step_of(info), options.halo, margin)
-    imagery = {year: ReleaseImagery(release, info, year) for year in years}
+    imagery = {year: open_imagery(release, info, year) for year in years}
     any_year = imagery[years[0]]
     area = options.area
     bounds = _clip(options.bounds, any_year.bounds)
@@ -161,6 +162,7 @@ def map_release(
     stored = layers(
         info.level,
         clear=any_year.has_clear,
+        dated=info.of_series,
         smoothed=smoothing is not None,
         generalised=unit is not None,
         conformal=calibration.coverage if calibration else None,
@@ -214,19 +216,6 @@ def _first_pass(pyramid: Pyramid, blocks: list[Index], folder: Path) -> tuple[Py
     chosen.create()
     own = tuple(layer for layer in pyramid.layers if layer.name not in late_layers(pyramid.level))
     return altered(pyramid, layers=own), chosen
-
-
-def _years(release: Release, model: MapModel) -> tuple[int, ...]:
-    """Years of which the release has all sensors of a model."""
-    sensors = release.manifest.sensors
-    sets = [set(sensors[name].years) if name in sensors else set[int]() for name in model.info.inputs]
-    years = tuple(sorted(set.intersection(*sets)))
-    if not years:
-        raise NotAvailableError(
-            f"{release.id} has no year of {', '.join(model.info.inputs)}.",
-            f"It has {', '.join(f'{name} ({sensor.years})' for name, sensor in sensors.items()) or 'no imagery'}.",
-        )
-    return years
 
 
 def _clip(bounds: Bounds | None, extent: Bounds) -> Bounds | None:

@@ -29,8 +29,11 @@ _COUNTS = Coding("uint8", 1, 0, 0)  # of clear observations
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """One sensor: the array, what is taken of it, and how stored values become inputs."""
+class Source:
+    """One sensor: the array, what is taken of it, and how values become inputs.
+
+    ``gain`` and ``bias`` are of stored values; for series, mean and standard deviation of each channel.
+    """
 
     array: ArrayKey
     resolution: int
@@ -82,10 +85,8 @@ class ReleaseImagery:
     def __init__(self, release: Release, info: ModelInfo, year: int) -> None:
         self.release, self.info, self.year = release, info, year
         self.damaged: dict[str, str] = {}
-        self.has_clear = all(
-            release.manifest.sensors[name].clear_counts for name in info.inputs if name in release.manifest.sensors
-        )
-        self._sources = _sources(release, info, year)
+        self._sources = self._find_sources()
+        self.has_clear = self._counts_clear
         self._places: dict[tuple[int, int], tuple[str, Row]] = {}
         index = release.index()
         here = [split for split in release.manifest.splits if self._is_here(split)]
@@ -106,6 +107,14 @@ class ReleaseImagery:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(*state["args"])  # type: ignore[misc]
+
+    def _find_sources(self) -> dict[str, Source]:
+        """Where the inputs are in the release."""
+        return _sources(self.release, self.info, self.year)
+
+    @property
+    def _counts_clear(self) -> bool:
+        return all(self.release.manifest.sensors[name].clear_counts for name in self.info.inputs)
 
     def tiles(self, bounds: Bounds) -> list[Tile]:
         """Tiles of the release that touch an area."""
@@ -155,7 +164,7 @@ class ReleaseImagery:
         return Window(images, composites, None if clear is None else np.minimum(clear, 255).astype(np.uint8))
 
     def _stored(
-        self, source: _Source, array: ArrayKey, bounds: Bounds, inner: tuple[int, ...], coding: Coding
+        self, source: Source, array: ArrayKey, bounds: Bounds, inner: tuple[int, ...], coding: Coding
     ) -> npt.NDArray[Any]:
         """Stored values of an array over an area: ``(season, *inner, y, x)``."""
         left, bottom, right, top = bounds
@@ -239,9 +248,9 @@ def _nearest[Dtype: np.generic](values: npt.NDArray[Dtype], shape: tuple[int, ..
     return sampled
 
 
-def _sources(release: Release, info: ModelInfo, year: int) -> dict[str, _Source]:
+def _sources(release: Release, info: ModelInfo, year: int) -> dict[str, Source]:
     manifest = release.manifest
-    sources: dict[str, _Source] = {}
+    sources: dict[str, Source] = {}
     lacking: list[str] = []
     names = [season.name for season in manifest.seasons]
     for sensor, wanted in info.inputs.items():
@@ -260,7 +269,7 @@ def _sources(release: Release, info: ModelInfo, year: int) -> dict[str, _Source]
         if lacking:
             continue
         gain, bias = _affine(has.coding, wanted)
-        sources[sensor] = _Source(
+        sources[sensor] = Source(
             ArrayKey(sensor, year),
             has.resolution,
             [names.index(season) for season in wanted.seasons],

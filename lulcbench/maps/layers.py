@@ -47,6 +47,7 @@ def layers(
     level: int,
     *,
     clear: bool = False,
+    dated: bool = False,
     smoothed: bool = False,
     generalised: bool = False,
     conformal: float | None = None,
@@ -56,6 +57,7 @@ def layers(
     Args:
         level: legend level of the model.
         clear: whether the number of clear observations is known.
+        dated: whether the imagery is dated, in place of seasonal composites.
         smoothed: whether probabilities are smoothed.
         generalised: whether patches that are too small are filled.
         conformal: coverage of conformal answers; None if there are none.
@@ -86,7 +88,7 @@ def layers(
         _score("entropy", "entropy of the probabilities divided by the logarithm of the number of classes"),
         _score("margin", "difference between the two highest probabilities"),
         _score("least_confidence", "1 minus the highest probability"),
-        _count("composites", "number of seasonal composites with data"),
+        _count("composites", f"number of {'dates, at most 255,' if dated else 'seasonal composites'} with data"),
         *([_count("clear", "number of clear observations in these composites, at most 255")] if clear else []),
         *([_count(SMOOTHED, "1 where smoothing changed the class")] if smoothed else []),
         *([_count(GENERALISED, "1 where the minimum mapping unit changed the class")] if generalised else []),

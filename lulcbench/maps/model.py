@@ -27,6 +27,7 @@ from lulcbench.legend import legend
 from lulcbench.maps._graph import check_graph, short
 from lulcbench.release import Sha256
 from lulcbench.release.keys import ArrayName
+from lulcbench.series.regular import days_of_year
 
 DESCRIPTION = "model.json"
 GRAPH = "model.onnx"
@@ -41,15 +42,30 @@ _EXPORT = "Export it with 'python -m baselines export RUN --out FOLDER'."
 Image = npt.NDArray[np.float32]
 
 
+class Series(Frozen):
+    """How the series of a model are made of dated imagery, see ``lulcbench.series``.
+
+    Attributes:
+        every: days between the fixed days of a year.
+        indices: names of the spectral indices that follow the bands.
+        cell: side of the cells that pixels are averaged over, m: the pixels of the map.
+    """
+
+    every: Annotated[int, Field(ge=1, le=180)]
+    indices: tuple[str, ...] = ()
+    cell: Literal[50] = 50
+
+
 class ModelInput(Frozen):
     """Imagery of one sensor as input of a model.
 
-    Channels are seasons × bands, the bands of a season next to each other.
+    Channels are seasons × bands, the bands of a season next to each other; of series they are steps × (bands, indices).
 
     Attributes:
         resolution: pixel size, m.
         bands: names of the bands.
-        seasons: names of the seasons; empty for single images.
+        seasons: names of the seasons; empty for single images and series.
+        series: how series are made; None for composites and single images.
         mean: of each channel over the training data, in the unit of the bands.
         std: standard deviation of each channel.
     """
@@ -59,17 +75,27 @@ class ModelInput(Frozen):
     seasons: tuple[str, ...]
     mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
     std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
+    series: Series | None = None
 
     @model_validator(mode="after")
     def _one_per_channel(self) -> ModelInput:
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError("there must be one mean and one std per season and band")
+        if self.series and self.seasons:
+            raise ValueError("series have steps in place of seasons")
         return self
 
     @property
     def channels(self) -> int:
         """Number of channels."""
+        if self.series:
+            return len(days_of_year(self.series.every)) * (len(self.bands) + len(self.series.indices))
         return max(1, len(self.seasons)) * len(self.bands)
+
+    @property
+    def grid(self) -> int:
+        """Pixel size of the images that the model takes, m."""
+        return self.series.cell if self.series else self.resolution
 
 
 class ModelInfo(Frozen):
@@ -110,12 +136,19 @@ class ModelInfo(Frozen):
     def _legend_agrees(self) -> ModelInfo:
         if (self.level is None) != (self.legend_digest is None):
             raise ValueError("level and legend_digest go together")
+        if self.of_series and len(self.inputs) > 1:
+            raise ValueError("a model of series has one sensor")
         return self
 
     @property
     def resolution(self) -> int:
         """Pixel size of the predictions, m: that of the first sensor."""
-        return next(iter(self.inputs.values())).resolution
+        return next(iter(self.inputs.values())).grid
+
+    @property
+    def of_series(self) -> bool:
+        """Whether it takes series of dated imagery."""
+        return any(imagery.series for imagery in self.inputs.values())
 
 
 def step_of(info: ModelInfo) -> int:
@@ -123,7 +156,7 @@ def step_of(info: ModelInfo) -> int:
 
     These are whole pixels of all sensors, and of the coarsest features of a network.
     """
-    resolutions = [imagery.resolution for imagery in info.inputs.values()]
+    resolutions = [imagery.grid for imagery in info.inputs.values()]
     if info.reach == 0:
         return math.lcm(*resolutions) // info.resolution
     return math.lcm(*(STEP * r for r in resolutions)) // info.resolution

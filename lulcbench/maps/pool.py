@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lulcbench._parallel import executor, in_order, slots
 from lulcbench.errors import LulcbenchError
+from lulcbench.maps.dated import open_imagery
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Index, Lattice
 from lulcbench.maps.model import Image, MapModel
@@ -42,7 +43,7 @@ class Opened:
         """Imagery of a year."""
         with self._lock:
             if year not in self._imagery:
-                self._imagery[year] = ReleaseImagery(self._release, self.info, year)
+                self._imagery[year] = open_imagery(self._release, self.info, year)
             return self._imagery[year]
 
     def predict(self, images: Mapping[str, Image]) -> Image:

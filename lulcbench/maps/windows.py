@@ -8,11 +8,13 @@ import numpy as np
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import LEVELS, decide
-from lulcbench.maps.imagery import Counts, ReleaseImagery
+from lulcbench.maps.imagery import Counts, ReleaseImagery, Window
 from lulcbench.maps.lattice import Index, Lattice
 from lulcbench.maps.layers import SMOOTHED, Probabilities, temper
 from lulcbench.maps.model import Predictor
 from lulcbench.maps.smoothing import Smoothing, smooth
+
+_ROWS = 16  # of a window of series that are predicted at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def predict_window(
         return Predicted(None, counts, damaged)
     margin = smoothing.margin if smoothing else 0
     outer = slice(lattice.halo - margin, lattice.side - lattice.halo + margin)
-    p = predictor(window.images)[:, outer, outer]
+    p = _in_strips(predictor, window) if imagery.info.of_series else predictor(window.images)
+    p = p[:, outer, outer]
     valid = window.composites[outer, outer] > 0
     if not np.isfinite(p).all():
         wrong = ~np.isfinite(p).all(axis=0)
@@ -83,3 +86,18 @@ def predict_window(
         level = imagery.info.level or len(LEVELS)
         counts[SMOOTHED] = (decide(before, level) != decide(p, level)).astype(np.uint8)
     return Predicted(p * lattice.weights() if blend and lattice.overlap else p.copy(), counts, damaged)
+
+
+def _in_strips(predictor: Predictor, window: Window) -> Probabilities:
+    """Predict rows of single pixels one after the other: a network of series has states of every step."""
+    starts = range(0, len(window.composites), _ROWS)
+    strips = {
+        start: predictor({name: image[:, start : start + _ROWS] for name, image in window.images.items()})
+        for start in starts
+        if window.composites[start : start + _ROWS].any()
+    }
+    first = next(iter(strips.values()))
+    p = np.zeros((len(first), *window.composites.shape), np.float32)
+    for start, strip in strips.items():
+        p[:, start : start + _ROWS] = strip
+    return p

@@ -9,11 +9,11 @@ from rasterio.warp import transform
 from typer.testing import CliRunner
 
 from baselines.series.pool import SIDE, SeriesReader
-from baselines.series.regular import days_of_year
 from benchmarks.real_series import bouconne, flanders, germany, netherlands, romania
 from builders.__main__ import app
 from builders.recipe import RECIPES
 from lulcbench.release import Release, Row
+from lulcbench.series.regular import days_of_year
 
 pytestmark = pytest.mark.real
 

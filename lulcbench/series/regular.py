@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError
+from lulcbench.grid import LABEL_RESOLUTION, TILE_SIZE, pixels
 
 Floats = npt.NDArray[np.float32]
+_SIDE = pixels(TILE_SIZE, LABEL_RESOLUTION)
 
 
 def days_of_year(every: int) -> npt.NDArray[np.int64]:
@@ -21,6 +23,28 @@ def days_of_year(every: int) -> npt.NDArray[np.int64]:
         [45, 135, 225, 315]
     """
     return np.arange(365 // every, dtype=np.int64) * every + every // 2
+
+
+def cell_means(image: Floats, shape: tuple[int, int] = (_SIDE, _SIDE)) -> Floats:
+    """Means of the pixels of each cell that have a value, ``(band, *shape)``; NaN where none has.
+
+    Pixels that are not a whole part of a cell, such as those of 30 m, are taken by their place: the one at the centre.
+
+    Args:
+        image: values ``(band, y, x)``, NaN where missing.
+        shape: numbers of cells, downwards and to the right; those of a tile and its label cells by default.
+    """
+    (height, rest), (width, rest_x) = (divmod(n, m) for n, m in zip(image.shape[1:], shape, strict=True))
+    if rest or rest_x or min(height, width) < 2:
+        y, x = (((np.arange(m) + 0.5) * (n / m)).astype(np.int64) for n, m in zip(image.shape[1:], shape, strict=True))
+        centres: Floats = image[:, y][:, :, x]
+        return centres
+    blocks = image.reshape(len(image), shape[0], height, shape[1], width)
+    valid = np.isfinite(blocks)
+    total = np.where(valid, blocks, 0).sum(axis=(2, 4))
+    number = valid.sum(axis=(2, 4))
+    means: Floats = np.where(number > 0, total / np.maximum(number, 1), np.nan).astype(np.float32)
+    return means
 
 
 def check_dates(dates: npt.NDArray[np.datetime64]) -> None:

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines.series.indices import INDICES, available, letters, with_indices
-from baselines.series.pool import cell_means
-from baselines.series.regular import check_dates, days_of_year, regular, seen_steps
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT, SENTINEL2, Sensor
+from lulcbench.series.indices import INDICES, available, letters, with_indices
+from lulcbench.series.regular import cell_means, check_dates, days_of_year, regular, seen_steps
 
 
 @settings(max_examples=15)
