@@ -23,6 +23,7 @@ USES = {
     "lulcbench/_parallel.py": ("maps",),
     "lulcbench/geotiff.py": ("geo",),
     "lulcbench/maps": ("maps",),
+    "lulcbench/maps/own.py": ("maps", "torch"),
     "lulcbench/series": ("maps",),
     "lulcbench/plotting.py": ("torch",),
     "lulcbench/cli/_page.py": ("geo",),

@@ -22,7 +22,12 @@ def register(app: typer.Typer) -> None:
 
 
 def map_(
-    model: Annotated[Path, typer.Argument(help="Folder of a model that 'python -m baselines export' wrote.")],
+    model: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folder of a model that 'python -m baselines export' wrote; of several, the mean is mapped."
+        ),
+    ],
     root: Annotated[str, typer.Option(help="Folder of a release, or its URL.")],
     out: Annotated[Path, typer.Option(help="Folder of the map to write.")],
     year: Annotated[list[int] | None, typer.Option(help="Year to map; repeatable; by default all.")] = None,

@@ -14,6 +14,9 @@ labelled or not. The folder of a map is one Zarr v3 hierarchy with STAC files be
     MAP/<year>/<n>/entropy            uint8 (y, x): entropy / log(classes) · 254, 255: no data
     MAP/<year>/<n>/margin             likewise: highest minus second highest probability
     MAP/<year>/<n>/least_confidence   likewise: 1 − highest probability
+    MAP/<year>/<n>/deviation          likewise, of several models: standard deviation over them of the probability of
+                                      the decided class
+    MAP/<year>/<n>/mutual_information   likewise: mutual information of model and class / log(classes)
     MAP/<year>/<n>/composites         uint8 (y, x): number of seasonal composites with data, 0: no data;
                                       for models of series, number of dates of the year with data
     MAP/<year>/<n>/clear              uint8 (y, x): number of clear observations, if the release holds it
@@ -34,20 +37,25 @@ from __future__ import annotations
 
 from lulcbench.maps.area import Area
 from lulcbench.maps.engine import MapOptions, MapResult, map_release
+from lulcbench.maps.ensemble import Ensemble
 from lulcbench.maps.mapping_unit import MappingUnit
 from lulcbench.maps.model import MapModel, ModelInfo, ModelInput, Predictor, Series
+from lulcbench.maps.own import OwnModel, TorchPredictor
 from lulcbench.maps.smoothing import Smoothing
 
 __all__ = [
     "Area",
+    "Ensemble",
     "MapModel",
     "MapOptions",
     "MapResult",
     "MappingUnit",
     "ModelInfo",
     "ModelInput",
+    "OwnModel",
     "Predictor",
     "Series",
     "Smoothing",
+    "TorchPredictor",
     "map_release",
 ]

@@ -13,7 +13,7 @@ UNCERTAIN = 65535  # in place of a code: not even a class of level 1 is certain
 
 
 def answers(
-    p: npt.NDArray[np.float32], level: int, limit: float
+    p: npt.NDArray[np.float32], level: int, limit: float, chosen: npt.NDArray[np.intp] | None = None
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint8]]:
     """The finest certain class of each pixel, and the number of classes of ``level`` in it.
 
@@ -21,11 +21,12 @@ def answers(
         p: probabilities ``(class, …)`` at ``level``.
         level: legend level.
         limit: the threshold.
+        chosen: the decided classes ``(…)``, if they are known already.
 
     Returns:
         LUISA codes of any level, ``UNCERTAIN`` where none is certain; and sizes: uint16 and uint8 ``(…)``.
     """
-    chosen = decide(p, level)
+    chosen = decide(p, level) if chosen is None else chosen
     codes = np.full(chosen.shape, UNCERTAIN, np.uint16)
     sizes = np.full(chosen.shape, len(p), np.uint8)
     for at in range(1, level + 1):

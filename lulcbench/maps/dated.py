@@ -94,7 +94,7 @@ class DatedImagery(ReleaseImagery):
         step = _STRIP if not rest else height
         for start in range(0, height, step):
             strip = slice(start, min(start + step, height))
-            if rest:  # cells are no whole number of pixels
+            if rest:  # a cell is not a whole number of pixels
                 first, pixels, cells = 0, n, slice(rows.start, rows.stop)
             else:
                 first, pixels = (rows.start + start) * factor, (strip.stop - start) * factor

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from dataclasses import replace as altered
@@ -29,6 +30,7 @@ from lulcbench.maps.cog import write_cogs
 from lulcbench.maps.conformal import FILE as CALIBRATION
 from lulcbench.maps.conformal import Calibration
 from lulcbench.maps.dated import open_imagery, years_of
+from lulcbench.maps.ensemble import AnyModel, Ensemble, open_model
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Frame, Index, Lattice
 from lulcbench.maps.layers import layers
@@ -88,7 +90,7 @@ class MapResult:
 
 
 def map_release(
-    model: str | Path,
+    model: str | os.PathLike[str] | AnyModel | Ensemble | Sequence[str | os.PathLike[str] | AnyModel],
     root: str | Path,
     out: str | Path,
     options: MapOptions | None = None,
@@ -98,10 +100,10 @@ def map_release(
     replace: bool = False,
     progress: Progress | None = None,
 ) -> MapResult:
-    """Map a release with an exported model; a run that was interrupted is resumed.
+    """Map a release with a model; a run that was interrupted is resumed.
 
     Args:
-        model: folder of the exported model.
+        model: folder of an exported model, a model that is open, or several, whose mean is mapped.
         root: folder or URL of the release.
         out: folder of the map, see ``lulcbench.maps``.
         options: what to map.
@@ -116,7 +118,7 @@ def map_release(
             needs; the area does not overlap the release; ``out`` holds something else; the disk is full; the scheduler
             cannot be reached.
     """
-    opened, options = MapModel.open(model), options or MapOptions()
+    opened, options = open_model(model), options or MapOptions()
     info = opened.info
     if not info.dense or info.level is None:
         raise LulcbenchError(
@@ -126,11 +128,12 @@ def map_release(
         )
     release = Release.open(root)
     years = options.years or years_of(release, info)
-    smoothing, unit, calibration = options.smoothing, options.mapping_unit, Calibration.of(opened)
+    smoothing, unit = options.smoothing, options.mapping_unit
+    calibration = Calibration.of(opened) if isinstance(opened, MapModel) else None
     if calibration and calibration.smoothing != smoothing:
         raise LulcbenchError(
             f"{info.name} was calibrated {'with' if calibration.smoothing else 'without'} smoothing.",
-            f"Calibrate it as it is mapped ('lulcbench calibrate'), or delete {opened.folder / CALIBRATION}.",
+            f"Calibrate it as it is mapped ('lulcbench calibrate'), or delete {CALIBRATION} in its folder.",
         )
     margin = smoothing.margin if smoothing else 0
     lattice = Lattice.of(info.resolution, info.reach, step_of(info), options.halo, margin)
@@ -163,6 +166,7 @@ def map_release(
         info.level,
         clear=any_year.has_clear,
         dated=info.of_series,
+        ensemble=isinstance(opened, Ensemble),
         smoothed=smoothing is not None,
         generalised=unit is not None,
         conformal=calibration.coverage if calibration else None,
@@ -175,7 +179,7 @@ def map_release(
     with (
         full_disk_named(folder, _FULL),
         _prepared(folder, plan, replace) as work,
-        predictions(Work.of(opened, release, lattice, smoothing), workers, scheduler) as predict,
+        predictions(opened, release, Work.of(opened, release, lattice, smoothing), workers, scheduler) as predict,
     ):
         for year in years:
             pyramid = Pyramid(folder / str(year), frame, stored, info.level)

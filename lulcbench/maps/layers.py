@@ -15,6 +15,7 @@ from lulcbench.maps.answers import UNCERTAIN, answers
 
 MISSING = 255  # of scores
 SMOOTHED, GENERALISED = "changed_by_smoothing", "changed_by_mapping_unit"
+DISAGREEMENT = ("deviation", "mutual_information")  # of the members of an ensemble
 _STEPS = 254  # of scores: 0 … 254 stand for 0 … 1
 _TINY = np.float32(1e-12)
 _ROWS = 32  # of a block that are encoded at a time
@@ -48,6 +49,7 @@ def layers(
     *,
     clear: bool = False,
     dated: bool = False,
+    ensemble: bool = False,
     smoothed: bool = False,
     generalised: bool = False,
     conformal: float | None = None,
@@ -58,6 +60,7 @@ def layers(
         level: legend level of the model.
         clear: whether the number of clear observations is known.
         dated: whether the imagery is dated, in place of seasonal composites.
+        ensemble: whether the model is an ensemble.
         smoothed: whether probabilities are smoothed.
         generalised: whether patches that are too small are filled.
         conformal: coverage of conformal answers; None if there are none.
@@ -88,11 +91,20 @@ def layers(
         _score("entropy", "entropy of the probabilities divided by the logarithm of the number of classes"),
         _score("margin", "difference between the two highest probabilities"),
         _score("least_confidence", "1 minus the highest probability"),
+        *(_disagreement() if ensemble else []),
         _count("composites", f"number of {'dates, at most 255,' if dated else 'seasonal composites'} with data"),
         *([_count("clear", "number of clear observations in these composites, at most 255")] if clear else []),
         *([_count(SMOOTHED, "1 where smoothing changed the class")] if smoothed else []),
         *([_count(GENERALISED, "1 where the minimum mapping unit changed the class")] if generalised else []),
         *(_answers(level, conformal) if conformal is not None else []),
+    )
+
+
+def _disagreement() -> tuple[Layer, Layer]:
+    deviation, information = DISAGREEMENT
+    return (
+        _score(deviation, "standard deviation over the members of the probability of the decided class"),
+        _score(information, "mutual information of member and class divided by the logarithm of the number of classes"),
     )
 
 
@@ -141,13 +153,22 @@ def normalized(p: Probabilities) -> Probabilities:
     return result
 
 
+def entropy(p: Probabilities) -> npt.NDArray[np.float32]:
+    """Entropy of probabilities ``(class, …)`` in nats, float32 ``(…)``, summed in the order of the classes."""
+    total = np.zeros(p.shape[1:], np.float32)
+    for own in p:
+        total -= own * np.log(np.maximum(own, _TINY))
+    return total
+
+
 def encode(
     p: Probabilities, counts: Mapping[str, npt.NDArray[np.uint8]], level: int, limit: float | None = None
 ) -> dict[str, npt.NDArray[Any]]:
     """Layers of a block.
 
     Args:
-        p: probabilities ``(class, y, x)`` that sum to 1; any value where there are no data.
+        p: probabilities ``(class, y, x)`` that sum to 1, and after them ``DISAGREEMENT`` if the model is an ensemble;
+            any value where there are no data.
         counts: ``composites``, number of composites with data ``(y, x)``, 0 where there are no data, and other counts.
         level: legend level of the classes.
         limit: threshold of conformal answers; None if there are none.
@@ -166,6 +187,8 @@ def _encode(
     p: Probabilities, valid: npt.NDArray[np.bool_], level: int, limit: float | None
 ) -> dict[str, npt.NDArray[Any]]:
     """Layers of some rows, which stay in the cache of the processor."""
+    classes = len(legend().codes(level))
+    p, disagreement = p[:classes], p[classes:]
     chosen = decide(p, level)
     out: dict[str, npt.NDArray[Any]] = {}
     for n in LEVELS[:level]:
@@ -175,21 +198,21 @@ def _encode(
     steps *= valid
     out["probability"] = steps.astype(np.uint8)
     first = np.zeros(p.shape[1:], np.float32)
-    second, entropy = first.copy(), first.copy()
+    second = first.copy()
     for own in p:
         np.maximum(second, np.minimum(first, own), out=second)
         np.maximum(first, own, out=first)
-        entropy -= own * np.log(np.maximum(own, _TINY))
     scores = {
-        "entropy": entropy / np.float32(np.log(len(p))),
+        "entropy": entropy(p) / np.float32(np.log(len(p))),
         "margin": first - second,
         "least_confidence": 1 - first,
+        **dict(zip(DISAGREEMENT, disagreement, strict=False)),
     }
     for name, score in scores.items():
         rounded = np.rint(np.clip(score, 0, 1) * np.float32(_STEPS))
         out[name] = np.where(valid, rounded, MISSING).astype(np.uint8)
     if limit is not None:
-        codes, sizes = answers(p, level, limit)
+        codes, sizes = answers(p, level, limit, chosen)
         out["certain"] = np.where(valid, codes, 0).astype(np.uint16)
         out["set_size"] = np.where(valid, sizes, 0).astype(np.uint8)
     return out

@@ -13,8 +13,8 @@ from lulcbench.geozarr import consolidate
 from lulcbench.grid import CRS, Bounds
 from lulcbench.legend import legend
 from lulcbench.maps.area import Area
+from lulcbench.maps.ensemble import AnyModel, Ensemble
 from lulcbench.maps.lattice import Frame
-from lulcbench.maps.model import MapModel
 from lulcbench.release import Release
 
 FORMAT: Final = "lulcbench-map/1"
@@ -26,7 +26,7 @@ _EXTENSIONS = [
 ]
 
 
-def tags(model: MapModel, release: Release, year: int) -> dict[str, str]:
+def tags(model: AnyModel | Ensemble, release: Release, year: int) -> dict[str, str]:
     """Tags of the GeoTIFFs of a year."""
     simulated = release.simulated or model.info.simulated
     return {
@@ -41,7 +41,7 @@ def tags(model: MapModel, release: Release, year: int) -> dict[str, str]:
 
 def write_metadata(
     folder: Path,
-    model: MapModel,
+    model: AnyModel | Ensemble,
     release: Release,
     years: Sequence[int],
     frame: Frame,
@@ -76,6 +76,7 @@ def write_metadata(
             "level": info.level,
             "reach": info.reach,
             "temperature": info.temperature,
+            **({"members": [member.digest for member in model.members]} if isinstance(model, Ensemble) else {}),
         },
         "lulcbench:release": {"id": release.id, "digest": release.digest},
         "lulcbench:simulated": simulated,

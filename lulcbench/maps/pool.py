@@ -13,6 +13,7 @@ from pathlib import Path
 from lulcbench._parallel import executor, in_order, slots
 from lulcbench.errors import LulcbenchError
 from lulcbench.maps.dated import open_imagery
+from lulcbench.maps.ensemble import AnyModel, Ensemble, open_model
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Index, Lattice
 from lulcbench.maps.model import Image, MapModel
@@ -28,16 +29,26 @@ _opening = threading.Lock()
 class Opened:
     """The inputs of a map; threads share them: one of them reads while another one predicts."""
 
-    def __init__(self, work: Work) -> None:
-        model, self._release = MapModel.open(work.model), Release.open(work.root)
-        if (model.digest, self._release.digest) != work.digests:
-            raise LulcbenchError(
-                f"A worker does not find the model of this map in {work.model}, or the release in {work.root}.",
-                "All workers need the same files under the same paths: use a shared file system, or copy them.",
-            )
-        self.info, self._predict = model.info, model.predictor()
+    def __init__(self, model: AnyModel | Ensemble, release: Release) -> None:
+        self.info, self._predict, self._release = model.info, model.predictor(), release
         self._imagery: dict[int, ReleaseImagery] = {}
         self._lock, self._running = threading.RLock(), threading.Lock()
+
+    @classmethod
+    def of(cls, work: Work) -> Opened:
+        """Open the files of a map.
+
+        Raises:
+            LulcbenchError: they are others than where the map was begun.
+        """
+        model, release = open_model(work.models), Release.open(work.root)
+        if (model.digest, release.digest) != work.digests:
+            raise LulcbenchError(
+                f"A worker does not find the model of this map in {', '.join(map(str, work.models))}, or the release "
+                f"in {work.root}.",
+                "All workers need the same files under the same paths: use a shared file system, or copy them.",
+            )
+        return cls(model, release)
 
     def imagery(self, year: int) -> ReleaseImagery:
         """Imagery of a year."""
@@ -57,7 +68,7 @@ class Work:
     """What workers need to predict any window; opened once in each of them.
 
     Attributes:
-        model: folder of the model, absolute.
+        models: folders of the models, absolute; none if one is not exported.
         root: folder of the release, absolute, or its URL.
         digests: of the model and the release: a worker on another machine might find others there.
         lattice: of the map.
@@ -65,7 +76,7 @@ class Work:
         token: of this map: what was opened for another one is not used again.
     """
 
-    model: Path
+    models: tuple[Path, ...]
     root: str
     digests: tuple[str, str]
     lattice: Lattice
@@ -73,10 +84,13 @@ class Work:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
-    def of(cls, model: MapModel, release: Release, lattice: Lattice, smoothing: Smoothing | None) -> Work:
+    def of(cls, model: AnyModel | Ensemble, release: Release, lattice: Lattice, smoothing: Smoothing | None) -> Work:
         """The work of a map."""
+        members = model.members if isinstance(model, Ensemble) else (model,)
+        folders = tuple(member.folder.absolute() for member in members if isinstance(member, MapModel))
         root = release.root if is_remote(release.root) else str(Path(release.root).absolute())
-        return cls(model.folder.absolute(), root, (model.digest, release.digest), lattice, smoothing)
+        models = folders if len(folders) == len(members) else ()
+        return cls(models, root, (model.digest, release.digest), lattice, smoothing)
 
     def __call__(self, job: tuple[int, Index]) -> Predicted:
         """Predict the window of a year and a block.
@@ -88,7 +102,7 @@ class Work:
         with _opening:
             if self.token not in _opened:
                 _opened.clear()
-                _opened[self.token] = Opened(self)
+                _opened[self.token] = Opened.of(self)
             inputs = _opened[self.token]
         temperature = inputs.info.temperature
         return predict_window(inputs.predict, inputs.imagery(year), self.lattice, index, temperature, self.smoothing)
@@ -96,21 +110,32 @@ class Work:
 
 @contextmanager
 def predictions(
-    work: Work, workers: int, scheduler: str | None = None
+    model: AnyModel | Ensemble, release: Release, work: Work, workers: int, scheduler: str | None = None
 ) -> Iterator[Callable[[int, list[Index]], Iterator[Predicted]]]:
     """Yield a function of a year and windows, which yields their predictions in order.
 
     Args:
+        model: the model of the work; other processes open it themselves.
+        release: likewise.
         work: what is predicted.
         workers: number of processes; 1 predicts in this one.
         scheduler: address of a dask scheduler, whose workers predict instead.
 
     Raises:
-        LulcbenchError: a process was killed, or the cluster cannot be reached.
+        LulcbenchError: a process was killed, or the cluster cannot be reached; or other processes would need a model
+            that is not exported.
     """
+    here = workers == 1 and scheduler is None
+    if here:
+        _opened.clear()
+        _opened[work.token] = Opened(model, release)
+    elif not work.models:
+        raise LulcbenchError(
+            f"{model.info.name} is not exported, and other processes cannot read it.",
+            "Use one worker and no scheduler, or export the model as ONNX.",
+        )
     try:
         with ExitStack() as stack:
-            here = workers == 1 and scheduler is None
             # One thread reads while another one predicts and this one writes.
             pool = stack.enter_context(ThreadPoolExecutor(2) if here else executor(workers, scheduler))
             # Two more than work at a time keep all of them busy; more would only take memory.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench.grid import Bounds
-from lulcbench.legend import decide
+from lulcbench.legend import decide, legend
 from lulcbench.maps.area import Area
 from lulcbench.maps.conformal import Calibration
 from lulcbench.maps.lattice import BLOCK, Index
@@ -121,10 +121,13 @@ class Rows:
             p[:, :, :overlap] += left.p[:, :BLOCK, BLOCK:]
         if corner is not None and corner.p is not None:
             p[:, :overlap, :overlap] += corner.p[:, :, BLOCK:]
-        p = normalized(p) if overlap else p
         level = self.pyramid.level
+        classes = len(legend().codes(level))
+        if overlap:
+            mean = normalized(p[:classes])
+            p = mean if len(p) == classes else np.concatenate([mean, p[classes:]])
         if self.chosen:
-            self.chosen.write(index, {"chosen": np.where(valid, decide(p, level) + 1, 0)})
+            self.chosen.write(index, {"chosen": np.where(valid, decide(p[:classes], level) + 1, 0)})
         if (valid & (inside > 0)).any():
             counts = {name: values[:BLOCK, :BLOCK] * inside for name, values in own.counts.items()}
             self.pyramid.write(index, encode(p, counts, level, self.limit))

@@ -22,7 +22,8 @@ class Predicted:
     """What is known of the used part of a window, a block and its overlap.
 
     Attributes:
-        p: weighted probabilities, float32 ``(class, y, x)``; None if no pixel has data.
+        p: weighted probabilities, float32 ``(class, y, x)``, of an ensemble followed by ``DISAGREEMENT``; None if no
+            pixel has data.
         counts: ``composites`` and, if it is known, ``clear``, see ``lulcbench.maps.imagery.Window``: uint8 ``(y, x)``.
         damaged: tiles of the window that could not be read → what is wrong.
     """
@@ -79,12 +80,15 @@ def predict_window(
                 "Check the weights of the model and the imagery there.",
             )
         p = np.where(wrong, np.float32(0), p)
-    p = temper(p, temperature)
+    classes = len(imagery.info.classes)
+    p, disagreement = temper(p[:classes], temperature), p[classes:]
     if smoothing is not None:
         before = p[:, margin:-margin, margin:-margin]
         p = smooth(p, valid, smoothing)
         level = imagery.info.level or len(LEVELS)
         counts[SMOOTHED] = (decide(before, level) != decide(p, level)).astype(np.uint8)
+        disagreement = disagreement[:, margin:-margin, margin:-margin]
+    p = np.concatenate([p, disagreement]) if len(disagreement) else p
     return Predicted(p * lattice.weights() if blend and lattice.overlap else p.copy(), counts, damaged)
 
 

@@ -1,0 +1,174 @@
+"""Maps of several models, and of models that are not exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from typer.testing import CliRunner
+
+from lulcbench import LuisaSeg
+from lulcbench.cli import app
+from lulcbench.errors import LulcbenchError, NotAvailableError
+from lulcbench.legend import decide
+from lulcbench.maps import Ensemble, MapOptions, OwnModel, TorchPredictor, map_release
+from lulcbench.maps.ensemble import open_model
+from lulcbench.maps.imagery import ReleaseImagery
+from lulcbench.maps.lattice import Lattice
+from lulcbench.maps.model import Image
+from lulcbench.maps.pool import Work
+from lulcbench.release import Release
+from tests.lulcbench.maps.test_bad_input import changed
+
+PART = MapOptions((2018,), (4347470.0, 3131230.0, 4350530.0, 3134230.0))  # across the edge of two blocks
+
+
+def stored(folder: Path) -> xr.Dataset:
+    with xr.open_zarr(folder, group="2018/0", consolidated=False, mask_and_scale=False) as opened:
+        return opened.load()
+
+
+def net(seed: int, classes: int = 5) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    last = torch.nn.Conv2d(8, classes, 3, padding=1)
+    last.weight.data *= 20  # so that members disagree
+    return torch.nn.Sequential(torch.nn.Conv2d(24, 8, 3, padding=1), torch.nn.ReLU(), last)
+
+
+@pytest.fixture
+def own(release_root: Path) -> Callable[..., OwnModel]:
+    def get(seed: int = 0, classes: int = 5, **options: Any) -> OwnModel:
+        given = {"reach": 2, "name": f"seed-{seed}"} | options
+        return OwnModel.of_torch(net(seed, classes), release_root, "landsat", level=1, **given)
+
+    return get
+
+
+def test_a_torch_module_maps_what_it_predicts_of_samples(own, release_root: Path, tmp_path: Path) -> None:
+    model = own(temperature=2.0)
+    sample = LuisaSeg(release_root, "train", sensors="landsat", year=2018, level=1)[0]
+    bounds = left, bottom, right, top = tuple(float(end) for end in sample["bounds"])
+    mapped = stored(map_release(model, release_root, tmp_path / "map", replace(PART, bounds=bounds)).folder)
+    with torch.inference_mode():
+        expected = (net(0)(sample["image"][None])[0].double() / 2).softmax(0).numpy()
+    p = mapped.sel(x=slice(left, right), y=slice(top, bottom)).probability.to_numpy() / 255
+    assert p.shape == expected.shape
+    seen = p.any(axis=0)
+    seen[[0, 1, -2, -1]] = seen[:, [0, 1, -2, -1]] = False  # beyond the edge, the map sees other tiles
+    assert seen.mean() > 0.8
+    assert np.abs(p - expected)[:, seen].max() <= 1 / 510 + 1e-5
+
+
+def test_a_function_without_torch_is_mapped_and_resumed(release_root: Path, tmp_path: Path) -> None:
+    calls = []
+
+    def predict(images: Mapping[str, Image]) -> Image:
+        calls.append(1)
+        bright = 1 / (1 + np.exp(-images["landsat"].mean(axis=0)))
+        return np.stack([bright, 1 - bright, *np.zeros((3, *bright.shape), np.float32)])
+
+    model = OwnModel.of(predict, release_root, "landsat", 1, name="bright", version="1", bands=["red", "nir08"])
+    assert model.info.inputs["landsat"].channels == 8
+    folder = map_release(model, release_root, tmp_path / "map", PART).folder
+    assert set(np.unique(stored(folder).class_1)) == {0, 1, 2}
+    with pytest.raises(LulcbenchError, match="holds a map already"):
+        map_release(replace(model), release_root, folder, PART)
+    other = OwnModel.of(predict, release_root, "landsat", 1, name="bright", version="2", bands=["red", "nir08"])
+    assert other.digest != model.digest
+    with pytest.raises(LulcbenchError, match=r"(?s)bright is not exported.*Use one worker"):
+        map_release(model, release_root, tmp_path / "other", PART, workers=2)
+
+
+def test_models_that_do_not_predict_probabilities_of_all_pixels_are_refused(
+    own, release_root: Path, tmp_path: Path
+) -> None:
+    for model, what in (
+        (own(classes=4), r"predicts an array \(4, 512, 512\).*not \(class, y, x\) = \(5, 512, 512\)"),
+        (own(activate=lambda outputs: outputs - 3), "probabilities are 0 to 1"),
+        (own(activate=lambda outputs: outputs.softmax(1) * float("nan")), "not finite"),
+    ):
+        with pytest.raises(LulcbenchError, match=what):
+            map_release(model, release_root, tmp_path / "map", replace(PART, halo=0), replace=True)
+    with pytest.raises(NotAvailableError, match="has no band 'thermal'"):
+        own(bands=["thermal"])
+    with pytest.raises(LulcbenchError, match="Bands are those of a single sensor"):
+        OwnModel.of_torch(net(0), release_root, ["landsat", "sentinel2"], 1, name="two", bands=["red"])
+    assert TorchPredictor(net(0)).digest == TorchPredictor(net(0)).digest != TorchPredictor(net(1)).digest
+
+
+@pytest.mark.parametrize("halo", [None, 0])
+def test_an_ensemble_maps_the_mean_and_how_far_its_members_disagree(
+    halo: int | None, own, release_root: Path, tmp_path: Path
+) -> None:
+    members = [own(0), own(1, temperature=0.5), own(2)]
+    folder = map_release(members, release_root, tmp_path / "map", replace(PART, halo=halo)).folder
+    mapped = stored(folder)
+    left, bottom, right, top = 4347450, 3131220, 4350540, 3134250  # whole pixels
+    imagery = ReleaseImagery(Release.open(release_root), members[0].info, 2018)
+    window = imagery.read((left - 60, bottom - 60, right + 60, top + 60))
+    images = torch.from_numpy(window.images["landsat"])[None]
+    with torch.inference_mode():
+        logits = [net(seed)(images)[0].double()[:, 2:-2, 2:-2] for seed in range(3)]
+    p = np.stack([(own / t).softmax(0).numpy() for own, t in zip(logits, (1, 0.5, 1), strict=True)])
+    mean = p.mean(axis=0)
+    at = decide(mean.astype(np.float32), 1)
+    entropy = -(p * np.log(p)).sum(axis=1)
+    expected = {
+        "deviation": np.take_along_axis(p, at[None, None], 1)[:, 0].std(axis=0),
+        "mutual_information": (-(mean * np.log(mean)).sum(0) - entropy.mean(0)) / np.log(5),
+        "entropy": -(mean * np.log(mean)).sum(0) / np.log(5),
+    }
+    part = mapped.sel(x=slice(left, right), y=slice(top, bottom))
+    seen = part.class_1.to_numpy() > 0
+    if halo == 0:  # windows lack what is beyond them, and are blended to the right of the edge of the blocks
+        x = (part.x.to_numpy() - 4348800) / 30
+        seen[:, (x > -3) & (x < 35)] = False
+    assert seen.sum() > 2000
+    assert np.abs(part.probability.to_numpy() / 255 - mean)[:, seen].max() <= 1 / 510 + 1e-5
+    for name, values in expected.items():
+        assert np.abs(part[name].to_numpy() / 254 - values)[seen].max() <= 1 / 508 + 1e-3
+        assert values[seen].std() > 0.01
+        np.testing.assert_array_equal(part[name] == 255, part.class_1 == 0)
+    facts = json.loads((folder / "zarr.json").read_bytes())["attributes"]["lulcbench:model"]
+    assert facts["name"] == "seed-0-mean-of-3"
+    assert facts["members"] == [member.digest for member in members]
+
+
+def test_exported_models_are_an_ensemble_that_other_processes_open(
+    exported, release_root: Path, tmp_path: Path
+) -> None:
+    folders = [exported("majority"), changed(exported("majority"), tmp_path / "flat", temperature=5.0)]
+    command = ["map", *map(str, folders), "--root", str(release_root), "--year", "2018", "--out", str(tmp_path / "map")]
+    result = CliRunner().invoke(app, [*command, "--bounds", *(str(end) for end in PART.bounds or ())])
+    assert result.exit_code == 0, result.exception
+    mapped = stored(tmp_path / "map")
+    assert (mapped.mutual_information.to_numpy()[mapped.class_1 > 0] > 0).all()
+
+    lattice, ensemble = Lattice(30, 0, 0), open_model(folders)
+    own = Work.of(ensemble, Release.open(release_root), lattice, None)((2018, (-218, 301)))
+    left, bottom, right, top = lattice.block((-218, 301))
+    part = mapped.sel(x=slice(left, right), y=slice(top, bottom))
+    valid = (own.counts["composites"] > 0) & (part.class_1.to_numpy() > 0)
+    assert valid.sum() > 2000
+    assert np.abs(part.probability.to_numpy() / 255 - own.p[:-2])[:, valid].max() <= 1 / 510 + 1e-6
+
+
+def test_models_that_are_no_ensemble_are_refused(own, release_root: Path) -> None:
+    first, options = own(0), {"name": "other", "version": "1"}
+    with pytest.raises(LulcbenchError, match="at least two models, not 1"):
+        Ensemble((first,))
+    with pytest.raises(LulcbenchError, match="named twice"):
+        Ensemble((first, own(0)))
+    with pytest.raises(LulcbenchError, match="other and seed-0 differ in their classes"):
+        Ensemble((first, OwnModel.of(first.predict, release_root, "landsat", 2, **options)))
+    with pytest.raises(LulcbenchError, match="other and seed-0 differ in their inputs"):
+        Ensemble((first, OwnModel.of(first.predict, release_root, "sentinel2", 1, **options)))
+    assert Ensemble((first, own(1, reach=None))).info.reach is None
+    assert Ensemble((first, own(1, reach=9))).info.reach == 9
