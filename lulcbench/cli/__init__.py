@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lulcbench import _console
-from lulcbench.cli import areas, data, export, maps, score, spot, validate, verify, view
+from lulcbench.cli import agree, areas, data, export, maps, score, spot, validate, verify, view
 
 app = typer.Typer(
     help="Land use / land cover benchmark for Europe: inspect, download, check and plot releases, score predictions.",
@@ -25,6 +25,7 @@ export.register(app)
 score.register(app)
 validate.register(app)
 areas.register(app)
+agree.register(app)
 maps.register(app)
 verify.register(app)
 spot.register(app)

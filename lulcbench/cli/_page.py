@@ -20,6 +20,7 @@ article { border-top: 1px solid #ccc; padding: 1rem 0 }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem }
 figure { margin: 0 } figcaption { color: #555 }
 img { image-rendering: pixelated; width: 20rem; max-width: 100%; border: 1px solid #ccc }
+.legend span { margin-right: 1rem } .legend i { display: inline-block; width: .8em; height: .8em; margin-right: .3em }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin: 0 0 .3rem } p { margin: .2rem 0 .6rem }
 """
 
@@ -32,11 +33,13 @@ class Row:
         title: of the entry.
         text: below the title.
         pictures: caption and picture, uint8 ``(y, x, 3)``.
+        legend: names and colours (#rrggbb) of classes in the pictures.
     """
 
     title: str
     text: str
     pictures: Sequence[tuple[str, npt.NDArray[np.uint8]]]
+    legend: Sequence[tuple[str, str]] = ()
 
 
 def write_page(path: Path, title: str, introduction: str, rows: Sequence[Row]) -> None:
@@ -56,10 +59,18 @@ def write_page(path: Path, title: str, introduction: str, rows: Sequence[Row]) -
             f"<figcaption>{escape(caption)}</figcaption></figure>"
             for caption, picture in row.pictures
         ]
-        parts.append("</div></article>")
+        parts.append("</div>")
+        parts += [
+            f'<p class="legend">{"".join(_key(name, color) for name, color in row.legend)}</p>' if row.legend else "",
+            "</article>",
+        ]
     parts.append("</body></html>\n")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, "\n".join(parts).encode())
+
+
+def _key(name: str, color: str) -> str:
+    return f'<span><i style="background:{escape(color)}"></i>{escape(name)}</span>'
 
 
 def _png(picture: npt.NDArray[np.uint8]) -> str:

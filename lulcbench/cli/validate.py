@@ -85,10 +85,10 @@ def validate(
     from lulcbench.evaluation import points as survey  # imports pandas, which the other commands do not need
     from lulcbench.evaluation.reference_points import read_points
 
-    legends = _one_each(legend or ["luisa"], maps, "--legend")
+    legends = one_each(legend or ["luisa"], maps, "--legend")
     nothing: list[None] = [None]
-    years = _one_each(year or nothing, maps, "--year")
-    bands = _one_each(band or nothing, maps, "--band")
+    years = one_each(year or nothing, maps, "--year")
+    bands = one_each(band or nothing, maps, "--band")
     sampling = sampling_of(design, strata, strata_level, sizes, first_phase, other_map)
     more = columns(sampling, strata, weights, clusters)
     plain = {name == "values" for name in legends}
@@ -125,7 +125,8 @@ def validate(
         typer.echo(f"{figure}: error matrix")
 
 
-def _one_each[T](values: Sequence[T], maps: list[Path], option: str) -> list[T]:
+def one_each[T](values: Sequence[T], maps: list[Path], option: str) -> list[T]:
+    """One value per map, of one value for all or one each; raises if there are others."""
     if len(values) not in (1, len(maps)):
         raise LulcbenchError(
             f"{option} is given {len(values)} times for {len(maps)} maps.", "Give one, or one per map."

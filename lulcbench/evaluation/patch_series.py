@@ -14,7 +14,7 @@ import pandas as pd
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.crosswalk import read_crosswalk
-from lulcbench.evaluation.spotting import CONFIDENCE, RATE, spot
+from lulcbench.evaluation.spotting import CONFIDENCE, OUTLIERS, RATE, spot
 from lulcbench.grid import CRS
 from lulcbench.legend import NODATA, legend
 
@@ -111,12 +111,14 @@ def read_series(
     return patches, {reason: number for reason, number in left_out.items() if number}
 
 
-def spot_all(patches: Sequence[PatchSeries], rate: float = RATE, confidence: float = CONFIDENCE) -> pd.DataFrame:
+def spot_all(
+    patches: Sequence[PatchSeries], rate: float = RATE, confidence: float = CONFIDENCE, outliers: float = OUTLIERS
+) -> pd.DataFrame:
     """Changes of patches, the most certain first; columns ``place``, those of ``spotting.Change``, ``x``, ``y``."""
     rows = [
         (patch.place, c.kind, c.before, c.after, str(c.first), str(c.last), c.confidence, *patch.position)
         for patch in patches
-        for c in spot(patch.dates, patch.probabilities, patch.codes, rate, confidence)
+        for c in spot(patch.dates, patch.probabilities, patch.codes, rate, confidence, outliers)
     ]
     found = pd.DataFrame(rows, columns=list(_COLUMNS))
     return found.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)

@@ -25,6 +25,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 
 OUTLIERS: Final = 0.1  # share of observations that say nothing about the class
+COMPOSITE_OUTLIERS: Final = 0.01  # the same of composites, which clouds and single dates do not reach
 RATE: Final = 0.02  # changes per patch and year
 CONFIDENCE: Final = 0.6  # of a change that is reported, at least
 _QUARTER = 365.25 / 4  # days
@@ -83,6 +84,7 @@ def spot(
     codes: npt.ArrayLike,
     rate: float = RATE,
     confidence: float = CONFIDENCE,
+    outliers: float = OUTLIERS,
 ) -> list[Change]:
     """Find the changes of one patch.
 
@@ -92,6 +94,7 @@ def spot(
         codes: LUISA code of each class, ``(k,)``; classes with the same code are summed.
         rate: changes per patch and year.
         confidence: least probability of a change that is reported.
+        outliers: share of observations that say nothing about the class.
 
     Raises:
         LulcbenchError: shapes do not agree, values are not probabilities, or a code is not of LUISA.
@@ -123,7 +126,7 @@ def spot(
         return []
     bins = np.floor(times.astype(np.int64) / _QUARTER).astype(np.int64)
     _, first, which = np.unique(bins, return_index=True, return_inverse=True)
-    usual = np.log(OUTLIERS / len(states) + (1 - OUTLIERS) * p)
+    usual = np.log(outliers / len(states) + (1 - outliers) * p)
     evidence = np.stack([np.bincount(which, column) for column in usual.T], axis=1) / np.bincount(which)[:, None]
     years = np.diff(bins[first]) * _QUARTER / 365.25
     return _changes(times, which, usual, evidence, years, states, rate, confidence)

@@ -18,6 +18,8 @@ from builders.workspace import Workspace, workspace
 from lulcbench import LuisaSeries, Release
 from lulcbench.datasets.series import NO_DATE
 from lulcbench.errors import CorruptFileError, LulcbenchError, NotAvailableError
+from lulcbench.evaluation.spot_images import open_images
+from lulcbench.maps.model import ModelInfo, ModelInput
 from lulcbench.release import ArrayKey
 from tests.builders import world
 
@@ -172,3 +174,38 @@ def test_what_a_release_has_no_dates_of_is_named(root: Path, tmp_path: Path) -> 
     )
     with pytest.raises(CorruptFileError, match="lists no dates"):
         Release(str(root), cut).dates("train", KEY)
+
+
+def test_a_model_of_single_images_reads_acquisitions(root: Path) -> None:
+    release = Release.open(root)
+    bands = ("red", "nir08")
+    entry = ModelInput(resolution=30, bands=bands, seasons=(), mean=(0.1, 0.2), std=(0.05, 0.1))
+    info = ModelInfo(
+        name="single",
+        architecture="none",
+        dense=False,
+        inputs={"landsat": entry},
+        classes=("a", "b"),
+        level=None,
+        legend_digest=None,
+        reach=0,
+        training_digest="none",
+        simulated=True,
+        sha256="0" * 64,
+    )
+    images = open_images(root, info)
+    index = release.index()
+    tile = index.iloc[0]
+    left, bottom = float(tile["ix"]) * 4800, float(tile["iy"]) * 4800
+    bounds = (left, bottom, left + 4800, bottom + 4800)
+    with xr.open_zarr(root) as found:
+        series = found[str(KEY)].isel(tile=int(tile["row"])).sel(band_landsat=list(bands)).to_numpy()
+    days = release.dates(tile["split"], KEY)[int(tile["row"]) - release.manifest.rows(tile["split"]).start]
+    own = days[~np.isnat(days)]
+    assert images.dates(bounds) == own.tolist()
+    for values, day in zip(series, own, strict=False):
+        seen = images.read(day, bounds)
+        known = np.isfinite(values).all(axis=0)
+        assert np.array_equal(seen.clear, known)
+        expected = (values - np.reshape([0.1, 0.2], (2, 1, 1))) / np.reshape([0.05, 0.1], (2, 1, 1))
+        np.testing.assert_allclose(seen.images["landsat"][:, known], expected[:, known], atol=1e-4)
