@@ -19,6 +19,7 @@ from lulcbench.maps.scenes import Layer, find_scenes, is_clear, open_raster
 
 _EIGHT_BIT = 2.0  # a mean reflectance is smaller, a mean of 8-bit values is not
 _DIGITS = 1e-4  # reflectance of a digit of Sentinel-2, where files state no scale
+_OFFSET_SINCE = np.datetime64("2022-01-25")  # processing baseline 04.00: digits have an offset of -1000, or had
 _STRANGE = 50.0  # standard deviations from the mean of the training data: another unit
 
 
@@ -32,7 +33,8 @@ class SceneImages:
         root: folder or STAC catalog, see ``find_scenes``.
         info: the model, of single images of one sensor.
         names: of bands.
-        scale: of values; None takes what files state, and 1e-4 for 16-bit integers if the model takes reflectance.
+        scale: of values; None takes what files state, and 1e-4 for 16-bit integers of Sentinel-2 until 2022-01-24 if
+            the model takes reflectance.
         offset: of values.
 
     Raises:
@@ -118,10 +120,11 @@ class SceneImages:
         for scene, box in zip(self.scenes, self._boxes, strict=True):
             if scene.date != date or not _touches(box, bounds):
                 continue
-            own = self._bands_of([scene.bands[name] for name in self._input.bands], bounds)
+            own = self._bands_of(date, [scene.bands[name] for name in self._input.bands], bounds)
             seen = np.isfinite(own).all(axis=0)
             if scene.quality is not None:
-                (quality,) = self._bands_of([replace(scene.quality, scale=1.0, offset=0.0)], bounds, classes=True)
+                stored = replace(scene.quality, scale=1.0, offset=0.0)
+                (quality,) = self._bands_of(date, [stored], bounds, classes=True)
                 seen &= is_clear(self._sensor, np.nan_to_num(quality, nan=0))
             if values is None or clear is None:
                 values, clear = own, seen
@@ -132,7 +135,9 @@ class SceneImages:
             raise NotAvailableError(f"{self.name} has no image of {date} there.", "Ask for one of its dates.")
         return values, clear
 
-    def _bands_of(self, layers: Sequence[Layer], bounds: Bounds, classes: bool = False) -> npt.NDArray[np.float32]:
+    def _bands_of(
+        self, date: np.datetime64, layers: Sequence[Layer], bounds: Bounds, classes: bool = False
+    ) -> npt.NDArray[np.float32]:
         """Bands on the grid ``(band, y, x)``, NaN without data; each file is opened once."""
         size = self._input.resolution
         left, bottom, right, top = bounds
@@ -142,7 +147,7 @@ class SceneImages:
             own = [at for at, layer in enumerate(layers) if layer.href == href]
             stored, valid = self._read(href, [layers[at].band for at in own], bounds, shape, classes)
             for at, values, known in zip(own, stored, valid, strict=True):
-                scale, offset = self._coding(layers[at], stored.dtype)
+                scale, offset = self._coding(layers[at], date, stored.dtype)
                 out[at] = np.where(known, values.astype(np.float32) * np.float32(scale) + np.float32(offset), np.nan)
         return out
 
@@ -172,13 +177,25 @@ class SceneImages:
             except RasterioError as error:
                 raise LulcbenchError(f"Cannot read {href}: {error}.", "Give intact rasters.") from error
 
-    def _coding(self, layer: Layer, dtype: np.dtype[Any]) -> tuple[float, float]:
+    def _coding(self, layer: Layer, date: np.datetime64, dtype: np.dtype[Any]) -> tuple[float, float]:
+        """Scale and offset of a layer.
+
+        Raises:
+            LulcbenchError: values are digits of reflectance whose coding is not stated and not known.
+        """
         if layer.scale is not None:
             return layer.scale, layer.offset
         if self._stated is not None:
             return self._stated
-        digits = dtype in (np.uint16, np.int16) and max(self._input.mean) <= _EIGHT_BIT
-        return (_DIGITS if digits else 1.0), 0.0
+        if dtype not in (np.uint16, np.int16) or max(self._input.mean) > _EIGHT_BIT:
+            return 1.0, 0.0
+        if self._sensor != "sentinel2" or date >= _OFFSET_SINCE:
+            known = "--scale 0.0000275 --offset -0.2" if self._sensor == "landsat" else "--scale 0.0001 --offset -0.1"
+            raise LulcbenchError(
+                f"{layer.href} ({date}) does not state how its digits become reflectance.",
+                f"State it, such as {known}; for Sentinel-2, --offset 0 if the offset of 2022 is already removed.",
+            )
+        return _DIGITS, 0.0
 
 
 def _extent(file: Any) -> Bounds:

@@ -217,6 +217,27 @@ def test_what_is_no_series_of_images_is_refused(place, tmp_path: Path) -> None:
         images.read(images.dates(images.bounds)[0], images.bounds)
 
 
+def test_digits_whose_coding_is_not_certain_are_refused(place, tmp_path: Path) -> None:
+    """Since 2022-01-25, digits of Sentinel-2 have an offset, unless a program has removed it."""
+    folder, _ = place
+    model = MapModel.open(folder / "model")
+    path = min((folder / "images").glob("*.tif"))
+    for day, certain in (("20220124", True), ("20220125", False)):
+        shutil.rmtree(tmp_path / "images", ignore_errors=True)
+        (tmp_path / "images").mkdir()
+        with rasterio.open(shutil.copy(path, tmp_path / "images" / f"a_{day}.tif"), "r+") as file:
+            file.update_tags(TIFFTAG_DATETIME="")
+        images = open_images(tmp_path / "images", model.info)
+        (date,) = images.dates(images.bounds)
+        if certain:
+            before = images.picture(date, images.bounds)
+        else:
+            with pytest.raises(LulcbenchError, match=r"(?s)2022-01-25.*does not state how its digits.*--offset -0\.1"):
+                images.picture(date, images.bounds)
+            stated = open_images(tmp_path / "images", model.info, scale=1e-4, offset=-0.1)
+            np.testing.assert_allclose(stated.picture(date, images.bounds), before - 0.1, atol=1e-6)
+
+
 def test_composites_of_a_release_are_classified_as_its_map(exported, release_root: Path, tmp_path: Path) -> None:
     folder = exported("forest")
     model = MapModel.open(folder)
