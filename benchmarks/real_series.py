@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import warnings
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,23 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import rasterio
+import torch
 import xarray as xr
 from scipy.optimize import minimize_scalar
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.model_selection import GroupKFold
 
+from baselines.config import Config
+from baselines.experiment import Experiment
+from baselines.run import Trained
 from baselines.series.pool import SeriesReader
 from baselines.series.pseudo import grow
 from baselines.series.smoothing import viterbi
+from baselines.train import train
 from lulcbench.release import Release, Row
 from lulcbench.sensors import SENTINEL2
 from lulcbench.series.indices import available, with_indices
-from lulcbench.series.regular import regular
+from lulcbench.series.regular import normalized, regular
 
 Floats = npt.NDArray[np.floating[Any]]
 CLEAR = (4, 5, 6, 7)  # of the scene classification: vegetation, bare, water, unclassified
@@ -84,8 +90,8 @@ def romania(data: Path) -> dict[str, Any]:
     labels = np.repeat([0, 1], len(rows) // 2)
     features = series[rows, YEARS.index(2018)]
     unseen = np.zeros((len(rows), 2))
-    for train, test in GroupKFold(5).split(features, labels, blocks[rows]):
-        unseen[test] = grow(features[train], labels[train], 60, 0).predict_proba(features[test])
+    for seen, test in GroupKFold(5).split(features, labels, blocks[rows]):
+        unseen[test] = grow(features[seen], labels[seen], 60, 0).predict_proba(features[test])
     temperature = _temperature(unseen, labels)
     forest = grow(features, labels, trees=60, seed=0)
     p = forest.predict_proba(series.reshape(-1, series.shape[2])).reshape(*series.shape[:2], 2).transpose(1, 2, 0)
@@ -122,25 +128,111 @@ def _temperature(p: Floats, labels: npt.NDArray[np.integer[Any]]) -> float:
     return float(minimize_scalar(loss, bounds=(0.05, 5), method="bounded").x)
 
 
-def netherlands(data: Path) -> dict[str, float]:
-    """Level-1 accuracy at the 171 dated CORINE points, from NDVI and SWIR1 of the four seasons of each point's year."""
+def dated_points(data: Path) -> pd.DataFrame:
+    """The 171 dated CORINE points as a table of the data kind ``points``: one row per point and season of its year.
+
+    Columns are ``id``, ``date`` (the middle of the season), ``year``, ``label`` (level 1), ``region`` (a quadrant),
+    ``ndvi`` and ``swir16``, in the numbers of the files, 255 where there are no data.
+    """
     points = geopandas.read_file(data / "glad_nl_points" / "samples.gpkg")
     years = pd.to_datetime(points["date"]).dt.year.to_numpy()
-    labels = points["code"].str[0].astype(int).to_numpy()
-    places = list(zip(points.geometry.x, points.geometry.y, strict=True))
-    features = np.full((len(points), 8), np.nan)
-    for band, name in enumerate(("ndvi", "swir1")):
-        for year in np.unique(years):
-            files = sorted((data / "glad_ard_nl").glob(f"{name}_*_s_*_{year}????_nl_*.tif"))
-            own = [f for f in files if f.name.split("_s_")[1][9:13] == str(year)]
-            for season, path in enumerate(own):
-                with rasterio.open(path) as file:
-                    values = np.array(list(file.sample(places)), np.float64)[:, 0]
-                values[values == 255] = np.nan
-                features[years == year, 4 * band + season] = values[years == year]
     x, y = points.geometry.x.to_numpy(), points.geometry.y.to_numpy()
     regions = (x > np.median(x)).astype(int) * 2 + (y > np.median(y))
-    return _left_out("points", features, labels, {"year": years, "region": regions})
+    parts = []
+    for year in np.unique(years):
+        own = np.flatnonzero(years == year)
+        for middle, files in _seasons(data, int(year)):
+            rows = {"id": own, "date": middle, "year": year, "label": points["code"].str[0].to_numpy()[own]}
+            for band, path in files.items():
+                with rasterio.open(path) as file:
+                    rows[band] = np.array(list(file.sample(zip(x[own], y[own], strict=True))), np.int64)[:, 0]
+            parts.append(pd.DataFrame(rows | {"region": regions[own]}))
+    return pd.concat(parts).sort_values(["id", "date"], ignore_index=True)
+
+
+def _seasons(data: Path, year: int) -> list[tuple[pd.Timestamp, dict[str, Path]]]:
+    """Middle day and file of each band of the four seasons that end in a year."""
+    found = []
+    for path in sorted((data / "glad_ard_nl").glob(f"ndvi_*_s_*_{year}????_nl_*.tif")):
+        first, last = (pd.Timestamp(day) for day in path.name.split("_s_")[1].split("_")[:2])
+        swir = path.with_name(path.name.replace("ndvi", "swir1", 1))
+        found.append((first + (last - first) // 2, {"ndvi": path, "swir16": swir}))
+    return found
+
+
+def netherlands(data: Path) -> dict[str, float]:
+    """Level-1 accuracy at the 171 dated CORINE points, from NDVI and SWIR1 of the four seasons of each point's year."""
+    table = dated_points(data)
+    features = np.concatenate([table[band].to_numpy(np.float64).reshape(-1, 4) for band in ("ndvi", "swir16")], axis=1)
+    features[features == 255] = np.nan
+    first = table.iloc[::4]
+    groups = {name: first[name].to_numpy() for name in ("year", "region")}
+    return _left_out("points", features, first["label"].to_numpy(np.int64), groups)
+
+
+def netherlands_network(data: Path, folder: Path, groups: Sequence[str] = ("year", "region")) -> dict[str, Any]:
+    """The same points by an LSTM that the engine of the baselines trains; each group is left out in turn.
+
+    Then the whole map of 256 × 256 pixels, every year, by the forest and the LSTM of all points before 2020.
+
+    Args:
+        data: see the module.
+        folder: of the runs.
+        groups: what is left out.
+
+    Returns:
+        Accuracy by group, and the agreement of consecutive years of the maps, of which no reference is known.
+    """
+    table = dated_points(data)
+    table.to_parquet(folder / "points.parquet", index=False)
+    found: dict[str, Any] = {}
+    for group in groups:
+        right = 0.0
+        for member in sorted(table[group].astype(str).unique()):
+            trained = _lstm(folder, f"{group}-{member}", group, member)
+            path = folder / trained.config.name
+            trained.task.predict(trained, path)
+            scores = trained.task.score(trained.config, path)
+            right += scores["overall_accuracy"] * scores["patches"]
+        found[f"lstm_{group}_left_out"] = round(right / table["id"].nunique(), 3)
+
+    trained = _lstm(folder, "maps", "year", "2020")
+    (imagery,) = trained.about.info.inputs.values()
+    known = table[table["year"] < 2020]
+    series = known[["ndvi", "swir16"]].to_numpy(np.float32).reshape(-1, 4, 2).copy()
+    series[(series == 255).any(axis=2)] = 0
+    forest = grow(series.reshape(len(series), -1), known["label"].iloc[::4].to_numpy(np.int64), trees=100, seed=0)
+    maps: dict[str, list[npt.NDArray[Any]]] = {"forest": [], "lstm": []}
+    for year in range(2015, 2021):
+        dates, images = [], []
+        for middle, files in _seasons(data, year):
+            dates.append(middle.to_datetime64())
+            for path in files.values():
+                with rasterio.open(path) as file:
+                    images.append(file.read(1).astype(np.float32))
+        pixels = np.stack(images).reshape(4, 2, -1).transpose(2, 0, 1)
+        pixels[(pixels == 255).any(axis=2)] = np.nan
+        flat = regular(pixels, np.array(dates), year, 90).reshape(len(pixels), -1)
+        scaled = normalized(flat, np.array(imagery.mean, np.float32), np.array(imagery.std, np.float32))
+        image = torch.from_numpy(scaled.T.reshape(1, -1, *images[0].shape).copy())
+        maps["lstm"].append(trained.probabilities(image)[0].numpy().argmax(0).ravel())
+        maps["forest"].append(forest.predict(np.nan_to_num(pixels.reshape(len(pixels), -1))))
+    for name, years in maps.items():
+        found[f"{name}_year_agreement"] = round(float(np.mean([(a == b).mean() for a, b in pairwise(years)])), 3)
+    return found
+
+
+def _lstm(folder: Path, name: str, group: str, member: str) -> Trained:
+    """An LSTM on the points of all members of a group but one."""
+    bands = {"ndvi": "ndvi", "swir16": "swir16"}
+    config = Config.parse({
+        "name": name, "threads": 1,
+        "data": {"kind": "points", "root": str(folder / "points.parquet"), "sensor": "landsat", "bands": bands,
+                 "nodata": 255, "indices": False, "every": 90, "group": group, "test": [member]},
+        "model": {"kind": "lstm", "hidden": 32}, "augment": {"dihedral": False}, "predict": {"split": "test"},
+        "train": {"epochs": 30, "batch_size": 16, "lr": 3e-3, "weight_decay": 1e-2},
+    })  # fmt: skip
+    return train(Experiment.open(config), folder)
 
 
 def germany(data: Path) -> dict[str, float]:
@@ -221,6 +313,8 @@ def main() -> None:
     arguments = parser.parse_args()
     for place in (romania, netherlands, germany):
         print(place.__name__, json.dumps(place(arguments.data)), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        print("netherlands_network", json.dumps(netherlands_network(arguments.data, Path(folder))), flush=True)
     if arguments.flanders:
         print("flanders", json.dumps(flanders(arguments.flanders)), flush=True)
     if arguments.bouconne:

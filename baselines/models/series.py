@@ -68,6 +68,8 @@ class SeriesNetwork(NetworkConfig):
         if not self.by_year:
             return super().fit(experiment, folder, deadline)
         config = experiment.config
+        if "years" not in config.data.options:
+            raise LulcbenchError(f"Data {config.data.kind} are not of several years.", "Set model.by_year = false.")
         nets: dict[int, nn.Module] = {}
         efforts = []
         temperatures = {}

@@ -53,6 +53,8 @@ class ClassificationConfig(TaskConfig):
 class Classification(Task):
     """See ``ClassificationConfig``. Batches have ``label``, ``(b,)``, and mixed ones also the label of the partner."""
 
+    noun: ClassVar[str] = "patches"
+
     def __init__(self, config: TaskConfig, info: DataInfo) -> None:
         super().__init__(config, info)
         self.targets = LevelTargets(info.level)
@@ -84,7 +86,7 @@ class Classification(Task):
                     truths.append(batch["label"].cpu())
                 names = batch.get("id") or [f"{tile}:{i}" for i, tile in enumerate(batch["tile"], len(ids))]
                 ids += names
-        p = torch.cat(probabilities).numpy()
+        p = torch.cat(probabilities).flatten(1).numpy()
         classes = about.info.classes
         table = pd.DataFrame(p.round(5), columns=list(classes))
         table.insert(0, "predicted", [classes[i] for i in p.argmax(1)])
@@ -96,7 +98,7 @@ class Classification(Task):
         if not truths:
             console.print(unlabelled(config.predict.split))
             return folder / PREDICTIONS
-        scores = score(p, torch.cat(truths).numpy(), classes) | {
+        scores = score(p, torch.cat(truths).flatten().numpy(), classes) | {
             "split": config.predict.split,
             "data_digest": about.data_digest,
             "simulated": about.info.simulated,
@@ -137,14 +139,14 @@ class Classification(Task):
         facts = [("data", f"{kind}, digest {self.info.digest}")]
         dataset = self._split(config)
         if dataset.labels is None:
-            return Report({}, kind, f"{kind}: {len(dataset):,} {split} patches. {unlabelled(split)}", facts)
+            return Report({}, kind, f"{kind}: {len(dataset):,} {split} {self.noun}. {unlabelled(split)}", facts)
         scores = self.score(config, folder)
         title = f"{len(self.info.classes)} classes"
         metrics = {"overall_accuracy": scores["overall_accuracy"], "log_loss": scores["log_loss"]}
         worst = [f"{p['patches']} × {p['label']} predicted as {p['predicted']}" for p in scores["confused"]]
         facts.append(("most confused", "; ".join(worst) or "none"))
         use = "used in training" if split == "train" else "not used in training"
-        return Report({title: metrics}, kind, f"{kind}: {scores['patches']:,} {split} patches, {use}.", facts)
+        return Report({title: metrics}, kind, f"{kind}: {scores['patches']:,} {split} {self.noun}, {use}.", facts)
 
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
         """Wrongly predicted patches, in descending order of confidence; then the first patches of the split.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_regions_of_the_pilot_are_whole_blocks_apart_from_each_other() -> None:
             assert box[0] >= other[2] or other[0] >= box[2] or box[1] >= other[3] or other[1] >= box[3]
 
 
-@pytest.mark.parametrize("name", ["pilot12", "europe"])
+@pytest.mark.parametrize("name", ["pilot12", "europe", "landsat-annual"])
 def test_maps_and_downloads_are_pinned_alike(name: str) -> None:
     recipe = load(RECIPES / f"{name}.toml", Path("scenes"))
     downloads = {one.path: one.sha256 for one in recipe.downloads}
@@ -157,6 +158,24 @@ def test_the_searches_of_the_pilot_find_what_they_should(
     assert set(found) - elsewhere == expected
     assert len(found) == len(set(found))
     assert len(elsewhere) <= 2 * 3  # regions that another one lies 300 km south of
+
+
+def test_annual_landsat_has_four_composites_a_year_of_which_two_are_labelled(tmp_path: Path) -> None:
+    """Regions and labels are those of the pilot; the simulated recipe and the config have the same years."""
+    pilot, recipe = (load(RECIPES / f"{name}.toml", tmp_path) for name in ("pilot12", "landsat-annual"))
+    assert {region.name for region in recipe.regions} == {"bremen", "leiria", "silesia"}
+    assert set(recipe.regions) <= set(pilot.regions)
+    assert (recipe.labels, recipe.downloads, recipe.split) == (pilot.labels, pilot.downloads, pilot.split)
+    (rule,), (simulated,) = recipe.sensors, load(RECIPES / "luisa-sim-annual.toml", tmp_path).sensors
+    assert rule.dated is not None
+    assert (rule.dated, rule.bands) == (simulated.dated, simulated.bands)
+    periods = rule.dated.periods()
+    assert len(periods) == 21 * 4
+    assert all(first.year == middle.year == last.year for middle, (first, last) in periods)
+    assert {label.year for label in recipe.labels} == {2012, 2018}
+    config = tomllib.loads((Path(__file__).parents[2] / "baselines" / "configs" / "annual.toml").read_text())["data"]
+    assert tuple(config["years"]) == rule.dated.years
+    assert config["label_year"] == 2018
 
 
 def test_a_cell_of_europe_is_planned_alone_and_the_sea_does_not_exist(tmp_path: Path) -> None:

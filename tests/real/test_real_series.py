@@ -9,7 +9,7 @@ from rasterio.warp import transform
 from typer.testing import CliRunner
 
 from baselines.series.pool import SIDE, SeriesReader
-from benchmarks.real_series import bouconne, flanders, germany, netherlands, romania
+from benchmarks.real_series import bouconne, flanders, germany, netherlands, netherlands_network, romania
 from builders.__main__ import app
 from builders.recipe import RECIPES
 from lulcbench.release import Release, Row
@@ -35,6 +35,12 @@ def test_dated_points_are_classified_in_years_and_regions_left_out(real_data: Pa
     for group in ("year", "region"):
         for model in ("forest", "boosting"):
             assert found[f"{model}_{group}_left_out"] > found[f"majority_{group}_left_out"] + 0.1
+
+
+def test_an_lstm_of_the_dated_points_maps_every_year(real_data: Path, tmp_path: Path) -> None:
+    found = netherlands_network(real_data, tmp_path, groups=())
+    assert 0.6 < found["lstm_year_agreement"] < 1
+    assert 0.6 < found["forest_year_agreement"] < 1
 
 
 def test_a_region_left_out_is_classified_above_the_majority_class(real_data: Path) -> None:
