@@ -70,8 +70,10 @@ APP := lulcbench/maps/viewer/app
 viewer:
 	cd $(APP) && npm ci --ignore-scripts && npm run check && npm run build
 
+# The groups hold what the packages outside the wheel, the tests and the documentation need (pyproject.toml).
+GROUPS := build baselines leaderboard dev docs
 lock: env
-	$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --all-extras --no-header --upgrade pyproject.toml --output-file requirements.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --all-extras $(GROUPS:%=--group %) --no-header --upgrade pyproject.toml --output-file requirements.txt
 
 bench-env: env
 	test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench

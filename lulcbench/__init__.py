@@ -45,7 +45,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        try:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        except ModuleNotFoundError as error:
+            from lulcbench.errors import MissingPackageError
+
+            raise MissingPackageError.of(error) or error from error
     raise AttributeError(f"module 'lulcbench' has no attribute {name!r}")
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
 from rich import box
@@ -25,11 +27,12 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, MissingPackageError
 
 # Progress and messages go to stderr, results to stdout, so that output can be piped.
 console = Console(stderr=True)
 WIDE = 160  # columns of results that do not go to a terminal
+_QUIET = threading.Event()  # whether progress bars are off
 
 
 def result_console() -> Console:
@@ -54,28 +57,58 @@ def progress() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
+        disable=_QUIET.is_set(),
     )
 
 
 @contextmanager
 def counted_progress(description: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with counts and times; yields a function of (steps done, total steps)."""
-    with progress() as bar:
+    with _gone_after_errors(progress()) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _gone_after_errors(bar: Progress) -> Iterator[Progress]:
+    """A bar that leaves no line behind if the work fails, so that the error stands alone."""
+    with bar:
+        try:
+            yield bar
+        except BaseException:
+            bar.live.transient = True
+            raise
 
 
 @contextmanager
 def transfer_progress(description: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar in bytes with speed; yields a function of (bytes done, total bytes)."""
     columns = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn("[bold]{task.description:<12}"), *columns, console=console) as bar:
+    made = Progress(TextColumn("[bold]{task.description:<12}"), *columns, console=console, disable=_QUIET.is_set())
+    with _gone_after_errors(made) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def report(verbosity: int) -> None:
+    """Set what is reported on stderr.
+
+    Args:
+        verbosity: -1: errors; 0: also warnings and progress; 1: also each step; 2: also details, and other libraries.
+    """
+    _QUIET.set() if verbosity < 0 else _QUIET.clear()
+    levels = {
+        -1: (logging.ERROR, logging.NOTSET),
+        0: (logging.WARNING, logging.NOTSET),
+        1: (logging.WARNING, logging.INFO),
+    }
+    everything, own = levels.get(verbosity, (logging.INFO, logging.DEBUG))
+    logging.getLogger().setLevel(everything)
+    logging.getLogger("lulcbench").setLevel(own)
+
+
 def run(app: typer.Typer) -> None:
-    """Run a command line; a ``LulcbenchError`` is printed as a message, with exit code 2.
+    """Run a command line; a ``LulcbenchError`` is printed as a message, with exit code 2, and so is a missing package.
 
     Warnings that the library logs, such as retries, appear between the progress bars.
     """
@@ -84,7 +117,16 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except LulcbenchError as error:
-        console.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False, soft_wrap=True)
-        if error.remedy:
-            console.print(f"  → {error.remedy}", highlight=False, soft_wrap=True, markup=False)
-        sys.exit(2)
+        _show(error)
+    except ModuleNotFoundError as error:
+        missing = MissingPackageError.of(error)
+        if missing is None:
+            raise
+        _show(missing)
+
+
+def _show(error: LulcbenchError) -> NoReturn:
+    console.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False, soft_wrap=True)
+    if error.remedy:
+        console.print(f"  → {error.remedy}", highlight=False, soft_wrap=True, markup=False)
+    sys.exit(2)

@@ -7,6 +7,7 @@ Every error is a ``LulcbenchError``. Callers that can handle a type of error cat
 - ``UnsupportedFormatError``: install another version, or rebuild.
 - ``NotAvailableError``: choose something that the release has, or download more of it.
 - ``NetworkError``: try again later.
+- ``MissingPackageError``: install an extra; an ``ImportError`` too.
 
 Any other invalid input is a plain ``LulcbenchError``.
 """
@@ -50,6 +51,36 @@ class UnsupportedFormatError(LulcbenchError):
 
 class NotAvailableError(LulcbenchError):
     """An intact release does not have the requested split, sensor, year, band, region or class."""
+
+
+# Package that is imported → extra that installs it; tests/test_extras.py compares them with pyproject.toml.
+EXTRAS = {
+    "torch": ("lightning", "matplotlib", "torch", "torchvision"),
+    "geo": ("geopandas", "pyogrio", "pyproj", "rasterio", "shapely"),
+    "maps": ("distributed", "onnx", "onnxruntime", "skimage"),
+    "s3": ("botocore", "s3fs"),
+}
+
+
+class MissingPackageError(LulcbenchError, ImportError):
+    """A package that an extra installs is missing."""
+
+    @classmethod
+    def of(cls, error: ImportError) -> MissingPackageError | None:
+        """The error of an import as an error that names the extra; None if no extra has the package.
+
+        Examples:
+            >>> from lulcbench.errors import MissingPackageError
+            >>> MissingPackageError.of(ModuleNotFoundError("…", name="torch.utils")).remedy
+            "Run: pip install 'lulcbench[torch]'."
+        """
+        package = (error.name or "").partition(".")[0]
+        for extra, packages in EXTRAS.items():
+            if package in packages:
+                return cls(
+                    f"This requires {package}, which is not installed.", f"Run: pip install 'lulcbench[{extra}]'."
+                )
+        return None
 
 
 class NetworkError(LulcbenchError):

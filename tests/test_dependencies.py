@@ -16,7 +16,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OWN = {"lulcbench", "builders", "baselines", "leaderboard", "benchmarks", "tests"}
 
-# Code → extras that it may import from, besides the core. The longest path that fits a file counts.
+# Groups of the packages that the wheel does not contain, of the tests and of the documentation.
+GROUPS = ("build", "baselines", "leaderboard", "dev", "docs")
+# Code → extras and groups that it may import from, besides the core. The longest path that fits a file counts.
 USES = {
     "lulcbench": (),
     "lulcbench/datasets": ("torch",),
@@ -26,6 +28,7 @@ USES = {
     "lulcbench/maps/own.py": ("maps", "torch"),
     "lulcbench/series": ("maps",),
     "lulcbench/plotting.py": ("torch",),
+    "lulcbench/remote/backends/s3.py": ("s3",),
     "lulcbench/cli/_page.py": ("geo",),
     "lulcbench/cli/agree.py": ("geo",),
     "lulcbench/cli/spot.py": ("geo",),
@@ -42,12 +45,12 @@ USES = {
     "lulcbench/evaluation/reference_points.py": ("geo",),
     "lulcbench/evaluation/_point_files.py": ("geo",),
     "lulcbench/evaluation/_point_places.py": ("geo",),
-    "builders": ("build",),
-    "baselines": ("baselines",),
+    "builders": ("geo", "build"),
+    "baselines": ("geo", "maps", "torch", "baselines"),
     "leaderboard": ("leaderboard",),
-    "benchmarks": ("all", "benchmarks"),
-    "tests": ("all", "dev"),
-    "tests/peers": ("all", "dev", "peers"),
+    "benchmarks": ("all", "build", "baselines", "leaderboard", "benchmarks"),
+    "tests": ("all", *GROUPS),
+    "tests/peers": ("all", *GROUPS, "peers"),
 }
 # Environments of their own, on top of the project's.
 ENVIRONMENTS = {"benchmarks": "benchmarks/requirements.txt", "peers": "tests/peers/requirements.txt"}
@@ -77,12 +80,13 @@ def name_of(requirement: str) -> str:
 
 @cache
 def declared(extra: str) -> frozenset[str]:
-    """Distributions of the core ("") or of an extra itself, without the extras that it includes."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    """Distributions of the core ("") or of an extra or group itself, without the extras that it includes."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project, groups = content["project"], content["dependency-groups"]
     if extra in ENVIRONMENTS:
         lines = (ROOT / ENVIRONMENTS[extra]).read_text().splitlines()
         return frozenset(name_of(line) for line in lines if line and not line.startswith("#"))
-    requirements = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    requirements = groups.get(extra) or (project["optional-dependencies"][extra] if extra else project["dependencies"])
     names = [name_of(requirement) for requirement in requirements]
     assert len(set(names)) == len(names), f"{extra} declares a distribution twice"
     return frozenset(names) - {"lulcbench"}
@@ -153,9 +157,7 @@ def test_everything_imported_is_declared(area: str) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize(
-    "extra", ["", "torch", "geo", "maps", "build", "baselines", "leaderboard", "s3", "dev", "docs"]
-)
+@pytest.mark.parametrize("extra", ["", "torch", "geo", "maps", "s3", *GROUPS])
 def test_everything_declared_is_imported(extra: str) -> None:
     users = [area for area in USES if any(extra in included(name) for name in USES[area]) or not extra]
     used = {
@@ -169,15 +171,23 @@ def test_everything_declared_is_imported(extra: str) -> None:
 
 
 def test_extras_are_all_checked() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) == {
-        "torch", "geo", "maps", "build", "baselines", "leaderboard", "s3", "dev", "docs", "all",
-    }  # fmt: skip
-    assert {"torch", "geo", "maps", "build", "baselines", "leaderboard", "s3"} < included("all")
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert set(content["project"]["optional-dependencies"]) == {"torch", "geo", "maps", "s3", "all"}
+    assert {"torch", "geo", "maps", "s3"} < included("all")
+    assert set(content["dependency-groups"]) == set(GROUPS)
+
+
+def test_everything_declared_is_pinned() -> None:
+    """Fails if requirements.txt was compiled without the groups: `make lock` names them."""
+    pinned = {name_of(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line}
+    wanted = {name for extra in (*included("all"), *GROUPS) for name in declared(extra)}
+    assert wanted - pinned == set()
+    lock = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("GROUPS := "))
+    assert set(lock.split()[2:]) == set(GROUPS)
 
 
 def test_the_lists_of_exceptions_are_not_stale() -> None:
-    everything = {name for extra in (*included("all"), "dev", "docs") for name in declared(extra)}
+    everything = {name for extra in (*included("all"), *GROUPS) for name in declared(extra)}
     by_code = {name for modules in imports().values() for module in modules for name in distributions(module)}
     assert set(PLUGINS) | TOOLS <= everything
     assert not (set(PLUGINS) | TOOLS) & by_code

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.markup import escape
 
 from lulcbench._console import new_table, result_console
-from lulcbench._files import write_atomic, write_json
+from lulcbench._files import write_atomic
+from lulcbench.cli._output import put_json
 from lulcbench.evaluation.areas import MINIMUM
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ HECTARE = 10_000.0
 
 def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path | None, pairs: bool = False) -> None:
     """Print areas and accuracies, and write them to the files that were requested."""
-    out = result_console()
+    out = result_console() if put_json(json, result.model_dump(mode="json")) else Console(quiet=True)
     overall = result.overall
     out.print(
         f"[bold]{escape(result.map)}[/]: {result.total / HECTARE:,.0f} ha, {result.points:,} points "
@@ -54,8 +56,6 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
                     by_region.add_row(escape(name), class_name(code, result.level, pairs), area, _hectares(own))
             by_region.add_section()
         out.print(by_region)
-    if json is not None:
-        write_json(json, result.model_dump(mode="json"))
     if csv is not None:
         head = "class,points,pixels,map_m2,area_m2,se_m2,low_m2,high_m2"
         rows = [

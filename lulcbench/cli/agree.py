@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from lulcbench._console import new_table, result_console
+from lulcbench.cli._output import writable_file
 from lulcbench.errors import LulcbenchError
 
 _AGREED, _AGAINST = (226, 240, 217), (178, 24, 43)  # colours of no map and of all maps against the class
@@ -25,7 +26,7 @@ def agree(
         list[Path],
         typer.Argument(metavar="MAP...", help="Map rasters, folders of 'lulcbench map', or predictions (.zip)."),
     ],
-    out: Annotated[Path, typer.Option(help="GeoTIFF to write, on the grid of the first map.")],
+    out: Annotated[Path, typer.Option(help="GeoTIFF to write, on the grid of the first map.", callback=writable_file)],
     level: Annotated[int, typer.Option(help="Legend level at which classes are compared.", min=1, max=4)] = 1,
     legend: Annotated[
         list[str] | None,
@@ -34,7 +35,9 @@ def agree(
     year: Annotated[list[int] | None, typer.Option(help="Year of a map with several; one, or one per map.")] = None,
     band: Annotated[list[str] | None, typer.Option(help="Band of a raster; one, or one per map.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the release that was predicted.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Also draw the map of agreement to this file.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also draw the map of agreement to this file.", callback=writable_file)
+    ] = None,
 ) -> None:
     """Map where two or more maps agree: the number of maps with the most frequent class, and that class."""
     from lulcbench.cli.validate import one_each

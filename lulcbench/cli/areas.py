@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from lulcbench._console import new_table, result_console
-from lulcbench._files import write_atomic, write_json
+from lulcbench._files import write_atomic
 from lulcbench.cli._area_report import HECTARE, class_name, report
+from lulcbench.cli._output import Json, put_json, writable_file
 from lulcbench.cli._sampling import (
     Clusters,
     FirstPhase,
@@ -41,7 +43,9 @@ Year = Annotated[int | None, typer.Option(help="Year of the map, if it has sever
 Band = Annotated[str | None, typer.Option(help="Band of a raster with several, by number or description.")]
 Level = Annotated[int, typer.Option(help="Legend level of the classes.", min=1, max=4)]
 To = Annotated[Path | None, typer.Option(help="Later map of the same pixels: classes are then changes.")]
-ToYear = Annotated[int | None, typer.Option(help="Year of the later map; it may be the same file as MAP.")]
+Years = Annotated[
+    list[int] | None, typer.Option(help="Year of a map with several; with --to one per map, or one for both.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +57,9 @@ def register(app: typer.Typer) -> None:
 
 def design(
     map: Map,
-    out: Annotated[Path, typer.Option(help="GeoPackage to write; CSV and design are written beside it.")],
+    out: Annotated[
+        Path, typer.Option(help="GeoPackage to write; CSV and design are written beside it.", callback=writable_file)
+    ],
     target_se: Annotated[float | None, typer.Option(help="Wanted standard error of overall accuracy.")] = None,
     points: Annotated[int | None, typer.Option(help="Number of points, instead of --target-se.", min=2)] = None,
     kind: Annotated[str, typer.Option(help="stratified (by the map), simple-random or systematic.")] = "stratified",
@@ -72,10 +78,9 @@ def design(
     seed: Annotated[int, typer.Option(help="Of the random selection.")] = 1,
     root: Root = None,
     legend: LegendName = "luisa",
-    year: Year = None,
+    year: Years = None,
     band: Band = None,
     to: To = None,
-    to_year: ToYear = None,
 ) -> None:
     """Design a sample of a map and draw its points, ready to label: fill the column reference, then run area."""
     from lulcbench.evaluation.design import Allocation, Kind
@@ -90,7 +95,7 @@ def design(
     shared, by_code = _expected(expected or [])
     labels = ("reference",) if to is None else ("reference", "reference_to")
     with ExitStack() as stack:
-        source, used = _open(stack, map, legend, year, band, root, level, to, to_year)
+        source, used = _open(stack, map, legend, *_years(year, 1 if to is None else 2), band, root, level, to)
         pixels = 0 if buffer is None else max(1, round(buffer / _pixel_size(source)))
         strata = DrawnStrata(used, around, pixels)
         made = make_design(
@@ -141,13 +146,17 @@ def area(
     legend: LegendName = "luisa",
     year: Year = None,
     band: Band = None,
-    json: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write the table of classes to this CSV file.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Also draw the areas with intervals to this file.")] = None,
+    json: Json = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write the table of classes to this CSV file.", callback=writable_file)
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also draw the areas with intervals to this file.", callback=writable_file)
+    ] = None,
 ) -> None:
     """Estimate the areas of the classes of a map from a labelled probability sample, with intervals."""
     with ExitStack() as stack:
-        source, used = _open(stack, map, legend, year, band, root, level, None, None)
+        source, used = _open(stack, map, legend, year, None, band, root, level, None)
         sampling = _sampling(sample, design, strata, strata_level, sizes, first_phase, other_map)
         more = columns(sampling, strata, weights, clusters)
         result = _estimate(
@@ -159,7 +168,7 @@ def area(
 def change(
     before: Annotated[Path, typer.Argument(metavar="MAP_A", help="Earlier map.")],
     after: Annotated[Path, typer.Argument(metavar="MAP_B", help="Later map of the same pixels.")],
-    year: Annotated[list[int] | None, typer.Option(help="Year of a map with several; repeat it for both.")] = None,
+    year: Years = None,
     level: Level = 3,
     sample: Annotated[
         Path | None, typer.Option(help="Points of 'lulcbench design MAP_A --to MAP_B', labelled with pairs.")
@@ -170,15 +179,19 @@ def change(
     root: Root = None,
     legend: LegendName = "luisa",
     band: Annotated[list[str] | None, typer.Option(help="Band of a raster; one, or one per map.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write all transitions to this CSV file.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Also draw gains and losses to this file.")] = None,
+    json: Json = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write all transitions to this CSV file.", callback=writable_file)
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Also draw gains and losses to this file.", callback=writable_file)
+    ] = None,
 ) -> None:
     """Compare two maps of the same pixels: transitions, gains and losses; with a sample, areas of change."""
     from lulcbench.evaluation.change import PairMap, transitions
     from lulcbench.evaluation.class_maps import open_map
 
-    years = (*(year or ()), None, None)[:2] if len(year or ()) != 1 else (year or ())[:1] * 2
+    years = _years(year, 2)
     bands = (*(band or ()), None, None)[:2] if len(band or ()) != 1 else (band or ())[:1] * 2
     used = None if legend == "values" else level
     with ExitStack() as stack:
@@ -205,7 +218,14 @@ def change(
             report(result, json, csv, figure, pairs=True)
             return
         found = transitions(pairs)
-    out = result_console()
+    content = {
+        "codes": found.codes,
+        "pixels": found.pixels.tolist(),
+        "areas_m2": found.areas.tolist(),
+        "gain_m2": found.gain.tolist(),
+        "loss_m2": found.loss.tolist(),
+    }
+    out = result_console() if put_json(json, content) else Console(quiet=True)
     names = [class_name(code, used, False) for code in found.codes]
     table = new_table("class", "before, ha", "after, ha", "gain, ha", "loss, ha", title="change between the maps")
     ends = found.areas.sum(axis=1), found.areas.sum(axis=0), found.gain, found.loss
@@ -230,15 +250,6 @@ def change(
         f"{changed / HECTARE:,.0f} ha of {total / HECTARE:,.0f} ha differ ({changed / total:.2%}). Errors of both maps "
         "count as change: areas of change require a sample (design MAP_A --to MAP_B)."
     )
-    if json is not None:
-        content = {
-            "codes": found.codes,
-            "pixels": found.pixels.tolist(),
-            "areas_m2": found.areas.tolist(),
-            "gain_m2": found.gain.tolist(),
-            "loss_m2": found.loss.tolist(),
-        }
-        write_json(json, content)
     if csv is not None:
         lines = [f"{found.codes[i]},{found.codes[j]},{found.pixels[i, j]},{size!r}" for size, i, j in order]
         write_atomic(csv, ("\n".join(["from,to,pixels,area_m2", *lines]) + "\n").encode())
@@ -252,16 +263,28 @@ def change(
         bar_figure(bars, "Gain and loss, ha", ("gain", "loss")).savefig(figure, dpi=150)
 
 
+def _years(years: list[int] | None, maps: int) -> tuple[int | None, int | None]:
+    """Years of one or two maps: none, one for both, or one per map."""
+    given = years or []
+    if len(given) > maps:
+        raise LulcbenchError(
+            f"--year is given {len(given)} times for {maps} map{'' if maps == 1 else 's'}.", "Give one, or one per map."
+        )
+    if not given:
+        return None, None
+    return given[0], given[-1] if maps == 2 else None
+
+
 def _open(
     stack: ExitStack,
     path: Path,
     legend: str,
     year: int | None,
+    to_year: int | None,
     band: str | None,
     root: Path | None,
     level: int,
     to: Path | None,
-    to_year: int | None,
 ) -> tuple[ClassMap, int | None]:
     """The map, or the pair of maps, and the level of its classes."""
     from lulcbench.evaluation.change import PairMap
@@ -271,7 +294,7 @@ def _open(
     opened = stack.enter_context(open_map(path, legend, year, band, root))
     if to is None:
         return opened, used
-    later = stack.enter_context(open_map(to, legend, to_year, None if to_year else band, root))
+    later = stack.enter_context(open_map(to, legend, to_year, band, root))
     return PairMap(opened, later, used), None
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lulcbench._console import new_table, progress, result_console, transfer_progress
+from lulcbench.cli._output import STDOUT, Json, put_json, writable_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import MANIFEST, ArrayKey, Manifest, Release
@@ -29,15 +30,11 @@ def register(app: typer.Typer) -> None:
 def info(
     root: Root,
     level: Annotated[int, typer.Option(help="Legend level of the class table.")] = 2,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    json: Json = None,
 ) -> None:
     """Summarise a release: sensors, sizes, classes per split, licences, citation."""
     facts = _facts(root, level)
-    if json:
-        import json as encoder
-
-        typer.echo(encoder.dumps(facts, ensure_ascii=False))
-    else:
+    if put_json(json, facts):
         _show(facts, level)
 
 
@@ -50,6 +47,7 @@ def check_files(
     source: Annotated[
         str | None, typer.Option("--from", help="Source of the repair; by default that of the download.")
     ] = None,
+    json: Json = None,
 ) -> None:
     """Check all downloaded files against the manifest; exit code 1 if a file is damaged and was not repaired."""
     from lulcbench.download.downloader import recover
@@ -66,18 +64,26 @@ def check_files(
     except LulcbenchError as error:
         if not repair or not folder.is_dir():
             raise
-        typer.echo(f"BAD  {MANIFEST} {error.what}")
+        typer.echo(f"BAD  {MANIFEST} {error.what}", err=json == STDOUT)
         manifest = recover(folder, source)
-        typer.echo(f"{manifest.id}: {MANIFEST} repaired")
+        typer.echo(f"{manifest.id}: {MANIFEST} repaired", err=json == STDOUT)
     release = Release(folder, manifest)
     expected, _ = expected_files(release)
     with progress() as bar:
         task = bar.add_task("check files", total=len(expected))
         report = verify(release, workers, lambda file: bar.advance(task))
-    for problem in report.problems:
-        typer.echo(f"BAD  {problem.path} {problem.what}")
-    absent = f", {len(report.absent)} not downloaded" if report.absent else ""
-    typer.echo(f"{release.id}: {len(report.good)} files intact, {len(report.problems)} bad{absent}")
+    found = {
+        "id": release.id,
+        "intact": len(report.good),
+        "not_downloaded": len(report.absent),
+        "bad": {problem.path: problem.what for problem in report.problems},
+    }
+    tables = put_json(json, found)
+    if tables:
+        for problem in report.problems:
+            typer.echo(f"BAD  {problem.path} {problem.what}")
+        absent = f", {len(report.absent)} not downloaded" if report.absent else ""
+        typer.echo(f"{release.id}: {len(report.good)} files intact, {len(report.problems)} bad{absent}")
     if report.problems and not repair:
         raise typer.Exit(1)
     if report.problems:
@@ -87,11 +93,12 @@ def check_files(
         if bad := [problem.file for problem in report.problems if problem.file]:
             with transfer_progress("repair") as advance:
                 repair_files(folder, bad, source, progress=advance)
-        typer.echo(f"{release.id}: {len(report.problems)} files repaired")
+        if tables:
+            typer.echo(f"{release.id}: {len(report.problems)} files repaired")
 
 
 def download(
-    source: Annotated[str, typer.Argument(help="Name on the hub, hf://owner/name[@revision], URL or folder.")],
+    source: Annotated[str, typer.Argument(help="Name on the hub, hf://owner/name\\[@revision], URL or folder.")],
     root: Annotated[str | None, typer.Option(help="Folder to download to; by default data/<name>.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="Split to download; repeatable; by default all.")] = None,
     sensors: Annotated[list[str] | None, typer.Option(help="Sensor to download; repeatable; by default all.")] = None,
@@ -100,6 +107,7 @@ def download(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     workers: Annotated[int, typer.Option(help="Number of files in parallel.", min=1)] = 8,
     offline: Annotated[bool, typer.Option("--offline", help="Only check that everything has been downloaded.")] = False,
+    json: Json = None,
 ) -> None:
     """Download a release, or a part of it; run the command again to resume after an interruption."""
     from lulcbench.download.downloader import download as fetch
@@ -119,14 +127,17 @@ def download(
             workers=workers,
             progress=advance,
         )
-    typer.echo(f"{release.id} at {folder}, digest {release.digest}")
+    if put_json(json, {"id": release.id, "folder": folder, "digest": release.digest}):
+        typer.echo(f"{release.id} at {folder}, digest {release.digest}")
 
 
 def plot(
     root: Root,
     tile: Annotated[str, typer.Argument(help="Tile id, such as E0897N0695.")],
-    out: Annotated[Path | None, typer.Option(help="Figure to write; by default <tile>.png.")] = None,
-    sensor: Annotated[list[str] | None, typer.Option(help="Sensors to show; by default all.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Figure to write; by default <tile>.png.", callback=writable_file)
+    ] = None,
+    sensors: Annotated[list[str] | None, typer.Option(help="Sensor to show; repeatable; by default all.")] = None,
     season: Annotated[str | None, typer.Option(help="Season to show; by default the one nearest to midsummer.")] = None,
     level: Annotated[int, typer.Option(help="Legend level of the labels.")] = 3,
 ) -> None:
@@ -134,7 +145,7 @@ def plot(
     from lulcbench.plotting import figure, tile_panels
 
     release = Release.open(root)
-    panels = tile_panels(release, tile, sensor, season, level)
+    panels = tile_panels(release, tile, sensors, season, level)
     target = out or Path(f"{tile}.png")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

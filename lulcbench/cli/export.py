@@ -10,6 +10,7 @@ import typer
 
 from lulcbench._console import counted_progress, new_table, result_console
 from lulcbench._files import write_atomic
+from lulcbench.cli._output import writable_file, writable_folder
 from lulcbench.errors import LulcbenchError
 from lulcbench.geozarr import class_attributes
 from lulcbench.legend import formats
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def export(
     root: Annotated[str, typer.Argument(help="Folder of a release, or its URL.")],
-    out: Annotated[Path, typer.Option(help="Folder of the GeoTIFFs.")],
+    out: Annotated[Path, typer.Option(help="Folder of the GeoTIFFs.", callback=writable_folder)],
     layers: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,7 +82,9 @@ def legend(
         Literal["table", "csv", "json", "qml", "cf"],
         typer.Option(help="qml: style of QGIS; cf: flag_values, flag_meanings and flag_colors as JSON."),
     ] = "table",
-    out: Annotated[Path | None, typer.Option(help="File to write, instead of printing.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, instead of printing.", callback=writable_file)
+    ] = None,
 ) -> None:
     """Print the class legend: level, code, parent, name and colour of each class."""
     if format == "table":

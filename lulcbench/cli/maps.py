@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lulcbench._console import counted_progress
+from lulcbench.cli._output import writable_folder
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def map_(
         ),
     ],
     root: Annotated[str, typer.Option(help="Folder of a release, or its URL.")],
-    out: Annotated[Path, typer.Option(help="Folder of the map to write.")],
+    out: Annotated[Path, typer.Option(help="Folder of the map to write.", callback=writable_folder)],
     year: Annotated[list[int] | None, typer.Option(help="Year to map; repeatable; by default all.")] = None,
     bounds: Annotated[
         tuple[float, float, float, float] | None,

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from lulcbench import _console
 from lulcbench._console import new_table, result_console
-from lulcbench._files import write_atomic
+from lulcbench.cli._output import Json, put_json
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.comparison import compare as compare_predictions
 from lulcbench.evaluation.intervals import caution
@@ -39,7 +39,7 @@ def score(
     predictions: PredictionsFile,
     root: Root,
     labels: Labels = AUTO,
-    json: Annotated[Path | None, typer.Option(help="Also write all scores to this JSON file.")] = None,
+    json: Json = None,
     classes: Annotated[int | None, typer.Option(help="Also list every class of this level.")] = None,
 ) -> None:
     """Score predictions against the labels of a release."""
@@ -50,21 +50,23 @@ def score(
         )
     with _console.counted_progress("scoring") as advance:
         scores = score_predictions(predictions, root, advance, labels)
-    if json is not None:
-        scores.write(json)
-    show(scores, classes)
+    if put_json(json, scores):
+        show(scores, classes)
 
 
 def check(
     predictions: PredictionsFile,
     root: Root,
     card: Annotated[Path | None, typer.Option(help="Model card (TOML) to check too.")] = None,
+    json: Json = None,
 ) -> None:
     """Check predictions (and a model card) as a leaderboard does, before uploading them."""
     if card is not None:
         check_sensors(load_card(card), Manifest.load(root))
     with _console.counted_progress("checking") as advance:
         info = check_predictions(predictions, root, advance)
+    if not put_json(json, info):
+        return
     with_probabilities = "with" if info.probabilities is not None else "without"
     typer.echo(
         f"{predictions} is valid: {info.release}, {info.split} {'→'.join(map(str, info.years))}, level {info.level}, "
@@ -77,13 +79,13 @@ def compare(
     second: PredictionsFile,
     root: Root,
     labels: Labels = AUTO,
-    json: Annotated[Path | None, typer.Option(help="Also write the comparison to this JSON file.")] = None,
+    json: Json = None,
 ) -> None:
     """Test whether the first predictions are better than the second, paired over spatial blocks."""
     with _console.counted_progress("comparing") as advance:
         result = compare_predictions(first, second, root, advance, labels)
-    if json is not None:
-        write_atomic(json, (result.model_dump_json(indent=1) + "\n").encode())
+    if not put_json(json, result):
+        return
     table = new_table("level", "metric", "first", "second", "difference", Column("95 % interval", no_wrap=True), "p")
     for row in result.differences:
         interval = f"{row.low:+.3f} {row.high:+.3f}"

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from lulcbench._console import counted_progress, new_table, result_console
 from lulcbench._files import write_atomic
+from lulcbench.cli._output import writable_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.spotting import CONFIDENCE, RATE
 
@@ -36,15 +37,21 @@ def spot(
             "column per class; optionally clear (share), x, y (EPSG:3035)."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="CSV of the changes to write.")],
+    out: Annotated[Path, typer.Option(help="CSV of the changes to write.", callback=writable_file)],
     model: Annotated[Path | None, typer.Option(help="Folder of an exported model that classifies images.")] = None,
     legend_name: Annotated[
         str | None,
         typer.Option("--legend", help="CSV (value, code) of the classes, or eurosat; default: LUISA codes."),
     ] = None,
-    gpkg: Annotated[Path | None, typer.Option(help="GeoPackage of the changes to write; EPSG:3035.")] = None,
-    geojson: Annotated[Path | None, typer.Option(help="GeoJSON of the changes to write; WGS 84.")] = None,
-    page: Annotated[Path | None, typer.Option(help="HTML page of the changes to write.")] = None,
+    gpkg: Annotated[
+        Path | None, typer.Option(help="GeoPackage of the changes to write; EPSG:3035.", callback=writable_file)
+    ] = None,
+    geojson: Annotated[
+        Path | None, typer.Option(help="GeoJSON of the changes to write; WGS 84.", callback=writable_file)
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="HTML page of the changes to write.", callback=writable_file)
+    ] = None,
     top: Annotated[int, typer.Option(help="Changes in images on the page.", min=1, max=500)] = 30,
     patch: Annotated[
         float | None, typer.Option(help="Side of a patch, m; default: 640, or what the model was trained on.", min=1)

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lulcbench._console import new_table, result_console
-from lulcbench._files import write_json
+from lulcbench.cli._output import Json, put_json, writable_file
 from lulcbench.cli._sampling import (
     Clusters,
     DesignOption,
@@ -75,8 +75,11 @@ def validate(
     first_phase: FirstPhase = None,
     other_map: OtherMap = False,
     level: Annotated[int | None, typer.Option(help="Level whose classes are listed; default: the finest.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Also draw the error matrix of that level to this file.")] = None,
+    json: Json = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Also draw the error matrix of that level to this file.", callback=writable_file),
+    ] = None,
 ) -> None:
     """Validate maps at reference points, such as LUCAS: agreement, accuracies of classes, and their intervals.
 
@@ -101,10 +104,9 @@ def validate(
         survey.validate(path, table, sampling, name, when, which, root)
         for path, name, when, which in zip(maps, legends, years, bands, strict=True)
     ]
-    if json is not None:
-        content = [result.model_dump(mode="json") for result in results]
-        write_json(json, content if len(content) > 1 else content[0])
-    out = result_console()
+    content = [result.model_dump(mode="json") for result in results]
+    tables = put_json(json, content if len(content) > 1 else content[0])
+    out = result_console() if tables else Console(quiet=True)
     if len(results) > 1:
         for number, result in enumerate(results, start=1):
             of_year = "" if result.year is None else f", {result.year}"
@@ -122,7 +124,7 @@ def validate(
             [(f"{name}, {_level_name(entry.level)}", entry.confusion, entry.codes) for name, entry in shown]
         )
         drawn.savefig(figure, dpi=150)
-        typer.echo(f"{figure}: error matrix")
+        typer.echo(f"{figure}: error matrix", err=not tables)
 
 
 def one_each[T](values: Sequence[T], maps: list[Path], option: str) -> list[T]:

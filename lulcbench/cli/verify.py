@@ -10,6 +10,7 @@ import numpy.typing as npt
 import typer
 
 from lulcbench._console import counted_progress, new_table, result_console
+from lulcbench.cli._output import writable_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 
@@ -31,8 +32,10 @@ def verify(
     map: Annotated[Path, typer.Argument(help="Vector file of polygons, map raster, or folder of 'lulcbench map'.")],
     imagery: Annotated[str, typer.Option(help="Folder of a release, labelled or not, or its URL.")],
     model: Annotated[Path, typer.Option(help="Folder of an exported segmentation model.")],
-    out: Annotated[Path, typer.Option(help="GeoPackage of the ranked polygons to write.")],
-    page: Annotated[Path | None, typer.Option(help="HTML page of the most suspicious polygons to write.")] = None,
+    out: Annotated[Path, typer.Option(help="GeoPackage of the ranked polygons to write.", callback=writable_file)],
+    page: Annotated[
+        Path | None, typer.Option(help="HTML page of the most suspicious polygons to write.", callback=writable_file)
+    ] = None,
     top: Annotated[int, typer.Option(help="Polygons on the page.", min=1, max=500)] = 30,
     level: Annotated[int, typer.Option(help="Legend level at which classes are compared.", min=1, max=4)] = 1,
     year: Annotated[int | None, typer.Option(help="Year of the imagery; default: the last one.")] = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lulcbench._console import counted_progress
+from lulcbench.cli._output import writable_folder
 
 if TYPE_CHECKING:
     from lulcbench.maps.viewer import Point
@@ -20,7 +21,10 @@ def register(app: typer.Typer) -> None:
 
 def view(
     maps: Annotated[list[Path], typer.Argument(metavar="MAP...", help="Folders that 'lulcbench map' wrote.")],
-    out: Annotated[Path, typer.Option(help="Folder of the site to write; an older site there is replaced.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder of the site to write; an older site there is replaced.", callback=writable_folder),
+    ],
     title: Annotated[str | None, typer.Option(help="Title of the page; by default that of the first map.")] = None,
     labels: Annotated[
         str | None, typer.Option(help="Folder or URL of a release whose labels are shown beside the maps.")

@@ -309,13 +309,38 @@ def _manifest(stores: Sequence[Store]) -> tuple[list[Store], Manifest]:
     failures = []
     for i, store in enumerate(stores):
         try:
-            pinned = store.pinned()
-            return [pinned, *stores[i + 1 :]], Manifest.load(pinned.url)
+            found, manifest = _load(store.pinned())
+            return [found, *stores[i + 1 :]], manifest
         except LulcbenchError as error:
             log.warning("%s: %s", store.url, error.what)
             failures.append(error)
     kind = NetworkError if any(isinstance(error, NetworkError) for error in failures) else ReleaseNotFoundError
     raise kind(
         f"Found no release: {' '.join(error.what for error in failures)}",
-        "Check name, revision and network, or name a mirror; 'make demo' builds luisa-sim without a network.",
+        "Check name, revision and network, or name a mirror; 'lulcbench list' shows the names of known releases.",
     )
+
+
+def _load(store: Store) -> tuple[Store, Manifest]:
+    """The manifest of a store, or of the only release in a folder of it, as publishing to a folder leaves them.
+
+    Raises:
+        ReleaseNotFoundError: there is none.
+        NotAvailableError: several folders of the store have one.
+        NetworkError: the store cannot be read.
+    """
+    try:
+        return store, Manifest.load(store.url)
+    except ReleaseNotFoundError:
+        try:
+            below = store.folders_with(MANIFEST)
+        except FileNotFoundError:
+            below = []
+        if len(below) > 1:
+            raise NotAvailableError(
+                f"{store.url} has {len(below)} releases.", f"Choose from {', '.join(below)}."
+            ) from None
+        if not below:
+            raise
+    inner = _open(below[0]).pinned()
+    return inner, Manifest.load(inner.url)

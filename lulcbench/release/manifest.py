@@ -161,7 +161,7 @@ class Manifest(Frozen):
         if not path.is_file():
             raise ReleaseNotFoundError(
                 f"No release at {Path(root).resolve()}: {MANIFEST} is missing.",
-                "Run 'make demo' to build luisa-sim, or download one with 'lulcbench download NAME --root DIR'.",
+                "Download one with 'lulcbench download NAME --root DIR'; 'lulcbench list' shows those that are here.",
             )
         try:
             text = read_limited(path, MAX_MANIFEST_BYTES, "It is not a manifest.")

@@ -132,6 +132,17 @@ class Store(ABC):
             Exception: errors of the underlying library for broken connections.
         """
 
+    def folders_with(self, path: str) -> list[str]:
+        """Addresses of the folders directly below this one that have a file of that path.
+
+        Stores that cannot list folders find none.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            NetworkError: the store cannot be read.
+        """
+        return []
+
     def read_bytes(self, path: str, limit: int) -> bytes:
         """Read a small file completely, with retries.
 

@@ -38,11 +38,15 @@ class FilesystemStore(Store):
                 f"No way to read or write {url}: {error}.", "Use hf://, s3://, https://, or a folder."
             ) from error
 
+    def options(self) -> dict[str, Any]:
+        """Options of the file system for reading."""
+        return {}
+
     def read(self, path: str, start: int, stop: int) -> Iterator[bytes]:
         """See ``Store``."""
         from fsspec.core import url_to_fs
 
-        system, where = url_to_fs(join(self.url, path))
+        system, where = url_to_fs(join(self.url, path), **self.options())
         while start < stop:
             size = min(PIECE, stop - start)
             piece: bytes = system.cat_file(where, start=start, end=start + size)
@@ -50,6 +54,17 @@ class FilesystemStore(Store):
             if len(piece) < size:
                 return
             start += size
+
+    def folders_with(self, path: str) -> list[str]:
+        """See ``Store``."""
+        from fsspec.core import url_to_fs
+
+        system, where = url_to_fs(self.url, **self.options())
+        names = self.ask(
+            lambda: [entry["name"] for entry in system.ls(where, detail=True) if entry["type"] == "directory"]
+        )
+        inner = [join(self.url, name.rstrip("/").rpartition("/")[2]) for name in sorted(names)]
+        return [address for address in inner if self.ask(lambda a=address: system.exists(join(a, path)))]
 
     def kvstore(self, folder: str, files: Sequence[ListedFile]) -> Kvstore:
         """Not supported."""

@@ -42,7 +42,7 @@ def test_info_says_what_is_here(run: Run, release_root: Path) -> None:
     assert code == 0
     for expected in (release.digest, "SIMULATED DATA", "sentinel2", "Sizes", "Share of classes", "licences", "cite:"):
         assert expected in out
-    code, out, _ = run("info", release_root, "--json", "--level", "1")
+    code, out, _ = run("info", release_root, "--json", "-", "--level", "1")
     facts = json.loads(out)
     assert facts["tiles"] == release.splits
     assert sum(part["bytes"] for part in facts["sizes"].values()) == sum(file.bytes for file in release.files)
@@ -55,7 +55,7 @@ def test_info_says_what_is_here(run: Run, release_root: Path) -> None:
 
 def test_info_of_a_part(run: Run, release_root: Path, tmp_path: Path) -> None:
     assert run("download", release_root, "--root", tmp_path / "part", "--split", "val", "--sensors", "landsat")[0] == 0
-    _, out, _ = run("info", tmp_path / "part", "--json")
+    _, out, _ = run("info", tmp_path / "part", "--json", "-")
     sizes = json.loads(out)["sizes"]
     assert sizes["val landsat_2018"]["bytes_here"] == sizes["val landsat_2018"]["bytes"]
     assert sizes["train landsat_2018"]["bytes_here"] == 0
@@ -97,7 +97,7 @@ def test_a_shard_that_is_gone_is_not_here(run: Run, copy: Path) -> None:
         f for f in release.files if f.array == ArrayKey("landsat", 2018) and "/c/" in f.path and f.split == "train"
     )
     (copy / gone.path).unlink()
-    part = json.loads(run("info", copy, "--json")[1])["sizes"]["train landsat_2018"]
+    part = json.loads(run("info", copy, "--json", "-")[1])["sizes"]["train landsat_2018"]
     assert part["bytes_here"] == part["bytes"] - gone.bytes
     line = next(line for line in run("info", copy)[1].splitlines() if "train landsat_2018" in line)
     assert " 100 %" not in line
@@ -124,7 +124,7 @@ def test_a_damaged_manifest_is_repaired(run: Run, release_root: Path, tmp_path: 
 
 def test_urls(run: Run, release_root: Path, tmp_path: Path) -> None:
     with serve(release_root) as url:
-        facts = json.loads(run("info", url, "--json")[1])
+        facts = json.loads(run("info", url, "--json", "-")[1])
         assert facts["digest"] == Manifest.load(release_root).digest
         assert {part["bytes_here"] for part in facts["sizes"].values()} == {0}
         assert run("info", url)[0] == 0
@@ -142,7 +142,7 @@ def test_plot(run: Run, release_root: Path, tmp_path: Path) -> None:
     assert (code, "has no tile 'E0000N0000'" in err) == (2, True)
     tile = err.split("Examples of its tiles: ")[1][:10]
     picture = tmp_path / "pictures" / "tile.png"
-    code, out, _ = run("plot", release_root, tile, "--out", picture, "--sensor", "landsat", "--level", "1")
+    code, out, _ = run("plot", release_root, tile, "--out", picture, "--sensors", "landsat", "--level", "1")
     assert (code, out.strip()) == (0, str(picture))
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert run("plot", release_root, tile, "--season", "monsoon")[0] == 2

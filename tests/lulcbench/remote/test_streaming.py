@@ -109,6 +109,7 @@ def test_s3_round_trip(bucket: str, release_root: Path, tmp_path: Path) -> None:
     )
     streamed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert streamed.returncode == 0, streamed.stderr[-2000:]
+    assert streamed.stderr == ""  # no search for credentials that are known
     expected = LuisaSeg(release_root, sensors="landsat").read([3, 40])
     total, classes = streamed.stdout.split()
     assert float(total) == pytest.approx(float(expected["image"].sum()), rel=1e-4)
@@ -122,6 +123,41 @@ def test_s3_round_trip(bucket: str, release_root: Path, tmp_path: Path) -> None:
         publish(release_root, "s3://no-such-bucket/releases")
     with pytest.raises(LulcbenchError, match="Found no release"):
         download("s3://lulc/nothing", tmp_path / "nothing")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_public_buckets_need_no_credentials(bucket: str, release_root: Path, tmp_path: Path) -> None:
+    """The release is found in the prefix to which it was published, and is downloaded and streamed."""
+    import boto3
+
+    where = publish(release_root, bucket)
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    client.put_bucket_acl(Bucket="lulc", ACL="public-read")
+    prefix = where.removeprefix("s3://lulc/")
+    for entry in client.list_objects_v2(Bucket="lulc", Prefix=prefix)["Contents"]:
+        client.put_object_acl(Bucket="lulc", Key=entry["Key"], ACL="public-read")
+    row = Manifest.load(release_root).rows("test")[0]
+    code = (
+        "from lulcbench import Release; from lulcbench.download import download;"
+        f"print(download({bucket!r}, 'got', splits='val', sensors='landsat').id);"
+        f"print(int(Release.open({where!r}).labels('test', 2018, rows=[{row}]).sum()))"
+    )
+    here = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    here |= {"AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"], "AWS_EC2_METADATA_DISABLED": "true"}
+    here |= {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=here, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stderr == ""
+    expected = Release.open(release_root).labels("test", 2018, rows=[row])
+    assert done.stdout.split() == [Manifest.load(release_root).id, str(int(expected.sum()))]
+
+
+def test_download_names_the_releases_below(release_root: Path, tmp_path: Path) -> None:
+    publish(release_root, str(tmp_path / "published"))
+    assert download(str(tmp_path / "published"), tmp_path / "got", splits="val", sensors="landsat").id == "tiny-0.1.0"
+    shutil.copytree(tmp_path / "published" / "tiny-0.1.0", tmp_path / "published" / "tiny-0.2.0")
+    with pytest.raises(LulcbenchError, match="has 2 releases"):
+        download(str(tmp_path / "published"), tmp_path / "other")
 
 
 def shard(root: Path, array: str, number: int) -> Path:
