@@ -85,6 +85,7 @@ test-peers: env
 	test -x .venv-peers/bin/python || $(BIN)/python -m venv .venv-peers
 	(echo "$(CURDIR)"; $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') > .venv-peers/lib/python3.12/site-packages/project.pth
 	$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --no-deps -r tests/peers/requirements.txt
+	$(BIN)/uv pip install --quiet --target .venv-peers/terratorch --no-deps -r tests/peers/terratorch.txt
 	OMP_NUM_THREADS=1 .venv-peers/bin/python -m pytest tests/peers
 
 bench: bench-env

@@ -56,6 +56,7 @@ class NotAvailableError(LulcbenchError):
 # Package that is imported → extra that installs it; tests/test_extras.py compares them with pyproject.toml.
 EXTRAS = {
     "torch": ("lightning", "matplotlib", "torch", "torchvision"),
+    "torchgeo": ("torchgeo",),
     "geo": ("geopandas", "pyogrio", "pyproj", "rasterio", "shapely"),
     "maps": ("distributed", "onnx", "onnxruntime", "skimage"),
     "s3": ("botocore", "s3fs"),

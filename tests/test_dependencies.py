@@ -22,6 +22,7 @@ GROUPS = ("build", "baselines", "leaderboard", "dev", "docs")
 USES = {
     "lulcbench": (),
     "lulcbench/datasets": ("torch",),
+    "lulcbench/datasets/torchgeo.py": ("torchgeo",),
     "lulcbench/_parallel.py": ("maps",),
     "lulcbench/geotiff.py": ("geo",),
     "lulcbench/maps": ("maps",),
@@ -46,7 +47,7 @@ USES = {
     "lulcbench/evaluation/_point_files.py": ("geo",),
     "lulcbench/evaluation/_point_places.py": ("geo",),
     "builders": ("geo", "build"),
-    "baselines": ("geo", "maps", "torch", "baselines"),
+    "baselines": ("geo", "maps", "torch", "torchgeo", "baselines"),
     "leaderboard": ("leaderboard",),
     "benchmarks": ("all", "build", "baselines", "leaderboard", "benchmarks"),
     "tests": ("all", *GROUPS),
@@ -157,7 +158,7 @@ def test_everything_imported_is_declared(area: str) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("extra", ["", "torch", "geo", "maps", "s3", *GROUPS])
+@pytest.mark.parametrize("extra", ["", "torch", "torchgeo", "geo", "maps", "s3", *GROUPS])
 def test_everything_declared_is_imported(extra: str) -> None:
     users = [area for area in USES if any(extra in included(name) for name in USES[area]) or not extra]
     used = {
@@ -172,8 +173,8 @@ def test_everything_declared_is_imported(extra: str) -> None:
 
 def test_extras_are_all_checked() -> None:
     content = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert set(content["project"]["optional-dependencies"]) == {"torch", "geo", "maps", "s3", "all"}
-    assert {"torch", "geo", "maps", "s3"} < included("all")
+    assert set(content["project"]["optional-dependencies"]) == {"torch", "torchgeo", "geo", "maps", "s3", "all"}
+    assert {"torch", "torchgeo", "geo", "maps", "s3"} < included("all")
     assert set(content["dependency-groups"]) == set(GROUPS)
 
 

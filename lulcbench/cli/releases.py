@@ -54,7 +54,7 @@ def list_(
             table.add_row(*(escape(str(entry[key])) for key in ("folder", "release", "title", "splits", "local")))
         out.print(table)
     else:
-        out.print(f"No release below {', '.join(str(folder) for folder in folders or ['this folder'])}.")
+        out.print(f"No release below {', '.join(map(str, folders)) if folders else 'this folder'}.")
     names = new_table("name", "title", title="Known releases")
     for name, title in KNOWN.items():
         names.add_row(name, title)

@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     max_cloud: float | None
     fraction: float | None
     clear_counts: bool
+    keys: str | Sequence[str] | None
     download: bool | str
 
 

@@ -49,8 +49,9 @@ class LuisaDataset(Pictured, Dataset[Sample]):
       statistics of the train split (or in the unit of the bands); nodata is 0. Rows run from north to south.
     - ``clear``, with ``clear_counts=True``: uint8 ``(season, y, x)``, the number of clear observations that the
       composite of a pixel was made from (0 where it is nodata; 255 is 255 or more); a dict like ``image``.
-    - ``tile``: id of the tile; ``bounds``: float64 ``(left, bottom, right, top)`` in metres; ``crs``: ``"EPSG:3035"``;
-      ``year``: int.
+    - ``tile``: id of the tile; ``bounds``: float64 ``(left, bottom, right, top)`` in metres; ``transform``: float64
+      ``(9,)``, the affine transform of the pixels of the first sensor, row by row as in torchgeo; ``crs``:
+      ``"EPSG:3035"``; ``year``: int.
 
     Arguments for several names also accept a single one: ``regions="east"``.
 
@@ -70,8 +71,8 @@ class LuisaDataset(Pictured, Dataset[Sample]):
             albumentations fill (corners of a rotation, padding) are ignored (255) in masks, regardless of their fill
             values; interpolated masks are an error. Other callables are checked: if a mask gets more pixels of a class
             than before, wrap the callable in ``lulcbench.datasets.SpatialTransform`` or ``LabelTransform``. Crops
-            require images and masks of one size, hence sensors of one resolution. ``bounds`` remain those of the
-            window.
+            require images and masks of one size, hence sensors of one resolution. ``bounds`` and ``transform`` remain
+            those of the window.
         normalize: True: normalised; False: values in the unit of the bands, such as reflectance; ``"device"``: stored
             integers, to be passed through ``finish`` on the device, as ``LuisaDataModule`` does (stored floats are
             normalised).
@@ -89,6 +90,8 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         fraction: only a fixed subset of the tiles, such as 0.01 or 0.1 (see ``lulcbench.release.index.few``).
         clear_counts: read the numbers of clear observations too. Transforms of other libraries, which would not move
             them with the images, are then an error.
+        keys: entries of samples to keep, such as ``("image", "mask")`` for libraries that pass all of them to the
+            model (TerraTorch, the Trainer of Hugging Face); None means all.
         download: download missing files first: True means the release named like the last part of ``root``, a string
             the name or address of a release (see ``lulcbench.download.download``).
 
@@ -138,6 +141,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         max_cloud: float | None = None,
         fraction: float | None = None,
         clear_counts: bool = False,
+        keys: str | Sequence[str] | None = None,
         download: bool | str = False,
     ) -> None:
         self.root = root.root if isinstance(root, Release) else os.fspath(root)
@@ -151,6 +155,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         self.normalize = normalize if normalize == "device" else bool(normalize)
         self.flatten = flatten
         self.clear_counts = bool(clear_counts)
+        self.keys = None if keys is None else names(keys, "keys")
         if self.normalize is False and statistics is not None:
             raise LulcbenchError("statistics were given, but normalize is False.", "Leave one of them out.")
         check_choices(self.sensors, self.years, self.levels, normalize, transforms)
@@ -241,12 +246,25 @@ class LuisaDataset(Pictured, Dataset[Sample]):
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """Read several samples in one call, as torch's DataLoader does for its batches."""
-        batch = self.read(indices)
-        samples = Samples(batch, len(indices))
-        return samples if self.transforms is None else [apply(self.transforms, sample) for sample in samples]
+        if self.transforms is None:
+            return Samples(self.read(indices), len(indices))
+        samples = Samples(self._read(indices), len(indices))
+        return [self._kept(apply(self.transforms, sample)) for sample in samples]
 
     def read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
         """Read a batch, without transforms: entries of samples with a leading batch dimension (strings in a list)."""
+        return self._kept(self._read(indices))
+
+    def _kept(self, sample: Sample) -> Sample:
+        """The entries that were chosen."""
+        if self.keys is None:
+            return sample
+        for key in self.keys:
+            if key not in sample:
+                raise LulcbenchError(f"Samples have no entry {key!r}.", f"keys are some of {', '.join(sample)}.")
+        return {key: sample[key] for key in self.keys}
+
+    def _read(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> Sample:
         if self.windows.phase != "fixed":
             self._epochs.count(len(indices), len(self), self.windows.phase)
         batch = self.locate(indices)
@@ -407,9 +425,14 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         return masks[:, 0] if isinstance(self.level, int) else masks
 
     def _about(self, batch: WindowBatch) -> Sample:
+        pixel = self.resolution()
+        transform = np.zeros((len(batch), 9))
+        transform[:, [0, 4, 8]] = pixel, -pixel, 1
+        transform[:, [2, 5]] = batch.bounds[:, [0, 3]]
         return {
             "tile": batch.tiles,
             "bounds": torch.from_numpy(batch.bounds),
+            "transform": torch.from_numpy(transform),
             "crs": [grid.CRS] * len(batch),
             "year": torch.from_numpy(batch.years),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ class LuisaChange(LuisaDataset):
         split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor or several, with imagery of both years.
         years: the earlier and the later year.
+        layout: ``"pair"``, or ``"torchgeo"`` for its ``ChangeDetectionTask``: instead of the entries above, samples
+            have ``image`` ``(2, channel, y, x)`` (and ``clear`` ``(2, season, y, x)``), and ``mask`` is ``(1, y, x)``.
         **options: options of ``LuisaDataset``, except ``year``.
 
     Examples:
@@ -47,6 +49,9 @@ class LuisaChange(LuisaDataset):
         (torch.Size([24, 40, 40]), torch.Size([24, 40, 40]))
         >>> data.transitions(1).shape  # label pixels from (rows) and to (columns) each class
         (5, 5)
+        >>> sample = LuisaChange(root, sensors="landsat", level=1, layout="torchgeo")[0]
+        >>> sample["image"].shape, sample["mask"].shape
+        (torch.Size([2, 24, 40, 40]), torch.Size([1, 40, 40]))
     """
 
     @spell_out(ChangeOptions, LuisaDataset.__init__)
@@ -57,6 +62,7 @@ class LuisaChange(LuisaDataset):
         sensors: str | Sequence[str] = "landsat",
         *,
         years: Sequence[int] = (2012, 2018),
+        layout: Literal["pair", "torchgeo"] = "pair",
         **options: Unpack[ChangeOptions],
     ) -> None:
         self.pair = integers(years, "years")
@@ -66,7 +72,14 @@ class LuisaChange(LuisaDataset):
             raise LulcbenchError("LuisaChange needs labels.", "Name their source: labels=….")
         if "year" in options:
             raise LulcbenchError("LuisaChange takes no year.", "Use years=(earlier, later).")
+        if layout not in ("pair", "torchgeo"):
+            raise LulcbenchError(f"layout is {layout!r}.", 'Use "pair" or "torchgeo".')
+        self.layout = layout
         super().__init__(root, split, sensors, year=self.pair[1], **options)
+        if layout == "torchgeo" and not (len(self.sensors) == 1 and isinstance(self.level, int)):
+            raise LulcbenchError(
+                'layout="torchgeo" takes one sensor and one level.', "Choose one of each, as ChangeDetectionTask does."
+            )
         for name in self.sensors:
             self.release.manifest.imagery(name, self.pair[0])
             if self.clear_counts:
@@ -78,9 +91,16 @@ class LuisaChange(LuisaDataset):
 
         panels: list[Panel] = []
         for when, year in zip(("from", "to"), self.pair, strict=True):
+            if self.layout == "torchgeo":
+                one = {"image": sample["image"][("from", "to").index(when)]}
+                panels += self.rgb_panels(one, "image", str(year))
+                continue
             panels += self.rgb_panels(sample, f"image_{when}", str(year))
             panels += class_panels({str(year): sample[f"mask_{when}"]}, self.levels)
-        for name, mask in (("changed", sample["mask"]), ("predicted", prediction)):
+        changed = sample["mask"].squeeze(0) if self.layout == "torchgeo" else sample["mask"]
+        if prediction is not None and self.layout == "torchgeo":
+            prediction = prediction.squeeze(0)
+        for name, mask in (("changed", changed), ("predicted", prediction)):
             if mask is not None:
                 panels.append(change_panel(finest(mask, self.levels), name))
         return sample["tile"], panels
@@ -99,12 +119,17 @@ class LuisaChange(LuisaDataset):
         for when, year in zip(("from", "to"), self.pair, strict=True):
             sample[f"image_{when}"] = self._image(batch.in_year(year))
             sample |= self._clear(f"clear_{when}", batch.in_year(year))
+        if self.layout == "torchgeo":
+            names = ("image", "clear") if self.clear_counts else ("image",)
+            return {name: torch.stack([sample[f"{name}_from"], sample[f"{name}_to"]], dim=1) for name in names}
         return sample
 
     def _targets(self, batch: WindowBatch) -> Sample:
         before, after = (self._masks(batch.in_year(year), self.resolution()) for year in self.pair)
         changed = (before != after).to(torch.int64)
         changed[(before == IGNORE_INDEX) | (after == IGNORE_INDEX)] = IGNORE_INDEX
+        if self.layout == "torchgeo":
+            return {"mask": changed[:, None]}
         return {"mask_from": before, "mask_to": after, "mask": changed}
 
     def transitions(self, level: int) -> np.ndarray:

@@ -70,9 +70,10 @@ class LuisaDataModule(pl.LightningDataModule):
         pad: on several devices, repeat some val samples, so that all devices take the same number of steps; False uses
             each sample exactly once, for models that do not synchronise in validation.
         seed: seed of shuffling and augmentation.
-        **options: options of the dataset class for all splits, except ``phase``, which applies to train; ``root`` is
+        options: options of the dataset class for all splits, except ``phase``, which applies to train; ``root`` is
             required. With a GPU, images are transferred as uint16 and normalised there, unless ``transforms`` or
-            ``normalize`` are given.
+            ``normalize`` are given. Config files of ``LightningCLI`` give them here.
+        **more: the same as keyword arguments.
 
     Attributes:
         datasets: by role, those that ``setup`` opened.
@@ -94,7 +95,7 @@ class LuisaDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        dataset: Callable[..., BatchDataset] = LuisaSeg,
+        dataset: type[LuisaDataset] | Callable[..., BatchDataset] = LuisaSeg,
         *,
         train_split: str | None = "train",
         val_split: str | None = "val",
@@ -111,9 +112,11 @@ class LuisaDataModule(pl.LightningDataModule):
         drop_last: bool = False,
         pad: bool = True,
         seed: int = 0,
-        **options: Any,
+        options: dict[str, Any] | None = None,
+        **more: Any,
     ) -> None:
-        super().__init__()
+        pl.LightningDataModule.__init__(self)
+        options = (options or {}) | more
         check_arguments(
             dataset,
             options,

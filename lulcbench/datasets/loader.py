@@ -49,7 +49,7 @@ class WindowLoader(Resumable):
     """Iterates over batches; the next one is always being read, and the one after it is scheduled.
 
     Reading, decoding and converting release the interpreter lock, so that threads suffice. Lightning accepts it in
-    place of a ``DataLoader``.
+    place of a ``DataLoader``; for libraries that do not, such as accelerate, there is ``dataloader``.
 
     Args:
         dataset: what to read.
@@ -92,6 +92,19 @@ class WindowLoader(Resumable):
             finally:
                 for future in coming:
                     future.cancel()
+
+    def dataloader(self) -> DataLoader[Sample]:
+        """A ``DataLoader`` of the same batches, for libraries that divide and move those of this class alone.
+
+        ``accelerator.prepare(loader.dataloader())`` gives each process its part of the batches, on its device; they are
+        read without prefetching.
+
+        Example:
+            >>> loader = WindowLoader(LuisaSeg(root, sensors="landsat"), batch_size=8)
+            >>> next(iter(loader.dataloader()))["image"].shape
+            torch.Size([8, 24, 40, 40])
+        """
+        return DataLoader(self.dataset, batch_sampler=self.batch_sampler, collate_fn=collate)  # type: ignore[arg-type]
 
     def _read(self, indices: list[int]) -> Sample:
         return collate(self.dataset.__getitems__(indices))

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class FilesystemStore(Store):
             lambda: [entry["name"] for entry in system.ls(where, detail=True) if entry["type"] == "directory"]
         )
         inner = [join(self.url, name.rstrip("/").rpartition("/")[2]) for name in sorted(names)]
-        return [address for address in inner if self.ask(lambda a=address: system.exists(join(a, path)))]
+        return [address for address in inner if self.ask(partial(system.exists, join(address, path)))]
 
     def kvstore(self, folder: str, files: Sequence[ListedFile]) -> Kvstore:
         """Not supported."""

@@ -74,7 +74,7 @@ def test_imagery_of_an_unlabelled_split_is_read_with_the_statistics_of_train(map
     assert data.label_years == ()
     assert "label years: \n" in f"{data}\n"
     sample = data[0]
-    assert set(sample) == {"image", "tile", "bounds", "crs", "year"}
+    assert set(sample) == {"image", "tile", "bounds", "transform", "crs", "year"}
     stored = zarr.open_array(Path(mapped.root) / "landsat_2018", mode="r")[mapped.manifest.first_rows["map"]]
     info = mapped.manifest.sensor("landsat")
     assert info.statistics is not None
