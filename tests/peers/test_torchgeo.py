@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
-import yaml
 
 from lulcbench import LuisaChange, LuisaDataModule, LuisaSeg
 from lulcbench.errors import LulcbenchError
@@ -35,7 +35,7 @@ class Model(pl.LightningModule):
 
 def config(tmp_path: Path, **content: Any) -> str:
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(json.dumps(content))  # which is YAML
     return str(path)
 
 
