@@ -197,9 +197,32 @@ class PointSeriesData(DataConfig):
             raise LulcbenchError(f"Cannot read the table {path}: {error}.", "Give a Parquet or CSV file.") from error
         if lacking := [name for name in columns if name not in table]:
             raise LulcbenchError(f"{path} has no column {lacking[0]!r}.", f"It has {', '.join(map(str, table))}.")
-        table = table[list(dict.fromkeys(columns))].astype(dict.fromkeys((self.id, self.label, self.group), str))
-        table[self.date] = pd.to_datetime(table[self.date])
+        table = table[list(dict.fromkeys(columns))]
+        for column in (self.id, self.date, self.year, self.label, self.group):
+            if (lacking := table[column].isna()).any():
+                raise LulcbenchError(
+                    f"{path}: {lacking.sum()} rows have no {column}, the first is row {lacking.argmax() + 1}.",
+                    "Fill them in, or remove these rows.",
+                )
+        table = table.astype(dict.fromkeys((self.id, self.label, self.group), str))
+        for column, read in (
+            (self.date, _dates),
+            *((name, pd.to_numeric) for name in (self.year, *self.bands.values())),
+        ):
+            try:
+                table[column] = read(table[column])
+            except (TypeError, ValueError) as error:
+                raise LulcbenchError(f"{path}, column {column}: {error}.", "Check its values.") from error
+        if len(part := table[self.year][table[self.year] % 1 != 0]):
+            raise LulcbenchError(f"{path}, column {self.year}: {part.iloc[0]} is not a year.", "Give whole numbers.")
         return table.sort_values([self.id, self.date], kind="stable")
+
+
+def _dates(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Dates of a column: dates themselves, or text such as 2018-06-30."""
+    if pd.api.types.is_numeric_dtype(values):
+        raise ValueError(f"{values.iloc[0]} is a number, not a date")
+    return pd.to_datetime(values, utc=True).dt.tz_localize(None)
 
 
 class PointSeries:

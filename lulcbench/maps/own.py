@@ -21,6 +21,8 @@ from lulcbench.release import Release
 if TYPE_CHECKING:
     import torch
 
+_TOLERANCE = 0.01  # of sums of probabilities, for half precision
+
 
 @dataclass(frozen=True, slots=True)
 class OwnModel:
@@ -135,7 +137,8 @@ class OwnModel:
         """Predict.
 
         Raises:
-            LulcbenchError: the results are not probabilities of all classes of all pixels.
+            LulcbenchError: the results are not probabilities of all classes of all pixels. NaN is allowed where images
+                have no data.
         """
         p = np.asarray(self.predict(images), np.float32)
         expected = (len(self.info.classes), *images[next(iter(self.info.inputs))].shape[1:])
@@ -148,6 +151,12 @@ class OwnModel:
             raise LulcbenchError(
                 f"{self.info.name} predicts values from {p.min():.3g} to {p.max():.3g}; probabilities are 0 to 1.",
                 "Apply a softmax over the classes.",
+            )
+        total = p.sum(axis=0)
+        if (wrong := np.abs(total - 1) > _TOLERANCE).any():
+            raise LulcbenchError(
+                f"{self.info.name} predicts probabilities that sum to {total[wrong][0]:.3g} in a pixel, not 1.",
+                "Apply a softmax over the classes; predict NaN where there is no prediction.",
             )
         return p
 

@@ -119,6 +119,12 @@ def change(frame: pd.DataFrame, rows: str, **values: Any) -> pd.DataFrame:
         (table().assign(year=2017), {}, "point p00: There is no date in 2017"),
         (table().drop(columns="r"), {}, "has no column 'r'"),
         (table(), {"classes": ["water"]}, "no point of the classes water"),
+        (change(table(), "id == 'p05'", label=None), {}, "1 rows have no label, the first is row "),
+        (table().assign(group=None), {}, "192 rows have no group, the first is row 1"),
+        (table().assign(date=20190115), {}, "column date: 20190115 is a number, not a date"),
+        (table().assign(date="the 15th"), {}, "column date: .*the 15th"),
+        (table().assign(r="much"), {}, "column r: Unable to parse string .much."),
+        (table().assign(year=2019.5), {}, "column year: 2019.5 is not a year"),
     ],
 )
 def test_wrong_tables_are_refused(tmp_path: Path, frame: pd.DataFrame, changes: Any, message: str) -> None:

@@ -246,7 +246,9 @@ def test_what_does_not_fit_or_moves_is_not_kept(release_root: Path) -> None:
     sizes = []
     for split in ("train", "val"):
         dataset = LuisaSeg(release_root, split, sensors="landsat")
-        sizes.append(len(dataset) * (24 * 40 * 40 * 4 + 40 * 40 + 4 * 8 + 8))  # image, mask, bounds, year
+        sizes.append(
+            len(dataset) * (24 * 40 * 40 * 4 + 40 * 40 + 4 * 8 + 9 * 8 + 8)
+        )  # image, mask, bounds, transform, year
     for gib, kind in ((sum(sizes) / 2**30, ResidentLoader), ((sum(sizes) - 1) / 2**30, WindowLoader)):
         data = LuisaDataModule(**options, resident_gib=gib)
         data.setup("fit")

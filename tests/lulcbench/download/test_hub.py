@@ -228,7 +228,7 @@ def test_hub_down(hub: FakeHub, tmp_path: Path) -> None:
     hub.close()
     with pytest.raises(LulcbenchError, match="Found no release") as error:
         download("tiny", tmp_path / "got")
-    assert "make demo" in error.value.remedy
+    assert "lulcbench list" in error.value.remedy
 
 
 def test_no_such_release_or_revision(published: FakeHub, tmp_path: Path) -> None:

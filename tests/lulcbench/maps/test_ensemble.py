@@ -93,6 +93,8 @@ def test_models_that_do_not_predict_probabilities_of_all_pixels_are_refused(
         (own(classes=4), r"predicts an array \(4, 512, 512\).*not \(class, y, x\) = \(5, 512, 512\)"),
         (own(activate=lambda outputs: outputs - 3), "probabilities are 0 to 1"),
         (own(activate=lambda outputs: outputs.softmax(1) * float("nan")), "not finite"),
+        (own(activate=torch.sigmoid), r"sum to \d.* in a pixel, not 1"),
+        (own(activate=torch.zeros_like), "sum to 0 in a pixel, not 1"),
     ):
         with pytest.raises(LulcbenchError, match=what):
             map_release(model, release_root, tmp_path / "map", replace(PART, halo=0), replace=True)

@@ -192,7 +192,7 @@ def test_another_legend_is_refused(tmp_path: Path) -> None:
 def test_missing_release_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(LulcbenchError, match=r"release\.json is missing") as caught:
         Manifest.load(tmp_path / "nowhere")
-    assert "make demo" in caught.value.remedy
+    assert "lulcbench download" in caught.value.remedy
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a\\..\\x", "c:/x", "", "a\0b"], ids=ascii)
