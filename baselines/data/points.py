@@ -199,18 +199,15 @@ class PointSeriesData(DataConfig):
             raise LulcbenchError(f"{path} has no column {lacking[0]!r}.", f"It has {', '.join(map(str, table))}.")
         table = table[list(dict.fromkeys(columns))]
         for column in (self.id, self.date, self.year, self.label, self.group):
-            if (lacking := table[column].isna()).any():
+            if (empty := table[column].isna()).any():
                 raise LulcbenchError(
-                    f"{path}: {lacking.sum()} rows have no {column}, the first is row {lacking.argmax() + 1}.",
+                    f"{path}: {empty.sum()} rows have no {column}, the first is row {empty.argmax() + 1}.",
                     "Fill them in, or remove these rows.",
                 )
         table = table.astype(dict.fromkeys((self.id, self.label, self.group), str))
-        for column, read in (
-            (self.date, _dates),
-            *((name, pd.to_numeric) for name in (self.year, *self.bands.values())),
-        ):
+        for column in (self.date, self.year, *self.bands.values()):
             try:
-                table[column] = read(table[column])
+                table[column] = _dates(table[column]) if column == self.date else pd.to_numeric(table[column])
             except (TypeError, ValueError) as error:
                 raise LulcbenchError(f"{path}, column {column}: {error}.", "Check its values.") from error
         if len(part := table[self.year][table[self.year] % 1 != 0]):
