@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -38,12 +40,25 @@ def decide(p: npt.NDArray[np.floating], level: int) -> npt.NDArray[np.intp]:
     return chosen.reshape(p.shape[1:])
 
 
-def _decide(p: npt.NDArray[np.floating], level: int) -> npt.NDArray[np.intp]:
-    best = aggregate(p, level, 1).argmax(0)
+def _decide(p: npt.NDArray[np.floating], level: int) -> npt.NDArray[np.uint8]:
+    best = _first_maximum(aggregate(p, level, 1))
     for finer in range(2, level + 1):
         sums = aggregate(p, level, finer) if finer < level else p
-        best = (sums * (legend().parents(finer, finer - 1)[:, None] == best)).argmax(0)
+        parents = legend().parents(finer, finer - 1)
+        first = np.searchsorted(parents, np.arange(parents[-1] + 2))  # siblings follow each other
+        children = np.stack([_first_maximum(sums[i:j]) + np.uint8(i) for i, j in itertools.pairwise(first)])
+        best = np.take_along_axis(children, best[None].astype(np.intp), axis=0)[0]
     return best
+
+
+def _first_maximum(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """``values.argmax(0)`` of fewer than 256 rows, row by row: argmax itself goes through memory in columns."""
+    highest = values[0].copy()
+    at = np.zeros(highest.shape, np.uint8)
+    for i, row in enumerate(values[1:], start=1):
+        np.maximum(at, (row > highest).view(np.uint8) * np.uint8(i), out=at)
+        np.maximum(highest, row, out=highest)
+    return at
 
 
 def aggregate(p: npt.NDArray[np.floating], level: int, to: int) -> npt.NDArray[np.floating]:

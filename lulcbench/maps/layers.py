@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ SMOOTHED, GENERALISED = "changed_by_smoothing", "changed_by_mapping_unit"
 DISAGREEMENT = ("deviation", "mutual_information")  # of the members of an ensemble
 _STEPS = 254  # of scores: 0 … 254 stand for 0 … 1
 _TINY = np.float32(1e-12)
-_ROWS = 32  # of a block that are encoded at a time
+_ROWS = 32  # of a window that are computed at a time
 
 Probabilities = npt.NDArray[np.float32]
 
@@ -138,19 +138,40 @@ def class_codes(level: int, to: int) -> npt.NDArray[np.uint16]:
 
 def temper(p: Probabilities, temperature: float) -> Probabilities:
     """Divide the logits of probabilities ``(class, y, x)`` by a temperature; they sum to 1 afterwards."""
-    if temperature != 1:
-        logits: npt.NDArray[Any] = np.log(np.maximum(p, np.float32(1e-7))) / np.float32(temperature)
-        p = np.exp(logits)
-    return normalized(p)
+    if temperature == 1:
+        return normalized(p)
+    result = np.empty(p.shape, np.float32)
+    for rows in _strips(p):
+        logits = np.log(np.maximum(p[:, rows], np.float32(1e-7)))
+        logits /= np.float32(temperature)
+        _normalize(np.exp(logits, out=logits), result[:, rows])
+    return result
 
 
-def normalized(p: Probabilities) -> Probabilities:
-    """Values ``(class, y, x)`` divided by their sum, which is made in the order of the classes."""
+def normalized(p: Probabilities, out: Probabilities | None = None) -> Probabilities:
+    """Values ``(class, y, x)`` divided by their sum, which is made in the order of the classes.
+
+    Args:
+        p: the values.
+        out: array for the result, which may be ``p``; None for a new one.
+    """
+    out = np.empty(p.shape, np.float32) if out is None else out
+    for rows in _strips(p):
+        _normalize(p[:, rows], out[:, rows])
+    return out
+
+
+def _normalize(p: Probabilities, out: Probabilities) -> None:
     total = np.zeros(p.shape[1:], np.float32)
     for own in p:
         total += own
-    result: npt.NDArray[Any] = p / np.maximum(total, _TINY)
-    return result
+    np.divide(p, np.maximum(total, _TINY, out=total), out=out)
+
+
+def _strips(p: Probabilities) -> Iterator[slice]:
+    """Rows of ``(class, y, x)`` that are computed at a time, so that they stay in the cache of the processor."""
+    for start in range(0, p.shape[1], _ROWS):
+        yield slice(start, start + _ROWS)
 
 
 def entropy(p: Probabilities) -> npt.NDArray[np.float32]:
@@ -176,27 +197,22 @@ def encode(
     Returns:
         Layer → stored values: probabilities ``(class, y, x)``, others ``(y, x)``.
     """
-    strips = [
-        _encode(p[:, rows], counts["composites"][rows] > 0, level, limit)
-        for rows in (slice(start, start + _ROWS) for start in range(0, p.shape[1], _ROWS))
-    ]
+    strips = [_encode(p[:, rows], counts["composites"][rows] > 0, level, limit) for rows in _strips(p)]
     return {name: np.concatenate([own[name] for own in strips], axis=-2) for name in strips[0]} | dict(counts)
 
 
 def _encode(
     p: Probabilities, valid: npt.NDArray[np.bool_], level: int, limit: float | None
 ) -> dict[str, npt.NDArray[Any]]:
-    """Layers of some rows, which stay in the cache of the processor."""
+    """Layers of a strip."""
     classes = len(legend().codes(level))
     p, disagreement = p[:classes], p[classes:]
     chosen = decide(p, level)
     out: dict[str, npt.NDArray[Any]] = {}
     for n in LEVELS[:level]:
         out[f"class_{n}"] = class_codes(level, n)[chosen] * valid
-    steps = p * np.float32(255)
-    np.rint(steps, out=steps)
-    steps *= valid
-    out["probability"] = steps.astype(np.uint8)
+    steps = p * (valid * np.float32(255))
+    out["probability"] = np.rint(steps, out=steps).astype(np.uint8)
     first = np.zeros(p.shape[1:], np.float32)
     second = first.copy()
     for own in p:

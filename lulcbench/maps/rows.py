@@ -124,8 +124,7 @@ class Rows:
         level = self.pyramid.level
         classes = len(legend().codes(level))
         if overlap:
-            mean = normalized(p[:classes])
-            p = mean if len(p) == classes else np.concatenate([mean, p[classes:]])
+            normalized(p[:classes], out=p[:classes])
         if self.chosen:
             self.chosen.write(index, {"chosen": np.where(valid, decide(p[:classes], level) + 1, 0)})
         if (valid & (inside > 0)).any():

@@ -89,7 +89,9 @@ def predict_window(
         counts[SMOOTHED] = (decide(before, level) != decide(p, level)).astype(np.uint8)
         disagreement = disagreement[:, margin:-margin, margin:-margin]
     p = np.concatenate([p, disagreement]) if len(disagreement) else p
-    return Predicted(p * lattice.weights() if blend and lattice.overlap else p.copy(), counts, damaged)
+    if blend and lattice.overlap:
+        p *= lattice.weights()
+    return Predicted(p, counts, damaged)
 
 
 def _in_strips(predictor: Predictor, window: Window) -> Probabilities:
