@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from lulcbench.evaluation.class_maps import MapGrid
 
 
@@ -39,3 +41,10 @@ def raster_on_grid(path: Path, grid: MapGrid, names: Sequence[str], dtype: str, 
             yield file
         rasterio.shutil.copy(plain, whole, driver="COG", compress="deflate", resampling="nearest")
         whole.replace(path)
+
+
+def write_window(file: Any, values: npt.NDArray[Any], rows: slice, columns: slice) -> None:
+    """Write a window of all bands of a raster of ``raster_on_grid``: ``(band, y, x)``."""
+    from rasterio.windows import Window
+
+    file.write(values, window=Window.from_slices(rows, columns))

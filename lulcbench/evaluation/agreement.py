@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation._grid_raster import raster_on_grid
+from lulcbench.evaluation._grid_raster import raster_on_grid, write_window
 from lulcbench.evaluation.class_maps import NONE, ClassCodes, ClassMap, at_level, at_points, windows
 from lulcbench.grid import CRS
 
@@ -56,8 +56,6 @@ def write_agreement(maps: Sequence[ClassMap], path: str | os.PathLike[str], leve
         LulcbenchError: there are fewer than two maps or more than 64, a class does not fit into 16 bits, or there is no
             pixel with a class in two maps.
     """
-    import rasterio.windows
-
     if not 2 <= len(maps) <= _MOST:
         raise LulcbenchError(f"{len(maps)} maps cannot be compared.", f"Give 2 to {_MOST}.")
     n, path = len(maps), Path(path)
@@ -67,7 +65,7 @@ def write_agreement(maps: Sequence[ClassMap], path: str | os.PathLike[str], leve
         for rows, columns in windows(grid.shape):
             codes = np.stack([at_level(own, level) for own in _read(maps, rows, columns)])
             counted = _frequent(codes)
-            file.write(counted, window=rasterio.windows.Window.from_slices(rows, columns))
+            write_window(file, counted, rows, columns)
             size = np.broadcast_to(maps[0].pixel_areas(rows, columns), counted.shape[1:])
             index = counted[1].astype(np.int64) * (n + 1) + counted[0]
             areas += np.bincount(index.ravel(), size.ravel(), (n + 1) ** 2).reshape(n + 1, n + 1)

@@ -56,8 +56,8 @@ def read_series(
     """Read a table of probabilities.
 
     Args:
-        path: CSV or Parquet file with the columns ``place``, ``date`` (ISO 8601) and one per class; optionally ``clear``
-            (share of the patch without clouds) and ``x``, ``y`` (EPSG:3035).
+        path: CSV or Parquet file with the columns ``place``, ``date`` (ISO 8601) and one per class; optionally
+            ``clear`` (share of the patch without clouds) and ``x``, ``y`` (EPSG:3035).
         legend_name: CSV file with the columns ``value`` (name of a class column) and ``code`` (0 leaves it out); None
             for columns that are LUISA codes.
         clear: images with a smaller share are left out.

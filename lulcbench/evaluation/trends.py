@@ -10,14 +10,13 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation._grid_raster import raster_on_grid
+from lulcbench.evaluation._grid_raster import raster_on_grid, write_window
 from lulcbench.evaluation.change import check_same_pixels
 from lulcbench.evaluation.class_maps import NONE, ClassMap, at_level, windows
 from lulcbench.evaluation.intervals import t_quantiles
@@ -112,7 +111,7 @@ def class_trends(
             codes = np.stack([at_level(map_.read(rows, columns), level) for map_ in maps])
             number = sums.add(codes, maps[0].pixel_areas(rows, columns))
             if file is not None:
-                _write(file, number, rows, columns)
+                write_window(file, number[None], rows, columns)
         if not sums.changes.sum():
             raise LulcbenchError("No pixel has a class in all years.", "Give maps of one place, or a coarser level.")
     return Trends(
@@ -181,9 +180,3 @@ def _class_trend(code: int, years: Sequence[int], sums: _Sums) -> ClassTrend:
         r2=line.r2 if several and not constant else None,
         stays=sums.stayed[code] / before if before else None,
     )
-
-
-def _write(file: Any, number: npt.NDArray[np.uint8], rows: slice, columns: slice) -> None:
-    from rasterio.windows import Window
-
-    file.write(number, 1, window=Window.from_slices(rows, columns))
