@@ -59,7 +59,7 @@ def trend(
         raise LulcbenchError(f"{out} does not end in .tif.", "Name a GeoTIFF.")
     nothing: list[None] = [None]
     paths = maps * len(year) if len(maps) == 1 and year else maps
-    years = list(year) if year else nothing * len(paths)
+    years: list[int | None] = [*year] if year else [None] * len(paths)
     if len(years) != len(paths):
         raise LulcbenchError(f"--year is given {len(years)} times for {len(paths)} maps.", "State it once per map.")
     bands = one_each(band or nothing, paths, "--band")

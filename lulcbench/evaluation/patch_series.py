@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,10 +119,10 @@ def read_series(
     return patches, {reason: number for reason, number in left_out.items() if number}
 
 
-def _days(column: pd.Series) -> pd.Series:
+def _days(column: pd.Series[Any]) -> pd.Series[Any]:
     """Days of a column of dates or of texts in the form of ISO 8601 (UTC); NaT for others, such as 03.05.2018."""
     texts = column if pd.api.types.is_datetime64_any_dtype(column) else column.astype("string").str.strip()
-    days: pd.Series = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
+    days: pd.Series[Any] = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
     return days.dt.tz_localize(None).dt.normalize()
 
 
