@@ -35,6 +35,7 @@ USES = {
     "lulcbench/cli/spot.py": ("geo",),
     "lulcbench/cli/verify.py": ("geo",),
     "lulcbench/evaluation/_pixel_areas.py": ("geo",),
+    "lulcbench/evaluation/_grid_raster.py": ("geo",),
     "lulcbench/evaluation/_raster_map.py": ("geo",),
     "lulcbench/evaluation/agreement.py": ("geo",),
     "lulcbench/evaluation/change.py": ("geo",),

@@ -9,6 +9,7 @@ from typing import Any
 from baselines.reports.tables import insert
 from lulcbench._files import write_atomic
 from lulcbench._parsing import parse_json
+from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.intervals import caution
 from lulcbench.evaluation.metrics import METRICS
 
@@ -65,6 +66,26 @@ def table(study: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def change_table(study: dict[str, Any]) -> str:
+    """Markdown table of maps of several years: agreement between years and, beside it, the change that was found.
+
+    One row per run and level; empty for studies of a single year.
+    """
+    levels_of = {name: row["levels"] for name, row in study["scores"].items()}
+    known = {metric for levels in levels_of.values() for level in levels.values() for metric in level}
+    shown = [name for name, metric in METRICS.items() if metric.family is Family.SERIES and name in known]
+    if not shown:
+        return ""
+    lines = [
+        f"| run | level | {' | '.join(METRICS[name].label for name in shown)} |",
+        f"|---|---|{'---|' * len(shown)}",
+    ]
+    for name, levels in levels_of.items():
+        for level, values in sorted(levels.items()):
+            lines.append(f"| `{name}` | {level} | {' | '.join(_entry(values.get(metric)) for metric in shown)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _entry(entry: dict[str, Any] | None) -> str:
     if entry is None or entry["mean"] is None:
         return "–"
@@ -106,6 +127,7 @@ def section(study: dict[str, Any], figures: str) -> str:
     parts += ["".join(f"- {problem}\n" for problem in study["problems"])] if study["problems"] else []
     parts += [f"{' '.join(study['note'].split())}\n"] if study["note"] else []
     parts += [table(study), notes(study)]
+    parts += [changes] if (changes := change_table(study)) else []
     if unfinished := study["unfinished"]:
         names = ", ".join(f"{run['run']} (seed {run['seed']}, {run['state']})" for run in unfinished)
         parts.append(f"Without a result: {names}.\n")

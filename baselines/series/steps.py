@@ -23,7 +23,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 
 Arrays = dict[str, npt.NDArray[Any]]
-VERSION = "series/2"  # of the content of the files; incremented when a step changes
+VERSION = "series/3"  # of the content of the files; incremented when a step changes
 
 
 @dataclass(frozen=True)

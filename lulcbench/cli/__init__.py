@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lulcbench import __version__, _console
-from lulcbench.cli import agree, areas, data, export, maps, releases, score, spot, validate, verify, view
+from lulcbench.cli import agree, areas, data, export, maps, releases, score, spot, trend, validate, verify, view
 from lulcbench.errors import LulcbenchError
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ releases.register(app)
 score.register(app)
 validate.register(app)
 areas.register(app)
+trend.register(app)
 agree.register(app)
 maps.register(app)
 verify.register(app)

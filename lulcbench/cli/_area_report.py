@@ -48,6 +48,10 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
     for reason, number in result.not_used.items():
         out.print(f"{number:,} points not used: {reason}")
     if result.regions:
+        accuracies = new_table("region", "points", "overall accuracy")
+        for name, accuracy in result.region_accuracy.items():
+            accuracies.add_row(escape(name), f"{accuracy.points:,}", _share(accuracy.overall))
+        out.print(accuracies)
         by_region = new_table("region", "class", "area, ha", "95 % interval")
         for name, classes in result.regions.items():
             for code, own in classes.items():
@@ -101,11 +105,11 @@ def _interval(low: float | None, high: float | None, form: str) -> str:
 def class_name(code: int, level: int | None, pairs: bool) -> str:
     """Code and name of a class, of a change, or of a stratum around a class."""
     from lulcbench.evaluation.change import pair_name
-    from lulcbench.evaluation.drawing import BUFFER
+    from lulcbench.evaluation.design import BUFFER
     from lulcbench.legend import legend
 
+    if code >= BUFFER:
+        return f"around {pair_name(code - BUFFER) if pairs else code - BUFFER}"
     if pairs:
         return pair_name(code)
-    if code >= BUFFER:
-        return f"around {code - BUFFER}"
     return str(code) if level is None or code not in legend().classes else f"{code} {legend().classes[code].name}"

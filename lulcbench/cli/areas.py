@@ -66,7 +66,7 @@ def design(
     allocation: Annotated[
         str, typer.Option(help="Of points to strata: proportional, equal or optimal.")
     ] = "proportional",
-    minimum: Annotated[int, typer.Option(help="Points of each stratum at least.", min=2)] = 30,
+    minimum: Annotated[int, typer.Option(help="Points of each stratum at least, or all its pixels.", min=2)] = 30,
     expected: Annotated[
         list[str] | None, typer.Option(help="Expected user's accuracy, such as 0.8, or of one class, such as 311=0.9.")
     ] = None,

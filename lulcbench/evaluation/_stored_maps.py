@@ -72,7 +72,7 @@ class ZarrMap(_OnGrid):
             raise UnsupportedFormatError(f"{path} has another legend than this version of lulcbench.", _REMEDY)
         years = [int(number) for number in attributes.get("years", [])]
         if year not in (None, *years) or (year is None and len(years) != 1):
-            raise LulcbenchError(f"{path} has the years {years}, not {year}.", "Choose one with --year.")
+            raise _no_such_year(path, years, year)
         self.year = years[0] if year is None else year
         try:
             group = zarr.open_group(self.folder / str(self.year) / "0", mode="r")
@@ -125,7 +125,7 @@ class PredictionsMap(_OnGrid):
     """Predicted codes of a split on the 50 m grid; pixels between its tiles have no class.
 
     Raises:
-        LulcbenchError: the file is refused, or has several years and the wanted one is not among them.
+        LulcbenchError: the file is refused, has not the wanted year, or has several years without a choice.
     """
 
     def __init__(
@@ -134,9 +134,9 @@ class PredictionsMap(_OnGrid):
         self.name, self.decisions = Path(path).name, {}
         self._predictions = Predictions.open(path, release)
         info = self._predictions.info
-        if year not in (None, *info.years):
+        if year not in (None, *info.years) or (year is None and len(info.years) != 1):
             self._predictions.__exit__(None, None, None)
-            raise LulcbenchError(f"{path} has the years {list(info.years)}, not {year}.", "Choose one with --year.")
+            raise _no_such_year(path, list(info.years), year)
         self.year = info.years[0] if year is None else year
         self._position = info.years.index(self.year)
         tiles = [Tile.from_id(tile) for tile in info.tiles]
@@ -172,3 +172,8 @@ class PredictionsMap(_OnGrid):
             codes = self._predictions.codes(position)[self._position].astype(np.int32)
             self._cache = (position, np.where(codes == NODATA, NONE, codes).astype(np.int32))
         return self._cache[1]
+
+
+def _no_such_year(path: str | os.PathLike[str], years: list[int], year: int | None) -> LulcbenchError:
+    wanted = "" if year is None else f", not {year}"
+    return LulcbenchError(f"{path} has the years {years}{wanted}.", "Choose one with --year.")

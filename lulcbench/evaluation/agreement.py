@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation._grid_raster import raster_on_grid, write_window
 from lulcbench.evaluation.class_maps import NONE, ClassCodes, ClassMap, at_level, at_points, windows
 from lulcbench.grid import CRS
 
@@ -56,41 +56,26 @@ def write_agreement(maps: Sequence[ClassMap], path: str | os.PathLike[str], leve
         LulcbenchError: there are fewer than two maps or more than 64, a class does not fit into 16 bits, or there is no
             pixel with a class in two maps.
     """
-    import rasterio
-    import rasterio.shutil
-
     if not 2 <= len(maps) <= _MOST:
         raise LulcbenchError(f"{len(maps)} maps cannot be compared.", f"Give 2 to {_MOST}.")
     n, path = len(maps), Path(path)
     grid = maps[0].grid
     areas, same, both = np.zeros((n + 1, n + 1)), np.zeros((n, n)), np.zeros((n, n))
-    height, width = grid.shape
-    profile: dict[str, Any] = {
-        "driver": "GTiff", "width": width, "height": height, "count": len(BANDS), "dtype": "uint16", "nodata": 0,
-        "crs": grid.crs, "transform": rasterio.Affine(*grid.transform), "compress": "deflate", "tiled": True,
-        "bigtiff": "if_safer",
-    }  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as temporary:
-        plain, whole = Path(temporary) / "plain.tif", Path(temporary) / "whole.tif"
-        with rasterio.open(plain, "w", **profile) as file:
-            file.descriptions = BANDS
-            for rows, columns in windows(grid.shape):
-                codes = np.stack([at_level(own, level) for own in _read(maps, rows, columns)])
-                counted = _frequent(codes)
-                file.write(counted, window=rasterio.windows.Window.from_slices(rows, columns))
-                size = np.broadcast_to(maps[0].pixel_areas(rows, columns), counted.shape[1:])
-                index = counted[1].astype(np.int64) * (n + 1) + counted[0]
-                areas += np.bincount(index.ravel(), size.ravel(), (n + 1) ** 2).reshape(n + 1, n + 1)
-                for i in range(n):
-                    for j in range(n):
-                        known = (codes[i] != NONE) & (codes[j] != NONE)
-                        both[i, j] += size[known].sum()
-                        same[i, j] += size[known & (codes[i] == codes[j])].sum()
+    with raster_on_grid(path, grid, BANDS, "uint16", 0) as file:
+        for rows, columns in windows(grid.shape):
+            codes = np.stack([at_level(own, level) for own in _read(maps, rows, columns)])
+            counted = _frequent(codes)
+            write_window(file, counted, rows, columns)
+            size = np.broadcast_to(maps[0].pixel_areas(rows, columns), counted.shape[1:])
+            index = counted[1].astype(np.int64) * (n + 1) + counted[0]
+            areas += np.bincount(index.ravel(), size.ravel(), (n + 1) ** 2).reshape(n + 1, n + 1)
+            for i in range(n):
+                for j in range(n):
+                    known = (codes[i] != NONE) & (codes[j] != NONE)
+                    both[i, j] += size[known].sum()
+                    same[i, j] += size[known & (codes[i] == codes[j])].sum()
         if not areas[2:].sum():
             raise LulcbenchError("No pixel has a class in two of the maps.", "Give maps of one place and one legend.")
-        rasterio.shutil.copy(plain, whole, driver="COG", compress="deflate", resampling="nearest")
-        whole.replace(path)
     pairs = np.divide(same, both, out=np.full((n, n), np.nan), where=both > 0)
     return Agreement(areas, pairs)
 

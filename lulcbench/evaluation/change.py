@@ -15,6 +15,21 @@ STEP = 10_000  # code of a pair: STEP · code of the first map + code of the sec
 _MAX = 200_000  # largest code of a class whose pairs fit into an int32
 
 
+def check_same_pixels(one: ClassMap, other: ClassMap) -> None:
+    """Check that two maps have the same pixels.
+
+    Raises:
+        LulcbenchError: they differ in shape, georeference or CRS.
+    """
+    a, b = one.grid, other.grid
+    same = a.shape == b.shape and np.allclose(a.transform, b.transform, rtol=1e-12, atol=1e-9 * abs(a.transform[0]))
+    if not same or not _same_crs(a.crs, b.crs):
+        raise LulcbenchError(
+            f"{one.name} and {other.name} have different pixels.",
+            "Bring one to the grid of the other: gdalwarp -r near -te … -tr … -t_srs ….",
+        )
+
+
 class PairMap:
     """Two maps of the same pixels as one map whose classes are pairs. Implements ``class_maps.ClassMap``.
 
@@ -28,15 +43,9 @@ class PairMap:
     """
 
     def __init__(self, before: ClassMap, after: ClassMap, level: int | None) -> None:
-        a, b = before.grid, after.grid
-        same = a.shape == b.shape and np.allclose(a.transform, b.transform, rtol=1e-12, atol=1e-9 * abs(a.transform[0]))
-        if not same or not _same_crs(a.crs, b.crs):
-            raise LulcbenchError(
-                f"{before.name} and {after.name} have different pixels.",
-                "Bring one to the grid of the other: gdalwarp -r near -te … -tr … -t_srs ….",
-            )
+        check_same_pixels(before, after)
         self._maps, self._level = (before, after), level
-        self.name, self.year, self.grid = f"{before.name} → {after.name}", after.year, a
+        self.name, self.year, self.grid = f"{before.name} → {after.name}", after.year, before.grid
         self.decisions = before.decisions | after.decisions
 
     def __enter__(self) -> Self:

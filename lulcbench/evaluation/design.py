@@ -23,6 +23,7 @@ from lulcbench.errors import LulcbenchError, UnsupportedFormatError
 FORMAT: Literal["lulcbench-design/1"] = "lulcbench-design/1"
 MAX_BYTES = 16 * 2**20
 MAX_POINTS = 1_000_000
+BUFFER = 10_000_000_000  # added to the code of a class: the stratum around it; codes of pairs of classes are smaller
 
 Sizes = npt.NDArray[np.float64]
 Points = npt.NDArray[np.int64]
@@ -162,8 +163,11 @@ def allocate(
     method: Allocation = Allocation.PROPORTIONAL,
     expected: npt.ArrayLike | None = None,
     minimum: int = 0,
+    available: npt.ArrayLike | None = None,
 ) -> Points:
     """Divide points among strata; the sum is exactly ``n`` (largest remainders).
+
+    A stratum with fewer pixels than its share or the minimum gets all of them, and the others share the rest.
 
     Args:
         n: number of points.
@@ -171,9 +175,10 @@ def allocate(
         method: rule of division.
         expected: expected user's accuracy of each stratum, ``(k,)``; required for the optimal allocation.
         minimum: points of each stratum at least; rare classes get them, the others share the rest.
+        available: number of pixels of each stratum, ``(k,)``; None without a limit.
 
     Raises:
-        LulcbenchError: the minimum takes more than ``n`` points, or there would be fewer than two in a stratum.
+        LulcbenchError: the minimum (or two in each stratum) takes more than ``n`` points, or there are fewer pixels.
 
     Examples:
         Olofsson et al. 2014, table 5, proportional allocation, and with at least 75 points in each stratum:
@@ -182,15 +187,20 @@ def allocate(
         array([ 13,  10, 205, 413])
         >>> allocate(641, [0.02, 0.015, 0.32, 0.645], minimum=75)
         array([ 75,  75, 163, 328])
+        >>> allocate(641, [0.02, 0.015, 0.32, 0.645], minimum=75, available=[9, 1000, 1000, 1000])
+        array([  9,  75, 185, 372])
     """
     shares = _shares(areas)
     k = len(shares)
-    minimum = max(minimum, 2)
-    if minimum * k > n:
+    most = np.full(k, np.inf) if available is None else np.asarray(available, np.float64)
+    least = np.minimum(float(max(minimum, 2)), most)
+    if least.sum() > n:
         raise LulcbenchError(
-            f"{n:,} points are fewer than {minimum} in each of {k} strata.",
+            f"{n:,} points are fewer than {max(minimum, 2)} in each of {k} strata.",
             "Take more points, a smaller minimum, or a coarser level.",
         )
+    if n > most.sum():
+        raise LulcbenchError(f"{n:,} points are more than {most.sum():,.0f} pixels.", "Take fewer points.")
     if method is Allocation.EQUAL:
         wanted = np.full(k, 1 / k)
     elif method is Allocation.OPTIMAL:
@@ -200,14 +210,17 @@ def allocate(
         wanted = wanted / wanted.sum() if wanted.sum() else shares
     else:
         wanted = shares
-    fixed = np.zeros(k, bool)
-    while True:
-        free = n - minimum * int(fixed.sum())
-        exact = np.where(fixed, float(minimum), wanted * free / wanted[~fixed].sum() if (~fixed).any() else 0)
-        low = ~fixed & (exact < minimum)
-        if not low.any():
+    fixed, exact = np.zeros(k, bool), np.zeros(k)
+    while not fixed.all():
+        free = wanted if wanted[~fixed].sum() else shares
+        exact = np.where(fixed, exact, free * (n - exact[fixed].sum()) / free[~fixed].sum())
+        low, high = ~fixed & (exact < least), ~fixed & (exact > most)
+        if not (low | high).any():
             break
-        fixed |= low
+        # Raising strata to their minimum takes points from the others, limiting strata gives points: the larger first.
+        bound = low if (least - exact)[low].sum() >= (exact - most)[high].sum() else high
+        exact = np.where(bound, np.clip(exact, least, most), exact)
+        fixed |= bound
     points = np.floor(exact + 1e-9).astype(np.int64)
     order = np.argsort(-np.where(fixed, -1, exact - points), kind="stable")
     points[order[: n - int(points.sum())]] += 1

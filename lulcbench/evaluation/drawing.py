@@ -14,9 +14,8 @@ import pandas as pd
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.class_maps import NONE, ClassMap, MapCount, at_level, count, windows
-from lulcbench.evaluation.design import Allocation, Design, Kind, Stratum, allocate, sample_size
+from lulcbench.evaluation.design import BUFFER, Allocation, Design, Kind, Stratum, allocate, sample_size
 
-BUFFER = 1_000_000  # added to the code of a class: the stratum around it
 WHOLE = 0  # code of the single stratum of designs without strata
 
 
@@ -75,7 +74,7 @@ def make_design(
         target_se: wanted standard error of overall accuracy.
         allocation: rule by which points are divided.
         expected: expected user's accuracy, of all strata or by code (0.8 for others).
-        minimum: points of each stratum at least.
+        minimum: points of each stratum at least; all pixels of strata with fewer.
         seed: of the selection.
 
     Raises:
@@ -101,15 +100,14 @@ def make_design(
         assert target_se is not None  # noqa: S101
         points = sample_size([areas[code] for code in codes], accuracies, target_se)
         if kind is Kind.STRATIFIED:
-            points = max(points, minimum * len(codes))
+            points = max(points, sum(min(max(minimum, 2), pixels[code]) for code in codes))
     if kind is Kind.STRATIFIED:
-        numbers = allocate(points, [areas[code] for code in codes], allocation, accuracies, minimum).tolist()
-    else:
+        limits = [pixels[code] for code in codes]
+        numbers = allocate(points, [areas[code] for code in codes], allocation, accuracies, minimum, limits).tolist()
+    elif points <= pixels[WHOLE]:
         numbers = [points]
-    if small := [code for code, number in zip(codes, numbers, strict=True) if number > pixels[code]]:
-        raise LulcbenchError(
-            f"The strata {small[:8]} have fewer pixels than points.", "Take fewer points, or a coarser level."
-        )
+    else:
+        raise LulcbenchError(f"{map_.name} has {pixels[WHOLE]:,} pixels, fewer than points.", "Take fewer points.")
     entries = [
         Stratum(code=code, pixels=pixels[code], area=areas[code], points=number)
         for code, number in zip(codes, numbers, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -12,7 +13,7 @@ from pydantic import Field
 from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._stored_maps import ZarrMap
-from lulcbench.evaluation.areas import Estimates
+from lulcbench.evaluation.areas import Estimates, Survey
 from lulcbench.evaluation.assisted_areas import prediction_powered, ratio_areas
 from lulcbench.evaluation.class_maps import NONE, ClassMap, at_level, at_points, count, totals
 from lulcbench.evaluation.design import Kind
@@ -75,6 +76,22 @@ class ClassArea(Frozen):
     gain: float | None = None
 
 
+class RegionAccuracy(Frozen):
+    """Accuracy of a map in a region.
+
+    Attributes:
+        points: points of the sample in the region.
+        overall: overall accuracy; None without points.
+        user: code → user's accuracy, of classes with map points in the region.
+        producer: code → producer's accuracy, of classes with reference points in the region.
+    """
+
+    points: int
+    overall: Figure | None
+    user: dict[int, Figure]
+    producer: dict[int, Figure]
+
+
 class MapAreas(Frozen):
     """Estimated areas of the classes of a map.
 
@@ -91,6 +108,7 @@ class MapAreas(Frozen):
         classes: by code.
         matrix: estimated shares of the area by map class (rows) and reference class (columns).
         regions: name of the region → code → area of the class in the region, m².
+        region_accuracy: name of the region → accuracy there.
     """
 
     map: str
@@ -105,6 +123,7 @@ class MapAreas(Frozen):
     classes: tuple[ClassArea, ...]
     matrix: tuple[tuple[float, ...], ...]
     regions: dict[str, dict[int, Figure]] = Field(default_factory=dict)
+    region_accuracy: dict[str, RegionAccuracy] = Field(default_factory=dict)
 
 
 def estimate_areas(
@@ -139,11 +158,13 @@ def estimate_areas(
     codes = at_points(map_, x, y)[:, CENTRE]
     mapped, truth = at_level(codes, level), at_level(table["code"], level)
     used = located & (mapped != NONE) & (truth != NONE)
-    not_used = {
-        "no position": int((~located).sum()),
-        "outside the map, or no class of this level there": int((located & (mapped == NONE)).sum()),
-        "no reference class of this level": int((located & (mapped != NONE) & (truth == NONE)).sum()),
-    }
+    not_used = Counter(str(place).removeprefix("none: ") for place in table["place"][~located])
+    not_used.update(
+        {
+            "outside the map, or no class of this level there": int((located & (mapped == NONE)).sum()),
+            "no reference class of this level": int((located & (mapped != NONE) & (truth == NONE)).sum()),
+        }
+    )
     rows = np.flatnonzero(used)
     if len(rows) < 2:
         raise LulcbenchError(f"{len(rows)} points have classes in the map and in the reference.", "Label more points.")
@@ -211,6 +232,25 @@ def estimate_areas(
         regions={
             name: dict(zip(present, _known(shares * total, present), strict=True)) for name, shares in by_region.items()
         },
+        region_accuracy={name: _in_region(survey, mask, present) for name, mask in inside.items()},
+    )
+
+
+def _in_region(survey: Survey, mask: npt.NDArray[np.bool_], codes: list[int]) -> RegionAccuracy:
+    """Accuracy of the part of a sample that is in a region (a domain: Cochran 1977, ch. 5A.14)."""
+    k, inside = np.arange(survey.classes), mask[:, None]
+    reference, mapped = (own[:, None] == k for own in (survey.reference, survey.mapped))
+    right = (reference & mapped & inside).astype(np.float64)
+    user, producer = (
+        dict(zip(codes, _figures(survey.ratio(right, own, share=True, possible=could)), strict=True))
+        for own, could in ((mapped & inside, mapped & inside), (reference & inside, inside))
+    )
+    overall = survey.ratio(right.sum(axis=1, keepdims=True), inside, share=True, possible=inside)
+    return RegionAccuracy(
+        points=int(mask.sum()),
+        overall=_figures(overall)[0],
+        user={code: figure for code, figure in user.items() if figure is not None},
+        producer={code: figure for code, figure in producer.items() if figure is not None},
     )
 
 

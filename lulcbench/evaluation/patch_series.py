@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import geopandas
 
 _KNOWN = ("place", "date", "clear", "x", "y")
+_JITTER = 1.0  # m, of the positions of the images of a patch
 _COLUMNS = ("place", "kind", "before", "after", "first", "last", "confidence", "x", "y")
 
 
@@ -55,8 +56,8 @@ def read_series(
     """Read a table of probabilities.
 
     Args:
-        path: CSV or Parquet file with the columns ``place``, ``date`` and one per class; optionally ``clear`` (share of
-            the patch without clouds) and ``x``, ``y`` (EPSG:3035).
+        path: CSV or Parquet file with the columns ``place``, ``date`` (ISO 8601) and one per class; optionally
+            ``clear`` (share of the patch without clouds) and ``x``, ``y`` (EPSG:3035).
         legend_name: CSV file with the columns ``value`` (name of a class column) and ``code`` (0 leaves it out); None
             for columns that are LUISA codes.
         clear: images with a smaller share are left out.
@@ -85,12 +86,17 @@ def read_series(
     codes = np.array([table_of[str(name)] for name in names], np.int64)
     if len(set(codes.tolist())) < 2:
         raise LulcbenchError(f"{path} has fewer than two classes.", "Change is between classes.")
-    dates = pd.to_datetime(table["date"], errors="coerce")
-    left_out = {"no date": int(dates.isna().sum())}
+    dates = _days(table["date"])
+    left_out = {"no date, or not of the form 2018-05-03": int(dates.isna().sum())}
     used = dates.notna()
+    left_out["no place"] = int((used & table["place"].isna()).sum())
+    used &= table["place"].notna()
     if "clear" in table:
-        left_out["clouded"] = int((used & ~(table["clear"] >= clear)).sum())
-        used &= table["clear"] >= clear
+        share = pd.to_numeric(table["clear"], errors="coerce")
+        if (odd := (share < 0) | (share > 1)).any():
+            raise LulcbenchError(f"{path} has {int(odd.sum())} values of clear outside 0 to 1.", "Give shares.")
+        left_out["clouded"] = int((used & ~(share >= clear)).sum())
+        used &= share >= clear
     numbers = table[names].apply(pd.to_numeric, errors="coerce")
     left_out["no probabilities"] = int((used & numbers.isna().any(axis=1)).sum())
     used &= numbers.notna().all(axis=1)
@@ -103,12 +109,21 @@ def read_series(
         total = p.sum(axis=1, keepdims=True)
         if (p < 0).any() or (total <= 0).any():
             raise LulcbenchError(f"{path} has negative probabilities, or none, of {place}.", "Correct the table.")
+        if any(axis in own and own[axis].max() - own[axis].min() > _JITTER for axis in ("x", "y")):
+            raise LulcbenchError(f"{path} has {place} at several positions.", "Give each patch a name of its own.")
         position = tuple(float(own[axis].iloc[0]) if axis in own else float("nan") for axis in ("x", "y"))
         days = own["date"].to_numpy().astype("datetime64[D]")
         patches.append(PatchSeries(str(place), days, p / total, codes, (position[0], position[1])))
     if not patches:
         raise LulcbenchError(f"{path} has no image that can be used.", f"Left out: {left_out}.")
     return patches, {reason: number for reason, number in left_out.items() if number}
+
+
+def _days(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Days of a column of dates or of texts in the form of ISO 8601 (UTC); NaT for others, such as 03.05.2018."""
+    texts = column if pd.api.types.is_datetime64_any_dtype(column) else column.astype("string").str.strip()
+    days: pd.Series[Any] = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
+    return days.dt.tz_localize(None).dt.normalize()
 
 
 def spot_all(

@@ -88,7 +88,8 @@ def _from_vector(
     if frame.crs is None:
         raise LulcbenchError(f"{path} has no CRS.", "Assign one, for instance with ogr2ogr -a_srs.")
     frame = frame.reset_index(drop=True)
-    frame = frame[frame.geom_type.isin(["Polygon", "MultiPolygon"]) & frame.is_valid]
+    frame = frame[frame.geom_type.isin(["Polygon", "MultiPolygon"]) & ~frame.is_empty]
+    frame = frame.set_geometry([shape if shape.is_valid else _repaired(shape) for shape in frame.geometry])
     frame = frame.to_crs(CRS).cx[bounds[0] : bounds[2], bounds[1] : bounds[3]]
     if Path(legend_name).is_file():
         table: dict[str, int] = {value: code or NONE for value, code in read_crosswalk(legend_name).items()}
@@ -106,6 +107,14 @@ def _from_vector(
         geometry=frame.geometry.to_numpy(),
         crs=CRS,
     )
+
+
+def _repaired(shape: Any) -> Any:
+    """The area of a polygon whose border crosses itself, as are many of OpenStreetMap."""
+    import shapely
+
+    parts = shapely.get_parts(shapely.make_valid(shape))
+    return shapely.union_all([part for part in parts if part.geom_type in ("Polygon", "MultiPolygon")])
 
 
 def _layer(path: Path, layer: str | None, class_column: str) -> str:

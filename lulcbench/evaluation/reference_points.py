@@ -55,7 +55,7 @@ def read_points(
     The file is a table (CSV with any separator, decimal sign and encoding; Parquet) or a vector file (shapefile,
     GeoPackage, GeoJSON, GeoParquet; points or polygons), alone, compressed (gzip, bzip2, xz), or in a zip archive. A
     point is located by its measured (GPS) coordinates if the surveyor was at the point, otherwise by its theoretical
-    ones. Repeated records are used once.
+    ones. Repeated records are used once, and records of a point that contradict each other are not used.
 
     Args:
         path: the file.
@@ -133,13 +133,19 @@ def _years(table: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 
 def _drop_repeated(points: pd.DataFrame) -> None:
-    """Keep the first of equal records of a point and survey, and none of records that differ."""
-    located = points[points["id"].notna() & np.isfinite(points["x"])]
-    survey = [located["id"], located["year"].fillna(0)]
-    position = located["x"].round().astype(str) + " " + located["y"].round().astype(str)
-    content = position + " " + located["code"].astype(str)
+    """Keep the first of equal records of a point and survey, and none of records that differ.
+
+    Records without an id are of the same point if their positions are the same to the centimetre.
+    """
+    located = points[np.isfinite(points["x"])]
+    place, exactly = (
+        located["x"].round(digits).astype(str) + " " + located["y"].round(digits).astype(str) for digits in (0, 2)
+    )
+    survey = [located["id"].fillna("at " + exactly), located["year"].fillna(0)]
+    content = place + " " + located["code"].astype(str)
     differs = content.groupby(survey).transform("nunique") > 1
-    repeated = located.assign(content=content, year=survey[1]).duplicated(["id", "year", "content"]) & ~differs
+    repeated = located.assign(point=survey[0], content=content, year=survey[1])
+    repeated = repeated.duplicated(["point", "year", "content"]) & ~differs
     for rows, reason in (
         (located.index[differs], "none: records of the same point and year contradict each other"),
         (located.index[repeated], "none: repeated record"),
@@ -165,6 +171,10 @@ def read_pairs(
     first, second = (part.table["code"].to_numpy(np.int64) for part in parts)
     table = parts[0].table.assign(code=pair_codes(first, second))
     reason = table["reason"].mask(table["reason"] == "", parts[1].table["reason"])
+    later = parts[1].table["place"]  # records whose later classes contradict each other have no place there
+    dropped = later.str.startswith("none") & ~table["place"].str.contains("contradict")
+    table = table.assign(place=table["place"].mask(dropped, later))
+    table.loc[dropped, ["x", "y"]] = np.nan
     return ReferencePoints(table.assign(reason=reason), parts[0].decisions, lucas=False)
 
 

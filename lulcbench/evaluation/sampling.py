@@ -21,7 +21,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.areas import Indices, Survey
 from lulcbench.evaluation.class_maps import NONE, ClassMap, MapCount, at_level, count, totals
 from lulcbench.evaluation.confusion import Floats
-from lulcbench.evaluation.design import Design, Kind
+from lulcbench.evaluation.design import BUFFER, Design, Kind
 
 TOLERANCE = 0.01  # of the sum of weights against the areas of the strata
 _MAX_BYTES = 2**24
@@ -77,6 +77,7 @@ class Sampling:
                     f"The sample was designed for {self.design.map}, and {map_.name} differs from it.",
                     "Give that map, or --other-map if the sample is to evaluate another one.",
                 )
+            self._check_strata(self.design, map_, table, codes)
         n = len(table)
         weight = np.ones(n)
         if "weight" in table:
@@ -108,6 +109,22 @@ class Sampling:
         if sizes is not None:
             weight = self._calibrated(weight, stratum, sizes, "weight" in table and self.design is None)
         return Sample(self.kind, weight, stratum.astype(np.intp), cluster, self.first_phase)
+
+    def _check_strata(
+        self, design: Design, map_: ClassMap, table: pd.DataFrame, codes: npt.NDArray[np.integer]
+    ) -> None:
+        """Refuse points that are not where they were drawn, or whose strata were edited."""
+        if design.kind is not Kind.STRATIFIED:
+            return
+        stated = pd.to_numeric(table["stratum"], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        own = at_level(codes, design.level)
+        wrong = np.flatnonzero((stated < BUFFER) & (own != stated))
+        if len(wrong):
+            raise LulcbenchError(
+                f"{len(wrong)} points are not in the stratum that the sample states: one of {stated[wrong[0]]:.0f} is "
+                f"in a pixel of {own[wrong[0]]} in {map_.name}.",
+                "Restore positions and strata as they were drawn, or leave these points out.",
+            )
 
     def _calibrated(self, weight: Floats, stratum: npt.NDArray[np.integer], sizes: Floats, stated: bool) -> Floats:
         drawn = np.bincount(stratum, weights=weight, minlength=len(sizes))

@@ -70,13 +70,13 @@ def regular(values: Floats, dates: npt.NDArray[np.datetime64], year: int, every:
     change may lie, have no influence.
 
     Args:
-        values: ``(n, time, band)``; a pixel of a date is NaN in all bands where it is not clear.
+        values: ``(n, time, band)``, NaN where not clear; bands with gaps of their own are interpolated by themselves.
         dates: datetime64 ``(time,)``, in ascending order; of any years.
         year: the year.
         every: days between the fixed days, see ``days_of_year``.
 
     Returns:
-        float32 ``(n, step, band)``; NaN for pixels without a clear date in the year.
+        float32 ``(n, step, band)``; NaN for bands of pixels without a clear date in the year.
 
     Raises:
         LulcbenchError: dates do not ascend, or none is in the year.
@@ -95,7 +95,15 @@ def regular(values: Floats, dates: npt.NDArray[np.datetime64], year: int, every:
     if not own.any():
         raise LulcbenchError(f"There is no date in {year}.", "Leave the year out, or add images of it.")
     days, values = days[own], np.asarray(values[:, own], np.float32)
-    clear = np.isfinite(values[..., 0])
+    finite = np.isfinite(values)
+    if (finite == finite[..., :1]).all():
+        return _interpolated(values, finite[..., 0], days, every)
+    bands = range(values.shape[2])
+    return np.concatenate([_interpolated(values[..., [b]], finite[..., b], days, every) for b in bands], axis=2)
+
+
+def _interpolated(values: Floats, clear: npt.NDArray[np.bool_], days: npt.NDArray[np.int64], every: int) -> Floats:
+    """Values on the fixed days, of those that are clear ``(n, time)``; see ``regular``."""
     count = len(days)
     number = np.arange(count)
     before = np.maximum.accumulate(np.where(clear, number, -1), axis=1)

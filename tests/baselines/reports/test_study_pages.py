@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from baselines.reports.studies import FIGURES, MARKERS, PAGE, REFERENCE, page, read_all, reference, write
+from baselines.reports.studies import FIGURES, MARKERS, PAGE, REFERENCE, change_table, page, read_all, reference, write
 from baselines.reports.tables import PAGES
 from baselines.studies.command import not_run
 from baselines.studies.study import STUDIES
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.metrics import METRICS
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,3 +46,17 @@ def test_the_page_names_the_studies_without_results() -> None:
     text = page(read_all(), missing).partition("## Not run yet")[2]
     assert all(f"**{study['title']}** (`{study['name']}`" in text for study in missing)
     assert "Not run yet" not in page(read_all())
+
+
+def test_agreement_between_years_stands_beside_the_change_that_was_found() -> None:
+    study = read_all()["multi-year"]
+    lines = change_table(study).splitlines()
+    head = lines[0].strip("| ").split(" | ")
+    for metric in ("year_agreement", "near_change_precision", "near_change_recall", "flicker_ratio"):
+        column = head.index(METRICS[metric].label)
+        for name, row in study["scores"].items():
+            for level, values in row["levels"].items():
+                (line,) = (one for one in lines if one.startswith(f"| `{name}` | {level} |"))
+                assert line.strip("| ").split(" | ")[column].startswith(f"{values[metric]['mean']:.3f}")
+    assert change_table(study) in page({"multi-year": study})
+    assert change_table(read_all()[REFERENCE]) == ""

@@ -41,6 +41,25 @@ def test_every_allocation_is_complete(areas: list[float], minimum: int, more: in
     assert (points >= max(minimum, 2)).all()
 
 
+@given(
+    st.lists(st.tuples(st.floats(1e-3, 1e3), st.integers(1, 60)), min_size=1, max_size=12),
+    st.integers(0, 40),
+    st.floats(0, 1),
+    st.sampled_from(Allocation),
+    st.sampled_from([0.8, 1.0]),
+)
+def test_no_stratum_has_more_points_than_pixels(
+    strata: list[tuple[float, int]], minimum: int, share: float, method: Allocation, expected: float
+) -> None:
+    areas, pixels = (list(column) for column in zip(*strata, strict=True))
+    least = np.minimum(max(minimum, 2), pixels)
+    n = int(least.sum() + share * (sum(pixels) - least.sum()))
+    points = allocate(n, areas, method, [expected] * len(areas), minimum, pixels)
+    assert points.sum() == n
+    assert (points >= least).all()
+    assert (points <= pixels).all()
+
+
 def test_equal_and_optimal_allocation() -> None:
     assert allocate(10, [1, 2, 3], Allocation.EQUAL).tolist() == [4, 3, 3]
     # Deviations of .5 and .3 in strata of equal size.

@@ -90,7 +90,7 @@ def test_every_pixel_of_a_stratum_may_be_drawn(tmp_path: Path) -> None:
         points = draw(map_, make_design(map_, points=16, minimum=8), Strata())
     rows, columns = pixels(points)
     assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == [(i, j) for i in range(2) for j in range(8)]
-    with open_map(path) as map_, pytest.raises(LulcbenchError, match=r"\[211, 311\] have fewer pixels than points"):
+    with open_map(path) as map_, pytest.raises(LulcbenchError, match="18 points are more than 16 pixels"):
         make_design(map_, points=18, minimum=9)
 
 
@@ -188,7 +188,7 @@ def labelled(folder: Path, truth: np.ndarray, n: int = 400) -> Path:
 
 
 def test_estimators_and_regions(maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
-    path, _, truth, _ = maps
+    path, _, truth, codes = maps
     sample = labelled(tmp_path, truth)
     halves = [shapely.box(LEFT, TOP - 6000, LEFT + 3500, TOP), shapely.box(LEFT + 3500, TOP - 6000, LEFT + 7000, TOP)]
     geopandas.GeoDataFrame({"NUTS_ID": ["XX1", "XX2"]}, geometry=halves, crs="EPSG:3035").to_file(
@@ -207,6 +207,20 @@ def test_estimators_and_regions(maps: tuple[Path, Path, np.ndarray, np.ndarray],
             for name, own in (("XX1", truth[:, :350]), ("XX2", truth[:, 350:])):
                 figure = result["regions"][name][str(row["code"])]
                 assert abs(figure["value"] - (own == row["code"]).sum() * 100) < 4 * figure["se"]
+        # Overall accuracy of simple random points in a region is that of these points.
+        layer = geopandas.read_file(sample)
+        rows, columns = pixels(pd.DataFrame({"x": layer.geometry.x, "y": layer.geometry.y}))
+        right, west = codes[rows, columns] == truth[rows, columns], columns < 350
+        found = result["region_accuracy"]["XX1"]
+        assert found["points"] == west.sum()
+        if estimator == "expansion":
+            assert found["overall"]["value"] == pytest.approx(right[west].mean())
+            share = right[west].mean()
+            assert found["overall"]["se"] == pytest.approx(np.sqrt(share * (1 - share) / west.sum()), rel=0.01)
+            for code in CODES:
+                mapped, true = (west & (own[rows, columns] == code) for own in (codes, truth))
+                assert found["user"][str(code)]["value"] == pytest.approx(right[mapped].mean())
+                assert found["producer"][str(code)]["value"] == pytest.approx(right[true].mean())
     assert errors["design"] == errors["post-stratified"]
     assert (np.array(errors["post-stratified"]) < np.array(errors["expansion"])).all()
     with pytest.raises(LulcbenchError, match="whose design is unknown"):
@@ -284,6 +298,82 @@ def test_impossible_designs(
 ) -> None:
     with pytest.raises(LulcbenchError, match=message):
         run("design", maps[0], "--out", tmp_path / "s.gpkg", *options)
+
+
+def test_rare_classes_are_sampled_completely(tmp_path: Path) -> None:
+    """A class of five pixels and one of a single pixel do not prevent a sample."""
+    values = np.full((60, 60), 211, np.uint16)
+    values[:30] = 311
+    values[10, 5:10], values[40, 40] = 512, 141
+    path = write(tmp_path / "rare.tif", values)
+    run("design", path, "--out", tmp_path / "s.gpkg", "--target-se", 0.05)
+    table = pd.read_csv(tmp_path / "s.csv")
+    assert table["stratum"].value_counts().to_dict() == {211: 30, 311: 30, 512: 5, 141: 1}
+    layer = geopandas.read_file(tmp_path / "s.gpkg")
+    rows, columns = pixels(pd.DataFrame({"x": layer.geometry.x, "y": layer.geometry.y}))
+    assert sorted(columns[(layer["stratum"] == 512).to_numpy()].tolist()) == [5, 6, 7, 8, 9]
+    table.assign(reference=values[rows, columns]).to_csv(tmp_path / "s.csv", index=False)
+    run("area", path, "--sample", tmp_path / "s.csv", "--json", tmp_path / "r.json")
+    areas = {row["code"]: row["area"]["value"] for row in json.loads((tmp_path / "r.json").read_text())["classes"]}
+    assert areas == pytest.approx({code: float((values == code).sum() * 100) for code in (141, 211, 311, 512)})
+    with pytest.raises(LulcbenchError, match="3,601 points are more than 3,600 pixels"):
+        run("design", path, "--out", tmp_path / "s.gpkg", "--points", 3601)
+
+
+def drawn(folder: Path, path: Path, truth: np.ndarray) -> pd.DataFrame:
+    run("design", path, "--points", 200, "--out", folder / "s.gpkg")
+    layer = geopandas.read_file(folder / "s.gpkg")
+    rows, columns = pixels(pd.DataFrame({"x": layer.geometry.x, "y": layer.geometry.y}))
+    return pd.read_csv(folder / "s.csv").assign(reference=truth[rows, columns])
+
+
+def test_doubled_points_count_once(maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    path, _, truth, _ = maps
+    table = drawn(tmp_path, path, truth)
+    results = []
+    for rows in (table, pd.concat([table, table.iloc[:50], table.iloc[:5]])):
+        rows.to_csv(tmp_path / "s.csv", index=False)
+        run("area", path, "--sample", tmp_path / "s.csv", "--json", tmp_path / "r.json")
+        results.append(json.loads((tmp_path / "r.json").read_text()))
+    assert results[1].pop("not_used") == {"repeated record": 55}
+    assert results[0].pop("not_used") == {}
+    assert results[0] == results[1]
+    other = table.iloc[:10].assign(reference=[311 if code == 211 else 211 for code in table["reference"][:10]])
+    pd.concat([table, other]).to_csv(tmp_path / "s.csv", index=False)
+    out = run("area", path, "--sample", tmp_path / "s.csv", "--json", tmp_path / "r.json")
+    assert "190 points (stratified, design)" in out
+    assert "20 points not used: records of the same point and year contradict each other" in out
+
+
+def test_points_that_were_moved_are_refused(maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    path, _, truth, _ = maps
+    table = drawn(tmp_path, path, truth)
+    table.assign(stratum=table["stratum"].where(table.index > 0, 211 if table["stratum"][0] != 211 else 311)).to_csv(
+        tmp_path / "s.csv", index=False
+    )
+    with pytest.raises(LulcbenchError, match="1 points are not in the stratum that the sample states"):
+        run("area", path, "--sample", tmp_path / "s.csv")
+    swapped = table.assign(lat=np.roll(table["lat"], 1), lon=np.roll(table["lon"], 1))
+    swapped.to_csv(tmp_path / "s.csv", index=False)
+    moved = int((table["stratum"] != np.roll(table["stratum"], 1)).sum())
+    with pytest.raises(LulcbenchError, match=f"{moved} points are not in the stratum"):
+        run("area", path, "--sample", tmp_path / "s.csv")
+
+
+def test_pairs_of_classes_that_contradict_each_other(
+    maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    before, after, truth, _ = maps
+    run("design", before, "--to", after, "--points", 300, "--out", tmp_path / "s.gpkg")
+    layer = geopandas.read_file(tmp_path / "s.gpkg")
+    rows, columns = pixels(pd.DataFrame({"x": layer.geometry.x, "y": layer.geometry.y}))
+    own = truth[rows, columns]
+    table = pd.read_csv(tmp_path / "s.csv").assign(reference=own, reference_to=own)
+    later = table.iloc[:7].assign(reference_to=[311 if code == 211 else 211 for code in own[:7]])
+    pd.concat([table, later]).to_csv(tmp_path / "s.csv", index=False)
+    out = run("change", before, after, "--sample", tmp_path / "s.csv")
+    assert "293 points (stratified, design)" in out
+    assert "14 points not used: records of the same point and year contradict each other" in out
 
 
 def test_a_target_is_reached(maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:

@@ -213,7 +213,9 @@ def test_polygons_and_groups_of_points(tmp_path: Path) -> None:
         None,
         shapely.Point(),
     ]
-    frame = geopandas.GeoDataFrame({"lc1": ["C10"] * len(shapes)}, geometry=shapes, crs=3035)
+    frame = geopandas.GeoDataFrame(
+        {"lc1": ["C10"] * len(shapes), "point_id": range(len(shapes))}, geometry=shapes, crs=3035
+    )
     frame.to_file(tmp_path / "points.gpkg")
     survey = reference_points.read_points(tmp_path / "points.gpkg")
     assert survey.table["x"].tolist()[:3] == [4_321_050] * 3

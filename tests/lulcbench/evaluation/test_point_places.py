@@ -185,7 +185,7 @@ def test_metres_in_columns_of_degrees_need_a_crs(tmp_path: Path) -> None:
 
 
 def test_a_single_row_out_of_range_is_left_out(tmp_path: Path) -> None:
-    survey = read(tmp_path, BESIDE, BESIDE, {"gps_lat": 520.0, "gps_long": 10})
+    survey = read(tmp_path, *(BESIDE | {"point_id": i} for i in (1, 2)), {"gps_lat": 520.0, "gps_long": 10})
     assert survey.table["place"].tolist() == ["measured", "measured", "none: coordinates out of range"]
 
 

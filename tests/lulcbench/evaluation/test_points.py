@@ -279,7 +279,7 @@ def test_of_several_bands_the_map_is_named(tmp_path: Path) -> None:
 
 
 def test_no_point_at_all_is_evaluated(map_path: Path, tmp_path: Path) -> None:
-    rows = [{"lc1": lc1, "gps_lat": 60, "gps_long": 25} for lc1 in ("C10", "X99", "")]
+    rows = [{"lc1": lc1, "gps_lat": 60, "gps_long": 25 + i} for i, lc1 in enumerate(("C10", "X99", ""))]
     rows.append({"lc1": "X99", "gps_lat": 53.3684, "gps_long": 9.99})
     path = table(tmp_path / "far.csv", rows)
     result = CliRunner().invoke(app, ["validate", str(map_path), "--points", str(path)])

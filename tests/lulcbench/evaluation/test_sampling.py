@@ -38,7 +38,7 @@ def land(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
 
 def frame(truth: np.ndarray, n: int = 200, **columns: object) -> pd.DataFrame:
     rng = np.random.default_rng(1)
-    rows, cols = rng.integers(0, 60, n), rng.integers(0, 60, n)
+    rows, cols = np.divmod(rng.choice(3600, n, replace=False), 60)  # a place counts once
     x, y = LEFT + 100 * cols + 50.0, TOP - 100 * rows - 50.0
     table = pd.DataFrame({"lat": y, "lon": x, "crs": "EPSG:3035", "label": truth[rows, cols], "id": range(n)})
     return table.assign(block=rows // 10, half=np.where(cols < 30, "west", "east"), **columns)

@@ -12,11 +12,13 @@ from hypothesis.extra import numpy as arrays
 
 from lulcbench import PredictionWriter, Release
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.class_maps import open_map
 from lulcbench.evaluation.counts import count
 from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.metrics import evaluate
 from lulcbench.evaluation.scoring import score
 from lulcbench.evaluation.series import agreement_by_class, count_changes, series_sums, trend
+from lulcbench.evaluation.trends import class_trends
 from lulcbench.legend import legend
 from lulcbench.predictions import Predictions
 
@@ -88,6 +90,16 @@ def test_counts_by_stratum_are_those_of_the_labels_of_the_release(release_root: 
         mapped = parents[np.stack([guesses[tile] for tile in counts.tiles.ids])]
         expected = sum(np.array(series_sums(a, b, (2012, 2018))) for a, b in zip(indices, mapped, strict=True))
         np.testing.assert_array_equal(counts.series[level].sum(axis=0), expected)
+    with pytest.raises(LulcbenchError, match=r"has the years \[2012, 2018\]\."):
+        open_map(tmp_path / "two.zip", release=release)
+    maps = [open_map(tmp_path / "two.zip", release=release, year=year) for year in (2012, 2018)]
+    found = class_trends(maps, 1)
+    tops = legend().parents(2, 1)[np.stack([guesses[tile] for tile in counts.tiles.ids], axis=1)]
+    areas = {row.code: row.areas for row in found.classes}
+    assert areas == {code: tuple((tops == i).sum(axis=(1, 2, 3)) * 2500.0) for i, code in enumerate(legend().codes(1))}
+    assert found.changes == tuple(np.bincount((tops[0] != tops[1]).ravel()))
+    for map_ in maps:
+        map_.__exit__(None, None, None)
     scores = score(tmp_path / "two.zip", release)
     estimate = scores.levels[1].metrics["year_agreement"]
     assert estimate.low is not None

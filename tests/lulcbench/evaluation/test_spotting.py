@@ -106,9 +106,36 @@ def test_clouded_and_double_images_are_left_out(tmp_path: Path) -> None:
     assert len(spot_all(patches)) == 1
 
 
+@pytest.mark.parametrize("form", ["%Y%m%d", "%Y-%m-%dT10:20:31Z", "%Y-%m-%d 10:20:31.024", "%Y-%m-%dT23:20:31+02:00"])
+def test_dates_are_days_of_iso_8601(form: str, tmp_path: Path) -> None:
+    days = pd.to_datetime(DATES)
+    path = table(tmp_path / "s.csv", date=days.strftime(form))
+    patches, left_out = read_series(path, str(tmp_path / "legend.csv"))
+    assert left_out == {}
+    np.testing.assert_array_equal(patches[0].dates, DATES.astype("datetime64[D]"))
+    twins = pd.read_csv(path).assign(date=(days + pd.Timedelta("10:20:32")).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    pd.concat([pd.read_csv(path), twins]).to_csv(path, index=False)
+    assert read_series(path, str(tmp_path / "legend.csv"))[1] == {"second image of a date": len(DATES)}
+
+
+def test_days_that_may_be_months_and_images_of_no_place_are_left_out(tmp_path: Path) -> None:
+    """03.05.2018 is in May for some and in March for others."""
+    german = pd.to_datetime(DATES).strftime("%d.%m.%Y")
+    path = table(tmp_path / "s.csv", date=german)
+    with pytest.raises(LulcbenchError, match=f"no date, or not of the form 2018-05-03': {len(DATES)}"):
+        read_series(path, str(tmp_path / "legend.csv"))
+    path = table(tmp_path / "s.csv", place=[None, None, *["a"] * (len(DATES) - 2)])
+    assert read_series(path, str(tmp_path / "legend.csv"))[1] == {"no place": 2}
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
-    [({"lake": 0.1}, "columns that are not classes: .'lake'"), ({"clear": 0.0}, "no image that can be used")],
+    [
+        ({"lake": 0.1}, "columns that are not classes: .'lake'"),
+        ({"clear": 0.0}, "no image that can be used"),
+        ({"clear": 80.0}, "values of clear outside 0 to 1"),
+        ({"x": 4e6 + 640.0 * (np.arange(len(DATES)) % 2)}, "has a at several positions"),
+    ],
 )
 def test_tables_that_are_not_series_are_refused(more: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(LulcbenchError, match=message):

@@ -8,7 +8,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pytest
-from shapely.geometry import box
+from shapely.geometry import Polygon, box
 
 from benchmarks.verification import score
 from lulcbench import cli
@@ -78,6 +78,17 @@ def test_polygons_of_another_legend_are_translated(tmp_path: Path) -> None:
     assert found["code"].tolist() == [31, 512, -1]
     assert found.crs.to_epsg() == 3035
     assert found["feature"].tolist() == [0, 1, 2]
+
+
+def test_borders_that_cross_themselves_lose_no_area(tmp_path: Path) -> None:
+    """An hourglass is two triangles; half of it had been lost, or all."""
+    x, y = 4_000_000, 3_000_000
+    hourglass = Polygon([(x, y), (x + 100, y + 100), (x + 100, y), (x, y + 100)])
+    path = tmp_path / "osm.gpkg"
+    geopandas.GeoDataFrame({"code": [31]}, geometry=[hourglass], crs=CRS).to_file(path, driver="GPKG")
+    found = read_polygons(path, AREA, 10, "luisa", "code")
+    assert found.geometry.is_valid.all()
+    assert found.area.tolist() == pytest.approx([5000])
 
 
 @pytest.mark.parametrize(

@@ -14,24 +14,27 @@ from lulcbench.series.regular import cell_means, check_dates, days_of_year, regu
 
 
 @settings(max_examples=15)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.sampled_from([15, 30, 61]))
-def test_values_are_those_of_numpys_interpolation_within_the_year(seed: int, count: int, every: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.sampled_from([15, 30, 61]), st.sampled_from([0.0, 0.3]))
+def test_values_are_those_of_numpys_interpolation_within_the_year(
+    seed: int, count: int, every: int, gaps_of_bands: float
+) -> None:
     rng = np.random.default_rng(seed)
     days = np.sort(rng.choice(1096, count + 6, replace=False))
     dates = np.datetime64("2018-01-01") + days
     values = rng.normal(size=(4, len(days), 2)).astype(np.float32)
     values[rng.random((4, len(days))) < 0.4] = np.nan
+    values[rng.random(values.shape) < gaps_of_bands] = np.nan
     for year in {int(str(day)[:4]) for day in dates}:
         found = regular(values, dates, year, every)
         start = np.datetime64(f"{year}-01-01")
         own = np.array([str(day).startswith(str(year)) for day in dates])
         for pixel in range(4):
-            clear = own & np.isfinite(values[pixel, :, 0])
-            if not clear.any():
-                assert np.isnan(found[pixel]).all()
-                continue
-            known = (dates[clear] - start).astype(int)
             for band in range(2):
+                clear = own & np.isfinite(values[pixel, :, band])
+                if not clear.any():
+                    assert np.isnan(found[pixel, :, band]).all()
+                    continue
+                known = (dates[clear] - start).astype(int)
                 expected = np.interp(days_of_year(every), known, values[pixel, clear, band])
                 np.testing.assert_allclose(found[pixel, :, band], expected, atol=1e-5)
 
