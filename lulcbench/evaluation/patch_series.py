@@ -123,7 +123,8 @@ def _days(column: pd.Series[Any]) -> pd.Series[Any]:
     """Days of a column of dates or of texts in the form of ISO 8601 (UTC); NaT for others, such as 03.05.2018."""
     texts = column if pd.api.types.is_datetime64_any_dtype(column) else column.astype("string").str.strip()
     days: pd.Series[Any] = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
-    return days.dt.tz_localize(None).dt.normalize()
+    days = days.dt.tz_localize(None).dt.normalize()
+    return days
 
 
 def spot_all(
