@@ -18,14 +18,13 @@ from builders.readers.access import HTTP, Access, Keys, access, redact, refused
 from builders.readers.locators import file_size, file_stamp, is_local
 from builders.readers.scene import Asset
 from builders.readers.servers import MissingFileError, is_on_server, server_stamp
+from lulcbench._coordinates import coordinate_fault
 from lulcbench.errors import LulcbenchError
 
 _stamps: dict[str, str] = {}  # of files on servers that are open
 _addresses: dict[str, str] = {}  # of files on servers, by the names under which GDAL opened them
 
 ERRORS = (RasterioError, CPLE_BaseError)  # a damaged file may raise either
-FAR_DEGREES, FAR_METRES = 1000.0, 1e9  # coordinates beyond are not on Earth
-TURN = 181.0  # degrees of longitude; global files may end somewhat beyond 180
 READS = 2  # further attempts to read a file on a server
 
 
@@ -115,23 +114,10 @@ def open_raster(path: str) -> DatasetReader:
             if points
             else "Give it a projection and a transform, for instance with gdal_translate.",
         )
-    if not (dataset.crs.is_geographic or dataset.crs.is_projected):
-        raise LulcbenchError(
-            f"{path} has a projection that is neither geographic nor projected: {dataset.crs.to_wkt()[:60]}.",
-            "Assign the right one, for instance with gdal_edit.py -a_srs.",
-        )
     if dataset.transform.is_degenerate or not all(map(math.isfinite, dataset.transform)):
         raise LulcbenchError(f"{path} has the transform {tuple(dataset.transform)[:6]}.", "Give its pixels a size.")
-    if max(map(abs, dataset.bounds)) > (FAR_DEGREES if dataset.crs.is_geographic else FAR_METRES):
-        raise LulcbenchError(  # PROJ takes hours for such coordinates
-            f"{path} is not on Earth: its bounds are {tuple(dataset.bounds)} in {dataset.crs.to_string()[:40]}.",
-            "Correct its transform or its projection.",
-        )
-    if dataset.crs.is_geographic and max(map(abs, dataset.bounds[::2])) > TURN:  # west of Greenwich would be empty
-        raise LulcbenchError(
-            f"{path} has longitudes from {dataset.bounds.left:g} to {dataset.bounds.right:g} degrees.",
-            "They must be between -180 and 180: rewrap it, for instance with gdalwarp -te -180 -90 180 90.",
-        )
+    if fault := coordinate_fault(dataset.crs, dataset.bounds):
+        raise LulcbenchError(f"{path} {fault[0]}", fault[1])
     return dataset
 
 
