@@ -176,10 +176,8 @@ class RasterMap:
             )
         nodata = raster.nodatavals[number - 1]
         if nodata is not None and dict(self._codes or {}).get(nodata, NONE) > 0:  # 255.0 finds 255
-            raise LulcbenchError(
-                f"{self._path} has the nodata value {nodata:g}, which is a class of the {self._legend} legend.",
-                "Remove the nodata value from the file (gdal_edit.py -unsetnodata), or the class from the legend.",
-            )
+            told = f"pixels of {nodata:g} left out: the map's nodata value, and a class of the {self._legend} legend"
+            self.decisions[told] = 0
         if raster.count > 1:
             described = raster.descriptions[number - 1] or "not described"
             self.decisions[f"map read from band {number} ({described})"] = 0

@@ -48,7 +48,7 @@ def write_outlines(release: Release, path: Path) -> Path:
         raise LulcbenchError("Writing outlines requires geopandas.", "Run: pip install 'lulcbench[geo]'.") from error
 
     index = release.index()
-    columns: dict[str, Any] = {name: index[name] for name in ("id", "split", "region", "block", "row")}
+    columns: dict[str, Any] = {name: index[name] for name in ("id", "split", "region", "block", "row") if name in index}
     columns |= {name: index[name] for name in index.columns if _is_measure(release, name)}
     squares = [shapely.box(*Tile.from_id(tile).bounds) for tile in index["id"]]
     frame = geopandas.GeoDataFrame(columns, geometry=squares, crs=CRS)
