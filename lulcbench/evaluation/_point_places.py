@@ -194,7 +194,8 @@ def _is_odd_side(table: pd.DataFrame) -> Bools:
     if "east_west" not in table:
         return np.zeros(len(table), bool)
     stated = table["east_west"].str.strip().fillna("") != ""
-    return stated.to_numpy(bool) & (_sides(table, "east_west") == 0)
+    odd: Bools = stated.to_numpy(bool) & (_sides(table, "east_west") == 0)
+    return odd
 
 
 def _with_plain_numbers(table: pd.DataFrame, decisions: Decisions) -> pd.DataFrame:
