@@ -25,6 +25,7 @@ USES = {
     "lulcbench/datasets/torchgeo.py": ("torchgeo",),
     "lulcbench/_parallel.py": ("maps",),
     "lulcbench/geotiff.py": ("geo",),
+    "lulcbench/export/outlines.py": ("geo",),
     "lulcbench/maps": ("maps",),
     "lulcbench/maps/own.py": ("maps", "torch"),
     "lulcbench/series": ("maps",),

@@ -25,6 +25,7 @@ from lulcbench.grid import CRS, Bounds
 from lulcbench.sensors import LANDSAT, SENTINEL2, Band, Sensor, sensor
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
+OTHERS = (".img", ".hdf", ".h5", ".nc", ".bsq", ".bil", ".bip", ".zip", ".tar", ".gz", ".tgz")  # which may hold scenes
 L1C_COLLECTION = "sentinel-2-l1c"
 _PARTS_OF_PRODUCT = {"IMG_DATA", "R10m", "R20m", "R60m"}
 _METADATA_BYTES = 4 << 20
@@ -135,7 +136,11 @@ def _grouped(
     groups: dict[tuple[str, str], list[tuple[Path, Name]]] = defaultdict(list)
     unused: list[tuple[Path, str]] = []
     for path in paths:
-        if path.suffix.lower() not in SUFFIXES or not path.is_file() or path.resolve() in exclude:
+        if not path.is_file() or path.resolve() in exclude or path.name.startswith("."):
+            continue  # hidden files are those of file managers, such as ._red.tif
+        if path.suffix.lower() not in SUFFIXES:
+            if path.suffix.lower() in OTHERS:
+                unused.append((path, "neither GeoTIFF nor JPEG 2000"))
             continue
         name = read_name(path)
         if name.unused:
@@ -304,11 +309,6 @@ def _place(paths: list[Path]) -> tuple[str, Bounds]:
     for path in paths:
         with open_raster(str(path)) as dataset:
             systems.setdefault(rasterio.CRS.to_string(dataset.crs), path)
-            if not (dataset.crs.is_projected or dataset.crs.is_geographic):
-                raise LulcbenchError(
-                    f"{path.name} has a local coordinate system, {dataset.crs.to_string()[:60]}.",
-                    "Georeference it, for instance with gdalwarp.",
-                )
             if path == paths[0]:
                 bounds = rasterio.warp.transform_bounds(dataset.crs, CRS, *dataset.bounds)
     if len(systems) > 1:

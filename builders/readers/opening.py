@@ -18,13 +18,13 @@ from builders.readers.access import HTTP, Access, Keys, access, redact, refused
 from builders.readers.locators import file_size, file_stamp, is_local
 from builders.readers.scene import Asset
 from builders.readers.servers import MissingFileError, is_on_server, server_stamp
+from lulcbench._coordinates import coordinate_fault
 from lulcbench.errors import LulcbenchError
 
 _stamps: dict[str, str] = {}  # of files on servers that are open
 _addresses: dict[str, str] = {}  # of files on servers, by the names under which GDAL opened them
 
 ERRORS = (RasterioError, CPLE_BaseError)  # a damaged file may raise either
-FAR_DEGREES, FAR_METRES = 1000.0, 1e9  # coordinates beyond are not on Earth
 READS = 2  # further attempts to read a file on a server
 
 
@@ -116,11 +116,8 @@ def open_raster(path: str) -> DatasetReader:
         )
     if dataset.transform.is_degenerate or not all(map(math.isfinite, dataset.transform)):
         raise LulcbenchError(f"{path} has the transform {tuple(dataset.transform)[:6]}.", "Give its pixels a size.")
-    if max(map(abs, dataset.bounds)) > (FAR_DEGREES if dataset.crs.is_geographic else FAR_METRES):
-        raise LulcbenchError(  # PROJ takes hours for such coordinates
-            f"{path} is not on Earth: its bounds are {tuple(dataset.bounds)} in {dataset.crs.to_string()[:40]}.",
-            "Correct its transform or its projection.",
-        )
+    if fault := coordinate_fault(dataset.crs, dataset.bounds):
+        raise LulcbenchError(f"{path} {fault[0]}", fault[1])
     return dataset
 
 

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyogrio
 import shapely
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
 from rasterio.features import rasterize
 
 from builders.readers import Labels
@@ -23,6 +27,11 @@ from lulcbench.grid import CRS, Bounds
 
 log = logging.getLogger(__name__)
 
+# Europe with a wide margin, in degrees. What lies beyond is cut off: a world-wide polygon has no shape in EPSG:3035.
+EUROPE = (-50.0, 20.0, 70.0, 85.0)
+# Longest edge that is projected by its ends alone. A straight edge in degrees of this length is bent by 0.6 m at 50° N.
+EDGE_DEGREES, EDGE_METRES = 0.05, 5000.0
+PARQUET = ".parquet"
 FINE = 10  # m; polygons are rasterized at this pixel size, of which the majority is taken
 
 
@@ -96,7 +105,22 @@ def _polygons(
         if lacking.any():
             log.warning("%s: %d %s are not labelled", path.name, int(lacking.sum()), what)
     values = values.where(areas)
-    return frame.assign(luisa=values.map(known)).dropna(subset="luisa").astype({"luisa": int}).to_crs(CRS)
+    return _projected(frame.assign(luisa=values.map(known)).dropna(subset="luisa").astype({"luisa": int}))
+
+
+def _projected(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Polygons in EPSG:3035, as far as they are in Europe; their edges are straight in their own projection."""
+    crs = frame.crs
+    try:
+        bounds = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform_bounds(*EUROPE, errcheck=True)
+        beyond = ~shapely.covered_by(frame.geometry.array, shapely.box(*bounds))
+    except (ProjError, shapely.errors.ShapelyError):  # a projection of a part of Europe
+        beyond = np.zeros(len(frame), bool)
+    shapes = np.array(frame.geometry.array, dtype=object)
+    if beyond.any():
+        shapes[beyond] = shapely.intersection(shapely.make_valid(shapes[beyond]), shapely.box(*bounds))
+    edge = EDGE_DEGREES if crs.is_geographic else EDGE_METRES / crs.axis_info[0].unit_conversion_factor
+    return frame.set_geometry(gpd.GeoSeries(shapely.segmentize(shapes, edge), frame.index, crs=crs)).to_crs(CRS)
 
 
 def layers_with(path: Path, column: str) -> list[str]:
@@ -105,6 +129,9 @@ def layers_with(path: Path, column: str) -> list[str]:
     Raises:
         LulcbenchError: the file cannot be read.
     """
+    if path.suffix.lower() == PARQUET:
+        names = [path.stem]
+        return names if same_name(column, map(str, _parquet(path).columns), str(path)) else []
     try:
         names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
         fields = {name: pyogrio.read_info(path, layer=name)["fields"] for name in names}
@@ -126,9 +153,12 @@ def column_values(path: Path, layer: str | None, column: str | None) -> pd.Serie
 def _read(path: Path, layer: str | None, column: str | None) -> tuple[gpd.GeoDataFrame, str]:
     """The layer, and the name of the column as it is written there."""
     try:
-        if layer:
-            layer = same_name(layer, (str(name) for name, _ in pyogrio.list_layers(path)), str(path)) or layer
-        frame = gpd.read_file(path, layer=layer or _only_layer(path, column))
+        if path.suffix.lower() == PARQUET:
+            frame = _parquet(path)
+        else:
+            if layer:
+                layer = same_name(layer, (str(name) for name, _ in pyogrio.list_layers(path)), str(path)) or layer
+            frame = gpd.read_file(path, layer=layer or _only_layer(path, column))
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "It is missing, damaged or has no such layer.") from error
     if frame.crs is None:
@@ -140,6 +170,14 @@ def _read(path: Path, layer: str | None, column: str | None) -> tuple[gpd.GeoDat
     if written is None:
         raise LulcbenchError(f"{path} has no column {column!r}.", f"Set 'field' of the labels to one of {names}.")
     return frame, written
+
+
+def _parquet(path: Path) -> gpd.GeoDataFrame:
+    """GeoParquet, which GDAL reads only with libraries of its own."""
+    try:
+        return gpd.read_parquet(path)
+    except (ValueError, TypeError, OSError, pa.ArrowException) as error:  # no geometry, other metadata, damage
+        raise LulcbenchError(f"Cannot read {path}: {error}.", "Give GeoParquet, or convert it to .gpkg.") from error
 
 
 def _only_layer(path: Path, column: str | None) -> str:

@@ -21,6 +21,9 @@ from lulcbench.sensors import Band
 
 SIDE = 512  # px of a file that is sampled as a whole; larger ones without overviews are sampled in nine windows
 PLAUSIBLE = (-0.05, 1.6)  # of a band's median reflectance; clouds and snow reach 1.2, dark water is slightly negative
+SMALL = 255  # numbers of a coding by a scale below FINE that all lie below: bytes, or reflectance in percent
+FINE = 1e-3
+ENOUGH = 1000  # sampled numbers from which on their highest tells something
 DARK = 0.002  # a scene whose brightest band has no pixel above this has other units
 
 
@@ -160,7 +163,8 @@ def check_reflectance(item: pystac.Item, samples: Mapping[Band, tuple[npt.NDArra
     """Nothing, if sampled DN are reflectance (a fraction of 1) under their scaling.
 
     Raises:
-        LulcbenchError: a band's median is not reflectance, or no band has a value that differs from zero.
+        LulcbenchError: a band's median is not reflectance, no band has a value that differs from zero, or the numbers
+            are bytes or percent.
     """
     brightest = -math.inf
     for band, (numbers, scaling) in samples.items():
@@ -178,4 +182,12 @@ def check_reflectance(item: pystac.Item, samples: Mapping[Band, tuple[npt.NDArra
         raise LulcbenchError(
             f"Item {item.id}: no band has reflectance above {brightest:.4g} under the scaling that is stated or usual.",
             "Correct raster:scale and raster:offset of the item so that they fit the numbers in its files.",
+        )
+    scales = [scaling.scale for _, scaling in samples.values()]
+    highest = max((numbers.max() for numbers, _ in samples.values() if numbers.size), default=math.inf)
+    if highest <= SMALL and max(scales) < FINE and sum(numbers.size for numbers, _ in samples.values()) >= ENOUGH:
+        raise LulcbenchError(
+            f"Item {item.id}: no number in its files is above {highest:g}, which with scale {max(scales):g} is not "
+            "reflectance of land.",
+            "Bytes and percent need their own scale: state raster:scale, such as 0.01 for percent.",
         )

@@ -72,6 +72,7 @@ class RasterSource:
             number = band_number(dataset, channel.band, band, self.sensor.bands, channel.count)
             chosen[band] = replace(channel, band=number)
             _check_transform(item, channel, dataset)
+        _check_distinct(item, chosen)
         _check_place(item, next(iter(chosen.values()), None))
         settled = self.scalings(item, chosen)
         assets: dict[str, Asset] = {}
@@ -268,6 +269,18 @@ def _check_transform(item: pystac.Item, channel: Channel, dataset: rasterio.Data
         f"{tuple(own)[:6]}.",
         "Correct proj:transform of the item or the georeference of the file.",
     )
+
+
+def _check_distinct(item: pystac.Item, chosen: Mapping[Band, Channel]) -> None:
+    """Two bands must not be the same numbers."""
+    known: dict[tuple[str, int | None], Band] = {}
+    for band, channel in chosen.items():
+        other = known.setdefault((channel.href, channel.band), band)
+        if other is not band:
+            raise LulcbenchError(
+                f"Item {item.id} has {other.name} and {band.name} both in band {channel.band} of {channel.href}.",
+                "Correct the address of one of the assets.",
+            )
 
 
 def _check_place(item: pystac.Item, channel: Channel | None) -> None:

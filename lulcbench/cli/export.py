@@ -73,7 +73,10 @@ def export(
         typer.echo(str(path))
     if result.left_out:
         typer.echo(f"{', '.join(result.left_out)}: none of the tiles has them", err=True)
-    typer.echo(f"{out}: {len(result.files)} files of {result.tiles} tiles", err=True)
+    typer.echo(
+        f"{out}: {len(result.files)} files of {result.tiles} tiles; outlines of all tiles in {result.outlines.name}",
+        err=True,
+    )
 
 
 def legend(

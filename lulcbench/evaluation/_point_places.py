@@ -164,7 +164,8 @@ def _signed(table: pd.DataFrame, decisions: Decisions) -> tuple[Numbers, Numbers
     contradicts = (side > 0) & (lon < 0)
     # Near Greenwich, both signs are close to the theoretical longitude.
     nearer = (np.abs(-signed - theory) < np.abs(signed - theory)) & (np.abs(lon) > NEAR_GREENWICH)
-    unresolved = contradicts & ~np.isfinite(theory)
+    unknown = _is_odd_side(table) & (lon > NEAR_GREENWICH)
+    unresolved = (contradicts | unknown) & ~np.isfinite(theory)
     for mask, decision in (
         (unsigned, "theoretical longitudes without a sign, west by gps_ew"),
         ((side < 0) & (lon > 0) & ~nearer, "measured longitudes without a sign, west by gps_ew"),
@@ -173,7 +174,8 @@ def _signed(table: pd.DataFrame, decisions: Decisions) -> tuple[Numbers, Numbers
             (nearer & (side != 0)) | (contradicts & ~unresolved),
             "gps_ew that contradicts the theoretical longitude, not followed",
         ),
-        (unresolved, "measured longitudes whose sign contradicts gps_ew, not used"),
+        (unresolved & ~unknown, "measured longitudes whose sign contradicts gps_ew, not used"),
+        (unresolved & unknown, "measured longitudes without a sign, whose gps_ew is not east or west, not used"),
     ):
         if mask.any():
             decisions[decision] += int(mask.sum())
@@ -185,6 +187,15 @@ def _sides(table: pd.DataFrame, name: str) -> npt.NDArray[np.int64]:
     text = table.get(name, pd.Series(pd.NA, index=table.index, dtype="string")).str.lower()
     west, east = (text.str.match(start).fillna(False).to_numpy(bool) for start in (r"w|2\b", r"e|1\b"))
     return east.astype(np.int64) - west
+
+
+def _is_odd_side(table: pd.DataFrame) -> Bools:
+    """Where ``gps_ew`` has a value that is neither east nor west."""
+    if "east_west" not in table:
+        return np.zeros(len(table), bool)
+    stated = table["east_west"].str.strip().fillna("") != ""
+    odd: Bools = stated.to_numpy(bool) & (_sides(table, "east_west") == 0)
+    return odd
 
 
 def _with_plain_numbers(table: pd.DataFrame, decisions: Decisions) -> pd.DataFrame:
@@ -255,7 +266,7 @@ def _projected(
         from pyproj.exceptions import CRSError
     except ImportError as error:
         raise LulcbenchError("Converting LUCAS points to EPSG:3035 requires pyproj.", INSTALL) from error
-    # No position in Europe has a latitude of 8 or 88 degrees, a longitude of 88 degrees, or is at 0° N 0° E.
+    # No position in Europe has a latitude of 8 or 88 degrees, a longitude of 88 or 99 degrees, or is at 0° N 0° E.
     missing = _unmeasured(north, 8) | _unmeasured(east) | ((east == 0) & (north == 0))
     east, north = (np.where(missing, np.nan, values) for values in (east, north))
     present = np.isfinite(east) & np.isfinite(north)
@@ -297,5 +308,5 @@ def _to_metres(source: pyproj.CRS) -> pyproj.Transformer:
 
 
 def _unmeasured(values: Numbers, *codes: int) -> Bools:
-    """Mask of numbers that mean "not measured", such as 88.888."""
-    return np.isin(np.floor(np.abs(values)), (*codes, 88, 888, 8888, 88888))
+    """Mask of numbers that mean "not measured", such as 88.888 or -9999."""
+    return np.isin(np.trunc(np.abs(values)), (*codes, 88, 888, 8888, 88888, 99, 999, 9999, 99999))

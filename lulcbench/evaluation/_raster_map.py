@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from lulcbench._coordinates import coordinate_fault
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._pixel_areas import PixelAreas
 from lulcbench.evaluation.class_maps import NONE, ClassCodes, Floats, MapGrid
@@ -163,6 +164,8 @@ class RasterMap:
             raise LulcbenchError(f"{self._path} has {only}.", "Assign one with gdal_edit.py, or warp it with gdalwarp.")
         if not self._raster.transform.determinant:
             raise LulcbenchError(f"{self._path} has pixels without area.", "Correct its georeference.")
+        if fault := coordinate_fault(self._raster.crs, self._raster.bounds):
+            raise LulcbenchError(f"{self._path} {fault[0]}", fault[1])
 
     def _read_grid(self) -> MapGrid:
         raster, number = self._raster, self._band
@@ -171,6 +174,10 @@ class RasterMap:
                 f"{self._path} has a scale or an offset, so that its numbers are not class codes.",
                 "Store the class codes themselves, without scale and offset.",
             )
+        nodata = raster.nodatavals[number - 1]
+        if nodata is not None and dict(self._codes or {}).get(nodata, NONE) > 0:  # 255.0 finds 255
+            told = f"pixels of {nodata:g} left out: the map's nodata value, and a class of the {self._legend} legend"
+            self.decisions[told] = 0
         if raster.count > 1:
             described = raster.descriptions[number - 1] or "not described"
             self.decisions[f"map read from band {number} ({described})"] = 0

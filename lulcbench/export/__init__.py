@@ -12,7 +12,10 @@ OUT/<place>/<layer>_<place>.tif
     luisa_2018_level3           class codes of labels at a level; nodata (0) where pixels are ignored at that level
     prediction_2018_level3      class codes of a predictions file
     probability_2018            class probabilities of it, a band per class, float32, NaN outside of the tiles
-OUT/<place>/<layer>_<place>.qml     style for QGIS: names and colours of classes; true colour of imagery
+OUT/<place>/<layer>_<place>.qml     style for QGIS: names and colours of classes; true colour of imagery; counts of
+                                clear observations and the first probability in colours that are the same in all files
+OUT/tiles_<release>.gpkg, .qml      outlines of all tiles of the release in the colours of their splits, with the
+                                columns of the index; kept if it exists
 ```
 
 Class codes have a colour table and a table of names in the file. Tags of each file state release, licence, attribution

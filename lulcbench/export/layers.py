@@ -13,13 +13,18 @@ import numpy.typing as npt
 from lulcbench.geotiff import RasterBand
 from lulcbench.grid import LABEL_RESOLUTION, Tile, pixels
 from lulcbench.legend import LEVELS, NODATA, legend
-from lulcbench.legend.qgis import qgis_style, true_color_style
+from lulcbench.legend.qgis import qgis_style, ramp_style, true_color_style
 from lulcbench.predictions import Predictions
 from lulcbench.release import ArrayKey, Release, Row, TilePosition
 from lulcbench.sensors import Band, true_color
 
 # Reflectance that is shown at full intensity: most land is darker. The same for all files, so that they compare.
 BRIGHT = 0.3
+# Colours of viridis (matplotlib). Fixed values for the same reason.
+COUNT_STYLE = ramp_style(
+    {1: ("1", "#440154"), 2: ("2", "#3b528b"), 4: ("4", "#21918c"), 8: ("8", "#5ec962"), 16: ("16 or more", "#fde725")}
+)
+SHARE_STYLE = ramp_style({0: ("0", "#440154"), 0.5: ("0.5", "#21918c"), 1: ("1", "#fde725")})
 
 _COLORS: tuple[Literal["Red", "Green", "Blue"], ...] = ("Red", "Green", "Blue")
 
@@ -108,7 +113,7 @@ def release_layers(release: Release, members: Sequence[Member]) -> Iterator[Expo
                         described = (RasterBand("clear observations", unit="1"),)
                         yield ExportLayer(
                             f"{key.clear}_{season.name}", str(key.clear), info.resolution, "uint8", 0, described,
-                            _everywhere, partial(read, key.clear, side, step), tags,
+                            _everywhere, partial(read, key.clear, side, step), tags, style=COUNT_STYLE,
                         )  # fmt: skip
             else:
                 known: dict[np.datetime64, dict[Member, int]] = {}
@@ -160,6 +165,7 @@ def prediction_layers(predictions: Predictions, probabilities: bool) -> Iterator
                 has,
                 partial(_probabilities, predictions, i),
                 tags,
+                style=SHARE_STYLE,
             )
 
 

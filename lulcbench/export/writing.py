@@ -15,6 +15,7 @@ from affine import Affine
 from lulcbench._files import full_disk_named
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.export.layers import ExportLayer, Member, prediction_layers, release_layers
+from lulcbench.export.outlines import write_outlines
 from lulcbench.geotiff import Part, Raster, write_cog
 from lulcbench.grid import TILE_SIZE, Bounds, Tile, pixels
 from lulcbench.legend import LEVELS
@@ -64,11 +65,13 @@ class ExportResult:
         files: the GeoTIFFs.
         tiles: number of tiles.
         left_out: layers of which none of the tiles has anything, such as labels of an unlabelled split.
+        outlines: a GeoPackage of the outlines of all tiles of the release, by split.
     """
 
     files: tuple[Path, ...]
     tiles: int
     left_out: tuple[str, ...]
+    outlines: Path
 
 
 def export_release(
@@ -130,6 +133,9 @@ def export_release(
                 f"{there[0]} exists already{f', and {len(there) - 1} more' if len(there) > 1 else ''}.",
                 "Give another --out, or --replace to write the files again.",
             )
+        outlines = folder / f"tiles_{release.id}.gpkg"
+        if replace or not outlines.exists():  # a release does not change
+            write_outlines(release, outlines)
         done, total = 0, sum(len(held) for _, _, held in jobs)
         common = _tags(release)
         for path, layer, held in jobs:
@@ -137,7 +143,7 @@ def export_release(
             done += len(held)
             if progress:
                 progress(done, total)
-    return ExportResult(tuple(path for path, _, _ in jobs), len(members), left_out)
+    return ExportResult(tuple(path for path, _, _ in jobs), len(members), left_out, outlines)
 
 
 def _members(release: Release, options: ExportOptions) -> list[Member]:

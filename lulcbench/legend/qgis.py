@@ -1,6 +1,6 @@
-"""Styles of QGIS (QML) for rasters of class codes, and for imagery.
+"""Styles of QGIS (QML) for rasters of class codes, imagery and other numbers, and for polygons of categories.
 
-QGIS applies the file ``NAME.qml`` beside ``NAME.tif`` when it opens the raster.
+QGIS applies the file ``NAME.qml`` beside ``NAME.tif`` or ``NAME.gpkg`` when it opens the layer.
 """
 
 from __future__ import annotations
@@ -57,6 +57,71 @@ def true_color_style(bands: tuple[int, int, int], low: float, high: float) -> st
         ElementTree.SubElement(contrast, "minValue").text = f"{low:g}"
         ElementTree.SubElement(contrast, "maxValue").text = f"{high:g}"
         ElementTree.SubElement(contrast, "algorithm").text = "StretchToMinimumMaximum"
+    return _text(style)
+
+
+def ramp_style(stops: Mapping[float, tuple[str, str]]) -> str:
+    """A style for the first band of a raster: colours between stops; values beyond the ends have their colours.
+
+    Without a style, QGIS stretches grey between the values it finds, so that files do not compare and a raster of one
+    value is black; of several bands it shows the first three as red, green and blue.
+
+    Args:
+        stops: label and colour (``#rrggbb``) of values, ascending.
+
+    Returns:
+        The content of a QML file (XML).
+
+    Example:
+        >>> from lulcbench.legend.qgis import ramp_style
+        >>> ramp_style({0: ("0", "#ffffff"), 1: ("1", "#000000")}).count("<item ")
+        2
+    """
+    ends = {"Min": f"{min(stops):g}", "Max": f"{max(stops):g}"}
+    style, renderer = _renderer(
+        type="singlebandpseudocolor", band="1", **{f"classification{which}": end for which, end in ends.items()}
+    )
+    own = {f"{which.lower()}imumValue": end for which, end in ends.items()}
+    shader = ElementTree.SubElement(
+        ElementTree.SubElement(renderer, "rastershader"),
+        "colorrampshader",
+        own | {"colorRampType": "INTERPOLATED", "classificationMode": "1", "clip": "0"},
+    )
+    for value, (label, color) in stops.items():
+        ElementTree.SubElement(shader, "item", {"value": f"{value:g}", "label": label, "color": color, "alpha": "255"})
+    return _text(style)
+
+
+def outline_style(column: str, colors: Mapping[str, str]) -> str:
+    """A style for polygons: outlines whose colour is that of a category, inside so that neighbours do not hide them.
+
+    Args:
+        column: name of the column of the categories.
+        colors: colour (``#rrggbb``) of each category.
+
+    Returns:
+        The content of a QML file (XML).
+
+    Example:
+        >>> from lulcbench.legend.qgis import outline_style
+        >>> outline_style("split", {"train": "#4477aa"}).count("<category ")
+        1
+    """
+    style = ElementTree.Element("qgis", version="3.22", styleCategories="Symbology")
+    renderer = ElementTree.SubElement(
+        style, "renderer-v2", {"type": "categorizedSymbol", "attr": column, "enableorderby": "0"}
+    )
+    categories, symbols = (ElementTree.SubElement(renderer, name) for name in ("categories", "symbols"))
+    for i, (name, color) in enumerate(colors.items()):
+        ElementTree.SubElement(
+            categories, "category", {"value": name, "label": name, "symbol": str(i), "render": "true", "type": "string"}
+        )
+        symbol = ElementTree.SubElement(symbols, "symbol", {"type": "fill", "name": str(i), "alpha": "1"})
+        layer = ElementTree.SubElement(symbol, "layer", {"class": "SimpleLine", "enabled": "1", "pass": "0"})
+        rgb = ",".join(map(str, (*bytes.fromhex(color[1:]), 255)))
+        own = {"line_color": rgb, "line_width": "1.2", "line_width_unit": "MM", "draw_inside_polygon": "1"}
+        for key, value in own.items():
+            ElementTree.SubElement(layer, "prop", {"k": key, "v": value})  # of QGIS before 3.26; later ones read it
     return _text(style)
 
 

@@ -68,6 +68,17 @@ def safe(folder: Path, level: str = "L2A", baseline: str = "0400") -> Path:
     return root
 
 
+def test_files_that_are_not_read_are_listed_and_hidden_ones_are_none(tmp_path: Path) -> None:
+    root = safe(tmp_path / "scenes")
+    for name in ("scene.img", "S2B.zip", "._T32UNE_20220702T102559_B04_10m.jp2", "notes.txt"):
+        (root.parent / name).write_bytes(b"junk")
+    said = ingest(tmp_path / "scenes", "--out", tmp_path / "site")
+    for name in ("scene.img", "S2B.zip"):
+        assert f"not used: {name}: neither GeoTIFF nor JPEG 2000" in said
+    assert "._T32UNE" not in said
+    assert "notes.txt" not in said
+
+
 def test_a_safe_folder_tells_everything(tmp_path: Path) -> None:
     safe(tmp_path / "scenes")
     said = ingest(tmp_path / "scenes", "--out", tmp_path / "site")

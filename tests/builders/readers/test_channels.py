@@ -95,6 +95,13 @@ def test_two_files_for_one_band_are_an_error_that_names_both(tmp_path: Path) -> 
         sentinel2.SOURCE.scene(item)
 
 
+def test_one_file_for_two_bands_is_an_error(tmp_path: Path) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
+    item.assets["nir"].href = item.assets["red"].href
+    with pytest.raises(LulcbenchError, match=r"has B04 and B08 both in band \d of .*red\.tif"):
+        sentinel2.SOURCE.scene(item, BANDS)
+
+
 def test_key_and_name_of_one_asset_must_agree(tmp_path: Path) -> None:
     item = scene_item({"red": asset(write_band(tmp_path / "a.tif", dn(1500, 3500)), "B03")})
     with pytest.raises(LulcbenchError, match=r"has B04 as asset 'red', but describes it as 'B03' \(B03\)"):

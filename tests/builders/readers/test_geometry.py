@@ -7,19 +7,24 @@ from pathlib import Path
 from unicodedata import normalize
 from urllib.parse import quote
 
+import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import from_bounds
 from rasterio.warp import Resampling, reproject, transform_bounds
 
 from builders.archives import label_source, sentinel2
 from builders.readers.area import Area
+from builders.readers.polygons import VectorLabels
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
@@ -280,3 +285,48 @@ def test_finer_pixels_are_averaged(tmp_path: Path) -> None:
     got = REFLECTANCE.decode(sentinel2.SOURCE.read(scene, AREA, (SENTINEL2.band("B04"),)).stored)[0]
     means = values[40:-40, 40:-40].reshape(480, 2, 480, 2).mean(axis=(1, 3)) * 1e-4
     np.testing.assert_allclose(got, means, atol=1.1e-4)
+
+
+@pytest.mark.parametrize(
+    ("crs", "shift", "message"),
+    [
+        ("EPSG:4326", 360, r"has longitudes from 369\.\d+ to 370\.\d+ degrees"),
+        ('LOCAL_CS["local",UNIT["metre",1]]', 0, "neither geographic nor projected"),
+        ("EPSG:4978", 0, "neither geographic nor projected"),  # geocentric
+    ],
+)
+def test_coordinates_that_are_not_those_of_a_map_are_refused(
+    tmp_path: Path, crs: str, shift: float, message: str
+) -> None:
+    """Read as they are, such a map has no label anywhere, or none west of Greenwich."""
+    west, south, east, north = transform_bounds("EPSG:3035", "EPSG:4326", *TILE.bounds)
+    transform = from_bounds(west + shift, south, east + shift, north, 200, 200)
+    path = write_raster(tmp_path / "labels.tif", np.full((200, 200), 3110, np.uint16), transform, crs, 0)
+    with pytest.raises(LulcbenchError, match=message) as caught:
+        label_source(LabelRule(year=2018, source="luisa", path=path)).read(Area.of([TILE], 50))
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("west", [0, -180])
+def test_edges_of_polygons_are_straight_in_their_own_projection(tmp_path: Path, west: float) -> None:
+    """A parallel across the tile: in EPSG:3035 it is an arc, 100 km from its chord; the other box spans the world."""
+    area = Area.of([TILE], 50)
+    columns, rows = np.meshgrid(np.arange(96) + 0.5, np.arange(96) + 0.5)
+    to_degrees = Transformer.from_crs("EPSG:3035", "EPSG:4326", always_xy=True)
+    _, latitude = to_degrees.transform(*(area.transform @ (columns, rows)))
+    border = float(np.median(latitude))
+    shapes = [shapely.box(west, -90, 20 - west, border), shapely.box(west, border, 20 - west, 90)]
+    frame = gpd.GeoDataFrame({"code": ["211", "311"]}, geometry=shapes, crs="EPSG:4326")
+    for suffix, write in ((".gpkg", frame.to_file), (".parquet", frame.to_parquet)):
+        path = tmp_path / f"a{suffix}"
+        write(path)
+        codes = VectorLabels(path, {"211": 2110, "311": 3110}, "own", None, "code").read(area).codes
+        sure = np.abs(latitude - border) * 111_000 > 30  # half a pixel and more
+        assert sure.mean() > 0.9
+        np.testing.assert_array_equal(codes[sure], np.where(latitude > border, 3110, 2110)[sure])
+
+
+def test_parquet_without_geometries_is_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"code": ["211"]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(LulcbenchError, match=r"Cannot read .*a\.parquet"):
+        VectorLabels(tmp_path / "a.parquet", {"211": 2110}, "own", None, "code").read(Area.of([TILE], 50))

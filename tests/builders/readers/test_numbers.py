@@ -176,6 +176,20 @@ def test_reflectance_in_floating_point_needs_its_scale(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(item), truth, atol=6e-5)
 
 
+@pytest.mark.parametrize(("divisor", "dtype"), [(20, np.uint8), (100, np.float32), (100, np.int16)])
+def test_bytes_and_percent_need_their_scale(tmp_path: Path, divisor: int, dtype: type) -> None:
+    """With a baseline they would be dark reflectance: 45 % would be 0.0045."""
+    item, _ = scene(tmp_path, True, s2__processing_baseline="02.12")
+    values = [(numbers / divisor).astype(dtype) for numbers in (dn(*DARK), dn(*GREEN, 1))]
+    for key, band in zip(("red", "nir"), values, strict=True):
+        write_raster(tmp_path / f"{key}.tif", band, grid(10)[0], "EPSG:3035")
+    with pytest.raises(LulcbenchError, match=r"no number in its files is above \d"):
+        read(item)
+    for key in ("red", "nir"):
+        item.assets[key].extra_fields["raster:scale"] = divisor * 1e-4
+    np.testing.assert_allclose(read(item), inside(np.stack(values)).astype(float) * divisor * 1e-4, atol=6e-5)
+
+
 @pytest.mark.parametrize("stated", [{"scale": 0}, {"scale": -1e-4}, {"scale": "nan"}, {"offset": "inf"}])
 def test_what_is_not_a_scale_is_refused(tmp_path: Path, stated: dict) -> None:
     item = two_bands(tmp_path, dn(1500, 3500), dn(1500, 3500), s2__processing_baseline=None)

@@ -201,3 +201,30 @@ def test_maps_without_classes_are_refused(tmp_path: Path) -> None:
         count(map_)
     with open_map(negative) as map_, pytest.raises(LulcbenchError, match=r"not in the luisa legend: \[-5\]"):
         count(map_)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            {"crs": "EPSG:4326", "transform": from_origin(350, 52, 0.1, 0.1)},  # west of Greenwich, from 0 to 360
+            "has longitudes from 350 to 355 degrees",
+        ),
+        ({"crs": 'LOCAL_CS["local",UNIT["metre",1]]'}, "neither geographic nor projected"),
+        ({"crs": "EPSG:4978"}, "neither geographic nor projected"),
+    ],
+)
+def test_maps_whose_pixels_would_be_left_out_are_refused(tmp_path: Path, more: dict[str, object], message: str) -> None:
+    """Without an error, points on such a map would lie beyond it."""
+    path = write(tmp_path / "map.tif", np.full((50, 50), 3110, np.uint16), **more)
+    with pytest.raises(LulcbenchError, match=message) as caught:
+        open_map(path)
+    assert caught.value.remedy
+
+
+def test_a_class_that_is_the_nodata_value_is_told(tmp_path: Path) -> None:
+    told = "pixels of 3110 left out: the map's nodata value, and a class of the luisa legend"
+    for nodata, decisions in ((3110, {told: 0}), (0, {}), (65535, {})):
+        path = write(tmp_path / f"{nodata}.tif", np.full((50, 50), 3110, np.uint16), nodata=nodata)
+        with open_map(path) as map_:
+            assert map_.decisions == decisions

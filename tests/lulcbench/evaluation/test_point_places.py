@@ -131,6 +131,11 @@ def test_a_measured_longitude_without_sign_is_west_by_gps_ew(tmp_path: Path, wes
             "theoretical longitudes without a sign, west by gps_ew",
         ),
         ({"gps_long": -3.5, "gps_ew": "East"}, None, "measured longitudes whose sign contradicts gps_ew, not used"),
+        (
+            {"gps_long": 3.5, "gps_ew": "Ouest"},
+            None,
+            "measured longitudes without a sign, whose gps_ew is not east or west, not used",
+        ),
     ],
 )
 def test_signs_of_longitudes_that_disagree(
@@ -150,9 +155,11 @@ def test_either_side_of_greenwich_is_near(tmp_path: Path) -> None:
     assert survey.table["x"][0] == pytest.approx(TO_3035.transform(0.0001, 50.0)[0])
 
 
-@pytest.mark.parametrize("missing", ["88.888", "88.888888", "88.88", "88", "888.888", "8", "8.888888", "-88.888888"])
-def test_eights_stand_for_not_measured(tmp_path: Path, missing: str) -> None:
-    longitude = missing if "88" in missing.partition(".")[0] else "10.1"
+@pytest.mark.parametrize(
+    "missing", ["88.888", "88.888888", "88.88", "88", "888.888", "8", "8.888888", "-88.888888", "-9999", "-999.0"]
+)
+def test_eights_and_nines_stand_for_not_measured(tmp_path: Path, missing: str) -> None:
+    longitude = "10.1" if missing.partition(".")[0] == "8" else missing
     survey = read(tmp_path, {"gps_lat": missing, "gps_long": longitude} | HERE)
     assert survey.table["place"].tolist() == ["theoretical"]
     alone = read(tmp_path, {"gps_lat": missing, "gps_long": longitude})

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import geopandas
 import numpy as np
+import pyarrow.parquet
 import pytest
 import rasterio
 import zarr
@@ -113,6 +115,37 @@ def test_labels_have_the_classes_of_a_level(exported: Path, group: zarr.Group, l
         code: f"{code} {name}" for code, name in named.items()
     }
     assert {code: entry.get("color") for code, entry in entries.items()} == colors
+
+
+def test_outlines_show_the_splits_and_the_index(exported: Path, release_root: Path, group: zarr.Group) -> None:
+    path = exported.parent / "tiles_tiny-0.1.0.gpkg"
+    frame = geopandas.read_file(path, engine="pyogrio")
+    index = pyarrow.parquet.read_table(release_root / "index.parquet").to_pandas().set_index("id").loc[frame["id"]]
+    assert frame.crs.to_epsg() == 3035
+    assert sorted(frame["id"]) == sorted(filter(None, group["tile"][...].tolist()))
+    for column in ("split", "region", "block", "valid_sentinel2_2018", "clear_landsat_2012", "luisa_2018_21"):
+        assert frame[column].tolist() == index[column].tolist(), column
+    assert not {"luisa_2018_211", "luisa_2018_2110", "links", "geometry_bbox"} & set(frame.columns)
+    easting, northing = group["easting_10m"][...], group["northing_10m"][...]
+    for row, box in zip(frame["row"], frame.geometry.bounds.to_numpy(), strict=True):
+        x, y = easting[row], northing[row]
+        assert box.tolist() == [x.min() - 5, y.min() - 5, x.max() + 5, y.max() + 5]
+    style = ElementTree.parse(path.with_suffix(".qml"))  # noqa: S314
+    (renderer,) = style.iter("renderer-v2")
+    assert renderer.get("attr") == "split"
+    assert {entry.get("value") for entry in style.iter("category")} == set(frame["split"])
+    colors = [prop.get("v") for prop in style.iter("prop") if prop.get("k") == "line_color"]
+    assert len(set(colors)) == 3
+
+
+def test_counts_have_the_same_colours_in_all_files(exported: Path) -> None:
+    """Without a style, QGIS stretches grey between the values it finds: a file of ones is black."""
+    styles = [path.read_text() for path in sorted(exported.glob("*-clear_*.qml"))]
+    assert len(styles) == 2
+    assert len(set(styles)) == 1
+    values = [float(item.get("value", "nan")) for item in ElementTree.fromstring(styles[0]).iter("item")]  # noqa: S314
+    assert values == sorted(values)
+    assert values[0] == 1
 
 
 def test_labels_coarser_than_a_level_are_nodata_there(tmp_path: Path) -> None:
@@ -225,6 +258,7 @@ def test_predictions_and_probabilities_are_those_that_were_written(predicted_roo
         assert np.isnan(file.nodata)
         assert [text.split()[0] for text in file.descriptions] == [str(code) for code, _ in known]
         np.testing.assert_allclose(file.read(), joined(group, p, file, np.nan), atol=0.01)
+    assert 'type="singlebandpseudocolor"' in files["probability_2018_here.tif"].with_suffix(".qml").read_text()
 
 
 def test_predictions_of_other_tiles_are_an_error(release_root: Path, tmp_path: Path) -> None:
@@ -273,6 +307,12 @@ def test_files_that_exist_are_kept_unless_they_are_to_be_replaced(release_root: 
     first, second = export_release(release_root, tmp_path, options).files
     second.unlink()
     first.write_bytes(b"mine")
+    outlines = tmp_path / "tiles_tiny-0.1.0.gpkg"
+    outlines.write_bytes(b"edited")
+    (other,) = export_release(release_root, tmp_path, ExportOptions(layers=("luisa_2018",), levels=(3,))).files
+    other.unlink()
+    other.with_suffix(".qml").unlink()
+    assert outlines.read_bytes() == b"edited"
     with pytest.raises(LulcbenchError, match=r"level1_east\.tif exists already\."):
         export_release(release_root, tmp_path, options)
     assert first.read_bytes() == b"mine"
@@ -280,6 +320,7 @@ def test_files_that_exist_are_kept_unless_they_are_to_be_replaced(release_root: 
     export_release(release_root, tmp_path, options, replace=True)
     with rasterio.open(first) as file:
         assert file.count == 1
+    assert len(geopandas.read_file(outlines)) == 8
     assert sorted(path.suffix for path in first.parent.iterdir()) == [".qml", ".qml", ".tif", ".tif"]
 
 
