@@ -15,11 +15,12 @@ from lulcbench.evaluation.comparison import BlockCounts
 from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.metrics import METRICS, RANKING, evaluate
 from lulcbench.evaluation.scores import LevelScores, Scores
+from lulcbench.evaluation.scoring import with_intervals
 
 log = logging.getLogger(__name__)
 # To be increased whenever ``summarise`` returns something else for the same result: summaries of another version are
 # computed again when the service starts. A new metric does not need a new version, since all metrics are kept.
-SUMMARY_VERSION = 4
+SUMMARY_VERSION = 5
 
 
 def summarise(
@@ -43,7 +44,7 @@ def summarise(
         LulcbenchError, KeyError, TypeError: scores or card are malformed.
     """
     try:
-        levels = Scores.read(scores).levels
+        levels = shown(scores, blocks).levels
     except UnsupportedFormatError as error:
         log.error("%s %s", error.what, error.remedy)
         levels = {}
@@ -63,6 +64,29 @@ def summarise(
         "worst_region": {str(level): worst for level, part in levels.items() if (worst := _worst_region(part))},
         "without_blocks": _without_blocks(blocks) if blocks else {},
     }
+
+
+def shown(scores: Mapping[str, Any], blocks: Mapping[str, Any] | None, where: str = "The text") -> Scores:
+    """Scores as the pages show them: with intervals that this version computes from the counts of the blocks.
+
+    All rows of a table therefore have intervals of one method. Without counts, the stated intervals are kept.
+
+    Args:
+        scores: of any scorer version.
+        blocks: ``BlockCounts`` as JSON; None if they are not known.
+        where: name of the document, for error messages.
+
+    Raises:
+        UnsupportedFormatError, LulcbenchError: the scores cannot be read.
+    """
+    read = Scores.read(scores, where)
+    if not blocks:
+        return read
+    try:
+        return with_intervals(read, BlockCounts.read(blocks))
+    except LulcbenchError as error:
+        log.error("%s %s", error.what, error.remedy)
+        return read
 
 
 def _worst_region(part: LevelScores) -> list[Any] | None:

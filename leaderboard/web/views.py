@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from leaderboard.errors import RequestError, not_found
 from leaderboard.ranking.paired import paired_tests
+from leaderboard.ranking.summary import shown
 from leaderboard.ranking.table import PAGE_ROWS, Choice, Row, Snapshot, sort_value
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
@@ -259,13 +260,13 @@ def read_record(settings: Settings, path: str) -> ledger.Entry:
 
 
 def read_scores(entry: ledger.Entry) -> Scores:
-    """The scores of a ledger entry.
+    """The scores of a ledger entry, as ``summary.shown``.
 
     Raises:
         RequestError: 503, they have an unknown format.
     """
     try:
-        return Scores.read(entry.scores, entry.path)
+        return shown(entry.scores, entry.blocks, entry.path)
     except UnsupportedFormatError as error:
         report_once(error.what)
         raise RequestError(
