@@ -68,7 +68,7 @@ def create_token(db: Database, team_name: str, scope: str = "submit", days: int 
     check_team(team_name)
     token_id, secret = secrets.token_hex(6), secrets.token_hex(32)
     with db.write() as session:
-        _check_resemblance(session, team_name)
+        check_resemblance(session, team_name)
         team = ensure_team(session, team_name)
         expires = now() + timedelta(days=days) if days else None
         digest = _digest(secret)
@@ -155,7 +155,7 @@ def _valid(token: Token) -> bool:
     return token.revoked_at is None and not expired and token.team.banned_at is None
 
 
-def _check_resemblance(session: Session, name: str) -> None:
+def check_resemblance(session: Session, name: str, besides: str = "") -> None:
     """Refuse a name that readers would take for that of another team.
 
     Raises:
@@ -163,7 +163,7 @@ def _check_resemblance(session: Session, name: str) -> None:
     """
     key = _skeleton(name)
     for other in session.scalars(select(Team.name)):
-        if other != name and _skeleton(other) == key:
+        if other not in (name, besides) and _skeleton(other) == key:
             raise LulcbenchError(f"{name!r} resembles the team {other!r}.", "Choose a name that cannot be mistaken.")
 
 
