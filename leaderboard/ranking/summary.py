@@ -37,8 +37,8 @@ def summarise(
         ``version`` (``SUMMARY_VERSION``); ``model``, ``sensors``, ``pretraining``, ``parameters`` and ``saw_labels``
         of the card, and ``card``, the card without its description; ``scorer_version``; and ``levels``: level →
         metric → estimate, as in the scores; ``worst_region``: level → name and ``RANKING`` of the region where it is
-        worst, of releases with several; ``without_blocks``: level → ``RANKING`` without each spatial block. Scores of
-        an unknown format have no levels.
+        worst, of releases with several; ``without_blocks``: level → ``RANKING`` without each spatial block; ``parts``:
+        level → kind → part → value (``leaderboard.ranking.parts``). Scores of an unknown format have no levels.
 
     Raises:
         LulcbenchError, KeyError, TypeError: scores or card are malformed.
@@ -63,6 +63,7 @@ def summarise(
         },
         "worst_region": {str(level): worst for level, part in levels.items() if (worst := _worst_region(part))},
         "without_blocks": _without_blocks(blocks) if blocks else {},
+        "parts": {str(level): _parts(part) for level, part in levels.items()},
     }
 
 
@@ -96,6 +97,16 @@ def _worst_region(part: LevelScores) -> list[Any] | None:
         return None
     known.sort(key=lambda region: region[1], reverse=not METRICS[RANKING].higher_is_better)
     return list(known[0])
+
+
+def _parts(part: LevelScores) -> dict[str, dict[str, float]]:
+    """Kind (``parts.KINDS``) → part → value at one level."""
+    classes = {str(scored.code): scored.iou for scored in part.classes if scored.support and scored.iou is not None}
+    return {
+        "class": classes,
+        "region": {one.name: one.metrics[RANKING].value for one in part.regions if RANKING in one.metrics},
+        "edge": {one.name: one.metrics[RANKING].value for one in part.boundary if RANKING in one.metrics},
+    }
 
 
 def _without_blocks(blocks: Mapping[str, Any]) -> dict[str, list[float]]:

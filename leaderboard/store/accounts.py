@@ -78,6 +78,32 @@ def create_token(db: Database, team_name: str, scope: str = "submit", days: int 
     return f"lb_{token_id}_{secret}"
 
 
+def external_token(db: Database, team_name: str, provider: str) -> str:
+    """Id of a token for a user whom another service has identified; created with the team at the first sign-in.
+
+    Nobody can present such a token: its digest is the name of the provider, and not that of a secret.
+
+    Raises:
+        RequestError: 403, the team is banned; 409, its name is not allowed or resembles that of another team.
+    """
+    with db.write() as session:
+        try:
+            check_team(team_name)
+            check_resemblance(session, team_name)
+        except LulcbenchError as error:
+            raise RequestError(409, error.what, "Ask the operator for a token with another name.") from error
+        team = ensure_team(session, team_name)
+        if team.banned_at is not None:
+            raise RequestError(403, "This team is banned.", "Ask the operator of the board.")
+        for token in session.scalars(select(Token).where(Token.team_id == team.id, Token.digest == provider)):
+            if _valid(token):
+                return token.id
+        token_id = secrets.token_hex(6)
+        session.add(Token(id=token_id, team_id=team.id, scope="submit", digest=provider, created_at=now()))
+        audit(session, provider, "token.create", token_id, team=team_name, scope="submit")
+        return token_id
+
+
 def check_team(name: str) -> None:
     """Check a team name.
 

@@ -52,4 +52,9 @@ for (const button of document.querySelectorAll("button[data-sort]")) {
   });
 }
 const waiting = document.querySelector("[data-refresh]");
-if (waiting) setTimeout(() => location.reload(), 1000 * Number(waiting.dataset.refresh));
+if (waiting) {
+  // Not while a link has the focus of the keyboard, which a new page would lose.
+  setInterval(() => {
+    if (document.activeElement === document.body) location.reload();
+  }, 1000 * Number(waiting.dataset.refresh));
+}
