@@ -2,7 +2,7 @@
 
 A process that is isolated reads only the files that scoring needs, writes only where its answer goes, and makes no TCP
 connection (Linux 6.7 and later). It therefore cannot reach the secret of the sessions, the database, or predictions of
-other teams, whatever a forged file makes it do. See https://docs.kernel.org/userspace-api/landlock.html.
+other teams, regardless of what a forged file makes it do. See https://docs.kernel.org/userspace-api/landlock.html.
 """
 
 from __future__ import annotations

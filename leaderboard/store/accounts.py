@@ -81,7 +81,7 @@ def create_token(db: Database, team_name: str, scope: str = "submit", days: int 
 def external_token(db: Database, team_name: str, provider: str) -> str:
     """Id of a token for a user whom another service has identified; created with the team at the first sign-in.
 
-    Nobody can present such a token: its digest is the name of the provider, and not that of a secret.
+    No client can present such a token: its digest is the name of the provider, and not that of a secret.
 
     Raises:
         RequestError: 403, the team is banned; 409, its name is not allowed or resembles that of another team.

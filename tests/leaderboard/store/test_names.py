@@ -90,7 +90,7 @@ def test_a_replacement_that_the_chain_does_not_have_is_not_believed(
 @pytest.mark.parametrize(
     ("name", "new", "what"),
     [
-        ("Nobody", "Former team 1", "There is no team 'Nobody'"),
+        ("Somebody", "Former team 1", "There is no team 'Somebody'"),
         (NAME, "Theirs", "There is a team 'Theirs' already"),
         (NAME, "THEIRS", "resembles the team 'Theirs'"),
         (NAME, " x", "is not a team name"),

@@ -102,7 +102,7 @@ def test_a_user_signs_in_and_is_a_team(client: TestClient) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/submit")
     assert "julia-b (Hugging Face)" in client.get("/submit").text
     page = client.get("/mine").text
-    assert page.count("<code>") == 1  # one token, which nobody can present
+    assert page.count("<code>") == 1  # one token, which no client can present
     token = re.findall(r"<code>([0-9a-f]{12})</code>", page)[0]
     for secret in ("huggingface", hashlib.sha256(b"huggingface").hexdigest(), "0" * 64):
         headers = {"Authorization": f"Bearer lb_{token}_{secret}"}
