@@ -138,7 +138,7 @@ class Worker:
         return datetime.fromtimestamp(changed, UTC)
 
     @contextlib.contextmanager
-    def _scratch(self) -> Iterator[Path]:
+    def scratch(self) -> Iterator[Path]:
         """A temporary folder for one scoring, locked as long as this process lives."""
         with tempfile.TemporaryDirectory(dir=self.settings.data, prefix=SCRATCH) as name, _locked(name):
             yield Path(name)
@@ -173,7 +173,7 @@ class Worker:
             return
         media = self.settings.media / job.submission_id
         try:
-            with self._scratch() as folder:
+            with self.scratch() as folder:
                 answer = self.score(job, folder)
                 if "result" in answer:
                     shutil.rmtree(media, ignore_errors=True)
