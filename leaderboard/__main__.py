@@ -139,6 +139,19 @@ def export(
 
 
 @app.command()
+def publish(
+    context: typer.Context,
+    remote: Annotated[str, typer.Argument(help="Git repository: an address, or a path.")],
+    branch: Annotated[str, typer.Option(help="Branch that is served as pages.")] = "gh-pages",
+    url: Annotated[str, typer.Option(help="Address at which it is served, for permalinks.")] = "",
+) -> None:
+    """Export the board, and push it with its ledger to a branch that is served as pages (GitHub, Hugging Face)."""
+    from leaderboard.publish import publish as push
+
+    typer.echo(push(_database(context), context.obj, remote, branch, url) or "nothing has changed")
+
+
+@app.command()
 def backup(context: typer.Context, out: Path) -> None:
     """Write database, ledger and files into one tar; the service may keep running."""
     from leaderboard.store.records import backup as write
@@ -197,6 +210,38 @@ def retry(context: typer.Context, submission: str) -> None:
     from leaderboard.store import standing
 
     standing.retry(_database(context), submission)
+
+
+@app.command()
+def rescore(
+    context: typer.Context,
+    submissions: Annotated[list[str] | None, typer.Argument(help="Ids of submissions; default: all.")] = None,
+) -> None:
+    """Score kept predictions again, after an upgrade of the scorer; the older results stay in their own table."""
+    from leaderboard.scoring.rescore import rescore as again
+
+    _check_releases(context.obj, 1)
+    done = False
+    for submission, result in again(_worker(context), submissions or ()):
+        typer.echo(f"{submission}: {result}")
+        done = True
+    if not done:
+        typer.echo("all are of this scorer version")
+
+
+@app.command()
+def rename(
+    context: typer.Context,
+    team: str,
+    new: str,
+    author: Annotated[
+        list[str] | None, typer.Option(help="Authors of all cards of the team from now on; repeatable.")
+    ] = None,
+) -> None:
+    """Rename a team everywhere, in the ledger too, for example to remove a person's name; the scores stay."""
+    from leaderboard.store.names import rename as change
+
+    typer.echo(f"{change(_database(context), context.obj, team, new, author or ())} ledger files changed")
 
 
 @app.command()

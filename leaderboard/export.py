@@ -18,7 +18,7 @@ from leaderboard.store import chain, ledger
 from leaderboard.store.db import Database, Result, Submission
 from leaderboard.web.board import Board
 from leaderboard.web.render import html
-from leaderboard.web.views import history_html, submission_page, table_html
+from leaderboard.web.views import history_html, parts_html, submission_page, table_html
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.metrics import RANKING
 from lulcbench.evaluation.scores import Estimate
@@ -65,7 +65,8 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     chained = (settings.ledger / chain.NAME).exists()
     values = {"tables": tables, "best": _best(snapshot), "snapshot": snapshot, "chained": chained}
     (part / "index.html").write_text(html("index.html", **values, root="./", static=True))
-    (part / "about.html").write_text(html("about.html", settings=settings, root="./", static=True))
+    for name in ("about.html", "policy.html"):
+        (part / name).write_text(html(name, settings=settings, root="./", static=True))
     with db.read() as session:
         query = select(Submission).join(Result).where(Submission.status == "scored")
         shown = {row.id for row in snapshot.rows}
@@ -122,7 +123,11 @@ def _write_tables(part: Path, snapshot: Snapshot, table: Choice) -> dict[int, st
     for level in present:
         choice, rows = table.model_copy(update={"level": level}), rows_of[level]
         page, table_csv, history = (f"{choice.stem}{ending}" for ending in (".html", ".csv", "-history.html"))
-        downloads = {"CSV": table_csv, "History of the best": history}
+        by_part = {number: f"{table.model_copy(update={'level': number}).stem}-parts.html" for number in present}
+        downloads = {"CSV": table_csv, "History of the best": history, "By class and region": by_part[level]}
+        (part / by_part[level]).write_text(
+            parts_html(snapshot, choice, root="./", static=True, table=page, levels=by_part)
+        )
         (part / page).write_text(table_html(snapshot, choice, "./", static=True, downloads=downloads, levels=pages))
         (part / table_csv).write_text(to_csv(rows, level), newline="")
         (part / history).write_text(history_html(snapshot, choice, "./", static=True))

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
         scoring_memory_bytes: limit on the address space of the scoring process.
         scoring_file_bytes: size limit of a file that the scoring process writes.
         scoring_command: the scoring process; arguments are appended (see ``leaderboard.scoring.job``).
+        isolate_scoring: let the scoring process reach only the files that it needs, and no network (Landlock).
+        keep_predictions_days: days after scoring for which predictions are kept, for rescoring; 0 keeps them.
+        operator: name of the person or institution that runs the board, for its policies.
+        huggingface_client_id: of an OAuth application of Hugging Face; empty leaves signing in with it off.
+        huggingface_client_secret: its secret.
+        huggingface_url: where Hugging Face is; another address is for tests.
         cache_s: age in seconds at which the cached table is checked against the database's change counter.
     """
 
@@ -79,6 +85,12 @@ class Settings(BaseSettings):
     scoring_memory_bytes: int = Field(6 * 1024 * MIB, gt=0)
     scoring_file_bytes: int = Field(64 * MIB, gt=0)
     scoring_command: tuple[str, ...] = (sys.executable, "-m", "leaderboard.scoring.job")
+    isolate_scoring: bool = True
+    keep_predictions_days: int = Field(0, ge=0)
+    operator: str = Field("", max_length=200)
+    huggingface_client_id: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,100}$")
+    huggingface_client_secret: str = Field("", repr=False)
+    huggingface_url: str = Field("https://huggingface.co", pattern=r"^https?://[A-Za-z0-9.:-]+$")
     cache_s: float = Field(0.5, ge=0)
 
     @classmethod

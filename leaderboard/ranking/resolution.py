@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.evaluation.intervals import t_quantile
+from lulcbench.evaluation.intervals import jackknife_error, t_quantile
 from lulcbench.evaluation.metrics import METRICS, RANKING
 
 if TYPE_CHECKING:
@@ -55,11 +55,8 @@ def smallest_difference(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
         0.272
     """
     difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    n = len(difference)
-    if n < 2:
-        return math.nan
-    error = math.sqrt((n - 1) / n * float(((difference - difference.mean()) ** 2).sum()))
-    return round(t_quantile(n - 1) * error, 12)
+    error = jackknife_error(difference)
+    return error if math.isnan(error) else round(t_quantile(len(difference) - 1) * error, 12)
 
 
 def resolve(rows: Sequence[Row], level: int) -> Resolution:

@@ -15,11 +15,12 @@ from lulcbench.evaluation.comparison import BlockCounts
 from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.metrics import METRICS, RANKING, evaluate
 from lulcbench.evaluation.scores import LevelScores, Scores
+from lulcbench.evaluation.scoring import with_intervals
 
 log = logging.getLogger(__name__)
 # To be increased whenever ``summarise`` returns something else for the same result: summaries of another version are
 # computed again when the service starts. A new metric does not need a new version, since all metrics are kept.
-SUMMARY_VERSION = 4
+SUMMARY_VERSION = 5
 
 
 def summarise(
@@ -36,14 +37,14 @@ def summarise(
         ``version`` (``SUMMARY_VERSION``); ``model``, ``sensors``, ``pretraining``, ``parameters`` and ``saw_labels``
         of the card, and ``card``, the card without its description; ``scorer_version``; and ``levels``: level →
         metric → estimate, as in the scores; ``worst_region``: level → name and ``RANKING`` of the region where it is
-        worst, of releases with several; ``without_blocks``: level → ``RANKING`` without each spatial block. Scores of
-        an unknown format have no levels.
+        worst, of releases with several; ``without_blocks``: level → ``RANKING`` without each spatial block; ``parts``:
+        level → kind → part → value (``leaderboard.ranking.parts``). Scores of an unknown format have no levels.
 
     Raises:
         LulcbenchError, KeyError, TypeError: scores or card are malformed.
     """
     try:
-        levels = Scores.read(scores).levels
+        levels = shown(scores, blocks).levels
     except UnsupportedFormatError as error:
         log.error("%s %s", error.what, error.remedy)
         levels = {}
@@ -62,7 +63,31 @@ def summarise(
         },
         "worst_region": {str(level): worst for level, part in levels.items() if (worst := _worst_region(part))},
         "without_blocks": _without_blocks(blocks) if blocks else {},
+        "parts": {str(level): _parts(part) for level, part in levels.items()},
     }
+
+
+def shown(scores: Mapping[str, Any], blocks: Mapping[str, Any] | None, where: str = "The text") -> Scores:
+    """Scores as the pages show them: with intervals that this version computes from the counts of the blocks.
+
+    All rows of a table therefore have intervals of one method. Without counts, the stated intervals are kept.
+
+    Args:
+        scores: of any scorer version.
+        blocks: ``BlockCounts`` as JSON; None if they are not known.
+        where: name of the document, for error messages.
+
+    Raises:
+        UnsupportedFormatError, LulcbenchError: the scores cannot be read.
+    """
+    read = Scores.read(scores, where)
+    if not blocks:
+        return read
+    try:
+        return with_intervals(read, BlockCounts.read(blocks))
+    except LulcbenchError as error:
+        log.error("%s %s", error.what, error.remedy)
+        return read
 
 
 def _worst_region(part: LevelScores) -> list[Any] | None:
@@ -72,6 +97,16 @@ def _worst_region(part: LevelScores) -> list[Any] | None:
         return None
     known.sort(key=lambda region: region[1], reverse=not METRICS[RANKING].higher_is_better)
     return list(known[0])
+
+
+def _parts(part: LevelScores) -> dict[str, dict[str, float]]:
+    """Kind (``parts.KINDS``) → part → value at one level."""
+    classes = {str(scored.code): scored.iou for scored in part.classes if scored.support and scored.iou is not None}
+    return {
+        "class": classes,
+        "region": {one.name: one.metrics[RANKING].value for one in part.regions if RANKING in one.metrics},
+        "edge": {one.name: one.metrics[RANKING].value for one in part.boundary if RANKING in one.metrics},
+    }
 
 
 def _without_blocks(blocks: Mapping[str, Any]) -> dict[str, list[float]]:

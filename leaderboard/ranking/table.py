@@ -105,7 +105,7 @@ class Row:
     Attributes:
         card: the model card, without its description; empty if the summary was made by another version.
         worst_region: level → name of the region where ``RANKING`` is worst, and its value there.
-        without_blocks: level → ``RANKING`` without each spatial block.
+        without_blocks, parts: see ``summary.summarise``, with levels as numbers.
     """
 
     id: str
@@ -129,6 +129,7 @@ class Row:
     card: dict[str, Any]
     worst_region: dict[int, tuple[str, float]]
     without_blocks: dict[int, tuple[float, ...]]
+    parts: dict[int, dict[str, dict[str, float]]]
 
     @property
     def members(self) -> int:
@@ -341,7 +342,7 @@ def harmless(value: Any) -> Any:
 
 
 def version_order(version: str) -> tuple[tuple[int, ...], str]:
-    """Sort key of versions, by their numbers: 1.9 before 1.10."""
+    """Sort key of versions: 1.9 before 1.10."""
     return tuple(int(part) for part in re.findall(r"\d+", version)), version
 
 
@@ -395,4 +396,5 @@ def make_row(submission: Submission) -> Row:
         card=summary.get("card", {}),
         worst_region={int(k): (name, value) for k, (name, value) in summary["worst_region"].items()} if current else {},
         without_blocks={int(k): tuple(values) for k, values in summary["without_blocks"].items()} if current else {},
+        parts={int(level): kinds for level, kinds in summary["parts"].items()} if current else {},
     )

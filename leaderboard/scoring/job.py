@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leaderboard.scoring.isolation import code_folders, isolate
+
 if TYPE_CHECKING:
     from lulcbench.evaluation.counts import Counts
     from lulcbench.predictions import Predictions
@@ -43,7 +45,12 @@ def main(scorer: Scorer | None = None) -> None:
             needs a scorer that misbehaves.
     """
     predictions, out, media, limits, *roots = sys.argv[1:]
-    confine(json.loads(limits))
+    allowed = json.loads(limits)
+    confine(allowed)
+    if allowed.get("isolate"):
+        folder = Path(predictions).parents[1]
+        read = [Path(predictions), *map(Path, roots), *code_folders(folder)]
+        isolate(read, [Path(out).parent, Path(media)])
     # Imported only now, so that the limits apply to all imports.
     from lulcbench._files import write_atomic
 

@@ -14,14 +14,16 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
+from leaderboard.scoring import isolation
 from leaderboard.scoring.job import TEMPORARY_FAILURE
 from leaderboard.settings import Settings
 from leaderboard.store import ledger, queue, uploads
@@ -58,6 +60,8 @@ class Worker:
 
     def run(self) -> None:
         """Work until the process is ended; waits while the database is unavailable."""
+        if self.settings.isolate_scoring and isolation.version() < 4:
+            log.warning("the scoring process is not isolated from files and network: the kernel has no Landlock 4")
         housekept = 0.0
         while True:
             try:
@@ -90,8 +94,8 @@ class Worker:
     def housekeep(self) -> None:
         """Delete files that are no longer needed.
 
-        These are uploads that were not continued for two days, files that were refused a week ago, and temporary
-        folders of workers that were killed.
+        These are uploads that were not continued for two days, files that were refused or withdrawn a week ago,
+        predictions that were scored ``keep_predictions_days`` ago, and temporary folders of workers that were killed.
         """
         self._sweep()
         limit = now() - timedelta(days=UNFINISHED_DAYS)
@@ -104,8 +108,17 @@ class Worker:
         limit = now() - timedelta(days=STALE_UPLOAD_DAYS)
         with self.db.read() as session:
             refused = select(Submission.id).where(Submission.status == "refused", Submission.finished_at < limit)
-            for submission_id in session.scalars(refused):
+            withdrawn = select(Submission.id).where(Submission.status == "withdrawn", Submission.withdrawn_at < limit)
+            for submission_id in (*session.scalars(refused), *session.scalars(withdrawn), *self._outdated(session)):
                 predictions_path(self.settings, submission_id).unlink(missing_ok=True)
+
+    def _outdated(self, session: Session) -> Sequence[str]:
+        """Scored submissions whose predictions are older than ``keep_predictions_days``."""
+        if not self.settings.keep_predictions_days:
+            return ()
+        limit = now() - timedelta(days=self.settings.keep_predictions_days)
+        scored = select(Submission.id).where(Submission.status == "scored", Submission.finished_at < limit)
+        return session.scalars(scored).all()
 
     def _room(self) -> bool:
         """Whether there is disk space to start a job; the rest is reserved for finishing work that has begun."""
@@ -125,7 +138,7 @@ class Worker:
         return datetime.fromtimestamp(changed, UTC)
 
     @contextlib.contextmanager
-    def _scratch(self) -> Iterator[Path]:
+    def scratch(self) -> Iterator[Path]:
         """A temporary folder for one scoring, locked as long as this process lives."""
         with tempfile.TemporaryDirectory(dir=self.settings.data, prefix=SCRATCH) as name, _locked(name):
             yield Path(name)
@@ -160,8 +173,8 @@ class Worker:
             return
         media = self.settings.media / job.submission_id
         try:
-            with self._scratch() as folder:
-                answer = self._score(job, folder)
+            with self.scratch() as folder:
+                answer = self.score(job, folder)
                 if "result" in answer:
                     shutil.rmtree(media, ignore_errors=True)
                     (folder / "media").replace(media)
@@ -245,8 +258,8 @@ class Worker:
         )
         queue.put_back(self.db, self.owner, job, DAMAGED_BACKOFF_S, error.what, notice=notice)
 
-    def _score(self, job: Job, folder: Path) -> dict[str, Any]:
-        """Run the scoring process and keep the lease alive meanwhile."""
+    def score(self, job: Job, folder: Path, renew: bool = True) -> dict[str, Any]:
+        """Run the scoring process; with ``renew``, keep the lease of the job alive meanwhile."""
         out, media = folder / "answer.json", folder / "media"
         media.mkdir()
         s = self.settings
@@ -254,6 +267,7 @@ class Worker:
         # The operator's own command (a container, say) may stand between this process and the scoring process.
         own = s.scoring_command == Settings.model_fields["scoring_command"].default
         limits["parent"] = os.getpid() if own else 0
+        limits["isolate"] = int(s.isolate_scoring)
         roots = [str(root.resolve()) for root in s.releases]
         predictions = predictions_path(s, job.submission_id).resolve()
         arguments = [str(predictions), str(out.resolve()), str(media.resolve()), json.dumps(limits), *roots]
@@ -267,7 +281,7 @@ class Worker:
                 start_new_session=True,
             )
             try:
-                code = self._wait(process, job)
+                code = self._wait(process, job, renew)
             finally:
                 if process.poll() is None:
                     process.kill()
@@ -292,7 +306,7 @@ class Worker:
             }
         }
 
-    def _wait(self, process: subprocess.Popen[bytes], job: Job) -> int | None:
+    def _wait(self, process: subprocess.Popen[bytes], job: Job, renew: bool) -> int | None:
         """The exit code, or None after a timeout.
 
         Raises:
@@ -302,6 +316,8 @@ class Worker:
         while time.monotonic() < deadline:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(timeout=min(self.settings.lease_s / 3, max(deadline - time.monotonic(), 0.01)))
+            if not renew:
+                continue
             with contextlib.suppress(OperationalError):  # the next renewal, or finish, reports a lost lease
                 queue.renew(self.db, self.settings, self.owner, job)
         return None

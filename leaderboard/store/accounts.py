@@ -68,7 +68,7 @@ def create_token(db: Database, team_name: str, scope: str = "submit", days: int 
     check_team(team_name)
     token_id, secret = secrets.token_hex(6), secrets.token_hex(32)
     with db.write() as session:
-        _check_resemblance(session, team_name)
+        check_resemblance(session, team_name)
         team = ensure_team(session, team_name)
         expires = now() + timedelta(days=days) if days else None
         digest = _digest(secret)
@@ -76,6 +76,32 @@ def create_token(db: Database, team_name: str, scope: str = "submit", days: int 
         session.add(token)
         audit(session, "operator", "token.create", token_id, team=team_name, scope=scope)
     return f"lb_{token_id}_{secret}"
+
+
+def external_token(db: Database, team_name: str, provider: str) -> str:
+    """Id of a token for a user whom another service has identified; created with the team at the first sign-in.
+
+    No client can present such a token: its digest is the name of the provider, and not that of a secret.
+
+    Raises:
+        RequestError: 403, the team is banned; 409, its name is not allowed or resembles that of another team.
+    """
+    with db.write() as session:
+        try:
+            check_team(team_name)
+            check_resemblance(session, team_name)
+        except LulcbenchError as error:
+            raise RequestError(409, error.what, "Ask the operator for a token with another name.") from error
+        team = ensure_team(session, team_name)
+        if team.banned_at is not None:
+            raise RequestError(403, "This team is banned.", "Ask the operator of the board.")
+        for token in session.scalars(select(Token).where(Token.team_id == team.id, Token.digest == provider)):
+            if _valid(token):
+                return token.id
+        token_id = secrets.token_hex(6)
+        session.add(Token(id=token_id, team_id=team.id, scope="submit", digest=provider, created_at=now()))
+        audit(session, provider, "token.create", token_id, team=team_name, scope="submit")
+        return token_id
 
 
 def check_team(name: str) -> None:
@@ -155,7 +181,7 @@ def _valid(token: Token) -> bool:
     return token.revoked_at is None and not expired and token.team.banned_at is None
 
 
-def _check_resemblance(session: Session, name: str) -> None:
+def check_resemblance(session: Session, name: str, besides: str = "") -> None:
     """Refuse a name that readers would take for that of another team.
 
     Raises:
@@ -163,7 +189,7 @@ def _check_resemblance(session: Session, name: str) -> None:
     """
     key = _skeleton(name)
     for other in session.scalars(select(Team.name)):
-        if other != name and _skeleton(other) == key:
+        if other not in (name, besides) and _skeleton(other) == key:
             raise LulcbenchError(f"{name!r} resembles the team {other!r}.", "Choose a name that cannot be mistaken.")
 
 

@@ -2,8 +2,9 @@
 
 ``<ledger>/<release key>/<submission>.json`` holds the result, ``<submission>.<event>.json`` a later withdrawal,
 supersession or change of tier. Files are written atomically, contain the SHA-256 of their content, and are never
-overwritten. The database can be rebuilt from them alone. ``chain.log`` lists them so that a later change, removal or
-exchange of a file is detected (``leaderboard.store.chain``).
+overwritten, except to replace names on request (``leaderboard.store.names``), which is an event itself. The database
+can be rebuilt from them alone. ``chain.log`` lists them so that a later change, removal or exchange of a file is
+detected (``leaderboard.store.chain``).
 
 A file that is damaged, unreadable or stray is reported and skipped; it does not affect the others. Names that begin
 with a dot are files that a killed process did not finish.
@@ -11,12 +12,10 @@ with a dot are files that a killed process did not finish.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import logging
-import os
 import re
-import secrets
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from leaderboard.ranking.summary import summarise
 from leaderboard.store import chain
+from leaderboard.store.files import canonical, create
 from lulcbench._files import Frozen
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
@@ -35,7 +35,7 @@ MAX_ENTRY_BYTES = 64 * 2**20
 
 log = logging.getLogger(__name__)
 _RESULT = re.compile(r"([0-9a-f]{20})\.json")
-_EVENT = re.compile(r"([0-9a-f]{20})\.((?:withdrawn|restored)(?:-\d{3,})?|superseded|tier-\d{3,})\.json")
+_EVENT = re.compile(r"([0-9a-f]{20})\.((?:withdrawn|restored)(?:-\d{3,})?|superseded|(?:tier|redacted)-\d{3,})\.json")
 _RESTORE = "Restore it from a backup."
 
 Tier = Literal["reported", "rescored", "reproduced"]
@@ -97,7 +97,7 @@ class Entry(Frozen):
     @property
     def digest(self) -> str:
         """SHA-256 of the content."""
-        return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -106,18 +106,27 @@ class Entry(Frozen):
 
 
 class Event(Frozen):
-    """A withdrawal, the undoing of one, a supersession, or a change of tier after scoring."""
+    """A withdrawal, the undoing of one, a supersession, a change of tier, or a replacement of names, after scoring.
+
+    The value of a replacement is the file and the digest of its new content: ``<submission>.json <digest>``.
+    """
 
     format: Literal["lulcbench-ledger-event/1"] = "lulcbench-ledger-event/1"
     submission: str = Field(pattern=r"^[0-9a-f]{20}$")
-    kind: Literal["withdrawn", "restored", "superseded", "tier"]
+    kind: Literal["withdrawn", "restored", "superseded", "tier", "redacted"]
     at: AwareDatetime
     actor: str
     value: str = ""
 
     @model_validator(mode="after")
     def _value_fits(self) -> Event:
-        allowed = {"withdrawn": r"", "restored": r"", "superseded": r"[0-9a-f]{20}", "tier": "|".join(TIERS)}[self.kind]
+        allowed = {
+            "withdrawn": r"",
+            "restored": r"",
+            "superseded": r"[0-9a-f]{20}",
+            "tier": "|".join(TIERS),
+            "redacted": rf"{self.submission}[a-z0-9.-]*\.json [0-9a-f]{{64}}",
+        }[self.kind]
         if not re.fullmatch(allowed, self.value):
             raise ValueError(f"{self.value[:40]!r} is not a value of {self.kind}")
         return self
@@ -125,7 +134,7 @@ class Event(Frozen):
     @property
     def digest(self) -> str:
         """SHA-256 of the content."""
-        return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
 
 
 def write(root: Path, entry: Entry) -> Entry:
@@ -136,7 +145,7 @@ def write(root: Path, entry: Entry) -> Entry:
         OSError: the disk is full; no partial file remains.
     """
     path = root / entry.path
-    if not _create(path, entry.model_dump(mode="json") | {"digest": entry.digest}):
+    if not create(path, entry.model_dump(mode="json") | {"digest": entry.digest}):
         standing = read(path)
         if standing.sha256 != entry.sha256:
             raise LulcbenchError(f"{path} belongs to another predictions file.", "The ledger was altered; restore it.")
@@ -146,15 +155,15 @@ def write(root: Path, entry: Entry) -> Entry:
 
 
 def record(root: Path, release_key: str, event: Event) -> Event:
-    """Record an event. A tier may change several times, so those files are numbered; other events happen once.
+    """Record an event. Tiers and names may change several times, so those files are numbered; others happen once.
 
     A damaged file with the event's name is kept: a rebuild then leaves the submission out.
     """
     folder, content = root / release_key, event.model_dump(mode="json") | {"digest": event.digest}
-    if event.kind == "tier":
-        names = [_EVENT.fullmatch(path.name) for path in folder.glob(f"{event.submission}.tier-*.json")]
+    if event.kind in ("tier", "redacted"):
+        names = [_EVENT.fullmatch(path.name) for path in folder.glob(f"{event.submission}.{event.kind}-*.json")]
         number = max((int(name[2].rpartition("-")[2]) + 1 for name in names if name), default=0)
-        while not _create(path := folder / f"{event.submission}.tier-{number:03d}.json", content):
+        while not create(path := folder / f"{event.submission}.{event.kind}-{number:03d}.json", content):
             number += 1
         chain.append(root, f"{release_key}/{path.name}", event.digest)
         return event
@@ -166,9 +175,9 @@ def record(root: Path, release_key: str, event: Event) -> Event:
         number = max(withdrawn - 1, 0) if event.kind == "restored" or withdrawn > restored else withdrawn
         if number:
             path = folder / f"{event.submission}.{event.kind}-{number:03d}.json"
-    if not _create(path, content):
+    if not create(path, content):
         try:
-            event = _read_event(path)
+            event = read_event(path)
         except DamagedFile as error:
             log.error("%s", error.what)
     chain.append(root, f"{release_key}/{path.name}", event.digest)
@@ -196,9 +205,21 @@ def withdrawal(root: Path, release_key: str, submission_id: str) -> Event | None
     """The last withdrawal of a submission; None if there is none, or it cannot be read."""
     paths = list((root / release_key).glob(f"{submission_id}.withdrawn*.json"))
     try:
-        return _read_event(max(paths, key=lambda path: (len(path.name), path.name))) if paths else None
+        return read_event(max(paths, key=lambda path: (len(path.name), path.name))) if paths else None
     except DamagedFile:
         return None
+
+
+def redactions(path: Path) -> list[str]:
+    """Values of the events in the chain that replaced names in a file of the ledger, in order."""
+    sealed = chain.load(path.parents[1]).digests
+    values = []
+    for event in sorted(path.parent.glob(f"{path.name[:20]}.redacted-*.json"), key=lambda file: (len(file.name), file)):
+        if "/".join(event.parts[-2:]) in sealed:
+            with contextlib.suppress(DamagedFile):
+                value = read_event(event).value
+                values += [value] if value.startswith(f"{path.name} ") else []
+    return values
 
 
 def seal(root: Path) -> int:
@@ -276,7 +297,7 @@ def load(root: Path) -> Contents:
             if path.parent == root or not (event or _RESULT.fullmatch(path.name)):
                 raise DamagedFile(f"{path} is not a file of the ledger.", "Move it elsewhere.")
             if event:
-                events.append((path, _read_event(path)))
+                events.append((path, read_event(path)))
             else:
                 entries.append(read(path))
         except DamagedFile as error:
@@ -306,7 +327,9 @@ def load(root: Path) -> Contents:
 
 def _check_chain(path: Path, digest: str) -> None:
     sealed = chain.load(path.parents[1]).digests.get("/".join(path.parts[-2:]), digest)
-    if sealed != digest:
+    if sealed == digest:
+        return
+    if ".redacted-" in path.name or f"{path.name} {digest}" not in redactions(path)[-1:]:
         raise DamagedFile(f"{path}: its content is not that which {chain.NAME} states; it was altered.", _RESTORE)
 
 
@@ -319,7 +342,8 @@ def _paths(root: Path) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".")]
 
 
-def _read_event(path: Path) -> Event:
+def read_event(path: Path) -> Event:
+    """Read and check one event; raises ``DamagedFile`` like ``read``."""
     event = _checked(path, Event)
     name = _EVENT.fullmatch(path.name)
     if name is None or (event.submission, event.kind) != (name[1], name[2].partition("-")[0]):
@@ -352,30 +376,3 @@ def _content(path: Path) -> dict[str, Any]:
         raise DamagedFile(f"{path} cannot be read: {error.strerror}.", _RESTORE) from error
     except LulcbenchError as error:
         raise DamagedFile(error.what, _RESTORE) from error
-
-
-def _create(path: Path, content: dict[str, Any]) -> bool:
-    """Write a new file atomically; False if it exists. A hard link fails where a rename would replace the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
-    try:
-        with temporary.open("xb") as file:
-            file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return True
-
-
-def _canonical(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -237,7 +237,7 @@ def _apply(session: Session, event: ledger.Event) -> None:
         submission.status, submission.withdrawn_at = "scored", None
     elif event.kind == "superseded":
         submission.superseded_by = event.value
-    else:
+    elif event.kind == "tier":
         submission.tier = event.value
 
 

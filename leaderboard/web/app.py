@@ -20,7 +20,7 @@ from leaderboard.errors import RequestError
 from leaderboard.settings import Settings
 from leaderboard.store import records
 from leaderboard.store.db import Database
-from leaderboard.web import api, forms, operation, pages, sessions
+from leaderboard.web import api, forms, oauth, operation, pages, sessions
 from leaderboard.web.board import Board
 from leaderboard.web.guard import Guard
 from leaderboard.web.limits import Forms, Turns
@@ -69,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(api.router)
     app.include_router(pages.router)
     app.include_router(forms.router)
+    app.include_router(oauth.router)
     app.include_router(operation.router)
     app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")
     app.add_middleware(SessionMiddleware, **sessions.middleware_options(settings))

@@ -229,7 +229,8 @@ def _who(request: Request) -> Identity:
 
 
 def _login(request: Request, error: RequestError | None = None) -> Response:
-    return _with_session(request, "login.html", status=error.status if error else 200, error=error)
+    external = bool(request.app.state.settings.huggingface_client_id)
+    return _with_session(request, "login.html", status=error.status if error else 200, error=error, external=external)
 
 
 def _submit(request: Request, who: Identity, error: RequestError | None = None, card: str = "") -> Response:

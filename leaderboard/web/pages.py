@@ -28,6 +28,7 @@ from leaderboard.web.views import (
     compare_html,
     feed_xml,
     history_html,
+    parts_html,
     read_record,
     submission_html,
     table_html,
@@ -35,6 +36,7 @@ from leaderboard.web.views import (
 from lulcbench.evaluation.metrics import METRICS, RANKING
 
 LISTED_FILES = 500
+MAX_PART = 100  # characters
 _PICTURE = re.compile(r"(best|median|worst)-(image|label|prediction)\.png")
 
 router = APIRouter(include_in_schema=False)
@@ -164,6 +166,22 @@ def history(request: Request) -> Response:
     choice = read_choice(request).model_copy(update={"page": 1})
     key = f"/history?{choice.key}"
     return board.page(key, lambda snapshot: Page.of(history_html(snapshot, choice))).response(request)
+
+
+@router.get("/parts")
+def by_part(request: Request) -> Response:
+    """The table by class, region and label edge."""
+    board: Board = request.app.state.board
+    part = request.query_params.get("part", "")[:MAX_PART]
+    choice = read_choice(request)
+    key = f"/parts?{choice.key}&part={part}"
+    return board.page(key, lambda snapshot: Page.of(parts_html(snapshot, choice, part))).response(request)
+
+
+@router.get("/policy")
+def policy(request: Request) -> Response:
+    """Terms, moderation, privacy."""
+    return Page.of(html("policy.html", settings=request.app.state.settings)).response(request)
 
 
 @router.get("/about")

@@ -13,6 +13,8 @@ from urllib.parse import urlencode
 
 from leaderboard.errors import RequestError, not_found
 from leaderboard.ranking.paired import paired_tests
+from leaderboard.ranking.parts import KINDS, parts
+from leaderboard.ranking.summary import shown
 from leaderboard.ranking.table import PAGE_ROWS, Choice, Row, Snapshot, sort_value
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
@@ -74,10 +76,54 @@ def table_html(
         shown_metrics=shown_metrics or [METRICS[RANKING]],
         options=snapshot.options(choice),
         best=snapshot.best_by_sensors(choice),
+        by_part="" if static else f"/parts{_link(choice, page='', sort='', order='')}",
         link=lambda **changes: _link(choice, **({"years": asked.years, "scorer": asked.scorer} | changes)),
         root=root,
         static=static,
         downloads=downloads,
+    )
+
+
+def parts_html(
+    snapshot: Snapshot,
+    choice: Choice,
+    part: str = "",
+    root: str = "/",
+    static: bool = False,
+    table: str = "",
+    levels: Mapping[int, str] = MappingProxyType({}),
+) -> str:
+    """The page of a table by class, region and label edge.
+
+    Args:
+        snapshot: the board.
+        choice: the table and its level.
+        part: key of a part whose whole ranking is shown; empty for none.
+        root: prefix of links.
+        static: leave out links that need the service.
+        table: file of the table, of a static page.
+        levels: level → file, of a static page.
+
+    Raises:
+        RequestError: 404, there is no such part.
+    """
+    choice = snapshot.resolve(choice)
+    found = parts(snapshot, choice)
+    chosen = next((one for one in found if one.key == part), None)
+    if part and chosen is None:
+        raise not_found("The table has no such part.")
+    return html(
+        "parts.html",
+        snapshot=snapshot,
+        choice=choice,
+        parts=found,
+        chosen=chosen,
+        kinds=KINDS,
+        levels=levels if static else {level: _link(choice, level=level) for level in (1, 2, 3, 4)},
+        table=table or f"/{_link(choice)}",
+        link=lambda key: f"{_link(choice, part=key)}#h-chosen",
+        root=root,
+        static=static,
     )
 
 
@@ -259,13 +305,13 @@ def read_record(settings: Settings, path: str) -> ledger.Entry:
 
 
 def read_scores(entry: ledger.Entry) -> Scores:
-    """The scores of a ledger entry.
+    """The scores of a ledger entry, as ``summary.shown``.
 
     Raises:
         RequestError: 503, they have an unknown format.
     """
     try:
-        return Scores.read(entry.scores, entry.path)
+        return shown(entry.scores, entry.blocks, entry.path)
     except UnsupportedFormatError as error:
         report_once(error.what)
         raise RequestError(

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lulcbench.evaluation.comparison import BlockCounts
 from lulcbench.evaluation.confusion import confusion_at, divide, margins
 from lulcbench.evaluation.counts import Counts, count
 from lulcbench.evaluation.families import CalibrationSums, ChangeSums, ClassCounts, Family, TransitionCounts
 from lulcbench.evaluation.intervals import intervals
 from lulcbench.evaluation.metrics import METRICS, evaluate, shown_in
 from lulcbench.evaluation.scores import (
+    SCORER_VERSION,
     ChangePixels,
     ClassScores,
     Estimate,
@@ -35,7 +37,7 @@ from lulcbench.predictions import Predictions
 from lulcbench.predictions.format import task_of
 from lulcbench.release import AUTO, Release
 
-__all__ = ["Scores", "estimates", "score", "summarise"]
+__all__ = ["Scores", "estimates", "score", "summarise", "with_intervals"]
 
 
 def score(
@@ -110,6 +112,31 @@ def estimates(family: Family, total: npt.NDArray[Any], blocks: npt.NDArray[Any] 
         for name, value in evaluate(family, total).items()
         if not math.isnan(value)
     }
+
+
+def with_intervals(scores: Scores, blocks: BlockCounts) -> Scores:
+    """Scores whose intervals are computed again from the counts of the blocks, by the method of this version.
+
+    Scores of another scorer version, and metrics without counts by block, are unchanged.
+
+    Args:
+        scores: scores of any version.
+        blocks: their counts by block (``comparison.block_counts``).
+    """
+    if scores.scorer_version != SCORER_VERSION or blocks.scorer_version != SCORER_VERSION:
+        return scores
+    levels = {}
+    for number, level in scores.levels.items():
+        metrics = dict(level.metrics)
+        for family in Family:
+            counts = np.asarray(blocks.sums.get(family, {}).get(number, ()), np.float64)
+            if not len(counts):
+                continue
+            for name, (low, high) in intervals(counts, partial(evaluate, family, with_intervals=True)).items():
+                if name in metrics and low <= (value := metrics[name].value) <= high:
+                    metrics[name] = Estimate(value, low, high)
+        levels[number] = level.model_copy(update={"metrics": metrics})
+    return scores.model_copy(update={"levels": levels})
 
 
 def _level(counts: Counts, level: int) -> LevelScores:

@@ -26,11 +26,13 @@ if (compare) {
 const board = document.querySelector("table.board");
 for (const box of document.querySelectorAll(".columns input")) {
   const show = () => board && board.classList.toggle(`hide-${box.value}`, !box.checked);
-  box.checked = localStorage.getItem(`hide-${box.value}`) === null;
+  // Stored is what differs from the default.
+  const key = `${box.defaultChecked ? "hide" : "show"}-${box.value}`;
+  box.checked = (localStorage.getItem(key) === null) === box.defaultChecked;
   show();
   box.addEventListener("change", () => {
-    if (box.checked) localStorage.removeItem(`hide-${box.value}`);
-    else localStorage.setItem(`hide-${box.value}`, "1");
+    if (box.checked === box.defaultChecked) localStorage.removeItem(key);
+    else localStorage.setItem(key, "1");
     show();
   });
 }
@@ -52,4 +54,9 @@ for (const button of document.querySelectorAll("button[data-sort]")) {
   });
 }
 const waiting = document.querySelector("[data-refresh]");
-if (waiting) setTimeout(() => location.reload(), 1000 * Number(waiting.dataset.refresh));
+if (waiting) {
+  // Not while a link has the focus of the keyboard, which a new page would lose.
+  setInterval(() => {
+    if (document.activeElement === document.body) location.reload();
+  }, 1000 * Number(waiting.dataset.refresh));
+}

@@ -49,6 +49,22 @@ def test_a_submission_shows_every_figure_with_its_interval(service: Service, put
     assert "9,876,543" in page
 
 
+def test_intervals_are_of_one_method_whatever_an_older_entry_states(
+    service: Service, put: Put, results: dict[str, Any]
+) -> None:
+    levels = json.loads(json.dumps(results["good"]["scores"]["levels"]))
+    right = levels["4"]["metrics"]["miou"]
+    levels["4"]["metrics"]["miou"] = right | {"low": right["value"] - 1e-4, "high": right["value"] + 1e-4}
+    narrow = put(levels=levels)
+    (row,) = service.rows(level=4)
+    assert (row["miou_low"], row["miou_high"]) == pytest.approx((right["low"], right["high"]))
+    assert f"{right['low']:.3f}–{right['high']:.3f}" in service.client.get(f"/submissions/{narrow}").text
+    other = put(levels=levels, scorer_version="1.9.0")  # of which this version cannot know the method
+    (row,) = service.rows(level=4, scorer="1.9.0")
+    assert row["submission"] == other
+    assert row["miou_high"] - row["miou_low"] == pytest.approx(2e-4)
+
+
 def test_intervals_over_few_blocks_are_called_rough(service: Service, put: Put, results: dict[str, Any]) -> None:
     assert results["good"]["scores"]["blocks"] == 2
     one, two = put(), put("poor")

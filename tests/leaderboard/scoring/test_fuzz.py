@@ -126,13 +126,13 @@ def map_of(path: Path) -> np.ndarray | None:
 def in_process(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scoring in this process: faster, and any unexpected error fails the test."""
 
-    def score(worker: Worker, job: Job, folder: Path) -> dict[str, Any]:
+    def score(worker: Worker, job: Job, folder: Path, renew: bool = True) -> dict[str, Any]:
         media = folder / "media"
         media.mkdir()
         path = predictions_path(worker.settings, job.submission_id)
         return json.loads(json.dumps(answer(score_file, path, list(worker.settings.releases), media)))
 
-    monkeypatch.setattr(Worker, "_score", score)
+    monkeypatch.setattr(Worker, "score", score)
     service.settings = service.settings.model_copy(update={"daily_submissions": 10_000})
     service.client.app.state.settings = service.settings
 

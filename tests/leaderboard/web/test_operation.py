@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import shutil
 import subprocess
 import tomllib
@@ -97,6 +99,23 @@ def test_units_run_commands_that_exist(unit: Path) -> None:
     words = unit.read_text().split("--config /etc/lulcbench/board.toml ")[1].split()
     assert words[0] in commands()
     assert isinstance(command_line, typer.Typer)
+
+
+def test_containers_run_commands_that_exist_and_are_confined() -> None:
+    compose = (DEPLOY / "compose.yaml").read_text()
+    started = re.findall(r"^    command: \[(\w+)", compose, re.MULTILINE)
+    assert started == ["web", "worker"]
+    assert set(started) <= commands()
+    shared = compose.split("x-board: &board")[1].split("services:")[0]
+    assert "read_only: true" in shared
+    assert "cap_drop: [ALL]" in shared
+    worker = compose.split("\n  worker:")[1].split("\n\n")[0]
+    assert "networks: [back]" in worker
+    assert "back: {internal: true}" in compose
+    image = (DEPLOY / "Dockerfile").read_text()
+    last = image.split("\nCMD ")[1]
+    assert json.loads(last)[0] in commands()
+    assert int(image.split("\nUSER ")[1].split()[0]) > 0
 
 
 def test_the_example_of_settings_is_valid() -> None:

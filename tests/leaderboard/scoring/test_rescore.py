@@ -1,0 +1,156 @@
+"""Rescoring after an upgrade of the scorer, retention of predictions, and isolation of the scoring process."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leaderboard.scoring import isolation
+from leaderboard.scoring.rescore import rescore
+from leaderboard.scoring.worker import Worker
+from leaderboard.store import ledger
+from leaderboard.store.db import Submission, now
+from leaderboard.store.records import replay, verify
+from leaderboard.store.uploads import predictions_path
+from lulcbench.errors import LulcbenchError
+from tests.leaderboard.harness import Service, make_entry
+
+
+def older(service: Service, results: dict[str, Any], path: Path) -> str:
+    """A result of an older scorer, whose predictions are kept."""
+    entry = make_entry(results, 1, "good")
+    scores = json.loads(json.dumps(entry.scores)) | {"scorer_version": "0.9.0"}
+    entry = entry.model_copy(update={"scores": scores, "sha256": scores["predictions_sha256"], "tier": "reproduced"})
+    ledger.write(service.settings.ledger, entry)
+    replay(service.db, service.settings)
+    kept = predictions_path(service.settings, entry.submission)
+    kept.write_bytes(path.read_bytes())
+    return entry.submission
+
+
+def test_kept_predictions_are_scored_again_into_the_table_of_this_scorer(
+    service: Service, results: dict[str, Any], predictions: dict[str, Path]
+) -> None:
+    old = older(service, results, predictions["good"])
+    worker = Worker(service.db, service.settings)
+    ((name, new),) = rescore(worker)
+    assert name == old
+    (row,) = service.rows(level=4)
+    (before,) = service.rows(level=4, scorer="0.9.0")  # stays in its own table
+    assert (row["submission"], before["submission"]) == (new, old)
+    assert row["scorer_version"] == results["good"]["scores"]["scorer_version"]
+    for key in ("miou", "submitted", "team", "model", "tier"):
+        assert row[key] == before[key]
+    assert service.client.get(f"/submissions/{new}").text.count("<img") == 9
+    assert predictions_path(service.settings, new).is_file()
+    assert verify(service.db, service.settings) == ()
+    assert list(rescore(worker)) == []
+    with pytest.raises(LulcbenchError, match="no scored submission 'x'"):
+        list(rescore(worker, ["x"]))
+
+
+def test_rescoring_says_what_it_cannot_do(
+    service: Service, results: dict[str, Any], predictions: dict[str, Path]
+) -> None:
+    old = older(service, results, predictions["good"])
+    worker = Worker(service.db, service.settings)
+    predictions_path(service.settings, old).write_bytes(b"no zip")
+    ((_, why),) = rescore(worker, [old])
+    assert why.startswith("not scored: ")
+    predictions_path(service.settings, old).write_bytes(predictions["poor"].read_bytes())
+    assert list(rescore(worker)) == [(old, "the kept predictions are not those that were submitted")]
+    predictions_path(service.settings, old).unlink()
+    assert list(rescore(worker)) == [(old, "its predictions are not kept")]
+    assert service.rows(level=4) == service.rows(level=4, scorer="0.9.0")
+
+
+def test_predictions_are_deleted_when_they_are_no_longer_kept(service: Service) -> None:
+    states = {"scored": 40, "withdrawn": 8, "refused": 8}
+    with service.db.write() as session:
+        for number, (status, days) in enumerate(states.items(), start=1):
+            for age in (days, 1):
+                at = now() - timedelta(days=age)
+                submission = Submission(
+                    id=f"{number:010x}{age:010x}", team_id=1, status=status, tier="rescored", filename="p.zip",
+                    sha256="0" * 64, card={}, created_at=at, finished_at=at, withdrawn_at=at,
+                )  # fmt: skip
+                session.add(submission)
+                predictions_path(service.settings, submission.id).write_bytes(b"x")
+
+    def left(days: int) -> set[str]:
+        settings = service.settings.model_copy(update={"keep_predictions_days": days})
+        Worker(service.db, settings).housekeep()
+        return {path.name[:10] + ("old" if int(path.name[10:20], 16) > 1 else "") for path in folder.iterdir()}
+
+    folder = service.settings.predictions
+    scored, withdrawn, refused = (f"{number:010x}" for number in (1, 2, 3))
+    assert left(0) == {scored, f"{scored}old", withdrawn, refused}
+    assert left(30) == {scored, withdrawn, refused}
+
+
+PROBE = """
+import socket, sys
+from pathlib import Path
+from leaderboard.scoring.isolation import code_folders, isolate
+data, release, port = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+assert isolate([data / "predictions/mine.zip", release, *code_folders(data)], [data / "answer"])
+def attempt(name, action):
+    try:
+        action()
+        print(name, "done")
+    except OSError as error:
+        print(name, type(error).__name__)
+attempt("own predictions", (data / "predictions/mine.zip").read_bytes)
+attempt("release", (release / "manifest").read_bytes)
+attempt("answer", lambda: (data / "answer/out").write_bytes(b"x"))
+attempt("secret", (data / "secret.key").read_bytes)
+attempt("other predictions", (data / "predictions/theirs.zip").read_bytes)
+attempt("own changed", lambda: (data / "predictions/mine.zip").write_bytes(b"x"))
+attempt("elsewhere", lambda: (data / "x").write_bytes(b"x"))
+attempt("network", lambda: socket.create_connection(("127.0.0.1", port), timeout=5))
+import lulcbench.evaluation.scores
+print("imports done")
+"""
+
+
+@pytest.mark.skipif(isolation.version() < 4, reason="the kernel has no Landlock of version 4 or later")
+def test_the_scoring_process_reaches_its_own_files_only(tmp_path: Path) -> None:
+    data, release = tmp_path / "data", tmp_path / "release"
+    for folder in (data / "predictions", data / "answer", release):
+        folder.mkdir(parents=True)
+    for path in (
+        data / "secret.key",
+        data / "predictions/mine.zip",
+        data / "predictions/theirs.zip",
+        release / "manifest",
+    ):
+        path.write_bytes(b"x")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [sys.executable, "-c", PROBE, str(data), str(release), str(listener.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n")[:-1] == [
+        "own predictions done",
+        "release done",
+        "answer done",
+        "secret PermissionError",
+        "other predictions PermissionError",
+        "own changed PermissionError",
+        "elsewhere PermissionError",
+        "network PermissionError",
+        "imports done",
+    ], done.stderr
+
+
+def test_code_in_a_folder_above_the_data_is_named_by_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lulcbench").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    folders = isolation.code_folders(tmp_path / "runs" / "data")
+    assert tmp_path / "lulcbench" in folders
+    assert tmp_path not in folders
