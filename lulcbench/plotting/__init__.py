@@ -12,6 +12,7 @@ from lulcbench.plotting.panels import (
     rgb_panel,
     tile_panels,
     transition_panel,
+    uncertainty_panel,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "rgb_panel",
     "tile_panels",
     "transition_panel",
+    "uncertainty_panel",
 ]

@@ -19,6 +19,7 @@ UNLABELLED = (255, 255, 255)
 _TRANSITIONS = (
     (213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (180, 170, 20),
 )  # fmt: skip
+_UNCERTAIN = ((255, 255, 229), (236, 112, 20), (76, 20, 4))
 _UNCHANGED, _OTHER, _IGNORED = (238, 238, 238), (60, 60, 60), (176, 176, 176)
 
 
@@ -110,6 +111,23 @@ def transition_panel(before: npt.NDArray[np.integer], after: npt.NDArray[np.inte
     if not known.all():
         entries.append(("change not known", _IGNORED))
     return Panel(f"{title}, level {level}", rgb, tuple(entries))
+
+
+def uncertainty_panel(p: npt.NDArray[np.floating], title: str = "uncertainty") -> Panel:
+    """How uncertain a prediction is: 1 minus the probability of its class, from light (0) to dark (1).
+
+    Args:
+        p: class probabilities ``(class, y, x)``.
+        title: of the panel.
+    """
+    uncertain = np.clip(1 - np.asarray(p, np.float64).max(axis=0), 0, 1)
+
+    def color(value: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+        channels = [np.interp(value, (0, 0.5, 1), ends) for ends in zip(*_UNCERTAIN, strict=True)]
+        return np.rint(np.stack(channels, -1)).astype(np.uint8)
+
+    entries = tuple((f"uncertainty {v:g}", _rgb(color(np.float64(v)))) for v in (0, 0.25, 0.5, 0.75, 1))
+    return Panel(f"{title} (1 − probability of the class)", color(uncertain), entries)
 
 
 def check_classes(indices: npt.NDArray[np.integer], classes: int, what: str) -> None:

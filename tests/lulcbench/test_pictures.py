@@ -52,8 +52,11 @@ def everything_is_inside(picture: Figure) -> bool:
         for box in [*boxes, *images, *(part.get_window_extent() for part in legends)]
     )
     apart = not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i] if a.width and b.width)
-    free = not any(
-        box.overlaps(image) and not image.overlaps(box.shrunk(0.5, 0.5)) for box in boxes for image in images
+    free = all(
+        (image.x0 <= box.x0 and box.x1 <= image.x1 and image.y0 <= box.y0 and box.y1 <= image.y1)
+        or not box.overlaps(image)
+        for box in boxes
+        for image in images
     )
     return inside and apart and free
 
