@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import mlcroissant
 import numpy as np
 import pandas as pd
@@ -182,6 +183,13 @@ def test_every_row_of_the_index_is_a_valid_item(release_root: Path, items: list[
         assert GridExtension.ext(item).code == f"LULCBENCH-{tile.id}"
         assert set(item.assets) == {str(key) for key in manifest.arrays}
         assert item.collection_id == manifest.id
+
+
+def test_the_index_is_a_table_of_places_to_geopandas(release_root: Path) -> None:
+    table = geopandas.read_parquet(release_root / INDEX)
+    assert table.crs.to_epsg() == 4326
+    expected = np.array([Tile.from_id(tile).bounds for tile in table["id"]])
+    np.testing.assert_allclose(table.to_crs(3035).bounds.to_numpy(), expected, atol=0.01)
 
 
 # mlcroissant's use of rdflib and of pandas.
