@@ -131,7 +131,7 @@ def test_own_scenes_become_a_release(folder: Path) -> None:
     done = Notebook("own-release").run()
     assert "3 scenes of landsat" in done.printed
     data = list(done.shown.values())[-1]
-    assert data["landsat_2018"].sizes["tile"] == 6
+    assert int((data["split"] != "").sum()) == 6  # the rest are rows of padding between the splits
     # The labels that were written are those of the release, and reflectance is that of their classes.
     codes, expected = done.names["labels"], done.names["spectra"]
     train = done.names["train"]

@@ -36,9 +36,14 @@ def label(sample: dict[str, Any]) -> torch.Tensor:
 
 
 def words(picture: Figure) -> list[Text]:
-    """All text that a picture shows."""
+    """All text that a picture shows; labels of ticks beyond the ends of an axis are not drawn."""
     FigureCanvasAgg(picture).draw()
-    return [text for text in picture.findobj(Text) if text.get_visible() and text.get_text()]
+    hidden = set()
+    for axis in (line for axes in picture.axes for line in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        hidden |= {tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
+    texts = picture.findobj(Text)
+    return [text for text in texts if text.get_visible() and text.get_text() and text not in hidden]
 
 
 def everything_is_inside(picture: Figure) -> bool:
