@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from lulcbench.grid import CRS, TILE_SIZE, Tile
+from lulcbench.release import split_order
 
 _COLORS = {"train": "#8fbbe0", "val": "#f2c14e", "test": "#d7695c"}
 _OTHERS = ("#9a86c8", "#7fb685", "#a8a29a")
@@ -23,7 +24,7 @@ def draw_locator(places: Mapping[str, str], shown: Sequence[str]) -> str | None:
 
     Example:
         >>> svg = draw_locator({"E0905N0652": "train", "E0906N0652": "test"}, ["E0906N0652"])
-        >>> "train: 1 tiles" in svg, svg.count("<title>E0906N0652</title>")
+        >>> "train: 1 tile<" in svg, svg.count("<title>E0906N0652</title>")
         (True, 1)
     """
     boxes = {tile: Tile.from_id(tile).bounds for tile in places}
@@ -39,7 +40,7 @@ def draw_locator(places: Mapping[str, str], shown: Sequence[str]) -> str | None:
         return (boxes[tile][0] - west) * scale, (north - boxes[tile][3]) * scale
 
     others = iter(_OTHERS * len(boxes))
-    splits = list(dict.fromkeys(places.values()))
+    splits = split_order(places.values())
     colors = {split: _COLORS.get(split) or next(others) for split in splits}
     parts = []
     for number, split in enumerate(splits):
@@ -49,7 +50,7 @@ def draw_locator(places: Mapping[str, str], shown: Sequence[str]) -> str | None:
         parts.append(
             f'<path d="{path}" fill="{colors[split]}" stroke="#fff" stroke-width="0.5"/>'
             f'<rect x="0" y="{y:.0f}" width="16" height="16" fill="{colors[split]}"/>'
-            f'<text x="24" y="{y + 14:.0f}">{escape(split)}: {len(corners)} tiles</text>'
+            f'<text x="24" y="{y + 14:.0f}">{escape(split)}: {len(corners)} tile{"s" * (len(corners) != 1)}</text>'
         )
     for number, tile in enumerate((tile for tile in shown if tile in boxes), start=1):
         (x, y), size = corner(tile), max(side, 18)

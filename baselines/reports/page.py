@@ -93,7 +93,6 @@ def write_page(entries: Sequence[Entry], out: Path) -> Path:
         legend=dict(sorted(entry for _, panels in pictures for panel in panels for entry in panel.entries)),
         locator=draw_locator(main.report.places, [name for name, _ in pictures]),
         classes=sorted((row for row in main.report.classes if row.support), key=lambda row: -row.support),
-        level=next(reversed(main.report.tables), ""),
         curve=_curve(main.folder),
         facts=_facts(main),
     )

@@ -20,5 +20,5 @@ def test_versions_are_those_of_the_tests() -> None:
     assert {tool: version for tool, version, *_ in rows if version not in pinned.get(tool, set())} == {}
     for tool, *_, test in rows:
         code = (ROOT / test.strip("`")).read_text(encoding="utf-8")
-        # The page of the guides runs whatever code the pages have.
+        # The page of the guides runs all code of the pages.
         assert tool.replace("-", "_") in code.replace("-", "_") or test == "`tests/docs/test_guides.py`", (tool, test)

@@ -115,7 +115,7 @@ def test_a_page_never_shows_scores_of_other_predictions(mapped: Release, runs: P
         assert f"{found.value:.3f}<br><small>{found.low:.3f}–{found.high:.3f}</small>" in text
     for entry in scores.levels[scores.level].classes:
         assert (f"<td>{entry.code} {entry.name}</td><td>{entry.support:,}</td>" in text) == (entry.support > 0)
-    counts = {split: f"{split}: {number} tiles" for split, number in mapped.manifest.splits.items()}
+    counts = {split: f">{split}: {number} tile" for split, number in mapped.manifest.splits.items()}
     assert all(line in text for line in counts.values())
     run("predict", runs / "maps.toml", "--out", runs, "--set", "predict.split=val")
     with pytest.raises(LulcbenchError, match="belong to other predictions"):
