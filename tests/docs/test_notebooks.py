@@ -24,6 +24,7 @@ from tests.docs.pages import DOCS
 from tests.leaderboard.harness import wait_until
 
 FOLDER = DOCS / "notebooks"
+PUBLIC = "http://board.example.org"  # over HTTPS the board would redirect requests for loopback
 ROWS = ("level 1", "level 2", "level 3")
 
 
@@ -74,7 +75,7 @@ class Notebook:
 @pytest.fixture
 def board(folder: Path, tmp_path: Path, release_root: Path) -> Iterator[dict[str, str]]:
     """Address and token of a leaderboard on loopback that scores what it gets."""
-    settings = Settings(data=tmp_path / "data", ledger=tmp_path / "ledger", releases=(release_root,))
+    settings = Settings(data=tmp_path / "data", ledger=tmp_path / "ledger", releases=(release_root,), public_url=PUBLIC)
     app = create_app(settings)
     server, over = make_server(app, "127.0.0.1", 0), threading.Event()
 
@@ -117,8 +118,8 @@ def test_an_own_model_is_scored_and_submitted(folder: Path, board: dict[str, str
     assert tuple(table.columns) == ROWS
     value = f"{done.names['scores'].levels[3]['overall_accuracy']:.3f}"
     assert table.loc["overall_accuracy", "level 3"].startswith(value)
-    assert f"{board['BOARD']}/submissions/" in done.printed  # where the result is
-    assert value in done.printed
+    assert f"{PUBLIC}/submissions/" in done.printed  # where the result is
+    assert value.lstrip("0") in done.printed
 
 
 def test_nothing_is_sent_without_a_token(folder: Path) -> None:
