@@ -121,8 +121,9 @@ def _collection(
 
 def licences(release: Manifest) -> list[str]:
     """All licences of a release, sorted."""
-    described = [*release.sensors.values(), *release.labels.values(), *release.sources]
-    return sorted({info.licence for info in described})
+    found = {source.licence for source in release.sources}
+    found |= {info.licence for info in release.sensors.values()}
+    return sorted(found | {info.licence for info in release.labels.values()})
 
 
 def licence_of(release: Manifest) -> str:
@@ -131,7 +132,7 @@ def licence_of(release: Manifest) -> str:
     return found[0] if len(found) == 1 and found[0] in LICENCES else "other"
 
 
-def _item_assets(release: Manifest) -> dict[str, pystac.ItemAssetDefinition]:
+def _item_assets(release: Manifest) -> dict[str, Any]:
     """What assets of items have in common."""
     defined = {}
     for name, info in release.sensors.items():

@@ -274,7 +274,7 @@ def _scale_bar(axis: Any, west: float, south: float, side: float) -> None:
     unit = 10.0 ** np.floor(np.log10(wanted))
     length = max(step * unit for step in (1, 2, 5) if step * unit <= wanted * 1.0001)
     x, y = west + 0.04 * side, south + 0.04 * side
-    back = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+    back: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8}
     axis.add_patch(Rectangle((x - 0.02 * side, y - 0.02 * side), length + 0.04 * side, 0.095 * side, **back))
     axis.add_patch(Rectangle((x, y), length, 0.015 * side, facecolor="black", edgecolor="none"))
     text = f"{length:g} km" if length >= 1 else f"{1000 * length:g} m"

@@ -43,6 +43,7 @@ def rgb_panel(values: npt.NDArray[np.floating], bands: Sequence[Band], title: st
         title += f" ({'/'.join(dict.fromkeys(bands[i].name for i in channels))})"
     rgb = np.stack([values[i] for i in channels], -1)
     low, high = np.nanpercentile(rgb, (2, 98)) if np.isfinite(rgb).any() else (0.0, 1.0)
+    entries: tuple[tuple[str, tuple[int, int, int]], ...]
     entries = () if np.isfinite(rgb).all() else (("no value in the image", (0, 0, 0)),)
     return Panel(title, np.nan_to_num(np.clip((rgb - low) / max(high - low, 1e-6), 0, 1)), entries)
 
@@ -122,11 +123,11 @@ def uncertainty_panel(p: npt.NDArray[np.floating], title: str = "uncertainty") -
     """
     uncertain = np.clip(1 - np.asarray(p, np.float64).max(axis=0), 0, 1)
 
-    def color(value: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    def color(value: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         channels = [np.interp(value, (0, 0.5, 1), ends) for ends in zip(*_UNCERTAIN, strict=True)]
         return np.rint(np.stack(channels, -1)).astype(np.uint8)
 
-    entries = tuple((f"uncertainty {v:g}", _rgb(color(np.float64(v)))) for v in (0, 0.25, 0.5, 0.75, 1))
+    entries = tuple((f"uncertainty {v:g}", _rgb(color(v))) for v in (0, 0.25, 0.5, 0.75, 1))
     return Panel(f"{title} (1 − probability of the class)", color(uncertain), entries)
 
 
