@@ -29,7 +29,7 @@ USES = {
     "lulcbench/maps": ("maps",),
     "lulcbench/maps/own.py": ("maps", "torch"),
     "lulcbench/series": ("maps",),
-    "lulcbench/plotting.py": ("torch",),
+    "lulcbench/plotting": ("torch",),
     "lulcbench/remote/backends/s3.py": ("s3",),
     "lulcbench/cli/_page.py": ("geo",),
     "lulcbench/cli/agree.py": ("geo",),

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from baselines.config import Config
+from baselines.reports.locator import draw_locator
 from baselines.run import Trained, load_run
 from baselines.tasks import Report
 from baselines.training.history import read_history
@@ -84,11 +85,14 @@ def write_page(entries: Sequence[Entry], out: Path) -> Path:
         simulated=info.simulated,
         summary=main.report.summary,
         split=config.predict.split,
+        name_of_main=main.name,
         warnings=[(e.trained.config.model.label, e.trained.about.warning) for e in entries if e.trained.about.warning],
         tables=[_table(entries, title) for title in main.report.tables],
         metrics=metrics,
         pictures=[(name, [(panel.title, _png(panel.rgb)) for panel in panels]) for name, panels in pictures],
         legend=dict(sorted(entry for _, panels in pictures for panel in panels for entry in panel.entries)),
+        locator=draw_locator(main.report.places, [name for name, _ in pictures]),
+        classes=sorted((row for row in main.report.classes if row.support), key=lambda row: -row.support),
         curve=_curve(main.folder),
         facts=_facts(main),
     )
@@ -99,11 +103,12 @@ def write_page(entries: Sequence[Entry], out: Path) -> Path:
 def _table(entries: Sequence[Entry], title: str) -> dict[str, Any]:
     """One table with the scores of all runs; the best value of each metric is marked."""
     rows = [(entry.name, entry.report.tables.get(title, {})) for entry in entries]
+    intervals = {entry.name: entry.report.intervals.get(title, {}) for entry in entries}
     best: dict[str, float | None] = {}
     for name, metric in METRICS.items():
         values = [value for _, row in rows if (value := row.get(name)) is not None]
         best[name] = (max if metric.higher_is_better else min)(values, default=None)
-    return {"title": title, "rows": rows, "best": best}
+    return {"title": title, "rows": rows, "best": best, "intervals": intervals}
 
 
 def _png(rgb: npt.NDArray[np.generic]) -> str:

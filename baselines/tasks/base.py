@@ -18,6 +18,7 @@ from baselines.predicting.unit_counts import UnitCounts
 from baselines.registry import Fraction, Kind, NotNegative, Registry
 from baselines.tasks.losses import FlatLoss, HierarchicalLoss, LossSettings
 from lulcbench.datasets.batch import Sample
+from lulcbench.evaluation.scores import ClassScores
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.plotting import Panel
 
@@ -92,12 +93,18 @@ class Report:
         data: name of the data.
         summary: a sentence on the data and the split that was predicted.
         facts: facts about data and predictions, such as sources and their licences, as (name, text).
+        intervals: title → metric → ends of the 95 % interval over spatial blocks, where there is one.
+        classes: scores of each class, at the finest level.
+        places: tile id → split, of all tiles of the release.
     """
 
     tables: dict[str, dict[str, float | None]]
     data: str
     summary: str
     facts: list[tuple[str, str]] = field(default_factory=list)
+    intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    classes: tuple[ClassScores, ...] = ()
+    places: dict[str, str] = field(default_factory=dict)
 
 
 class Task(nn.Module, ABC):

@@ -26,7 +26,7 @@ from lulcbench.evaluation.metrics import shown_in
 from lulcbench.evaluation.scores import Scores
 from lulcbench.evaluation.scoring import score
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
-from lulcbench.plotting import Panel, class_panel
+from lulcbench.plotting import Panel, class_panel, uncertainty_panel
 from lulcbench.predictions import Predictions
 from lulcbench.release import Release, TilePosition
 
@@ -121,10 +121,15 @@ class Segmentation(Task):
         manifest = release.manifest
         digest = self._digest(folder, release, split)
         scores = None if dataset.label_source is None else self._scores(folder, release, digest)
-        tables = {
-            f"Level {n} · {len(legend().codes(n))} classes": {metric: s[metric] for metric in shown_in("baselines")}
-            for n, s in (scores.levels.items() if scores else ())
+        levels = {
+            f"Level {n} · {len(legend().codes(n))} classes": s for n, s in (scores.levels.items() if scores else ())
         }
+        tables = {title: {metric: s[metric] for metric in shown_in("baselines")} for title, s in levels.items()}
+        intervals = {
+            title: {name: (e.low, e.high) for name, e in s.metrics.items() if e.low is not None and e.high is not None}
+            for title, s in levels.items()
+        }
+        index = release.index()
         facts = [
             ("release", f"{release.id}, digest {release.digest}"),
             ("predictions", f"sha256 {digest[:16]}…"),
@@ -137,10 +142,18 @@ class Segmentation(Task):
             f", {'' if split == 'train' and release.digest == self.info.digest else 'not '}used in training. "
             + ("Scored on the 50 m label grid." if scores else unlabelled(split))
         )
-        return Report(tables, release.id, summary, facts)
+        return Report(
+            tables,
+            release.id,
+            summary,
+            facts,
+            intervals,
+            scores.levels[scores.level].classes if scores else (),
+            dict(zip(index["id"], index["split"], strict=True)),
+        )
 
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
-        """Tiles with true colour, labels and predictions: those with the largest numbers of classes in the labels.
+        """Tiles with true colour, labels, predictions and uncertainty: those with the most classes in the labels.
 
         Without labels, tiles at regular steps through the split.
         """
@@ -155,7 +168,10 @@ class Segmentation(Task):
                     label = sample["mask"][level - 1].numpy()
                     panels.append(class_panel(label, level, "label"))
                     title += f" ({_agreement(label, mapped):.0%} of pixels agree)"
-                yield sample["tile"], [*panels, class_panel(mapped, level, title)]
+                panels.append(class_panel(mapped, level, title))
+                if predictions.info.probabilities is not None:
+                    panels.append(uncertainty_panel(predictions.probabilities(position)))
+                yield sample["tile"], panels
 
     def extremes(
         self, config: Config, folder: Path, count: int, level: int

@@ -54,7 +54,6 @@ def item(predictor: Predictor, about: About, sha256: str, size: int, created: da
     properties = {
         "datetime": created.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "description": " ".join(filter(None, sentences)),
-        "bands": [{"name": name} for name in channels],  # what mlm:input refers to
         "mlm:name": config.name,
         "mlm:architecture": config.model.label,
         "mlm:tasks": [task],
@@ -89,6 +88,7 @@ def item(predictor: Predictor, about: About, sha256: str, size: int, created: da
         "type": predictor.media_type,
         "title": "model",
         "roles": ["mlm:model", "mlm:weights"],
+        "bands": [{"name": name} for name in channels],  # what mlm:input refers to
         "mlm:artifact_type": predictor.artifact_type,
         # A multihash: 0x12 is SHA-256, 0x20 its length (file extension 2.1).
         "file:checksum": "1220" + sha256,

@@ -17,11 +17,14 @@ import pyarrow.parquet as pq
 
 from lulcbench._files import hash_file
 from lulcbench.grid import BLOCK_TILES, TILE_SIZE
-from lulcbench.release import INDEX, THUMBNAILS, ArrayKey, Manifest
+from lulcbench.release import INDEX, ArrayKey, Manifest, thumbnails_of
 
 CONFORMS_TO = "http://mlcommons.org/croissant/geo/1.0"
 NAMESPACE = "http://mlcommons.org/croissant/geo/"
 URL = "https://github.com/lulcbench/lulcbench"
+# The splits that Croissant names; others have no value of the kind.
+_SPLITS = {name: f"http://mlcommons.org/croissant/{kind}Split" for name, kind in
+           {"train": "Training", "val": "Validation", "test": "Test"}.items()}  # fmt: skip
 _DTYPES = {"string": mlc.DataType.TEXT, "int64": mlc.DataType.INTEGER, "double": mlc.DataType.FLOAT}
 
 
@@ -51,6 +54,7 @@ def croissant(
             description=columns.get(column.name, column.name),
             data_types=[_DTYPES[str(column.type)]],
             source=mlc.Source(file_object="index", extract=mlc.Extract(column=column.name)),
+            references=mlc.Source(field="splits/name") if column.name == "split" else mlc.Source(),
         )
         for column in schema
         if str(column.type) in _DTYPES and not column.name.startswith(("stac", "proj", "type"))
@@ -69,7 +73,11 @@ def croissant(
         date_published=datetime(max(release.years), 12, 31),
         distribution=[
             _table("index", INDEX, folder, "One row per tile: split, row in the arrays, classes and clouds"),
-            _table("thumbnails", THUMBNAILS, folder, "Pictures of tiles"),
+            *(
+                _table(f"thumbnails-{split}", thumbnails_of(split), folder, f"Pictures of tiles of split {split}")
+                for split in release.splits
+                if (folder / thumbnails_of(split)).is_file()
+            ),
             mlc.FileObject(
                 id="root", name="root", content_url=".", encoding_formats=["local-folder"], sha256="0" * 64,
                 description="The release folder; release.json lists every file with its SHA-256 and licence",
@@ -86,7 +94,10 @@ def croissant(
                 for array in release.arrays
             ),
         ],
-        record_sets=[mlc.RecordSet(id="tiles", name="tiles", key=["tiles/id"], fields=fields)],
+        record_sets=[
+            _splits(release),
+            mlc.RecordSet(id="tiles", name="tiles", key=["tiles/id"], fields=fields),
+        ],
     )  # fmt: skip
     content: dict[str, Any] = metadata.to_json()
     content["@context"]["geocr"] = NAMESPACE
@@ -133,6 +144,26 @@ def _geo(release: Manifest, bbox: tuple[float, float, float, float], days: tuple
         if band.wavelength is not None
     ]
     return content | ({"geocr:spectralBandMetadata": spectral} if spectral else {})
+
+
+def _splits(release: Manifest) -> mlc.RecordSet:
+    """The splits as ``cr:Split``, which the field ``tiles/split`` refers to."""
+    return mlc.RecordSet(
+        id="splits",
+        name="splits",
+        description="Splits of the release; spatial blocks belong to one split as a whole.",
+        data_types=[mlc.DataType.SPLIT],
+        key=["splits/name"],
+        fields=[
+            mlc.Field(id="splits/name", name="name", description="Name", data_types=[mlc.DataType.TEXT]),
+            mlc.Field(id="splits/url", name="url", description="Kind of split", data_types=[mlc.DataType.URL]),
+            mlc.Field(id="splits/tiles", name="tiles", description="Tiles", data_types=[mlc.DataType.INTEGER]),
+        ],
+        data=[
+            {"splits/name": name, "splits/url": _SPLITS.get(name, ""), "splits/tiles": tiles}
+            for name, tiles in release.splits.items()
+        ],
+    )
 
 
 def _table(name: str, path: str, folder: Path, description: str) -> mlc.FileObject:

@@ -15,19 +15,27 @@ from builders.stages._croissant import croissant
 from builders.stages._index import ML_AOI, ZARR
 from lulcbench._files import write_atomic
 from lulcbench.legend import LEVELS, legend
-from lulcbench.release import INDEX, THUMBNAILS, ArrayKey, Manifest, SensorInfo
+from lulcbench.release import INDEX, ArrayKey, Manifest, SensorInfo, thumbnails_of
 from lulcbench.release.index import clear_column, cloud_column, fraction_column, valid_column
 
+LICENCES = {
+    "CC-BY-4.0": "https://creativecommons.org/licenses/by/4.0/",
+    "CC-BY-SA-4.0": "https://creativecommons.org/licenses/by-sa/4.0/",
+    "CC0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
+    "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
+}
+ORGANISATION = "hf://lulcbench"  # where `lulcbench download NAME` looks
+OTHER_LICENCE = ["license: other", "license_name: see-release-json"]
 SIMULATED = "**Simulated data.** The scenes were rendered, not observed; scores on them say nothing about real land."
 
 
 def describe(release: Manifest, folder: Path) -> None:
     """Write ``collection.json``, ``croissant.json`` and ``README.md`` of a release whose index is written."""
     bbox, first, last = _extent(folder)
-    _json(folder / "collection.json", _collection(release, bbox, first, last))
+    _json(folder / "collection.json", _collection(release, folder, bbox, first, last))
     days = (first.date().isoformat(), last.date().isoformat())
     _json(folder / "croissant.json", croissant(release, folder, _description(release), _columns(release), bbox, days))
-    write_atomic(folder / "README.md", _card(release).encode())
+    write_atomic(folder / "README.md", _card(release, folder).encode())
 
 
 def _extent(folder: Path) -> tuple[tuple[float, float, float, float], datetime, datetime]:
@@ -41,7 +49,7 @@ def _extent(folder: Path) -> tuple[tuple[float, float, float, float], datetime, 
 
 
 def _collection(
-    release: Manifest, bbox: tuple[float, float, float, float], first: datetime, last: datetime
+    release: Manifest, folder: Path, bbox: tuple[float, float, float, float], first: datetime, last: datetime
 ) -> dict[str, Any]:
     classes = [
         {"value": c.code, "name": c.name, "color_hint": c.color[1:].upper()}
@@ -53,7 +61,7 @@ def _collection(
         title=release.title,
         description=_description(release),
         extent=pystac.Extent(pystac.SpatialExtent([list(bbox)]), pystac.TemporalExtent([[first, last]])),
-        license="other",
+        license=licence_of(release),
         keywords=["LULC", *(["LUISA"] if release.labels else []), "land cover", *release.sensors],
         providers=[pystac.Provider(source.title, url=source.href) for source in release.sources],
         stac_extensions=[
@@ -85,12 +93,15 @@ def _collection(
                 media_type="application/vnd.apache.parquet",
                 roles=["collection-mirror"],
             ),
-            "thumbnails": pystac.Asset(
-                f"./{THUMBNAILS}",
-                title="Pictures of tiles",
-                media_type="application/vnd.apache.parquet",
-                roles=["thumbnail"],
-            ),
+            **{
+                f"thumbnails-{split}": pystac.Asset(
+                    f"./{thumbnails_of(split)}",
+                    title=f"Pictures of tiles of split {split}",
+                    media_type="application/x-parquet",
+                    roles=["thumbnail"],
+                )
+                for split in _pictured(release, folder)
+            },
             "arrays": pystac.Asset(
                 "./",
                 title="All arrays, as one Zarr hierarchy",
@@ -100,7 +111,48 @@ def _collection(
             ),
         },
     )
-    return collection.to_dict(include_self_link=False, transform_hrefs=False)
+    collection.item_assets = _item_assets(release)
+    content = collection.to_dict(include_self_link=False, transform_hrefs=False)
+    links = [pystac.Link(pystac.RelType.ROOT, "./collection.json", pystac.MediaType.JSON)]
+    links += [pystac.Link(pystac.RelType.LICENSE, LICENCES[name]) for name in licences(release) if name in LICENCES]
+    content["links"] = [link.to_dict(transform_href=False) for link in links]
+    return content
+
+
+def licences(release: Manifest) -> list[str]:
+    """All licences of a release, sorted."""
+    found = {source.licence for source in release.sources}
+    found |= {info.licence for info in release.sensors.values()}
+    return sorted(found | {info.licence for info in release.labels.values()})
+
+
+def licence_of(release: Manifest) -> str:
+    """The licence of all parts of a release; ``other`` if there are several."""
+    found = licences(release)
+    return found[0] if len(found) == 1 and found[0] in LICENCES else "other"
+
+
+def _item_assets(release: Manifest) -> dict[str, Any]:
+    """What assets of items have in common."""
+    defined = {}
+    for name, info in release.sensors.items():
+        for array in info.arrays(name):
+            bands = [{"name": band.name} for band in info.bands]
+            defined[str(array)] = ("data", f"{array} imagery, {info.resolution} m", {"bands": bands})
+        for array in info.clear_arrays(name):
+            defined[str(array)] = ("metadata", f"Numbers of clear observations, {info.resolution} m", {})
+    for name, labels in release.labels.items():
+        for array in (ArrayKey(name, year) for year in labels.years):
+            defined[str(array)] = ("labels", f"{array} labels, {labels.resolution} m", {})
+    return {
+        key: pystac.ItemAssetDefinition.create(title, None, ZARR, [role], extra_fields=extra)
+        for key, (role, title, extra) in defined.items()
+    }
+
+
+def _pictured(release: Manifest, folder: Path) -> list[str]:
+    """Splits with thumbnails: all, unless a large release shows only a part of its tiles."""
+    return [split for split in release.splits if (folder / thumbnails_of(split)).is_file()]
 
 
 def _columns(release: Manifest) -> dict[str, str]:
@@ -160,7 +212,7 @@ def _example(release: Manifest) -> str:
     split = next(iter(release.splits))
     sensor = next((name for name, info in release.sensors.items() if info.years), next(iter(release.sensors)))
     dated = not release.sensors[sensor].years
-    options = [f'"{release.name}"', f'split="{split}"', f'sensors="{sensor}"']
+    options = [f'"{ORGANISATION}/{release.name}"', f'split="{split}"', f'sensors="{sensor}"']
     if not dated:
         options.append(f"year={release.sensors[sensor].years[-1]}")
     sources = [name for name, info in release.labels.items() if split in info.splits]
@@ -171,7 +223,7 @@ def _example(release: Manifest) -> str:
     return f"{split} = {'LuisaSeries' if dated else 'LuisaSeg'}({', '.join(options)})"
 
 
-def _card(release: Manifest) -> str:
+def _card(release: Manifest, folder: Path) -> str:
     """The Hugging Face dataset card."""
     tiles = sum(release.splits.values())
     tags = ["earth-observation", "land-cover", *(["LUISA"] if release.labels else []), "zarr"]
@@ -179,14 +231,18 @@ def _card(release: Manifest) -> str:
     size = "n<1K" if tiles < 1000 else "1K<n<10K" if tiles < 10_000 else "10K<n<100K"
     lines = [
         "---",
-        "license: other",
-        "license_name: see-release-json",
+        *(["license: " + licence_of(release).lower()] if licence_of(release) != "other" else OTHER_LICENCE),
         "task_categories:\n- image-segmentation\n- image-classification",
         "\n- ".join(["tags:", *tags]),
         f"pretty_name: {json.dumps(release.title)}",
         f"size_categories:\n- {size}",
-        "configs:\n- config_name: thumbnails\n  data_files: thumbnails.parquet\n  default: true\n"
-        "- config_name: index\n  data_files: index.parquet",
+        # The hub requires names of splits without hyphens.
+        "configs:\n- config_name: thumbnails\n  default: true\n  data_files:\n"
+        + "".join(
+            f"  - split: {split.replace('-', '_')}\n    path: {thumbnails_of(split)}\n"
+            for split in _pictured(release, folder)
+        )
+        + "- config_name: index\n  data_files:\n  - split: tiles\n    path: index.parquet",
         "---",
         f"# {release.title}",
         *([SIMULATED] if release.simulated else []),

@@ -105,8 +105,6 @@ def _item(
         "scenes": sorted({scene for note in notes.values() for scene in note.scenes}),
         "proj:code": CRS,
         "proj:bbox": list(tile.bounds),
-        "proj:shape": list(tile.shape(LABEL_RESOLUTION)),
-        "proj:transform": list(tile.transform(LABEL_RESOLUTION))[:6],
         "grid:code": f"LULCBENCH-{tile.id}",
     }
     properties |= shifts
@@ -116,6 +114,8 @@ def _item(
     assets = {}
     for array, note in sorted(notes.items()):
         labels = array.name in sources
+        resolution = LABEL_RESOLUTION if labels else sensor(array.name).resolution
+        grid = {"proj:shape": list(tile.shape(resolution)), "proj:transform": list(tile.transform(resolution))[:6]}
         if labels:
             properties |= class_fractions(np.load(cache / note.file, allow_pickle=False), array)
         else:
@@ -128,12 +128,14 @@ def _item(
                     title=f"Number of clear observations of {array}, row {number}",
                     media_type=ZARR,
                     roles=["metadata"],
+                    extra_fields=grid,
                 )
         assets[str(array)] = pystac.Asset(
             f"./{array}",
             title=f"{array}, row {number}",
             media_type=ZARR,
             roles=["labels" if labels else "data"],
+            extra_fields=grid,
         )
     item = pystac.Item(
         tile.id,
@@ -147,5 +149,6 @@ def _item(
         assets=assets,
     )
     item.collection_id = f"{recipe.name}-{recipe.version}"
-    item.add_link(pystac.Link(pystac.RelType.COLLECTION, "./collection.json", pystac.MediaType.JSON))
+    for relation in (pystac.RelType.COLLECTION, pystac.RelType.PARENT, pystac.RelType.ROOT):
+        item.add_link(pystac.Link(relation, "./collection.json", pystac.MediaType.JSON))
     return item

@@ -1,6 +1,6 @@
-"""Thumbnails of tiles in a Parquet file whose columns viewers of data sets show as images.
+"""Thumbnails of tiles in Parquet files, one per split, whose columns viewers of data sets show as images.
 
-The file declares Hugging Face's feature ``Image``: a struct of the PNG's bytes and a path, and a description of the
+The files declare Hugging Face's feature ``Image``: a struct of the PNG's bytes and a path, and a description of the
 columns in the metadata of the schema, which ``datasets.load_dataset`` and the hub's viewer read.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -26,12 +27,12 @@ from builders.stages.materialize import Note
 from lulcbench._parallel import each
 from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.plotting import rgb_panel
-from lulcbench.release import THUMBNAILS, ArrayKey
+from lulcbench.release import ArrayKey, thumbnails_of
 from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.sensors import sensor
 
 SIDE = 128  # pixels; a picture takes about 30 KB
-MOST = 1000  # tiles; more would make a file that every partial download has to take along
+MOST = 1000  # tiles; more would make files that every partial download has to take along
 ROW_GROUP = 50  # tiles; viewers read one group at a time
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -53,7 +54,7 @@ def write_thumbnails(
     folder: Path,
     pool: Executor | None = None,
 ) -> None:
-    """Write ``thumbnails.parquet``: id, split and region of each tile, a picture of each sensor and of each map.
+    """Write a file per split: id, split and region of each tile, a picture of each sensor and of each map.
 
     Pictures are of the latest year, of the season nearest to midsummer, in true colour where the release has these
     bands; labels are in the colours of the legend, at the finest level that a pixel has a class of. Of a release with
@@ -97,7 +98,9 @@ def write_thumbnails(
     features = {name: {"dtype": "string", "_type": "Value"} for name in texts}
     described = json.dumps({"info": {"features": features | {column: {"_type": "Image"} for column in columns}}})
     table = pa.table(data).replace_schema_metadata({"huggingface": described})
-    pq.write_table(table, folder / THUMBNAILS, row_group_size=ROW_GROUP, compression="NONE")  # PNG is compressed
+    for split in dict.fromkeys(texts["split"]):
+        part = table.filter(pc.equal(table["split"], split))
+        pq.write_table(part, folder / thumbnails_of(split), row_group_size=ROW_GROUP, compression="NONE")  # of PNG
 
 
 def _midsummer(dates: Sequence[str]) -> int:

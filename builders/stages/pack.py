@@ -57,7 +57,7 @@ from lulcbench.release import (
 )
 from lulcbench.sensors import sensor
 
-STAGE = "pack/7"
+STAGE = "pack/8"
 
 
 def pack(

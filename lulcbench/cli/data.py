@@ -142,14 +142,19 @@ def plot(
     level: Annotated[int, typer.Option(help="Legend level of the labels.")] = 3,
 ) -> None:
     """Plot a tile: true colour of each sensor and year, and the labels in legend colours."""
-    from lulcbench.plotting import figure, tile_panels
+    from lulcbench.grid import Tile
+    from lulcbench.plotting import credit, figure, tile_panels
 
     release = Release.open(root)
     panels = tile_panels(release, tile, sensors, season, level)
+    named = credit(release, sensors or tuple(release.manifest.sensors), tuple(release.manifest.labels))
     target = out or Path(f"{tile}.png")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        figure(panels, f"{release.id} {tile}", release.simulated).savefig(target, dpi=120)
+        drawn = figure(
+            panels, f"{release.id} {tile}", release.simulated, bounds=Tile.from_id(tile).bounds, credit=named
+        )
+        drawn.savefig(target, dpi=120)
     except ValueError as error:
         raise LulcbenchError(
             f"Cannot write {target}: {error}.", "Use a name that ends with .png, .pdf or .svg."

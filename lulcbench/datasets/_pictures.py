@@ -29,6 +29,8 @@ class Pictured:
     sensors: tuple[str, ...]
     seasons: tuple[str, ...]
     normalizers: dict[str, Normalizer]
+    transforms: Any
+    label_source: str | None
     _band_index: dict[str, list[int]]
 
     def plot(
@@ -63,7 +65,11 @@ class Pictured:
         for name, image in self._by_sensor(sample[key]).items():
             stored = image.reshape(len(self.seasons), -1, *image.shape[-2:])
             values = self.normalizers[name].denormalize(stored[season])
-            panels.append(rgb_panel(values, self.band_details(name), f"{title or name}, {self.seasons[season]}"))
+            panels.append(
+                rgb_panel(
+                    values, self.band_details(name), f"{name}{f' {title}' if title else ''}, {self.seasons[season]}"
+                )
+            )
         return panels
 
     @property
@@ -84,7 +90,16 @@ class Pictured:
     def _figure(self, sample: Sample, panels: list[Panel], title: str, show_titles: bool) -> Figure:
         from lulcbench.plotting import figure
 
-        return figure(panels, title, self.release.simulated, show_titles)
+        return figure(panels, title, self.release.simulated, show_titles, **self._where(sample))
+
+    def _where(self, sample: Sample) -> dict[str, Any]:
+        """Bounds and credit of a figure; without bounds if a transform may have moved the pixels."""
+        from lulcbench.plotting import credit
+
+        given = sample.get("bounds") if self.transforms is None else None
+        bounds = None if given is None else tuple(torch.as_tensor(given).tolist())
+        sources = () if self.label_source is None else (self.label_source,)
+        return {"bounds": bounds, "credit": credit(self.release, self.sensors, sources)}
 
     def _by_sensor(self, image: Any) -> dict[str, torch.Tensor]:
         return image if isinstance(image, dict) else {self.sensors[0]: image}

@@ -86,8 +86,8 @@ class LuisaChange(LuisaDataset):
                 self.release.manifest.clear_counts(name, self.pair[0])
 
     def _picture(self, sample: Sample, prediction: Any) -> tuple[str, list[Panel]]:
-        """Both years, their labels, and where they differ (black; grey: ignored)."""
-        from lulcbench.plotting import change_panel
+        """Both years, their labels, and what changed into what."""
+        from lulcbench.plotting import change_panel, transition_panel
 
         panels: list[Panel] = []
         for when, year in zip(("from", "to"), self.pair, strict=True):
@@ -96,13 +96,16 @@ class LuisaChange(LuisaDataset):
                 panels += self.rgb_panels(one, "image", str(year))
                 continue
             panels += self.rgb_panels(sample, f"image_{when}", str(year))
-            panels += class_panels({str(year): sample[f"mask_{when}"]}, self.levels)
-        changed = sample["mask"].squeeze(0) if self.layout == "torchgeo" else sample["mask"]
-        if prediction is not None and self.layout == "torchgeo":
-            prediction = prediction.squeeze(0)
-        for name, mask in (("changed", changed), ("predicted", prediction)):
-            if mask is not None:
-                panels.append(change_panel(finest(mask, self.levels), name))
+            panels += class_panels({f"labels {year}": sample[f"mask_{when}"]}, self.levels)
+        if self.layout == "torchgeo":
+            panels.append(change_panel(finest(sample["mask"].squeeze(0), self.levels), "changed"))
+            prediction = None if prediction is None else prediction.squeeze(0)
+        else:
+            before, after = (finest(sample[f"mask_{when}"], self.levels) for when in ("from", "to"))
+            title = f"change {self.pair[0]} → {self.pair[1]}"
+            panels.append(transition_panel(before, after, max(self.levels), title))
+        if prediction is not None:
+            panels.append(change_panel(finest(prediction, self.levels), "predicted change"))
         return sample["tile"], panels
 
     @property

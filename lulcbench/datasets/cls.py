@@ -101,7 +101,7 @@ class LuisaCls(LuisaDataset):
         """True colour, with the label and, if there is one, the predicted class in the title."""
         title = str(sample["tile"])
         if "label" in sample:
-            title = f"{class_name(sample['label'], self.levels)} ({float(sample['purity']):.0%})"
+            title += f": {class_name(sample['label'], self.levels)} ({float(sample['purity']):.0%})"
         if prediction is not None:
             title += f"\npredicted: {class_name(prediction, self.levels)}"
         return title, self.rgb_panels(sample)

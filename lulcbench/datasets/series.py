@@ -151,8 +151,17 @@ class LuisaSeries(LuisaDataset):
         pixels = self.normalizers[sensor].denormalize(image).reshape(len(dates), len(self.bands[sensor]), -1)
         lines = np.ma.masked_invalid(pixels).mean(-1).filled(np.nan)
         known = ~np.isnat(dates)
+        where = self._where(sample) | ({"bounds": None} if self._of_pixels else {})
         return line_figure(
-            dates[known], lines[known], self.band_details(sensor), panels, title, self.release.simulated, show_titles
+            dates[known],
+            lines[known],
+            self.band_details(sensor),
+            panels,
+            title,
+            self.release.simulated,
+            show_titles,
+            sensor=sensor,
+            **where,
         )
 
     @property

@@ -16,7 +16,7 @@ from lulcbench.release.entries import (
     split_order,
 )
 from lulcbench.release.keys import ArrayKey, Row, TilePosition
-from lulcbench.release.manifest import FORMAT, INDEX, THUMBNAILS, Manifest, label_shape
+from lulcbench.release.manifest import FORMAT, INDEX, Manifest, label_shape, thumbnails_of
 from lulcbench.release.opened import Release
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "INDEX",
     "MANIFEST",
     "SPLITS",
-    "THUMBNAILS",
     "TRAIN",
     "ArrayKey",
     "FileInfo",
@@ -40,4 +39,5 @@ __all__ = [
     "TilePosition",
     "label_shape",
     "split_order",
+    "thumbnails_of",
 ]

@@ -43,8 +43,12 @@ from lulcbench.remote.stores import MAX_MANIFEST_BYTES
 from lulcbench.seasons import Season
 
 INDEX = "index.parquet"
-THUMBNAILS = "thumbnails.parquet"  # pictures of tiles for viewers of data sets
 FORMAT: Final = "lulcbench-release/2"
+
+
+def thumbnails_of(split: str) -> str:
+    """File of the pictures of the tiles of a split, for viewers of data sets."""
+    return f"thumbnails-{split}.parquet"
 
 
 class Manifest(Frozen):

@@ -15,6 +15,7 @@ from baselines.experiment import Experiment
 from lulcbench import Release
 from lulcbench.cli import app as lulcbench_app
 from lulcbench.errors import LulcbenchError, NotAvailableError
+from lulcbench.evaluation.scores import Scores
 from lulcbench.legend import legend
 from lulcbench.predictions import Predictions
 from lulcbench.release import TilePosition
@@ -92,7 +93,10 @@ def test_maps_of_an_unlabelled_split_are_written_and_not_scored(mapped: Release,
     text = page.read_text(encoding="utf-8")
     assert "The map split has no labels: its predictions are not scored." in text
     assert "Scores on" not in text
-    assert text.count("data:image/png;base64,") == 2 * 2  # two tiles: true colour and prediction
+    # Two tiles: true colour, prediction and its uncertainty.
+    assert text.count("data:image/png;base64,") == 2 * 3
+    assert "Scores by class" not in text
+    assert 'class="locator"' in text
 
 
 def test_a_page_never_shows_scores_of_other_predictions(mapped: Release, runs: Path, tmp_path: Path) -> None:
@@ -103,7 +107,16 @@ def test_a_page_never_shows_scores_of_other_predictions(mapped: Release, runs: P
     arguments = ["score", str(folder / "predictions.zip"), "--root", mapped.root, "--json", str(folder / "scores.json")]
     assert CliRunner().invoke(lulcbench_app, arguments).exit_code == 0
     run("page", runs / "maps.toml", "--to", page, "--out", runs)
-    assert "Scores on the test split" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "Scores on the test split" in text
+    scores = Scores.load(folder / "scores.json")
+    found = scores.levels[1].metrics["overall_accuracy"]
+    if found.low is not None:
+        assert f"{found.value:.3f}<br><small>{found.low:.3f}–{found.high:.3f}</small>" in text
+    for entry in scores.levels[scores.level].classes:
+        assert (f"<td>{entry.code} {entry.name}</td><td>{entry.support:,}</td>" in text) == (entry.support > 0)
+    counts = {split: f">{split}: {number} tile" for split, number in mapped.manifest.splits.items()}
+    assert all(line in text for line in counts.values())
     run("predict", runs / "maps.toml", "--out", runs, "--set", "predict.split=val")
     with pytest.raises(LulcbenchError, match="belong to other predictions"):
         run("page", with_split(runs, "maps", "val"), "--to", page, "--out", runs)

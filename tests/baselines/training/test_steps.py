@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pystac import STACObjectType
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from baselines import measure
 from baselines.config import Config
@@ -100,7 +102,11 @@ def test_a_run_that_its_time_limit_cut_short_is_marked_everywhere(
         trained = train(experiment, tmp_path)
     assert trained.about.effort.cut_short
     assert warning in " ".join(capsys.readouterr().err.split())
-    assert warning in json.loads((folder / "model.stac.json").read_text())["properties"]["description"]
+    card = json.loads((folder / "model.stac.json").read_text())
+    assert warning in card["properties"]["description"]
+    JsonSchemaSTACValidator().validate_core(card, STACObjectType.ITEM, card["stac_version"])
+    (read,) = card["properties"]["mlm:input"]
+    assert read["bands"] == card["assets"]["weights"]["bands"]
     assert warning in submission(trained, Release.open(release_root)).description
     predictions = trained.task.predict(trained, folder)
     score(predictions, release_root).write(folder / "scores.json")

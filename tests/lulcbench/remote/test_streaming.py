@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -260,6 +261,18 @@ def test_the_hub(published: FakeHub, release_root: Path, private: bool, monkeypa
         with pytest.raises(LulcbenchError, match=r"Cannot read hf://lulcbench/tiny") as error:
             LuisaSeg("hf://lulcbench/tiny", sensors="landsat")
         assert "HF_TOKEN" in error.value.remedy
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
+def test_the_code_on_the_card_runs(published: FakeHub, release_root: Path) -> None:
+    card = (release_root / "README.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"ROOT": str(release_root)}
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+    assert names["train"].root == f"hf://lulcbench/tiny@{published.sha('lulcbench/tiny', 'main')}"
+    assert set(names["tiles"].split.values.tolist()) == {"train"}
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
