@@ -61,8 +61,9 @@ def test_a_release_without_a_season_or_band_of_the_model_is_refused(
     del manifest["digest"]
     text = json.dumps(manifest, separators=(",", ":"))
     assert old in text
-    changed = Manifest.model_validate_json(text.replace(old, new))
-    (other / "release.json").write_text(changed.model_dump_json())
+    changed = json.loads(text.replace(old, new))
+    digest = Manifest.model_validate(changed).digest
+    (other / "release.json").write_text(json.dumps(changed | {"digest": digest}))
     loaded = load_run(tmp_path / run.name, run.replace(predict={"root": str(other)}))
     with pytest.raises(LulcbenchError, match=says):
         loaded.task.predict(loaded, tmp_path / "predicted")
