@@ -81,6 +81,10 @@ class Archives:
         """Names of all patches in alphabetical order."""
         return sorted(self._where)
 
+    def present(self, names: Iterable[str]) -> list[str]:
+        """Those of some patches that are in the archives, in their order."""
+        return [name for name in names if name in self]
+
     def check(self, names: Sequence[str], what: str) -> None:
         """Check that all patches of a list exist.
 

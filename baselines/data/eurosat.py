@@ -51,6 +51,8 @@ class EuroSatData(DataConfig):
             ``baselines/splits``).
         bands: name of a set, or names of bands; RGB archives have only ``rgb``.
         train_on: splits to train on; the published 80/20 protocol trains on train and val together.
+        part: the archives have only some of the patches: the split lists are cut to these. Without it, a patch of a
+            list that the archives lack is an error.
     """
 
     kind: Literal["eurosat"] = "eurosat"
@@ -60,6 +62,7 @@ class EuroSatData(DataConfig):
     split: Literal["random", "spatial", "block"] = "random"
     bands: Literal["rgb", "swir", "color-infrared", "all"] | Names = "rgb"
     train_on: Annotated[tuple[Literal["train", "val"], ...], Field(min_length=1)] = ("train",)
+    part: bool = False
 
     @property
     def dataset(self) -> type[EuroSat]:
@@ -69,7 +72,13 @@ class EuroSatData(DataConfig):
     @property
     def options(self) -> dict[str, Any]:
         """Options of ``EuroSat``; images remain uint8 until they are normalised on the device."""
-        return {"root": expand(self.root), "lists": self.split, "bands": self.bands, "normalize": "device"}
+        return {
+            "root": expand(self.root),
+            "lists": self.split,
+            "bands": self.bands,
+            "part": self.part,
+            "normalize": "device",
+        }
 
     @property
     def train_options(self) -> dict[str, Any]:
@@ -99,7 +108,8 @@ class EuroSatData(DataConfig):
         archives, total = Archives(expand(self.root)), hashlib.sha256()
         lists = read_lists(expand(self.root), self.split)
         with _console.progress() as bar:
-            for split, names in lists.items():
+            for split, listed in lists.items():
+                names = archives.present(listed) if self.part else listed
                 archives.check(names, split)
                 total.update(f"{split}\n".encode())
                 contents = archives.contents(bar.track(names, description=f"hash {split}"))
@@ -131,6 +141,7 @@ class EuroSat:
         split: ``train``, ``val`` or ``test``, or several of these.
         lists: name of the split lists: ``random``, ``spatial`` or ``block``.
         bands: name of a set, or names of bands.
+        part: the archives have only some of the patches: leave out those that they lack.
         normalize: True: images are normalised; ``"device"``: images have stored values, uint8 (float32 reflectance of
             13-band archives), to be passed through ``finish`` on the device.
         input: mean and standard deviation to normalise by; by default those of this dataset.
@@ -153,6 +164,7 @@ class EuroSat:
         lists: str = "random",
         bands: str | Sequence[str] = "rgb",
         *,
+        part: bool = False,
         normalize: bool | str = True,
         input: Input | None = None,
     ) -> None:
@@ -162,9 +174,10 @@ class EuroSat:
         self.normalize = normalize
         self.archives = Archives(Path(root))
         self.names: list[str] = []
-        for part in splits:
-            names = read_list(Path(root), lists, part)
-            self.archives.check(names, part)
+        for one in splits:
+            names = read_list(Path(root), lists, one)
+            names = self.archives.present(names) if part else names
+            self.archives.check(names, one)
             self.names += names
         self.labels = labels(self.names)
         self._input = input

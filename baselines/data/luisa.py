@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +61,11 @@ class LuisaData(DataConfig):
         return {} if self.fraction == 1 else {"fraction": self.fraction}
 
     def fitted_options(self, info: DataInfo) -> dict[str, Any]:
-        """Statistics of the training data, also for predictions of another release."""
+        """Bands, seasons and statistics of the training data, also for predictions of another release.
+
+        A release that lacks one of them is refused by name; what it has beyond them is left out.
+        """
+        channels = {sensor: [c.rpartition(":") for c in i.channels] for sensor, i in info.inputs.items()}
         statistics = {
             sensor: {
                 channel.rpartition(":")[2]: (mean, std)
@@ -67,7 +73,11 @@ class LuisaData(DataConfig):
             }
             for sensor, i in info.inputs.items()
         }
-        return {"statistics": statistics}
+        return {
+            "bands": {sensor: tuple(dict.fromkeys(band for _, _, band in of)) for sensor, of in channels.items()},
+            "seasons": tuple(dict.fromkeys(season for season, _, _ in next(iter(channels.values())))),
+            "statistics": statistics,
+        }
 
     @property
     def has_val(self) -> bool:
@@ -141,6 +151,11 @@ class LuisaSegData(LuisaData):
         """Legend level of the classes; None for a subset."""
         return self.level if self.subset is None else None
 
+    def digest(self) -> str:
+        """Digest of the release, and of the classes of a subset: a changed subset makes other data."""
+        release = super().digest()
+        return release if self.subset is None else _digest_of(release, read_subset(self.subset))
+
     def describe(self, train: LuisaDataset) -> DataInfo:
         """Channels, statistics and classes of the train split."""
         info = super().describe(train)
@@ -154,6 +169,7 @@ class LuisaSegData(LuisaData):
             update={
                 "classes": subset.names,
                 "level": None,
+                "digest": _digest_of(info.digest, subset),
                 "frequencies": shares(np.bincount(index[known], by_leaf[known], len(subset.names))),
                 "subset": dict(zip(subset.names, subset.codes, strict=True)),
             }
@@ -220,6 +236,12 @@ def read_subset(subset: str) -> LegendSubset:
             known = ", ".join(sorted(p.stem for p in SUBSETS.glob("*.toml")))
             raise LulcbenchError(f"There is no legend subset {subset!r}.", f"There are: {known}; or give a TOML file.")
     return LegendSubset.load(path)
+
+
+def _digest_of(release: str, subset: LegendSubset) -> str:
+    """Digest of a release with the labels of a subset."""
+    classes = json.dumps([subset.names, subset.codes])
+    return hashlib.sha256(f"{release} {classes}".encode()).hexdigest()
 
 
 def _input(dataset: LuisaDataset, sensor: str) -> Input:

@@ -142,6 +142,29 @@ def test_lists_that_do_not_fit_are_refused(eurosat_root: Path, tmp_path: Path) -
         Archives(root)
 
 
+def test_lists_are_cut_to_the_patches_of_a_part(eurosat_root: Path, tmp_path: Path) -> None:
+    for path in eurosat_root.glob("*.txt"):
+        shutil.copy(path, tmp_path)
+    with (
+        zipfile.ZipFile(eurosat_root / "eurosat_rgb_1of1.zip") as whole,
+        zipfile.ZipFile(tmp_path / "eurosat_rgb_part.zip", "w") as archive,
+    ):
+        for member in whole.namelist()[::2]:
+            archive.writestr(member, whole.read(member))
+    kept = {Path(member).stem for member in zipfile.ZipFile(tmp_path / "eurosat_rgb_part.zip").namelist()}
+    with pytest.raises(LulcbenchError, match="not in the archives"):
+        open_experiment(tmp_path)
+    experiment = open_experiment(tmp_path, part=True)
+    for split in ("train", "val"):
+        listed = [Path(line).stem for line in (tmp_path / f"eurosat-random-{split}.txt").read_text().split()]
+        assert experiment.data.datasets[split].names == [name for name in listed if name in kept]
+    assert experiment.info.digest == experiment.config.data.digest() != data(eurosat_root).digest()
+    assert data(eurosat_root, part=True).digest() == data(eurosat_root).digest()  # nothing is left out of the whole
+    (tmp_path / "eurosat-random-val.txt").write_text("Forest_99999.jpg\n")
+    with pytest.raises(LulcbenchError, match="The val list is empty"):
+        open_experiment(tmp_path, part=True)
+
+
 def jpeg(height: int = 64, width: int = 64) -> bytes:
     """A 64 × 64 JPEG that claims to be of another size."""
     buffer = io.BytesIO()

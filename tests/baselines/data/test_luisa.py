@@ -46,6 +46,30 @@ def test_frequencies_are_those_of_the_labels_that_are_trained_on(release_root: P
         assert len(experiment.info.absent) == (counts == 0).sum()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [('"name":"summer"', '"name":"monsoon"', "no season 'summer'"), ('"name":"red"', '"name":"blush"', "'red'")],
+    ids=["season", "band"],
+)
+def test_a_release_without_a_season_or_band_of_the_model_is_refused(
+    release_root: Path, tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    run = Config.parse(config(release_root).model_dump() | {"model": {"kind": "forest", "trees": 3, "samples": 500}})
+    train(Experiment.open(run), tmp_path)
+    other = Path(shutil.copytree(release_root, tmp_path / "other"))
+    manifest = json.loads((other / "release.json").read_text())
+    del manifest["digest"]
+    text = json.dumps(manifest, separators=(",", ":"))
+    assert old in text
+    changed = json.loads(text.replace(old, new))
+    digest = Manifest.model_validate(changed).digest
+    (other / "release.json").write_text(json.dumps(changed | {"digest": digest}))
+    loaded = load_run(tmp_path / run.name, run.replace(predict={"root": str(other)}))
+    with pytest.raises(LulcbenchError, match=says):
+        loaded.task.predict(loaded, tmp_path / "predicted")
+    assert not (tmp_path / "predicted" / "predictions.zip").exists()
+
+
 def test_another_release_is_predicted_with_the_statistics_of_the_training_data(
     release_root: Path, tmp_path: Path
 ) -> None:

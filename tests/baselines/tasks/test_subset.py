@@ -102,3 +102,17 @@ def test_what_does_not_fit_a_subset_is_refused(trained: tuple[Trained, Path], re
     with pytest.raises(LulcbenchError, match="is damaged"):
         run.task.score(run.config, folder)
     (folder / PREDICTIONS).write_bytes(content)
+
+
+def test_a_model_of_other_classes_is_refused(release_root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "Two"\n[classes]\nbuilt-up = [11, 12]\nforest = [31]\n')
+    run = config(release_root)
+    run = run.replace(data={"subset": str(path)})
+    trained = train(Experiment.open(run), tmp_path)
+    assert trained.about.data_digest == run.data.digest()
+    path.write_text(path.read_text().replace("[11, 12]", "[11]"))  # the same names
+    loaded = load_run(tmp_path / run.name, run)
+    with pytest.raises(LulcbenchError, match="was trained on other data"):
+        loaded.task.predict(loaded, tmp_path / run.name)
+    assert not (tmp_path / run.name / PREDICTIONS).exists()
