@@ -123,7 +123,7 @@ def uncertainty_panel(p: npt.NDArray[np.floating], title: str = "uncertainty") -
     """
     uncertain = np.clip(1 - np.asarray(p, np.float64).max(axis=0), 0, 1)
 
-    def color(value: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    def color(value: npt.NDArray[np.floating] | float) -> npt.NDArray[np.uint8]:
         channels = [np.interp(value, (0, 0.5, 1), ends) for ends in zip(*_UNCERTAIN, strict=True)]
         return np.rint(np.stack(channels, -1)).astype(np.uint8)
 
