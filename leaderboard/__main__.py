@@ -49,7 +49,10 @@ def serve(
     context: typer.Context,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
-    url: Annotated[str, typer.Option(help="Public address, for permalinks and the form; default: host and port.")] = "",
+    url: Annotated[
+        str,
+        typer.Option(help="Public address, for permalinks and the form; default: of the settings, else host and port."),
+    ] = "",
     workers: Annotated[
         int | None,
         typer.Option(
@@ -69,7 +72,7 @@ def serve(
         console.print("There is no --release to score against: submissions wait until a worker scores them.")
     _check_releases(context.obj, workers)
     with listen(host, port) as listener:
-        settings = context.obj.model_copy(update={"public_url": url or f"http://{host}:{listener.getsockname()[1]}"})
+        settings = _at(context, url, f"http://{host}:{listener.getsockname()[1]}")
         console.print(f"Leaderboard at {settings.public_url} (stop with Ctrl-C)", highlight=False)
         code = supervise(settings, listener, workers)
     if code:
@@ -81,7 +84,7 @@ def web(
     context: typer.Context,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
-    url: Annotated[str, typer.Option(help="Public address; default: host and port.")] = "",
+    url: Annotated[str, typer.Option(help="Public address; default: of the settings, else host and port.")] = "",
     fd: Annotated[int, typer.Option(hidden=True)] = -1,
     parent: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
@@ -96,7 +99,7 @@ def web(
         run_server(context.obj, socket.socket(fileno=fd))
         return
     with listen(host, port) as listener:
-        settings = context.obj.model_copy(update={"public_url": url or f"http://{host}:{listener.getsockname()[1]}"})
+        settings = _at(context, url, f"http://{host}:{listener.getsockname()[1]}")
         console.print(f"Leaderboard at {settings.public_url} (stop with Ctrl-C)", highlight=False)
         run_server(settings, listener)
 
@@ -235,7 +238,7 @@ def rename(
     team: str,
     new: str,
     author: Annotated[
-        list[str] | None, typer.Option(help="Authors of all cards of the team from now on; repeatable.")
+        list[str] | None, typer.Option(help="Authors of all cards that the team has now; repeatable.")
     ] = None,
 ) -> None:
     """Rename a team everywhere, in the ledger too, for example to remove a person's name; the scores stay."""
@@ -321,6 +324,12 @@ def token_list(context: typer.Context) -> None:
                 state = f"expires {token.expires_at:%Y-%m-%d}"
             state += f", last used {token.used_at:%Y-%m-%d}" if token.used_at else ", never used"
             typer.echo(f"{token.id}  {token.team.name}  {token.scope}  {token.created_at:%Y-%m-%d}  {state}")
+
+
+def _at(context: typer.Context, url: str, listening: str) -> Any:
+    """The settings with the public address: of the option, else of the settings, else where the server listens."""
+    given = context.obj.public_url if "public_url" in context.obj.model_fields_set else ""
+    return context.obj.model_copy(update={"public_url": url or given or listening})
 
 
 def _obey(context: typer.Context, parent: int) -> None:

@@ -19,7 +19,11 @@ from lulcbench.errors import LulcbenchError
 # Files of the branch that its owner wrote: the card of a Hugging Face Space, a domain, rules of large files.
 KEPT = ("README.md", "CNAME", ".gitattributes", "LICENSE", ".git")
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,100}")
-_AUTHOR = ("-c", "user.name=lulcbench leaderboard", "-c", "user.email=leaderboard@localhost")
+_CONFIG = {
+    "user.name": "lulcbench leaderboard",
+    "user.email": "leaderboard@localhost",
+    "commit.gpgsign": "false",  # which may ask for a password
+}
 
 
 def publish(db: Database, settings: Settings, remote: str, branch: str, url: str = "") -> str:
@@ -48,7 +52,9 @@ def publish(db: Database, settings: Settings, remote: str, branch: str, url: str
         _add_ledger(settings.ledger, site / "ledger")
         clone.mkdir()
         _git(clone, "init", "--quiet", f"--initial-branch={branch}")
-        _git(clone, "remote", "add", "--", "origin", remote)
+        for key, value in _CONFIG.items():
+            _git(clone, "config", key, value)
+        _git(clone, "remote", "add", "--", "origin", str(Path(remote).resolve()) if Path(remote).exists() else remote)
         if _git(clone, "ls-remote", "--heads", "origin", f"refs/heads/{branch}"):
             _git(clone, "fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{branch}")
             _git(clone, "reset", "--quiet", "--hard", "FETCH_HEAD")
@@ -57,10 +63,10 @@ def publish(db: Database, settings: Settings, remote: str, branch: str, url: str
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         shutil.copytree(site, clone, dirs_exist_ok=True)
         (clone / ".nojekyll").touch()  # GitHub would otherwise leave out names with underscores
-        _git(clone, "add", "--all")
+        _git(clone, "add", "--all", "--force")  # also what the operator's own git ignores, such as *.log
         if not _git(clone, "status", "--porcelain"):
             return ""
-        _git(clone, *_AUTHOR, "commit", "--quiet", f"--message=Board at head {chain.load(settings.ledger).head[:16]}")
+        _git(clone, "commit", "--quiet", f"--message=Board at head {chain.load(settings.ledger).head[:16]}")
         _git(clone, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
         return _git(clone, "rev-parse", "HEAD")
 

@@ -20,7 +20,7 @@ from lulcbench.evaluation.scoring import with_intervals
 log = logging.getLogger(__name__)
 # To be increased whenever ``summarise`` returns something else for the same result: summaries of another version are
 # computed again when the service starts. A new metric does not need a new version, since all metrics are kept.
-SUMMARY_VERSION = 5
+SUMMARY_VERSION = 6
 
 
 def summarise(
@@ -118,7 +118,9 @@ def _without_blocks(blocks: Mapping[str, Any]) -> dict[str, list[float]]:
         return {}
     found = {}
     for level, sums in counts.sums.get(Family.CLASSES, {}).items():
-        by_block = np.asarray(sums, np.float64)
+        by_block = np.asarray(
+            [block for block in sums if np.any(block)], np.float64
+        )  # as in intervals and paired tests
         if len(by_block) < 2:
             continue
         scores: list[float] = np.asarray(evaluate(Family.CLASSES, by_block.sum(axis=0) - by_block)[RANKING]).tolist()

@@ -1,8 +1,9 @@
 """Isolation of the scoring process with Landlock (Linux 5.13 and later): it needs no privileges and no other program.
 
-A process that is isolated reads only the files that scoring needs, writes only where its answer goes, and makes no TCP
-connection (Linux 6.7 and later). It therefore cannot reach the secret of the sessions, the database, or predictions of
-other teams, regardless of what a forged file makes it do. See https://docs.kernel.org/userspace-api/landlock.html.
+A process that is isolated reads only the files that scoring needs, writes only where its answer goes, makes no TCP
+connection (Linux 6.7 and later), and sends no signals (Linux 6.12 and later). It therefore cannot read the settings,
+the secret of the sessions or predictions of other teams, regardless of what a forged file makes it do. Landlock covers
+neither UDP nor Unix sockets with a path. See https://docs.kernel.org/userspace-api/landlock.html.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446  # system calls, the same on all archit
 _VERSION, _PATH_BENEATH, _NO_NEW_PRIVS = 1, 1, 38
 _READ = 0b1101  # execute, read file, read folder
 _FILE = 0b11 << 14 | 0b111  # rights that a file that is not a folder can have: read, write, execute, truncate, ioctl
-_SYSTEM = ("/usr", "/lib", "/lib64", "/etc", "/proc", "/sys", "/dev")
+_SYSTEM = (
+    *("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types"),
+    *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices/system", "/sys/fs/cgroup"),
+    *("/dev/null", "/dev/zero", "/dev/urandom"),
+)
 _WRITABLE_DEVICES = ("/dev/null",)
 
 
 class _Ruleset(ctypes.Structure):
-    _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64))
+    _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
 
 
 class _PathBeneath(ctypes.Structure):
@@ -53,8 +58,8 @@ def isolate(read: Iterable[Path], write: Iterable[Path]) -> bool:
     if not known:
         return False
     everything = (1 << (13 + min(known - 1, 2))) - 1 | (1 << 15 if known >= 5 else 0)
-    rules = _Ruleset(everything, 0b11 if known >= 4 else 0)
-    size = ctypes.sizeof(rules) if known >= 4 else 8
+    rules = _Ruleset(everything, 0b11, 0b11)
+    size = 24 if known >= 6 else 16 if known >= 4 else 8  # what older kernels do not know is left out
     ruleset = _checked(_libc().syscall(_CREATE, ctypes.byref(rules), ctypes.c_size_t(size), ctypes.c_uint32(0)))
     try:
         for path in (*map(Path, _SYSTEM), *read):
@@ -71,15 +76,16 @@ def isolate(read: Iterable[Path], write: Iterable[Path]) -> bool:
 def code_folders(private: Path) -> list[Path]:
     """Folders of Python and of the imported packages, without one that contains ``private``.
 
-    In a clone, the folder of the repository may contain that of the service's data.
+    Of other folders on the path of modules, such as a clone or the working directory, only the packages that score: the
+    rest may be settings, or the service's data.
     """
     folders = {Path(sys.prefix), Path(sys.base_prefix)}
     hidden = private.resolve()
     for entry in map(Path, filter(None, sys.path)):
-        if hidden.is_relative_to(entry.resolve()):
-            folders |= {entry / name for name in ("lulcbench", "leaderboard")}
-        else:
+        if entry.name in ("site-packages", "dist-packages"):
             folders.add(entry)
+        else:
+            folders |= {entry / name for name in ("lulcbench", "leaderboard")}
     return sorted(folder for folder in folders if folder.exists() and not hidden.is_relative_to(folder.resolve()))
 
 

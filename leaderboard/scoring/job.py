@@ -49,8 +49,12 @@ def main(scorer: Scorer | None = None) -> None:
     confine(allowed)
     if allowed.get("isolate"):
         folder = Path(predictions).parents[1]
-        read = [Path(predictions), *map(Path, roots), *code_folders(folder)]
-        isolate(read, [Path(out).parent, Path(media)])
+        read = [Path(predictions), *map(Path, roots), *_targets(roots), *code_folders(folder)]
+        try:
+            isolate(read, [Path(out).parent, Path(media)])
+        except OSError as error:  # of the machine: not a fault of the file
+            sys.stderr.write(f"{error}; isolate_scoring = false turns it off\n")
+            sys.exit(TEMPORARY_FAILURE)
     # Imported only now, so that the limits apply to all imports.
     from lulcbench._files import write_atomic
 
@@ -66,6 +70,11 @@ def main(scorer: Scorer | None = None) -> None:
     except OSError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(TEMPORARY_FAILURE)
+
+
+def _targets(roots: list[str]) -> list[Path]:
+    """Where the links in releases lead to."""
+    return [path.resolve() for root in roots for path in Path(root).rglob("*") if path.is_symlink()]
 
 
 def answer(scorer: Scorer, predictions: Path, roots: list[Path], media: Path) -> dict[str, Any]:

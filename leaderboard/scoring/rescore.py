@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 
@@ -24,8 +25,8 @@ def rescore(worker: Worker, submissions: Sequence[str] = ()) -> Iterator[tuple[s
     """Score submissions again that an older scorer scored.
 
     The result of the older scorer stays, since it is never changed; the new one is a submission of the same team, card,
-    date and tier, in the table of this scorer version. Submissions that this version scored already are skipped, so
-    that an interrupted call is repeated.
+    date and tier, in the table of this scorer version. Submissions that this version scored already, or that are
+    superseded, are skipped. An interrupted call is completed by repeating it.
 
     Args:
         worker: the database, and the limits of scoring.
@@ -37,16 +38,19 @@ def rescore(worker: Worker, submissions: Sequence[str] = ()) -> Iterator[tuple[s
     Raises:
         LulcbenchError: a named submission is not on the board.
     """
+    replay(worker.db, worker.settings)  # a result that an interrupted call wrote
     with worker.db.read() as session:
-        scored = session.scalars(select(Submission).where(Submission.status == "scored")).unique().all()
-    known = {submission.id: submission for submission in scored}
+        everything = session.scalars(select(Submission)).unique().all()
+    ids = {submission.id for submission in everything}
+    known = {submission.id: submission for submission in everything if submission.status == "scored"}
     if missing := [name for name in submissions if name not in known]:
         raise LulcbenchError(f"There is no scored submission {missing[0]!r}.", "Name those that the board shows.")
-    current = {(one.team_id, one.sha256) for one in scored if _version(one) == SCORER_VERSION}
     for submission in (known[name] for name in submissions or known):
-        if version_order(_version(submission)) >= version_order(SCORER_VERSION):
+        if version_order(_version(submission)) >= version_order(SCORER_VERSION) or _rescored(submission) in ids:
             continue
-        if (submission.team_id, submission.sha256) in current:
+        if submission.superseded_by is not None:
+            if submissions:
+                yield submission.id, "it is superseded"
             continue
         yield submission.id, _again(worker, submission)
 
@@ -55,9 +59,16 @@ def _version(submission: Submission) -> str:
     return str(submission.result.summary["scorer_version"]) if submission.result else ""
 
 
+def _rescored(submission: Submission) -> str:
+    """Id of the result of this scorer: always the same, so that a call that is repeated adds no second one."""
+    return hashlib.sha256(f"{submission.id} {SCORER_VERSION}".encode()).hexdigest()[:20]
+
+
 def _again(worker: Worker, submission: Submission) -> str:
     """Score one submission; the id of the new result, or why there is none."""
-    settings, new = worker.settings, secrets.token_hex(10)
+    settings, new = worker.settings, _rescored(submission)
+    if submission.team.banned_at is not None:
+        return "its team is banned"
     if not predictions_path(settings, submission.id).is_file():
         return "its predictions are not kept"
     at = submission.created_at.isoformat()
@@ -67,6 +78,7 @@ def _again(worker: Worker, submission: Submission) -> str:
         if "result" not in answer:
             reason = answer.get("refused", {}).get("what") or next(iter(answer.values()))
             return f"not scored: {reason}"
+        shutil.rmtree(settings.media / new, ignore_errors=True)
         (folder / "media").replace(settings.media / new)
     entry = ledger.Entry.model_validate(
         answer["result"]
@@ -84,7 +96,8 @@ def _again(worker: Worker, submission: Submission) -> str:
     if entry.scores["predictions_sha256"] != submission.sha256:
         shutil.rmtree(settings.media / new, ignore_errors=True)
         return "the kept predictions are not those that were submitted"
-    os.link(predictions_path(settings, submission.id), predictions_path(settings, new))
+    with contextlib.suppress(FileExistsError):
+        os.link(predictions_path(settings, submission.id), predictions_path(settings, new))
     ledger.write(settings.ledger, entry)
     replay(worker.db, settings)
     with worker.db.write() as session:

@@ -95,7 +95,8 @@ class Worker:
         """Delete files that are no longer needed.
 
         These are uploads that were not continued for two days, files that were refused or withdrawn a week ago,
-        predictions that were scored ``keep_predictions_days`` ago, and temporary folders of workers that were killed.
+        predictions that were submitted ``keep_predictions_days`` ago, and temporary folders of workers that were
+        killed.
         """
         self._sweep()
         limit = now() - timedelta(days=UNFINISHED_DAYS)
@@ -113,12 +114,13 @@ class Worker:
                 predictions_path(self.settings, submission_id).unlink(missing_ok=True)
 
     def _outdated(self, session: Session) -> Sequence[str]:
-        """Scored submissions whose predictions are older than ``keep_predictions_days``."""
+        """Submissions that are or were on the board and whose predictions are older than ``keep_predictions_days``."""
         if not self.settings.keep_predictions_days:
             return ()
         limit = now() - timedelta(days=self.settings.keep_predictions_days)
-        scored = select(Submission.id).where(Submission.status == "scored", Submission.finished_at < limit)
-        return session.scalars(scored).all()
+        states = Submission.status.in_(("scored", "withdrawn"))
+        # Rescoring keeps the date of submission, and so does not prolong this.
+        return session.scalars(select(Submission.id).where(states, Submission.created_at < limit)).all()
 
     def _room(self) -> bool:
         """Whether there is disk space to start a job; the rest is reserved for finishing work that has begun."""

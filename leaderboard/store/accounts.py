@@ -78,30 +78,42 @@ def create_token(db: Database, team_name: str, scope: str = "submit", days: int 
     return f"lb_{token_id}_{secret}"
 
 
-def external_token(db: Database, team_name: str, provider: str) -> str:
+def external_token(db: Database, team_name: str, identity: str) -> str:
     """Id of a token for a user whom another service has identified; created with the team at the first sign-in.
 
-    No client can present such a token: its digest is the name of the provider, and not that of a secret.
+    No client can present such a token: its digest is the identity, and not that of a secret.
+
+    Args:
+        db: the database.
+        team_name: name of the team if the user is new; a team keeps its name when the user's changes.
+        identity: provider and digest of the identifier of the user there, which must never change or be reused.
 
     Raises:
-        RequestError: 403, the team is banned; 409, its name is not allowed or resembles that of another team.
+        RequestError: 403, the team is banned; 409, there is a team of that or a similar name, or it is not allowed.
     """
     with db.write() as session:
-        try:
-            check_team(team_name)
-            check_resemblance(session, team_name)
-        except LulcbenchError as error:
-            raise RequestError(409, error.what, "Ask the operator for a token with another name.") from error
-        team = ensure_team(session, team_name)
+        tokens = session.scalars(select(Token).where(Token.digest == identity)).all()
+        team = tokens[0].team if tokens else _new_team(session, team_name)
         if team.banned_at is not None:
             raise RequestError(403, "This team is banned.", "Ask the operator of the board.")
-        for token in session.scalars(select(Token).where(Token.team_id == team.id, Token.digest == provider)):
+        for token in tokens:
             if _valid(token):
                 return token.id
         token_id = secrets.token_hex(6)
-        session.add(Token(id=token_id, team_id=team.id, scope="submit", digest=provider, created_at=now()))
-        audit(session, provider, "token.create", token_id, team=team_name, scope="submit")
+        session.add(Token(id=token_id, team_id=team.id, scope="submit", digest=identity, created_at=now()))
+        audit(session, identity, "token.create", token_id, team=team.name, scope="submit")
         return token_id
+
+
+def _new_team(session: Session, name: str) -> Team:
+    try:
+        check_team(name)
+        check_resemblance(session, name)
+        if session.scalars(select(Team.id).where(Team.name == name)).first() is not None:
+            raise LulcbenchError(f"There is a team {name!r} already.", "")
+    except LulcbenchError as error:
+        raise RequestError(409, error.what, "Ask the operator for a token with another name.") from error
+    return ensure_team(session, name)
 
 
 def check_team(name: str) -> None:

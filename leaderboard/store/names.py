@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from sqlalchemy.orm import Session
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
 from leaderboard.store.accounts import check_resemblance, check_team
-from leaderboard.store.db import Audit, Database, Result, Submission, Team, audit, now, touch
+from leaderboard.store.db import Audit, Database, Result, Submission, Team, Upload, audit, now, touch
 from leaderboard.store.files import text_of
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
@@ -24,7 +23,7 @@ def rename(db: Database, settings: Settings, name: str, new: str, authors: Seque
     """Give a team another name, and its model cards other authors, everywhere: tables, ledger, audit log.
 
     The ledger notes that names were replaced in a file, not which. Backups, and copies that others made, keep the old
-    names. An interrupted call is completed by repeating it.
+    names. An interrupted call is completed by repeating it, before the database is rebuilt from the ledger.
 
     Args:
         db: the database.
@@ -53,6 +52,9 @@ def rename(db: Database, settings: Settings, name: str, new: str, authors: Seque
             changed += _in_ledger(session, settings, submission, name, new, authors)
             if authors:
                 submission.card = submission.card | {"authors": list(authors)}
+        if authors:
+            for upload in session.scalars(select(Upload).where(Upload.team_id == team.id)):
+                upload.card = upload.card | {"authors": list(authors)}
         team.name = new
         _in_audit(session, name, new)
         audit(session, OPERATOR, "team.rename", new[:64], files=changed)
@@ -76,10 +78,7 @@ def _in_ledger(
         changed += 1
     result = session.get(Result, submission.id)
     if result is not None:
-        try:
-            entry = ledger.read(settings.ledger / result.ledger_path)
-        except ledger.DamagedFile as error:
-            raise LulcbenchError(error.what, "Restore it first; then repeat the command.") from error
+        entry = ledger.read(settings.ledger / result.ledger_path)
         result.ledger_digest, result.summary = entry.digest, entry.summary
     return changed
 
@@ -95,14 +94,20 @@ def _in_audit(session: Session, name: str, new: str) -> None:
 
 
 def _files(root: Path, submission_id: str) -> list[tuple[Path, ledger.Entry | ledger.Event]]:
-    """The intact result and events of a submission, without replacements of names."""
+    """The result and events of a submission, without replacements of names.
+
+    Raises:
+        LulcbenchError: one is damaged, and may hold the old name.
+    """
     found: list[tuple[Path, ledger.Entry | ledger.Event]] = []
     for path in sorted(root.glob(f"*/{submission_id}.*json")):
-        with contextlib.suppress(ledger.DamagedFile):
+        try:
             if path.name == f"{submission_id}.json":
                 found.append((path, ledger.read(path)))
             elif ".redacted-" not in path.name:
                 found.append((path, ledger.read_event(path)))
+        except ledger.DamagedFile as error:
+            raise LulcbenchError(error.what, "Restore it first; then repeat the command.") from error
     return found
 
 

@@ -112,6 +112,8 @@ def finish(db: Database, settings: Settings, owner: str, job: Job, entry: ledger
         if submission is not None and not accounts.may_publish(session, submission.team_id):
             raise NoAccess(job.team)
         _own(session, owner, job, status="scored", finished_at=now(), lease_owner=None, lease_until=None)
+        if submission is not None:  # the names may have been replaced meanwhile
+            entry = entry.model_copy(update={"team": submission.team.name, "card": submission.card})
         entry = ledger.write(settings.ledger, entry)
         session.add(index_row(entry))
         audit(session, owner, "score.finish", job.submission_id, ledger_digest=entry.digest)

@@ -75,9 +75,10 @@ async def finish(request: Request, code: str = "", state: str = "") -> Response:
     started: dict[str, str] = request.session.pop(_STARTED, {})
     if not started or not hmac.compare_digest(started["state"].encode(), state.encode()):
         raise RequestError(403, "This sign-in was not begun in this browser, or is used up.", "Try again at /login.")
-    user = await run_in_threadpool(_user, settings, code, started["verifier"])
+    user, subject = await run_in_threadpool(_user, settings, code, started["verifier"])
     db: Database = request.app.state.db
-    token_id = await run_in_threadpool(accounts.external_token, db, f"{user} (Hugging Face)", "huggingface")
+    identity = "huggingface:" + hashlib.sha256(subject.encode()).hexdigest()[:48]
+    token_id = await run_in_threadpool(accounts.external_token, db, f"{user} (Hugging Face)", identity)
     sessions.begin(request, await run_in_threadpool(accounts.begin_session, db, token_id, sessions.LIFETIME))
     return see("/submit")
 
@@ -93,8 +94,8 @@ def _back(settings: Settings) -> str:
     return f"{settings.public_url.rstrip('/')}/login/huggingface/callback"
 
 
-def _user(settings: Settings, code: str, verifier: str) -> str:
-    """The user name that belongs to a code.
+def _user(settings: Settings, code: str, verifier: str) -> tuple[str, str]:
+    """The user that belongs to a code: the name, which users can change, and the identifier, which they cannot.
 
     Raises:
         RequestError: 502, Hugging Face cannot be reached, or does not confirm the code.
@@ -111,12 +112,12 @@ def _user(settings: Settings, code: str, verifier: str) -> str:
             secret = (settings.huggingface_client_id, settings.huggingface_client_secret)
             token = _answer(client.post("/oauth/token", data=form, auth=secret))["access_token"]
             info = _answer(client.get("/oauth/userinfo", headers={"Authorization": f"Bearer {token}"}))
-        user = str(info["preferred_username"])
+        user, subject = str(info["preferred_username"]), str(info["sub"])
     except (httpx2.HTTPError, LulcbenchError, KeyError) as error:
         raise RequestError(502, "Hugging Face did not confirm the sign-in.", "Try again, or use a token.") from error
-    if not _USER.fullmatch(user):
+    if not _USER.fullmatch(user) or not subject:
         raise RequestError(502, "Hugging Face gave a user name that cannot be a team.", "Ask the operator for a token.")
-    return user
+    return user, subject
 
 
 def _answer(response: httpx2.Response) -> dict[str, Any]:

@@ -30,13 +30,17 @@ def remote(tmp_path: Path) -> Path:
 
 
 def test_board_and_ledger_are_one_commit_that_readers_can_verify(
-    service: Service, fill: Callable[..., list[str]], remote: Path, tmp_path: Path
+    service: Service, fill: Callable[..., list[str]], remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "ignored").write_text("*.log\n")  # as operators have it; the chain is a log
+    (tmp_path / "gitconfig").write_text(f"[core]\n excludesFile = {tmp_path}/ignored\n[commit]\n gpgsign = true\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     first, second = fill({"name": "Alpha"}, {"name": "Beta", "kind": "poor"})
     service.client.post(f"/api/v1/submissions/{second}/withdraw", headers=service.headers())
     made = publish(service.db, service.settings, str(remote), "gh-pages")
     assert git(remote, "rev-parse", "gh-pages").strip() == made
     assert publish(service.db, service.settings, str(remote), "gh-pages") == ""  # nothing has changed
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")
     git(tmp_path, "clone", "--quiet", "--branch=gh-pages", str(remote), "copy")
     copy = tmp_path / "copy"
     assert "Alpha" in (copy / "index.html").read_text()

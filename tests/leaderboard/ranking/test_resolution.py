@@ -37,6 +37,17 @@ def test_the_jackknife_agrees_with_the_paired_bootstrap() -> None:
     assert smallest_difference(*without) == pytest.approx((high - low) / 2, rel=0.15)
 
 
+def test_blocks_without_labels_do_not_count(results: dict[str, Any]) -> None:
+    entry = results["good"]
+    sums = entry["blocks"]["sums"]
+    more = {level: blocks + [np.zeros_like(blocks[0]).tolist()] * 6 for level, blocks in sums[Family.CLASSES].items()}
+    padded = entry["blocks"] | {"sums": sums | {Family.CLASSES: more}}
+    blocks = entry["blocks"] | {"sums": sums}
+    found = [summarise(entry["scores"], CARD, one)["without_blocks"] for one in (blocks, padded)]
+    assert found[0]
+    assert found[0] == found[1]
+
+
 def test_a_mean_over_blocks_has_the_interval_of_the_paired_t_test() -> None:
     difference = np.array([0.1, 0.02, 0.05, -0.01, 0.07])
     total = difference.sum()

@@ -56,6 +56,44 @@ def test_kept_predictions_are_scored_again_into_the_table_of_this_scorer(
         list(rescore(worker, ["x"]))
 
 
+def test_an_interrupted_rescoring_adds_no_second_result(
+    service: Service, results: dict[str, Any], predictions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = older(service, results, predictions["good"])
+    worker = Worker(service.db, service.settings)
+
+    written = ledger.write
+
+    def killed(*given: Any) -> None:
+        written(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(rescore(worker))
+    assert list(rescore(worker)) == []  # the result is added to the database
+    assert len(service.rows(level=4)) == 1
+    assert len(list(service.settings.ledger.rglob("[0-9a-f]*.json"))) == 2
+    assert old in {row["submission"] for row in service.rows(level=4, scorer="0.9.0")}
+
+
+def test_superseded_results_and_banned_teams_are_not_scored_again(
+    service: Service, results: dict[str, Any], predictions: dict[str, Path]
+) -> None:
+    old = older(service, results, predictions["good"])
+    worker = Worker(service.db, service.settings)
+    with service.db.write() as session:
+        team = session.get_one(Submission, old).team
+        team.banned_at = now()
+    assert list(rescore(worker)) == [(old, "its team is banned")]
+    with service.db.write() as session:
+        submission = session.get_one(Submission, old)
+        submission.team.banned_at, submission.superseded_by = None, old
+    assert list(rescore(worker)) == []
+    assert list(rescore(worker, [old])) == [(old, "it is superseded")]
+
+
 def test_rescoring_says_what_it_cannot_do(
     service: Service, results: dict[str, Any], predictions: dict[str, Path]
 ) -> None:
@@ -110,6 +148,8 @@ def attempt(name, action):
 attempt("own predictions", (data / "predictions/mine.zip").read_bytes)
 attempt("release", (release / "manifest").read_bytes)
 attempt("answer", lambda: (data / "answer/out").write_bytes(b"x"))
+attempt("settings", Path("board.toml").read_bytes)
+attempt("system", Path("/etc/passwd").read_bytes)
 attempt("secret", (data / "secret.key").read_bytes)
 attempt("other predictions", (data / "predictions/theirs.zip").read_bytes)
 attempt("own changed", lambda: (data / "predictions/mine.zip").write_bytes(b"x"))
@@ -134,11 +174,14 @@ def test_the_scoring_process_reaches_its_own_files_only(tmp_path: Path) -> None:
         path.write_bytes(b"x")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [sys.executable, "-c", PROBE, str(data), str(release), str(listener.getsockname()[1])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        (tmp_path / "board.toml").write_bytes(b"x")
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.stdout.split("\n")[:-1] == [
         "own predictions done",
         "release done",
         "answer done",
+        "settings PermissionError",
+        "system PermissionError",
         "secret PermissionError",
         "other predictions PermissionError",
         "own changed PermissionError",

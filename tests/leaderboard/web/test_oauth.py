@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 
 from leaderboard.settings import Settings
 from leaderboard.store.accounts import ban, create_token
+from leaderboard.store.names import rename
 from leaderboard.web.app import create_app
 
 CLIENT, SECRET, CODE = "client-1", "secret-1", "code-1"
@@ -26,6 +27,7 @@ class Provider(BaseHTTPRequestHandler):
     """Issues one access token for ``CODE``, if client, secret, address and verifier fit."""
 
     user = "julia-b"
+    subject = "64f0"
     challenge = ""
 
     def do_POST(self) -> None:
@@ -45,7 +47,7 @@ class Provider(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         right = (self.path, self.headers["Authorization"]) == ("/oauth/userinfo", "Bearer access-1")
-        self.answer(200 if right else 401, {"preferred_username": Provider.user})
+        self.answer(200 if right else 401, {"preferred_username": Provider.user, "sub": Provider.subject})
 
     def answer(self, status: int, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()
@@ -61,7 +63,7 @@ class Provider(BaseHTTPRequestHandler):
 @pytest.fixture
 def provider() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Provider) as server:
-        Provider.user = "julia-b"
+        Provider.user, Provider.subject = "julia-b", "64f0"
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -132,10 +134,29 @@ def test_banned_and_look_alike_users(client: TestClient) -> None:
     db = client.app.state.db  # type: ignore[attr-defined]
     create_token(db, "JULIA-B (Hugging Face)")
     assert finish(client, begin(client)).status_code == 409
-    Provider.user = "tom"
+    Provider.user, Provider.subject = "tom", "64f1"
     assert finish(client, begin(client)).status_code == 303
     ban(db, "tom (Hugging Face)")
     assert client.get("/mine").headers["location"] == "/login"  # the session has ended
+    assert finish(client, begin(client)).status_code == 403
+
+
+def test_users_are_known_by_their_identifier_whatever_their_name(client: TestClient, settings: Settings) -> None:
+    db = client.app.state.db  # type: ignore[attr-defined]
+    assert finish(client, begin(client)).status_code == 303
+    Provider.user = "julia-c"  # the same user with another name
+    client.cookies.clear()
+    assert finish(client, begin(client)).status_code == 303
+    assert "julia-b (Hugging Face)" in client.get("/submit").text
+    client.cookies.clear()
+    Provider.user, Provider.subject = "julia-b", "77aa"  # another user, who took the name
+    assert finish(client, begin(client)).status_code == 409
+    rename(db, settings, "julia-b (Hugging Face)", "Former team 1")
+    Provider.subject = "64f0"  # a removed name does not come back
+    assert finish(client, begin(client)).status_code == 303
+    assert "Former team 1" in client.get("/submit").text
+    ban(db, "Former team 1")
+    client.cookies.clear()
     assert finish(client, begin(client)).status_code == 403
 
 

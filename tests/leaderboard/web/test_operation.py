@@ -9,11 +9,14 @@ import shutil
 import subprocess
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import typer
 from fastapi.testclient import TestClient
 
+from leaderboard.__main__ import _at
 from leaderboard.__main__ import app as command_line
 from leaderboard.settings import Settings
 from leaderboard.web.app import create_app
@@ -133,3 +136,14 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     )
     faults = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "lulcbench" in line]
     assert not faults
+
+
+def test_the_public_address_is_that_of_the_option_or_else_of_the_settings(tmp_path: Path) -> None:
+    def address(url: str, **given: str) -> str:
+        settings = Settings.model_validate({"data": tmp_path, "ledger": tmp_path} | given)
+        context = cast(typer.Context, SimpleNamespace(obj=settings))
+        return str(_at(context, url, "http://127.0.0.1:1").public_url)
+
+    assert address("") == "http://127.0.0.1:1"
+    assert address("", public_url="https://board.example.org") == "https://board.example.org"
+    assert address("https://b.org", public_url="https://board.example.org") == "https://b.org"
