@@ -9,6 +9,7 @@ neither UDP nor Unix sockets with a path. See https://docs.kernel.org/userspace-
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import stat
 import sys
@@ -76,16 +77,17 @@ def isolate(read: Iterable[Path], write: Iterable[Path]) -> bool:
 def code_folders(private: Path) -> list[Path]:
     """Folders of Python and of the imported packages, without one that contains ``private``.
 
-    Of other folders on the path of modules, such as a clone or the working directory, only the packages that score: the
-    rest may be settings, or the service's data.
+    Other folders on the path of modules, such as a clone or the working directory, may hold settings or data, so only
+    the packages that score are read from them.
     """
     folders = {Path(sys.prefix), Path(sys.base_prefix)}
     hidden = private.resolve()
     for entry in map(Path, filter(None, sys.path)):
         if entry.name in ("site-packages", "dist-packages"):
             folders.add(entry)
-        else:
-            folders |= {entry / name for name in ("lulcbench", "leaderboard")}
+    for name in ("lulcbench", "leaderboard"):
+        found = importlib.util.find_spec(name)  # wherever an editable installation has it
+        folders |= set(map(Path, found.submodule_search_locations or ())) if found else set()
     return sorted(folder for folder in folders if folder.exists() and not hidden.is_relative_to(folder.resolve()))
 
 

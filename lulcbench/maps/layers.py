@@ -137,27 +137,27 @@ def class_codes(level: int, to: int) -> npt.NDArray[np.uint16]:
 
 
 def temper(p: Probabilities, temperature: float) -> Probabilities:
-    """Divide the logits of probabilities ``(class, y, x)`` by a temperature; they sum to 1 afterwards."""
+    """Divide the logits of probabilities ``(class, …)`` by a temperature; they sum to 1 afterwards."""
     if temperature == 1:
         return normalized(p)
     result = np.empty(p.shape, np.float32)
-    for rows in _strips(p):
-        logits = np.log(np.maximum(p[:, rows], np.float32(1e-7)))
+    for part, out in _parts(p, result):
+        logits = np.log(np.maximum(part, np.float32(1e-7)))
         logits /= np.float32(temperature)
-        _normalize(np.exp(logits, out=logits), result[:, rows])
+        _normalize(np.exp(logits, out=logits), out)
     return result
 
 
 def normalized(p: Probabilities, out: Probabilities | None = None) -> Probabilities:
-    """Values ``(class, y, x)`` divided by their sum, which is made in the order of the classes.
+    """Values ``(class, …)`` divided by their sum, which is made in the order of the classes.
 
     Args:
         p: the values.
         out: array for the result, which may be ``p``; None for a new one.
     """
     out = np.empty(p.shape, np.float32) if out is None else out
-    for rows in _strips(p):
-        _normalize(p[:, rows], out[:, rows])
+    for part, result in _parts(p, out):
+        _normalize(part, result)
     return out
 
 
@@ -168,9 +168,17 @@ def _normalize(p: Probabilities, out: Probabilities) -> None:
     np.divide(p, np.maximum(total, _TINY, out=total), out=out)
 
 
-def _strips(p: Probabilities) -> Iterator[slice]:
-    """Rows of ``(class, y, x)`` that are computed at a time, so that they stay in the cache of the processor."""
-    for start in range(0, p.shape[1], _ROWS):
+def _parts(p: Probabilities, out: Probabilities) -> Iterator[tuple[Probabilities, Probabilities]]:
+    """Views of both, by strips of rows if they are images."""
+    if p.ndim == 1:
+        yield p, out
+    else:
+        yield from ((p[:, rows], out[:, rows]) for rows in _strips(p.shape[1]))
+
+
+def _strips(height: int) -> Iterator[slice]:
+    """Rows that are computed at a time, so that they stay in the cache of the processor."""
+    for start in range(0, height, _ROWS):
         yield slice(start, start + _ROWS)
 
 
@@ -197,7 +205,7 @@ def encode(
     Returns:
         Layer → stored values: probabilities ``(class, y, x)``, others ``(y, x)``.
     """
-    strips = [_encode(p[:, rows], counts["composites"][rows] > 0, level, limit) for rows in _strips(p)]
+    strips = [_encode(p[:, rows], counts["composites"][rows] > 0, level, limit) for rows in _strips(p.shape[1])]
     return {name: np.concatenate([own[name] for own in strips], axis=-2) for name in strips[0]} | dict(counts)
 
 

@@ -45,8 +45,9 @@ job.main(scorer)
 
 
 def with_scorer(settings: Settings, text: str, **limits: Any) -> Settings:
-    """The settings with another scoring process, which confines itself as the real one does."""
-    return settings.model_copy(update={"scoring_command": (sys.executable, "-c", text), **limits})
+    """The settings with another scoring process, under the limits of the real one; it also reads files of tests."""
+    command = {"scoring_command": (sys.executable, "-c", text), "isolate_scoring": False}
+    return settings.model_copy(update=command | limits)
 
 
 def finished(db: Database) -> Counter[str]:

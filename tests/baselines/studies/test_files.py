@@ -16,7 +16,7 @@ NAMES = sorted(path.stem for path in STUDIES.glob("*.toml"))
 SEASONAL = [
     name
     for name in NAMES
-    if name not in ("transfer", "cloud-encoder") and Study.load(name).jobs()[0].config().data.spatial
+    if name not in ("transfer", "band-sets", "cloud-encoder") and Study.load(name).jobs()[0].config().data.spatial
 ]
 
 

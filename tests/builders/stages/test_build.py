@@ -109,7 +109,7 @@ def test_descriptions_are_valid(made: Path) -> None:
     dataset = mlcroissant.Dataset(made / "out" / "croissant.json")
     assert not dataset.metadata.ctx.issues.errors
     card = (made / "out" / "README.md").read_text()
-    assert card.startswith("---\nlicense: other\n")
+    assert card.startswith("---\nlicense: cc-by-4.0\n")
     assert "Simulated data" in card
 
 

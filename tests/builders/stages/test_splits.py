@@ -163,9 +163,8 @@ def test_a_release_may_be_imagery_alone(imagery: Release) -> None:
     assert dict(manifest.splits) == {"map": 6}
     assert manifest.sensor("landsat").statistics is None
     assert not imagery.index().filter(like="luisa").shape[1]
-    assert 'map = LuisaSeg("world", split="map", sensors="landsat", year=2018, labels=None, normalize=False)' in (
-        Path(imagery.root) / "README.md"
-    ).read_text(encoding="utf-8")
+    card = (Path(imagery.root) / "README.md").read_text(encoding="utf-8")
+    assert 'map = LuisaSeg("hf://lulcbench/world", split="map", sensors="landsat", year=2018, labels=None, ' in card
     said = CliRunner().invoke(app, ["info", imagery.root])
     assert said.exit_code == 0, said.output
     assert "labels: none" in said.output

@@ -33,7 +33,9 @@ def test_classes_are_ranked_by_their_iou(
     assert 'href="/parts?' in service.client.get("/", params={"level": 1}).text
 
 
-@pytest.mark.parametrize("part", ["class-9999", "region-x", "<script>", "class-"])
+@pytest.mark.parametrize(
+    "part", ["class-9999", "region-x", "<script>", "class-"], ids=["code", "region", "markup", "none"]
+)
 def test_unknown_parts_are_not_found(service: Service, fill: Callable[..., list[str]], part: str) -> None:
     fill({})
     assert service.client.get("/parts", params={"part": part}).status_code == 404

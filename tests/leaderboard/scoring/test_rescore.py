@@ -191,9 +191,9 @@ def test_the_scoring_process_reaches_its_own_files_only(tmp_path: Path) -> None:
     ], done.stderr
 
 
-def test_code_in_a_folder_above_the_data_is_named_by_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "lulcbench").mkdir()
+def test_packages_are_read_and_not_what_is_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     folders = isolation.code_folders(tmp_path / "runs" / "data")
-    assert tmp_path / "lulcbench" in folders
+    assert Path(isolation.__file__).parents[1] in folders
     assert tmp_path not in folders
+    assert Path(__file__).parents[3] not in folders
