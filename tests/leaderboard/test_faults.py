@@ -341,7 +341,7 @@ def test_a_full_disk_while_scoring(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.os, "link", full)
+        patch.setattr(os, "link", full)
         assert service.score()
     assert service.status(submission)["status"] == "queued"
     assert not [path for path in service.settings.ledger.rglob("*") if path.is_file()]
