@@ -235,6 +235,8 @@ class LuisaDataModule(pl.LightningDataModule):
             seed = mix(self.seed, trainer.current_epoch, number, trainer.global_rank)
             with seeded(seed, trainer.strategy.root_device):
                 batch = apply(self.augment, batch, batched=True)
+            if "bounds" in batch:  # those of the windows, whose pixels may have moved: figures leave them out
+                batch = batch | {"augmented": torch.ones(len(batch["bounds"]), dtype=torch.bool)}
         return batch
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:
