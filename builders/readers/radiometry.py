@@ -203,4 +203,4 @@ def check_reflectance(
 
 
 def _is_byte(channel: Channel) -> bool:
-    return np.dtype(opened(channel.href).dtypes[(channel.band or 1) - 1]).itemsize == 1
+    return opened(channel.href).dtypes[(channel.band or 1) - 1] in ("uint8", "int8")

@@ -15,7 +15,7 @@ from lulcbench._files import write_atomic, write_json
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from lulcbench.plotting.picture import Picture
 
 STDOUT = Path("-")
 FIGURES = (".png", ".pdf", ".svg", ".svgz", ".eps", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
@@ -48,8 +48,8 @@ def writable_figure(path: Path | None) -> Path | None:
     return writable_file(path)
 
 
-def save_figure(drawn: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a figure to a path that ``writable_figure`` accepts, whole or not at all."""
+def save_figure(drawn: Picture, path: Path, dpi: int = 150) -> None:
+    """Write a figure atomically to a path that ``writable_figure`` accepts."""
     buffer = io.BytesIO()
     drawn.savefig(buffer, format=path.suffix[1:].lower(), dpi=dpi)
     write_atomic(path, buffer.getvalue())
