@@ -116,7 +116,7 @@ def scalings(item: pystac.Item, chosen: Mapping[Band, Channel]) -> Scalings:
         offset, why = _offset(item, *known, {value for _, value in said.values() if value is not None}, samples)
         notes = (why,) if why else ()
         result = {band: Scaling(SCALE, offset, _nodata(channel, SPECIAL)) for band, channel in chosen.items()}
-    check_reflectance(item, {band: (samples[band], result[band]) for band in chosen})
+    check_reflectance(item, chosen, {band: (samples[band], result[band]) for band in chosen})
     return Scalings(result, notes)
 
 

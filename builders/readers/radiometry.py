@@ -21,8 +21,8 @@ from lulcbench.sensors import Band
 
 SIDE = 512  # px of a file that is sampled as a whole; larger ones without overviews are sampled in nine windows
 PLAUSIBLE = (-0.05, 1.6)  # of a band's median reflectance; clouds and snow reach 1.2, dark water is slightly negative
-SMALL = 255  # numbers of a coding by a scale below FINE that all lie below: bytes, or reflectance in percent
-FINE = 1e-3
+BYTE, PERCENT = 255, 100  # highest numbers of codings
+LAND = 0.03  # reflectance that a coding must be able to state
 ENOUGH = 1000  # sampled numbers from which on their highest tells something
 DARK = 0.002  # a scene whose brightest band has no pixel above this has other units
 
@@ -153,18 +153,22 @@ def reflectance(
                 notes.append(f"scale {scale:g} is stated without an offset: the archive's offset {offset:g} is used")
             else:
                 result[band] = Scaling(1 if own_scale is None else own_scale, own_offset or 0, _nodata(channel))
-        check_reflectance(item, {band: (sample(channel), result[band]) for band, channel in chosen.items()})
+        check_reflectance(item, chosen, {band: (sample(channel), result[band]) for band, channel in chosen.items()})
         return Scalings(result, tuple(dict.fromkeys(notes)))
 
     return scalings
 
 
-def check_reflectance(item: pystac.Item, samples: Mapping[Band, tuple[npt.NDArray[np.float64], Scaling]]) -> None:
+def check_reflectance(
+    item: pystac.Item,
+    chosen: Mapping[Band, Channel],
+    samples: Mapping[Band, tuple[npt.NDArray[np.float64], Scaling]],
+) -> None:
     """Nothing, if sampled DN are reflectance (a fraction of 1) under their scaling.
 
     Raises:
         LulcbenchError: a band's median is not reflectance, no band has a value that differs from zero, or the numbers
-            are bytes or percent.
+            are bytes or percent that reach no reflectance of land.
     """
     brightest = -math.inf
     for band, (numbers, scaling) in samples.items():
@@ -183,11 +187,20 @@ def check_reflectance(item: pystac.Item, samples: Mapping[Band, tuple[npt.NDArra
             f"Item {item.id}: no band has reflectance above {brightest:.4g} under the scaling that is stated or usual.",
             "Correct raster:scale and raster:offset of the item so that they fit the numbers in its files.",
         )
-    scales = [scaling.scale for _, scaling in samples.values()]
-    highest = max((numbers.max() for numbers, _ in samples.values() if numbers.size), default=math.inf)
-    if highest <= SMALL and max(scales) < FINE and sum(numbers.size for numbers, _ in samples.values()) >= ENOUGH:
+    if sum(numbers.size for numbers, _ in samples.values()) < ENOUGH:
+        return
+    highest = max(numbers.max() for numbers, _ in samples.values() if numbers.size)
+    if highest > PERCENT and not all(_is_byte(channel) for channel in chosen.values()):
+        return
+    limit = PERCENT if highest <= PERCENT else BYTE
+    scaling = max((own for _, own in samples.values()), key=lambda own: limit * own.scale + own.offset)
+    if limit * scaling.scale + scaling.offset < LAND:
         raise LulcbenchError(
-            f"Item {item.id}: no number in its files is above {highest:g}, which with scale {max(scales):g} is not "
-            "reflectance of land.",
+            f"Item {item.id}: no number in its files is above {highest:g}, which with scale {scaling.scale:g} and "
+            f"offset {scaling.offset:g} is not reflectance of land.",
             "Bytes and percent need their own scale: state raster:scale, such as 0.01 for percent.",
         )
+
+
+def _is_byte(channel: Channel) -> bool:
+    return opened(channel.href).dtypes[(channel.band or 1) - 1] in ("uint8", "int8")

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
-from lulcbench.cli._output import put_json
+from lulcbench.cli._output import put_json, save_figure
 from lulcbench.evaluation.areas import MINIMUM
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
             )
             for row in result.classes
         ]
-        bar_figure(bars, "Area, ha", ("estimate, 95 % interval", "map")).savefig(figure, dpi=150)
+        save_figure(bar_figure(bars, "Area, ha", ("estimate, 95 % interval", "map")), figure)
 
 
 def _share(figure: Figure | None) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json as encoder
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -13,7 +14,11 @@ from pydantic import BaseModel
 from lulcbench._files import write_atomic, write_json
 from lulcbench.errors import LulcbenchError
 
+if TYPE_CHECKING:
+    from lulcbench.plotting.picture import Picture
+
 STDOUT = Path("-")
+FIGURES = (".png", ".pdf", ".svg", ".svgz", ".eps", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 
 
 def writable_file(path: Path | None) -> Path | None:
@@ -27,6 +32,27 @@ def writable_file(path: Path | None) -> Path | None:
             raise LulcbenchError(f"Cannot write {path}: it is a folder.", "Give the name of a file.")
         _check(path, path.parent)
     return path
+
+
+def writable_figure(path: Path | None) -> Path | None:
+    """Callback of options of figures to write.
+
+    Raises:
+        LulcbenchError: no file can be written there, or its name does not end with a format of figures.
+    """
+    if path is not None and path.suffix.lower() not in FIGURES:
+        raise LulcbenchError(
+            f"Cannot write {path}: it does not end with a format of figures.",
+            "Use a name that ends with .png, .pdf or .svg.",
+        )
+    return writable_file(path)
+
+
+def save_figure(drawn: Picture, path: Path, dpi: int = 150) -> None:
+    """Write a figure atomically to a path that ``writable_figure`` accepts."""
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format=path.suffix[1:].lower(), dpi=dpi)
+    write_atomic(path, buffer.getvalue())
 
 
 def writable_folder(path: Path | None) -> Path | None:

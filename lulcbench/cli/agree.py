@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from lulcbench._console import new_table, result_console
-from lulcbench.cli._output import writable_file
+from lulcbench.cli._output import save_figure, writable_figure, writable_file
 from lulcbench.errors import LulcbenchError
 
 _AGREED, _AGAINST = (226, 240, 217), (178, 24, 43)  # colours of no map and of all maps against the class
@@ -36,7 +36,7 @@ def agree(
     band: Annotated[list[str] | None, typer.Option(help="Band of a raster; one, or one per map.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the release that was predicted.")] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="Also draw the map of agreement to this file.", callback=writable_file)
+        Path | None, typer.Option(help="Also draw the map of agreement to this file.", callback=writable_figure)
     ] = None,
 ) -> None:
     """Map where two or more maps agree: the number of maps with the most frequent class, and that class."""
@@ -89,4 +89,4 @@ def _draw(path: Path, n: int, figure: Path) -> None:
     for number, (red, green, blue) in enumerate(shades.tolist()):
         entries.append((f"{number} of {n} maps differ", (red, green, blue)))
     title = "maps that differ from the most frequent class"
-    new_figure([Panel(title, rgb, tuple(entries))], "Disagreement", simulated=False).savefig(figure, dpi=150)
+    save_figure(new_figure([Panel(title, rgb, tuple(entries))], "Disagreement", simulated=False), figure)

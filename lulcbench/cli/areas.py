@@ -13,7 +13,7 @@ from rich.console import Console
 from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
 from lulcbench.cli._area_report import HECTARE, class_name, report
-from lulcbench.cli._output import Json, put_json, writable_file
+from lulcbench.cli._output import Json, put_json, save_figure, writable_figure, writable_file
 from lulcbench.cli._sampling import (
     Clusters,
     FirstPhase,
@@ -151,7 +151,7 @@ def area(
         Path | None, typer.Option(help="Also write the table of classes to this CSV file.", callback=writable_file)
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="Also draw the areas with intervals to this file.", callback=writable_file)
+        Path | None, typer.Option(help="Also draw the areas with intervals to this file.", callback=writable_figure)
     ] = None,
 ) -> None:
     """Estimate the areas of the classes of a map from a labelled probability sample, with intervals."""
@@ -184,7 +184,7 @@ def change(
         Path | None, typer.Option(help="Also write all transitions to this CSV file.", callback=writable_file)
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="Also draw gains and losses to this file.", callback=writable_file)
+        Path | None, typer.Option(help="Also draw gains and losses to this file.", callback=writable_figure)
     ] = None,
 ) -> None:
     """Compare two maps of the same pixels: transitions, gains and losses; with a sample, areas of change."""
@@ -260,7 +260,7 @@ def change(
             (name, gain / HECTARE, None, -loss / HECTARE)
             for name, gain, loss in zip(names, found.gain, found.loss, strict=True)
         ]
-        bar_figure(bars, "Gain and loss, ha", ("gain", "loss")).savefig(figure, dpi=150)
+        save_figure(bar_figure(bars, "Gain and loss, ha", ("gain", "loss")), figure)
 
 
 def _years(years: list[int] | None, maps: int) -> tuple[int | None, int | None]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lulcbench._console import new_table, progress, result_console, transfer_progress
-from lulcbench.cli._output import STDOUT, Json, put_json, writable_file
+from lulcbench.cli._output import STDOUT, Json, put_json, save_figure, writable_figure
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import MANIFEST, ArrayKey, Manifest, Release
@@ -135,7 +135,7 @@ def plot(
     root: Root,
     tile: Annotated[str, typer.Argument(help="Tile id, such as E0897N0695.")],
     out: Annotated[
-        Path | None, typer.Option(help="Figure to write; by default <tile>.png.", callback=writable_file)
+        Path | None, typer.Option(help="Figure to write; by default <tile>.png.", callback=writable_figure)
     ] = None,
     sensors: Annotated[list[str] | None, typer.Option(help="Sensor to show; repeatable; by default all.")] = None,
     season: Annotated[str | None, typer.Option(help="Season to show; by default the one nearest to midsummer.")] = None,
@@ -149,16 +149,8 @@ def plot(
     panels = tile_panels(release, tile, sensors, season, level)
     named = credit(release, sensors or tuple(release.manifest.sensors), tuple(release.manifest.labels))
     target = out or Path(f"{tile}.png")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        drawn = figure(
-            panels, f"{release.id} {tile}", release.simulated, bounds=Tile.from_id(tile).bounds, credit=named
-        )
-        drawn.savefig(target, dpi=120)
-    except ValueError as error:
-        raise LulcbenchError(
-            f"Cannot write {target}: {error}.", "Use a name that ends with .png, .pdf or .svg."
-        ) from error
+    drawn = figure(panels, f"{release.id} {tile}", release.simulated, bounds=Tile.from_id(tile).bounds, credit=named)
+    save_figure(drawn, target, dpi=120)
     typer.echo(str(target))
 
 

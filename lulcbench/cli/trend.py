@@ -12,7 +12,7 @@ from rich.console import Console
 from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
 from lulcbench.cli._area_report import HECTARE, class_name
-from lulcbench.cli._output import Json, put_json, writable_file
+from lulcbench.cli._output import Json, put_json, save_figure, writable_figure, writable_file
 from lulcbench.errors import LulcbenchError
 
 
@@ -47,7 +47,7 @@ def trend(
         typer.Option(help="Also write the areas of all classes and years to this CSV file.", callback=writable_file),
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="Also draw the trends to this file.", callback=writable_file)
+        Path | None, typer.Option(help="Also draw the trends to this file.", callback=writable_figure)
     ] = None,
 ) -> None:
     """Trends of the mapped areas of classes over years (least squares), and how often pixels change."""
@@ -117,7 +117,7 @@ def trend(
             for row in found.classes
         ]
         names = ("least squares, 95 % interval", f"difference of {first} and {last}")
-        bar_figure(bars, "Change of the mapped area, ha a year", names).savefig(figure, dpi=150)
+        save_figure(bar_figure(bars, "Change of the mapped area, ha a year", names), figure)
 
 
 def _ha(area: float) -> str:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lulcbench._console import new_table, result_console
-from lulcbench.cli._output import Json, put_json, writable_file
+from lulcbench.cli._output import Json, put_json, save_figure, writable_figure
 from lulcbench.cli._sampling import (
     Clusters,
     DesignOption,
@@ -78,7 +78,7 @@ def validate(
     json: Json = None,
     figure: Annotated[
         Path | None,
-        typer.Option(help="Also draw the error matrix of that level to this file.", callback=writable_file),
+        typer.Option(help="Also draw the error matrix of that level to this file.", callback=writable_figure),
     ] = None,
 ) -> None:
     """Validate maps at reference points, such as LUCAS: agreement, accuracies of classes, and their intervals.
@@ -123,7 +123,7 @@ def validate(
         drawn = matrix_figure(
             [(f"{name}, {_level_name(entry.level)}", entry.confusion, entry.codes) for name, entry in shown]
         )
-        drawn.savefig(figure, dpi=150)
+        save_figure(drawn, figure)
         typer.echo(f"{figure}: error matrix", err=not tables)
 
 

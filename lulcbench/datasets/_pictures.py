@@ -93,10 +93,11 @@ class Pictured:
         return figure(panels, title, self.release.simulated, show_titles, **self._where(sample))
 
     def _where(self, sample: Sample) -> dict[str, Any]:
-        """Bounds and credit of a figure; without bounds if a transform may have moved the pixels."""
+        """Bounds and credit of a figure; without bounds if a transform or augmentation may have moved the pixels."""
         from lulcbench.plotting import credit
 
-        given = sample.get("bounds") if self.transforms is None else None
+        moved = self.transforms is not None or bool(sample.get("augmented", False))
+        given = None if moved else sample.get("bounds")
         bounds = None if given is None else tuple(torch.as_tensor(given).tolist())
         sources = () if self.label_source is None else (self.label_source,)
         return {"bounds": bounds, "credit": credit(self.release, self.sensors, sources)}

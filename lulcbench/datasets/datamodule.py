@@ -57,7 +57,8 @@ class LuisaDataModule(pl.LightningDataModule):
         augment: module called with each training batch (a dict) on the device, such as
             ``lulcbench.datasets.augment.Dihedral()`` or ``kornia.augmentation.AugmentationSequential(...,
             data_keys=None, keepdim=True)``. Masks are treated as by ``transforms`` of ``LuisaDataset``; transforms of
-            torchvision transform all samples of a batch alike.
+            torchvision transform all samples of a batch alike. ``bounds`` and ``transform`` remain those of the
+            windows; the entry ``augmented`` tells ``plot`` that pixels may have moved.
         train: options of only the train split, such as ``phase="random"`` or ``fraction=0.1``.
         test: options of only the other splits, such as ``stride``.
         balanced: draw windows with rare classes more often (see ``lulcbench.datasets.sampler.balanced``).
@@ -235,6 +236,8 @@ class LuisaDataModule(pl.LightningDataModule):
             seed = mix(self.seed, trainer.current_epoch, number, trainer.global_rank)
             with seeded(seed, trainer.strategy.root_device):
                 batch = apply(self.augment, batch, batched=True)
+            if "bounds" in batch:  # those of the windows, whose pixels may have moved: figures leave them out
+                batch = batch | {"augmented": torch.ones(len(batch["bounds"]), dtype=torch.bool)}
         return batch
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:

@@ -29,6 +29,7 @@ class _OnGrid:
     grid: MapGrid
     year: int | None
     decisions: dict[str, int]
+    origin: tuple[str, ...]
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +75,7 @@ class ZarrMap(_OnGrid):
         if year not in (None, *years) or (year is None and len(years) != 1):
             raise _no_such_year(path, years, year)
         self.year = years[0] if year is None else year
+        self.origin = (str(self.folder.resolve()), str(self.year))
         try:
             group = zarr.open_group(self.folder / str(self.year) / "0", mode="r")
             self.level = max(level for level in LEVELS if f"class_{level}" in group)
@@ -138,6 +140,7 @@ class PredictionsMap(_OnGrid):
             self._predictions.__exit__(None, None, None)
             raise _no_such_year(path, list(info.years), year)
         self.year = info.years[0] if year is None else year
+        self.origin = (str(Path(path).resolve()), str(self.year))
         self._position = info.years.index(self.year)
         tiles = [Tile.from_id(tile) for tile in info.tiles]
         first = min(tile.ix for tile in tiles), max(tile.iy for tile in tiles)

@@ -46,7 +46,7 @@ class PairMap:
         check_same_pixels(before, after)
         self._maps, self._level = (before, after), level
         self.name, self.year, self.grid = f"{before.name} → {after.name}", after.year, before.grid
-        self.decisions = before.decisions | after.decisions
+        self.decisions, self.origin = before.decisions | after.decisions, before.origin + after.origin
 
     def __enter__(self) -> Self:
         return self

@@ -58,12 +58,14 @@ class ClassMap(AbstractContextManager["ClassMap"], Protocol):
         year: of the map; None if unknown.
         grid: its pixels.
         decisions: decisions in reading it → number of pixels (0: all).
+        origin: the file, and the band or year in it; maps with the same origin have the same classes.
     """
 
     name: str
     year: int | None
     grid: MapGrid
     decisions: dict[str, int]
+    origin: tuple[str, ...]
 
     def locate(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Rows and columns ``(n,)`` of positions ``(n,)`` in EPSG:3035; NaN for unknown ones."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _KNOWN = ("place", "date", "clear", "x", "y")
 _JITTER = 1.0  # m, of the positions of the images of a patch
+_ROUNDING = 1e-6  # of shares
 _COLUMNS = ("place", "kind", "before", "after", "first", "last", "confidence", "x", "y")
 
 
@@ -93,14 +94,15 @@ def read_series(
     used &= table["place"].notna()
     if "clear" in table:
         share = pd.to_numeric(table["clear"], errors="coerce")
-        if (odd := (share < 0) | (share > 1)).any():
+        if (odd := (share < -_ROUNDING) | (share > 1 + _ROUNDING)).any():
             raise LulcbenchError(f"{path} has {int(odd.sum())} values of clear outside 0 to 1.", "Give shares.")
         left_out["clouded"] = int((used & ~(share >= clear)).sum())
         used &= share >= clear
     numbers = table[names].apply(pd.to_numeric, errors="coerce")
     left_out["no probabilities"] = int((used & numbers.isna().any(axis=1)).sum())
     used &= numbers.notna().all(axis=1)
-    table = table.assign(date=dates, **{str(name): numbers[name] for name in names})[used]
+    places = {axis: _positions(table[axis], path) for axis in ("x", "y") if axis in table}
+    table = table.assign(date=dates, **places, **{str(name): numbers[name] for name in names})[used]
     double = table.duplicated(["place", "date"])
     left_out["second image of a date"] = int(double.sum())
     patches = []
@@ -111,17 +113,35 @@ def read_series(
             raise LulcbenchError(f"{path} has negative probabilities, or none, of {place}.", "Correct the table.")
         if any(axis in own and own[axis].max() - own[axis].min() > _JITTER for axis in ("x", "y")):
             raise LulcbenchError(f"{path} has {place} at several positions.", "Give each patch a name of its own.")
-        position = tuple(float(own[axis].iloc[0]) if axis in own else float("nan") for axis in ("x", "y"))
+        known = own.reindex(columns=["x", "y"]).dropna().to_numpy(np.float64)
+        position = (float(known[0, 0]), float(known[0, 1])) if len(known) else (float("nan"), float("nan"))
         days = own["date"].to_numpy().astype("datetime64[D]")
-        patches.append(PatchSeries(str(place), days, p / total, codes, (position[0], position[1])))
+        patches.append(PatchSeries(str(place), days, p / total, codes, position))
     if not patches:
         raise LulcbenchError(f"{path} has no image that can be used.", f"Left out: {left_out}.")
     return patches, {reason: number for reason, number in left_out.items() if number}
 
 
+def _positions(column: pd.Series[Any], path: Path) -> pd.Series[float]:
+    """Coordinates as numbers, NaN where missing.
+
+    Raises:
+        LulcbenchError: some are not numbers, such as 4000000,0.
+    """
+    numbers: pd.Series[float] = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    if (odd := column.notna() & ~np.isfinite(numbers)).any():
+        raise LulcbenchError(
+            f"{path} has a position that is not a number: {column.name} = {str(column[odd].iloc[0])!r}.",
+            "Give x and y in metres (EPSG:3035), with a decimal point; leave unknown ones empty.",
+        )
+    return numbers
+
+
 def _days(column: pd.Series[Any]) -> pd.Series[Any]:
     """Days of a column of dates or of texts in the form of ISO 8601 (UTC); NaT for others, such as 03.05.2018."""
     texts = column if pd.api.types.is_datetime64_any_dtype(column) else column.astype("string").str.strip()
+    if texts.dtype == "string":
+        texts = texts.str.replace(r"\s*UTC$", "", regex=True)  # Earth Engine and BigQuery: 2018-05-03 00:00:00 UTC
     days: pd.Series[Any] = pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True)
     days = days.dt.tz_localize(None).dt.normalize()
     return days

@@ -29,7 +29,7 @@ from lulcbench.evaluation.class_maps import NONE, ClassCodes, ClassMap, at_level
 from lulcbench.evaluation.confusion import divide, margins
 from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.metrics import shown_in
-from lulcbench.evaluation.reference_points import ReferencePoints
+from lulcbench.evaluation.reference_points import ReferencePoints, point_names
 from lulcbench.evaluation.sampling import Sample, Sampling
 from lulcbench.evaluation.scores import SCORER_VERSION, Estimate, Stored, WithMetrics
 from lulcbench.evaluation.scoring import estimates
@@ -220,9 +220,9 @@ def _other_surveys(table: pd.DataFrame, year: int | None) -> npt.NDArray[np.int6
     years = table["year"].to_numpy(float)
     distance = np.nan_to_num(-years if year is None else np.abs(years - year), nan=np.inf)
     records = pd.DataFrame(
-        {"id": table["id"], "distance": distance, "earlier": np.nan_to_num(-years), "row": table.index}
+        {"point": point_names(table), "distance": distance, "earlier": np.nan_to_num(-years), "row": table.index}
     )
-    later = records[records["id"].notna()].sort_values(["distance", "earlier", "row"]).duplicated("id")
+    later = records.sort_values(["distance", "earlier", "row"]).duplicated("point")
     rows: npt.NDArray[np.int64] = records["row"][later.index[later]].to_numpy(np.int64)
     return rows
 

@@ -69,6 +69,20 @@ def read_points(
         LulcbenchError: the file cannot be read, lacks columns, has points without known positions, or values of the
             class column are not in the crosswalk or not classes.
     """
+    points = _read(path, crs, class_column, crosswalk, columns, plain)
+    _drop_repeated(points.table, points.table["code"])
+    return points
+
+
+def _read(
+    path: str | os.PathLike[str],
+    crs: str | None,
+    class_column: str | None,
+    crosswalk: str | os.PathLike[str] | None,
+    columns: Mapping[str, str] | None,
+    plain: bool,
+) -> ReferencePoints:
+    """``read_points`` with all records."""
     path = Path(path)
     if not path.is_file():
         raise LulcbenchError(
@@ -92,7 +106,6 @@ def read_points(
     codes, reasons = ([translated[value][i] for value in values] for i in (0, 1))
     points = located.assign(code=codes, reason=reasons, year=_years(table), id=table.get("id", missing))
     points = points.assign(**{name: table[name] for name in columns or {}})
-    _drop_repeated(points)
     return ReferencePoints(points, {decision: n for decision, n in decisions.items() if n}, not class_column)
 
 
@@ -132,22 +145,32 @@ def _years(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     return np.array(pd.to_numeric(years, errors="coerce"), np.float64)
 
 
-def _drop_repeated(points: pd.DataFrame) -> None:
-    """Keep the first of equal records of a point and survey, and none of records that differ.
+def point_names(table: pd.DataFrame) -> pd.Series[str]:
+    """Names of the points of located records: the id or, without one, the position to the centimetre."""
+    x, y = (table[axis].round(2).astype(str) for axis in ("x", "y"))
+    return table["id"].fillna("at " + x + " " + y)
 
-    Records without an id are of the same point if their positions are the same to the centimetre.
+
+def _drop_repeated(points: pd.DataFrame, *classes: pd.Series[int]) -> None:
+    """Keep the first of equal records of a point and survey, and none of records that contradict each other.
+
+    Args:
+        points: the records, which are changed.
+        classes: codes of one or more classes of each record; a record without a class contradicts none.
     """
     located = points[np.isfinite(points["x"])]
-    place, exactly = (
-        located["x"].round(digits).astype(str) + " " + located["y"].round(digits).astype(str) for digits in (0, 2)
-    )
-    survey = [located["id"].fillna("at " + exactly), located["year"].fillna(0)]
-    content = place + " " + located["code"].astype(str)
-    differs = content.groupby(survey).transform("nunique") > 1
-    repeated = located.assign(point=survey[0], content=content, year=survey[1])
-    repeated = repeated.duplicated(["point", "year", "content"]) & ~differs
+    place = located["x"].round().astype(str) + " " + located["y"].round().astype(str)
+    survey = [point_names(located).rename("point"), located["year"].fillna(0)]
+    differs = pd.Series(False, index=located.index)
+    for codes in (all_codes[located.index] for all_codes in classes):
+        content = (place + " " + codes.astype(str)).mask(codes == NONE)
+        differs |= content.notna() & (content.groupby(survey).transform("nunique") > 1)
+    content = place + " " + located["code"].astype(str) + " " + located["reason"]
+    repeated = pd.concat([*survey, content.rename("content")], axis=1).duplicated() & ~differs
+    dated = located["year"].notna()
     for rows, reason in (
-        (located.index[differs], "none: records of the same point and year contradict each other"),
+        (located.index[differs & dated], "none: records of the same point and year contradict each other"),
+        (located.index[differs & ~dated], "none: records of the same point, without years, contradict each other"),
         (located.index[repeated], "none: repeated record"),
     ):
         points.loc[rows, ["x", "y"]] = np.nan
@@ -167,15 +190,12 @@ def read_pairs(
     Raises:
         LulcbenchError: the file cannot be read, or a value is not a class.
     """
-    parts = [read_points(path, None, name, None, columns, plain=True) for name in class_columns]
-    first, second = (part.table["code"].to_numpy(np.int64) for part in parts)
-    table = parts[0].table.assign(code=pair_codes(first, second))
-    reason = table["reason"].mask(table["reason"] == "", parts[1].table["reason"])
-    later = parts[1].table["place"]  # records whose later classes contradict each other have no place there
-    dropped = later.str.startswith("none") & ~table["place"].str.contains("contradict")
-    table = table.assign(place=table["place"].mask(dropped, later))
-    table.loc[dropped, ["x", "y"]] = np.nan
-    return ReferencePoints(table.assign(reason=reason), parts[0].decisions, lucas=False)
+    parts = [_read(path, None, name, None, columns, plain=True) for name in class_columns]
+    codes = [part.table["code"] for part in parts]
+    table = parts[0].table.assign(code=pair_codes(*(part.to_numpy(np.int64) for part in codes)))
+    table = table.assign(reason=table["reason"].mask(table["reason"] == "", parts[1].table["reason"]))
+    _drop_repeated(table, *codes)
+    return ReferencePoints(table, parts[0].decisions, lucas=False)
 
 
 def inside_regions(

@@ -89,8 +89,8 @@ def class_trends(
         path: GeoTIFF of the number of changes of each pixel to write (255 where a year has no class); None without.
 
     Raises:
-        LulcbenchError: there are fewer than two maps, a year is unknown or occurs twice, the maps have different
-            pixels, or no pixel has a class in all years.
+        LulcbenchError: there are fewer than two maps, a year is unknown or occurs twice, two years are read from one
+            band, the maps have different pixels, or no pixel has a class in all years.
     """
     if not 2 <= len(maps) <= _MOST:
         raise LulcbenchError(f"{len(maps)} maps have no trend.", f"Give 2 to {_MOST}, one per year.")
@@ -100,6 +100,11 @@ def class_trends(
     years = [map_.year or 0 for map_ in maps]
     if double := sorted({year for year in years if years.count(year) > 1}):
         raise LulcbenchError(f"Two maps are of {double[0]}.", "Give one map per year.")
+    origins = [map_.origin for map_ in maps]
+    if same := [map_.name for map_ in maps if origins.count(map_.origin) > 1]:
+        raise LulcbenchError(
+            f"Two years are read from the same band of {same[0]}.", "Give one map per year, or one --band per year."
+        )
     for other in maps[1:]:
         check_same_pixels(maps[0], other)
     sums = _Sums(len(maps))

@@ -112,7 +112,7 @@ def band_styles(bands: Sequence[Band]) -> list[tuple[str, str]]:
     return styles
 
 
-def matrix_figure(matrices: Sequence[tuple[str, npt.ArrayLike, Sequence[int]]], simulated: bool = False) -> Figure:
+def matrix_figure(matrices: Sequence[tuple[str, npt.ArrayLike, Sequence[int]]], simulated: bool = False) -> Picture:
     """Figure of error matrices side by side: shades are shares of the row, numbers are the entries.
 
     Args:
@@ -148,7 +148,7 @@ def bar_figure(
     label: str,
     names: tuple[str, str],
     simulated: bool = False,
-) -> Figure:
+) -> Picture:
     """Figure of pairs of horizontal bars, the first with an interval.
 
     Args:

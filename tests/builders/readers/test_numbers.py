@@ -190,6 +190,22 @@ def test_bytes_and_percent_need_their_scale(tmp_path: Path, divisor: int, dtype:
     np.testing.assert_allclose(read(item), inside(np.stack(values)).astype(float) * divisor * 1e-4, atol=6e-5)
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(0.0008, 0.1), (1 / 2550, 0.0)])
+def test_bytes_have_any_scale_that_is_stated(tmp_path: Path, scale: float, offset: float) -> None:
+    item, _ = scene(tmp_path, True, s2__processing_baseline="02.12")
+    values = [dn(5, 60).astype(np.uint8), dn(20, 250, 1).astype(np.uint8)]
+    for key, band in zip(("red", "nir"), values, strict=True):
+        write_raster(tmp_path / f"{key}.tif", band, grid(10)[0], "EPSG:3035")
+        item.assets[key].extra_fields["raster:bands"] = [{"scale": scale, "offset": offset}]
+    np.testing.assert_allclose(read(item), inside(np.stack(values)) * scale + offset, atol=6e-5)
+
+
+def test_the_sea_has_small_numbers(tmp_path: Path) -> None:
+    sea = dn(90, 210), dn(90, 140, 1)
+    item = two_bands(tmp_path, *sea, s2__processing_baseline="02.12")
+    np.testing.assert_allclose(read(item), inside(np.stack(sea)) * 1e-4, atol=6e-5)
+
+
 @pytest.mark.parametrize("stated", [{"scale": 0}, {"scale": -1e-4}, {"scale": "nan"}, {"offset": "inf"}])
 def test_what_is_not_a_scale_is_refused(tmp_path: Path, stated: dict) -> None:
     item = two_bands(tmp_path, dn(1500, 3500), dn(1500, 3500), s2__processing_baseline=None)

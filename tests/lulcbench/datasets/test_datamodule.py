@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from lulcbench import LuisaChange, LuisaCls, LuisaDataModule, LuisaSeg
 from lulcbench.datasets import collate
 from lulcbench.datasets.augment import Dihedral, Gain, Noise
+from lulcbench.datasets.batch import Samples
 from lulcbench.datasets.loader import ResidentLoader, WindowLoader
 from lulcbench.datasets.sampler import WindowSampler
 from lulcbench.errors import LulcbenchError
@@ -162,6 +163,21 @@ def test_kornia_augments_batches(release_root: Path) -> None:
     flipped = augment({"image": batch["image"], "mask": batch["mask"].unsqueeze(1).float()})
     torch.testing.assert_close(flipped["image"], batch["image"].flip(-1))
     torch.testing.assert_close(flipped["mask"].squeeze(1).long(), batch["mask"].flip(-1))
+
+
+def test_figures_of_augmented_batches_have_no_coordinates(release_root: Path, tmp_path: Path) -> None:
+    batches: list[dict[str, Any]] = []
+
+    class Keep(Seen):
+        def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
+            batches.append(batch)
+            return super().training_step(batch, index)
+
+    for augment in (None, Dihedral()):
+        data = LuisaDataModule(root=release_root, sensors="landsat", window=1200, batch_size=2, augment=augment)
+        trainer(tmp_path, max_epochs=1, limit_train_batches=1, limit_val_batches=0).fit(Keep(), datamodule=data)
+    labels = [bool(data.plot(Samples(batch, 2)[0]).axes[0].get_xticklabels()) for batch in batches]
+    assert labels == [True, False]
 
 
 def test_torchvision_transforms_samples(release_root: Path) -> None:

@@ -342,7 +342,7 @@ def test_doubled_points_count_once(maps: tuple[Path, Path, np.ndarray, np.ndarra
     pd.concat([table, other]).to_csv(tmp_path / "s.csv", index=False)
     out = run("area", path, "--sample", tmp_path / "s.csv", "--json", tmp_path / "r.json")
     assert "190 points (stratified, design)" in out
-    assert "20 points not used: records of the same point and year contradict each other" in out
+    assert "20 points not used: records of the same point, without years, contradict each other" in out
 
 
 def test_points_that_were_moved_are_refused(maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
@@ -373,7 +373,11 @@ def test_pairs_of_classes_that_contradict_each_other(
     pd.concat([table, later]).to_csv(tmp_path / "s.csv", index=False)
     out = run("change", before, after, "--sample", tmp_path / "s.csv")
     assert "293 points (stratified, design)" in out
-    assert "14 points not used: records of the same point and year contradict each other" in out
+    assert "14 points not used: records of the same point, without years, contradict each other" in out
+    pd.concat([table.iloc[:7].assign(reference_to=np.nan), table]).to_csv(tmp_path / "s.csv", index=False)
+    out = run("change", before, after, "--sample", tmp_path / "s.csv")
+    assert "300 points (stratified, design)" in out
+    assert "7 points not used: no reference class of this level" in out
 
 
 def test_a_target_is_reached(maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:

@@ -230,6 +230,25 @@ def test_records_of_a_point_count_once(tmp_path: Path) -> None:
     ]
 
 
+def test_only_classes_contradict_each_other_and_years_are_not_invented(tmp_path: Path) -> None:
+    """At four places, without ids: classes without years, one of them twice, one class and none, classes of a year."""
+    rows: list[dict[str, object]] = [
+        *({"lc1": cover} | BESIDE | {"gps_long": 9.0} for cover in ("B11", "C10", "B11")),
+        *({"lc1": "C10"} | BESIDE | {"gps_long": 9.1} for _ in range(2)),
+        *({"lc1": cover, "year": 2018} | BESIDE | {"gps_long": 9.2} for cover in ("", "C10", "ZZZ")),
+        *({"lc1": cover, "year": 2018} | BESIDE | {"gps_long": 9.3} for cover in ("B11", "C10")),
+    ]
+    survey = read(tmp_path, *(row | {"lu1": "U120" if row["lc1"] == "C10" else "U111"} for row in rows)).table
+    assert (survey["code"] == NONE).tolist() == [False] * 5 + [True, False, True, False, False]
+    assert survey["place"].tolist() == [
+        *["none: records of the same point, without years, contradict each other"] * 3,
+        *["measured", "none: repeated record"],
+        *["measured"] * 3,
+        *["none: records of the same point and year contradict each other"] * 2,
+    ]
+    assert survey["reason"].tolist()[5] == "no land cover recorded"
+
+
 @pytest.mark.real
 def test_real_points_of_czechia(real_data: Path) -> None:
     path = real_data / "lucas_cz_2018" / "cz_lucas_points_l1_2018.shp"

@@ -147,7 +147,7 @@ def test_maps_with_a_scale_are_refused(map_path: Path) -> None:
 
 def test_surveys_of_other_years_are_counted(map_path: Path, tmp_path: Path) -> None:
     rows = [
-        {"lc1": "C10", "lu1": "U120", "gps_lat": 53.3684, "gps_long": 9.99, "year": year}
+        {"lc1": "C10", "lu1": "U120", "gps_lat": 53.3684, "gps_long": 9.99, "year": year, "point_id": year or 1}
         for year in ("2009", "2015", "2018", "")
     ]
     survey = reference_points.read_points(table(tmp_path / "years.csv", rows))
@@ -173,6 +173,8 @@ def test_of_several_surveys_of_a_point_the_nearest_one_is_evaluated(map_path: Pa
     survey = reference_points.read_points(table(tmp_path / "surveys.csv", rows))
     near_2009, near_2018, latest = (points.validate(map_path, survey, year=year) for year in (2010, 2017, None))
     assert [scores.evaluated for scores in (near_2009, near_2018, latest)] == [2, 2, 2]
+    without = ReferencePoints(survey.table.iloc[:2].assign(id=pd.NA), survey.decisions)
+    assert [points.validate(map_path, without, year=year).evaluated for year in (2010, 2017, None)] == [1, 1, 1]
     accuracy = [scores.levels[2]["overall_accuracy"] for scores in (near_2009, near_2018, latest)]
     assert accuracy == [1, 0.5, 0.5]
     assert near_2009.not_evaluated == {"no land cover recorded": 1, "another survey of the same point is evaluated": 1}

@@ -106,7 +106,10 @@ def test_clouded_and_double_images_are_left_out(tmp_path: Path) -> None:
     assert len(spot_all(patches)) == 1
 
 
-@pytest.mark.parametrize("form", ["%Y%m%d", "%Y-%m-%dT10:20:31Z", "%Y-%m-%d 10:20:31.024", "%Y-%m-%dT23:20:31+02:00"])
+@pytest.mark.parametrize(
+    "form",
+    ["%Y%m%d", "%Y-%m-%dT10:20:31Z", "%Y-%m-%d 10:20:31.024", "%Y-%m-%dT23:20:31+02:00", "%Y-%m-%d 00:00:00 UTC"],
+)
 def test_dates_are_days_of_iso_8601(form: str, tmp_path: Path) -> None:
     days = pd.to_datetime(DATES)
     path = table(tmp_path / "s.csv", date=days.strftime(form))
@@ -134,9 +137,20 @@ def test_days_that_may_be_months_and_images_of_no_place_are_left_out(tmp_path: P
         ({"lake": 0.1}, "columns that are not classes: .'lake'"),
         ({"clear": 0.0}, "no image that can be used"),
         ({"clear": 80.0}, "values of clear outside 0 to 1"),
+        ({"clear": 1.001}, "values of clear outside 0 to 1"),
+        ({"x": "4000000,0"}, "not a number: x = '4000000,0'"),
         ({"x": 4e6 + 640.0 * (np.arange(len(DATES)) % 2)}, "has a at several positions"),
     ],
 )
 def test_tables_that_are_not_series_are_refused(more: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(LulcbenchError, match=message):
         read_series(table(tmp_path / "s.csv", **more), str(tmp_path / "legend.csv"))
+
+
+def test_shares_are_rounded_and_some_images_have_no_position(tmp_path: Path) -> None:
+    east = np.where(np.arange(len(DATES)) == 0, np.nan, 4e6)
+    path = table(tmp_path / "s.csv", clear=1.0000001, x=east)
+    patches, left_out = read_series(path, str(tmp_path / "legend.csv"))
+    assert left_out == {}
+    assert patches[0].position == (4e6, 3e6)
+    assert np.isnan(read_series(table(path, y=np.nan), str(tmp_path / "legend.csv"))[0][0].position).all()

@@ -112,6 +112,30 @@ def test_years_that_are_not_one_per_map(tmp_path: Path, years: tuple[int, ...], 
     assert not (tmp_path / "c.tif").exists()
 
 
+def test_two_years_from_one_band_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "width": 30, "height": 20, "count": 2, "nodata": 0, "crs": "EPSG:3035"}
+    with rasterio.open(
+        path, "w", dtype="uint16", transform=from_origin(4_320_000, 3_362_400, 100, 100), **profile
+    ) as f:
+        f.write(stack()[[0, 2], 190:210])
+    years = ("--year", 2015, "--year", 2018)
+    for one in ((path, *years, "--band", 1), (path, path, *years, "--band", 2, "--band", 2)):
+        with pytest.raises(LulcbenchError, match=r"Two years are read from the same band of a\.tif"):
+            run(*one)
+    run(path, *years, "--band", 1, "--band", 2, "--json", tmp_path / "t.json")
+    changed = (stack()[0, 190:210] != stack()[2, 190:210])[(stack()[[0, 2], 190:210] > 0).all(axis=0)]
+    assert json.loads((tmp_path / "t.json").read_text())["changes"] == np.bincount(changed).tolist()
+
+
+@pytest.mark.parametrize("name", ["t.foo", "t"])
+def test_figures_of_no_known_format_are_refused_before_the_work(tmp_path: Path, name: str) -> None:
+    result = CliRunner().invoke(app, ["trend", "missing.tif", "--figure", str(tmp_path / name)])
+    assert isinstance(result.exception, LulcbenchError)
+    assert "Cannot write" in str(result.exception)
+    assert ".png, .pdf or .svg" in str(result.exception)
+
+
 def test_maps_that_have_no_trend(tmp_path: Path) -> None:
     one, other = write(tmp_path / "a.tif", stack()[0]), write(tmp_path / "b.tif", stack()[0][:50])
     years = ("--year", 2015, "--year", 2016)
