@@ -86,7 +86,7 @@ def code_folders(private: Path) -> list[Path]:
         if entry.name in ("site-packages", "dist-packages"):
             folders.add(entry)
     for name in ("lulcbench", "leaderboard"):
-        found = importlib.util.find_spec(name)  # wherever an editable installation has it
+        found = importlib.util.find_spec(name)  # an editable installation may have it in any folder
         folders |= set(map(Path, found.submodule_search_locations or ())) if found else set()
     return sorted(folder for folder in folders if folder.exists() and not hidden.is_relative_to(folder.resolve()))
 

@@ -165,7 +165,7 @@ def _drop_repeated(points: pd.DataFrame, *classes: pd.Series[int]) -> None:
     for codes in (all_codes[located.index] for all_codes in classes):
         content = (place + " " + codes.astype(str)).mask(codes == NONE)
         differs |= content.notna() & (content.groupby(survey).transform("nunique") > 1)
-    content = place + " " + located["code"].astype(str) + " " + located["reason"]
+    content = place + " " + located["code"].astype(str) + " " + located["reason"].astype(str)
     repeated = pd.concat([*survey, content.rename("content")], axis=1).duplicated() & ~differs
     dated = located["year"].notna()
     for rows, reason in (

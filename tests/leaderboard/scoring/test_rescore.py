@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -175,7 +176,8 @@ def test_the_scoring_process_reaches_its_own_files_only(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [sys.executable, "-c", PROBE, str(data), str(release), str(listener.getsockname()[1])]
         (tmp_path / "board.toml").write_bytes(b"x")
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert done.stdout.split("\n")[:-1] == [
         "own predictions done",
         "release done",
