@@ -56,9 +56,9 @@ class Notebook:
             code = re.sub(r"^( *)!(.*)$", r"\1_shell(rf'''\2''')", code, flags=re.MULTILINE)
             tree = ast.parse(code, f"{self.path.name}, cell {number}")
             last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-            exec(compile(tree, f"{self.path.name}, cell {number}", "exec"), self.names)  # noqa: S102
+            exec(compile(tree, f"{self.path.name}, cell {number}", "exec"), self.names)  # noqa: S102 - of the docs
             if last is not None:
-                shown = eval(compile(ast.Expression(last.value), self.path.name, "eval"), self.names)  # noqa: S307
+                shown = eval(compile(ast.Expression(last.value), self.path.name, "eval"), self.names)  # noqa: S307 - of the docs
                 if shown is not None and not code.rstrip().endswith(";"):
                     self.shown[number] = shown
         return self

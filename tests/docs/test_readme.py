@@ -30,7 +30,7 @@ def test_lines_of_python_run(folder: Path) -> None:
         for block in blocks:
             assert 'regions="sim"' in block or block is not blocks[1]
             code = block.replace('regions="sim"', f'regions="{region}"').replace(HOST, address)
-            exec(compile(code, "README.md", "exec"), names)  # noqa: S102
+            exec(compile(code, "README.md", "exec"), names)  # noqa: S102 - of the README
     scored = subprocess.run(
         [sys.executable, "-m", "lulcbench", "score", "mine.zip", "--root", "demo/luisa-sim"],
         capture_output=True,

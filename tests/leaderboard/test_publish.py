@@ -37,7 +37,8 @@ def test_board_and_ledger_are_one_commit_that_readers_can_verify(
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     first, second = fill({"name": "Alpha"}, {"name": "Beta", "kind": "poor"})
     service.client.post(f"/api/v1/submissions/{second}/withdraw", headers=service.headers())
-    made = publish(service.db, service.settings, str(remote), "gh-pages")
+    monkeypatch.chdir(tmp_path)
+    made = publish(service.db, service.settings, remote.name, "gh-pages")  # a path from the working directory
     assert git(remote, "rev-parse", "gh-pages").strip() == made
     assert publish(service.db, service.settings, str(remote), "gh-pages") == ""  # nothing has changed
     monkeypatch.delenv("GIT_CONFIG_GLOBAL")

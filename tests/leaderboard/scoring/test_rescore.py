@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from leaderboard.scoring import isolation
+from leaderboard.scoring import isolation, job
 from leaderboard.scoring.rescore import rescore
 from leaderboard.scoring.worker import Worker
 from leaderboard.store import ledger
@@ -132,6 +133,31 @@ def test_predictions_are_deleted_when_they_are_no_longer_kept(service: Service) 
     scored, withdrawn, refused = (f"{number:010x}" for number in (1, 2, 3))
     assert left(0) == {scored, f"{scored}old", withdrawn, refused}
     assert left(30) == {scored, withdrawn, refused}
+    with service.db.write() as session:  # rescored or withdrawn later: the date of submission counts
+        for submission in session.scalars(select(Submission).where(Submission.status != "refused")):
+            submission.created_at = now() - timedelta(days=40)
+    assert left(30) == {refused}
+
+
+def test_a_kernel_that_refuses_to_isolate_leaves_the_file_in_the_queue(
+    service: Service, predictions: dict[str, Path]
+) -> None:
+    text = (
+        "from leaderboard.scoring import job\n"
+        "def refuse(*_): raise OSError(22, 'Invalid argument')\n"
+        "job.isolate = refuse\njob.main()"
+    )
+    settings = service.settings.model_copy(update={"scoring_command": (sys.executable, "-c", text)})
+    waiting = service.submit(predictions["good"])
+    assert Worker(service.db, settings).step()
+    assert service.status(waiting)["status"] == "queued"
+
+
+def test_links_in_releases_lead_to_files_that_are_read(tmp_path: Path) -> None:
+    (tmp_path / "store").write_bytes(b"x")
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "shard").symlink_to(tmp_path / "store")
+    assert job._targets([str(tmp_path / "release")]) == [(tmp_path / "store").resolve()]
 
 
 PROBE = """

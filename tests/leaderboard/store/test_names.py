@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from leaderboard.settings import Settings
-from leaderboard.store import chain, ledger
+from leaderboard.store import chain, ledger, queue
 from leaderboard.store.db import Database
 from leaderboard.store.names import rename
 from leaderboard.store.records import replay, verify
 from lulcbench.errors import LulcbenchError
-from tests.leaderboard.harness import Service
+from tests.leaderboard.harness import Service, make_entry
 from tests.leaderboard.store.test_ledger_damaged import signed
 
 NAME, AUTHOR = "Ours", "A. Author"
@@ -54,6 +55,19 @@ def test_names_vanish_from_pages_ledger_and_audit_log_and_scores_stay(
     assert "Former team 1" not in texts(service.settings)
     assert verify(service.db, service.settings) == ()
     assert service.client.get(f"/submissions/{other}").status_code == 200
+
+
+def test_names_that_are_replaced_while_a_file_is_scored_do_not_come_back(
+    service: Service, predictions: dict[str, Path], results: dict[str, Any]
+) -> None:
+    submission = service.submit(predictions["poor"])
+    job = queue.claim(service.db, service.settings, "worker")
+    assert job is not None
+    rename(service.db, service.settings, NAME, "Former team 1", ["name withheld"])
+    entry = make_entry(results, 1, "poor").model_copy(update={"submission": submission, "sha256": job.sha256})
+    queue.finish(service.db, service.settings, "worker", job, entry)
+    stored = json.loads(next(service.settings.ledger.glob(f"*/{submission}.json")).read_text())
+    assert (stored["team"], stored["card"]["authors"]) == ("Former team 1", ["name withheld"])
 
 
 def test_a_replacement_that_the_chain_does_not_have_is_not_believed(

@@ -109,7 +109,7 @@ def test_labels_have_the_classes_of_a_level(exported: Path, group: zarr.Group, l
             assert colors == {int(row["l4_code"]): row["l4_hex"] for row in rows}
     text = path.read_bytes().decode("latin-1")
     assert all(f"<F>{name.replace('&', '&amp;')}</F>" in text for name in named.values())
-    style = ElementTree.parse(path.with_suffix(".qml"))  # noqa: S314
+    style = ElementTree.parse(path.with_suffix(".qml"))  # noqa: S314 - our own
     entries = {int(entry.get("value", "")): entry for entry in style.iter("paletteEntry")}
     assert {code: entry.get("label") for code, entry in entries.items()} == {
         code: f"{code} {name}" for code, name in named.items()
@@ -130,7 +130,7 @@ def test_outlines_show_the_splits_and_the_index(exported: Path, release_root: Pa
     for row, box in zip(frame["row"], frame.geometry.bounds.to_numpy(), strict=True):
         x, y = easting[row], northing[row]
         assert box.tolist() == [x.min() - 5, y.min() - 5, x.max() + 5, y.max() + 5]
-    style = ElementTree.parse(path.with_suffix(".qml"))  # noqa: S314
+    style = ElementTree.parse(path.with_suffix(".qml"))  # noqa: S314 - our own
     (renderer,) = style.iter("renderer-v2")
     assert renderer.get("attr") == "split"
     assert {entry.get("value") for entry in style.iter("category")} == set(frame["split"])
@@ -143,7 +143,7 @@ def test_counts_have_the_same_colours_in_all_files(exported: Path) -> None:
     styles = [path.read_text() for path in sorted(exported.glob("*-clear_*.qml"))]
     assert len(styles) == 2
     assert len(set(styles)) == 1
-    values = [float(item.get("value", "nan")) for item in ElementTree.fromstring(styles[0]).iter("item")]  # noqa: S314
+    values = [float(item.get("value", "nan")) for item in ElementTree.fromstring(styles[0]).iter("item")]  # noqa: S314 - our own
     assert values == sorted(values)
     assert values[0] == 1
 
