@@ -78,7 +78,7 @@ def test_release_becomes_tensors(release_root: Path) -> None:
 def test_predictions_become_scores(runs: Path, release_root: Path) -> None:
     scores = {name: Scores.load(runs / name / "scores.json") for name in ("unet", "majority")}
     for one in scores.values():
-        assert one.release_digest == Manifest.load(release_root).digest
+        assert one.release_digest == Manifest.load(release_root).data_digest
         assert one.simulated
         assert sorted(one.levels) == list(LEVELS)
         accuracy = [one.levels[level]["overall_accuracy"] for level in LEVELS]

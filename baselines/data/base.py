@@ -43,7 +43,7 @@ class DataInfo(Part):
         inputs: sensor → input.
         classes: names of the classes in the order of their indices.
         level: LUISA level of the classes; None for other legends.
-        digest: digest of the release, or of archives and split lists.
+        digest: digest of the data of the release, or of archives and split lists.
         simulated: whether the data are simulated.
         frequencies: frequency of each class in training, with sum 1.
         subset: name → LUISA codes of the classes, if they are a legend subset.

@@ -101,8 +101,8 @@ class LuisaData(DataConfig):
         return "spatial blocks", [str(of_tile[tile]) for tile in tiles]
 
     def digest(self) -> str:
-        """Digest of the release."""
-        return Release.open(expand(self.root)).digest
+        """Digest of imagery, labels and splits of the release."""
+        return Release.open(expand(self.root)).data_digest
 
     def describe(self, train: LuisaDataset) -> DataInfo:
         """Channels, statistics and classes of the train split."""
@@ -110,7 +110,7 @@ class LuisaData(DataConfig):
             inputs={sensor: _input(train, sensor) for sensor in train.sensors},
             classes=legend().names(self.level),
             level=self.level,
-            digest=train.release.digest,
+            digest=train.release.data_digest,
             simulated=train.release.simulated,
             frequencies=self._frequencies(train),
         )

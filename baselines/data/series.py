@@ -106,8 +106,8 @@ class SeriesData(DataConfig):
         return "spatial blocks", dataset.blocks
 
     def digest(self) -> str:
-        """Digest of the release."""
-        return Release.open(expand(self.root)).digest
+        """Digest of imagery, labels and splits of the release."""
+        return Release.open(expand(self.root)).data_digest
 
     @property
     def root_path(self) -> Path:
@@ -132,7 +132,7 @@ class SeriesData(DataConfig):
             inputs={self.sensor: train.input},
             classes=legend().names(self.level),
             level=self.level,
-            digest=release.digest,
+            digest=release.data_digest,
             simulated=release.simulated,
             frequencies=shares(counts),
         )

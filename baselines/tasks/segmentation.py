@@ -215,7 +215,7 @@ class Segmentation(Task):
         if not path.is_file():
             raise LulcbenchError(f"{path} is missing.", "Run 'lulcbench score' first.")
         scores = Scores.load(path)
-        if scores.release_digest != release.digest:
+        if scores.release_digest != release.data_digest:
             raise LulcbenchError(f"The scores in {path} belong to another release.", "Predict and score it again.")
         if scores.predictions_sha256 != digest:
             raise LulcbenchError(f"The scores in {path} belong to other predictions.", "Run 'lulcbench score' again.")

@@ -54,7 +54,7 @@ def add_reported(db: Database, settings: Settings, scores_path: Path, card_path:
         submitted_at=now(),
         scored_at=now(),
         release=release.id,
-        release_digest=release.digest,
+        release_digest=release.data_digest,
         simulated=release.simulated,
         task=scores.task,
         split=scores.split,
@@ -67,7 +67,7 @@ def add_reported(db: Database, settings: Settings, scores_path: Path, card_path:
 
 def _release(scores: Scores, settings: Settings) -> Manifest:
     """The release named in the scores, after checking that their other metadata agree with it."""
-    known = {release.digest: release for release in map(Manifest.load, settings.releases)}
+    known = {release.data_digest: release for release in map(Manifest.load, settings.releases)}
     release = known.get(scores.release_digest)
     if release is None:
         have = ", ".join(f"{manifest.id} ({digest[:12]}…)" for digest, manifest in known.items()) or "none"

@@ -156,7 +156,7 @@ def score_file(predictions: Path, roots: list[Path], media: Path) -> dict[str, A
     scores = summarise(counts)
     return {
         "release": release.id,
-        "release_digest": release.digest,
+        "release_digest": release.data_digest,
         "simulated": release.simulated,
         "task": scores.task,
         "split": scores.split,

@@ -54,6 +54,7 @@ class Entry(Frozen):
         sha256: SHA-256 of the predictions file.
         card: the model card.
         scores: ``lulcbench.evaluation.scores.Scores`` as JSON.
+        release_digest: digest of the data of the release, ``Manifest.data_digest``.
         simulated: whether the release contains simulated data.
         cells: accuracy by location (``pictures.accuracy_map``).
         samples: tiles that were drawn as images (``pictures.draw_samples``).
@@ -81,7 +82,7 @@ class Entry(Frozen):
 
     @property
     def release_key(self) -> str:
-        """Release id and first 8 characters of its digest. Only scores with the same key can be compared."""
+        """Release id and first 8 characters of the digest of its data. Only scores with the same key can be compared."""
         return f"{self.release}-{self.release_digest[:8]}"
 
     @property

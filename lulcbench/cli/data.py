@@ -187,6 +187,7 @@ def _facts(root: str, level: int) -> dict[str, Any]:
         "title": manifest.title,
         "description": manifest.description,
         "digest": manifest.digest,
+        "data_digest": manifest.data_digest,
         "simulated": manifest.simulated,
         "seasons": [season.model_dump() for season in manifest.seasons],
         "sensors": {name: s.model_dump(exclude={"statistics"}) for name, s in manifest.sensors.items()},
@@ -207,7 +208,7 @@ def _show(facts: dict[str, Any], level: int) -> None:
     out.print(f"[bold]{facts['id']}[/] {facts['title']}", highlight=False)
     if facts["simulated"]:
         out.print("[bold red]SIMULATED DATA[/]: for trying out; results do not apply to any real location.")
-    out.print(f"{facts['description']}\ndigest {facts['digest']}", highlight=False)
+    out.print(f"{facts['description']}\ndigest {facts['digest']}\ndigest of its data {facts['data_digest']}", highlight=False)
     for name, sensor in facts["sensors"].items():
         years = ", ".join(map(str, sensor["years"]))
         bands = " ".join(band["name"] for band in sensor["bands"])

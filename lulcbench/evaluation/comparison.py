@@ -28,6 +28,7 @@ class BlockCounts(Stored):
     """Counts by spatial block, from which scorings are compared without reading predictions or labels again.
 
     Attributes:
+        release_digest: digest of the data of the release, ``Manifest.data_digest``.
         blocks: spatial blocks of the split, in the order of ``sums``.
         sums: family (``families.Family``) → level → counts of the blocks, ``(n, …)``.
     """
@@ -147,7 +148,7 @@ def block_counts(counts: Counts) -> BlockCounts:
             if strata is not None:
                 sums.setdefault(family.value, {})[level] = counts.by_block(strata).tolist()
     return BlockCounts(
-        release_digest=counts.release.digest,
+        release_digest=counts.release.data_digest,
         simulated=counts.release.simulated,
         predictions_sha256=counts.sha256,
         split=counts.info.split,

@@ -154,7 +154,8 @@ class Scores(Stored):
     """Everything that the scorer tells of one predictions file.
 
     Attributes:
-        release, release_digest, simulated: the release scored against; simulated data must be called so.
+        release, release_digest, simulated: the release scored against, with the digest of its data
+            (``Manifest.data_digest``); simulated data must be called so.
         predictions_sha256: of the file scored.
         source: of the labels scored against.
         task: ``segmentation`` for one scored year, ``change`` for two, ``series`` for more.

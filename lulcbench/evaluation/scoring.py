@@ -83,7 +83,7 @@ def summarise(counts: Counts) -> Scores:
     info = counts.info
     return Scores(
         release=counts.release.id,
-        release_digest=counts.release.digest,
+        release_digest=counts.release.data_digest,
         simulated=counts.release.simulated,
         predictions_sha256=counts.sha256,
         source=counts.source,

@@ -112,7 +112,7 @@ class ModelInfo(Frozen):
         reach: pixels around a cell of 32 × 32 that its predictions depend on; 0 for classifiers of single pixels, None
             where it is unbounded, as of global pooling.
         window: side of the training windows, m.
-        training_digest: of the release that it was trained on.
+        training_digest: digest of the data of the release that it was trained on (``Manifest.data_digest``).
         simulated: whether that release was simulated.
         sha256: of ``model.onnx``.
     """

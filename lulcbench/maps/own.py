@@ -90,7 +90,7 @@ class OwnModel:
             legend_digest=legend().digest,
             temperature=temperature,
             reach=reach,
-            training_digest=opened.digest,
+            training_digest=opened.data_digest,
             simulated=opened.simulated,
             sha256=hashlib.sha256(version.encode()).hexdigest(),
         )

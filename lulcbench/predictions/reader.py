@@ -91,7 +91,9 @@ class Predictions:
             OtherReleaseError: the file has predictions of another release.
             LulcbenchError: the file has another legend or split, lacks tiles, or differs from the format of the writer.
         """
-        candidates = {candidate.digest: candidate for candidate in (Release.open(release), *others)}
+        candidates: dict[str, Release] = {}
+        for candidate in (Release.open(release), *others):
+            candidates.setdefault(candidate.data_digest, candidate)
         most = max(max(candidate.manifest.splits.values()) for candidate in candidates.values())
         limits = [archive_limits(candidate.manifest) for candidate in candidates.values()]
         max_bytes, max_members = (max(values) for values in zip(*limits, strict=True))
@@ -207,7 +209,7 @@ def _read_info(archive: StoredZip, most: int) -> PredictionInfo:
 
 
 def _other_release(archive: StoredZip, info: PredictionInfo, releases: Collection[Release]) -> OtherReleaseError:
-    wanted = " or ".join(f"{release.id} ({release.digest[:12]}…)" for release in releases)
+    wanted = " or ".join(f"{release.id} ({release.data_digest[:12]}…)" for release in releases)
     error = archive.error(f"it was made for {info.release} ({info.release_digest[:12]}…), not for {wanted}")
     return OtherReleaseError(error.what, "Predict that very release, with lulcbench.PredictionWriter.")
 

@@ -1,6 +1,8 @@
 """A release: an immutable, versioned data set on disk, described by ``release.json``.
 
 The manifest lists every file with its SHA-256; the digest of the manifest is therefore the identity of all the bytes.
+The digest of the data covers only what a model learns from and is scored on: predictions, scores and trained models
+name it, so that they remain valid when only texts or pictures of a release are written anew.
 It is read from downloads, so everything in it is checked before use.
 """
 
@@ -43,6 +45,7 @@ from lulcbench.remote.stores import MAX_MANIFEST_BYTES
 from lulcbench.seasons import Season
 
 INDEX = "index.parquet"
+SPLIT_TABLE = "splits.csv"
 FORMAT: Final = "lulcbench-release/2"
 
 
@@ -139,6 +142,30 @@ class Manifest(Frozen):
     def digest(self) -> str:
         """SHA-256 of the manifest's canonical JSON: the identity of the release and of every byte in it."""
         return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+
+    @property
+    def data_digest(self) -> str:
+        """SHA-256 of imagery, labels, and the place, block and split of every tile.
+
+        Releases with the same one have the same chunks of every array, coordinates, statistics and ``splits.csv``; names,
+        descriptions, licences, pictures, STAC and tables may differ. Simulated and real data never have the same.
+        """
+        of_sensors = {"resolution", "bands", "years", "spans", "statistics"}
+        content = self.model_dump(
+            mode="json",
+            include={
+                "simulated": True,
+                "crs": True,
+                "tile_size": True,
+                "seasons": True,
+                "splits": True,
+                "first_rows": True,
+                "sensors": {"__all__": of_sensors},
+                "labels": {"__all__": {"years", "splits", "legend_digest"}},
+            },
+        )
+        chunks = {file.path: file.sha256 for file in self.files if "/c/" in file.path or file.path == SPLIT_TABLE}
+        return hashlib.sha256(_canonical(content | {"files": chunks})).hexdigest()
 
     @property
     def id(self) -> str:

@@ -97,6 +97,11 @@ class Release:
         return self.manifest.digest
 
     @property
+    def data_digest(self) -> str:
+        """Digest of imagery, labels and splits, which predictions and scores refer to: see ``Manifest.data_digest``."""
+        return self.manifest.data_digest
+
+    @property
     def simulated(self) -> bool:
         """Whether the scenes were simulated; every page, file and plot made from them must state it."""
         return self.manifest.simulated

@@ -40,7 +40,7 @@ def test_info_says_what_is_here(run: Run, release_root: Path) -> None:
     release = Manifest.load(release_root)
     code, out, _ = run("info", release_root)
     assert code == 0
-    for expected in (release.digest, "SIMULATED DATA", "sentinel2", "Sizes", "Share of classes", "licences", "cite:"):
+    for expected in (release.digest, release.data_digest, "SIMULATED DATA", "sentinel2", "Sizes", "Share of classes", "licences", "cite:"):
         assert expected in out
     code, out, _ = run("info", release_root, "--json", "-", "--level", "1")
     facts = json.loads(out)

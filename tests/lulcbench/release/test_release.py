@@ -89,6 +89,41 @@ def test_digest_follows_every_field() -> None:
     assert len(digests) == 4
 
 
+def test_the_digest_of_the_data_follows_only_what_is_learnt_and_scored() -> None:
+    files = manifest().files
+    splits = FileInfo(path="splits.csv", bytes=3, sha256=SHA, licence="x")
+    card = FileInfo(path="README.md", bytes=3, sha256=SHA, licence="x")
+    whole = manifest(files=(*files, splits))
+    content = whole.model_dump(mode="json")
+
+    def altered(position: int) -> Any:
+        return tuple(
+            f.model_copy(update={"sha256": "1" * 64} if i == position else {}) for i, f in enumerate(whole.files)
+        )
+
+    same: list[dict[str, Any]] = [
+        {"name": "other", "version": "0.2.0", "title": "t", "description": "d", "builder": "pack/99"},
+        {"files": (card, *reversed(whole.files))},
+        {"files": altered(2)},  # zarr.json of the labels: attributes describe them
+        {"regions": ("renamed",)},
+        with_landsat(content, licence="MIT"),
+    ]
+    for change in same:
+        other = manifest(**{"files": whole.files, **change})
+        assert (other.data_digest, other.digest == whole.digest) == (whole.data_digest, False)
+    statistics = content["sensors"]["landsat"]["statistics"]
+    different: list[dict[str, Any]] = [
+        {"files": files},
+        *({"files": altered(position)} for position in (0, 1, 4)),  # imagery, labels, splits
+        {"simulated": False},
+        {"splits": {"train": 1, "test": 1}},
+        with_landsat(content, statistics=statistics | {"pixels": statistics["pixels"] + 1}),
+        with_bands(content, "name", "nir"),
+    ]
+    digests = {manifest(**{"files": whole.files, **change}).data_digest for change in different}
+    assert len(digests | {whole.data_digest}) == len(different) + 1
+
+
 @pytest.mark.parametrize(
     ("alter", "message"),
     [
