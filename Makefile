@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.12 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env demo map docs viewer test test-random test-peers check fmt lock bench-env bench gpu clean
+.PHONY: env demo map docs viewer test test-all test-random test-peers check fmt lock bench-env bench gpu clean
 
 env: $(VENV)/.ready
 
@@ -43,6 +43,10 @@ map: env
 PYTEST := OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=268435456 MALLOC_MMAP_THRESHOLD_=33554432 $(BIN)/python -m pytest \
   --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: env
+	$(PYTEST) -m "not slow"
+
+# Also the tests marked 'slow': killed builds, real browsers, every tutorial and study. Runs in continuous integration.
+test-all: env
 	$(PYTEST)
 
 # In random order, with other examples of property-based tests. SEED=n repeats a run.

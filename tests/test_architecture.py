@@ -32,6 +32,7 @@ def imports(path: Path) -> frozenset[str]:
     return frozenset(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_meet_only_in_lulcbench(package: str) -> None:
     allowed = {package, "lulcbench"} if package != "lulcbench" else {"lulcbench"}
@@ -186,6 +187,7 @@ def test_only_command_lines_write_to_the_terminal(package: str) -> None:
             assert not {name for name in names if name.startswith("lulcbench._console")}, path
 
 
+@pytest.mark.slow
 def test_loggers_bear_the_names_of_modules_and_importing_configures_none() -> None:
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
@@ -201,6 +203,7 @@ def test_loggers_bear_the_names_of_modules_and_importing_configures_none() -> No
     assert shown.split() == ["[]", "[<NullHandler", "(NOTSET)>]"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["lulcbench", "lulcbench.evaluation.scoring", "lulcbench.cli"])
 def test_import_is_light(module: str) -> None:
     """Counts modules, not seconds: none of these loads torch, and ``import lulcbench`` loads next to nothing."""

@@ -148,6 +148,7 @@ def distributions(module: str) -> frozenset[str]:
     return frozenset(name_of(name) for name in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("area", sorted(OWN))
 def test_everything_imported_is_declared(area: str) -> None:
     missing = {

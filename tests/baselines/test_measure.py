@@ -109,6 +109,7 @@ def test_a_result_of_other_data_is_not_taken(config: Config, runs: Path, tmp_pat
         measure(config, 0, tmp_path)
 
 
+@pytest.mark.slow
 def test_reproducing_compares_with_the_tolerance(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,6 +125,7 @@ batch_size = 1
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("registered")
 def test_a_new_model_task_and_kind_of_data_are_trained_and_predicted_by_a_config(
     release_root: Path, tmp_path: Path

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "device.py"
 TINY = ["--seconds", "0.01", "--batch-size", "2", "--rounds", "2"]
 
 
+@pytest.mark.slow
 def test_it_says_whether_the_loader_is_the_bottleneck(release_root: Path) -> None:
     command = [sys.executable, "-W", "error", str(SCRIPT), "--root", str(release_root), *TINY]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
@@ -24,6 +27,7 @@ def test_it_says_whether_the_loader_is_the_bottleneck(release_root: Path) -> Non
         assert abs(rates["delivered_vs_resident"] - ratio) <= 0.02 * ratio
 
 
+@pytest.mark.slow
 def test_without_zarr_it_asks_for_a_release() -> None:
     run = f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     code = f"import runpy, sys; sys.modules['zarr'] = None; sys.argv = ['device.py']; {run}"

@@ -111,6 +111,7 @@ def edition(folder: Path) -> None:
     change(folder, 'path = "labels.tif"\n', 'path = "labels.tif"\nedition = "2018-rev020321-50m"\n')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -139,6 +140,7 @@ def test_a_build_of_bad_input_ends_with_a_clear_error(
     assert not (tmp_path / "out" / "release.json").exists()
 
 
+@pytest.mark.slow
 def test_a_season_without_a_scene_is_in_the_report(tmp_path: Path) -> None:
     """The others are built; its composites are empty."""
     world.make(tmp_path, world.RECIPE.replace("[[sensors]]", WINTER, 1))
@@ -154,6 +156,7 @@ def finished(folder: Path) -> dict[str, int]:
     return {note.stem: note.with_suffix(".npy").stat().st_mtime_ns for note in notes}
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_after_which_the_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world.make(tmp_path)
     sync, written = os.fsync, []
@@ -174,6 +177,7 @@ def test_a_full_disk_is_an_error_after_which_the_build_goes_on(tmp_path: Path, m
     assert cached.items() <= finished(tmp_path).items()
 
 
+@pytest.mark.slow
 def test_a_recipe_that_changed_between_runs_is_not_mixed_with_the_old_release(tmp_path: Path) -> None:
     world.make(tmp_path)
     build(tmp_path)

@@ -30,6 +30,8 @@ from lulcbench.release import Manifest
 from tests import loopback
 from tests.builders.stages.test_stac_server import serve
 
+pytestmark = pytest.mark.slow
+
 BOUNDS = (900_000, 900_000, 7_400_000, 5_500_000)  # of the LUISA Base Map
 PILOT = ("bremen", "la-rochelle", "barcelona", "connemara", "extremadura", "leiria", "oetztal", "abisko", "oulu",
          "silesia", "neusiedl", "dobruja")  # fmt: skip

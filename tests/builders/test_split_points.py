@@ -30,6 +30,7 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "points.csv"
 
 
+@pytest.mark.slow
 def test_splits_keep_their_distance(table: Path, tmp_path: Path) -> None:
     counts = split_points(table, tmp_path / "lists", RULE, "points", ".jpg")
     points = pd.read_csv(table).set_index("name")
@@ -48,6 +49,7 @@ def test_splits_keep_their_distance(table: Path, tmp_path: Path) -> None:
     assert counts["train"] > counts["val"] + counts["test"]
 
 
+@pytest.mark.slow
 def test_same_seed_same_lists(table: Path, tmp_path: Path) -> None:
     for out in ("one", "two"):
         split_points(table, tmp_path / out, RULE, "p")

@@ -9,6 +9,7 @@ import pytest
 from tests.docs.pages import Shell, pages, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in pages("**/*.md") if page.parent.name != "tutorials"], ids=lambda path: path.stem
 )

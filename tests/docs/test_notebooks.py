@@ -23,6 +23,8 @@ from leaderboard.web.app import create_app
 from tests.docs.pages import DOCS
 from tests.leaderboard.harness import wait_until
 
+pytestmark = pytest.mark.slow
+
 FOLDER = DOCS / "notebooks"
 PUBLIC = "http://board.example.org"  # over HTTPS the board would redirect requests for loopback
 ROWS = ("level 1", "level 2", "level 3")

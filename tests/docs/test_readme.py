@@ -20,6 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PACKAGES = ("lulcbench", "builders", "baselines", "leaderboard")
 
 
+@pytest.mark.slow
 def test_lines_of_python_run(folder: Path) -> None:
     """On the tests' release in place of that of the demo; its region has another name."""
     blocks = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)

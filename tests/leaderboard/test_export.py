@@ -80,6 +80,7 @@ def check_links(out: Path) -> set[Path]:
     return reached
 
 
+@pytest.mark.slow
 def test_every_link_of_an_export_leads_to_a_file(filled: tuple[Service, str], tmp_path: Path) -> None:
     service, scored = filled
     out = export(service.db, service.settings, tmp_path / "site").resolve()
@@ -108,6 +109,7 @@ def test_every_link_of_an_export_leads_to_a_file(filled: tuple[Service, str], tm
         export(service.db, service.settings, out)
 
 
+@pytest.mark.slow
 def test_permalinks_of_an_export_name_where_it_will_lie(filled: tuple[Service, str], tmp_path: Path) -> None:
     service, scored = filled
     out = export(service.db, service.settings, tmp_path / "site", "https://board.example/lulc/").resolve()

@@ -110,6 +110,7 @@ def test_rows_of_the_same_score_share_a_rank_in_the_order_of_submission(
     assert ranks(rows, choice) == {ids[0]: 1, ids[1]: 1, ids[3]: 1, ids[2]: 4}
 
 
+@pytest.mark.slow
 def test_the_same_predictions_sent_twice_are_one_row_with_a_note(
     service: Service, predictions: dict[str, Path], results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def finished(db: Database) -> Counter[str]:
         return Counter(line.subject for line in session.query(Audit).filter_by(action="score.finish"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "limits", "why"),
     [
@@ -136,6 +137,7 @@ def shards(root: Path, split: str, array: str | None = None) -> list[str]:
     return [file.path for file in files if file.split == split and array in (None, str(file.array))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["altered", "missing", "index", "manifest"])
 def test_a_damaged_release_is_not_the_teams_fault(
     service: Service,
@@ -171,6 +173,7 @@ def test_a_damaged_release_is_not_the_teams_fault(
     assert (state["status"], state["error"]) == ("scored", None)
 
 
+@pytest.mark.slow
 def test_a_split_that_the_board_does_not_hold_is_refused(
     service: Service, release_root: Path, tmp_path: Path, predictions: dict[str, Path]
 ) -> None:
@@ -185,6 +188,7 @@ def test_a_split_that_the_board_does_not_hold_is_refused(
     assert (state["status"], state["error"]["what"][:43]) == ("refused", "This board does not score test 2018 of tiny")
 
 
+@pytest.mark.slow
 def test_refusals_name_the_file_as_its_team_does(service: Service, tmp_path: Path) -> None:
     content = b"no zip"
     upload = service.begin(content, filename="our <model>.zip").json()["upload_id"]
@@ -279,6 +283,7 @@ def test_a_submission_whose_workers_keep_dying_is_refused_in_the_end(
     assert "interrupted 2 times" in state["error"]["what"]
 
 
+@pytest.mark.slow
 def test_two_workers_and_random_kills(
     service: Service, predictions: dict[str, Path], results: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -317,6 +322,7 @@ def test_two_workers_and_random_kills(
     assert len(ledger.load(settings.ledger).entries) == len(submissions)
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_scoring(
     service: Service,
     predictions: dict[str, Path],

@@ -16,6 +16,7 @@ from leaderboard.store.db import Submission
 from tests.leaderboard.harness import Service
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_uploading(
     service: Service, predictions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

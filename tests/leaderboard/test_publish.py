@@ -29,6 +29,7 @@ def remote(tmp_path: Path) -> Path:
     return tmp_path / "pages.git"
 
 
+@pytest.mark.slow
 def test_board_and_ledger_are_one_commit_that_readers_can_verify(
     service: Service, fill: Callable[..., list[str]], remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

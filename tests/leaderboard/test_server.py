@@ -133,6 +133,7 @@ def test_broken_requests_do_not_break_the_server(site: tuple[str, str], raw: byt
     assert httpx2.get(url).status_code == 200
 
 
+@pytest.mark.slow
 def test_an_upload_survives_the_death_of_the_web(settings: Settings, tmp_path: Path) -> None:
     """kill -9 in the middle of a request; after a restart, the upload continues from the state on disk."""
     settings = settings.model_copy(update={"chunk_bytes": 2**20})
@@ -169,6 +170,7 @@ def test_an_upload_survives_the_death_of_the_web(settings: Settings, tmp_path: P
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_server_with_an_empty_database_shows_the_results_of_its_ledger(
     service: Service, fill: Callable[..., list[str]], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from leaderboard.settings import Settings
 from tests.leaderboard.harness import wait_until
@@ -26,6 +27,7 @@ def running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_web_process_that_is_killed_is_restarted_and_ends_with_its_supervisor(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -61,6 +63,7 @@ def test_a_worker_whose_parent_died_before_it_was_ready_ends_at_once(settings: S
     assert f"parent process {gone.pid} has ended" in done.stderr
 
 
+@pytest.mark.slow
 def test_settings_that_no_process_can_start_with_end_the_supervisor(settings: Settings) -> None:
     settings.prepare()
     (settings.data / "board.sqlite").write_bytes(b"no database, but of some length" * 100)

@@ -94,6 +94,7 @@ def test_hostile_json_is_refused_at_the_price_of_a_look(kind: str) -> None:
     assert peak < 200_000 + 4 * len(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WIDE_TOML)
 def test_twice_the_text_is_twice_the_work(kind: str) -> None:
     small, large = (WIDE_TOML[kind](size) for size in (16_000, 32_000))
@@ -146,6 +147,7 @@ PIECES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=30), st.sampled_from(["", "k="]))
 def test_the_look_at_the_text_sees_what_tomllib_sees(pieces: list[str], start: str) -> None:

@@ -70,6 +70,7 @@ def legend_names(picture: Figure) -> list[str]:
     return [" ".join(text.get_text().split()) for part in picture.legends for text in part.get_texts()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), KINDS, ids=[f"{k.__name__}-{'-'.join(o)}" for k, o in KINDS])
 def test_predictions_are_shown_whole(release_root: Path, kind: Any, options: dict[str, Any]) -> None:
     dataset: LuisaDataset = kind(release_root, **options)
@@ -126,6 +127,7 @@ def test_predictions_that_are_none(release_root: Path, kind: Any, options: dict[
         dataset.plot(dataset.read([0, 1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), KINDS, ids=[f"{k.__name__}-{'-'.join(o)}" for k, o in KINDS])
 def test_text_is_readable_and_sources_are_named(release_root: Path, kind: Any, options: dict[str, Any]) -> None:
     dataset: LuisaDataset = kind(release_root, **options)

@@ -60,6 +60,7 @@ def test_backscatter_is_exact_to_half_a_step(decibels: float) -> None:
     assert abs(back[0] - decibels) <= 0.005 + 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", CODINGS, ids=str)
 @given(st.lists(st.floats(-1e38, 1e38) | st.sampled_from([math.nan, math.inf, -math.inf]), min_size=1))
 def test_only_what_is_not_finite_is_nodata(coding: Coding, values: list[float]) -> None:

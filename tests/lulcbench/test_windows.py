@@ -77,6 +77,7 @@ def coverage(windows: Windows, epochs: int, tiles: int = 1) -> np.ndarray:
     return corners.cumsum(0).cumsum(1)[:side, :side] / (epochs * tiles)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["systematic", "random"])
 @pytest.mark.parametrize(("size", "stride"), [(1200, 1200), (1200, 600), (1920, 1920), (2400, 2400), (600, 1200)])
 def test_moving_windows_show_edges_and_corners_as_often_as_the_middle(phase: str, size: int, stride: int) -> None:
@@ -99,6 +100,7 @@ def test_moving_windows_show_edges_and_corners_as_often_as_the_middle(phase: str
     np.testing.assert_allclose(seen.sum() / n**2, windows.per_tile)  # as many windows as on the lattice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["fixed", "systematic", "random"])
 @pytest.mark.parametrize(("size", "stride"), [(1200, 1200), (900, 450), (30, 330), (4800, 4800)])
 def test_cover_is_the_mean_share_of_windows_in_label_cells(phase: str, size: int, stride: int) -> None:

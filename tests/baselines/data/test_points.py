@@ -84,6 +84,7 @@ def test_csv_and_parquet_are_the_same(path: Path, tmp_path: Path) -> None:
     assert np.array_equal(first.labels, second.labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [{"kind": "lstm", "hidden": 8}, {"kind": "forest", "trees": 5}])
 def test_models_of_pixels_learn_points(path: Path, tmp_path: Path, model: dict[str, Any]) -> None:
     config = Config.parse({

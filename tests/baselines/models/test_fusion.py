@@ -106,6 +106,7 @@ def test_hiding_leaves_every_sample_a_sensor_it_has() -> None:
     assert net.eval()._present(images)[250:].all()
 
 
+@pytest.mark.slow
 def test_fusion_trains_and_predicts_with_any_sensor_missing(release_root: Path, tmp_path: Path) -> None:
     run = config(str(release_root), train={"steps": 4, "batch_size": 2}, threads=1)
     trained = train(Experiment.open(run), tmp_path)

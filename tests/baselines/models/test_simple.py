@@ -157,6 +157,7 @@ def test_forest_scores_every_level() -> None:
     assert forest_scores(pixels, classes, pixels, classes) == {1: 1.0, 2: 1.0, 3: 1.0, 4: 1.0}
 
 
+@pytest.mark.slow
 def test_the_difficulty_command_measures_a_release(release_root: Path) -> None:
     arguments = ["difficulty", str(release_root), "--pixels", "2000", "--tolerance"]
     far, near = (CliRunner().invoke(app, [*arguments, tolerance]) for tolerance in ("0", "1"))

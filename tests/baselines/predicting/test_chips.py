@@ -24,6 +24,7 @@ from lulcbench.predictions import Predictions
 CONFIG = Path(__file__).parents[3] / "baselines/configs/luisa-sim-cls.toml"
 
 
+@pytest.mark.slow
 def test_a_classifier_learns_the_chips_of_a_release(release_root: Path, tmp_path: Path) -> None:
     config = Config.load(CONFIG).replace(
         data={"root": str(release_root), "level": 1},
@@ -57,6 +58,7 @@ def test_classes_without_a_chip_are_named(release_root: Path) -> None:
     assert Experiment.open(config).info.absent == tuple(absent)
 
 
+@pytest.mark.slow
 def test_maps_are_learnt_in_mixed_precision_from_a_stream(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,7 @@ def test_chips_of_an_unlabelled_split_are_classified_and_not_scored(
     assert "Scores on" not in text
 
 
+@pytest.mark.slow
 def test_a_release_without_val_trains_without_validation(tmp_path: Path) -> None:
     recipe = world.RECIPE.replace("{ train = 0.5, val = 0.25, test = 0.25 }", "{ train = 0.5, test = 0.5 }")
     release = build(tmp_path / "world", recipe)

@@ -16,7 +16,10 @@ from baselines.series import pool as pools
 from baselines.series import pseudo
 from tests.cluster import two_workers
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # dask wants a port for a dashboard
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::UserWarning"),  # dask wants a port for a dashboard
+]
 
 
 def test_the_scheduler_is_kept_by_copies_and_not_stored() -> None:

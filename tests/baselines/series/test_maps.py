@@ -27,6 +27,8 @@ from lulcbench.series.regular import cell_means, normalized, regular
 from tests.baselines.series import world
 from tests.baselines.series.test_study import config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(series_root: Path, series_cache: Path, tmp_path_factory: pytest.TempPathFactory):

@@ -27,6 +27,7 @@ def samples(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     return features, labels, polygons, np.array([f"b{polygon % 5}" for polygon in polygons])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.1, 0.2])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_removes_most_of_the_noise_and_keeps_most_samples(method: str, share: float) -> None:

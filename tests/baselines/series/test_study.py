@@ -79,6 +79,7 @@ def test_samples_of_train_and_val_are_of_different_blocks(series_root: Path, ser
     assert {path.name.partition("-")[0] for path in series_cache.iterdir()} >= {"pool", "samples", "pseudo"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_year", [False, True])
 def test_maps_of_every_year_find_the_known_change(
     series_root: Path, series_cache: Path, tmp_path: Path, by_year: bool
@@ -148,6 +149,7 @@ def test_a_year_that_no_step_has_seen_is_mapped(series_root: Path, series_cache:
         )
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_network_as_one_does(series_root: Path, tmp_path: Path) -> None:
     """The engine over processes, which both make the steps, in a cache that is empty at first.
 
@@ -226,6 +228,7 @@ def test_networks_mask_missing_steps_and_take_any_number(kind: str) -> None:
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_networks_are_the_same_as_onnx_graphs(kind: str) -> None:
     import onnxruntime
@@ -248,6 +251,7 @@ def test_networks_are_the_same_as_onnx_graphs(kind: str) -> None:
         np.testing.assert_allclose(session.run(None, {"landsat": image.numpy()})[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_maps_are_smoothed_by_what_suits_other_splits(series_root: Path, series_cache: Path, tmp_path: Path) -> None:
     settings = config(series_root, series_cache)
     train(Experiment.open(settings), tmp_path)
@@ -288,6 +292,7 @@ def test_per_pixel_models_take_series(series_root: Path, series_cache: Path, tmp
     assert trained.task.score(trained.config, tmp_path / "trees")["overall_accuracy"] > 0.95
 
 
+@pytest.mark.slow
 def test_the_study_is_one_command_and_resumes(
     series_root: Path, series_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

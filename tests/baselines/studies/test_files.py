@@ -10,6 +10,8 @@ import pytest
 from baselines.studies.command import run
 from baselines.studies.study import STUDIES, Study
 
+pytestmark = pytest.mark.slow
+
 NAMES = sorted(path.stem for path in STUDIES.glob("*.toml"))
 # The small release has neither dated imagery (for the studies of time series, see tests/baselines/series), nor EuroSAT
 # patches, nor the short-wave bands of Sentinel-2 that the encoder of clouds has seen.

@@ -108,6 +108,7 @@ def study(tmp_path: Path, release_root: Path) -> Path:
     return tmp_path / "small.toml"
 
 
+@pytest.mark.slow
 def test_a_killed_study_is_resumed_and_failing_runs_stop_no_other(study: Path, release_root: Path) -> None:
     out = study.parent / "out"
     job = Study.load(study).jobs()[0]
@@ -182,6 +183,7 @@ def test_a_killed_study_is_resumed_and_failing_runs_stop_no_other(study: Path, r
     assert all(r["low"] <= r["difference"] <= r["high"] and 0 < r["p"] <= 1 for r in again["comparisons"])
 
 
+@pytest.mark.slow
 def test_runs_have_processes_of_their_own_and_one_that_dies_stops_no_other(study: Path) -> None:
     other = 'file = "./majority.toml"\nset = ["predict.batch_size=3"]'
     text = study.read_text().replace('file = "./unet.toml"', other).replace("[0, 1]", "[0]")
@@ -303,6 +305,7 @@ def test_differences_are_means_over_seeds_and_their_interval_has_the_variance_of
         compare(Versus(first="other", second="other", metric="loss_gap"), other, other)
 
 
+@pytest.mark.slow
 def test_a_comparison_of_single_seeds_is_that_of_the_library(study: Path, release_root: Path) -> None:
     out = study.parent / "out"
     text = study.read_text().replace("[0, 1]", "[0]").replace('"./unet.toml"', '"./majority.toml"')

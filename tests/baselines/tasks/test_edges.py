@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
 
@@ -58,6 +59,7 @@ def test_distances_are_signed_and_ignored_pixels_have_no_edge(release_root: Path
     assert float(built.loss(outputs, batch).detach()) == 0
 
 
+@pytest.mark.slow
 def test_both_tasks_are_learnt_with_weights_that_are_learnt_too(release_root: Path, tmp_path: Path) -> None:
     config = Config.parse(
         {

@@ -74,6 +74,7 @@ def test_labels_of_any_level_count_where_they_determine_the_class(trained: tuple
     assert run.task.truth({"mask": mask})[0].tolist() == [[0, 0, 255, 255, 255], [2, 255, 2, 1, 255]]
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_study_classes(release_root: Path, tmp_path: Path) -> None:
     run = config(
         release_root,

@@ -122,6 +122,7 @@ def without(path: Path, section: str, setting: str) -> None:
     path.write_text(json.dumps(content))
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_and_finished_runs_are_left_alone(eurosat_root: Path, tmp_path: Path) -> None:
     config = Config.load(write_config(tmp_path, eurosat_root, 2))
     fit(config, tmp_path / "a")
@@ -151,6 +152,7 @@ def test_same_seed_same_weights_and_finished_runs_are_left_alone(eurosat_root: P
     assert load_run(tmp_path / "a" / "tiny").config.seed == 1
 
 
+@pytest.mark.slow
 def test_resuming_after_kill_is_exact(eurosat_root: Path, tmp_path: Path) -> None:
     path = write_config(tmp_path, eurosat_root, 6, more="ema = 0.9\n[augment]\nnoise = 0.05")
     killed = tmp_path / "killed"
@@ -171,6 +173,7 @@ def test_resuming_after_kill_is_exact(eurosat_root: Path, tmp_path: Path) -> Non
     assert all(torch.equal(resumed[k], whole[k]) for k in whole)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_after_its_last_epoch_ends_with_the_average(eurosat_root: Path, tmp_path: Path) -> None:
     config = Config.load(write_config(tmp_path, eurosat_root, 2, more="ema = 0.9\npatience = 5\nvalidate_every = 2"))
     whole = fit(config, tmp_path / "whole").predictor.net.state_dict()
@@ -182,6 +185,7 @@ def test_a_run_stopped_after_its_last_epoch_ends_with_the_average(eurosat_root: 
     assert all(torch.equal(resumed[k], whole[k]) for k in whole)
 
 
+@pytest.mark.slow
 def test_what_was_stopped_early_stays_stopped(eurosat_root: Path, tmp_path: Path) -> None:
     path = write_config(tmp_path, eurosat_root, 9, "test_convnext", "patience = 2")
     config = Config.load(path, ("train.lr=1e-12",))  # the second and third epochs are not better
@@ -192,6 +196,7 @@ def test_what_was_stopped_early_stays_stopped(eurosat_root: Path, tmp_path: Path
     assert len(history(tmp_path / "tiny")) == 3
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains(eurosat_root: Path, tmp_path: Path) -> None:
     config = Config.load(write_config(tmp_path, eurosat_root, 4, more='precision = "bf16-mixed"\nclip = 0.5'))
     fit(config, tmp_path)
@@ -231,6 +236,7 @@ def test_a_frozen_backbone_keeps_its_statistics(eurosat_root: Path, tmp_path: Pa
     assert all((v == 1).all() for name, v in buffers.items() if "running_var" in name)
 
 
+@pytest.mark.slow
 def test_networks_are_trained_in_training_mode(
     eurosat_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +304,7 @@ def test_no_memory_says_what_to_lower(eurosat_root: Path, tmp_path: Path, monkey
         fit(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_settings_can_be_corrected_if_nothing_was_trained(eurosat_root: Path, tmp_path: Path) -> None:
     config = Config.load(write_config(tmp_path, eurosat_root, 1))
     with pytest.raises(LulcbenchError, match="The weights file"):

@@ -57,6 +57,7 @@ def quick(release_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return made_by(train(Experiment.open(config_of(release_root)), out), out / "tiny")
 
 
+@pytest.mark.slow
 def test_a_slow_machine_trains_the_same_network(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: tuple[str, str]
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_slow_machine_trains_the_same_network(
     assert float(rows[-1]["lr"]) == 0  # the schedule came to its end
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_makes_the_same_steps(release_root: Path, tmp_path: Path, quick: tuple[str, str]) -> None:
     experiment = Experiment.open(config_of(release_root))
     for _ in range(4):  # once after each epoch
@@ -84,6 +86,7 @@ def test_a_run_that_is_resumed_makes_the_same_steps(release_root: Path, tmp_path
     assert made_by(train(experiment, tmp_path / "parts"), tmp_path / "parts" / "tiny") == quick
 
 
+@pytest.mark.slow
 def test_threads_are_those_of_the_config_and_afterwards_as_before(release_root: Path, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     for threads in (1, 2):
@@ -92,6 +95,7 @@ def test_threads_are_those_of_the_config_and_afterwards_as_before(release_root: 
         assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_its_time_limit_cut_short_is_marked_everywhere(
     release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +121,7 @@ def test_a_run_that_its_time_limit_cut_short_is_marked_everywhere(
         measure.measure(config.replace(train={"max_minutes": 1e-6}), 0, tmp_path)
 
 
+@pytest.mark.slow
 def test_pages_of_whole_runs_tell_steps_and_limit(release_root: Path, tmp_path: Path) -> None:
     config = config_of(release_root, steps=2)
     trained = train(Experiment.open(config), tmp_path)

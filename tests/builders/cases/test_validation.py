@@ -98,6 +98,7 @@ def series_of(folder: Path, bands: str = '"B02", "B04", "B08"', years: str = "20
     return folder / "recipe.toml"
 
 
+@pytest.mark.slow
 def test_composites_of_two_sensors_agree_where_clouds_are_masked(tmp_path: Path) -> None:
     recipe = series_of(tmp_path / "both")
     out, figures = tmp_path / "both" / "out", tmp_path / "figures"
@@ -113,6 +114,7 @@ def test_composites_of_two_sensors_agree_where_clouds_are_masked(tmp_path: Path)
     assert found["blue_99_unmasked"] == pytest.approx({"sentinel2": 0.04, "landsat": 0.04}, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bands", "years", "what"),
     [
@@ -138,6 +140,7 @@ def test_series_of_one_sensor(landsat: Path, tmp_path: Path) -> None:
     assert "has no sentinel2" in said
 
 
+@pytest.mark.slow
 def test_patches_are_compared_with_a_list(tmp_path: Path) -> None:
     """One patch of forest, and lists of it that lack something."""
     for name in ("Forest_1", "Forest_2"):

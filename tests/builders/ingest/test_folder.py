@@ -305,6 +305,7 @@ def polygons(path: Path, values: list[object]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_own_polygons_are_mapped_by_words_and_become_a_release(tmp_path: Path) -> None:
     raster(tmp_path / "scenes" / "s2_20180702_B04.tif", 1500)
     labels = polygons(tmp_path / "osm.gpkg", ["forest", "farm land", None, "unclear"])

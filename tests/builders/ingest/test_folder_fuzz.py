@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pystac
+import pytest
 import rasterio
 from affine import Affine
 from hypothesis import given, settings
@@ -76,6 +77,7 @@ def write(path: Path, raster: dict[str, object]) -> None:
                 file.scales = [raster["scale"]] * shape[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(st.lists(rasters(), min_size=1, max_size=2, unique_by=lambda raster: raster["name"]), options())
 def test_any_raster_is_understood_or_refused(

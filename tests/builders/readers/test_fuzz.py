@@ -127,6 +127,7 @@ def items(draw: st.DrawFn) -> dict[str, Any]:
     return item
 
 
+@pytest.mark.slow
 @settings(max_examples=250)
 @given(items())
 def test_any_item_is_read_or_refused(item: dict[str, Any]) -> None:
@@ -227,6 +228,7 @@ def read_scene(archive: str, sensor: Sensor, path: Path, count: int) -> None:
     assert pixels.seen.shape == pixels.clear.shape == (160, 160)
 
 
+@pytest.mark.slow
 @settings(max_examples=250)
 @given(rasters(), st.sampled_from(["landsat", "sentinel1", "glad", "ecodatacube", "labels"]))
 @pytest.mark.filterwarnings(

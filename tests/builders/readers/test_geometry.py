@@ -69,6 +69,7 @@ def placed(name: str) -> tuple[str, Affine, int]:
     return crs, transform, n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_bands_are_read_where_they_belong(tmp_path: Path, name: str) -> None:
     crs, transform, n = placed(name)
@@ -188,6 +189,7 @@ def mosaic(tmp_path_factory: pytest.TempPathFactory):
     return scene, tiles, alone
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(st.sets(st.integers(0, 5), min_size=2))
 def test_a_tile_is_the_same_whatever_tiles_it_is_read_with(mosaic, chosen: set[int]) -> None:

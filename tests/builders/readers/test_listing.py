@@ -104,6 +104,7 @@ def test_glad_quality_codes(code: int, clear: bool, seen: bool) -> None:
     assert (glad.is_clear(quality)[0], glad.is_seen(quality)[0]) == (clear, seen)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_glad_build_finds_tiles_and_intervals_and_masks_by_their_quality_band(tmp_path: Path) -> None:
     """The world lies on both sides of 10° E. Two clear intervals of summer, a cloudy one, and others."""

@@ -318,6 +318,7 @@ def test_points_and_lines_among_polygons_label_nothing(tmp_path: Path, caplog: p
         corine.labels(polygons(tmp_path, [311], [line])).read(area)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "dtype"),
     [(120, np.uint8), (12, np.uint8), (260, np.uint16), (-1, np.int16), (4.5, np.float32), (4.0, np.float32)],

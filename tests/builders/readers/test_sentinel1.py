@@ -72,6 +72,7 @@ def test_values_of_unknown_meaning_are_refused(tmp_path: Path, unit: str | None)
         scene_source("sentinel1").scene(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hole", "coding"),
     [(np.nan, {}), (-9999, {"nodata": -9999}), (-9999, {"tag": -9999}), (0, {})],

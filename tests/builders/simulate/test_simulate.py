@@ -58,6 +58,7 @@ def read(item: pystac.Item, key: str) -> npt.NDArray[np.integer]:
         return file.read(1)
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_in_any_order(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "plan", lambda *args: passes(*args)[::-1])
     monkeypatch.setattr(run, "_WORKERS", 1)
@@ -65,6 +66,7 @@ def test_same_seed_same_bytes_in_any_order(scenes: Path, tmp_path: Path, monkeyp
     assert digests(tmp_path) == digests(scenes)
 
 
+@pytest.mark.slow
 def test_granules_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_GRANULE", {"landsat": 1_200})
     config = SMALL.model_copy(update={"sensors": ("landsat",), "years": (2018,), "cloudiness": 0.5})
@@ -338,6 +340,7 @@ def test_events_change_the_maps_from_their_year_on() -> None:
         SimulationConfig(bounds=bounds, years=(2018, 2019), events=({"kind": "fire", "year": 2018, "share": 0.1},))
 
 
+@pytest.mark.slow
 def test_sensors_can_be_rendered_for_every_year(tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"sensors": ("sentinel2",), "every_year": ("sentinel2",), "years": (2018, 2019)})
     simulate(config, tmp_path)

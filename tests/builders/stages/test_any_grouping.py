@@ -22,6 +22,8 @@ from lulcbench.sensors import LANDSAT, SENTINEL2, Sensor
 from tests.builders import world
 from tests.builders.stages import kill
 
+pytestmark = pytest.mark.slow
+
 RECIPE = world.RECIPE.replace(
     "[[labels]]",
     """[[sensors]]

@@ -199,12 +199,14 @@ def tamper_of(fault: str, pixels: Pixels) -> Tamper:
     return tamper(pixels) if tamper.__code__.co_argcount == 1 else tamper
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", TAMPERS)
 def test_a_fault_in_the_pixels_turns_the_audit_red(release_root: Path, pixels: Pixels, fault: str) -> None:
     findings = audited(release_root, pixels, tamper_of(fault, pixels))
     assert set(FAULTS[fault]) <= set(findings.problems), sorted(findings.problems)
 
 
+@pytest.mark.slow
 def test_without_a_fault_the_audit_is_green(release_root: Path, pixels: Pixels) -> None:
     findings = audited(release_root, pixels, lambda key, tile, stored: stored)
     assert findings.problems == {}
@@ -216,6 +218,7 @@ def test_without_a_fault_the_audit_is_green(release_root: Path, pixels: Pixels) 
     }
 
 
+@pytest.mark.slow
 def test_clean_holes_are_no_fault(release_root: Path, pixels: Pixels) -> None:
     assert "holes do not bleed" not in audited(release_root, pixels, of_sensor("sentinel2", holed)).problems
 
@@ -283,6 +286,7 @@ BUILDS: dict[str, Callable[[Path, pytest.MonkeyPatch], Path]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", BUILDS)
 def test_a_fault_in_a_build_turns_the_audit_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     assert set(FAULTS[fault]) <= problems(BUILDS[fault](tmp_path, monkeypatch))

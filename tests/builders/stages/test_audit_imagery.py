@@ -37,6 +37,7 @@ def moved(stored: np.ndarray, by: int) -> np.ndarray:
     return np.where(stored == 0, 0, np.clip(stored.astype(np.int64) + by, 1, 65535)).astype(np.uint16)
 
 
+@pytest.mark.slow
 def test_a_good_release_has_no_problem(release_root: Path) -> None:
     findings = audited(release_root)
     assert findings.problems == {}
@@ -81,6 +82,7 @@ def one_tile_everywhere(root: Path) -> Tamper:
     return lambda key, stored: first if str(key) == "landsat_2012" else stored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tamper", "checks"),
     [
@@ -97,6 +99,7 @@ def test_faults_of_processing_are_seen(release_root: Path, tamper: Tamper, check
     assert checks <= set(problems)
 
 
+@pytest.mark.slow
 def test_one_scene_in_two_tiles_is_seen(release_root: Path) -> None:
     problems = audited(release_root, one_tile_everywhere(release_root)).problems
     assert len(problems["no image twice"]) == 7 * 4

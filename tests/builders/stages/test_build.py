@@ -86,6 +86,7 @@ def test_building_again_changes_nothing(made: Path) -> None:
     assert sorted(p.stat().st_mtime_ns for p in (made / "out.work" / "cache").rglob("*.json")) == notes
 
 
+@pytest.mark.slow
 def test_same_inputs_elsewhere_give_the_same_arrays(made: Path, tmp_path: Path) -> None:
     world.make(tmp_path)
     again, _ = build(tmp_path)
@@ -113,6 +114,7 @@ def test_descriptions_are_valid(made: Path) -> None:
     assert "Simulated data" in card
 
 
+@pytest.mark.slow
 def test_clouded_dates_are_left_out_and_counted(tmp_path: Path) -> None:
     world.make(tmp_path)
     cloudy = world.scene(tmp_path / "scenes", "s3", datetime(2018, 7, 9, tzinfo=UTC), (0.9, 0.9), world.CLOUD)
@@ -125,6 +127,7 @@ def test_clouded_dates_are_left_out_and_counted(tmp_path: Path) -> None:
     assert not any("s3" in scenes for scenes in index["scenes"])
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world.make(tmp_path)
     keep, calls = materialize._keep, []
@@ -146,6 +149,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
     assert not audit(tmp_path / "out").problems
 
 
+@pytest.mark.slow
 def test_a_killed_pack_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world.make(tmp_path)
     load_, calls = _shards._load, []
@@ -165,6 +169,7 @@ def test_a_killed_pack_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.
     assert len(calls) < 2 * 12
 
 
+@pytest.mark.slow
 def test_a_changed_scene_is_searched_and_made_again(tmp_path: Path) -> None:
     world.make(tmp_path)
     first, _ = build(tmp_path)
@@ -200,6 +205,7 @@ def test_a_winter_begins_in_the_year_before(tmp_path: Path) -> None:
     assert sorted(scene.id for scene in scenes) == ["first", "last"]
 
 
+@pytest.mark.slow
 def test_a_tile_without_a_valid_pixel_is_an_error_or_dropped(tmp_path: Path) -> None:
     text = world.RECIPE
     world.make(tmp_path, text, scenes=0)
@@ -296,6 +302,7 @@ def with_wrong_statistics(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_release_that_fails_its_audit_is_not_published(copy: Path, tmp_path: Path) -> None:
     audit(copy)  # passes, but the findings are of what was there before
     with_wrong_statistics(copy)
@@ -305,6 +312,7 @@ def test_a_release_that_fails_its_audit_is_not_published(copy: Path, tmp_path: P
     assert not (tmp_path / "hub").exists()
 
 
+@pytest.mark.slow
 def test_what_is_allowed_is_published_with_its_reason(copy: Path, tmp_path: Path) -> None:
     with_wrong_statistics(copy)
     place = Path(publish(copy, str(tmp_path / "hub"), {"statistics of train": "Of another <release>."}))
@@ -316,6 +324,7 @@ def test_what_is_allowed_is_published_with_its_reason(copy: Path, tmp_path: Path
         publish(copy, str(tmp_path / "other"), {"statistics of train": "y", "class fractions": "x"})
 
 
+@pytest.mark.slow
 def test_allow_needs_a_reason(copy: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "builders", "publish", str(copy), str(tmp_path / "hub"), "--allow", "shapes"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -340,6 +349,7 @@ def test_a_folder_that_is_no_release_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_commands_end_with_code_2_and_a_message(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(world.RECIPE.replace("[pack]", "[pak]"))
     command = [sys.executable, "-m", "builders", "build", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "out")]
@@ -350,6 +360,7 @@ def test_commands_end_with_code_2_and_a_message(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_the_shared_release_passes_its_audit(release_root: Path) -> None:
     found = audit(release_root)
     assert not found.problems

@@ -93,6 +93,7 @@ def test_counts_are_read_by_lulcbench_and_by_xarray(counted: Path) -> None:
         assert same
 
 
+@pytest.mark.slow
 def test_the_medoid_is_one_of_the_dates(tmp_path: Path) -> None:
     root = build(tmp_path, world.RECIPE.replace("years = [2018]", 'years = [2018]\ncomposite = "medoid"', 1))
     rows = pd.read_parquet(root / INDEX)["row"]
@@ -106,12 +107,14 @@ def test_the_medoid_is_one_of_the_dates(tmp_path: Path) -> None:
     assert "medoid (landsat)" in (root / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_counts_above_255_are_255(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(materialize, "MOST", 2)
     counts = np.asarray(zarr.open_group(build(tmp_path), mode="r")[str(KEY.clear)])
     assert set(np.unique(counts)) == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_the_audit_sees_counts_that_are_not_those_of_the_composite(tmp_path: Path) -> None:
     root = build(tmp_path)
     array = zarr.open_group(root, mode="r+")[str(KEY.clear)]

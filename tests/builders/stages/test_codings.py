@@ -217,6 +217,7 @@ def test_a_tile_without_a_value_has_no_file_and_reads_as_nodata(root: Path, name
     assert (values[int(rows[0])]["image"] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_audit_finds_nothing(root: Path) -> None:
     found = audit(root)
     assert not found.problems

@@ -27,6 +27,7 @@ def stacks(coding: Coding) -> st.SearchStrategy[Any]:
     return st.integers(1, 11).flatmap(lambda n: arrays(coding.dtype, (n, 1, 3, 4), elements=elements))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", CODINGS, ids=lambda coding: f"{coding.dtype}, {coding.nodata}")
 @given(st.data())
 def test_median_is_that_of_the_valid_dates(coding: Coding, data: st.DataObject) -> None:

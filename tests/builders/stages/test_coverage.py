@@ -80,6 +80,7 @@ def test_the_command_shows_classes_again_when_the_plan_is_kept(tmp_path: Path) -
     assert "all: 4 of 46 classes; missing: 1121 Medium density urban fabric" in " ".join(first.split())
 
 
+@pytest.mark.slow
 def test_the_medium_simulated_release_can_tell_models_apart(tmp_path: Path) -> None:
     """At least 12 test blocks and 3 regions, and every class in every region and split."""
     space = workspace(tmp_path / "out")

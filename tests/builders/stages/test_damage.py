@@ -29,6 +29,7 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["disk", "server"])
 def test_a_damaged_block_is_named_and_the_rest_goes_on(
     server: type[Faulty], local: dict[str, str], tmp_path: Path, where: str, caplog: pytest.LogCaptureFixture
@@ -105,6 +106,7 @@ def replaced(path: Path) -> None:
     world.write_raster(path, values[:, ::-1, ::-1].copy(), at, world.UTM, 0)
 
 
+@pytest.mark.slow
 def test_a_file_replaced_between_search_and_materialize_is_an_error(
     server: type[Faulty], local: dict[str, str], tmp_path: Path
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_file_replaced_between_search_and_materialize_is_an_error(
     assert pixels(built) != local
 
 
+@pytest.mark.slow
 def test_a_file_replaced_while_it_is_read_leaves_no_result(
     server: type[Faulty], local: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

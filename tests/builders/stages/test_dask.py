@@ -27,6 +27,7 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
         yield made
 
 
+@pytest.mark.slow
 def test_a_build_survives_the_death_of_a_worker(
     cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

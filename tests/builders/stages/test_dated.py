@@ -60,6 +60,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("dated") / "world", recipe("first = 2018, last = 2019")).root
 
 
+@pytest.mark.slow
 def test_acquisitions_keep_their_dates_and_xarray_opens_them(root: Path) -> None:
     release = Release.open(root)
     assert release.manifest.sensors["landsat"].spans == ((2018, 2019),)
@@ -88,6 +89,7 @@ def test_acquisitions_keep_their_dates_and_xarray_opens_them(root: Path) -> None
     assert 4 in lengths
 
 
+@pytest.mark.slow
 def test_the_audit_checks_dated_imagery(root: Path) -> None:
     found = audit(root)
     assert not found.problems
@@ -95,6 +97,7 @@ def test_the_audit_checks_dated_imagery(root: Path) -> None:
     assert found.checked["no values without a date"]
 
 
+@pytest.mark.slow
 def test_composites_of_so_many_days_are_on_the_same_dates_everywhere(tmp_path: Path) -> None:
     space = build(tmp_path / "world", recipe("first = 2018, last = 2019, every = 183"))
     release = Release.open(space.root)
@@ -111,6 +114,7 @@ def test_composites_of_so_many_days_are_on_the_same_dates_everywhere(tmp_path: P
     assert not audit(space.root).problems
 
 
+@pytest.mark.slow
 def test_series_of_pixels_and_windows_are_what_xarray_reads(root: Path) -> None:
     pixels = LuisaSeries(root, "train", "landsat", window=30, level=1, normalize=False)
     windows = LuisaSeries(root, "train", "landsat", window=4800, level=1, normalize=False)
@@ -135,6 +139,7 @@ def test_series_of_pixels_and_windows_are_what_xarray_reads(root: Path) -> None:
     assert set(days[~np.isnat(days)].astype(str)) <= {"2019-03-03", "2019-08-20"}
 
 
+@pytest.mark.slow
 def test_missing_dates_are_nodata_at_the_end(tmp_path: Path) -> None:
     """A tile that the half-cloudy acquisition leaves without a clear pixel has a date less."""
     space = build(tmp_path / "world", recipe("first = 2018, last = 2019"))
@@ -149,6 +154,7 @@ def test_missing_dates_are_nodata_at_the_end(tmp_path: Path) -> None:
     assert sorted(set(counts)) == [3, 4]
 
 
+@pytest.mark.slow
 def test_bad_dated_recipes_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(LulcbenchError, match="of several years, not of 2018 to 2018"):
         build(tmp_path / "a", recipe("first = 2018, last = 2018"))

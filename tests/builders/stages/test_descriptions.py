@@ -108,6 +108,7 @@ def test_pictures_show_their_tile(release_root: Path, pictures: pd.DataFrame) ->
     assert compared >= 4
 
 
+@pytest.mark.slow
 def test_a_large_release_shows_a_part_of_its_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.builders.stages.test_clear_counts import build
 
@@ -198,6 +199,7 @@ def text(value: str | bytes) -> str:
 
 
 # mlcroissant's use of rdflib and of pandas.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:ConjunctiveGraph:DeprecationWarning", "ignore:The inplace keyword")
 def test_croissant_is_valid_and_its_records_are_those_of_the_index(release_root: Path) -> None:
     dataset = mlcroissant.Dataset(release_root / "croissant.json")

@@ -24,6 +24,7 @@ SECRET = "kX9verySecretKey"  # noqa: S105
 pytestmark = pytest.mark.usefixtures("impatient")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "faults",
     [
@@ -53,6 +54,7 @@ def test_faults_that_pass_leave_no_trace(
     assert all(note.damaged == () for _, note in built.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [503, "cut", "slow"])
 def test_a_server_that_stays_broken_ends_the_build_which_goes_on_later(
     server: type[Faulty], local: dict[str, str], tmp_path: Path, fault: Any, monkeypatch: pytest.MonkeyPatch
@@ -113,6 +115,7 @@ class Signed(Faulty):
         answer()
 
 
+@pytest.mark.slow
 def test_tokens_that_end_in_the_middle_of_a_build_are_replaced_and_written_nowhere(
     server: type[Faulty], local: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

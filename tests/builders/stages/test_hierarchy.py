@@ -50,6 +50,7 @@ def as_raster(array: xr.DataArray, resolution: int) -> xr.DataArray:
     )
 
 
+@pytest.mark.slow
 def test_xarray_decodes_what_our_reader_and_the_formula_do(release_root: Path, hierarchy: xr.Dataset) -> None:
     release = Release.open(release_root)
     for key, resolution in GRIDS.items():
@@ -114,6 +115,7 @@ def test_the_corners_of_every_tile_are_where_its_geometry_says(
         assert (min(lon), min(lat), max(lon), max(lat)) == pytest.approx((west, south, east, north), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_pixels_are_those_of_the_scene_at_their_coordinates(tmp_path: Path) -> None:
     """Labels and a scene whose values tell where they are, sampled by rasterio at the pixel centres of the corners."""
     recipe, space = world.make(tmp_path)
@@ -262,6 +264,7 @@ def test_the_audit_finds_coordinates_that_lie_elsewhere(
     assert set(found.problems) == {check}
 
 
+@pytest.mark.slow
 def test_the_audit_finds_metadata_that_differ(release_root: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(release_root, tmp_path / "release"))
     text = (root / "zarr.json").read_text()
@@ -328,6 +331,7 @@ def dated_release(folder: Path) -> tuple[Path, ArrayKey, np.ndarray, np.ndarray]
     return root, key, dates, values
 
 
+@pytest.mark.slow
 def test_dated_series_have_a_time_axis_with_dates_of_each_tile(tmp_path: Path) -> None:
     root, key, dates, values = dated_release(tmp_path)
     assert Manifest.load(root).arrays == (key,)

@@ -154,6 +154,7 @@ def test_later_stages_do_not_search(tmp_path: Path) -> None:
         search.found(recipe, space, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sha1", "sha256", "sha512", "sha3_256", "md5"])
 def test_a_stated_checksum_is_verified(tmp_path: Path, name: str) -> None:
     world.make(tmp_path, scenes=1)

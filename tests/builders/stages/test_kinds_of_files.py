@@ -44,6 +44,7 @@ def test_a_vector_file_is_not_read_as_a_raster(tmp_path: Path, name: str) -> Non
     assert refused(tmp_path).endswith(f"{name} is a vector file, not a raster.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ['{"type": "FeatureCollection", "features": []}', "item", "folder", "raster"])
 def test_what_is_not_a_catalog_is_refused(tmp_path: Path, content: str) -> None:
     world.make(tmp_path)

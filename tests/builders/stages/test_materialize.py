@@ -22,6 +22,7 @@ def label_keys(recipe: Recipe, space: Workspace, **changes: Any) -> list[str]:
     return [key for job in jobs if isinstance(job, _jobs.LabelJob) for key in job.keys]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "same"),
     [

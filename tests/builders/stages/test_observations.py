@@ -133,6 +133,7 @@ def red(folder: Path) -> np.ndarray:
     return REFLECTANCE.decode(np.asarray(zarr.open_array(space.root / "landsat_2018", mode="r"))[:, 0, 0])
 
 
+@pytest.mark.slow
 def test_a_pixel_counts_once_in_each_pass_of_a_satellite(tmp_path: Path) -> None:
     """Three rows of one pass with red 0.1, another pass with 0.3: the median is 0.2, the mean of two observations."""
     world.make(tmp_path, ALL_TRAIN, scenes=0)

@@ -86,6 +86,7 @@ def test_nothing_is_rendered_from_another_edition(tmp_path: Path, monkeypatch: p
         own_scenes.make(load(tmp_path / "recipe.toml", space.scenes), space)
 
 
+@pytest.mark.slow
 def test_info_shows_edition_and_checksum(tmp_path: Path) -> None:
     text = world.RECIPE.replace('path = "labels.tif"', 'path = "labels.tif"\nedition = "first of the world"')
     recipe, space = world.make(tmp_path, text)

@@ -32,6 +32,7 @@ pytestmark = [
 STEPS = {"/repos/create", "/preupload/main", "/objects/batch", "/upload/", "/commit/", "/tag/"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["429", "500", "cut"])
 def test_faults_of_the_hub_pass(hub: FakeHub, release_root: Path, tmp_path: Path, fault: str) -> None:
     """Each step of a publication fails once."""
@@ -61,6 +62,7 @@ def test_a_hub_that_refuses_is_not_asked_again(hub: FakeHub, release_root: Path)
     assert [n for path, n in hub.requests.items() if "/commit/" in path] == [1]
 
 
+@pytest.mark.slow
 def test_a_killed_publication_goes_on(hub: FakeHub, release_root: Path, tmp_path: Path) -> None:
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
     command = [sys.executable, "-m", "builders", "publish", str(release_root), NAME]

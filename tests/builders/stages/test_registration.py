@@ -29,6 +29,7 @@ def averaged(values: np.ndarray, resolution: float, seed: int) -> np.ndarray:
     return cut + np.random.default_rng(seed).normal(0, 0.01, cut.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("resolution", "tolerance"), [(10, 1.0), (30, 3.0)])
 @pytest.mark.parametrize("displacement", [(0, 0), (1, -2), (-5, 3), (11, 7), (-20, -15)])
 def test_known_displacements_are_recovered(displacement: tuple[int, int], resolution: int, tolerance: float) -> None:
@@ -61,6 +62,7 @@ def test_what_cannot_be_measured_is_none() -> None:
     assert image_shift(image[:20, :20], image[:20, :20], 30) is None  # too small
 
 
+@pytest.mark.slow
 def test_sensors_are_compared_on_a_grid_that_both_divide_and_in_a_band_that_both_have() -> None:
     scene, moved = ground(0, side=1920), ground(0, (0, 4), side=1920)  # 4.8 km
     two = Image(ArrayKey("sentinel2", 2018), SENTINEL2.bands[6:8], 10, np.stack([averaged(scene, 10, 1)] * 2)[None])

@@ -47,6 +47,7 @@ def labelled(folder: Path, codes: dict[tuple[int, int], int | np.ndarray], recip
     world.write_raster(folder / "labels.tif", values, *rest)
 
 
+@pytest.mark.slow
 def test_tiles_with_coarse_few_or_no_labels_are_listed(tmp_path: Path) -> None:
     few = np.zeros((96, 96), np.int32)
     few[:20] = 2110
@@ -65,6 +66,7 @@ def test_tiles_with_coarse_few_or_no_labels_are_listed(tmp_path: Path) -> None:
     assert "tiles left out: labels coarser than stratify_level (2)" in (tmp_path / "out" / "audit.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_region_of_coarse_labels_alone_names_the_key_of_the_recipe(tmp_path: Path) -> None:
     labelled(tmp_path, {(x, y): 1 for x in range(3) for y in range(2)}, ALL_TRAIN)
     with pytest.raises(LulcbenchError, match=r"(?s)6 labels coarser than stratify_level \(2\).*stratify_level"):
@@ -74,6 +76,7 @@ def test_a_region_of_coarse_labels_alone_names_the_key_of_the_recipe(tmp_path: P
     assert build(tmp_path)["tiles"] == {"used": 6, "left_out": []}
 
 
+@pytest.mark.slow
 def test_a_planned_list_keeps_what_it_left_out(tmp_path: Path) -> None:
     labelled(tmp_path, {(1, 0): 0}, ALL_TRAIN)
     build(tmp_path)
@@ -108,6 +111,7 @@ def test_tiles_without_a_valid_pixel_and_of_the_buffer_are_listed(tmp_path: Path
     assert tile["reason"] == "in the buffer between splits"
 
 
+@pytest.mark.slow
 def test_every_scene_that_is_left_out_is_listed_with_its_reason(tmp_path: Path) -> None:
     world.make(tmp_path)
     extra = {
@@ -144,6 +148,7 @@ def test_a_year_without_a_scene_states_why_its_items_are_left_out(tmp_path: Path
         search.search(recipe, space, plan.plan(recipe, space))
 
 
+@pytest.mark.slow
 def test_audit_finds_a_tile_that_vanished(tmp_path: Path) -> None:
     """The index lost a tile, consistently; the plan still has it."""
     world.make(tmp_path, ALL_TRAIN)
@@ -177,6 +182,7 @@ def test_the_command_line_states_what_is_left_out(tmp_path: Path) -> None:
     assert "tiles: 5; left out: 1 labels coarser than stratify_level (2)\n" in ended.stdout
 
 
+@pytest.mark.slow
 def test_ground_under_overlapping_polygons_is_counted_in_report_and_audit(tmp_path: Path) -> None:
     """The second polygon covers the west of the first tile with another class."""
     world.make(tmp_path, ALL_TRAIN.replace('path = "labels.tif"', 'path = "labels.gpkg"\nfield = "code"'))

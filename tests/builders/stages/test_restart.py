@@ -89,6 +89,7 @@ def materialized(folder: Path) -> tuple[Recipe, Workspace, list[plan.Planned]]:
     return recipe, space, rows
 
 
+@pytest.mark.slow
 def test_a_release_that_was_just_moved_to_its_place_is_recognized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_release_that_was_just_moved_to_its_place_is_recognized(
     assert pack.pack(recipe, space, rows, None).digest == Manifest.load(space.root).digest
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_half_deleted_is_not_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notes of shards remain where the shards themselves are gone."""
     recipe, space, rows = materialized(tmp_path)
@@ -123,6 +125,7 @@ def test_what_a_kill_left_half_deleted_is_not_packed(tmp_path: Path, monkeypatch
     assert kill.tree(space.root) == first
 
 
+@pytest.mark.slow
 def test_temporary_files_of_a_killed_build_are_not_part_of_the_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def opened(folder: Path, catalog: str, out: Path) -> tuple[Recipe, Workspace]:
     return load(out / "recipe.toml", space.scenes), space
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [1, 2, 100])
 def test_a_server_gives_the_scenes_of_the_disk(
     served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: int

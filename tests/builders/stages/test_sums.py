@@ -35,11 +35,13 @@ def test_sums_of_signed_integers_are_exact(values: np.ndarray) -> None:
     check(values, BACKSCATTER)
 
 
+@pytest.mark.slow
 def test_sums_are_exact_where_float64_alone_would_round() -> None:
     check(np.full(2**20 + 7, 65535, np.uint16), REFLECTANCE)
     check(np.array([2.0**60, 1.0, -(2.0**60), 2.0**-149], np.float32), ELEVATION)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_statistics_do_not_depend_on_how_tiles_are_cut_into_shards(size: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

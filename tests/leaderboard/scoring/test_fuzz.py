@@ -27,6 +27,8 @@ from leaderboard.store.uploads import predictions_path
 from lulcbench.legend import legend
 from tests.leaderboard.harness import Service
 
+pytestmark = pytest.mark.slow
+
 Members = list[tuple[str, bytes]]
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -46,6 +46,7 @@ def score(path: Path, folder: Path) -> dict[str, Any]:
     return score_file(path, [folder / "release"], folder / "media")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tiles", "years", "level"), [(30, (2018,), 4), (12, (2012, 2018), 3), (MAX_CELLS + 2, (2018,), 1)]
 )

@@ -37,6 +37,7 @@ def older(service: Service, results: dict[str, Any], path: Path) -> str:
     return entry.submission
 
 
+@pytest.mark.slow
 def test_kept_predictions_are_scored_again_into_the_table_of_this_scorer(
     service: Service, results: dict[str, Any], predictions: dict[str, Path]
 ) -> None:
@@ -58,6 +59,7 @@ def test_kept_predictions_are_scored_again_into_the_table_of_this_scorer(
         list(rescore(worker, ["x"]))
 
 
+@pytest.mark.slow
 def test_an_interrupted_rescoring_adds_no_second_result(
     service: Service, results: dict[str, Any], predictions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_superseded_results_and_banned_teams_are_not_scored_again(
     assert list(rescore(worker, [old])) == [(old, "it is superseded")]
 
 
+@pytest.mark.slow
 def test_rescoring_says_what_it_cannot_do(
     service: Service, results: dict[str, Any], predictions: dict[str, Path]
 ) -> None:

@@ -136,6 +136,7 @@ def test_uploads_that_nobody_continues_are_forgotten(service: Service) -> None:
     assert list(service.settings.predictions.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_folders_of_killed_workers_are_swept(service: Service, predictions: dict[str, Path]) -> None:
     text = HOSTILE.format(body="time.sleep(60)")
     settings = with_scorer(service.settings, text, lease_s=0.2)
@@ -181,6 +182,7 @@ def small(settings: Settings, tmp_path: Path) -> Iterator[Service]:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_real_disk_that_fills_up(
     small: Service, predictions: dict[str, Path], results: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def shown(service: Service) -> list[str]:
     return sorted(row["submission"] for row in service.rows(superseded=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_only_the_pages_of_a_damaged_result_fail(
     cached: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
@@ -185,6 +186,7 @@ def test_a_row_of_another_form_leaves_the_others_on_the_board(cached: Service) -
     assert shown(cached) == [B, C, D]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["truncated", "empty", "folder", "altered"])
 def test_an_event_that_cannot_be_read_never_brings_a_withdrawn_result_back(
     cached: Service, tmp_path: Path, kind: str
@@ -231,6 +233,7 @@ def test_events_are_recorded_once_and_tiers_are_never_written_over(cached: Servi
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "event",
     [
@@ -293,6 +296,7 @@ def test_a_backup_of_a_damaged_ledger_is_restored_as_it_is(cached: Service, tmp_
         assert client.get(f"/submissions/{B}").status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["truncated", "folder", "of another file"])
 def test_a_damaged_record_of_a_waiting_submission_does_not_stop_the_queue(
     service: Service, predictions: dict[str, Path], results: dict[str, Any], kind: str
@@ -319,6 +323,7 @@ def test_a_damaged_record_of_a_waiting_submission_does_not_stop_the_queue(
     assert [row["submission"] for row in service.rows()] == [second]
 
 
+@pytest.mark.slow
 def test_the_command_lists_damaged_files(cached: Service) -> None:
     settings = cached.settings
     command = [sys.executable, "-m", "leaderboard", "--data", str(settings.data), "--ledger", str(settings.ledger)]

@@ -25,6 +25,7 @@ def texts(settings: Settings) -> str:
     return "".join(path.read_text() for path in sorted(settings.ledger.rglob("*.json")))
 
 
+@pytest.mark.slow
 def test_names_vanish_from_pages_ledger_and_audit_log_and_scores_stay(
     service: Service, fill: Callable[..., list[str]], tmp_path: Path
 ) -> None:

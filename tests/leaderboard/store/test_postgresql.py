@@ -28,6 +28,8 @@ from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import Service
 from tests.leaderboard.store.test_tables import check_migration, variant
 
+pytestmark = pytest.mark.slow
+
 
 class Server:
     """A PostgreSQL of its own, on a Unix socket only."""

@@ -80,6 +80,7 @@ def test_the_ledger_is_never_overwritten_and_notices_change(tmp_path: Path, resu
             ledger.read(path)
 
 
+@pytest.mark.slow
 def test_backup_and_restore(service: Service, fill: Fill, predictions: dict[str, Path], tmp_path: Path) -> None:
     fill({"name": "One"})
     queued = service.submit(predictions["poor"])
@@ -154,6 +155,7 @@ def test_what_was_withdrawn_before_its_worker_could_commit_stays_withdrawn(
     assert service.rows() == []
 
 
+@pytest.mark.slow
 def test_refused_files_do_not_stay_for_ever(
     service: Service, predictions: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +215,7 @@ def test_reported_scores_are_believed_only_so_far(
     assert [row["tier"] for row in service.rows()] == ["reported"]
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path: Path, release_root: Path, results: dict[str, Any]) -> None:
     def run(*arguments: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "leaderboard", "--data", str(tmp_path / "d"), "--ledger", str(tmp_path / "l")]

@@ -141,6 +141,7 @@ def test_scores_of_two_scorer_versions_do_not_meet(service: Service, put: Put) -
     assert models(service, "/") == ["Older"]  # 0.10 is newer than 0.9
 
 
+@pytest.mark.slow
 def test_a_model_that_saw_the_labels_is_never_the_best(service: Service, put: Put) -> None:
     put(name="Honest", kind="poor")
     put(name="Saw them", saw_scored_labels=True)

@@ -90,6 +90,7 @@ def test_where_an_older_scorer_had_evaluated_nothing_its_zeros_are_absent() -> N
     assert Scores.read(stored).levels[2]["miou"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_older_results_are_on_the_board(old: Service, version: str) -> None:
     for submissions, task in ((MAPS, "segmentation"), (CHANGES, "change")):

@@ -31,6 +31,7 @@ def form_token(page: str) -> str:
     return re.search(r'form_token[="a-z ]+([0-9a-f]{64})', page)[1]  # type: ignore[index]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["revoked", "banned"])
 def test_what_a_team_without_access_has_in_the_queue_is_not_published(
     service: Service, predictions: dict[str, Path], how: str

@@ -151,6 +151,7 @@ def names(page: Any) -> list[str]:
     return list(page.locator("table.board tbody th > a").all_inner_texts())
 
 
+@pytest.mark.slow
 def test_sort_filter_compare(page: Any) -> None:
     page.goto("/")
     assert names(page)[0] == "Alpha"
@@ -182,6 +183,7 @@ def test_sort_filter_compare(page: Any) -> None:
     assert page.locator("svg.chart").count() >= 3
 
 
+@pytest.mark.slow
 def test_without_javascript(browser: Any, board: tuple[str, str]) -> None:
     context = browser.new_context(base_url=board[0], java_script_enabled=False)
     page = context.new_page()
@@ -224,6 +226,7 @@ def test_with_the_keyboard_alone(page: Any) -> None:
     assert page.evaluate(focused).startswith("Date")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1366, 320])
 def test_nothing_sticks_out_and_text_stands_out(browser: Any, board: tuple[str, str], width: int, scheme: str) -> None:
@@ -252,6 +255,7 @@ def test_nothing_sticks_out_and_text_stands_out(browser: Any, board: tuple[str, 
     context.close()
 
 
+@pytest.mark.slow
 def test_upload_through_the_form(
     page: Any, board: tuple[str, str], predictions: dict[str, Path], tmp_path: Path
 ) -> None:

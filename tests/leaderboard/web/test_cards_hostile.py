@@ -89,6 +89,7 @@ def by_file(web: Web, card: str) -> httpx2.Response:
     return web.browser.post(url, files={"predictions": ("p.zip", b"PK"), "card_file": ("card.toml", card.encode())})
 
 
+@pytest.mark.slow
 def test_no_card_costs_the_web_process_more_than_an_answer(web: Web) -> None:
     """Under the limits of the form (1 MiB of text) and of the interface (256 KiB); before, 48 kB took 2.4 GB."""
     ways: list[Callable[[Web, str], httpx2.Response]] = [by_text, by_file]

@@ -38,6 +38,7 @@ def test_health_follows_disk_and_database(service: Service) -> None:
     assert "the database does not answer" in service.client.get("/healthz").json()["faults"]
 
 
+@pytest.mark.slow
 def test_numbers_for_prometheus(service: Service, predictions: dict[str, Path]) -> None:
     service.submit(predictions["poor"])
     service.client.get("/nowhere")

@@ -118,6 +118,7 @@ def test_the_table_shows_levels_intervals_and_the_sorted_column(service: Service
     assert "simulated data" in page
 
 
+@pytest.mark.slow
 def test_long_tables_have_pages(service: Service, fill: Fill) -> None:
     fill(*({"name": f"Model {i:03}"} for i in range(PAGE_ROWS + 3)))
     first, second = (service.client.get(f"/?sort=model&page={n}").text for n in (1, 2))

@@ -19,6 +19,7 @@ from lulcbench.submission.client import Client
 from tests.leaderboard.harness import CARD, Service
 
 
+@pytest.mark.slow
 def test_a_submission_becomes_a_row_a_page_and_a_ledger_file(
     service: Service, predictions: dict[str, Path], release_root: Path
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_submission_becomes_a_row_a_page_and_a_ledger_file(
     assert actions == ["upload.begin", "upload.complete", "score.begin", "score.finish"]
 
 
+@pytest.mark.slow
 def test_an_upload_is_resumed_where_it_stopped(service: Service, predictions: dict[str, Path]) -> None:
     content = predictions["poor"].read_bytes()
     upload = service.begin(content).json()
@@ -86,6 +88,7 @@ def test_altered_bytes_are_refused_and_may_be_sent_again(service: Service) -> No
     assert service.client.post(f"{url}/complete", headers=service.headers()).status_code == 202
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -110,6 +113,7 @@ def test_a_file_that_cannot_be_scored_is_refused_with_the_reason(
     assert list(service.settings.ledger.glob("*/*.json")) == []
 
 
+@pytest.mark.slow
 def test_another_release_is_refused_by_name(service: Service, predictions: dict[str, Path], tmp_path: Path) -> None:
     alien = predictions["poor"].read_bytes()
     digest = json.loads(next(iter(service.settings.releases)).joinpath("release.json").read_bytes())["digest"]
@@ -120,6 +124,7 @@ def test_another_release_is_refused_by_name(service: Service, predictions: dict[
     assert service.status(submission)["status"] == "refused"
 
 
+@pytest.mark.slow
 def test_the_client_of_lulcbench_submits_and_waits(
     service: Service, predictions: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -154,6 +159,7 @@ def test_a_card_is_checked_before_anything_is_sent(service: Service, card: dict[
     assert where in answer.json()["what"]
 
 
+@pytest.mark.slow
 def test_withdraw_and_supersede(service: Service, predictions: dict[str, Path]) -> None:
     old = service.submit(predictions["poor"], name="Old")
     new = service.submit(predictions["good"], name="New")

@@ -46,6 +46,7 @@ def test_version_is_that_of_the_package(run: Run) -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
 
 
+@pytest.mark.slow
 def test_the_package_is_a_command_and_completes_its_commands() -> None:
     asked = {"_LULCBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "lulcbench in", "COMP_CWORD": "1"}
     code = "import sys; sys.argv[0] = 'lulcbench'; from lulcbench.cli import main; main()"
@@ -160,6 +161,7 @@ def test_outputs_of_another_type_are_refused(run: Run, release_root: Path, tmp_p
     assert json.loads((tmp_path / "new" / "deep" / "facts.json").read_text())["id"] == Manifest.load(release_root).id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "code", "extra"),
     [

@@ -40,7 +40,16 @@ def test_info_says_what_is_here(run: Run, release_root: Path) -> None:
     release = Manifest.load(release_root)
     code, out, _ = run("info", release_root)
     assert code == 0
-    for expected in (release.digest, release.data_digest, "SIMULATED DATA", "sentinel2", "Sizes", "Share of classes", "licences", "cite:"):
+    for expected in (
+        release.digest,
+        release.data_digest,
+        "SIMULATED DATA",
+        "sentinel2",
+        "Sizes",
+        "Share of classes",
+        "licences",
+        "cite:",
+    ):
         assert expected in out
     code, out, _ = run("info", release_root, "--json", "-", "--level", "1")
     facts = json.loads(out)
@@ -122,6 +131,7 @@ def test_a_damaged_manifest_is_repaired(run: Run, release_root: Path, tmp_path: 
     assert Manifest.load(root).digest == Manifest.load(release_root).digest
 
 
+@pytest.mark.slow
 def test_urls(run: Run, release_root: Path, tmp_path: Path) -> None:
     with serve(release_root) as url:
         facts = json.loads(run("info", url, "--json", "-")[1])

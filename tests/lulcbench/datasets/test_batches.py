@@ -24,6 +24,7 @@ def seg(release_root: Path) -> LuisaSeg:
     return LuisaSeg(release_root, window=1200, stride=600)
 
 
+@pytest.mark.slow
 def test_memory_is_used_again_only_when_nobody_holds_it() -> None:
     buffers, shape = Buffers(), (3, 1000)
     first = buffers.empty(shape, torch.float32)

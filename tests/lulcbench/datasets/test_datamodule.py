@@ -41,6 +41,7 @@ def trainer(folder: Path, **options: Any) -> pl.Trainer:
     return pl.Trainer(accelerator="cpu", default_root_dir=folder, **quick | quiet | options)
 
 
+@pytest.mark.slow
 def test_torchgeo_segmentation_task_as_it_is(release_root: Path, tmp_path: Path) -> None:
     from torchgeo.trainers import SemanticSegmentationTask
 
@@ -126,6 +127,7 @@ class Save(pl.Callback):
         trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "resident", "steps"), [(0, False, (3, 8, 11, 16)), (0, True, (3, 8, 11)), (1, False, (11,))]
 )
@@ -198,6 +200,7 @@ def test_torchvision_transforms_samples(release_root: Path) -> None:
     assert next(iter(loader))["image"].shape[0] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("read_before", [False, True], ids=["fresh", "after-reading"])
 def test_workers_of_every_kind(release_root: Path, method: str, read_before: bool) -> None:

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from lulcbench import LuisaSeg
 from tests.lulcbench.datasets.ddp_script import WINDOW
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_samples(release_root: Path, tmp_path: Path) -> None:
     script = Path(__file__).with_name("ddp_script.py")
     environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "NODE_RANK")}

@@ -39,6 +39,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", BOTH)
 def test_no_transform_of_a_library_makes_up_labels(release_root: Path, make: Callable[[], nn.Module]) -> None:
     for (kind, options), plain in samples(release_root):

@@ -60,6 +60,7 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and one == other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), KINDS, ids=[f"{k.__name__}-{'-'.join(o)}" for k, o in KINDS])
 def test_batches_are_those_that_the_dataset_reads(
     release_root: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, options: dict[str, Any]

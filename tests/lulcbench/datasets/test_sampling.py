@@ -55,6 +55,7 @@ def brute(dataset: LuisaSeg, years: tuple[int, ...]) -> np.ndarray:
     return weights / weights.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("window", "stride", "year"), [(1200, 1200, 2018), (900, 450, (2012, 2018)), (None, None, 2012)]
 )
@@ -105,6 +106,7 @@ def test_pairs_of_years_and_single_pixels_have_weights(release_root: Path) -> No
     assert float(weights[at]) == pytest.approx(1 / share / (total * 160**2), rel=0.02)
 
 
+@pytest.mark.slow
 def test_more_samples_than_a_multinomial_takes() -> None:
     data = Huge()
     weights = torch.zeros(len(data))
@@ -205,6 +207,7 @@ def test_a_loop_of_ones_own_resumes_within_an_epoch(release_root: Path, weighted
     assert len(list(again)) == len(loader)  # so is any other epoch than the one that was stopped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_windows_that_nobody_moves_are_noticed(release_root: Path, workers: int) -> None:
     dataset = LuisaSeg(release_root, sensors="landsat", window=960, phase="random")

@@ -143,6 +143,7 @@ def test_kornia_and_plain_functions_get_plain_tensors(release_root: Path) -> Non
     assert torch.equal(done["mask"], plain["mask"].flip(-1))
 
 
+@pytest.mark.slow
 def test_transforms_do_not_import_torchvision(release_root: Path) -> None:
     code = (
         "import sys; from lulcbench import LuisaSeg\n"

@@ -34,6 +34,7 @@ def digest(root: Path) -> str:
     return Manifest.load(root).digest
 
 
+@pytest.mark.slow
 def test_round_trip(published: FakeHub, release_root: Path, tmp_path: Path) -> None:
     release = download("tiny", tmp_path / "got")
     assert release.digest == digest(release_root)
@@ -176,6 +177,7 @@ def test_a_damaged_manifest_is_fetched_again(release_root: Path, tmp_path: Path,
         recover(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["429", "500", "503", "cut", "wrong"])
 def test_faults_pass(published: FakeHub, tmp_path: Path, fault: str) -> None:
     published.faults = lambda path, before: (
@@ -300,6 +302,7 @@ def test_repair(release_root: Path, tmp_path: Path) -> None:
         repair(root, victims)
 
 
+@pytest.mark.slow
 def test_several_processes_download_to_one_root(release_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "got"
     code = f"from lulcbench.download import download; download({str(release_root)!r}, {str(root)!r})"
@@ -335,6 +338,7 @@ def test_an_interrupted_download_is_not_mistaken_for_complete(
     assert not missing_files(tmp_path / "got", wanted(release))
 
 
+@pytest.mark.slow
 def test_publishing_survives_a_fault_and_refuses_what_is_not_whole(
     hub: FakeHub, release_root: Path, tmp_path: Path
 ) -> None:

@@ -193,6 +193,7 @@ def land() -> surveys.Country:
     return surveys.country(bounds=(4_344_000, 3_129_600, 4_363_200, 3_139_200))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("design", "lowest"),
     [

@@ -111,6 +111,7 @@ def test_rotated_rasters_in_degrees() -> None:
     assert area[0, 0] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_mosaic_of_many_pixels_is_counted(tmp_path: Path) -> None:
     """100,000 × 2,000 virtual pixels: copies of one tile, whose counts are known."""
     tile = np.random.default_rng(1).choice([3110, 5120, 1111], (100, 1000), p=[0.7, 0.2, 0.1]).astype(np.uint16)

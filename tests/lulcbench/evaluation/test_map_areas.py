@@ -134,6 +134,7 @@ def test_maps_in_degrees_have_weights_by_area(tmp_path: Path) -> None:
     assert points["weight"][north].sum() / area == pytest.approx(share, abs=0.03)
 
 
+@pytest.mark.slow
 def test_from_the_map_to_areas_by_the_commands(maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
     path, other, truth, codes = maps
     sample = tmp_path / "s.gpkg"
@@ -187,6 +188,7 @@ def labelled(folder: Path, truth: np.ndarray, n: int = 400) -> Path:
     return folder / "own.gpkg"
 
 
+@pytest.mark.slow
 def test_estimators_and_regions(maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
     path, _, truth, codes = maps
     sample = labelled(tmp_path, truth)
@@ -327,6 +329,7 @@ def drawn(folder: Path, path: Path, truth: np.ndarray) -> pd.DataFrame:
     return pd.read_csv(folder / "s.csv").assign(reference=truth[rows, columns])
 
 
+@pytest.mark.slow
 def test_doubled_points_count_once(maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
     path, _, truth, _ = maps
     table = drawn(tmp_path, path, truth)

@@ -94,6 +94,7 @@ def test_memory_settings_of_the_environment_win(monkeypatch: pytest.MonkeyPatch)
     assert dict(called) == settings == {-1: 2**31 - 1, -3: 32 * 2**20, -4: 0}
 
 
+@pytest.mark.slow
 def test_reading_keeps_its_pages(release_root: str) -> None:
     """After warming up, decoding takes almost no fresh pages: without the settings some thousands."""
     code = """

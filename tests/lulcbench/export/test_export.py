@@ -221,6 +221,7 @@ def test_an_area_selects_the_tiles_that_it_overlaps(release_root: Path, tmp_path
     assert places == {"E0905N0652", "E0906N0652"}
 
 
+@pytest.mark.slow
 def test_dated_imagery_has_a_file_per_date(tmp_path: Path) -> None:
     root, key, dates, values = dated_release(tmp_path)
     result = export_release(root, tmp_path / "out", ExportOptions(years=(2017,)))

@@ -71,6 +71,7 @@ def test_a_pixel_is_inside_if_its_centre_is(resolution: int) -> None:
     assert not area.inside(lattice, (0, 0)).any()
 
 
+@pytest.mark.slow
 def test_an_area_of_a_file_is_that_part_of_the_whole(
     whole: xr.Dataset, exported, release_root: Path, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_files_that_hold_no_area_are_refused(tmp_path: Path) -> None:
         Area.read(tmp_path / "plain.gpkg")
 
 
+@pytest.mark.slow
 def test_the_command_maps_files_codes_and_regions(
     whole: xr.Dataset, exported, release_root: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ from lulcbench.cli import app
 from lulcbench.grid import CRS
 from lulcbench.legend import legend
 
+pytestmark = pytest.mark.slow
+
 
 def test_predictions_of_a_map_sharpen_its_areas(overlapping_part: Path, tmp_path: Path) -> None:
     group = zarr.open_group(overlapping_part / "2018" / "0", mode="r")

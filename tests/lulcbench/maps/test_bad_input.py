@@ -160,6 +160,7 @@ def test_predictions_that_are_not_finite_stop_a_map(exported, release_root: Path
         map_release(model, release_root, tmp_path / "map")
 
 
+@pytest.mark.slow
 def test_a_tile_without_data_has_no_class_and_a_damaged_shard_is_left_out_and_named(
     exported, release_root: Path, tmp_path: Path
 ) -> None:
@@ -193,6 +194,7 @@ def bounds_of_tiles(root: Path) -> dict[str, tuple[int, int, int, int]]:
     return {tile: Tile.from_id(tile).bounds for tile in Release.open(root).index()["id"]}
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_the_map_continues_afterwards(
     exported, release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +220,7 @@ def test_a_full_disk_is_named_and_the_map_continues_afterwards(
     assert map_release(exported("majority"), release_root, out, options).blocks == 2
 
 
+@pytest.mark.slow
 def test_folders_that_hold_something_else_are_kept(exported, release_root: Path, tmp_path: Path) -> None:
     out = tmp_path / "map"
     out.mkdir()

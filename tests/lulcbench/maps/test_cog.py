@@ -116,6 +116,7 @@ def test_geozarr_toolkit_finds_the_conventions(with_cogs: Path) -> None:
         assert not failed
 
 
+@pytest.mark.slow
 def test_geotiffs_have_the_same_bytes_again(with_cogs: Path, exported, release_root: Path, tmp_path: Path) -> None:
     again = map_release(
         exported("forest"), release_root, tmp_path / "map", MapOptions(years=(2018,), cog=True), workers=2

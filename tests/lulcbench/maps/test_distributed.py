@@ -21,6 +21,8 @@ from tests.builders.stages.kill import tree
 from tests.cluster import two_workers
 from tests.lulcbench.maps.kill import PART
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # dask wants a port for a dashboard
 def test_a_map_by_a_cluster_has_the_same_bytes_although_a_worker_is_killed(

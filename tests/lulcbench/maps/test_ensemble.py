@@ -51,6 +51,7 @@ def own(release_root: Path) -> Callable[..., OwnModel]:
     return get
 
 
+@pytest.mark.slow
 def test_a_torch_module_maps_what_it_predicts_of_samples(own, release_root: Path, tmp_path: Path) -> None:
     model = own(temperature=2.0)
     sample = LuisaSeg(release_root, "train", sensors="landsat", year=2018, level=1)[0]
@@ -66,6 +67,7 @@ def test_a_torch_module_maps_what_it_predicts_of_samples(own, release_root: Path
     assert np.abs(p - expected)[:, seen].max() <= 1 / 510 + 1e-5
 
 
+@pytest.mark.slow
 def test_a_function_without_torch_is_mapped_and_resumed(release_root: Path, tmp_path: Path) -> None:
     calls = []
 
@@ -86,6 +88,7 @@ def test_a_function_without_torch_is_mapped_and_resumed(release_root: Path, tmp_
         map_release(model, release_root, tmp_path / "other", PART, workers=2)
 
 
+@pytest.mark.slow
 def test_models_that_do_not_predict_probabilities_of_all_pixels_are_refused(
     own, release_root: Path, tmp_path: Path
 ) -> None:
@@ -105,6 +108,7 @@ def test_models_that_do_not_predict_probabilities_of_all_pixels_are_refused(
     assert TorchPredictor(net(0)).digest == TorchPredictor(net(0)).digest != TorchPredictor(net(1)).digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("halo", [None, 0])
 def test_an_ensemble_maps_the_mean_and_how_far_its_members_disagree(
     halo: int | None, own, release_root: Path, tmp_path: Path
@@ -143,6 +147,7 @@ def test_an_ensemble_maps_the_mean_and_how_far_its_members_disagree(
     assert facts["members"] == [member.digest for member in members]
 
 
+@pytest.mark.slow
 def test_exported_models_are_an_ensemble_that_other_processes_open(
     exported, release_root: Path, tmp_path: Path
 ) -> None:

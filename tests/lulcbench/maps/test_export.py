@@ -22,6 +22,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.maps import MapModel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet", "deeplabv3plus", "fusion", "forest", "stack", "boosting", "majority"])
 def test_an_exported_model_predicts_what_the_model_does(name: str, fitted, exported) -> None:
     model = MapModel.open(exported(name))
@@ -88,6 +89,7 @@ def test_a_forest_lists_the_classes_of_its_leaves_alone() -> None:
     assert leaves <= len(weights) < 2 * leaves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lstm", "tempcnn", "ltae", "transformer"])
 def test_an_exported_network_of_series_predicts_what_the_network_does(kind: str) -> None:
     channels = tuple(f"d{day:03d}:{band}" for day in (45, 135, 225, 315) for band in ("red", "nir08", "NDVI"))

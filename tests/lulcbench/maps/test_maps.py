@@ -39,6 +39,7 @@ def overlapping(exported, release_root: Path, tmp_path_factory: pytest.TempPathF
     return map_release(exported("unet"), release_root, tmp_path_factory.mktemp("map") / "map", WHOLE).folder
 
 
+@pytest.mark.slow
 def test_a_map_is_what_the_model_predicts_of_the_whole_image(mapped: Path, exported, release_root: Path) -> None:
     model = MapModel.open(exported("unet"))
     imagery = ReleaseImagery(Release.open(release_root), model.info, 2018)
@@ -78,6 +79,7 @@ def test_a_map_is_what_the_model_predicts_of_the_whole_image(mapped: Path, expor
     assert not outside.any()
 
 
+@pytest.mark.slow
 def test_any_part_of_an_area_has_the_same_values(
     mapped: Path, overlapping: Path, overlapping_part: Path, exported, release_root: Path, tmp_path: Path
 ) -> None:
@@ -97,6 +99,7 @@ def test_any_part_of_an_area_has_the_same_values(
         xr.testing.assert_identical(a.isel(**edges).drop_attrs(), b.isel(**edges).drop_attrs())
 
 
+@pytest.mark.slow
 def test_overlapping_windows_are_blended_without_a_seam(overlapping: Path, exported, release_root: Path) -> None:
     model = MapModel.open(exported("unet"))
     imagery = ReleaseImagery(Release.open(release_root), model.info, 2018)
@@ -126,6 +129,7 @@ def test_overlapping_windows_are_blended_without_a_seam(overlapping: Path, expor
     assert np.abs(block.probability.to_numpy() / 255 - p)[:, there].max() <= 1 / 510 + 1e-5
 
 
+@pytest.mark.slow
 def test_maps_by_one_or_two_processes_have_the_same_bytes(
     overlapping_part: Path, exported, release_root: Path, tmp_path: Path
 ) -> None:
@@ -133,6 +137,7 @@ def test_maps_by_one_or_two_processes_have_the_same_bytes(
     assert tree(result.folder) == tree(overlapping_part)
 
 
+@pytest.mark.slow
 def test_maps_whose_blocks_are_predicted_in_any_order_have_the_same_bytes(
     overlapping_part: Path, exported, release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +152,7 @@ def test_maps_whose_blocks_are_predicted_in_any_order_have_the_same_bytes(
         assert tree(map_release(exported("unet"), release_root, tmp_path / name, PART).folder) == expected
 
 
+@pytest.mark.slow
 def test_maps_that_are_killed_end_in_the_same_bytes(
     overlapping_part: Path, exported, release_root: Path, tmp_path: Path
 ) -> None:

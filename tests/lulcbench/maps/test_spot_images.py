@@ -110,6 +110,7 @@ def test_the_model_sees_the_pixels_of_the_files(place) -> None:
     np.testing.assert_allclose(model.predictor()(seen.images), p[0], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_images_in_degrees_show_the_same_changes(place, tmp_path: Path) -> None:
     folder, truth = place
     for path in (folder / "images").glob("*.tif"):
@@ -238,6 +239,7 @@ def test_digits_whose_coding_is_not_certain_are_refused(place, tmp_path: Path) -
             np.testing.assert_allclose(stated.picture(date, images.bounds), before - 0.1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_composites_of_a_release_are_classified_as_its_map(exported, release_root: Path, tmp_path: Path) -> None:
     folder = exported("forest")
     model = MapModel.open(folder)

@@ -104,6 +104,7 @@ def test_the_threshold_is_the_lowest_that_controls_the_loss() -> None:
     assert threshold({str(i): np.zeros(3, np.float32) for i in range(9)}, 0.9) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_calibrated_model_is_right_as_often_as_it_states(exported, release_root: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(exported("forest"), model)
@@ -168,6 +169,7 @@ def test_smoothing_is_that_of_camara_et_al() -> None:
             np.testing.assert_allclose(result[:, i, j], expected / expected.sum(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_smoothed_map_is_the_same_in_parts_and_marks_what_changed(
     exported, release_root: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from lulcbench.grid import CRS
 from lulcbench.release import Release
 
 
+@pytest.mark.slow
 def test_a_map_is_verified_against_imagery(
     exported, release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from lulcbench.submission.card import check_predictions
 from tests.lulcbench.predictions.forging import TILES, members_of
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

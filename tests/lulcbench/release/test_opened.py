@@ -97,6 +97,7 @@ def _digest_of_labels(release: Release, queue: multiprocessing.Queue[object]) ->
     queue.put((release.root, release.digest, release.labels("train", 2018, [1, 0]).tobytes(), release.tiles("val")))
 
 
+@pytest.mark.slow
 def test_an_opened_release_goes_to_other_processes(release_root: Path) -> None:
     release = Release.open(release_root)
     expected = (release.root, release.digest, release.labels("train", 2018, [1, 0]).tobytes(), release.tiles("val"))

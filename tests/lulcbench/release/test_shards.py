@@ -26,6 +26,7 @@ def shards(root: Path, array: str) -> list[Path]:
     return sorted(root / file.path for file in files if (file.split, str(file.array)) == ("train", array))
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_batches_are_what_zarr_reads_one_by_one(release_root: Path, data: st.DataObject) -> None:
@@ -145,6 +146,7 @@ def _read_in_child(reader: ShardReader, queue: multiprocessing.Queue[object]) ->
     queue.put((values.sum(), [str(warning.message) for warning in caught if warning.category is UserWarning]))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_of_a_process_that_has_read_read_too(release_root: Path, method: str) -> None:

@@ -80,6 +80,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_http(web: str, release_root: Path, tmp_path: Path) -> None:
     indices = [0, 20, 40]
     expected = LuisaSeg(release_root).read(indices)
@@ -93,6 +94,7 @@ def test_http(web: str, release_root: Path, tmp_path: Path) -> None:
 
 
 # s3fs leaves the closing of its connections to the garbage collector.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_s3_round_trip(bucket: str, release_root: Path, tmp_path: Path) -> None:
     where = publish(release_root, bucket)
@@ -126,6 +128,7 @@ def test_s3_round_trip(bucket: str, release_root: Path, tmp_path: Path) -> None:
         download("s3://lulc/nothing", tmp_path / "nothing")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_public_buckets_need_no_credentials(bucket: str, release_root: Path, tmp_path: Path) -> None:
     """The release is found in the prefix to which it was published, and is downloaded and streamed."""
@@ -229,6 +232,7 @@ def test_a_server_without_ranges(
     assert sum(_NoRanges.requests.values()) == len(release.files) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("private", [False, True])

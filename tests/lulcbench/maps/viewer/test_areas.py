@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import zarr
 from affine import Affine
 from rasterio.features import geometry_mask
@@ -45,6 +46,7 @@ def test_the_areas_of_a_box_are_exact(page: Any, map_folder: Path) -> None:
     assert pixels_of(page) == counted(codes[inside])
 
 
+@pytest.mark.slow
 def test_the_areas_of_a_polygon_are_exact_at_each_level(page: Any, map_folder: Path) -> None:
     page.get_by_role("button", name="Polygon").click()
     corners = [(4321000, 3152000), (4333000, 3150500), (4326000, 3146000), (4331000, 3140500), (4322000, 3141500)]
@@ -81,6 +83,7 @@ def test_the_areas_of_the_whole_map_are_downloaded_as_csv(page: Any, map_folder:
     np.testing.assert_allclose(table["area_ha"], table["pixels"] * 0.09)
 
 
+@pytest.mark.slow
 def test_an_area_is_drawn_with_the_keyboard_and_is_in_the_permalink(page: Any, browser: Any, site_url: str) -> None:
     page.get_by_role("button", name="Box").focus()
     page.keyboard.press("Enter")

@@ -25,6 +25,7 @@ def codes_of(page: Any) -> np.ndarray:
     return np.array([entry["code"] for entry in page.evaluate("lulcbench.site.legend")])
 
 
+@pytest.mark.slow
 def test_what_is_displayed_is_what_is_stored_at_1000_random_clicks_over_all_zooms(page: Any, map_folder: Path) -> None:
     root = zarr.open_group(map_folder, mode="r")
     codes = codes_of(page)
@@ -157,6 +158,7 @@ def test_the_filter_hides_classes(page: Any) -> None:
     assert drawn == {forest}
 
 
+@pytest.mark.slow
 def test_a_permalink_restores_everything(page: Any, browser: Any, site_url: str) -> None:
     page.locator("#classes").select_option("class_2")
     page.locator("#overlay").select_option("entropy")
@@ -201,6 +203,7 @@ def test_years_are_changed_by_a_slider(page: Any) -> None:
     assert page.evaluate("lulcbench.state().year") == 2018
 
 
+@pytest.mark.slow
 def test_swipe_shows_two_years(page: Any) -> None:
     page.get_by_label("Swipe", exact=True).check()
     page.evaluate(RENDERED)
@@ -231,6 +234,7 @@ def test_with_the_keyboard_alone(page: Any) -> None:
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Classes of Agricultural areas"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 320])
 def test_nothing_overflows_and_simulated_is_visible(browser: Any, site_url: str, width: int, scheme: str) -> None:
@@ -264,6 +268,7 @@ def test_a_missing_chunk_is_reported(browser: Any, site_url: str) -> None:
     context.close()
 
 
+@pytest.mark.slow
 def test_labels_and_observations_are_shown_at_a_click(browser: Any, release_site: Path, release_root: Path) -> None:
     point = json.loads((release_site / "site.json").read_bytes())["points"][0]
     context = browser.new_context(viewport={"width": 1280, "height": 800})

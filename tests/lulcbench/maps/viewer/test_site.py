@@ -124,6 +124,7 @@ def test_attributions_are_those_of_the_map_or_of_its_collection(release_site: Pa
     assert set(facts[1]["Attribution"].split("; ")) <= stated
 
 
+@pytest.mark.slow
 def test_a_map_that_does_not_state_its_origin_counts_as_simulated(map_folder: Path, tmp_path: Path) -> None:
     for value, expected in ((True, True), (False, False), (None, True)):
         copy = shutil.copytree(map_folder, tmp_path / f"map-{value}")
@@ -134,6 +135,7 @@ def test_a_map_that_does_not_state_its_origin_counts_as_simulated(map_folder: Pa
         assert site_of(site)["simulated"] is expected
 
 
+@pytest.mark.slow
 def test_a_viewer_is_replaced_and_anything_else_is_refused(map_folder: Path, tmp_path: Path) -> None:
     site = write_site([map_folder], tmp_path / "site", title="First")
     (site / "left-over.txt").write_text("of the older site")
@@ -160,6 +162,7 @@ def test_a_viewer_is_replaced_and_anything_else_is_refused(map_folder: Path, tmp
         write_site([map_folder], link)
 
 
+@pytest.mark.slow
 def test_an_error_leaves_the_older_site_and_no_other_files(map_folder: Path, tmp_path: Path) -> None:
     site = write_site([map_folder], tmp_path / "site", title="First")
     broken = shutil.copytree(map_folder, tmp_path / "broken")
@@ -208,6 +211,7 @@ def test_a_code_that_is_not_in_the_legend_is_named(map_folder: Path, tmp_path: P
         write_site([copy], tmp_path / "site")
 
 
+@pytest.mark.slow
 def test_command(map_folder: Path, tmp_path: Path) -> None:
     command = [Path(sys.executable).parent / "lulcbench", "view", map_folder, "--out", tmp_path / "site"]
     said = subprocess.run([*command, "--title", "Mine"], capture_output=True, text=True, check=True).stdout
@@ -272,6 +276,7 @@ def test_a_release_without_labels_is_refused(release_map: Path, release_root: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_lucas_points_are_read_by_the_command(release_map: Path, tmp_path: Path) -> None:
     grid = zarr.open_group(release_map, mode="r")["2018/0"].attrs["spatial:transform"]
     table = tmp_path / "points.csv"
