@@ -2,7 +2,7 @@
 
 The manifest lists every file with its SHA-256; the digest of the manifest is therefore the identity of all the bytes.
 The digest of the data covers only what a model learns from and is scored on: predictions, scores and trained models
-name it, so that they remain valid when only texts or pictures of a release are written anew.
+name it, so that they remain valid when only texts or pictures of a release are written again.
 It is read from downloads, so everything in it is checked before use.
 """
 
