@@ -9,7 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from lulcbench.sensors import LANDSAT, SENTINEL2, Band, Sensor, sensor
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 OTHERS = (".img", ".hdf", ".h5", ".nc", ".bsq", ".bil", ".bip", ".zip", ".tar", ".gz", ".tgz")  # which may hold scenes
+ONE_PASS = timedelta(minutes=10)  # a satellite passes over Europe in less
 L1C_COLLECTION = "sentinel-2-l1c"
 _PARTS_OF_PRODUCT = {"IMG_DATA", "R10m", "R20m", "R60m"}
 _METADATA_BYTES = 4 << 20
@@ -181,7 +182,7 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
             if any(order):
                 levels.append(levels_of(path, dataset, order, coding))
             pixel = float(abs(dataset.transform.a))
-        for band, text in zip(order, dataset.descriptions, strict=True):
+        for band, text in zip(order, dataset.descriptions[: len(order)], strict=True):
             if band is None:
                 unused.append((path, f"band described as {text!r}"))
         if not any(order):
@@ -290,6 +291,8 @@ def _times(rule: IngestRule, path: Path, name: Name, stack: int) -> list[tuple[d
                 "Tell one --date, or one for each repetition of --bands in the file.",
             )
         return [(_midnight(day), _midnight(day)) for day in rule.dates]
+    if name.times and max(name.times) - min(name.times) <= ONE_PASS:  # Sentinel-1 names begin and end
+        return [(min(name.times), max(name.times))]
     if len(name.times) != 1:
         told = "no date" if not name.times else " and ".join(f"{when:%Y-%m-%d}" for when in name.times)
         raise LulcbenchError(

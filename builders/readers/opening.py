@@ -70,7 +70,7 @@ def stamp_of(path: str) -> str | None:
 
 def open_asset(asset: Asset, crs: str | None) -> DatasetReader:
     """The file of a channel, as it was at the time of the search; see ``opened``."""
-    return opened(asset.href, crs, asset.bytes, asset.stamp)
+    return opened(asset.href, asset.crs or crs, asset.bytes, asset.stamp)
 
 
 @lru_cache(maxsize=1024)

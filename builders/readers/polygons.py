@@ -105,7 +105,16 @@ def _polygons(
         if lacking.any():
             log.warning("%s: %d %s are not labelled", path.name, int(lacking.sum()), what)
     values = values.where(areas)
-    return _projected(frame.assign(luisa=values.map(known)).dropna(subset="luisa").astype({"luisa": int}))
+    labelled = frame.assign(luisa=values.map(known)).dropna(subset="luisa").astype({"luisa": int})
+    projected = _projected(labelled)
+    inside = np.isfinite(projected.bounds).all(axis=1)  # not of empty ones
+    if len(labelled) and not inside.any():
+        raise LulcbenchError(
+            f"{path} has no polygon with a code in Europe: they extend from "
+            f"{tuple(round(float(v), 3) for v in labelled.total_bounds)} in {str(frame.crs)[:40]}.",
+            "Check its coordinate reference system.",
+        )
+    return projected[inside]
 
 
 def _projected(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
