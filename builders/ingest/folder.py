@@ -64,8 +64,9 @@ class SceneFiles:
 
     @property
     def quality(self) -> Path | None:
-        """The quality layer; None if there is none."""
-        return self.files[-1].path if not self.files[-1].bands else None
+        """The file with the quality layer; None if there is none."""
+        inside = next((file.path for file in self.files if file.quality), None)
+        return self.files[-1].path if not self.files[-1].bands else inside
 
     @property
     def collection(self) -> str:
@@ -182,8 +183,11 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
             if any(order):
                 levels.append(levels_of(path, dataset, order, coding))
             pixel = float(abs(dataset.transform.a))
-        for band, text in zip(order, dataset.descriptions[: len(order)], strict=True):
-            if band is None:
+        inside = None
+        for i, (band, text) in enumerate(zip(order, dataset.descriptions[: len(order)], strict=True), start=1):
+            if band is None and is_quality(kind, text or ""):
+                inside = i
+            elif band is None:
                 unused.append((path, f"band described as {text!r}"))
         if not any(order):
             continue
@@ -206,7 +210,7 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
         if band:
             best[band.name] = (abs(pixel - band.resolution), len(bands))
         key = band.asset if band else "data" if len(files) <= 2 else f"data{len(bands)}"
-        bands.append(File(key, path, order, *coding[:3], rule.unit))
+        bands.append(File(key, path, order, *coding[:3], rule.unit, inside))
     if not bands or coding is None:
         unused.extend((path, "quality layer without bands") for path, _ in files)
         return []
@@ -218,7 +222,7 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
     crs, bounds = _place([file.path for file in bands])
     scenes = []
     for i, when in enumerate(times):
-        own = tuple(_of_date(file, i, len(times)) for file in bands)
+        own = tuple(_of_date(file if quality is None else replace(file, quality=None), i, len(times)) for file in bands)
         scenes.append(
             SceneFiles(
                 name.scene if len(times) == 1 else f"{name.scene}_{when[0]:%Y%m%d}",

@@ -22,6 +22,7 @@ _LANDSAT = re.compile(
     r"(?P<scene>L[COTEM]0?(?P<number>[4-9])_(?P<level>L[12]\w\w)_\d{6}_(?P<time>\d{8})_\d{8}_(?P<collection>0\d)_\w\w)"
     r"(?:_(?P<band>\w+))?"
 )
+_PLANET = re.compile(r"(?P<scene>(?P<day>\d{8})_(?P<time>\d{6})_\w+?)_3B_(?P<what>\w+)")
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_]?(0[1-9]|1[0-2])[-_]?(0[1-9]|[12]\d|3[01])(?:T(\d{6}))?(?!\d)")
 # Layers of products that are neither band nor quality layer of the sensor.
 _UNUSED = {"AOT", "WVP", "TCI", "CLD", "SNW", "PVI", "DEM", "CLDPRB", "SNWPRB"}
@@ -70,6 +71,16 @@ def read_name(path: Path) -> Name:
             collection=match["collection"],
             band=band.removeprefix("SR_").lower(),
             unused=bool(_LANDSAT_UNUSED.fullmatch(band)),
+        )
+    if match := _PLANET.fullmatch(stem):
+        what = match["what"].lower()
+        return Name(
+            match["scene"],
+            PLANET,
+            None,
+            _times(match["day"], match["time"]),
+            band="udm2" if what.startswith("udm2") else "",
+            unused="udm" in what and not what.startswith("udm2"),
         )
     product = next((m for part in reversed(path.parts[:-1]) if (m := _S2_FOLDER.fullmatch(part.split(".")[0]))), None)
     if match := _S2_FILE.fullmatch(stem):

@@ -33,6 +33,8 @@ PLATFORMS = {
     "landsat": r"l(?:andsat|[coetm]0)\d",
     "sentinel1": r"s(?:entinel)?1[a-d]?$",
 }
+USABLE = "clear"  # description of a band of Planet's usable data mask: 1 where the ground is seen, else 0
+OUTSIDE = 255  # in its place, beyond the file
 CLEAR, UNCLEAR, UNSEEN = 0, 1, 2  # in the order in which one of them prevails over others under one pixel
 
 
@@ -179,7 +181,7 @@ class RasterSource:
         places = [where for where in (place(file, cell) for file in files) if where is not None]
         if not places:
             return None
-        layer = scene.assets.get(self.sensor.quality_asset or "")
+        layer, usable = scene.assets.get(self.sensor.quality_asset or ""), False
         if layer is None:
             seen, clear = None, np.ones(cell.shape, bool)
         else:
@@ -188,7 +190,9 @@ class RasterSource:
             margin = max(1, math.ceil(max(where[2].reach for where in places) - 0.05))
             dataset = open_asset(layer, scene.crs)
             number = layer.band or only_band(dataset, self.sensor.quality_asset or "")
-            state = read_classes(layer, number, cell.grown(margin), self.quality_fill, scene.crs, self._state)
+            usable = dataset.descriptions[number - 1] == USABLE
+            fill, function = (OUTSIDE, _usable_state) if usable else (self.quality_fill, self._state)
+            state = read_classes(layer, number, cell.grown(margin), fill, scene.crs, function)
             inside = (slice(margin, -margin), slice(margin, -margin))
             seen = state[inside] != UNSEEN
             unclear = (state != CLEAR).astype(np.uint8)
@@ -198,6 +202,8 @@ class RasterSource:
         else:
             stored = read_stored(assets, numbers, cell, scene.crs, coding)
             stored[:, coding.missing(stored).any(axis=0)] = coding.fill_value
+            if seen is not None and usable:  # the layer does not tell clouds from ground that was not observed
+                seen &= ~clear | ~coding.missing(stored[0])
         return Pixels(stored, ~coding.missing(stored[0]) if seen is None else seen, clear)
 
     def _state(self, quality: Values) -> Values:
@@ -207,6 +213,10 @@ class RasterSource:
         return np.where(self.is_seen(quality), np.where(self.is_clear(quality), CLEAR, UNCLEAR), UNSEEN).astype(
             np.uint8
         )
+
+
+def _usable_state(usable: Values) -> Values:
+    return np.where(usable == OUTSIDE, UNSEEN, np.where(usable == 1, CLEAR, UNCLEAR)).astype(np.uint8)
 
 
 def spelled_quality(key: str, sensor: Sensor) -> bool:
@@ -259,9 +269,12 @@ def band_number(
 
 
 def only_band(dataset: rasterio.DatasetReader, name: str) -> int:
-    """Number of the band of a quality layer: the only one, or the one that is described by ``name``."""
+    """Number of the band of a quality layer: the only one, or the one that is described by ``name``.
+
+    Of Planet's usable data mask (UDM2), which has a band for each reason, that of usable pixels.
+    """
     described = data_bands(dataset)
-    numbers = [i for i, text in described.items() if len(described) == 1 or text.lower() == name]
+    numbers = [i for i, text in described.items() if len(described) == 1 or text.lower() in (name, USABLE)]
     if len(numbers) != 1:
         raise LulcbenchError(
             f"{name_of(dataset)} has {dataset.count} bands, and none is described as {name!r}.",

@@ -50,3 +50,46 @@ def test_a_name_with_begin_and_end_of_one_pass_tells_the_day(tmp_path: Path) -> 
         raster(tmp_path / f"{name}_{band}.tif", value, dtype="float32")
     (scene,) = understand(IngestRule(path=tmp_path, unit="dB")).scenes
     assert [f"{time:%Y-%m-%d %H:%M:%S}" for time in scene.times] == ["2018-07-10 05:30:00", "2018-07-10 05:30:25"]
+
+
+def clouded(path: Path, values: list[float], names: tuple[str, ...], band: int, cloud: float, **more: object) -> None:
+    """A file in whose western half a band has the value of clouds."""
+    raster(path, values, names=names, **more)
+    with rasterio.open(path, "r+") as file:
+        layer = file.read(band)
+        layer[:, : layer.shape[1] // 2] = cloud
+        file.write(layer, band)
+
+
+def clear(site: Path, sensor: str, band: str) -> tuple[float, float]:
+    """Share of the tile that is clear, and that was seen."""
+    (item,) = stored_items(str(site / "catalog" / "catalog.json"))
+    source = scene_source(sensor)
+    bands = (source.sensor.band(band),)
+    pixels = source.read(source.scene(item, bands), Area.of([TILE], source.sensor.resolution), bands)
+    assert (source.sensor.coding.missing(pixels.stored[0]) <= ~pixels.clear).all()
+    return float(pixels.clear.mean()), float(pixels.seen.mean())
+
+
+def test_the_classification_may_be_a_band_of_the_file(tmp_path: Path) -> None:
+    """As Earth Engine exports it."""
+    path = tmp_path / "scenes" / "s2_20180702.tif"
+    clouded(path, [1500, 3000, 4], ("B4", "B8", "SCL"), 3, 9)
+    said = ingest(tmp_path / "scenes", "--out", tmp_path / "site", "--scale", "1e-4")
+    assert "quality layer scl" in said
+    share, seen = clear(tmp_path / "site", "sentinel2", "B04")
+    assert 0.4 < share < 0.6
+    assert seen == 1
+
+
+def test_clouds_of_planetscope_are_those_of_its_usable_data_mask(tmp_path: Path) -> None:
+    name = tmp_path / "scenes" / "20180710_103029_23_2276_3B"
+    bands = ("coastal_blue", "blue", "green_i", "green", "yellow", "red", "rededge", "nir")
+    raster(Path(f"{name}_AnalyticMS_SR_8b.tif"), [300, 400, 500, 600, 700, 800, 1500, 3000], names=bands, nodata=0)
+    layers = ("clear", "snow", "shadow", "light_haze", "heavy_haze", "cloud", "confidence", "unusable_data")
+    clouded(Path(f"{name}_udm2.tif"), [1, 0, 0, 0, 0, 0, 90, 0], layers, 1, 0, dtype="uint8")
+    said = ingest(tmp_path / "scenes", "--out", tmp_path / "site", "--scale", "1e-4")
+    assert "quality layer qa" in said
+    share, seen = clear(tmp_path / "site", "planet", "nir")
+    assert 0.3 < share < 0.6
+    assert seen == 1
