@@ -366,3 +366,20 @@ def test_polygons_in_another_projection_than_they_state_are_refused(tmp_path: Pa
     labels = VectorLabels(tmp_path / "l.gpkg", {"311": 3110}, "own", None, "code")
     with pytest.raises(LulcbenchError, match=r"no polygon with a code in Europe: they extend from \(4320000"):
         labels.read(AREA)
+
+
+@pytest.mark.parametrize("crs", ['LOCAL_CS["local",UNIT["metre",1]]', "EPSG:4978"])
+def test_polygons_in_no_projection_of_a_map_are_refused(tmp_path: Path, crs: str) -> None:
+    """As GeoPackages of an undefined system."""
+    shapes = gpd.GeoDataFrame({"code": ["311"]}, geometry=[shapely.box(*TILE.bounds)], crs=crs)
+    shapes.to_parquet(tmp_path / "l.parquet")
+    with pytest.raises(LulcbenchError, match="not a geographic or projected, coordinate reference system"):
+        VectorLabels(tmp_path / "l.parquet", {"311": 3110}, "own", None, "code").read(AREA)
+
+
+def test_heights_beside_a_projection_do_not_matter(tmp_path: Path) -> None:
+    red = dn(1500, 3500)
+    item = two_bands(tmp_path, red, dn(2500, 4500), proj__code="EPSG:3035")
+    with rasterio.open(tmp_path / "red.tif", "r+") as file:
+        file.crs = "EPSG:3035+5730"
+    np.testing.assert_allclose(read(item)[0], inside(red) * 1e-4, atol=6e-5)

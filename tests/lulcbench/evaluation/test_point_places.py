@@ -306,3 +306,13 @@ def test_a_longitude_without_sign_is_west_by_the_grid_node_of_the_point_id(tmp_p
 def test_degrees_may_have_signs_of_typesetting(tmp_path: Path, lat: str, lon: str) -> None:
     found = read(tmp_path, {"th_lat": lat, "th_long": lon}).table
     assert found[["x", "y"]].to_numpy()[0] == pytest.approx(TO_3035.transform(-10, 52), abs=0.01)
+
+
+def test_geometries_of_an_undefined_system_need_a_crs(tmp_path: Path) -> None:
+    crs = pyproj.CRS.from_wkt('LOCAL_CS["Undefined Cartesian SRS",UNIT["metre",1]]')
+    frame = geopandas.GeoDataFrame([COVER], geometry=[shapely.Point(4_321_000, 3_210_000)], crs=crs)
+    frame.to_parquet(tmp_path / "points.parquet")
+    with pytest.raises(LulcbenchError, match="has no CRS"):
+        reference_points.read_points(tmp_path / "points.parquet")
+    found = reference_points.read_points(tmp_path / "points.parquet", "EPSG:3035").table
+    assert found[["x", "y"]].to_numpy()[0] == pytest.approx([4_321_000, 3_210_000])
