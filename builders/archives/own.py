@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from builders.readers import LabelSource
 from builders.readers.labels import VECTOR, RasterLabels
 from builders.recipe import LabelRule
@@ -12,18 +14,25 @@ def labels(rule: LabelRule) -> LabelSource:
     """The map as a label source: a raster of whole numbers, or a vector file.
 
     Raises:
-        LulcbenchError: words are mapped for a raster.
+        LulcbenchError: words are mapped for a raster, or one number to several codes.
     """
     codes = dict(rule.codes or {})
     if rule.path.suffix.lower() in VECTOR:
         from builders.readers.polygons import VectorLabels  # imports geopandas: only if polygons are read
 
         return VectorLabels(rule.path, codes, "own", rule.layer, rule.field, rule.min_cover)
-    words = [own for own in codes if not own.lstrip("-").isdigit()]
+    words = [own for own in codes if not re.fullmatch(r"-?[0-9]+", own)]
     if words:
         raise LulcbenchError(
-            f"{rule.path} is a raster, but the mapping of its codes names {', '.join(words[:5])}.",
+            f"{rule.path} is a raster, but the mapping of its codes names {', '.join(map(repr, words[:5]))}.",
             "Map the numbers of the raster.",
         )
-    numbers = {int(own): code for own, code in codes.items()}
+    numbers: dict[int, int] = {}
+    for own, code in codes.items():
+        if numbers.setdefault(int(own), code) != code:
+            raise LulcbenchError(
+                f"The mapping of {rule.path} has {int(own)} in several spellings, with the codes "
+                f"{numbers[int(own)]} and {code}.",
+                "Remove one of them.",
+            )
     return RasterLabels(rule.path, numbers, "own", rule.band, rule.year, rule.min_cover)

@@ -28,6 +28,9 @@ SPECIAL = (0.0, 65535.0)  # DN of missing and of saturated pixels, according to 
 UNCLEAR = (0, 1, 3, 8, 9, 10)
 CLASSES = 12
 
+# Of Earth Search, and of its version 0 and the archives that continue it.
+FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
+
 # Pixels as evidence of the offset. With it, DN 1000 is reflectance 0.
 ZERO = 1000
 DARK_SHARE = 0.02  # more DN below ZERO than this in a band: the offset was probably removed from the pixels
@@ -166,15 +169,13 @@ def _flag(item: pystac.Item) -> bool | None:
     Raises:
         LulcbenchError: the flag is neither true nor false.
     """
-    value = item.properties.get("earthsearch:boa_offset_applied")
-    if value is None:
-        return None
-    told = {"true": True, "1": True, "false": False, "0": False}.get(str(value).strip().lower())
-    if told is not None:
-        return told
-    raise LulcbenchError(
-        f"Item {item.id} has earthsearch:boa_offset_applied {value!r}.", "It must be true or false; correct the item."
-    )
+    values = {key: item.properties[key] for key in FLAGS if item.properties.get(key) is not None}
+    told = {"true": True, "1": True, "false": False, "0": False}
+    flags = {key: told.get(str(value).strip().lower()) for key, value in values.items()}
+    if None in flags.values() or len(set(flags.values())) > 1:
+        stated = " and ".join(f"{key} {value!r}" for key, value in values.items())
+        raise LulcbenchError(f"Item {item.id} has {stated}.", "It must be true or false; correct the item.")
+    return next(iter(flags.values()), None)
 
 
 Evidence = Literal["present", "removed", "undecided"]

@@ -29,6 +29,7 @@ class File:
         scale: value = DN · scale + offset.
         nodata: DN of missing pixels, None if there is no such value.
         unit: of the values, where it must be stated.
+        quality: number of the band that is the quality layer, if the file has bands and such a layer.
     """
 
     key: str
@@ -38,6 +39,7 @@ class File:
     offset: float = 0
     nodata: float | None = None
     unit: str | None = None
+    quality: int | None = None
 
 
 def item(
@@ -69,6 +71,8 @@ def item(
         scaling: dict[str, Any] = {"raster:scale": file.scale, "raster:offset": file.offset, "nodata": nodata}
         scaling |= {"unit": file.unit} if file.unit else {}
         bands = [{"name": band.name, "eo:common_name": band.asset, **scaling} if band else {} for band in file.bands]
+        if file.quality:
+            bands[file.quality - 1] = {"name": str(sensor.quality_asset)}
         extra = {"bands": bands} if len(bands) > 1 else scaling
         entry.add_asset(file.key, pystac.Asset(str(file.path), media_type="image/tiff", extra_fields=extra))
     return entry

@@ -11,7 +11,9 @@ from rasterio.errors import RasterioError
 
 from builders.archives import landsat, sentinel2
 from builders.ingest.names import Name, band_of
+from builders.readers.items import plain_names
 from builders.readers.opening import broken
+from builders.readers.windows import data_bands
 from builders.recipe import IngestRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT, SENTINEL2, Band, Sensor
@@ -36,14 +38,17 @@ def band_order(
     Raises:
         LulcbenchError: the bands are not known, or what is told, described and named contradicts.
     """
-    described = [band_of(kind, platform, text or "") for text in dataset.descriptions]
-    has_text = [bool(text) for text in dataset.descriptions]
-    if rule.bands and not (dataset.count == 1 and name.band):
+    own = data_bands(dataset)
+    n = max(own, default=dataset.count)  # alpha bands after the others are left out
+    texts = plain_names([dataset.descriptions[i] or "" for i in range(n)])
+    described = [band_of(kind, platform, text) if i in own else None for i, text in enumerate(texts, start=1)]
+    has_text = [bool(text) or i not in own for i, text in enumerate(texts, start=1)]
+    if rule.bands and not (n == 1 and name.band):
         told = [_told(kind, platform, text) for text in rule.bands]
         dates = max(1, len(rule.dates))
-        if dataset.count != len(told) * dates:
+        if n != len(told) * dates:
             raise LulcbenchError(
-                f"{path.name} has {dataset.count} bands, but --bands names {len(told)}"
+                f"{path.name} has {n} bands, but --bands names {len(told)}"
                 f"{f' and --date {dates} dates' if dates > 1 else ''}.",
                 "Name every band of the file in its order; or choose other files with --pattern.",
             )
@@ -56,7 +61,7 @@ def band_order(
                     "Correct --bands, or leave it out: the file describes its bands.",
                 )
         return tuple(order)
-    if dataset.count == 1 and (named := band_of(kind, platform, name.band)):
+    if n == 1 and (named := band_of(kind, platform, name.band)):
         if described[0] is not None and described[0] is not named:
             raise LulcbenchError(
                 f"{path.name} is {named.name} by its name, but its band is described as {dataset.descriptions[0]!r}.",
@@ -76,8 +81,8 @@ def band_order(
             "Tell which, for instance --platform landsat-8; or name the bands: --bands blue,green,red.",
         )
     raise LulcbenchError(
-        f"{path.name} has {dataset.count} band{'s' * (dataset.count > 1)}, which neither name nor descriptions "
-        f"({', '.join(text or '–' for text in dataset.descriptions[:12])}) identify.",
+        f"{path.name} has {n} band{'s' * (n > 1)}, which neither name nor descriptions "
+        f"({', '.join(text or '–' for text in texts[:12])}) identify.",
         f"Name them in their order: --bands {example},…; or leave the file out with --pattern.",
     )
 

@@ -9,7 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from lulcbench.sensors import LANDSAT, SENTINEL2, Band, Sensor, sensor
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
 OTHERS = (".img", ".hdf", ".h5", ".nc", ".bsq", ".bil", ".bip", ".zip", ".tar", ".gz", ".tgz")  # which may hold scenes
+ONE_PASS = timedelta(minutes=10)  # a satellite passes over Europe in less
 L1C_COLLECTION = "sentinel-2-l1c"
 _PARTS_OF_PRODUCT = {"IMG_DATA", "R10m", "R20m", "R60m"}
 _METADATA_BYTES = 4 << 20
@@ -63,8 +64,9 @@ class SceneFiles:
 
     @property
     def quality(self) -> Path | None:
-        """The quality layer; None if there is none."""
-        return self.files[-1].path if not self.files[-1].bands else None
+        """The file with the quality layer; None if there is none."""
+        inside = next((file.path for file in self.files if file.quality), None)
+        return self.files[-1].path if not self.files[-1].bands else inside
 
     @property
     def collection(self) -> str:
@@ -181,8 +183,11 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
             if any(order):
                 levels.append(levels_of(path, dataset, order, coding))
             pixel = float(abs(dataset.transform.a))
-        for band, text in zip(order, dataset.descriptions, strict=True):
-            if band is None:
+        inside = None
+        for i, (band, text) in enumerate(zip(order, dataset.descriptions[: len(order)], strict=True), start=1):
+            if band is None and is_quality(kind, text or ""):
+                inside = i
+            elif band is None:
                 unused.append((path, f"band described as {text!r}"))
         if not any(order):
             continue
@@ -205,7 +210,7 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
         if band:
             best[band.name] = (abs(pixel - band.resolution), len(bands))
         key = band.asset if band else "data" if len(files) <= 2 else f"data{len(bands)}"
-        bands.append(File(key, path, order, *coding[:3], rule.unit))
+        bands.append(File(key, path, order, *coding[:3], rule.unit, inside))
     if not bands or coding is None:
         unused.extend((path, "quality layer without bands") for path, _ in files)
         return []
@@ -217,7 +222,7 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
     crs, bounds = _place([file.path for file in bands])
     scenes = []
     for i, when in enumerate(times):
-        own = tuple(_of_date(file, i, len(times)) for file in bands)
+        own = tuple(_of_date(file if quality is None else replace(file, quality=None), i, len(times)) for file in bands)
         scenes.append(
             SceneFiles(
                 name.scene if len(times) == 1 else f"{name.scene}_{when[0]:%Y%m%d}",
@@ -290,6 +295,8 @@ def _times(rule: IngestRule, path: Path, name: Name, stack: int) -> list[tuple[d
                 "Tell one --date, or one for each repetition of --bands in the file.",
             )
         return [(_midnight(day), _midnight(day)) for day in rule.dates]
+    if name.times and max(name.times) - min(name.times) <= ONE_PASS:  # Sentinel-1 names begin and end
+        return [(min(name.times), max(name.times))]
     if len(name.times) != 1:
         told = "no date" if not name.times else " and ".join(f"{when:%Y-%m-%d}" for when in name.times)
         raise LulcbenchError(

@@ -22,6 +22,7 @@ _LANDSAT = re.compile(
     r"(?P<scene>L[COTEM]0?(?P<number>[4-9])_(?P<level>L[12]\w\w)_\d{6}_(?P<time>\d{8})_\d{8}_(?P<collection>0\d)_\w\w)"
     r"(?:_(?P<band>\w+))?"
 )
+_PLANET = re.compile(r"(?P<scene>(?P<day>\d{8})_(?P<time>\d{6})_\w+?)_3B_(?P<what>\w+)")
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_]?(0[1-9]|1[0-2])[-_]?(0[1-9]|[12]\d|3[01])(?:T(\d{6}))?(?!\d)")
 # Layers of products that are neither band nor quality layer of the sensor.
 _UNUSED = {"AOT", "WVP", "TCI", "CLD", "SNW", "PVI", "DEM", "CLDPRB", "SNWPRB"}
@@ -65,11 +66,21 @@ def read_name(path: Path) -> Name:
             match["scene"],
             LANDSAT,
             f"landsat-{match['number']}",
-            (_time(match["time"]),),
+            _times(match["time"]),
             match["level"],
             collection=match["collection"],
             band=band.removeprefix("SR_").lower(),
             unused=bool(_LANDSAT_UNUSED.fullmatch(band)),
+        )
+    if match := _PLANET.fullmatch(stem):
+        what = match["what"].lower()
+        return Name(
+            match["scene"],
+            PLANET,
+            None,
+            _times(match["day"], match["time"]),
+            band="udm2" if what.startswith("udm2") else "",
+            unused="udm" in what and not what.startswith("udm2"),
         )
     product = next((m for part in reversed(path.parts[:-1]) if (m := _S2_FOLDER.fullmatch(part.split(".")[0]))), None)
     if match := _S2_FILE.fullmatch(stem):
@@ -78,7 +89,7 @@ def read_name(path: Path) -> Name:
             product[0].split(".")[0] if product else match["scene"],
             SENTINEL2,
             f"sentinel-{product['p'][1:].lower()}" if product else None,
-            (_time(match["time"]),),
+            _times(match["time"]),
             product["level"] if product else level,
             _baseline(product["baseline"]) if product else None,
             band=match["band"].lower(),
@@ -92,7 +103,7 @@ def read_name(path: Path) -> Name:
             scene if known else stem,
             SENTINEL2,
             f"sentinel-{match['p'][1:].lower()}",
-            (_time(match["time"]),),
+            _times(match["time"]),
             match["level"],
             _baseline(match["baseline"]),
             band=band.lower() if known else "",
@@ -121,7 +132,8 @@ def is_quality(sensor: Sensor, text: str) -> bool:
 
 def _other(stem: str) -> Name:
     """A name of no known convention: all dates in it, the sensor if it is named, the layer if its end names one."""
-    times = tuple(dict.fromkeys(_time("".join(m.group(1, 2, 3)), m[4]) for m in _DATE.finditer(stem)))
+    found = [_times("".join(m.group(1, 2, 3)), m[4]) for m in _DATE.finditer(stem)]
+    times = tuple(dict.fromkeys(time for times in found for time in times))
     lower = stem.lower()
     sensors = [
         sensor
@@ -150,10 +162,14 @@ def _other(stem: str) -> Name:
     return Name(scene, sensor, platform, times, band=band)
 
 
-def _time(day: str, time: str | None = None) -> datetime:
+def _times(day: str, time: str | None = None) -> tuple[datetime, ...]:
+    """The moment that digits of a name state; none if they are not one, such as 31 February."""
     day, _, rest = day.partition("T")
     clock = (time or rest or "0").zfill(6)  # BigEarthNet writes 9:30:20 as T93020
-    return datetime.strptime(day + clock, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    try:
+        return (datetime.strptime(day + clock, "%Y%m%d%H%M%S").replace(tzinfo=UTC),)
+    except ValueError:
+        return ()
 
 
 def _baseline(digits: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ _PICTURE_ROLES = {"visual", "overview", "thumbnail"}
 _PICTURE_TYPES = {"image/png", "image/jpeg", "image/webp"}
 _PICTURES = {"visual", "tci", "preview", "rendered_preview", "thumbnail", "overview"}
 FORMS = ("eo:bands", "raster:bands", "bands")  # of STAC 1.0, and of STAC 1.1
+SHIFT = 0.1  # share by which centre wavelengths of one band differ between instruments of a sensor, at most
+NANOMETRES = 100.0  # wavelengths above this are in nanometres
+_FORCE = {"broadnir": "B08", "nir": "B8A", "swir1": "B11", "swir2": "B12"}
 _SAMPLING = re.compile(r"[_-](\d+)m$")
 
 
@@ -42,6 +45,7 @@ class Channel:
         transform: affine transform of the file stated by the asset, or by the item for its files of that pixel size;
             None if neither does.
         conflict: what the item states of it in two ways that differ; empty if there is no such thing.
+        wavelength: centre wavelength in µm stated by the item, or None.
     """
 
     key: str
@@ -61,6 +65,7 @@ class Channel:
     crs: str | None
     transform: Affine | None
     conflict: str
+    wavelength: float | None
 
 
 def channels(item: pystac.Item) -> list[Channel]:
@@ -103,6 +108,7 @@ def channels(item: pystac.Item) -> list[Channel]:
                     crs=_projection(extra) or _projection(item.properties),
                     transform=_transform(where, extra) or _transform(f"Item {item.id}", item.properties),
                     conflict=_conflict(tables, entries),
+                    wavelength=_wavelength(band),
                 )
             )
     return result
@@ -148,6 +154,20 @@ def meaning(name: str, bands: Iterable[Band]) -> Band | None:
     return None
 
 
+def plain_names(texts: Sequence[str]) -> list[str]:
+    """Descriptions of the bands of one file, as names of bands of this package.
+
+    FORCE calls bands 8 and 8A of Sentinel-2 BROADNIR and NIR, others call them nir and nir08.
+
+    Examples:
+        >>> plain_names(["RED", "BROADNIR", "NIR", "SWIR1"]), plain_names(["RED", "NIR"])
+        (['RED', 'B08', 'B8A', 'B11'], ['RED', 'NIR'])
+    """
+    if "broadnir" not in map(spelled, texts):
+        return list(texts)
+    return [_FORCE.get(spelled(text), text) for text in texts]
+
+
 def choose(item: str, available: list[Channel], band: Band, bands: Iterable[Band]) -> Channel | None:
     """A band's channel: by asset key, else band name, else common name; alone in its asset, with the finest pixels.
 
@@ -180,6 +200,12 @@ def choose(item: str, available: list[Channel], band: Band, bands: Iterable[Band
                 f"Item {item} has {band.name} as asset {channel.key!r}, but describes it as {name!r} ({other.name}).",
                 "Correct the asset's key or its band name.",
             )
+    if channel.wavelength and band.wavelength and abs(channel.wavelength / band.wavelength - 1) > SHIFT:
+        raise LulcbenchError(
+            f"Item {item} has {band.name} as asset {channel.key!r}, but states its wavelength as "
+            f"{channel.wavelength:g} µm, not about {band.wavelength:g} µm.",
+            "The item is of another sensor, whose bands have the same names, or is to be corrected.",
+        )
     return channel
 
 
@@ -235,6 +261,14 @@ def _plain(value: Any) -> str:
         return str(float(value))
     except (TypeError, ValueError):
         return str(value)
+
+
+def _wavelength(band: dict[str, Any]) -> float | None:
+    """In µm; some archives state nanometres."""
+    value = band.get("eo:center_wavelength", band.get("center_wavelength"))
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        return None
+    return float(value) if value < NANOMETRES else value / 1000
 
 
 def _resolution(key: str, band: dict[str, Any], extra: dict[str, Any]) -> float:

@@ -25,12 +25,14 @@ from builders.readers.locators import same_name
 from builders.readers.opening import opened
 from builders.readers.warp import place, warp
 from builders.readers.windows import NOWHERE, Mask, Values, data_bands, footprint, read_window
+from lulcbench._attribute_tables import recoded
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
 Codes = npt.NDArray[np.uint16]
 
 VECTOR = (".gpkg", ".shp", ".fgb", ".geojson", ".parquet")
+OWN = "own"  # name of the legend of a user, which says what pixels mean
 FINER = 4 / 3  # pixels of the map per label pixel from which on the majority is taken
 
 
@@ -120,6 +122,13 @@ class RasterLabels:
             raise LulcbenchError(
                 f"{self.path} has a scale or an offset, so that its numbers are not class codes.",
                 "Store the class codes themselves, without scale and offset.",
+            )
+        if self.legend != OWN and (found := recoded(self.path, self.codes)):
+            column, pixel, code = found
+            raise LulcbenchError(
+                f"{self.path} has an attribute table that translates {pixel} to {code} (column {column}): its pixels "
+                f"are not codes of the {self.legend} legend.",
+                "Write the codes of the column into the pixels, or give it as an own map with a mapping.",
             )
         return meant[0]
 

@@ -20,6 +20,7 @@ from lulcbench.errors import LulcbenchError
 
 SIDECARS = (".msk", ".aux.xml")  # added to the name of a raster
 WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".j2w", ".wld")  # in place of its suffix
+VIRTUAL = re.compile(r"/vsicurl/(?P<url>https?://.+)|/vsis3/(?P<key>.+)")
 LANDSATLOOK = re.compile(r"https://landsatlook\.usgs\.gov/data/(?=collection02/)")
 
 
@@ -39,6 +40,8 @@ def locate(href: str) -> str:
     local = re.match(r"file:(?://(?:localhost)?(?=/))?", href, re.IGNORECASE)
     if local:
         href = unquote(href[local.end() :])
+    if match := VIRTUAL.match(href):  # as its address, by which a file that was replaced is noticed
+        href = f"s3://{match['key']}" if match["key"] else match["url"]
     if match := LANDSATLOOK.match(href):  # which needs a login; the bucket holds the same files
         return f"s3://usgs-landsat/{href[match.end() :]}"
     if is_local(href) and not Path(href).exists():

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import lru_cache
 from threading import get_ident
 
+import pyproj
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -70,18 +71,25 @@ def stamp_of(path: str) -> str | None:
 
 def open_asset(asset: Asset, crs: str | None) -> DatasetReader:
     """The file of a channel, as it was at the time of the search; see ``opened``."""
-    return opened(asset.href, crs, asset.bytes, asset.stamp)
+    return opened(asset.href, asset.crs or crs, asset.bytes, asset.stamp)
 
 
 @lru_cache(maxsize=1024)
 def _same_crs(crs: rasterio.CRS, stated: str) -> bool:
     try:
-        return bool(crs == rasterio.CRS.from_user_input(stated))
-    except (*ERRORS, ValueError) as error:
+        other = rasterio.CRS.from_user_input(stated)
+        return bool(crs == other or _horizontal(crs) == _horizontal(other))
+    except (*ERRORS, ValueError, pyproj.exceptions.CRSError) as error:
         clear_errors()
         raise LulcbenchError(
             f"A catalog states the projection {stated!r}, which is not one: {error}.", "Correct proj:code of the item."
         ) from error
+
+
+def _horizontal(crs: rasterio.CRS) -> rasterio.CRS:
+    """A projection without its heights, which some files and catalogs state and others do not."""
+    whole = pyproj.CRS.from_wkt(crs.to_wkt())
+    return rasterio.CRS.from_user_input(whole.sub_crs_list[0] if whole.is_compound else whole.to_2d())
 
 
 @lru_cache(maxsize=512)

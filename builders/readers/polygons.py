@@ -105,7 +105,16 @@ def _polygons(
         if lacking.any():
             log.warning("%s: %d %s are not labelled", path.name, int(lacking.sum()), what)
     values = values.where(areas)
-    return _projected(frame.assign(luisa=values.map(known)).dropna(subset="luisa").astype({"luisa": int}))
+    labelled = frame.assign(luisa=values.map(known)).dropna(subset="luisa").astype({"luisa": int})
+    projected = _projected(labelled)
+    inside = np.isfinite(projected.bounds).all(axis=1)  # not of empty ones
+    if len(labelled) and not inside.any():
+        raise LulcbenchError(
+            f"{path} has no polygon with a code in Europe: they extend from "
+            f"{tuple(round(float(v), 3) for v in labelled.total_bounds)} in {str(frame.crs)[:40]}.",
+            "Check its coordinate reference system.",
+        )
+    return projected[inside]
 
 
 def _projected(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
@@ -161,8 +170,11 @@ def _read(path: Path, layer: str | None, column: str | None) -> tuple[gpd.GeoDat
             frame = gpd.read_file(path, layer=layer or _only_layer(path, column))
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "It is missing, damaged or has no such layer.") from error
-    if frame.crs is None:
-        raise LulcbenchError(f"{path} has no coordinate reference system.", "Add one, for instance with ogr2ogr.")
+    if frame.crs is None or not (frame.crs.is_geographic or frame.crs.is_projected):
+        told = "no" if frame.crs is None else f"a local ({str(frame.crs.name)[:60]}), not a geographic or projected,"
+        raise LulcbenchError(
+            f"{path} has {told} coordinate reference system.", "Assign the right one, for instance with ogr2ogr -a_srs."
+        )
     names = ", ".join(c for c in frame.columns if c != "geometry")
     if column is None:
         raise LulcbenchError(f"{path} has polygons.", f"Name the column of their codes in 'field': one of {names}.")

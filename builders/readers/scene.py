@@ -40,6 +40,7 @@ class Asset(Frozen):
         bytes: size of the file at the time of the search, to detect changes; None for URLs.
         stamp: what identified a file on a server at the time of the search (``readers.servers``), to detect changes.
         checksum: checksum from the catalog (a multihash, hexadecimal), if it gives one.
+        crs: projection of the file stated by the catalog, where it is another than that of the scene.
     """
 
     href: str
@@ -51,6 +52,7 @@ class Asset(Frozen):
     bytes: int | None = None
     stamp: str | None = None
     checksum: str | None = None
+    crs: str | None = None
 
 
 class Scene(Frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,10 +16,10 @@ from scipy.ndimage import maximum_filter
 
 from builders.readers import Damage, Pixels
 from builders.readers.area import Area
-from builders.readers.items import Channel, channels, choose, meaning, quality_channel
+from builders.readers.items import Channel, channels, choose, meaning, plain_names, quality_channel
 from builders.readers.locators import file_size
 from builders.readers.opening import name_of, open_asset, opened
-from builders.readers.radiometry import Scalings
+from builders.readers.radiometry import Scalings, sample
 from builders.readers.scene import Asset, Scene, UnusableSceneError
 from builders.readers.statements import baseline, cloud_cover, extent, interval
 from builders.readers.warp import place, read_classes, read_stored
@@ -26,6 +27,14 @@ from builders.readers.windows import UnreadableError, Values, data_bands, footpr
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import SENTINEL2, Band, Sensor
 
+# Names of the satellites of each sensor, without punctuation.
+PLATFORMS = {
+    "sentinel2": r"s(?:entinel)?2[a-d]?$",
+    "landsat": r"l(?:andsat|[coetm]0)\d",
+    "sentinel1": r"s(?:entinel)?1[a-d]?$",
+}
+USABLE = "clear"  # description of a band of Planet's usable data mask: 1 where the ground is seen, else 0
+OUTSIDE = 255  # in its place, beyond the file
 CLEAR, UNCLEAR, UNSEEN = 0, 1, 2  # in the order in which one of them prevails over others under one pixel
 
 
@@ -41,6 +50,7 @@ class RasterSource:
         quality_fill: quality value outside the scene.
         needs_quality: whether scenes without the quality layer may be cloudy.
         check: raises ``UnusableSceneError`` for items of another product than the archive's.
+        check_quality: function of a sample of quality values, what is wrong with them; empty if nothing is.
     """
 
     sensor: Sensor
@@ -50,9 +60,11 @@ class RasterSource:
     quality_fill: int
     needs_quality: bool = True
     check: Callable[[pystac.Item], None] = lambda item: None
+    check_quality: Callable[[npt.NDArray[Any]], str] | None = None
 
     def scene(self, item: pystac.Item, bands: Sequence[Band] | None = None) -> Scene:
         """See ``SceneSource.scene``."""
+        _check_platform(item, self.sensor)
         self.check(item)
         available = channels(item)
         wanted = self.sensor.bands if bands is None else bands
@@ -78,12 +90,13 @@ class RasterSource:
         assets: dict[str, Asset] = {}
         for band, channel in chosen.items():
             scaling = settled.by_band[band]
-            assets[band.asset] = _asset(channel, scaling.scale, scaling.offset, scaling.nodata, scaling.power)
+            assets[band.asset] = _asset(item, channel, scaling.scale, scaling.offset, scaling.nodata, scaling.power)
         quality = self.sensor.quality_asset
         layer = quality_channel(available, quality) if quality else None
         if quality and layer:
+            self._check_codes(item, layer)
             nodata = () if layer.nodata is None else (layer.nodata,)
-            assets[quality] = _asset(layer, 1, 0, nodata, False)
+            assets[quality] = _asset(item, layer, 1, 0, nodata, False)
         start, end = interval(item)
         known = baseline(item) if self.sensor == SENTINEL2 else None
         properties = item.properties
@@ -107,6 +120,16 @@ class RasterSource:
         """See ``SceneSource.knows_clouds``."""
         return not self.needs_quality or self.sensor.quality_asset in scene.assets
 
+    def _check_codes(self, item: pystac.Item, layer: Channel) -> None:
+        """The quality layer must hold codes of the archive."""
+        if self.check_quality is None:
+            return
+        number = layer.band or only_band(opened(layer.href), self.sensor.quality_asset or "")
+        if fault := self.check_quality(sample(replace(layer, band=number))):
+            raise LulcbenchError(
+                f"Item {item.id}: {layer.href} {fault}.", "Correct the address of its quality layer, or leave it out."
+            )
+
     def _channels(self, item: pystac.Item, available: list[Channel], wanted: Sequence[Band]) -> dict[Band, Channel]:
         chosen = {band: choose(item.id, available, band, self.sensor.bands) for band in wanted}
         if not any(chosen.values()):
@@ -122,7 +145,7 @@ class RasterSource:
             dataset = opened(channel.href)
         except LulcbenchError:  # metadata, archives and other files that are not rasters
             return {}
-        named = {meaning(text, self.sensor.bands) for text in data_bands(dataset).values()}
+        named = {meaning(text, self.sensor.bands) for text in plain_names(list(data_bands(dataset).values()))}
         return {band: channel for band in named if band is not None}
 
     def read(self, scene: Scene, area: Area, bands: tuple[Band, ...]) -> Pixels:
@@ -158,7 +181,7 @@ class RasterSource:
         places = [where for where in (place(file, cell) for file in files) if where is not None]
         if not places:
             return None
-        layer = scene.assets.get(self.sensor.quality_asset or "")
+        layer, usable = scene.assets.get(self.sensor.quality_asset or ""), False
         if layer is None:
             seen, clear = None, np.ones(cell.shape, bool)
         else:
@@ -167,7 +190,9 @@ class RasterSource:
             margin = max(1, math.ceil(max(where[2].reach for where in places) - 0.05))
             dataset = open_asset(layer, scene.crs)
             number = layer.band or only_band(dataset, self.sensor.quality_asset or "")
-            state = read_classes(layer, number, cell.grown(margin), self.quality_fill, scene.crs, self._state)
+            usable = dataset.descriptions[number - 1] == USABLE
+            fill, function = (OUTSIDE, _usable_state) if usable else (self.quality_fill, self._state)
+            state = read_classes(layer, number, cell.grown(margin), fill, scene.crs, function)
             inside = (slice(margin, -margin), slice(margin, -margin))
             seen = state[inside] != UNSEEN
             unclear = (state != CLEAR).astype(np.uint8)
@@ -177,6 +202,8 @@ class RasterSource:
         else:
             stored = read_stored(assets, numbers, cell, scene.crs, coding)
             stored[:, coding.missing(stored).any(axis=0)] = coding.fill_value
+            if seen is not None and usable:  # the layer does not tell clouds from ground that was not observed
+                seen &= ~clear | ~coding.missing(stored[0])
         return Pixels(stored, ~coding.missing(stored[0]) if seen is None else seen, clear)
 
     def _state(self, quality: Values) -> Values:
@@ -186,6 +213,10 @@ class RasterSource:
         return np.where(self.is_seen(quality), np.where(self.is_clear(quality), CLEAR, UNCLEAR), UNSEEN).astype(
             np.uint8
         )
+
+
+def _usable_state(usable: Values) -> Values:
+    return np.where(usable == OUTSIDE, UNSEEN, np.where(usable == 1, CLEAR, UNCLEAR)).astype(np.uint8)
 
 
 def spelled_quality(key: str, sensor: Sensor) -> bool:
@@ -209,7 +240,7 @@ def band_number(
         LulcbenchError: item and file contradict each other, or neither identifies the band.
     """
     texts = data_bands(dataset)
-    described = {i: meaning(text, bands) for i, text in texts.items()}
+    described = {i: meaning(text, bands) for i, text in zip(texts, plain_names(list(texts.values())), strict=True)}
     fitting = [i for i, other in described.items() if other == band]
     listed = ", ".join(f"{i} ({text or 'not described'})" for i, text in texts.items())
     if number is None and len(described) == 1:
@@ -238,15 +269,34 @@ def band_number(
 
 
 def only_band(dataset: rasterio.DatasetReader, name: str) -> int:
-    """Number of the band of a quality layer: the only one, or the one that is described by ``name``."""
+    """Number of the band of a quality layer: the only one, or the one that is described by ``name``.
+
+    Of Planet's usable data mask (UDM2), which has a band for each reason, that of usable pixels.
+    """
     described = data_bands(dataset)
-    numbers = [i for i, text in described.items() if len(described) == 1 or text.lower() == name]
+    numbers = [i for i, text in described.items() if len(described) == 1 or text.lower() in (name, USABLE)]
     if len(numbers) != 1:
         raise LulcbenchError(
             f"{name_of(dataset)} has {dataset.count} bands, and none is described as {name!r}.",
             "Give the quality layer in a file of its own, or describe its band.",
         )
     return numbers[0]
+
+
+def _check_platform(item: pystac.Item, sensor: Sensor) -> None:
+    """The item must not be of the satellites of another sensor, whose bands may have the same names.
+
+    Raises:
+        UnusableSceneError: it is.
+    """
+    name = re.sub(r"[^a-z0-9]", "", str(item.properties.get("platform") or "").lower())
+    own = next((own for own, spelling in PLATFORMS.items() if re.match(spelling, name)), sensor.name)
+    if own != sensor.name and sensor.name in PLATFORMS:
+        raise UnusableSceneError(
+            "another sensor",
+            f"Item {item.id} is of {item.properties['platform']}, not of {sensor.name}.",
+            f"Name a collection of {sensor.name} in the recipe, or correct the item.",
+        )
 
 
 def _check_transform(item: pystac.Item, channel: Channel, dataset: rasterio.DatasetReader) -> None:
@@ -307,7 +357,9 @@ def _check_size(channel: Channel) -> None:
         )
 
 
-def _asset(channel: Channel, scale: float, offset: float, nodata: tuple[float, ...], power: bool) -> Asset:
+def _asset(
+    item: pystac.Item, channel: Channel, scale: float, offset: float, nodata: tuple[float, ...], power: bool
+) -> Asset:
     _check_size(channel)
     return Asset(
         href=channel.href,
@@ -318,4 +370,5 @@ def _asset(channel: Channel, scale: float, offset: float, nodata: tuple[float, .
         power=power,
         bytes=file_size(channel.href),
         checksum=channel.checksum,
+        crs=channel.crs if channel.crs != item.properties.get("proj:code") else None,
     )

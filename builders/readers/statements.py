@@ -7,13 +7,11 @@ import re
 from datetime import UTC, datetime
 
 import pystac
-from rasterio.warp import transform_bounds
 
-from builders.readers.opening import ERRORS
 from builders.readers.scene import UnusableSceneError
-from builders.readers.windows import NOWHERE
+from builders.readers.windows import projected_extent
 from lulcbench.errors import LulcbenchError
-from lulcbench.grid import CRS, Bounds
+from lulcbench.grid import Bounds
 
 
 def interval(item: pystac.Item) -> tuple[str, str]:
@@ -72,11 +70,14 @@ def baseline(item: pystac.Item) -> tuple[str, float] | None:
         LulcbenchError: the property is not a baseline, as a number or with or without a point (``05.00``, ``N0500``).
     """
     properties = item.properties
-    known = properties.get("s2:processing_baseline") or None
+    known = properties.get("s2:processing_baseline") or properties.get("sentinel:processing_baseline") or None
     if known is None and re.fullmatch(r"\d\d\.\d\d", str(properties.get("processing:version"))):
         known = properties["processing:version"]  # other versions are those of some software
     if known is None:
-        name = re.search(r"_(N\d{4})_", f"{properties.get('s2:product_uri', '')} {item.id}")
+        name = re.search(
+            r"_(N\d{4})_",
+            f"{properties.get('s2:product_uri', '')} {properties.get('sentinel:product_id', '')} {item.id}",
+        )
         known = name and name[1]
     if known is None:
         return None
@@ -109,10 +110,7 @@ def extent(item: pystac.Item) -> Bounds:
         raise _no_box(item)
     # West of the antimeridian and east of it, if the box crosses it.
     parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
-    try:
-        boxes = [transform_bounds("EPSG:4326", CRS, a, south, b, north) for a, b in parts]
-    except ERRORS:
-        return NOWHERE
+    boxes = [projected_extent("EPSG:4326", (a, south, b, north)) for a, b in parts]
     left, bottom, right, top = zip(*boxes, strict=True)
     return (min(left), min(bottom), max(right), max(top))
 

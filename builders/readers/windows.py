@@ -31,6 +31,8 @@ Mask = npt.NDArray[np.bool_]
 
 EDGE = 16  # parts of an area's side whose ends are projected, to find its extent in a raster
 UNDECLARED = -9999  # archives mark missing pixels with it or lower numbers, also in files that do not state so
+LARGE = 90.0  # degrees
+DENSE = 100  # points of each edge: of one that spans 90 degrees, the bend between two of them is less than 100 m
 NOWHERE: Bounds = (-math.inf, -math.inf, math.inf, math.inf)
 
 
@@ -60,8 +62,19 @@ def footprint(crs: rasterio.CRS, transform: Affine, shape: tuple[int, int]) -> B
     """Extent in EPSG:3035 metres of a raster in any orientation; unlimited if the projection has no such extent."""
     height, width = shape
     xs, ys = zip(*(transform @ corner for corner in ((0, 0), (width, 0), (0, height), (width, height))), strict=True)
+    return projected_extent(crs, (min(xs), min(ys), max(xs), max(ys)))
+
+
+def projected_extent(crs: rasterio.CRS | str, bounds: Bounds) -> Bounds:
+    """Extent in EPSG:3035 metres of a rectangle in any projection; unlimited if it has none.
+
+    That of a large part of the Earth has none: the image of its edge does not enclose that of its inside.
+    """
     try:
-        left, bottom, right, top = transform_bounds(crs, CRS, min(xs), min(ys), max(xs), max(ys))
+        west, south, east, north = transform_bounds(crs, "EPSG:4326", *bounds)
+        if not (0 <= east - west <= LARGE and 0 <= north - south <= LARGE):
+            return NOWHERE
+        left, bottom, right, top = transform_bounds(crs, CRS, *bounds, densify_pts=DENSE)
     except ERRORS:
         return NOWHERE
     box = (left, bottom, right, top)

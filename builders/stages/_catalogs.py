@@ -24,14 +24,14 @@ MARGIN = 1000  # m; edges of footprints are straight in degrees, edges of tiles 
 
 
 def stored_items(catalog: str) -> list[pystac.Item]:
-    """All items of a catalog on disk, in order of collection and id, each once.
+    """All items of a catalog, collection or file of items on disk, in order of collection and id, each once.
 
     Raises:
         LulcbenchError: the catalog or an item is missing or damaged, or two items of a collection share an id.
     """
     try:
         with _quiet():
-            items = list(pystac.Catalog.from_file(catalog).get_items(recursive=True))
+            items = list(_items(catalog))
     except FileNotFoundError as error:
         raise LulcbenchError(
             f"The catalog {catalog} or an item of it is missing: {error}.",
@@ -43,7 +43,23 @@ def stored_items(catalog: str) -> list[pystac.Item]:
         ) from error
     except (pystac.errors.STACError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LulcbenchError(f"The catalog {catalog} is damaged: {error}.", "Fetch or make it again.") from error
+    for item in items:
+        link = item.get_single_link("parent") if item.collection_id is None else None
+        if link is not None and "://" not in str(link.get_absolute_href()):
+            parent = item.get_parent()
+            item.collection_id = parent.id if isinstance(parent, pystac.Collection) else None
     return _unique(items, catalog)
+
+
+def _items(catalog: str) -> Iterator[pystac.Item]:
+    content = pystac.StacIO.default().read_json(catalog)
+    if pystac.ItemCollection.is_item_collection(content):  # as clients store what a search has found
+        yield from pystac.ItemCollection.from_dict(content)
+        return
+    read = pystac.read_file(catalog)
+    if not isinstance(read, pystac.Catalog):
+        raise pystac.errors.STACTypeError(content, pystac.Catalog)
+    yield from read.get_items(recursive=True)
 
 
 def _unique(items: Sequence[pystac.Item], catalog: str) -> list[pystac.Item]:

@@ -138,10 +138,12 @@ def _place(item: pystac.Item) -> str | None:
         return str(properties["grid:code"]).removeprefix("MGRS-")
     if properties.get("s2:mgrs_tile"):
         return str(properties["s2:mgrs_tile"])
-    if all(mgrs):
-        return "{:02d}{}{}".format(int(mgrs[0] or 0), *mgrs[1:])
-    if "landsat:wrs_path" in properties and "landsat:wrs_row" in properties:
-        return f"{int(properties['landsat:wrs_path'])}/{int(properties['landsat:wrs_row'])}"
+    zone = re.match(r"\d+", str(mgrs[0] or ""))  # some archives write the latitude band as well, as in 32U
+    if zone and all(mgrs):
+        return f"{int(zone[0]):02d}{mgrs[1]}{mgrs[2]}"
+    wrs = [re.fullmatch(r"\d+", str(properties.get(f"landsat:wrs_{part}"))) for part in ("path", "row")]
+    if wrs[0] and wrs[1]:
+        return f"{int(wrs[0][0])}/{int(wrs[1][0])}"
     match = _MGRS.search(item.id)
     return match[1] if match else None
 

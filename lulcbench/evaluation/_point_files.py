@@ -307,6 +307,8 @@ def _geometry(
     shapes: Any = getattr(table, "geometry", None)
     if not hasattr(shapes, "geom_type"):
         return nowhere, nowhere.copy()
+    if shapes.crs is not None and not (shapes.crs.is_geographic or shapes.crs.is_projected):
+        shapes = shapes.set_crs(None, allow_override=True)  # "undefined", as GeoPackages state
     if shapes.crs is None and crs is None:
         if has_columns:
             decisions["geometries without a CRS, not used beside the columns"] += len(table)

@@ -154,6 +154,11 @@ def _signed(table: pd.DataFrame, decisions: Decisions) -> tuple[Numbers, Numbers
     used, provided that theoretical longitudes of that survey year have signs.
     """
     lon, theory = _numbers(table, "lon"), _numbers(table, "lon_theory")
+    by_node = np.zeros(len(table), bool)
+    for values, latitude in ((lon, "lat"), (theory, "lat_theory")):
+        mirrored = _west_by_node(table, values, _numbers(table, latitude))
+        by_node |= mirrored
+        values[mirrored] *= -1
     side, side_theory = _sides(table, "east_west"), _sides(table, "east_west_theory")
     theory = np.where(side_theory < 0, -np.abs(theory), theory)
     year = table["year"].fillna("") if "year" in table else pd.Series("", index=table.index)
@@ -166,7 +171,12 @@ def _signed(table: pd.DataFrame, decisions: Decisions) -> tuple[Numbers, Numbers
     nearer = (np.abs(-signed - theory) < np.abs(signed - theory)) & (np.abs(lon) > NEAR_GREENWICH)
     unknown = _is_odd_side(table) & (lon > NEAR_GREENWICH)
     unresolved = (contradicts | unknown) & ~np.isfinite(theory)
+    no_side = np.isfinite(lon) & ~np.isfinite(theory) & (side == 0) & (np.abs(lon) > NEAR_GREENWICH)
+    if (lon < 0).any() or (np.abs(lon) > 180).any():  # they have signs, or are metres
+        no_side[:] = False
     for mask, decision in (
+        (by_node, "longitudes without a sign, west by the grid node of the point id"),
+        (no_side, "measured longitudes without a sign or gps_ew, taken as east"),
         (unsigned, "theoretical longitudes without a sign, west by gps_ew"),
         ((side < 0) & (lon > 0) & ~nearer, "measured longitudes without a sign, west by gps_ew"),
         (nearer & (side == 0), "measured longitudes that took the sign of the theoretical one"),
@@ -180,6 +190,19 @@ def _signed(table: pd.DataFrame, decisions: Decisions) -> tuple[Numbers, Numbers
         if mask.any():
             decisions[decision] += int(mask.sum())
     return np.where(unresolved, np.nan, np.where(nearer, -signed, signed)), theory
+
+
+def _west_by_node(table: pd.DataFrame, east: Numbers, north: Numbers) -> Bools:
+    """Where a longitude lacks its sign: the grid node of the point id lies at the mirrored position."""
+    nodes = _nodes(table)
+    known = np.isfinite(nodes).all(axis=0) & (east > NEAR_GREENWICH) & (east <= 180) & (np.abs(north) <= 90)
+    west = np.zeros(len(table), bool)
+    if known.any():
+        import pyproj
+
+        x, y = _to_metres(pyproj.CRS.from_epsg(4326)).transform(-east[known], north[known])
+        west[known] = np.hypot(x - nodes[0, known], y - nodes[1, known]) < CONTRADICTION
+    return west
 
 
 def _sides(table: pd.DataFrame, name: str) -> npt.NDArray[np.int64]:
@@ -205,6 +228,13 @@ def _with_plain_numbers(table: pd.DataFrame, decisions: Decisions) -> pd.DataFra
     the other numbers, if there is one.
     """
     columns = {name: table[name] for name in (*_DEGREES, *_METRES) if name in table}
+    for name, text in columns.items():
+        text = text.str.replace("\u2212", "-", regex=False)  # the minus of typesetting
+        if name in _DEGREES:
+            text = text.str.replace(r"^(\d[\d.,]*)\s*°?\s*[NE]?$", r"\1", regex=True, case=False)
+            text = text.str.replace(r"^(\d[\d.,]*)\s*°?\s*[SW]$", r"-\1", regex=True, case=False)
+            text = text.str.replace(r"^(-\d[\d.,]*)\s*°$", r"\1", regex=True)
+        columns[name] = text
     signs = set()
     for name, text in columns.items():
         digits = r"\d+" if name in _DEGREES else r"(?:\d{1,2}|\d{4,})"

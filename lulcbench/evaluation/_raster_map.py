@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from lulcbench._attribute_tables import recoded
 from lulcbench._coordinates import coordinate_fault
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._pixel_areas import PixelAreas
@@ -174,6 +175,12 @@ class RasterMap:
             raise LulcbenchError(
                 f"{self._path} has a scale or an offset, so that its numbers are not class codes.",
                 "Store the class codes themselves, without scale and offset.",
+            )
+        if self._legend in ("luisa", "corine") and (found := recoded(Path(self._path), dict(self._codes or {}))):
+            raise LulcbenchError(
+                f"{self._path} has an attribute table that translates {found[1]} to {found[2]} (column {found[0]}): "
+                f"its pixels are not codes of the {self._legend} legend.",
+                "Give a legend of your own that translates the values of the pixels (--legend FILE.csv).",
             )
         nodata = raster.nodatavals[number - 1]
         if nodata is not None and dict(self._codes or {}).get(nodata, NONE) > 0:  # 255.0 finds 255

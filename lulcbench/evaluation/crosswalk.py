@@ -32,7 +32,13 @@ def read_crosswalk(path: str | os.PathLike[str]) -> dict[str, int]:
         raise LulcbenchError(f"The crosswalk {path} is missing.", "Give a CSV file with columns value and code.")
     try:
         text = read_limited(path, _MAX_BYTES, "It is not a crosswalk.").decode("utf-8-sig")
-        rows = list(csv.DictReader(text.splitlines()))
+        lines = text.splitlines()
+        names = lines[0].lower() if lines else ""
+        separator = next((sign for sign in ";\t" if sign in names), ",")  # as spreadsheets write in some languages
+        rows = [
+            {str(name).strip().lower(): cell for name, cell in row.items()}
+            for row in csv.DictReader(lines, delimiter=separator)
+        ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise LulcbenchError(f"Cannot read the crosswalk {path}: {error}.", "Write it as UTF-8.") from error
     table: dict[str, int] = {}

@@ -87,3 +87,16 @@ def test_numbers_of_landsat_bands_depend_on_the_platform() -> None:
     assert band_of(LANDSAT, None, "Red") is LANDSAT.band("red")
     assert band_of(SENTINEL2, None, "b2") is band_of(SENTINEL2, None, "BLUE") is SENTINEL2.band("B02")
     assert band_of(SENTINEL2, None, "ndvi") is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "scene_20180231_B04.tif",
+        "T32UNE_20180231T102559_B04.jp2",
+        "LC08_L2SP_008059_20191301_20200825_02_T1_SR_B4.TIF",
+        "S2A_MSIL2A_20180710T256199_N0208_R108_T32UME_20180710T160000/B04.tif",
+    ],
+)
+def test_digits_that_are_not_a_day_are_not_the_time(path: str) -> None:
+    assert read_name(Path(path)).times == ()

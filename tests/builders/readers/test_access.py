@@ -177,3 +177,20 @@ def test_an_address_that_is_signed_already_is_used_as_it_is() -> None:
     href = f"https://acc.blob.core.windows.net/c/a.tif?se=x&sig={SECRET}"
     assert access.access(href).path == href
     assert SECRET not in access.redact(f"GET {href} failed")
+
+
+def test_an_address_whose_signature_is_over_is_signed_again(planetary: tuple[type[Planetary], str]) -> None:
+    """As in catalogs that were stored with signed addresses."""
+    _, url = planetary
+    old = f"{url}/signed/a.tif?st=2020-01-01T00%3A00%3A00Z&se=2020-01-02T00%3A00%3A00Z&sig={SECRET}"
+    assert np.array_equal(part(old, 5), VALUES[5])
+    assert access.access(old).path.endswith(f"sig={SECRET}0")
+
+
+@pytest.mark.parametrize(
+    ("virtual", "address"),
+    [("/vsicurl/https://e.org/a.tif", "https://e.org/a.tif"), ("/vsis3/bucket/a.tif", "s3://bucket/a.tif")],
+)
+def test_virtual_paths_of_servers_are_their_addresses(virtual: str, address: str) -> None:
+    """So that a file that was replaced is noticed, and credentials are used."""
+    assert locate(virtual) == address

@@ -241,3 +241,24 @@ def test_channels_of_real_items_are_those_of_their_archives(real_data: Path) -> 
     assert found["stactools-s2"][0]["B04"] == "red"
     assert found["pc-landsat"][0]["nir08"] == "nir08"
     assert found["pc-landsat"][1] == "qa_pixel"
+
+
+@pytest.mark.parametrize("platform", ["landsat-8", "LANDSAT_9", "LC08", "Sentinel-1A"])
+def test_bands_of_another_satellite_are_not_taken_for_those_of_the_same_name(tmp_path: Path, platform: str) -> None:
+    """As those of the harmonised Landsat and Sentinel-2 (HLS), in which B05 is near infrared or red edge."""
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500), platform=platform)
+    with pytest.raises(UnusableSceneError, match=f"is of {platform}, not of sentinel2"):
+        sentinel2.SOURCE.scene(item, BANDS)
+    item.properties["platform"] = "S2B"
+    assert sentinel2.SOURCE.scene(item, BANDS).platform == "S2B"
+
+
+@pytest.mark.parametrize("wavelength", [0.865, 865.0])
+def test_a_wavelength_of_another_band_contradicts_the_name(tmp_path: Path, wavelength: float) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
+    for key, right in (("nir", True), ("red", False)):
+        item.assets[key].extra_fields["eo:bands"] = [{"name": key, "center_wavelength": wavelength}]
+        if right:
+            assert sentinel2.SOURCE.scene(item, BANDS).assets
+    with pytest.raises(LulcbenchError, match=r"has B04 as asset 'red', but states its wavelength as 0\.865 µm"):
+        sentinel2.SOURCE.scene(item, BANDS)

@@ -332,3 +332,56 @@ def test_parquet_without_geometries_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"code": ["211"]}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(LulcbenchError, match=r"Cannot read .*a\.parquet"):
         VectorLabels(tmp_path / "a.parquet", {"211": 2110}, "own", None, "code").read(Area.of([TILE], 50))
+
+
+def test_a_file_of_an_item_may_have_a_projection_of_its_own(tmp_path: Path) -> None:
+    """By STAC, what an asset states counts, not what the item states."""
+    red = dn(1500, 3500)
+    item = two_bands(tmp_path, red, dn(2500, 4500))
+    transform, shape = frame(20)
+    item.assets["scl"].href = str(write_raster(tmp_path / "utm.tif", np.full(shape, 4, np.uint8), transform, UTM))
+    item.assets["scl"].extra_fields["proj:code"] = UTM
+    item.properties["proj:code"] = "EPSG:4326"
+    for key in ("red", "nir"):
+        item.assets[key].extra_fields["proj:code"] = "EPSG:3035"
+    np.testing.assert_allclose(read(item)[0], inside(red) * 1e-4, atol=6e-5)
+
+
+def test_a_map_of_the_world_covers_all_of_europe(tmp_path: Path) -> None:
+    """Its edges, projected, lie beyond the western half of Europe."""
+    transform, codes = Affine(0.5, 0, -180, 0, -0.5, 90), np.full((360, 720), 2110, np.uint16)
+    source = label_source(
+        LabelRule(year=2018, source="luisa", path=write_raster(tmp_path / "l.tif", codes, transform, "EPSG:4326"))
+    )
+    for tile in (Tile(620, 1000), Tile(200, 480), Tile(1400, 700)):  # Iceland, Canary Islands, Moldova
+        assert (source.read(Area.of([tile], 50)).codes == 2110).all()
+    with pytest.raises(LulcbenchError, match=r"has no extent in EPSG:3035"):
+        source.bounds()
+    item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
+    item.bbox = [-180, -90, 180, 90]
+    assert sentinel2.SOURCE.scene(item, BANDS).touches(Tile(620, 1000).bounds)
+
+
+def test_polygons_in_another_projection_than_they_state_are_refused(tmp_path: Path) -> None:
+    frame_ = gpd.GeoDataFrame({"code": ["311"]}, geometry=[shapely.box(*TILE.bounds)], crs=4326)
+    frame_.to_file(tmp_path / "l.gpkg")
+    labels = VectorLabels(tmp_path / "l.gpkg", {"311": 3110}, "own", None, "code")
+    with pytest.raises(LulcbenchError, match=r"no polygon with a code in Europe: they extend from \(4320000"):
+        labels.read(AREA)
+
+
+@pytest.mark.parametrize("crs", ['LOCAL_CS["local",UNIT["metre",1]]', "EPSG:4978"])
+def test_polygons_in_no_projection_of_a_map_are_refused(tmp_path: Path, crs: str) -> None:
+    """As GeoPackages of an undefined system."""
+    shapes = gpd.GeoDataFrame({"code": ["311"]}, geometry=[shapely.box(*TILE.bounds)], crs=crs)
+    shapes.to_parquet(tmp_path / "l.parquet")
+    with pytest.raises(LulcbenchError, match="not a geographic or projected, coordinate reference system"):
+        VectorLabels(tmp_path / "l.parquet", {"311": 3110}, "own", None, "code").read(AREA)
+
+
+def test_heights_beside_a_projection_do_not_matter(tmp_path: Path) -> None:
+    red = dn(1500, 3500)
+    item = two_bands(tmp_path, red, dn(2500, 4500), proj__code="EPSG:3035")
+    with rasterio.open(tmp_path / "red.tif", "r+") as file:
+        file.crs = "EPSG:3035+5730"
+    np.testing.assert_allclose(read(item)[0], inside(red) * 1e-4, atol=6e-5)

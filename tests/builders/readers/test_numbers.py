@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from builders.archives import landsat, sentinel2
+from builders.archives import landsat, planet, sentinel2
+from builders.readers.scene import UnusableSceneError
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT
 from tests.builders.readers.scenes import BANDS, dn, grid, inside, read, scene_item, two_bands
@@ -248,3 +249,64 @@ def test_landsat_of_collection_1_is_not_read_as_collection_2(tmp_path: Path) -> 
     red = write_raster(tmp_path / "red.tif", np.full(shape, 1200, np.uint16), transform, "EPSG:3035", 0)
     with pytest.raises(LulcbenchError, match="which is not reflectance"):
         landsat.SOURCE.scene(scene_item({"red": red}))
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "what"),
+    [
+        ("LC08_L1TP_195024_20180710_20200831_02_T1", {}, "Level-1"),
+        ("LC08_L1TP_195024_20180710_20180717_01_T1", {}, "Collection 1"),
+        ("LC81950242018191_01", {"landsat:collection_number": "01"}, "Collection 1"),
+        ("scene", {"landsat:correction": "L1TP"}, "Level-1"),
+    ],
+)
+def test_other_products_of_landsat_are_not_surface_reflectance(
+    tmp_path: Path, name: str, told: dict, what: str
+) -> None:
+    """Their numbers have another scale, under which they would be plausible."""
+    transform, shape = grid(30, 10)
+    red = write_raster(tmp_path / "red.tif", np.full(shape, 9000, np.uint16), transform, "EPSG:3035", 0)
+    with pytest.raises(UnusableSceneError, match=f"is a Landsat product of {what}"):
+        landsat.SOURCE.scene(scene_item({"red": red}, name, s2__processing_baseline=None, **told))
+    for good in ("LC08_L2SP_195024_20180710_20200831_02_T1", "LC08_L2SR_195024_20180710_02_T1", "scene"):
+        assert landsat.SOURCE.scene(scene_item({"red": red}, good), (LANDSAT.band("red"),)).assets["red"].offset == -0.2
+
+
+@pytest.mark.parametrize("codes", [(322, 352), (2720, 2800), (64, 66)])
+def test_quality_codes_of_other_products_are_refused(tmp_path: Path, codes: tuple[int, int]) -> None:
+    """Clear ground and cloud in pixel_qa and BQA of Collection 1, and in Fmask: clouds would be clear ground."""
+    transform, shape = grid(30, 10)
+    red = write_raster(tmp_path / "red.tif", np.full(shape, 9000, np.uint16), transform, "EPSG:3035", 0)
+    bits = np.full(shape, codes[0], np.uint16)
+    bits[: shape[0] // 3] = codes[1]
+    item = scene_item(
+        {"red": red, "qa_pixel": write_raster(tmp_path / "qa.tif", bits, transform, "EPSG:3035")},
+        s2__processing_baseline=None,
+    )
+    with pytest.raises(LulcbenchError, match=r"qa\.tif holds codes that QA_PIXEL of Collection 2 does not have"):
+        landsat.SOURCE.scene(item, (LANDSAT.band("red"),))
+
+
+@pytest.mark.parametrize("known", [{"s2__processing_baseline": "04.00"}, {"sentinel__processing_baseline": "04.00"}])
+def test_the_flag_of_older_catalogs_counts(tmp_path: Path, known: dict[str, str]) -> None:
+    """Of version 0 of Earth Search, and of archives that continue it."""
+    red = dn(1500, 3500)
+    told = {"s2__processing_baseline": None} | known
+    item = two_bands(tmp_path, red, dn(2500, 4500), **told, sentinel__boa_offset_applied=True)
+    assert sentinel2.SOURCE.scene(item, BANDS).baseline == "04.00"
+    assert "boa_offset_applied true" in sentinel2.SOURCE.scene(item, BANDS).notes[0]
+    item.properties["earthsearch:boa_offset_applied"] = False
+    with pytest.raises(LulcbenchError, match="earthsearch:boa_offset_applied False and sentinel:boa_offset_applied"):
+        sentinel2.SOURCE.scene(item, BANDS)
+
+
+@pytest.mark.parametrize(("name", "good"), [("x_3B_AnalyticMS.tif", False), ("x_3B_AnalyticMS_SR.tif", True)])
+def test_radiance_of_planetscope_is_not_reflectance(tmp_path: Path, name: str, good: bool) -> None:
+    values = np.stack([dn(500, 900)] * 4)
+    path = write_raster(tmp_path / name, values, grid(10)[0], "EPSG:3035", 0, ("blue", "green", "red", "nir"))
+    item = scene_item({"data": path}, s2__processing_baseline=None)
+    if good:
+        assert planet.SOURCE.scene(item).assets
+    else:
+        with pytest.raises(UnusableSceneError, match="is radiance at the sensor"):
+            planet.SOURCE.scene(item)

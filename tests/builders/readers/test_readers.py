@@ -12,7 +12,7 @@ import rasterio
 import shapely
 from affine import Affine
 
-from builders.archives import corine, landsat, luisa, planet, sentinel2
+from builders.archives import corine, landsat, luisa, own, planet, sentinel2
 from builders.ingest.catalog import File, item
 from builders.readers.area import Area
 from builders.readers.locators import spelled
@@ -20,6 +20,7 @@ from builders.readers.opening import open_raster
 from builders.readers.polygons import VectorLabels
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.class_maps import open_map
 from lulcbench.grid import Tile
 from lulcbench.legend import corine_grid_codes, legend
 from lulcbench.sensors import LANDSAT, PLANET, REFLECTANCE, SENTINEL2
@@ -347,3 +348,41 @@ def test_quality_bits_in_floating_point_are_read(tmp_path: Path) -> None:
     made = item("l", LANDSAT, [File("red", dn, red, 2.75e-5, -0.2, 0), File("qa_pixel", quality)], (DAY, DAY))
     pixels = landsat.SOURCE.read(landsat.SOURCE.scene(made, red), Area.of([TILE], 30), red)
     assert 0.4 < pixels.clear.mean() < 0.6
+
+
+def test_numbers_of_an_own_map_are_whole_and_of_one_meaning(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "l.tif", np.full((9, 9), 7, np.uint8), Affine(50, 0, 0, 0, -50, 0), "EPSG:3035")
+    for wrong in ("\u00b2", "--5", "7.0", ""):
+        with pytest.raises(LulcbenchError, match="the mapping of its codes names"):
+            own.labels(LabelRule(year=2018, source="own", path=path, codes={"7": 3110, wrong: 2110}))
+    with pytest.raises(LulcbenchError, match="has 7 in several spellings, with the codes 3110 and 2110"):
+        own.labels(LabelRule(year=2018, source="own", path=path, codes={"7": 3110, "07": 2110}))
+
+
+@pytest.mark.parametrize("kind", ["dbf", "xml"])
+def test_pixels_that_an_attribute_table_translates_are_not_codes(tmp_path: Path, kind: str) -> None:
+    """Desktop GIS stores 1, 2, 3 … and the codes in a table; the first of these are codes of LUISA as well."""
+    transform = Affine(50, 0, TILE.bounds[0], 0, -50, TILE.bounds[3])
+    path = write_raster(tmp_path / "l.tif", np.full((96, 96), 2, np.uint8), transform, "EPSG:3035")
+
+    def beside(codes: list[int]) -> None:
+        columns = {"Value": [1, 2], "Count": [1, 9215], "Red": [11, 12], "CODE": codes}
+        if kind == "dbf":
+            pyogrio.write_dataframe(pd.DataFrame(columns), tmp_path / "t.dbf", driver="ESRI Shapefile")
+            (tmp_path / "t.dbf").rename(tmp_path / "l.tif.vat.dbf")
+        else:
+            fields = "".join(f"<FieldDefn><Name>{name}</Name></FieldDefn>" for name in columns)
+            rows = "".join(f"<Row>{''.join(f'<F>{columns[name][i]}</F>' for name in columns)}</Row>" for i in range(2))
+            (tmp_path / "l.tif.aux.xml").write_text(
+                f'<PAMDataset><PAMRasterBand band="1"><GDALRasterAttributeTable>{fields}{rows}'
+                "</GDALRasterAttributeTable></PAMRasterBand></PAMDataset>"
+            )
+
+    beside([2110, 3110])
+    message = r"attribute table that translates 1 to 2110 \(column CODE\)"
+    with pytest.raises(LulcbenchError, match=message):
+        luisa.labels(rule(path)).read(Area.of([TILE], 50))
+    with pytest.raises(LulcbenchError, match=message):
+        open_map(path)
+    beside([111, 112])  # of CORINE, whose grid codes mean the same
+    assert (corine.labels(rule(path)).read(Area.of([TILE], 50)).codes == 112).all()

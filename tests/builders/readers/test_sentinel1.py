@@ -120,3 +120,25 @@ def test_beyond_the_file_is_nodata(tmp_path: Path) -> None:
         assert np.isnan(values).any()
         assert np.isin(np.round(values[0][np.isfinite(values[0])], 2), [-10]).all()
         np.testing.assert_array_equal(pixels.seen, np.isfinite(values[0]))
+
+
+def test_zeros_among_decibels_are_missing_pixels(tmp_path: Path) -> None:
+    """As programs write them without a nodata value: 0 dB would be the brightest ground of all."""
+    vv, vh = constant(-12.34), constant(-20.5)
+    vv[:, : vv.shape[1] // 6] = vh[:, : vh.shape[1] // 6] = 0
+    made = scene(tmp_path, vv, vh, "another", unit="dB")
+    values = read(made)
+    assert 0.1 < np.isnan(values).mean() < 0.9
+    for band, level in zip(values, (-12.34, -20.5), strict=True):
+        np.testing.assert_allclose(band[np.isfinite(band)], level, atol=0.011)
+    assert "VV: 0 is taken for missing" in scene_source("sentinel1").scene(made).notes[0]
+
+
+def test_numbers_that_are_not_decibels_of_ground_are_refused(tmp_path: Path) -> None:
+    made = scene(tmp_path, constant(-1234, "int16"), constant(-2050, "int16"), "another", unit="dB")
+    with pytest.raises(LulcbenchError, match=r"states decibels for .*vv\.tif, whose median is -1\.23e\+03"):
+        scene_source("sentinel1").scene(made)
+    for vv, vh, unit in ((-20.5, -12.34, "dB"), (0.01, 0.1, "1")):
+        made = scene(tmp_path, constant(vv), constant(vh), "another", unit=unit)
+        with pytest.raises(LulcbenchError, match="which seem to be swapped"):
+            scene_source("sentinel1").scene(made)

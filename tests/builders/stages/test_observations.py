@@ -37,7 +37,9 @@ def item(
 
 def names(*items: pystac.Item) -> tuple[list[list[str]], list[str]]:
     """Ids by observation, and the ids that are left out."""
-    scenes, left_out = separate(items, [scene_source("sentinel2").scene(one) for one in items])
+    archives = ["landsat" if str(one.properties["platform"]).startswith("landsat") else "sentinel2" for one in items]
+    made = [scene_source(archive).scene(one) for archive, one in zip(archives, items, strict=True)]
+    scenes, left_out = separate(items, made)
     groups: dict[str, list[str]] = {}
     for scene in scenes:
         groups.setdefault(scene.observation, []).append(scene.id)
@@ -203,3 +205,15 @@ def test_two_different_items_of_one_id_are_an_error(tmp_path: Path) -> None:
     (collection / "again.json").write_text(json.dumps(content))
     with pytest.raises(LulcbenchError, match=r"two different items 's0' of collection 'landsat-c2-l2'"):
         search.search(recipe, space, rows)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"mgrs:utm_zone": "32U", "mgrs:latitude_band": "U", "mgrs:grid_square": "ME"},
+        {"landsat:wrs_path": None, "landsat:wrs_row": "x"},
+        {"mgrs:utm_zone": None, "mgrs:latitude_band": 3, "mgrs:grid_square": "ME"},
+    ],
+)
+def test_tiles_that_are_stated_in_another_form_are_no_reason_to_fail(stated: dict[str, object]) -> None:
+    assert names(item("a", **stated), item("b", **stated)) == ([["a"]], ["b"])

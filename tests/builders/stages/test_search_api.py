@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import shapely
 
 from builders.recipe import load
 from builders.stages import plan, search
+from builders.stages._catalogs import stored_items
 from builders.workspace import workspace
-from lulcbench.errors import NetworkError
+from lulcbench.errors import LulcbenchError, NetworkError
 from lulcbench.remote.retry import ATTEMPTS
 from tests import loopback
 from tests.builders import world
@@ -111,3 +113,21 @@ def test_an_api_gives_the_scenes_of_the_disk(api: tuple[type[Api], str], tmp_pat
         search.search(recipe, space, rows)
     assert not space.lock.exists()
     assert len(handler.asked) == 3 + ATTEMPTS
+
+
+def test_items_that_do_not_name_their_collection_are_of_the_one_that_lists_them(tmp_path: Path) -> None:
+    box = [9.0, 50.0, 10.0, 51.0]
+    item = pystac.Item("a", shapely.box(*box).__geo_interface__, box, datetime(2018, 7, 10, tzinfo=UTC), {})
+    collection = pystac.Collection("c", "c", pystac.Extent.from_items([item]))
+    collection.add_item(item)
+    collection.normalize_and_save(str(tmp_path), pystac.CatalogType.SELF_CONTAINED)
+    path = tmp_path / "a" / "a.json"
+    content = json.loads(path.read_text())
+    del content["collection"]
+    path.write_text(json.dumps(content))
+    assert [item.collection_id for item in stored_items(str(tmp_path / "collection.json"))] == ["c"]
+    item.collection_id = "d"
+    pystac.ItemCollection([item]).save_object(str(tmp_path / "items.json"))
+    assert [item.collection_id for item in stored_items(str(tmp_path / "items.json"))] == ["d"]
+    with pytest.raises(LulcbenchError, match="is not a STAC catalog"):
+        stored_items(str(path))

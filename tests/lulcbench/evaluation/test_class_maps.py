@@ -229,3 +229,10 @@ def test_a_class_that_is_the_nodata_value_is_told(tmp_path: Path) -> None:
         path = write(tmp_path / f"{nodata}.tif", np.full((50, 50), 3110, np.uint16), nodata=nodata)
         with open_map(path) as map_:
             assert map_.decisions == decisions
+
+
+@pytest.mark.parametrize("text", ["value;code\n12;2110\n", "\ufeffValue, Code\n12, 2110\n", "VALUE\tCODE\n12\t2110\n"])
+def test_legends_of_users_may_be_written_by_spreadsheets(tmp_path: Path, text: str) -> None:
+    (tmp_path / "legend.csv").write_text(text, encoding="utf-8")
+    with open_map(write(tmp_path / "m.tif", np.full((3, 3), 12, np.uint8)), str(tmp_path / "legend.csv")) as map_:
+        assert count(map_).pixels == {2110: 9}

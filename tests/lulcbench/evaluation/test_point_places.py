@@ -286,3 +286,33 @@ def test_a_real_harmonised_record_and_a_real_table_of_2015(real_data: Path) -> N
     # Each lies within half the spacing of the grid from the node that its id names.
     node = survey["id"].str.extract(r"(\d{4})(\d{4})").astype(float) * 1000
     assert (np.hypot(survey["x"] - node[0], survey["y"] - node[1]) < 1000).mean() > 0.99
+
+
+def test_a_longitude_without_sign_is_west_by_the_grid_node_of_the_point_id(tmp_path: Path) -> None:
+    """Tables without gps_ew: the mirrored position is hundreds of kilometres from the node."""
+    x, y = 3_000_000, 3_210_000
+    lon, lat = TO_3035.transform(x, y, direction="INVERSE")
+    for latitude, longitude in (("gps_lat", "gps_long"), ("th_lat", "th_long")):
+        found = read(tmp_path, {"point_id": f"{x // 1000}{y // 1000}", latitude: lat, longitude: -lon})
+        assert found.table[["x", "y"]].to_numpy() == pytest.approx(np.array([[x, y]]), abs=1)
+        assert found.decisions == {"longitudes without a sign, west by the grid node of the point id": 1}
+    found = read(tmp_path, {"point_id": 7, "gps_lat": lat, "gps_long": -lon})
+    assert found.decisions == {"measured longitudes without a sign or gps_ew, taken as east": 1}
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon"), [("52.0°", "\u221210.0"), ("52 N", "10 W"), ("52.0n", "10.0°w"), ("52°N", "-10°")]
+)
+def test_degrees_may_have_signs_of_typesetting(tmp_path: Path, lat: str, lon: str) -> None:
+    found = read(tmp_path, {"th_lat": lat, "th_long": lon}).table
+    assert found[["x", "y"]].to_numpy()[0] == pytest.approx(TO_3035.transform(-10, 52), abs=0.01)
+
+
+def test_geometries_of_an_undefined_system_need_a_crs(tmp_path: Path) -> None:
+    crs = pyproj.CRS.from_wkt('LOCAL_CS["Undefined Cartesian SRS",UNIT["metre",1]]')
+    frame = geopandas.GeoDataFrame([COVER], geometry=[shapely.Point(4_321_000, 3_210_000)], crs=crs)
+    frame.to_parquet(tmp_path / "points.parquet")
+    with pytest.raises(LulcbenchError, match="has no CRS"):
+        reference_points.read_points(tmp_path / "points.parquet")
+    found = reference_points.read_points(tmp_path / "points.parquet", "EPSG:3035").table
+    assert found[["x", "y"]].to_numpy()[0] == pytest.approx([4_321_000, 3_210_000])
