@@ -89,10 +89,12 @@ def word(name: str) -> str:
 def consolidate(folder: Path, attributes: Mapping[str, Any]) -> None:
     """Write the metadata of a group with those of all nodes below it, in the order of their paths.
 
-    The bytes are the same for the same content. Written last, atomically: a group with metadata is complete.
+    Hidden folders, of unfinished work, are left out. The bytes are the same for the same content. Written last,
+    atomically: a group with metadata is complete.
     """
-    nodes = sorted(path for path in folder.rglob(METADATA) if path.parent != folder)
-    members = {path.parent.relative_to(folder).as_posix(): json.loads(path.read_bytes()) for path in nodes}
+    nodes = {path.parent.relative_to(folder): path for path in sorted(folder.rglob(METADATA)) if path.parent != folder}
+    shown = {node: path for node, path in nodes.items() if not any(part.startswith(".") for part in node.parts)}
+    members = {node.as_posix(): json.loads(path.read_bytes()) for node, path in shown.items()}
     content = {
         "zarr_format": 3,
         "node_type": "group",

@@ -20,11 +20,20 @@ _RAMPS = {
 }
 
 
+# Colours for few classes that differ with any deficiency (Okabe and Ito 2008, jfly.uni-koeln.de/color), without black.
+_FEW = ("#d55e00", "#0072b2", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442")
+
+
 def safe_colors(scheme: ClassScheme) -> dict[int, str]:
-    """Code → colour as ``#rrggbb`` of all classes; those of a legend subset have the mean colour of their codes."""
+    """Code → colour as ``#rrggbb`` of all classes.
+
+    Up to seven classes of a legend subset have the colours of Okabe and Ito; more have the mean colour of their codes.
+    """
     known = _luisa()
     if scheme.subset is None:
         return known
+    if len(scheme.codes()) <= len(_FEW):
+        return dict(zip(scheme.codes(), _FEW, strict=False))
     rgb = {code: list(bytes.fromhex(color[1:])) for code, color in known.items()}
     means = {code: np.mean([rgb[own] for own in scheme.luisa_codes(code)], axis=0).round() for code in scheme.codes()}
     return {code: "#{:02x}{:02x}{:02x}".format(*mean.astype(int)) for code, mean in means.items()}
