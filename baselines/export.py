@@ -11,6 +11,7 @@ from baselines.data import Input
 from baselines.run import Trained
 from baselines.training.card import item
 from lulcbench._files import write_atomic
+from lulcbench.legend import LegendSubset
 from lulcbench.maps import MapModel, ModelInfo, ModelInput, Series
 from lulcbench.maps.model import DESCRIPTION, GRAPH, MAX_REACH, PROPERTY
 from lulcbench.series.indices import INDICES
@@ -40,7 +41,8 @@ def export(trained: Trained, folder: Path) -> MapModel:
         inputs={sensor: _input(imagery, getattr(config.data, "every", None)) for sensor, imagery in inputs.items()},
         classes=about.info.classes,
         level=about.info.level,
-        legend_digest=about.legend_digest,
+        subset=about.info.subset,
+        legend_digest=LegendSubset(about.info.subset).digest if about.info.subset else about.legend_digest,
         temperature=about.temperature,
         reach=None if reach is None or reach > MAX_REACH else reach,
         window=config.data.options.get("window") if config.data.spatial else None,

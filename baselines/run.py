@@ -130,7 +130,7 @@ def save_run(folder: Path, experiment: Experiment, fitted: Fitted) -> About:
         config=config,
         config_digest=config.digest,
         data_digest=info.digest,
-        legend_digest=legend().digest if info.level is not None else None,
+        legend_digest=legend().digest if info.level is not None or info.subset is not None else None,
         info=info,
         temperature=fitted.temperature,
         parameters=Parameters(**predictor.count_parameters()),

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench.grid import LABEL_RESOLUTION, Tile
-from lulcbench.legend import LEVELS, aggregate, legend
+from lulcbench.legend import LEVELS, ClassScheme, aggregate, legend
 from lulcbench.maps import MapModel
 from lulcbench.maps.answers import answers
 from lulcbench.maps.conformal import nonconformity, threshold
@@ -156,7 +156,7 @@ def draw(sample: Sample, coverage: float, seed: int) -> dict[str, Any]:
     limit = threshold({str(b): scores["ours"][sample.block == b] for b in np.flatnonzero(chosen)}, coverage)
     p, labels = sample.p[:, ~seen], sample.labels[~seen]
     right = scores["ours"][~seen] < np.float32(limit)
-    _, sizes = answers(p, 4, limit)
+    _, sizes = answers(p, ClassScheme.luisa(4), limit)
     result: dict[str, Any] = {"coverage": right.mean(), "size": sizes.mean(), "threshold": limit}
     n = int(seen.sum())
     rank = min(int(np.ceil((n + 1) * coverage)), n) - 1
@@ -195,7 +195,7 @@ def _scores(sample: Sample) -> dict[str, npt.NDArray[Any]]:
             "order": order,
             "lac_ordered": 1 - ordered,
             "aps_ordered": ordered.cumsum(axis=0) - ordered,
-            "ours": nonconformity(sample.p, sample.labels, 4),
+            "ours": nonconformity(sample.p, sample.labels, ClassScheme.luisa(4)),
             "lac": 1 - of_label,
             "aps": above,
         }

@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import release as benchmark_release
 from lulcbench._parallel import in_order
 from lulcbench.grid import TILE_SIZE
-from lulcbench.legend import legend
+from lulcbench.legend import ClassScheme, legend
 from lulcbench.maps import MapModel, ModelInfo, ModelInput, Smoothing, map_release
 from lulcbench.maps.imagery import ReleaseImagery, Window
 from lulcbench.maps.lattice import BLOCK, Frame, Lattice
@@ -235,7 +235,7 @@ def strip(folder: Path, width: int, lines: int) -> list[int]:
     )  # fmt: skip
     top = 600 * TILE_SIZE
     bounds = (0.0, float(top - lines * RESOLUTION), float(width * RESOLUTION), float(top))
-    pyramid = Pyramid(folder / "2018", Frame.over(lattice, bounds), layers(4), 4)
+    pyramid = Pyramid(folder / "2018", Frame.over(lattice, bounds), layers(ClassScheme.luisa(4)), ClassScheme.luisa(4))
     pyramid.create()
     window = partial(predict_window, predict, Virtual(info), lattice)
     peaks = []

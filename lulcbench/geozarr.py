@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lulcbench._files import write_atomic
 from lulcbench.grid import CRS_WKT
-from lulcbench.legend import NODATA, legend
+from lulcbench.legend import NODATA, LandClass, legend
 
 METADATA = "zarr.json"
 
@@ -59,12 +59,21 @@ def class_attributes(level: int | None = None) -> dict[str, Any]:
         level: of the codes; None lists the codes of all levels.
     """
     codes = list(legend().classes) if level is None else legend().codes(level)
-    classes = [legend().classes[code] for code in codes]
+    return flag_attributes([legend().classes[code] for code in codes], legend().digest)
+
+
+def flag_attributes(classes: Sequence[LandClass], digest: str) -> dict[str, Any]:
+    """As ``class_attributes``, of any classes.
+
+    Args:
+        classes: the classes.
+        digest: of their definition.
+    """
     return {
         "flag_values": [NODATA, *(entry.code for entry in classes)],
-        "flag_meanings": " ".join(["unlabelled", *(word(entry.name) for entry in classes)]),
+        "flag_meanings": " ".join(["unlabelled", *(word(entry.name) or f"class_{entry.code}" for entry in classes)]),
         "flag_colors": " ".join(["#ffffff", *(entry.color for entry in classes)]),
-        "legend_digest": legend().digest,
+        "legend_digest": digest,
     }
 
 
@@ -80,10 +89,12 @@ def word(name: str) -> str:
 def consolidate(folder: Path, attributes: Mapping[str, Any]) -> None:
     """Write the metadata of a group with those of all nodes below it, in the order of their paths.
 
-    The bytes are the same for the same content. Written last, atomically: a group with metadata is complete.
+    Hidden folders, of unfinished work, are left out. The bytes are the same for the same content. Written last,
+    atomically: a group with metadata is complete.
     """
-    nodes = sorted(path for path in folder.rglob(METADATA) if path.parent != folder)
-    members = {path.parent.relative_to(folder).as_posix(): json.loads(path.read_bytes()) for path in nodes}
+    nodes = {path.parent.relative_to(folder): path for path in sorted(folder.rglob(METADATA)) if path.parent != folder}
+    shown = {node: path for node, path in nodes.items() if not any(part.startswith(".") for part in node.parts)}
+    members = {node.as_posix(): json.loads(path.read_bytes()) for node, path in shown.items()}
     content = {
         "zarr_format": 3,
         "node_type": "group",

@@ -14,7 +14,7 @@ from lulcbench.errors import CorruptFileError, LulcbenchError, UnsupportedFormat
 from lulcbench.evaluation.class_maps import NONE, ClassCodes, Floats, MapGrid, windows
 from lulcbench.evaluation.confusion import divide
 from lulcbench.grid import CRS, LABEL_RESOLUTION, TILE_SIZE, Tile
-from lulcbench.legend import LEVELS, NODATA, legend
+from lulcbench.legend import NODATA, ClassScheme
 from lulcbench.predictions import Predictions
 from lulcbench.release import Release, TilePosition
 
@@ -53,7 +53,7 @@ class ZarrMap(_OnGrid):
     """The finest classes of a map that ``lulcbench map`` wrote, at full resolution.
 
     Attributes:
-        level: legend level of the classes.
+        scheme: its classes.
         folder: of the map.
 
     Raises:
@@ -69,8 +69,6 @@ class ZarrMap(_OnGrid):
         attributes = parse_json(text, f"{path}/zarr.json", _REMEDY, 2**26).get("attributes", {})
         if attributes.get("lulcbench:format") != "lulcbench-map/1":
             raise UnsupportedFormatError(f"{path} is not a map of lulcbench.", _REMEDY)
-        if attributes.get("legend_digest") != legend().digest:
-            raise UnsupportedFormatError(f"{path} has another legend than this version of lulcbench.", _REMEDY)
         years = [int(number) for number in attributes.get("years", [])]
         if year not in (None, *years) or (year is None and len(years) != 1):
             raise _no_such_year(path, years, year)
@@ -78,10 +76,13 @@ class ZarrMap(_OnGrid):
         self.origin = (str(self.folder.resolve()), str(self.year))
         try:
             group = zarr.open_group(self.folder / str(self.year) / "0", mode="r")
-            self.level = max(level for level in LEVELS if f"class_{level}" in group)
-            self._array = zarr.open_array(self.folder / str(self.year) / "0" / f"class_{self.level}", mode="r")
+            self.scheme = ClassScheme.stored(attributes, list(group.array_keys()), str(path))
+            name = self.scheme.layers[-1]
+            self._array = zarr.open_array(self.folder / str(self.year) / "0" / name, mode="r")
             stored: Any = group.attrs["spatial:transform"]
             transform = [float(number) for number in stored]
+        except LulcbenchError:
+            raise
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise CorruptFileError(f"The map {path} cannot be read: {error}.", _REMEDY) from error
         shape = self._array.shape
@@ -107,8 +108,8 @@ class ZarrMap(_OnGrid):
         import zarr
 
         array: Any = zarr.open_array(self.folder / str(self.year) / "0" / "probability", mode="r")
-        known = legend().codes(level)
-        fold = (legend().parents(self.level, level)[:, None] == np.arange(len(known))).astype(np.float64)
+        known = self.scheme.codes(level)
+        fold = (self.scheme.over(level)[:, None] == np.arange(len(known))).astype(np.float64)
         columns = [known.index(code) for code in codes]
         total, pixels = np.zeros(len(fold)), 0
         for rows, across in windows(self.grid.shape):

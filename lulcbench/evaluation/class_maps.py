@@ -108,7 +108,14 @@ def open_map(
     if (path / "zarr.json").is_file():
         from lulcbench.evaluation._stored_maps import ZarrMap
 
-        return ZarrMap(path, year)
+        stored = ZarrMap(path, year)
+        if stored.scheme.subset is not None and legend_name != "values":
+            numbers = ", ".join(f"{code} {name}" for code, name in enumerate(stored.scheme.names, start=1))
+            raise LulcbenchError(
+                f"{path} has the classes of a legend subset, not LUISA codes.",
+                f"Use the legend 'values': {numbers}.",
+            )
+        return stored
     from lulcbench.evaluation._raster_map import RasterMap
 
     return RasterMap(path, value_codes(legend_name), legend_name, year, band)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.legend.classes import legend
+from lulcbench.legend.classes import LEVELS, legend
 
 _PART = 2**14  # pixels that are decided at a time, so that they stay in the cache of the processor
 
@@ -32,22 +33,39 @@ def decide(p: npt.NDArray[np.floating], level: int) -> npt.NDArray[np.intp]:
         >>> [legend().codes(2)[i] for i in decide(p, 2)]
         [11]
     """
+    return decide_over(p, [legend().parents(level, n) for n in LEVELS[:level]])
+
+
+def decide_over(p: npt.NDArray[np.floating], over: Sequence[npt.NDArray[np.intp]]) -> npt.NDArray[np.intp]:
+    """As ``decide``, in any tree of classes.
+
+    Args:
+        p: probabilities ``(class, …)`` of the deepest level.
+        over: for each level from the coarsest to the deepest, the class indices there of the classes of ``p``.
+            Classes of one parent follow each other.
+    """
     flat = p.reshape(len(p), -1)
     chosen = np.empty(flat.shape[1], np.intp)
     for start in range(0, len(chosen), _PART):
         part = slice(start, start + _PART)
-        chosen[part] = _decide(flat[:, part], level)
+        chosen[part] = _decide(flat[:, part], over)
     return chosen.reshape(p.shape[1:])
 
 
-def _decide(p: npt.NDArray[np.floating], level: int) -> npt.NDArray[np.uint8]:
-    best = _first_maximum(aggregate(p, level, 1))
-    for finer in range(2, level + 1):
-        sums = aggregate(p, level, finer) if finer < level else p
-        parents = legend().parents(finer, finer - 1)
-        first = np.searchsorted(parents, np.arange(parents[-1] + 2))  # siblings follow each other
-        children = np.stack([_first_maximum(sums[i:j]) + np.uint8(i) for i, j in itertools.pairwise(first)])
+def _decide(p: npt.NDArray[np.floating], over: Sequence[npt.NDArray[np.intp]]) -> npt.NDArray[np.uint8]:
+    best: npt.NDArray[np.uint8] | None = None
+    for depth, own in enumerate(over, start=1):
+        sums = aggregate_over(p, own) if depth < len(over) else p
+        if best is None:
+            best = _first_maximum(sums)
+            continue
+        above = over[depth - 2]
+        first = own[np.searchsorted(above, np.arange(above[-1] + 1))].tolist()  # siblings follow each other
+        ranges = itertools.pairwise([*first, len(sums)])
+        children = np.stack([_first_maximum(sums[i:j]) + np.uint8(i) for i, j in ranges])
         best = np.take_along_axis(children, best[None].astype(np.intp), axis=0)[0]
+    if best is None:
+        raise ValueError("there are no levels")
     return best
 
 
@@ -67,7 +85,12 @@ def aggregate(p: npt.NDArray[np.floating], level: int, to: int) -> npt.NDArray[n
     The children are added in the order of their codes, so that the sum of a pixel does not depend on the shape of the
     array.
     """
-    sums = np.zeros((len(legend().codes(to)), *p.shape[1:]), p.dtype)
-    for child, parent in enumerate(legend().parents(level, to)):
+    return aggregate_over(p, legend().parents(level, to))
+
+
+def aggregate_over(p: npt.NDArray[np.floating], over: npt.NDArray[np.intp]) -> npt.NDArray[np.floating]:
+    """As ``aggregate``, given the class indices above the classes of ``p``, ascending: intp ``(class,)``."""
+    sums = np.zeros((int(over[-1]) + 1, *p.shape[1:]), p.dtype)
+    for child, parent in enumerate(over):
         sums[parent] += p[child]
     return sums

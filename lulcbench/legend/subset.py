@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +29,7 @@ class LegendSubset:
     Attributes:
         names: names of the classes; the position is the class index.
         codes: codes of each class, as given.
+        digest: SHA-256 of names and codes, in their order, and of the LUISA legend.
 
     Raises:
         LulcbenchError: there are fewer than two classes or more than 254, a class has no code, a code is unknown, or
@@ -66,6 +69,8 @@ class LegendSubset:
                             "A code stands for all its descendants: name each of them once.",
                         )
                     of_leaf[leaf] = index
+        content = json.dumps([self.names, self.codes, legend().digest])
+        self.digest = hashlib.sha256(content.encode()).hexdigest()
         self._table = np.full(65536, IGNORE_INDEX, np.uint8)
         for code in legend().classes:
             found = {of_leaf.get(leaf, IGNORE_INDEX) for leaf in self._leaves(code)}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lulcbench.geotiff import Part, Raster, RasterBand, write_cog
-from lulcbench.legend import NODATA, legend
+from lulcbench.legend import NODATA, ClassScheme
 from lulcbench.legend.qgis import qgis_style
 from lulcbench.maps.lattice import BLOCK, Index
 from lulcbench.maps.layers import Layer
@@ -35,12 +35,12 @@ def write_cogs(pyramid: Pyramid, folder: Path, blocks: Iterable[Index], tags: di
     blocks = list(blocks)
     written = []
     for layer in pyramid.layers:
-        classes = _named(layer.attributes) if "flag_values" in layer.attributes else {}
+        classes = _named(layer.attributes, pyramid.scheme) if "flag_values" in layer.attributes else {}
         raster = Raster(
             dtype=layer.dtype,
             shape=pyramid.frame.shape(),
             transform=pyramid.transform(),
-            bands=_bands(layer),
+            bands=_bands(layer, pyramid.scheme),
             nodata=layer.fill if layer.classes is None else None,
             classes=classes,
             tags=tags,
@@ -62,21 +62,19 @@ def _parts(pyramid: Pyramid, layer: Layer, halving: int, blocks: list[Index]) ->
         yield rows, columns, np.asarray(array[(..., rows, columns)])
 
 
-def _bands(layer: Layer) -> list[RasterBand]:
+def _bands(layer: Layer, scheme: ClassScheme) -> list[RasterBand]:
     scale = layer.attributes.get("scale_factor", 1.0)
     if layer.classes is None:
         return [RasterBand(str(layer.attributes["long_name"]), scale)]
-    known = legend().classes
-    codes = next(codes for codes in map(legend().codes, (1, 2, 3, 4)) if len(codes) == layer.classes)
-    return [RasterBand(f"{code} {known[code].name}", scale) for code in codes]
+    return [RasterBand(f"{code} {scheme.classes[code].name}", scale) for code in scheme.codes()]
 
 
-def _named(attributes: Mapping[str, Any]) -> dict[int, tuple[str, str]]:
-    """Name and colour of each value of a layer of classes; values may be none of the legend."""
+def _named(attributes: Mapping[str, Any], scheme: ClassScheme) -> dict[int, tuple[str, str]]:
+    """Name and colour of each value of a layer of classes; values may be none of the scheme."""
     flags = zip(
         attributes["flag_values"], attributes["flag_meanings"].split(), attributes["flag_colors"].split(), strict=True
     )
-    known = legend().classes
+    known = scheme.classes
     return {
         value: (known[value].name if value in known else meaning.replace("_", " ").capitalize(), color)
         for value, meaning, color in flags

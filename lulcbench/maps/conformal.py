@@ -28,7 +28,7 @@ from lulcbench._files import Frozen, write_atomic
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION, Tile
-from lulcbench.legend import NODATA, decide, legend
+from lulcbench.legend import NODATA, ClassScheme
 from lulcbench.maps.answers import probability_of
 from lulcbench.maps.dated import open_imagery
 from lulcbench.maps.lattice import Index, Lattice
@@ -113,8 +113,7 @@ def calibrate(
     """
     opened, release = MapModel.open(model), Release.open(root)
     info, manifest = opened.info, release.manifest
-    if not info.dense or info.level is None:
-        raise LulcbenchError(f"{info.name} does not predict LUISA classes of pixels.", "Use a segmentation model.")
+    scheme = info.scheme
     source = manifest.choose_labels()
     year = max(manifest.labels[source].years) if year is None else year
     imagery = open_imagery(release, info, year)
@@ -126,7 +125,7 @@ def calibrate(
     for at, (tile, block) in enumerate(zip(tiles.ids, tiles.blocks, strict=True)):
         labels = release.labels(split, year, [Row(tiles.first + at)])[0]
         p, valid = _on_labels(partial(predict, **options), lattice, Tile.from_id(tile), len(info.classes))
-        scores.setdefault(block, []).append(nonconformity(p, np.where(valid, labels, NODATA), info.level))
+        scores.setdefault(block, []).append(nonconformity(p, np.where(valid, labels, NODATA), scheme))
         if progress:
             progress(at + 1, len(tiles.ids))
     by_block = {block: np.concatenate(parts) for block, parts in scores.items()}
@@ -146,26 +145,26 @@ def calibrate(
     return found
 
 
-def nonconformity(p: npt.NDArray[np.float32], labels: npt.NDArray[np.uint16], level: int) -> Scores:
+def nonconformity(p: npt.NDArray[np.float32], labels: npt.NDArray[np.uint16], scheme: ClassScheme) -> Scores:
     """The threshold that a pixel's answer must not reach, or it is wrong: float32 ``(n,)`` of the labelled pixels.
 
     This is the probability of the coarsest class among the decided one and its ancestors that does not contain the
     label; 0 if all contain it. Labels that are coarser than a class do not contradict it.
 
     Args:
-        p: probabilities ``(class, …)`` at ``level``.
-        labels: LUISA codes of any level ``(…)``; 0 is left out.
-        level: legend level.
+        p: probabilities ``(class, …)``.
+        labels: LUISA codes of any level ``(…)``; 0 is left out, and what is of none of the classes.
+        scheme: the classes.
     """
-    labelled = labels != NODATA
+    labelled = scheme.from_luisa(labels, 1) != NODATA
     p, truth = p[:, labelled], labels[labelled]
-    chosen = decide(p, level)
+    chosen = scheme.decide(p)
     scores = np.zeros(len(truth), np.float32)
-    for at in range(level, 0, -1):  # coarser classes replace finer ones
-        expected = legend().remap(truth, at)
-        decided = np.array(legend().codes(at), np.uint16)[legend().parents(level, at)][chosen]
+    for at in reversed(scheme.levels):  # coarser classes replace finer ones
+        expected = scheme.from_luisa(truth, at)
+        decided = scheme.codes_over(at)[chosen]
         wrong = (expected != NODATA) & (expected != decided)
-        scores = np.where(wrong, probability_of(p, chosen, level, at), scores)
+        scores = np.where(wrong, probability_of(p, chosen, scheme, at), scores)
     return scores
 
 

@@ -114,18 +114,13 @@ def map_release(
         progress: is told the numbers of finished blocks and of all blocks.
 
     Raises:
-        LulcbenchError: the model is not valid or does not predict pixels of the LUISA legend; the release lacks what it
+        LulcbenchError: the model is not valid or does not predict classes of pixels; the release lacks what it
             needs; the area does not overlap the release; ``out`` holds something else; the disk is full; the scheduler
             cannot be reached.
     """
     opened, options = open_model(model), options or MapOptions()
     info = opened.info
-    if not info.dense or info.level is None:
-        raise LulcbenchError(
-            f"{info.name} classifies patches{'' if info.level else ' of another legend'}; a map needs LUISA classes of "
-            "pixels.",
-            "Use a segmentation model that was trained on a release.",
-        )
+    scheme = info.scheme
     release = Release.open(root)
     years = options.years or years_of(release, info)
     smoothing, unit = options.smoothing, options.mapping_unit
@@ -163,7 +158,7 @@ def map_release(
     }
     frame = Frame.over(lattice, bounds)
     stored = layers(
-        info.level,
+        scheme,
         clear=any_year.has_clear,
         dated=info.of_series,
         ensemble=isinstance(opened, Ensemble),
@@ -173,7 +168,7 @@ def map_release(
     )
     predicted = wanted
     if unit:
-        margin = unit.margin(info.level, info.resolution) * info.resolution
+        margin = unit.margin(scheme, info.resolution) * info.resolution
         predicted = _blocks(any_year, lattice, _grown(bounds, margin), area, margin)
     done, damaged = 0, dict[str, str]()
     with (
@@ -182,7 +177,7 @@ def map_release(
         predictions(opened, release, Work.of(opened, release, lattice, smoothing), workers, scheduler) as predict,
     ):
         for year in years:
-            pyramid = Pyramid(folder / str(year), frame, stored, info.level)
+            pyramid = Pyramid(folder / str(year), frame, stored, scheme)
             pyramid.create()
             first, chosen = _first_pass(pyramid, predicted, work / str(year)) if unit else (pyramid, None)
             run = Rows(first, bounds, calibration, chosen, work / f"{year}.jsonl", partial(predict, year), area)
@@ -216,9 +211,9 @@ def _first_pass(pyramid: Pyramid, blocks: list[Index], folder: Path) -> tuple[Py
     lattice = pyramid.frame.lattice
     left, bottom, right, top = zip(*(lattice.block(index) for index in blocks), strict=True)
     extent = (min(left), min(bottom), max(right), max(top))
-    chosen = Pyramid(folder, Frame.over(lattice, extent), (CHOSEN,), pyramid.level)
+    chosen = Pyramid(folder, Frame.over(lattice, extent), (CHOSEN,), pyramid.scheme)
     chosen.create()
-    own = tuple(layer for layer in pyramid.layers if layer.name not in late_layers(pyramid.level))
+    own = tuple(layer for layer in pyramid.layers if layer.name not in late_layers(pyramid.scheme))
     return altered(pyramid, layers=own), chosen
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.legend import decide
+from lulcbench.legend import ClassScheme
 from lulcbench.maps.layers import Probabilities, entropy, temper
 from lulcbench.maps.model import Image, MapModel, ModelInfo, Predictor
 from lulcbench.maps.own import OwnModel
@@ -39,7 +39,7 @@ class Ensemble:
         for member in self.members[1:]:
             for what, same in (
                 ("inputs or their statistics", member.info.inputs == first.inputs),
-                ("classes", (member.info.level, member.info.classes) == (first.level, first.classes)),
+                ("classes", _classes(member.info) == _classes(first)),
             ):
                 if not same:
                     raise LulcbenchError(
@@ -74,15 +74,17 @@ class Ensemble:
 
     def predictor(self) -> Predictor:
         """Predicts the mean probabilities of the members, followed by their disagreement, see ``disagreement``."""
-        level = self.members[0].info.level
-        if level is None:
-            raise ValueError("members predict classes of the legend")
-        return _Mean([member.predictor() for member in self.members], [m.info.temperature for m in self.members], level)
+        temperatures = [member.info.temperature for member in self.members]
+        return _Mean([member.predictor() for member in self.members], temperatures, self.info.scheme)
+
+
+def _classes(info: ModelInfo) -> tuple[int | None, str | None, tuple[str, ...]]:
+    return info.level, info.legend_digest, info.classes
 
 
 class _Mean:
-    def __init__(self, predictors: Sequence[Predictor], temperatures: Sequence[float], level: int) -> None:
-        self._members, self._level = list(zip(predictors, temperatures, strict=True)), level
+    def __init__(self, predictors: Sequence[Predictor], temperatures: Sequence[float], scheme: ClassScheme) -> None:
+        self._members, self._scheme = list(zip(predictors, temperatures, strict=True)), scheme
 
     def __call__(self, images: Mapping[str, Image]) -> Image:
         """Float32 ``(class + 2, y, x)``."""
@@ -98,11 +100,11 @@ class _Mean:
         if mean is None:
             raise ValueError("an ensemble has members")
         n = np.float32(len(self._members))
-        return np.concatenate([mean / n, disagreement(mean / n, squares / n, within / n, self._level)])
+        return np.concatenate([mean / n, disagreement(mean / n, squares / n, within / n, self._scheme)])
 
 
 def disagreement(
-    mean: Probabilities, squares: Probabilities, within: npt.NDArray[np.float32], level: int
+    mean: Probabilities, squares: Probabilities, within: npt.NDArray[np.float32], scheme: ClassScheme
 ) -> npt.NDArray[np.float32]:
     """How far members disagree: float32 ``(2, y, x)``.
 
@@ -114,9 +116,9 @@ def disagreement(
         mean: mean probabilities ``(class, y, x)``.
         squares: mean squares of the probabilities.
         within: mean entropy of the members ``(y, x)``.
-        level: legend level of the classes.
+        scheme: the classes.
     """
-    chosen = decide(mean, level)[None]
+    chosen = scheme.decide(mean)[None]
     variance = np.take_along_axis(squares, chosen, 0)[0] - np.take_along_axis(mean, chosen, 0)[0] ** 2
     shared = (entropy(mean) - within) / np.float32(np.log(len(mean)))
     result: npt.NDArray[np.float32] = np.stack([np.sqrt(np.maximum(variance, 0)), np.maximum(shared, 0)])

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench.geozarr import class_attributes
-from lulcbench.legend import LEVELS, decide, legend
+from lulcbench.geozarr import flag_attributes
+from lulcbench.legend import ClassScheme
 from lulcbench.maps.answers import UNCERTAIN, answers
 
 MISSING = 255  # of scores
@@ -45,7 +45,7 @@ class Layer:
 
 
 def layers(
-    level: int,
+    scheme: ClassScheme,
     *,
     clear: bool = False,
     dated: bool = False,
@@ -57,7 +57,7 @@ def layers(
     """All layers of a map.
 
     Args:
-        level: legend level of the model.
+        scheme: classes of the model.
         clear: whether the number of clear observations is known.
         dated: whether the imagery is dated, in place of seasonal composites.
         ensemble: whether the model is an ensemble.
@@ -65,12 +65,12 @@ def layers(
         generalised: whether patches that are too small are filled.
         conformal: coverage of conformal answers; None if there are none.
 
-    >>> [layer.name for layer in layers(2)]
+    >>> [layer.name for layer in layers(ClassScheme.luisa(2))]
     ['class_1', 'class_2', 'probability', 'entropy', 'margin', 'least_confidence', 'composites']
     """
     classes = [
-        Layer(f"class_{n}", "uint16", 0, "mode", {"long_name": f"class code at level {n}", **class_attributes(n)})
-        for n in LEVELS[:level]
+        Layer(name, "uint16", 0, "mode", {"long_name": f"class code{scheme.level_name(n)}", **_flags(scheme, n)})
+        for n, name in zip(scheme.levels, scheme.layers, strict=True)
     ]
     probability = Layer(
         "probability",
@@ -81,9 +81,9 @@ def layers(
             "long_name": "probability of each class",
             "units": "1",
             "scale_factor": 1 / 255,
-            "comment": "0 in all classes where class_1 is 0: there are no data",
+            "comment": f"0 in all classes where {scheme.layers[0]} is 0: there are no data",
         },
-        len(legend().codes(level)),
+        len(scheme.codes()),
     )
     return (
         *classes,
@@ -96,7 +96,7 @@ def layers(
         *([_count("clear", "number of clear observations in these composites, at most 255")] if clear else []),
         *([_count(SMOOTHED, "1 where smoothing changed the class")] if smoothed else []),
         *([_count(GENERALISED, "1 where the minimum mapping unit changed the class")] if generalised else []),
-        *(_answers(level, conformal) if conformal is not None else []),
+        *(_answers(scheme, conformal) if conformal is not None else []),
     )
 
 
@@ -108,8 +108,14 @@ def _disagreement() -> tuple[Layer, Layer]:
     )
 
 
-def _answers(level: int, coverage: float) -> tuple[Layer, Layer]:
-    known = class_attributes()
+def _flags(scheme: ClassScheme, level: int | None = None) -> dict[str, Any]:
+    """Attributes of a layer of class codes, of one level or of all."""
+    codes = list(scheme.classes) if level is None else scheme.codes(level)
+    return flag_attributes([scheme.classes[code] for code in codes], scheme.digest)
+
+
+def _answers(scheme: ClassScheme, coverage: float) -> tuple[Layer, Layer]:
+    known = _flags(scheme)
     attributes = {
         "long_name": f"finest class that is certain at {coverage:.0%}",
         **known,
@@ -117,7 +123,7 @@ def _answers(level: int, coverage: float) -> tuple[Layer, Layer]:
         "flag_meanings": f"{known['flag_meanings']} uncertain_at_all_levels",
         "flag_colors": f"{known['flag_colors']} #000000",
     }
-    size = _count("set_size", f"number of classes of level {level} in the finest class that is certain")
+    size = _count("set_size", f"number of classes{scheme.level_name(scheme.depth)} in the finest class that is certain")
     return Layer("certain", "uint16", 0, "mode", attributes), size
 
 
@@ -128,12 +134,6 @@ def _score(name: str, long_name: str) -> Layer:
 
 def _count(name: str, long_name: str) -> Layer:
     return Layer(name, "uint8", 0, "average", {"long_name": long_name, "units": "1"})
-
-
-def class_codes(level: int, to: int) -> npt.NDArray[np.uint16]:
-    """Codes at level ``to`` of all classes of the finer ``level``: uint16 ``(class,)``."""
-    codes: npt.NDArray[np.uint16] = np.array(legend().codes(to), np.uint16)[legend().parents(level, to)]
-    return codes
 
 
 def temper(p: Probabilities, temperature: float) -> Probabilities:
@@ -191,7 +191,7 @@ def entropy(p: Probabilities) -> npt.NDArray[np.float32]:
 
 
 def encode(
-    p: Probabilities, counts: Mapping[str, npt.NDArray[np.uint8]], level: int, limit: float | None = None
+    p: Probabilities, counts: Mapping[str, npt.NDArray[np.uint8]], scheme: ClassScheme, limit: float | None = None
 ) -> dict[str, npt.NDArray[Any]]:
     """Layers of a block.
 
@@ -199,26 +199,26 @@ def encode(
         p: probabilities ``(class, y, x)`` that sum to 1, and after them ``DISAGREEMENT`` if the model is an ensemble;
             any value where there are no data.
         counts: ``composites``, number of composites with data ``(y, x)``, 0 where there are no data, and other counts.
-        level: legend level of the classes.
+        scheme: the classes.
         limit: threshold of conformal answers; None if there are none.
 
     Returns:
         Layer → stored values: probabilities ``(class, y, x)``, others ``(y, x)``.
     """
-    strips = [_encode(p[:, rows], counts["composites"][rows] > 0, level, limit) for rows in _strips(p.shape[1])]
+    strips = [_encode(p[:, rows], counts["composites"][rows] > 0, scheme, limit) for rows in _strips(p.shape[1])]
     return {name: np.concatenate([own[name] for own in strips], axis=-2) for name in strips[0]} | dict(counts)
 
 
 def _encode(
-    p: Probabilities, valid: npt.NDArray[np.bool_], level: int, limit: float | None
+    p: Probabilities, valid: npt.NDArray[np.bool_], scheme: ClassScheme, limit: float | None
 ) -> dict[str, npt.NDArray[Any]]:
     """Layers of a strip."""
-    classes = len(legend().codes(level))
+    classes = len(scheme.codes())
     p, disagreement = p[:classes], p[classes:]
-    chosen = decide(p, level)
+    chosen = scheme.decide(p)
     out: dict[str, npt.NDArray[Any]] = {}
-    for n in LEVELS[:level]:
-        out[f"class_{n}"] = class_codes(level, n)[chosen] * valid
+    for n, name in zip(scheme.levels, scheme.layers, strict=True):
+        out[name] = scheme.codes_over(n)[chosen] * valid
     steps = p * (valid * np.float32(255))
     out["probability"] = np.rint(steps, out=steps).astype(np.uint8)
     first = np.zeros(p.shape[1:], np.float32)
@@ -236,7 +236,7 @@ def _encode(
         rounded = np.rint(np.clip(score, 0, 1) * np.float32(_STEPS))
         out[name] = np.where(valid, rounded, MISSING).astype(np.uint8)
     if limit is not None:
-        codes, sizes = answers(p, level, limit, chosen)
+        codes, sizes = answers(p, scheme, limit, chosen)
         out["certain"] = np.where(valid, codes, 0).astype(np.uint16)
         out["set_size"] = np.where(valid, sizes, 0).astype(np.uint8)
     return out

@@ -24,9 +24,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from lulcbench._files import Frozen
-from lulcbench.legend import LEVELS, legend
+from lulcbench.legend import ClassScheme
 from lulcbench.maps.lattice import BLOCK, Index
-from lulcbench.maps.layers import GENERALISED, Layer, class_codes
+from lulcbench.maps.layers import GENERALISED, Layer
 from lulcbench.maps.overviews import most_frequent
 from lulcbench.maps.store import Pyramid
 
@@ -40,28 +40,27 @@ class MappingUnit(Frozen):
     """Smallest area of a patch in hectares; the defaults are those of LUISA.
 
     Attributes:
-        artificial: of artificial surfaces (code 1 and its children).
+        artificial: of artificial surfaces (code 1 and its children); of a legend subset, of classes of these alone.
         other: of all other classes.
 
     Examples:
-        >>> MappingUnit().pixels(1, 30)  # artificial surfaces, agricultural areas, ...
+        >>> MappingUnit().pixels(ClassScheme.luisa(1), 30)  # artificial surfaces, agricultural areas, ...
         array([12, 56, 56, 56, 56])
-        >>> MappingUnit().margin(1, 30)
+        >>> MappingUnit().margin(ClassScheme.luisa(1), 30)
         87
     """
 
     artificial: Annotated[float, Field(gt=0, le=100)] = 1.0
     other: Annotated[float, Field(gt=0, le=100)] = 5.0
 
-    def pixels(self, level: int, resolution: int) -> npt.NDArray[np.int64]:
-        """Smallest number of pixels of a patch of each class of a level: int64 ``(class,)``."""
-        artificial = legend().parents(level, 1) == legend().codes(1).index(1)
-        hectares = np.where(artificial, self.artificial, self.other)
+    def pixels(self, scheme: ClassScheme, resolution: int) -> npt.NDArray[np.int64]:
+        """Smallest number of pixels of a patch of each class: int64 ``(class,)``."""
+        hectares = np.where(scheme.artificial, self.artificial, self.other)
         return np.ceil(hectares * 10_000 / resolution**2 - 1e-9).astype(np.int64)
 
-    def margin(self, level: int, resolution: int) -> int:
+    def margin(self, scheme: ClassScheme, resolution: int) -> int:
         """Pixels that are needed around the result."""
-        return int(self.pixels(level, resolution).max()) - 1 + STEPS
+        return int(self.pixels(scheme, resolution).max()) - 1 + STEPS
 
 
 def generalise(chosen: Classes, pixels: npt.NDArray[np.int64]) -> Classes:
@@ -100,9 +99,9 @@ def generalise(chosen: Classes, pixels: npt.NDArray[np.int64]) -> Classes:
     return result
 
 
-def late_layers(level: int) -> tuple[str, ...]:
+def late_layers(scheme: ClassScheme) -> tuple[str, ...]:
     """Names of the layers that ``write_generalised`` writes."""
-    return (*(f"class_{n}" for n in LEVELS[:level]), GENERALISED)
+    return (*scheme.layers, GENERALISED)
 
 
 def write_generalised(pyramid: Pyramid, source: Pyramid, blocks: Sequence[Index], unit: MappingUnit) -> None:
@@ -115,9 +114,10 @@ def write_generalised(pyramid: Pyramid, source: Pyramid, blocks: Sequence[Index]
         unit: minimum mapping unit.
     """
     resolution = pyramid.frame.lattice.resolution
-    margin, pixels = unit.margin(pyramid.level, resolution), unit.pixels(pyramid.level, resolution)
+    scheme = pyramid.scheme
+    margin, pixels = unit.margin(scheme, resolution), unit.pixels(scheme, resolution)
     chosen = source.array(CHOSEN.name)
-    targets = {name: pyramid.array(name) for name in late_layers(pyramid.level)}
+    targets = {name: pyramid.array(name) for name in late_layers(scheme)}
     composites = pyramid.array("composites")
     for index in blocks:
         place = pyramid.frame.place(index)
@@ -127,9 +127,9 @@ def write_generalised(pyramid: Pyramid, source: Pyramid, blocks: Sequence[Index]
         around = _window(chosen, source.frame.place(index), margin)
         result = generalise(around, pixels)[margin : margin + BLOCK, margin : margin + BLOCK]
         before = around[margin : margin + BLOCK, margin : margin + BLOCK]
-        for n in LEVELS[: pyramid.level]:
-            codes = np.concatenate([[np.uint16(0)], class_codes(pyramid.level, n)])
-            targets[f"class_{n}"][place] = np.where(valid, codes[result], 0)
+        for n, name in zip(scheme.levels, scheme.layers, strict=True):
+            codes = np.concatenate([[np.uint16(0)], scheme.codes_over(n)])
+            targets[name][place] = np.where(valid, codes[result], 0)
         targets[GENERALISED][place] = (valid & (result != before)).astype(np.uint8)
 
 

@@ -11,7 +11,8 @@ from lulcbench import __version__
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.geozarr import consolidate
 from lulcbench.grid import CRS, Bounds
-from lulcbench.legend import legend
+from lulcbench.legend import ClassScheme
+from lulcbench.legend.scheme import SUBSET
 from lulcbench.maps.area import Area
 from lulcbench.maps.ensemble import AnyModel, Ensemble
 from lulcbench.maps.lattice import Frame
@@ -34,7 +35,8 @@ def tags(model: AnyModel | Ensemble, release: Release, year: int) -> dict[str, s
         "MODEL": f"{model.info.name} {model.digest}",
         "RELEASE": f"{release.id} {release.digest}",
         "YEAR": str(year),
-        "LEGEND": legend().digest,
+        "LEGEND": model.info.scheme.digest,
+        **_subset_tag(model.info.scheme),
         **({"SIMULATED": "true"} if simulated else {}),
     }
 
@@ -63,7 +65,7 @@ def write_metadata(
         plan: all options of the map.
         area: the polygons that were mapped, if they are not all of the bounds.
     """
-    manifest, info = release.manifest, model.info
+    manifest, info, scheme = release.manifest, model.info, model.info.scheme
     simulated = release.simulated or info.simulated
     facts: dict[str, Any] = {
         "lulcbench:format": FORMAT,
@@ -87,12 +89,12 @@ def write_metadata(
         "lulcbench:mapping_unit": plan["mapping_unit"],
         "lulcbench:conformal": plan["conformal"],
         "lulcbench:damaged": dict(sorted(damaged.items())),
+        **scheme.attributes,
     }
     title = f"Land cover by {info.name}, {manifest.title}"
     description = (
         f"{'SIMULATED DATA: results do not apply to any real location. ' if simulated else ''}"
-        f"Classes of the LUISA legend at {info.level} levels and their probabilities, predicted by {info.name} "
-        f"({info.architecture}) from {release.id}."
+        f"{_classes(scheme)} and their probabilities, predicted by {info.name} ({info.architecture}) from {release.id}."
     )
     licences = sorted({file.licence for file in manifest.files})
     west, south, east, north = _lonlat(bounds)
@@ -123,10 +125,11 @@ def write_metadata(
             {
                 "value": code,
                 "name": str(code),
-                "title": legend().classes[code].name,
-                "color_hint": legend().classes[code].color[1:].upper(),
+                "title": scheme.classes[code].name,
+                "color_hint": scheme.classes[code].color[1:].upper(),
+                **_description(scheme, code),
             }
-            for code in legend().codes(info.level or 4)
+            for code in scheme.codes()
         ]
         item: dict[str, Any] = {
             "type": "Feature",
@@ -194,11 +197,31 @@ def write_metadata(
         **facts,
         "legend": [
             {"code": c.code, "name": c.name, "level": c.level, "parent": c.parent, "color": c.color}
-            for c in legend().classes.values()
+            for c in scheme.classes.values()
         ],
-        "legend_digest": legend().digest,
+        "legend_digest": scheme.digest,
     }
     consolidate(folder, attributes)
+
+
+def _classes(scheme: ClassScheme) -> str:
+    """The classes of a map as the beginning of a sentence."""
+    if scheme.subset is None:
+        return f"Classes of the LUISA legend at {scheme.depth} levels"
+    names = ", ".join(scheme.names)
+    return f"Classes of a legend subset ({names}; pixels of other classes are mapped as one of these)"
+
+
+def _subset_tag(scheme: ClassScheme) -> dict[str, str]:
+    """The LUISA codes of the classes of a legend subset, as a tag of a GeoTIFF."""
+    return {} if scheme.subset is None else {"SUBSET": json.dumps(scheme.attributes[SUBSET], ensure_ascii=False)}
+
+
+def _description(scheme: ClassScheme, code: int) -> dict[str, str]:
+    """What a class of a legend subset stands for; LUISA codes say it themselves."""
+    if scheme.subset is None:
+        return {}
+    return {"description": f"LUISA {', '.join(map(str, scheme.luisa_codes(code)))}"}
 
 
 def _lonlat(bounds: Bounds) -> Bounds:

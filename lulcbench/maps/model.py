@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 from lulcbench._files import Frozen, Name
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import CorruptFileError, LulcbenchError, UnsupportedFormatError
-from lulcbench.legend import legend
+from lulcbench.legend import ClassScheme, LegendSubset
 from lulcbench.maps._graph import check_graph, short
 from lulcbench.release import Sha256
 from lulcbench.release.keys import ArrayName
@@ -106,8 +106,9 @@ class ModelInfo(Frozen):
         dense: whether it predicts every pixel, or one class per patch.
         inputs: by sensor; predictions are on the grid of the first.
         classes: names, in the order of the outputs.
-        level: LUISA level of the classes; None for another legend.
-        legend_digest: of the LUISA legend; None for another legend.
+        level: LUISA level of the classes; None for a subset or another legend.
+        subset: name → LUISA codes of the classes of a legend subset; None for others.
+        legend_digest: of the LUISA legend, or of the subset; None for another legend.
         temperature: divides logits before the softmax, so that probabilities are calibrated.
         reach: pixels around a cell of 32 × 32 that its predictions depend on; 0 for classifiers of single pixels, None
             where it is unbounded, as of global pooling.
@@ -124,6 +125,7 @@ class ModelInfo(Frozen):
     inputs: Annotated[dict[ArrayName, ModelInput], Field(min_length=1)]
     classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]
     level: Annotated[int, Field(ge=1, le=4)] | None
+    subset: dict[str, tuple[int, ...]] | None = None
     legend_digest: Sha256 | None
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     reach: Annotated[int, Field(ge=0, le=MAX_REACH)] | None
@@ -134,11 +136,40 @@ class ModelInfo(Frozen):
 
     @model_validator(mode="after")
     def _legend_agrees(self) -> ModelInfo:
-        if (self.level is None) != (self.legend_digest is None):
-            raise ValueError("level and legend_digest go together")
+        if self.level is not None and self.subset is not None:
+            raise ValueError("level and subset both define the classes")
+        if (self.level is None and self.subset is None) != (self.legend_digest is None):
+            raise ValueError("level or subset and legend_digest go together")
         if self.of_series and len(self.inputs) > 1:
             raise ValueError("a model of series has one sensor")
         return self
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """The classes of the pixels that it predicts.
+
+        Raises:
+            LulcbenchError: it classifies patches, or has classes of another legend.
+        """
+        found = self.known_classes()
+        if not self.dense or found is None:
+            raise LulcbenchError(
+                f"{self.name} classifies {'pixels' if self.dense else 'patches'}"
+                f"{' of another legend' if found is None else ''}; a map needs LUISA classes of pixels, or those of a "
+                "legend subset.",
+                "Use a segmentation model that was trained on a release.",
+            )
+        return found
+
+    def known_classes(self, where: str = DESCRIPTION) -> ClassScheme | None:
+        """The classes of pixels or patches; None for those of another legend.
+
+        Raises:
+            LulcbenchError: the legend subset is not valid.
+        """
+        if self.subset is not None:
+            return ClassScheme.of_subset(LegendSubset(self.subset, where))
+        return None if self.level is None else ClassScheme.luisa(self.level)
 
     @property
     def resolution(self) -> int:
@@ -220,14 +251,18 @@ class MapModel:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise CorruptFileError(f"{path} is damaged: {where}: {first['msg']}.", _EXPORT) from error
-        if info.level is not None:
-            if info.legend_digest != legend().digest:
+        if (known := info.known_classes(str(path))) is not None:
+            if info.legend_digest != known.digest:
                 raise UnsupportedFormatError(
                     f"The model in {folder} was trained with another legend ({str(info.legend_digest)[:12]}…).",
-                    f"This lulcbench has {legend().digest[:12]}…; train it again.",
+                    f"This lulcbench has {known.digest[:12]}…; train it again.",
                 )
-            if info.classes != legend().names(info.level):
-                raise CorruptFileError(f"{path} is damaged: its classes are not those of level {info.level}.", _EXPORT)
+            if info.classes != known.names:
+                raise CorruptFileError(
+                    f"{path} is damaged: its classes are not those"
+                    f"{known.level_name(known.depth) or ' of its legend subset'}.",
+                    _EXPORT,
+                )
         model = cls(folder, info, hashlib.sha256(text).hexdigest())
         check_graph(
             model.graph(),

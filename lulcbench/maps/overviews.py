@@ -40,7 +40,7 @@ def write_overviews(pyramid: Pyramid, blocks: Iterable[Index]) -> None:
             rows = slice(i * BLOCK, min((i + 1) * BLOCK, height))
             columns = slice(j * BLOCK, min((j + 1) * BLOCK, width))
             fine = (slice(2 * rows.start, 2 * rows.stop), slice(2 * columns.start, 2 * columns.stop))
-            valid = np.asarray(sources["class_1"][fine]) != 0
+            valid = np.asarray(sources[pyramid.scheme.layers[0]][fine]) != 0
             for layer in pyramid.layers:
                 values = np.asarray(sources[layer.name][(..., *fine)])
                 coarse = mode(values) if layer.overview == "mode" else average(values, valid, layer.fill)

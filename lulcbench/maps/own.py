@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lulcbench.errors import LulcbenchError, NotAvailableError
-from lulcbench.legend import legend
+from lulcbench.legend import ClassScheme, LegendSubset
+from lulcbench.legend.scheme import SUBSET
 from lulcbench.maps.model import Image, ModelInfo, ModelInput, Predictor
 from lulcbench.release import Release
 
@@ -51,7 +52,7 @@ class OwnModel:
         predict: Predictor,
         release: Release | str,
         sensors: str | Sequence[str],
-        level: int,
+        level: int | LegendSubset,
         *,
         name: str,
         version: str,
@@ -65,7 +66,7 @@ class OwnModel:
             predict: see ``Predictor``; it gets all seasons, normalised by the statistics of the train split.
             release: the release that it was trained on, or its address.
             sensors: names of its sensors; predictions are on the grid of the first.
-            level: legend level of its classes, which are all of that level.
+            level: legend level of its classes, which are all of that level; or a legend subset.
             name: of the model, lower-case.
             version: changes if its results change.
             bands: names of the bands of a single sensor; None takes all.
@@ -80,14 +81,16 @@ class OwnModel:
         names = [sensors] if isinstance(sensors, str) else list(sensors)
         if bands is not None and len(names) > 1:
             raise LulcbenchError("Bands are those of a single sensor.", "Leave bands out, or take one sensor.")
+        scheme = ClassScheme.of_subset(level) if isinstance(level, LegendSubset) else ClassScheme.luisa(level)
         info = ModelInfo(
             name=name,
             architecture=getattr(predict, "architecture", type(predict).__name__),
             dense=True,
             inputs={sensor: _input(opened, sensor, bands) for sensor in names},
-            classes=legend().names(level),
-            level=level,
-            legend_digest=legend().digest,
+            classes=scheme.names,
+            level=scheme.depth if scheme.subset is None else None,
+            subset=scheme.attributes.get(SUBSET),
+            legend_digest=scheme.digest,
             temperature=temperature,
             reach=reach,
             training_digest=opened.data_digest,
@@ -102,7 +105,7 @@ class OwnModel:
         net: torch.nn.Module,
         release: Release | str,
         sensors: str | Sequence[str],
-        level: int,
+        level: int | LegendSubset,
         *,
         name: str,
         activate: Callable[[torch.Tensor], torch.Tensor] | None = None,
@@ -145,7 +148,8 @@ class OwnModel:
         if p.shape != expected:
             raise LulcbenchError(
                 f"{self.info.name} predicts an array {p.shape} of a window, not (class, y, x) = {expected}.",
-                f"Predict all {expected[0]} classes of level {self.info.level} for each pixel of the first sensor.",
+                f"Predict all {expected[0]} classes{self.info.scheme.level_name(self.info.level or 1)} for each pixel "
+                "of the first sensor.",
             )
         if (p < 0).any() or (p > 1.001).any():
             raise LulcbenchError(

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench.grid import Bounds
-from lulcbench.legend import decide, legend
 from lulcbench.maps.area import Area
 from lulcbench.maps.conformal import Calibration
 from lulcbench.maps.lattice import BLOCK, Index
@@ -121,15 +120,15 @@ class Rows:
             p[:, :, :overlap] += left.p[:, :BLOCK, BLOCK:]
         if corner is not None and corner.p is not None:
             p[:, :overlap, :overlap] += corner.p[:, :, BLOCK:]
-        level = self.pyramid.level
-        classes = len(legend().codes(level))
+        scheme = self.pyramid.scheme
+        classes = len(scheme.codes())
         if overlap:
             normalized(p[:classes], out=p[:classes])
         if self.chosen:
-            self.chosen.write(index, {"chosen": np.where(valid, decide(p[:classes], level) + 1, 0)})
+            self.chosen.write(index, {"chosen": np.where(valid, scheme.decide(p[:classes]) + 1, 0)})
         if (valid & (inside > 0)).any():
             counts = {name: values[:BLOCK, :BLOCK] * inside for name, values in own.counts.items()}
-            self.pyramid.write(index, encode(p, counts, level, self.limit))
+            self.pyramid.write(index, encode(p, counts, scheme, self.limit))
 
     def _inside(self, index: Index) -> npt.NDArray[np.uint8]:
         """1 for the pixels of a block whose centre is inside the bounds and the area."""

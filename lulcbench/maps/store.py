@@ -16,7 +16,7 @@ from zarr.codecs import BloscCodec
 
 from lulcbench.geozarr import GRID_MAPPING, MULTISCALES, PROJ, SPATIAL
 from lulcbench.grid import CRS
-from lulcbench.legend import legend
+from lulcbench.legend import ClassScheme
 from lulcbench.maps.lattice import BLOCK, Frame, Index
 from lulcbench.maps.layers import Layer
 
@@ -33,13 +33,13 @@ class Pyramid:
         folder: of the year.
         frame: of the map.
         layers: of the map.
-        level: legend level of the probabilities.
+        scheme: classes of the map; the probabilities are those of its deepest level.
     """
 
     folder: Path
     frame: Frame
     layers: Sequence[Layer]
-    level: int
+    scheme: ClassScheme
 
     def create(self) -> None:
         """Create all arrays, empty, with coordinates and attributes; existing ones are kept."""
@@ -64,8 +64,8 @@ class Pyramid:
             inner.update_attributes(spatial)
             for layer in self.layers:
                 self._create(inner, layer, (height, width), spatial)
-            codes = np.array(legend().codes(self.level), np.uint16)
-            _coordinate(inner, "class", codes, {"long_name": f"class code at level {self.level}"})
+            codes, scheme = np.array(self.scheme.codes(), np.uint16), self.scheme
+            _coordinate(inner, "class", codes, {"long_name": f"class code{scheme.level_name(scheme.depth)}"})
             for name, axis, values in (
                 ("y", "y", top - (np.arange(height) + 0.5) * size),
                 ("x", "x", left + (np.arange(width) + 0.5) * size),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.legend import LEVELS, decide
 from lulcbench.maps.imagery import Counts, ReleaseImagery, Window
 from lulcbench.maps.lattice import Index, Lattice
 from lulcbench.maps.layers import SMOOTHED, Probabilities, temper
@@ -85,8 +84,8 @@ def predict_window(
     if smoothing is not None:
         before = p[:, margin:-margin, margin:-margin]
         p = smooth(p, valid, smoothing)
-        level = imagery.info.level or len(LEVELS)
-        counts[SMOOTHED] = (decide(before, level) != decide(p, level)).astype(np.uint8)
+        decide = imagery.info.scheme.decide
+        counts[SMOOTHED] = (decide(before) != decide(p)).astype(np.uint8)
         disagreement = disagreement[:, margin:-margin, margin:-margin]
     p = np.concatenate([p, disagreement]) if len(disagreement) else p
     if blend and lattice.overlap:

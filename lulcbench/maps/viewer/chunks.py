@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip
 
-from lulcbench.legend import legend
 from lulcbench.maps.viewer.source import NO_CLASS, Layer, MapSource, Overview, Stored, positions
 
 TILE = 240  # px: the side of the chunks of a map
@@ -80,7 +79,7 @@ class _YearWriter:
                 self._count(layer, values, grid, rows, columns)
         if self.source.probability_level is not None:
             classes = self.source.read("probability", self.year, overview, rows, columns)
-            for code, values in zip(legend().codes(self.source.probability_level), classes, strict=True):
+            for code, values in zip(self.source.scheme.codes(self.source.probability_level), classes, strict=True):
                 tiles += self._tiles(f"probability/{code}", values, 0, overview, grid, rows, columns)
             planes += list(classes)
             fills += [0] * len(classes)
@@ -97,8 +96,8 @@ class _YearWriter:
 
     def _count(self, layer: Layer, values: Stored, grid: Overview, rows: slice, columns: slice) -> None:
         """Count the pixels of each class of the layer's level (or of all) in each tile: at most 240² = 57,600."""
-        codes = positions()
-        own = [i for i, code in enumerate(codes) if layer.level in (0, legend().classes[code].level)]
+        scheme = self.source.scheme
+        own = [i for i, code in enumerate(positions(scheme)) if layer.level in (0, scheme.classes[code].level)]
         shape = (math.ceil(grid.height / TILE), math.ceil(grid.width / TILE), len(own))
         counts = self._counts.setdefault(layer.name, np.zeros(shape, np.uint16))
         for y, x, tile in _parts(values, TILE, NO_CLASS):

@@ -10,7 +10,7 @@ import numpy as np
 from lulcbench.errors import NotAvailableError
 from lulcbench.geozarr import consolidate
 from lulcbench.grid import LABEL_RESOLUTION, TILE_SIZE, Tile
-from lulcbench.legend import LEVELS, legend
+from lulcbench.legend import ClassScheme
 from lulcbench.maps.lattice import BLOCK, Frame, Index, Lattice
 from lulcbench.maps.layers import layers
 from lulcbench.maps.overviews import write_overviews
@@ -21,14 +21,15 @@ from lulcbench.release import Release, Row
 _TILES = BLOCK * LABEL_RESOLUTION // TILE_SIZE  # along the side of a block
 
 
-def write_labels(release: Release, folder: Path) -> Path:
-    """Write the labels of all splits and years of a release as a map with the layers ``class_1`` to ``class_4``.
+def write_labels(release: Release, folder: Path, scheme: ClassScheme) -> Path:
+    """Write the labels of all splits and years of a release as a map with all class layers of a scheme.
 
-    A class layer has no data where the label is coarser than its level.
+    A class layer has no data where the label is coarser than its level, or is of none of the classes.
 
     Args:
         release: with LUISA labels, or those of its only source.
         folder: of the map.
+        scheme: the classes.
 
     Returns:
         The folder.
@@ -46,9 +47,9 @@ def write_labels(release: Release, folder: Path) -> Path:
     cells = [Tile.from_id(tile) for split in tiles.values() for tile in split.ids]
     bounds = tuple(f(cell.bounds[i] for cell in cells) for i, f in enumerate((min, min, max, max)))
     frame = Frame.over(Lattice(LABEL_RESOLUTION, 0, 0), bounds)  # type: ignore[arg-type]
-    own = tuple(layer for layer in layers(4) if layer.name.startswith("class_"))
+    own = tuple(layer for layer in layers(scheme) if layer.name in scheme.layers)
     for year in info.years:
-        pyramid = Pyramid(folder / str(year), frame, own, 4)
+        pyramid = Pyramid(folder / str(year), frame, own, scheme)
         pyramid.create()
         blocks: dict[Index, list[tuple[str, Row, Tile]]] = {}
         for split, listed in tiles.items():
@@ -64,7 +65,8 @@ def write_labels(release: Release, folder: Path) -> Path:
                 x = (cell.bounds[0] - left) // LABEL_RESOLUTION
                 values = release.labels(split, year, [row], source)[0]
                 codes[y : y + len(values), x : x + len(values)] = values
-            pyramid.write(index, {f"class_{n}": legend().remap(codes, n, f"{release.id}, {year}") for n in LEVELS})
+            where, levels = f"{release.id}, {year}", zip(scheme.layers, scheme.levels, strict=True)
+            pyramid.write(index, {name: scheme.from_luisa(codes, n, where) for name, n in levels})
         write_overviews(pyramid, blocks)
         consolidate(pyramid.folder, json.loads((pyramid.folder / "zarr.json").read_bytes())["attributes"])
     attributes = {
@@ -76,7 +78,8 @@ def write_labels(release: Release, folder: Path) -> Path:
         "license": info.licence,
         "attribution": "; ".join(sorted({entry.attribution for entry in manifest.sources if entry.attribution})),
         "role": "labels",
-        "legend_digest": legend().digest,
+        "legend_digest": scheme.digest,
+        **scheme.attributes,
     }
     consolidate(folder, attributes)
     return folder

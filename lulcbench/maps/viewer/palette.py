@@ -6,8 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from lulcbench.legend import legend
-from lulcbench.maps.viewer.source import positions
+from lulcbench.legend import LEVELS, ClassScheme, legend
 
 # Ends of the ramp of each class of level 1, in CIE LCh: lightness, chroma, hue in degrees. Found by random search
 # within the usual hues (red, yellow, green, violet, blue) for the largest smallest difference (CIEDE2000) between
@@ -21,16 +20,35 @@ _RAMPS = {
 }
 
 
+# Colours for few classes that differ with any deficiency (Okabe and Ito 2008, jfly.uni-koeln.de/color), without black.
+_FEW = ("#d55e00", "#0072b2", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442")
+
+
+def safe_colors(scheme: ClassScheme) -> dict[int, str]:
+    """Code → colour as ``#rrggbb`` of all classes.
+
+    Up to seven classes of a legend subset have the colours of Okabe and Ito; more have the mean colour of their codes.
+    """
+    known = _luisa()
+    if scheme.subset is None:
+        return known
+    if len(scheme.codes()) <= len(_FEW):
+        return dict(zip(scheme.codes(), _FEW, strict=False))
+    rgb = {code: list(bytes.fromhex(color[1:])) for code, color in known.items()}
+    means = {code: np.mean([rgb[own] for own in scheme.luisa_codes(code)], axis=0).round() for code in scheme.codes()}
+    return {code: "#{:02x}{:02x}{:02x}".format(*mean.astype(int)) for code, mean in means.items()}
+
+
 @cache
-def safe_colors() -> dict[int, str]:
-    """Code → colour as ``#rrggbb`` of all 106 classes.
+def _luisa() -> dict[int, str]:
+    """Colours of all 106 classes of LUISA.
 
     A class of level 4 has its place in the ramp of its class of level 1, by the order of the codes; coarser classes
     have the colour of the middle of their descendants.
     """
-    finest = legend().codes(4)
+    finest = legend().codes(LEVELS[-1])
     place: dict[int, tuple[int, float]] = {}
-    for code in positions():
+    for code in legend().classes:
         top = legend().ancestor(code, 1)
         siblings = [one for one in finest if legend().ancestor(one, 1) == top]
         level = legend().classes[code].level

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lulcbench.legend import NODATA
+from lulcbench.legend import NODATA, ClassScheme
 from lulcbench.maps.viewer.source import Overview
 
 
@@ -27,13 +27,17 @@ class Point:
     text: str
 
 
-def listed(points: Sequence[Point], grids: Sequence[Overview]) -> list[dict[str, Any]]:
-    """Entries of ``site.json``: the points inside a map."""
+def listed(points: Sequence[Point], grids: Sequence[Overview], scheme: ClassScheme) -> list[dict[str, Any]]:
+    """Entries of ``site.json``: the points inside a map, with the codes of its legend."""
     return [
-        {"x": round(point.x, 1), "y": round(point.y, 1), "code": point.code or NODATA, "text": point.text}
+        {"x": round(point.x, 1), "y": round(point.y, 1), "code": _code(point, scheme), "text": point.text}
         for point in points
         if any(_inside(point, grid) for grid in grids)
     ]
+
+
+def _code(point: Point, scheme: ClassScheme) -> int:
+    return point.code or NODATA if scheme.subset is None else int(scheme.from_luisa(point.code))
 
 
 def _inside(point: Point, grid: Overview) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lulcbench.errors import LulcbenchError
-from lulcbench.legend import legend
+from lulcbench.legend import ClassScheme
 from lulcbench.maps.viewer.chunks import BLOCK, TILE, count, write_chunks
 from lulcbench.maps.viewer.labels import write_labels
 from lulcbench.maps.viewer.palette import safe_colors
@@ -46,7 +46,8 @@ def write_site(
         The folder.
 
     Raises:
-        LulcbenchError: no maps are given, or ``out`` is a file or a folder that is not a site.
+        LulcbenchError: no maps are given, or maps of different legends; ``out`` is a file or a folder that is not a
+            site.
         ReleaseNotFoundError: a folder does not contain a complete map.
         UnsupportedFormatError: a map has another format or legend.
         CorruptFileError: a map cannot be read.
@@ -56,6 +57,11 @@ def write_site(
         raise LulcbenchError("No map is given.", "Give the folder of one map or several.")
     _check_free(out)
     sources = [MapSource.open(folder) for folder in maps]
+    scheme = sources[0].scheme
+    if other := next((source for source in sources if source.scheme.digest != scheme.digest), None):
+        raise LulcbenchError(
+            f"{other.folder} has other classes than {sources[0].folder}.", "Write a site for the maps of each legend."
+        )
     done = 0
 
     def advance() -> None:
@@ -68,7 +74,7 @@ def write_site(
     try:
         temporary.chmod(0o755)
         if labels is not None:
-            sources.append(MapSource.open(write_labels(Release.open(labels), temporary / "labels")))
+            sources.append(MapSource.open(write_labels(Release.open(labels), temporary / "labels", scheme)))
         total = sum(count(source) for source in sources)
         entries = [_map(number, source, temporary / "data", advance) for number, source in enumerate(sources)]
         shutil.rmtree(temporary / "labels", ignore_errors=True)
@@ -80,9 +86,9 @@ def write_site(
             "simulated": any(source.simulated for source in sources),
             "tile": TILE,
             "block": BLOCK,
-            "legend": _legend(),
+            "legend": _legend(scheme),
             "maps": entries,
-            "points": listed(points, [source.overviews[0] for source in sources]),
+            "points": listed(points, [source.overviews[0] for source in sources], scheme),
         }
         (temporary / SITE).write_text(json.dumps(site, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         _check_free(out)
@@ -115,8 +121,8 @@ def _exchange(new: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _legend() -> list[dict[str, Any]]:
-    classes = [legend().classes[code] for code in positions()]
+def _legend(scheme: ClassScheme) -> list[dict[str, Any]]:
+    classes, safe = [scheme.classes[code] for code in positions(scheme)], safe_colors(scheme)
     return [
         {
             "code": entry.code,
@@ -124,7 +130,7 @@ def _legend() -> list[dict[str, Any]]:
             "level": entry.level,
             "parent": entry.parent,
             "color": entry.color,
-            "safe": safe_colors()[entry.code],
+            "safe": safe[entry.code],
         }
         for entry in classes
     ]
@@ -146,7 +152,7 @@ def _map(number: int, source: MapSource, data: Path, advance: Callable[[], None]
             for o in source.overviews
         ],
         "layers": [_layer(layer, ranges.get(layer.name)) for layer in source.layers],
-        "probabilities": None if level is None else {"level": level, "codes": list(legend().codes(level))},
+        "probabilities": None if level is None else {"level": level, "codes": list(source.scheme.codes(level))},
     }
 
 

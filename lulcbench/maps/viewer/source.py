@@ -14,7 +14,8 @@ import numpy.typing as npt
 import zarr
 
 from lulcbench.errors import CorruptFileError, LulcbenchError, ReleaseNotFoundError, UnsupportedFormatError
-from lulcbench.legend import NODATA, legend
+from lulcbench.legend import NODATA, ClassScheme
+from lulcbench.maps.answers import UNCERTAIN
 
 FORMAT = "lulcbench-map/1"
 NO_CLASS = 255  # in chunk files
@@ -45,7 +46,7 @@ class Layer:
         title: what the array states as its long name.
         dtype: of the chunk files.
         fill: value in the chunk files that means no data.
-        level: legend level of class codes; 0 if they are of several levels.
+        level: level of class codes; 0 if they are of several levels.
         scale: of ``value · scale + offset``.
         offset: likewise.
         unit: of the quantity; empty for numbers without unit.
@@ -71,7 +72,8 @@ class MapSource:
         years: ascending.
         overviews: grids from full resolution to the coarsest.
         layers: those ``(y, x)``, classes first.
-        probability_level: legend level of the probabilities; None if the map has none.
+        scheme: its classes.
+        probability_level: level of the probabilities; None if the map has none.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class MapSource:
         groups: Mapping[tuple[int, int], zarr.Group],
         overviews: tuple[Overview, ...],
         layers: tuple[Layer, ...],
+        scheme: ClassScheme,
         probability_level: int | None,
     ) -> None:
         self.folder = folder
@@ -89,6 +92,7 @@ class MapSource:
         self.years = years
         self.overviews = overviews
         self.layers = layers
+        self.scheme = scheme
         self.probability_level = probability_level
         self._groups = groups
 
@@ -120,10 +124,6 @@ class MapSource:
                 f"{folder} has the format {attributes.get('lulcbench:format')!r}, not {FORMAT!r}.",
                 "Write the map again with this version of lulcbench.",
             )
-        if attributes.get("legend_digest") != legend().digest:
-            raise UnsupportedFormatError(
-                f"{folder} has another legend than this version of lulcbench.", "Write the map again."
-            )
         years = tuple(sorted(int(str(name)) for name in root.group_keys()))
         if not years:
             raise CorruptFileError(f"The map {folder} has no years.", "Write the map again.")
@@ -137,17 +137,18 @@ class MapSource:
         overviews = tuple(_grid(groups[years[0], n]) for n in range(number))
         first = groups[years[0], 0]
         arrays = {str(name): array for name, array in first.arrays() if name not in _COORDINATES}
-        layers = tuple(_layer(name, array) for name, array in arrays.items() if array.ndim == 2)
+        scheme = ClassScheme.stored(attributes, arrays, str(folder))
+        layers = tuple(_layer(name, array, scheme) for name, array in arrays.items() if array.ndim == 2)
         layers = tuple(sorted(layers, key=lambda layer: (layer.kind != "class", layer.level or 9, layer.name)))
         if not layers or layers[0].kind != "class":
             raise CorruptFileError(f"The map {folder} has no class layer.", "Write the map again.")
         level = None
         if "probability" in arrays:
             codes = tuple(np.asarray(first["class"]).tolist())
-            level = next((n for n in (1, 2, 3, 4) if legend().codes(n) == codes), None)
+            level = next((n for n in scheme.of_labels.levels if scheme.of_labels.codes(n) == codes), None)
             if level is None:
                 raise CorruptFileError(f"The probabilities of {folder} are not of one legend level.", "Write it again.")
-        source = cls(folder, attributes, years, groups, overviews, layers, level)
+        source = cls(folder, attributes, years, groups, overviews, layers, scheme.of_labels, level)
         source._check()
         return source
 
@@ -197,7 +198,7 @@ class MapSource:
     def read(self, name: str, year: int, overview: int, rows: slice, columns: slice) -> Stored:
         """Values of a window: ``(y, x)`` of a layer as in chunk files, uint8 ``(class, y, x)`` of ``probability``.
 
-        Class codes become positions in the legend (``positions``), uint8, ``NO_CLASS`` without data.
+        Class codes become positions in the legend (``positions``) of the map, uint8, ``NO_CLASS`` without data.
 
         Raises:
             CorruptFileError: a chunk cannot be decoded, or has a code that is not in the legend.
@@ -208,7 +209,7 @@ class MapSource:
             where = f"{self.folder}/{year}/{overview}/{name}"
             raise CorruptFileError(f"{where} cannot be read: {error}", "Write the map again.") from error
         if any(layer.name == name and layer.kind == "class" for layer in self.layers):
-            return _encode(values, f"{self.folder}/{year}/{overview}/{name}")
+            return _encode(values, self.scheme, f"{self.folder}/{year}/{overview}/{name}")
         return values
 
     def _check(self) -> None:
@@ -216,7 +217,7 @@ class MapSource:
         dtypes = {layer.name: "uint16" if layer.kind == "class" else layer.dtype for layer in self.layers}
         expected: dict[str, tuple[str, tuple[int, ...]]] = {name: (dtype, ()) for name, dtype in dtypes.items()}
         if self.probability_level is not None:
-            expected["probability"] = ("uint8", (len(legend().codes(self.probability_level)),))
+            expected["probability"] = ("uint8", (len(self.scheme.codes(self.probability_level)),))
         for (year, number), group in self._groups.items():
             where = f"{self.folder}/{year}/{number}"
             if number >= len(self.overviews) or _grid(group) != self.overviews[number]:
@@ -232,18 +233,20 @@ class MapSource:
                 raise CorruptFileError(f"{where} has the arrays {found}, not {shapes}.", "Write the map again.")
 
 
-def positions() -> tuple[int, ...]:
-    """Codes of all 106 classes by level and code: a class in chunk files is a position in this sequence."""
-    return tuple(sorted(legend().classes, key=lambda code: (legend().classes[code].level, code)))
+def positions(scheme: ClassScheme) -> tuple[int, ...]:
+    """Codes of all classes by level and code: a class in chunk files is a position in this sequence."""
+    return tuple(sorted(scheme.classes, key=lambda code: (scheme.classes[code].level, code)))
 
 
-def _encode(codes: Stored, where: str) -> Stored:
+def _encode(codes: Stored, scheme: ClassScheme, where: str) -> Stored:
     table = np.full(65536, -1, np.int16)
-    table[NODATA] = NO_CLASS
-    table[list(positions())] = np.arange(len(positions()))
+    table[[NODATA, UNCERTAIN]] = NO_CLASS
+    known = positions(scheme)
+    table[list(known)] = np.arange(len(known))
     result = table[codes]
     if result.size and result.min() < 0:
-        raise CorruptFileError(f"{where} has {int(codes[result < 0][0])}, not a LUISA code.", "Write the map again.")
+        code = int(codes[result < 0][0])
+        raise CorruptFileError(f"{where} has {code}, not a {scheme.label} code.", "Write the map again.")
     return result.astype(np.uint8)
 
 
@@ -262,13 +265,15 @@ def _grid(group: zarr.Group) -> Overview:
     return Overview(left, top, dx, width, height)
 
 
-def _layer(name: str, array: zarr.Array[Any]) -> Layer:
+def _layer(name: str, array: zarr.Array[Any], scheme: ClassScheme) -> Layer:
     attributes = dict(array.attrs)
     title = str(attributes.get("long_name") or name.replace("_", " "))
     if attributes.get("legend_digest") is not None:
-        levels = {len(str(code)) for code in attributes["flag_values"] if code != NODATA}  # type: ignore[union-attr]
+        stated = [code for code in attributes["flag_values"] if code != NODATA]  # type: ignore[union-attr]
+        levels = {scheme.classes[code].level if code in scheme.classes else 0 for code in stated}
         level = levels.pop() if len(levels) == 1 else 0
-        return Layer(name, "class", f"Level {level}" if level else title, "uint8", NO_CLASS, level)
+        shown = title if not level else "Classes" if scheme.subset else f"Level {level}"
+        return Layer(name, "class", shown, "uint8", NO_CLASS, level)
     if str(array.dtype) not in DTYPES:
         raise UnsupportedFormatError(f"{array.path} has the type {array.dtype}.", f"Use one of {', '.join(DTYPES)}.")
     fill = attributes.get("_FillValue", array.fill_value)

@@ -38,6 +38,10 @@ RUNS = {
     "forest": {"model": {"kind": "forest", "trees": 9, "samples": 4000}},
     "stack": {"data": {"level": 2}, "model": {"kind": "stack"} | STACK},
     "boosting": {"data": {"level": 2}, "model": {"kind": "stack", "use": "boosting"} | STACK},
+    "city": {
+        "data": {"level": 4, "subset": "settlement"},
+        "model": {"kind": "forest", "trees": 3, "samples": 1000},
+    },
     "majority": {"model": {"kind": "majority"}},
 }
 

@@ -12,7 +12,7 @@ import scipy.ndimage
 import shapely
 import xarray as xr
 
-from lulcbench.legend import legend
+from lulcbench.legend import ClassScheme, legend
 from lulcbench.maps import Area, MapOptions, MappingUnit, map_release
 from lulcbench.maps.mapping_unit import STEPS, generalise
 
@@ -80,7 +80,7 @@ def test_a_small_patch_without_a_large_one_in_reach_stays() -> None:
 def test_the_result_depends_on_nothing_beyond_the_margin() -> None:
     rng = np.random.default_rng(4)
     unit = MappingUnit(artificial=0.05, other=0.1)
-    pixels, margin = unit.pixels(1, 10), unit.margin(1, 10)
+    pixels, margin = unit.pixels(ClassScheme.luisa(1), 10), unit.margin(ClassScheme.luisa(1), 10)
     assert (pixels.tolist(), margin) == ([5, 10, 10, 10, 10], 41)
     chosen = blobs(rng, 240)
     whole = generalise(chosen, pixels)
@@ -116,7 +116,7 @@ def test_a_generalised_map_is_the_same_in_parts_and_marks_what_changed(maps: dic
     inside = {"x": slice(AREA[0], AREA[2]), "y": slice(AREA[3], AREA[1])}
     alone, part = (maps[name].sel(**inside) for name in ("alone", "part"))
     xr.testing.assert_identical(alone.drop_attrs(), part.drop_attrs())
-    around = MappingUnit().margin(3, 30) * 30
+    around = MappingUnit().margin(ClassScheme.luisa(3), 30) * 30
     decided = maps["decided"].sel(
         x=slice(AREA[0] - around, AREA[2] + around), y=slice(AREA[3] + around, AREA[1] - around)
     )

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from lulcbench.cli import app
 from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.grid import Tile
-from lulcbench.legend import NODATA, legend
+from lulcbench.legend import NODATA, ClassScheme, legend
 from lulcbench.maps import MapOptions, Smoothing, map_release
 from lulcbench.maps.answers import UNCERTAIN, answers
 from lulcbench.maps.conformal import nonconformity, threshold
@@ -42,10 +42,10 @@ def test_an_answer_is_wrong_exactly_where_the_threshold_is_not_above_the_score()
     p = softmax(rng.normal(0, 2.5, (41, 300)))
     labels = rng.choice(sorted(code for code in legend().classes if legend().classes[code].level <= 3), 300)
     labels = labels.astype(np.uint16)
-    scores = nonconformity(p, labels, 3)
+    scores = nonconformity(p, labels, ClassScheme.luisa(3))
     assert {0} < set(np.round(scores, 1).tolist())
     for limit in (0.0, 0.2, 0.5, 0.8, 0.99, 1.5):
-        codes, sizes = answers(p, 3, limit)
+        codes, sizes = answers(p, ClassScheme.luisa(3), limit)
         for pixel in range(300):
             code = int(codes[pixel])
             assert contains(code, int(labels[pixel])) == (scores[pixel] < limit or scores[pixel] == 0)
@@ -59,7 +59,7 @@ def test_an_answer_is_wrong_exactly_where_the_threshold_is_not_above_the_score()
                 members = [legend().codes(3).index(c) for c in below]
                 assert p[members, pixel].sum() >= limit - 1e-5
     nothing = np.zeros(300, np.uint16)
-    assert len(nonconformity(p, nothing, 3)) == 0
+    assert len(nonconformity(p, nothing, ClassScheme.luisa(3))) == 0
 
 
 def test_coverage_holds_on_blocks_that_were_not_used() -> None:
@@ -73,7 +73,7 @@ def test_coverage_holds_on_blocks_that_were_not_used() -> None:
         truth = softmax(sure * logits)
         drawn = (rng.random(pixels) > truth.cumsum(0)).sum(0).clip(0, 13)
         labels = np.array(legend().codes(2), np.uint16)[drawn]
-        scores[block] = nonconformity(softmax(logits), labels, 2)
+        scores[block] = nonconformity(softmax(logits), labels, ClassScheme.luisa(2))
         regions[block] = block % 4
     coverages, by_region = [], {region: [] for region in range(4)}
     for _ in range(200):

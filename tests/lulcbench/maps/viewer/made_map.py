@@ -10,12 +10,13 @@ import numpy as np
 import zarr
 
 from lulcbench.geozarr import consolidate
-from lulcbench.legend import legend
+from lulcbench.legend import ClassScheme
 from lulcbench.maps.lattice import Frame, Lattice
 from lulcbench.maps.layers import encode, layers
 from lulcbench.maps.overviews import write_overviews
 from lulcbench.maps.store import Pyramid
 
+SCHEME = ClassScheme.luisa(4)
 RESOLUTION = 30
 LEFT, TOP = 4320000, 3153600
 SIDE = 480  # px
@@ -27,7 +28,7 @@ ATTRIBUTES = {
     "lulcbench:model": {"name": "random patches", "digest": "0" * 64},
     "lulcbench:release": {"id": "none-0.0.0", "digest": "1" * 64},
     "lulcbench:simulated": True,
-    "legend_digest": legend().digest,
+    "legend_digest": SCHEME.digest,
 }
 
 
@@ -37,9 +38,9 @@ def write_map(folder: Path, years: Sequence[int] = (2012, 2018)) -> Path:
     frame = Frame(Lattice(RESOLUTION, 0, 0), index, (1, 1), halvings=2)
     assert frame.bounds == (LEFT, TOP - SIDE * RESOLUTION, LEFT + SIDE * RESOLUTION, TOP)
     for year in years:
-        pyramid = Pyramid(folder / str(year), frame, layers(4), 4)
+        pyramid = Pyramid(folder / str(year), frame, layers(SCHEME), SCHEME)
         pyramid.create()
-        pyramid.write(index, encode(*_patches(np.random.default_rng(year)), level=4))
+        pyramid.write(index, encode(*_patches(np.random.default_rng(year)), scheme=SCHEME))
         write_overviews(pyramid, [index])
         consolidate(pyramid.folder, json.loads((pyramid.folder / "zarr.json").read_bytes())["attributes"])
     consolidate(folder, ATTRIBUTES | {"years": list(years)})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from lulcbench.legend import LEVELS, legend
+from lulcbench.legend import LEVELS, ClassScheme, legend
 from lulcbench.maps.viewer.palette import safe_colors
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, for linear RGB.
@@ -22,7 +22,7 @@ DEFICIENCIES = {
 
 def seen(codes: tuple[int, ...], matrix: object) -> np.ndarray:
     """Colours in CIE Lab as they are seen with a deficiency."""
-    srgb = np.array([list(bytes.fromhex(safe_colors()[code][1:])) for code in codes]) / 255
+    srgb = np.array([list(bytes.fromhex(safe_colors(ClassScheme.luisa(4))[code][1:])) for code in codes]) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     linear = np.clip(linear @ np.array(matrix).T, 0, 1)
     return rgb2lab(np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055))
@@ -42,5 +42,5 @@ def test_coarse_classes_are_told_apart(deficiency: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_no_two_classes_have_the_same_colour(level: int) -> None:
     codes = legend().codes(level)
-    assert len({safe_colors()[code] for code in codes}) == len(codes)
+    assert len({safe_colors(ClassScheme.luisa(4))[code] for code in codes}) == len(codes)
     assert closest(codes, DEFICIENCIES["none"]) > 1

@@ -166,7 +166,7 @@ export class Controls {
     const palette = element("select", {
       id: "palette",
       change: () => this.change({ palette: palette.value as State["palette"] }),
-    }, option("luisa", "LUISA", state.palette === "luisa"), option("safe", "colour-blind safe", state.palette === "safe"));
+    }, option("luisa", "of the legend", state.palette === "luisa"), option("safe", "colour-blind safe", state.palette === "safe"));
     replace(byId("legend-tools"), [
       element("label", {}, "Colours", palette),
       element("button", { id: "show-all", type: "button", disabled: state.hidden.size === 0, click: () => this.change({ hidden: new Set() }) }, "Show all"),

@@ -62,7 +62,7 @@ export class Inspector {
       const name = entry
         ? element("td", { "data-code": entry.code }, swatch(colorOf(entry, state.palette)), element("span", { class: "code" }, String(entry.code)), ` ${entry.name}`)
         : element("td", {}, "–");
-      return element("tr", {}, element("th", { scope: "row" }, layer.level ? `Level ${layer.level}` : layer.title), name);
+      return element("tr", {}, element("th", { scope: "row" }, layer.title), name);
     });
     return element("table", { class: "classes" }, element("caption", {}, "Class"), element("tbody", {}, ...rows));
   }
@@ -93,6 +93,7 @@ export class Inspector {
   private probabilities(state: State, map: MapInfo, pixel: Pixel, years: (Pixel | null)[]): HTMLElement[] {
     if (!map.probabilities) return [];
     const { codes, level } = map.probabilities;
+    const flat = this.site.legend.every((entry) => entry.level === 1);
     const order = [...codes.keys()].sort((a, b) => pixel.probabilities[b] - pixel.probabilities[a]);
     const top = order.slice(0, TOP).filter((i) => pixel.probabilities[i] > 0);
     const entries = top.map((i) => this.site.legend.find((one) => one.code === codes[i])!);
@@ -108,7 +109,7 @@ export class Inspector {
       );
     });
     const table = element("table", { class: "probabilities" },
-      element("caption", {}, `Most probable classes (level ${level})`),
+      element("caption", {}, flat ? "Most probable classes" : `Most probable classes (level ${level})`),
       element("tbody", {}, ...rows),
     );
     if (map.years.length < 2) return [table];
