@@ -64,6 +64,9 @@ def agree(
     for number, row in enumerate(found.pairs, start=1):
         table.add_row(str(number), *("–" if value != value else f"{value:.3f}" for value in row))
     console.print(table)
+    if equal := found.equal:
+        copies = ", ".join(f"{i} and {j}" for i, j in equal)
+        console.print(f"No pixel differs between the maps {copies}: are they copies of one map?", highlight=False)
     typer.echo(f"{out}: all maps agree in {found.whole:.1%} of the area with a class in all")
     if figure is not None:
         _draw(out, len(maps), figure)

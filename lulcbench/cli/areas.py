@@ -83,6 +83,7 @@ def design(
     to: To = None,
 ) -> None:
     """Design a sample of a map and draw its points, ready to label: fill the column reference, then run area."""
+    from lulcbench.evaluation.change import STEP
     from lulcbench.evaluation.design import Allocation, Kind
     from lulcbench.evaluation.drawing import Strata as DrawnStrata
     from lulcbench.evaluation.drawing import draw, make_design, write_sample
@@ -115,6 +116,8 @@ def design(
         name = class_name(stratum.code, used, to is not None)
         table.add_row(name, f"{stratum.pixels:,}", f"{stratum.area / HECTARE:,.0f}", f"{stratum.points:,}")
     result_console().print(table)
+    if to is not None and all(first == second for first, second in (divmod(s.code, STEP) for s in made.strata)):
+        typer.echo(f"No pixel differs between {map.name} and {to.name}: are they copies of one map?")
     typer.echo(f"{files[0]}: fill {' and '.join(labels)}; {files[2].name} is the design, keep it beside the points")
 
 
@@ -245,6 +248,8 @@ def change(
     for size, i, j in order[:12]:
         largest.add_row(names[i], names[j], f"{found.pixels[i, j]:,}", f"{size / HECTARE:,.1f}")
     out.print(largest)
+    if found.equal:
+        out.print(f"No pixel differs between {before.name} and {after.name}: are they copies of one map?")
     changed, total = sum(size for size, _, _ in order), float(found.areas.sum())
     out.print(
         f"{changed / HECTARE:,.0f} ha of {total / HECTARE:,.0f} ha differ ({changed / total:.2%}). Errors of both maps "

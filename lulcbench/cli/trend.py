@@ -90,6 +90,8 @@ def trend(
     for number, n in enumerate(found.changes):
         counted.add_row(str(number), f"{n:,}", f"{n / pixels:.2%}")
     console.print(counted)
+    if max(found.agreement) == 1:
+        console.print("No pixel differs between two consecutive years: are they copies of one map?")
     console.print(
         f"Consecutive years agree in {min(found.agreement):.1%} to {max(found.agreement):.1%} of the area; "
         f"{found.returning:,} pixels return to a class that they had lost. Errors of the maps are part of all figures.",

@@ -66,7 +66,7 @@ class RasterMap:
         try:
             self._check()
             self._band = self._choose(band)
-            self.origin: tuple[str, ...] = (str(Path(path).resolve()), str(self._band))
+            self.origin: tuple[str, ...] = (str(Path(path).resolve()), str(self._band), legend_name)
             colors = self._raster.colorinterp
             self._alpha = [i for i in self._raster.indexes if colors[i - 1] == rasterio.enums.ColorInterp.alpha]
             flags = self._raster.mask_flag_enums[self._band - 1]

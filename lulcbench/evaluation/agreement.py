@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._grid_raster import raster_on_grid, write_window
+from lulcbench.evaluation.change import check_different
 from lulcbench.evaluation.class_maps import NONE, ClassCodes, ClassMap, at_level, at_points, windows
 from lulcbench.grid import CRS
 
@@ -38,6 +39,11 @@ class Agreement:
         """Share of the area with a class in all maps in which all agree; NaN if there is none."""
         return float(self.areas[-1, -1] / self.areas[-1].sum()) if self.areas[-1].sum() else float("nan")
 
+    @property
+    def equal(self) -> list[tuple[int, int]]:
+        """Pairs of maps, counted from 1, that agree everywhere: they may be copies."""
+        return [(int(i) + 1, int(j) + 1) for i, j in np.argwhere(np.triu(self.pairs == 1, 1))]
+
 
 def write_agreement(maps: Sequence[ClassMap], path: str | os.PathLike[str], level: int | None) -> Agreement:
     """Compare maps, and write a cloud-optimized GeoTIFF on the grid of the first one.
@@ -53,11 +59,12 @@ def write_agreement(maps: Sequence[ClassMap], path: str | os.PathLike[str], leve
         level: legend level; None compares values of maps without a legend.
 
     Raises:
-        LulcbenchError: there are fewer than two maps or more than 64, a class does not fit into 16 bits, or there is no
-            pixel with a class in two maps.
+        LulcbenchError: there are fewer than two maps or more than 64, a map is given twice, a class does not fit into
+            16 bits, or there is no pixel with a class in two maps.
     """
     if not 2 <= len(maps) <= _MOST:
         raise LulcbenchError(f"{len(maps)} maps cannot be compared.", f"Give 2 to {_MOST}.")
+    check_different(maps)
     n, path = len(maps), Path(path)
     grid = maps[0].grid
     areas, same, both = np.zeros((n + 1, n + 1)), np.zeros((n, n)), np.zeros((n, n))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -30,6 +31,22 @@ def check_same_pixels(one: ClassMap, other: ClassMap) -> None:
         )
 
 
+def check_different(maps: Sequence[ClassMap]) -> None:
+    """Check that no map is given twice: compared with itself, it would look like a perfect one or a stable landscape.
+
+    Copies of a file are different maps; that they have the same classes is visible in the result.
+
+    Raises:
+        LulcbenchError: two maps are read from the same band or year of a file, with the same legend.
+    """
+    origins = [map_.origin for map_ in maps]
+    if same := [map_.name for map_ in maps if origins.count(map_.origin) > 1]:
+        raise LulcbenchError(
+            f"Two maps are read from the same band or year of {same[0]}.",
+            "Give different maps; of a file with several, name one --band or --year per map.",
+        )
+
+
 class PairMap:
     """Two maps of the same pixels as one map whose classes are pairs. Implements ``class_maps.ClassMap``.
 
@@ -39,10 +56,11 @@ class PairMap:
         level: legend level of the pairs; None for the codes of the maps.
 
     Raises:
-        LulcbenchError: the maps have different pixels.
+        LulcbenchError: the maps have different pixels, or are the same.
     """
 
     def __init__(self, before: ClassMap, after: ClassMap, level: int | None) -> None:
+        check_different((before, after))
         check_same_pixels(before, after)
         self._maps, self._level = (before, after), level
         self.name, self.year, self.grid = f"{before.name} → {after.name}", after.year, before.grid
@@ -103,6 +121,11 @@ class Change:
     codes: tuple[int, ...]
     pixels: np.typing.NDArray[np.int64]
     areas: Floats
+
+    @property
+    def equal(self) -> bool:
+        """Whether no pixel changes: the maps may be copies."""
+        return int(self.pixels.sum()) == int(np.trace(self.pixels))
 
     @property
     def gain(self) -> Floats:

@@ -58,7 +58,7 @@ class ClassMap(AbstractContextManager["ClassMap"], Protocol):
         year: of the map; None if unknown.
         grid: its pixels.
         decisions: decisions in reading it → number of pixels (0: all).
-        origin: the file, and the band or year in it; maps with the same origin have the same classes.
+        origin: the file, the band or year in it and the legend; maps with the same origin have the same classes.
     """
 
     name: str

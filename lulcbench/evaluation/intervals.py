@@ -156,6 +156,74 @@ def t_quantiles(degrees: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.where(df > 30, result, small)
 
 
+def beta_quantiles(p: float, a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Quantiles of beta distributions, ``(k,)``; NaN where a parameter is not positive.
+
+    By Newton's method on the logit scale, inside a bracket that shrinks, on the continued fraction of the distribution
+    (Abramowitz & Stegun 1964, 26.5.8).
+
+    Args:
+        p: probability, below 0.5: upper quantiles are those of the complement, whose parameters are exchanged.
+        a: first parameters, ``(k,)``.
+        b: second parameters, ``(k,)``.
+
+    >>> beta_quantiles(0.025, [29.0, 1.0], [2.0, 1.0]).round(4)
+    array([0.8278, 0.025 ])
+    """
+    a, b = (np.asarray(values, np.float64) for values in np.broadcast_arrays(a, b))
+    known = (a > 0) & (b > 0)
+    result = np.full(a.shape, np.nan)
+    a, b = a[known], b[known]
+    low, high = np.full(a.shape, -700.0), np.full(a.shape, 700.0)
+    x = np.log(a / b)  # logit of the mean
+    log_beta = np.array([math.lgamma(i) + math.lgamma(j) - math.lgamma(i + j) for i, j in zip(a, b, strict=True)])
+    for _ in range(100):
+        # Logarithms of the share and its complement, and of the density by the logit.
+        log_x, log_y = -np.logaddexp(0, -x), -np.logaddexp(0, x)
+        log_density = a * log_x + b * log_y - log_beta
+        share = _beta_share(a, b, log_x, log_y, log_density)
+        low, high = np.where(share < p, x, low), np.where(share < p, high, x)
+        # Newton's step for the logarithm of the probability, which is nearly linear in the lower tail.
+        step = (math.log(p) - np.log(np.maximum(share, 1e-300))) * share / np.maximum(np.exp(log_density), 1e-300)
+        moved = np.where((x + step > low) & (x + step < high), x + step, (low + high) / 2)
+        done = np.abs(moved - x) <= 1e-9 * (1 + np.abs(x))
+        x = moved
+        if done.all():
+            break
+    result[known] = 1 / (1 + np.exp(-np.clip(x, -700, 700)))
+    return result
+
+
+def _beta_share(
+    a: npt.NDArray[np.float64],
+    b: npt.NDArray[np.float64],
+    log_x: npt.NDArray[np.float64],
+    log_y: npt.NDArray[np.float64],
+    log_density: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Distribution function of the beta distribution by Lentz's continued fraction, from the nearer end."""
+    swapped = np.exp(log_x) > (a + 1) / (a + b + 2)
+    x = np.exp(np.where(swapped, log_y, log_x))
+    a, b = np.where(swapped, b, a), np.where(swapped, a, b)
+    tiny = 1e-300
+    c, d = np.ones(a.shape), 1 - (a + b) * x / (a + 1)
+    d = 1 / np.where(np.abs(d) < tiny, tiny, d)
+    fraction = d.copy()
+    for m in range(1, 5_000):
+        for term in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d, c = 1 + term * d, 1 + term / c
+            d, c = 1 / np.where(np.abs(d) < tiny, tiny, d), np.where(np.abs(c) < tiny, tiny, c)
+            fraction = fraction * (d * c)
+        if (np.abs(d * c - 1) < 1e-12).all():
+            break
+    part = np.exp(log_density) * fraction / a
+    share: npt.NDArray[np.float64] = np.where(swapped, 1 - part, part)
+    return share
+
+
 def jackknife_error(without: npt.ArrayLike) -> float:
     """Jackknife standard error of a value; NaN for fewer than two blocks, or if the value is undefined without one.
 

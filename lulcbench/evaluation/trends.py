@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lulcbench._files import Frozen
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._grid_raster import raster_on_grid, write_window
-from lulcbench.evaluation.change import check_same_pixels
+from lulcbench.evaluation.change import check_different, check_same_pixels
 from lulcbench.evaluation.class_maps import NONE, ClassMap, at_level, windows
 from lulcbench.evaluation.intervals import t_quantiles
 from lulcbench.evaluation.series import count_changes, trend
@@ -100,11 +100,7 @@ def class_trends(
     years = [map_.year or 0 for map_ in maps]
     if double := sorted({year for year in years if years.count(year) > 1}):
         raise LulcbenchError(f"Two maps are of {double[0]}.", "Give one map per year.")
-    origins = [map_.origin for map_ in maps]
-    if same := [map_.name for map_ in maps if origins.count(map_.origin) > 1]:
-        raise LulcbenchError(
-            f"Two years are read from the same band of {same[0]}.", "Give one map per year, or one --band per year."
-        )
+    check_different(maps)
     for other in maps[1:]:
         check_same_pixels(maps[0], other)
     sums = _Sums(len(maps))

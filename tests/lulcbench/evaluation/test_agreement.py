@@ -82,13 +82,27 @@ def test_what_cannot_be_compared(
     codes = np.full((4, 4), 3110, np.uint16)
     first = write(tmp_path / "first.tif", codes)
     far = write(tmp_path / "far.tif", codes, TOPLEFT @ Affine.translation(100, 0))
-    out = tmp_path / "out.tif"
+    out, link = tmp_path / "out.tif", tmp_path / "link.tif"
+    link.symlink_to(first)
     for command, message in (
         ([first, "--out", out], "1 maps cannot be compared"),
         ([first, far, "--out", out], "No pixel has a class in two of the maps"),
         ([first, far, "--out", tmp_path / "out.png"], "does not end in .tif"),
+        ([first, first, "--out", out], "Two maps are read from the same band or year of first.tif"),
+        ([first, far, link, "--out", out], "Two maps are read from the same band or year of first.tif"),
         ([first, far, "--out", out, "--legend", "values", "--legend", "luisa"], "Only some of the maps"),
     ):
         assert run(monkeypatch, *command) != 0
         assert message in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.glob("*out*")) == []
+
+
+def test_copies_of_a_map_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = CODES[RNG.integers(1, len(CODES), (6, 7))].astype(np.uint16)
+    paths = [write(tmp_path / f"{i}.tif", own) for i, own in enumerate((codes, codes[::-1], codes))]
+    assert run(monkeypatch, *paths, "--out", tmp_path / "out.tif") == 0
+    assert "No pixel differs between the maps 1 and 3" in capsys.readouterr().out
+    assert run(monkeypatch, *paths[:2], "--out", tmp_path / "out.tif") == 0
+    assert "No pixel differs" not in capsys.readouterr().out

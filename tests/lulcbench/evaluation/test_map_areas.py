@@ -258,6 +258,16 @@ def test_transitions_between_maps(maps: tuple[Path, Path, np.ndarray, np.ndarray
     coarse = write(tmp_path / "coarse.tif", codes[::2, ::2], transform=from_origin(LEFT, TOP, 20, 20))
     with pytest.raises(LulcbenchError, match="have different pixels"):
         run("change", before, coarse)
+    link, copy = tmp_path / "link.tif", tmp_path / "copy.tif"
+    link.symlink_to(before)
+    copy.write_bytes(before.read_bytes())
+    told = "No pixel differs between a.tif and copy.tif"
+    for command in (("change", before), ("design", before, "--points", 90, "--out", tmp_path / "s.gpkg", "--to")):
+        for same in (before, link):
+            with pytest.raises(LulcbenchError, match=r"read from the same band or year of a\.tif"):
+                run(*command, same)
+        assert told in run(*command, copy)
+    assert "No pixel differs" not in out
 
 
 def test_areas_of_change_from_a_sample(maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
