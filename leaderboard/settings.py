@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         scoring_memory_bytes: limit on the address space of the scoring process.
         scoring_file_bytes: size limit of a file that the scoring process writes.
         scoring_command: the scoring process; arguments are appended (see ``leaderboard.scoring.job``).
-        isolate_scoring: let the scoring process reach only the files that it needs, and no TCP (Landlock).
+        isolate_scoring: let the scoring process reach only the files that it needs, and no socket (Landlock, seccomp).
         keep_predictions_days: days after submission for which predictions are kept, for rescoring; 0 keeps them.
         operator: name of the person or institution that runs the board, for its policies.
         huggingface_client_id: of an OAuth application of Hugging Face; empty leaves signing in with it off.

@@ -52,7 +52,7 @@ def _collection(
     release: Manifest, folder: Path, bbox: tuple[float, float, float, float], first: datetime, last: datetime
 ) -> dict[str, Any]:
     classes = [
-        {"value": c.code, "name": c.name, "color_hint": c.color[1:].upper()}
+        {"value": c.code, "name": str(c.code), "title": c.name, "color_hint": c.color[1:].upper()}
         for c in legend().classes.values()
         if c.level == 4
     ]

@@ -3,7 +3,7 @@
 A process that is isolated reads only the files that scoring needs, writes only where its answer goes, makes no TCP
 connection (Linux 6.7 and later), and sends no signals (Linux 6.12 and later). It therefore cannot read the settings,
 the secret of the sessions or predictions of other teams, regardless of what a forged file makes it do. Landlock covers
-neither UDP nor Unix sockets with a path. See https://docs.kernel.org/userspace-api/landlock.html.
+neither UDP nor Unix sockets with a path; ``sockets.py`` does. See https://docs.kernel.org/userspace-api/landlock.html.
 """
 
 from __future__ import annotations

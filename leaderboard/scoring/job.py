@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leaderboard.scoring.isolation import code_folders, isolate
+from leaderboard.scoring.sockets import close_sockets
 
 if TYPE_CHECKING:
     from lulcbench.evaluation.counts import Counts
@@ -52,6 +53,7 @@ def main(scorer: Scorer | None = None) -> None:
         read = [Path(predictions), *map(Path, roots), *_targets(roots), *code_folders(folder)]
         try:
             isolate(read, [Path(out).parent, Path(media)])
+            close_sockets()
         except OSError as error:  # of the machine: not a fault of the file
             sys.stderr.write(f"{error}; isolate_scoring = false turns it off\n")
             sys.exit(TEMPORARY_FAILURE)

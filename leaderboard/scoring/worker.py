@@ -23,7 +23,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from leaderboard.scoring import isolation
+from leaderboard.scoring import isolation, sockets
 from leaderboard.scoring.job import TEMPORARY_FAILURE
 from leaderboard.settings import Settings
 from leaderboard.store import ledger, queue, uploads
@@ -62,6 +62,8 @@ class Worker:
         """Work until the process is ended; waits while the database is unavailable."""
         if self.settings.isolate_scoring and isolation.version() < 4:
             log.warning("the scoring process is not isolated from files and network: the kernel has no Landlock 4")
+        if self.settings.isolate_scoring and not sockets.available():
+            log.warning("the scoring process can create sockets: the kernel or the machine has no seccomp filters")
         housekept = 0.0
         while True:
             try:

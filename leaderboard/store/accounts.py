@@ -21,6 +21,8 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.submission.card import mixes_scripts
 
 SCOPES = ("submit", "admin")
+MOST_ISSUED = 5  # tokens that are valid at one time, for each team that issues its own
+MOST_DAYS = 365  # for which such a token is valid
 _TOKEN = re.compile(r"lb_([0-9a-f]{12})_([0-9a-f]{64})")
 _FILLER = re.compile("[\u115f\u1160\u3164\uffa0]")  # letters that are shown as blanks
 # Cyrillic, Greek and digits that look like Latin letters, after case folding.
@@ -70,12 +72,49 @@ def create_token(db: Database, team_name: str, scope: str = "submit", days: int 
     with db.write() as session:
         check_resemblance(session, team_name)
         team = ensure_team(session, team_name)
-        expires = now() + timedelta(days=days) if days else None
-        digest = _digest(secret)
-        token = Token(id=token_id, team_id=team.id, scope=scope, digest=digest, created_at=now(), expires_at=expires)
-        session.add(token)
+        session.add(_token(token_id, secret, team.id, scope, days))
         audit(session, "operator", "token.create", token_id, team=team_name, scope=scope)
     return f"lb_{token_id}_{secret}"
+
+
+def issues_tokens(session: Session, who: Identity) -> bool:
+    """Whether the caller was identified by another service, and not by a token.
+
+    A token does not issue others: those that somebody who found it made with it would outlive it.
+    """
+    token = session.get(Token, who.token_id)
+    return token is not None and ":" in token.digest
+
+
+def issue_own(db: Database, who: Identity, days: int) -> str:
+    """Create a token of scope ``submit`` for the caller's team. It is shown once and cannot be read back.
+
+    Args:
+        db: the database.
+        who: the caller, whom another service has identified.
+        days: after which it expires, from 1 to ``MOST_DAYS``.
+
+    Raises:
+        RequestError: 403, the caller signed in with a token; 422, the number of days; 409, there are ``MOST_ISSUED``.
+    """
+    if not 1 <= days <= MOST_DAYS:
+        raise RequestError(422, f"A token is valid for 1 to {MOST_DAYS} days.", "Choose a number of days.")
+    token_id, secret = secrets.token_hex(6), secrets.token_hex(32)
+    with db.write() as session:
+        if not issues_tokens(session, who):
+            raise RequestError(403, "A token does not issue others.", "Ask the operator of the board for one.")
+        tokens = session.scalars(select(Token).where(Token.team_id == who.team_id)).all()
+        if sum(_valid(token) and ":" not in token.digest for token in tokens) >= MOST_ISSUED:
+            raise RequestError(409, f"The team has {MOST_ISSUED} valid tokens already.", "Revoke one of them first.")
+        session.add(_token(token_id, secret, who.team_id, "submit", days))
+        audit(session, who.actor, "token.create", token_id, team=who.team, scope="submit")
+    return f"lb_{token_id}_{secret}"
+
+
+def _token(token_id: str, secret: str, team_id: int, scope: str, days: int) -> Token:
+    expires = now() + timedelta(days=days) if days else None
+    digest = _digest(secret)
+    return Token(id=token_id, team_id=team_id, scope=scope, digest=digest, created_at=now(), expires_at=expires)
 
 
 def external_token(db: Database, team_name: str, identity: str) -> str:

@@ -96,7 +96,25 @@ async def submit(request: Request, form_token: str = "") -> Response:
 
 @router.get("/mine")
 def mine(request: Request) -> Response:
-    """All submissions of a team, in any state."""
+    """All submissions of a team, in any state, and its tokens."""
+    return _mine(request)
+
+
+@router.post("/tokens")
+async def issue(request: Request) -> Response:
+    """Issue a token to a team that signed in without one; the answer is the only page that shows it."""
+    form = await _small_form(request)
+    who = await run_in_threadpool(_who, request)
+    text = _text(form, "days")
+    days = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+    try:
+        token = await run_in_threadpool(accounts.issue_own, request.app.state.db, who, days)
+    except RequestError as error:
+        return await run_in_threadpool(_mine, request, "", error)
+    return await run_in_threadpool(_mine, request, token)
+
+
+def _mine(request: Request, issued: str = "", error: RequestError | None = None) -> Response:
     db: Database = request.app.state.db
     with db.read() as session:
         who = signed_in(request, session)
@@ -105,9 +123,21 @@ def mine(request: Request) -> Response:
         query = select(Submission).where(Submission.team_id == who.team_id).order_by(Submission.created_at.desc())
         submissions = session.scalars(query.limit(LISTED)).unique().all()
         tokens = session.scalars(select(Token).where(Token.team_id == who.team_id).order_by(Token.created_at)).all()
+        issues = accounts.issues_tokens(session, who)
     undoable = {submission.id for submission in submissions if standing.undoable(submission)}
     return _with_session(
-        request, "mine.html", who=who, submissions=submissions, undoable=undoable, tokens=tokens, now=now()
+        request,
+        "mine.html",
+        status=error.status if error else 200,
+        error=error,
+        who=who,
+        submissions=submissions,
+        undoable=undoable,
+        tokens=tokens,
+        now=now(),
+        issued=issued,
+        most_days=accounts.MOST_DAYS if issues else 0,
+        address=request.app.state.settings.public_url,
     )
 
 

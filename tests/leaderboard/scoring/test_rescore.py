@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from leaderboard.scoring import isolation, job
+from leaderboard.scoring import isolation, job, sockets
 from leaderboard.scoring.rescore import rescore
 from leaderboard.scoring.worker import Worker
 from leaderboard.store import ledger
@@ -220,6 +220,51 @@ def test_the_scoring_process_reaches_its_own_files_only(tmp_path: Path) -> None:
         "network PermissionError",
         "imports done",
     ], done.stderr
+
+
+SOCKETS = """
+import os, socket, sys, threading
+from leaderboard.scoring.sockets import close_sockets
+one, other = socket.socketpair()
+begin, answers = threading.Event(), []
+def attempt(family, kind):
+    try:
+        socket.socket(family, kind).close()
+        return "open"
+    except PermissionError:
+        return "closed"
+everything = [(socket.AF_NETLINK, socket.SOCK_RAW)]
+everything += [(family, kind) for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
+def attempts():
+    return [attempt(*pair) for pair in everything]
+thread = threading.Thread(target=lambda: (begin.wait(), answers.extend(attempts())))
+thread.start()
+print(attempts()[0], close_sockets())
+begin.set()
+thread.join()
+print(set(attempts()), set(answers))
+if os.fork() == 0:
+    os._exit(attempts() != ["closed"] * len(everything))
+print(os.wait()[1])
+try:
+    socket.socketpair()
+except PermissionError:
+    one.send(b"x")
+    print(other.recv(1))
+import ctypes
+print(ctypes.CDLL(None, use_errno=True).syscall(425, 4, None), ctypes.get_errno())
+"""
+
+
+@pytest.mark.skipif(not sockets.available(), reason="the kernel or the machine has no seccomp filters")
+def test_the_scoring_process_creates_no_sockets() -> None:
+    """Of no family, in no thread, in no child, and not by io_uring; those that are open remain."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", SOCKETS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    expected = ["open True", "{'closed'} {'closed'}", "0", "b'x'", "-1 1"]
+    assert done.stdout.split("\n")[:-1] == expected, done.stderr
 
 
 def test_packages_are_read_and_not_what_is_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

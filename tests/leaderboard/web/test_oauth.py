@@ -8,6 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,9 +17,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from leaderboard.settings import Settings
-from leaderboard.store.accounts import ban, create_token
+from leaderboard.store.accounts import MOST_ISSUED, ban, create_token
+from leaderboard.store.db import now
 from leaderboard.store.names import rename
 from leaderboard.web.app import create_app
+from tests.leaderboard.harness import UPLOAD
 
 CLIENT, SECRET, CODE = "client-1", "secret-1", "code-1"
 
@@ -104,14 +107,14 @@ def test_a_user_signs_in_and_is_a_team(client: TestClient) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/submit")
     assert "julia-b (Hugging Face)" in client.get("/submit").text
     page = client.get("/mine").text
-    assert page.count("<code>") == 1  # one token, which no client can present
+    assert page.count('<th scope="row"><code>') == 1  # one token, which no client can present
     token = re.findall(r"<code>([0-9a-f]{12})</code>", page)[0]
     for secret in ("huggingface", hashlib.sha256(b"huggingface").hexdigest(), "0" * 64):
         headers = {"Authorization": f"Bearer lb_{token}_{secret}"}
         assert client.post("/api/v1/uploads", json={}, headers=headers).status_code == 401
     client.cookies.clear()
     finish(client, begin(client))
-    assert client.get("/mine").text.count("<code>") == 1  # the same token
+    assert client.get("/mine").text.count('<th scope="row"><code>') == 1  # the same token
 
 
 def test_answers_that_do_not_fit_are_refused(client: TestClient) -> None:
@@ -173,3 +176,49 @@ def test_an_unreachable_provider_is_explained(settings: Settings) -> None:
         answer = finish(client, begin(client))
     assert answer.status_code == 502
     assert "did not confirm" in answer.text
+
+
+def form_token(page: str) -> str:
+    return re.search(r'form_token[="a-z ]+([0-9a-f]{64})', page)[1]  # type: ignore[index]
+
+
+def cells(page: str, token: str) -> list[str]:
+    """Id, scope, creation, last use and state of a token in the list."""
+    (row,) = (row for row in page.split("<tr>") if f"<code>{token}</code>" in row)
+    return [re.sub("<[^>]*>", "", cell).strip() for cell in re.split("</t[hd]>", row)]
+
+
+def test_users_issue_list_and_revoke_tokens_for_the_client(client: TestClient, settings: Settings) -> None:
+    db = client.app.state.db  # type: ignore[attr-defined]
+    finish(client, begin(client))
+    inside = form_token(client.get("/mine").text)
+    assert client.post("/tokens", data={"days": "30", "form_token": "0" * 64}).status_code == 403
+    for days in ("", "0", "366", "-1", "1e3", "\u0663"):
+        refused = client.post("/tokens", data={"days": days, "form_token": inside})
+        assert (refused.status_code, "1 to 365 days" in refused.text) == (422, True)
+    answer = client.post("/tokens", data={"days": "30", "form_token": inside})
+    assert answer.headers["Cache-Control"] == "no-store"
+    (token,) = re.findall(r"lb_[0-9a-f]{12}_[0-9a-f]{64}", answer.text)
+    page, short = client.get("/mine").text, token.split("_")[1]
+    assert token.split("_")[2] not in page  # shown once
+    assert short in page
+    assert (now() + timedelta(days=30)).strftime("expires %Y-%m-%d") in page
+    headers = {"Authorization": f"Bearer {token}"}
+    assert cells(page, short)[3] == "–"
+    with TestClient(client.app, follow_redirects=False) as other:
+        assert other.post("/api/v1/uploads", json=UPLOAD, headers=headers).status_code == 201
+        # Signed in with it, no further ones are issued.
+        other.post("/login", data={"token": token, "form_token": form_token(other.get("/login").text)})
+        own = other.get("/mine").text
+        assert "Issue a token" not in own
+        assert other.post("/tokens", data={"days": "30", "form_token": form_token(own)}).status_code == 403
+        assert cells(own, short)[3] == now().strftime("%Y-%m-%d")
+        for _ in range(MOST_ISSUED - 1):
+            assert client.post("/tokens", data={"days": "1", "form_token": inside}).status_code == 200
+        assert client.post("/tokens", data={"days": "1", "form_token": inside}).status_code == 409
+        assert client.post(f"/tokens/{short}/revoke", data={"form_token": inside}).status_code == 303
+        assert other.post("/api/v1/uploads", json=UPLOAD, headers=headers).status_code == 401
+        assert other.get("/mine").headers["location"] == "/login"
+    assert client.post("/tokens", data={"days": "1", "form_token": inside}).status_code == 200
+    ban(db, "julia-b (Hugging Face)")
+    assert client.post("/tokens", data={"days": "1", "form_token": inside}).status_code == 401

@@ -17,6 +17,7 @@ from pyproj import Transformer
 from lulcbench.legend import legend
 from lulcbench.maps import MapOptions, map_release
 from tests.builders.stages.kill import tree
+from tests.stac import check_stac
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +104,8 @@ def test_items_and_collections_of_maps_are_stac(with_cogs: Path) -> None:
     for asset in item.assets.values():
         assert Path(asset.get_absolute_href()).is_file()
     assert "SIMULATED" in collection.description
+    for path in ("collection.json", "2018/item.json"):
+        check_stac(json.loads((with_cogs / path).read_bytes()))
 
 
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince214")
