@@ -22,10 +22,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lulcbench._files import full_disk_named, write_atomic
+from lulcbench.areas import Area
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.geozarr import METADATA
 from lulcbench.grid import Bounds
-from lulcbench.maps.area import Area
 from lulcbench.maps.cog import write_cogs
 from lulcbench.maps.conformal import FILE as CALIBRATION
 from lulcbench.maps.conformal import Calibration
@@ -154,7 +154,7 @@ def map_release(
         "release": release.digest,
         "years": list(years),
         "bounds": list(bounds),
-        "area": {"name": area.name, "sha256": area.digest} if area else None,
+        "area": area.provenance if area else None,
         "lattice": asdict(lattice),
         "cog": options.cog,
         "smoothing": smoothing.model_dump() if smoothing else None,

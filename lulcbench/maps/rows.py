@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lulcbench.areas import Area
 from lulcbench.grid import Bounds
 from lulcbench.legend import decide, legend
-from lulcbench.maps.area import Area
 from lulcbench.maps.conformal import Calibration
 from lulcbench.maps.lattice import BLOCK, Index
 from lulcbench.maps.layers import encode, normalized
@@ -140,7 +140,7 @@ class Rows:
         rows = (y > self.bounds[1]) & (y < self.bounds[3])
         columns = (x > self.bounds[0]) & (x < self.bounds[2])
         inside = (rows[:, None] & columns[None, :]).astype(np.uint8)
-        return inside if self.area is None else inside * self.area.inside(lattice, index)
+        return inside if self.area is None else inside * self.area.mask(lattice.block(index), lattice.resolution)
 
 
 def _bottom(predicted: Predicted) -> Predicted:
