@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CODES = "NUTS_ID"  # column of the boundaries of NUTS regions that Eurostat publishes
 _STEP = 1000.0  # m between the points of an edge before it is projected: it then deviates by less than 0.1 m
+_EDGE = 1.0  # m from the edge of a tile, where no pixel of 3 m or more has its centre
 _AMBIGUOUS = 1e-4  # share of the area by which two readings of a polygon that crosses itself may differ
 _GRID = 10_000 * TILE_SIZE  # m; tiles have indices of four digits
 _POLYGONS = "Give a vector file of polygons."
@@ -128,6 +129,8 @@ class Area:
     def tiles(self, margin: float = 0, bounds: Bounds | None = None) -> list[Tile]:
         """Tiles that hold some of the area, row by row from the south-west.
 
+        Strips less than a metre wide at the edge of a tile do not count: they are often due to rounding.
+
         Args:
             margin: also tiles that are nearer to the area than this, m, along either axis.
             bounds: only tiles that touch this rectangle; EPSG:3035 metres.
@@ -153,7 +156,8 @@ class Area:
         )
         iy, ix = (part.ravel() for part in np.meshgrid(rows, columns, indexing="ij"))
         corners = np.stack([ix, iy, ix + 1, iy + 1], axis=1) * float(TILE_SIZE)
-        found = self._overlaps(corners + np.array([-margin, -margin, margin, margin]))
+        reach = margin - _EDGE
+        found = self._overlaps(corners + np.array([-reach, -reach, reach, reach]))
         return [Tile(int(x), int(y)) for x, y in zip(ix[found], iy[found], strict=True)]
 
     def mask(self, bounds: Bounds, resolution: float) -> npt.NDArray[np.uint8]:

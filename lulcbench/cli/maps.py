@@ -65,7 +65,7 @@ def map_(
 ) -> None:
     """Map a release: classes at all levels, probabilities and uncertainty; run the command again to resume.
 
-    Exit code 1 if some tiles could not be read: the map has no data there.
+    Exit code 1 if some tiles could not be read: the map has no data there; or if a year has no imagery at all.
     """
     from lulcbench.maps import MapOptions, MappingUnit, Smoothing, map_release
 
@@ -92,7 +92,10 @@ def map_(
     for tile, what in sorted(result.damaged.items()):
         typer.echo(f"BAD  {tile} {what}")
     typer.echo(f"{result.folder}: {', '.join(map(str, result.years))}, {result.blocks} blocks")
-    if result.damaged:
+    for mapped, share in result.mapped.items():
+        rest = "; the rest is outside the tiles of the release, or has no imagery" if share < 0.9995 else ""
+        typer.echo(f"{mapped}: {100 * share:.1f} % of the area has a class{rest}")
+    if result.damaged or not all(result.mapped.values()):
         raise typer.Exit(1)
 
 

@@ -25,7 +25,7 @@ from lulcbench._files import full_disk_named, write_atomic
 from lulcbench.areas import Area
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.geozarr import METADATA
-from lulcbench.grid import Bounds
+from lulcbench.grid import TILE_SIZE, Bounds
 from lulcbench.maps.cog import write_cogs
 from lulcbench.maps.conformal import FILE as CALIBRATION
 from lulcbench.maps.conformal import Calibration
@@ -79,14 +79,17 @@ class MapResult:
     Attributes:
         folder: of the map.
         years: of its groups.
-        blocks: number of blocks with data, over all years.
+        blocks: number of blocks of the area that have tiles, over all years.
         damaged: tiles that could not be read, which have no data → what is wrong.
+        mapped: share of the requested pixels that have a class, by year; the others are outside the tiles of the
+            release, or have no imagery.
     """
 
     folder: Path
     years: tuple[int, ...]
     blocks: int
     damaged: dict[str, str] = field(default_factory=dict)
+    mapped: dict[int, float] = field(default_factory=dict)
 
 
 def map_release(
@@ -127,7 +130,7 @@ def map_release(
             "Use a segmentation model that was trained on a release.",
         )
     release = Release.open(root)
-    years = options.years or years_of(release, info)
+    years = tuple(sorted(set(options.years or years_of(release, info))))
     smoothing, unit = options.smoothing, options.mapping_unit
     calibration = Calibration.of(opened) if isinstance(opened, MapModel) else None
     if calibration and calibration.smoothing != smoothing:
@@ -143,7 +146,8 @@ def map_release(
     bounds = _clip(options.bounds, any_year.bounds)
     bounds = _clip(area.bounds, bounds) if area and bounds else bounds
     wanted = _blocks(any_year, lattice, bounds, area) if bounds else []
-    if bounds is None or not wanted:
+    requested = _size(options.bounds, area, any_year)
+    if bounds is None or not wanted or not requested:
         raise NotAvailableError(
             f"The area {area.name if area else options.bounds} does not overlap {release.id}.",
             f"Its tiles span {any_year.bounds}: left, bottom, right, top in EPSG:3035 metres.",
@@ -175,7 +179,7 @@ def map_release(
     if unit:
         margin = unit.margin(info.level, info.resolution) * info.resolution
         predicted = _blocks(any_year, lattice, _grown(bounds, margin), area, margin)
-    done, damaged = 0, dict[str, str]()
+    done, damaged, mapped = 0, dict[str, str](), dict[int, float]()
     with (
         full_disk_named(folder, _FULL),
         _prepared(folder, plan, replace) as work,
@@ -191,6 +195,7 @@ def map_release(
                 if progress:
                     progress(done, len(predicted) * len(years))
             damaged |= run.damaged
+            mapped[year] = min(1.0, run.mapped * lattice.resolution**2 / requested)
             if unit and chosen:
                 write_generalised(pyramid, chosen, wanted, unit)
             write_overviews(pyramid, wanted)
@@ -198,7 +203,16 @@ def map_release(
                 write_cogs(pyramid, folder / "cog" / str(year), wanted, tags(opened, release, year))
         write_metadata(folder, opened, release, years, frame, bounds, damaged, plan, area)
     shutil.rmtree(folder / WORK)
-    return MapResult(folder, tuple(years), len(wanted) * len(years), damaged)
+    return MapResult(folder, tuple(years), len(wanted) * len(years), damaged, mapped)
+
+
+def _size(bounds: Bounds | None, area: Area | None, imagery: ReleaseImagery) -> float:
+    """Size of what is requested, m²; of all of the release, that of its tiles."""
+    import shapely
+
+    if area is None:
+        return shapely.box(*bounds).area if bounds else len(imagery.tiles(imagery.bounds)) * float(TILE_SIZE**2)
+    return float(shapely.intersection(area.geometry, shapely.box(*(bounds or area.bounds))).area)
 
 
 def _grown(bounds: Bounds, margin: float) -> Bounds:
