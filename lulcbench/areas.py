@@ -288,8 +288,8 @@ def _polygons(frame: geopandas.GeoDataFrame, path: Path) -> npt.NDArray[Any]:
         raise LulcbenchError(
             f"{path} is in degrees ({frame.crs.name}), but spans {left:.10g} to {right:.10g} eastwards and "
             f"{bottom:.10g} to {top:.10g} northwards.",
-            "Longitudes are -180 to 180, not 0 to 360; if it is in metres, state its CRS (ogr2ogr -a_srs), as GeoJSON "
-            "is always in degrees.",
+            "Longitudes are -180 to 180, not 0 to 360; if it is in metres, state its CRS (ogr2ogr -a_srs): GeoJSON is "
+            "in degrees unless it does.",
         )
     for i in np.flatnonzero(~shapely.is_valid(parts)):
         repaired = shapely.make_valid(parts[i])

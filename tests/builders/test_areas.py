@@ -18,7 +18,7 @@ from rasterio.warp import transform_bounds
 
 from builders.ingest.catalog import write
 from builders.recipe import load
-from builders.stages import plan, search
+from builders.stages import materialize, pack, plan, report, search
 from lulcbench._files import hash_file
 from lulcbench.areas import Area
 from lulcbench.errors import LulcbenchError
@@ -27,7 +27,7 @@ from lulcbench.legend import legend
 from lulcbench.maps import MapOptions, ModelInfo, ModelInput, OwnModel, map_release
 from lulcbench.release import Release
 from tests.builders import labelled, world
-from tests.builders.test_bad_input import build, change, run
+from tests.builders.test_bad_input import change, run
 
 LEFT, BOTTOM, RIGHT, TOP = world.BOUNDS
 BOUNDS = f"bounds = [{LEFT}, {BOTTOM}, {RIGHT}, {TOP}]\n"
@@ -41,10 +41,10 @@ PLACE = shapely.MultiPolygon(
 )
 TILES = [Tile(900, 650), Tile(901, 650), Tile(902, 651)]
 
-LANDSAT = ModelInput(resolution=30, bands=("red", "nir08"), seasons=("summer",), mean=(0.2, 0.3), std=(0.1, 0.1))
+LANDSAT = ModelInput(resolution=30, bands=("red", "nir08"), seasons=("summer",), mean=(0.08, 0.3), std=(0.03, 0.1))
 INFO = ModelInfo(
     name="around", architecture="mean", dense=True, inputs={"landsat": LANDSAT}, classes=legend().names(1), level=1,
-    legend_digest=legend().digest, temperature=1, reach=4, training_digest="0" * 64, simulated=True,
+    legend_digest=legend().digest, temperature=1, reach=2, training_digest="0" * 64, simulated=True,
     sha256="0" * 64,
 )  # fmt: skip
 
@@ -59,9 +59,10 @@ def make(
     rng, (_, shape) = np.random.default_rng(0), world.frame(30)
     items = []
     for i in range(scenes):
-        quality = np.where(rng.random(shape) < 0.4, world.CLOUD, world.CLEAR)
+        clouds = (rng.random((shape[0] // 25 + 1, shape[1] // 25 + 1)) < 0.4).repeat(25, axis=0).repeat(25, axis=1)
+        quality = np.where(clouds[: shape[0], : shape[1]], world.CLOUD, world.CLEAR)
         day = datetime(2018, 7, 1 + i, tzinfo=UTC)
-        items.append(world.scene(folder / "scenes", f"s{i}", day, (0.1 * (i + 1), 0.3), quality))
+        items.append(world.scene(folder / "scenes", f"s{i}", day, (0.04 * (i + 1), 0.3), quality))
     write(folder, "world", "World", items)
     (folder / "recipe.toml").write_text(labelled.IMAGERY.replace(BOUNDS, f"area = {{ {area} }}\n{more}"))
 
@@ -71,18 +72,28 @@ def planned(folder: Path) -> list[Tile]:
     return [row.tile for row in plan.plan(load(folder / "recipe.toml", space.scenes), space)]
 
 
+def build(folder: Path) -> Release:
+    """A build without its audit."""
+    space = world.workspace(folder / "out")
+    recipe = load(folder / "recipe.toml", space.scenes)
+    rows = plan.plan(recipe, space)
+    materialize.materialize(recipe, space, rows, search.search(recipe, space, rows), None)
+    pack.pack(recipe, space, rows, None)
+    return Release.open(space.root)
+
+
 def around(images: dict[str, np.ndarray]) -> np.ndarray:
-    """Probabilities of two classes from the mean red of 9 × 9 pixels."""
-    near = np.lib.stride_tricks.sliding_window_view(np.pad(images["landsat"][0], 4), (9, 9))
+    """Probabilities of two classes from the mean red of 5 × 5 pixels."""
+    near = np.lib.stride_tricks.sliding_window_view(np.pad(images["landsat"][0], 2), (5, 5))
     first = 1 / (1 + np.exp(-4 * near.mean(axis=(2, 3))))
     return np.stack([first, 1 - first, *[np.zeros_like(first)] * (len(legend().codes(1)) - 2)]).astype(np.float32)
 
 
 def test_an_area_is_built_and_mapped_as_that_part_of_the_whole(tmp_path: Path) -> None:
     make(tmp_path / "part", 'path = "place.gpkg", codes = ["XX1"], margin = 330', scenes=3)
-    output = build(tmp_path / "part")
-    assert "area of all: NUTS_ID XX1 of place.gpkg" in output
-    release = Release.open(tmp_path / "part" / "out")
+    release = build(tmp_path / "part")
+    told = report.lines(json.loads((Path(release.root) / report.FILE).read_text()))
+    assert "area of all: NUTS_ID XX1 of place.gpkg" in list(told)
     own = {Tile(int(ix), int(iy)) for ix, iy in release.index()[["ix", "iy"]].to_numpy()}
     assert own == {*TILES, Tile(902, 650)}  # with one that is less than 330 m from the area
     recorded = {
@@ -109,8 +120,8 @@ def test_an_area_is_built_and_mapped_as_that_part_of_the_whole(tmp_path: Path) -
     corner = Affine(30, 0, float(mapped.x[0]) - 15, 0, -30, float(mapped.y[0]) + 15)
     inside = rasterize([area.geometry], mapped.class_1.shape, transform=corner) == 1
     np.testing.assert_array_equal(mapped.class_1 > 0, inside & (mapped.composites > 0))
-    assert (mapped.class_1 > 0).sum() > 0.9 * inside.sum() > 0.8 * PLACE.area / 900
-    assert len(np.unique(mapped.probability)) > 50
+    assert int((mapped.class_1 > 0).sum()) > 0.6 * inside.sum() > 0.55 * PLACE.area / 900
+    assert len(np.unique(mapped.probability)) > 20
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:25832", "EPSG:3035"])
@@ -132,7 +143,7 @@ def test_a_year_without_imagery_and_what_is_outside_are_told(tmp_path: Path) -> 
     assert result.mapped[2017] == 0
     with xr.open_zarr(tmp_path / "map", group="2018/0", consolidated=False, mask_and_scale=False) as mapped:
         assert result.mapped[2018] == pytest.approx(int((mapped.class_1 > 0).sum()) * 900 / PLACE.area)
-    assert 0.1 < result.mapped[2018] < 0.25
+    assert 0.05 < result.mapped[2018] < 0.4
     assert json.loads((tmp_path / "map" / "zarr.json").read_text())["attributes"]["years"] == [2017, 2018]
 
 
