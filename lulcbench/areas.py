@@ -139,10 +139,10 @@ class Area:
             LulcbenchError: some of the area, within ``bounds``, is outside the tile grid.
         """
         left, bottom, right, top = self.bounds
-        extent = (left - margin, bottom - margin, right + margin, top + margin)
+        extent: Bounds = (left - margin, bottom - margin, right + margin, top + margin)
         if bounds is not None:
-            low, high = (max(a, b) for a, b in zip(extent[:2], bounds[:2], strict=True)), bounds[2:]
-            extent = (*low, *(min(a, b) for a, b in zip(extent[2:], high, strict=True)))
+            west, south, east, north = bounds
+            extent = (max(extent[0], west), max(extent[1], south), min(extent[2], east), min(extent[3], north))
             if extent[0] >= extent[2] or extent[1] >= extent[3]:
                 return []
         if min(extent) < 0 or max(extent) > _GRID:
