@@ -5,6 +5,7 @@ own ``[simulate]`` or ``[ingest]`` table fills, ``${DOWNLOADS}``, that of its do
 from the environment.
 """
 
+from builders.recipe.areas import AreaRule
 from builders.recipe.model import Recipe
 from builders.recipe.reading import PATH_KEYS, RECIPES, load
 from builders.recipe.sections import (
@@ -25,6 +26,7 @@ __all__ = [
     "BUFFER",
     "PATH_KEYS",
     "RECIPES",
+    "AreaRule",
     "Codec",
     "DatedRule",
     "Download",

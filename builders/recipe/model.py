@@ -72,8 +72,8 @@ class Recipe(Frozen):
         unknown = set(self.split.unlabelled) - set(self.splits)
         if unknown and not self.split.file:
             raise ValueError(f"unlabelled names {min(unknown)!r}, which no fraction or region does")
-        if not self.labels and any(region.bounds is None for region in self.regions):
-            raise ValueError("a region needs bounds where there are no labels to take them from")
+        if not self.labels and any(region.bounds is None and region.area is None for region in self.regions):
+            raise ValueError("a region needs bounds or an area where there are no labels to take them from")
         lacking = [rule.name for rule in self.sensors if not self.catalog_of(rule)]
         if lacking:
             raise ValueError(f"catalog is missing, which {lacking[0]} needs")
@@ -101,6 +101,6 @@ class Recipe(Frozen):
         return label.licence or self.label_licence
 
     def key(self, *parts: str) -> str:
-        """SHA-256 of some of the recipe's fields: what a stage depends on."""
-        content = self.model_dump(mode="json", include=set(parts))
+        """SHA-256 of some of the recipe's fields: what a stage depends on. Areas are files, whose content counts."""
+        content = self.model_dump(mode="json", include=set(parts), exclude={"regions": {"__all__": {"area"}}})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from builders.recipe.areas import AreaRule
 from lulcbench import grid
 from lulcbench._files import Frozen, Name
 from lulcbench.legend import NODATA, legend
@@ -36,8 +37,9 @@ class Region(Frozen):
     """A named area of tiles.
 
     Attributes:
-        bounds: left, bottom, right, top in EPSG:3035 metres; None is the whole label map.
-        whole: only tiles that lie entirely inside; otherwise all that touch.
+        bounds: left, bottom, right, top in EPSG:3035 metres; None is the whole label map, or the area.
+        whole: only tiles that lie entirely inside the bounds; otherwise all that touch them.
+        area: polygons of a file; only tiles that hold some of them. With bounds, only those that are also inside.
         split: that all its tiles belong to, such as a ``map`` split to be mapped; None shares them out.
         cells: divides a large region into regions of its own, squares of so many tiles that are named by column and
             row (``europe-09-06``); they are planned one by one, and those without labels do not exist.
@@ -48,6 +50,7 @@ class Region(Frozen):
     name: Name
     bounds: grid.Bounds | None = None
     whole: bool = True
+    area: AreaRule | None = None
     split: SplitName | None = None
     cells: Annotated[int, Field(ge=1)] | None = None
     required: bool = True
@@ -85,6 +88,7 @@ class Region(Frozen):
                     min(right, (column + 1) * side), min(top, (row + 1) * side),
                 ),
                 whole=self.whole,
+                area=self.area,
                 split=self.split,
                 required=False,
                 covered=self.covered,

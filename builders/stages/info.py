@@ -17,6 +17,9 @@ def lines(recipe: Recipe) -> list[str]:
     out = [f"{recipe.name} {recipe.version}: {recipe.title}"]
     names = [region.name for region in recipe.regions]
     out.append(f"regions: {', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}")
+    for area in dict.fromkeys(region.area for region in recipe.regions if region.area):
+        codes = f", {area.column} {', '.join(area.codes)}" if area.codes else ""
+        out.append(f"area {area.path.name}{codes}: SHA-256 {area.sha256 or 'not pinned'}")
     out += [f"labels {rule.array}: {rule.path.name}, {_pin(rule)}" for rule in recipe.labels]
     simulated = recipe.simulate or {}
     if "label_map" in simulated:

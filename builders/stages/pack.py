@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from builders.archives.luisa import ATTRIBUTION, edition_of
 from builders.recipe import BUFFER, LabelRule, Recipe, SensorRule
+from builders.stages._areas import stated_areas
 from builders.stages._hierarchy import (
     TileAxis,
     clear_array,
@@ -85,6 +86,7 @@ def pack(
         empty_seasons(recipe, lock["scenes"]),
     )
     told = report_content(lock, rows, read_omitted(space.splits), dropped, unlabelled, damaged, empty)
+    told |= {"areas": areas} if (areas := stated_areas(space.splits)) else {}
     key = _key(recipe, rows, notes, lock, told)
     present = _present(space, key, replace)
     if present:
@@ -291,7 +293,8 @@ def _label_source(rule: LabelRule, licence: str) -> Source:
 
 # Parts of a recipe that the release does not depend on, or only by what they lead to.
 _ELSEWHERE: Any = dict.fromkeys(("simulate", "ingest", "catalog", "lock", "labels", "downloads"), True) | {
-    "sensors": {"__all__": {"catalog"}}
+    "sensors": {"__all__": {"catalog"}},
+    "regions": {"__all__": {"area"}},
 }
 
 

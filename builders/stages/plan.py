@@ -26,6 +26,7 @@ from builders.readers.area import Area
 from builders.readers.locators import companion_digests
 from builders.readers.statements import extent
 from builders.recipe import BUFFER, LabelRule, Recipe, Region, SplitRule
+from builders.stages._areas import STATED, candidates, digests, lines, read_area
 from builders.stages._catalogs import stored_items
 from builders.stages._pins import check_pin
 from builders.stages.coverage import Coverage, count_codes, read_coverage
@@ -78,8 +79,10 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
     if recipe.split.file:
         rows, omitted = read(recipe.split.file), read_omitted(recipe.split.file)
         coverage = read_coverage(recipe.split.file)
+        areas = [line for line in recipe.split.file.read_text(encoding="utf-8").splitlines() if line.startswith(STATED)]
     else:
         rows, omitted, coverage = _make(recipe, report)
+        areas = lines(recipe, {row.region for row in rows})
     for split in recipe.splits:
         if not any(row.split == split for row in rows):
             raise LulcbenchError(
@@ -91,7 +94,7 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((row.tile.id, row.region, row.block, row.split) for row in rows)
-    head = [f"# {key}", f"# buffer {recipe.split.buffer}"]
+    head = [f"# {key}", f"# buffer {recipe.split.buffer}", *areas]
     head += coverage.lines()
     head += [f"{OMITTED}{one.tile.id} {one.region}: {one.reason}" for one in omitted]
     write_atomic(space.splits, ("\n".join(head) + "\n" + out.getvalue()).encode())
@@ -159,11 +162,12 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
     classes: dict[Tile, dict[int, int]] = {}
     covered = _covered(recipe)
     for region in recipe.regions:
-        bounds = region.bounds or sources[0][0].bounds()
-        candidates = [tile for tile in _candidates(region, bounds, covered) if tile not in classes]
+        bounds = _bounds(region, sources)
+        own = candidates(region, bounds, covered)
+        free = [tile for tile in own if tile not in classes]
         labelled = any(map(recipe.labelled, [region.split] if region.split else rule.fractions))
         tiles, counts = [], []
-        for i, tile in enumerate(candidates):
+        for i, tile in enumerate(free):
             codes = _codes(sources, tile, rule) if labelled else {}
             if isinstance(codes, str):
                 omitted.append(Omitted(tile, region.name, codes))
@@ -172,15 +176,22 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
                 classes[tile] = codes
                 counts.append(_histogram(codes, tile, rule.stratify_level))
             if report:
-                report(i + 1, len(candidates))
+                report(i + 1, len(free))
         if not tiles and not region.required:
             omitted = [one for one in omitted if one.region != region.name]
             continue
+        if not free:
+            place = f"area {region.area.path.name}" if region.area else "bounds"
+            raise LulcbenchError(
+                f"Region {region.name!r} {tuple(round(b) for b in bounds)} has no tile: "
+                + (f"its {len(own)} tiles are of regions before it." if own else f"none is inside its {place}."),
+                "Bounds are left, bottom, right, top in EPSG:3035 metres, of whole tiles unless whole = false.",
+            )
         if not tiles:
             extents = "; ".join(str(tuple(round(v) for v in source.bounds())) for source, _ in sources)
             raise LulcbenchError(
                 f"Region {region.name!r} {tuple(round(b) for b in bounds)} has no tile with labels: of its "
-                f"{len(candidates)} tiles are left out {count_reasons(_kinds(omitted, region.name)) or 'none'}; "
+                f"{len(free)} tiles are left out {count_reasons(_kinds(omitted, region.name)) or 'none'}; "
                 f"the label maps span {extents}.",
                 "Bounds are left, bottom, right, top in EPSG:3035 metres; check them, the labels, min_labelled and "
                 "stratify_level.",
@@ -194,19 +205,10 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
     return sorted(rows, key=lambda row: row.tile.id), sorted(omitted, key=lambda one: one.tile.id), coverage
 
 
-def _candidates(region: Region, bounds: Bounds, covered: set[Tile]) -> list[Tile]:
-    """Tiles of a region, row by row."""
-    if not region.covered:
-        return grid.tiles_over(bounds, region.whole)
-    left, bottom, right, top = bounds
-
-    def lies(tile: Tile) -> bool:
-        west, south, east, north = tile.bounds
-        if region.whole:
-            return left <= west and east <= right and bottom <= south and north <= top
-        return left < east and west < right and bottom < north and south < top
-
-    return sorted(filter(lies, covered), key=lambda tile: (tile.iy, tile.ix))
+def _bounds(region: Region, sources: list[tuple[LabelSource, bool]]) -> Bounds:
+    if region.bounds:
+        return region.bounds
+    return read_area(region.area).bounds if region.area else sources[0][0].bounds()
 
 
 def _covered(recipe: Recipe) -> set[Tile]:
@@ -369,6 +371,7 @@ def _key(recipe: Recipe) -> str:
     rules += [rule.model_dump_json(exclude={"path"}) for rule in recipe.labels]
     files = [hash_file(recipe.split.file)] if recipe.split.file and recipe.split.file.is_file() else []
     parts = [STAGE, recipe.key("regions"), *rules, *files, *_digests(recipe.labels), repr(_extents(recipe))]
+    parts += digests(recipe)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

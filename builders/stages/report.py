@@ -90,6 +90,9 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     used = ", ".join(f"{n} of {name}" for name, n in scenes["used"].items())
     yield f"scenes: {used or 'none'}{_left_out(scenes['left_out'])}"
     yield f"tiles: {tiles['used']}{_left_out(tiles['left_out'])}"
+    for region, area in report.get("areas", {}).items():
+        codes = f"{area['column']} {', '.join(area['codes'])} of " if "codes" in area else ""
+        yield f"area of {region}: {codes}{area['file']}"
     for reason, why in WHY_UNLABELLED.items():
         for array, n in report[reason].items():
             if n:

@@ -13,6 +13,8 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pystac
 from pydantic import ValidationError
 
@@ -20,6 +22,7 @@ from builders.archives import lister, scene_source
 from builders.readers.scene import Scene, UnusableSceneError
 from builders.readers.statements import cloud_cover, extent, interval
 from builders.recipe import BUFFER, Recipe, SensorRule
+from builders.stages._areas import stated_areas
 from builders.stages._catalogs import canonical, found_items, merged, stored_items
 from builders.stages._inputs import with_stamps
 from builders.stages._observations import separate
@@ -51,7 +54,8 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
     if recipe.lock:
         return read(recipe.lock, where)
     boxes = _boxes(rows)
-    key = _key(recipe, boxes)
+    targets = _targets(recipe, rows, boxes)
+    key = _key(recipe, boxes, targets)
     stored = _stored(recipe, boxes)
     kept = _kept(space, key)
     scenes: list[Scene] = []
@@ -62,7 +66,7 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
             left_out += [one for one in kept.left_out if one.collection == rule.collection]
             continue
         mine = stored[rule.name] if rule.name in stored else _listed(recipe, rule, boxes)
-        taken, dropped = _choose(recipe, rule, mine, boxes)
+        taken, dropped = _choose(recipe, rule, mine, targets)
         taken = with_stamps(taken)
         log.info("%s: %d scenes of %s, %d left out", rule.name, len(taken), rule.collection, len(dropped))
         scenes += [_moved(scene, lambda href: _portable(href, where)) for scene in taken]
@@ -75,6 +79,8 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
         "scenes": [scene.model_dump(mode="json") for scene in scenes],
         "left_out": [asdict(item) for item in sorted(left_out, key=lambda item: (item.collection, item.id))],
     }
+    if areas := stated_areas(space.splits):
+        content["areas"] = areas
     if not space.lock.is_file() or read_json(space.lock, "search") != content:
         write_json(space.lock, content)
     return read(space.lock, where)
@@ -129,7 +135,8 @@ def found(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]:
     boxes = _boxes(rows)
     stamp = _digest(_stored(recipe, boxes))
     if space.lock.is_file() and (
-        _kept(space, _key(recipe, boxes)) is None or read_json(space.lock, "search")["items"] != stamp
+        _kept(space, _key(recipe, boxes, _targets(recipe, rows, boxes))) is None
+        or read_json(space.lock, "search")["items"] != stamp
     ):
         raise LulcbenchError(
             f"{space.lock} is the result of another recipe, or the catalog has changed since.",
@@ -139,7 +146,7 @@ def found(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]:
 
 
 def _choose(
-    recipe: Recipe, rule: SensorRule, items: Sequence[pystac.Item], boxes: Sequence[Bounds]
+    recipe: Recipe, rule: SensorRule, items: Sequence[pystac.Item], targets: Sequence[Bounds]
 ) -> tuple[list[Scene], list[LeftOut]]:
     """The scenes of a sensor to use, and the items that are left out.
 
@@ -148,7 +155,7 @@ def _choose(
     """
     source, quality = scene_source(rule.archive), sensor(rule.name).quality_asset
     bands = tuple(sensor(rule.name).band(name) for name in rule.bands)
-    spans = _spans(recipe, rule)
+    spans, boxes = _spans(recipe, rule), np.array(targets, np.float64)
     chosen: list[tuple[pystac.Item, Scene]] = []
     left_out: list[LeftOut] = []
     for item in items:
@@ -177,13 +184,16 @@ def _choose(
     return scenes, left_out
 
 
-def _unwanted(item: pystac.Item, rule: SensorRule, spans: Sequence[Days], boxes: Sequence[Bounds]) -> tuple[str, str]:
+def _unwanted(
+    item: pystac.Item, rule: SensorRule, spans: Sequence[Days], boxes: npt.NDArray[np.float64]
+) -> tuple[str, str]:
     """Why an item is not used, according to its metadata, and details; empty if it is. Its files are not opened."""
     start, end = (datetime.fromisoformat(moment).date() for moment in interval(item))
     if not any(start <= last and end >= first for first, last in spans):
         return "acquired outside the seasons", f"{start}"
     left, bottom, right, top = extent(item)
-    if not any(left < box[2] and box[0] < right and bottom < box[3] and box[1] < top for box in boxes):
+    west, south, east, north = boxes.T
+    if not ((left < east) & (west < right) & (bottom < north) & (south < top)).any():
         return "outside the tiles", ""
     cloud = cloud_cover(item)
     if cloud is not None and cloud / 100 > rule.max_cloud:
@@ -223,9 +233,10 @@ def _kept(space: Workspace, key: str) -> _Locked | None:
     return _Locked(read(space.lock, {}), [LeftOut(**entry) for entry in locked["left_out"]])
 
 
-def _key(recipe: Recipe, boxes: Sequence[Bounds]) -> str:
+def _key(recipe: Recipe, boxes: Sequence[Bounds], targets: Sequence[Bounds]) -> str:
     """What a search depends on, apart from the catalogs' items."""
     parts = [recipe.key("seasons", "sensors", "catalog", "simulate", "ingest"), repr(list(boxes))]
+    parts += [repr(list(targets))] if targets is not boxes else []
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -256,7 +267,7 @@ def read(path: Path, places: Mapping[str, str] | None = None) -> list[Scene]:
 def published(lock: Path) -> dict[str, Any]:
     """The content of a lock file for a release: without keys that concern this workspace only."""
     content = read_json(lock, "search")
-    return {key: content[key] for key in ("stage", "catalogs", "scenes", "left_out") if key in content}
+    return {key: content[key] for key in ("stage", "catalogs", "areas", "scenes", "left_out") if key in content}
 
 
 def _environment() -> dict[str, str]:
@@ -296,3 +307,10 @@ def _boxes(rows: list[Planned]) -> list[Bounds]:
             low, high = ([f(b[i] for b in bounds) for i in ij] for f, ij in ((min, (0, 1)), (max, (2, 3))))
             boxes.append((low[0], low[1], high[0], high[1]))
     return boxes
+
+
+def _targets(recipe: Recipe, rows: list[Planned], boxes: list[Bounds]) -> list[Bounds]:
+    """Where scenes are used: in the extents of regions, or, if a region has an area, in the tiles themselves."""
+    if not any(region.area for region in recipe.regions):
+        return boxes
+    return [row.tile.bounds for row in rows if row.split != BUFFER]

@@ -13,7 +13,7 @@ from lulcbench.cli._output import writable_folder
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
-    from lulcbench.maps import Area
+    from lulcbench.areas import Area
 
 
 def register(app: typer.Typer) -> None:
@@ -44,6 +44,7 @@ def map_(
         Path | None, typer.Option(help="Vector file in which --area is a code, such as NUTS regions of Eurostat.")
     ] = None,
     boundary_column: Annotated[str, typer.Option(help="Column of the codes in that file.")] = "NUTS_ID",
+    layer: Annotated[str | None, typer.Option(help="Layer of the vector file, if it has several.")] = None,
     halo: Annotated[
         int | None,
         typer.Option(help="Pixels that the model sees around a block; default: its reach, at most 160.", min=0),
@@ -64,14 +65,14 @@ def map_(
 ) -> None:
     """Map a release: classes at all levels, probabilities and uncertainty; run the command again to resume.
 
-    Exit code 1 if some tiles could not be read: the map has no data there.
+    Exit code 1 if some tiles could not be read: the map has no data there; or if a year has no imagery at all.
     """
     from lulcbench.maps import MapOptions, MappingUnit, Smoothing, map_release
 
     options = MapOptions(
         years=tuple(year or ()),
         bounds=bounds,
-        area=_area(area or (), root, boundaries, boundary_column),
+        area=_area(area or (), root, boundaries, boundary_column, layer),
         halo=halo,
         cog=cog,
         smoothing=Smoothing() if smooth else None,
@@ -91,23 +92,29 @@ def map_(
     for tile, what in sorted(result.damaged.items()):
         typer.echo(f"BAD  {tile} {what}")
     typer.echo(f"{result.folder}: {', '.join(map(str, result.years))}, {result.blocks} blocks")
-    if result.damaged:
+    for mapped, share in result.mapped.items():
+        rest = "; the rest is outside the tiles of the release, or has no imagery" if share < 0.9995 else ""
+        typer.echo(f"{mapped}: {100 * share:.1f} % of the area has a class{rest}")
+    if result.damaged or not all(result.mapped.values()):
         raise typer.Exit(1)
 
 
-def _area(names: Sequence[str], root: str, boundaries: Path | None, column: str) -> Area | None:
+def _area(names: Sequence[str], root: str, boundaries: Path | None, column: str, layer: str | None) -> Area | None:
     """The area that is requested; None if it is all of the release."""
-    from lulcbench.maps import Area
+    from lulcbench.areas import Area
     from lulcbench.release import Release
 
     if boundaries is not None:
         if not names:
             raise LulcbenchError(f"No code of {boundaries} is stated.", "Give one: --area CODE.")
-        return Area.read(boundaries, names, column)
+        return Area.read(boundaries, names, column, layer)
     if not names:
         return None
-    if len(names) == 1 and Path(names[0]).is_file():
-        return Area.read(names[0])
+    files = [name for name in names if Path(name).is_file()]
+    if files and len(names) > 1:
+        raise LulcbenchError(f"{files[0]} is one of {len(names)} areas.", "Give one file, or only names of regions.")
+    if files:
+        return Area.read(files[0], layer=layer)
     return Area.of_regions(Release.open(root), names)
 
 

@@ -35,7 +35,7 @@ them. Arrays begin at a whole block of 480 pixels of the EPSG:3035 grid; chunks 
 
 from __future__ import annotations
 
-from lulcbench.maps.area import Area
+from lulcbench.areas import Area
 from lulcbench.maps.engine import MapOptions, MapResult, map_release
 from lulcbench.maps.ensemble import Ensemble
 from lulcbench.maps.mapping_unit import MappingUnit

@@ -22,10 +22,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lulcbench._files import full_disk_named, write_atomic
+from lulcbench.areas import Area
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.geozarr import METADATA
-from lulcbench.grid import Bounds
-from lulcbench.maps.area import Area
+from lulcbench.grid import TILE_SIZE, Bounds
 from lulcbench.maps.cog import write_cogs
 from lulcbench.maps.conformal import FILE as CALIBRATION
 from lulcbench.maps.conformal import Calibration
@@ -79,14 +79,17 @@ class MapResult:
     Attributes:
         folder: of the map.
         years: of its groups.
-        blocks: number of blocks with data, over all years.
+        blocks: number of blocks of the area that have tiles, over all years.
         damaged: tiles that could not be read, which have no data → what is wrong.
+        mapped: share of the requested pixels that have a class, by year; the others are outside the tiles of the
+            release, or have no imagery.
     """
 
     folder: Path
     years: tuple[int, ...]
     blocks: int
     damaged: dict[str, str] = field(default_factory=dict)
+    mapped: dict[int, float] = field(default_factory=dict)
 
 
 def map_release(
@@ -122,7 +125,7 @@ def map_release(
     info = opened.info
     scheme = info.scheme
     release = Release.open(root)
-    years = options.years or years_of(release, info)
+    years = tuple(sorted(set(options.years or years_of(release, info))))
     smoothing, unit = options.smoothing, options.mapping_unit
     calibration = Calibration.of(opened) if isinstance(opened, MapModel) else None
     if calibration and calibration.smoothing != smoothing:
@@ -138,7 +141,8 @@ def map_release(
     bounds = _clip(options.bounds, any_year.bounds)
     bounds = _clip(area.bounds, bounds) if area and bounds else bounds
     wanted = _blocks(any_year, lattice, bounds, area) if bounds else []
-    if bounds is None or not wanted:
+    requested = _size(options.bounds, area, any_year)
+    if bounds is None or not wanted or not requested:
         raise NotAvailableError(
             f"The area {area.name if area else options.bounds} does not overlap {release.id}.",
             f"Its tiles span {any_year.bounds}: left, bottom, right, top in EPSG:3035 metres.",
@@ -149,7 +153,7 @@ def map_release(
         "release": release.digest,
         "years": list(years),
         "bounds": list(bounds),
-        "area": {"name": area.name, "sha256": area.digest} if area else None,
+        "area": area.provenance if area else None,
         "lattice": asdict(lattice),
         "cog": options.cog,
         "smoothing": smoothing.model_dump() if smoothing else None,
@@ -170,7 +174,7 @@ def map_release(
     if unit:
         margin = unit.margin(scheme, info.resolution) * info.resolution
         predicted = _blocks(any_year, lattice, _grown(bounds, margin), area, margin)
-    done, damaged = 0, dict[str, str]()
+    done, damaged, mapped = 0, dict[str, str](), dict[int, float]()
     with (
         full_disk_named(folder, _FULL),
         _prepared(folder, plan, replace) as work,
@@ -186,6 +190,7 @@ def map_release(
                 if progress:
                     progress(done, len(predicted) * len(years))
             damaged |= run.damaged
+            mapped[year] = min(1.0, run.mapped * lattice.resolution**2 / requested)
             if unit and chosen:
                 write_generalised(pyramid, chosen, wanted, unit)
             write_overviews(pyramid, wanted)
@@ -193,7 +198,16 @@ def map_release(
                 write_cogs(pyramid, folder / "cog" / str(year), wanted, tags(opened, release, year))
         write_metadata(folder, opened, release, years, frame, bounds, damaged, plan, area)
     shutil.rmtree(folder / WORK)
-    return MapResult(folder, tuple(years), len(wanted) * len(years), damaged)
+    return MapResult(folder, tuple(years), len(wanted) * len(years), damaged, mapped)
+
+
+def _size(bounds: Bounds | None, area: Area | None, imagery: ReleaseImagery) -> float:
+    """Size of what is requested, m²; of all of the release, that of its tiles."""
+    import shapely
+
+    if area is None:
+        return shapely.box(*bounds).area if bounds else len(imagery.tiles(imagery.bounds)) * float(TILE_SIZE**2)
+    return float(shapely.intersection(area.geometry, shapely.box(*(bounds or area.bounds))).area)
 
 
 def _grown(bounds: Bounds, margin: float) -> Bounds:

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from lulcbench import __version__
 from lulcbench._files import hash_file, write_atomic
+from lulcbench.areas import Area
 from lulcbench.geozarr import consolidate
 from lulcbench.grid import CRS, Bounds
 from lulcbench.legend import ClassScheme
 from lulcbench.legend.scheme import SUBSET
-from lulcbench.maps.area import Area
 from lulcbench.maps.ensemble import AnyModel, Ensemble
 from lulcbench.maps.lattice import Frame
 from lulcbench.release import Release

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lulcbench.areas import Area
 from lulcbench.grid import Bounds
-from lulcbench.maps.area import Area
 from lulcbench.maps.conformal import Calibration
 from lulcbench.maps.lattice import BLOCK, Index
 from lulcbench.maps.layers import encode, normalized
@@ -40,6 +40,7 @@ class Rows:
         self.chosen = chosen  # takes the decided classes, also of blocks and pixels outside the bounds
         self.limit = calibration.threshold if calibration else None
         self.damaged: dict[str, str] = {}
+        self.mapped = 0  # pixels
 
     def rows(self, wanted: Sequence[Index]) -> Iterator[int]:
         """Write all rows that are not complete yet; yields the number of blocks of each row.
@@ -52,16 +53,16 @@ class Rows:
         for i, group in groupby(wanted, lambda index: index[0]):
             blocks = list(group)
             entry = finished.get(i)
-            if entry and entry["digest"] == self._digest(blocks):
-                self.damaged |= entry["damaged"]
-            else:
+            if not entry or entry["digest"] != self._digest(blocks):
                 carried = self._row(blocks, carried)
                 entry = {"row": i, "digest": self._digest(blocks), "damaged": self._row_damage}
-                self.damaged |= self._row_damage
+                entry["mapped"] = self._row_mapped
                 with self.journal.open("ab") as file:
                     file.write((json.dumps(entry) + "\n").encode())
                     file.flush()
                     os.fsync(file.fileno())
+            self.damaged |= entry["damaged"]
+            self.mapped += entry["mapped"]
             yield len(blocks)
 
     def _digest(self, blocks: Sequence[Index]) -> str:
@@ -74,7 +75,8 @@ class Rows:
         for line in self.journal.read_text(encoding="utf-8").splitlines() if self.journal.is_file() else []:
             with suppress(ValueError):
                 entry = json.loads(line)
-                found[entry["row"]] = entry
+                if "mapped" in entry:  # older ones do not state it
+                    found[entry["row"]] = entry
         return found
 
     def _row(self, blocks: Sequence[Index], carried: dict[Index, Predicted]) -> dict[Index, Predicted]:
@@ -86,6 +88,7 @@ class Rows:
             own = sorted({*blocks, *((i, j - 1) for i, j in blocks)})
             above = [(i - 1, j) for i, j in own if (i - 1, j) not in carried]
         self._row_damage: dict[str, str] = {}
+        self._row_mapped = 0
         order = [*above, *own]
         below: dict[Index, Predicted] = {}
         left: tuple[Index, Predicted] | None = None
@@ -126,7 +129,8 @@ class Rows:
             normalized(p[:classes], out=p[:classes])
         if self.chosen:
             self.chosen.write(index, {"chosen": np.where(valid, scheme.decide(p[:classes]) + 1, 0)})
-        if (valid & (inside > 0)).any():
+        if pixels := int((valid & (inside > 0)).sum()):
+            self._row_mapped += pixels
             counts = {name: values[:BLOCK, :BLOCK] * inside for name, values in own.counts.items()}
             self.pyramid.write(index, encode(p, counts, scheme, self.limit))
 
@@ -139,7 +143,7 @@ class Rows:
         rows = (y > self.bounds[1]) & (y < self.bounds[3])
         columns = (x > self.bounds[0]) & (x < self.bounds[2])
         inside = (rows[:, None] & columns[None, :]).astype(np.uint8)
-        return inside if self.area is None else inside * self.area.inside(lattice, index)
+        return inside if self.area is None else inside * self.area.mask(lattice.block(index), lattice.resolution)
 
 
 def _bottom(predicted: Predicted) -> Predicted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rasterio.features import rasterize
 from typer.testing import CliRunner
 
 from lulcbench.cli import app
-from lulcbench.errors import LulcbenchError, NotAvailableError
+from lulcbench.errors import NotAvailableError
 from lulcbench.maps import Area, MapModel, MapOptions, engine, map_release
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Lattice
@@ -57,7 +58,7 @@ def test_a_pixel_is_inside_if_its_centre_is(resolution: int) -> None:
     centres = 0
     for index in lattice.blocks(area.bounds):
         left, bottom, right, top = lattice.block(index)
-        inside = area.inside(lattice, index)
+        inside = area.mask(lattice.block(index), resolution)
         transform = Affine(resolution, 0, left, 0, -resolution, top)
         np.testing.assert_array_equal(inside, rasterize([PLACE], (480, 480), transform=transform))
         x = left + (np.arange(480) + 0.5) * resolution
@@ -68,7 +69,7 @@ def test_a_pixel_is_inside_if_its_centre_is(resolution: int) -> None:
     assert abs(centres * resolution**2 / PLACE.area - 1) < 0.005
     far = lattice.block((0, 0))
     assert not area.touches(far)
-    assert not area.inside(lattice, (0, 0)).any()
+    assert not area.mask(far, resolution).any()
 
 
 @pytest.mark.slow
@@ -90,7 +91,8 @@ def test_an_area_of_a_file_is_that_part_of_the_whole(
     np.testing.assert_array_equal(mapped.margin == 255, ~(inside & (part.class_1 > 0)))
 
     attributes = json.loads((folder / "zarr.json").read_bytes())["attributes"]
-    assert attributes["lulcbench:area"] == {"name": "place", "sha256": area.digest}
+    file = {"name": "place.geojson", "sha256": hashlib.sha256((tmp_path / "place.geojson").read_bytes()).hexdigest()}
+    assert attributes["lulcbench:area"] == {"name": "place", "sha256": area.digest, "file": file}
     footprint = shapely.geometry.shape(json.loads((folder / "2018" / "item.json").read_bytes())["geometry"])
     project = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:3035", always_xy=True).transform
     ground = shapely.transform(footprint, project, interleaved=False)
@@ -106,39 +108,6 @@ def test_what_is_around_an_area_is_predicted_for_a_mapping_unit(exported, releas
         bounds = engine._grown(area.bounds, margin)
         blocks = engine._blocks(imagery, lattice, bounds, area, margin)
         assert {j for _, j in blocks} == columns
-
-
-def test_codes_of_boundaries_and_edges_of_other_coordinates(tmp_path: Path) -> None:
-    path = written(tmp_path / "nuts.gpkg", PLACE, "EPSG:3035", NUTS_ID=["DE1", "DE2", "FR1"])
-    first, second, _ = shapely.get_parts(PLACE)
-    assert Area.read(path, ["DE2"]).geometry.equals(second)
-    both = Area.read(path, ["DE1", "DE2"])
-    assert both.name == "DE1, DE2"
-    assert both.geometry.normalize().equals_exact(shapely.union_all([first, second]).normalize(), 1e-6)
-    with pytest.raises(LulcbenchError, match=r"(?s)no NUTS_ID DE9.*It has DE1, DE2\."):
-        Area.read(path, ["DE9"])
-    with pytest.raises(LulcbenchError, match=r"(?s)no column CODE.*NUTS_ID"):
-        Area.read(path, ["DE1"], "CODE")
-
-    wide = shapely.box(5, 50, 15, 51)  # degrees: its edges are curves in EPSG:3035
-    geopandas.GeoDataFrame(geometry=[wide], crs="EPSG:4326").to_file(tmp_path / "wide.geojson")
-    area = Area.read(tmp_path / "wide.geojson")
-    x, y = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:3035", always_xy=True).transform(10, 51)
-    assert area.geometry.boundary.distance(shapely.Point(x, y)) < 0.1
-
-
-def test_files_that_hold_no_area_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.geojson").write_text("[]")
-    with pytest.raises(LulcbenchError, match="Cannot read the area"):
-        Area.read(tmp_path / "text.geojson")
-    points = geopandas.GeoDataFrame(geometry=[shapely.Point(1, 2)], crs="EPSG:4326")
-    points.to_file(tmp_path / "points.geojson")
-    with pytest.raises(LulcbenchError, match="has no polygon"):
-        Area.read(tmp_path / "points.geojson")
-    with pytest.warns(UserWarning, match="'crs' was not provided"):
-        geopandas.GeoDataFrame(geometry=[PLACE]).to_file(tmp_path / "plain.gpkg")
-    with pytest.raises(LulcbenchError, match="has no CRS"):
-        Area.read(tmp_path / "plain.gpkg")
 
 
 @pytest.mark.slow
@@ -162,6 +131,7 @@ def test_the_command_maps_files_codes_and_regions(
     assert (region > 0).sum() == (region.sel(**inside) > 0).sum() > 5000
     assert "'west' is neither a file nor a region of tiny" in run("other", "--area", "west")
     assert "No code of" in run("other", "--boundaries", str(places))
+    assert "is one of 2 areas" in run("other", "--area", str(places), "--area", "east")
     far = written(tmp_path / "far.geojson", shapely.transform(PLACE, lambda xy: xy + 500_000))
     assert "The area far does not overlap tiny" in run("other", "--area", str(far))
     assert not (tmp_path / "other").exists()
