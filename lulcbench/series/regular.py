@@ -13,16 +13,24 @@ from lulcbench.grid import LABEL_RESOLUTION, TILE_SIZE, pixels
 
 Floats = npt.NDArray[np.float32]
 _SIDE = pixels(TILE_SIZE, LABEL_RESOLUTION)
+_YEAR = 365  # days of the shortest year
 
 
 def days_of_year(every: int) -> npt.NDArray[np.int64]:
     """The fixed days: the middle ones of the whole periods of ``every`` days since 1 January, counted from 0.
 
+    They are the same in leap years, whose days after 28 February are counted on, as one day later.
+
+    Raises:
+        LulcbenchError: ``every`` is not from 1 to 365.
+
     Examples:
         >>> days_of_year(90).tolist()
         [45, 135, 225, 315]
     """
-    return np.arange(365 // every, dtype=np.int64) * every + every // 2
+    if not 1 <= every <= _YEAR:
+        raise LulcbenchError(f"Steps are {every} days apart.", f"Give 1 to {_YEAR} days.")
+    return np.arange(_YEAR // every, dtype=np.int64) * every + every // 2
 
 
 def cell_means(image: Floats, shape: tuple[int, int] = (_SIDE, _SIDE)) -> Floats:
@@ -70,7 +78,8 @@ def regular(values: Floats, dates: npt.NDArray[np.datetime64], year: int, every:
     change may lie, have no influence.
 
     Args:
-        values: ``(n, time, band)``, NaN where not clear; bands with gaps of their own are interpolated by themselves.
+        values: ``(n, time, band)``, NaN or masked where not clear; bands with gaps of their own are interpolated by
+            themselves.
         dates: datetime64 ``(time,)``, in ascending order; of any years.
         year: the year.
         every: days between the fixed days, see ``days_of_year``.
@@ -79,7 +88,7 @@ def regular(values: Floats, dates: npt.NDArray[np.datetime64], year: int, every:
         float32 ``(n, step, band)``; NaN for bands of pixels without a clear date in the year.
 
     Raises:
-        LulcbenchError: dates do not ascend, or none is in the year.
+        LulcbenchError: dates do not ascend, none is in the year, or values are not of as many dates.
 
     Examples:
         >>> dates = np.array(["2017-12-30", "2018-02-15", "2018-08-14"], "datetime64[D]")
@@ -89,12 +98,17 @@ def regular(values: Floats, dates: npt.NDArray[np.datetime64], year: int, every:
     """
     dates = np.asarray(dates, "datetime64[D]")
     check_dates(dates)
+    if np.ndim(values) != 3 or np.shape(values)[1] != len(dates):
+        raise LulcbenchError(
+            f"Values {np.shape(values)} are not of {len(dates)} dates.",
+            "Give them as pixel, time and band, with a date each.",
+        )
     start = np.datetime64(date(year, 1, 1), "D")
     days = (dates - start).astype(np.int64)
     own = dates.astype("datetime64[Y]").astype(np.int64) + 1970 == year
     if not own.any():
         raise LulcbenchError(f"There is no date in {year}.", "Leave the year out, or add images of it.")
-    days, values = days[own], np.asarray(values[:, own], np.float32)
+    days, values = days[own], np.ma.filled(np.ma.asarray(values[:, own], np.float32), np.nan)
     finite = np.isfinite(values)
     if (finite == finite[..., :1]).all():
         return _interpolated(values, finite[..., 0], days, every)

@@ -121,3 +121,29 @@ def test_the_probability_to_stay_is_chosen_for_the_best_change() -> None:
     same = np.zeros_like(labels)
     with pytest.raises(LulcbenchError, match="The labels of 2016 to 2020 show no change"):
         choose_stay(lambda stay: [same], [same], years, 1)
+
+
+def test_smoothing_is_chosen_by_the_change_of_all_levels() -> None:
+    """Classes of one parent are told apart; agriculture and forest are confused, in pixels that do not change."""
+    rng = np.random.default_rng(0)
+    at = {code: i for i, code in enumerate(legend().codes(2))}
+    arable, pastures, forest = at[21], at[23], at[31]
+    labels = np.full((3, 6000), arable)
+    labels[1:, :300] = pastures  # change of level 2 alone
+    labels[1:, 300:330] = forest  # change of level 1
+    guess = labels.copy()
+    unsure = rng.random(labels.shape) < 0.1
+    unsure[:, :330] = False
+    guess[unsure] = forest
+    confidence = np.where(unsure, 0.97, 0.99)
+    p = np.full((3, len(at), 6000), 1e-4)
+    np.put_along_axis(p, labels[:, None], 0.03, axis=1)
+    np.put_along_axis(p, guess[:, None], confidence[:, None], axis=1)
+    p /= p.sum(axis=1, keepdims=True)
+    prior = np.full(len(at), 1 / len(at))
+    smoothing = Smoothing("viterbi", 2, prior, 1, ())
+    chosen = choose_stay(lambda stay: [smoothing.with_stay(stay).classes(p)], [labels], (2018, 2019, 2020), 2)
+    top = np.asarray(legend().parents(2, 1))
+    maps = top[smoothing.with_stay(chosen).classes(p)]
+    changes = [int((part[1:] != part[:-1]).sum()) for part in (top[labels], maps)]
+    assert changes[1] <= 1.2 * changes[0], chosen
