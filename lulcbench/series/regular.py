@@ -13,6 +13,7 @@ from lulcbench.grid import LABEL_RESOLUTION, TILE_SIZE, pixels
 
 Floats = npt.NDArray[np.float32]
 _SIDE = pixels(TILE_SIZE, LABEL_RESOLUTION)
+_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
 _YEAR = 365  # days of the shortest year
 
 
@@ -55,6 +56,23 @@ def cell_means(image: Floats, shape: tuple[int, int] = (_SIDE, _SIDE)) -> Floats
     return means
 
 
+def as_days(dates: Any) -> npt.NDArray[np.datetime64]:
+    """Dates of any kind that NumPy reads as datetime64[D] ``(time,)``; times of day are dropped.
+
+    Raises:
+        LulcbenchError: they are not dates, such as 30 February, or of another calendar than that of satellites: climate
+            models have years of 360 days, whose dates would be off by up to a week.
+    """
+    first = np.asarray(dates, object).ravel()[:1] if not isinstance(dates, np.ndarray) or dates.dtype == object else ()
+    calendar = next((str(getattr(day, "calendar", _CALENDARS[0])) for day in first), _CALENDARS[0])
+    if calendar not in _CALENDARS:
+        raise LulcbenchError(f"Dates are of the calendar {calendar}.", "Give dates of the common calendar (UTC).")
+    try:
+        return np.asarray(dates, "datetime64[D]")
+    except (ValueError, TypeError) as error:
+        raise LulcbenchError(f"Dates cannot be read: {error}.", "Give dates such as 2018-06-30.") from error
+
+
 def check_dates(dates: npt.NDArray[np.datetime64]) -> None:
     """Check that dates ascend.
 
@@ -88,7 +106,8 @@ def regular(values: Floats, dates: npt.NDArray[np.datetime64], year: int, every:
         float32 ``(n, step, band)``; NaN for bands of pixels without a clear date in the year.
 
     Raises:
-        LulcbenchError: dates do not ascend, none is in the year, or values are not of as many dates.
+        LulcbenchError: dates do not ascend or are of another calendar, none is in the year, or values are not of as
+            many dates.
 
     Examples:
         >>> dates = np.array(["2017-12-30", "2018-02-15", "2018-08-14"], "datetime64[D]")
@@ -96,7 +115,7 @@ def regular(values: Floats, dates: npt.NDArray[np.datetime64], year: int, every:
         >>> regular(values, dates, 2018, every=90)[0, :, 0].round(2).tolist()  # 9 is of another year
         [1.0, 2.0, 3.0, 3.0]
     """
-    dates = np.asarray(dates, "datetime64[D]")
+    dates = as_days(dates)
     check_dates(dates)
     if np.ndim(values) != 3 or np.shape(values)[1] != len(dates):
         raise LulcbenchError(
