@@ -110,7 +110,8 @@ class PredictConfig(Part):
             sequence. None leaves each year as it is.
         stay: probability that the class of a pixel is the same a year later, at level 1, 2, … given the coarser one.
             ``labels`` estimates it from the first and the last labels of the train split that are not newer than
-            ``data.label_year``; ``val`` chooses it by the F1 of change on the labels of the val split.
+            ``data.label_year``; ``val`` chooses it by the change in the labels of the val split. Both also count which
+            class became which.
     """
 
     split: Name = "test"

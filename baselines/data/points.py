@@ -216,10 +216,10 @@ class PointSeriesData(DataConfig):
 
 
 def _dates(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Dates of a column: dates themselves, or text such as 2018-06-30."""
+    """Dates of a column: dates themselves, or text such as 2018-06-30; in 03/05/2018, day and month are not known."""
     if pd.api.types.is_numeric_dtype(values):
         raise ValueError(f"{values.iloc[0]} is a number, not a date")
-    return pd.to_datetime(values, utc=True).dt.tz_localize(None)
+    return pd.to_datetime(values, format="ISO8601", utc=True).dt.tz_localize(None)
 
 
 class PointSeries:

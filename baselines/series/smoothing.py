@@ -2,7 +2,8 @@
 
 The states are the classes of a level. Between years a class stays with a probability of its own at each level: leaving
 it at level 1 is rarer than at level 2 within the same level-1 class. What leaves is spread over the classes of the
-other branches, in proportion to how frequent they are.
+other branches: in proportion to how frequent they are or, where labels of several years are known, to how often each
+class became each other one. Fields become houses, and houses do not become fields.
 """
 
 from __future__ import annotations
@@ -24,10 +25,19 @@ from lulcbench.legend import decide, legend
 Floats = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.integer[Any]]
 TINY = 1e-12
-CANDIDATES = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
+# To 1e-5: networks are surer of each year than they are right, and the rarest changes have a share of 1e-3 a year.
+CANDIDATES = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 0.99995, 0.99999)
 
 
-def transitions(level: int, stay: Sequence[float], prior: npt.NDArray[np.floating[Any]]) -> Floats:
+FEW = 10.0  # pixels of change, of which a class must have seen about as many before its own rates count as much
+
+
+def transitions(
+    level: int,
+    stay: Sequence[float],
+    prior: npt.NDArray[np.floating[Any]],
+    changes: npt.NDArray[np.integer[Any]] | None = None,
+) -> Floats:
     """Transition probabilities of the classes of a level, from the probability to stay at each level.
 
     Args:
@@ -35,6 +45,9 @@ def transitions(level: int, stay: Sequence[float], prior: npt.NDArray[np.floatin
         stay: probability that the class of a pixel at level 1, 2, … is the same a year later, given that the coarser
             one is; one per level.
         prior: frequency of each class, ``(class,)``, with sum 1.
+        changes: pixels of each class in a map (rows) that have each class in the next one, see ``count_pairs``. Classes
+            leave and are entered as often as there, in relation to all classes; where the counts expect or show fewer
+            than ``FEW`` changes, mostly as without them. None knows nothing of pairs.
 
     Returns:
         float64 ``(class, class)``; rows are the year before, and sum to 1.
@@ -56,21 +69,41 @@ def transitions(level: int, stay: Sequence[float], prior: npt.NDArray[np.floatin
     if not all(0 <= value <= 1 for value in stay):
         raise LulcbenchError(f"Probabilities to stay are {list(stay)}.", "Give numbers from 0 to 1.")
     weights = np.maximum(np.asarray(prior, np.float64), TINY)
+    counts = np.zeros((classes, classes)) if changes is None else np.asarray(changes, np.float64)
     paths = np.stack([np.asarray(legend().parents(level, n)) for n in range(1, level + 1)])  # level, class
     matrix = np.ones((classes, classes))
     inside = np.ones((classes, classes), bool)  # same classes at all levels so far
     for path, value in zip(paths, stay, strict=True):
         same = inside & (path[:, None] == path[None, :])
         left = inside & ~same
+        rate = counts[left].sum() / max(counts[inside].sum(), 1)
         for row in range(classes):
             if not left[row].any():
                 continue  # its only child: it cannot be left here
-            matrix[row, same[row]] *= value
-            total = weights[left[row]].sum()
-            matrix[row, left[row]] *= (1 - value) * weights[left[row]] / total
+            even = weights[left[row]] / weights[left[row]].sum()
+            # How many times as often as the average class, by target.
+            known = (counts[row, left[row]] + FEW * even) / (rate * counts[row, inside[row]].sum() + FEW)
+            leaving = (1 - value) * known
+            leaving *= min(1, max(1 - value, 0.5) / max(leaving.sum(), TINY))
+            matrix[row, same[row]] *= 1 - leaving.sum()
+            matrix[row, left[row]] *= leaving
         inside = same
     result: Floats = matrix / matrix.sum(axis=1, keepdims=True)
     return result
+
+
+def count_pairs(before: Classes, after: Classes, level: int) -> npt.NDArray[np.int64]:
+    """Pixels of each class (rows) that have each class in a later map: int64 ``(class, class)``.
+
+    Args:
+        before: class indices of the level, negative where ignored.
+        after: the same of the later map, of the same shape.
+        level: of the classes.
+    """
+    classes = len(legend().codes(level))
+    known = (before >= 0) & (after >= 0)
+    pairs = before[known].astype(np.int64) * classes + after[known]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def estimate_stay(
@@ -107,9 +140,12 @@ def choose_stay(
     years: Sequence[int],
     level: int,
 ) -> list[float]:
-    """Yearly probability to stay at each level that gives the best F1 of change, within a year, on labelled maps.
+    """Yearly probability to stay at each level that gives the best change, within a year, on labelled maps.
 
-    The levels are searched one after another, twice, among ``CANDIDATES``.
+    The best has the highest precision or recall, whichever is lower, so that maps show about as much change as there
+    is, where F1 alone may prefer a multiple of it. It is the mean of all levels at which the labels show a change: the
+    finest alone says little of the coarser ones, whose changes are a small part of its own. Probabilities are searched
+    level by level, twice, among ``CANDIDATES``.
 
     Args:
         smoothed: gives the smoothed class indices of each tile, ``(year, …)``, for probabilities to stay.
@@ -121,25 +157,45 @@ def choose_stay(
     Raises:
         LulcbenchError: the labels show no change between the years.
     """
-    if not any(((part[1:] != part[:-1]) & (part.min(axis=0) >= 0)).any() for part in labels):
+    truth = {n: [_at_level(part, level, n) for part in labels] for n in range(1, level + 1)}
+    shown = [n for n, parts in truth.items() if any(_changes(part) for part in parts)]
+    if not shown:
         raise LulcbenchError(
             f"The labels of {years[0]} to {years[-1]} show no change, from which smoothing could be chosen.",
             "Give predict.stay.",
         )
     scores: dict[tuple[float, ...], float] = {}
 
-    def f1(stay: list[float]) -> float:
+    def of(stay: list[float]) -> float:
         if tuple(stay) not in scores:
-            parts = [series_sums(truth, maps, years) for truth, maps in zip(labels, smoothed(stay), strict=True)]
-            total: npt.NDArray[np.int64] = np.array(parts).sum(axis=0)
-            value = float(evaluate(Family.SERIES, total)["near_change_f1"])
-            scores[tuple(stay)] = value if np.isfinite(value) else 0.0
+            maps = smoothed(stay)
+            scores[tuple(stay)] = float(np.mean([lower(n, maps) for n in shown]))
         return scores[tuple(stay)]
+
+    def lower(n: int, maps: Sequence[Classes]) -> float:
+        parts = [
+            series_sums(known, _at_level(part, level, n), years) for known, part in zip(truth[n], maps, strict=True)
+        ]
+        total: npt.NDArray[np.int64] = np.array(parts).sum(axis=0)
+        values = evaluate(Family.SERIES, total)
+        value = min(float(values["near_change_precision"]), float(values["near_change_recall"]))
+        return value if np.isfinite(value) else 0.0  # without any change there is no precision
 
     best = [0.98] * level
     for n in list(range(level)) * 2:
-        best = max(([*best[:n], value, *best[n + 1 :]] for value in CANDIDATES), key=f1)
+        best = max(([*best[:n], value, *best[n + 1 :]] for value in CANDIDATES), key=of)
     return best
+
+
+def _at_level(classes: Classes, level: int, coarser: int) -> Classes:
+    """Class indices of a coarser level, negative where ignored."""
+    parents = np.asarray(legend().parents(level, coarser), np.int64)
+    return np.where(classes >= 0, parents[classes], -1)
+
+
+def _changes(classes: Classes) -> bool:
+    """Whether a pixel that is known in all years changes."""
+    return bool(((classes[1:] != classes[:-1]) & (classes.min(axis=0) >= 0)).any())
 
 
 def forward_backward(p: npt.NDArray[np.floating[Any]], matrix: Floats, prior: npt.NDArray[np.floating[Any]]) -> Floats:
@@ -197,6 +253,7 @@ class Smoothing:
         prior: frequency of each class in training, ``(class,)``.
         gap: years between two maps.
         stay: yearly probability to stay at each level.
+        changes: see ``transitions``.
     """
 
     method: Literal["forward-backward", "viterbi"]
@@ -204,6 +261,7 @@ class Smoothing:
     prior: Floats
     gap: int
     stay: tuple[float, ...]
+    changes: npt.NDArray[np.int64] | None = None
 
     def with_stay(self, stay: Sequence[float]) -> Smoothing:
         """The same with other probabilities to stay."""
@@ -212,7 +270,7 @@ class Smoothing:
     @cached_property
     def matrix(self) -> Floats:
         """Transition probabilities from one map to the next, ``(class, class)``."""
-        yearly: Floats = np.linalg.matrix_power(transitions(self.level, self.stay, self.prior), self.gap)
+        yearly: Floats = np.linalg.matrix_power(transitions(self.level, self.stay, self.prior, self.changes), self.gap)
         return yearly
 
     def probabilities(self, p: npt.NDArray[np.floating[Any]]) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -14,7 +15,7 @@ from baselines.devices import best_device, memory_errors, threads
 from baselines.predicting.split import check_data, unlabelled
 from baselines.predicting.unit_counts import UnitCounts, count_series
 from baselines.predicting.views import temper
-from baselines.series.smoothing import Smoothing, choose_stay, estimate_stay
+from baselines.series.smoothing import Smoothing, choose_stay, count_pairs, estimate_stay
 from baselines.tasks.base import TASKS, Report, TaskConfig
 from baselines.tasks.segmentation import PREDICTIONS, SCORES, Segmentation
 from lulcbench import _console
@@ -117,13 +118,16 @@ class SeriesTask(Segmentation):
                     "two years are needed.",
                     'Set predict.stay to numbers, or to "val".',
                 )
-            first, last = (_classes(reader.release, "train", year, source, level) for year in (known[0], known[-1]))
-            return smoothing.with_stay(estimate_stay(np.stack(first), np.stack(last), level, known[-1] - known[0]))
-        return smoothing.with_stay(self._chosen(trained, Mapper(trained, reader), smoothing, source))
+            first, last = (
+                np.stack(_classes(reader.release, "train", year, source, level)) for year in (known[0], known[-1])
+            )
+            smoothing = replace(smoothing, changes=count_pairs(first, last, level))
+            return smoothing.with_stay(estimate_stay(first, last, level, known[-1] - known[0]))
+        return self._chosen(trained, Mapper(trained, reader), smoothing, source)
 
     @staticmethod
-    def _chosen(trained: Trained, mapper: Mapper, smoothing: Smoothing, source: str) -> list[float]:
-        """Probabilities to stay that are best on the val split."""
+    def _chosen(trained: Trained, mapper: Mapper, smoothing: Smoothing, source: str) -> Smoothing:
+        """Smoothing by the changes of the val split, with the probabilities to stay that are best there."""
         release, years = mapper.reader.release, mapper.reader.years
         lacking = set(years) - set(_label_years(release, "val", source))
         if lacking:
@@ -133,10 +137,13 @@ class SeriesTask(Segmentation):
             )
         by_year = [_classes(release, "val", year, source, smoothing.level) for year in years]
         labels = [np.stack(tile) for tile in zip(*by_year, strict=True)]
+        pairs = [count_pairs(tile[:-1], tile[1:], smoothing.level) for tile in labels]
+        smoothing = replace(smoothing, changes=np.sum(pairs, axis=0))
         p = [mapper.probabilities("val", Row(row)) for row in release.manifest.rows("val")]
-        return choose_stay(
+        stay = choose_stay(
             lambda stay: [smoothing.with_stay(stay).classes(part) for part in p], labels, years, smoothing.level
         )
+        return smoothing.with_stay(stay)
 
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
         """Metrics by level, of the years that have labels."""

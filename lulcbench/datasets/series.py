@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -48,6 +49,7 @@ class LuisaSeries(LuisaDataset):
         dated: True reads dated imagery (``Manifest.dated``), False composites by season; None reads composites if the
             release has any of the sensor.
         **options: options of ``LuisaDataset``, except ``flatten``; ``year``, a single one, is that of the labels.
+            ``seasons`` is of composites alone.
 
     Examples:
         >>> pixels = LuisaSeries(root, sensors="landsat", level=1, window=30)
@@ -76,7 +78,9 @@ class LuisaSeries(LuisaDataset):
         self._asked_years = None if years is None else tuple(sorted(integers(years, "years")))
         if self._asked_years == ():
             raise LulcbenchError("No year was chosen.", "Name at least one, or none for all.")
-        self.dated = dated
+        if twice := [a for a, b in pairwise(self._asked_years or ()) if a == b]:
+            raise LulcbenchError(f"years has {twice[0]} twice.", "Name each year once.")
+        self.dated, self._asked_seasons = dated, options.get("seasons")
         super().__init__(root, split, sensors, flatten=False, **options)
         if len(self.years) > 1:
             raise LulcbenchError("LuisaSeries takes one label year.", "Choose years of imagery by years=(...).")
@@ -98,6 +102,8 @@ class LuisaSeries(LuisaDataset):
             self.dated = not manifest.sensor(sensor).years and bool(manifest.sensor(sensor).spans)
         if not self.dated:
             return super()._arrays(manifest)
+        if self._asked_seasons is not None:
+            raise LulcbenchError("Dated imagery has no seasons.", "Leave out seasons, and choose dates by `dates`.")
         if self.clear_counts:
             raise LulcbenchError(
                 "Dated imagery has no numbers of clear observations.", "A pixel is clear on a date, or nodata."

@@ -19,7 +19,8 @@ from lulcbench.maps.scenes import Layer, find_scenes, is_clear, open_raster
 
 _EIGHT_BIT = 2.0  # a mean reflectance is smaller, a mean of 8-bit values is not
 _DIGITS = 1e-4  # reflectance of a digit of Sentinel-2, where files state no scale
-_OFFSET_SINCE = np.datetime64("2022-01-25")  # processing baseline 04.00: digits have an offset of -1000, or had
+_OFFSET_BASELINE = 4.0  # processing baseline from which on digits have an offset of -1000, or had
+_OFFSET_SINCE = np.datetime64("2022-01-25")  # its first day, for images whose baseline is not known
 _STRANGE = 50.0  # standard deviations from the mean of the training data: another unit
 
 
@@ -33,8 +34,8 @@ class SceneImages:
         root: folder or STAC catalog, see ``find_scenes``.
         info: the model, of single images of one sensor.
         names: of bands.
-        scale: of values; None takes what files state, and 1e-4 for 16-bit integers of Sentinel-2 until 2022-01-24 if
-            the model takes reflectance.
+        scale: of values; None takes what files state, and 1e-4 for 16-bit integers of Sentinel-2 if the model takes
+            reflectance and their processing baseline is below 04.00, or unknown and they are from before 2022-01-25.
         offset: of values.
 
     Raises:
@@ -189,13 +190,18 @@ class SceneImages:
             return self._stated
         if dtype not in (np.uint16, np.int16) or max(self._input.mean) > _EIGHT_BIT:
             return 1.0, 0.0
-        if self._sensor != "sentinel2" or date >= _OFFSET_SINCE:
+        shifted = date >= _OFFSET_SINCE if layer.baseline is None else layer.baseline >= _OFFSET_BASELINE
+        if self._sensor != "sentinel2" or shifted:
             known = "--scale 0.0000275 --offset -0.2" if self._sensor == "landsat" else "--scale 0.0001 --offset -0.1"
             raise LulcbenchError(
-                f"{layer.href} ({date}) does not state how its digits become reflectance.",
+                f"{layer.href} ({date}{_made(layer)}) does not state how its digits become reflectance.",
                 f"State it, such as {known}; for Sentinel-2, --offset 0 if the offset of 2022 is already removed.",
             )
         return _DIGITS, 0.0
+
+
+def _made(layer: Layer) -> str:
+    return f", processing baseline {layer.baseline:05.2f}" if layer.baseline else ""
 
 
 def _extent(file: Any) -> Bounds:

@@ -23,6 +23,7 @@ from lulcbench.sensors import SENSORS
 
 # In names of files and, as the TIFF standard writes it (2018:05:03 10:20:30), in their tags.
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_:]?(0[1-9]|1[0-2])[-_:]?(0[1-9]|[12]\d|3[01])(?!\d)")
+_BASELINE = re.compile(r"_N(\d{4})(?=[_./\\\s]|$)")
 _RASTERS: Final = (".tif", ".tiff", ".jp2")
 _CATALOGS: Final = ("catalog.json", "collection.json")
 _JPEG_2000: Final = ".jp2"
@@ -42,12 +43,15 @@ class Layer:
         band: number, from 1.
         scale: stated by the item or the file; None where nothing is stated.
         offset: stated with it.
+        baseline: processing baseline of Sentinel-2 with which the digits were made; 0 where an archive has taken its
+            offset out of them, None where nothing is stated.
     """
 
     href: str
     band: int = 1
     scale: float | None = None
     offset: float = 0.0
+    baseline: float | None = None
 
 
 @dataclass(slots=True)
@@ -126,6 +130,27 @@ def date_of(text: str) -> np.datetime64 | None:
     return None
 
 
+def baseline_of(text: str) -> float | None:
+    """The processing baseline in the name of a product of Sentinel-2, or in a path with it.
+
+    Scenes of any date are processed again: the Collection 1 of 2018 has baseline 05.00.
+
+    Examples:
+        >>> baseline_of("S2A_MSIL2A_20180503T103021_N0500_R108_T32UMD.SAFE/B04.jp2"), baseline_of("scene_12.tif")
+        (5.0, None)
+    """
+    found = _BASELINE.search(text)
+    return int(found[1]) / 100 if found else None
+
+
+def _stated_baseline(item: dict[str, Any], properties: dict[str, Any]) -> float | None:
+    """The processing baseline that an item states, such as 05.00, or that its product's name has."""
+    for key in ("s2:processing_baseline", "processing:version"):
+        if found := re.fullmatch(r"N?(\d\d)\.?(\d\d)", str(properties.get(key) or "").strip()):
+            return int(found[1] + found[2]) / 100
+    return baseline_of(f"{properties.get('s2:product_uri') or ''} {item.get('id') or ''}")
+
+
 def _canonical(sensor: str, text: str, wanted: Sequence[str]) -> str | None:
     """The band of a model that a text names: ``B04``, ``b4`` or ``red``."""
     word = text.strip().lower()
@@ -190,7 +215,8 @@ def _layers(
         )
     found: dict[str | None, Layer] = {}
     for number, (text, (scale, offset)) in enumerate(zip(texts, stated, strict=True), start=1):
-        layer = Layer(str(path), number, None if (scale, offset) == (1.0, 0.0) else scale, offset)
+        known = None if (scale, offset) == (1.0, 0.0) else scale
+        layer = Layer(str(path), number, known, offset, baseline_of(str(path)))
         if (name := _canonical(sensor, text, wanted)) is not None:
             found[name] = layer
         elif _is_quality(sensor, text):
@@ -249,6 +275,7 @@ def _of_item(item: dict[str, Any], base: Path, sensor: str, wanted: Sequence[str
         raise LulcbenchError(f"The item {str(item.get('id'))[:80]!r} has no date.", "Give items with datetime.")
     scene = Scene(date)
     removed = properties.get("earthsearch:boa_offset_applied") is True  # then the stated offset is not in the pixels
+    baseline = 0.0 if removed else _stated_baseline(item, properties)
     assets = item.get("assets")
     for key, asset in assets.items() if isinstance(assets, dict) else ():
         if not isinstance(asset, dict) or "href" not in asset:
@@ -270,6 +297,7 @@ def _of_item(item: dict[str, Any], base: Path, sensor: str, wanted: Sequence[str
                 number,
                 None if scale is None and offset is None else float(scale if scale is not None else 1),
                 0.0 if offset is None or removed else float(offset),
+                baseline,
             )
             for text in texts:
                 if (name := _canonical(sensor, text, wanted)) is not None:

@@ -77,7 +77,7 @@ def with_indices(
     """Reflectance with indices after the bands.
 
     Args:
-        values: reflectance ``(…, band)``, NaN where missing.
+        values: reflectance ``(…, band)``, NaN or masked where missing.
         bands: the bands, in their order.
         names: indices to compute.
 
@@ -85,7 +85,7 @@ def with_indices(
         float32 ``(…, band + index)``; an index without a finite value is NaN.
 
     Raises:
-        LulcbenchError: an index is unknown, or needs bands that are not there.
+        LulcbenchError: an index is unknown, or needs bands that are not there; values have another number of bands.
 
     Examples:
         >>> from lulcbench.sensors import SENTINEL2
@@ -96,7 +96,13 @@ def with_indices(
     import spyndex
 
     known = letters(bands)
-    parts = [np.asarray(values, np.float32)]
+    if np.shape(values)[-1:] != (len(bands),):
+        raise LulcbenchError(
+            f"Values {np.shape(values)} are not of {len(bands)} bands.",
+            "Give all bands, in their order, as the last axis.",
+        )
+    values = np.ma.filled(np.ma.asarray(values, np.float32), np.nan)
+    parts = [values]
     for name in names:
         if lacking := [letter for letter in _needs(name) if letter not in known]:
             raise LulcbenchError(

@@ -13,16 +13,25 @@ from lulcbench.grid import LABEL_RESOLUTION, TILE_SIZE, pixels
 
 Floats = npt.NDArray[np.float32]
 _SIDE = pixels(TILE_SIZE, LABEL_RESOLUTION)
+_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
+_YEAR = 365  # days of the shortest year
 
 
 def days_of_year(every: int) -> npt.NDArray[np.int64]:
     """The fixed days: the middle ones of the whole periods of ``every`` days since 1 January, counted from 0.
 
+    They are the same in leap years, whose days after 28 February are counted on, as one day later.
+
+    Raises:
+        LulcbenchError: ``every`` is not from 1 to 365.
+
     Examples:
         >>> days_of_year(90).tolist()
         [45, 135, 225, 315]
     """
-    return np.arange(365 // every, dtype=np.int64) * every + every // 2
+    if not 1 <= every <= _YEAR:
+        raise LulcbenchError(f"Steps are {every} days apart.", f"Give 1 to {_YEAR} days.")
+    return np.arange(_YEAR // every, dtype=np.int64) * every + every // 2
 
 
 def cell_means(image: Floats, shape: tuple[int, int] = (_SIDE, _SIDE)) -> Floats:
@@ -45,6 +54,23 @@ def cell_means(image: Floats, shape: tuple[int, int] = (_SIDE, _SIDE)) -> Floats
     number = valid.sum(axis=(2, 4))
     means: Floats = np.where(number > 0, total / np.maximum(number, 1), np.nan).astype(np.float32)
     return means
+
+
+def as_days(dates: Any) -> npt.NDArray[np.datetime64]:
+    """Dates of any kind that NumPy reads as datetime64[D] ``(time,)``; times of day are dropped.
+
+    Raises:
+        LulcbenchError: they are not dates, such as 30 February, or of another calendar than that of satellites: climate
+            models have years of 360 days, whose dates would be off by up to a week.
+    """
+    first = np.asarray(dates, object).ravel()[:1] if not isinstance(dates, np.ndarray) or dates.dtype == object else ()
+    calendar = next((str(getattr(day, "calendar", _CALENDARS[0])) for day in first), _CALENDARS[0])
+    if calendar not in _CALENDARS:
+        raise LulcbenchError(f"Dates are of the calendar {calendar}.", "Give dates of the common calendar (UTC).")
+    try:
+        return np.asarray(dates, "datetime64[D]")
+    except (ValueError, TypeError) as error:
+        raise LulcbenchError(f"Dates cannot be read: {error}.", "Give dates such as 2018-06-30.") from error
 
 
 def check_dates(dates: npt.NDArray[np.datetime64]) -> None:
@@ -70,7 +96,8 @@ def regular(values: Floats, dates: npt.NDArray[np.datetime64], year: int, every:
     change may lie, have no influence.
 
     Args:
-        values: ``(n, time, band)``, NaN where not clear; bands with gaps of their own are interpolated by themselves.
+        values: ``(n, time, band)``, NaN or masked where not clear; bands with gaps of their own are interpolated by
+            themselves.
         dates: datetime64 ``(time,)``, in ascending order; of any years.
         year: the year.
         every: days between the fixed days, see ``days_of_year``.
@@ -79,7 +106,8 @@ def regular(values: Floats, dates: npt.NDArray[np.datetime64], year: int, every:
         float32 ``(n, step, band)``; NaN for bands of pixels without a clear date in the year.
 
     Raises:
-        LulcbenchError: dates do not ascend, or none is in the year.
+        LulcbenchError: dates do not ascend or are of another calendar, none is in the year, or values are not of as
+            many dates.
 
     Examples:
         >>> dates = np.array(["2017-12-30", "2018-02-15", "2018-08-14"], "datetime64[D]")
@@ -87,14 +115,19 @@ def regular(values: Floats, dates: npt.NDArray[np.datetime64], year: int, every:
         >>> regular(values, dates, 2018, every=90)[0, :, 0].round(2).tolist()  # 9 is of another year
         [1.0, 2.0, 3.0, 3.0]
     """
-    dates = np.asarray(dates, "datetime64[D]")
+    dates = as_days(dates)
     check_dates(dates)
+    if np.ndim(values) != 3 or np.shape(values)[1] != len(dates):
+        raise LulcbenchError(
+            f"Values {np.shape(values)} are not of {len(dates)} dates.",
+            "Give them as pixel, time and band, with a date each.",
+        )
     start = np.datetime64(date(year, 1, 1), "D")
     days = (dates - start).astype(np.int64)
     own = dates.astype("datetime64[Y]").astype(np.int64) + 1970 == year
     if not own.any():
         raise LulcbenchError(f"There is no date in {year}.", "Leave the year out, or add images of it.")
-    days, values = days[own], np.asarray(values[:, own], np.float32)
+    days, values = days[own], np.ma.filled(np.ma.asarray(values[:, own], np.float32), np.nan)
     finite = np.isfinite(values)
     if (finite == finite[..., :1]).all():
         return _interpolated(values, finite[..., 0], days, every)

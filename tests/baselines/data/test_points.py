@@ -123,6 +123,7 @@ def change(frame: pd.DataFrame, rows: str, **values: Any) -> pd.DataFrame:
         (change(table(), "id == 'p05'", label=None), {}, "1 rows have no label, the first is row "),
         (table().assign(group=None), {}, "192 rows have no group, the first is row 1"),
         (table().assign(date=20190115), {}, "column date: 20190115 is a number, not a date"),
+        (table().assign(date="03/05/2019"), {}, "column date: .*03/05/2019"),
         (table().assign(date="the 15th"), {}, "column date: .*the 15th"),
         (table().assign(r="much"), {}, "column r: Unable to parse string .much."),
         (table().assign(year=2019.5), {}, "column year: 2019.5 is not a year"),

@@ -172,6 +172,10 @@ def test_what_a_release_has_no_dates_of_is_named(root: Path, tmp_path: Path) -> 
         LuisaSeries(root, sensors="landsat", years=2017)
     with pytest.raises(LulcbenchError, match="no numbers of clear observations"):
         LuisaSeries(root, sensors="landsat", clear_counts=True)
+    with pytest.raises(LulcbenchError, match="Dated imagery has no seasons"):
+        LuisaSeries(root, sensors="landsat", seasons="summer")
+    with pytest.raises(LulcbenchError, match="years has 2018 twice"):
+        LuisaSeries(root, sensors="landsat", years=(2018, 2019, 2018))
     with pytest.raises(NotAvailableError, match="no landsat for 2018"):
         LuisaSeries(root, sensors="landsat", dated=False)
     release = Release.open(root)

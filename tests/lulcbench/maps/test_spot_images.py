@@ -239,6 +239,42 @@ def test_digits_whose_coding_is_not_certain_are_refused(place, tmp_path: Path) -
             np.testing.assert_allclose(stated.picture(date, images.bounds), before - 0.1, atol=1e-6)
 
 
+def test_old_images_that_were_processed_again_have_the_offset_too(place, tmp_path: Path) -> None:
+    """Collection 1 of 2018 has processing baseline 05.00, in the name of the product or in the item."""
+    folder, _ = place
+    model = MapModel.open(folder / "model")
+    path = min((folder / "images").glob("*.tif"))
+    images = open_images(folder / "images", model.info)
+    known = images.picture(images.dates(images.bounds)[0], images.bounds)
+    for name in ("N0207", "N0500"):
+        product = tmp_path / name / f"S2A_MSIL2A_20180503T103021_{name}_R108_T32UMD_20240101T000000.SAFE"
+        product.mkdir(parents=True)
+        with rasterio.open(shutil.copy(path, product / "T32UMD_20180503T103021.tif"), "r+") as file:
+            file.update_tags(TIFFTAG_DATETIME="")
+        images = open_images(tmp_path / name, model.info)
+        if name == "N0207":
+            np.testing.assert_array_equal(images.picture(np.datetime64("2018-05-03"), images.bounds), known)
+        else:
+            with pytest.raises(LulcbenchError, match=r"2018-05-03, processing baseline 05\.00\) does not state"):
+                images.picture(np.datetime64("2018-05-03"), images.bounds)
+    properties = {"datetime": "2018-05-03T10:30:21Z", "s2:processing_baseline": "05.00"}
+    bands = {f"B{i}": {"href": str(path), "eo:bands": [{"name": n} for n in simulations.BANDS]} for i in (0,)}
+    for removed in (False, True):
+        item = {
+            "type": "Feature",
+            "id": "S2A",
+            "properties": properties | {"earthsearch:boa_offset_applied": removed},
+            "assets": bands,
+        }
+        (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": [item]}))
+        images = open_images(tmp_path / "items.json", model.info)
+        if removed:
+            np.testing.assert_array_equal(images.picture(np.datetime64("2018-05-03"), images.bounds), known)
+        else:
+            with pytest.raises(LulcbenchError, match=r"baseline 05\.00\) does not state"):
+                images.picture(np.datetime64("2018-05-03"), images.bounds)
+
+
 @pytest.mark.slow
 def test_composites_of_a_release_are_classified_as_its_map(exported, release_root: Path, tmp_path: Path) -> None:
     folder = exported("forest")

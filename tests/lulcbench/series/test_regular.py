@@ -65,6 +65,36 @@ def test_a_year_without_dates_is_named() -> None:
         regular(np.zeros((1, 1, 1), np.float32), np.array(["2018-05-01"], "datetime64[D]"), 2019, 30)
 
 
+def test_masked_values_are_missing_and_values_need_a_date_each() -> None:
+    dates = np.array(["2020-01-01", "2020-02-29", "2020-12-31"], "datetime64[D]")
+    stored = np.ma.masked_equal(np.array([1, -9999, 3], np.int16).reshape(1, 3, 1), -9999)
+    found = regular(stored, dates, 2020, 90)[0, :, 0]
+    np.testing.assert_allclose(found, np.interp(days_of_year(90), [0, 365], [1, 3]), rtol=1e-6)
+    with pytest.raises(LulcbenchError, match=r"Values \(1, 2, 1\) are not of 3 dates"):
+        regular(np.zeros((1, 2, 1), np.float32), dates, 2020, 90)
+    for every in (0, 400):
+        with pytest.raises(LulcbenchError, match=f"Steps are {every} days apart"):
+            regular(np.zeros((1, 3, 1), np.float32), dates, 2020, every)
+
+
+def test_dates_of_other_calendars_are_refused() -> None:
+    """As xarray reads times of CF that have the calendar of a climate model."""
+
+    class Day360:
+        calendar = "360_day"
+
+        def isoformat(self) -> str:
+            return "2019-05-01"
+
+    for dates, message in (
+        ([Day360()], "calendar 360_day"),
+        (np.array([Day360()], object), "calendar 360_day"),
+        (["2019-02-30"], "Dates cannot be read"),
+    ):
+        with pytest.raises(LulcbenchError, match=message):
+            regular(np.zeros((1, 1, 1), np.float32), dates, 2019, 90)  # type: ignore[arg-type]
+
+
 def test_steps_far_from_clear_dates_are_unseen() -> None:
     dates = np.array(["2018-02-15", "2019-02-15"], "datetime64[D]")
     seen = seen_steps(np.array([[True, True], [False, True]]), dates, 2018, 60)
@@ -99,6 +129,10 @@ def test_missing_pixels_have_no_index_and_unknown_indices_are_named() -> None:
     assert np.isnan(found[:, 2]).all()
     with pytest.raises(LulcbenchError, match="no spectral index 'NDXX'"):
         with_indices(np.zeros((1, 2)), bands, ["NDXX"])
+    masked = with_indices(np.ma.masked_equal(np.array([[0, 0.4]]), 0), bands, ["NDVI"])
+    assert np.isnan(masked).tolist() == [[True, False, True]]
+    with pytest.raises(LulcbenchError, match=r"Values \(1, 3\) are not of 2 bands"):
+        with_indices(np.zeros((1, 3)), bands, ["NDVI"])
     with pytest.raises(LulcbenchError, match="NDWI needs G"):
         with_indices(np.zeros((1, 2)), bands, ["NDWI"])
 
