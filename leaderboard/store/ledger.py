@@ -82,7 +82,7 @@ class Entry(Frozen):
 
     @property
     def release_key(self) -> str:
-        """Release id and first 8 characters of the digest of its data. Only scores with the same key can be compared."""
+        """Release id and first 8 characters of its digest. Only scores with the same key can be compared."""
         return f"{self.release}-{self.release_digest[:8]}"
 
     @property

@@ -208,7 +208,8 @@ def _show(facts: dict[str, Any], level: int) -> None:
     out.print(f"[bold]{facts['id']}[/] {facts['title']}", highlight=False)
     if facts["simulated"]:
         out.print("[bold red]SIMULATED DATA[/]: for trying out; results do not apply to any real location.")
-    out.print(f"{facts['description']}\ndigest {facts['digest']}\ndigest of its data {facts['data_digest']}", highlight=False)
+    out.print(facts["description"], highlight=False)
+    out.print(f"digest {facts['digest']}\ndigest of its data {facts['data_digest']}", highlight=False)
     for name, sensor in facts["sensors"].items():
         years = ", ".join(map(str, sensor["years"]))
         bands = " ".join(band["name"] for band in sensor["bands"])

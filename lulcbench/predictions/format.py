@@ -36,8 +36,8 @@ class PredictionInfo(Frozen):
     """Header of a predictions file.
 
     Attributes:
-        release_digest: digest of the data of the release, ``Manifest.data_digest``: predictions are also of later versions
-            that differ only in descriptions.
+        release_digest: digest of the data of the release, ``Manifest.data_digest``: predictions are also of later
+            versions that differ only in descriptions.
         task: task for the number of years, see ``task_of``.
         years: in ascending order.
         tiles: tile ids in array order, all tiles of the split.

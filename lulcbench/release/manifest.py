@@ -147,8 +147,8 @@ class Manifest(Frozen):
     def data_digest(self) -> str:
         """SHA-256 of imagery, labels, and the place, block and split of every tile.
 
-        Releases with the same one have the same chunks of every array, coordinates, statistics and ``splits.csv``; names,
-        descriptions, licences, pictures, STAC and tables may differ. Simulated and real data never have the same.
+        Releases with the same one have the same chunks of every array, coordinates, statistics and ``splits.csv``;
+        names, descriptions, licences, pictures, STAC and tables may differ. Simulated and real data never have the same.
         """
         of_sensors = {"resolution", "bands", "years", "spans", "statistics"}
         content = self.model_dump(
