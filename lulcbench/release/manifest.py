@@ -148,7 +148,7 @@ class Manifest(Frozen):
         """SHA-256 of imagery, labels, and the place, block and split of every tile.
 
         Releases with the same one have the same chunks of every array, coordinates, statistics and ``splits.csv``;
-        names, descriptions, licences, pictures, STAC and tables may differ. Simulated and real data never have the same.
+        names, descriptions, licences, pictures, STAC and tables may differ. Simulated and real data never share one.
         """
         of_sensors = {"resolution", "bands", "years", "spans", "statistics"}
         content = self.model_dump(
