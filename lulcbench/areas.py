@@ -269,7 +269,7 @@ def _near(code: str, known: Sequence[str]) -> str:
     like = get_close_matches(code.lower(), [own.lower() for own in known], n=8, cutoff=0.5)
     shown = [own for own in known if own.lower() in like] or known[:8]
     more = len(known) - len(shown)
-    return f"{', '.join(shown) or 'none'}{f' and {more} others' if more else ''}"
+    return f"{', '.join(shown) or 'none'}{f' and {more} more' if more else ''}"
 
 
 def _polygons(frame: geopandas.GeoDataFrame, path: Path) -> npt.NDArray[Any]:
@@ -277,7 +277,9 @@ def _polygons(frame: geopandas.GeoDataFrame, path: Path) -> npt.NDArray[Any]:
     import shapely
 
     shapes = frame.geometry.to_numpy()
-    parts = shapely.get_parts(shapely.get_parts(shapely.force_2d(shapes[~shapely.is_missing(shapes)])))
+    parts: npt.NDArray[Any] = shapely.get_parts(
+        shapely.get_parts(shapely.force_2d(shapes[~shapely.is_missing(shapes)]))
+    )
     parts = parts[(shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)]
     if not len(parts):
         raise LulcbenchError(f"{path} has no polygon.", _POLYGONS)

@@ -71,7 +71,7 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
         log.info("%s: %d scenes of %s, %d left out", rule.name, len(taken), rule.collection, len(dropped))
         scenes += [_moved(scene, lambda href: _portable(href, where)) for scene in taken]
         left_out += dropped
-    content = {
+    content: dict[str, Any] = {
         "stage": STAGE,
         "key": key,
         "catalogs": {rule.name: _portable(recipe.catalog_of(rule), where) for rule in recipe.sensors},

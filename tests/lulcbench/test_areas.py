@@ -62,9 +62,9 @@ def test_codes_of_boundaries(tmp_path: Path) -> None:
     assert both.name == "DE1, DE2"
     assert both.geometry.equals(shapely.union_all(parts[:2]))
     assert Area.read(path, ["7"], "number").geometry.equals(parts[2])  # a whole number, although stored as 7.0
-    with pytest.raises(LulcbenchError, match=r"(?s)no NUTS_ID DE9.*It has DE1, DE2 and 1 others"):
+    with pytest.raises(LulcbenchError, match=r"(?s)no NUTS_ID DE9.*It has DE1, DE2 and 1 more"):
         Area.read(path, ["DE9"])
-    with pytest.raises(LulcbenchError, match=r"(?s)no NUTS_ID fr1.*It has FR1 and 2 others"):
+    with pytest.raises(LulcbenchError, match=r"(?s)no NUTS_ID fr1.*It has FR1 and 2 more"):
         Area.read(path, ["fr1"])
     with pytest.raises(LulcbenchError, match=r"(?s)no column CODE.*NUTS_ID, number"):
         Area.read(path, ["DE1"], "CODE")
