@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lulcbench._coordinates import lacks_map_crs
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.grid import CRS, Bounds, Tile
 from lulcbench.maps.lattice import BLOCK, Index, Lattice
@@ -143,8 +144,8 @@ def _read(path: Path) -> geopandas.GeoDataFrame:
         raise LulcbenchError(f"Cannot read the area {path}: {error}.", "Give a vector file of polygons.") from error
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise LulcbenchError(f"{path} has no polygon.", "Give a vector file of polygons.")
-    if frame.crs is None:
-        raise LulcbenchError(f"{path} has no CRS.", "Assign one, for instance with ogr2ogr -a_srs.")
+    if lacking := lacks_map_crs(frame.crs):
+        raise LulcbenchError(f"{path} has {lacking}.", "Assign one, for instance with ogr2ogr -a_srs.")
     return frame
 
 

@@ -373,7 +373,7 @@ def test_polygons_in_no_projection_of_a_map_are_refused(tmp_path: Path, crs: str
     """As GeoPackages of an undefined system."""
     shapes = gpd.GeoDataFrame({"code": ["311"]}, geometry=[shapely.box(*TILE.bounds)], crs=crs)
     shapes.to_parquet(tmp_path / "l.parquet")
-    with pytest.raises(LulcbenchError, match="not a geographic or projected, coordinate reference system"):
+    with pytest.raises(LulcbenchError, match="has a CRS that is neither geographic nor projected"):
         VectorLabels(tmp_path / "l.parquet", {"311": 3110}, "own", None, "code").read(AREA)
 
 
