@@ -157,10 +157,10 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
     rows: list[Planned] = []
     omitted: list[Omitted] = []
     classes: dict[Tile, dict[int, int]] = {}
-    covered = _covered(recipe)
+    scenes = _extents(recipe)
     for region in recipe.regions:
         bounds = region.bounds or sources[0][0].bounds()
-        candidates = [tile for tile in _candidates(region, bounds, covered) if tile not in classes]
+        candidates = [tile for tile in _candidates(region, bounds, scenes) if tile not in classes]
         labelled = any(map(recipe.labelled, [region.split] if region.split else rule.fractions))
         tiles, counts = [], []
         for i, tile in enumerate(candidates):
@@ -194,27 +194,21 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
     return sorted(rows, key=lambda row: row.tile.id), sorted(omitted, key=lambda one: one.tile.id), coverage
 
 
-def _candidates(region: Region, bounds: Bounds, covered: set[Tile]) -> list[Tile]:
-    """Tiles of a region, row by row."""
-    if not region.covered:
-        return grid.tiles_over(bounds, region.whole)
-    left, bottom, right, top = bounds
-
-    def lies(tile: Tile) -> bool:
-        west, south, east, north = tile.bounds
-        if region.whole:
-            return left <= west and east <= right and bottom <= south and north <= top
-        return left < east and west < right and bottom < north and south < top
-
-    return sorted(filter(lies, covered), key=lambda tile: (tile.iy, tile.ix))
-
-
-def _covered(recipe: Recipe) -> set[Tile]:
-    """Tiles that the extents of the scenes touch, if a region asks for them."""
-    return {tile for box in _extents(recipe) for tile in grid.tiles_over(box)}
+def _candidates(region: Region, bounds: Bounds, extents: list[Bounds]) -> list[Tile]:
+    """Tiles of a region, row by row; those that the extents of scenes touch, if the region asks for them."""
+    tiles = grid.tiles_over(bounds, region.whole)
+    if not region.covered or not tiles:
+        return tiles
+    # Extents are cut to these tiles: that of a scene of the world has as many as there are.
+    lefts, bottoms, rights, tops = zip(*(tile.bounds for tile in tiles), strict=True)
+    edge = (min(lefts), min(bottoms), max(rights), max(tops))
+    cut = {(max(edge[0], box[0]), max(edge[1], box[1]), min(edge[2], box[2]), min(edge[3], box[3])) for box in extents}
+    covered = {tile for box in cut if box[0] < box[2] and box[1] < box[3] for tile in grid.tiles_over(box)}
+    return [tile for tile in tiles if tile in covered]
 
 
 def _extents(recipe: Recipe) -> list[Bounds]:
+    """Extents of the scenes, if a region asks for them."""
     if not any(region.covered for region in recipe.regions):
         return []
     if "://" in recipe.catalog or not recipe.catalog:
