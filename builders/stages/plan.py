@@ -38,7 +38,7 @@ from lulcbench.grid import Bounds, Tile
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import split_order
 
-STAGE = "plan/5"
+STAGE = "plan/6"
 OMITTED = "# left out "  # begins a line of splits.csv: tile, region and reason follow
 COLUMNS = ("tile", "region", "block", "split")
 STARTS = 16  # of the search for small regions; the more blocks there are, the less a single search can go wrong
