@@ -377,7 +377,7 @@ def test_polygons_in_another_projection_than_they_state_are_refused(tmp_path: Pa
 
 
 @pytest.mark.parametrize("crs", ['LOCAL_CS["local",UNIT["metre",1]]', "EPSG:4978"])
-def test_polygons_in_no_projection_of_a_map_are_refused(tmp_path: Path, crs: str) -> None:
+def test_polygons_without_a_projection_of_a_map_are_refused(tmp_path: Path, crs: str) -> None:
     """As GeoPackages of an undefined system."""
     shapes = gpd.GeoDataFrame({"code": ["311"]}, geometry=[shapely.box(*TILE.bounds)], crs=crs)
     shapes.to_parquet(tmp_path / "l.parquet")
