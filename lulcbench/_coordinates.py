@@ -31,3 +31,16 @@ def coordinate_fault(crs: Any, bounds: tuple[float, float, float, float]) -> tup
             "They must be between -180 and 180: rewrap it, for instance with gdalwarp -te -180 -90 180 90.",
         )
     return None
+
+
+def lacks_map_crs(crs: Any) -> str:
+    """What the coordinate system of a vector file is, if it is none of a map; else empty.
+
+    Args:
+        crs: a ``pyproj.CRS``, or None.
+    """
+    if crs is None:
+        return "no CRS"
+    if crs.is_geographic or crs.is_projected:
+        return ""
+    return f"a CRS that is neither geographic nor projected ({str(crs.name)[:60]})"

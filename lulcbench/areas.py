@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lulcbench._coordinates import lacks_map_crs
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.grid import CRS, TILE_SIZE, Bounds, Tile, pixels
@@ -214,8 +215,8 @@ def _read(path: Path, layer: str | None, column: str | None) -> geopandas.GeoDat
         raise LulcbenchError(f"Cannot read the area {path}: {error}.", _POLYGONS) from error
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise LulcbenchError(f"{path} has no polygon.", _POLYGONS)
-    if frame.crs is None or not (frame.crs.is_geographic or frame.crs.is_projected):
-        raise LulcbenchError(f"{path} has no CRS.", "Assign one, for instance with ogr2ogr -a_srs.")
+    if lacking := lacks_map_crs(frame.crs):
+        raise LulcbenchError(f"{path} has {lacking}.", "Assign one, for instance with ogr2ogr -a_srs.")
     return frame
 
 

@@ -22,6 +22,7 @@ from builders.readers import Labels
 from builders.readers.area import Area
 from builders.readers.labels import composed, on_grid, unknown_codes
 from builders.readers.locators import file_stamp, same_name
+from lulcbench._coordinates import lacks_map_crs
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
 
@@ -170,11 +171,8 @@ def _read(path: Path, layer: str | None, column: str | None) -> tuple[gpd.GeoDat
             frame = gpd.read_file(path, layer=layer or _only_layer(path, column))
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "It is missing, damaged or has no such layer.") from error
-    if frame.crs is None or not (frame.crs.is_geographic or frame.crs.is_projected):
-        told = "no" if frame.crs is None else f"a local ({str(frame.crs.name)[:60]}), not a geographic or projected,"
-        raise LulcbenchError(
-            f"{path} has {told} coordinate reference system.", "Assign the right one, for instance with ogr2ogr -a_srs."
-        )
+    if lacking := lacks_map_crs(frame.crs):
+        raise LulcbenchError(f"{path} has {lacking}.", "Assign the right one, for instance with ogr2ogr -a_srs.")
     names = ", ".join(c for c in frame.columns if c != "geometry")
     if column is None:
         raise LulcbenchError(f"{path} has polygons.", f"Name the column of their codes in 'field': one of {names}.")

@@ -190,7 +190,7 @@ class RasterSource:
             margin = max(1, math.ceil(max(where[2].reach for where in places) - 0.05))
             dataset = open_asset(layer, scene.crs)
             number = layer.band or only_band(dataset, self.sensor.quality_asset or "")
-            usable = dataset.descriptions[number - 1] == USABLE
+            usable = (dataset.descriptions[number - 1] or "").lower() == USABLE
             fill, function = (OUTSIDE, _usable_state) if usable else (self.quality_fill, self._state)
             state = read_classes(layer, number, cell.grown(margin), fill, scene.crs, function)
             inside = (slice(margin, -margin), slice(margin, -margin))

@@ -13,6 +13,8 @@ from builders.readers.windows import projected_extent
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Bounds
 
+FAR = 1e8  # m, more than any place on Earth
+
 
 def interval(item: pystac.Item) -> tuple[str, str]:
     """Start and end of acquisition, ISO 8601 in UTC; equal if the item has a single time.
@@ -112,7 +114,8 @@ def extent(item: pystac.Item) -> Bounds:
     parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     boxes = [projected_extent("EPSG:4326", (a, south, b, north)) for a, b in parts]
     left, bottom, right, top = zip(*boxes, strict=True)
-    return (min(left), min(bottom), max(right), max(top))
+    # Lock files are JSON, which has no infinite numbers.
+    return (max(min(left), -FAR), max(min(bottom), -FAR), min(max(right), FAR), min(max(top), FAR))
 
 
 def _no_box(item: pystac.Item) -> LulcbenchError:

@@ -31,7 +31,7 @@ Mask = npt.NDArray[np.bool_]
 
 EDGE = 16  # parts of an area's side whose ends are projected, to find its extent in a raster
 UNDECLARED = -9999  # archives mark missing pixels with it or lower numbers, also in files that do not state so
-LARGE = 90.0  # degrees
+LARGE, HALF = 90.0, 180.0  # degrees
 DENSE = 100  # points of each edge: of one that spans 90 degrees, the bend between two of them is less than 100 m
 NOWHERE: Bounds = (-math.inf, -math.inf, math.inf, math.inf)
 
@@ -66,18 +66,26 @@ def footprint(crs: rasterio.CRS, transform: Affine, shape: tuple[int, int]) -> B
 
 
 def projected_extent(crs: rasterio.CRS | str, bounds: Bounds) -> Bounds:
-    """Extent in EPSG:3035 metres of a rectangle in any projection; unlimited if it has none.
+    """Extent in EPSG:3035 metres of a rectangle in any projection; unlimited if it has none, as half of the Earth.
 
-    That of a large part of the Earth has none: the image of its edge does not enclose that of its inside.
+    The image of the edge of a large part of the Earth does not enclose that of its inside, which is therefore sampled.
     """
+    if crs == CRS:
+        return bounds
     try:
         west, south, east, north = transform_bounds(crs, "EPSG:4326", *bounds)
-        if not (0 <= east - west <= LARGE and 0 <= north - south <= LARGE):
+        if not (0 <= east - west <= HALF and south <= north):
             return NOWHERE
         left, bottom, right, top = transform_bounds(crs, CRS, *bounds, densify_pts=DENSE)
+        if east - west > LARGE or north - south > LARGE:
+            grid = np.meshgrid(*(np.linspace(*bounds[i::2], DENSE) for i in (0, 1)))
+            xs, ys = np.array(transform(crs, CRS, *(axis.ravel().tolist() for axis in grid)))
+            left, bottom, right, top = (
+                min(left, xs.min()), min(bottom, ys.min()), max(right, xs.max()), max(top, ys.max())
+            )  # fmt: skip
     except ERRORS:
         return NOWHERE
-    box = (left, bottom, right, top)
+    box = (float(left), float(bottom), float(right), float(top))
     return box if all(map(math.isfinite, box)) and left < right and bottom < top else NOWHERE
 
 

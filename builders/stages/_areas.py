@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,25 +17,30 @@ from lulcbench.grid import Bounds, Tile, tiles_over
 STATED = "# area "  # begins a line of splits.csv: region and record follow
 
 
-def candidates(region: Region, bounds: Bounds, covered: set[Tile]) -> list[Tile]:
+def candidates(region: Region, bounds: Bounds, extents: Sequence[Bounds]) -> list[Tile]:
     """Tiles of a region, row by row.
 
     Args:
         region: with an area, or without.
         bounds: of the region, or of what it is a part of.
-        covered: tiles that scenes may touch, which count if the region is ``covered``.
+        extents: of the scenes; if the region is ``covered``, only tiles that they touch count.
 
     Raises:
         LulcbenchError: the area cannot be read, or extends beyond the tile grid.
     """
     if region.area:
         own = read_area(region.area).tiles(region.area.margin, region.bounds)
-        found = [tile for tile in own if region.bounds is None or _lies(tile, bounds, region.whole)]
-        return [tile for tile in found if tile in covered] if region.covered else found
-    if region.covered:
-        inside = [tile for tile in covered if _lies(tile, bounds, region.whole)]
-        return sorted(inside, key=lambda tile: (tile.iy, tile.ix))
-    return tiles_over(bounds, region.whole)
+        tiles = [tile for tile in own if region.bounds is None or _lies(tile, bounds, region.whole)]
+    else:
+        tiles = tiles_over(bounds, region.whole)
+    if not region.covered or not tiles:
+        return tiles
+    # Extents are cut to these tiles: that of a scene of the world has as many as there are.
+    lefts, bottoms, rights, tops = zip(*(tile.bounds for tile in tiles), strict=True)
+    edge = (min(lefts), min(bottoms), max(rights), max(tops))
+    cut = {(max(edge[0], box[0]), max(edge[1], box[1]), min(edge[2], box[2]), min(edge[3], box[3])) for box in extents}
+    covered = {tile for box in cut if box[0] < box[2] and box[1] < box[3] for tile in tiles_over(box)}
+    return [tile for tile in tiles if tile in covered]
 
 
 def read_area(rule: AreaRule) -> Area:

@@ -39,7 +39,7 @@ from lulcbench.grid import Bounds, Tile
 from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.release import split_order
 
-STAGE = "plan/5"
+STAGE = "plan/6"
 OMITTED = "# left out "  # begins a line of splits.csv: tile, region and reason follow
 COLUMNS = ("tile", "region", "block", "split")
 STARTS = 16  # of the search for small regions; the more blocks there are, the less a single search can go wrong
@@ -160,10 +160,10 @@ def _make(recipe: Recipe, report: Report | None) -> tuple[list[Planned], list[Om
     rows: list[Planned] = []
     omitted: list[Omitted] = []
     classes: dict[Tile, dict[int, int]] = {}
-    covered = _covered(recipe)
+    scenes = _extents(recipe)
     for region in recipe.regions:
         bounds = _bounds(region, sources)
-        own = candidates(region, bounds, covered)
+        own = candidates(region, bounds, scenes)
         free = [tile for tile in own if tile not in classes]
         labelled = any(map(recipe.labelled, [region.split] if region.split else rule.fractions))
         tiles, counts = [], []
@@ -211,12 +211,8 @@ def _bounds(region: Region, sources: list[tuple[LabelSource, bool]]) -> Bounds:
     return read_area(region.area).bounds if region.area else sources[0][0].bounds()
 
 
-def _covered(recipe: Recipe) -> set[Tile]:
-    """Tiles that the extents of the scenes touch, if a region asks for them."""
-    return {tile for box in _extents(recipe) for tile in grid.tiles_over(box)}
-
-
 def _extents(recipe: Recipe) -> list[Bounds]:
+    """Extents of the scenes, if a region asks for them."""
     if not any(region.covered for region in recipe.regions):
         return []
     if "://" in recipe.catalog or not recipe.catalog:

@@ -34,7 +34,7 @@ from lulcbench.grid import Bounds
 from lulcbench.seasons import Days
 from lulcbench.sensors import sensor
 
-STAGE = "search/7"
+STAGE = "search/8"
 
 log = logging.getLogger(__name__)
 

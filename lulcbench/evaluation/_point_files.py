@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lulcbench._coordinates import lacks_map_crs
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS
 
@@ -307,7 +308,7 @@ def _geometry(
     shapes: Any = getattr(table, "geometry", None)
     if not hasattr(shapes, "geom_type"):
         return nowhere, nowhere.copy()
-    if shapes.crs is not None and not (shapes.crs.is_geographic or shapes.crs.is_projected):
+    if lacks_map_crs(shapes.crs):
         shapes = shapes.set_crs(None, allow_override=True)  # "undefined", as GeoPackages state
     if shapes.crs is None and crs is None:
         if has_columns:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lulcbench._coordinates import lacks_map_crs
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.class_maps import NONE, ClassCodes, ClassMap, open_map, value_codes
 from lulcbench.evaluation.crosswalk import read_crosswalk
@@ -85,8 +86,8 @@ def _from_vector(
     if class_column not in frame:
         names = ", ".join(map(str, frame.columns[:20]))
         raise LulcbenchError(f"{path} has no column {class_column}.", f"Columns are: {names}.")
-    if frame.crs is None:
-        raise LulcbenchError(f"{path} has no CRS.", "Assign one, for instance with ogr2ogr -a_srs.")
+    if lacking := lacks_map_crs(frame.crs):
+        raise LulcbenchError(f"{path} has {lacking}.", "Assign one, for instance with ogr2ogr -a_srs.")
     frame = frame.reset_index(drop=True)
     frame = frame[frame.geom_type.isin(["Polygon", "MultiPolygon"]) & ~frame.is_empty]
     frame = frame.set_geometry([shape if shape.is_valid else _repaired(shape) for shape in frame.geometry])

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lulcbench._coordinates import lacks_map_crs
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._point_files import Decisions, read_file
 from lulcbench.evaluation._point_places import places
@@ -222,11 +223,9 @@ def inside_regions(
         regions = geopandas.read_file(path)
     except Exception as error:  # pyogrio raises several unrelated types of errors
         raise LulcbenchError(f"Cannot read the regions {path}: {error}.", "Give a vector file of polygons.") from error
-    if column not in regions or regions.crs is None:
-        lacking = f"column {column}" if column not in regions else "CRS"
-        raise LulcbenchError(
-            f"{path} has no {lacking}.", f"Its columns are {', '.join(map(str, regions.columns))[:200]}."
-        )
+    lacking = f"no column {column}" if column not in regions else lacks_map_crs(getattr(regions, "crs", None))
+    if lacking:
+        raise LulcbenchError(f"{path} has {lacking}.", f"Its columns are {', '.join(map(str, regions.columns))[:200]}.")
     table = points.table
     places = geopandas.GeoDataFrame(geometry=geopandas.points_from_xy(table["x"], table["y"], crs=CRS))
     joined = places.sjoin(regions.to_crs(CRS)[[column, "geometry"]], predicate="intersects")

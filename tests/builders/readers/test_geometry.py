@@ -25,6 +25,7 @@ from rasterio.warp import Resampling, reproject, transform_bounds
 from builders.archives import label_source, sentinel2
 from builders.readers.area import Area
 from builders.readers.polygons import VectorLabels
+from builders.readers.scene import Scene
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
@@ -357,9 +358,16 @@ def test_a_map_of_the_world_covers_all_of_europe(tmp_path: Path) -> None:
         assert (source.read(Area.of([tile], 50)).codes == 2110).all()
     with pytest.raises(LulcbenchError, match=r"has no extent in EPSG:3035"):
         source.bounds()
+    europe = write_raster(tmp_path / "e.tif", codes[:80, :126], Affine(1, 0, -56, 0, -1, 73), "EPSG:4326")  # of 126°
+    left, bottom, right, top = label_source(LabelRule(year=2018, source="luisa", path=europe)).bounds()
+    assert left < 0 < bottom + 4e6
+    assert right > 9.5e6
+    assert top > 6.4e6
     item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500))
     item.bbox = [-180, -90, 180, 90]
-    assert sentinel2.SOURCE.scene(item, BANDS).touches(Tile(620, 1000).bounds)
+    scene = sentinel2.SOURCE.scene(item, BANDS)
+    assert scene.touches(Tile(620, 1000).bounds)
+    assert Scene.model_validate_json(scene.model_dump_json()) == scene  # as in a lock file
 
 
 def test_polygons_in_another_projection_than_they_state_are_refused(tmp_path: Path) -> None:
@@ -371,11 +379,11 @@ def test_polygons_in_another_projection_than_they_state_are_refused(tmp_path: Pa
 
 
 @pytest.mark.parametrize("crs", ['LOCAL_CS["local",UNIT["metre",1]]', "EPSG:4978"])
-def test_polygons_in_no_projection_of_a_map_are_refused(tmp_path: Path, crs: str) -> None:
+def test_polygons_without_a_projection_of_a_map_are_refused(tmp_path: Path, crs: str) -> None:
     """As GeoPackages of an undefined system."""
     shapes = gpd.GeoDataFrame({"code": ["311"]}, geometry=[shapely.box(*TILE.bounds)], crs=crs)
     shapes.to_parquet(tmp_path / "l.parquet")
-    with pytest.raises(LulcbenchError, match="not a geographic or projected, coordinate reference system"):
+    with pytest.raises(LulcbenchError, match="has a CRS that is neither geographic nor projected"):
         VectorLabels(tmp_path / "l.parquet", {"311": 3110}, "own", None, "code").read(AREA)
 
 
