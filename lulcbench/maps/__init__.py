@@ -10,6 +10,7 @@ labelled or not. The folder of a map is one Zarr v3 hierarchy with STAC files be
     MAP/<year>/0/                     full resolution, that of the first sensor of the model
     MAP/<year>/1/, 2/, …              overviews, each with half the resolution; the last is at most 480 pixels wide
     MAP/<year>/<n>/class_1 … class_4  uint16 (y, x): LUISA codes at each level up to that of the model, 0: no data
+    MAP/<year>/<n>/classes            in place of these, if the classes are those of a legend subset: its codes 1, 2, …
     MAP/<year>/<n>/probability        uint8 (class, y, x): p · 255, at the level of the model; 0 where there are no data
     MAP/<year>/<n>/entropy            uint8 (y, x): entropy / log(classes) · 254, 255: no data
     MAP/<year>/<n>/margin             likewise: highest minus second highest probability

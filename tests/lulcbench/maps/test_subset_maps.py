@@ -26,7 +26,6 @@ from lulcbench.maps.conformal import calibrate, nonconformity
 from lulcbench.maps.viewer import Point, write_site
 from lulcbench.release import Release
 from tests.lulcbench.maps.kill import PART
-from tests.lulcbench.maps.viewer.made_map import write_map
 
 CLASSES = {"residential": [111, 112], "industrial": [121], "forest": [31]}
 CITY = LegendSubset(CLASSES)
@@ -38,7 +37,9 @@ def city(exported, release_root: Path, tmp_path_factory: pytest.TempPathFactory)
     model = shutil.copytree(exported("city"), tmp_path_factory.mktemp("city") / "model")
     calibrate(model, release_root, coverage=0.5)
     unit = MappingUnit(artificial=0.5, other=1.0)
-    return map_release(model, release_root, model.parent / "map", replace(PART, cog=True, mapping_unit=unit)).folder
+    return map_release(
+        model, release_root, model.parent / "map", replace(PART, years=(2018,), cog=True, mapping_unit=unit)
+    ).folder
 
 
 def edited(model: Path, out: Path, **changes: Any) -> Path:
@@ -167,6 +168,18 @@ def test_it_is_shown_with_labels_and_points_in_its_classes(city: Path, release_r
     assert stored.all()
 
 
+def test_answers_of_no_class_are_not_shown(city: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(city, tmp_path / "map")
+    array = zarr.open_array(copy / "2018" / "0" / "certain", mode="r+")
+    values = array[...]
+    values[values == 3] = UNCERTAIN
+    array[...] = values
+    counts = write_site([copy], tmp_path / "site") / "data" / "0" / "2018" / "certain" / "counts.bin"
+    shown = np.frombuffer(_gunzip(counts), "<u2").reshape(-1, 3).sum(0)
+    assert shown.tolist() == [(values == 1).sum(), (values == 2).sum(), 0]
+    assert (values == UNCERTAIN).any()
+
+
 def _gunzip(path: Path) -> bytes:
     import gzip
 
@@ -174,11 +187,12 @@ def _gunzip(path: Path) -> bytes:
 
 
 def test_maps_of_other_legends_are_not_mixed(city: Path, tmp_path: Path) -> None:
+    changed, attributes = shutil.copytree(city, tmp_path / "map"), dict(zarr.open_group(city, mode="r").attrs)
+    fewer = CLASSES | {"forest": [311]}
+    consolidate(changed, attributes | {"lulcbench:subset": fewer, "legend_digest": LegendSubset(fewer).digest})
     with pytest.raises(LulcbenchError, match="has other classes than"):
-        write_site([write_map(tmp_path / "luisa", [2018]), city], tmp_path / "site")
-    changed = shutil.copytree(city, tmp_path / "map")
-    attributes = dict(zarr.open_group(city, mode="r").attrs)
-    consolidate(changed, attributes | {"lulcbench:subset": CLASSES | {"forest": [311]}})
+        write_site([city, changed], tmp_path / "site")
+    consolidate(changed, attributes | {"lulcbench:subset": fewer})
     with pytest.raises(UnsupportedFormatError, match="has another legend"):
         write_site([changed], tmp_path / "site")
     with pytest.raises(UnsupportedFormatError, match="has another legend"):
@@ -196,7 +210,7 @@ def test_codes_are_not_taken_for_those_of_luisa(city: Path) -> None:
 
 def test_models_of_your_own_and_their_ensembles(release_root: Path, tmp_path: Path) -> None:
     pair = [own(release_root, CITY), own(release_root, CITY, "2")]
-    folder = map_release(pair, release_root, tmp_path / "map", PART).folder
+    folder = map_release(pair, release_root, tmp_path / "map", replace(PART, years=(2018,))).folder
     group = zarr.open_group(folder, mode="r")["2018/0"]
     assert set(np.unique(group["classes"][...])) <= {0, 1, 3}
     assert (group["deviation"][...][group["classes"][...] > 0] == 0).all()
