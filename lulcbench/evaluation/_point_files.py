@@ -104,6 +104,8 @@ def read_file(
         raise LulcbenchError(
             f"{path} has no column {missing}.", f"{known} file has {', '.join(names[:20]) or 'no table'}."
         )
+    if left_out := sum(map(len, parts)) - sum(map(len, with_cover)):
+        decisions["rows of tables without the columns of the points, left out"] = left_out
     if len(with_cover) > 1:
         decisions[f"rows of {len(with_cover)} tables read together"] = sum(map(len, with_cover))
     for part in with_cover:
@@ -179,6 +181,9 @@ def _read_text(file: Path, named: Path, decisions: Decisions) -> pd.DataFrame:
         table = _without_geometry(file, encoding, separator, skipped, decisions)
     except ValueError as error:
         raise LulcbenchError(f"Cannot read {named}: {error}.", "Give a table of LUCAS points (CSV).") from error
+    names_given = next(csv.reader([header], delimiter=separator), [])
+    if len(names_given) == len(table.columns) and len(set(names_given)) < len(names_given):
+        table.columns = pd.Index(names_given)  # pandas renames the second of two columns, which would be ignored
     if encoding not in ("utf-8", "utf-8-sig"):
         decisions[f"rows read in the encoding {encoding}"] += len(table)
     if separator != ",":
@@ -277,11 +282,11 @@ def _canonical(
         columns[name] = given[0]
         for other in given[1:]:
             differs = columns[name].notna() & other.notna() & (columns[name] != other)
-            if name in ("lc1", "lu1", "year") and differs.any():
+            if (name in ("lc1", "lu1", "year") or name in more) and differs.any():
                 raise LulcbenchError(
-                    f"{named} has {int(differs.sum()):,} rows with two values of {name}, such as "
+                    f"{named} has {int(differs.sum()):,} rows with two values of {more.get(name, name)}, such as "
                     f"{columns[name][differs].iloc[0]} and {other[differs].iloc[0]}.",
-                    "The table has two surveys per row: give one row per survey.",
+                    "Give one row per survey, and one column of each name.",
                 )
             columns[name] = columns[name].fillna(other)
     x, y = _geometry(table, named, crs, decisions, ("lat" in columns or "lat_theory" in columns))

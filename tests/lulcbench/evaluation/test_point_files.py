@@ -257,3 +257,19 @@ def test_unreadable_points(tmp_path: Path) -> None:
     with pytest.raises(LulcbenchError, match="has no CRS"):
         reference_points.read_points(tmp_path / "no_prj.shp")
     assert reference_points.read_points(tmp_path / "no_prj.shp", "EPSG:4326").table["x"].notna().all()
+
+
+def test_two_columns_of_one_name_and_layers_without_classes(tmp_path: Path) -> None:
+    """The second column of a name is not ignored, and rows of layers without the class are counted."""
+    path = tmp_path / "points.csv"
+    path.write_text("id,lon,lat,reference,reference\n1,8.8,53.1,231,231\n2,8.9,53.1,231,311\n")
+    with pytest.raises(LulcbenchError, match="1 rows with two values of reference, such as 231 and 311"):
+        read_file(path, None, Counter(), {"class": "reference"})
+    path.write_text("id,lon,lat,reference,reference\n1,8.8,53.1,231,\n2,8.9,53.1,,311\n")
+    assert read_file(path, None, Counter(), {"class": "reference"})["class"].tolist() == ["231", "311"]
+    layers, decisions = tmp_path / "layers.gpkg", Counter[str]()
+    frame = geopandas.GeoDataFrame({"reference": ["231"] * 3}, geometry=[shapely.Point(8.8, 53.1)] * 3, crs=4326)
+    frame.to_file(layers, layer="a")
+    frame[["geometry"]].head(2).to_file(layers, layer="b")
+    assert len(read_file(layers, None, decisions, {"class": "reference"})) == 3
+    assert decisions["rows of tables without the columns of the points, left out"] == 2
