@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CARD = "model.stac.json"
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+RASTER = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
 # Spatial extent of validity: the release grid and EuroSAT both cover Europe (west, south, east, north).
 EUROPE = (-32.0, 27.0, 45.0, 72.0)
 PACKAGES = {"PyTorch": "torch", "scikit-learn": "scikit-learn"}
@@ -44,7 +45,7 @@ def item(predictor: Predictor, about: About, sha256: str, size: int, created: da
     task = "semantic-segmentation" if dense else "scene-classification"
     west, south, east, north = EUROPE
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    channels = dict.fromkeys(name for i in info.inputs.values() for name in i.channels)
+    bands = [{"name": name} for name in dict.fromkeys(name for i in info.inputs.values() for name in i.channels)]
     spatial = ["height", "width"]
     sentences = [
         "SIMULATED training data." if info.simulated else "",
@@ -88,7 +89,9 @@ def item(predictor: Predictor, about: About, sha256: str, size: int, created: da
         "type": predictor.media_type,
         "title": "model",
         "roles": ["mlm:model", "mlm:weights"],
-        "bands": [{"name": name} for name in channels],  # what mlm:input refers to
+        "bands": bands,  # what mlm:input refers to
+        # The same for mlm 1.4, whose schema looks for bands of STAC 1.1 in the properties, where STAC 1.1 has none.
+        "raster:bands": bands,
         "mlm:artifact_type": predictor.artifact_type,
         # A multihash: 0x12 is SHA-256, 0x20 its length (file extension 2.1).
         "file:checksum": "1220" + sha256,
@@ -97,7 +100,7 @@ def item(predictor: Predictor, about: About, sha256: str, size: int, created: da
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": [MLM, FILE],
+        "stac_extensions": [MLM, FILE, RASTER],
         "id": config.name,
         "bbox": list(EUROPE),
         "geometry": {"type": "Polygon", "coordinates": [ring]},

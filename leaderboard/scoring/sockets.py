@@ -46,7 +46,7 @@ def close_sockets() -> bool:
         return False
     architecture, seccomp, *sockets = _MACHINES[platform.machine()]
     refused = [(_EQUAL, number) for number in (*sockets, _IO_URING_SETUP)] + [(_AT_LEAST, _X32)]
-    # Each test skips the instructions up to the last one, which refuses, if it is true (third number) or false (fourth).
+    # A test that is true skips as many instructions as its second number says, one that is false as its third.
     instructions = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 0, len(refused) + 2, architecture),  # calls in the manner of 32-bit programs are refused
