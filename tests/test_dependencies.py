@@ -24,6 +24,7 @@ USES = {
     "lulcbench/datasets": ("torch",),
     "lulcbench/datasets/torchgeo.py": ("torchgeo",),
     "lulcbench/_parallel.py": ("maps",),
+    "lulcbench/_attribute_tables.py": ("geo",),
     "lulcbench/areas.py": ("geo",),
     "lulcbench/geotiff.py": ("geo",),
     "lulcbench/export/outlines.py": ("geo",),

@@ -13,15 +13,12 @@ A map has many more pixels than a sample has points, so that no factor for finit
 sample is treated as a simple random one, which overestimates its variance in most landscapes (Stehman 1992,
 Photogrammetric Engineering and Remote Sensing 58, 1343–1350). Clusters are the units of the variance.
 
-Intervals of shares (accuracies, F1, areas) are quantiles of beta distributions with the effective number of points
-p (1 − p) / V (Korn & Graubard 1998, Survey Methodology 24, 193–201), in which one point more is against each end: for
-the lower end it is wrong, for the upper one right. Points differ in weight, and a sample without an omission in a large
-stratum does not show that there are none; therefore the point has the largest weight of those that could have been
-right or wrong, as in the intervals of Fay & Feuer 1997 (Statistics in Medicine 16, 791–801) for weighted sums. In a
-simple random sample they are those of Clopper & Pearson (1934, Biometrika 26, 404–413). This concerns the interval
-alone, not the estimate and its standard error. Olofsson et al. state ± 1.96 standard errors instead
-(``Estimates.margin``), which contain the truth less often for rare classes; ``benchmarks/surveys.py`` measures how
-often these intervals do. Estimates from fewer than ``MINIMUM`` points have no interval.
+Intervals of shares (accuracies, F1, areas) are symmetric on the logit scale, with the quantile of Student's t. Half a
+point is added on both sides (Gart & Zweifel 1967, Biometrika 54, 181–187), because a sample without an omission does
+not show that there are none: it has the weight of a typical point of those that could have been right or wrong. This
+concerns the interval alone, not the estimate and its standard error. Olofsson et al. state ± 1.96 standard errors
+instead (``Estimates.margin``), which contain the truth less often for rare classes; ``benchmarks/surveys.py`` measures
+how often these intervals do. Estimates from fewer than ``MINIMUM`` points have no interval.
 """
 
 from __future__ import annotations
@@ -33,10 +30,9 @@ import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.confusion import Floats, divide
-from lulcbench.evaluation.intervals import beta_quantiles, t_quantiles
+from lulcbench.evaluation.intervals import t_quantiles
 
 MINIMUM = 2  # points (or clusters) that an interval needs
-_MOST = 1e6  # effective points; more of them do not change an interval visibly
 
 Indices = npt.NDArray[np.intp]
 
@@ -247,7 +243,7 @@ class Survey:
         Args:
             numerator: values of the points, ``(n, k)``.
             denominator: values of the points, ``(n, k)`` or ``(n, 1)``.
-            share: whether the ratio is between 0 and 1 by definition: its interval is inside these bounds.
+            share: whether the ratio is between 0 and 1 by definition: its interval is symmetric on the logit scale.
             possible: of a share, which points could be in the denominator, ``(n, k)``; by default all.
 
         Returns:
@@ -263,32 +259,16 @@ class Survey:
         if not share:
             return Estimates(value, se, value - t * se, value + t * se)
         could = np.ones(x.shape) if possible is None else np.broadcast_to(np.asarray(possible, np.float64), x.shape)
-        point = (self.weight[:, None] * could).max(axis=0)
-        low, high = self._ends(y, x, value, point)
-        known = np.isfinite(t)
-        return Estimates(value, se, np.where(known, low, np.nan), np.where(known, high, np.nan))
-
-    def _ends(self, y: Floats, x: Floats, value: Floats, point: Floats) -> tuple[Floats, Floats]:
-        """Ends of the interval of a share, with a point of weight ``point`` added against each end: ``(k,)`` each."""
-        total = self.weight @ x + point
-        shapes = []
-        for own in (y, x - y):  # the share and its complement, whose lower end is the upper end of the share
-            centre = divide(self.weight @ own, total)
-            residual = self.weight[:, None] * (own - np.nan_to_num(centre) * x) * divide(1, total)
-            variance = self.variance(residual)[0] + (centre * divide(point, total)) ** 2
-            number = np.minimum(divide(centre * (1 - centre), variance) * self._shrinkage(), _MOST)
-            shapes.append((centre * number, (1 - centre) * number))
-        (a, b), (c, d) = shapes
-        ends = np.nan_to_num(beta_quantiles(0.025, np.concatenate([a, c]), np.concatenate([b, d])))  # 0 without points
-        low, high = ends[: len(value)], 1 - ends[len(value) :]
-        return np.minimum(low, value), np.maximum(high, value)
-
-    def _shrinkage(self) -> float:
-        """Factor of the effective number of points: clusters and strata estimate the variance less well than points."""
-        units = self._units_by_stratum()
-        degrees = float(units.sum() - (units > 0).sum())
-        points, design = t_quantiles([len(self.weight) - 1.0, degrees])
-        return float(min(points / design, 1.0) ** 2)
+        weights = self.weight[:, None] * could
+        half = 0.5 * divide((weights**2).sum(axis=0), weights.sum(axis=0))  # of a typical point
+        total = total + 2 * half
+        centre = divide(self.weight @ y + half, total)
+        variance, _ = self.variance(self.weight[:, None] * (y - np.nan_to_num(centre) * x) * divide(1, total))
+        variance = variance + 2 * (half / total) ** 2 * ((1 - centre) ** 2 + centre**2)
+        logit, reach = np.log(centre / (1 - centre)), t * np.sqrt(variance) / (centre * (1 - centre))
+        low, high = ((1 + np.tanh((logit + step) / 2)) / 2 for step in (-reach, reach))  # inverse logit
+        # Where all or none of the points agree, the added halves must not exclude the estimate itself.
+        return Estimates(value, se, np.minimum(low, value), np.maximum(high, value))
 
     def accuracy(self) -> Accuracy:
         """Error matrix, accuracies and areas."""

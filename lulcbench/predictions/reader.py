@@ -91,18 +91,18 @@ class Predictions:
             OtherReleaseError: the file has predictions of another release.
             LulcbenchError: the file has another legend or split, lacks tiles, or differs from the format of the writer.
         """
-        candidates: dict[str, Release] = {}
-        for candidate in (Release.open(release), *others):
-            candidates.setdefault(candidate.data_digest, candidate)
-        most = max(max(candidate.manifest.splits.values()) for candidate in candidates.values())
-        limits = [archive_limits(candidate.manifest) for candidate in candidates.values()]
+        candidates = [Release.open(release), *others]
+        most = max(max(candidate.manifest.splits.values()) for candidate in candidates)
+        limits = [archive_limits(candidate.manifest) for candidate in candidates]
         max_bytes, max_members = (max(values) for values in zip(*limits, strict=True))
         archive = StoredZip(path, max_bytes, max_members, known_name)
         try:
             info = _read_info(archive, most)
-            if info.release_digest not in candidates:
-                raise _other_release(archive, info, candidates.values())
-            opened = candidates[info.release_digest]
+            fitting = [candidate for candidate in candidates if candidate.data_digest == info.release_digest]
+            if not fitting:
+                raise _other_release(archive, info, candidates)
+            # Versions may differ in descriptions alone: the one that is named, otherwise the first.
+            opened = next((candidate for candidate in fitting if candidate.id == info.release), fitting[0])
             _check_release(archive, info, opened.manifest)
             expected = opened.tiles(info.split).ids
             if tuple(info.tiles) != expected:

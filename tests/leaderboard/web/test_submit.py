@@ -116,7 +116,8 @@ def test_a_file_that_cannot_be_scored_is_refused_with_the_reason(
 @pytest.mark.slow
 def test_another_release_is_refused_by_name(service: Service, predictions: dict[str, Path], tmp_path: Path) -> None:
     alien = predictions["poor"].read_bytes()
-    digest = json.loads(next(iter(service.settings.releases)).joinpath("release.json").read_bytes())["digest"]
+    digest = Manifest.load(next(iter(service.settings.releases))).data_digest
+    assert digest.encode() in alien
     path = tmp_path / "alien.zip"
     path.write_bytes(alien.replace(digest.encode(), b"0" * 64))
     submission = service.submit(path)

@@ -301,7 +301,9 @@ def test_a_longitude_without_sign_is_west_by_the_grid_node_of_the_point_id(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("lat", "lon"), [("52.0°", "\u221210.0"), ("52 N", "10 W"), ("52.0n", "10.0°w"), ("52°N", "-10°")]
+    ("lat", "lon"),
+    [("52.0°", "\u221210.0"), ("52 N", "10 W"), ("52.0n", "10.0°w"), ("52°N", "-10°")],
+    ids=["minus sign", "letters", "both", "degree signs"],
 )
 def test_degrees_may_have_signs_of_typesetting(tmp_path: Path, lat: str, lon: str) -> None:
     found = read(tmp_path, {"th_lat": lat, "th_long": lon}).table

@@ -124,9 +124,21 @@ def test_missing_and_surplus_tiles_are_refused(
 
 
 def test_another_release_is_refused(plain_file: Path, tmp_path: Path) -> None:
-    make_release(tmp_path / "other", {2018: smooth_codes(TILES, seed=1)}, version="0.2.0")
+    make_release(tmp_path / "other", {2018: smooth_codes(TILES, seed=2)}, version="0.2.0")
     with pytest.raises(LulcbenchError, match=r"was made for labels-0\.1\.0"):
         Predictions.open(plain_file, tmp_path / "other")
+
+
+def test_predictions_are_also_of_a_later_version_of_the_same_data(
+    plain_file: Path, predicted_root: Path, tmp_path: Path
+) -> None:
+    manifest = Manifest.load(predicted_root)
+    later = Path(shutil.copytree(predicted_root, tmp_path / "later"))
+    manifest.model_copy(update={"version": "0.2.0", "description": "written again"}).write(later)
+    with Predictions.open(plain_file, later) as predictions:
+        assert predictions.release.id == "labels-0.2.0"
+    with Predictions.open(plain_file, later, Release.open(predicted_root)) as predictions:
+        assert predictions.release.id == "labels-0.1.0"  # the one that the file names
 
 
 def test_messages_cannot_steer_a_terminal(plain_file: Path, predicted_root: Path, tmp_path: Path) -> None:
