@@ -78,7 +78,7 @@ def projected_extent(crs: rasterio.CRS | str, bounds: Bounds) -> Bounds:
             return NOWHERE
         left, bottom, right, top = transform_bounds(crs, CRS, *bounds, densify_pts=DENSE)
         if east - west > LARGE or north - south > LARGE:
-            grid = np.meshgrid(*(np.linspace(*bounds[i::2], DENSE) for i in (0, 1)))
+            grid = np.meshgrid(*(np.linspace(bounds[i], bounds[i + 2], DENSE) for i in (0, 1)))
             xs, ys = np.array(transform(crs, CRS, *(axis.ravel().tolist() for axis in grid)))
             left, bottom, right, top = (
                 min(left, xs.min()), min(bottom, ys.min()), max(right, xs.max()), max(top, ys.max())

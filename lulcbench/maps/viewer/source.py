@@ -269,7 +269,7 @@ def _layer(name: str, array: zarr.Array[Any], scheme: ClassScheme) -> Layer:
     attributes = dict(array.attrs)
     title = str(attributes.get("long_name") or name.replace("_", " "))
     if attributes.get("legend_digest") is not None:
-        stated = [code for code in attributes["flag_values"] if code != NODATA]  # type: ignore[union-attr]
+        stated: list[Any] = [code for code in attributes["flag_values"] if code != NODATA]  # type: ignore[union-attr]
         levels = {scheme.classes[code].level if code in scheme.classes else 0 for code in stated}
         level = levels.pop() if len(levels) == 1 else 0
         shown = title if not level else "Classes" if scheme.subset else f"Level {level}"

@@ -14,6 +14,7 @@ from leaderboard.store.db import Audit
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.scores import Scores
 from lulcbench.evaluation.scoring import score
+from lulcbench.release import Manifest
 from lulcbench.submission.card import ModelCard
 from lulcbench.submission.client import Client
 from tests.leaderboard.harness import CARD, Service

@@ -231,7 +231,11 @@ def test_a_class_that_is_the_nodata_value_is_told(tmp_path: Path) -> None:
             assert map_.decisions == decisions
 
 
-@pytest.mark.parametrize("text", ["value;code\n12;2110\n", "\ufeffValue, Code\n12, 2110\n", "VALUE\tCODE\n12\t2110\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["value;code\n12;2110\n", "\ufeffValue, Code\n12, 2110\n", "VALUE\tCODE\n12\t2110\n"],
+    ids=["semicolons", "byte order mark", "tabs"],
+)
 def test_legends_of_users_may_be_written_by_spreadsheets(tmp_path: Path, text: str) -> None:
     (tmp_path / "legend.csv").write_text(text, encoding="utf-8")
     with open_map(write(tmp_path / "m.tif", np.full((3, 3), 12, np.uint8)), str(tmp_path / "legend.csv")) as map_:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from benchmarks.label_release import make_release, smooth_codes
 from lulcbench.errors import LulcbenchError
 from lulcbench.predictions import Predictions, peek
+from lulcbench.release import Manifest, Release
 from tests.lulcbench.predictions.forging import CHUNK, TILES, edit, forge, members_of, refuse
 
 
