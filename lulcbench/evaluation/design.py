@@ -227,6 +227,62 @@ def allocate(
     return points
 
 
+def expected_se(points: npt.ArrayLike, areas: npt.ArrayLike, expected: npt.ArrayLike) -> float:
+    """Standard error of overall accuracy that a sample will have if the expectation holds (Cochran 1977, eq. 5.7).
+
+    The fraction of the pixels that are sampled is taken as 0, so that small strata err on the safe side.
+
+    Args:
+        points: number of points of each stratum, ``(k,)``.
+        areas: area of each stratum in any unit, ``(k,)``.
+        expected: expected user's accuracy of each stratum, ``(k,)``.
+
+    Examples:
+        >>> round(expected_se([75, 75, 163, 328], [0.02, 0.015, 0.32, 0.645], [0.7, 0.6, 0.9, 0.95]), 4)
+        0.0109
+    """
+    numbers = np.asarray(points, np.float64)
+    return float(np.sqrt(np.sum((_shares(areas) * _deviation(expected)) ** 2 / numbers)))
+
+
+def allocate_for(
+    target_se: float,
+    areas: npt.ArrayLike,
+    method: Allocation,
+    expected: npt.ArrayLike,
+    minimum: int = 0,
+    available: npt.ArrayLike | None = None,
+) -> Points:
+    """Divide as few points among strata as give a standard error of overall accuracy; see ``allocate``.
+
+    ``sample_size`` holds for the optimal allocation; other ones, and a minimum for rare classes, need more points.
+
+    Raises:
+        LulcbenchError: a value is out of range, or more than ``MAX_POINTS`` points or all pixels are necessary.
+
+    Examples:
+        >>> allocate_for(0.01, [0.02, 0.015, 0.32, 0.645], Allocation.EQUAL, [0.7, 0.6, 0.9, 0.95]).tolist()
+        [292, 292, 292, 291]
+    """
+    k = len(_shares(areas))
+    most = MAX_POINTS if available is None else min(MAX_POINTS, int(np.sum(available)))
+    least = np.full(k, max(minimum, 2)) if available is None else np.minimum(max(minimum, 2), available)
+
+    def divided(n: int) -> Points:
+        return allocate(n, areas, method, expected, minimum, available)
+
+    high = low = min(max(sample_size(areas, expected, target_se), int(np.sum(least))), most)
+    while expected_se(divided(high), areas, expected) > target_se:
+        if high >= most:
+            what = "points" if most == MAX_POINTS else "points, all pixels,"
+            raise LulcbenchError(f"{most:,} {what} do not reach a standard error of {target_se}.", "Choose a larger one.")
+        low, high = high, min(2 * high, most)
+    while high - low > 1:  # low has too few points, or is the smallest size
+        middle = (low + high) // 2
+        low, high = (low, middle) if expected_se(divided(middle), areas, expected) <= target_se else (middle, high)
+    return divided(high)
+
+
 def _shares(areas: npt.ArrayLike) -> Sizes:
     values = np.asarray(areas, np.float64)
     if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values > 0)).all():

@@ -14,7 +14,7 @@ import pandas as pd
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.class_maps import NONE, ClassMap, MapCount, at_level, count, windows
-from lulcbench.evaluation.design import BUFFER, Allocation, Design, Kind, Stratum, allocate, sample_size
+from lulcbench.evaluation.design import BUFFER, Allocation, Design, Kind, Stratum, allocate, allocate_for, sample_size
 
 WHOLE = 0  # code of the single stratum of designs without strata
 
@@ -96,18 +96,19 @@ def make_design(
         accuracies = [expected.get(code, 0.8) for code in codes]
     else:
         accuracies = [expected] * len(codes)
-    if points is None:
-        assert target_se is not None  # noqa: S101
-        points = sample_size([areas[code] for code in codes], accuracies, target_se)
-        if kind is Kind.STRATIFIED:
-            points = max(points, sum(min(max(minimum, 2), pixels[code]) for code in codes))
+    sizes = [areas[code] for code in codes]
     if kind is Kind.STRATIFIED:
         limits = [pixels[code] for code in codes]
-        numbers = allocate(points, [areas[code] for code in codes], allocation, accuracies, minimum, limits).tolist()
-    elif points <= pixels[WHOLE]:
-        numbers = [points]
+        if points is not None:
+            numbers = allocate(points, sizes, allocation, accuracies, minimum, limits).tolist()
+        elif target_se is not None:
+            numbers = allocate_for(target_se, sizes, allocation, accuracies, minimum, limits).tolist()
     else:
-        raise LulcbenchError(f"{map_.name} has {pixels[WHOLE]:,} pixels, fewer than points.", "Take fewer points.")
+        if target_se is not None:
+            points = sample_size(sizes, accuracies, target_se)
+        numbers = [points]
+        if numbers[0] > pixels[WHOLE]:
+            raise LulcbenchError(f"{map_.name} has {pixels[WHOLE]:,} pixels, fewer than points.", "Take fewer points.")
     entries = [
         Stratum(code=code, pixels=pixels[code], area=areas[code], points=number)
         for code, number in zip(codes, numbers, strict=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lulcbench.errors import LulcbenchError, UnsupportedFormatError
 from lulcbench.evaluation.areas import Survey
-from lulcbench.evaluation.design import Allocation, Design, Kind, Stratum, allocate, sample_size
+from lulcbench.evaluation.design import Allocation, Design, Kind, Stratum, allocate, allocate_for, sample_size
 
 AREAS, EXPECTED = [0.02, 0.015, 0.32, 0.645], [0.7, 0.6, 0.9, 0.95]
 
@@ -130,3 +130,23 @@ def test_a_designed_sample_reaches_the_standard_error_that_it_was_made_for() -> 
     right = rng.random(n) < np.array(EXPECTED)[mapped]
     survey = Survey.stratified(np.where(right, mapped, (mapped + 1) % 4), mapped, 4, mapped, AREAS)
     assert survey.accuracy().overall.se == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("method", list(Allocation))
+@pytest.mark.parametrize("minimum", [2, 100])
+def test_the_target_is_reached_by_every_allocation(method: Allocation, minimum: int) -> None:
+    """Cochran 1977, eq. 5.7, with the points that each stratum gets; and hardly with fewer points."""
+    shares, variance = np.array(AREAS) / np.sum(AREAS), np.array(EXPECTED) * (1 - np.array(EXPECTED))
+
+    def se(points: np.ndarray) -> float:
+        return float(np.sqrt((shares**2 * variance / points).sum()))
+
+    points = allocate_for(0.01, AREAS, method, EXPECTED, minimum)
+    assert points.min() >= minimum
+    assert se(points) <= 0.01
+    assert se(allocate(int(points.sum()) - 4, AREAS, method, EXPECTED, minimum)) > 0.01
+
+
+def test_a_target_beyond_the_pixels_is_refused() -> None:
+    with pytest.raises(LulcbenchError, match="60 points, all pixels, do not reach"):
+        allocate_for(0.05, [1, 5], Allocation.PROPORTIONAL, [0.5, 0.5], available=[10, 50])
