@@ -73,7 +73,7 @@ def _input(imagery: Input, every: int | None = None) -> ModelInput:
     return ModelInput(
         resolution=round(imagery.resolution),
         bands=tuple(name for name in names if name not in indices),
-        seasons=() if every else tuple(dict.fromkeys(season for season, _, _ in pairs if season)),
+        seasons=imagery.seasons,
         mean=imagery.mean,
         std=imagery.std,
         series=Series(every=every, indices=indices) if every else None,

@@ -72,6 +72,21 @@ def extent(seasons: Sequence[Season], years: Iterable[int]) -> Days:
     return min(start for start, _ in spans), max(end for _, end in spans)
 
 
+def differing_seasons(known: Sequence[Season], wanted: Iterable[Season]) -> list[str]:
+    """What differs between the days of seasons of the same name, in words.
+
+    Examples:
+        >>> differing_seasons(SEASONS, [Season(name="summer", start="06-01", end="08-31"), SEASONS[0]])
+        ['summer is 06-25 to 09-12, not 06-01 to 08-31']
+    """
+    by_name = {season.name: season for season in known}
+    return [
+        f"{season.name} is {own.start} to {own.end}, not {season.start} to {season.end}"
+        for season in wanted
+        if (own := by_name.get(season.name)) is not None and own != season
+    ]
+
+
 def nearest_to_midsummer(seasons: Sequence[Season]) -> int:
     """Position of the season whose midpoint is nearest to 1 July of any year; figures show this one."""
 

@@ -12,6 +12,7 @@ from pydantic import model_validator
 from baselines.registry import Kind, Part, Registry
 from lulcbench.datasets.protocol import BatchDataset
 from lulcbench.errors import LulcbenchError
+from lulcbench.seasons import Season
 
 
 class Input(Part):
@@ -22,12 +23,14 @@ class Input(Part):
         mean, std: mean and standard deviation of each channel over the training samples, in stored units (reflectance,
             or 0 to 255), by which images are normalised.
         resolution: pixel size in metres.
+        seasons: those of the channels, with their days; empty for single images and series.
     """
 
     channels: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resolution: float
+    seasons: tuple[Season, ...] = ()
 
     @model_validator(mode="after")
     def _one_per_channel(self) -> Input:

@@ -75,7 +75,7 @@ class LuisaData(DataConfig):
         }
         return {
             "bands": {sensor: tuple(dict.fromkeys(band for _, _, band in of)) for sensor, of in channels.items()},
-            "seasons": tuple(dict.fromkeys(season for season, _, _ in next(iter(channels.values())))),
+            "seasons": next(iter(info.inputs.values())).seasons,
             "statistics": statistics,
         }
 
@@ -251,10 +251,12 @@ def _input(dataset: LuisaDataset, sensor: str) -> Input:
             f"{dataset.release.id} has no train statistics of {sensor}.", "Train on a release that has a train split."
         )
     at = [info.band_names.index(band) for band in bands]
-    seasons = len(dataset.seasons)
+    by_name = {season.name: season for season in dataset.release.manifest.seasons}
+    seasons = tuple(by_name[name] for name in dataset.seasons)
     return Input(
-        channels=tuple(f"{season}:{band}" for season in dataset.seasons for band in bands),
-        mean=tuple(info.statistics.mean[i] for i in at) * seasons,
-        std=tuple(info.statistics.std[i] for i in at) * seasons,
+        channels=tuple(f"{season.name}:{band}" for season in seasons for band in bands),
+        mean=tuple(info.statistics.mean[i] for i in at) * len(seasons),
+        std=tuple(info.statistics.std[i] for i in at) * len(seasons),
         resolution=info.resolution,
+        seasons=seasons,
     )

@@ -64,9 +64,11 @@ class RasterSource:
 
     def scene(self, item: pystac.Item, bands: Sequence[Band] | None = None) -> Scene:
         """See ``SceneSource.scene``."""
-        _check_platform(item, self.sensor)
         self.check(item)
         available = channels(item)
+        quality = self.sensor.quality_asset
+        layer = quality_channel(available, quality) if quality else None
+        overruled = _check_platform(item, self.sensor, layer is not None)
         wanted = self.sensor.bands if bands is None else bands
         chosen = self._channels(item, available, wanted)
         lacking = [band.name for band in wanted if band not in chosen] if bands is not None else []
@@ -91,8 +93,6 @@ class RasterSource:
         for band, channel in chosen.items():
             scaling = settled.by_band[band]
             assets[band.asset] = _asset(item, channel, scaling.scale, scaling.offset, scaling.nodata, scaling.power)
-        quality = self.sensor.quality_asset
-        layer = quality_channel(available, quality) if quality else None
         if quality and layer:
             self._check_codes(item, layer)
             nodata = () if layer.nodata is None else (layer.nodata,)
@@ -113,7 +113,7 @@ class RasterSource:
             platform=properties.get("platform"),
             licence=properties.get("license"),
             assets=assets,
-            notes=settled.notes,
+            notes=(*overruled, *settled.notes),
         )
 
     def knows_clouds(self, scene: Scene) -> bool:
@@ -283,20 +283,34 @@ def only_band(dataset: rasterio.DatasetReader, name: str) -> int:
     return numbers[0]
 
 
-def _check_platform(item: pystac.Item, sensor: Sensor) -> None:
+def _check_platform(item: pystac.Item, sensor: Sensor, has_quality: bool) -> tuple[str, ...]:
     """The item must not be of the satellites of another sensor, whose bands may have the same names.
 
+    The platform is overruled if both the collection's name and the quality layer, which only this sensor has, say that
+    the item is of the sensor; returns a note on that.
+
     Raises:
-        UnusableSceneError: it is.
+        UnusableSceneError: it is of another sensor.
     """
-    name = re.sub(r"[^a-z0-9]", "", str(item.properties.get("platform") or "").lower())
+    name, collection = (_letters(text) for text in (item.properties.get("platform"), item.collection_id))
     own = next((own for own, spelling in PLATFORMS.items() if re.match(spelling, name)), sensor.name)
     if own != sensor.name and sensor.name in PLATFORMS:
+        if has_quality and sensor.name in collection:
+            return (
+                f"the platform {item.properties['platform']} is not one of {sensor.name}, unlike the collection and "
+                "the quality layer, which are believed",
+            )
         raise UnusableSceneError(
             "another sensor",
             f"Item {item.id} is of {item.properties['platform']}, not of {sensor.name}.",
             f"Name a collection of {sensor.name} in the recipe, or correct the item.",
         )
+    return ()
+
+
+def _letters(text: object) -> str:
+    """A name without punctuation, in lower case."""
+    return re.sub(r"[^a-z0-9]", "", str(text or "").lower())
 
 
 def _check_transform(item: pystac.Item, channel: Channel, dataset: rasterio.DatasetReader) -> None:

@@ -220,7 +220,9 @@ def _formed[T](item: pystac.Item, function: Callable[[pystac.Item], T]) -> T:
 def _summary(left_out: Sequence[LeftOut]) -> str:
     if not left_out:
         return "it holds no item of the collection there"
-    return "left out: " + count_reasons(item.reason for item in left_out)
+    first = left_out[0]
+    shown = f"{first.id}: {first.detail.rstrip('.') or first.reason}"
+    return f"left out: {count_reasons(item.reason for item in left_out)}; the first is {shown}"
 
 
 def _kept(space: Workspace, key: str) -> _Locked | None:

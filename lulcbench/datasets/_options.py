@@ -12,6 +12,7 @@ from lulcbench.datasets._transforms import Transform
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import legend
 from lulcbench.release import Manifest
+from lulcbench.seasons import Season, differing_seasons
 from lulcbench.windows import Phase
 
 # Mean and standard deviation by sensor and band, in the band's unit.
@@ -25,7 +26,7 @@ class Options(TypedDict, total=False):
 
     labels: str | None
     level: int | Sequence[int]
-    seasons: str | Sequence[str] | None
+    seasons: str | Season | Sequence[str | Season] | None
     bands: str | Sequence[str] | dict[str, str | Sequence[str]] | None
     transforms: Transform | None
     normalize: bool | str
@@ -134,17 +135,28 @@ def number(value: Any, what: str) -> float:
     raise LulcbenchError(f"{what} is {value!r}.", "Use a number.")
 
 
-def choose_seasons(manifest: Manifest, chosen: str | Sequence[str] | None) -> tuple[tuple[str, ...], list[int] | None]:
+def choose_seasons(
+    manifest: Manifest, chosen: str | Season | Sequence[str | Season] | None
+) -> tuple[tuple[str, ...], list[int] | None]:
     """Names of the chosen seasons, and their positions in the release; None takes all.
 
+    Args:
+        manifest: of the release.
+        chosen: names, or seasons that must have the same days in the release.
+
     Raises:
-        NotAvailableError: there is no such season.
+        NotAvailableError: there is no such season, or it has other days.
         LulcbenchError: no season was chosen.
     """
     known = tuple(season.name for season in manifest.seasons)
     if chosen is None:
         return known, None
-    seasons = names(chosen, "seasons")
+    wanted = (chosen,) if isinstance(chosen, str | Season) else tuple(chosen)
+    if differing := differing_seasons(manifest.seasons, (season for season in wanted if isinstance(season, Season))):
+        raise NotAvailableError(
+            f"{manifest.id} has other seasons: {'; '.join(differing)}.", "Use a release whose seasons have these days."
+        )
+    seasons = names([season.name if isinstance(season, Season) else season for season in wanted], "seasons")
     if not seasons:
         raise LulcbenchError("No season was chosen.", f"{manifest.id} has {', '.join(known)}.")
     for season in seasons:

@@ -36,6 +36,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import AUTO, ArrayKey, Manifest, Release
 from lulcbench.release.index import select
+from lulcbench.seasons import Season
 from lulcbench.windows import Phase, Windows
 
 
@@ -65,7 +66,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         level: level of the classes, 1 to 4; several give masks a leading level dimension.
         window: side of the windows in metres, a whole number of pixels of every sensor; None means complete tiles.
         stride: metres between windows; None means no overlap. The last window is flush with the tile's edge.
-        seasons: names of the seasons, in this order; None means all.
+        seasons: names of the seasons, in this order, or seasons that must have the same days here; None means all.
         bands: names of the bands, in this order: of the only sensor, or a dict by sensor; None means all.
         transforms: called with each sample. Pixels that transforms of torchvision v2, Kornia, torchgeo and
             albumentations fill (corners of a rotation, padding) are ignored (255) in masks, regardless of their fill
@@ -127,7 +128,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         level: int | Sequence[int] = 3,
         window: int | None = 1200,
         stride: int | None = None,
-        seasons: str | Sequence[str] | None = None,
+        seasons: str | Season | Sequence[str | Season] | None = None,
         bands: str | Sequence[str] | dict[str, str | Sequence[str]] | None = None,
         transforms: Transform | None = None,
         normalize: bool | str = True,

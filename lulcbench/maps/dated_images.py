@@ -82,7 +82,7 @@ def single_input(info: ModelInfo) -> tuple[str, ModelInput]:
     """
     (sensor, wanted), *more = info.inputs.items()
     if more or wanted.seasons:
-        what = "several sensors" if more else f"composites of {', '.join(wanted.seasons)}"
+        what = "several sensors" if more else f"composites of {', '.join(season.name for season in wanted.seasons)}"
         raise LulcbenchError(
             f"{info.name} takes {what}, not single images of dates.",
             "Use a model of single images, such as one of EuroSAT patches, or a release with composites of years.",

@@ -42,12 +42,12 @@ class Composites:
         self._imagery = {year: ReleaseImagery(release, info, year) for year in years}
         self.bounds = self._imagery[years[0]].bounds
         # The date of a year: the middle of the seasons that the model sees.
-        wanted = {name for imagery in info.inputs.values() for name in imagery.seasons}
+        wanted = {season for imagery in info.inputs.values() for season in imagery.seasons}
         self._years = {
             np.datetime64(
                 int(
                     np.mean(
-                        [np.datetime64(s.midpoint(y), "D").astype(int) for s in manifest.seasons if s.name in wanted]
+                        [np.datetime64(season.midpoint(y), "D").astype(int) for season in wanted]
                     )
                 ),
                 "D",
@@ -56,8 +56,7 @@ class Composites:
         }
         sensor, first = next(iter(info.inputs.items()))
         self.bands = named_bands(sensor, first.bands)
-        seasons = [season for season in manifest.seasons if season.name in first.seasons]
-        self._season = list(first.seasons).index(seasons[nearest_to_midsummer(seasons)].name)
+        self._season = nearest_to_midsummer(first.seasons)
 
     def dates(self, bounds: Bounds) -> list[np.datetime64]:
         """The middle of each year's composites, where there are tiles."""

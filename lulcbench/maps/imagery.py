@@ -20,6 +20,7 @@ from lulcbench.maps.model import Image, ModelInfo, ModelInput
 from lulcbench.release import ArrayKey, FileInfo, Release, Row
 from lulcbench.release.shards import ShardReader
 from lulcbench.remote import is_remote
+from lulcbench.seasons import differing_seasons
 from lulcbench.sensors import Coding
 
 log = logging.getLogger(__name__)
@@ -263,7 +264,8 @@ def _sources(release: Release, info: ModelInfo, year: int) -> dict[str, Source]:
         if has.resolution != wanted.resolution:
             lacking.append(f"{sensor} at {wanted.resolution} m (it has {has.resolution} m)")
         lacking += [f"band {band} of {sensor}" for band in wanted.bands if band not in has.band_names]
-        lacking += [f"season {season}" for season in wanted.seasons if season not in names]
+        lacking += [f"season {season.name}" for season in wanted.seasons if season.name not in names]
+        lacking += [f"seasons of these days: {text}" for text in differing_seasons(manifest.seasons, wanted.seasons)]
         if not wanted.seasons:
             lacking.append(f"single images of {sensor}, which the model was trained on (it has seasonal composites)")
         if lacking:
@@ -272,7 +274,7 @@ def _sources(release: Release, info: ModelInfo, year: int) -> dict[str, Source]:
         sources[sensor] = Source(
             ArrayKey(sensor, year),
             has.resolution,
-            [names.index(season) for season in wanted.seasons],
+            [names.index(season.name) for season in wanted.seasons],
             [has.band_names.index(band) for band in wanted.bands],
             has.coding,
             gain,

@@ -27,6 +27,7 @@ from lulcbench.legend import ClassScheme, LegendSubset
 from lulcbench.maps._graph import check_graph, short
 from lulcbench.release import Sha256
 from lulcbench.release.keys import ArrayName
+from lulcbench.seasons import Season
 from lulcbench.series.regular import days_of_year
 
 DESCRIPTION = "model.json"
@@ -64,7 +65,7 @@ class ModelInput(Frozen):
     Attributes:
         resolution: pixel size, m.
         bands: names of the bands.
-        seasons: names of the seasons; empty for single images and series.
+        seasons: the seasons with their days; empty for single images and series.
         series: how series are made; None for composites and single images.
         mean: of each channel over the training data, in the unit of the bands.
         std: standard deviation of each channel.
@@ -72,7 +73,7 @@ class ModelInput(Frozen):
 
     resolution: Annotated[int, Field(gt=0)]
     bands: Annotated[tuple[str, ...], Field(min_length=1)]
-    seasons: tuple[str, ...]
+    seasons: tuple[Season, ...]
     mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
     std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
     series: Series | None = None

@@ -213,7 +213,7 @@ class TorchPredictor:
 
 def _input(release: Release, sensor: str, bands: Sequence[str] | None) -> ModelInput:
     """All seasons of a sensor, with the statistics of the train split."""
-    info, seasons = release.manifest.sensor(sensor), tuple(season.name for season in release.manifest.seasons)
+    info, seasons = release.manifest.sensor(sensor), release.manifest.seasons
     if info.statistics is None:
         raise NotAvailableError(
             f"{release.id} has no statistics of {sensor}: it has no train split.",

@@ -26,6 +26,7 @@ from lulcbench.grid import Tile, tiles_over
 from lulcbench.legend import legend
 from lulcbench.maps import MapOptions, ModelInfo, ModelInput, OwnModel, map_release
 from lulcbench.release import Release
+from lulcbench.seasons import SEASONS
 from tests.builders import labelled, world
 from tests.builders.test_bad_input import change, run
 
@@ -41,7 +42,7 @@ PLACE = shapely.MultiPolygon(
 )
 TILES = [Tile(900, 650), Tile(901, 650), Tile(902, 651)]
 
-LANDSAT = ModelInput(resolution=30, bands=("red", "nir08"), seasons=("summer",), mean=(0.08, 0.3), std=(0.03, 0.1))
+LANDSAT = ModelInput(resolution=30, bands=("red", "nir08"), seasons=(SEASONS[2],), mean=(0.08, 0.3), std=(0.03, 0.1))
 INFO = ModelInfo(
     name="around", architecture="mean", dense=True, inputs={"landsat": LANDSAT}, classes=legend().names(1), level=1,
     legend_digest=legend().digest, temperature=1, reach=2, training_digest="0" * 64, simulated=True,
@@ -174,7 +175,7 @@ def test_scenes_are_those_of_the_tiles(tmp_path: Path) -> None:
     write(tmp_path / "w", "world", "World", items)
     recipe = load(tmp_path / "w" / "recipe.toml", tmp_path)
     space = world.workspace(tmp_path / "w" / "out")
-    with pytest.raises(LulcbenchError, match="left out: 1 outside the tiles"):
+    with pytest.raises(LulcbenchError, match="left out: 1 outside the tiles; the first is "):
         search.search(recipe, space, plan.plan(recipe, space))
 
 

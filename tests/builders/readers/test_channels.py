@@ -247,10 +247,18 @@ def test_channels_of_real_items_are_those_of_their_archives(real_data: Path) -> 
 def test_bands_of_another_satellite_are_not_taken_for_those_of_the_same_name(tmp_path: Path, platform: str) -> None:
     """As those of the harmonised Landsat and Sentinel-2 (HLS), in which B05 is near infrared or red edge."""
     item = two_bands(tmp_path, dn(1500, 3500), dn(2500, 4500), platform=platform)
-    with pytest.raises(UnusableSceneError, match=f"is of {platform}, not of sentinel2"):
+    scl = item.assets.pop("scl")
+    refused = f"is of {platform}, not of sentinel2"
+    with pytest.raises(UnusableSceneError, match=refused):
         sentinel2.SOURCE.scene(item, BANDS)
+    item.assets["scl"], item.collection_id = scl, "hls2-l30"
+    with pytest.raises(UnusableSceneError, match=refused):
+        sentinel2.SOURCE.scene(item, BANDS)
+    item.collection_id = "sentinel-2-l2a"
+    scene = sentinel2.SOURCE.scene(item, BANDS)
+    assert f"the platform {platform} is not one of sentinel2" in scene.notes[0]  # two witnesses against one
     item.properties["platform"] = "S2B"
-    assert sentinel2.SOURCE.scene(item, BANDS).platform == "S2B"
+    assert not any("platform" in note for note in sentinel2.SOURCE.scene(item, BANDS).notes)
 
 
 @pytest.mark.parametrize("wavelength", [0.865, 865.0])

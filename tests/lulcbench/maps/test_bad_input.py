@@ -23,6 +23,7 @@ from lulcbench.maps import MapModel, MapOptions, engine, map_release
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.model import PROPERTY
 from lulcbench.release import Manifest, Release
+from lulcbench.seasons import SEASONS
 
 FAR = (4_000_000.0, 2_000_000.0, 4_010_000.0, 2_010_000.0)
 
@@ -65,7 +66,10 @@ def test_a_release_without_what_the_model_needs_is_refused_with_all_that_is_miss
 
     refused("sensor planet", sensor="planet")
     refused("landsat at 15 m \\(it has 30 m\\)", resolution=15)
-    seasons, bands = ["winter", "spring", "summer", "monsoon"], ["blue", "green", "red", "nir08", "swir16", "thermal"]
+    seasons, bands = [season.model_dump() for season in SEASONS], ["blue", "green", "red", "nir08", "swir16", "thermal"]
+    short = seasons[:2] + [seasons[2] | {"end": "08-31"}] + seasons[3:]
+    refused("seasons of these days: summer is 06-25 to 09-12, not 06-25 to 08-31", seasons=short)
+    seasons[3] |= {"name": "monsoon"}
     refused("band thermal of landsat; season monsoon", seasons=seasons, bands=bands)
     with pytest.raises(NotAvailableError, match="landsat of 1999 \\(it has 2012, 2018\\)"):
         map_release(exported("majority"), release_root, tmp_path / "map", MapOptions(years=(1999,)))
