@@ -265,7 +265,7 @@ def allocate_for(
         [292, 292, 292, 291]
     """
     k = len(_shares(areas))
-    most = MAX_POINTS if available is None else min(MAX_POINTS, int(np.sum(available)))
+    most = MAX_POINTS if available is None else min(MAX_POINTS, int(np.asarray(available, np.int64).sum()))
     least = np.full(k, max(minimum, 2)) if available is None else np.minimum(max(minimum, 2), available)
 
     def divided(n: int) -> Points:
@@ -275,7 +275,9 @@ def allocate_for(
     while expected_se(divided(high), areas, expected) > target_se:
         if high >= most:
             what = "points" if most == MAX_POINTS else "points, all pixels,"
-            raise LulcbenchError(f"{most:,} {what} do not reach a standard error of {target_se}.", "Choose a larger one.")
+            raise LulcbenchError(
+                f"{most:,} {what} do not reach a standard error of {target_se}.", "Choose a larger one."
+            )
         low, high = high, min(2 * high, most)
     while high - low > 1:  # low has too few points, or is the smallest size
         middle = (low + high) // 2

@@ -45,11 +45,7 @@ class Composites:
         wanted = {season for imagery in info.inputs.values() for season in imagery.seasons}
         self._years = {
             np.datetime64(
-                int(
-                    np.mean(
-                        [np.datetime64(season.midpoint(y), "D").astype(int) for season in wanted]
-                    )
-                ),
+                int(np.mean([np.datetime64(season.midpoint(y), "D").astype(int) for season in wanted])),
                 "D",
             ): y
             for y in years

@@ -67,7 +67,7 @@ def test_a_release_without_what_the_model_needs_is_refused_with_all_that_is_miss
     refused("sensor planet", sensor="planet")
     refused("landsat at 15 m \\(it has 30 m\\)", resolution=15)
     seasons, bands = [season.model_dump() for season in SEASONS], ["blue", "green", "red", "nir08", "swir16", "thermal"]
-    short = seasons[:2] + [seasons[2] | {"end": "08-31"}] + seasons[3:]
+    short = [*seasons[:2], seasons[2] | {"end": "08-31"}, *seasons[3:]]
     refused("seasons of these days: summer is 06-25 to 09-12, not 06-25 to 08-31", seasons=short)
     seasons[3] |= {"name": "monsoon"}
     refused("band thermal of landsat; season monsoon", seasons=seasons, bands=bands)
