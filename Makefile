@@ -39,8 +39,8 @@ map: env
 	@echo "map: Zarr and STAC in $(CURDIR)/demo/map, GeoTIFFs for a GIS in $(CURDIR)/demo/map/cog"
 
 # One process per core (at most 4), one thread each; slow files first. Freed memory is kept: fresh pages for every large
-# array take a tenth of the processor time.
-PYTEST := OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=268435456 MALLOC_MMAP_THRESHOLD_=33554432 $(BIN)/python -m pytest \
+# array take a tenth of the processor time; compiled modules too, which the many processes of the tests import.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=268435456 MALLOC_MMAP_THRESHOLD_=33554432 $(BIN)/python -m pytest \
   --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: env
 	$(PYTEST) -m "not slow"

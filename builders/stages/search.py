@@ -34,7 +34,7 @@ from lulcbench.grid import Bounds
 from lulcbench.seasons import Days
 from lulcbench.sensors import sensor
 
-STAGE = "search/8"
+STAGE = "search/9"
 
 log = logging.getLogger(__name__)
 
