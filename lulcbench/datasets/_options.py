@@ -151,7 +151,8 @@ def choose_seasons(
     known = tuple(season.name for season in manifest.seasons)
     if chosen is None:
         return known, None
-    wanted = (chosen,) if isinstance(chosen, str | Season) else tuple(chosen)
+    several = isinstance(chosen, Iterable) and not isinstance(chosen, str | Season)
+    wanted: tuple[Any, ...] = tuple(chosen) if several else (chosen,)
     if differing := differing_seasons(manifest.seasons, (season for season in wanted if isinstance(season, Season))):
         raise NotAvailableError(
             f"{manifest.id} has other seasons: {'; '.join(differing)}.", "Use a release whose seasons have these days."
