@@ -168,7 +168,7 @@ def main() -> None:
     if arguments.map:
         polygons = read_polygons(
             arguments.map, EUROPE, 10, arguments.legend, arguments.class_column, layer=arguments.layer
-        )
+        ).table
     found = run(arguments.root, arguments.model, arguments.split, arguments.level, arguments.errors, polygons)
     print(json.dumps(asdict(found)))
     if arguments.figure:

@@ -10,26 +10,24 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench._coordinates import lacks_map_crs
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.grid import CRS, TILE_SIZE, Bounds, Tile, pixels
 from lulcbench.release import Release
+from lulcbench.vectors import FAR, read_layer, texts, to_ground
 
 if TYPE_CHECKING:
     import geopandas
     from shapely.geometry.base import BaseGeometry
 
 CODES = "NUTS_ID"  # column of the boundaries of NUTS regions that Eurostat publishes
-_STEP = 1000.0  # m between the points of an edge before it is projected: it then deviates by less than 0.1 m
 _EDGE = 1.0  # m from the edge of a tile, where no pixel of 3 m or more has its centre
-_AMBIGUOUS = 1e-4  # share of the area by which two readings of a polygon that crosses itself may differ
 _GRID = 10_000 * TILE_SIZE  # m; tiles have indices of four digits
-_POLYGONS = "Give a vector file of polygons."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +76,17 @@ class Area:
                 that are not of its CRS; it lacks the column or a code, or has several features of a code; a polygon
                 crosses itself.
         """
+        import shapely
+
         path = Path(path)
-        frame = _read(path, layer, column if codes else None)
-        wanted = list(dict.fromkeys(map(str, codes)))
+        frame = read_layer(path, column if codes else None, layer)
+        wanted = list(dict.fromkeys(normalize("NFC", str(code)) for code in codes))
         if wanted:
             frame = _of_codes(frame, wanted, column, path)
-        geometry = _projected(_polygons(frame, path), frame.crs, path)
+        ground = to_ground(frame, path, repair=False)
+        if ground.cut or FAR in ground.left_out:
+            raise LulcbenchError(f"{path} has places that {CRS} cannot show.", "Give an area in or near Europe.")
+        geometry = shapely.union_all(shapely.get_parts(ground.shapes))
         return cls(", ".join(wanted) or path.stem, geometry, path.name, hash_file(path))
 
     @classmethod
@@ -197,52 +200,9 @@ class Area:
         return found
 
 
-def _read(path: Path, layer: str | None, column: str | None) -> geopandas.GeoDataFrame:
-    """The features of a vector file, with a CRS."""
-    import geopandas
-
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise LulcbenchError(f"The area {path} {what}.", "Give a vector file of polygons, such as .geojson or .gpkg.")
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = geopandas.read_parquet(path)
-        else:
-            frame = geopandas.read_file(path, layer=_layer(path, layer, column))
-    except LulcbenchError:
-        raise
-    except Exception as error:  # pyogrio and pyarrow raise several unrelated types of errors
-        raise LulcbenchError(f"Cannot read the area {path}: {error}.", _POLYGONS) from error
-    if not isinstance(frame, geopandas.GeoDataFrame):
-        raise LulcbenchError(f"{path} has no polygon.", _POLYGONS)
-    if lacking := lacks_map_crs(frame.crs):
-        raise LulcbenchError(f"{path} has {lacking}.", "Assign one, for instance with ogr2ogr -a_srs.")
-    return frame
-
-
-def _layer(path: Path, layer: str | None, column: str | None) -> str:
-    """The layer to read: that of a name, or the only one that has polygons (and the column)."""
-    import pyogrio
-
-    kinds = {str(name): str(kind) for name, kind in pyogrio.list_layers(path)}
-    if layer is not None:
-        if layer not in kinds:
-            raise LulcbenchError(f"{path} has no layer {layer!r}.", f"Its layers are {', '.join(kinds)}.")
-        return layer
-    fitting = [name for name, kind in kinds.items() if not ("Point" in kind or "Line" in kind or kind == "None")]
-    if column and len(fitting) > 1:
-        fitting = [name for name in fitting if column in pyogrio.read_info(path, layer=name)["fields"]] or fitting
-    if len(fitting) > 1:
-        raise LulcbenchError(f"{path} has several layers: {', '.join(fitting)}.", "Name the one with the area.")
-    return fitting[0] if fitting else next(iter(kinds))
-
-
 def _of_codes(frame: geopandas.GeoDataFrame, codes: Sequence[str], column: str, path: Path) -> geopandas.GeoDataFrame:
     """The features of some codes, one each."""
-    if column not in frame:
-        names = [str(name) for name in frame.columns if name != frame.geometry.name]
-        raise LulcbenchError(f"{path} has no column {column}.", f"Its columns are {', '.join(names)[:200] or 'none'}.")
-    known = frame[column].map(_text, na_action="ignore")
+    known = texts(frame[column])
     for code in codes:
         n = int((known == code).sum())
         if not n:
@@ -256,13 +216,8 @@ def _of_codes(frame: geopandas.GeoDataFrame, codes: Sequence[str], column: str, 
                 "unique values, or dissolve them.",
             )
         if not frame[known == code].geom_type.isin(["Polygon", "MultiPolygon", "GeometryCollection"]).all():
-            raise LulcbenchError(f"{path}: {column} {code} is not a polygon.", _POLYGONS)
+            raise LulcbenchError(f"{path}: {column} {code} is not a polygon.", "Give polygons.")
     return frame[known.isin(codes)]
-
-
-def _text(value: object) -> str:
-    """A code as text; whole numbers without decimals."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _near(code: str, known: Sequence[str]) -> str:
@@ -271,55 +226,3 @@ def _near(code: str, known: Sequence[str]) -> str:
     shown = [own for own in known if own.lower() in like] or known[:8]
     more = len(known) - len(shown)
     return f"{', '.join(shown) or 'none'}{f' and {more} more' if more else ''}"
-
-
-def _polygons(frame: geopandas.GeoDataFrame, path: Path) -> npt.NDArray[Any]:
-    """The single polygons of features, in the coordinates of the file; their coordinates are of the CRS."""
-    import shapely
-
-    shapes = frame.geometry.to_numpy()
-    parts: npt.NDArray[Any] = shapely.get_parts(
-        shapely.get_parts(shapely.force_2d(shapes[~shapely.is_missing(shapes)]))
-    )
-    parts = parts[(shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)]
-    if not len(parts):
-        raise LulcbenchError(f"{path} has no polygon.", _POLYGONS)
-    left, bottom, right, top = (float(end) for end in shapely.total_bounds(parts))
-    if not np.isfinite(shapely.get_coordinates(parts)).all():
-        raise LulcbenchError(f"{path} has coordinates that are not numbers.", "Correct them.")
-    if frame.crs.is_geographic and not (left >= -180 and right <= 180 and bottom >= -90 and top <= 90):
-        raise LulcbenchError(
-            f"{path} is in degrees ({frame.crs.name}), but spans {left:.10g} to {right:.10g} eastwards and "
-            f"{bottom:.10g} to {top:.10g} northwards.",
-            "Longitudes are -180 to 180, not 0 to 360; if it is in metres, state its CRS (ogr2ogr -a_srs): GeoJSON is "
-            "in degrees unless it does.",
-        )
-    for i in np.flatnonzero(~shapely.is_valid(parts)):
-        repaired = shapely.make_valid(parts[i])
-        if abs(repaired.area - parts[i].area) > _AMBIGUOUS * repaired.area:
-            raise LulcbenchError(
-                f"{path} has a polygon that crosses itself: {shapely.is_valid_reason(parts[i])}.",
-                "What is inside is not clear; correct it, for instance with ogr2ogr -makevalid.",
-            )
-        parts[i] = repaired
-    return parts
-
-
-def _projected(parts: npt.NDArray[Any], crs: Any, path: Path) -> BaseGeometry:
-    """The union of polygons in EPSG:3035; edges in other coordinates get more points, so that they stay in place."""
-    import geopandas
-    import shapely
-
-    if crs != CRS:
-        unit = _STEP / 111_000 if crs.is_geographic else _STEP / crs.axis_info[0].unit_conversion_factor
-        try:
-            ground = geopandas.GeoSeries(shapely.segmentize(parts, unit), crs=crs).to_crs(CRS).to_numpy()
-        except Exception as error:  # pyproj raises several unrelated types of errors
-            raise LulcbenchError(f"Cannot project {path} to {CRS}: {error}.", "Correct its CRS.") from error
-        if not np.isfinite(shapely.get_coordinates(ground)).all():
-            raise LulcbenchError(f"{path} has places that {CRS} cannot show.", "Give an area in or near Europe.")
-        parts = shapely.make_valid(ground)
-    united = shapely.union_all([part for part in shapely.get_parts(parts) if part.area > 0])
-    if united.is_empty:
-        raise LulcbenchError(f"{path} has no polygon with an area.", _POLYGONS)
-    return united

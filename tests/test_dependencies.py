@@ -27,6 +27,7 @@ USES = {
     "lulcbench/_attribute_tables.py": ("geo",),
     "lulcbench/areas.py": ("geo",),
     "lulcbench/geotiff.py": ("geo",),
+    "lulcbench/vectors.py": ("geo",),
     "lulcbench/export/outlines.py": ("geo",),
     "lulcbench/maps": ("maps",),
     "lulcbench/maps/own.py": ("maps", "torch"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from builders.readers import LabelSource
-from builders.readers.labels import VECTOR, RasterLabels
+from builders.readers.labels import RasterLabels
 from builders.recipe import LabelRule
 from lulcbench.legend import corine_raster_codes
+from lulcbench.vectors import SUFFIXES
 
 
 def labels(rule: LabelRule) -> LabelSource:
@@ -15,7 +16,7 @@ def labels(rule: LabelRule) -> LabelSource:
     without an option.
     """
     codes = corine_raster_codes()
-    if rule.path.suffix.lower() in VECTOR:
+    if rule.path.suffix.lower() in SUFFIXES:
         from builders.readers.polygons import VectorLabels  # imports geopandas: only if polygons are read
 
         words = {str(code): luisa for code, luisa in codes.items()}

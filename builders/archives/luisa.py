@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from builders.readers import LabelSource
-from builders.readers.labels import VECTOR, RasterLabels
+from builders.readers.labels import RasterLabels
 from builders.recipe import LabelRule
 from lulcbench.legend import legend
+from lulcbench.vectors import SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def edition_of(sha256: str) -> tuple[str, Edition] | None:
 def labels(rule: LabelRule) -> LabelSource:
     """The map as a label source. Its codes have level 4; coarser codes of the legend are accepted too."""
     codes = {code: code for code in legend().classes}
-    if rule.path.suffix.lower() in VECTOR:
+    if rule.path.suffix.lower() in SUFFIXES:
         from builders.readers.polygons import VectorLabels  # imports geopandas: only if polygons are read
 
         words = {str(code): code for code in codes} | {"0": 0}

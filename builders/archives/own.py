@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from builders.readers import LabelSource
-from builders.readers.labels import VECTOR, RasterLabels
+from builders.readers.labels import RasterLabels
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
+from lulcbench.vectors import SUFFIXES
 
 
 def labels(rule: LabelRule) -> LabelSource:
@@ -17,7 +18,7 @@ def labels(rule: LabelRule) -> LabelSource:
         LulcbenchError: words are mapped for a raster, or one number to several codes.
     """
     codes = dict(rule.codes or {})
-    if rule.path.suffix.lower() in VECTOR:
+    if rule.path.suffix.lower() in SUFFIXES:
         from builders.readers.polygons import VectorLabels  # imports geopandas: only if polygons are read
 
         return VectorLabels(rule.path, codes, "own", rule.layer, rule.field, rule.min_cover)

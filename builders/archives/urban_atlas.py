@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 
 from builders.readers import LabelSource
-from builders.readers.labels import VECTOR
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
+from lulcbench.vectors import SUFFIXES, find_layer
 
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -39,19 +39,13 @@ def labels(rule: LabelRule) -> LabelSource:
     Raises:
         LulcbenchError: it is not a vector file, or no single layer has the column of the year.
     """
-    if rule.path.suffix.lower() not in VECTOR:
+    if rule.path.suffix.lower() not in SUFFIXES:
         raise LulcbenchError(
-            f"{rule.path} is not a vector file of Urban Atlas.", f"Name one that ends with {', '.join(VECTOR)}."
+            f"{rule.path} is not a vector file of Urban Atlas.", f"Name one that ends with {', '.join(SUFFIXES)}."
         )
-    from builders.readers.polygons import VectorLabels, layers_with  # imports geopandas: only if polygons are read
+    from builders.readers.polygons import VectorLabels  # imports geopandas: only if polygons are read
 
     field = rule.field or f"code_{rule.year}"
-    fitting = [rule.layer] if rule.layer else layers_with(rule.path, field)
-    if len(fitting) != 1:
-        found = f"several layers with the column {field!r}: {', '.join(fitting)}" if fitting else "no such layer"
-        raise LulcbenchError(
-            f"{rule.path} should have one layer with the column {field!r}, but has {found}.",
-            "Set 'layer' and 'field' of the recipe's labels, or correct 'year'.",
-        )
+    layer = find_layer(rule.path, field, rule.layer).name
     words = {str(code): luisa for code, luisa in crosswalk().items()}
-    return VectorLabels(rule.path, words, "Urban Atlas", fitting[0], field, rule.min_cover)
+    return VectorLabels(rule.path, words, "Urban Atlas", layer, field, rule.min_cover)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, ValidationError
 
-from builders.readers.labels import VECTOR, RasterLabels, composed
+from builders.readers.labels import RasterLabels, composed
 from builders.readers.locators import spelled
 from builders.readers.opening import open_raster
 from builders.readers.windows import read_window
@@ -18,6 +18,7 @@ from builders.recipe import LabelRule, check_codes
 from lulcbench._files import Frozen, hash_file, write_atomic
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
+from lulcbench.vectors import SUFFIXES
 
 KNOWN = ("luisa", "corine", "urban-atlas")  # legends with a crosswalk
 
@@ -115,7 +116,7 @@ def label_rule(
 
 def _values(path: Path, layer: str | None, field: str | None, band: int | str | None, year: int) -> Counter[str]:
     """Values of a label map and how many pixels or polygons have each."""
-    if path.suffix.lower() in VECTOR:
+    if path.suffix.lower() in SUFFIXES:
         from builders.readers.polygons import column_values
 
         return Counter(column_values(path, layer, field).dropna().tolist())

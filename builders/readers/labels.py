@@ -21,17 +21,16 @@ from rasterio.windows import transform as window_transform
 
 from builders.readers import Labels
 from builders.readers.area import Area
-from builders.readers.locators import same_name
 from builders.readers.opening import opened
 from builders.readers.warp import place, warp
 from builders.readers.windows import NOWHERE, Mask, Values, data_bands, footprint, read_window
 from lulcbench._attribute_tables import recoded
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
+from lulcbench.vectors import same_name
 
 Codes = npt.NDArray[np.uint16]
 
-VECTOR = (".gpkg", ".shp", ".fgb", ".geojson", ".parquet")
 OWN = "own"  # name of the legend of a user, which says what pixels mean
 FINER = 4 / 3  # pixels of the map per label pixel from which on the majority is taken
 

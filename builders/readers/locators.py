@@ -7,16 +7,15 @@ them (NFC). Names of files, layers, columns and bands are found in either form.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from unicodedata import normalize
 from urllib.parse import unquote
 
 import rasterio
 
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
+from lulcbench.vectors import same_name
 
 SIDECARS = (".msk", ".aux.xml")  # added to the name of a raster
 WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".j2w", ".wld")  # in place of its suffix
@@ -66,28 +65,6 @@ def spelled(path: Path) -> Path:
             step = found / other
         found = step
     return found
-
-
-def same_name(name: str, known: Iterable[str], where: str) -> str | None:
-    """The spelling of ``name`` among names that are known: the same one, or one in another normal form of Unicode.
-
-    Raises:
-        LulcbenchError: there are several others, none of which is the same.
-
-    Examples:
-        >>> same_name("for\u00eat", ["sol", "fore\u0302t"], "cover.gpkg") == "fore\u0302t"
-        True
-    """
-    names = list(known)
-    if name in names:
-        return name
-    others = [other for other in names if normalize("NFC", other) == normalize("NFC", name)]
-    if len(others) > 1:
-        raise LulcbenchError(
-            f"{where} has {name!r} in several spellings of Unicode: {', '.join(map(ascii, others))}.",
-            "Rename all but one of them.",
-        )
-    return others[0] if others else None
 
 
 def is_local(path: str) -> bool:

@@ -143,6 +143,7 @@ def area(
     other_map: OtherMap = False,
     regions: Annotated[Path | None, typer.Option(help="Vector file of regions, such as NUTS.")] = None,
     region_column: Annotated[str, typer.Option(help="Column with the name of a region.")] = "NUTS_ID",
+    region_layer: Annotated[str | None, typer.Option(help="Layer of regions, if the file has several.")] = None,
     points_crs: Annotated[str | None, typer.Option(help="CRS of the points if the file has none.")] = None,
     level: Level = 3,
     root: Root = None,
@@ -162,9 +163,8 @@ def area(
         source, used = _open(stack, map, legend, year, None, band, root, level, None)
         sampling = _sampling(sample, design, strata, strata_level, sizes, first_phase, other_map)
         more = columns(sampling, strata, weights, clusters)
-        result = _estimate(
-            source, sample, sampling, more, class_column, crosswalk, estimator, regions, region_column, points_crs, used
-        )
+        areas = None if regions is None else (regions, region_column, region_layer)
+        result = _estimate(source, sample, sampling, more, class_column, crosswalk, estimator, areas, points_crs, used)
     report(result, json, csv, figure)
 
 
@@ -327,8 +327,7 @@ def _estimate(
     class_column: str | tuple[str, str],
     crosswalk: Path | None,
     estimator: str,
-    regions: Path | None,
-    region_column: str,
+    regions: tuple[Path, str, str | None] | None,
     crs: str | None,
     level: int | None,
 ) -> MapAreas:
@@ -341,7 +340,7 @@ def _estimate(
         points = read_pairs(sample, class_column, more)
     else:
         points = read_points(sample, crs, class_column, crosswalk, more, plain=level is None)
-    masks = None if regions is None else inside_regions(points, regions, region_column)
+    masks = None if regions is None else inside_regions(points, *regions)
     return estimate_areas(source, points, sampling, level, Estimator(estimator), masks)
 
 

@@ -77,6 +77,8 @@ def verify(
     result_console().print(table)
     for reason, number in verified.left_out.items():
         typer.echo(f"{number:,} polygons left out: {reason}")
+    if verified.repaired:
+        typer.echo(f"{verified.repaired:,} polygons of {map.name} cross themselves and were repaired")
     typer.echo(f"{out}: about {verified.expected:,.0f} of {len(polygons):,} polygons are wrong")
     if page is not None:
         introduction = (

@@ -14,15 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lulcbench._coordinates import lacks_map_crs
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._point_files import Decisions, read_file
 from lulcbench.evaluation._point_places import places
 from lulcbench.evaluation.change import pair_codes
 from lulcbench.evaluation.class_maps import NONE
 from lulcbench.evaluation.crosswalk import read_crosswalk
-from lulcbench.grid import CRS
 from lulcbench.legend import NODATA, legend, lucas_to_luisa
+from lulcbench.vectors import read_layer, texts, to_ground
 
 
 @dataclass(frozen=True)
@@ -200,35 +199,38 @@ def read_pairs(
 
 
 def inside_regions(
-    points: ReferencePoints, path: str | os.PathLike[str], column: str
+    points: ReferencePoints, path: str | os.PathLike[str], column: str, layer: str | None = None
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which points are in which polygon of a vector file, such as NUTS regions.
+    """Which points are in which polygon of a vector file, such as NUTS regions of one or several levels.
 
     Args:
         points: the points.
-        path: of the polygons.
-        column: with the name of a region.
+        path: of the polygons, which may overlap.
+        column: with the name of a region; polygons of one name are one region.
+        layer: of a file with several.
 
     Returns:
-        name → mask of the points ``(n,)``; points on a border are in one of the regions.
+        name → mask of the points ``(n,)``. Of regions that only share a border, a point on it is in one.
 
     Raises:
-        LulcbenchError: the file cannot be read, or has no such column or no CRS.
+        LulcbenchError: the file cannot be read as by ``lulcbench.vectors``, or no point is in a region.
     """
-    try:
-        import geopandas
-    except ImportError as error:
-        raise LulcbenchError("Reading regions requires geopandas.", "Run: pip install 'lulcbench[geo]'.") from error
-    try:
-        regions = geopandas.read_file(path)
-    except Exception as error:  # pyogrio raises several unrelated types of errors
-        raise LulcbenchError(f"Cannot read the regions {path}: {error}.", "Give a vector file of polygons.") from error
-    lacking = f"no column {column}" if column not in regions else lacks_map_crs(getattr(regions, "crs", None))
-    if lacking:
-        raise LulcbenchError(f"{path} has {lacking}.", f"Its columns are {', '.join(map(str, regions.columns))[:200]}.")
-    table = points.table
-    places = geopandas.GeoDataFrame(geometry=geopandas.points_from_xy(table["x"], table["y"], crs=CRS))
-    joined = places.sjoin(regions.to_crs(CRS)[[column, "geometry"]], predicate="intersects")
-    joined = joined[~joined.index.duplicated()]
-    names = joined[column].reindex(range(len(table)))
-    return {str(name): (names == name).to_numpy(bool) for name in sorted(set(regions[column].dropna()), key=str)}
+    path = Path(path)
+    frame = read_layer(path, column, layer)
+    import shapely
+
+    shapes, names = to_ground(frame, path, repair=False).shapes, texts(frame[column])
+    x, y = (points.table[axis].to_numpy(np.float64) for axis in ("x", "y"))
+    located = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    # A millimetre to the north-east, so that a point on a common border is in one region, as a pixel's corner is.
+    tree = shapely.STRtree(shapely.points(x[located] + 1e-3, y[located] + 0.7e-3))
+    masks = {name: np.zeros(len(x), bool) for name in sorted(set(names.dropna()))}
+    for i, at in zip(*tree.query(shapes, predicate="contains"), strict=True):
+        if not pd.isna(names.iloc[i]):
+            masks[names.iloc[i]][located[at]] = True
+    if len(located) and not any(mask.any() for mask in masks.values()):
+        raise LulcbenchError(
+            f"None of the {len(located):,} points is in a region of {path}.",
+            "Check its coordinates, its CRS, and the column with the names.",
+        )
+    return masks

@@ -179,6 +179,7 @@ class Verified:
         left_out: reason → number of polygons.
         imagery: that was used.
         model: that predicted.
+        repaired: number of features of the file that crossed themselves, and were repaired.
     """
 
     polygons: geopandas.GeoDataFrame
@@ -186,6 +187,7 @@ class Verified:
     left_out: dict[str, int]
     imagery: ReleaseImagery
     model: MapModel
+    repaired: int = 0
 
     @property
     def expected(self) -> float:
@@ -236,10 +238,10 @@ def verify_map(
     if not years:
         raise LulcbenchError(f"{release.id} has no year of {', '.join(info.inputs)}.", "Use another release.")
     images = ReleaseImagery(release, info, years[-1] if year is None else year)
-    polygons = read_polygons(path, images.bounds, info.resolution, legend_name, class_column, map_year, band, layer)
-    codes = at_level(polygons["code"].to_numpy(), level)
-    left_out = {f"class without a class of level {level}": int((codes == NONE).sum())}
-    polygons = polygons.assign(code=codes)[codes != NONE].reset_index(drop=True)
+    read = read_polygons(path, images.bounds, info.resolution, legend_name, class_column, map_year, band, layer)
+    codes = at_level(read.table["code"].to_numpy(), level)
+    left_out = read.left_out | {f"class without a class of level {level}": int((codes == NONE).sum())}
+    polygons = read.table.assign(code=codes)[codes != NONE].reset_index(drop=True)
     sums, pixels = _sums(polygons, opened, images, level, progress)
     left_out["no pixel with imagery"] = int((pixels == 0).sum())
     polygons, sums, pixels = polygons[pixels > 0].reset_index(drop=True), sums[pixels > 0], pixels[pixels > 0]
@@ -254,7 +256,7 @@ def verify_map(
         pixels=pixels,
     )
     polygons = polygons.iloc[np.argsort(-score, kind="stable")].reset_index(drop=True)
-    return Verified(polygons, level, {reason: n for reason, n in left_out.items() if n}, images, opened)
+    return Verified(polygons, level, {reason: n for reason, n in left_out.items() if n}, images, opened, read.repaired)
 
 
 def _sums(

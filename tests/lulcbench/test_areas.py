@@ -84,11 +84,11 @@ def test_layers_of_a_file(tmp_path: Path) -> None:
     written(path, [one], "EPSG:3035", "regions", NUTS_ID=["DE1"])
     assert Area.read(path).geometry.equals(one)
     written(path, [two], "EPSG:3035", "fields")
-    with pytest.raises(LulcbenchError, match="several layers: regions, fields"):
+    with pytest.raises(LulcbenchError, match="several layers of polygons: regions, fields"):
         Area.read(path)
     assert Area.read(path, layer="fields").geometry.equals(two)
     assert Area.read(path, ["DE1"]).geometry.equals(one)  # the only layer with the column
-    with pytest.raises(LulcbenchError, match=r"(?s)no layer 'roads'.*places, regions, fields"):
+    with pytest.raises(LulcbenchError, match=r"(?s)no layer roads.*places, regions, fields"):
         Area.read(path, layer="roads")
 
 

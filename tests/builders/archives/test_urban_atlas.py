@@ -73,9 +73,9 @@ def test_the_layer_of_land_use_is_found_among_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"year": 2012}, r"one layer with the column 'code_2012', but has no such layer"),
-        ({"field": "class"}, r"one layer with the column 'class', but has no such layer"),
-        ({"layer": "other"}, r"Cannot read .*town\.gpkg"),
+        ({"year": 2012}, r"no column code_2012"),
+        ({"field": "class"}, r"no column class"),
+        ({"layer": "other"}, r"town\.gpkg has no layer other"),
     ],
 )
 def test_a_file_of_another_year_or_layer_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -87,7 +87,7 @@ def test_a_file_of_another_year_or_layer_is_refused(tmp_path: Path, change: dict
 def test_two_layers_of_land_use_need_a_name(tmp_path: Path) -> None:
     path = write(tmp_path / "town.gpkg", ["31000"])
     write(path, ["50000"], "XX001L1_TOWN_UA2018_revised")
-    with pytest.raises(LulcbenchError, match="several layers with the column 'code_2018'"):
+    with pytest.raises(LulcbenchError, match="several layers with the column code_2018"):
         label_source(rule(path))
     named = rule(path, layer="XX001L1_TOWN_UA2018_revised")
     assert set(np.unique(label_source(named).read(AREA).codes)) == {0, 5}

@@ -227,7 +227,7 @@ def test_corine_raster_codes_and_polygons_agree(tmp_path: Path) -> None:
     np.testing.assert_array_equal(corine.labels(rule(coded)).read(area).codes, got)
     vector = corine.labels(rule(tmp_path / "p.gpkg", field="Code_18")).read(area).codes
     assert (vector != got).mean() < 0.005  # the straight edges bend a little on their way through degrees
-    with pytest.raises(LulcbenchError, match=r"(?s)no column 'CODE_18'.*Code_18"):
+    with pytest.raises(LulcbenchError, match=r"(?s)no column CODE_18.*Code_18"):
         corine.labels(rule(tmp_path / "p.gpkg", field="CODE_18")).read(area)
 
 
@@ -260,7 +260,7 @@ def test_a_column_in_several_layers_needs_the_layer_that_is_meant(tmp_path: Path
     pyogrio.write_dataframe(pd.DataFrame({"code": [1]}), path, layer="notes")
     area = Area.of([TILE], 50)
     assert np.unique(corine.labels(rule(path, field="code", layer="y2018")).read(area).codes).tolist() == [112]
-    with pytest.raises(LulcbenchError, match=r"column 'code' in several layers: y2012, y2018"):
+    with pytest.raises(LulcbenchError, match=r"several layers with the column code: y2012, y2018"):
         corine.labels(rule(path, field="code")).read(area)
 
 
@@ -281,7 +281,7 @@ def test_names_are_found_in_either_normal_form_of_unicode(tmp_path: Path, form: 
     area = Area.of([TILE], 50)
     labels = VectorLabels(asked, {word: 3110}, "own", layer, column)
     assert np.unique(labels.read(area).codes).tolist() == [3110]
-    with pytest.raises(LulcbenchError, match="in several layers"):  # found in both
+    with pytest.raises(LulcbenchError, match="several layers with"):  # found in both
         VectorLabels(asked, {word: 3110}, "own", None, column).read(area)
     with pytest.raises(LulcbenchError, match="two Unicode spellings"):
         VectorLabels(
@@ -314,8 +314,8 @@ def test_points_and_lines_among_polygons_label_nothing(tmp_path: Path, caplog: p
     made = polygons(tmp_path, [311, 112], [collection, point])
     area = Area.of([TILE], 50)
     assert np.unique(corine.labels(made).read(area).codes).tolist() == [3110]
-    assert "2 features without an area are not labelled" in caplog.text
-    with pytest.raises(LulcbenchError, match=r"p\.gpkg has no polygons"):
+    assert "1 features without an area are not labelled" in caplog.text
+    with pytest.raises(LulcbenchError, match=r"p\.gpkg has no polygon"):
         corine.labels(polygons(tmp_path, [311], [line])).read(area)
 
 

@@ -74,7 +74,7 @@ AREA = (3_999_000.0, 2_999_000.0, 4_001_000.0, 3_001_000.0)
 def test_polygons_of_another_legend_are_translated(tmp_path: Path) -> None:
     path = squares(tmp_path / "osm.gpkg", fclass=["forest", "water", "cloud"])
     (tmp_path / "legend.csv").write_text("value,code\nforest,31\nwater,512\ncloud,0\n")
-    found = read_polygons(path, AREA, 10, str(tmp_path / "legend.csv"), "fclass")
+    found = read_polygons(path, AREA, 10, str(tmp_path / "legend.csv"), "fclass").table
     assert found["code"].tolist() == [31, 512, -1]
     assert found.crs.to_epsg() == 3035
     assert found["feature"].tolist() == [0, 1, 2]
@@ -86,7 +86,7 @@ def test_borders_that_cross_themselves_lose_no_area(tmp_path: Path) -> None:
     hourglass = Polygon([(x, y), (x + 100, y + 100), (x + 100, y), (x, y + 100)])
     path = tmp_path / "osm.gpkg"
     geopandas.GeoDataFrame({"code": [31]}, geometry=[hourglass], crs=CRS).to_file(path, driver="GPKG")
-    found = read_polygons(path, AREA, 10, "luisa", "code")
+    found = read_polygons(path, AREA, 10, "luisa", "code").table
     assert found.geometry.is_valid.all()
     assert found.area.tolist() == pytest.approx([5000])
 

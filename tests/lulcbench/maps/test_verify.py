@@ -49,15 +49,15 @@ def test_a_file_with_several_layers_needs_one_to_be_named(tmp_path: Path) -> Non
     for layer, code in (("old", 31), ("new", 21)):
         geopandas.GeoDataFrame({"code": [code]}, geometry=[square], crs=CRS).to_file(path, layer=layer)
     geopandas.GeoDataFrame({"name": ["here"]}, geometry=[square], crs=CRS).to_file(path, layer="outline")
-    with pytest.raises(LulcbenchError, match="several layers of polygons with the column code: old, new"):
+    with pytest.raises(LulcbenchError, match="several layers with the column code: old, new"):
         read_polygons(path, bounds, 10, class_column="code")
-    with pytest.raises(LulcbenchError, match="no layer newest of polygons"):
+    with pytest.raises(LulcbenchError, match="no layer newest"):
         read_polygons(path, bounds, 10, class_column="code", layer="newest")
-    assert read_polygons(path, bounds, 10, class_column="code", layer="new")["code"].tolist() == [21]
+    assert read_polygons(path, bounds, 10, class_column="code", layer="new").table["code"].tolist() == [21]
 
 
 def test_of_several_layers_the_only_one_with_the_classes_is_read(tmp_path: Path) -> None:
     path, square = tmp_path / "map.gpkg", box(0, 0, 10, 10)
     for layer, column in (("outline", "name"), ("classes", "code")):
         geopandas.GeoDataFrame({column: [31]}, geometry=[square], crs=CRS).to_file(path, layer=layer)
-    assert read_polygons(path, (0, 0, 100, 100), 10, class_column="code")["code"].tolist() == [31]
+    assert read_polygons(path, (0, 0, 100, 100), 10, class_column="code").table["code"].tolist() == [31]
