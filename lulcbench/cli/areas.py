@@ -214,7 +214,6 @@ def change(
                 None,
                 "design",
                 None,
-                "",
                 None,
                 None,
             )
