@@ -105,7 +105,7 @@ def find_layer(path: Path, column: str | None = None, layer: str | None = None) 
 
 
 def read_layer(path: Path, column: str | None = None, layer: str | None = None) -> geopandas.GeoDataFrame:
-    """The features of a layer (``find_layer``), with the column under the name that is asked for.
+    """The features of a layer (``find_layer``), with the column under the name that was requested.
 
     Raises:
         LulcbenchError: as ``find_layer``; the layer has no CRS, or none of a map.
@@ -174,7 +174,9 @@ def to_ground(frame: geopandas.GeoDataFrame, path: Path, *, repair: bool) -> Gro
                 )
             crossing.add(int(owners[i]))
         parts[i] = repaired
-    flat = np.setdiff1d(np.arange(len(given)), owners[shapely.area(parts) > 0])
+    solid = shapely.area(parts) > 0
+    parts, owners = parts[solid], owners[solid]
+    flat = np.setdiff1d(np.arange(len(given)), owners)
     parts, cut = (parts, 0) if frame.crs == CRS else _projected(parts, frame.crs, path)
     inner, own = shapely.get_parts(parts, return_index=True)
     owners = owners[own]

@@ -49,8 +49,8 @@ def room(name: str) -> str:
 # From the first to the last: a room imports from rooms that stand before it (or itself), never from later ones.
 ROOMS = (
     "errors", "_files", "_coordinates", "_attribute_tables", "_parsing", "_parallel", "_native", "legend", "grid",
-    "geozarr", "geotiff", "seasons", "sensors", "windows", "series", "remote", "release", "vectors", "areas", "download",
-    "maps", "predictions", "export", "evaluation", "plotting", "datasets", "submission", "_console", "cli",
+    "geozarr", "geotiff", "seasons", "sensors", "windows", "series", "remote", "release", "vectors", "areas",
+    "download", "maps", "predictions", "export", "evaluation", "plotting", "datasets", "submission", "_console", "cli",
 )  # fmt: skip
 
 

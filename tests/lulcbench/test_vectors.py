@@ -143,6 +143,8 @@ def test_parts_of_collections_count_and_what_has_no_area_is_counted(tmp_path: Pa
     assert found.table["feature"].tolist() == [0, 4]
     assert found.table["code"].tolist() == [311, -1]  # none is stated
     assert found.left_out == {"without a geometry": 2, "without an area": 1}
+    flat = written(tmp_path / "flat.parquet", [SQUARE, Polygon([(9, 51), (9.1, 51.1), (9, 51)])], code=[311, 211])
+    assert Area.read(flat).geometry.area == pytest.approx(found.table.area[1])
     single = to_ground(geopandas.GeoDataFrame(geometry=[SQUARE], crs=4326), path, repair=False).shapes[0]
     assert found.table.area[0] == pytest.approx(2 * single.area, rel=1e-6)
 

@@ -200,7 +200,7 @@ def test_estimators_and_regions(maps: tuple[Path, Path, np.ndarray, np.ndarray],
     for estimator in ("design", "expansion", "post-stratified", "ratio"):
         run(
             "area", path, "--sample", sample, "--design", "simple-random", "--estimator", estimator,
-            "--regions", tmp_path / "nuts.gpkg", "--json", tmp_path / "r.json",
+            "--regions", tmp_path / "nuts.gpkg", "--region-layer", "nuts", "--json", tmp_path / "r.json",
         )  # fmt: skip
         result = json.loads((tmp_path / "r.json").read_text())
         errors[estimator] = [row["area"]["se"] for row in result["classes"]]
