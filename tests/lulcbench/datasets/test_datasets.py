@@ -334,6 +334,12 @@ def test_what_is_meant_is_understood(release_root: Path, one: dict[str, Any], ma
     assert torch.equal(left[0]["mask"], right[0]["mask"])
 
 
+@pytest.mark.parametrize("seasons", [5, [5], b"summer", [None]], ids=str)
+def test_seasons_are_names_or_seasons(release_root: Path, seasons: Any) -> None:
+    with pytest.raises(LulcbenchError, match="seasons is"):
+        LuisaSeg(release_root, seasons=seasons)
+
+
 def test_slices_and_indices(seg: LuisaSeg) -> None:
     some = seg[1:8:3]
     assert [sample["tile"] for sample in some] == [seg[i]["tile"] for i in (1, 4, 7)]
