@@ -239,6 +239,21 @@ def publish(
         typer.echo(run(root, target, dict(zip(checks, reasons, strict=True)), report))
 
 
+@app.command()
+def items(
+    root: Annotated[Path, typer.Argument(help="Folder of a release.")],
+    out: Annotated[Path, typer.Option(help="New folder beside the release.")],
+    address: Annotated[
+        str | None, typer.Option(help="Where users get the release, as a URL; default: its place relative to --out.")
+    ] = None,
+) -> None:
+    """Write the STAC items of a release as JSON files with pictures, for STAC Browser and other readers of STAC."""
+    from builders.stages.items import write_items
+
+    number = write_items(root, out, address)
+    typer.echo(f"{number} items in {out / 'collection.json'}")
+
+
 @app.command("split-points")
 def split_points(
     table: Annotated[Path, typer.Argument(help="CSV with the columns name, class, lon, lat (EPSG:4326).")],

@@ -54,6 +54,7 @@ def item(predictor: Predictor, about: About, sha256: str, size: int, created: da
     ]
     properties = {
         "datetime": created.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "title": f"{config.name} ({config.model.label})",
         "description": " ".join(filter(None, sentences)),
         "mlm:name": config.name,
         "mlm:architecture": config.model.label,

@@ -11,11 +11,16 @@ from typing import Any
 
 import pystac
 import rasterio
+from pystac.extensions.eo import Band as CommonBand
 from shapely.geometry import box, mapping
 
 from builders.readers.opening import open_raster
 from builders.readers.windows import degrees
 from lulcbench.sensors import Band, Sensor
+
+PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+RASTER = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
+EO = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +69,32 @@ def item(
     properties = {key.replace("__", ":"): value for key, value in more.items()} | {"proj:code": crs}
     if start != end:
         properties |= {"start_datetime": start.isoformat(), "end_datetime": end.isoformat()}
-    entry = pystac.Item(name, mapping(box(*bounds)), list(bounds), start if start == end else None, properties)
+    named = "eo:cloud_cover" in properties or any(_common_name(band) for file in files for band in file.bands)
+    entry = pystac.Item(
+        name,
+        mapping(box(*bounds)),
+        list(bounds),
+        start if start == end else None,
+        properties,
+        stac_extensions=[PROJECTION, RASTER, *([EO] if named else [])],
+    )
     entry.collection_id = sensor.collection
     for file in files:
-        nodata = "nan" if file.nodata is not None and math.isnan(file.nodata) else file.nodata
-        scaling: dict[str, Any] = {"raster:scale": file.scale, "raster:offset": file.offset, "nodata": nodata}
+        scaling: dict[str, Any] = {"raster:scale": file.scale, "raster:offset": file.offset}
+        if file.nodata is not None:
+            scaling["nodata"] = "nan" if math.isnan(file.nodata) else file.nodata
         scaling |= {"unit": file.unit} if file.unit else {}
-        bands = [{"name": band.name, "eo:common_name": band.asset, **scaling} if band else {} for band in file.bands]
+        stated = [{"name": band.name} | _common_name(band) | scaling if band else {} for band in file.bands]
         if file.quality:
-            bands[file.quality - 1] = {"name": str(sensor.quality_asset)}
-        extra = {"bands": bands} if len(bands) > 1 else scaling
+            stated[file.quality - 1] = {"name": str(sensor.quality_asset)}
+        extra = {"bands": stated} if len(stated) > 1 else scaling | _common_name(*file.bands)
         entry.add_asset(file.key, pystac.Asset(str(file.path), media_type="image/tiff", extra_fields=extra))
     return entry
+
+
+def _common_name(band: Band | None = None) -> dict[str, str]:
+    """The common name of the eo extension, which only some bands have."""
+    return {"eo:common_name": band.asset} if band and CommonBand.band_range(band.asset) else {}
 
 
 def write(out: Path, name: str, description: str, items: Sequence[pystac.Item]) -> None:

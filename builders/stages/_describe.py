@@ -63,7 +63,12 @@ def _collection(
         extent=pystac.Extent(pystac.SpatialExtent([list(bbox)]), pystac.TemporalExtent([[first, last]])),
         license=licence_of(release),
         keywords=["LULC", *(["LUISA"] if release.labels else []), "land cover", *release.sensors],
-        providers=[pystac.Provider(source.title, url=source.href) for source in release.sources],
+        providers=[
+            pystac.Provider(
+                source.title, source.attribution or None, [pystac.ProviderRole.PRODUCER], url=source.href or None
+            )
+            for source in release.sources
+        ],
         stac_extensions=[
             "https://stac-extensions.github.io/ml-aoi/v0.2.0/schema.json",
             "https://stac-extensions.github.io/xarray-assets/v1.0.0/schema.json",
@@ -98,7 +103,7 @@ def _collection(
                     f"./{thumbnails_of(split)}",
                     title=f"Pictures of tiles of split {split}",
                     media_type="application/x-parquet",
-                    roles=["thumbnail"],
+                    roles=["metadata"],  # a thumbnail is one image
                 )
                 for split in _pictured(release, folder)
             },
@@ -140,7 +145,7 @@ def _item_assets(release: Manifest) -> dict[str, Any]:
             bands = [{"name": band.name} for band in info.bands]
             defined[str(array)] = ("data", f"{array} imagery, {info.resolution} m", {"bands": bands})
         for array in info.clear_arrays(name):
-            defined[str(array)] = ("metadata", f"Numbers of clear observations, {info.resolution} m", {})
+            defined[str(array)] = ("metadata", f"{array} numbers of clear observations, {info.resolution} m", {})
     for name, labels in release.labels.items():
         for array in (ArrayKey(name, year) for year in labels.years):
             defined[str(array)] = ("labels", f"{array} labels, {labels.resolution} m", {})

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import zarr
+
 from lulcbench import __version__
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.areas import Area
@@ -16,6 +18,7 @@ from lulcbench.legend import ClassScheme
 from lulcbench.legend.scheme import SUBSET
 from lulcbench.maps.ensemble import AnyModel, Ensemble
 from lulcbench.maps.lattice import Frame
+from lulcbench.maps.thumbnail import THUMBNAIL, write_thumbnail
 from lulcbench.release import Release
 
 FORMAT: Final = "lulcbench-map/1"
@@ -100,6 +103,7 @@ def write_metadata(
     west, south, east, north = _lonlat(bounds)
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     geometry = _geometry(area, bounds) if area else {"type": "Polygon", "coordinates": [ring]}
+    layer_titles = _layer_titles(folder / str(years[0]))
     for year in years:
         properties = {
             "datetime": None,
@@ -148,8 +152,15 @@ def write_metadata(
                     "title": f"Zarr group of {year}",
                     "classification:classes": classes,
                 },
+                "thumbnail": {
+                    "href": f"./{THUMBNAIL}",
+                    "type": "image/png",
+                    "roles": ["thumbnail"],
+                    "title": f"{layer_titles[scheme.layers[-1]]}, {year}",
+                },
             },
             "links": [
+                {"rel": "root", "href": f"../{COLLECTION}", "type": "application/json"},
                 {"rel": "collection", "href": f"../{COLLECTION}", "type": "application/json"},
                 {"rel": "parent", "href": f"../{COLLECTION}", "type": "application/json"},
             ],
@@ -160,12 +171,13 @@ def write_metadata(
                     "href": f"../cog/{year}/{path.name}",
                     "type": "image/tiff; application=geotiff; profile=cloud-optimized",
                     "roles": ["data"],
-                    "title": path.stem,
+                    "title": layer_titles.get(path.stem, path.stem),
                     "file:checksum": "1220" + hash_file(path),  # multihash of a SHA-256
                     "file:size": path.stat().st_size,
                 }
                 for path in sorted((folder / "cog" / str(year)).glob("*.tif"))
             }
+        write_thumbnail(folder / str(year), scheme)
         _write(folder / str(year) / ITEM, item)
     collection = {
         "type": "Collection",
@@ -183,7 +195,10 @@ def write_metadata(
             {"name": source.attribution or source.title, "roles": ["producer"]} for source in manifest.sources
         ],
         **facts,
-        "links": [{"rel": "item", "href": f"./{year}/{ITEM}", "type": "application/geo+json"} for year in years],
+        "links": [
+            {"rel": "root", "href": f"./{COLLECTION}", "type": "application/json"},
+            *({"rel": "item", "href": f"./{year}/{ITEM}", "type": "application/geo+json"} for year in years),
+        ],
     }
     _write(folder / COLLECTION, collection)
     for year in years:
@@ -202,6 +217,13 @@ def write_metadata(
         "legend_digest": scheme.digest,
     }
     consolidate(folder, attributes)
+
+
+def _layer_titles(folder: Path) -> dict[str, str]:
+    """Long names of the layers of a year, such as "Class code (level 1)"."""
+    arrays = zarr.open_group(folder / "0", mode="r").arrays()
+    found = {name: str(array.attrs.get("long_name", name)) for name, array in arrays}
+    return {name: title[:1].upper() + title[1:] for name, title in found.items()}
 
 
 def _classes(scheme: ClassScheme) -> str:

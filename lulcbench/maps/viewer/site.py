@@ -168,6 +168,7 @@ def _layer(layer: Layer, stored: tuple[float, float] | None) -> dict[str, Any]:
         "description": layer.title,
         "dtype": layer.dtype,
         "fill": layer.fill,
+        "count": layer.count,
         "level": layer.level,
         "scale": layer.scale,
         "offset": layer.offset,

@@ -50,6 +50,7 @@ class Layer:
         scale: of ``value · scale + offset``.
         offset: likewise.
         unit: of the quantity; empty for numbers without unit.
+        count: whether the fill value, 0, is a count too, where other layers have values.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Layer:
     scale: float = 1.0
     offset: float = 0.0
     unit: str = ""
+    count: bool = False
 
 
 class MapSource:
@@ -276,8 +278,9 @@ def _layer(name: str, array: zarr.Array[Any], scheme: ClassScheme) -> Layer:
         return Layer(name, "class", shown, "uint8", NO_CLASS, level)
     if str(array.dtype) not in DTYPES:
         raise UnsupportedFormatError(f"{array.path} has the type {array.dtype}.", f"Use one of {', '.join(DTYPES)}.")
+    count = "_FillValue" not in attributes and bool(array.fill_value == 0)
     fill = attributes.get("_FillValue", array.fill_value)
     fill = None if fill is None or fill != fill else float(fill)  # NaN is not data in any case
     unit = str(attributes.get("units", ""))
     scale, offset = (float(attributes.get(key, default)) for key, default in (("scale_factor", 1), ("add_offset", 0)))  # type: ignore[arg-type]
-    return Layer(name, "value", title, str(array.dtype), fill, 0, scale, offset, "" if unit == "1" else unit)
+    return Layer(name, "value", title, str(array.dtype), fill, 0, scale, offset, "" if unit == "1" else unit, count)

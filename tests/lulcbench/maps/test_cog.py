@@ -12,6 +12,7 @@ import pytest
 import rasterio
 import rioxarray  # noqa: F401  # registers the accessor
 import xarray as xr
+from PIL import Image
 from pyproj import Transformer
 
 from lulcbench.legend import legend
@@ -106,6 +107,21 @@ def test_items_and_collections_of_maps_are_stac(with_cogs: Path) -> None:
     assert "SIMULATED" in collection.description
     for path in ("collection.json", "2018/item.json"):
         check_stac(json.loads((with_cogs / path).read_bytes()))
+
+
+def test_items_of_maps_have_a_picture_of_their_classes(with_cogs: Path) -> None:
+    (item,) = pystac.Collection.from_file(str(with_cogs / "collection.json")).get_items()
+    (thumbnail,) = item.get_assets(role="thumbnail").values()
+    assert (thumbnail.title, thumbnail.media_type) == ("Class code of level 3, 2018", "image/png")
+    with Image.open(thumbnail.get_absolute_href()) as picture:
+        pixels = np.asarray(picture.convert("RGBA"))
+    with rasterio.open(with_cogs / "cog" / "2018" / "class_3.tif", overview_level=0) as overview:
+        codes = overview.read(1)
+    step = -(-max(codes.shape) // 600)  # the overview is too large for a thumbnail
+    colors = {code: bytes.fromhex(legend().classes[code].color[1:]) + b"\xff" for code in legend().codes(3)}
+    expected = [[colors.get(code, b"\0\0\0\0") for code in row] for row in codes[::step, ::step].tolist()]
+    assert pixels.tobytes() == b"".join(map(b"".join, expected))
+    assert len(np.unique(codes)) > 3
 
 
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince214")

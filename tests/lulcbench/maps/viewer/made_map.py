@@ -12,7 +12,7 @@ import zarr
 from lulcbench.geozarr import consolidate
 from lulcbench.legend import ClassScheme
 from lulcbench.maps.lattice import Frame, Lattice
-from lulcbench.maps.layers import encode, layers
+from lulcbench.maps.layers import SMOOTHED, encode, layers
 from lulcbench.maps.overviews import write_overviews
 from lulcbench.maps.store import Pyramid
 
@@ -38,7 +38,7 @@ def write_map(folder: Path, years: Sequence[int] = (2012, 2018)) -> Path:
     frame = Frame(Lattice(RESOLUTION, 0, 0), index, (1, 1), halvings=2)
     assert frame.bounds == (LEFT, TOP - SIDE * RESOLUTION, LEFT + SIDE * RESOLUTION, TOP)
     for year in years:
-        pyramid = Pyramid(folder / str(year), frame, layers(SCHEME), SCHEME)
+        pyramid = Pyramid(folder / str(year), frame, layers(SCHEME, smoothed=True), SCHEME)
         pyramid.create()
         pyramid.write(index, encode(*_patches(np.random.default_rng(year)), scheme=SCHEME))
         write_overviews(pyramid, [index])
@@ -48,7 +48,7 @@ def write_map(folder: Path, years: Sequence[int] = (2012, 2018)) -> Path:
 
 
 def _patches(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Probabilities of patches of 24 pixels with ragged borders, and numbers of composites; a corner has no data."""
+    """Probabilities of patches of 24 pixels with ragged borders, and other layers; a corner has no data."""
     patches = rng.integers(0, 46, (SIDE // 24 + 2, SIDE // 24 + 2))
     y, x = np.mgrid[:SIDE, :SIDE]
     jitter = rng.integers(0, 12, (2, SIDE, SIDE))
@@ -56,4 +56,5 @@ def _patches(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray
     p = rng.random((46, SIDE, SIDE), np.float32) ** 40
     np.put_along_axis(p, chosen[None], p.sum(0, keepdims=True) + np.float32(0.1), axis=0)
     composites = np.where(y + x > 200, rng.integers(1, 5, (SIDE, SIDE)), 0)
-    return p / p.sum(axis=0), {"composites": composites.astype(np.uint8)}
+    changed = (y + x > 200) & (rng.random((SIDE, SIDE)) < 0.5)
+    return p / p.sum(axis=0), {"composites": composites.astype(np.uint8), SMOOTHED: changed.astype(np.uint8)}

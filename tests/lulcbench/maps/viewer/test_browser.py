@@ -110,6 +110,21 @@ def test_a_click_shows_the_pixel_and_a_key_that_in_the_centre(page: Any) -> None
     assert page.locator("#status").inner_text() == page.locator("#pixel .classes tr:last-child td").inner_text()
 
 
+def test_a_count_of_0_is_a_count_where_the_map_has_data(page: Any, map_folder: Path) -> None:
+    changed = zarr.open_group(map_folder, mode="r")["2018/0/changed_by_smoothing"][...]
+    page.evaluate("lulcbench.view.map.getView().setResolution(30)")
+    for value in (0, 1):
+        row, column = (int(at) for at in np.argwhere(changed[300:] == value)[0] + (300, 0))
+        centre = [4320000 + 30 * (column + 0.5), 3153600 - 30 * (row + 0.5)]
+        page.evaluate(f"lulcbench.view.map.getView().setCenter({centre})")
+        page.evaluate(RENDERED)
+        page.locator("#map").focus()
+        page.keyboard.press("Enter")
+        cell = page.locator("#pixel tr", has_text="Changed by smoothing").locator("td")
+        until(page, "(value) => document.querySelector('#pixel')?.innerText.includes(value)", "Changed by smoothing")
+        assert cell.inner_text() == str(value)
+
+
 def test_a_click_reads_one_small_file_per_year(page: Any, site_url: str) -> None:
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url.removeprefix(f"{site_url}/")))

@@ -26,6 +26,7 @@ export interface Layer {
   description: string;
   dtype: DType;
   fill: number | null; // the stored value that means nodata
+  count: boolean; // the fill value, 0, is a count where the map has other values
   level: number; // of classes; 0 if levels are mixed
   scale: number;
   offset: number;
@@ -154,6 +155,9 @@ export class Reader {
       const value = new type(buffer.slice(at, at + type.BYTES_PER_ELEMENT))[0];
       values[layer.id] = value === layer.fill || Number.isNaN(value) ? null : value;
       offset += size * size * type.BYTES_PER_ELEMENT;
+    }
+    if (Object.values(values).some((value) => value !== null)) {
+      for (const layer of map.layers) if (layer.count) values[layer.id] ??= 0;
     }
     const bytes = new Uint8Array(buffer, offset);
     const codes = map.probabilities?.codes ?? [];

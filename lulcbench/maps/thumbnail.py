@@ -1,0 +1,41 @@
+"""A picture of a year of a map for programs that show STAC: they draw GeoTIFFs of class codes in grey."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import zarr
+from PIL import Image
+
+from lulcbench._files import write_atomic
+from lulcbench.legend import ClassScheme
+
+THUMBNAIL: Final = "thumbnail.png"
+SIDE: Final = 600  # pixels of the longer side, at most
+
+
+def write_thumbnail(folder: Path, scheme: ClassScheme) -> None:
+    """Write ``thumbnail.png``: classes of the finest level in their colours, transparent where there are no data.
+
+    Args:
+        folder: of a year of a map whose overviews are written.
+        scheme: classes of the map.
+    """
+    codes = _coarsest(zarr.open_group(folder, mode="r"), scheme.layers[-1])
+    colors = np.zeros((max(scheme.codes()) + 1, 4), np.uint8)  # by code; 0, no data, is transparent
+    for code in scheme.codes():
+        colors[code] = [*bytes.fromhex(scheme.classes[code].color.removeprefix("#")), 255]
+    content = BytesIO()
+    Image.fromarray(colors[codes]).save(content, "PNG", optimize=True)
+    write_atomic(folder / THUMBNAIL, content.getvalue())
+
+
+def _coarsest(group: zarr.Group, layer: str) -> np.ndarray[Any, np.dtype[np.uint16]]:
+    """Codes of a layer ``(y, x)`` of the finest overview that fits into ``SIDE``; every n-th pixel if none does."""
+    arrays = [group[f"{name}/{layer}"] for name in sorted(group.group_keys(), key=int)]
+    array = next((found for found in arrays if max(found.shape) <= SIDE), arrays[-1])  # type: ignore[union-attr]
+    step = -(-max(array.shape) // SIDE)  # type: ignore[union-attr]
+    return np.asarray(array[::step, ::step])  # type: ignore[index]
