@@ -8,7 +8,7 @@ names (``red``) both count.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,9 +16,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
-from lulcbench.remote import is_remote
+from lulcbench.maps._stac import Item, read_items
 from lulcbench.sensors import SENSORS
 
 # In names of files and, as the TIFF standard writes it (2018:05:03 10:20:30), in their tags.
@@ -27,8 +26,6 @@ _BASELINE = re.compile(r"_N(\d{4})(?=[_./\\\s]|$)")
 _RASTERS: Final = (".tif", ".tiff", ".jp2")
 _CATALOGS: Final = ("catalog.json", "collection.json")
 _JPEG_2000: Final = ".jp2"
-_MAX_JSON = 64 * 2**20
-_MAX_ITEMS = 100_000
 # Classes of Sentinel-2's scene classification that are not the surface: nodata, defective, shadow, clouds, cirrus.
 _UNCLEAR_SCL = (0, 1, 3, 8, 9, 10)
 _UNCLEAR_QA = 0b11111  # Landsat, Collection 2: fill, dilated cloud, cirrus, cloud, shadow
@@ -90,7 +87,7 @@ def find_scenes(
     root = Path(root)
     catalog = next((root / name for name in _CATALOGS if (root / name).is_file()), None)
     if root.is_file() or catalog:
-        scenes = [_of_item(item, base, sensor, wanted) for item, base in _items(catalog or root)]
+        scenes = [_of_item(item, sensor, wanted) for item in read_items(catalog or root)]
     elif root.is_dir():
         scenes = _of_files(sorted(p for p in root.rglob("*") if p.suffix.lower() in _RASTERS), sensor, wanted, names)
     else:
@@ -143,12 +140,13 @@ def baseline_of(text: str) -> float | None:
     return int(found[1]) / 100 if found else None
 
 
-def _stated_baseline(item: dict[str, Any], properties: dict[str, Any]) -> float | None:
+def _stated_baseline(item: Item) -> float | None:
     """The processing baseline that an item states, such as 05.00, or that its product's name has."""
+    properties = item.properties or {}
     for key in ("s2:processing_baseline", "processing:version"):
         if found := re.fullmatch(r"N?(\d\d)\.?(\d\d)", str(properties.get(key) or "").strip()):
             return int(found[1] + found[2]) / 100
-    return baseline_of(f"{properties.get('s2:product_uri') or ''} {item.get('id') or ''}")
+    return baseline_of(f"{properties.get('s2:product_uri') or ''} {item.id}")
 
 
 def _canonical(sensor: str, text: str, wanted: Sequence[str]) -> str | None:
@@ -243,63 +241,20 @@ def open_raster(href: str) -> Any:
         raise LulcbenchError(f"Cannot read {href}: {error}.", "Give an intact GeoTIFF or JPEG 2000 file.") from error
 
 
-def _items(path: Path) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Items of a file of one item or several, or of a catalog with its children, and the folders of their links."""
-    pending, seen, count = [path], set[Path](), 0
-    while pending:
-        own = pending.pop(0)
-        if own.resolve() in seen:
-            continue
-        seen.add(own.resolve())
-        text = read_limited(own, _MAX_JSON, "It is not a STAC catalog.")
-        content = parse_json(text, str(own), "Give a STAC catalog or item.", _MAX_JSON)
-        kind = content.get("type")
-        if kind in ("Feature", "FeatureCollection"):
-            for item in [content] if kind == "Feature" else content.get("features", []):
-                count += 1
-                if count > _MAX_ITEMS or not isinstance(item, dict):
-                    raise LulcbenchError(f"{own} is not a list of STAC items.", "Give fewer than 100,000 items.")
-                yield item, own.parent
-            continue
-        if kind not in ("Catalog", "Collection"):
-            raise LulcbenchError(f"{own} is not STAC: its type is {str(kind)[:40]!r}.", "Give a catalog or items.")
-        links = [link for link in content.get("links", []) if isinstance(link, dict)]
-        pending += [own.parent / str(link["href"]) for link in links if link.get("rel") in ("item", "child")]
-
-
-def _of_item(item: dict[str, Any], base: Path, sensor: str, wanted: Sequence[str]) -> Scene:
-    properties = item.get("properties")
-    properties = properties if isinstance(properties, dict) else {}
-    date = date_of(str(properties.get("datetime") or properties.get("start_datetime") or ""))
-    if date is None:
-        raise LulcbenchError(f"The item {str(item.get('id'))[:80]!r} has no date.", "Give items with datetime.")
-    scene = Scene(date)
+def _of_item(item: Item, sensor: str, wanted: Sequence[str]) -> Scene:
+    properties = item.properties or {}
+    scene = Scene(np.datetime64(item.date().date(), "D"))
     removed = properties.get("earthsearch:boa_offset_applied") is True  # then the stated offset is not in the pixels
-    baseline = 0.0 if removed else _stated_baseline(item, properties)
-    assets = item.get("assets")
-    for key, asset in assets.items() if isinstance(assets, dict) else ():
-        if not isinstance(asset, dict) or "href" not in asset:
+    baseline = 0.0 if removed else _stated_baseline(item)
+    for key, asset in (item.assets or {}).items():
+        if not asset.href:
             continue
-        href = str(asset["href"])
-        bands = asset.get("bands") or asset.get("eo:bands") or [{}]
-        rasters = asset.get("raster:bands") or [{}] * len(bands)
-        for number, band in enumerate(bands, start=1):
-            own = band if isinstance(band, dict) else {}
-            texts = [key] if len(bands) == 1 else []
-            texts += [str(own[word]) for word in ("name", "common_name", "eo:common_name") if own.get(word)]
-            raster = own | (rasters[number - 1] if number <= len(rasters) else {})
-            scale, offset = (
-                raster.get(word, raster.get(f"raster:{word}", asset.get(f"raster:{word}")))
-                for word in ("scale", "offset")
-            )
-            layer = Layer(
-                href if is_remote(href) else str(base / href),
-                number,
-                None if scale is None and offset is None else float(scale if scale is not None else 1),
-                0.0 if offset is None or removed else float(offset),
-                baseline,
-            )
-            for text in texts:
+        bands = list(asset.bands())
+        for number, (band, stated) in enumerate(bands, start=1):
+            scale = 1.0 if stated.scale is None and stated.offset is not None else stated.scale
+            offset = 0.0 if removed else stated.offset or 0.0
+            layer = Layer(item.address(asset), number, scale, offset, baseline)
+            for text in filter(None, [key if len(bands) == 1 else None, band.name, band.common_name]):
                 if (name := _canonical(sensor, text, wanted)) is not None:
                     scene.bands.setdefault(name, layer)
                 elif _is_quality(sensor, text):
