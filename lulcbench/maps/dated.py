@@ -109,7 +109,7 @@ class DatedImagery(ReleaseImagery):
             )
             values = normalized(series.reshape(len(series), -1), source.gain, source.bias)
             image[:, strip] = values.T.reshape(channels, -1, side)
-            seen[strip] = np.isfinite(means[:, 0]).sum(axis=0).clip(max=255)
+            seen[strip] = np.isfinite(means).any(axis=1).sum(axis=0).clip(max=255)  # dates with data in any band
         return image, seen
 
 

@@ -158,19 +158,6 @@ def _interpolated(values: Floats, clear: npt.NDArray[np.bool_], days: npt.NDArra
     return out
 
 
-def seen_steps(clear: npt.NDArray[np.bool_], dates: npt.NDArray[Any], year: int, every: int) -> npt.NDArray[np.bool_]:
-    """Whether a pixel has a clear date within ``every`` days of each fixed day of a year, ``(n, step)``.
-
-    For networks that mask missing dates in place of values that were interpolated over a long gap.
-    """
-    start = np.datetime64(date(year, 1, 1), "D")
-    days = (np.asarray(dates, "datetime64[D]") - start).astype(np.int64)
-    own = np.asarray(dates, "datetime64[Y]").astype(np.int64) + 1970 == year
-    near = np.abs(days[None, :] - days_of_year(every)[:, None]) <= every
-    seen: npt.NDArray[np.bool_] = (clear[:, None, :] & (near & own)[None]).any(axis=2)
-    return seen
-
-
 def normalized(
     values: npt.NDArray[np.float32], mean: npt.NDArray[np.float32], std: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:

@@ -89,6 +89,7 @@ def test_tiles_of_finer_pixels_are_read_in_strips(trained, series_root: Path) ->
     (source,) = imagery._sources.values()
     stored = np.random.default_rng(0).integers(0, 4000, (len(at), 2, 480, 480), np.uint16)
     stored[:, :, :9, :9] = stored[0, :, 99, 99] = 0  # a cell without data, and a pixel
+    stored[:, 0, 100:110, 100:110] = 0  # cells with data in the other band
 
     def read(array: Any, rows: Any, offsets: Any, size: Any, positions: Any, bands: Any) -> np.ndarray:
         ((y, x),) = offsets

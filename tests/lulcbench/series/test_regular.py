@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT, SENTINEL2, Sensor
 from lulcbench.series.indices import INDICES, available, letters, with_indices
-from lulcbench.series.regular import cell_means, check_dates, days_of_year, regular, seen_steps
+from lulcbench.series.regular import cell_means, check_dates, days_of_year, regular
 
 
 @settings(max_examples=15)
@@ -93,13 +93,6 @@ def test_dates_of_other_calendars_are_refused() -> None:
     ):
         with pytest.raises(LulcbenchError, match=message):
             regular(np.zeros((1, 1, 1), np.float32), dates, 2019, 90)  # type: ignore[arg-type]
-
-
-def test_steps_far_from_clear_dates_are_unseen() -> None:
-    dates = np.array(["2018-02-15", "2019-02-15"], "datetime64[D]")
-    seen = seen_steps(np.array([[True, True], [False, True]]), dates, 2018, 60)
-    assert seen[0].tolist() == [True, True, False, False, False, False]
-    assert not seen[1].any()
 
 
 @pytest.mark.parametrize("sensor", [SENTINEL2, LANDSAT])
