@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 _VALUE = "value"
 # Columns that are not codes: numbers of pixels and rows, colours.
 _OTHER = re.compile(r"(?i)count|histogram|red|green|blue|alpha|opacity|[rgba]|o?id|objectid|rowid|fid")
@@ -42,6 +44,35 @@ def recoded(path: Path, codes: Mapping[int, int]) -> tuple[str, int, int] | None
         if 2 * len(differ) > len(pairs):
             found = found or (name, *differ[0])
     return found
+
+
+def has_table(path: Path) -> bool:
+    """Whether a raster has an attribute table beside it."""
+    return bool(_table(path))
+
+
+def sampled_values(raster: Any, band: int, blocks: int = 64) -> list[int]:
+    """Whole numbers that a raster has in blocks that are spread evenly over it, in ascending order.
+
+    Blocks that cannot be read are left out: the error comes when they are needed.
+
+    Args:
+        raster: dataset of rasterio.
+        band: its number.
+        blocks: number of blocks at most; of a raster with fewer, all are read.
+    """
+    from rasterio.errors import RasterioError
+
+    windows = [window for _, window in raster.block_windows(band)]
+    found: set[int] = set()
+    for i in {round(at) for at in np.linspace(0, len(windows) - 1, min(blocks, len(windows)))}:
+        try:
+            values = raster.read(band, window=windows[i])
+            present = np.unique(values[raster.read_masks(band, window=windows[i]) > 0])
+        except RasterioError:
+            continue
+        found.update(int(value) for value in present if np.isfinite(value) and value == int(value))
+    return sorted(found)
 
 
 def _table(path: Path) -> dict[str, list[Any]]:

@@ -24,13 +24,15 @@ from builders.readers.area import Area
 from builders.readers.opening import opened
 from builders.readers.warp import place, warp
 from builders.readers.windows import NOWHERE, Mask, Values, data_bands, footprint, read_window
-from lulcbench._attribute_tables import recoded
+from lulcbench._attribute_tables import has_table, recoded, sampled_values
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
+from lulcbench.legend import corine_doubt
 from lulcbench.vectors import same_name
 
 Codes = npt.NDArray[np.uint16]
 
+CORINE = "CORINE"  # name of its legend
 OWN = "own"  # name of the legend of a user, which says what pixels mean
 FINER = 4 / 3  # pixels of the map per label pixel from which on the majority is taken
 
@@ -129,6 +131,8 @@ class RasterLabels:
                 f"are not codes of the {self.legend} legend.",
                 "Write the codes of the column into the pixels, or give it as an own map with a mapping.",
             )
+        if self.legend == CORINE:
+            _check_coding(self.path, dataset, meant[0])
         return meant[0]
 
     def _to_luisa(self, values: Values, missing: Mask | None, box: Bounds) -> Codes:
@@ -145,6 +149,17 @@ class RasterLabels:
         else:
             out[~missing] = table[indices].ravel()
         return out
+
+
+@lru_cache(maxsize=32)
+def _check_coding(path: Path, dataset: rasterio.DatasetReader, number: int) -> None:
+    doubt = None if has_table(path) else corine_doubt(sampled_values(dataset, number))
+    if doubt:
+        raise LulcbenchError(
+            f"{path} could be coded in several ways: {doubt}.",
+            "Give CLC codes of level 3 (111…523), grid codes with the attribute table of Copernicus (.vat.dbf) beside "
+            "the file, or an own map with a mapping.",
+        )
 
 
 def composed(codes: Mapping[str, int], where: str) -> dict[str, int]:

@@ -13,12 +13,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from lulcbench._attribute_tables import recoded
+from lulcbench._attribute_tables import has_table, recoded, sampled_values
 from lulcbench._coordinates import coordinate_fault
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._pixel_areas import PixelAreas
 from lulcbench.evaluation.class_maps import NONE, ClassCodes, Floats, MapGrid
 from lulcbench.grid import CRS
+from lulcbench.legend import corine_doubt
 
 INSTALL = "Run: pip install 'lulcbench[geo]'."
 _CORINE = ("CORINE grid codes (1…44)", "CLC codes (111…523)")
@@ -181,6 +182,16 @@ class RasterMap:
                 f"{self._path} has an attribute table that translates {found[1]} to {found[2]} (column {found[0]}): "
                 f"its pixels are not codes of the {self._legend} legend.",
                 "Give a legend of your own that translates the values of the pixels (--legend FILE.csv).",
+            )
+        if (
+            self._legend == "corine"
+            and not has_table(Path(self._path))
+            and (doubt := corine_doubt(sampled_values(raster, number)))
+        ):
+            raise LulcbenchError(
+                f"{self._path} could be coded in several ways: {doubt}.",
+                "Give CLC codes of level 3 (111…523), grid codes with the attribute table of Copernicus (.vat.dbf) "
+                "beside the file, or a legend of your own that translates the values (--legend FILE.csv).",
             )
         nodata = raster.nodatavals[number - 1]
         if nodata is not None and dict(self._codes or {}).get(nodata, NONE) > 0:  # 255.0 finds 255

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from lulcbench.legend.classes import IGNORE_INDEX, LEVELS, NODATA, Codes, Indices, LandClass, Legend, legend
-from lulcbench.legend.crosswalks import corine_grid_codes, corine_raster_codes, corine_to_luisa, lucas_to_luisa
+from lulcbench.legend.crosswalks import (
+    corine_doubt,
+    corine_grid_codes,
+    corine_raster_codes,
+    corine_to_luisa,
+    lucas_to_luisa,
+)
 from lulcbench.legend.decisions import aggregate, decide
 from lulcbench.legend.scheme import ClassScheme
 from lulcbench.legend.subset import LegendSubset
@@ -19,6 +25,7 @@ __all__ = [
     "Legend",
     "LegendSubset",
     "aggregate",
+    "corine_doubt",
     "corine_grid_codes",
     "corine_raster_codes",
     "corine_to_luisa",

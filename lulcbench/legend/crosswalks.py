@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from functools import cache
 
 from lulcbench.legend.classes import NODATA, data_text, legend
@@ -45,6 +46,36 @@ def corine_raster_codes() -> dict[int, int]:
     """
     by_clc = corine_to_luisa()
     return by_clc | {grid: by_clc[clc] for grid, clc in corine_grid_codes().items()} | {48: NODATA, 999: NODATA}
+
+
+def corine_doubt(values: Iterable[int]) -> str | None:
+    """Why it is not clear what the values of a CORINE raster are; None if it is.
+
+    Codes of levels 1 and 2 (1…5, 11…52), to which CORINE is often aggregated, look like grid codes. Five values or more
+    (three of level 1) that all are such codes are hardly grid codes, which have discontinuous urban fabric (2) and
+    pastures (18) between them.
+
+    Args:
+        values: that occur in the raster, also others.
+
+    >>> corine_doubt([2, 12, 18, 23, 24, 41]), corine_doubt([11, 12, 21, 23, 31, 41])
+    (None, 'the values 11, 12, 21, 23, 31, 41 are classes of level 2 of CORINE or grid codes')
+    >>> corine_doubt([112, 311, 2])
+    'it has both grid codes (2) and CLC codes (112, 311)'
+    """
+    present = sorted(set(values))
+    clc = [value for value in present if value in corine_to_luisa()]
+    grid = [value for value in present if value in corine_grid_codes()]
+
+    def listed(codes: list[int]) -> str:
+        return ", ".join(map(str, codes[:12]))
+
+    if clc and grid:
+        return f"it has both grid codes ({listed(grid)}) and CLC codes ({listed(clc)})"
+    for level, divisor, fewest in ((1, 100, 3), (2, 10, 5)):
+        if len(grid) >= fewest and set(grid) <= {code // divisor for code in corine_to_luisa()}:
+            return f"the values {listed(grid)} are classes of level {level} of CORINE or grid codes"
+    return None
 
 
 def lucas_to_luisa(lc1: str, lu1: str | None = None) -> int:

@@ -386,3 +386,32 @@ def test_pixels_that_an_attribute_table_translates_are_not_codes(tmp_path: Path,
         open_map(path)
     beside([111, 112])  # of CORINE, whose grid codes mean the same
     assert (corine.labels(rule(path)).read(Area.of([TILE], 50)).codes == 112).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "doubt"),
+    [
+        ([11, 12, 21, 23, 31, 41], r"the values 11, 12, 21, 23, 31, 41 are classes of level 2"),
+        ([1, 2, 3], r"the values 1, 2, 3 are classes of level 1"),
+        ([2, 112, 311], r"both grid codes \(2\) and CLC codes \(112, 311\)"),
+        ([2, 12, 23, 24, 41, 18], None),
+        ([112, 211, 311, 999], None),
+    ],
+    ids=["level 2", "level 1", "both", "grid codes", "CLC codes"],
+)
+def test_aggregated_corine_is_not_taken_for_grid_codes(tmp_path: Path, values: list[int], doubt: str | None) -> None:
+    pixels = np.array(values, np.int16)[np.arange(96 * 96).reshape(96, 96) // 700 % len(values)]
+    transform = Affine(50, 0, TILE.bounds[0], 0, -50, TILE.bounds[3])
+    path = write_raster(tmp_path / "l.tif", pixels, transform, "EPSG:3035")
+    for read in (lambda: corine.labels(rule(path)).read(Area.of([TILE], 50)), lambda: open_map(path, "corine")):
+        if doubt is None:
+            assert read()
+        else:
+            with pytest.raises(LulcbenchError, match=doubt):
+                read()
+    if doubt is None:
+        return
+    columns = {"Value": values, "Count": [1] * len(values), "LABEL3": [f"class {value}" for value in values]}
+    pyogrio.write_dataframe(pd.DataFrame(columns), tmp_path / "t.dbf", driver="ESRI Shapefile")
+    (tmp_path / "t.dbf").rename(tmp_path / "l.tif.vat.dbf")
+    assert corine.labels(rule(path)).read(Area.of([TILE], 50)).codes.any()
