@@ -58,7 +58,7 @@ EXTRAS = {
     "torch": ("lightning", "matplotlib", "torch", "torchvision"),
     "torchgeo": ("torchgeo",),
     "geo": ("geopandas", "pyogrio", "pyproj", "rasterio", "shapely"),
-    "maps": ("distributed", "onnx", "onnxruntime", "skimage", "spyndex"),
+    "maps": ("distributed", "onnx", "onnxruntime", "PIL", "skimage", "spyndex"),
     "s3": ("botocore", "s3fs"),
 }
 

@@ -189,7 +189,7 @@ def test_missing_packages_name_their_extra(
 
 def test_extras_of_messages_are_those_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = {"scikit-image": "skimage"}
+    names = {"scikit-image": "skimage", "pillow": "PIL"}
     for extra, packages in EXTRAS.items():
         declared = {re.split(r"[\[<>=]", line)[0] for line in project["optional-dependencies"][extra]}
         declared = {names.get(name, name) for name in declared} - {"lulcbench"}
