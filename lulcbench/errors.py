@@ -53,7 +53,7 @@ class NotAvailableError(LulcbenchError):
     """An intact release does not have the requested split, sensor, year, band, region or class."""
 
 
-# Package that is imported → extra that installs it; tests/test_extras.py compares them with pyproject.toml.
+# Package that is imported → extra that installs it; tests/lulcbench/cli/test_cli.py compares them with pyproject.toml.
 EXTRAS = {
     "torch": ("lightning", "matplotlib", "torch", "torchvision"),
     "torchgeo": ("torchgeo",),
