@@ -19,7 +19,7 @@ $(VENV)/.ready: requirements.txt pyproject.toml lulcbench/_native/_pixels.c
 DEMO_RUNS := demo demo-majority demo-forest
 DEMO_CONFIGS := $(DEMO_RUNS:%=baselines/configs/%.toml)
 demo: env
-	@echo "demo: simulated scenes -> release -> UNet (247 steps: about 90 seconds on two idle cores) -> predictions -> scores -> one HTML page"
+	@echo "demo: simulated scenes -> release -> UNet (247 steps: about 4 minutes on two idle cores) -> predictions -> scores -> one HTML page"
 	$(BIN)/python -m builders build builders/recipes/luisa-sim.toml --out demo/luisa-sim --replace
 	$(BIN)/python -m baselines train $(DEMO_CONFIGS) --out demo/runs --renew
 	$(BIN)/python -m baselines predict $(DEMO_CONFIGS) --out demo/runs

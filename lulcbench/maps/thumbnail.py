@@ -29,7 +29,8 @@ def write_thumbnail(folder: Path, scheme: ClassScheme) -> None:
     for code in scheme.codes():
         colors[code] = [*bytes.fromhex(scheme.classes[code].color.removeprefix("#")), 255]
     content = BytesIO()
-    Image.fromarray(colors[codes]).save(content, "PNG", optimize=True)
+    picture = Image.fromarray(colors[codes])
+    picture.crop(picture.getbbox()).save(content, "PNG", optimize=True)  # without the margins of the blocks
     write_atomic(folder / THUMBNAIL, content.getvalue())
 
 
