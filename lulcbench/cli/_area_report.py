@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
-from lulcbench.cli._output import put_json, save_figure
+from lulcbench.cli._output import mark_simulated, put_json, save_figure
 from lulcbench.evaluation.areas import MINIMUM
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
         f"({result.design}, {result.estimator}); overall accuracy {_share(overall)}",
         highlight=False,
     )
+    mark_simulated(out, result.simulated)
     table = new_table(
         "class", "points", "map, ha", "area, ha", "± 1.96 SE", "95 % interval", "user's", "producer's", "F1"
     )
@@ -61,12 +62,13 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
             by_region.add_section()
         out.print(by_region)
     if csv is not None:
-        head = "class,points,pixels,map_m2,area_m2,se_m2,low_m2,high_m2"
+        head = "class,points,pixels,map_m2,area_m2,se_m2,low_m2,high_m2,simulated"
         rows = [
-            (row.code, row.points, row.pixels, row.mapped, *(row.area.value, row.area.se, row.area.low, row.area.high))
+            (row.code, row.points, row.pixels, row.mapped, row.area.value, row.area.se, row.area.low, row.area.high)
             for row in result.classes
         ]
-        lines = [",".join("" if value is None else str(value) for value in row) for row in rows]
+        simulated = str(result.simulated).lower()
+        lines = [",".join("" if value is None else str(value) for value in (*row, simulated)) for row in rows]
         write_atomic(csv, ("\n".join([head, *lines]) + "\n").encode())
     if figure is not None:
         from lulcbench.plotting import bar_figure
@@ -82,7 +84,7 @@ def report(result: MapAreas, json: Path | None, csv: Path | None, figure: Path |
             )
             for row in result.classes
         ]
-        save_figure(bar_figure(bars, "Area, ha", ("estimate, 95 % interval", "map")), figure)
+        save_figure(bar_figure(bars, "Area, ha", ("estimate, 95 % interval", "map"), result.simulated), figure)
 
 
 def _share(figure: Figure | None) -> str:

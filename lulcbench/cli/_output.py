@@ -15,6 +15,8 @@ from lulcbench._files import write_atomic, write_json
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lulcbench.plotting.picture import Picture
 
 STDOUT = Path("-")
@@ -90,6 +92,12 @@ Json = Annotated[
         callback=writable_file,
     ),
 ]
+
+
+def mark_simulated(out: Console, simulated: bool) -> None:
+    """Print that results are of simulated data, if they are."""
+    if simulated:
+        out.print("[bold red]SIMULATED DATA[/]: results do not apply to any real location.")
 
 
 def put_json(json: Path | None, content: Any) -> bool:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from lulcbench._console import new_table, result_console
-from lulcbench.cli._output import save_figure, writable_figure, writable_file
+from lulcbench.cli._output import mark_simulated, save_figure, writable_figure, writable_file
 from lulcbench.errors import LulcbenchError
 
 _AGREED, _AGAINST = (226, 240, 217), (178, 24, 43)  # colours of no map and of all maps against the class
@@ -58,6 +58,7 @@ def agree(
         ]
         found = write_agreement(opened, out, None if plain.pop() else level)
     console = result_console()
+    mark_simulated(console, found.simulated)
     for number, path in enumerate(maps, start=1):
         console.print(f"{number}: {escape(path.name)}", highlight=False)
     table = new_table("map", *(str(number) for number in range(1, len(maps) + 1)), title="agreement of two maps")
@@ -69,10 +70,10 @@ def agree(
         console.print(f"No pixel differs between the maps {copies}: are they copies of one map?", highlight=False)
     typer.echo(f"{out}: all maps agree in {found.whole:.1%} of the area with a class in all")
     if figure is not None:
-        _draw(out, len(maps), figure)
+        _draw(out, len(maps), figure, found.simulated)
 
 
-def _draw(path: Path, n: int, figure: Path) -> None:
+def _draw(path: Path, n: int, figure: Path, simulated: bool) -> None:
     """Draw the number of maps that disagree with the most frequent class, at most about 1,000 pixels wide."""
     import numpy as np
     import rasterio
@@ -92,4 +93,4 @@ def _draw(path: Path, n: int, figure: Path) -> None:
     for number, (red, green, blue) in enumerate(shades.tolist()):
         entries.append((f"{number} of {n} maps differ", (red, green, blue)))
     title = "maps that differ from the most frequent class"
-    save_figure(new_figure([Panel(title, rgb, tuple(entries))], "Disagreement", simulated=False), figure)
+    save_figure(new_figure([Panel(title, rgb, tuple(entries))], "Disagreement", simulated), figure)

@@ -13,7 +13,7 @@ from rich.console import Console
 from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
 from lulcbench.cli._area_report import HECTARE, class_name, report
-from lulcbench.cli._output import Json, put_json, save_figure, writable_figure, writable_file
+from lulcbench.cli._output import Json, mark_simulated, put_json, save_figure, writable_figure, writable_file
 from lulcbench.cli._sampling import (
     Clusters,
     FirstPhase,
@@ -221,6 +221,7 @@ def change(
             return
         found = transitions(pairs)
     content = {
+        "simulated": found.simulated,
         "codes": found.codes,
         "pixels": found.pixels.tolist(),
         "areas_m2": found.areas.tolist(),
@@ -228,6 +229,7 @@ def change(
         "loss_m2": found.loss.tolist(),
     }
     out = result_console() if put_json(json, content) else Console(quiet=True)
+    mark_simulated(out, found.simulated)
     names = [class_name(code, used, False) for code in found.codes]
     table = new_table("class", "before, ha", "after, ha", "gain, ha", "loss, ha", title="change between the maps")
     ends = found.areas.sum(axis=1), found.areas.sum(axis=0), found.gain, found.loss
@@ -255,8 +257,9 @@ def change(
         "count as change: areas of change require a sample (design MAP_A --to MAP_B)."
     )
     if csv is not None:
-        lines = [f"{found.codes[i]},{found.codes[j]},{found.pixels[i, j]},{size!r}" for size, i, j in order]
-        write_atomic(csv, ("\n".join(["from,to,pixels,area_m2", *lines]) + "\n").encode())
+        simulated = str(found.simulated).lower()
+        lines = [f"{found.codes[i]},{found.codes[j]},{found.pixels[i, j]},{size!r},{simulated}" for size, i, j in order]
+        write_atomic(csv, ("\n".join(["from,to,pixels,area_m2,simulated", *lines]) + "\n").encode())
     if figure is not None:
         from lulcbench.plotting import bar_figure
 
@@ -264,7 +267,7 @@ def change(
             (name, gain / HECTARE, None, -loss / HECTARE)
             for name, gain, loss in zip(names, found.gain, found.loss, strict=True)
         ]
-        save_figure(bar_figure(bars, "Gain and loss, ha", ("gain", "loss")), figure)
+        save_figure(bar_figure(bars, "Gain and loss, ha", ("gain", "loss"), found.simulated), figure)
 
 
 def _years(years: list[int] | None, maps: int) -> tuple[int | None, int | None]:

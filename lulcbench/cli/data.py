@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lulcbench._console import new_table, progress, result_console, transfer_progress
-from lulcbench.cli._output import STDOUT, Json, put_json, save_figure, writable_figure
+from lulcbench.cli._output import STDOUT, Json, mark_simulated, put_json, save_figure, writable_figure
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import MANIFEST, ArrayKey, Manifest, Release
@@ -206,8 +206,7 @@ def _facts(root: str, level: int) -> dict[str, Any]:
 def _show(facts: dict[str, Any], level: int) -> None:
     out = result_console()
     out.print(f"[bold]{facts['id']}[/] {facts['title']}", highlight=False)
-    if facts["simulated"]:
-        out.print("[bold red]SIMULATED DATA[/]: for trying out; results do not apply to any real location.")
+    mark_simulated(out, facts["simulated"])
     out.print(facts["description"], highlight=False)
     out.print(f"digest {facts['digest']}\ndigest of its data {facts['data_digest']}", highlight=False)
     for name, sensor in facts["sensors"].items():

@@ -12,7 +12,7 @@ from rich.console import Console
 from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
 from lulcbench.cli._area_report import HECTARE, class_name
-from lulcbench.cli._output import Json, put_json, save_figure, writable_figure, writable_file
+from lulcbench.cli._output import Json, mark_simulated, put_json, save_figure, writable_figure, writable_file
 from lulcbench.errors import LulcbenchError
 
 
@@ -70,6 +70,7 @@ def trend(
         ]
         found = class_trends(opened, None if legend == "values" else level, out)
     console = result_console() if put_json(json, found.model_dump(mode="json")) else Console(quiet=True)
+    mark_simulated(console, found.simulated)
     first, last = found.years[0], found.years[-1]
     table = new_table(
         "class", f"{first}, ha", f"{last}, ha", "ha a year", "95 % interval", "R²", "stays", title="mapped areas"
@@ -101,11 +102,11 @@ def trend(
         console.print(f"{found.left_out:,} pixels without a class in some of the years are left out.", highlight=False)
     if csv is not None:
         lines = [
-            f"{row.code},{when},{area!r}"
+            f"{row.code},{when},{area!r},{str(found.simulated).lower()}"
             for row in found.classes
             for when, area in zip(found.years, row.areas, strict=True)
         ]
-        write_atomic(csv, ("\n".join(["class,year,area_m2", *lines]) + "\n").encode())
+        write_atomic(csv, ("\n".join(["class,year,area_m2,simulated", *lines]) + "\n").encode())
     if figure is not None:
         from lulcbench.plotting import bar_figure
 
@@ -119,7 +120,7 @@ def trend(
             for row in found.classes
         ]
         names = ("least squares, 95 % interval", f"difference of {first} and {last}")
-        save_figure(bar_figure(bars, "Change of the mapped area, ha a year", names), figure)
+        save_figure(bar_figure(bars, "Change of the mapped area, ha a year", names, found.simulated), figure)
 
 
 def _ha(area: float) -> str:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lulcbench._console import new_table, result_console
-from lulcbench.cli._output import Json, put_json, save_figure, writable_figure
+from lulcbench.cli._output import Json, mark_simulated, put_json, save_figure, writable_figure
 from lulcbench.cli._sampling import (
     Clusters,
     DesignOption,
@@ -121,7 +121,8 @@ def validate(
         if not shown:
             raise LulcbenchError("No point was evaluated, so that there is no error matrix.", "Leave out --figure.")
         drawn = matrix_figure(
-            [(f"{name}, {_level_name(entry.level)}", entry.confusion, entry.codes) for name, entry in shown]
+            [(f"{name}, {_level_name(entry.level)}", entry.confusion, entry.codes) for name, entry in shown],
+            simulated=any(result.simulated for result in results),
         )
         save_figure(drawn, figure)
         typer.echo(f"{figure}: error matrix", err=not tables)
@@ -167,6 +168,7 @@ def _print(out: Console, result: PointScores, level: int | None) -> None:
 
     blocks = f"{result.blocks} block{'' if result.blocks == 1 else 's'} of 48 km"
     out.print(f"[bold]{escape(result.map)}[/]", highlight=False)
+    mark_simulated(out, result.simulated)
     out.print(f"[bold]{result.evaluated:,}[/] of {result.points:,} points evaluated, in {blocks}")
     shown = shown_in("points")
     levels = new_table("level", "points", *(metric.label for metric in shown.values()), "3 × 3 pixels")

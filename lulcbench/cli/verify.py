@@ -10,7 +10,7 @@ import numpy.typing as npt
 import typer
 
 from lulcbench._console import counted_progress, new_table, result_console
-from lulcbench.cli._output import writable_file
+from lulcbench.cli._output import mark_simulated, writable_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 
@@ -74,7 +74,9 @@ def verify(
     )
     for rank, row in enumerate(polygons.head(_SHOWN).itertuples(), start=1):
         table.add_row(str(rank), _name(row.code), _name(row.suggested), f"{row.wrong:.3f}", f"{row.pixels:,}")
-    result_console().print(table)
+    console = result_console()
+    mark_simulated(console, verified.simulated)
+    console.print(table)
     for reason, number in verified.left_out.items():
         typer.echo(f"{number:,} polygons left out: {reason}")
     if verified.repaired:
@@ -86,7 +88,8 @@ def verify(
             f"{verified.model.info.name}; about {verified.expected:,.0f} of them are wrong. The most suspicious ones "
             "come first."
         )
-        write_page(page, f"{map.name}: polygons that the imagery contradicts", introduction, _rows(verified, top))
+        mark = " – SIMULATED DATA" if verified.simulated else ""
+        write_page(page, f"{map.name}: polygons that the imagery contradicts{mark}", introduction, _rows(verified, top))
         typer.echo(f"{page}: the {min(top, len(polygons))} most suspicious polygons")
 
 

@@ -73,6 +73,7 @@ class RasterMap:
             flags = self._raster.mask_flag_enums[self._band - 1]
             self._all_valid = flags == [rasterio.enums.MaskFlags.all_valid]
             self.grid = self._read_grid()
+            self.simulated = self._raster.tags().get("SIMULATED", "").lower() == "true"
         except BaseException:
             self._raster.close()
             raise

@@ -74,6 +74,7 @@ class ZarrMap(_OnGrid):
             raise _no_such_year(path, years, year)
         self.year = years[0] if year is None else year
         self.origin = (str(self.folder.resolve()), str(self.year))
+        self.simulated = attributes.get("lulcbench:simulated") is not False
         try:
             group = zarr.open_group(self.folder / str(self.year) / "0", mode="r")
             self.scheme = ClassScheme.stored(attributes, list(group.array_keys()), str(path))
@@ -142,6 +143,7 @@ class PredictionsMap(_OnGrid):
             raise _no_such_year(path, list(info.years), year)
         self.year = info.years[0] if year is None else year
         self.origin = (str(Path(path).resolve()), str(self.year))
+        self.simulated = self._predictions.release.simulated
         self._position = info.years.index(self.year)
         tiles = [Tile.from_id(tile) for tile in info.tiles]
         first = min(tile.ix for tile in tiles), max(tile.iy for tile in tiles)

@@ -29,10 +29,12 @@ class Agreement:
         areas: m² where so many maps have a class (row) and so many of them agree (column): ``(n + 1, n + 1)``.
         pairs: share of the area with a class in both of two maps in which these have the same: ``(n, n)``, NaN
             without such area.
+        simulated: whether a map is known to be of simulated data.
     """
 
     areas: npt.NDArray[np.float64]
     pairs: npt.NDArray[np.float64]
+    simulated: bool = False
 
     @property
     def whole(self) -> float:
@@ -68,7 +70,10 @@ def write_agreement(maps: Sequence[ClassMap], path: str | os.PathLike[str], leve
     n, path = len(maps), Path(path)
     grid = maps[0].grid
     areas, same, both = np.zeros((n + 1, n + 1)), np.zeros((n, n)), np.zeros((n, n))
+    simulated = any(own.simulated for own in maps)
     with raster_on_grid(path, grid, BANDS, "uint16", 0) as file:
+        if simulated:
+            file.update_tags(SIMULATED="true")
         for rows, columns in windows(grid.shape):
             codes = np.stack([at_level(own, level) for own in _read(maps, rows, columns)])
             counted = _frequent(codes)
@@ -84,7 +89,7 @@ def write_agreement(maps: Sequence[ClassMap], path: str | os.PathLike[str], leve
         if not areas[2:].sum():
             raise LulcbenchError("No pixel has a class in two of the maps.", "Give maps of one place and one legend.")
     pairs = np.divide(same, both, out=np.full((n, n), np.nan), where=both > 0)
-    return Agreement(areas, pairs)
+    return Agreement(areas, pairs, simulated)
 
 
 def _read(maps: Sequence[ClassMap], rows: slice, columns: slice) -> list[ClassCodes]:

@@ -65,6 +65,7 @@ class PairMap:
         self._maps, self._level = (before, after), level
         self.name, self.year, self.grid = f"{before.name} → {after.name}", after.year, before.grid
         self.decisions, self.origin = before.decisions | after.decisions, before.origin + after.origin
+        self.simulated = before.simulated or after.simulated
 
     def __enter__(self) -> Self:
         return self
@@ -116,11 +117,13 @@ class Change:
         codes: classes of either map, ``n``.
         pixels: number of pixels by class of the first map (rows) and of the second (columns), int64 ``(n, n)``.
         areas: the same in m², float64 ``(n, n)``.
+        simulated: whether a map is known to be of simulated data.
     """
 
     codes: tuple[int, ...]
     pixels: np.typing.NDArray[np.int64]
     areas: Floats
+    simulated: bool = False
 
     @property
     def equal(self) -> bool:
@@ -151,7 +154,7 @@ def transitions(pairs: PairMap) -> Change:
     for code, number in counted.pixels.items():
         i, j = (codes.index(part) for part in divmod(code, STEP))
         pixels[i, j], areas[i, j] = number, counted.areas[code]
-    return Change(tuple(codes), pixels, areas)
+    return Change(tuple(codes), pixels, areas, pairs.simulated)
 
 
 def _same_crs(a: str, b: str) -> bool:

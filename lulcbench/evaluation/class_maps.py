@@ -59,6 +59,7 @@ class ClassMap(AbstractContextManager["ClassMap"], Protocol):
         grid: its pixels.
         decisions: decisions in reading it → number of pixels (0: all).
         origin: the file, the band or year in it and the legend; maps with the same origin have the same classes.
+        simulated: whether it is known to be of simulated data.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ClassMap(AbstractContextManager["ClassMap"], Protocol):
     grid: MapGrid
     decisions: dict[str, int]
     origin: tuple[str, ...]
+    simulated: bool
 
     def locate(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Rows and columns ``(n,)`` of positions ``(n,)`` in EPSG:3035; NaN for unknown ones."""

@@ -97,6 +97,7 @@ class MapAreas(Frozen):
 
     Attributes:
         map: its name.
+        simulated: whether it is known to be of simulated data.
         digest: SHA-256 of its classes and grid.
         design: how the points were selected.
         estimator: of the areas.
@@ -112,6 +113,7 @@ class MapAreas(Frozen):
     """
 
     map: str
+    simulated: bool = False
     digest: str
     design: str
     estimator: str
@@ -196,6 +198,7 @@ def estimate_areas(
     }
     return MapAreas(
         map=map_.name,
+        simulated=map_.simulated,
         digest=counted.digest,
         design=sampling.kind.value,
         estimator=estimator.value,

@@ -104,6 +104,8 @@ class PointScores(Frozen):
     """Agreement of a map with reference points.
 
     Attributes:
+        map: its name.
+        simulated: whether the map is known to be of simulated data.
         points: number of points in the file.
         evaluated: number of points evaluated at the coarsest level or finer.
         design: how the points were selected.
@@ -118,6 +120,7 @@ class PointScores(Frozen):
 
     scorer_version: str = SCORER_VERSION
     map: str
+    simulated: bool = False
     points: int
     evaluated: int
     design: str
@@ -194,6 +197,7 @@ def validate_map(
     sample = sampling.of_points(map_, table.iloc[rows], mapped[rows])
     return PointScores(
         map=map_.name,
+        simulated=map_.simulated,
         points=len(table),
         evaluated=len(rows),
         design=sampling.kind.value,

@@ -55,6 +55,7 @@ class Trends(Frozen):
 
     Attributes:
         maps: their names.
+        simulated: whether one of them is known to be of simulated data.
         years: in ascending order.
         level: legend level; None if the values of the maps are the classes.
         total: area of the pixels with a class in all years, m²; all other figures are of these pixels.
@@ -66,6 +67,7 @@ class Trends(Frozen):
     """
 
     maps: tuple[str, ...]
+    simulated: bool = False
     years: tuple[int, ...]
     level: int | None
     total: float
@@ -108,6 +110,9 @@ def class_trends(
     with ExitStack() as stack:
         names, kind = ("changes",), "uint8"
         file = None if path is None else stack.enter_context(raster_on_grid(Path(path), grid, names, kind, _UNKNOWN))
+        simulated = any(map_.simulated for map_ in maps)
+        if file is not None and simulated:
+            file.update_tags(SIMULATED="true")
         for rows, columns in windows(grid.shape):
             codes = np.stack([at_level(map_.read(rows, columns), level) for map_ in maps])
             number = sums.add(codes, maps[0].pixel_areas(rows, columns))
@@ -117,6 +122,7 @@ def class_trends(
             raise LulcbenchError("No pixel has a class in all years.", "Give maps of one place, or a coarser level.")
     return Trends(
         maps=tuple(map_.name for map_ in maps),
+        simulated=simulated,
         years=tuple(years),
         level=level,
         total=float(sum(areas[0] for areas in sums.areas.values())),

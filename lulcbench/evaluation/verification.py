@@ -190,6 +190,11 @@ class Verified:
     repaired: int = 0
 
     @property
+    def simulated(self) -> bool:
+        """Whether the imagery or the model is of simulated data."""
+        return self.imagery.release.simulated or self.model.info.simulated
+
+    @property
     def expected(self) -> float:
         """Expected number of wrong polygons."""
         return float(self.polygons["wrong"].sum())

@@ -152,6 +152,7 @@ def test_predictions_are_a_map_of_their_tiles(tmp_path: Path) -> None:
         for row, tile in enumerate(writer.info.tiles):
             writer.write(tile, labels[row])
     with open_map(tmp_path / "p.zip", release=root) as map_:
+        assert map_.simulated
         counted = count(map_)
         assert map_.year == 2018
     codes, number = np.unique(labels, return_counts=True)

@@ -254,7 +254,7 @@ def test_transitions_between_maps(maps: tuple[Path, Path, np.ndarray, np.ndarray
     out = run("change", before, after, *files)
     assert "differ" in out
     assert json.loads((tmp_path / "c.json").read_text())["pixels"] == found.pixels.tolist()
-    assert (tmp_path / "c.csv").read_text().splitlines()[0] == "from,to,pixels,area_m2"
+    assert (tmp_path / "c.csv").read_text().splitlines()[0] == "from,to,pixels,area_m2,simulated"
     coarse = write(tmp_path / "coarse.tif", codes[::2, ::2], transform=from_origin(LEFT, TOP, 20, 20))
     with pytest.raises(LulcbenchError, match="have different pixels"):
         run("change", before, coarse)

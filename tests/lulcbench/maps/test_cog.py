@@ -15,6 +15,7 @@ import xarray as xr
 from PIL import Image
 from pyproj import Transformer
 
+from lulcbench.evaluation.class_maps import open_map
 from lulcbench.legend import legend
 from lulcbench.maps import MapOptions, map_release
 from tests.builders.stages.kill import tree
@@ -105,6 +106,9 @@ def test_items_and_collections_of_maps_are_stac(with_cogs: Path) -> None:
     for asset in item.assets.values():
         assert Path(asset.get_absolute_href()).is_file()
     assert "SIMULATED" in collection.description
+    for path, year in ((with_cogs, 2018), (with_cogs / "cog" / "2018" / "class_3.tif", None)):
+        with open_map(path, "luisa", year) as map_:
+            assert map_.simulated
     for path in ("collection.json", "2018/item.json"):
         check_stac(json.loads((with_cogs / path).read_bytes()))
 

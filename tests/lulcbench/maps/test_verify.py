@@ -41,6 +41,8 @@ def test_a_map_is_verified_against_imagery(
     assert ranks.mean() < 0.5  # benchmarks/verification.py measures how well errors are found
     assert page.read_text().count("data:image/png;base64,") == 9
     assert "wrong with a probability of" in page.read_text()
+    assert "SIMULATED DATA" in captured.out
+    assert "SIMULATED DATA" in page.read_text()
 
 
 def test_a_file_with_several_layers_needs_one_to_be_named(tmp_path: Path) -> None:
