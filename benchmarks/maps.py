@@ -168,7 +168,7 @@ def write_model(folder: Path) -> tuple[Any, MapModel]:
     from baselines.models import MODELS
 
     bands = [band.name for band in benchmark_release.BANDS]
-    channels = tuple(f"summer:{band}" for band in bands)
+    channels = tuple(f"{benchmark_release.SEASON.name}:{band}" for band in bands)
     ones = (1.0,) * len(bands)
     inputs = {"sentinel2": Input(channels=channels, mean=ones, std=ones, resolution=RESOLUTION)}
     settings = {"encoder": "resnet18", "depth": 4, "decoder_channels": [64, 48, 32, 16], "pixel_path": 64}
@@ -184,7 +184,11 @@ def write_model(folder: Path) -> tuple[Any, MapModel]:
         name="benchmark",
         architecture="UNet",
         dense=True,
-        inputs={"sentinel2": ModelInput(resolution=10, bands=tuple(bands), seasons=("summer",), mean=ones, std=ones)},
+        inputs={
+            "sentinel2": ModelInput(
+                resolution=10, bands=tuple(bands), seasons=(benchmark_release.SEASON,), mean=ones, std=ones
+            )
+        },
         classes=legend().names(4),
         level=4,
         legend_digest=legend().digest,
@@ -228,7 +232,7 @@ def strip(folder: Path, width: int, lines: int) -> list[int]:
     def predict(images: Any) -> Image:
         return noise
 
-    one = ModelInput(resolution=RESOLUTION, bands=("x",), seasons=("s",), mean=(0.0,), std=(1.0,))
+    one = ModelInput(resolution=RESOLUTION, bands=("x",), seasons=(benchmark_release.SEASON,), mean=(0.0,), std=(1.0,))
     info = ModelInfo(
         name="virtual", architecture="none", dense=True, inputs={"virtual": one}, classes=legend().names(4), level=4,
         legend_digest=legend().digest, reach=None, training_digest="none", simulated=True, sha256="0" * 64,

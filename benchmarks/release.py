@@ -26,6 +26,7 @@ from lulcbench.seasons import Season
 from lulcbench.sensors import REFLECTANCE, SENTINEL2
 
 BANDS = tuple(band for band in SENTINEL2.bands if band.name != "B10")  # the 12 of a level-2A product
+SEASON = Season(name="summer", start="06-25", end="09-12")
 PIXELS = TILE_SIZE // SENTINEL2.resolution
 SHARD_TILES = 8
 IMAGERY, LABELS = ArrayKey("sentinel2", 2018), ArrayKey("luisa", 2018)
@@ -40,7 +41,6 @@ def make(root: Path, tiles: int) -> Manifest:
     """
     grid_tiles = [Tile(900 + row % 100, 700 + row // 100) for row in range(tiles)]
     axis = TileAxis({"train": [Planned(tile, "benchmark", tile.block(), "train") for tile in grid_tiles]}, SHARD_TILES)
-    season = Season(name="summer", start="06-25", end="09-12")
     layout = [image_array(IMAGERY, SENTINEL2.resolution, BANDS, 1), label_array(LABELS)]
     write_arrays(root, layout, axis, "lz4hc")
     arrays = {key: zarr.open_array(root / str(key)) for key in (IMAGERY, LABELS)}
@@ -56,7 +56,7 @@ def make(root: Path, tiles: int) -> Manifest:
         sums += [reflectance.sum((0, 1, 3, 4)), (reflectance**2).sum((0, 1, 3, 4))]
     count = tiles * PIXELS**2
     mean = sums[0] / count
-    write_coordinates(root, layout, axis, {"sentinel2": BANDS}, [season], {"title": "Benchmark (SIMULATED DATA)"})
+    write_coordinates(root, layout, axis, {"sentinel2": BANDS}, [SEASON], {"title": "Benchmark (SIMULATED DATA)"})
     _index(root, grid_tiles)
     release = Manifest(
         name="luisa-benchmark",
@@ -64,7 +64,7 @@ def make(root: Path, tiles: int) -> Manifest:
         title="Image-like pixels to measure readers with",
         description="No real or simulated scene: fields with the spectrum of imagery",
         simulated=True,
-        seasons=(season,),
+        seasons=(SEASON,),
         sensors={
             "sentinel2": SensorInfo(
                 resolution=10,

@@ -51,7 +51,7 @@ class Country:
 
 def country(level: int = 1, error: float = 0.15, seed: int = 23, bounds: Bounds | None = None) -> Country:
     """A simulated country with a map whose errors form patches of about 300 m, and the probabilities of a model."""
-    config = SimulationConfig(seed=seed, years=(2018,), **({"bounds": bounds} if bounds else {}))
+    config = SimulationConfig(seed=seed, years=(2018,), bounds=bounds or SimulationConfig().bounds)
     codes = label_maps(config)[2018].codes
     truth = legend().encode(codes, level).astype(np.intp)
     present, truth = np.unique(truth, return_inverse=True)

@@ -31,7 +31,7 @@ def ingest_rule(folder: Path, bands: str | None, dates: list[str], told: dict[st
         given["acquired"] = spans[0]
     else:
         given["dates"] = dates
-    names = [name.strip() for name in bands.split(",")] if bands else []
+    names = tuple(name.strip() for name in bands.split(",")) if bands else ()
     try:
         return IngestRule(path=folder.resolve(), bands=names, **given)
     except ValidationError as error:

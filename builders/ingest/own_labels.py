@@ -97,7 +97,7 @@ def label_rule(
             raise LulcbenchError(
                 f"Unknown label source {source!r}.", f"Choose {' or '.join(KNOWN)}, or give --mapping."
             )
-        return LabelRule(source=source, field=field, **which)
+        return LabelRule.model_validate({"source": source, "field": field, **which})
     known = read_mapping(mapping) if mapping else None
     field = field or (known.field if known else None)
     present = _values(path, layer, field, which["band"], year)

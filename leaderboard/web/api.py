@@ -357,12 +357,14 @@ def _state(submission: Submission, settings: Settings) -> SubmissionState:
             scores = read_record(settings, submission.result.ledger_path).scores
         except RequestError as unreadable:
             error = ErrorText(what=unreadable.what, remedy=unreadable.remedy)
-    return SubmissionState(
-        submission_id=submission.id,
-        status=submission.status,
-        tier=submission.tier,
-        error=error,
-        scores=scores,
-        superseded_by=submission.superseded_by,
-        url=page_url(settings, submission.id),
+    return SubmissionState.model_validate(
+        {
+            "submission_id": submission.id,
+            "status": submission.status,
+            "tier": submission.tier,
+            "error": error,
+            "scores": scores,
+            "superseded_by": submission.superseded_by,
+            "url": page_url(settings, submission.id),
+        }
     )
