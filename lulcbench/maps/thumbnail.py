@@ -23,8 +23,11 @@ def write_thumbnail(folder: Path, scheme: ClassScheme) -> None:
     Args:
         folder: of a year of a map whose overviews are written.
         scheme: classes of the map.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    codes = _coarsest(zarr.open_group(folder, mode="r"), scheme.layers[-1])
+    codes = _coarsest(folder, scheme.layers[-1])
     colors = np.zeros((max(scheme.codes()) + 1, 4), np.uint8)  # by code; 0, no data, is transparent
     for code in scheme.codes():
         colors[code] = [*bytes.fromhex(scheme.classes[code].color.removeprefix("#")), 255]
@@ -34,9 +37,10 @@ def write_thumbnail(folder: Path, scheme: ClassScheme) -> None:
     write_atomic(folder / THUMBNAIL, content.getvalue())
 
 
-def _coarsest(group: zarr.Group, layer: str) -> np.ndarray[Any, np.dtype[np.uint16]]:
+def _coarsest(folder: Path, layer: str) -> np.ndarray[Any, np.dtype[np.uint16]]:
     """Codes of a layer ``(y, x)`` of the finest overview that fits into ``SIDE``; every n-th pixel if none does."""
-    arrays = [group[f"{name}/{layer}"] for name in sorted(group.group_keys(), key=int)]
-    array = next((found for found in arrays if max(found.shape) <= SIDE), arrays[-1])  # type: ignore[union-attr]
-    step = -(-max(array.shape) // SIDE)  # type: ignore[union-attr]
-    return np.asarray(array[::step, ::step])  # type: ignore[index]
+    overviews = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    arrays = [zarr.open_array(path / layer, mode="r") for path in overviews]
+    array = next((found for found in arrays if max(found.shape) <= SIDE), arrays[-1])
+    step = -(-max(array.shape) // SIDE)
+    return np.asarray(array[::step, ::step])
