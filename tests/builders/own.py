@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from affine import Affine
+from typer.testing import CliRunner
 
+from builders.__main__ import app
+from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Tile
 from tests.builders import world
 
@@ -48,3 +51,13 @@ def luisa(folder: Path) -> Path:
     left, _, _, top = TILE.bounds
     codes = np.full((96, 96), 3110, np.int32)
     return world.write_raster(folder / "luisa.tif", codes, Affine(50, 0, left, 0, -50, top), "EPSG:3035", 0)
+
+
+def ingest(*arguments: object, ok: bool = True) -> str:
+    """Output of ``builders ingest``, or its error."""
+    result = CliRunner().invoke(app, ["ingest", *map(str, arguments)])
+    if ok:
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.output
+    assert isinstance(result.exception, LulcbenchError), result.output
+    return str(result.exception)

@@ -14,8 +14,8 @@ from builders.ingest.folder import understand
 from builders.readers.area import Area
 from builders.recipe import IngestRule
 from builders.stages._catalogs import stored_items
-from tests.builders.ingest.test_folder import ingest, red
-from tests.builders.own import LUISA, TILE, luisa, raster
+from tests.builders.ingest.test_folder import red
+from tests.builders.own import LUISA, TILE, ingest, luisa, raster
 
 
 def test_bands_named_by_force_are_those_of_the_instrument(tmp_path: Path) -> None:
