@@ -99,6 +99,7 @@ bench: bench-env
 GPU_MINUTES ?= 25
 gpu: env
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python -m benchmarks.segmentation
 	$(BIN)/python -m baselines gpu --minutes $(GPU_MINUTES)
 	$(BIN)/python benchmarks/device.py
 

@@ -11,6 +11,7 @@ other load affects all of them equally. The last line is one JSON object.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import statistics
@@ -28,13 +29,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from baselines.config import Config
 from baselines.data import DataInfo, Input
+from baselines.devices import best_device
 from baselines.models.network import NetworkConfig, NetworkPredictor
 from baselines.tasks.base import Task
 from baselines.training.module import TrainingModule
-from benchmarks.training import WARMUP, Clock, fit, synchronize, trainer
+from benchmarks.training import WARMUP, Clock, Precision, fit, synchronize, trainer
 from lulcbench.datasets.batch import Sample, Samples
 from lulcbench.legend import LEVELS, legend
 
+DEVICE = best_device()
+GPU = DEVICE.type == "cuda"
+PRECISION: Precision = "bf16-mixed" if GPU else "32-true"
 CHANNELS, PIXELS, LABELS = 24, 80, 48  # windows of 2.4 km at 30 m, four seasons of six bands, labels of 50 m
 NAMES = tuple(f"channel{n}" for n in range(CHANNELS))
 INPUTS = {"landsat": Input(channels=NAMES, mean=(0.0,) * CHANNELS, std=(1.0,) * CHANNELS, resolution=30)}
@@ -52,7 +57,7 @@ CONFIG = Config.parse(
         "name": "benchmark",
         "data": {"kind": "luisa-seg", "root": "unused", "sensors": "landsat"},
         "model": {"kind": "unet", "encoder": "resnet18", "depth": 4, "decoder_channels": [64, 48, 32, 16]},
-        "train": {"epochs": 1000, "batch_size": 8, "clip": None, "precision": "32-true"},
+        "train": {"epochs": 1000, "batch_size": 64 if GPU else 8, "clip": None, "precision": PRECISION},
         "augment": {"dihedral": False},
     }
 )
@@ -110,25 +115,28 @@ def build() -> tuple[nn.Module, Task]:
 def ours(windows: Windows, steps: int, folder: str) -> float:
     """Time of the steps with the baselines, in seconds."""
     module = TrainingModule(*build(), CONFIG)
-    return fit(lambda split: Windows(windows.images, windows.masks, split), module, steps, "32-true", folder)
+    return fit(lambda split, **_: Windows(windows.images, windows.masks, split), module, steps, PRECISION, folder)
 
 
 def bare(windows: Windows, steps: int, folder: str) -> float:
     """Time of the steps of a loop written by hand, in seconds."""
     net, task = build()
-    net = net.to(memory_format=torch.channels_last).train()
+    net, _ = net.to(DEVICE).to(memory_format=torch.channels_last).train(), task.to(DEVICE)
+    images, masks = windows.images.to(DEVICE), windows.masks.to(DEVICE)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
     start = 0.0
     for step in range(steps + WARMUP):
         if step == WARMUP:
             synchronize()
             start = time.perf_counter()
-        chosen = torch.randint(len(windows), (CONFIG.train.batch_size,))
-        x = windows.images[chosen].contiguous(memory_format=torch.channels_last)
-        loss = task.loss(net(x), {"mask": windows.masks[chosen]})
+        chosen = torch.randint(len(windows), (CONFIG.train.batch_size,)).to(DEVICE)
+        x = images[chosen].contiguous(memory_format=torch.channels_last)
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=GPU):
+            loss = task.loss(net(x), {"mask": masks[chosen]})
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+    synchronize()
     return time.perf_counter() - start
 
 
@@ -141,32 +149,42 @@ def torchgeo(windows: Windows, steps: int, folder: str) -> float:
     )
     task.model = build()[0]  # the same network
     clock = Clock()
-    loader = DataLoader(Items(windows), CONFIG.train.batch_size, shuffle=True, drop_last=True)
-    trainer(steps, clock, "32-true", folder).fit(task, loader)
+    workers = 8 if GPU else 0
+    loader = DataLoader(Items(windows), CONFIG.train.batch_size, shuffle=True, drop_last=True, num_workers=workers)
+    trainer(steps, clock, PRECISION, folder).fit(task, loader)
     return clock.seconds
 
 
 def predicted(windows: Windows, steps: int, folder: str) -> float:
     """Time of predicting batches with the baselines, in seconds."""
     net, task = build()
-    predictor = NetworkPredictor(net.eval(), task, CONFIG)
-    return _forward(windows, steps, lambda x: task.on_labels(predictor(x), {"mask": windows.masks[:1]}))
+    predictor = NetworkPredictor(net.to(DEVICE).eval(), task, CONFIG)
+    grid = {"mask": windows.masks[:1].to(DEVICE)}
+    return _forward(windows, steps, lambda x: task.on_labels(predictor(x), grid))
 
 
 def forward(windows: Windows, steps: int, folder: str) -> float:
     """Time of the bare forward pass of the same batches, in seconds."""
-    net = build()[0].eval().to(memory_format=torch.channels_last)
-    return _forward(windows, steps, lambda x: net(x.contiguous(memory_format=torch.channels_last)))
+    net = build()[0].to(DEVICE).eval().to(memory_format=torch.channels_last)
+
+    def run(x: Tensor) -> Tensor:
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=GPU):
+            output: Tensor = net(x.contiguous(memory_format=torch.channels_last))
+        return output
+
+    return _forward(windows, steps, run)
 
 
 @torch.inference_mode()
 def _forward(windows: Windows, steps: int, run: Callable[[Tensor], Tensor]) -> float:
-    n, start = CONFIG.train.batch_size, 0.0
+    n, start, images = CONFIG.train.batch_size, 0.0, windows.images.to(DEVICE)
     for step in range(steps + WARMUP):
         if step == WARMUP:
+            synchronize()
             start = time.perf_counter()
         first = step * n % len(windows)
-        run(windows.images[first : first + n])
+        run(images[first : first + n])
+    synchronize()
     return time.perf_counter() - start
 
 
@@ -176,7 +194,7 @@ WAYS = {"ours": ours, "bare": bare, "torchgeo": torchgeo, "predicted": predicted
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=100 if GPU else 10)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -188,19 +206,23 @@ def main() -> None:
     codes = np.array(legend().codes(4))[finest]
     masks = np.stack([legend().encode(codes, level) for level in LEVELS], axis=1)
     windows = Windows(images, torch.from_numpy(masks.astype(np.int64)))
-    rates: dict[str, list[float]] = {name: [] for name in WAYS}
+    ways = dict(WAYS)
+    if importlib.util.find_spec("torchgeo") is None:
+        print("torchgeo is not installed: no comparison with its trainer")
+        del ways["torchgeo"]
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.rounds):
-            for name, way in WAYS.items():
+            for name, way in ways.items():
                 rates[name].append(arguments.steps * CONFIG.train.batch_size / way(windows, arguments.steps, folder))
                 print(f"{name:9} {rates[name][-1]:9.1f} windows/s", flush=True)
     middle = {name: statistics.median(values) for name, values in rates.items()}
     result = {
-        "device": f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name() if GPU else f"CPU, {torch.get_num_threads()} threads",
         "windows_per_second": {k: round(v, 1) for k, v in middle.items()},
         "spread": {k: [round(min(v), 1), round(max(v), 1)] for k, v in rates.items()},
         "vs_bare_torch": round(middle["ours"] / middle["bare"], 3),
-        "vs_torchgeo_trainer": round(middle["ours"] / middle["torchgeo"], 3),
+        "vs_torchgeo_trainer": round(middle["ours"] / middle["torchgeo"], 3) if "torchgeo" in middle else None,
         "prediction_vs_forward": round(middle["predicted"] / middle["forward"], 3),
     }
     print(json.dumps(result))

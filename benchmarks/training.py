@@ -151,7 +151,7 @@ def fit(dataset: Callable[[str], Any], module: TrainingModule, steps: int, preci
 def ours(config: Config, patches: Patches, steps: int, precision: Precision, folder: str) -> float:
     """Time of the steps with the baselines, in seconds."""
     module = TrainingModule(build(config), config.task.build(INFO), config)
-    return fit(lambda split: Patches(patches.images, patches.labels, split), module, steps, precision, folder)
+    return fit(lambda split, **_: Patches(patches.images, patches.labels, split), module, steps, precision, folder)
 
 
 def bare(config: Config, patches: Patches, steps: int, precision: Precision, folder: str) -> float:

@@ -245,7 +245,7 @@ def resolution_floor(groups: Sequence[Group], level: int) -> float | None:
     halves = []
     for group in groups:
         if level in group.levels and len(group.counts) > 1:
-            versus = Versus(first=group.name, second=group.name, level=level)
+            versus = Versus(first=group.name, second=group.name)
             for a, b in combinations(group.counts, 2):
                 one, other = (Group(group.name, group.outcomes, {seed: group.counts[seed]}) for seed in (a, b))
                 if len(one.counts[a].units) > 1:

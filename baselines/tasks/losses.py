@@ -46,8 +46,8 @@ def area_average(values: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if values.shape[-2:] == size:
         return values
-    rows = torch.from_numpy(_weights(values.shape[-2], size[0])).to(values.device)
-    columns = torch.from_numpy(_weights(values.shape[-1], size[1])).to(values.device)
+    rows = torch.from_numpy(_weights(values.shape[-2], size[0])).to(values.device, non_blocking=True)
+    columns = torch.from_numpy(_weights(values.shape[-1], size[1])).to(values.device, non_blocking=True)
     with torch.autocast(values.device.type, enabled=False):
         return rows @ values @ columns.T
 

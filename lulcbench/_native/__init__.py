@@ -14,7 +14,7 @@ from functools import cache
 try:
     from lulcbench._native import _pixels as compiled
 
-    if not hasattr(compiled, "count_maps"):  # built from an older source
+    if not hasattr(compiled, "decide"):  # built from an older source
         raise ImportError("lulcbench._native._pixels is out of date")
 except ImportError as error:
     compiled = None  # type: ignore[assignment]

@@ -1,6 +1,6 @@
 /* The inner loops over pixels, in one pass and without Python's lock: counting label maps against predicted ones (see
- * evaluation/_pixels.py, which defines what is counted; the tables are those of legend/tables.py), and normalising
- * imagery (datasets/normalize.py).
+ * evaluation/_pixels.py, which defines what is counted; the tables are those of legend/tables.py), normalising imagery
+ * (datasets/normalize.py), and deciding classes from probabilities (legend/decisions.py).
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030C0000
@@ -174,9 +174,130 @@ static PyObject *normalize(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+enum { STRETCH = 128, MAX_LEVELS = 8, MAX_CLASSES = 256 }; /* pixels at a time, whose probabilities stay in L1 */
+
+/* The tree of classes: at each level, the first class of the deepest level below each class, and after the last one the
+ * number of classes; and the first child of each class on the level below, with the same end. */
+typedef struct {
+    int levels;
+    uint16_t first[MAX_LEVELS][MAX_CLASSES + 1], child[MAX_LEVELS][MAX_CLASSES + 1];
+    int count[MAX_LEVELS];
+} Tree;
+
+/* From the class above each class of the deepest level, by level; 0 if it is not a tree whose siblings follow each other. */
+static int make_tree(Tree *tree, const uint8_t *over, int levels, int classes)
+{
+    tree->levels = levels;
+    for (int level = 0; level < levels; level++) {
+        const uint8_t *own = over + (Py_ssize_t)level * classes;
+        int count = 0, children = 0;
+        for (int i = 0; i < classes; i++) {
+            const int fresh = i == 0 || own[i] != own[i - 1];
+            if (own[i] != count - 1 + fresh || (level && i && !fresh && own[i - classes] != own[i - 1 - classes]))
+                return 0;
+            if (fresh) {
+                tree->first[level][count] = i;
+                if (level && (i == 0 || own[i - classes] != own[i - 1 - classes]))
+                    tree->child[level - 1][children++] = count;
+                count++;
+            }
+        }
+        tree->first[level][count] = classes;
+        tree->count[level] = count;
+        if (level)
+            tree->child[level - 1][children] = count;
+    }
+    return tree->count[levels - 1] == classes;
+}
+
+/* Of the classes `from` to `to` of a level, the most probable one of a pixel, the first of equal ones; as NumPy, which
+ * also says what becomes of NaN. The probability of a class is the sum of those below it, in their order. */
+static int most_probable(const char *p, Py_ssize_t stride, const uint16_t *first, int from, int to)
+{
+    float highest = 0;
+    int best = from;
+    for (int k = from; k < to; k++) {
+        float sum = 0;
+        for (int i = first[k]; i < first[k + 1]; i++)
+            sum += *(const float *)(p + i * stride);
+        if (k == from)
+            highest = sum;
+        else if (sum > highest) {
+            highest = sum;
+            best = k;
+        } else if (sum != sum)
+            highest = sum;
+    }
+    return best;
+}
+
+static void decide_stretch(const Tree *tree, const char *p, Py_ssize_t stride, uint8_t *out, int n)
+{
+    float highest[STRETCH] = {0}, sums[STRETCH];
+    int32_t best[STRETCH] = {0};
+    for (int k = 0; k < tree->count[0]; k++) {
+        memset(sums, 0, n * sizeof *sums);
+        for (int i = tree->first[0][k]; i < tree->first[0][k + 1]; i++) {
+            const float *row = (const float *)(p + i * stride);
+            for (int j = 0; j < n; j++)
+                sums[j] += row[j];
+        }
+        if (k == 0)
+            memcpy(highest, sums, n * sizeof *sums);
+        else
+            for (int j = 0; j < n; j++) {
+                best[j] = sums[j] > highest[j] ? k : best[j];
+                highest[j] = (sums[j] > highest[j]) | (sums[j] != sums[j]) ? sums[j] : highest[j];
+            }
+    }
+    for (int j = 0; j < n; j++) {
+        int chosen = best[j];
+        for (int level = 1; level < tree->levels; level++)
+            chosen = most_probable(p + 4 * j, stride, tree->first[level], tree->child[level - 1][chosen],
+                                   tree->child[level - 1][chosen + 1]);
+        out[j] = chosen;
+    }
+}
+
+PyDoc_STRVAR(decide_doc, "decide(p, over, out)\n\nClasses of the deepest level from probabilities (class, pixel), by the "
+                         "classes above them (level, class). See lulcbench.legend.decisions.");
+
+static PyObject *decide(PyObject *module, PyObject *args)
+{
+    PyObject *probabilities;
+    Py_buffer p, over, out;
+    Tree tree;
+    if (!PyArg_ParseTuple(args, "Oy*w*", &probabilities, &over, &out))
+        return NULL;
+    int fits = 0, held = PyObject_GetBuffer(probabilities, &p, PyBUF_STRIDED_RO | PyBUF_FORMAT) == 0;
+    if (held) {
+        fits = p.ndim == 2 && !strcmp(p.format, "f") && p.strides[1] == 4 && p.strides[0] % 4 == 0 &&
+               (uintptr_t)p.buf % 4 == 0 && p.shape[1] == out.len && 0 < p.shape[0] && p.shape[0] <= MAX_CLASSES &&
+               0 < over.len && over.len % p.shape[0] == 0 && over.len / p.shape[0] <= MAX_LEVELS &&
+               make_tree(&tree, over.buf, (int)(over.len / p.shape[0]), (int)p.shape[0]);
+        if (!fits)
+            PyErr_SetString(PyExc_ValueError, "probabilities, tree and result do not fit");
+    }
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t start = 0; start < out.len; start += STRETCH)
+            decide_stretch(&tree, (char *)p.buf + 4 * start, p.strides[0], (uint8_t *)out.buf + start,
+                           out.len - start < STRETCH ? (int)(out.len - start) : STRETCH);
+        Py_END_ALLOW_THREADS
+    }
+    if (held)
+        PyBuffer_Release(&p);
+    PyBuffer_Release(&over);
+    PyBuffer_Release(&out);
+    if (!fits)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"count_maps", count_maps, METH_VARARGS, count_maps_doc},
     {"normalize", normalize, METH_VARARGS, normalize_doc},
+    {"decide", decide, METH_VARARGS, decide_doc},
     {NULL, NULL, 0, NULL},
 };
 

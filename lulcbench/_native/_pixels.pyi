@@ -1,4 +1,4 @@
-"""Types of the C extension; used by evaluation/_pixels.py and datasets/normalize.py."""
+"""Types of the C extension; used by evaluation/_pixels.py, datasets/normalize.py and legend/decisions.py."""
 
 from collections.abc import Buffer
 
@@ -25,3 +25,4 @@ def normalize(
     stream: bool,
     /,
 ) -> None: ...
+def decide(p: Buffer, over: Buffer, out: Buffer, /) -> None: ...

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from lulcbench._native import compiled
 from lulcbench.legend.classes import LEVELS, legend
 
 _PART = 2**14  # pixels that are decided at a time, so that they stay in the cache of the processor
@@ -45,6 +46,10 @@ def decide_over(p: npt.NDArray[np.floating], over: Sequence[npt.NDArray[np.intp]
             Classes of one parent follow each other.
     """
     flat = p.reshape(len(p), -1)
+    if compiled is not None and p.dtype == np.float32 and flat.strides[-1] == flat.itemsize and flat.flags.aligned:
+        decided = np.empty(flat.shape[1], np.uint8)
+        compiled.decide(flat, np.stack(over).astype(np.uint8), decided)
+        return decided.reshape(p.shape[1:]).astype(np.intp)
     chosen = np.empty(flat.shape[1], np.intp)
     for start in range(0, len(chosen), _PART):
         part = slice(start, start + _PART)

@@ -63,6 +63,34 @@ def test_normalize_refuses_what_does_not_fit() -> None:
         compiled.normalize(stored, bytes(40), band, band, 5, False)
 
 
+@needs_compiler
+def test_decide_refuses_what_does_not_fit() -> None:
+    p, out = np.zeros((3, 5), np.float32), np.full(5, 9, np.uint8)
+    over = np.array([[0, 0, 1], [0, 1, 2]], np.uint8)
+    p[2] = 1
+    compiled.decide(p, over, out)
+    assert out.tolist() == [2] * 5
+    for wrong in (
+        (p[0], over, out),
+        (p.astype(np.float64), over, out),
+        (np.asfortranarray(p), over, out),
+        (p[:, :4], over, out),
+        (np.zeros((257, 5), np.float32), over, out),
+        (p, over[:, :2].copy(), out),
+        (p, np.zeros((0, 3), np.uint8), out),
+        (p, np.tile(over[:1], (9, 1)), out),
+        (p, over[:1].copy(), out),
+        (p, np.array([[0, 1, 0], [0, 1, 2]], np.uint8), out),
+        (p, np.array([[0, 0, 2], [0, 1, 2]], np.uint8), out),
+        (p, np.array([[0, 0, 1], [0, 0, 0]], np.uint8), out),
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            compiled.decide(*wrong)
+    with pytest.raises((BufferError, TypeError)):
+        compiled.decide(p, over, bytes(5))
+    assert out.tolist() == [2] * 5
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
 def test_memory_settings_of_the_environment_win(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[int, int]] = []
