@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import beta
 
 from builders.simulate.config import SensorName, SimulationConfig
-from builders.simulate.noise import generator
+from builders.simulate.noise import generator, portable
 from lulcbench.errors import LulcbenchError
 
 _S2_BASELINES = ("02.06", "02.08", "05.00", "05.10")
@@ -79,7 +79,7 @@ def _acquire(
     config: SimulationConfig, sensor: SensorName, year: int, season: int, day: dt.date, n: int, rank: int,
     resolution: int, rng: np.random.Generator,
 ) -> Acquisition:  # fmt: skip
-    declination = -23.44 * np.cos(np.radians(360 / 365.25 * (day.timetuple().tm_yday + 10)))
+    declination = -23.44 * portable(np.cos, np.radians(360 / 365.25 * (day.timetuple().tm_yday + 10)))
     elevation = float(np.clip(90 - _LATITUDE + declination - 4, 12, 70))
     sun = (round(float(rng.uniform(150, 168)), 2), round(elevation, 2))
     if sensor == "sentinel2":
@@ -101,7 +101,8 @@ def _acquire(
     if sensor != "planet" and rng.random() < 0.5 and (rank > 0 or config.dates_per_season == 1):
         side = 1.0 if rng.random() < 0.5 else -1.0
         tilt = np.radians(rng.uniform(8, 16))
-        wedge = (side * float(np.cos(tilt)), -side * float(np.sin(tilt)), float(rng.uniform(0.1, 0.35)))
+        east, north = side * float(portable(np.cos, tilt)), -side * float(portable(np.sin, tilt))
+        wedge = (east, north, float(rng.uniform(0.1, 0.35)))
     shift = np.clip(rng.normal(0, config.geolocation_error, 2), -0.95, 0.95) * resolution
     return Acquisition(
         id=f"{name}_sim",

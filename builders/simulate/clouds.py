@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from builders.simulate.mixtures import Footprint
-from builders.simulate.noise import Float, key, value_noise
+from builders.simulate.noise import Float, key, portable, value_noise
 
 RESOLUTION = 60  # metres; clouds are drawn on this grid and interpolated
 
@@ -59,12 +59,13 @@ def draw_sky(footprint: Footprint, country: Footprint, cover: float, sun: tuple[
     else:
         threshold = np.quantile(field(country, 6 * RESOLUTION, 0)[0], 1 - min(cover, 1.0))
         # Opaque in the centre, ragged and thin at the edge.
-        opacity = np.clip((height - threshold) / 0.35, 0, 1) ** np.float32(0.7)
+        root = np.sqrt(np.clip((height - threshold) / 0.35, 0, 1))
+        opacity = root * np.sqrt(root)  # to the power of 0.75: roots are the same on every processor, powers are not
         opacity = np.maximum(opacity, 0.12 * np.clip(veil - 1.2, 0, 1) * (cover > 0.1))
     # Cloud tops at 900 m cast shadows away from the sun.
     azimuth, elevation = np.radians(sun)
-    reach = min(900 / np.tan(elevation), 2_000) / RESOLUTION
-    away = (reach * np.cos(azimuth), -reach * np.sin(azimuth))  # rows grow southwards
+    reach = min(900 / portable(np.tan, elevation), 2_000) / RESOLUTION
+    away = (reach * portable(np.cos, azimuth), -reach * portable(np.sin, azimuth))  # rows grow southwards
     shadow = ndimage.shift(opacity, away, order=1, mode="nearest") * (1 - opacity)
     inner = (slice(margin, -margin), slice(margin, -margin))
     return Sky(np.ascontiguousarray(opacity[inner]), np.ascontiguousarray(shadow[inner]))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from builders.simulate import materials
-from builders.simulate.noise import generator
+from builders.simulate.noise import generator, portable
 from lulcbench._parsing import parse_toml
 from lulcbench.legend import legend
 
@@ -122,7 +122,7 @@ def _fill(shares: dict[str, float], rng: np.random.Generator, variation: float, 
     out = np.full(256, NO_OBJECT, np.uint8)
     if not shares:
         return out
-    drawn = np.array(list(shares.values())) * np.exp(rng.normal(0, variation, len(shares)))
+    drawn = np.array(list(shares.values())) * portable(np.exp, rng.normal(0, variation, len(shares)))
     if partial:
         drawn *= min(1.0, 0.95 / drawn.sum())
     else:

@@ -12,7 +12,7 @@ from scipy import ndimage
 from builders.simulate import patterns
 from builders.simulate.config import SimulationConfig
 from builders.simulate.mixtures import BLOCK, Footprint
-from builders.simulate.noise import Float, generator, key, mix, value_noise
+from builders.simulate.noise import Float, generator, key, mix, portable, value_noise
 from builders.simulate.surface import Surface
 from lulcbench.grid import LABEL_RESOLUTION
 
@@ -111,9 +111,9 @@ class Shading:
         n = self._factor
         at = self._at[rows.start // n : -(-rows.stop // n), columns.start // n : -(-columns.stop // n)]
         azimuth, elevation = np.radians(sun)
-        slope = self._relief.east.ravel()[at] * np.float32(np.sin(azimuth))
-        slope += self._relief.north.ravel()[at] * np.float32(np.cos(azimuth))
-        light = np.clip(1 - slope * np.float32(0.45 / np.tan(elevation)), 0.35, 1.7)
+        slope = self._relief.east.ravel()[at] * portable(np.sin, azimuth)
+        slope += self._relief.north.ravel()[at] * portable(np.cos, azimuth)
+        light = np.clip(1 - slope * np.float32(0.45) / portable(np.tan, elevation), 0.35, 1.7)
         coarse = light * self._relief.patch[season].reshape(GROUPS, -1)[:, at]
         fine = coarse.repeat(n, axis=1).repeat(n, axis=2) if n > 1 else coarse
         top, left = rows.start % n, columns.start % n

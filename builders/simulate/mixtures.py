@@ -130,8 +130,14 @@ def coarsen(counts: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]
 
 
 def reflectance(counts: npt.NDArray[np.uint8], spectra: Float) -> Float:
-    """Linear mixing: counts (h, w, material) and spectra (material, band) → float32 (band, h, w)."""
+    """Linear mixing: counts (h, w, material) and spectra (material, band) → float32 (band, h, w).
+
+    The sums are exact, because BLAS adds in another order on every kind of processor: spectra are rounded to multiples
+    of 2⁻³⁰, and counts are integers whose sum is below 2⁸.
+    """
     h, w, n = counts.shape
-    total = np.float32(counts[0, 0].sum())
-    mixed: Float = np.matmul((spectra / total).T, counts.reshape(-1, n).astype(np.float32).T).reshape(-1, h, w)
-    return mixed
+    total = int(counts[0, 0].sum())
+    steps = np.rint(spectra.astype(np.float64) * 2**30)
+    mixed: npt.NDArray[np.float64] = np.matmul(steps.T, counts.reshape(-1, n).astype(np.float64).T)
+    mixed /= 2**30 * total
+    return mixed.astype(np.float32).reshape(-1, h, w)

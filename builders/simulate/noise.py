@@ -27,6 +27,15 @@ def generator(*parts: object) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(key(*parts)))
 
 
+def portable(function: np.ufunc, *values: npt.ArrayLike) -> Any:
+    """A function such as ``np.cos`` with the same results on every processor: computed in 64 bits, rounded to float32.
+
+    NumPy has several implementations of such functions and chooses by the instructions of the processor; the last bits
+    of their results differ.
+    """
+    return function(*(np.asarray(v, np.float64) for v in values)).astype(np.float32)
+
+
 def mix(values: npt.NDArray[Any]) -> UInt:
     """Integers → well-mixed uint32 of the same shape (the finaliser 'lowbias32' of Wellons' hash prospector)."""
     h = values.astype(np.uint32)
@@ -92,5 +101,7 @@ def _spline(at: npt.NDArray[Any], first: int) -> tuple[npt.NDArray[np.int64], li
     floor = np.floor(at)
     f = (at - floor).astype(np.float32)
     g = 1 - f
-    weights = [g**3 / 6, (3 * f**3 - 6 * f**2 + 4) / 6, (3 * g**3 - 6 * g**2 + 4) / 6, f**3 / 6]
+    f2, g2 = f * f, g * g  # products are the same on every processor, powers are not
+    f3, g3 = f2 * f, g2 * g
+    weights = [g3 / 6, (3 * f3 - 6 * f2 + 4) / 6, (3 * g3 - 6 * g2 + 4) / 6, f3 / 6]
     return floor.astype(np.int64) - 1 - first, weights

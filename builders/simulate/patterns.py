@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from builders.simulate.noise import generator
+from builders.simulate.noise import generator, portable
 
 SIZE = 1024  # cells; the period of a pattern, 3,072 m (rotated by the bearing of the patch)
 CELL = 3.0  # metres
@@ -51,8 +51,9 @@ def smooth(rng: np.random.Generator, sigma: float) -> npt.NDArray[np.float32]:
     """Periodic Gaussian noise of unit variance: float32 (SIZE, SIZE); sigma in cells."""
     # Filtered in the frequency domain: periodic by construction, and equally fast for wide and narrow filters.
     spectrum = fft.rfft2(rng.standard_normal((SIZE, SIZE), np.float32))
-    damping = [np.exp(-2 * (np.pi * sigma * f) ** 2) for f in (fft.fftfreq(SIZE), fft.rfftfreq(SIZE))]
-    spectrum *= np.multiply.outer(*damping).astype(np.float32)
+    frequencies = (fft.fftfreq(SIZE), fft.rfftfreq(SIZE))
+    damping = [portable(np.exp, -2 * (np.pi * sigma * f) ** 2) for f in frequencies]
+    spectrum *= np.multiply.outer(*damping)
     field: npt.NDArray[np.float32] = fft.irfft2(spectrum)
     return field / field.std()
 

@@ -169,7 +169,10 @@ def taps(shift: float) -> npt.NDArray[np.float32]:
     spread = np.array([_BLUR, 1 - 2 * _BLUR, _BLUR])
     part = abs(shift)
     move = np.array([0.0, 1 - part, part] if shift >= 0 else [part, 1 - part, 0.0])
-    return np.convolve(spread, move).astype(np.float32)
+    weights = np.zeros(5)
+    for first, weight in enumerate(spread):  # not np.convolve: BLAS adds in another order on every kind of processor
+        weights[first : first + 3] += weight * move
+    return weights.astype(np.float32)
 
 
 def spread(block: Float, weights: npt.NDArray[np.float32], axis: int) -> Float:

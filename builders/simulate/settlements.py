@@ -13,7 +13,7 @@ from shapely import LineString, Point, affinity
 from shapely.geometry.base import BaseGeometry
 
 from builders.simulate.country import Canvas, Codes
-from builders.simulate.noise import Float, key, mix2, uniform
+from builders.simulate.noise import Float, key, mix2, portable, uniform
 from lulcbench.grid import LABEL_RESOLUTION
 
 _TOWN_SPACING = 8_000.0
@@ -78,7 +78,7 @@ def _lattice(
     i, j = (a.ravel() for a in np.meshgrid(columns, rows))
     u = [uniform(mix2(i, j, key(canvas.seed, name, n))).astype(np.float64) for n in range(5)]
     x, y = (i + 0.15 + 0.7 * u[0]) * spacing, (j + 0.15 + 0.7 * u[1]) * spacing
-    radius = radii[0] * (radii[1] / radii[0]) ** u[3]
+    radius = (radii[0] * portable(np.power, radii[1] / radii[0], u[3])).astype(np.float64)
     return [
         _Town((int(i[n]), int(j[n])), x[n], y[n], radius[n], peak, 2 * np.pi * u[4][n])
         for n in np.flatnonzero(u[2] < share)
@@ -91,8 +91,8 @@ def _raise_density(canvas: Canvas, density: Float, town: _Town) -> None:
     rows = slice(*np.searchsorted(-canvas.y, (-town.y - reach, -town.y + reach)))
     dx, dy = canvas.x[None, columns] - town.x, canvas.y[rows, None] - town.y
     # Towns are elongated along their bearing.
-    along = dx * np.cos(town.bearing) + dy * np.sin(town.bearing)
-    across = dy * np.cos(town.bearing) - dx * np.sin(town.bearing)
+    cos, sin = portable(np.cos, town.bearing), portable(np.sin, town.bearing)
+    along, across = dx * cos + dy * sin, dy * cos - dx * sin
     distance = np.hypot(along / 1.25, across / 0.8)
     town_density = (town.peak * (1 - distance / town.radius)).astype(np.float32)
     np.maximum(density[rows, columns], town_density, out=density[rows, columns])
@@ -120,7 +120,7 @@ def _draw_quarters(canvas: Canvas, built: Codes, density: Float, water: npt.NDAr
 
 
 def _offset(town: _Town, along: float, across: float) -> tuple[float, float]:
-    cos, sin = np.cos(town.bearing), np.sin(town.bearing)
+    cos, sin = portable(np.cos, town.bearing), portable(np.sin, town.bearing)
     return (town.x + along * cos - across * sin, town.y + along * sin + across * cos)
 
 
@@ -153,7 +153,7 @@ def _network(canvas: Canvas, towns: list[_Town]) -> list[BaseGeometry]:
                 continue
             dx, dy = other.x - town.x, other.y - town.y
             t = np.linspace(0, 1, 25)
-            bend = 0.35 * (u - 0.5) * np.sin(np.pi * t) + 0.06 * np.sin(3 * np.pi * t + 6 * u)
+            bend = 0.35 * (u - 0.5) * portable(np.sin, np.pi * t) + 0.06 * portable(np.sin, 3 * np.pi * t + 6 * u)
             points = np.column_stack([town.x + t * dx - bend * dy, town.y + t * dy + bend * dx])
             lines.append(LineString(points).buffer(38 if n < 2 else 55))
         if town.radius > 1_800:

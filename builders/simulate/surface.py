@@ -9,7 +9,7 @@ from scipy import ndimage
 from builders.simulate import composition, patterns
 from builders.simulate.config import SimulationConfig
 from builders.simulate.labels import LabelMap
-from builders.simulate.noise import Float, generator, key, mix, mix2, uniform, value_noise
+from builders.simulate.noise import Float, generator, key, mix, mix2, portable, uniform, value_noise
 from lulcbench.grid import LABEL_RESOLUTION
 from lulcbench.legend import IGNORE_INDEX, legend
 
@@ -51,8 +51,8 @@ class Surface:
         self.water = np.array(codes)[self._classes] >= 5000
         self.patch = self._patches(config.seed)
         turn = (self._bearings(config.seed) * _TURNS).astype(np.uint8) % _TURNS
-        angle = turn.astype(np.float32) * np.float32(np.pi / _TURNS)
-        self._cos, self._sin = np.cos(angle), np.sin(angle)
+        angle = turn * (np.pi / _TURNS)
+        self._cos, self._sin = portable(np.cos, angle), portable(np.sin, angle)
 
     def materials(self, x: Float, y: Float) -> Bytes:
         """Material indices of points.
