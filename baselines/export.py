@@ -74,6 +74,8 @@ def _input(imagery: Input, every: int | None = None) -> ModelInput:
         resolution=round(imagery.resolution),
         bands=tuple(name for name in names if name not in indices),
         seasons=imagery.seasons,
+        history=imagery.history,
+        composite=imagery.composite,
         mean=imagery.mean,
         std=imagery.std,
         series=Series(every=every, indices=indices) if every else None,

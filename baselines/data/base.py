@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy.typing as npt
 from pydantic import model_validator
@@ -19,11 +19,13 @@ class Input(Part):
     """Imagery of one sensor as input of models.
 
     Attributes:
-        channels: names of the channels, such as ``summer:red``.
+        channels: names of the channels, such as ``summer:red``, or ``-6:summer:red`` for those of 6 years before.
         mean, std: mean and standard deviation of each channel over the training samples, in stored units (reflectance,
             or 0 to 255), by which images are normalised.
         resolution: pixel size in metres.
         seasons: those of the channels, with their days; empty for single images and series.
+        history: years before that of the samples whose channels come first, the earliest year first.
+        composite: how the observations of a season became one; None for single images and series.
     """
 
     channels: tuple[str, ...]
@@ -31,6 +33,8 @@ class Input(Part):
     std: tuple[float, ...]
     resolution: float
     seasons: tuple[Season, ...] = ()
+    history: tuple[int, ...] = ()
+    composite: Literal["median", "medoid"] | None = None
 
     @model_validator(mode="after")
     def _one_per_channel(self) -> Input:

@@ -31,6 +31,7 @@ class LuisaData(DataConfig):
         root: folder of the release.
         sensors: one or several sensors; channels are seasons × bands.
         year: year of imagery and labels.
+        history: how many years before ``year`` further composites are from, such as ``[6]``; their channels come first.
         bands: names of bands, of the only sensor or by sensor; None means all.
         seasons: names of seasons; None means all.
         level: legend level of the classes.
@@ -39,6 +40,7 @@ class LuisaData(DataConfig):
 
     sensors: Names = ("landsat",)
     year: int = 2018
+    history: tuple[Count, ...] = ()
     bands: Names | dict[str, Names] | None = None
     seasons: Names | None = None
     level: Annotated[int, Field(ge=1, le=4)] = 4
@@ -51,6 +53,7 @@ class LuisaData(DataConfig):
             "root": expand(self.root),
             "sensors": self.sensors,
             "year": self.year,
+            "history": self.history,
             "bands": self.bands,
             "seasons": self.seasons,
         }
@@ -65,6 +68,13 @@ class LuisaData(DataConfig):
 
         A release that lacks one of them is refused by name; what it has beyond them is left out.
         """
+        manifest = Release.open(expand(self.root)).manifest
+        for sensor, i in info.inputs.items():
+            if i.composite and (held := manifest.sensor(sensor).composite) not in (None, i.composite):
+                raise NotAvailableError(
+                    f"{manifest.id} has composites of {sensor} by {held}, not by {i.composite}, as in training.",
+                    "Use a release with the same composites, or a model that was trained on these.",
+                )
         channels = {sensor: [c.rpartition(":") for c in i.channels] for sensor, i in info.inputs.items()}
         statistics = {
             sensor: {
@@ -76,6 +86,7 @@ class LuisaData(DataConfig):
         return {
             "bands": {sensor: tuple(dict.fromkeys(band for _, _, band in of)) for sensor, of in channels.items()},
             "seasons": next(iter(info.inputs.values())).seasons,
+            "history": next(iter(info.inputs.values())).history,
             "statistics": statistics,
         }
 
@@ -253,10 +264,14 @@ def _input(dataset: LuisaDataset, sensor: str) -> Input:
     at = [info.band_names.index(band) for band in bands]
     by_name = {season.name: season for season in dataset.release.manifest.seasons}
     seasons = tuple(by_name[name] for name in dataset.seasons)
+    years = [f"-{before}:" for before in dataset.history] + [""]
+    channels = tuple(f"{year}{season.name}:{band}" for year in years for season in seasons for band in bands)
     return Input(
-        channels=tuple(f"{season.name}:{band}" for season in seasons for band in bands),
-        mean=tuple(info.statistics.mean[i] for i in at) * len(seasons),
-        std=tuple(info.statistics.std[i] for i in at) * len(seasons),
+        channels=channels,
+        mean=tuple(info.statistics.mean[i] for i in at) * (len(channels) // len(at)),
+        std=tuple(info.statistics.std[i] for i in at) * (len(channels) // len(at)),
         resolution=info.resolution,
         seasons=seasons,
+        history=dataset.history,
+        composite=info.composite,
     )

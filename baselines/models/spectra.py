@@ -40,7 +40,10 @@ def spectra(images: Images, size: int | None = None) -> Spectra:
 
 
 class IndexFeatures(nn.Module):
-    """Features of single pixels: spectra, their indices by season, and the range of each index over the seasons.
+    """Features of single pixels: spectra, indices by season, the range of each index over the seasons, and trends.
+
+    A trend is the change of a band (normalised) or an index in a season over all years of the input, by the
+    least-squares line through the years with data; 0 if there are fewer than two. Ranges are of the year of the labels.
 
     Args:
         inputs: sensor → input, in the order of the channels of spectra. Bands are recognised by their wavelengths.
@@ -58,44 +61,71 @@ class IndexFeatures(nn.Module):
         self.register_buffer("mean", torch.tensor([m for i in inputs.values() for m in i.mean]))
         self.register_buffer("std", torch.tensor([s for i in inputs.values() for s in i.std]))
         at = {pair: k for k, pair in enumerate(channels)}
-        self._pairs: list[list[tuple[int, int]]] = []  # of each index: channels of each season
+        # Of each index: two channels of each composite, and the years. Of each sensor with a history: channels by year.
+        self._pairs: list[tuple[list[tuple[int, int]], tuple[int, ...]]] = []
+        self._bands: list[tuple[list[list[int]], tuple[int, ...]]] = []
         self.names = [f"{name}:{channel}" for name, channel in channels]
-        ranges = []
+        ranges, band_trends, index_trends = [], [], []
         for name, imagery in inputs.items():
-            seasons = list(dict.fromkeys(channel.rpartition(":")[0] for channel in imagery.channels))
+            composites = list(dict.fromkeys(channel.rpartition(":")[0] for channel in imagery.channels))
             bands = list(dict.fromkeys(channel.rpartition(":")[2] for channel in imagery.channels))
+            years = (*(-before for before in imagery.history), 0)
+            seasons = composites[-(len(composites) // len(years)) :]
+            if imagery.history:
+                own = [at[name, channel] for channel in imagery.channels]
+                self._bands.append((np.array(own).reshape(len(years), -1).tolist(), years))
+                band_trends += [f"{name}:{season}:{band} trend" for season in seasons for band in bands]
             for index, wavelengths in INDICES.items():
                 pair = [_band_near(name, bands, wavelength) for wavelength in wavelengths]
                 if None in pair:
                     continue
-                keys = [[f"{season}:{band}".lstrip(":") for band in pair] for season in seasons]
-                self._pairs.append([(at[name, first], at[name, second]) for first, second in keys])
-                self.names += [f"{name}:{season}:{index}" for season in seasons]
+                keys = [[f"{composite}:{band}".lstrip(":") for band in pair] for composite in composites]
+                self._pairs.append(([(at[name, first], at[name, second]) for first, second in keys], years))
+                self.names += [f"{name}:{composite}:{index}" for composite in composites]
                 ranges.append(f"{name}:{index} range")
-        self.names += ranges
+                if imagery.history:
+                    index_trends += [f"{name}:{season}:{index} trend" for season in seasons]
+        self.names += ranges + band_trends + index_trends
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Compute features ``(n, feature)`` of normalised spectra ``(n, channel)``; those of missing bands are 0."""
         values = pixels * self.std + self.mean
         known = pixels != 0
+        trends = [_trend(pixels[:, at], known[:, at], years) for at, years in self._bands]
         indices, ranges = [], []
-        for seasons in self._pairs:
-            at, other = (list(side) for side in zip(*seasons, strict=True))
+        for composites, years in self._pairs:
+            seasons = len(composites) // len(years)
+            at, other = (list(side) for side in zip(*composites, strict=True))
             first, second = values[:, at], values[:, other]
             total = first + second
             valid = known[:, at] & known[:, other] & (total > 0.01)
             index = torch.where(valid, (first - second) / torch.where(valid, total, 1.0), 0.0)
             indices.append(index.clamp(-1, 1))
-            highest = torch.where(valid, index, -torch.inf).amax(1, keepdim=True)
-            lowest = torch.where(valid, index, torch.inf).amin(1, keepdim=True)
-            ranges.append(torch.where(valid.any(1, keepdim=True), highest - lowest, 0.0))
-        return torch.cat([pixels, *indices, *ranges], 1)
+            own, seen = index[:, -seasons:], valid[:, -seasons:]
+            highest = torch.where(seen, own, -torch.inf).amax(1, keepdim=True)
+            lowest = torch.where(seen, own, torch.inf).amin(1, keepdim=True)
+            ranges.append(torch.where(seen.any(1, keepdim=True), highest - lowest, 0.0))
+            if len(years) > 1:
+                by_year = (-1, len(years), seasons)
+                trends.append(_trend(indices[-1].reshape(by_year), valid.reshape(by_year), years))
+        return torch.cat([pixels, *indices, *ranges, *trends], 1)
 
     def of(self, pixels: Spectra) -> Spectra:
         """The same of arrays."""
         with torch.inference_mode():
             computed: Spectra = self(torch.from_numpy(np.ascontiguousarray(pixels))).numpy()
         return computed
+
+
+def _trend(values: Tensor, known: Tensor, years: Sequence[int]) -> Tensor:
+    """Change over all years by least squares: ``(n, feature)`` of ``(n, year, feature)``; 0 with data of one year."""
+    weight = known.to(values.dtype)
+    count = weight.sum(1).clamp(min=1)
+    x = torch.tensor(years, dtype=values.dtype, device=values.device)[:, None] / (years[-1] - years[0])
+    deviation = (x - ((weight * x).sum(1) / count)[:, None]) * weight
+    spread = (deviation * deviation).sum(1)
+    # The deviations sum to 0, so that the mean of the values cancels.
+    return torch.where(spread > 0, (deviation * values).sum(1) / torch.where(spread > 0, spread, 1.0), 0.0)
 
 
 # Normalised differences of reflectance at two wavelengths in µm: vegetation (Tucker 1979), water (McFeeters 1996),

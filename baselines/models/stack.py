@@ -50,6 +50,8 @@ TRUSTED = (
 class Stack(ModelConfig):
     """Per-pixel ensemble on seasonal spectra, spectral indices and their range over the seasons.
 
+    With ``data.history``, the trends of spectra and indices over these years are features too.
+
     The logistic regression is fitted to predictions of members that have not seen the spatial block of a pixel; then
     the members are fitted again to all pixels.
 

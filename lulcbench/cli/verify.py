@@ -139,7 +139,7 @@ def _pictures(verified: Verified, predictor: Predictor, polygon: Any) -> list[tu
     bands.sort(key=lambda band: wanted_bands.bands.index(band.name))
     values = window.images[sensor] * np.array(wanted_bands.std)[:, None, None]
     values += np.array(wanted_bands.mean)[:, None, None]
-    seasons = values.reshape(-1, len(bands), side, side)
+    seasons = values.reshape(-1, len(bands), side, side)[-len(wanted_bands.seasons) :]
     seen = window.composites > 0
     image = rgb_panel(np.where(seen, seasons[len(seasons) // 2], np.nan), bands, "image").rgb
     own = temper(predictor(window.images), info.temperature)

@@ -27,6 +27,7 @@ class Images:
         reader: reader of the split.
         manifest: manifest of the release.
         sensor: name of the sensor.
+        history: years before that of a window whose seasons precede those of its own year.
         seasons: positions of the seasons to read; None reads all.
         bands: positions of the bands to read.
         normalizer: normalizer of these bands.
@@ -38,6 +39,7 @@ class Images:
         reader: ShardReader,
         manifest: Manifest,
         sensor: str,
+        history: tuple[int, ...],
         seasons: list[int] | None,
         bands: Sequence[int],
         normalizer: Normalizer,
@@ -46,6 +48,7 @@ class Images:
         info = manifest.sensor(sensor)
         self._reader = reader
         self._sensor = sensor
+        self._before = (*history, 0)
         self._resolution = info.resolution
         self._dtype = _TORCH[info.coding.dtype]
         self._seasons = seasons
@@ -55,7 +58,7 @@ class Images:
         self._buffers = buffers
 
     def read(self, batch: WindowBatch, size: int, as_stored: bool) -> torch.Tensor:
-        """Images of windows, each of its year: ``(n, season, band, y, x)``.
+        """Images of windows, each of its year (and earlier ones): ``(n, season, band, y, x)``.
 
         Args:
             batch: the windows.
@@ -63,7 +66,7 @@ class Images:
             as_stored: return stored integers; otherwise, and always for stored floats, float32 of the normalizer.
         """
         n = size // self._resolution
-        shape = (len(batch), self._n_seasons, len(self._bands), n, n)
+        shape = (len(batch), len(self._before) * self._n_seasons, len(self._bands), n, n)
         stored = self._buffers.empty(shape, self._dtype)
         target = stored.numpy()
         self._fill(target, batch, n, self._bands, lambda year: ArrayKey(self._sensor, year))
@@ -111,14 +114,14 @@ class Images:
         return image
 
     def read_clear_counts(self, batch: WindowBatch, size: int) -> torch.Tensor:
-        """Numbers of clear observations in windows, each of its year: uint8 ``(n, season, y, x)``.
+        """Numbers of clear observations in windows, as the images are: uint8 ``(n, season, y, x)``.
 
         Args:
             batch: the windows.
             size: edge of the windows in metres.
         """
         n = size // self._resolution
-        counts = self._buffers.empty((len(batch), self._n_seasons, n, n), torch.uint8)
+        counts = self._buffers.empty((len(batch), len(self._before) * self._n_seasons, n, n), torch.uint8)
         self._fill(counts.numpy(), batch, n, None, lambda year: ArrayKey(self._sensor, year).clear)
         return counts
 
@@ -130,17 +133,19 @@ class Images:
         bands: Sequence[int] | None,
         array: Callable[[int], ArrayKey],
     ) -> None:
-        """Read windows of ``n × n`` pixels into ``target``, each from the array of its year."""
-        for year, at in batch.by_year():
-            whole = len(at) == len(batch)
-            values = self._reader.read(
-                array(year),
-                batch.rows[at],
-                batch.offsets[at] // self._resolution,
-                (n, n),
-                self._seasons,
-                bands,
-                target if whole else None,
-            )
-            if not whole:
-                target[at] = values
+        """Read windows of ``n × n`` pixels into ``target``, each from the arrays of its year and of earlier ones."""
+        for k, before in enumerate(self._before):
+            seasons = slice(k * self._n_seasons, (k + 1) * self._n_seasons)
+            for year, at in batch.by_year():
+                whole = len(at) == len(batch) and len(self._before) == 1
+                values = self._reader.read(
+                    array(year - before),
+                    batch.rows[at],
+                    batch.offsets[at] // self._resolution,
+                    (n, n),
+                    self._seasons,
+                    bands,
+                    target if whole else None,
+                )
+                if not whole:
+                    target[at, seasons] = values

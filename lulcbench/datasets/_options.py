@@ -56,6 +56,12 @@ class Yearly(TypedDict, total=False):
     year: int | Sequence[int]
 
 
+class Historical(TypedDict, total=False):
+    """Options of datasets whose samples may have composites of earlier years too."""
+
+    history: int | Sequence[int]
+
+
 class Flat(TypedDict, total=False):
     """Options of datasets that can fold the seasons into the channels."""
 
@@ -164,6 +170,20 @@ def choose_seasons(
         if season not in known:
             raise NotAvailableError(f"{manifest.id} has no season {season!r}.", f"It has {', '.join(known)}.")
     return seasons, [known.index(season) for season in seasons]
+
+
+def choose_history(history: int | Sequence[int]) -> tuple[int, ...]:
+    """How many years before the year of a sample its earlier composites are from, the earliest first.
+
+    Raises:
+        LulcbenchError: one is not positive, or is given twice.
+    """
+    chosen = sorted(integers(history, "history"), reverse=True)
+    if chosen and (chosen[-1] < 1 or len(set(chosen)) < len(chosen)):
+        raise LulcbenchError(
+            f"history is {history!r}.", "Count years backwards from year, each once: history=6, or history=(1, 2)."
+        )
+    return tuple(chosen)
 
 
 def check_choices(

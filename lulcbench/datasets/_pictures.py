@@ -28,6 +28,7 @@ class Pictured:
     release: Release
     sensors: tuple[str, ...]
     seasons: tuple[str, ...]
+    bands: dict[str, tuple[str, ...]]
     normalizers: dict[str, Normalizer]
     transforms: Any
     label_source: str | None
@@ -63,7 +64,7 @@ class Pictured:
 
         panels, season = [], self.shown_season
         for name, image in self._by_sensor(sample[key]).items():
-            stored = image.reshape(len(self.seasons), -1, *image.shape[-2:])
+            stored = image.reshape(-1, len(self.bands[name]), *image.shape[-2:])[-len(self.seasons) :]
             values = self.normalizers[name].denormalize(stored[season])
             panels.append(
                 rgb_panel(

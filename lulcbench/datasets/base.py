@@ -21,6 +21,7 @@ from lulcbench.datasets._options import (
     BandStatistics,
     check_choices,
     choose_bands,
+    choose_history,
     choose_seasons,
     choose_statistics,
     integer,
@@ -46,8 +47,9 @@ class LuisaDataset(Pictured, Dataset[Sample]):
     A sample is a dict with these entries, to which subclasses add others:
 
     - ``image``: float32. ``(season·band, y, x)``, the season varying slowest; with ``flatten=False``
-      ``(season, band, y, x)``. With several sensors a dict of such images by sensor name. Values are normalised by the
-      statistics of the train split (or in the unit of the bands); nodata is 0. Rows run from north to south.
+      ``(season, band, y, x)``. With ``history``, the seasons of earlier years come first. With several sensors a dict
+      of such images by sensor name. Values are normalised by the statistics of the train split (or in the unit of the
+      bands); nodata is 0. Rows run from north to south.
     - ``clear``, with ``clear_counts=True``: uint8 ``(season, y, x)``, the number of clear observations that the
       composite of a pixel was made from (0 where it is nodata; 255 is 255 or more); a dict like ``image``.
     - ``tile``: id of the tile; ``bounds``: float64 ``(left, bottom, right, top)`` in metres; ``transform``: float64
@@ -61,6 +63,8 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         split: ``train``, ``val``, ``test`` or another that the release has.
         sensors: one sensor or several.
         year: one or several years; with several, every window is one sample per year.
+        history: how many years before ``year`` earlier composites of the same seasons are from, such as 6 or (1, 2):
+            images have their seasons too, the earliest year first.
         labels: source of the labels, such as ``luisa`` or ``corine``; by default LUISA, or the only one. None reads
             imagery alone, as for splits without labels.
         level: level of the classes, 1 to 4; several give masks a leading level dimension.
@@ -124,6 +128,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         sensors: str | Sequence[str] = "sentinel2",
         *,
         year: int | Sequence[int] = 2018,
+        history: int | Sequence[int] = (),
         labels: str | None = AUTO,
         level: int | Sequence[int] = 3,
         window: int | None = 1200,
@@ -149,6 +154,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
         self.split = split
         self.sensors = names(sensors, "sensors")
         self.years = integers(year, "year")
+        self.history = choose_history(history)
         self.label_source = labels
         levels = integers(level, "level")
         self.level = levels[0] if levels and np.ndim(level) == 0 else levels
@@ -210,7 +216,16 @@ class LuisaDataset(Pictured, Dataset[Sample]):
             for name, values in scaling.items()
         }
         self._images = {
-            name: Images(self._reader, manifest, name, self._season_index, bands, self.normalizers[name], self._buffers)
+            name: Images(
+                self._reader,
+                manifest,
+                name,
+                self.history,
+                self._season_index,
+                bands,
+                self.normalizers[name],
+                self._buffers,
+            )
             for name, bands in self._band_index.items()
         }
         self._subset: npt.NDArray[np.int64] | None = None  # samples to keep, if a subclass keeps only some
@@ -315,8 +330,9 @@ class LuisaDataset(Pictured, Dataset[Sample]):
 
     @property
     def in_channels(self) -> dict[str, int]:
-        """Number of channels (season · band) of each sensor."""
-        return {name: len(self.seasons) * len(self.bands[name]) for name in self.sensors}
+        """Number of channels (season · band, of all years) of each sensor."""
+        seasons = (len(self.history) + 1) * len(self.seasons)
+        return {name: seasons * len(self.bands[name]) for name in self.sensors}
 
     def resolution(self, sensor: str | None = None) -> int:
         """Pixel size in metres of a sensor, by default of the first."""
@@ -398,7 +414,7 @@ class LuisaDataset(Pictured, Dataset[Sample]):
     @property
     def _imagery_years(self) -> tuple[int, ...] | None:
         """Years of the imagery of samples; None means all years of the sensor."""
-        return self.years
+        return tuple(dict.fromkeys(year - before for before in (*self.history, 0) for year in self.years))
 
     def _resolutions(self) -> tuple[int, ...]:
         return tuple(self.resolution(name) for name in self.sensors)

@@ -70,8 +70,8 @@ class LuisaChange(LuisaDataset):
             raise LulcbenchError(f"years is {years}.", "Give the earlier and the later year.")
         if options.get("labels", AUTO) is None:
             raise LulcbenchError("LuisaChange needs labels.", "Name their source: labels=….")
-        if "year" in options:
-            raise LulcbenchError("LuisaChange takes no year.", "Use years=(earlier, later).")
+        if taken := {"year", "history"} & set(options):
+            raise LulcbenchError(f"LuisaChange takes no {min(taken)}.", "Use years=(earlier, later).")
         if layout not in ("pair", "torchgeo"):
             raise LulcbenchError(f"layout is {layout!r}.", 'Use "pair" or "torchgeo".')
         self.layout = layout

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from lulcbench import grid
-from lulcbench.datasets._options import Flat, Options, Yearly, number, spell_out
+from lulcbench.datasets._options import Flat, Historical, Options, Yearly, number, spell_out
 from lulcbench.datasets._pictures import class_name
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample, WindowBatch
@@ -27,7 +27,7 @@ CHIP = 600
 _TILES_AT_ONCE = 512
 
 
-class ClsOptions(Options, Yearly, Flat, total=False):
+class ClsOptions(Options, Yearly, Historical, Flat, total=False):
     """Options of ``LuisaCls``: those of ``LuisaDataset``, except those of windows, which are fixed."""
 
 

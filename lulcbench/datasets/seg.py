@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from lulcbench import grid
-from lulcbench.datasets._options import Flat, Options, Windowed, Yearly, spell_out
+from lulcbench.datasets._options import Flat, Historical, Options, Windowed, Yearly, spell_out
 from lulcbench.datasets._pictures import class_panels
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample, WindowBatch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lulcbench.plotting import Panel
 
 
-class SegOptions(Options, Windowed, Yearly, Flat, total=False):
+class SegOptions(Options, Windowed, Yearly, Historical, Flat, total=False):
     """Options of ``LuisaSeg``."""
 
 

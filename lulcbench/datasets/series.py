@@ -75,6 +75,8 @@ class LuisaSeries(LuisaDataset):
             raise LulcbenchError("LuisaSeries takes one sensor.", "Name one; sensors differ in their pixels.")
         if "flatten" in options:
             raise LulcbenchError("LuisaSeries takes no flatten.", "Its images keep their time axis.")
+        if "history" in options:
+            raise LulcbenchError("LuisaSeries takes no history.", "Choose years of imagery by years=(...).")
         self._asked_years = None if years is None else tuple(sorted(integers(years, "years")))
         if self._asked_years == ():
             raise LulcbenchError("No year was chosen.", "Name at least one, or none for all.")

@@ -31,6 +31,7 @@ from lulcbench.evaluation.class_maps import NONE, at_level
 from lulcbench.evaluation.polygons import read_polygons
 from lulcbench.grid import CRS
 from lulcbench.legend import legend
+from lulcbench.maps.dated import years_of
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import BLOCK, Lattice
 from lulcbench.maps.model import MapModel, step_of
@@ -239,10 +240,7 @@ def verify_map(
             f"{info.name} does not predict LUISA classes of pixels at level {level}.",
             "Use a segmentation model of that level or a finer one, or a coarser --level.",
         )
-    years = sorted(set.intersection(*(set(release.manifest.sensor(name).years) for name in info.inputs)))
-    if not years:
-        raise LulcbenchError(f"{release.id} has no year of {', '.join(info.inputs)}.", "Use another release.")
-    images = ReleaseImagery(release, info, years[-1] if year is None else year)
+    images = ReleaseImagery(release, info, years_of(release, info)[-1] if year is None else year)
     read = read_polygons(path, images.bounds, info.resolution, legend_name, class_column, map_year, band, layer)
     codes = at_level(read.table["code"].to_numpy(), level)
     left_out = read.left_out | {f"class without a class of level {level}": int((codes == NONE).sum())}

@@ -50,7 +50,7 @@ class DatedImagery(ReleaseImagery):
         mean, std = (np.array(values, np.float32) for values in (wanted.mean, wanted.std))
         self._bands: tuple[Band, ...] = tuple(has.bands[i] for i in bands)
         self._series = series_of(wanted)
-        return {sensor: Source(array, has.resolution, (), bands, has.coding, mean, std)}
+        return {sensor: Source(array, (), has.resolution, (), bands, has.coding, mean, std)}
 
     @property
     def _counts_clear(self) -> bool:
@@ -126,7 +126,7 @@ def open_imagery(release: Release, info: ModelInfo, year: int) -> ReleaseImagery
 
 
 def years_of(release: Release, info: ModelInfo) -> tuple[int, ...]:
-    """Years of which a release has all sensors of a model, in ascending order.
+    """Years that a release can be mapped in: with all sensors of a model, also of its history, in ascending order.
 
     Raises:
         NotAvailableError: there is none.
@@ -137,14 +137,18 @@ def years_of(release: Release, info: ModelInfo) -> tuple[int, ...]:
         has = sensors.get(name)
         spans = has.spans if has and wanted.series else ()
         dated = {year for first, last in spans for year in range(first, last + 1)}
-        sets.append(dated if wanted.series else set(has.years if has else ()))
+        held = set(has.years if has else ())
+        sets.append(dated if wanted.series else {year for year in held if held >= {year - n for n in wanted.history}})
     years = tuple(sorted(set.intersection(*sets)))
     if not years:
-        held = [
+        has_arrays = [
             f"{name} ({', '.join(map(str, sensor.arrays(name))) or 'no imagery'})" for name, sensor in sensors.items()
         ]
+        earlier = sorted({n for wanted in info.inputs.values() for n in wanted.history}, reverse=True)
+        what = f"{'dated imagery of ' if info.of_series else ''}{', '.join(info.inputs)}"
+        what += f" with imagery {' and '.join(map(str, earlier))} years before" if earlier else ""
         raise NotAvailableError(
-            f"{release.id} has no year of {'dated imagery of ' if info.of_series else ''}{', '.join(info.inputs)}.",
-            f"It has {', '.join(held) or 'no imagery'}.",
+            f"{release.id} has no year of {what}.",
+            f"It has {', '.join(has_arrays) or 'no imagery'}.",
         )
     return years

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from lulcbench.errors import NotAvailableError
 from lulcbench.grid import CRS, TILE_SIZE, Bounds, tiles_over
+from lulcbench.maps.dated import years_of
 from lulcbench.maps.dated_images import Floats, Seen, named_bands, single_input
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.model import Image, ModelInfo, ModelInput
@@ -33,7 +34,7 @@ class Composites:
 
     def __init__(self, release: Release, info: ModelInfo) -> None:
         manifest = release.manifest
-        years = sorted(set.intersection(*(set(manifest.sensor(name).years) for name in info.inputs)))
+        years = years_of(release, info)
         if len(years) < 2:
             raise NotAvailableError(
                 f"{release.id} has {len(years)} years of {', '.join(info.inputs)}.", "Change needs two years at least."
@@ -68,7 +69,7 @@ class Composites:
         seen = self.read(date, bounds)
         sensor, wanted = next(iter(self._info.inputs.items()))
         values = _denormalised(seen.images[sensor], wanted)
-        own = values.reshape(-1, len(wanted.bands), *values.shape[1:])[self._season]
+        own = values.reshape(-1, len(wanted.bands), *values.shape[1:])[-len(wanted.seasons) :][self._season]
         return np.where(seen.clear, own, np.float32(np.nan))
 
 

@@ -33,10 +33,12 @@ _COUNTS = Coding("uint8", 1, 0, 0)  # of clear observations
 class Source:
     """One sensor: the array, what is taken of it, and how values become inputs.
 
-    ``gain`` and ``bias`` are of stored values; for series, mean and standard deviation of each channel.
+    ``earlier`` are the arrays of earlier years whose channels come first. ``gain`` and ``bias`` are of stored values;
+    for series, mean and standard deviation of each channel.
     """
 
     array: ArrayKey
+    earlier: Sequence[ArrayKey]
     resolution: int
     seasons: Sequence[int]
     bands: Sequence[int]
@@ -51,8 +53,8 @@ class Window:
 
     Attributes:
         images: sensor → normalised image, float32 ``(channel, y, x)``; nodata is 0.
-        composites: number of composites (seasons of all sensors) with a valid pixel: uint8 ``(y, x)`` on the grid of
-            the first sensor.
+        composites: number of composites (seasons of all sensors, in the year itself) with a valid pixel: uint8
+            ``(y, x)`` on the grid of the first sensor.
         clear: number of clear observations that these composites were made from, at most 255: uint8 ``(y, x)``; None if
             the release does not hold it.
     """
@@ -144,6 +146,9 @@ class ReleaseImagery:
         for sensor, source in self._sources.items():
             bands = len(source.bands)
             stored = self._stored(source, source.array, bounds, (bands,), source.coding)
+            if source.earlier:
+                before = [self._stored(source, key, bounds, (bands,), source.coding) for key in source.earlier]
+                stored = np.concatenate([*before, stored])
             missing = source.coding.missing(stored)
             if source.coding.dtype == "float32":
                 missing |= ~np.isfinite(stored)
@@ -152,7 +157,8 @@ class ReleaseImagery:
             image += source.bias[..., None, None]
             image[missing] = 0
             images[sensor] = image.reshape(-1, *image.shape[-2:])
-            valid = (~missing.all(axis=1)).sum(axis=0, dtype=np.uint8)  # seasons
+            own_year = missing[-len(source.seasons) :]  # without observations of its own, a year is not mapped
+            valid = (~own_year.all(axis=1)).sum(axis=0, dtype=np.uint8)  # seasons
             shape = valid.shape if composites is None else composites.shape
             own = _nearest(valid, shape)
             composites = own if composites is None else composites + own
@@ -189,7 +195,8 @@ class ReleaseImagery:
     @property
     def _arrays(self) -> list[ArrayKey]:
         keys = [source.array for source in self._sources.values()]
-        return keys + [key.clear for key in keys if self.has_clear]
+        clear = [key.clear for key in keys if self.has_clear]
+        return keys + clear + [key for source in self._sources.values() for key in source.earlier]
 
     def _is_here(self, split: str) -> bool:
         """Whether the release is remote, or at least one shard of a split has been downloaded."""
@@ -259,8 +266,13 @@ def _sources(release: Release, info: ModelInfo, year: int) -> dict[str, Source]:
             lacking.append(f"sensor {sensor}")
             continue
         has = manifest.sensors[sensor]
-        if year not in has.years:
-            lacking.append(f"{sensor} of {year} (it has {', '.join(map(str, has.years)) or 'no composites'})")
+        lacking += [
+            f"{sensor} of {needed} (it has {', '.join(map(str, has.years)) or 'no composites'})"
+            for needed in (year, *(year - before for before in wanted.history))
+            if needed not in has.years
+        ]
+        if wanted.composite and has.composite not in (None, wanted.composite):
+            lacking.append(f"composites of {sensor} by {wanted.composite} (it has them by {has.composite})")
         if has.resolution != wanted.resolution:
             lacking.append(f"{sensor} at {wanted.resolution} m (it has {has.resolution} m)")
         lacking += [f"band {band} of {sensor}" for band in wanted.bands if band not in has.band_names]
@@ -273,6 +285,7 @@ def _sources(release: Release, info: ModelInfo, year: int) -> dict[str, Source]:
         gain, bias = _affine(has.coding, wanted)
         sources[sensor] = Source(
             ArrayKey(sensor, year),
+            [ArrayKey(sensor, year - before) for before in wanted.history],
             has.resolution,
             [names.index(season.name) for season in wanted.seasons],
             [has.band_names.index(band) for band in wanted.bands],

@@ -60,12 +60,16 @@ class Series(Frozen):
 class ModelInput(Frozen):
     """Imagery of one sensor as input of a model.
 
-    Channels are seasons × bands, the bands of a season next to each other; of series they are steps × (bands, indices).
+    Channels are (years ×) seasons × bands, the bands of a season next to each other; of series they are steps × (bands,
+    indices).
 
     Attributes:
         resolution: pixel size, m.
         bands: names of the bands.
         seasons: the seasons with their days; empty for single images and series.
+        history: how many years before that of the map the earlier composites are from whose channels come first, the
+            earliest year first.
+        composite: how the clear observations of a season became one; None for single images, and where it is unknown.
         series: how series are made; None for composites and single images.
         mean: of each channel over the training data, in the unit of the bands.
         std: standard deviation of each channel.
@@ -74,6 +78,8 @@ class ModelInput(Frozen):
     resolution: Annotated[int, Field(gt=0)]
     bands: Annotated[tuple[str, ...], Field(min_length=1)]
     seasons: tuple[Season, ...]
+    history: tuple[Annotated[int, Field(ge=1, le=200)], ...] = ()
+    composite: Literal["median", "medoid"] | None = None
     mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
     std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
     series: Series | None = None
@@ -84,6 +90,10 @@ class ModelInput(Frozen):
             raise ValueError("there must be one mean and one std per season and band")
         if self.series and self.seasons:
             raise ValueError("series have steps in place of seasons")
+        if self.history and not self.seasons:
+            raise ValueError("only composites of seasons have a history")
+        if list(self.history) != sorted(set(self.history), reverse=True):
+            raise ValueError("history must begin with the earliest year and name each once")
         return self
 
     @property
@@ -91,7 +101,7 @@ class ModelInput(Frozen):
         """Number of channels."""
         if self.series:
             return len(days_of_year(self.series.every)) * (len(self.bands) + len(self.series.indices))
-        return max(1, len(self.seasons)) * len(self.bands)
+        return (len(self.history) + 1) * max(1, len(self.seasons)) * len(self.bands)
 
     @property
     def grid(self) -> int:

@@ -57,6 +57,7 @@ class OwnModel:
         name: str,
         version: str,
         bands: Sequence[str] | None = None,
+        history: Sequence[int] = (),
         reach: int | None = 0,
         temperature: float = 1.0,
     ) -> OwnModel:
@@ -70,6 +71,7 @@ class OwnModel:
             name: of the model, lower-case.
             version: changes if its results change.
             bands: names of the bands of a single sensor; None takes all.
+            history: years before that of the map whose composites it takes too, as in ``LuisaDataset``.
             reach: pixels around a pixel that its prediction depends on; 0 for models of single pixels, None where it
                 is not bounded.
             temperature: divides the logits of the probabilities.
@@ -86,7 +88,7 @@ class OwnModel:
             name=name,
             architecture=getattr(predict, "architecture", type(predict).__name__),
             dense=True,
-            inputs={sensor: _input(opened, sensor, bands) for sensor in names},
+            inputs={sensor: _input(opened, sensor, bands, sorted(history, reverse=True)) for sensor in names},
             classes=scheme.names,
             level=scheme.depth if scheme.subset is None else None,
             subset=scheme.attributes.get(SUBSET),
@@ -122,7 +124,7 @@ class OwnModel:
             name: see ``of``.
             activate: maps its outputs to probabilities; None is the softmax over classes.
             device: on which it predicts, such as ``cuda``.
-            **options: ``bands``, ``reach`` and ``temperature`` of ``of``.
+            **options: ``bands``, ``history``, ``reach`` and ``temperature`` of ``of``.
         """
         predictor = TorchPredictor(net, activate, device)
         return cls.of(predictor, release, sensors, level, name=name, version=predictor.digest, **options)
@@ -211,7 +213,7 @@ class TorchPredictor:
         return result
 
 
-def _input(release: Release, sensor: str, bands: Sequence[str] | None) -> ModelInput:
+def _input(release: Release, sensor: str, bands: Sequence[str] | None, history: Sequence[int]) -> ModelInput:
     """All seasons of a sensor, with the statistics of the train split."""
     info, seasons = release.manifest.sensor(sensor), release.manifest.seasons
     if info.statistics is None:
@@ -229,6 +231,8 @@ def _input(release: Release, sensor: str, bands: Sequence[str] | None) -> ModelI
         resolution=info.resolution,
         bands=names,
         seasons=seasons,
-        mean=tuple(info.statistics.mean[i] for i in at) * len(seasons),
-        std=tuple(info.statistics.std[i] for i in at) * len(seasons),
+        history=tuple(history),
+        composite=info.composite,
+        mean=tuple(info.statistics.mean[i] for i in at) * ((len(history) + 1) * len(seasons)),
+        std=tuple(info.statistics.std[i] for i in at) * ((len(history) + 1) * len(seasons)),
     )

@@ -17,6 +17,7 @@ from baselines.models.stack import TRUSTED, Stack, StackPredictor, member_probab
 from baselines.run import Trained, load_run
 from baselines.train import train
 from lulcbench.errors import LulcbenchError
+from lulcbench.seasons import Season
 
 SMALL = {"kind": "stack", "samples": 1500, "folds": 2, "trees": 5, "rounds": 3, "leaves": 4, "hidden": 8, "epochs": 3}
 
@@ -50,6 +51,35 @@ def test_features_are_spectra_their_indices_and_ranges() -> None:
     assert IndexFeatures({"planet": Input(channels=("x:red",), mean=(0.1,), std=(1.0,), resolution=3)}).names == [
         "planet:x:red"
     ]
+
+
+def test_trends_are_lines_through_the_years_with_data() -> None:
+    seasons = (Season(name="spring", start="03-20", end="06-20"), Season(name="summer", start="06-25", end="09-12"))
+    bands, history = ("red", "nir08"), (6, 2)
+    channels = tuple(f"{y}{s.name}:{band}" for y in ("-6:", "-2:", "") for s in seasons for band in bands)
+    features = IndexFeatures(
+        {"landsat": Input(channels=channels, mean=(0.2,) * 12, std=(0.1,) * 12, resolution=30, seasons=seasons,
+                          history=history)}
+    )  # fmt: skip
+    rng = np.random.default_rng(1)
+    reflectance = rng.uniform(0.05, 0.5, (40, 3, 2, 2))  # pixel, year, season, band
+    known = rng.random((40, 3, 2, 2)) < 0.8
+    pixels = np.where(known, (reflectance - 0.2) / 0.1, 0).astype(np.float32)
+    computed = dict(zip(features.names, features.of(pixels.reshape(40, -1)).T, strict=True))
+    assert len(features.names) == 12 + 6 + 1 + 4 + 2
+    ndvi = (reflectance[..., 1] - reflectance[..., 0]) / reflectance.sum(-1)
+    series = {f"{s.name}:{band}": ((reflectance[:, :, k, b] - 0.2) / 0.1, known[:, :, k, b])
+              for k, s in enumerate(seasons) for b, band in enumerate(bands)}  # fmt: skip
+    series |= {f"{s.name}:ndvi": (ndvi[:, :, k], known[:, :, k].all(-1)) for k, s in enumerate(seasons)}
+    for name, (values, seen) in series.items():
+        lines = [
+            6 * np.polyfit(np.array([-6, -2, 0])[there], row[there], 1)[0] if there.sum() > 1 else 0
+            for row, there in zip(values, seen, strict=True)
+        ]
+        np.testing.assert_allclose(computed[f"landsat:{name} trend"], lines, atol=1e-4)
+    own = np.where(known[:, 2].all(-1), ndvi[:, 2], np.nan)
+    both = np.isfinite(own).all(1)
+    np.testing.assert_allclose(computed["landsat:ndvi range"][both], np.ptp(own[both], axis=1), atol=1e-5)
 
 
 def test_an_ensemble_comes_back_as_it_was_and_its_spread_is_that_of_its_members(stack: tuple[Trained, Path]) -> None:

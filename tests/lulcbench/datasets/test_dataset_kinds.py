@@ -109,8 +109,8 @@ def test_options_are_spelled_out(release_root: Path, kind: Any) -> None:
         LuisaDataset: set(),
         LuisaSeg: set(),
         LuisaCls: {"window", "stride", "phase", "seed"},
-        LuisaChange: {"year"},
-        LuisaSeries: {"flatten"},
+        LuisaChange: {"year", "history"},
+        LuisaSeries: {"flatten", "history"},
     }[kind]
     assert set(shared) - set(parameters) == left_out
     for name in set(shared) & set(parameters) - {"sensors"}:

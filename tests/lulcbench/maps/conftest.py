@@ -37,6 +37,7 @@ RUNS = {
     },
     "forest": {"model": {"kind": "forest", "trees": 9, "samples": 4000}},
     "stack": {"data": {"level": 2}, "model": {"kind": "stack"} | STACK},
+    "trends": {"data": {"level": 2, "history": [6]}, "model": {"kind": "stack"} | STACK},
     "boosting": {"data": {"level": 2}, "model": {"kind": "stack", "use": "boosting"} | STACK},
     "city": {
         "data": {"level": 4, "subset": "settlement"},

@@ -20,10 +20,11 @@ from baselines.exporting.pixels import pixel_graph
 from baselines.models import MODELS
 from lulcbench.errors import LulcbenchError
 from lulcbench.maps import MapModel
+from tests.lulcbench.maps.conftest import RUNS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["unet", "deeplabv3plus", "fusion", "forest", "stack", "boosting", "majority"])
+@pytest.mark.parametrize("name", [name for name in RUNS if name != "city"])
 def test_an_exported_model_predicts_what_the_model_does(name: str, fitted, exported) -> None:
     model = MapModel.open(exported(name))
     predict = model.predictor()
