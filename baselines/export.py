@@ -43,6 +43,7 @@ def export(trained: Trained, folder: Path) -> MapModel:
         level=about.info.level,
         subset=about.info.subset,
         legend_digest=LegendSubset(about.info.subset).digest if about.info.subset else about.legend_digest,
+        members=trained.predictor.stacked,
         temperature=about.temperature,
         reach=None if reach is None or reach > MAX_REACH else reach,
         window=config.data.options.get("window") if config.data.spatial else None,

@@ -1,7 +1,8 @@
 """Fitted models as ONNX graphs.
 
-The inputs of a graph are named after the sensors: normalised images, float32 ``(b, channel, y, x)``. Its only output,
+The inputs of a graph are named after the sensors: normalised images, float32 ``(b, channel, y, x)``. Its output,
 ``probabilities``, is float32 ``(b, class, y, x)`` on the grid of the first sensor, or ``(b, class)`` for patches.
+Stacks have a second output, ``members``, ``(b, member·class, y, x)``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 from baselines.data import Input
 from baselines.devices import Images
 from lulcbench.errors import LulcbenchError
+from lulcbench.maps.model import MEMBERS, OUTPUT
 
-OUTPUT = "probabilities"
 OPSET = 20
 ML_OPSET = 3  # of ai.onnx.ml, which has the ensembles of trees
 _SIDE = 128  # px of the traced images of the coarsest sensor
@@ -150,8 +151,9 @@ def assemble(
     inputs: Mapping[str, Input],
     classes: int,
     dense: bool,
+    members: int = 0,
 ) -> bytes:
-    """A checked and serialized model of nodes and constants, whose output is ``probabilities``."""
+    """A checked and serialized model of nodes and constants, with the outputs described above."""
     space = ["height", "width"]
     graph = helper.make_graph(
         list(nodes),
@@ -160,7 +162,11 @@ def assemble(
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", len(imagery.channels), *space])
             for name, imagery in inputs.items()
         ],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes, *(space if dense else [])])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width, *(space if dense else [])])
+            for name, width in ((OUTPUT, classes), (MEMBERS, members * classes))
+            if width
+        ],
         [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
     )
     used = {node.domain for node in nodes}

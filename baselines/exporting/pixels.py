@@ -15,7 +15,8 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from baselines.data import Input
-from baselines.exporting.graphs import ML_OPSET, OPSET, OUTPUT, assemble, exported, plain
+from baselines.exporting.graphs import ML_OPSET, OPSET, assemble, exported, plain
+from lulcbench.maps.model import MEMBERS, OUTPUT
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -79,14 +80,19 @@ def pixel_graph(
     if regression is None:
         (flat,) = known
     else:
-        joined = parts.add("Concat", known, "members", axis=1)
+        joined = parts.add("Concat", known, "joined", axis=1)
         flat = _placed(parts, "regression", regression, joined, len(known) * classes, classes)
     shape = parts.add("Shape", [pixels], "shape")
     places = parts.add("Slice", [shape, parts.constant("zero", [0]), parts.constant("three", [3])], "places")
-    wanted = parts.add("Concat", [places, parts.constant("classes", [classes])], "wanted", axis=0)
-    maps = parts.add("Reshape", [flat, wanted], "maps")
-    parts.add("Transpose", [maps], OUTPUT, perm=[0, 3, 1, 2])
-    return assemble(parts.nodes, parts.constants, inputs, classes, dense=True)
+    outputs = {OUTPUT: (flat, classes)}
+    if regression is not None:
+        outputs[MEMBERS] = (joined, len(known) * classes)
+    for name, (values, width) in outputs.items():
+        wanted = parts.add("Concat", [places, parts.constant(f"{name}_width", [width])], f"{name}_shape", axis=0)
+        maps = parts.add("Reshape", [values, wanted], f"{name}_maps")
+        parts.add("Transpose", [maps], name, perm=[0, 3, 1, 2])
+    width = 0 if regression is None else len(known)
+    return assemble(parts.nodes, parts.constants, inputs, classes, dense=True, members=width)
 
 
 def _placed(parts: _Parts, name: str, classifier: Any, source: str, width: int, classes: int) -> str:

@@ -63,6 +63,11 @@ class Predictor(ABC):
         """
         raise LulcbenchError(f"{type(self).__name__} has no ONNX form.", "Export another kind of model.")
 
+    @property
+    def stacked(self) -> tuple[str, ...]:
+        """Names of the members of a stack, whose probabilities its graph returns too; empty for other models."""
+        return ()
+
     def reach(self, inputs: Mapping[str, Input]) -> int | None:
         """Pixels around a cell that its predictions depend on; None if unbounded, 0 for models of single pixels."""
         return 0

@@ -212,6 +212,11 @@ class StackPredictor(Predictor):
 
         return pixel_graph(self.members, self.regression, self.features, self.classes, inputs)
 
+    @property
+    def stacked(self) -> tuple[str, ...]:
+        """Names of the members, if there are several."""
+        return tuple(self.members) if self.regression is not None else ()
+
     def save(self, folder: Path) -> None:
         """Write the ensemble as arrays, without pickle."""
         from skops.io import dumps

@@ -30,7 +30,7 @@ from lulcbench.maps.cog import write_cogs
 from lulcbench.maps.conformal import FILE as CALIBRATION
 from lulcbench.maps.conformal import Calibration
 from lulcbench.maps.dated import open_imagery, years_of
-from lulcbench.maps.ensemble import AnyModel, Ensemble, open_model
+from lulcbench.maps.ensemble import AnyModel, Ensemble, has_members, open_model
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Frame, Index, Lattice
 from lulcbench.maps.layers import layers
@@ -165,7 +165,7 @@ def map_release(
         scheme,
         clear=any_year.has_clear,
         dated=info.of_series,
-        ensemble=isinstance(opened, Ensemble),
+        ensemble=has_members(opened),
         smoothed=smoothing is not None,
         generalised=unit is not None,
         conformal=calibration.coverage if calibration else None,

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import ClassScheme
 from lulcbench.maps.layers import Probabilities, entropy, temper
-from lulcbench.maps.model import Image, MapModel, ModelInfo, Predictor
+from lulcbench.maps.model import Image, MapModel, ModelInfo, OnnxPredictor, Predictor
 from lulcbench.maps.own import OwnModel
 
 AnyModel = MapModel | OwnModel
@@ -59,6 +60,7 @@ class Ensemble:
             update={
                 "name": f"{infos[0].name[:48]}-mean-of-{len(infos)}",
                 "architecture": f"mean of {len(infos)} models: {', '.join(kinds)}",
+                "members": (),  # of a stack; the disagreement is that between the stacks
                 "temperature": 1.0,
                 "reach": None if None in reaches else max(reach or 0 for reach in reaches),
                 "training_digest": ", ".join(dict.fromkeys(info.training_digest for info in infos)),
@@ -103,12 +105,44 @@ class _Mean:
         return np.concatenate([mean / n, disagreement(mean / n, squares / n, within / n, self._scheme)])
 
 
+class _Stacked:
+    """A stack with the disagreement of its members."""
+
+    def __init__(self, predictor: OnnxPredictor, scheme: ClassScheme) -> None:
+        self._predict, self._scheme = predictor, scheme
+
+    def __call__(self, images: Mapping[str, Image]) -> Image:
+        """Float32 ``(class + 2, y, x)``."""
+        p, members = self._predict.with_members(images)
+        mean: Image = members.mean(axis=0)
+        within: Image = reduce(np.add, map(entropy, members)) / np.float32(len(members))
+        squares: Image = np.square(members, out=members).mean(axis=0, dtype=np.float32)
+        return np.concatenate([p, disagreement(mean, squares, within, self._scheme, self._scheme.decide(p))])
+
+
+def has_members(model: AnyModel | Ensemble) -> bool:
+    """Whether a map shows how far members disagree: those of an ensemble, or of a stack."""
+    return isinstance(model, Ensemble) or bool(model.info.members)
+
+
+def map_predictor(model: AnyModel | Ensemble) -> Predictor:
+    """Predicts probabilities, and after them ``disagreement`` if the model has members."""
+    predictor = model.predictor()
+    if isinstance(predictor, OnnxPredictor) and model.info.members:
+        return _Stacked(predictor, model.info.scheme)
+    return predictor
+
+
 def disagreement(
-    mean: Probabilities, squares: Probabilities, within: npt.NDArray[np.float32], scheme: ClassScheme
+    mean: Probabilities,
+    squares: Probabilities,
+    within: npt.NDArray[np.float32],
+    scheme: ClassScheme,
+    decided: npt.NDArray[np.integer] | None = None,
 ) -> npt.NDArray[np.float32]:
     """How far members disagree: float32 ``(2, y, x)``.
 
-    First the standard deviation over the members of the probability of the class that their mean decides for; then
+    First the standard deviation over the members of the probability of the decided class; then
     their mutual information with the class, divided by the logarithm of the number of classes: the entropy of the mean
     less the mean entropy of the members, 0 where all predict the same (Houlsby et al. 2011, arxiv.org/abs/1112.5745).
 
@@ -117,8 +151,9 @@ def disagreement(
         squares: mean squares of the probabilities.
         within: mean entropy of the members ``(y, x)``.
         scheme: the classes.
+        decided: index of the decided class ``(y, x)``; None decides by the mean.
     """
-    chosen = scheme.decide(mean)[None]
+    chosen = (scheme.decide(mean) if decided is None else decided)[None]
     variance = np.take_along_axis(squares, chosen, 0)[0] - np.take_along_axis(mean, chosen, 0)[0] ** 2
     shared = (entropy(mean) - within) / np.float32(np.log(len(mean)))
     result: npt.NDArray[np.float32] = np.stack([np.sqrt(np.maximum(variance, 0)), np.maximum(shared, 0)])

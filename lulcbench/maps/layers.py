@@ -15,7 +15,7 @@ from lulcbench.maps.answers import UNCERTAIN, answers
 
 MISSING = 255  # of scores
 SMOOTHED, GENERALISED = "changed_by_smoothing", "changed_by_mapping_unit"
-DISAGREEMENT = ("deviation", "mutual_information")  # of the members of an ensemble
+DISAGREEMENT = ("deviation", "mutual_information")  # of the members of an ensemble or a stack
 _STEPS = 254  # of scores: 0 … 254 stand for 0 … 1
 _TINY = np.float32(1e-12)
 _ROWS = 32  # of a window that are computed at a time
@@ -60,7 +60,7 @@ def layers(
         scheme: classes of the model.
         clear: whether the number of clear observations is known.
         dated: whether the imagery is dated, in place of seasonal composites.
-        ensemble: whether the model is an ensemble.
+        ensemble: whether the model has members: an ensemble or a stack.
         smoothed: whether probabilities are smoothed.
         generalised: whether patches that are too small are filled.
         conformal: coverage of conformal answers; None if there are none.
@@ -196,7 +196,7 @@ def encode(
     """Layers of a block.
 
     Args:
-        p: probabilities ``(class, y, x)`` that sum to 1, and after them ``DISAGREEMENT`` if the model is an ensemble;
+        p: probabilities ``(class, y, x)`` that sum to 1, and after them ``DISAGREEMENT`` if the model has members;
             any value where there are no data.
         counts: ``composites``, number of composites with data ``(y, x)``, 0 where there are no data, and other counts.
         scheme: the classes.

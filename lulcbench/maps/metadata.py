@@ -82,6 +82,7 @@ def write_metadata(
             "reach": info.reach,
             "temperature": info.temperature,
             **({"members": [member.digest for member in model.members]} if isinstance(model, Ensemble) else {}),
+            **({"stacked": list(info.members)} if info.members else {}),
         },
         "lulcbench:release": {"id": release.id, "digest": release.digest},
         "lulcbench:simulated": simulated,

@@ -34,6 +34,7 @@ DESCRIPTION = "model.json"
 GRAPH = "model.onnx"
 PROPERTY = "lulcbench:model"
 OUTPUT = "probabilities"
+MEMBERS = "members"  # the second output of a stack: probabilities of one member after the other
 FORMAT: Final = "lulcbench-model/1"
 STEP = 32  # px: networks halve the resolution up to five times
 MAX_REACH = 4096  # px
@@ -120,6 +121,8 @@ class ModelInfo(Frozen):
         level: LUISA level of the classes; None for a subset or another legend.
         subset: name → LUISA codes of the classes of a legend subset; None for others.
         legend_digest: of the LUISA legend, or of the subset; None for another legend.
+        members: names of the members of a stack, whose own probabilities are the second output of the graph,
+            ``(member·class, y, x)``; empty for other models.
         temperature: divides logits before the softmax, so that probabilities are calibrated.
         reach: pixels around a cell of 32 × 32 that its predictions depend on; 0 for classifiers of single pixels, None
             where it is unbounded, as of global pooling.
@@ -138,6 +141,7 @@ class ModelInfo(Frozen):
     level: Annotated[int, Field(ge=1, le=4)] | None
     subset: dict[str, tuple[int, ...]] | None = None
     legend_digest: Sha256 | None
+    members: Annotated[tuple[str, ...], Field(max_length=64)] = ()
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     reach: Annotated[int, Field(ge=0, le=MAX_REACH)] | None
     window: Annotated[float, Field(gt=0)] | None = None
@@ -153,6 +157,8 @@ class ModelInfo(Frozen):
             raise ValueError("level or subset and legend_digest go together")
         if self.of_series and len(self.inputs) > 1:
             raise ValueError("a model of series has one sensor")
+        if self.members and (len(self.members) < 2 or not self.dense):
+            raise ValueError("only models of pixels have members, and at least two")
         return self
 
     @property
@@ -279,7 +285,7 @@ class MapModel:
             model.graph(),
             folder / GRAPH,
             {name: imagery.channels for name, imagery in info.inputs.items()},
-            {OUTPUT: len(info.classes)},
+            {OUTPUT: len(info.classes)} | ({MEMBERS: len(info.members) * len(info.classes)} if info.members else {}),
         )
         return model
 
@@ -334,8 +340,17 @@ class OnnxPredictor:
         Raises:
             LulcbenchError: memory ran out, or the graph fails on images of this size.
         """
+        (p,) = self._run([OUTPUT], images)
+        return p
+
+    def with_members(self, images: Mapping[str, Image]) -> tuple[Image, Image]:
+        """Predict the probabilities of a stack, and those of its members ``(member, class, y, x)``; raises the same."""
+        p, members = self._run([OUTPUT, MEMBERS], images)
+        return p, members.reshape(-1, *p.shape)
+
+    def _run(self, outputs: list[str], images: Mapping[str, Image]) -> list[Image]:
         try:
-            (p,) = self._session.run([OUTPUT], {name: image[None] for name, image in images.items()})
+            results = self._session.run(outputs, {name: image[None] for name, image in images.items()})
         except Exception as error:
             if "alloc" in str(error).lower():
                 raise LulcbenchError(
@@ -345,5 +360,4 @@ class OnnxPredictor:
             raise LulcbenchError(
                 f"{self.where} fails: {short(error)}.", "Check the model, or export it again."
             ) from error
-        result: Image = p[0]
-        return result
+        return [result[0] for result in results]

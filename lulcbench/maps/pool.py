@@ -13,7 +13,7 @@ from pathlib import Path
 from lulcbench._parallel import executor, in_order, slots
 from lulcbench.errors import LulcbenchError
 from lulcbench.maps.dated import open_imagery
-from lulcbench.maps.ensemble import AnyModel, Ensemble, open_model
+from lulcbench.maps.ensemble import AnyModel, Ensemble, map_predictor, open_model
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Index, Lattice
 from lulcbench.maps.model import Image, MapModel
@@ -30,7 +30,7 @@ class Opened:
     """The inputs of a map; threads share them: one of them reads while another one predicts."""
 
     def __init__(self, model: AnyModel | Ensemble, release: Release) -> None:
-        self.info, self._predict, self._release = model.info, model.predictor(), release
+        self.info, self._predict, self._release = model.info, map_predictor(model), release
         self._imagery: dict[int, ReleaseImagery] = {}
         self._lock, self._running = threading.RLock(), threading.Lock()
 

@@ -21,8 +21,8 @@ class Predicted:
     """What is known of the used part of a window, a block and its overlap.
 
     Attributes:
-        p: weighted probabilities, float32 ``(class, y, x)``, of an ensemble followed by ``DISAGREEMENT``; None if no
-            pixel has data.
+        p: weighted probabilities, float32 ``(class, y, x)``, followed by ``DISAGREEMENT`` if the model has members;
+            None if no pixel has data.
         counts: ``composites`` and, if it is known, ``clear``, see ``lulcbench.maps.imagery.Window``: uint8 ``(y, x)``.
         damaged: tiles of the window that could not be read → what is wrong.
     """

@@ -14,12 +14,13 @@ import torch
 import xarray as xr
 from typer.testing import CliRunner
 
+from baselines.models.stack import member_probabilities
 from lulcbench import LuisaSeg
 from lulcbench.cli import app
-from lulcbench.errors import LulcbenchError, NotAvailableError
+from lulcbench.errors import CorruptFileError, LulcbenchError, NotAvailableError
 from lulcbench.legend import decide
 from lulcbench.maps import Ensemble, MapOptions, OwnModel, TorchPredictor, map_release
-from lulcbench.maps.ensemble import open_model
+from lulcbench.maps.ensemble import has_members, map_predictor, open_model
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Lattice
 from lulcbench.maps.model import Image
@@ -179,3 +180,55 @@ def test_models_that_are_no_ensemble_are_refused(own, release_root: Path) -> Non
         Ensemble((first, OwnModel.of(first.predict, release_root, "sentinel2", 1, **options)))
     assert Ensemble((first, own(1, reach=None))).info.reach is None
     assert Ensemble((first, own(1, reach=9))).info.reach == 9
+
+
+def test_a_stack_maps_how_far_its_members_disagree(exported, fitted, release_root: Path, tmp_path: Path) -> None:
+    model = open_model(exported("stack"))
+    assert model.info.members == ("forest", "boosting", "network")
+    sample = LuisaSeg(release_root, "train", sensors="landsat", year=2018, level=2)[0]
+    bounds = tuple(float(end) for end in sample["bounds"])
+    folder = map_release(model, release_root, tmp_path / "map", replace(PART, bounds=bounds)).folder
+    mapped = stored(folder).sel(x=slice(bounds[0], bounds[2]), y=slice(bounds[3], bounds[1]))
+    stack, images = fitted("stack").predictor, sample["image"][None]
+    p = stack(images)[0].numpy()
+    pixels = sample["image"].reshape(24, -1).T.numpy()
+    x = stack.features.of(pixels)
+    members = np.stack([member_probabilities(m, x, len(p)).T.reshape(p.shape) for m in stack.members.values()])
+    chosen = decide(p, 2)[None, None]
+    deviation = np.take_along_axis(members, np.repeat(chosen, 3, 0), 1).std(axis=0)[0]
+    mean = members.mean(axis=0)
+
+    def entropy(q: np.ndarray) -> np.ndarray:
+        return -(q * np.log(np.where(q > 0, q, 1))).sum(0)
+
+    information = (entropy(mean) - np.mean([entropy(m) for m in members], axis=0)) / np.log(len(p))
+    predict = map_predictor(model)({"landsat": sample["image"].numpy()})
+    assert predict.shape == (len(p) + 2, 40, 40)
+    np.testing.assert_allclose(predict[len(p)], deviation, atol=2e-4)
+    np.testing.assert_allclose(predict[len(p) + 1], np.maximum(information, 0), atol=2e-4)
+    seen = mapped.class_1.to_numpy() > 0
+    assert seen.any()
+    for name, expected in (("deviation", deviation), ("mutual_information", information)):
+        steps = mapped[name].to_numpy()[seen] * mapped[name].attrs["scale_factor"]
+        assert np.abs(steps - np.maximum(expected, 0)[seen]).max() < 0.003  # half a step, and the rounding of ONNX
+    (item,) = folder.rglob("item.json")
+    assert json.loads(item.read_text())["properties"]["lulcbench:model"]["stacked"] == list(model.info.members)
+
+
+def test_the_mean_of_stacks_shows_how_far_the_stacks_disagree(exported) -> None:
+    both = Ensemble((open_model(exported("stack")), replace(open_model(exported("stack")), digest="0" * 64)))
+    assert has_members(both)
+    assert both.info.members == ()
+    images = {"landsat": np.random.default_rng(0).normal(size=(24, 8, 8)).astype(np.float32)}
+    predicted = map_predictor(both)(images)
+    assert predicted.shape == (16, 8, 8)
+    np.testing.assert_allclose(predicted[14:], 0, atol=1e-3)  # the same stack twice
+
+
+@pytest.mark.parametrize("members", [["one"], ["a", "b"], ["a", "b", "c", "d"]])
+def test_descriptions_with_other_members_than_the_graph_are_refused(
+    members: list[str], exported, tmp_path: Path
+) -> None:
+    model = changed(exported("stack"), tmp_path / "model", members=members)
+    with pytest.raises(CorruptFileError, match=r"members|outputs"):
+        open_model(model)
