@@ -18,7 +18,15 @@ from leaderboard.store import chain, ledger
 from leaderboard.store.db import Database, Result, Submission
 from leaderboard.web.board import Board
 from leaderboard.web.render import html
-from leaderboard.web.views import history_html, parts_html, submission_page, table_html
+from leaderboard.web.views import (
+    confusion_csv,
+    history_html,
+    parts_html,
+    read_record,
+    read_scores,
+    submission_page,
+    table_html,
+)
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.metrics import RANKING
 from lulcbench.evaluation.scores import Estimate
@@ -33,8 +41,8 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     """Write the whole board as files with relative links, so that the folder can be moved.
 
     The files are ``leaderboard.parquet``, ``index.html`` and ``about.html``; for each table and level a page, a CSV
-    and a history; for each submission a page, its images and its ledger file. A submission whose ledger file is
-    damaged is logged and left out.
+    and a history; for each submission a page, its confusion matrices as CSV, its images and its ledger file. A
+    submission whose ledger file is damaged is logged and left out.
 
     Args:
         db: the database.
@@ -147,5 +155,9 @@ def _write_submission(
         entry = part / "ledger" / submission.result.ledger_path
         entry.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(settings.ledger / submission.result.ledger_path, entry)
+        scores = read_scores(read_record(settings, submission.result.ledger_path))
+        for level, of_level in scores.levels.items():
+            table = part / "submissions" / f"{submission.id}-confusion-{level}.csv"
+            table.write_text(confusion_csv(of_level), newline="")
     if (settings.media / submission.id).is_dir():
         shutil.copytree(settings.media / submission.id, part / "media" / submission.id)

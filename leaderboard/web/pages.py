@@ -26,10 +26,12 @@ from leaderboard.web.render import Page, html
 from leaderboard.web.views import (
     check_ids,
     compare_html,
+    confusion_csv,
     feed_xml,
     history_html,
     parts_html,
     read_record,
+    read_scores,
     submission_html,
     table_html,
 )
@@ -78,6 +80,22 @@ def download(submission_id: str, request: Request) -> Response:
     path = submission.result.ledger_path  # type: ignore[union-attr]
     read_record(settings, path)
     return FileResponse(settings.ledger / path, filename=f"{submission.id}.json")
+
+
+@router.get("/submissions/{submission_id}/confusion-{level}.csv")
+def confusion(submission_id: str, level: int, request: Request) -> Response:
+    """The confusion matrix of a submission at a level."""
+    submission = _scored(request, submission_id)
+    settings: Settings = request.app.state.settings
+    scores = read_scores(read_record(settings, submission.result.ledger_path))  # type: ignore[union-attr]
+    if level not in scores.levels:
+        raise not_found("There is no such level.")
+    name = f"{submission.id}-confusion-{level}.csv"
+    return Response(
+        confusion_csv(scores.levels[level]),
+        media_type="text/csv",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
 
 
 @router.get("/media/{submission_id}/{name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -82,6 +84,16 @@ def table_html(
         static=static,
         downloads=downloads,
     )
+
+
+def confusion_csv(level: LevelScores) -> str:
+    """The confusion matrix of a level: label pixels by class of the label (rows) and of the prediction (columns)."""
+    lines = io.StringIO()
+    table = csv.writer(lines, lineterminator="\n")
+    table.writerow(["label", "name", *(f"predicted {column.code}" for column in level.classes)])
+    for row, counts in zip(level.classes, level.confusion, strict=True):
+        table.writerow([row.code, row.name, *counts])
+    return lines.getvalue()
 
 
 def parts_html(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from leaderboard.store import ledger
@@ -47,6 +49,13 @@ def test_a_submission_becomes_a_row_a_page_and_a_ledger_file(
     (path,) = service.settings.ledger.glob(f"*/{submission}.json")
     assert ledger.read(path).sha256 == hashlib.sha256(predictions["good"].read_bytes()).hexdigest()
     assert service.client.get(f"/submissions/{submission}/ledger.json").content == path.read_bytes()
+    matrix = service.client.get(f"/submissions/{submission}/confusion-3.csv")
+    assert matrix.headers["content-type"].startswith("text/csv")
+    table = pd.read_csv(io.StringIO(matrix.text), index_col=["label", "name"])
+    assert f"/submissions/{submission}/confusion-3.csv" in page
+    assert table.to_numpy().tolist() == state["scores"]["levels"]["3"]["confusion"]
+    for wrong in ("confusion-5.csv", "confusion-x.csv"):
+        assert service.client.get(f"/submissions/{submission}/{wrong}").status_code in (404, 422)
     with service.db.read() as session:
         actions = [line.action for line in session.query(Audit).filter_by(subject=submission).order_by(Audit.id)]
     assert actions == ["upload.begin", "upload.complete", "score.begin", "score.finish"]
