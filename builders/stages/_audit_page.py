@@ -113,12 +113,15 @@ def _arrows(index: pd.DataFrame, east: pd.Series, north: pd.Series) -> str:
 
 def _axis(index: pd.DataFrame) -> tuple[Figure, Any]:
     corners = np.array([_corner(tile) for tile in index["id"]])
-    figure = Figure(figsize=(5, 4.4), layout="constrained")
-    axis = figure.add_subplot()
     low, high = corners.min(axis=0), corners.max(axis=0) + SIDE
     margin = 0.03 * (high - low).max()
+    low, high = low - margin, high + margin
+    # As high as the map and three rows of the legend.
+    width, height = high - low
+    figure = Figure(figsize=(5, min(4.2 * height / width, 6) + 1.1), layout="constrained")
+    axis = figure.add_subplot()
     axis.set(
-        xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin), aspect="equal",
+        xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal",
         xlabel="easting, km (EPSG:3035)", ylabel="northing, km",
     )  # fmt: skip
     axis.tick_params(labelsize=7)
