@@ -32,7 +32,7 @@ def submission(trained: Trained, release: Release) -> ModelCard:
     """Model card, from the description of the run."""
     about = trained.about
     model, hardware = about.config.model, about.hardware
-    fitted = release.data_digest == about.data_digest  # to the labels of this release
+    fitted = trained.config.predicted.digest() == about.data_digest  # to the labels of this release
     trained_on = release.id if fitted else f"release with digest {about.data_digest}"
     device = hardware["gpu"] or f"{hardware['cpu']}, {hardware['threads']} thread(s)"
     return ModelCard(

@@ -136,10 +136,13 @@ class Segmentation(Task):
             *([("scorer", scores.scorer_version)] if scores else []),
             *(("source", f"{s.title}: {s.attribution} ({s.licence})") for s in manifest.sources),
         ]
+        used = split == "train" and config.predicted.digest() == self.info.digest
+        imagery_years = [dataset.years[0] - before for before in (*dataset.history, 0)]
         summary = (
-            f"{manifest.title}. {', '.join(dataset.sensors)} {dataset.years[0]}, {len(dataset.seasons)} seasons, "
+            f"{manifest.title}. {', '.join(dataset.sensors)} {' and '.join(map(str, imagery_years))}, "
+            f"{len(dataset.seasons)} seasons, "
             f"legend level {self.info.level}; {len(dataset.tiles)} {split} tiles of 4.8 × 4.8 km"
-            f", {'' if split == 'train' and release.digest == self.info.digest else 'not '}used in training. "
+            f", {'' if used else 'not '}used in training. "
             + ("Scored on the 50 m label grid." if scores else unlabelled(split))
         )
         return Report(
