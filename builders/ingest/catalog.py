@@ -14,7 +14,7 @@ import rasterio
 from pystac.extensions.eo import Band as CommonBand
 from shapely.geometry import box, mapping
 
-from builders.readers.opening import open_raster
+from builders.readers.opening import open_raster, states_simulated
 from builders.readers.windows import degrees
 from lulcbench.sensors import Band, Sensor
 
@@ -67,6 +67,8 @@ def item(
         crs = rasterio.CRS.to_string(dataset.crs)
     start, end = times
     properties = {key.replace("__", ":"): value for key, value in more.items()} | {"proj:code": crs}
+    if states_simulated(files[0].path):
+        properties["lulcbench:simulated"] = True
     if start != end:
         properties |= {"start_datetime": start.isoformat(), "end_datetime": end.isoformat()}
     named = "eo:cloud_cover" in properties or any(_common_name(band) for file in files for band in file.bands)

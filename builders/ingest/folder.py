@@ -18,7 +18,7 @@ import rasterio
 from builders.ingest.catalog import File, item, write
 from builders.ingest.contents import Coding, Levels, band_order, check_values, coding_of, levels_of
 from builders.ingest.names import Name, is_quality, read_name
-from builders.readers.opening import open_raster
+from builders.readers.opening import open_raster, states_simulated
 from builders.recipe import IngestRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
@@ -67,6 +67,11 @@ class SceneFiles:
         """The file with the quality layer; None if there is none."""
         inside = next((file.path for file in self.files if file.quality), None)
         return self.files[-1].path if not self.files[-1].bands else inside
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its files state that they are simulated."""
+        return states_simulated(self.files[0].path)
 
     @property
     def collection(self) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from builders.archives import label_source
 from builders.ingest.folder import L1C_COLLECTION, SceneFiles
+from builders.readers.opening import states_simulated
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import TILE_SIZE, Bounds
@@ -30,6 +31,7 @@ def recipe_text(name: str, scenes: Sequence[SceneFiles], labels: LabelRule | Non
         LulcbenchError: scenes and labels do not overlap, or the labels cannot be read.
     """
     bounds = _extent(scenes, labels)
+    simulated = any(scene.simulated for scene in scenes) or (labels is not None and states_simulated(labels.path))
     tiles = math.prod(math.ceil(bounds[i + 2] / TILE_SIZE) - math.floor(bounds[i] / TILE_SIZE) for i in (0, 1))
     description = (
         f"{len(scenes)} scene{'s' * (len(scenes) > 1)} of {', '.join(sorted({scene.sensor.name for scene in scenes}))}."
@@ -44,7 +46,7 @@ def recipe_text(name: str, scenes: Sequence[SceneFiles], labels: LabelRule | Non
         f'version = "0.1.0"\n'
         f"title = {_text(name)}\n"
         f"description = {_text(description)}\n"
-        f"simulated = false\n"
+        f"simulated = {str(simulated).lower()}\n"
         f'catalog = "catalog/catalog.json"\n'
         f'empty_tiles = "drop"  # tiles without a valid pixel\n'
         f'label_licence = "other"  # an SPDX id or a URL: state it before you publish',

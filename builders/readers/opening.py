@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import warnings
 from contextlib import suppress
@@ -55,6 +56,15 @@ def opened(path: str, crs: str | None = None, size: int | None = None, stamp: st
             "Correct proj:code of the item, or replace the file by the one that the item describes.",
         )
     return dataset
+
+
+def states_simulated(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a raster whose tag ``SIMULATED`` is true, as the files of the simulator and of its maps."""
+    with warnings.catch_warnings(), suppress(*ERRORS):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as file:
+            return str(file.tags().get("SIMULATED", "")).lower() == "true"
+    return False
 
 
 def note_stamp(path: str, stamp: str) -> None:

@@ -79,6 +79,8 @@ class Recipe(Frozen):
             raise ValueError(f"catalog is missing, which {lacking[0]} needs")
         if self.simulate is not None and self.ingest is not None:
             raise ValueError("a recipe has a [simulate] table or an [ingest] table, not both")
+        if self.simulate is not None and not self.simulated:
+            raise ValueError("the [simulate] table makes simulated data: state simulated = true")
         return self
 
     @property

@@ -77,6 +77,7 @@ def write_scene(
             profile |= {"predictor": "no"}
         with rasterio.open(path, "w", **profile) as file:
             file.write(image.values, 1)
+            file.update_tags(SIMULATED="true")
         extra: dict[str, Any] = {
             "proj:shape": [height, width],
             "proj:transform": list(transform)[:6],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from builders.archives.luisa import EDITIONS
+from builders.readers.opening import states_simulated
 from builders.recipe import Recipe
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
@@ -30,6 +31,20 @@ def check_pin(path: Path, edition: str | None, sha256: str | None) -> str:
             "It is another edition or damaged; fetch the pinned one, or pin this one in a new version.",
         )
     return found
+
+
+def check_not_simulated(recipe: Recipe) -> None:
+    """Check that no label raster states that it is simulated (tag ``SIMULATED``) where the recipe states the opposite.
+
+    Raises:
+        LulcbenchError: one does.
+    """
+    for rule in () if recipe.simulated else recipe.labels:
+        if states_simulated(rule.path):
+            raise LulcbenchError(
+                f"{rule.path} states that it is simulated, but the recipe {recipe.name} states simulated = false.",
+                "State simulated = true: the release, its scores and its maps then say so.",
+            )
 
 
 def check_before_scenes(recipe: Recipe, scenes: Path) -> None:

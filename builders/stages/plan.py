@@ -28,7 +28,7 @@ from builders.readers.statements import extent
 from builders.recipe import BUFFER, LabelRule, Recipe, Region, SplitRule
 from builders.stages._areas import STATED, candidates, digests, lines, read_area
 from builders.stages._catalogs import stored_items
-from builders.stages._pins import check_pin
+from builders.stages._pins import check_not_simulated, check_pin
 from builders.stages.coverage import Coverage, count_codes, read_coverage
 from builders.stages.left_out import count_reasons
 from builders.workspace import Workspace
@@ -74,6 +74,7 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
         LulcbenchError: a label map is missing or another than pinned, a region has no labelled tile, a split is empty.
     """
     key = _key(recipe)
+    check_not_simulated(recipe)
     if space.splits.is_file() and space.splits.read_text(encoding="utf-8").startswith(f"# {key}\n"):
         return read(space.splits)
     if recipe.split.file:

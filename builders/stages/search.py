@@ -170,6 +170,12 @@ def _choose(
         except UnusableSceneError as error:
             reason, detail = error.reason, error.what
         left_out.append(LeftOut(rule.collection, item.id, reason, detail))
+    simulated = [item.id for item, _ in chosen if item.properties.get("lulcbench:simulated") is True]
+    if simulated and not recipe.simulated:
+        raise LulcbenchError(
+            f"Item {simulated[0]} is simulated, but the recipe {recipe.name} states simulated = false.",
+            "State simulated = true: the release, its scores and its maps then say so.",
+        )
     scenes, repeated = separate([item for item, _ in chosen], [scene for _, scene in chosen])
     left_out += repeated
     of_years = [(year, rule.spans(recipe.seasons, year)) for year in rule.years]

@@ -126,6 +126,7 @@ def test_items_are_valid_and_files_are_what_they_say(items: list[pystac.Item]) -
             assert extra["file:checksum"] == "1220" + hashlib.sha256(path.read_bytes()).hexdigest()
             with rasterio.open(path) as file:
                 assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+                assert file.tags()["SIMULATED"] == "true"
                 assert str(file.crs) == item.properties["proj:code"]
                 assert list(file.shape) == extra["proj:shape"]
                 assert list(file.transform)[:6] == extra["proj:transform"]
@@ -193,6 +194,7 @@ def test_labels_are_written_as_luisa_is(scenes: Path) -> None:
             assert (file.crs.to_epsg(), file.res, file.dtypes[0], file.nodata) == (3035, (50, 50), "int32", 0)
             assert tuple(file.bounds) == BOUNDS
             assert set(np.unique(file.read(1))) <= set(legend().codes(4))
+            assert file.tags()["SIMULATED"] == "true"
 
 
 def test_default_country_has_every_class_but_glaciers_and_changes() -> None:
@@ -245,6 +247,7 @@ def test_given_map_is_brought_to_50_m(tmp_path: Path) -> None:
     simulate(given(write_map(tmp_path / "map.tif", codes)), out)
     with rasterio.open(out / "labels" / "luisa_2018.tif") as file:
         np.testing.assert_array_equal(file.read(1), codes[2:26, 2:26].repeat(2, 0).repeat(2, 1))
+        assert "SIMULATED" not in file.tags()  # it is the given map
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
