@@ -34,7 +34,7 @@ def check_pin(path: Path, edition: str | None, sha256: str | None) -> str:
 
 
 def check_not_simulated(recipe: Recipe) -> None:
-    """Check that no label raster states that it is simulated (tag ``SIMULATED``) where the recipe states the opposite.
+    """Refuse label rasters that state that they are simulated (tag ``SIMULATED``) where the recipe states the opposite.
 
     Raises:
         LulcbenchError: one does.
@@ -43,7 +43,7 @@ def check_not_simulated(recipe: Recipe) -> None:
         if states_simulated(rule.path):
             raise LulcbenchError(
                 f"{rule.path} states that it is simulated, but the recipe {recipe.name} states simulated = false.",
-                "State simulated = true: the release, its scores and its maps then say so.",
+                "State simulated = true, which the release, its scores and its maps then state too.",
             )
 
 

@@ -174,7 +174,7 @@ def _choose(
     if simulated and not recipe.simulated:
         raise LulcbenchError(
             f"Item {simulated[0]} is simulated, but the recipe {recipe.name} states simulated = false.",
-            "State simulated = true: the release, its scores and its maps then say so.",
+            "State simulated = true, which the release, its scores and its maps then state too.",
         )
     scenes, repeated = separate([item for item, _ in chosen], [scene for _, scene in chosen])
     left_out += repeated
