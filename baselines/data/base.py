@@ -11,7 +11,8 @@ from pydantic import model_validator
 
 from baselines.registry import Kind, Part, Registry
 from lulcbench.datasets.protocol import BatchDataset
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
+from lulcbench.release import Manifest
 from lulcbench.seasons import Season
 
 
@@ -41,6 +42,20 @@ class Input(Part):
         if not len(self.channels) == len(self.mean) == len(self.std):
             raise ValueError("there must be one mean and one std per channel")
         return self
+
+
+def check_composites(manifest: Manifest, inputs: Mapping[str, Input]) -> None:
+    """Check that the composites of a release were made as those that a model was trained on, where both are known.
+
+    Raises:
+        NotAvailableError: those of a sensor were not.
+    """
+    for sensor, imagery in inputs.items():
+        if imagery.composite and (held := manifest.sensor(sensor).composite) not in (None, imagery.composite):
+            raise NotAvailableError(
+                f"{manifest.id} has composites of {sensor} by {held}, not by {imagery.composite}, as in training.",
+                "Use a release with the same composites, or a model that was trained on these.",
+            )
 
 
 class DataInfo(Part):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from baselines.data.base import DATA, DataConfig, DataInfo, Input, shares
+from baselines.data.base import DATA, DataConfig, DataInfo, Input, check_composites, shares
 from baselines.registry import Count, Names, expand
 from lulcbench.datasets import LuisaCls, LuisaDataset, LuisaSeg
 from lulcbench.errors import LulcbenchError, NotAvailableError
@@ -68,13 +68,7 @@ class LuisaData(DataConfig):
 
         A release that lacks one of them is refused by name; what it has beyond them is left out.
         """
-        manifest = Release.open(expand(self.root)).manifest
-        for sensor, i in info.inputs.items():
-            if i.composite and (held := manifest.sensor(sensor).composite) not in (None, i.composite):
-                raise NotAvailableError(
-                    f"{manifest.id} has composites of {sensor} by {held}, not by {i.composite}, as in training.",
-                    "Use a release with the same composites, or a model that was trained on these.",
-                )
+        check_composites(Release.open(expand(self.root)).manifest, info.inputs)
         channels = {sensor: [c.rpartition(":") for c in i.channels] for sensor, i in info.inputs.items()}
         statistics = {
             sensor: {

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from pydantic import Field, model_validator
 
-from baselines.data.base import DATA, DataConfig, DataInfo, Input, shares
+from baselines.data.base import DATA, DataConfig, DataInfo, Input, check_composites, shares
 from baselines.registry import Count, Names, expand
 from baselines.series.pool import SeriesReader
 from baselines.series.pseudo import PseudoRule
@@ -99,6 +99,7 @@ class SeriesData(DataConfig):
 
     def fitted_options(self, info: DataInfo) -> dict[str, Any]:
         """Mean and standard deviation of the training samples."""
+        check_composites(Release.open(expand(self.root)).manifest, info.inputs)
         return {"input": info.inputs[self.sensor]}
 
     def units(self, dataset: SeriesSamples) -> tuple[str, Sequence[str]]:
@@ -222,7 +223,9 @@ def _statistics(steps: Steps, years: tuple[int, ...] | None) -> tuple[tuple[floa
 
 def _input(steps: Steps, years: tuple[int, ...] | None) -> Input:
     mean, std = _statistics(steps, years)
-    return Input(channels=steps.reader.channels, mean=mean, std=std, resolution=steps.reader.resolution)
+    reader = steps.reader
+    composite = reader.release.manifest.sensor(reader.sensor).composite
+    return Input(channels=reader.channels, mean=mean, std=std, resolution=reader.resolution, composite=composite)
 
 
 def _at_levels(labels: npt.NDArray[np.int64], level: int) -> npt.NDArray[np.int64]:

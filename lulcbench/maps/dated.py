@@ -8,7 +8,7 @@ import numpy as np
 
 from lulcbench.errors import NotAvailableError
 from lulcbench.grid import TILE_SIZE, Bounds
-from lulcbench.maps.imagery import Counts, ReleaseImagery, Source, Window
+from lulcbench.maps.imagery import Counts, ReleaseImagery, Source, Window, other_composites
 from lulcbench.maps.model import Image, ModelInfo, ModelInput, Series
 from lulcbench.release import Release, Row
 from lulcbench.sensors import Band
@@ -39,6 +39,7 @@ class DatedImagery(ReleaseImagery):
                 lacking.append(f"dated imagery of {sensor} of {self.year} (it has {spans or 'none'})")
             if has.resolution != wanted.resolution:
                 lacking.append(f"{sensor} at {wanted.resolution} m (it has {has.resolution} m)")
+            lacking += other_composites(sensor, wanted, has)
             lacking += [f"band {band} of {sensor}" for band in wanted.bands if band not in has.band_names]
         if has is None or lacking:
             raise NotAvailableError(

@@ -17,7 +17,7 @@ from lulcbench.errors import CorruptFileError, NotAvailableError
 from lulcbench.geozarr import METADATA
 from lulcbench.grid import TILE_SIZE, Bounds, Tile, tiles_over
 from lulcbench.maps.model import Image, ModelInfo, ModelInput
-from lulcbench.release import ArrayKey, FileInfo, Release, Row
+from lulcbench.release import ArrayKey, FileInfo, Release, Row, SensorInfo
 from lulcbench.release.shards import ShardReader
 from lulcbench.remote import is_remote
 from lulcbench.seasons import differing_seasons
@@ -256,6 +256,13 @@ def _nearest[Dtype: np.generic](values: npt.NDArray[Dtype], shape: tuple[int, ..
     return sampled
 
 
+def other_composites(sensor: str, wanted: ModelInput, has: SensorInfo) -> list[str]:
+    """What a release lacks whose composites were made otherwise than those that a model was trained on."""
+    if not wanted.composite or has.composite in (None, wanted.composite):
+        return []
+    return [f"composites of {sensor} by {wanted.composite} (it has them by {has.composite})"]
+
+
 def _sources(release: Release, info: ModelInfo, year: int) -> dict[str, Source]:
     manifest = release.manifest
     sources: dict[str, Source] = {}
@@ -271,8 +278,7 @@ def _sources(release: Release, info: ModelInfo, year: int) -> dict[str, Source]:
             for needed in (year, *(year - before for before in wanted.history))
             if needed not in has.years
         ]
-        if wanted.composite and has.composite not in (None, wanted.composite):
-            lacking.append(f"composites of {sensor} by {wanted.composite} (it has them by {has.composite})")
+        lacking += other_composites(sensor, wanted, has)
         if has.resolution != wanted.resolution:
             lacking.append(f"{sensor} at {wanted.resolution} m (it has {has.resolution} m)")
         lacking += [f"band {band} of {sensor}" for band in wanted.bands if band not in has.band_names]
