@@ -58,13 +58,14 @@ def _dask(scheduler: str) -> Iterator[Executor]:
             "dask.distributed is not installed.", "pip install distributed, or do without --scheduler."
         ) from error
     try:
-        client = Client(scheduler, timeout=CONNECT)  # type: ignore[no-untyped-call]
+        # Not the default of this process: after a failure, xarray would compute with it, and wait for ever.
+        client = Client(scheduler, timeout=CONNECT, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise LulcbenchError(
             f"The dask scheduler {scheduler} cannot be reached: {error}.",
             "Check --scheduler, such as tcp://10.0.0.5:8786, and that the cluster runs.",
         ) from error
-    with client:
+    with client, client.as_current():
         try:
             yield client.get_executor()  # type: ignore[no-untyped-call]
         except KilledWorker as error:

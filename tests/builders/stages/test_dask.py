@@ -74,7 +74,13 @@ def test_a_scheduler_that_does_not_answer_is_named(address: str, monkeypatch: py
     monkeypatch.setattr(_parallel, "CONNECT", 1)
     address = address.format(port=loopback.free_port())
     with (
-        pytest.raises(LulcbenchError, match=r"(?s)The dask scheduler .* cannot be reached.*Check --scheduler"),
+        pytest.raises(
+            LulcbenchError, match=r"(?s)The dask scheduler .* cannot be reached.*Check --scheduler"
+        ) as caught,
         executor(1, address),
     ):
         pass
+    # Its traceback keeps the client alive, which must not compute what others compute with dask.
+    assert caught.tb is not None
+    with pytest.raises(ValueError, match="No client"):
+        Client.current()
