@@ -60,7 +60,7 @@ def release_site(release_map: Path, release_root: Path, tmp_path_factory: pytest
     return write_site([release_map], tmp_path_factory.mktemp("sites") / "site", labels=release_root, points=points)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
