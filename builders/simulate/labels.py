@@ -36,13 +36,11 @@ class LabelMap:
         codes: level-4 codes, uint16 (h, w), north up, 0 = nodata.
         left: easting of the left edge, EPSG:3035 metres.
         top: northing of the top edge.
-        simulated: False if it is a given map, unaltered.
     """
 
     codes: Codes
     left: float
     top: float
-    simulated: bool = True
 
     def write(self, path: Path, bounds: grid.Bounds) -> None:
         """Write the area inside ``bounds`` in the format of LUISA: int32 GeoTIFF, EPSG:3035, nodata 0."""
@@ -58,8 +56,6 @@ class LabelMap:
         path.parent.mkdir(parents=True, exist_ok=True)
         with rasterio.open(path, "w", **profile) as file:
             file.write(inside.astype(np.int32), 1)
-            if self.simulated:
-                file.update_tags(SIMULATED="true")
 
 
 def label_maps(config: SimulationConfig) -> dict[int, LabelMap]:
@@ -82,7 +78,7 @@ def label_maps(config: SimulationConfig) -> dict[int, LabelMap]:
         for event in sorted(config.events, key=lambda event: event.year):
             if event.year <= year:
                 own = apply_event(canvas, own, event)
-        maps[year] = LabelMap(own, wide[0], wide[3], simulated=config.label_map is None or own is not codes)
+        maps[year] = LabelMap(own, wide[0], wide[3])
     return maps
 
 

@@ -194,7 +194,6 @@ def test_labels_are_written_as_luisa_is(scenes: Path) -> None:
             assert (file.crs.to_epsg(), file.res, file.dtypes[0], file.nodata) == (3035, (50, 50), "int32", 0)
             assert tuple(file.bounds) == BOUNDS
             assert set(np.unique(file.read(1))) <= set(legend().codes(4))
-            assert file.tags()["SIMULATED"] == "true"
 
 
 def test_default_country_has_every_class_but_glaciers_and_changes() -> None:
@@ -247,7 +246,6 @@ def test_given_map_is_brought_to_50_m(tmp_path: Path) -> None:
     simulate(given(write_map(tmp_path / "map.tif", codes)), out)
     with rasterio.open(out / "labels" / "luisa_2018.tif") as file:
         np.testing.assert_array_equal(file.read(1), codes[2:26, 2:26].repeat(2, 0).repeat(2, 1))
-        assert "SIMULATED" not in file.tags()  # it is the given map
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
