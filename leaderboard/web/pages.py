@@ -18,7 +18,7 @@ from leaderboard.ranking.table import Choice, Snapshot
 from leaderboard.settings import Settings
 from leaderboard.store import accounts, chain, ledger, standing, uploads
 from leaderboard.store.accounts import Identity
-from leaderboard.store.db import Database, Submission
+from leaderboard.store.db import Database, Result, Submission
 from leaderboard.web import sessions
 from leaderboard.web.board import Board
 from leaderboard.web.limits import Turns
@@ -75,22 +75,21 @@ def submission(submission_id: str, request: Request) -> Response:
 @router.get("/submissions/{submission_id}/ledger.json")
 def download(submission_id: str, request: Request) -> Response:
     """The ledger file of a submission, byte for byte."""
-    submission = _scored(request, submission_id)
+    result = _scored(request, submission_id)
     settings: Settings = request.app.state.settings
-    path = submission.result.ledger_path  # type: ignore[union-attr]
-    read_record(settings, path)
-    return FileResponse(settings.ledger / path, filename=f"{submission.id}.json")
+    read_record(settings, result.ledger_path)
+    return FileResponse(settings.ledger / result.ledger_path, filename=f"{result.submission_id}.json")
 
 
 @router.get("/submissions/{submission_id}/confusion-{level}.csv")
 def confusion(submission_id: str, level: int, request: Request) -> Response:
     """The confusion matrix of a submission at a level."""
-    submission = _scored(request, submission_id)
+    result = _scored(request, submission_id)
     settings: Settings = request.app.state.settings
-    scores = read_scores(read_record(settings, submission.result.ledger_path))  # type: ignore[union-attr]
+    scores = read_scores(read_record(settings, result.ledger_path))
     if level not in scores.levels:
         raise not_found("There is no such level.")
-    name = f"{submission.id}-confusion-{level}.csv"
+    name = f"{result.submission_id}-confusion-{level}.csv"
     return Response(
         confusion_csv(scores.levels[level]),
         media_type="text/csv",
@@ -104,7 +103,7 @@ def picture(submission_id: str, name: str, request: Request) -> Response:
     settings: Settings = request.app.state.settings
     if not _PICTURE.fullmatch(name):
         raise not_found("There is no such image.")
-    path = settings.media / _scored(request, submission_id).id / name
+    path = settings.media / _scored(request, submission_id).submission_id / name
     if not path.is_file():
         raise not_found("There is no such image.")
     return FileResponse(path, media_type="image/png", headers={"Cache-Control": "max-age=86400"})
@@ -256,10 +255,11 @@ def _own(submission: Submission, who: Identity | None) -> bool:
     return who is not None and (who.admin or who.team_id == submission.team_id)
 
 
-def _scored(request: Request, submission_id: str) -> Submission:
+def _scored(request: Request, submission_id: str) -> Result:
+    """The result of a submission that is on the board."""
     db: Database = request.app.state.db
     with db.read() as session:
         submission = session.get(Submission, submission_id) if standing.SUBMISSION_ID.fullmatch(submission_id) else None
         if submission is None or submission.status != "scored" or submission.result is None:
             raise not_found()
-        return submission
+        return submission.result
