@@ -231,7 +231,13 @@ def test_a_region_of_the_pilot_is_built_from_servers(world: dict[str, str], tmp_
     """The command of a maintainer, with addresses on loopback: label maps are downloaded, scenes searched and read."""
     arguments = ["build", str(RECIPES / "pilot12.toml"), "--out", str(tmp_path / "out"), "--workers", "1"]
     arguments += ["--region", "bremen"]
-    settings = [f"regions.bremen.bounds={world['bounds']}", "split.block=1", "split.buffer=0", "pack.codec=lz4"]
+    settings = [
+        f"regions.bremen.bounds={world['bounds']}",
+        "simulated=true",
+        "split.block=1",
+        "split.buffer=0",
+        "pack.codec=lz4",
+    ]
     settings += [f"sensors.{name}.catalog={world['api']}" for name in ("sentinel2", "landsat")]
     for number, year in enumerate((2012, 2018)):
         digest = hash_file(Path(world["folder"]) / "labels" / f"luisa_{year}.tif")
