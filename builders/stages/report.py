@@ -106,7 +106,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"{scenes['on_servers']['files']} files on servers were read without looking for sidecars"
     if scenes["notes"]:
         notes = Counter(one["note"] for one in scenes["notes"])
-        yield from (f"{n} scenes: {note}" for note, n in sorted(notes.items()))
+        yield from (f"{n} scene{'s' * (n > 1)}: {note}" for note, n in sorted(notes.items()))
 
 
 def _on_servers(scenes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
