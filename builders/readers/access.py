@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx2
 from rasterio.session import Session
@@ -40,6 +40,12 @@ EARLY = 300  # seconds before its end, or half of its life if that is less, at w
 TIMEOUT = 60  # seconds that a server may be silent
 REFUSED = re.compile(
     r"\b40[13]\b|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidCredentials|NoCredentials"
+)
+# Parameters of signatures and keys in addresses: Azure (SAS), Amazon S3 and CloudFront, Google Cloud Storage, tokens.
+_AZURE = {"sig", "se", "st", "sp", "sv", "sr", "ss", "srt", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks", "skv"}
+_SIGNED = re.compile(
+    r"(?i)x-(amz|goog)-.*|awsaccesskeyid|googleaccessid|signature|expires|policy|key-pair-id|(access_?)?token|"
+    r"(api|subscription)[_-]?key"
 )
 
 # GDAL's settings for files on servers. These are whole without sidecars (masks, georeference), and looking for sidecars
@@ -153,6 +159,30 @@ def access(href: str) -> Access:
         header = ("Authorization", f"Bearer {_cdse()}")
         return Access(href, href, (header,), (("GDAL_HTTP_HEADERS", ": ".join(header)),))
     return Access(href, href)
+
+
+def unsigned(href: str) -> str:
+    """An address without signatures, keys and passwords, as it may be published.
+
+    Examples:
+        >>> unsigned("https://a.blob.core.windows.net/c/B04.tif?sv=2024&sig=secret")
+        'https://a.blob.core.windows.net/c/B04.tif'
+        >>> unsigned("https://me:secret@example.org/B04.tif?band=4")
+        'https://example.org/B04.tif?band=4'
+    """
+    try:
+        parts = urlsplit(href)
+    except ValueError:  # not an address
+        return href.partition("?")[0]
+    if not parts.scheme or not parts.netloc:
+        return href
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    azure = _AZURE if any(name == "sig" for name, _ in query) else ()
+    kept = [(name, value) for name, value in query if not (_SIGNED.fullmatch(name) or name in azure)]
+    host = parts.netloc.rpartition("@")[2]
+    if len(kept) == len(query) and host == parts.netloc:
+        return href
+    return urlunsplit((parts.scheme, host, parts.path, urlencode(kept), parts.fragment))
 
 
 def _is_over(query: str) -> bool:

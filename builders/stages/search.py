@@ -19,6 +19,7 @@ import pystac
 from pydantic import ValidationError
 
 from builders.archives import lister, scene_source
+from builders.readers.access import unsigned
 from builders.readers.scene import Scene, UnusableSceneError
 from builders.readers.statements import cloud_cover, extent, interval
 from builders.recipe import BUFFER, Recipe, SensorRule
@@ -273,9 +274,23 @@ def read(path: Path, places: Mapping[str, str] | None = None) -> list[Scene]:
 
 
 def published(lock: Path) -> dict[str, Any]:
-    """The content of a lock file for a release: without keys that concern this workspace only."""
+    """The content of a lock file for a release: without keys that concern this workspace only, and without secrets.
+
+    A catalog may hold signed addresses. Their signatures are needed to read the scenes here, not in a release, whose
+    digest would be another one with every signature.
+    """
     content = read_json(lock, "search")
-    return {key: content[key] for key in ("stage", "catalogs", "areas", "scenes", "left_out") if key in content}
+    kept = {key: content[key] for key in ("stage", "catalogs", "areas", "scenes", "left_out") if key in content}
+    return {key: _unsigned(value) for key, value in kept.items()}
+
+
+def _unsigned(value: Any) -> Any:
+    """A JSON value whose addresses have no signatures."""
+    if isinstance(value, dict):
+        return {key: _unsigned(own) for key, own in value.items()}
+    if isinstance(value, list):
+        return [_unsigned(own) for own in value]
+    return unsigned(value) if isinstance(value, str) and "://" in value else value
 
 
 def _environment() -> dict[str, str]:

@@ -194,3 +194,22 @@ def test_an_address_whose_signature_is_over_is_signed_again(planetary: tuple[typ
 def test_virtual_paths_of_servers_are_their_addresses(virtual: str, address: str) -> None:
     """So that a file that was replaced is noticed, and credentials are used."""
     assert locate(virtual) == address
+
+
+@pytest.mark.parametrize(
+    ("href", "public"),
+    [
+        ("https://a.blob.core.windows.net/c/B04.tif?se=2026&sp=r&sv=1&sr=c&sig=k%3D", "https://a.blob.core.windows.net/c/B04.tif"),
+        ("https://b.s3.amazonaws.com/B04.tif?X-Amz-Credential=k&X-Amz-Signature=s&versionId=3", "https://b.s3.amazonaws.com/B04.tif?versionId=3"),
+        ("https://d.cloudfront.net/B04.tif?Expires=1&Key-Pair-Id=k&Signature=s", "https://d.cloudfront.net/B04.tif"),
+        ("https://storage.googleapis.com/b/B04.tif?GoogleAccessId=me&X-Goog-Signature=s", "https://storage.googleapis.com/b/B04.tif"),
+        ("https://me:secret@example.org:81/B04.tif?api_key=k#x", "https://example.org:81/B04.tif#x"),
+        ("https://example.org/B04.tif?sp=1&token=k", "https://example.org/B04.tif?sp=1"),
+        ("https://example.org/B 4.tif?a=1&b=", "https://example.org/B 4.tif?a=1&b="),
+        ("s3://usgs-landsat/B04.TIF", "s3://usgs-landsat/B04.TIF"),
+        ("${SCENES}/B04.tif?sig=x", "${SCENES}/B04.tif?sig=x"),
+        ("https://[broken/B04.tif?sig=x", "https://[broken/B04.tif"),
+    ],
+)  # fmt: skip
+def test_published_addresses_have_no_signatures(href: str, public: str) -> None:
+    assert access.unsigned(href) == public

@@ -110,6 +110,24 @@ def test_the_server_filters_by_days_and_place(served: tuple[Path, str], tmp_path
     assert [(one["id"], one["reason"]) for one in left_out] == [("dull", "cloud cover above max_cloud")]
 
 
+def test_signatures_of_a_catalog_stay_in_the_workspace(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, url = served
+    recipe, space = opened(folder, url, tmp_path)
+    search.search(recipe, space, plan.plan(recipe, space))
+    bare = search.published(space.lock)
+    content = json.loads(space.lock.read_text())
+    for scene in content["scenes"]:
+        for name, asset in scene["assets"].items():
+            asset["href"] = f"https://a.blob.core.windows.net/c/{name}.tif?sv=1&sig=secret"
+    content["catalogs"] = dict.fromkeys(content["catalogs"], "https://example.org/stac?token=secret")
+    space.lock.write_text(json.dumps(content))
+    signed = search.published(space.lock)
+    assert "secret" in space.lock.read_text()
+    assert "secret" not in json.dumps(signed)
+    assert [scene["id"] for scene in signed["scenes"]] == [scene["id"] for scene in bare["scenes"]]
+    assert signed["left_out"] == bare["left_out"]
+
+
 def test_the_result_of_a_server_is_kept_without_it(served: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = served
     server, url = serve(plain(folder), tmp_path)
