@@ -54,7 +54,7 @@ def read_split(trained: Trained, **options: Any) -> tuple[Any, Iterator[Sample]]
         LulcbenchError: the model was trained on other data.
     """
     check_data(trained)
-    module = open_split(trained.config, **trained.config.data.fitted_options(trained.about.info) | options)
+    module = open_split(trained.config, **trained.config.predicted.fitted_options(trained.about.info) | options)
     device = best_device()
 
     def batches() -> Iterator[Sample]:

@@ -171,7 +171,7 @@ class Classification(Task):
 
     def _split(self, config: Config) -> Any:
         """The dataset of the predicted split."""
-        return open_split(config, **config.data.fitted_options(self.info)).datasets["predict"]
+        return open_split(config, **config.predicted.fitted_options(self.info)).datasets["predict"]
 
 
 def score(p: npt.NDArray[np.float32], target: npt.NDArray[np.integer], classes: Sequence[str]) -> dict[str, Any]:

@@ -227,7 +227,8 @@ class Segmentation(Task):
     def _tiles(self, config: Config, **options: Any) -> LuisaSeg:
         """The dataset of the predicted split, with complete tiles."""
         options |= {"window": None, "stride": None}
-        dataset: LuisaSeg = open_split(config, **config.data.fitted_options(self.info) | options).datasets["predict"]
+        options = config.predicted.fitted_options(self.info) | options
+        dataset: LuisaSeg = open_split(config, **options).datasets["predict"]
         return dataset
 
     @staticmethod

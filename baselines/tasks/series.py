@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from baselines.data.base import check_composites
 from baselines.devices import best_device, memory_errors, threads
 from baselines.predicting.split import check_data, unlabelled
 from baselines.predicting.unit_counts import UnitCounts, count_series
@@ -20,7 +21,7 @@ from baselines.tasks.base import TASKS, Report, TaskConfig
 from baselines.tasks.segmentation import PREDICTIONS, SCORES, Segmentation
 from lulcbench import _console
 from lulcbench._files import write_json
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.evaluation.metrics import METRICS
 from lulcbench.evaluation.scoring import score
 from lulcbench.evaluation.series import count_changes
@@ -32,7 +33,7 @@ from lulcbench.series.regular import normalized
 
 if TYPE_CHECKING:
     from baselines.config import Config
-    from baselines.data import DataInfo
+    from baselines.data import DataInfo, Input
     from baselines.data.series import SeriesData
     from baselines.run import Trained
     from baselines.series.pool import SeriesReader
@@ -195,11 +196,22 @@ class Mapper:
     Args:
         trained: the trained model.
         reader: reads the series of the years.
+
+    Raises:
+        NotAvailableError: the composites, the channels or the pixels of the release are others than in training.
     """
 
     def __init__(self, trained: Trained, reader: SeriesReader) -> None:
         self.trained, self.reader, self._device = trained, reader, best_device()
         (imagery,) = trained.about.info.inputs.values()
+        check_composites(reader.release.manifest, trained.about.info.inputs)
+        if (reader.channels, reader.resolution) != (imagery.channels, imagery.resolution):
+            raise NotAvailableError(
+                f"{reader.release.id} has series of {', '.join(reader.features)} of {reader.sensor} at "
+                f"{reader.resolution} m, not of {', '.join(_features(imagery))} at {imagery.resolution:g} m, as in "
+                "training.",
+                "Use a release with the same bands and pixels, or state them in data.bands and train again.",
+            )
         self._mean, self._std = np.array(imagery.mean, np.float32), np.array(imagery.std, np.float32)
         self._models = {year: trained.predictor.for_year(year).to(self._device) for year in reader.years}
 
@@ -215,6 +227,11 @@ class Mapper:
             p = temper(outputs, self.trained.temperature)[0].cpu().numpy().clip(0, 1)
             maps.append(p / p.sum(0))
         return np.stack(maps)
+
+
+def _features(imagery: Input) -> list[str]:
+    """Features of the steps of a series, in order."""
+    return list(dict.fromkeys(channel.rpartition(":")[2] for channel in imagery.channels))
 
 
 def _label_years(release: Release, split: str, source: str) -> list[int]:

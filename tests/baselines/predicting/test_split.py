@@ -162,3 +162,14 @@ def test_a_split_that_the_release_lacks_is_refused_with_those_that_it_has(runs: 
         with pytest.raises(NotAvailableError, match="no split 'elsewhere'") as caught:
             run("predict", runs / f"{name}.toml", "--out", runs, "--set", "predict.split=elsewhere")
         assert "train, val, test, map" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["maps", "chips"])
+def test_a_release_with_other_composites_than_in_training_is_refused(name: str, runs: Path, tmp_path: Path) -> None:
+    medoids = build(tmp_path / "medoids", MAPPED.replace("years = [2018]", 'years = [2018]\ncomposite = "medoid"'))
+    there = f"predict.root={Path(medoids.root).as_posix()}"
+    with pytest.raises(NotAvailableError, match="composites of landsat by medoid, not by median, as in training"):
+        run("predict", runs / f"{name}.toml", "--out", runs, "--set", there)
+    medians = build(tmp_path / "medians", MAPPED)
+    run("predict", runs / f"{name}.toml", "--out", runs, "--set", there.replace("medoids", "medians"))
+    assert medians.manifest.sensor("landsat").composite == "median"

@@ -80,6 +80,24 @@ def test_a_map_is_what_the_model_predicts_of_every_cell(
             np.testing.assert_array_equal(own.composites, clear[:, at[:, None], at].sum(axis=0))
 
 
+def test_series_of_other_bands_or_composites_are_refused(
+    trained, series_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted, _ = trained("forest")
+    swapped = fitted.config.data.model_copy(update={"bands": ("nir08", "red")}).reader()
+    with pytest.raises(NotAvailableError, match="of nir08, red, NDVI of landsat at 30 m, not of red, nir08, NDVI"):
+        Mapper(fitted, swapped)
+    reader = fitted.config.data.reader()
+    Mapper(fitted, reader)
+    manifest, info = reader.release.manifest, fitted.about.info
+    medoid = {"landsat": manifest.sensors["landsat"].model_copy(update={"composite": "medoid"})}
+    monkeypatch.setattr(reader.release, "manifest", manifest.model_copy(update={"sensors": medoid}))
+    median = {"landsat": info.inputs["landsat"].model_copy(update={"composite": "median"})}
+    about = fitted.about.model_copy(update={"info": info.model_copy(update={"inputs": median})})
+    with pytest.raises(NotAvailableError, match="by medoid, not by median"):
+        Mapper(replace(fitted, about=about), reader)
+
+
 def test_tiles_of_finer_pixels_are_read_in_strips(trained, series_root: Path) -> None:
     release, info = Release.open(series_root), MapModel.open(trained("forest")[1]).info
     imagery = DatedImagery(release, info, 2019)
