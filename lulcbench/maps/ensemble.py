@@ -106,10 +106,10 @@ class _Mean:
 
 
 class _Stacked:
-    """A stack with the disagreement of its members."""
+    """A stack with the disagreement of its members; the decided class is that of calibrated probabilities."""
 
-    def __init__(self, predictor: OnnxPredictor, scheme: ClassScheme) -> None:
-        self._predict, self._scheme = predictor, scheme
+    def __init__(self, predictor: OnnxPredictor, info: ModelInfo) -> None:
+        self._predict, self._scheme, self._temperature = predictor, info.scheme, info.temperature
 
     def __call__(self, images: Mapping[str, Image]) -> Image:
         """Float32 ``(class + 2, y, x)``."""
@@ -117,7 +117,8 @@ class _Stacked:
         mean: Image = members.mean(axis=0)
         within: Image = reduce(np.add, map(entropy, members)) / np.float32(len(members))
         squares: Image = np.square(members, out=members).mean(axis=0, dtype=np.float32)
-        return np.concatenate([p, disagreement(mean, squares, within, self._scheme, self._scheme.decide(p))])
+        decided = self._scheme.decide(temper(p, self._temperature))  # another one than of p itself, with levels
+        return np.concatenate([p, disagreement(mean, squares, within, self._scheme, decided)])
 
 
 def has_members(model: AnyModel | Ensemble) -> bool:
@@ -129,7 +130,7 @@ def map_predictor(model: AnyModel | Ensemble) -> Predictor:
     """Predicts probabilities, and after them ``disagreement`` if the model has members."""
     predictor = model.predictor()
     if isinstance(predictor, OnnxPredictor) and model.info.members:
-        return _Stacked(predictor, model.info.scheme)
+        return _Stacked(predictor, model.info)
     return predictor
 
 

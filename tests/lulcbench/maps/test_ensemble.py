@@ -215,6 +215,19 @@ def test_a_stack_maps_how_far_its_members_disagree(exported, fitted, release_roo
     assert json.loads(item.read_text())["properties"]["lulcbench:model"]["stacked"] == list(model.info.members)
 
 
+def test_the_deviation_of_a_stack_is_that_of_the_class_after_calibration(exported, tmp_path: Path) -> None:
+    sharp = open_model(changed(exported("stack"), tmp_path / "sharp", temperature=0.2))
+    images = {"landsat": 2 * np.random.default_rng(0).normal(size=(24, 40, 40)).astype(np.float32)}
+    p, members = sharp.predictor().with_members(images)
+    tempered = np.maximum(p.astype(np.float64), 1e-7) ** 5
+    chosen = decide(tempered / tempered.sum(axis=0), 2)
+    assert (chosen != decide(p, 2)).sum() > 10  # levels are decided by sums
+    deviation = np.take_along_axis(members, np.repeat(chosen[None, None], 3, 0), 1).std(axis=0)[0]
+    found = map_predictor(sharp)(images)
+    np.testing.assert_array_equal(found[: len(p)], p)
+    np.testing.assert_allclose(found[len(p)], deviation, atol=1e-3)
+
+
 def test_the_mean_of_stacks_shows_how_far_the_stacks_disagree(exported) -> None:
     both = Ensemble((open_model(exported("stack")), replace(open_model(exported("stack")), digest="0" * 64)))
     assert has_members(both)
