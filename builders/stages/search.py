@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from builders.archives import lister, scene_source
 from builders.readers.access import unsigned
+from builders.readers.opening import states_simulated
 from builders.readers.scene import Scene, UnusableSceneError
 from builders.readers.statements import cloud_cover, extent, interval
 from builders.recipe import BUFFER, Recipe, SensorRule
@@ -53,7 +54,7 @@ def search(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]
     """
     where = places(recipe, space)
     if recipe.lock:
-        return read(recipe.lock, where)
+        return _of_lock(recipe, recipe.lock, where)
     boxes = _boxes(rows)
     targets = _targets(recipe, rows, boxes)
     key = _key(recipe, boxes, targets)
@@ -132,7 +133,7 @@ def found(recipe: Recipe, space: Workspace, rows: list[Planned]) -> list[Scene]:
     """
     where = places(recipe, space)
     if recipe.lock:
-        return read(recipe.lock, where)
+        return _of_lock(recipe, recipe.lock, where)
     boxes = _boxes(rows)
     stamp = _digest(_stored(recipe, boxes))
     if space.lock.is_file() and (
@@ -172,11 +173,7 @@ def _choose(
             reason, detail = error.reason, error.what
         left_out.append(LeftOut(rule.collection, item.id, reason, detail))
     simulated = [item.id for item, _ in chosen if item.properties.get("lulcbench:simulated") is True]
-    if simulated and not recipe.simulated:
-        raise LulcbenchError(
-            f"Item {simulated[0]} is simulated, but the recipe {recipe.name} states simulated = false.",
-            "State simulated = true, which the release, its scores and its maps then state too.",
-        )
+    _refuse_simulated(recipe, simulated)
     scenes, repeated = separate([item for item, _ in chosen], [scene for _, scene in chosen])
     left_out += repeated
     of_years = [(year, rule.spans(recipe.seasons, year)) for year in rule.years]
@@ -189,6 +186,24 @@ def _choose(
                 "Check collection, years, regions, max_cloud and quality of the recipe.",
             )
     return scenes, left_out
+
+
+def _refuse_simulated(recipe: Recipe, simulated: Sequence[str]) -> None:
+    if simulated and not recipe.simulated:
+        raise LulcbenchError(
+            f"Item {simulated[0]} is simulated, but the recipe {recipe.name} states simulated = false.",
+            "State simulated = true, which the release, its scores and its maps then state too.",
+        )
+
+
+def _of_lock(recipe: Recipe, lock: Path, where: Mapping[str, str]) -> list[Scene]:
+    """The scenes of the lock file that a recipe names. It does not state what is simulated, but local files do."""
+    scenes = read(lock, where)
+    if not recipe.simulated:
+        first = {scene.id: next(iter(scene.assets.values())).href for scene in scenes}
+        local = {name: href for name, href in first.items() if "://" not in href}
+        _refuse_simulated(recipe, [name for name, href in local.items() if states_simulated(href)])
+    return scenes
 
 
 def _unwanted(
@@ -246,6 +261,7 @@ def _key(recipe: Recipe, boxes: Sequence[Bounds], targets: Sequence[Bounds]) -> 
     """What a search depends on, apart from the catalogs' items."""
     parts = [recipe.key("seasons", "sensors", "catalog", "simulate", "ingest"), repr(list(boxes))]
     parts += [repr(list(targets))] if targets is not boxes else []
+    parts += ["simulated"] if recipe.simulated else []  # items are refused otherwise
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

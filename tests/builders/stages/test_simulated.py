@@ -10,7 +10,7 @@ import rasterio
 from builders.ingest.catalog import write
 from builders.recipe import load
 from builders.stages.plan import plan
-from builders.stages.search import search
+from builders.stages.search import found, search
 from builders.workspace import workspace
 from lulcbench.errors import LulcbenchError
 from tests.builders import world
@@ -49,6 +49,22 @@ def test_simulated_scenes_are_refused_where_the_recipe_states_the_opposite(tmp_p
     write(folder, "world", "World", [item])
     with pytest.raises(LulcbenchError, match=r"Item s1 is simulated, but the recipe world states simulated = false"):
         search(recipe, space, plan(recipe, space))
+
+
+def test_a_search_of_simulated_scenes_is_not_that_of_a_recipe_that_states_the_opposite(tmp_path: Path) -> None:
+    recipe, space = world.make(tmp_path)
+    rows = plan(recipe, space)
+    for path in (tmp_path / "scenes").glob("s?.tif"):
+        mark(path)
+    search(recipe, space, rows)
+    real = recipe.model_copy(update={"simulated": False})
+    with pytest.raises(LulcbenchError, match="is the result of another recipe"):
+        found(real, space, rows)
+    locked = recipe.model_copy(update={"lock": space.lock})
+    assert len(search(locked, space, rows)) == 3
+    for stage in (search, found):
+        with pytest.raises(LulcbenchError, match="Item s0 is simulated"):
+            stage(locked.model_copy(update={"simulated": False}), space, rows)
 
 
 def test_recipes_that_simulate_state_it(tmp_path: Path) -> None:
