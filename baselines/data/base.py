@@ -26,7 +26,7 @@ class Input(Part):
         resolution: pixel size in metres.
         seasons: those of the channels, with their days; empty for single images and series.
         history: years before that of the samples whose channels come first, the earliest year first.
-        composite: how the observations of a season became one; None for single images and series.
+        composite: how the observations of a season, or a date, became one; None for single images.
     """
 
     channels: tuple[str, ...]

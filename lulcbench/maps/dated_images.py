@@ -78,11 +78,12 @@ def single_input(info: ModelInfo) -> tuple[str, ModelInput]:
     """The only sensor of a model of single images.
 
     Raises:
-        LulcbenchError: it takes several sensors or composites.
+        LulcbenchError: it takes several sensors, composites or series.
     """
     (sensor, wanted), *more = info.inputs.items()
-    if more or wanted.seasons:
-        what = "several sensors" if more else f"composites of {', '.join(season.name for season in wanted.seasons)}"
+    if more or wanted.seasons or wanted.series:
+        composites = f"composites of {', '.join(season.name for season in wanted.seasons)}"
+        what = "several sensors" if more else composites if wanted.seasons else "series of a year"
         raise LulcbenchError(
             f"{info.name} takes {what}, not single images of dates.",
             "Use a model of single images, such as one of EuroSAT patches, or a release with composites of years.",

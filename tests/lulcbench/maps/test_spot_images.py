@@ -25,8 +25,9 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.spot_images import open_images, spot_images
 from lulcbench.maps import map_release
 from lulcbench.maps.engine import MapOptions
-from lulcbench.maps.model import MapModel
+from lulcbench.maps.model import MapModel, ModelInput, Series
 from lulcbench.maps.scenes import date_of, is_clear
+from lulcbench.series.regular import days_of_year
 
 SIDE, YEARS = 3, 3
 PATCH = simulations.PIXELS * 10.0  # m
@@ -216,6 +217,17 @@ def test_what_is_no_series_of_images_is_refused(place, tmp_path: Path) -> None:
     images = open_images(tmp_path, model.info, scale=1.0)
     with pytest.raises(LulcbenchError, match="standard deviations from those of the training data"):
         images.read(images.dates(images.bounds)[0], images.bounds)
+
+
+def test_a_model_of_series_of_one_band_is_refused(place) -> None:
+    folder, _ = place
+    info = MapModel.open(folder / "model").info
+    steps = len(days_of_year(90))
+    series = ModelInput(
+        resolution=10, bands=("B04",), seasons=(), mean=(0.1,) * steps, std=(0.1,) * steps, series=Series(every=90)
+    )
+    with pytest.raises(LulcbenchError, match="takes series of a year, not single images"):
+        open_images(folder / "images", info.model_copy(update={"inputs": {"sentinel2": series}}))
 
 
 def test_digits_whose_coding_is_not_certain_are_refused(place, tmp_path: Path) -> None:
