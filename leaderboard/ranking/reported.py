@@ -16,6 +16,7 @@ from leaderboard.store.records import replay
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.metrics import METRICS
 from lulcbench.evaluation.scores import SCORER_VERSION, Scores
+from lulcbench.legend import legend
 from lulcbench.predictions.format import task_of
 from lulcbench.release import Manifest
 from lulcbench.submission.card import check_sensors, load_card
@@ -39,6 +40,7 @@ def add_reported(db: Database, settings: Settings, scores_path: Path, card_path:
     release = _release(scores, settings)
     check_sensors(card, release)
     _check_values(scores.model_dump())
+    _check_classes(scores)
     if version_order(scores.scorer_version) > version_order(SCORER_VERSION):
         raise LulcbenchError(
             f"The scorer version {scores.scorer_version} of the scores is newer than this board's ({SCORER_VERSION}).",
@@ -87,6 +89,16 @@ def _release(scores: Scores, settings: Settings) -> Manifest:
             _REMEDY,
         )
     return release
+
+
+def _check_classes(scores: Scores) -> None:
+    """Refuse classes that are not those of the level, and a confusion matrix that is not one of them."""
+    for level, part in scores.levels.items():
+        codes = tuple(one.code for one in part.classes)
+        if level != part.level or codes != tuple(legend().codes(level)):
+            raise LulcbenchError(f"The scores of level {level} are not those of its classes.", _REMEDY)
+        if [len(row) for row in part.confusion] != [len(codes)] * len(codes):
+            raise LulcbenchError(f"The confusion matrix of level {level} is not {len(codes)} × {len(codes)}.", _REMEDY)
 
 
 def _check_values(value: Any, metric: str = "", where: str = "") -> None:

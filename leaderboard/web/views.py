@@ -17,7 +17,7 @@ from leaderboard.errors import RequestError, not_found
 from leaderboard.ranking.paired import paired_tests
 from leaderboard.ranking.parts import KINDS, parts
 from leaderboard.ranking.summary import shown
-from leaderboard.ranking.table import PAGE_ROWS, Choice, Row, Snapshot, sort_value
+from leaderboard.ranking.table import PAGE_ROWS, Choice, Row, Snapshot, harmless, sort_value
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
 from leaderboard.store.db import Submission
@@ -92,7 +92,7 @@ def confusion_csv(level: LevelScores) -> str:
     table = csv.writer(lines, lineterminator="\n")
     table.writerow(["label", "name", *(f"predicted {column.code}" for column in level.classes)])
     for row, counts in zip(level.classes, level.confusion, strict=True):
-        table.writerow([row.code, row.name, *counts])
+        table.writerow([row.code, harmless(row.name), *counts])
     return lines.getvalue()
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from leaderboard.store import ledger
 from leaderboard.store.db import Audit
+from leaderboard.web.views import confusion_csv
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation.scores import Scores
+from lulcbench.evaluation.scores import ClassScores, LevelScores, Scores
 from lulcbench.evaluation.scoring import score
 from lulcbench.release import Manifest
 from lulcbench.submission.card import ModelCard
@@ -197,3 +198,9 @@ def test_withdraw_and_supersede(service: Service, predictions: dict[str, Path]) 
     assert "withdrawn" in service.client.get(f"/submissions/{new}").text
     kinds = sorted(event.kind for event in ledger.load(service.settings.ledger).events)
     assert kinds == ["superseded", "withdrawn"]
+
+
+def test_names_of_classes_are_no_formulas_in_the_table_of_a_confusion_matrix() -> None:
+    row = ClassScores(code=1, name="=1+1", support=3, predicted=3)
+    part = LevelScores(level=1, pixels=3, classes=(row,), confusion=((3,),), metrics={})
+    assert confusion_csv(part) == "label,name,predicted 1\n1,'=1+1,3\n"
