@@ -122,16 +122,15 @@ class _Stacked:
 
 
 def has_members(model: AnyModel | Ensemble) -> bool:
-    """Whether a map shows how far members disagree: those of an ensemble, or of a stack."""
-    return isinstance(model, Ensemble) or bool(model.info.members)
+    """Whether a map shows how far members disagree: those of an ensemble, or of an exported stack."""
+    return isinstance(model, Ensemble) or (isinstance(model, MapModel) and bool(model.info.members))
 
 
 def map_predictor(model: AnyModel | Ensemble) -> Predictor:
     """Predicts probabilities, and after them ``disagreement`` if the model has members."""
-    predictor = model.predictor()
-    if isinstance(predictor, OnnxPredictor) and model.info.members:
-        return _Stacked(predictor, model.info)
-    return predictor
+    if isinstance(model, MapModel) and model.info.members:
+        return _Stacked(model.predictor(), model.info)
+    return model.predictor()
 
 
 def disagreement(

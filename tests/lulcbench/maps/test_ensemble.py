@@ -228,6 +228,16 @@ def test_the_deviation_of_a_stack_is_that_of_the_class_after_calibration(exporte
     np.testing.assert_allclose(found[len(p)], deviation, atol=1e-3)
 
 
+def test_a_function_with_the_description_of_a_stack_has_no_members(
+    exported, release_root: Path, tmp_path: Path
+) -> None:
+    stack = open_model(exported("stack"))
+    own = OwnModel(stack.predictor(), stack.info)
+    mapped = stored(map_release(own, release_root, tmp_path / "map", PART).folder)
+    assert "entropy" in mapped
+    assert "deviation" not in mapped
+
+
 def test_the_mean_of_stacks_shows_how_far_the_stacks_disagree(exported) -> None:
     both = Ensemble((open_model(exported("stack")), replace(open_model(exported("stack")), digest="0" * 64)))
     assert has_members(both)
