@@ -130,7 +130,7 @@ def rebuild(context: typer.Context) -> None:
 @app.command()
 def export(
     context: typer.Context,
-    out: Path,
+    out: Annotated[Path, typer.Argument(help="Folder to create.")],
     url: Annotated[
         str, typer.Option(help="Address of the exported folder, for permalinks; default: relative links.")
     ] = "",
@@ -155,7 +155,7 @@ def publish(
 
 
 @app.command()
-def backup(context: typer.Context, out: Path) -> None:
+def backup(context: typer.Context, out: Annotated[Path, typer.Argument(help="Tar file to write.")]) -> None:
     """Write database, ledger and files into one tar; the service may keep running."""
     from leaderboard.store.records import backup as write
 
@@ -164,7 +164,7 @@ def backup(context: typer.Context, out: Path) -> None:
 
 
 @app.command()
-def restore(context: typer.Context, path: Path) -> None:
+def restore(context: typer.Context, path: Annotated[Path, typer.Argument(help="Tar file of a backup.")]) -> None:
     """Restore a backup into new folders and an empty database."""
     from leaderboard.store.db import Database
     from leaderboard.store.records import restore as read
@@ -188,7 +188,9 @@ def tier(
 
 @app.command()
 def ban(
-    context: typer.Context, team: str, end: Annotated[bool, typer.Option("--end", help="End the ban.")] = False
+    context: typer.Context,
+    team: Annotated[str, typer.Argument(help="Name of a team.")],
+    end: Annotated[bool, typer.Option("--end", help="End the ban.")] = False,
 ) -> None:
     """Ban a team: its tokens are not accepted, and what it has in the queue is not published."""
     from leaderboard.store.accounts import ban as set_ban
@@ -198,7 +200,9 @@ def ban(
 
 @app.command()
 def hide(
-    context: typer.Context, submission: str, end: Annotated[bool, typer.Option("--end", help="Show it again.")] = False
+    context: typer.Context,
+    submission: Annotated[str, typer.Argument(help="Id of a submission.")],
+    end: Annotated[bool, typer.Option("--end", help="Show it again.")] = False,
 ) -> None:
     """Take a submission off the board in the operator's name; its page states this."""
     from leaderboard.store import standing
@@ -208,7 +212,7 @@ def hide(
 
 
 @app.command()
-def retry(context: typer.Context, submission: str) -> None:
+def retry(context: typer.Context, submission: Annotated[str, typer.Argument(help="Id of a submission.")]) -> None:
     """Put a refused submission, or one whose worker is gone, back into the queue."""
     from leaderboard.store import standing
 
@@ -235,8 +239,8 @@ def rescore(
 @app.command()
 def rename(
     context: typer.Context,
-    team: str,
-    new: str,
+    team: Annotated[str, typer.Argument(help="Present name of the team.")],
+    new: Annotated[str, typer.Argument(help="New name.")],
     author: Annotated[
         list[str] | None, typer.Option(help="Authors of all cards that the team has now; repeatable.")
     ] = None,
@@ -248,7 +252,12 @@ def rename(
 
 
 @app.command()
-def report(context: typer.Context, scores: Path, card: Path, team: Annotated[str, typer.Option()]) -> None:
+def report(
+    context: typer.Context,
+    scores: Annotated[Path, typer.Argument(help="Scores, as 'lulcbench score --json FILE' writes them.")],
+    card: Annotated[Path, typer.Argument(help="Model card (TOML).")],
+    team: Annotated[str, typer.Option(help="Name of the team that computed them.")],
+) -> None:
     """Add scores that a team computed itself; the board marks them as self-reported."""
     from leaderboard.ranking.reported import add_reported
 
@@ -256,7 +265,7 @@ def report(context: typer.Context, scores: Path, card: Path, team: Annotated[str
 
 
 @app.command()
-def audit(context: typer.Context, last: Annotated[int, typer.Option(min=1)] = 50) -> None:
+def audit(context: typer.Context, last: Annotated[int, typer.Option(min=1, help="Number of lines.")] = 50) -> None:
     """Show the last lines of the audit log."""
     from leaderboard.store.db import Audit
 
@@ -294,7 +303,7 @@ def ledger_seal(context: typer.Context) -> None:
 @token_app.command("create")
 def token_create(
     context: typer.Context,
-    team: str,
+    team: Annotated[str, typer.Argument(help="Name of the team; a new one is created.")],
     scope: Annotated[str, typer.Option(help="submit or admin")] = "submit",
     days: Annotated[int, typer.Option(min=0, help="Days after which it expires; 0: it does not.")] = 0,
 ) -> None:

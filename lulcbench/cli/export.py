@@ -83,27 +83,33 @@ def legend(
     level: Annotated[int | None, typer.Option(help="Level of the classes; by default all.")] = None,
     format: Annotated[
         Literal["table", "csv", "json", "qml", "cf"],
-        typer.Option(help="qml: style of QGIS; cf: flag_values, flag_meanings and flag_colors as JSON."),
+        typer.Option(
+            help="qml: style of QGIS; cf: flag_values, flag_meanings and flag_colors as JSON.",
+            show_default="table, or by the name of --out",
+        ),
     ] = "table",
     out: Annotated[
         Path | None, typer.Option(help="File to write, instead of printing.", callback=writable_file)
     ] = None,
 ) -> None:
     """Print the class legend: level, code, parent, name and colour of each class."""
-    if format == "table":
-        if out is not None:
-            raise LulcbenchError("A table is printed, not written.", "Give --format csv, json, qml or cf.")
+    writers = {"csv": formats.to_csv, "json": formats.to_json, "qml": formats.to_qml, "cf": _to_cf}
+    kind = out.suffix[1:] if out is not None and format == "table" else format
+    if out is None and kind == "table":
         _show(level)
         return
-    if format == "cf":
-        text = json.dumps(class_attributes(level), indent=1) + "\n"
-    else:
-        text = {"csv": formats.to_csv, "json": formats.to_json, "qml": formats.to_qml}[format](level)
+    if kind not in writers:
+        raise LulcbenchError("A table is printed, not written.", "Give --format csv, json, qml or cf.")
+    text = writers[kind](level)
     if out is None:
         typer.echo(text, nl=False)
     else:
         write_atomic(out, text.encode())
         typer.echo(str(out))
+
+
+def _to_cf(level: int | None) -> str:
+    return json.dumps(class_attributes(level), indent=1) + "\n"
 
 
 def _show(level: int | None) -> None:

@@ -206,7 +206,7 @@ def _layers(
     """
     manifest = release.manifest
     arrays = {str(array): array.name for array in manifest.arrays}
-    _known(release, "layer", options.layers, [*arrays, *dict.fromkeys(arrays.values())])
+    _known(release, "layer", options.layers, [*dict.fromkeys(arrays.values()), *arrays])
     _known(release, "season", options.seasons, [season.name for season in manifest.seasons])
     _known(release, "year", options.years, manifest.years)
     for level in options.levels:

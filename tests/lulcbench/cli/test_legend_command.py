@@ -57,5 +57,7 @@ def test_a_file_is_written(tmp_path: Path) -> None:
     path = tmp_path / "legend.qml"
     assert shown("--format", "qml", "--out", str(path)) == f"{path}\n"
     assert path.read_text(encoding="utf-8") == shown("--format", "qml")
-    for options in (["--out", str(path)], ["--level", "7"]):
+    assert shown("--out", str(path.with_suffix(".csv"))) == f"{path.with_suffix('.csv')}\n"
+    assert path.with_suffix(".csv").read_text(encoding="utf-8") == shown("--format", "csv")
+    for options in (["--out", str(path.with_suffix(".txt"))], ["--level", "7"]):
         assert isinstance(CliRunner().invoke(app, ["legend", *options]).exception, LulcbenchError)
