@@ -45,6 +45,20 @@ class Part:
         return legend().classes[int(self.name)].color if self.kind == "class" else ""
 
     @property
+    def ranked(self) -> list[tuple[int, Row, float]]:
+        """Rank, row and value; rows with the same value share a rank."""
+        values = [value for _, value in self.ranking]
+        return [(values.index(value) + 1, row, value) for row, value in self.ranking]
+
+    @property
+    def leaders(self) -> list[tuple[list[Row], float]]:
+        """The rows of the best value, and of the second best."""
+        groups: dict[int, tuple[list[Row], float]] = {}
+        for rank, row, value in self.ranked:
+            groups.setdefault(rank, ([], value))[0].append(row)
+        return list(groups.values())[:2]
+
+    @property
     def metric(self) -> str:
         """Name of the value."""
         return "IoU" if self.kind == "class" else METRICS[RANKING].label

@@ -134,7 +134,7 @@ def intervals(rows: Sequence[tuple[str, float, float | None, float | None]], lab
     # Scores from 0 to 1 have no ticks outside that range.
     floor, ceiling = (0.0, 1.0) if low_end >= 0 and high_end <= 1 else (-math.inf, math.inf)
     low_end, high_end = max(low_end - pad, floor), min(high_end + pad, ceiling)
-    left, width, step = 8, 300, 22
+    left, width, step = 8, 190, 22  # shown in its own size in a table, so that its text is readable
 
     def x(value: float) -> float:
         return left + (value - low_end) / (high_end - low_end) * width
@@ -204,9 +204,11 @@ def sizes(points: Sequence[tuple[str, int, float]], label: str) -> Markup:
     for name, parameters, value in points:
         y = 8 + (high - value) / (high - low) * height
         parts.append(_dot(x(math.log10(parameters)), y, 5, "s0", f"{name}: {value:.3f}, {parameters:,} parameters"))
-    for power in range(first, last + 1):
-        text = f"{10**power:,}" if power < 6 else f"{10 ** (power - 6):,} M"
-        parts.append(_text(x(power), height + 26, text, "middle"))
+    steps = (1, 2, 5) if last - first < 3 else (1,)
+    for tick in [step * 10**power for power in range(first, last) for step in steps] + [10**last]:
+        text = f"{tick:,}" if tick < 10**6 else f"{tick // 10**6:,} M"
+        anchor = "start" if tick == 10**first else "end" if tick == 10**last else "middle"
+        parts.append(_text(x(math.log10(tick)), height + 26, text, anchor))
     for value in (low + pad, high - pad):
         parts.append(_text(left - 5, 12 + (high - value) / (high - low) * height, f"{value:.3f}", "end"))
     return _close(parts)

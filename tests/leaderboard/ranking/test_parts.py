@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -53,3 +54,13 @@ def test_edges_and_regions_are_there(service: Service, fill: Callable[..., list[
         for one in known:
             row = page.split(f"part={kind}-{one['name']}#h-chosen")[1].split("</tr>")[0]
             assert f">{one['metrics']['miou']['value']:.3f}<" in row
+
+
+def test_equal_values_share_a_rank(service: Service, fill: Callable[..., list[str]]) -> None:
+    fill({"name": "One"}, {"name": "Two"}, {"name": "Three", "kind": "poor"})
+    page = service.client.get("/parts", params={"level": 1, "part": "class-1"}).text
+    ranking = page.split('id="h-chosen"')[1].split("</table>")[0]
+    assert re.findall(r'<tr><td class="num">(\d)</td>', ranking) == ["1", "1", "3"]
+    row = page.split('part=class-1#h-chosen"')[1].split("</tr>")[0]
+    assert re.findall(r"<td>(2 results)?", row) == ["2 results", ""]
+    assert ">Three<" in row
