@@ -31,7 +31,9 @@ class Choice(BaseModel):
     release: str | None = Field(
         None, max_length=160, description="Release key; by default that of the newest result, real before simulated."
     )
-    task: Task | None = None
+    task: Task | None = Field(
+        None, description="By default that of the years, else the first for which the release has results."
+    )
     years: str | None = Field(
         None,
         max_length=MAX_YEARS * 5,
@@ -39,25 +41,29 @@ class Choice(BaseModel):
         description="2018, or all years of a change or series, as in 2012-2018; by default, and if the task needs "
         "another number of years, the latest for which the release has results.",
     )
-    split: str | None = Field(None, max_length=64)
+    split: str | None = Field(None, max_length=64, description="Scored split; by default test, if it has results.")
     scorer: str | None = Field(
         None,
         max_length=64,
         description="Scorer version, by default the newest; scores of two versions cannot be compared.",
     )
-    level: int = Field(4, ge=1, le=4)
+    level: int = Field(4, ge=1, le=4, description="Level of the legend.")
     sensor: str | None = Field(None, max_length=200, description="Models that use this sensor.")
     sensors: str | None = Field(None, max_length=400, description="Models that use exactly these sensors: a+b.")
-    tier: Literal["reported", "rescored", "reproduced"] | None = None
-    pretraining: str | None = Field(None, max_length=200)
-    max_parameters: float | None = Field(None, ge=0, allow_inf_nan=False, description="Millions.")
+    tier: Literal["reported", "rescored", "reproduced"] | None = Field(None, description="Trust tier; by default any.")
+    pretraining: str | None = Field(None, max_length=200, description="Pretraining as the model card states it.")
+    max_parameters: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Models of at most so many parameters, in millions."
+    )
     since: date | None = Field(None, description="Submitted on or after.")
     q: str | None = Field(None, max_length=200, description="Part of the model's or team's name.")
-    superseded: bool = False
+    superseded: bool = Field(False, description="Also submissions that a newer one of their team replaces.")
     saw_labels: bool = Field(False, description="Also models that saw labels of the scored split, after all others.")
     sort: str = Field(RANKING, max_length=32, description="A metric or another column.")
-    order: Literal["asc", "desc"] | None = None
-    page: int = Field(1, ge=1, le=100_000)
+    order: Literal["asc", "desc"] | None = Field(
+        None, description="By default best first, newest first, names in alphabetical order."
+    )
+    page: int = Field(1, ge=1, le=100_000, description="Page of the site; the API answers with all rows.")
 
     @model_validator(mode="before")
     @classmethod

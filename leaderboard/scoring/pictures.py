@@ -13,7 +13,7 @@ import PIL.Image
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.counts import Counts
 from lulcbench.grid import TILE_SIZE, Tile
-from lulcbench.legend import legend
+from lulcbench.legend import IGNORE_INDEX, legend
 from lulcbench.predictions import Predictions
 from lulcbench.release import ArrayKey, Manifest, Row, TilePosition, label_shape
 from lulcbench.release.shards import ShardReader
@@ -25,6 +25,9 @@ MAX_CELLS = 400
 BLOCK_TILES = 10
 IMAGE_PIXELS = 240
 BRIGHTEST = 0.3  # reflectance shown as white, the usual stretch for true colour
+
+# Colours of correct and wrong pixels; pixels without a label stay white.
+CORRECT, WRONG = (214, 226, 219), (163, 33, 26)
 
 Image = npt.NDArray[np.uint8]
 
@@ -75,10 +78,9 @@ def draw_samples(predictions: Predictions, counts: Counts, folder: Path) -> list
         position, year = TilePosition(chosen), counts.years[-1]
         row = predictions.tiles.row(position)
         colors = legend().colors(info.level)
-        pictures = {
-            "label": colors[_labels(reader, labels, row, info.level)],
-            "prediction": colors[legend().encode(predictions.codes(position)[info.years.index(year)], info.level)],
-        }
+        label = _labels(reader, labels, row, info.level)
+        predicted = legend().encode(predictions.codes(position)[info.years.index(year)], info.level)
+        pictures = {"label": colors[label], "prediction": colors[predicted], "errors": _errors(label, predicted)}
         image = _true_color(reader, release.manifest, year, row)
         if image is not None:
             pictures = {"image": image} | pictures
@@ -99,6 +101,13 @@ def png(pixels: Image) -> bytes:
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels, "RGB").save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _errors(label: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> Image:
+    """Which labelled pixels are wrong."""
+    wrong = np.where((label == predicted)[..., None], CORRECT, WRONG)
+    image: Image = np.where((label == IGNORE_INDEX)[..., None], 255, wrong).astype(np.uint8)
+    return image
 
 
 def _labels(reader: ShardReader, array: ArrayKey, row: Row, level: int) -> npt.NDArray[np.uint8]:

@@ -104,6 +104,14 @@ def retry(db: Database, submission_id: str) -> None:
         audit(session, "operator", "submission.retry", submission.id)
 
 
+def supersedable(old: Submission, new: Submission) -> bool:
+    """Whether ``supersede`` accepts these two submissions of one team."""
+    if old.result is None or new.result is None or {old.status, new.status} != {"scored"}:
+        return False
+    free = old.superseded_by is None and new.superseded_by is None and new.created_at > old.created_at
+    return free and _same_table(old, new)
+
+
 def supersede(db: Database, settings: Settings, who: Identity, submission_id: str, by: str) -> Submission:
     """Mark a submission as replaced by a newer one.
 
@@ -115,8 +123,7 @@ def supersede(db: Database, settings: Settings, who: Identity, submission_id: st
         old, new = _owned(session, who, submission_id), _owned(session, who, by)
         if old.status != "scored" or new.status != "scored" or old.result is None or new.result is None:
             raise RequestError(409, "Only a scored submission supersedes a scored one.", "Wait until both are scored.")
-        same = all(getattr(old.result, f) == getattr(new.result, f) for f in ("release_key", "task", "years", "split"))
-        if not same or old.team_id != new.team_id or old.id == new.id:
+        if not _same_table(old, new) or old.team_id != new.team_id or old.id == new.id:
             raise RequestError(
                 409,
                 "The two submissions differ in team, release, task, years or split.",
@@ -163,6 +170,11 @@ def set_tier(db: Database, settings: Settings, actor: str, submission_id: str, t
         audit(session, actor, "submission.tier", submission.id, tier=tier, evidence=evidence)
         touch(session)
         return submission
+
+
+def _same_table(old: Submission, new: Submission) -> bool:
+    fields = ("release_key", "task", "years", "split")
+    return all(getattr(old.result, name) == getattr(new.result, name) for name in fields)
 
 
 def _locked(session: Session, submission_id: str) -> Submission | None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
@@ -54,45 +55,45 @@ class UploadRequest(BaseModel):
 class UploadState(BaseModel):
     """The state of an upload."""
 
-    upload_id: str
+    upload_id: str = Field(description="Id of the upload, for its addresses.")
     chunk_size: int = Field(description="Largest body of one PUT, bytes.")
     offset: int = Field(description="Bytes that have arrived; the next PUT continues here.")
-    size: int
+    size: int = Field(description="Bytes of the whole file.")
     submission_id: str | None = Field(None, description="Set when the upload is complete.")
 
 
 class Offset(BaseModel):
     """Bytes that have arrived."""
 
-    offset: int
+    offset: int = Field(description="Bytes that have arrived; the next PUT continues here.")
 
 
 class Accepted(BaseModel):
     """The submission is queued for scoring."""
 
-    submission_id: str
-    url: str
+    submission_id: str = Field(description="Id of the submission.")
+    url: str = Field(description="Address of its page.")
 
 
 class ErrorText(BaseModel):
     """Reason why a submission was refused or is delayed, or why its scores cannot be read."""
 
-    what: str
-    remedy: str
+    what: str = Field(description="What is wrong.")
+    remedy: str = Field(description="What to do next.")
 
 
 class SubmissionState(BaseModel):
     """A submission. A scored one has ``scores``, or an ``error`` if its record cannot be read."""
 
-    submission_id: str
-    status: Literal["queued", "scoring", "scored", "refused", "withdrawn"]
+    submission_id: str = Field(description="Id of the submission.")
+    status: Literal["queued", "scoring", "scored", "refused", "withdrawn"] = Field(description="Where it is.")
     tier: Literal["reported", "rescored", "reproduced"] = Field(
         description="reported by the team itself; rescored from its predictions; reproduced from its weights"
     )
-    error: ErrorText | None = None
+    error: ErrorText | None = Field(None, description="Why it was refused or waits, or its record cannot be read.")
     scores: dict[str, Any] | None = Field(None, description="lulcbench.evaluation.scores.Scores")
-    superseded_by: str | None = None
-    url: str
+    superseded_by: str | None = Field(None, description="Id of the submission that replaces it.")
+    url: str = Field(description="Address of its page.")
 
 
 class TierRequest(BaseModel):
@@ -100,7 +101,7 @@ class TierRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tier: Literal["reported", "rescored", "reproduced"]
+    tier: Annotated[Literal["reported", "rescored", "reproduced"], Field(description="The new tier.")]
     evidence: Annotated[
         str, Field(min_length=1, max_length=500, description="Grounds for the tier, for the audit log.")
     ]
@@ -111,7 +112,7 @@ class SupersedeRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    by: Annotated[str, Field(pattern="^[0-9a-f]{20}$")]
+    by: Annotated[str, Field(pattern="^[0-9a-f]{20}$", description="Id of the newer submission.")]
 
 
 class AuditLine(BaseModel):
@@ -119,11 +120,11 @@ class AuditLine(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    at: datetime
-    actor: str
-    action: str
-    subject: str
-    detail: dict[str, Any]
+    at: datetime = Field(description="When it happened, UTC.")
+    actor: str = Field(description="Team and token, operator, or worker.")
+    action: str = Field(description="What was done, such as submission.withdraw.")
+    subject: str = Field(description="What it was done to.")
+    detail: dict[str, Any] = Field(description="Further values.")
 
 
 bearer = HTTPBearer(auto_error=False, description="A token from 'python -m leaderboard token create TEAM'.")
@@ -182,6 +183,9 @@ def administrator(who: Who) -> Identity:
 
 
 Admin = Annotated[Identity, Depends(administrator)]
+UploadId = Annotated[str, PathParameter(description="Id of an upload of your team.")]
+SubmissionId = Annotated[str, PathParameter(description="Id of a submission, 20 hexadecimal digits.")]
+Format = Annotated[Literal["json", "csv"], Query(description="Form of the answer.")]
 MaybeWho = Annotated[Identity | None, Depends(maybe_identity)]
 router = APIRouter(
     prefix="/api/v1",
@@ -199,7 +203,12 @@ def begin_upload(body: UploadRequest, who: Who, db: Db, settings: Setting) -> Up
 
 @router.put("/uploads/{upload_id}", tags=["submit"])
 async def continue_upload(
-    upload_id: str, offset: Annotated[int, Query(ge=0)], request: Request, who: Who, db: Db, settings: Setting
+    upload_id: UploadId,
+    offset: Annotated[int, Query(ge=0, description="Bytes that have arrived.")],
+    request: Request,
+    who: Who,
+    db: Db,
+    settings: Setting,
 ) -> Offset:
     """Append the raw request body at ``offset``, which must be the offset of the upload (the 409 error gives it)."""
     upload = await run_in_threadpool(_find, db, who, upload_id)
@@ -222,7 +231,7 @@ async def continue_upload(
 
 
 @router.get("/uploads/{upload_id}", tags=["submit"])
-def show_upload(upload_id: str, who: Who, db: Db, settings: Setting) -> UploadState:
+def show_upload(upload_id: UploadId, who: Who, db: Db, settings: Setting) -> UploadState:
     """The state of an upload, to resume it."""
     upload = _find(db, who, upload_id)
     return UploadState(
@@ -235,14 +244,14 @@ def show_upload(upload_id: str, who: Who, db: Db, settings: Setting) -> UploadSt
 
 
 @router.post("/uploads/{upload_id}/complete", status_code=202, tags=["submit"])
-def complete_upload(upload_id: str, who: Who, db: Db, settings: Setting) -> Accepted:
+def complete_upload(upload_id: UploadId, who: Who, db: Db, settings: Setting) -> Accepted:
     """Check the SHA-256 and queue the submission. Repeating the request gives the same response."""
     submission_id = uploads.complete(db, settings, who, _find(db, who, upload_id))
     return Accepted(submission_id=submission_id, url=page_url(settings, submission_id))
 
 
 @router.get("/submissions/{submission_id}", tags=["read"])
-def show_submission(submission_id: str, who: MaybeWho, db: Db, settings: Setting) -> SubmissionState:
+def show_submission(submission_id: SubmissionId, who: MaybeWho, db: Db, settings: Setting) -> SubmissionState:
     """A submission. Only its own team sees it before it is scored, or if it was refused."""
     with db.read() as session:
         submission = standing.visible(session, submission_id, who)
@@ -250,31 +259,37 @@ def show_submission(submission_id: str, who: MaybeWho, db: Db, settings: Setting
 
 
 @router.post("/submissions/{submission_id}/withdraw", tags=["submit"])
-def withdraw(submission_id: str, who: Who, db: Db, settings: Setting) -> SubmissionState:
+def withdraw(submission_id: SubmissionId, who: Who, db: Db, settings: Setting) -> SubmissionState:
     """Take a submission off the board, or out of the queue. The ledger keeps the result and the withdrawal."""
     return _state(standing.withdraw(db, settings, who, submission_id), settings)
 
 
 @router.post("/submissions/{submission_id}/undo", tags=["submit"])
-def undo(submission_id: str, who: Who, db: Db, settings: Setting) -> SubmissionState:
+def undo(submission_id: SubmissionId, who: Who, db: Db, settings: Setting) -> SubmissionState:
     """Undo a withdrawal of the last day."""
     return _state(standing.undo(db, settings, who, submission_id), settings)
 
 
 @router.post("/submissions/{submission_id}/supersede", tags=["submit"])
-def supersede(submission_id: str, body: SupersedeRequest, who: Who, db: Db, settings: Setting) -> SubmissionState:
+def supersede(
+    submission_id: SubmissionId, body: SupersedeRequest, who: Who, db: Db, settings: Setting
+) -> SubmissionState:
     """Mark a submission as replaced by a newer one of the same team, release, task, years and split."""
     return _state(standing.supersede(db, settings, who, submission_id, body.by), settings)
 
 
 @router.post("/submissions/{submission_id}/tier", tags=["operate"])
-def change_tier(submission_id: str, body: TierRequest, who: Admin, db: Db, settings: Setting) -> SubmissionState:
+def change_tier(
+    submission_id: SubmissionId, body: TierRequest, who: Admin, db: Db, settings: Setting
+) -> SubmissionState:
     """Set the trust tier of a result, for example after its weights gave the same scores."""
     return _state(standing.set_tier(db, settings, who.actor, submission_id, body.tier, body.evidence), settings)
 
 
 @router.get("/audit", tags=["operate"])
-def show_audit(who: Admin, db: Db, last: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditLine]:
+def show_audit(
+    who: Admin, db: Db, last: Annotated[int, Query(ge=1, le=1000, description="Number of lines.")] = 100
+) -> list[AuditLine]:
     """The audit log (actor, action, subject), newest first."""
     with db.read() as session:
         lines = session.scalars(select(Audit).order_by(Audit.id.desc()).limit(last)).all()
@@ -282,9 +297,7 @@ def show_audit(who: Admin, db: Db, last: Annotated[int, Query(ge=1, le=1000)] = 
 
 
 @router.get("/leaderboard", tags=["read"])
-def show_leaderboard(
-    request: Request, choice: Annotated[Choice, Query()], format: Literal["json", "csv"] = "json"
-) -> Response:
+def show_leaderboard(request: Request, choice: Annotated[Choice, Query()], format: Format = "json") -> Response:
     """The complete table, filtered and sorted like the page."""
     unpaged = choice.model_copy(update={"page": 1})
 
@@ -302,8 +315,8 @@ async def show_comparison(
     request: Request,
     settings: Setting,
     id: Annotated[list[str], Query(description="Submissions; the others are tested against the first.")],
-    level: Annotated[int, Query(ge=1, le=4)] = 4,
-    format: Literal["json", "csv"] = "json",
+    level: Annotated[int, Query(ge=1, le=4, description="Level of the legend.")] = 4,
+    format: Format = "json",
 ) -> Response:
     """Paired tests over spatial blocks: difference from the first, 95 % interval, p-value of a permutation test."""
     ids = check_ids(id, level)

@@ -46,6 +46,7 @@ async def login(request: Request) -> Response:
     except RequestError as error:
         return _login(request, error)
     db: Database = request.app.state.db
+    await run_in_threadpool(accounts.note_use, db, who.token_id)
     sessions.begin(request, await run_in_threadpool(accounts.begin_session, db, who.token_id, sessions.LIFETIME))
     return see("/submit")
 
@@ -125,6 +126,7 @@ def _mine(request: Request, issued: str = "", error: RequestError | None = None)
         tokens = session.scalars(select(Token).where(Token.team_id == who.team_id).order_by(Token.created_at)).all()
         issues = accounts.issues_tokens(session, who)
     undoable = {submission.id for submission in submissions if standing.undoable(submission)}
+    successors = {old.id: [new for new in submissions if standing.supersedable(old, new)] for old in submissions}
     return _with_session(
         request,
         "mine.html",
@@ -133,6 +135,7 @@ def _mine(request: Request, issued: str = "", error: RequestError | None = None)
         who=who,
         submissions=submissions,
         undoable=undoable,
+        successors=successors,
         tokens=tokens,
         now=now(),
         issued=issued,
@@ -147,6 +150,16 @@ async def undo(submission_id: str, request: Request) -> Response:
     await _small_form(request)
     who = await run_in_threadpool(_who, request)
     await run_in_threadpool(standing.undo, request.app.state.db, request.app.state.settings, who, submission_id)
+    return see("/mine")
+
+
+@router.post("/submissions/{submission_id}/supersede")
+async def supersede(submission_id: str, request: Request) -> Response:
+    """Mark a submission as replaced by a newer one."""
+    form = await _small_form(request)
+    who = await run_in_threadpool(_who, request)
+    db, settings = request.app.state.db, request.app.state.settings
+    await run_in_threadpool(standing.supersede, db, settings, who, submission_id, _text(form, "by"))
     return see("/mine")
 
 
@@ -264,6 +277,7 @@ def _login(request: Request, error: RequestError | None = None) -> Response:
 
 
 def _submit(request: Request, who: Identity, error: RequestError | None = None, card: str = "") -> Response:
+    settings: Settings = request.app.state.settings
     return _with_session(
         request,
         "submit.html",
@@ -272,7 +286,8 @@ def _submit(request: Request, who: Identity, error: RequestError | None = None, 
         who=who,
         card=card,
         example=CARD_EXAMPLE,
-        settings=request.app.state.settings,
+        settings=settings,
+        largest=min(uploads.largest_file(settings), settings.max_form_bytes),
     )
 
 

@@ -39,7 +39,7 @@ from lulcbench.evaluation.metrics import METRICS, RANKING
 
 LISTED_FILES = 500
 MAX_PART = 100  # characters
-_PICTURE = re.compile(r"(best|median|worst)-(image|label|prediction)\.png")
+_PICTURE = re.compile(r"(best|median|worst)-(image|label|prediction|errors)\.png")
 
 router = APIRouter(include_in_schema=False)
 
@@ -211,7 +211,8 @@ def about(request: Request) -> Response:
 @router.get("/docs")
 def interface(request: Request) -> Response:
     """Documentation of the API, rendered from its OpenAPI description."""
-    return Page.of(html("api.html", schema=request.app.openapi())).response(request)
+    address = request.app.state.settings.public_url.rstrip("/")
+    return Page.of(html("api.html", schema=request.app.openapi(), address=address)).response(request)
 
 
 def read_choice(request: Request) -> Choice:
@@ -225,7 +226,9 @@ def read_choice(request: Request) -> Choice:
     except ValidationError as error:
         first = error.errors()[0]
         raise RequestError(
-            422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}.", "Correct it, or clear all."
+            422,
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}.",
+            "Correct the address, or begin with the whole board.",
         ) from error
 
 

@@ -22,6 +22,7 @@ from lulcbench.evaluation.metrics import METRICS, RANKING, shown_in
 from lulcbench.legend import legend
 
 _GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?:,|$)")
+PROJECT = "https://github.com/lulcbench/lulcbench"
 TIERS = {
     "reproduced": "Reproduced from weights",
     "rescored": "Re-scored from predictions",
@@ -49,6 +50,7 @@ def environment() -> Environment:
         "caution": caution,
         "metrics": METRICS,
         "ranking": RANKING,
+        "project": PROJECT,
         "columns": [column for column in COLUMNS.values() if column.text],
         "shown_in": shown_in,
         "tiers": TIERS,

@@ -231,7 +231,7 @@ def submission_page(
 
 
 def citation(entry: ledger.Entry, submission: Submission, permalink: str) -> str:
-    """The entry as BibTeX; characters that BibTeX would interpret are left out."""
+    """The entry as BibTeX; characters that BibTeX and LaTeX would interpret are left out, underscores escaped."""
     authors = " and ".join(str(author) for author in entry.card["authors"])
     fields = {
         "title": f"{entry.card['name']}: result on {entry.release}, {entry.task}, {entry.split} split",
@@ -240,7 +240,8 @@ def citation(entry: ledger.Entry, submission: Submission, permalink: str) -> str
         "howpublished": f"lulcbench leaderboard, {permalink}",
         "note": f"predictions SHA-256 {entry.sha256}, ledger digest {entry.digest}",
     }
-    lines = [f"  {key} = {{{re.sub(r'[{}\\\\%$#&~^]', '', value)}}}," for key, value in fields.items()]
+    safe = {key: re.sub(r"[{}\\%$#&~^]", "", value).replace("_", r"\_") for key, value in fields.items()}
+    lines = [f"  {key} = {{{value}}}," for key, value in safe.items()]
     return "\n".join([f"@misc{{lulcbench-{submission.id},", *lines, "}"])
 
 

@@ -3,22 +3,35 @@
 const compare = document.getElementById("compare");
 if (compare) {
   const boxes = [...compare.form.querySelectorAll("input[name=id]")];
-  const update = () => {
-    const n = boxes.filter((box) => box.checked).length;
-    compare.textContent = n ? `Compare ${n} selected` : "Compare selected";
-    compare.disabled = n < 2;
-  };
-  // The selection survives sorting, filtering and other pages of the table.
-  const key = "compare";
+  // The selection survives sorting, filtering and other pages of the table; another table has its own.
+  const key = `compare ${compare.form.dataset.table}`;
   const kept = new Set(JSON.parse(sessionStorage.getItem(key) || "[]"));
+  const shown = new Set(boxes.map((box) => box.value));
+  const clear = document.getElementById("clear");
+  const update = () => {
+    compare.textContent = kept.size ? `Compare ${kept.size} selected` : "Compare selected";
+    compare.disabled = kept.size < 2;
+    clear.hidden = !kept.size;
+  };
   boxes.forEach((box) => {
-    box.checked = box.checked || kept.has(box.value);
+    if (box.checked) kept.add(box.value);
+    box.checked = kept.has(box.value);
     box.addEventListener("change", () => {
       if (box.checked) kept.add(box.value);
       else kept.delete(box.value);
       sessionStorage.setItem(key, JSON.stringify([...kept]));
       update();
     });
+  });
+  clear.addEventListener("click", () => {
+    kept.clear();
+    sessionStorage.removeItem(key);
+    for (const box of boxes) box.checked = false;
+    update();
+    boxes[0].focus();
+  });
+  compare.form.addEventListener("formdata", (event) => {
+    for (const id of kept) if (!shown.has(id)) event.formData.append("id", id);
   });
   compare.form.addEventListener("submit", () => sessionStorage.removeItem(key));
   update();

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from benchmarks.label_release import make_release, smooth_codes
 from leaderboard.scoring.job import score_file
-from leaderboard.scoring.pictures import MAX_CELLS
+from leaderboard.scoring.pictures import MAX_CELLS, WRONG
 from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.grid import Tile
 from lulcbench.legend import IGNORE_INDEX, legend
@@ -80,7 +81,15 @@ def test_the_map_is_that_of_an_independent_count(
     assert worst["accuracy"] == round(min(accuracy.values()), 4)
     for sample in result["samples"]:
         assert round(accuracy[sample["tile"]], 4) == sample["accuracy"]
-        assert (tmp_path / "media" / f"{sample['name']}-prediction.png").is_file()
+        label, predicted, wrong = (
+            np.asarray(PIL.Image.open(tmp_path / "media" / f"{sample['name']}-{kind}.png"))
+            for kind in ("label", "prediction", "errors")
+        )
+        labelled = (wrong != 255).any(axis=2)
+        red = (wrong == WRONG).all(axis=2)
+        np.testing.assert_array_equal(red[labelled], (label != predicted).any(axis=2)[labelled])
+        if len(years) == 1:  # drawn is the last year
+            assert round(1 - red.sum() / labelled.sum(), 4) == sample["accuracy"]
 
 
 @pytest.fixture

@@ -127,6 +127,29 @@ def test_what_the_operator_hides_only_the_operator_shows_again(
     assert len(service.rows()) == 1
 
 
+def test_signing_in_is_a_use_of_the_token(service: Service) -> None:
+    sign_in(service)
+    with service.db.read() as session:
+        assert session.get(Token, service.tokens["ours"].split("_")[1]).used_at is not None  # type: ignore[union-attr]
+
+
+def test_the_page_of_a_team_offers_newer_submissions_of_the_same_table(
+    service: Service, fill: Callable[..., list[str]]
+) -> None:
+    old, new, theirs = fill({"name": "Old"}, {"name": "New"}, {"name": "Strange", "team": "Theirs"})
+    inside = sign_in(service)
+    page = service.client.get("/mine").text
+    assert re.findall(r'<option value="(\w+)">(\w+), ', page) == [(new, "New")]
+    answer = service.client.post(f"/submissions/{old}/supersede", data={"form_token": inside, "by": theirs})
+    assert answer.status_code == 404
+    answer = service.client.post(f"/submissions/{old}/supersede", data={"form_token": inside, "by": new})
+    assert answer.headers["location"] == "/mine"
+    assert {row["model"] for row in service.rows()} == {"New", "Strange"}
+    page = service.client.get("/mine").text
+    assert "(superseded)" in page
+    assert "<option" not in page
+
+
 def test_only_a_newer_submission_supersedes(service: Service, fill: Callable[..., list[str]]) -> None:
     old, new = fill({}, {})
 

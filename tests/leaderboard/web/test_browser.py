@@ -184,6 +184,26 @@ def test_sort_filter_compare(page: Any) -> None:
 
 
 @pytest.mark.slow
+def test_the_selection_survives_filters_that_hide_it(page: Any) -> None:
+    page.goto("/")
+    page.get_by_label("Compare Alpha by Ours").check()
+    page.goto("/?sensor=sentinel2")
+    assert names(page) == ["Beta", "Gamma"]
+    compare = page.locator("#compare")
+    assert compare.inner_text() == "Compare 1 selected"
+    page.get_by_label("Compare Gamma by Theirs").check()
+    compare.click()
+    page.wait_for_url("**/compare?**")
+    assert {"Alpha", "Gamma"} <= set(page.locator("thead th a").all_inner_texts())
+    page.goto("/")  # what was compared is no longer selected
+    assert page.locator("input[name=id]:checked").count() == 0
+    page.get_by_label("Compare Alpha by Ours").check()
+    page.get_by_role("button", name="Select none").click()
+    assert page.locator("input[name=id]:checked").count() == 0
+    assert compare.is_disabled()
+
+
+@pytest.mark.slow
 def test_without_javascript(browser: Any, board: tuple[str, str]) -> None:
     context = browser.new_context(base_url=board[0], java_script_enabled=False)
     page = context.new_page()
@@ -215,6 +235,8 @@ def test_with_the_keyboard_alone(page: Any) -> None:
     focused = "document.activeElement.textContent.trim()"
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
     page.keyboard.press("Enter")
     page.locator("th[scope=col] a", has_text="Date").focus()
     page.keyboard.press("Enter")
@@ -233,6 +255,9 @@ def test_nothing_sticks_out_and_text_stands_out(browser: Any, board: tuple[str, 
     context = browser.new_context(base_url=board[0], viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = context.new_page()
     first = f"{1:020x}"
+    page.goto("/login")
+    page.get_by_label("Your team's token").fill(board[1])
+    page.get_by_role("button", name="Sign in").click()
     for path in (
         "/",
         f"/submissions/{first}",
@@ -240,6 +265,10 @@ def test_nothing_sticks_out_and_text_stands_out(browser: Any, board: tuple[str, 
         "/history",
         "/?superseded=true&saw_labels=true",
         "/parts?level=1",
+        "/parts?level=1&part=class-1",
+        "/teams?name=Ours",
+        "/submit",
+        "/mine",
         "/policy",
         "/about",
         "/login",
@@ -247,6 +276,7 @@ def test_nothing_sticks_out_and_text_stands_out(browser: Any, board: tuple[str, 
         "/ledger",
     ):
         page.goto(path)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
         assert page.evaluate(FAINT) == [], (path, scheme)
         if page.locator(".scroll.tall").count() and width > 1000:
@@ -276,7 +306,7 @@ def test_upload_through_the_form(
     page.get_by_role("button", name="Submit", exact=True).click()
     page.wait_for_url("**/submissions/**")
     page.get_by_role("heading", name="From the form").wait_for(timeout=60_000)  # the page loads itself again
-    assert page.locator(".tiles img").count() == 9
+    assert page.locator(".tiles img").count() == 12
     assert page.evaluate("[...document.images].every((one) => one.loading === 'lazy' || one.naturalWidth > 0)")
     bad = tmp_path / "bad.zip"
     bad.write_bytes(b"no zip")

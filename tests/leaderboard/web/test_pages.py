@@ -16,6 +16,7 @@ from leaderboard.errors import RequestError, not_found
 from leaderboard.ranking.table import PAGE_ROWS, Snapshot
 from leaderboard.store import ledger
 from leaderboard.store.records import replay
+from leaderboard.web import charts
 from leaderboard.web.board import Board
 from leaderboard.web.render import Page
 from tests.leaderboard.harness import Service, make_entry, wait_until
@@ -311,3 +312,37 @@ def test_the_interface_is_described(service: Service) -> None:
             assert "ErrorBody" in str(operation["responses"]["422"])
     page = service.client.get("/docs").text
     assert all(path in page for path in paths)
+
+
+def test_the_interface_explains_every_field(service: Service) -> None:
+    page = service.client.get("/docs").text
+    for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", page, re.DOTALL):
+        cells = [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td>(.*?)</td>", row, re.DOTALL)]
+        assert cells, row
+        assert all(cells), row
+
+
+def test_of_equal_values_none_is_the_best(service: Service, fill: Fill) -> None:
+    one, two, poor = fill({"name": "One"}, {"name": "Two"}, {"name": "Poor", "kind": "poor"})
+    for ids, best in ((f"id={one}&id={two}", 0), (f"id={one}&id={poor}", 1)):
+        classes = service.client.get(f"/compare?{ids}&level=1").text.split("IoU by class")[1].split("</table>")[0]
+        for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", classes):
+            values = re.findall(r"(\d\.\d{3})", row)[:2]
+            assert row.count("<strong>") == (best if len(set(values)) == 2 else 0)
+
+
+def test_ticks_of_sizes_stay_in_the_chart() -> None:
+    chart = str(charts.sizes([("a", 11_000_000, 0.5), ("b", 23_000_000, 0.6)], "mIoU"))
+    assert re.findall(r'text-anchor="(start|middle|end)">(\d+ M)<', chart) == [
+        ("start", "10 M"),
+        ("middle", "20 M"),
+        ("middle", "50 M"),
+        ("end", "100 M"),
+    ]
+
+
+def test_a_citation_is_sound_latex(service: Service, fill: Fill) -> None:
+    (one,) = fill({"name": "a_b 50 % {x} $y$ \\z"})
+    citation = service.client.get(f"/submissions/{one}").text.split("@misc")[1].split("</pre>")[0]
+    title = re.search(r"title = \{(.*?): result", citation)[1]  # type: ignore[index]
+    assert title == r"a\_b 50  x y z"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from leaderboard.store import ledger
+from leaderboard.store import ledger, uploads
 from leaderboard.store.db import Audit
 from leaderboard.web.views import confusion_csv
 from lulcbench.errors import LulcbenchError
@@ -204,3 +205,12 @@ def test_names_of_classes_are_no_formulas_in_the_table_of_a_confusion_matrix() -
     row = ClassScores(code=1, name="=1+1", support=3, predicted=3)
     part = LevelScores(level=1, pixels=3, classes=(row,), confusion=((3,),), metrics={})
     assert confusion_csv(part) == "label,name,predicted 1\n1,'=1+1,3\n"
+
+
+def test_the_form_states_the_largest_file_that_is_accepted(service: Service) -> None:
+    page = service.client.get("/login").text
+    token = re.search(r'form_token" value="([0-9a-f]+)', page)[1]  # type: ignore[index]
+    service.client.post("/login", data={"token": service.tokens["ours"], "form_token": token})
+    largest = uploads.largest_file(service.settings)
+    assert largest < service.settings.max_form_bytes
+    assert f"up to {largest:,} bytes" in service.client.get("/submit").text
