@@ -216,6 +216,17 @@ def _grown(bounds: Bounds, margin: float) -> Bounds:
     return (left - margin, bottom - margin, right + margin, top + margin)
 
 
+def is_map(folder: Path) -> bool:
+    """Whether a complete map is in a folder; releases, too, have a ``zarr.json``."""
+    try:
+        content = json.loads((folder / METADATA).read_bytes())
+    except (OSError, ValueError):
+        return False
+    attributes = content.get("attributes") if isinstance(content, dict) else None
+    stated = attributes.get("lulcbench:format") if isinstance(attributes, dict) else None
+    return str(stated).startswith("lulcbench-map/")
+
+
 def _first_pass(pyramid: Pyramid, blocks: list[Index], folder: Path) -> tuple[Pyramid, Pyramid]:
     """The layers that do not depend on other blocks, and temporary arrays of the decided classes of all blocks.
 
@@ -271,11 +282,11 @@ def _prepared(folder: Path, plan: dict[str, Any], replace: bool) -> Iterator[Pat
     text = json.dumps(plan, indent=1, sort_keys=True) + "\n"
     same = own.is_file() and own.read_text(encoding="utf-8") == text
     if folder.is_dir() and any(folder.iterdir()) and not same:
-        complete, ours = (folder / METADATA).is_file(), own.is_file()
+        complete, ours = is_map(folder), own.is_file()
         if not replace or not (complete or ours):
             what = "holds a map already" if complete else "holds a part of another map" if ours else "is not empty"
-            raise LulcbenchError(f"{folder} {what}.", "Give another --out, or --replace for a map.")
-        shutil.rmtree(folder)
+            remedy = "Give another --out, or --replace." if complete or ours else "Give another --out."
+            raise LulcbenchError(f"{folder} {what}.", remedy)
     work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work / "lock")
     try:
@@ -285,6 +296,10 @@ def _prepared(folder: Path, plan: dict[str, Any], replace: bool) -> Iterator[Pat
             f"Another process makes the map in {folder}.", "Wait for it, or give another --out."
         ) from error
     try:
+        if not same:  # only now: no other process is writing there
+            for path in (*folder.iterdir(), *work.iterdir()):
+                if path not in (work, work / "lock"):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         for left in sorted(folder.rglob("*.partial")):  # by zarr, when it was killed
             left.unlink()
         write_atomic(own, text.encode())

@@ -241,6 +241,24 @@ def test_folders_that_hold_something_else_are_kept(exported, release_root: Path,
     assert map_release(exported("majority"), release_root, out, replace=True).years == (2012, 2018)
 
 
+def test_replace_removes_maps_alone(exported, release_root: Path, tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    shutil.copytree(release_root, release)
+    for replace in (False, True):
+        with pytest.raises(LulcbenchError, match="release is not empty"):
+            map_release(exported("majority"), release, release, replace=replace)
+    assert {path.name for path in release.rglob("*")} == {path.name for path in release_root.rglob("*")}
+
+
+def test_a_map_that_another_process_is_making_is_not_replaced(exported, release_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "map"
+    with engine._prepared(out, {"of": "the other process"}, replace=False):
+        (out / "2018").mkdir()
+        with pytest.raises(LulcbenchError, match="Another process makes the map"):
+            map_release(exported("majority"), release_root, out, replace=True)
+        assert (out / "2018").is_dir()
+
+
 def test_models_of_patches_are_not_mapped(exported, release_root: Path, tmp_path: Path) -> None:
     model = changed(exported("majority"), tmp_path / "patches", dense=False)
     with pytest.raises(LulcbenchError, match="classifies patches; a map needs LUISA classes of pixels"):
