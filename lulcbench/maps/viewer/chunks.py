@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip
 
+from lulcbench.errors import CorruptFileError
 from lulcbench.maps.viewer.source import NO_CLASS, Layer, MapSource, Overview, Stored, positions
 
 TILE = 240  # px: the side of the chunks of a map
@@ -38,7 +39,7 @@ def write_chunks(source: MapSource, folder: Path, advance: Callable[[], None]) -
         Value layer → lowest and highest value at full resolution, as stored; only of layers with data.
 
     Raises:
-        CorruptFileError: a part of the map cannot be read.
+        CorruptFileError: a part of the map cannot be read, or is missing in one of its layers of classes.
     """
     ranges: dict[str, tuple[float, float]] = {}
     with ThreadPoolExecutor() as threads:
@@ -79,6 +80,7 @@ class _YearWriter:
                 self._count(layer, values, grid, rows, columns)
         if self.source.probability_level is not None:
             classes = self.source.read("probability", self.year, overview, rows, columns)
+            self._check(planes, classes, overview, rows, columns)
             for code, values in zip(self.source.scheme.codes(self.source.probability_level), classes, strict=True):
                 tiles += self._tiles(f"probability/{code}", values, 0, overview, grid, rows, columns)
             planes += list(classes)
@@ -86,6 +88,22 @@ class _YearWriter:
         if overview == 0:
             tiles += self._blocks(planes, fills, grid, rows, columns)
         list(self.threads.map(lambda item: _write(*item), tiles))
+
+    def _check(self, planes: list[Stored], classes: Stored, overview: int, rows: slice, columns: slice) -> None:
+        """A pixel of a prediction has a class at every level and probabilities, or none: lost chunks read as nodata."""
+        layers = zip(self.source.layers, planes, strict=True)
+        data = {layer.name: values != layer.fill for layer, values in layers if layer.level}
+        if overview == 0:  # in overviews, small ones may be rounded to 0
+            data["probability"] = classes.any(axis=0)
+        first = next(iter(data), "")
+        for name, found in data.items():
+            if (found != data[first]).any():
+                raise CorruptFileError(
+                    f"{self.source.folder}/{self.year}/{overview} has pixels with data in only one of {first} and "
+                    f"{name}, in rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}: a "
+                    "chunk is missing.",
+                    "Write the map again.",
+                )
 
     def write_indices(self) -> None:
         """Write which tiles and blocks exist, and the numbers of pixels of each class in each tile."""

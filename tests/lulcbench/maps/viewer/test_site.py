@@ -211,6 +211,14 @@ def test_a_code_that_is_not_in_the_legend_is_named(map_folder: Path, tmp_path: P
         write_site([copy], tmp_path / "site")
 
 
+@pytest.mark.parametrize("layer", ["class_4", "class_1", "probability"])
+def test_a_chunk_that_is_missing_is_not_shown_as_nodata(map_folder: Path, tmp_path: Path, layer: str) -> None:
+    copy = shutil.copytree(map_folder, tmp_path / "map")
+    next(path for path in sorted((copy / "2018" / "0" / layer / "c").rglob("*")) if path.is_file()).unlink()
+    with pytest.raises(CorruptFileError, match=r"2018/0 has pixels with data in only one of .* a chunk is missing"):
+        write_site([copy], tmp_path / "site")
+
+
 @pytest.mark.slow
 def test_command(map_folder: Path, tmp_path: Path) -> None:
     command = [Path(sys.executable).parent / "lulcbench", "view", map_folder, "--out", tmp_path / "site"]
