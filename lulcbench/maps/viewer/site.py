@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from lulcbench._files import full_disk_named
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import ClassScheme
 from lulcbench.maps.viewer.chunks import BLOCK, TILE, count, write_chunks
@@ -47,12 +48,23 @@ def write_site(
 
     Raises:
         LulcbenchError: no maps are given, or maps of different legends; ``out`` is a file or a folder that is not a
-            site.
+            site; the disk is full.
         ReleaseNotFoundError: a folder does not contain a complete map.
         UnsupportedFormatError: a map has another format or legend.
         CorruptFileError: a map cannot be read.
     """
-    out = Path(out)
+    with full_disk_named(Path(out), "Free some space, about twice that of the maps, and run the command again."):
+        return _write_site(maps, Path(out), title, labels, points, progress)
+
+
+def _write_site(
+    maps: Sequence[str | os.PathLike[str]],
+    out: Path,
+    title: str | None,
+    labels: Release | str | os.PathLike[str] | None,
+    points: Sequence[Point],
+    progress: Callable[[int, int], None],
+) -> Path:
     if not maps:
         raise LulcbenchError("No map is given.", "Give the folder of one map or several.")
     _check_free(out)

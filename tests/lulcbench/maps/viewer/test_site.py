@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import shutil
@@ -172,6 +173,16 @@ def test_an_error_leaves_the_older_site_and_no_other_files(map_folder: Path, tmp
         write_site([map_folder, broken], site, title="Second")
     assert site_of(site)["title"] == "First"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "site"]
+
+
+def test_a_full_disk_is_named(map_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lulcbench.maps.viewer.chunks._write", full)
+    with pytest.raises(LulcbenchError, match=r"The disk of .*site is full"):
+        write_site([map_folder], tmp_path / "site")
+    assert not list(tmp_path.iterdir())
 
 
 def edited(map_folder: Path, to: Path, path: str, **attributes: Any) -> Path:
