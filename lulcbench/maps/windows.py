@@ -85,7 +85,8 @@ def predict_window(
         before = p[:, margin:-margin, margin:-margin]
         p = smooth(p, valid, smoothing)
         decide = imagery.info.scheme.decide
-        counts[SMOOTHED] = (decide(before) != decide(p)).astype(np.uint8)
+        changed = (decide(before) != decide(p)) & valid[margin:-margin, margin:-margin]
+        counts[SMOOTHED] = changed.astype(np.uint8)
         disagreement = disagreement[:, margin:-margin, margin:-margin]
     p = np.concatenate([p, disagreement]) if len(disagreement) else p
     if blend and lattice.overlap:

@@ -194,6 +194,18 @@ def test_a_smoothed_map_is_the_same_in_parts_and_marks_what_changed(
     assert 0.01 < (part.changed_by_smoothing == 1).mean() < 0.9
 
 
+def test_smoothing_changes_nothing_where_there_are_no_data(exported, release_root: Path, tmp_path: Path) -> None:
+    folder = map_release(
+        exported("forest"), release_root, tmp_path / "map", MapOptions((2018,), smoothing=Smoothing())
+    ).folder
+    with xr.open_zarr(folder, group="2018/0", consolidated=False, mask_and_scale=False) as stored:
+        missing, changed = stored.class_1.to_numpy() == 0, stored.changed_by_smoothing.to_numpy()
+    tiles = Release.open(release_root).index()
+    assert missing.sum() > missing.size - len(tiles) * 160**2  # also within the tiles
+    assert changed.any()
+    assert not changed[missing].any()
+
+
 @pytest.mark.parametrize("wrong", [{"window": 4}, {"window": 1}, {"fraction": 0}, {"smoothness": math.inf}])
 def test_smoothing_that_is_not_possible_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
