@@ -118,8 +118,8 @@ def map_release(
 
     Raises:
         LulcbenchError: the model is not valid or does not predict classes of pixels; the release lacks what it
-            needs; the area does not overlap the release; ``out`` holds something else; the disk is full; the scheduler
-            cannot be reached.
+            needs; the area does not overlap the release; ``out`` holds something else; the disk or the memory is full;
+            the scheduler cannot be reached.
     """
     opened, options = open_model(model), options or MapOptions()
     info = opened.info
@@ -177,6 +177,7 @@ def map_release(
     done, damaged, mapped = 0, dict[str, str](), dict[int, float]()
     with (
         full_disk_named(folder, _FULL),
+        _memory_named(folder),
         _prepared(folder, plan, replace) as work,
         predictions(opened, release, Work.of(opened, release, lattice, smoothing), workers, scheduler) as predict,
     ):
@@ -269,6 +270,18 @@ def _blocks(
     if area is not None:
         found = {index for index in found if area.touches(_grown(lattice.block(index), margin))}
     return sorted(found)
+
+
+@contextmanager
+def _memory_named(folder: Path) -> Iterator[None]:
+    """Turn the error of full memory, here or in another process, into a ``LulcbenchError``."""
+    try:
+        yield
+    except MemoryError as error:
+        raise LulcbenchError(
+            f"Memory ran out while {folder} was made: {error or 'no details'}.",
+            "Lower --workers or --halo, or free memory, and run the command again: it continues where it stopped.",
+        ) from error
 
 
 @contextmanager

@@ -224,6 +224,20 @@ def test_a_full_disk_is_named_and_the_map_continues_afterwards(
     assert map_release(exported("majority"), release_root, out, options).blocks == 2
 
 
+def test_full_memory_is_named_with_what_to_lower(
+    exported, release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError("Unable to allocate 80.0 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Pyramid, "write", full)
+        with pytest.raises(LulcbenchError, match=r"Memory ran out while .* was made: Unable") as refused:
+            map_release(exported("majority"), release_root, tmp_path / "map")
+    assert "Lower --workers or --halo" in str(refused.value)
+    assert map_release(exported("majority"), release_root, tmp_path / "map").blocks == 4
+
+
 @pytest.mark.slow
 def test_folders_that_hold_something_else_are_kept(exported, release_root: Path, tmp_path: Path) -> None:
     out = tmp_path / "map"
