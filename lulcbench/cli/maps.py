@@ -94,6 +94,7 @@ def map_(
     typer.echo(f"{result.folder}: {', '.join(map(str, result.years))}, {result.blocks} blocks")
     for mapped, share in result.mapped.items():
         rest = "; the rest is outside the tiles of the release, or has no imagery" if share < 0.9995 else ""
+        rest = "; no pixel with imagery has its centre in it" if share == 0 else rest
         typer.echo(f"{mapped}: {100 * share:.1f} % of the area has a class{rest}")
     if result.damaged or not all(result.mapped.values()):
         raise typer.Exit(1)

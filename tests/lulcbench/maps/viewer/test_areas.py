@@ -83,6 +83,17 @@ def test_the_areas_of_the_whole_map_are_downloaded_as_csv(page: Any, map_folder:
     np.testing.assert_allclose(table["area_ha"], table["pixels"] * 0.09)
 
 
+def test_titles_are_not_formulas_in_the_csv(page: Any) -> None:
+    page.evaluate("lulcbench.site.maps[0].title = '=1+1'")
+    page.get_by_role("button", name="Whole map").click()
+    area_of(page)
+    with page.expect_download() as download:
+        page.get_by_text("Download as CSV").click()
+    lines = Path(download.value.path()).read_text().splitlines()[1:]
+    assert lines
+    assert all(line.startswith("'=1+1,") for line in lines)
+
+
 @pytest.mark.slow
 def test_an_area_is_drawn_with_the_keyboard_and_is_in_the_permalink(page: Any, browser: Any, site_url: str) -> None:
     page.get_by_role("button", name="Box").focus()

@@ -130,14 +130,17 @@ export class AreaTable {
   }
 
   private csv(columns: Column[], positions: number[]): string {
-    const quote = (text: string | number) => (/[",\n]/.test(String(text)) ? `"${String(text).replaceAll('"', '""')}"` : String(text));
+    // Spreadsheets run texts that begin with these characters as formulas; an apostrophe keeps them texts.
+    const harmless = (text: string) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
+    const quote = (text: string) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
     const lines = [["map", "year", "simulated", "code", "name", "pixels", "area_ha"]];
     for (const column of columns) {
       for (const position of positions) {
         const entry = this.site.legend[position];
         const pixels = column.pixels.get(position) ?? 0;
         const area = (pixels * column.map.overviews[0].resolution ** 2) / 10_000;
-        lines.push([column.map.title, column.side.year, column.map.simulated, entry.code, entry.name, pixels, area].map(String));
+        const numbers = [pixels, area].map(String);
+        lines.push([harmless(column.map.title), String(column.side.year), String(column.map.simulated), String(entry.code), harmless(entry.name), ...numbers]);
       }
     }
     const text = lines.map((line) => line.map(quote).join(",")).join("\r\n") + "\r\n";
