@@ -51,7 +51,7 @@ def test_kept_predictions_are_scored_again_into_the_table_of_this_scorer(
     assert row["scorer_version"] == results["good"]["scores"]["scorer_version"]
     for key in ("miou", "submitted", "team", "model", "tier"):
         assert row[key] == before[key]
-    assert service.client.get(f"/submissions/{new}").text.count("<img") == 9
+    assert service.client.get(f"/submissions/{new}").text.count("<img") == 12
     assert predictions_path(service.settings, new).is_file()
     assert verify(service.db, service.settings) == ()
     assert list(rescore(worker)) == []
