@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from lulcbench._files import Frozen
 from lulcbench._parsing import parse_toml, read_limited
@@ -66,8 +67,14 @@ def mixes_scripts(text: str) -> bool:
 
 Short = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_plain)]
 Long = Annotated[str, Field(max_length=2000), AfterValidator(_plain)]
-Url = Annotated[str, Field(max_length=300, pattern=r"^https?://[A-Za-z0-9.-]+(:\d+)?(/[!#-&(-;=?-\[\]-~]*)?$")]
-SensorName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+_URL = r"^https?://[A-Za-z0-9.-]+(:\d+)?(/[!#-&(-;=?-\[\]-~]*)?$"
+_SENSOR = r"^[a-z0-9][a-z0-9-]{0,31}$"
+Url = Annotated[str, Field(max_length=300, pattern=_URL)]
+SensorName = Annotated[str, Field(pattern=_SENSOR)]
+_FORMS = {
+    _URL: "not an address such as https://example.org/model, without blanks and letters with accents",
+    _SENSOR: "not a name of at most 32 lower-case letters, digits and hyphens",
+}
 
 
 def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -140,8 +147,13 @@ def load_card(path: str | os.PathLike[str]) -> ModelCard:
     try:
         return ModelCard.model_validate(content)
     except ValidationError as error:
-        messages = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        messages = "; ".join(f"{'.'.join(map(str, e['loc']))}: {_message(e)}" for e in error.errors())
         raise LulcbenchError(f"{path} is not a valid model card: {messages}.", remedy) from error
+
+
+def _message(error: ErrorDetails) -> str:
+    """What is wrong with a value; a sentence in place of a regular expression."""
+    return _FORMS.get(error.get("ctx", {}).get("pattern", ""), error["msg"])
 
 
 def check_sensors(card: ModelCard, release: Manifest) -> None:

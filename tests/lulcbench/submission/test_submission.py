@@ -98,6 +98,8 @@ def test_card_files_that_cannot_be_read(tmp_path: Path) -> None:
         (b"name = ", "not TOML"),
         (b"\xff\xfe", "not TOML"),
         (b'name = "x"\n', "not a valid model card: .*authors"),
+        (CARD_EXAMPLE.replace("https://", "my ").encode(), "code: not an address such as https://example.org/model"),
+        (CARD_EXAMPLE.replace('"sentinel2"', '"Sentinel-2"').encode(), "sensors.0: not a name of at most 32"),
         (b"#" * 70000, "larger than"),
         (b"a" + b".a" * 24_000 + b"=1", "not TOML: a key has more than 8 parts"),
         (b"parameters = " + b"1" * 6000, "not TOML"),
