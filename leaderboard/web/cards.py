@@ -13,7 +13,7 @@ from leaderboard.settings import Settings
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import Manifest
 from lulcbench.sensors import SENSORS
-from lulcbench.submission.card import ModelCard
+from lulcbench.submission.card import ModelCard, problems
 
 
 def check_card(content: Any, settings: Settings) -> dict[str, Any]:
@@ -28,9 +28,8 @@ def check_card(content: Any, settings: Settings) -> dict[str, Any]:
     try:
         card = ModelCard.model_validate(content)
     except ValidationError as error:
-        messages = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors()[:8])
         raise RequestError(
-            422, f"The model card is not valid: {messages}.", "See 'lulcbench submit --help'."
+            422, f"The model card is not valid: {problems(error)}.", "See 'lulcbench submit --help'."
         ) from error
     try:
         known = _sensors(settings.releases)

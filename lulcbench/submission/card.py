@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from lulcbench._files import Frozen
 from lulcbench._parsing import parse_toml, read_limited
@@ -147,13 +146,16 @@ def load_card(path: str | os.PathLike[str]) -> ModelCard:
     try:
         return ModelCard.model_validate(content)
     except ValidationError as error:
-        messages = "; ".join(f"{'.'.join(map(str, e['loc']))}: {_message(e)}" for e in error.errors())
-        raise LulcbenchError(f"{path} is not a valid model card: {messages}.", remedy) from error
+        raise LulcbenchError(f"{path} is not a valid model card: {problems(error)}.", remedy) from error
 
 
-def _message(error: ErrorDetails) -> str:
-    """What is wrong with a value; a sentence in place of a regular expression."""
-    return _FORMS.get(error.get("ctx", {}).get("pattern", ""), error["msg"])
+def problems(error: ValidationError) -> str:
+    """What is wrong with the values of a card, at most eight; a phrase in place of a regular expression."""
+    texts = []
+    for wrong in error.errors()[:8]:
+        where = ".".join(map(str, wrong["loc"])) or "card"
+        texts.append(f"{where}: {_FORMS.get(wrong.get('ctx', {}).get('pattern', ''), wrong['msg'])}")
+    return "; ".join(texts)
 
 
 def check_sensors(card: ModelCard, release: Manifest) -> None:
