@@ -20,6 +20,7 @@ KNOWN = {
     "luisa-sim": "lulcbench simulated release",
     "luisa-sim-medium": "lulcbench simulated release, three regions",
     "luisa-sim-series": "lulcbench simulated release of time series",
+    "luisa-sim-planet": "lulcbench simulated release with Planet",
     "luisa-eurosat": "EuroSAT on LUISA",
     "pilot12": "lulcbench pilot: 12 regions of Europe",
     "europe": "lulcbench: Europe",
