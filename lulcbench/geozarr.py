@@ -6,16 +6,19 @@ Used by releases (``builders``) and by maps (``lulcbench.maps``).
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lulcbench._files import write_atomic
+from lulcbench.errors import CorruptFileError
 from lulcbench.grid import CRS_WKT
 from lulcbench.legend import NODATA, LandClass, legend
 
 METADATA = "zarr.json"
+CHUNKS = "lulcbench:chunks"  # attribute of a map: number of chunk files of each array
 
 # https://github.com/zarr-conventions/{geo-proj,spatial,multiscales}, version 1
 PROJ = {
@@ -102,3 +105,42 @@ def consolidate(folder: Path, attributes: Mapping[str, Any]) -> None:
         "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": members},
     }
     write_atomic(folder / METADATA, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def count_chunks(folder: Path) -> dict[str, int]:
+    """Number of chunk files of all arrays below a group, by their path in it.
+
+    Zarr reads a chunk that is lost as one without data: readers compare the number with that of the writer.
+    """
+    counts = {}
+    for path, folders, files in os.walk(folder):
+        if METADATA in files and "c" in folders:
+            chunks = sum(len(names) for _, _, names in os.walk(Path(path) / "c"))
+            counts[Path(path).relative_to(folder).as_posix()] = chunks
+        folders[:] = [name for name in folders if name != "c" and not name.startswith(".")]  # hidden: unfinished work
+    return dict(sorted(counts.items()))
+
+
+def check_chunks(folder: Path, attributes: Mapping[str, Any], below: str = "") -> None:
+    """Compare the chunk files of a map with their number when it was written.
+
+    Args:
+        folder: of the map.
+        attributes: of its root; older maps do not state the numbers.
+        below: only the arrays in this group.
+
+    Raises:
+        CorruptFileError: an array has lost chunks, or has others besides.
+    """
+    stated = attributes.get(CHUNKS)
+    if not isinstance(stated, Mapping):
+        return
+    below = f"{below}/" if below else ""
+    stated = {name: n for name, n in stated.items() if name.startswith(below)}
+    found = {f"{below}{name}": n for name, n in count_chunks(folder / below).items()}
+    for name in sorted({*stated, *found}):
+        if found.get(name, 0) != stated.get(name, 0):
+            raise CorruptFileError(
+                f"{folder}/{name} has {found.get(name, 0)} chunks; {stated.get(name, 0)} were written.",
+                "Write the map again, or copy it again, completely.",
+            )

@@ -13,6 +13,7 @@ from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import CorruptFileError, LulcbenchError, UnsupportedFormatError
 from lulcbench.evaluation.class_maps import NONE, ClassCodes, Floats, MapGrid, windows
 from lulcbench.evaluation.confusion import divide
+from lulcbench.geozarr import check_chunks
 from lulcbench.grid import CRS, LABEL_RESOLUTION, TILE_SIZE, Tile
 from lulcbench.legend import NODATA, ClassScheme
 from lulcbench.predictions import Predictions
@@ -73,6 +74,7 @@ class ZarrMap(_OnGrid):
         if year not in (None, *years) or (year is None and len(years) != 1):
             raise _no_such_year(path, years, year)
         self.year = years[0] if year is None else year
+        check_chunks(self.folder, attributes, f"{self.year}/0")
         self.origin = (str(self.folder.resolve()), str(self.year))
         self.simulated = attributes.get("lulcbench:simulated") is not False
         try:

@@ -12,7 +12,7 @@ import zarr
 from lulcbench import __version__
 from lulcbench._files import hash_file, write_atomic
 from lulcbench.areas import Area
-from lulcbench.geozarr import consolidate
+from lulcbench.geozarr import CHUNKS, consolidate, count_chunks
 from lulcbench.grid import CRS, Bounds
 from lulcbench.legend import ClassScheme
 from lulcbench.legend.scheme import SUBSET
@@ -216,6 +216,7 @@ def write_metadata(
             for c in scheme.classes.values()
         ],
         "legend_digest": scheme.digest,
+        CHUNKS: count_chunks(folder),
     }
     consolidate(folder, attributes)
 

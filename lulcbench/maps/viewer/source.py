@@ -14,6 +14,7 @@ import numpy.typing as npt
 import zarr
 
 from lulcbench.errors import CorruptFileError, LulcbenchError, ReleaseNotFoundError, UnsupportedFormatError
+from lulcbench.geozarr import check_chunks
 from lulcbench.legend import NODATA, ClassScheme
 from lulcbench.maps.answers import UNCERTAIN
 
@@ -126,6 +127,7 @@ class MapSource:
                 f"{folder} has the format {attributes.get('lulcbench:format')!r}, not {FORMAT!r}.",
                 "Write the map again with this version of lulcbench.",
             )
+        check_chunks(folder, attributes)
         years = tuple(sorted(int(str(name)) for name in root.group_keys()))
         if not years:
             raise CorruptFileError(f"The map {folder} has no years.", "Write the map again.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,13 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from lulcbench.cli import app
+from lulcbench.errors import CorruptFileError
+from lulcbench.evaluation._stored_maps import ZarrMap
 from lulcbench.legend import decide, legend
 from lulcbench.maps import MapModel, engine, map_release
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.lattice import Lattice
+from lulcbench.maps.viewer.source import MapSource
 from lulcbench.maps.windows import predict_window
 from lulcbench.release import Release
 from tests.builders.stages.kill import tree
@@ -208,3 +212,20 @@ def test_the_command_maps_part_of_a_release(exported, release_root: Path, tmp_pa
     mapped = stored(tmp_path / "map").class_1
     there = mapped.x[(mapped > 0).any("y")], mapped.y[(mapped > 0).any("x")]
     assert [(float(axis.min()), float(axis.max())) for axis in there] == [(4344615, 4349985), (3130005, 3135975)]
+
+
+def test_a_map_that_lost_the_same_chunk_of_all_layers_is_not_read_as_nodata(mapped: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(mapped, tmp_path / "map")
+    assert MapSource.open(copy).years == (2018,)
+    ZarrMap(copy)
+    layers = [path for path in sorted((copy / "2018" / "0").iterdir()) if (path / "c").is_dir()]
+    for layer in layers:
+        chunk = next(path for path in sorted((layer / "c").rglob("*")) if path.is_file())
+        chunk.unlink()
+    for read in (MapSource.open, ZarrMap):
+        with pytest.raises(CorruptFileError, match=r"2018/0/\w+ has \d+ chunks; \d+ were written"):
+            read(copy)
+    extra = shutil.copytree(mapped, tmp_path / "extra")
+    (extra / "2018" / "0" / "class_4" / "c" / "999").write_bytes(b"")
+    with pytest.raises(CorruptFileError, match="class_4 has"):
+        ZarrMap(extra)
