@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 from sqlalchemy import select
 
-from leaderboard.ranking.table import Choice, Row, Snapshot, to_csv, version_order
+from leaderboard.ranking.choice import Choice
+from leaderboard.ranking.table import Row, Snapshot, to_csv, version_order
 from leaderboard.settings import Settings
 from leaderboard.store import chain, ledger
 from leaderboard.store.db import Database, Result, Submission

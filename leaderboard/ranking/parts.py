@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from leaderboard.ranking.table import Choice, Row, Snapshot
+from leaderboard.ranking.choice import Choice
+from leaderboard.ranking.table import Row, Snapshot
 from lulcbench.evaluation.metrics import METRICS, RANKING
 from lulcbench.legend import legend
 

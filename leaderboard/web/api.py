@@ -20,7 +20,8 @@ from starlette.requests import ClientDisconnect
 
 from leaderboard.errors import RequestError, not_found
 from leaderboard.ranking import paired
-from leaderboard.ranking.table import Choice, Snapshot, to_csv
+from leaderboard.ranking.choice import Choice
+from leaderboard.ranking.table import Snapshot, to_csv
 from leaderboard.settings import Settings
 from leaderboard.store import accounts, standing, uploads
 from leaderboard.store.accounts import Identity

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from leaderboard.errors import RequestError, not_found
-from leaderboard.ranking.table import Choice, Snapshot
+from leaderboard.ranking.choice import Choice
+from leaderboard.ranking.table import Snapshot
 from leaderboard.settings import Settings
 from leaderboard.store import accounts, chain, ledger, standing, uploads
 from leaderboard.store.accounts import Identity

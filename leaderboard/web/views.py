@@ -14,10 +14,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from leaderboard.errors import RequestError, not_found
+from leaderboard.ranking.choice import Choice
 from leaderboard.ranking.paired import paired_tests
 from leaderboard.ranking.parts import KINDS, parts
 from leaderboard.ranking.summary import shown
-from leaderboard.ranking.table import PAGE_ROWS, Choice, Row, Snapshot, harmless, sort_value
+from leaderboard.ranking.table import PAGE_ROWS, Row, Snapshot, harmless, sort_value
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
 from leaderboard.store.db import Submission

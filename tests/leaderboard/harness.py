@@ -174,3 +174,17 @@ def make_entry(
         scored_at=at,
         **results[kind],
     )
+
+
+def form_token(page: str) -> str:
+    """The token against forged requests in the forms of a page."""
+    found = re.search(r'form_token[="a-z ]+([0-9a-f]{64})', page)
+    assert found
+    return found[1]
+
+
+def sign_in(service: Service, who: str = "ours") -> str:
+    """Sign the client in; the form token."""
+    page = service.client.get("/login").text
+    service.client.post("/login", data={"token": service.tokens[who], "form_token": form_token(page)})
+    return form_token(service.client.get("/submit").text)

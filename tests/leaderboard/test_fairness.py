@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from leaderboard.errors import RequestError
-from leaderboard.ranking.table import Choice
+from leaderboard.ranking.choice import Choice
 from leaderboard.store import queue
 from leaderboard.store.db import Submission, now
 from leaderboard.web import limits

@@ -17,18 +17,7 @@ from leaderboard.store.accounts import ban, create_token, revoke_token
 from leaderboard.store.db import Database, Token, now
 from leaderboard.store.records import replay, verify
 from lulcbench.errors import LulcbenchError
-from tests.leaderboard.harness import CARD, UPLOAD, Service
-
-
-def sign_in(service: Service, who: str = "ours") -> str:
-    """Sign the client in; the form token."""
-    page = service.client.get("/login").text
-    service.client.post("/login", data={"token": service.tokens[who], "form_token": form_token(page)})
-    return form_token(service.client.get("/submit").text)
-
-
-def form_token(page: str) -> str:
-    return re.search(r'form_token[="a-z ]+([0-9a-f]{64})', page)[1]  # type: ignore[index]
+from tests.leaderboard.harness import CARD, UPLOAD, Service, sign_in
 
 
 @pytest.mark.slow
@@ -130,7 +119,9 @@ def test_what_the_operator_hides_only_the_operator_shows_again(
 def test_signing_in_is_a_use_of_the_token(service: Service) -> None:
     sign_in(service)
     with service.db.read() as session:
-        assert session.get(Token, service.tokens["ours"].split("_")[1]).used_at is not None  # type: ignore[union-attr]
+        token = session.get(Token, service.tokens["ours"].split("_")[1])
+        assert token is not None
+        assert token.used_at is not None
 
 
 def test_the_page_of_a_team_offers_newer_submissions_of_the_same_table(

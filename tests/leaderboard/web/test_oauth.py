@@ -21,7 +21,7 @@ from leaderboard.store.accounts import MOST_ISSUED, ban, create_token
 from leaderboard.store.db import now
 from leaderboard.store.names import rename
 from leaderboard.web.app import create_app
-from tests.leaderboard.harness import UPLOAD
+from tests.leaderboard.harness import UPLOAD, form_token
 
 CLIENT, SECRET, CODE = "client-1", "secret-1", "code-1"
 
@@ -176,10 +176,6 @@ def test_an_unreachable_provider_is_explained(settings: Settings) -> None:
         answer = finish(client, begin(client))
     assert answer.status_code == 502
     assert "did not confirm" in answer.text
-
-
-def form_token(page: str) -> str:
-    return re.search(r'form_token[="a-z ]+([0-9a-f]{64})', page)[1]  # type: ignore[index]
 
 
 def cells(page: str, token: str) -> list[str]:

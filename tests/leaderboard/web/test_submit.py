@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from lulcbench.evaluation.scoring import score
 from lulcbench.release import Manifest
 from lulcbench.submission.card import ModelCard
 from lulcbench.submission.client import Client
-from tests.leaderboard.harness import CARD, Service
+from tests.leaderboard.harness import CARD, Service, sign_in
 
 
 @pytest.mark.slow
@@ -208,9 +207,7 @@ def test_names_of_classes_are_no_formulas_in_the_table_of_a_confusion_matrix() -
 
 
 def test_the_form_states_the_largest_file_that_is_accepted(service: Service) -> None:
-    page = service.client.get("/login").text
-    token = re.search(r'form_token" value="([0-9a-f]+)', page)[1]  # type: ignore[index]
-    service.client.post("/login", data={"token": service.tokens["ours"], "form_token": token})
+    sign_in(service)
     largest = uploads.largest_file(service.settings)
     assert largest < service.settings.max_form_bytes
     assert f"up to {largest:,} bytes" in service.client.get("/submit").text
