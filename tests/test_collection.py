@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[1]
 
 # Escapes of bytes and of control characters; addresses of objects; functions and objects without a name.
@@ -41,12 +39,18 @@ def collections(
     return here, there
 
 
+def test_every_test_of_this_run_has_an_id_that_can_be_typed(request: pytest.FixtureRequest) -> None:
+    assert [item.nodeid for item in request.session.items if UNNAMED.search(item.nodeid)] == []
+
+
+@pytest.mark.slow
 def test_ids_depend_on_no_clock_hash_seed_or_machine(collections: tuple[list[str], list[str]]) -> None:
     here, elsewhere = collections
     assert len(here) > 1000
     assert here == elsewhere
 
 
+@pytest.mark.slow
 def test_every_test_has_an_id_of_its_own_that_can_be_typed(collections: tuple[list[str], list[str]]) -> None:
     ids = collections[1]
     assert len(set(ids)) == len(ids)
