@@ -91,7 +91,8 @@ class FusionNet(nn.Module):
         self.depth, self.mode = config.depth, config.mode
         self.pixels = nn.ModuleList(_pixel_net(n, config.width) for n in channels)
         self.pixel_fuse = Attention([config.width] * len(channels), config.width)
-        self.pixel_head = nn.Conv2d(config.width, outputs, 1)
+        # Hidden layers on either side of the weighted sum: what two sensors say together is not the sum of what each says.
+        self.pixel_head = nn.Sequential(*_hidden(config.width, config.width), nn.Conv2d(config.width, outputs, 1))
         encoders = [_encoder(config, n) for n in ([config.width] if config.mode == "early" else channels)]
         stages: list[list[int]] = [list(encoder.out_channels) for encoder in encoders]
         self.encoders = nn.ModuleList(encoders)
@@ -195,14 +196,11 @@ class Attention(nn.Module):
 
 
 def _pixel_net(channels: int, width: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(width, width, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-    )
+    return nn.Sequential(*_hidden(channels, width), *_hidden(width, width))
+
+
+def _hidden(channels: int, width: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
 
 
 def _encoder(config: Fusion, channels: int) -> Any:

@@ -93,6 +93,17 @@ def test_attention_ignores_features_of_absent_sensors_whatever_they_are() -> Non
     torch.testing.assert_close(fused, fuse.projections[0](features[0]))
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_what_two_sensors_say_together_is_not_the_sum_of_what_each_says(mode: str) -> None:
+    net = config(mode=mode).model.build(inputs(landsat=30, sentinel2=30), 4).eval()
+    torch.nn.init.zeros_(net.head.weight)  # only the path of single pixels
+    for score in net.pixel_fuse.scores:
+        torch.nn.init.zeros_(score.weight)
+    one, other = torch.randn(2, 1, 2, 16, 16), torch.randn(2, 1, 2, 16, 16)
+    value = {(i, j): net({"landsat": one[i], "sentinel2": other[j]}) for i in (0, 1) for j in (0, 1)}
+    assert not torch.allclose(value[0, 0] + value[1, 1], value[0, 1] + value[1, 0], atol=1e-3)
+
+
 def test_hiding_leaves_every_sample_a_sensor_it_has() -> None:
     net = config().model.build(inputs(landsat=30, sentinel2=10), 4)
     net.hide = 0.5
