@@ -9,6 +9,8 @@ from typing import Any
 from lulcbench.errors import CorruptFileError, UnsupportedFormatError
 
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
+# Loops, whose number of turns the graph itself computes: no bound on the time of a prediction could be stated.
+_LOOPS = {"Loop", "Scan", "SequenceMap"}
 _REMEDY = "Export it with 'python -m baselines export RUN --out FOLDER'."
 
 
@@ -23,7 +25,7 @@ def check_graph(content: bytes, path: Path, inputs: Mapping[str, int], outputs: 
 
     Raises:
         CorruptFileError: it is not an ONNX model, or has other inputs or outputs.
-        UnsupportedFormatError: it has operators that are not standard, or weights in other files.
+        UnsupportedFormatError: it has operators that are not standard, loops, or weights in other files.
     """
     import onnx
 
@@ -38,6 +40,12 @@ def check_graph(content: bytes, path: Path, inputs: Mapping[str, int], outputs: 
         named = foreign[0] if foreign else model.functions[0].domain
         raise UnsupportedFormatError(
             f"{path} has operators that are not standard (of {named[:80]!r}).", "Only operators of ONNX itself are run."
+        )
+    loops = sorted({node.op_type for node in _nodes(model)} & _LOOPS)
+    if loops:
+        raise UnsupportedFormatError(
+            f"{path} has an operator {loops[0]}, which may run without end.",
+            "Export the model with a fixed number of steps; recurrent layers have operators such as LSTM.",
         )
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or len(tensor.external_data):

@@ -114,6 +114,11 @@ def test_graphs_that_are_not_plain_onnx_are_refused(exported, tmp_path: Path) ->
     hidden.graph.node.append(helper.make_node("If", ["landsat"], ["x"], then_branch=inner, else_branch=inner))
     refused("hidden", hidden, UnsupportedFormatError, "'evil'")
 
+    endless = graph_of(model)
+    body = helper.make_graph([helper.make_node("Identity", ["c"], ["d"])], "body", [], [])
+    endless.graph.node.append(helper.make_node("Loop", ["", "landsat"], ["x"], body=body))
+    refused("endless", endless, UnsupportedFormatError, "operator Loop, which may run without end")
+
     function = graph_of(model)
     function.functions.append(helper.make_function("own", "F", [], [], [], []))
     refused("function", function, UnsupportedFormatError, "'own'")
