@@ -91,7 +91,7 @@ class FusionNet(nn.Module):
         self.depth, self.mode = config.depth, config.mode
         self.pixels = nn.ModuleList(_pixel_net(n, config.width) for n in channels)
         self.pixel_fuse = Attention([config.width] * len(channels), config.width)
-        # Hidden layers on either side of the weighted sum: what two sensors say together is not the sum of what each says.
+        # A hidden layer after the weighted sum: what two sensors say together is not the sum of what each says.
         self.pixel_head = nn.Sequential(*_hidden(config.width, config.width), nn.Conv2d(config.width, outputs, 1))
         encoders = [_encoder(config, n) for n in ([config.width] if config.mode == "early" else channels)]
         stages: list[list[int]] = [list(encoder.out_channels) for encoder in encoders]

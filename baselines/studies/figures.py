@@ -69,31 +69,52 @@ def _setting(group: Group, key: str) -> Any:
 
 
 def _points(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
+    """Mean, standard deviation and each seed: a row per run, or over the values of a setting."""
+    if plot.x is None:
+        _rows(figure, plot, groups)
+        return
     axes = figure.subplots(1, len(plot.y), squeeze=False)[0]
     for axis, metric in zip(axes, plot.y, strict=True):
         by_config: dict[str, list[tuple[Any, list[float]]]] = {}
         for name, group in groups.items():
-            values = [v for v in group.values(metric, plot.level) if not math.isnan(v)]
+            values = _values(group, metric, plot.level)
             if values:
-                x = name if plot.x is None else _setting(group, plot.x)
-                line = "" if plot.x is None else name.partition(".")[0]
-                by_config.setdefault(line, []).append((x, values))
+                by_config.setdefault(name.partition(".")[0], []).append((_setting(group, plot.x), values))
         for k, (line, points) in enumerate(by_config.items()):
-            if plot.x is not None:
-                points.sort(key=lambda point: (isinstance(point[0], str), point[0]))
-            xs = [x for x, _ in points]
-            means = [statistics.fmean(values) for _, values in points]
-            spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in points]
-            style = "o" if plot.x is None else "o-"
-            axis.errorbar(xs, means, spread, fmt=style, color=f"C{k}", capsize=3, label=line or None)
+            points.sort(key=lambda point: (isinstance(point[0], str), point[0]))
+            means, spread = zip(*(_mean_and_spread(values) for _, values in points), strict=True)
+            axis.errorbar([x for x, _ in points], means, spread, fmt="o-", color=f"C{k}", capsize=3, label=line)
             for x, values in points:
                 axis.plot([x] * len(values), values, ".", color=f"C{k}", alpha=0.4)
-        axis.set(ylabel=_label(metric), xlabel=plot.x or "")
+        axis.set(ylabel=_label(metric), xlabel=plot.x)
         axis.grid(alpha=0.3)
-        if plot.x is None:
-            axis.tick_params(axis="x", rotation=60)
-        elif len(by_config) > 1:
+        if len(by_config) > 1:
             axis.legend(frameon=False)
+
+
+def _rows(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
+    across = min(2, len(plot.y))
+    axes = figure.subplots(math.ceil(len(plot.y) / across), across, squeeze=False, sharey=True).ravel()
+    for axis, metric in zip(axes, plot.y, strict=False):
+        for row, group in enumerate(groups.values()):
+            values = _values(group, metric, plot.level)
+            if values:
+                mean, spread = _mean_and_spread(values)
+                axis.errorbar(mean, row, xerr=spread, fmt="o", color="C0", capsize=3)
+                axis.plot(values, [row] * len(values), ".", color="C0", alpha=0.4)
+        axis.set(xlabel=_label(metric), ylim=(len(groups) - 0.5, -0.5))
+        axis.set_yticks(range(len(groups)), list(groups), fontsize=8)
+        axis.grid(alpha=0.3)
+    for axis in axes[len(plot.y) :]:
+        axis.remove()
+
+
+def _values(group: Group, metric: str, level: int | None) -> list[float]:
+    return [value for value in group.values(metric, level) if not math.isnan(value)]
+
+
+def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def _curves(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
