@@ -60,4 +60,6 @@ def items(
     return result
 
 
-SOURCE = RasterSource(LANDSAT, reflectance(SCALE, 0, 255), _always, _always, quality_fill=0, needs_quality=False)
+SOURCE = RasterSource(
+    LANDSAT, reflectance(SCALE, 0, 255), _always, _always, quality_fill=0, cloudless=lambda scene: True
+)

@@ -72,17 +72,24 @@ def intervals(span: Days) -> range:
 def tile_names(area: Bounds) -> Iterator[tuple[str, str]]:
     """Latitude and name of the tiles that overlap an area (EPSG:3035 metres).
 
-    A tile has the name of its southwest corner.
+    A tile has the name of the whole degrees of its centre: that from 9° W to 8° W, whose centre is 8.5° W, is 008W.
 
     Examples:
         >>> list(tile_names((4_320_000, 3_120_000, 4_334_400, 3_129_600)))
         [('51N', '009E_51N'), ('51N', '010E_51N')]
+        >>> list(tile_names((2_750_000, 2_230_000, 2_755_000, 2_235_000)))
+        [('41N', '008W_41N')]
     """
     west, south, east, north = transform_bounds(CRS, "EPSG:4326", *area)
     for lat in range(math.floor(south), math.floor(north) + 1):
         for lon in range(math.floor(west), math.floor(east) + 1):
-            row = f"{abs(lat):02d}{'N' if lat >= 0 else 'S'}"
-            yield row, f"{abs(lon):03d}{'E' if lon >= 0 else 'W'}_{row}"
+            row = f"{_whole(lat):02d}{'N' if lat >= 0 else 'S'}"
+            yield row, f"{_whole(lon):03d}{'E' if lon >= 0 else 'W'}_{row}"
+
+
+def _whole(corner: int) -> int:
+    """Whole degrees of the centre between ``corner`` and the next degree, without sign."""
+    return corner if corner >= 0 else -corner - 1
 
 
 def items(

@@ -17,9 +17,10 @@ from lulcbench.vectors import SUFFIXES
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """One published file: what it is, and its SHA-256."""
+    """One published file: what it is, the year of its labels, and its SHA-256."""
 
     title: str
+    year: int
     sha256: str
 
 
@@ -29,22 +30,27 @@ class Edition:
 EDITIONS = {
     "2018-rev020321-50m": Edition(
         "LUISA Base Map 2018, edition of 2 March 2021, 50 m",
+        2018,
         "5b82265265f2d6d1c474dac3f33fe62fd5be8e809676561b1bb64a96e821008f",
     ),
     "2018-bremen-decoded": Edition(
         "LUISA Base Map 2018, 100 m, Bremen, decoded from published figures",
+        2018,
         "bf2af6552075bb8ea6c995914d1e4f1d457589c8f8dc4a82cf6b855132420c21",
     ),
     "2018-rev020321-bremen-decoded": Edition(
         "LUISA Base Map 2018, edition of 2 March 2021, 100 m, Bremen, decoded from published figures",
+        2018,
         "cad4e5faa1e56c89e0b70346f1135874c555745a855d60bdcffb60e4b4aa6341",
     ),
     "2018-barcelona-decoded": Edition(
         "LUISA Base Map 2018, 100 m, Barcelona, decoded from published figures",
+        2018,
         "c87ca3dac25779cff24b7130b022a0e495c57beec423bbd3d15564506f5bdc14",
     ),
     "2018-larochelle-decoded": Edition(
         "LUISA Base Map 2018, 100 m, La Rochelle, decoded from published figures",
+        2018,
         "157b254421ad20d23826ce94cb2c987fe953848f1aba87094314051ef550237f",
     ),
 }

@@ -1,4 +1,7 @@
-"""Planet Fusion: surface reflectance with clouds filled, one file of four bands in the order given by the file."""
+"""Planet: surface reflectance, one file of four bands in the order given by the file.
+
+Of Planet Fusion, clouds are filled. Scenes of PlanetScope have them, and a mask of usable data (UDM2) that tells where.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pystac
 
+from builders.readers.items import file_name
 from builders.readers.radiometry import reflectance
-from builders.readers.scene import UnusableSceneError
+from builders.readers.scene import Scene, UnusableSceneError
 from builders.readers.source import RasterSource
 from lulcbench.sensors import PLANET
 
+_USABLE_DATA = re.compile(r"(?<![a-z\d])udm2(?![a-z\d])", re.IGNORECASE)
+_SCENE = re.compile(r"^PSScene|planetscope|AnalyticMS|_3B_", re.IGNORECASE)
 SCALE = 1e-4  # Planet Fusion Monitoring technical specification: reflectance · 10,000, nodata 0
 
 
@@ -30,7 +36,7 @@ def check(item: pystac.Item) -> None:
     Raises:
         UnusableSceneError: they are.
     """
-    names = [Path(asset.href.partition("?")[0]).stem for asset in item.assets.values()]
+    names = [Path(file_name(asset.href)).stem for asset in item.assets.values()]
     analytic = [name for name in names if re.search(r"AnalyticMS", name, re.IGNORECASE)]
     bands = [name for name in analytic if not re.search(r"metadata|udm|_DN_", name, re.IGNORECASE)]
     if bands and not any(re.search(r"_SR(?:_|$)", name) for name in bands):
@@ -41,6 +47,19 @@ def check(item: pystac.Item) -> None:
         )
 
 
+def is_filled(scene: Scene) -> bool:
+    """False for scenes of PlanetScope, by the names of their products or their collection."""
+    files = [file_name(asset.href) for asset in scene.assets.values()]
+    return not any(_SCENE.search(text) for text in (scene.collection, *files))
+
+
 SOURCE = RasterSource(
-    PLANET, reflectance(SCALE, 0, 0), is_clear, is_clear, quality_fill=0, needs_quality=False, check=check
+    PLANET,
+    reflectance(SCALE, 0, 0),
+    is_clear,
+    is_clear,
+    quality_fill=0,
+    cloudless=is_filled,
+    check=check,
+    quality_names=_USABLE_DATA,
 )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pystac
 
 from builders.readers.items import Channel
-from builders.readers.radiometry import Scaling, Scalings, sample, stated
+from builders.readers.radiometry import ZEROS, Scaling, Scalings, sample, stated
 from builders.readers.source import RasterSource
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import SENTINEL1, Band
@@ -21,7 +21,6 @@ POWER = {"1", "linear", "power", "linear power"}
 # Gamma nought as linear power, according to the description of the collection; its items do not state a unit.
 POWER_COLLECTIONS = {"sentinel-1-rtc"}
 LOWEST = -60.0  # dB; the median of any land or sea is higher
-ZEROS = 0.001  # share of numbers that are exactly 0
 SWAPPED = 2.0  # dB by which VH may be above VV, in the median of a scene
 
 
@@ -85,4 +84,4 @@ def _always(quality: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return np.ones(quality.shape, bool)
 
 
-SOURCE = RasterSource(SENTINEL1, scalings, _always, _always, quality_fill=0, needs_quality=False)
+SOURCE = RasterSource(SENTINEL1, scalings, _always, _always, quality_fill=0, cloudless=lambda scene: True)

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pystac
 
+from builders.readers.access import unsigned
 from builders.readers.items import Channel
-from builders.readers.radiometry import Scaling, Scalings, check_reflectance, sample, stated
+from builders.readers.radiometry import Scaling, Scalings, check_reflectance, sample, stated, without_zeros
 from builders.readers.scene import UnusableSceneError
 from builders.readers.source import RasterSource
-from builders.readers.statements import baseline
+from builders.readers.statements import CODING, baseline
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import SENTINEL2, Band
 
@@ -63,7 +64,7 @@ def check(item: pystac.Item) -> None:
     if "l1c" in (item.collection_id or "").lower():
         return
     properties = item.properties
-    files = [asset.href for asset in item.assets.values() if "MSIL1C" in asset.href.upper()]
+    files = [unsigned(asset.href) for asset in item.assets.values() if "MSIL1C" in asset.href.upper()]
     texts = [properties.get(key) for key in ("s2:product_type", "product:type", "processing:level", "s2:product_uri")]
     for text in (*texts, item.id, *files[:1]):
         if re.search(r"MSIL?1C|(?:^|[^A-Z0-9])L1C(?:[^A-Z0-9]|$)|^L1$", str(text or "").upper()):
@@ -83,13 +84,14 @@ def scalings(item: pystac.Item, chosen: Mapping[Band, Channel]) -> Scalings:
     note. Where pixels do not decide, the metadata are believed.
 
     Items without a baseline must state scale and offset. An item whose scale is not 1e-4 has a coding of its own,
-    which is used as it is stated.
+    which is used as it is stated; so is a coding that was told to ``ingest``.
 
     Raises:
         LulcbenchError: the item has neither a baseline nor a scale, its baseline is not a number, or its numbers are
             not reflectance.
     """
-    known = baseline(item)
+    told = item.properties.get(CODING) == "told"
+    known = None if told else baseline(item)
     said = {band: stated(item, channel) for band, channel in chosen.items()}
     samples = {band: sample(channel) for band, channel in chosen.items()}
     result: dict[Band, Scaling] = {}
@@ -111,9 +113,13 @@ def scalings(item: pystac.Item, chosen: Mapping[Band, Channel]) -> Scalings:
                     "Add one of them: without it the pixel values have no meaning.",
                 )
             result[band] = Scaling(scale, offset or 0, _nodata(chosen[band], () if own else SPECIAL))
-        if own:
+        if own or told:
+            scale, offset = said[own[0] if own else next(iter(said))]
+            result, note = without_zeros(result, samples)
             notes = (
-                f"the coding that the item states is used: scale {said[own[0]][0]:g}, offset {said[own[0]][1] or 0:g}",
+                *note,
+                f"the coding that {'was told' if told else 'the item states'} is used: scale {scale:g}, "
+                f"offset {offset or 0:g}",
             )
     else:
         offset, why = _offset(item, *known, {value for _, value in said.values() if value is not None}, samples)

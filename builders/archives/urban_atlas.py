@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from builders.readers import LabelSource
+from builders.readers.labels import check_years
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.vectors import SUFFIXES, find_layer
@@ -46,6 +47,7 @@ def labels(rule: LabelRule) -> LabelSource:
     from builders.readers.polygons import VectorLabels  # imports geopandas: only if polygons are read
 
     field = rule.field or f"code_{rule.year}"
+    check_years(rule.year, field, str(rule.path), "'field' to the column of that year")
     layer = find_layer(rule.path, field, rule.layer).name
     words = {str(code): luisa for code, luisa in crosswalk().items()}
     return VectorLabels(rule.path, words, "Urban Atlas", layer, field, rule.min_cover)

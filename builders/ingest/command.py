@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from builders.ingest.folder import SceneFiles, Understood, understand, write_catalog
 from builders.ingest.own_labels import label_rule
-from builders.ingest.write_recipe import recipe_text
+from builders.ingest.write_recipe import of_other_years, recipe_text
 from builders.recipe import IngestRule, LabelRule, load
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
@@ -74,6 +74,11 @@ def run(rule: IngestRule, out: Path, name: str, own: OwnLabels, replace: bool) -
     write_atomic(recipe, text.encode())
     if labels is not None:
         load(recipe, out)
+        if (labels.codes or {}).get("0") == 0:
+            understood.unused.append((labels.path, "pixels of the value 0 are unlabelled: map 0 if it is a class"))
+        for scene in of_other_years(understood.scenes, labels):
+            why = f"of {scene.times[0].year}: the recipe is of {labels.year}, the year of the labels"
+            understood.unused.append((scene.files[0].path, why))
     return understood
 
 

@@ -19,6 +19,7 @@ from builders.ingest.catalog import File, item, write
 from builders.ingest.contents import Coding, Levels, band_order, check_values, coding_of, levels_of
 from builders.ingest.names import Name, is_quality, read_name
 from builders.readers.opening import open_raster, states_simulated
+from builders.readers.statements import CODING
 from builders.recipe import IngestRule
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
@@ -41,6 +42,7 @@ class SceneFiles:
         level: of processing, empty if unknown.
         files: of bands; the quality layer, if there is one, is last.
         coding: how digital numbers become values, and where that is known from.
+        told: whether that was told by the user.
         bounds: extent in EPSG:3035 metres.
     """
 
@@ -53,6 +55,7 @@ class SceneFiles:
     cloud: float | None
     files: tuple[File, ...]
     coding: str
+    told: bool
     crs: str
     bounds: Bounds
 
@@ -61,6 +64,11 @@ class SceneFiles:
         """Bands of all files, in the sensor's order."""
         present = {band.name for file in self.files for band in file.bands if band}
         return tuple(band for band in self.sensor.bands if band.name in present)
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """Years in which it was, or may have been, acquired."""
+        return tuple(range(self.times[0].year, self.times[1].year + 1))
 
     @property
     def quality(self) -> Path | None:
@@ -121,6 +129,7 @@ def write_catalog(scenes: Sequence[SceneFiles], out: Path, name: str) -> None:
         more: dict[str, Any] = {"eo__cloud_cover": scene.cloud} if scene.cloud is not None else {}
         more |= {"platform": scene.platform} if scene.platform else {}
         more |= {"processing__level": scene.level} if scene.level else {}
+        more |= {CODING.replace(":", "__"): "told"} if scene.told else {}
         if scene.baseline and scene.level != "L1C":
             more["s2__processing_baseline"] = scene.baseline
         entry = item(scene.id, scene.sensor, scene.files, scene.times, **more)
@@ -239,6 +248,7 @@ def _scenes(rule: IngestRule, files: list[tuple[Path, Name]], unused: list[tuple
                 metadata.get("cloud"),
                 own + ((File(str(kind.quality_asset), quality),) if quality else ()),
                 f"{coding.scale:g} · DN{f' {coding.offset:+g}' if coding.offset else ''} ({coding.source})",
+                rule.scale is not None,
                 crs,
                 bounds,
             )

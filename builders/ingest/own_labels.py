@@ -101,17 +101,20 @@ def label_rule(
     known = read_mapping(mapping) if mapping else None
     field = field or (known.field if known else None)
     present = _values(path, layer, field, which["band"], year)
-    unmapped = [value for value in present if known is None or value not in known.codes]
-    if not present:
+    codes = dict(known.codes) if known else {}
+    if "0" in present and path.suffix.lower() not in SUFFIXES:
+        codes = {"0": 0} | codes  # unlabelled in most rasters; stated, as it is a class in some
+    unmapped = [value for value in present if value not in codes]
+    if not set(present) - {"0"}:
         raise LulcbenchError(f"{path.name} contains no labels.", "Give a raster or polygons with class codes or words.")
     if known is None or unmapped:
-        write_atomic(template, _template(path, field, present, known.codes if known else {}).encode())
+        write_atomic(template, _template(path, field, present, codes).encode())
         shown = ", ".join(f"{value} ({present[value]:,})" for value in unmapped[:8])
         raise LulcbenchError(
             f"{path.name} has values without a LUISA code: {shown}{', …' if len(unmapped) > 8 else ''}.",
             f"Fill in the template {template} and give it with --mapping; or tell --label-source {' or '.join(KNOWN)}.",
         )
-    return LabelRule(source="own", field=field, codes=known.codes, **which)
+    return LabelRule(source="own", field=field, codes=codes, **which)
 
 
 def _values(path: Path, layer: str | None, field: str | None, band: int | str | None, year: int) -> Counter[str]:
@@ -129,14 +132,13 @@ def _values(path: Path, layer: str | None, field: str | None, band: int | str | 
             if (numbers != np.round(numbers)).any():
                 raise LulcbenchError(f"{path.name} has values that are not whole numbers.", "Give class codes.")
             counts.update({str(int(number)): int(k) for number, k in zip(numbers, n, strict=True)})
-    counts.pop("0", None)  # unlabelled in every raster
     return counts
 
 
 def _template(path: Path, field: str | None, present: Counter[str], codes: dict[str, int]) -> str:
     lines = [
         f"# Codes or words of {path.name} = LUISA codes of any level (lulcbench/data/luisa_legend.csv);",
-        "# 0 leaves unlabelled.",
+        "# 0 leaves unlabelled. Pixels of the value 0 are unlabelled, unless you map them here.",
         *([f"field = {json.dumps(field, ensure_ascii=False)}"] if field else []),
         "",
         "[codes]",

@@ -85,17 +85,16 @@ def _sensor(name: str, scenes: Sequence[SceneFiles], labels: LabelRule | None) -
     own = [scene for scene in scenes if scene.sensor.name == name]
     common = set.intersection(*({band.name for band in scene.bands} for scene in own))
     bands = [band.name for band in own[0].sensor.bands if band.name in common]
-    first, last = min(scene.times[0] for scene in own).date(), max(scene.times[1] for scene in own).date()
-    years = {scene.times[i].year for scene in own for i in (0, 1)}
-    year = labels.year if labels else max(years)
+    years = sorted({year for scene in own for year in scene.years})
     lines = [
         "[[sensors]]",
         f"name = {_text(name)}",
         f"bands = [{', '.join(map(_text, bands))}]",
-        f"years = [{year}]",
+        f"years = {[labels.year] if labels else years}",
     ]
-    if years != {year}:
-        lines.append(f'acquired = ["{first}", "{last}"]  # days of the scenes, in place of the days of the season')
+    if labels and labels.year not in years:
+        first, last = min(scene.times[0] for scene in own).date(), max(scene.times[1] for scene in own).date()
+        lines.append(f'acquired = ["{first}", "{last}"]  # no scene is of {labels.year}: days of all scenes instead')
     if own[0].collection != own[0].sensor.collection:
         lines.append(f"collection = {_text(own[0].collection)}")
     if own[0].sensor.quality_asset and any(scene.quality is None for scene in own):
@@ -115,6 +114,14 @@ def _labels(rule: LabelRule, folder: Path) -> str:
         lines.append("[labels.codes]  # own code or word = LUISA code")
         lines += [f"{_key(own)} = {code}" for own, code in rule.codes.items()]
     return "\n".join(lines)
+
+
+def of_other_years(scenes: Sequence[SceneFiles], labels: LabelRule | None) -> list[SceneFiles]:
+    """Scenes that the recipe does not use: those of other years than the labels, if a sensor has some of that year."""
+    if labels is None:
+        return []
+    sensors = {scene.sensor.name for scene in scenes if labels.year in scene.years}
+    return [scene for scene in scenes if scene.sensor.name in sensors and labels.year not in scene.years]
 
 
 def _extent(scenes: Sequence[SceneFiles], labels: LabelRule | None) -> Bounds:

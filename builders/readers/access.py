@@ -44,9 +44,11 @@ REFUSED = re.compile(
 # Parameters of signatures and keys in addresses: Azure (SAS), Amazon S3 and CloudFront, Google Cloud Storage, tokens.
 _AZURE = {"sig", "se", "st", "sp", "sv", "sr", "ss", "srt", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks", "skv"}
 _SIGNED = re.compile(
-    r"(?i)x-(amz|goog)-.*|awsaccesskeyid|googleaccessid|signature|expires|policy|key-pair-id|(access_?)?token|"
-    r"(api|subscription)[_-]?key"
+    r"(?i)x-(amz|goog)-.*|awsaccesskeyid|googleaccessid|expires|policy|key-pair-id|.*(signature|token|secret|password)|"
+    r"key|.*[_-]key|.*(api|access|subscription)key"
 )
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 # GDAL's settings for files on servers. These are whole without sidecars (masks, georeference), and looking for sidecars
 # costs requests; local folders are looked into. Faults that pass are retried; a silent server is given up.
@@ -183,6 +185,21 @@ def unsigned(href: str) -> str:
     if len(kept) == len(query) and host == parts.netloc:
         return href
     return urlunsplit((parts.scheme, host, parts.path, urlencode(kept), parts.fragment))
+
+
+def unsigned_text(text: str) -> str:
+    """A text in which addresses have no signatures, keys and passwords, in GDAL's forms as well.
+
+    Examples:
+        >>> unsigned_text("no bands in 'https://example.org/B04.tif?token=secret', skipped")
+        "no bands in 'https://example.org/B04.tif', skipped"
+        >>> unsigned_text("/vsicurl?max_retry=3&url=https%3A%2F%2Fexample.org%2FB04.tif%3Ftoken%3Dsecret")
+        '/vsicurl/https://example.org/B04.tif'
+    """
+    prefix, curl, query = text.partition("/vsicurl?")
+    if curl and (address := dict(parse_qsl(query)).get("url")):
+        text = f"{prefix}/vsicurl/{address}"
+    return _ADDRESS.sub(lambda match: unsigned(match[0]), text)
 
 
 def _is_over(query: str) -> bool:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pystac
@@ -209,13 +210,24 @@ def choose(item: str, available: list[Channel], band: Band, bands: Iterable[Band
     return channel
 
 
-def quality_channel(available: list[Channel], name: str) -> Channel | None:
+def quality_channel(
+    available: list[Channel], name: str, others: re.Pattern[str] | None = None, band: str = ""
+) -> Channel | None:
     """The quality layer with the asset key ``name``, or the band of this name in a file with several bands.
 
-    If there are several, that with the finest pixels.
+    If there are several, that with the finest pixels. Failing that, the file whose key or file name has one of the
+    ``others``, in which the band of usable pixels is called ``band``.
     """
     fitting = [c for c in available if (spelled(c.key) == name if c.alone else name in map(spelled, c.names[:1]))]
+    if not fitting and others:
+        files = [c for c in available if others.search(c.key) or others.search(file_name(c.href))]
+        fitting = [c for c in files if c.alone or band in map(spelled, c.names[:1])]
     return min(fitting, key=lambda channel: (channel.key.lower() != name, channel.resolution), default=None)
+
+
+def file_name(href: str) -> str:
+    """The last part of an address, without its query, which may hold a signature."""
+    return PurePosixPath(href.partition("?")[0]).name
 
 
 def _rank(channel: Channel, band: Band) -> int | None:

@@ -112,6 +112,8 @@ class RasterLabels:
                 f"{self.path} has {len(described)} bands, and it is not clear which is the map: {listed}.",
                 "Set 'band' of the recipe's labels to a number or a description.",
             )
+        if self.band is None:
+            check_years(self.year, described[meant[0]], str(self.path), "'band' of the labels if it is meant")
         nodata = dataset.nodatavals[meant[0] - 1]
         if nodata is not None and self.codes.get(nodata):  # 255.0 finds 255
             raise LulcbenchError(
@@ -175,6 +177,26 @@ def composed(codes: Mapping[str, int], where: str) -> dict[str, int]:
                 f"{where} maps two Unicode spellings of {word!r} to different codes.", "Remove one of them."
             )
     return out
+
+
+def check_years(year: int | None, name: str, where: str, option: str) -> None:
+    """Refuse labels of a year whose band or column names a single other one.
+
+    Args:
+        year: of the labels, if known.
+        name: of the band or column.
+        where: the file.
+        option: what else to set, for the message.
+
+    Raises:
+        LulcbenchError: it names another year.
+    """
+    named = {int(text) for text in re.findall(r"(?<!\d)(?:19|20)\d\d(?!\d)", name)}
+    if year is not None and len(named) == 1 and year not in named:
+        raise LulcbenchError(
+            f"{where} has labels of {named.pop()} by its name {name!r}, but they are used as labels of {year}.",
+            f"Correct the year, or set {option}.",
+        )
 
 
 @lru_cache(maxsize=32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ PLAUSIBLE = (-0.05, 1.6)  # of a band's median reflectance; clouds and snow reac
 BYTE, PERCENT = 255, 100  # highest numbers of codings
 LAND = 0.03  # reflectance that a coding must be able to state
 ENOUGH = 1000  # sampled numbers from which on their highest tells something
+ZEROS = 0.001  # share of numbers that are exactly 0, in every band
 DARK = 0.002  # a scene whose brightest band has no pixel above this has other units
 
 
@@ -143,7 +144,7 @@ def reflectance(
         notes: list[str] = []
         for band, channel in chosen.items():
             own_scale, own_offset = stated(item, channel)
-            missing = _nodata(channel) or (nodata,)
+            missing = tuple(dict.fromkeys((nodata, *_nodata(channel))))
             usual = own_scale is not None and math.isclose(own_scale, scale, rel_tol=1e-6)
             same = usual and math.isclose(own_offset or 0, offset, abs_tol=1e-9)
             if same or (own_scale is None and not own_offset):
@@ -153,10 +154,32 @@ def reflectance(
                 notes.append(f"scale {scale:g} is stated without an offset: the archive's offset {offset:g} is used")
             else:
                 result[band] = Scaling(1 if own_scale is None else own_scale, own_offset or 0, _nodata(channel))
-        check_reflectance(item, chosen, {band: (sample(channel), result[band]) for band, channel in chosen.items()})
-        return Scalings(result, tuple(dict.fromkeys(notes)))
+        samples = {band: sample(channel) for band, channel in chosen.items()}
+        result, note = without_zeros(result, samples)
+        check_reflectance(item, chosen, {band: (samples[band], result[band]) for band in chosen})
+        return Scalings(result, tuple(dict.fromkeys((*notes, *note))))
 
     return scalings
+
+
+def without_zeros(
+    scalings: dict[Band, Scaling], samples: Mapping[Band, npt.NDArray[np.float64]]
+) -> tuple[dict[Band, Scaling], tuple[str, ...]]:
+    """Scalings in which 0 is missing where it marks missing pixels without a statement of it, and a note on that.
+
+    Ground reflects something in every band. Numbers that are exactly 0, as many in each band, and stand for reflectance
+    0, are pixels outside the swath.
+    """
+    open_ended = {
+        band: values for band, values in samples.items() if not scalings[band].offset and 0 not in scalings[band].nodata
+    }
+    shares = [float((values == 0).mean()) if values.size else 0.0 for values in open_ended.values()]
+    if not shares or len(shares) < len(scalings) or min(shares) <= ZEROS:
+        return scalings, ()
+    marked = {band: replace(own, nodata=(*own.nodata, 0.0)) for band, own in scalings.items()}
+    return marked, (
+        f"0 is taken for missing, as at least {min(shares):.1%} of the numbers of every band are exactly 0",
+    )
 
 
 def check_reflectance(

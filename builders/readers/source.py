@@ -48,9 +48,10 @@ class RasterSource:
         is_clear: function of quality values, True where the surface was observed.
         is_seen: function of quality values, True where there are data, cloudy or not.
         quality_fill: quality value outside the scene.
-        needs_quality: whether scenes without the quality layer may be cloudy.
+        cloudless: whether a scene has no clouds for other reasons than its quality layer, which it may then lack.
         check: raises ``UnusableSceneError`` for items of another product than the archive's.
         check_quality: function of a sample of quality values, what is wrong with them; empty if nothing is.
+        quality_names: other names of the quality layer, found in its key or in the name of its file.
     """
 
     sensor: Sensor
@@ -58,16 +59,17 @@ class RasterSource:
     is_clear: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]
     is_seen: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]
     quality_fill: int
-    needs_quality: bool = True
+    cloudless: Callable[[Scene], bool] = lambda scene: False
     check: Callable[[pystac.Item], None] = lambda item: None
     check_quality: Callable[[npt.NDArray[Any]], str] | None = None
+    quality_names: re.Pattern[str] | None = None
 
     def scene(self, item: pystac.Item, bands: Sequence[Band] | None = None) -> Scene:
         """See ``SceneSource.scene``."""
         self.check(item)
         available = channels(item)
         quality = self.sensor.quality_asset
-        layer = quality_channel(available, quality) if quality else None
+        layer = quality_channel(available, quality, self.quality_names, USABLE) if quality else None
         overruled = _check_platform(item, self.sensor, layer is not None)
         wanted = self.sensor.bands if bands is None else bands
         chosen = self._channels(item, available, wanted)
@@ -118,7 +120,7 @@ class RasterSource:
 
     def knows_clouds(self, scene: Scene) -> bool:
         """See ``SceneSource.knows_clouds``."""
-        return not self.needs_quality or self.sensor.quality_asset in scene.assets
+        return self.sensor.quality_asset in scene.assets or self.cloudless(scene)
 
     def _check_codes(self, item: pystac.Item, layer: Channel) -> None:
         """The quality layer must hold codes of the archive."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 
 import pystac
 
@@ -13,11 +13,12 @@ from builders.readers.windows import projected_extent
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Bounds
 
+CODING = "lulcbench:coding"  # property of items written by 'ingest': "told" if their scale and offset were told
 FAR = 1e8  # m, more than any place on Earth
 
 
 def interval(item: pystac.Item) -> tuple[str, str]:
-    """Start and end of acquisition, ISO 8601 in UTC; equal if the item has a single time.
+    """Start and end of acquisition, ISO 8601 in UTC; equal if the item has a single time, else the last second.
 
     Raises:
         LulcbenchError: they are missing, are not times, or the end is before the start.
@@ -36,6 +37,8 @@ def interval(item: pystac.Item) -> tuple[str, str]:
         ) from error
     if first > last:
         raise LulcbenchError(f"Item {item.id} begins at {start}, after its end at {end}.", "Correct the item.")
+    if first < last and last.time() == time():
+        last -= timedelta(seconds=1)  # a period that ends as the next day begins has nothing of that day
     return first.isoformat(), last.isoformat()
 
 

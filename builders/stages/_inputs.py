@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -141,13 +142,16 @@ def _local(href: str) -> bool:
     return "://" not in href and Path(href).is_file()
 
 
+_ON_SERVER = re.compile(r"/vsi(?!zip|tar|gzip|7z|rar)\w+/")  # such as /vsigs/
+
+
 def _local_stamp(href: str) -> str:
     path = Path(href)
     if href.startswith("/vsi"):  # such as /vsizip/folder/archive.zip/file.tif: the archive counts
-        path = Path("/", *path.parts[2:])
-        while not path.is_file() and path != path.parent:
-            path = path.parent
-    stamp = file_stamp(path)
-    if stamp is None and "://" not in href and not href.startswith("/vsi"):
+        inside = re.sub(r"^(/vsi\w+/)+", "", href).replace("{", "").replace("}", "")
+        named = (p for root in (Path(), Path("/")) for p in (root / inside, *(root / inside).parents))
+        path = next((p for p in named if p.is_file()), path)
+    stamp = file_stamp(path) if path.name else None
+    if stamp is None and "://" not in href and not _ON_SERVER.search(href):
         raise LulcbenchError(f"{href} is missing.", "Fetch the scene again, or remove it from the catalog.")
     return "-".join(map(str, stamp or ()))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builders.archives.luisa import EDITIONS
+from builders.archives.luisa import EDITIONS, edition_of
 from builders.readers.opening import states_simulated
 from builders.recipe import Recipe
 from lulcbench._files import hash_file
 from lulcbench.errors import LulcbenchError
 
 
-def check_pin(path: Path, edition: str | None, sha256: str | None) -> str:
-    """Compare a label map with the edition and the SHA-256 that a recipe pins, if any; returns its SHA-256.
+def check_pin(path: Path, edition: str | None, sha256: str | None, year: int | None = None) -> str:
+    """Compare a label map with the edition, the SHA-256 and the year in a recipe, if any; returns its SHA-256.
 
     Raises:
         LulcbenchError: the file is another one, or edition and SHA-256 contradict each other.
@@ -29,6 +29,12 @@ def check_pin(path: Path, edition: str | None, sha256: str | None) -> str:
         raise LulcbenchError(
             f"{path} has SHA-256 {found}{named}, the recipe pins {pinned}{f' ({edition})' if edition else ''}.",
             "It is another edition or damaged; fetch the pinned one, or pin this one in a new version.",
+        )
+    own = edition_of(found)
+    if year is not None and own and own[1].year != year:
+        raise LulcbenchError(
+            f"{path} is {own[1].title} ({own[0]}), the recipe states year = {year}.",
+            f"State year = {own[1].year}, or name the map of {year}.",
         )
     return found
 
@@ -55,4 +61,4 @@ def check_before_scenes(recipe: Recipe, scenes: Path) -> None:
     """
     for rule in recipe.labels:
         if rule.path.is_file() and not rule.path.is_relative_to(scenes):
-            check_pin(rule.path, rule.edition, rule.sha256)
+            check_pin(rule.path, rule.edition, rule.sha256, rule.year)

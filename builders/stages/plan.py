@@ -375,5 +375,5 @@ def _key(recipe: Recipe) -> str:
 def _digests(labels: tuple[LabelRule, ...]) -> list[str]:
     for rule in labels:
         label_source(rule)
-    pinned = [check_pin(rule.path, rule.edition, rule.sha256) for rule in labels]
+    pinned = [check_pin(rule.path, rule.edition, rule.sha256, rule.year) for rule in labels]
     return [*pinned, *(json.dumps(companion_digests(rule.path)) for rule in labels)]

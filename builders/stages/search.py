@@ -19,7 +19,7 @@ import pystac
 from pydantic import ValidationError
 
 from builders.archives import lister, scene_source
-from builders.readers.access import unsigned
+from builders.readers.access import unsigned_text
 from builders.readers.opening import states_simulated
 from builders.readers.scene import Scene, UnusableSceneError
 from builders.readers.statements import cloud_cover, extent, interval
@@ -306,7 +306,7 @@ def _unsigned(value: Any) -> Any:
         return {key: _unsigned(own) for key, own in value.items()}
     if isinstance(value, list):
         return [_unsigned(own) for own in value]
-    return unsigned(value) if isinstance(value, str) and "://" in value else value
+    return unsigned_text(value) if isinstance(value, str) else value
 
 
 def _environment() -> dict[str, str]:

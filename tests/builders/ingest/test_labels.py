@@ -130,4 +130,51 @@ def test_scenes_of_several_years_need_the_year_of_the_labels(tmp_path: Path) -> 
     assert "--label-year" in ingest(*command, ok=False)
     ingest(*command, "--label-year", "2018")
     rule = load(tmp_path / "site" / "recipe.toml", tmp_path).sensors[0]
-    assert (rule.years, [str(day) for day in rule.acquired or ()]) == ((2018,), ["2017-07-02", "2018-07-02"])
+    assert (rule.years, rule.acquired) == ((2018,), None)
+
+
+def test_scenes_of_other_years_than_the_labels_are_not_mixed_in(tmp_path: Path) -> None:
+    for day in ("20120702", "20180702"):
+        raster(tmp_path / "scenes" / f"s2_{day}_B04.tif", 1500)
+    command = [tmp_path / "scenes", "--out", tmp_path / "site", "--scale", "1e-4"]
+    labels = ["--labels", luisa(tmp_path), *LUISA, "--replace"]
+    ingest(*command)
+    assert "years = [2012, 2018]\n" in (text := (tmp_path / "site" / "recipe.toml").read_text())
+    assert "acquired" not in text
+    said = ingest(*command, *labels, "--label-year", 2018)
+    assert "s2_20120702_B04.tif: of 2012: the recipe is of 2018, the year of the labels" in " ".join(said.split())
+    (sensor,) = load(tmp_path / "site" / "recipe.toml", tmp_path).sensors
+    assert (sensor.years, sensor.acquired) == ((2018,), None)
+    ingest(*command, *labels, "--label-year", 2015)
+    (sensor,) = load(tmp_path / "site" / "recipe.toml", tmp_path).sensors
+    assert sensor.years == (2015,)
+    assert sensor.acquired is not None
+
+
+def test_zeros_of_an_own_raster_may_be_a_class(tmp_path: Path) -> None:
+    raster(tmp_path / "scenes" / "s2_20180702_B04.tif", 1500)
+    left, _, _, top = TILE.bounds
+    codes = np.zeros((96, 96), np.uint8)
+    codes[:, 48:] = 7
+    labels = world.write_raster(tmp_path / "own.tif", codes, Affine(50, 0, left, 0, -50, top), "EPSG:3035")
+    mapping = tmp_path / "map.toml"
+    command = [
+        tmp_path / "scenes",
+        "--out",
+        tmp_path / "site",
+        "--scale",
+        "1e-4",
+        "--labels",
+        labels,
+        "--mapping",
+        mapping,
+    ]
+    mapping.write_text("[codes]\n12 = 31\n")
+    ingest(*command, ok=False)
+    assert '"0" = 0  # 4,608' in (tmp_path / "site" / "mapping.toml").read_text()
+    for text, code, said in (("7 = 31", 0, True), ("7 = 31\n0 = 5", 5, False)):
+        mapping.write_text(f"[codes]\n{text}\n")
+        assert ("map 0 if it is a class" in " ".join(ingest(*command, "--replace").split())) is said
+        rule = load(tmp_path / "site" / "recipe.toml", tmp_path).labels[0]
+        assert rule.codes == {"0": code, "7": 31}
+        assert (label_source(rule).read(Area.of([TILE], 50)).codes[:, :48] == code).all()

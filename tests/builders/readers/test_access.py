@@ -213,3 +213,23 @@ def test_virtual_paths_of_servers_are_their_addresses(virtual: str, address: str
 )  # fmt: skip
 def test_published_addresses_have_no_signatures(href: str, public: str) -> None:
     assert access.unsigned(href) == public
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Item a is Level-1C, according to 'https://e.org/MSIL1C/B04.tif?sv=1&sig=SECRET%3D'.",
+        "/vsizip//vsicurl/https://e.org/a.zip?sig=SECRET/x.tif",
+        "/vsicurl?max_retry=3&url=https%3A%2F%2Fe.org%2Fa.tif%3Fsig%3DSECRET",
+        "/vsicurl_streaming/https://e.org/a.tif?X-Amz-Signature=SECRET",
+        "https://e.org/a.tif?requestSignature=SECRET",
+        "https://e.org/a.tif?key=SECRET and https://me:SECRET@e.org/b.tif",
+        "https://e.org/a.tif?PL_API_KEY=SECRET",
+        "https://e.org/a.tif?X-Api-Key=SECRET",
+        "https://e.org/a.tif?auth_token=SECRET",
+    ],
+    ids=range(9),
+)
+def test_published_texts_have_no_signatures(text: str) -> None:
+    assert "SECRET" not in access.unsigned_text(text)
+    assert "e.org/" in access.unsigned_text(text)

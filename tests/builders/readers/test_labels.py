@@ -11,7 +11,7 @@ import pytest
 import shapely
 from affine import Affine
 
-from builders.archives import corine, luisa, own
+from builders.archives import corine, luisa, own, urban_atlas
 from builders.readers.area import Area
 from builders.readers.locators import spelled
 from builders.readers.polygons import VectorLabels
@@ -235,3 +235,19 @@ def test_aggregated_corine_is_not_taken_for_grid_codes(tmp_path: Path, values: l
     pyogrio.write_dataframe(pd.DataFrame(columns), tmp_path / "t.dbf", driver="ESRI Shapefile")
     (tmp_path / "t.dbf").rename(tmp_path / "l.tif.vat.dbf")
     assert corine.labels(rule(path)).read(Area.of([TILE], 50)).codes.any()
+
+
+def test_labels_of_another_year_are_refused_by_the_name_of_their_band(tmp_path: Path) -> None:
+    left, _, _, top = TILE.bounds
+    where = Affine(50, 0, left, 0, -50, top)
+    path = write_raster(tmp_path / "l.tif", np.full((96, 96), 2110, np.int32), where, "EPSG:3035", 0, ("LUISA_2012",))
+    told = LabelRule(year=2018, source="luisa", path=path)
+    with pytest.raises(LulcbenchError, match=r"has labels of 2012 by its name 'LUISA_2012'.* labels of 2018"):
+        luisa.labels(told).read(Area.of([TILE], 50))
+    for meant in (told.model_copy(update={"band": 1}), told.model_copy(update={"year": 2012})):
+        assert (luisa.labels(meant).read(Area.of([TILE], 50)).codes == 2110).all()
+
+
+def test_urban_atlas_of_a_year_is_not_read_from_the_column_of_another(tmp_path: Path) -> None:
+    with pytest.raises(LulcbenchError, match="has labels of 2012 by its name 'code_2012'"):
+        urban_atlas.labels(LabelRule(year=2018, source="urban-atlas", path=tmp_path / "u.gpkg", field="code_2012"))

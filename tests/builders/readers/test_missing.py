@@ -10,13 +10,26 @@ from affine import Affine
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
-from builders.archives import label_source
+from builders.archives import label_source, landsat, sentinel2
 from builders.readers.area import Area
 from builders.readers.opening import opened
 from builders.readers.windows import UnreadableError, data_bands, read_window
 from builders.recipe import LabelRule
 from lulcbench.errors import LulcbenchError
-from tests.builders.readers.scenes import AREA, MARGIN, TILE, dn, grid, inside, read, scene_item, two_bands, write_band
+from lulcbench.sensors import LANDSAT, REFLECTANCE
+from tests.builders.readers.scenes import (
+    AREA,
+    BANDS,
+    MARGIN,
+    TILE,
+    dn,
+    grid,
+    inside,
+    read,
+    scene_item,
+    two_bands,
+    write_band,
+)
 from tests.builders.world import write_raster
 
 HOLE = np.s_[100:180, 60:90]  # rows and columns of a band at 10 m
@@ -227,3 +240,43 @@ def test_a_damaged_file_leaves_no_error_behind_for_others(tmp_path: Path) -> Non
         with pytest.raises(UnreadableError, match=r"(?s)Cannot read .*bad\.tif at column 0, row 0: .*It is damaged"):
             read_window(opened(str(bad)), 1, Window(0, 0, 1200, 1200))
         assert data_bands(other) == {1: ""}
+
+
+@pytest.mark.parametrize("nodata", [None, 0, 65535, -9999])
+def test_a_nodata_value_that_an_item_states_adds_to_that_of_its_archive(tmp_path: Path, nodata: float | None) -> None:
+    """Landsat's 0 stays missing: as a number it would be a reflectance of -0.2."""
+    values = dn(9000, 15000)
+    values[:160] = 0
+    told = {} if nodata is None else {"nodata": nodata}
+    assets = {
+        key: pystac.Asset(str(write_band(tmp_path / f"{key}.tif", values, None)), extra_fields=told)
+        for key in ("red", "nir08")
+    }
+    bands = (LANDSAT.band("red"), LANDSAT.band("nir08"))
+    pixels = landsat.SOURCE.read(landsat.SOURCE.scene(scene_item(assets), bands), Area.of([TILE], 30), bands)
+    missing = REFLECTANCE.missing(pixels.stored[0])
+    assert missing[:46].all()
+    assert not missing[48:].any()
+
+
+@pytest.mark.parametrize("zeros", ["all bands", "one band"])
+def test_zeros_in_every_band_are_missing_in_a_coding_of_its_own(tmp_path: Path, zeros: str) -> None:
+    red, nir = dn(1500, 2500) * 1e-4, dn(3000, 4500) * 1e-4
+    red[:160] = 0
+    if zeros == "all bands":
+        nir[:160] = 0
+    item = two_bands(tmp_path, red.astype(np.float32), nir.astype(np.float32))
+    for key in ("red", "nir"):
+        with rasterio.open(item.assets[key].href, "r+") as file:
+            file.nodata = None
+        item.assets[key].extra_fields |= {"raster:scale": 1, "raster:offset": 0}
+    values = read(item)
+    if zeros == "all bands":
+        assert np.isnan(values[:, : 160 - MARGIN]).all()
+        assert np.isfinite(values[:, 160 - MARGIN + 1 :]).all()
+        assert (
+            "0 is taken for missing, as at least 31.4% of the numbers of every band"
+            in sentinel2.SOURCE.scene(item, BANDS).notes[0]
+        )
+    else:
+        np.testing.assert_allclose(values[0, : 160 - MARGIN - 1], 0, atol=1e-6)

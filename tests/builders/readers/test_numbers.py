@@ -1,16 +1,18 @@
 """What the numbers of a scene mean is settled once, from all its bands; pixels settle contradictions."""
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pystac
 import pytest
 import rasterio
 
 from builders.archives import landsat, planet, sentinel2
 from builders.readers.scene import UnusableSceneError
 from lulcbench.errors import LulcbenchError
-from lulcbench.sensors import LANDSAT
-from tests.builders.readers.scenes import BANDS, dn, grid, inside, read, scene_item, two_bands
+from lulcbench.sensors import LANDSAT, PLANET
+from tests.builders.readers.scenes import AREA, BANDS, dn, grid, inside, read, scene_item, two_bands
 from tests.builders.world import write_raster
 
 OFFSET = {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]}
@@ -310,3 +312,69 @@ def test_radiance_of_planetscope_is_not_reflectance(tmp_path: Path, name: str, g
     else:
         with pytest.raises(UnusableSceneError, match="is radiance at the sensor"):
             planet.SOURCE.scene(item)
+
+
+def test_a_coding_that_was_told_is_not_overruled(tmp_path: Path) -> None:
+    """Bright soil has no dark pixels, as if the offset were there."""
+    item, _ = scene(tmp_path, False, NONE)
+    assert "offset -0.1 is applied" in sentinel2.SOURCE.scene(item, BANDS).notes[0]
+    item.properties["lulcbench:coding"] = "told"
+    settled = sentinel2.SOURCE.scene(item, BANDS)
+    assert {asset.offset for asset in settled.assets.values()} == {0}
+    assert settled.notes == ("the coding that was told is used: scale 0.0001, offset 0",)
+
+
+@pytest.mark.parametrize("key", ["qa", "udm2", "ortho_udm2", "20180710_103029_23_2276_3B_udm2_tif", "mask"])
+@pytest.mark.parametrize("listed", [True, False], ids=["bands listed", "bands in the file"])
+def test_usable_data_masks_of_planetscope_are_found_by_their_names(tmp_path: Path, key: str, listed: bool) -> None:
+    values = np.stack([dn(500, 900)] * 4)
+    where, shape = grid(10)
+    names = ("clear", "snow", "cloud")
+    mask = np.zeros((3, *shape), np.uint8)
+    mask[0, :, : shape[1] // 2] = 1
+    data = write_raster(
+        tmp_path / "x_3B_AnalyticMS_SR.tif", values, where, "EPSG:3035", 0, ("blue", "green", "red", "nir")
+    )
+    file = write_raster(
+        tmp_path / ("mask.tif" if key != "mask" else "x_3B_udm2.tif"),
+        mask,
+        where,
+        "EPSG:3035",
+        None,
+        () if listed and key != "qa" else names,
+    )
+    bands = [{"name": name} for name in names] if listed and key != "qa" else []
+    asset = pystac.Asset(str(file), extra_fields={"bands": bands} if bands else {})
+    item = scene_item({"data": data, key: asset}, s2__processing_baseline=None)
+    wanted = (PLANET.band("red"),)
+    found = planet.SOURCE.scene(item, wanted)
+    assert planet.SOURCE.knows_clouds(found)
+    assert 0.4 < planet.SOURCE.read(found, AREA, wanted).clear.mean() < 0.6
+    del item.assets[key]
+    assert not planet.SOURCE.knows_clouds(planet.SOURCE.scene(item, wanted))
+
+
+def test_clouds_of_planet_fusion_are_filled(tmp_path: Path) -> None:
+    values = np.stack([dn(500, 900)] * 4)
+    path = write_raster(
+        tmp_path / "PF-SR_20180710.tif", values, grid(10)[0], "EPSG:3035", 0, ("blue", "green", "red", "nir")
+    )
+    item = scene_item({"data": path}, s2__processing_baseline=None)
+    assert planet.SOURCE.knows_clouds(planet.SOURCE.scene(item))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "last"),
+    [
+        ("2018-01-01T00:00:00Z", "2019-01-01T00:00:00Z", "2018-12-31T23:59:59+00:00"),
+        ("2018-01-01T00:00:00Z", "2018-12-31T23:59:59Z", "2018-12-31T23:59:59+00:00"),
+        ("2018-07-01T00:00:00Z", "2018-07-01T00:00:00Z", "2018-07-01T00:00:00+00:00"),
+    ],
+)
+def test_a_period_that_ends_at_midnight_has_nothing_of_the_next_day(
+    tmp_path: Path, start: str, end: str, last: str
+) -> None:
+    item = two_bands(tmp_path, dn(1500, 3500), dn(1500, 3500), start_datetime=start, end_datetime=end)
+    found = sentinel2.SOURCE.scene(item, BANDS)
+    assert found.end == last
+    assert not found.falls_in((date(2019, 1, 1), date(2019, 12, 31)))

@@ -75,7 +75,7 @@ def registered() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for sensor in (ELEVATION, COVER):
-            source = RasterSource(sensor, scalings, clear, clear, 0, needs_quality=False)
+            source = RasterSource(sensor, scalings, clear, clear, 0, cloudless=lambda scene: True)
             patch.setitem(SENSORS, sensor.name, sensor)
             patch.setitem(sys.modules, f"builders.archives.{sensor.name}", SimpleNamespace(SOURCE=source))
         yield

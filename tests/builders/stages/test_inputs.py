@@ -19,7 +19,7 @@ import shapely
 
 from builders.recipe import Recipe, load
 from builders.stages import materialize, own_scenes, plan, search
-from builders.stages._inputs import MULTIHASH, parse_checksum, stamps
+from builders.stages._inputs import MULTIHASH, _local_stamp, parse_checksum, stamps
 from builders.workspace import Workspace, workspace
 from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError
 from lulcbench.sensors import REFLECTANCE
@@ -301,3 +301,16 @@ def test_scenes_that_were_deleted_in_part_are_not_used(tmp_path: Path, monkeypat
     assert (space.scenes / "catalog.json").read_text() == "1"
     own_scenes.make(second, space)
     assert (space.scenes / "catalog.json").read_text() == "2"
+
+
+@pytest.mark.parametrize("form", ["/vsizip/{}/a.tif", "/vsizip/{{{}}}/a.tif"], ids=["plain", "braces"])
+@pytest.mark.parametrize("relative", [True, False], ids=["relative", "absolute"])
+def test_the_stamp_of_a_file_in_an_archive_is_that_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, relative: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive = tmp_path / "z.zip"
+    archive.write_bytes(b"PK")
+    assert _local_stamp(form.format("z.zip" if relative else archive)) == _local_stamp(str(archive)) != ""
+    with pytest.raises(LulcbenchError, match="is missing"):
+        _local_stamp(form.format("other.zip"))

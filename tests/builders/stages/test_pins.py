@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from builders.archives.luisa import EDITIONS, edition_of
+from builders.archives.luisa import EDITIONS, Edition, edition_of
 from builders.recipe import RECIPES, load
 from builders.stages import materialize, own_scenes, pack, plan, search
 from builders.stages._pins import check_pin
@@ -62,7 +62,7 @@ def test_editions_are_told_apart() -> None:
 
 def test_another_edition_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = world.write_raster(tmp_path / "map.tif", *world.labels())
-    monkeypatch.setitem(EDITIONS, "known", type(EDITIONS["2018-bremen-decoded"])("Known", hash_file(path)))
+    monkeypatch.setitem(EDITIONS, "known", Edition("Known", 2018, hash_file(path)))
     assert check_pin(path, "known", None) == check_pin(path, None, hash_file(path)) == hash_file(path)
     with pytest.raises(LulcbenchError, match=r"SHA-256 .* \(known\), the recipe pins .* \(2018-bremen-decoded\)"):
         check_pin(path, "2018-bremen-decoded", None)
@@ -100,3 +100,17 @@ def test_info_shows_edition_and_checksum(tmp_path: Path) -> None:
     assert f"SHA-256{digest}" in shown
     assert f"SHA-256 {digest}" in (space.root / "README.md").read_text()
     assert release.sources[-1].attribution == ""
+
+
+def test_an_edition_of_another_year_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = world.write_raster(tmp_path / "map.tif", *world.labels())
+    monkeypatch.setitem(EDITIONS, "known", Edition("LUISA Base Map 2018", 2018, hash_file(path)))
+    assert check_pin(path, None, None, 2018)
+    with pytest.raises(LulcbenchError, match=r"is LUISA Base Map 2018 .known., the recipe states year = 2012"):
+        check_pin(path, None, None, 2012)
+
+
+def test_titles_of_editions_have_their_year() -> None:
+    assert all(
+        str(edition.year) in edition.title and name.startswith(str(edition.year)) for name, edition in EDITIONS.items()
+    )
