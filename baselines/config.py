@@ -65,6 +65,10 @@ class Config(Part):
         if self.model.dense not in (None, dense):
             output = {True: "predicts every pixel", False: "predicts one class per patch"}
             raise ValueError(f"model {self.model.kind} {output[not dense]}, but task {self.task.kind} does not")
+        if not self.model.has_loss and (idle := self._idle()):
+            raise ValueError(
+                f"model {self.model.kind} is not trained by a loss: {', '.join(idle)} would have no effect"
+            )
         sensors = set(self.data.sensor_names)
         if unknown := sorted(set(self.predict.missing) - sensors):
             raise ValueError(
@@ -85,6 +89,14 @@ class Config(Part):
         if dense and self.augment.affine:
             raise ValueError("affine requires one class per patch: it would interpolate the labels of pixels")
         return self
+
+    def _idle(self) -> list[str]:
+        """Settings that have an effect on models with a loss only, and are set."""
+        loss = ("level_weights", "smoothing", "focal", "dice", "class_balance")
+        default = type(self.task).model_fields
+        idle = [f"task.{name}" for name in loss if getattr(self.task, name) != default[name].default]
+        idle += [f"task.kind = {self.task.kind!r}"] if self.task.addition else []
+        return idle + (["predict.tta"] if self.predict.tta else [])
 
     @property
     def predicted(self) -> DataConfig:

@@ -103,11 +103,13 @@ class ModelConfig(Kind):
         title: name of the kind.
         dense: whether the model predicts every pixel, or one class per sample; None if it can do both.
         uses_images: whether predictions depend on images.
+        has_loss: whether the loss of the task trains it.
     """
 
     title: ClassVar[str]
     dense: ClassVar[bool | None]
     uses_images: ClassVar[bool] = True
+    has_loss: ClassVar[bool] = True
 
     @abstractmethod
     def fit(self, experiment: Experiment, folder: Path, deadline: float | None = None) -> Fitted:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from baselines.data import Input
-from baselines.devices import Images
+from baselines.devices import Images, memory_errors
 from baselines.models.base import MODELS, Fitted, ModelConfig, Predictor
 from baselines.models.spectra import PixelSample, Spectra, nearest, spectra
 from baselines.registry import Count
@@ -46,6 +46,7 @@ class Forest(ModelConfig):
     kind: Literal["forest"] = "forest"
     title: ClassVar[str] = "random forest"
     dense: ClassVar[bool] = True
+    has_loss: ClassVar[bool] = False
     trees: Count = 200
     samples: Count = 100_000
     min_leaf: Count = 2
@@ -58,7 +59,8 @@ class Forest(ModelConfig):
         for batch in data.loader("train"):
             pixels = spectra(data.datasets["train"].finish(batch)["image"])
             sample.add(pixels, nearest(experiment.task.truth(batch).numpy(), pixels.shape[1]))
-        forest = self.grow(*sample.drawn, seed)
+        with memory_errors(f"model.samples = {self.samples} and model.trees = {self.trees}", "Lower one of them."):
+            forest = self.grow(*sample.drawn, seed)
         return Fitted(ForestPredictor(forest, experiment.task.outputs), watch.effort())
 
     def grow(self, pixels: Spectra, labels: npt.NDArray[np.integer], seed: int) -> RandomForestClassifier:

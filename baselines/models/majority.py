@@ -33,6 +33,7 @@ class Majority(ModelConfig):
     kind: Literal["majority"] = "majority"
     title: ClassVar[str] = "majority class"
     dense: ClassVar[None] = None
+    has_loss: ClassVar[bool] = False
     uses_images: ClassVar[bool] = False
 
     def fit(self, experiment: Experiment, folder: Path, deadline: float | None = None) -> Fitted:

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines.data import Input
-from baselines.devices import Images
+from baselines.devices import Images, memory_errors
 from baselines.models.base import MODELS, Fitted, ModelConfig, Predictor
 from baselines.models.forest import check_trees
 from baselines.models.spectra import IndexFeatures, PixelSample, Spectra, nearest, spectra
@@ -68,6 +68,7 @@ class Stack(ModelConfig):
     kind: Literal["stack"] = "stack"
     title: ClassVar[str] = "pixel ensemble"
     dense: ClassVar[bool] = True
+    has_loss: ClassVar[bool] = False
     use: Literal["stack", "forest", "boosting", "network"] = "stack"
     samples: Count = 60_000
     folds: int = Field(default=4, ge=2)
@@ -99,16 +100,15 @@ class Stack(ModelConfig):
         unit, units = experiment.config.data.units(train)
         groups = np.unique(np.array(units)[sample.images], return_inverse=True)[1]
         used = MEMBERS if self.use == "stack" else (self.use,)
-        regression = None
-        if self.use == "stack":
-            if groups.max() == 0:
-                raise LulcbenchError(
-                    f"All training pixels are in one of the {unit}: the members cannot be stacked.",
-                    'Train on more of the release, or set model.use to one member, such as "forest".',
-                )
-            regression = self._stack(x, y, groups, classes, seed)
-        with _console.console.status(f"fitting {', '.join(used)} to {len(x):,} pixels"):
-            members = {name: _fitted(self._member(name, seed), x, y) for name in used}
+        if self.use == "stack" and groups.max() == 0:
+            raise LulcbenchError(
+                f"All training pixels are in one of the {unit}: the members cannot be stacked.",
+                'Train on more of the release, or set model.use to one member, such as "forest".',
+            )
+        with memory_errors(f"model.samples = {self.samples}", "Lower model.samples, model.trees or model.folds."):
+            regression = self._stack(x, y, groups, classes, seed) if self.use == "stack" else None
+            with _console.console.status(f"fitting {', '.join(used)} to {len(x):,} pixels"):
+                members = {name: _fitted(self._member(name, seed), x, y) for name in used}
         return Fitted(StackPredictor(members, regression, features, classes), watch.effort())
 
     def _stack(self, x: Spectra, y: npt.NDArray[np.intp], groups: npt.NDArray[np.intp], classes: int, seed: int) -> Any:

@@ -65,6 +65,8 @@ def _setting(group: Group, key: str) -> Any:
         if not isinstance(value, dict) or part not in value:
             raise LulcbenchError(f"{group.name} has no setting {key}.", "Correct x of the figure.")
         value = value[part]
+    if value is None:
+        raise LulcbenchError(f"{group.name} does not set {key}.", "Set it, or correct x of the figure.")
     return value
 
 

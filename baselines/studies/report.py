@@ -176,10 +176,12 @@ def sentence(result: Result) -> str:
     where = {"all": "", "edge": " at label edges", "interior": " away from label edges"}[result.where]
     units = f"{result.units} {result.unit} of {result.split} and " if result.p is not None else ""
     verdict = f"; {result.verdict} ({result.expect})" if result.verdict else ""
+    if max(result.seeds) == 1:
+        verdict = ", without the variance between seeds"
     return (
         f"{_column(result.metric).label}{level}{where} of {result.first} minus {result.second}: "
         f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}] over {units}"
-        f"{result.seeds[0]} and {result.seeds[1]} seeds{verdict}."
+        f"{result.seeds[0]} and {result.seeds[1]} seed{'s' * (max(result.seeds) > 1)}{verdict}."
     )
 
 

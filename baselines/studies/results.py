@@ -49,6 +49,12 @@ class Group:
         """Split that was predicted."""
         return next(iter(self.counts.values())).split
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether all seeds would have the same result."""
+        config = next(iter(self.outcomes.values())).config or {}
+        return bool(config.get("model", {}).get("kind") == "majority")
+
     def values(self, metric: str, level: int | None = None) -> list[float]:
         """The metric of every seed, NaN if undefined; the finest level by default."""
         if metric in TRAINING_VALUES:
@@ -68,10 +74,11 @@ class Result(Part):
         seeds: numbers of seeds of first and second.
         first_value, second_value: means over seeds.
         difference: first minus second.
-        low, high: 95 % interval: root sum of squares of the half-widths over units and over seeds.
+        low, high: 95 % interval: root sum of squares of the half-widths over units and over seeds; with one seed each,
+            over units alone.
         p: two-sided p-value of swapping units at random, for the trained seeds alone: unlike the interval and the
             verdict it has no variance between seeds; None for values of training.
-        verdict: whether the interval agrees with ``expect``.
+        verdict: whether the interval agrees with ``expect``; None with one seed each, whose variance is not known.
     """
 
     first: str
@@ -106,6 +113,9 @@ def compare(versus: Versus, first: Group, second: Group) -> Result:
         LulcbenchError: they have different splits, units or data, no common level, or no metric to compare.
     """
     a, b = first.values(versus.metric, versus.level), second.values(versus.metric, versus.level)
+    for group, values in ((first, a), (second, b)):
+        if any(math.isnan(value) for value in values):
+            raise LulcbenchError(f"{group.name} has no {versus.metric}.", "Compare runs that have it.")
     level, unit, n, p = FLAT, "seeds", min(len(a), len(b)), None
     half_blocks = (0.0, 0.0)
     if versus.metric not in TRAINING_VALUES:
@@ -130,8 +140,11 @@ def compare(versus: Versus, first: Group, second: Group) -> Result:
     difference = statistics.fmean(a) - statistics.fmean(b)
     # Predictions of the same trained models: seeds are paired.
     same = first.name.partition("/")[0] == second.name.partition("/")[0] and list(first.counts) == list(second.counts)
-    seeds = _seed_half_width([x - y for x, y in zip(a, b, strict=True)], []) if same else _seed_half_width(a, b)
-    if versus.metric in TRAINING_VALUES and max(len(a), len(b)) < 2:
+    if same:
+        seeds = _seed_half_width([[x - y for x, y in zip(a, b, strict=True)]])
+    else:
+        seeds = _seed_half_width([values for group, values in ((first, a), (second, b)) if not group.deterministic])
+    if versus.metric in TRAINING_VALUES and min(len(a), len(b)) < 2:
         raise LulcbenchError("A comparison of values of training needs two or more seeds.", "Add seeds.")
     low, high = difference - math.hypot(half_blocks[0], seeds), difference + math.hypot(half_blocks[1], seeds)
     return Result(
@@ -147,7 +160,7 @@ def compare(versus: Versus, first: Group, second: Group) -> Result:
         low=low,
         high=high,
         p=p,
-        verdict=_verdict(versus, low, high),
+        verdict=_verdict(versus, low, high) if max(len(a), len(b)) > 1 else None,
     )
 
 
@@ -173,11 +186,10 @@ def _training_value(outcome: Outcome, metric: str) -> float:
         return (outcome.effort.seconds if outcome.hardware.get("gpu") else outcome.effort.core_seconds) / 60
     if metric in ("samples_kept", "noise_left"):
         return outcome.facts.get(metric, math.nan)
-    rows = [row for row in outcome.curve if "val_loss" in row and "train_loss" in row]
-    if not rows:
+    losses = outcome.effort.losses if outcome.effort else None
+    if losses is None:
         return math.nan
-    last = rows[-1]
-    return last["val_loss"] - last["train_loss"] if metric == "loss_gap" else last[metric]
+    return {"train_loss": losses.train, "val_loss": losses.val, "loss_gap": losses.val - losses.train}[metric]
 
 
 def _family(versus: Versus) -> tuple[str, Family]:
@@ -223,12 +235,17 @@ def _paired(first: Group, second: Group, versus: Versus, level: int) -> tuple[fl
     return low, high, p
 
 
-def _seed_half_width(a: Sequence[float], b: Sequence[float]) -> float:
-    """Half-width of the 95 % interval of the difference of two means over seeds (Welch); 0 with a single seed each.
+def _seed_half_width(runs: Sequence[Sequence[float]]) -> float:
+    """Half-width of the 95 % interval of the difference of the means of two runs over seeds, or of one mean.
 
-    With one sequence, that of its mean.
+    Welch's; a run with a single seed is assumed to vary between seeds as the other does. 0 if neither has several.
     """
-    parts = [(statistics.variance(x) / len(x), len(x) - 1) for x in (a, b) if len(x) > 1]
+    known = [values for values in runs if len(values) > 1]
+    if len(known) == 1:
+        (values,) = known
+        total = statistics.variance(values) * sum(1 / len(run) for run in runs)
+        return t_quantile(len(values) - 1) * math.sqrt(total)
+    parts = [(statistics.variance(values) / len(values), len(values) - 1) for values in known]
     total = sum(v for v, _ in parts)
     if not total:
         return 0.0

@@ -14,6 +14,10 @@ from baselines.predicting.views import EPSILON
 from lulcbench.grid import area_weights
 from lulcbench.legend import IGNORE_INDEX, legend
 
+# Smallest probability in logarithms, so that they and their gradients are finite. Where it is reached, the loss has no
+# gradient: it must be far below what a network that is wrong gives to the true class.
+TINY = 1e-30
+
 
 @dataclass(frozen=True, slots=True)
 class LossSettings:
@@ -115,7 +119,11 @@ def balanced_weights(frequencies: npt.NDArray[np.float64], balance: float) -> np
 
 
 def _dice(p: Tensor, index: Tensor, labelled: Tensor) -> Tensor:
-    """Dice loss (Milletari et al. 2016), averaged over the classes that occur in the labels of the batch."""
+    """Soft Dice loss, averaged over the classes that occur in the labels of the batch.
+
+    Its denominator has sums, as the generalised Dice loss of Sudre et al. (2017), whose class weights it does not have;
+    that of Milletari et al. (2016) has sums of squares.
+    """
     truth = torch.zeros_like(p).scatter_(1, index, 1.0) * labelled[:, None]
     p = p * labelled[:, None]
     axes = [axis for axis in range(p.ndim) if axis != 1]
@@ -172,7 +180,7 @@ class HierarchicalLoss(nn.Module):
             p = area_average(p, (target.shape[-2], target.shape[-1]))
         total = p.sum() * 0
         for n, weight, loss in zip(self.levels, self.weights, self.losses, strict=True):
-            total = total + weight * loss(self.aggregate(p, n).clamp_min(EPSILON).log(), target[:, n - 1])
+            total = total + weight * loss(self.aggregate(p, n).clamp_min(TINY).log(), target[:, n - 1])
         return total
 
     def aggregate(self, p: Tensor, level: int) -> Tensor:
@@ -202,7 +210,7 @@ class FlatLoss(nn.Module):
         """Compute the loss of logits ``(b, class, …)``, of any resolution, for class indices ``(b, 1, …)``."""
         if logits.ndim == 4:
             p = area_average(logits.float().softmax(1), (target.shape[-2], target.shape[-1]))
-            logp = p.clamp_min(EPSILON).log()
+            logp = p.clamp_min(TINY).log()
         else:
             logp = logits.float().log_softmax(1)
         loss: Tensor = self.loss(logp, target[:, 0])

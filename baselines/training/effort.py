@@ -7,6 +7,21 @@ import time
 from baselines.registry import Part
 
 
+class Losses(Part):
+    """Mean losses of the final weights on windows without augmentation, so that they can be compared.
+
+    The loss of an epoch in ``history.csv`` is of weights that change, and of augmented windows. How much of a training
+    its last epoch is depends on the number of epochs.
+
+    Attributes:
+        train: on windows of the train split, at regular distances and at most as many as the val split has.
+        val: on the val split.
+    """
+
+    train: float
+    val: float
+
+
 class Effort(Part):
     """Time and steps of fitting a model.
 
@@ -17,6 +32,7 @@ class Effort(Part):
         steps: number of optimizer steps.
         planned_steps: number of steps of the complete schedule.
         cut_short: whether ``train.max_minutes`` stopped training before the end of the schedule.
+        losses: of the final weights; None without a val split, and for models without a loss.
     """
 
     seconds: float
@@ -25,6 +41,7 @@ class Effort(Part):
     steps: int = 0
     planned_steps: int = 0
     cut_short: bool = False
+    losses: Losses | None = None
 
 
 class Stopwatch:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import lightning as L
 import torch
@@ -21,7 +23,7 @@ from baselines.tasks import Task
 from baselines.training.calibrate import fit_temperature
 from baselines.training.callbacks import Averaging, Checkpoints, History, Progress
 from baselines.training.checkpoint import SafeCheckpoint
-from baselines.training.effort import Effort
+from baselines.training.effort import Effort, Losses
 from baselines.training.history import BEST, LAST
 from baselines.training.module import TrainingModule
 from lulcbench._native import keep_freed_memory
@@ -75,10 +77,14 @@ def fit_network(
         if config.train.patience is not None and (folder / BEST).is_file():
             module.load_state_dict(SafeCheckpoint().load_checkpoint(folder / BEST)["state_dict"])
         module.eval()
-        if trainer.is_global_zero and has_val and config.predict.calibrate:
-            module.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU
-            batches = _val_batches(experiment, trainer.strategy.root_device)
-            temperature = fit_temperature(predict, task, batches, len(experiment.data.datasets["val"]))
+        losses = None
+        if trainer.is_global_zero and has_val:
+            device = trainer.strategy.root_device
+            module.to(device)  # Lightning leaves it on the CPU
+            losses = _losses(module, experiment, device)
+            if config.predict.calibrate:
+                n = len(experiment.data.datasets["val"])
+                temperature = fit_temperature(predict, task, _batches(experiment, "val", device), n)
     effort = Effort(
         seconds=round(module.seconds, 1),
         core_seconds=round(module.core_seconds, 1),
@@ -86,14 +92,34 @@ def fit_network(
         steps=trainer.global_step,
         planned_steps=module.planned_steps,
         cut_short=module.out_of_time and trainer.global_step < module.planned_steps,
+        losses=losses,
     )
     return effort, temperature
 
 
-def _val_batches(experiment: Experiment, device: torch.device) -> Iterator[Sample]:
-    """Yield the val split in order, normalised, only in this process."""
+def _losses(module: TrainingModule, experiment: Experiment, device: torch.device) -> Losses:
+    sizes = {role: len(experiment.data.datasets[role]) for role in ("train", "val")}
+    step = math.ceil(sizes["train"] / max(1, sizes["val"]))
+    return Losses(
+        train=_mean_loss(module, islice(_batches(experiment, "train", device), 0, None, step)),
+        val=_mean_loss(module, _batches(experiment, "val", device)),
+    )
+
+
+def _mean_loss(module: TrainingModule, batches: Iterable[Sample]) -> float:
+    total, n = 0.0, 0
+    with torch.inference_mode():
+        for batch in batches:
+            size = len(module.task.truth(batch))
+            total += float(module.task.loss(module(batch["image"]), batch)) * size
+            n += size
+    return total / max(n, 1)
+
+
+def _batches(experiment: Experiment, role: Literal["train", "val"], device: torch.device) -> Iterator[Sample]:
+    """Yield a split in order, normalised and without augmentation, only in this process."""
     data = experiment.data
-    for batch in data.loader("val", experiment.config.predict.batch_size):
+    for batch in data.loader(role, experiment.config.predict.batch_size):
         yield data.datasets["train"].finish(to_device(batch, device))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,16 @@ def test_unset_variables_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LULCBENCH_REAL_DATA", "")  # as make sets it where there are no real data
     with pytest.raises(LulcbenchError, match="LULCBENCH_REAL_DATA is not set"):
         expand("$LULCBENCH_REAL_DATA/eurosat_rgb")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["task.dice=0.5", "task.level_weights=[4.0, 1.0, 1.0, 1.0]", "task.kind=segmentation-edges", "predict.tta=true"],
+)
+@pytest.mark.parametrize("kind", ["forest", "stack", "majority"])
+def test_settings_of_the_loss_are_refused_where_no_loss_trains_the_model(kind: str, setting: str) -> None:
+    name = setting.partition("=")[0]
+    with pytest.raises(
+        LulcbenchError, match=rf"model {kind} is not trained by a loss: {re.escape(name)}.* have no effect"
+    ):
+        Config.load(CONFIGS[0].with_name(f"medium-{kind}.toml"), (setting,))

@@ -21,10 +21,11 @@ from baselines.registry import Part
 from baselines.reports import studies
 from baselines.run import Parameters
 from baselines.studies.command import publish, run
+from baselines.studies.report import sentence
 from baselines.studies.results import Group, compare
 from baselines.studies.runner import COUNTS, OUTCOME, Outcome, prediction_folder
 from baselines.studies.study import Study, Versus
-from baselines.training.effort import Effort
+from baselines.training.effort import Effort, Losses
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.comparison import compare as compare_files
 from lulcbench.evaluation.scoring import score
@@ -272,8 +273,7 @@ class Case(Part):
                 run=name,
                 seed=seed,
                 state="done",
-                curve=[{"epoch": 0, "train_loss": 1.0, "val_loss": 1.0 + blocks[0]}],
-                effort=Effort(seconds=1, core_seconds=1),
+                effort=Effort(seconds=1, core_seconds=1, losses=Losses(train=1.0, val=1.0 + blocks[0])),
                 parameters=Parameters(),
             )
             for seed, blocks in enumerate(self.accuracies)
@@ -292,12 +292,26 @@ def test_differences_are_means_over_seeds_and_their_interval_has_the_variance_of
     assert result.p is not None
     assert result.p < 0.01
     assert result.seeds == (3, 1)
-    # All blocks differ by the same amount, so what remains is the variance between seeds: t(2) · 0.01 / √3.
-    assert result.high - result.difference == pytest.approx(4.303 * 0.01 / 3**0.5, rel=0.15)
+    # All blocks differ by the same amount, so what remains is the variance between seeds, which the run with one seed
+    # is assumed to have too: t(2) · 0.01 · √(1/3 + 1).
+    assert result.high - result.difference == pytest.approx(4.303 * 0.01 * (4 / 3) ** 0.5, rel=0.15)
+    single = compare(
+        Versus(first="first", second="second", expect="better"),
+        Case(accuracies=(tuple(base + 0.2),)).group("first"),
+        worse,
+    )
+    assert single.verdict is None
+    assert single.high - single.difference == pytest.approx(0, abs=0.02)
+    assert sentence(single).endswith("and 1 and 1 seed, without the variance between seeds.")
     margin = compare(Versus(first="second", second="first", expect="no worse", margin=0.3), worse, better)
     assert margin.verdict == "as expected"
     gap = compare(Versus(first="first", second="first", metric="loss_gap"), better, better)
     assert (gap.difference, gap.p, gap.unit) == (0.0, None, "seeds")
+    lossless = {seed: o.model_copy(update={"effort": None}) for seed, o in better.outcomes.items()}
+    with pytest.raises(LulcbenchError, match="second has no loss_gap"):
+        compare(
+            Versus(first="first", second="second", metric="loss_gap"), better, Group("second", lossless, better.counts)
+        )
     other = Case(accuracies=((0.5, 0.5, 0.5),)).group("other")
     with pytest.raises(LulcbenchError, match="different tiles"):
         compare(Versus(first="first", second="other"), better, other)

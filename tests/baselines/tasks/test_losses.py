@@ -127,3 +127,21 @@ def test_area_average_learns_after_it_only_looked() -> None:
         area_average(p, (7, 7))
     area_average(p, (7, 7)).sum().backward()
     assert p.grad is not None
+
+
+@pytest.mark.parametrize("margin", [5.0, 20.0, 50.0])
+@pytest.mark.parametrize("loss", ["flat", "hierarchical"])
+def test_the_gradient_of_a_pixel_that_is_wrong_with_confidence_is_that_of_cross_entropy(
+    margin: float, loss: str
+) -> None:
+    logits = torch.zeros(1, len(legend().codes(1)), 1, 1)
+    logits[0, 1] = margin
+    logits.requires_grad_()
+    target = torch.zeros(1, 1 if loss == "flat" else 4, 1, 1, dtype=torch.uint8)
+    target[:, 1:] = IGNORE_INDEX
+    module = FlatLoss() if loss == "flat" else HierarchicalLoss(1, (1.0, 1.0, 1.0, 1.0))
+    (gradient,) = torch.autograd.grad(module(logits, target), logits)
+    expected = torch.nn.functional.cross_entropy(logits, target[:, 0].long())
+    (of_torch,) = torch.autograd.grad(expected, logits)
+    torch.testing.assert_close(gradient / gradient[0, 1], of_torch / of_torch[0, 1])
+    assert gradient[0, 1] > 0.1
