@@ -82,6 +82,14 @@ class Config(Part):
             )
         if self.predict.years and "years" not in type(self.data).model_fields:
             raise ValueError(f"predict.years is for maps of several years, which data {self.data.kind} do not give")
+        if list(self.predict.years or ()) != sorted(set(self.predict.years or ())):
+            raise ValueError("predict.years must be in ascending order, each year once")
+        of_val = self.predict.split == "val" and self.predict.root in (None, getattr(self.data, "root", None))
+        if self.predict.smoothing and self.predict.stay == "val" and of_val:
+            raise ValueError(
+                'predict.stay = "val" would choose the smoothing by the labels that the maps are scored on: set it to '
+                '"labels" or to numbers, or predict another split'
+            )
         if self.data.spatial and self.predict.smoothing:
             raise ValueError(f"predict.smoothing is for maps of several years, which data {self.data.kind} do not give")
         if dense and (self.augment.mixup or self.augment.cutmix):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from baselines.config import Config
 from baselines.data import DataInfo
@@ -31,8 +31,12 @@ class Experiment:
     task: Task
 
     @classmethod
-    def open(cls, config: Config) -> Experiment:
+    def open(cls, config: Config, **options: Any) -> Experiment:
         """Open the data of a config.
+
+        Args:
+            config: the config.
+            **options: of the datasets, in place of those of the config.
 
         Raises:
             LulcbenchError: the data are missing or damaged, or lack something that the config requires.
@@ -53,7 +57,7 @@ class Experiment:
             drop_last=True,
             pad=False,  # see TrainingModule: processes do not wait for each other in validation
             seed=config.seed,
-            **config.data.options | config.task.options,
+            **config.data.options | config.task.options | options,
         )
         data.setup("fit")
         info = config.data.describe(data.datasets["train"])

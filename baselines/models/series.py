@@ -75,7 +75,9 @@ class SeriesNetwork(NetworkConfig):
         temperatures = {}
         for year in config.data.options["years"]:
             part = config.replace(data={"train_years": (year,)}, model={"by_year": False})
-            fitted = part.model.fit(type(experiment).open(part), folder / str(year), deadline)
+            # Normalised as the predictor will normalise: by the statistics of all years.
+            opened = type(experiment).open(part, **config.data.fitted_options(experiment.info))
+            fitted = part.model.fit(opened, folder / str(year), deadline)
             nets[year] = cast("NetworkPredictor", fitted.predictor).net
             efforts.append(fitted.effort)
             temperatures[year] = fitted.temperature

@@ -274,7 +274,14 @@ def inject_noise(labels: Ints, polygons: Ints, share: float, seed: int) -> tuple
 
     Returns:
         Labels and polygons with noise, and which samples are wrong.
+
+    Raises:
+        LulcbenchError: all samples are of one class.
     """
+    if share and len(np.unique(labels)) < 2:
+        raise LulcbenchError(
+            "All samples are of one class: none can be moved into a polygon of another.", "Set data.noise = 0."
+        )
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(labels))[: round(share * len(labels))]
     new_labels, new_polygons = labels.copy(), polygons.copy()

@@ -227,7 +227,9 @@ def viterbi(
     p: npt.NDArray[np.floating[Any]], matrix: Floats, prior: npt.NDArray[np.floating[Any]]
 ) -> npt.NDArray[np.int64]:
     """The most probable sequence of classes, ``(year, …)``; see ``forward_backward``."""
-    score = np.log(np.maximum(_likelihood(p, prior), TINY))
+    # A class without training samples has no likelihood: nothing may lead to it, however likely the steps.
+    known = (np.asarray(prior) > 0)[None, :, None]
+    score = np.where(known, np.log(np.maximum(_likelihood(p, prior), TINY)), -np.inf)
     step = np.log(np.maximum(matrix, TINY))
     years, classes, pixels = score.shape
     best = score[0] + np.log(np.maximum(prior, TINY))[:, None]
@@ -269,9 +271,16 @@ class Smoothing:
 
     @cached_property
     def matrix(self) -> Floats:
-        """Transition probabilities from one map to the next, ``(class, class)``."""
-        yearly: Floats = np.linalg.matrix_power(transitions(self.level, self.stay, self.prior, self.changes), self.gap)
-        return yearly
+        """Transition probabilities from one map to the next, ``(class, class)``.
+
+        Raises:
+            LulcbenchError: the years are not in ascending order.
+        """
+        if self.gap < 1:
+            raise LulcbenchError(f"The maps are {self.gap} years apart.", "Name each year once, in ascending order.")
+        yearly = transitions(self.level, self.stay, self.prior, self.changes)
+        power: Floats = np.linalg.matrix_power(yearly, self.gap)
+        return power
 
     def probabilities(self, p: npt.NDArray[np.floating[Any]]) -> Floats:
         """Probabilities of each year given those of all years, ``(year, class, …)``."""
@@ -286,8 +295,15 @@ class Smoothing:
 
 
 def _likelihood(p: npt.NDArray[np.floating[Any]], prior: npt.NDArray[np.floating[Any]]) -> Floats:
+    """Likelihoods up to a factor, ``(year, class, pixel)``; 0 of classes that the training set does not have.
+
+    A classifier gives them small probabilities, which divided by a frequency of 0 would be large in every year.
+    """
     flat = np.asarray(p, np.float64).reshape(len(p), p.shape[1], -1)
-    return _normalized(flat / np.maximum(np.asarray(prior, np.float64), TINY)[None, :, None], axis=1)
+    known = (np.asarray(prior) > 0)[None, :, None]
+    ratio = np.where(known, flat / np.maximum(np.asarray(prior, np.float64), TINY)[None, :, None], 0.0)
+    ratio = np.where((ratio.sum(axis=1, keepdims=True) > 0) | ~known, ratio, 1.0)  # no evidence for any
+    return _normalized(ratio, axis=1)
 
 
 def _normalized(values: Floats, axis: int = 0) -> Floats:

@@ -122,8 +122,9 @@ class Steps:
 
     @property
     def _label_position(self) -> int:
-        """Position of the year of the imagery nearest to the map's."""
-        return int(np.abs(np.array(self.reader.years) - self.label_year).argmin())
+        """Position of the year of the imagery nearest to the map's; of two, the later: a map may be old, not new."""
+        distances = [(abs(year - self.label_year), -year) for year in self.reader.years]
+        return distances.index(min(distances))
 
     def _label(self, split: str) -> Arrays:
         train = self.pool("train")

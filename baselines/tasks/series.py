@@ -100,13 +100,7 @@ class SeriesTask(Segmentation):
         years, method = _data(config).years, config.predict.smoothing
         if method is None or len(years) < 2:
             return None
-        gaps = set(np.diff(years).tolist())
-        if len(gaps) > 1:
-            raise LulcbenchError(
-                f"The years {', '.join(map(str, years))} are not equally far apart.",
-                "Map every year, or do not smooth.",
-            )
-        smoothing = Smoothing(method, level, np.array(self.info.frequencies), gaps.pop(), ())
+        smoothing = Smoothing(method, level, np.array(self.info.frequencies), _gap(years), ())
         if not isinstance(config.predict.stay, str):
             return smoothing.with_stay(config.predict.stay[:level])
         source = cast("SeriesData", config.data).labels
@@ -124,7 +118,9 @@ class SeriesTask(Segmentation):
             )
             smoothing = replace(smoothing, changes=count_pairs(first, last, level))
             return smoothing.with_stay(estimate_stay(first, last, level, known[-1] - known[0]))
-        return self._chosen(trained, Mapper(trained, reader), smoothing, source)
+        # By maps of the years of the labels, which may be other ones and otherwise far apart.
+        chosen = self._chosen(trained, Mapper(trained, reader), replace(smoothing, gap=_gap(reader.years)), source)
+        return replace(chosen, gap=smoothing.gap)
 
     @staticmethod
     def _chosen(trained: Trained, mapper: Mapper, smoothing: Smoothing, source: str) -> Smoothing:
@@ -213,10 +209,15 @@ class Mapper:
                 "Use a release with the same bands and pixels, or state them in data.bands and train again.",
             )
         self._mean, self._std = np.array(imagery.mean, np.float32), np.array(imagery.std, np.float32)
+        self._frequencies = np.array(trained.about.info.frequencies, np.float32)[:, None]
         self._models = {year: trained.predictor.for_year(year).to(self._device) for year in reader.years}
 
     def probabilities(self, split: str, row: Row) -> npt.NDArray[np.floating[Any]]:
-        """Probabilities ``(year, class, y, x)`` of a tile, with sum 1 over classes."""
+        """Probabilities ``(year, class, y, x)`` of a tile, with sum 1 over classes.
+
+        A cell without a clear date in a year has the frequencies of the training set there: nothing is known of it,
+        which the network, trained on cells with dates, would not say.
+        """
         values = self.reader.tile(split, row)
         series = normalized(values.reshape(*values.shape[:2], -1), self._mean, self._std)
         side = int(len(series) ** 0.5)
@@ -225,8 +226,25 @@ class Mapper:
             image = series[:, position].T.reshape(1, -1, side, side)
             outputs = self._models[year](torch.from_numpy(image).to(self._device))
             p = temper(outputs, self.trained.temperature)[0].cpu().numpy().clip(0, 1)
+            unseen = ~np.isfinite(values[:, position]).any(axis=(1, 2)).reshape(side, side)
+            p[:, unseen] = self._frequencies
             maps.append(p / p.sum(0))
         return np.stack(maps)
+
+
+def _gap(years: Sequence[int]) -> int:
+    """Years between two maps.
+
+    Raises:
+        LulcbenchError: the years are not equally far apart.
+    """
+    gaps = set(np.diff(years).tolist())
+    if len(gaps) != 1:
+        raise LulcbenchError(
+            f"The years {', '.join(map(str, years))} are not two or more that are equally far apart.",
+            "Map every year, or do not smooth.",
+        )
+    return int(gaps.pop())
 
 
 def _features(imagery: Input) -> list[str]:

@@ -14,7 +14,7 @@ from lulcbench.datasets._options import Options, Windowed, Yearly, integers, nam
 from lulcbench.datasets._pictures import class_name, class_panels
 from lulcbench.datasets.base import LuisaDataset
 from lulcbench.datasets.batch import Sample, WindowBatch
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.release import ArrayKey, Manifest, Release
 
 if TYPE_CHECKING:
@@ -89,8 +89,19 @@ class LuisaSeries(LuisaDataset):
         (sensor,) = self.sensors
         if self.dated:
             self._locate_dates(self._dated_array)
-            return
-        self.image_years = self._asked_years or tuple(sorted(self.release.manifest.sensor(sensor).years))
+        else:
+            self.image_years = self._asked_years or tuple(sorted(self.release.manifest.sensor(sensor).years))
+            self._locate_seasons()
+        newest = max(self.image_years)
+        if self.label_source is not None and self.years[0] > newest:
+            raise NotAvailableError(
+                f"The labels are of {self.years[0]}, newer than the imagery, which ends in {newest}: the land may have "
+                "changed since.",
+                f"Set year to that of an older map, such as year={newest}, or add imagery by years=(…).",
+            )
+
+    def _locate_seasons(self) -> None:
+        """Seasons of all years in order of time, and their middle days."""
         by_name = {season.name: season for season in self.release.manifest.seasons}
         when = [
             (by_name[name].midpoint(year), year, k) for year in self.image_years for k, name in enumerate(self.seasons)

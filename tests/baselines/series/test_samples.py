@@ -72,6 +72,8 @@ def test_bad_samples_are_refused() -> None:
         clean(broken, labels, polygons, blocks, SampleRule())
     with pytest.raises(LulcbenchError, match="Polygon 0 has several labels"):
         clean(features, labels, np.zeros_like(polygons), blocks, SampleRule())
+    with pytest.raises(LulcbenchError, match="All samples are of one class"):
+        inject_noise(np.zeros(100, np.int64), np.repeat([0, 1], 50), 0.1, 0)
     with pytest.raises(LulcbenchError, match="one spatial block"):
         clean(features, labels, polygons, np.full(len(labels), "b"), SampleRule(method="confident"))
 

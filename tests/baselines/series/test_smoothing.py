@@ -52,6 +52,30 @@ def test_posteriors_and_best_sequences_are_those_of_all_sequences() -> None:
     np.testing.assert_array_equal(maps.reshape(4, 5, 12), smooth)
 
 
+@pytest.mark.parametrize("stay", [0.8, 0.98, 0.999])
+def test_a_class_that_training_did_not_have_is_never_mapped(stay: float) -> None:
+    rng = np.random.default_rng(0)
+    prior = np.array([0.5, 0.3, 0.0, 0.2, 0.0])
+    matrix = transitions(1, [stay], prior)
+    p = rng.dirichlet((5, 3, 0.01, 2, 0.01), (4, 500)).transpose(0, 2, 1)
+    p[:, :, 0] = [0, 0, 1, 0, 0]  # evidence for it alone is none
+    smooth, best = forward_backward(p, matrix, prior), viterbi(p, matrix, prior)
+    assert (smooth[:, prior == 0] == 0).all()
+    assert not np.isin(best, np.flatnonzero(prior == 0)).any()
+    np.testing.assert_allclose(smooth.sum(axis=1), 1)
+    np.testing.assert_allclose(smooth[:, :, 0], np.broadcast_to(prior, (4, 5)), atol=0.2)
+    # As if there were no such classes.
+    known = prior > 0
+    part = forward_backward(p[:, known, 1:], matrix[np.ix_(known, known)], prior[known])
+    np.testing.assert_allclose(smooth[:, known, 1:], part, atol=1e-9)
+
+
+def test_maps_in_another_order_than_time_are_not_smoothed() -> None:
+    for gap in (0, -1):
+        with pytest.raises(LulcbenchError, match=f"The maps are {gap} years apart"):
+            Smoothing("viterbi", 1, np.full(5, 0.2), gap, (0.9,)).probabilities(np.full((2, 5, 1), 0.2))
+
+
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
 def test_transitions_stay_with_the_given_probability_at_every_level(level: int) -> None:
     stay = [0.99, 0.97, 0.95, 0.9][:level]

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from baselines.predicting.unit_counts import AGREEMENT
 from baselines.run import load_run
 from baselines.series.nets import PixelSeries
 from baselines.series.pool import SeriesReader
+from baselines.series.smoothing import Smoothing
 from baselines.studies.command import run as run_study
-from baselines.tasks.series import SMOOTHING
+from baselines.tasks.series import SMOOTHING, Mapper, SeriesTask
 from baselines.train import train
 from baselines.training.history import HISTORY
 from lulcbench.errors import LulcbenchError
@@ -282,6 +284,64 @@ def test_maps_are_smoothed_by_what_suits_other_splits(series_root: Path, series_
         old_map.task.predict(old_map, tmp_path)
 
 
+def test_smoothing_is_chosen_by_the_gap_of_the_labels_and_used_with_that_of_the_maps(
+    series_root: Path, series_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(series_root, series_cache)
+    train(Experiment.open(settings), tmp_path)
+    gaps = []
+
+    def watch(trained: object, mapper: Mapper, smoothing: Smoothing, source: str) -> Smoothing:
+        gaps.append((mapper.reader.years, smoothing.gap))
+        return smoothing.with_stay([0.9])
+
+    monkeypatch.setattr(SeriesTask, "_chosen", staticmethod(watch))
+    predicting = settings.replace(predict={"smoothing": "viterbi", "stay": "val", "years": (2018, 2020)})
+    loaded = load_run(tmp_path / "series", predicting)
+    used = loaded.task._smoothing(loaded)
+    assert gaps == [((2018, 2019, 2020), 1)]
+    assert (used.gap, used.stay) == (2, (0.9,))
+
+
+def test_a_year_without_a_clear_date_is_no_evidence(
+    series_root: Path, series_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(series_root, series_cache)
+    trained = train(Experiment.open(settings), tmp_path)
+    mapper = Mapper(trained, settings.data.reader())
+    row = Row(mapper.reader.release.manifest.rows("test").start)
+    whole, read = mapper.probabilities("test", row), mapper.reader.tile
+
+    def clouded(*arguments: Any) -> np.ndarray:
+        values = read(*arguments).copy()
+        values[: 10 * 96, 1] = np.nan
+        return values
+
+    monkeypatch.setattr(mapper.reader, "tile", clouded)
+    p = mapper.probabilities("test", row)
+    frequencies = np.array(trained.about.info.frequencies, np.float32)
+    np.testing.assert_allclose(p[1][:, :10], np.broadcast_to(frequencies[:, None, None], (5, 10, 96)), rtol=1e-5)
+    np.testing.assert_array_equal(p[1][:, 10:], whole[1][:, 10:])
+    np.testing.assert_array_equal(p[[0, 2]], whole[[0, 2]])
+
+
+def test_networks_of_single_years_are_trained_with_the_statistics_that_they_predict_with(
+    series_root: Path, series_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(series_root, series_cache, model={"by_year": True}, train={"epochs": 1})
+    experiment, opened = Experiment.open(settings), []
+    original = Experiment.open.__func__
+
+    def watch(cls: type[Experiment], *arguments: Any, **options: Any) -> Experiment:
+        opened.append(original(cls, *arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(Experiment, "open", classmethod(watch))
+    train(experiment, tmp_path)
+    assert len(opened) == 3
+    assert all(part.info.inputs == experiment.info.inputs for part in opened)
+
+
 def test_per_pixel_models_take_series(series_root: Path, series_cache: Path, tmp_path: Path) -> None:
     settings = config(series_root, series_cache).model_dump() | {
         "name": "trees",
@@ -334,6 +394,14 @@ def test_the_study_is_one_command_and_resumes(
 def test_bad_settings_are_refused(series_root: Path, series_cache: Path) -> None:
     with pytest.raises(LulcbenchError, match=r"single pixels: set augment\.dihedral"):
         config(series_root, series_cache, augment={"dihedral": True})
+    for years in ((2020, 2018), (2018, 2018)):
+        with pytest.raises(LulcbenchError, match=r"predict\.years must be in ascending order"):
+            config(series_root, series_cache, predict={"years": years})
+    smoothed = {"split": "val", "smoothing": "viterbi"}
+    with pytest.raises(LulcbenchError, match=r'predict\.stay = "val" would choose the smoothing by the labels that'):
+        config(series_root, series_cache, predict=smoothed)
+    assert config(series_root, series_cache, predict=smoothed | {"stay": (0.9,)}).predict.split == "val"
+    assert config(series_root, series_cache, predict=smoothed | {"root": "elsewhere"}).predict.split == "val"
     with pytest.raises(LulcbenchError, match="train_years names 2017"):
         config(series_root, series_cache, data={"train_years": (2017,)})
     with pytest.raises(LulcbenchError, match="no dated imagery of 2017"):
