@@ -29,8 +29,9 @@ Questions of the studies behind this benchmark, asked again: one TOML file in `b
 `python -m baselines study NAME`. This page is generated from their results (`python -m baselines tables`).
 
 A finding is the difference first minus second, averaged over seeds, with its 95 % interval: the spatial blocks of the
-test split are resampled for both together, and the variance between seeds is added. *As expected* means that the
-interval excludes the opposite, *undecided* that it does not. Results on simulated data do not apply to any real
+test split are resampled for both together, and the variance between seeds is added; a run with one seed is assumed to
+vary as the other does. With one seed each that variance is unknown, and there is no verdict. *As expected* means that
+the interval excludes the opposite, *undecided* that it does not. Results on simulated data do not apply to any real
 location.
 """
 

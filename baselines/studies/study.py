@@ -7,10 +7,11 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from baselines.config import CONFIGS, Config
 from baselines.registry import NotNegative, Part, Positive
@@ -69,6 +70,8 @@ class Base(Part):
 
 class Versus(Part):
     """A comparison, ``[[comparisons]]``: first minus second.
+
+    In the file, any key may have a list of values: a comparison for each combination.
 
     Attributes:
         first, second: runs: ``config``, ``config.setting``, or ``config.setting/prediction``.
@@ -141,6 +144,15 @@ class Study(Part):
     comparisons: tuple[Versus, ...] = ()
     figures: tuple[Plot, ...] = ()
     note: str = ""
+
+    @field_validator("comparisons", mode="before")
+    @classmethod
+    def _expanded(cls, tables: Any) -> Any:
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            return tables
+        values = [[v if isinstance(v, list) else [v] for v in table.values()] for table in tables]
+        combined = zip(tables, (product(*lists) for lists in values), strict=True)
+        return [dict(zip(table, chosen, strict=True)) for table, combinations in combined for chosen in combinations]
 
     @classmethod
     def load(cls, study: str | Path) -> Study:

@@ -251,6 +251,16 @@ def test_invalid_studies_are_refused_before_anything_runs(study: Path, old: str,
         Study.load(study)
 
 
+def test_lists_in_a_comparison_stand_for_all_combinations(study: Path) -> None:
+    text = study.read_text()
+    before = Study.load(study).comparisons
+    study.write_text(text.replace("[[comparisons]]\n", "[[comparisons]]\nmargin = [0.1, 0.2]\n", 1))
+    after = Study.load(study).comparisons
+    assert len(after) == len(before) + 1
+    assert [c.margin for c in after[:2]] == [0.1, 0.2]
+    assert after[0].model_copy(update={"margin": 0.0}) == before[0]
+
+
 def test_unknown_studies_name_those_there_are() -> None:
     with pytest.raises(LulcbenchError, match="There is no study 'none'"):
         Study.load("none")
