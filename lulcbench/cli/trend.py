@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
 from lulcbench.cli._area_report import HECTARE, class_name
 from lulcbench.cli._output import Json, mark_simulated, put_json, save_figure, writable_figure, writable_file
 from lulcbench.errors import LulcbenchError
+from lulcbench.legend import LegendSubset
+
+if TYPE_CHECKING:
+    from lulcbench.evaluation.trends import Trends
+
+
+_PAIRS = 6  # of years, whose columns fit on a screen
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +44,9 @@ def trend(
     legend: Annotated[
         str, typer.Option(help="Legend of rasters: luisa, corine, values, or a CSV file (value, code).")
     ] = "luisa",
+    classes: Annotated[
+        Path | None, typer.Option(help="TOML file of study classes (name = LUISA codes) in place of a level.")
+    ] = None,
     band: Annotated[list[str] | None, typer.Option(help="Band of a raster; one, or one per map.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the release that was predicted.")] = None,
     out: Annotated[
@@ -57,6 +69,9 @@ def trend(
 
     if out is not None and out.suffix.lower() not in (".tif", ".tiff"):
         raise LulcbenchError(f"{out} does not end in .tif.", "Name a GeoTIFF.")
+    if classes is not None and legend == "values":
+        raise LulcbenchError("Study classes consist of LUISA codes.", "State the --legend of the maps.")
+    subset = None if classes is None else LegendSubset.load(classes)
     nothing: list[None] = [None]
     paths = maps * len(year) if len(maps) == 1 and year else maps
     years: list[int | None] = [*year] if year else [None] * len(paths)
@@ -68,17 +83,18 @@ def trend(
             stack.enter_context(open_map(path, legend, when, which, root))
             for path, when, which in zip(paths, years, bands, strict=True)
         ]
-        found = class_trends(opened, None if legend == "values" else level, out)
+        found = class_trends(opened, None if legend == "values" else level, out, subset)
     console = result_console() if put_json(json, found.model_dump(mode="json")) else Console(quiet=True)
     mark_simulated(console, found.simulated)
     first, last = found.years[0], found.years[-1]
+    names = {row.code: _name(row.code, found) for row in found.classes}
     table = new_table(
         "class", f"{first}, ha", f"{last}, ha", "ha a year", "95 % interval", "R²", "stays", title="mapped areas"
     )
     for row in found.classes:
         interval = "–" if row.low is None or row.high is None else f"{_ha(row.low)} – {_ha(row.high)}"
         table.add_row(
-            class_name(row.code, found.level, False),
+            escape(names[row.code]),
             *(f"{area / HECTARE:,.0f}" for area in (row.areas[0], row.areas[-1])),
             _ha(row.slope),
             interval,
@@ -86,6 +102,12 @@ def trend(
             "–" if row.stays is None else f"{row.stays:.3f}",
         )
     console.print(table)
+    if 1 < len(found.years) - 1 <= _PAIRS:
+        pairs = (f"{before}–{after}" for before, after in pairwise(found.years))
+        stays = new_table("class", *pairs, title="share of each class that stays")
+        for row in found.classes:
+            stays.add_row(escape(names[row.code]), *("–" if v is None else f"{v:.3f}" for v in row.stays_by_pair))
+        console.print(stays)
     pixels = sum(found.changes)
     counted = new_table("changes", "pixels", "share")
     for number, n in enumerate(found.changes):
@@ -112,15 +134,19 @@ def trend(
 
         bars = [
             (
-                class_name(row.code, found.level, False),
+                names[row.code],
                 row.slope / HECTARE,
                 None if row.low is None or row.high is None else (row.low / HECTARE, row.high / HECTARE),
                 (row.areas[-1] - row.areas[0]) / (last - first) / HECTARE,
             )
             for row in found.classes
         ]
-        names = ("least squares, 95 % interval", f"difference of {first} and {last}")
-        save_figure(bar_figure(bars, "Change of the mapped area, ha a year", names, found.simulated), figure)
+        kinds = ("least squares, 95 % interval", f"difference of {first} and {last}")
+        save_figure(bar_figure(bars, "Change of the mapped area, ha a year", kinds, found.simulated), figure)
+
+
+def _name(code: int, found: Trends) -> str:
+    return found.names[code - 1] if found.names else class_name(code, found.level, False)
 
 
 def _ha(area: float) -> str:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.families import SeriesSums
-from lulcbench.legend import IGNORE_INDEX, LegendSubset
 
 Classes = npt.NDArray[np.integer[Any]]
 
@@ -93,30 +92,6 @@ def agreement_by_class(maps: Classes, classes: int) -> npt.NDArray[np.int64]:
         out[pair, 0] = np.bincount(before[known], minlength=classes)
         out[pair, 1] = np.bincount(before[known & (before == after)], minlength=classes)
     return out
-
-
-def agreement_of_subset(maps: Classes, level: int, subset: LegendSubset) -> npt.NDArray[np.int64]:
-    """``agreement_by_class`` in the classes of a legend subset, such as those of another study.
-
-    Args:
-        maps: class indices of a LUISA level ``(year, …)``, negative where ignored.
-        level: that level.
-        subset: the classes; pixels of others are ignored.
-
-    Raises:
-        LulcbenchError: the level does not distinguish all classes of the subset.
-
-    Examples:
-        >>> from lulcbench.legend import LegendSubset, legend
-        >>> forests = LegendSubset({"broadleaved": [311], "coniferous": [312]})
-        >>> maps = legend().encode(np.array([[3110, 3110, 3120], [3110, 3120, 3120]]), 3).astype(np.int64)
-        >>> agreement_of_subset(maps, 3, forests).tolist()
-        [[[2, 1], [1, 1]]]
-    """
-    table = subset.crosswalk(level).astype(np.int64)
-    own = np.where(maps < 0, IGNORE_INDEX, maps)
-    classes = table[own]
-    return agreement_by_class(np.where(classes == IGNORE_INDEX, -1, classes), len(subset.names))
 
 
 def count_changes(maps: Classes) -> npt.NDArray[np.int64]:

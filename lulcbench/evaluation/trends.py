@@ -21,6 +21,7 @@ from lulcbench.evaluation.change import check_different, check_same_pixels
 from lulcbench.evaluation.class_maps import NONE, ClassMap, at_level, windows
 from lulcbench.evaluation.intervals import t_quantiles
 from lulcbench.evaluation.series import count_changes, trend
+from lulcbench.legend import IGNORE_INDEX, NODATA, LegendSubset
 
 _MOST = 128  # maps
 _UNKNOWN = 255  # number of changes of pixels without a class in some year
@@ -38,6 +39,7 @@ class ClassTrend(Frozen):
         r2: share of the variance that the line explains; None for constant areas and for two years.
         stays: share of the area with the class in a year that has it in the next one as well, over all pairs of
             consecutive years; None for a class that only the last year has.
+        stays_by_pair: the same for each pair of consecutive years.
     """
 
     code: int
@@ -48,6 +50,7 @@ class ClassTrend(Frozen):
     high: float | None
     r2: float | None
     stays: float | None
+    stays_by_pair: tuple[float | None, ...]
 
 
 class Trends(Frozen):
@@ -57,7 +60,8 @@ class Trends(Frozen):
         maps: their names.
         simulated: whether one of them is known to be of simulated data.
         years: in ascending order.
-        level: legend level; None if the values of the maps are the classes.
+        level: legend level; None if the values of the maps, or those of ``names``, are the classes.
+        names: of study classes, whose codes are 1, 2, …; empty for others.
         total: area of the pixels with a class in all years, m²; all other figures are of these pixels.
         left_out: pixels with a class in some of the years.
         classes: by code.
@@ -70,6 +74,7 @@ class Trends(Frozen):
     simulated: bool = False
     years: tuple[int, ...]
     level: int | None
+    names: tuple[str, ...] = ()
     total: float
     left_out: int
     classes: tuple[ClassTrend, ...]
@@ -79,7 +84,10 @@ class Trends(Frozen):
 
 
 def class_trends(
-    maps: Sequence[ClassMap], level: int | None = None, path: str | os.PathLike[str] | None = None
+    maps: Sequence[ClassMap],
+    level: int | None = None,
+    path: str | os.PathLike[str] | None = None,
+    subset: LegendSubset | None = None,
 ) -> Trends:
     """Compare maps of several years.
 
@@ -89,10 +97,12 @@ def class_trends(
         maps: of the same pixels, one per year, in any order.
         level: legend level; None compares the codes of the maps.
         path: GeoTIFF of the number of changes of each pixel to write (255 where a year has no class); None without.
+        subset: classes of a study that are compared in place of those of a level; pixels of others have no class.
 
     Raises:
         LulcbenchError: there are fewer than two maps, a year is unknown or occurs twice, two years are read from one
-            band, the maps have different pixels, or no pixel has a class in all years.
+            band, the maps have different pixels, codes of the maps are not of LUISA and there is a subset, or no pixel
+            has a class in all years.
     """
     if not 2 <= len(maps) <= _MOST:
         raise LulcbenchError(f"{len(maps)} maps have no trend.", f"Give 2 to {_MOST}, one per year.")
@@ -114,7 +124,8 @@ def class_trends(
         if file is not None and simulated:
             file.update_tags(SIMULATED="true")
         for rows, columns in windows(grid.shape):
-            codes = np.stack([at_level(map_.read(rows, columns), level) for map_ in maps])
+            read = [map_.read(rows, columns) for map_ in maps]
+            codes = np.stack([at_level(own, level) if subset is None else _of_subset(own, subset) for own in read])
             number = sums.add(codes, maps[0].pixel_areas(rows, columns))
             if file is not None:
                 write_window(file, number[None], rows, columns)
@@ -124,7 +135,8 @@ def class_trends(
         maps=tuple(map_.name for map_ in maps),
         simulated=simulated,
         years=tuple(years),
-        level=level,
+        level=None if subset else level,
+        names=subset.names if subset else (),
         total=float(sum(areas[0] for areas in sums.areas.values())),
         left_out=sums.left_out,
         classes=tuple(_class_trend(code, years, sums) for code in sorted(sums.areas)),
@@ -134,13 +146,19 @@ def class_trends(
     )
 
 
+def _of_subset(codes: npt.ArrayLike, subset: LegendSubset) -> npt.NDArray[np.int64]:
+    array = np.asarray(codes, np.int64)
+    classes = subset.encode(np.where(array == NONE, NODATA, array), "a map").astype(np.int64)
+    return np.where(classes == IGNORE_INDEX, NONE, classes + 1)
+
+
 class _Sums:
     """Sums over the windows of the maps."""
 
     def __init__(self, years: int) -> None:
         self.years = years
         self.areas: dict[int, npt.NDArray[np.float64]] = {}  # by code: area in each year
-        self.stayed: dict[int, float] = {}  # by code: area that has the class in a year and in the next one
+        self.stayed: dict[int, npt.NDArray[np.float64]] = {}  # by code: area that has the class in both years of a pair
         self.same = np.zeros(years - 1)
         self.changes = np.zeros(years, np.int64)
         self.left_out = self.returning = 0
@@ -159,10 +177,11 @@ class _Sums:
         same = own[1:] == own[:-1]
         self.same += same @ size
         by_year = np.stack([np.bincount(row, size, len(found)) for row in index], axis=1)
-        stayed = sum(np.bincount(row, size * kept, len(found)) for row, kept in zip(index, same, strict=False))
-        for code, areas, kept in zip(found.tolist(), by_year, np.asarray(stayed).tolist(), strict=True):
+        pairs = zip(index[:-1], same, strict=True)
+        stayed = np.stack([np.bincount(row, size * kept, len(found)) for row, kept in pairs], axis=1)
+        for code, areas, kept in zip(found.tolist(), by_year, stayed, strict=True):
             self.areas[code] = self.areas.get(code, np.zeros(self.years)) + areas
-            self.stayed[code] = self.stayed.get(code, 0.0) + kept
+            self.stayed[code] = self.stayed.get(code, np.zeros(self.years - 1)) + kept
         changes = count_changes(own)
         self.changes += np.bincount(changes, minlength=self.years)
         different = 1 + (np.diff(np.sort(own, axis=0), axis=0) != 0).sum(axis=0)
@@ -185,5 +204,8 @@ def _class_trend(code: int, years: Sequence[int], sums: _Sums) -> ClassTrend:
         low=line.slope - reach if several else None,
         high=line.slope + reach if several else None,
         r2=line.r2 if several and not constant else None,
-        stays=sums.stayed[code] / before if before else None,
+        stays=float(sums.stayed[code].sum()) / before if before else None,
+        stays_by_pair=tuple(
+            float(kept / area) if area else None for kept, area in zip(sums.stayed[code], areas[:-1], strict=True)
+        ),
     )

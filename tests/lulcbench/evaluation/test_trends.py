@@ -68,6 +68,8 @@ def test_trends_and_changes_are_those_of_the_pixels(tmp_path: Path) -> None:
         assert row["high"] - row["slope"] == pytest.approx(t.ppf(0.975, 2) * expected.stderr, rel=1e-3)
         kept = ((own[1:] == row["code"]) & (own[:-1] == row["code"])).sum() / (own[:-1] == row["code"]).sum()
         assert row["stays"] == pytest.approx(kept)
+        by_pair = ((own[1:] == row["code"]) & (own[:-1] == row["code"])).sum(1) / (own[:-1] == row["code"]).sum(1)
+        assert row["stays_by_pair"] == pytest.approx(by_pair.tolist())
     changes = np.array([(np.diff(pixel.astype(int)) != 0).sum() for pixel in own.T])
     assert found["changes"] == np.bincount(changes).tolist()
     returning = sum(len(set(pixel.tolist())) < 1 + n for pixel, n in zip(own.T, changes, strict=True))
@@ -80,6 +82,34 @@ def test_trends_and_changes_are_those_of_the_pixels(tmp_path: Path) -> None:
     assert (written[(maps > 0).all(axis=0)] == changes).all()
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 1 + 3 * 4
     assert (tmp_path / "t.png").stat().st_size > 5000
+
+
+def test_classes_of_a_study_are_compared_in_place_of_a_level(tmp_path: Path) -> None:
+    maps = stack()
+    paths = [write(tmp_path / f"{year}.tif", own) for year, own in zip(YEARS, maps, strict=True)]
+    years = [part for year in YEARS for part in ("--year", year)]
+    classes = tmp_path / "study.toml"
+    classes.write_text('[classes]\n"land [b]" = [2, 3]\nwater = [5]\n')
+    run(*paths, *years, "--classes", classes, "--json", tmp_path / "t.json")
+    found = json.loads((tmp_path / "t.json").read_text())
+    assert (found["names"], found["level"]) == (["land [b]", "water"], None)
+    own = maps[:, (maps > 0).all(axis=0)] == 512
+    assert [row["code"] for row in found["classes"]] == [1, 2]
+    for row, present in zip(found["classes"], (~own, own), strict=True):
+        assert row["areas"] == (present.sum(axis=1) * 10_000.0).tolist()
+        kept = (present[1:] & present[:-1]).sum(axis=1) / present[:-1].sum(axis=1)
+        assert row["stays_by_pair"] == pytest.approx(kept.tolist())
+    shown = run(*paths, *years, "--classes", classes)
+    assert "land [b]" in shown
+    assert "2018–2020" in shown
+    classes.write_text("[classes]\nbroadleaved = [3110]\nwater = [5]\n")
+    run(*paths, *years, "--classes", classes, "--json", tmp_path / "t.json")  # 311 may be another forest
+    assert [row["code"] for row in json.loads((tmp_path / "t.json").read_text())["classes"]] == [2]
+    classes.write_text("[classes]\nforest = [311]\nother = [3110]\n")
+    with pytest.raises(LulcbenchError, match="code 3110 is in 'forest' and in 'other'"):
+        run(*paths, *years, "--classes", classes)
+    with pytest.raises(LulcbenchError, match="Study classes consist of LUISA codes"):
+        run(*paths, *years, "--classes", classes, "--legend", "values")
 
 
 def test_pixels_of_maps_in_degrees_count_by_area(tmp_path: Path) -> None:
