@@ -102,8 +102,8 @@ def test_classes_of_a_study_are_compared_in_place_of_a_level(tmp_path: Path) -> 
     shown = run(*paths, *years, "--classes", classes)
     assert "land [b]" in shown
     assert "2018–2020" in shown
-    classes.write_text("[classes]\nbroadleaved = [3110]\nwater = [5]\n")
-    run(*paths, *years, "--classes", classes, "--json", tmp_path / "t.json")  # 311 may be another forest
+    classes.write_text("[classes]\nirrigated = [2120]\nwater = [5]\n")
+    run(*paths, *years, "--classes", classes, "--json", tmp_path / "t.json")  # 211 may be other land
     assert [row["code"] for row in json.loads((tmp_path / "t.json").read_text())["classes"]] == [2]
     classes.write_text("[classes]\nforest = [311]\nother = [3110]\n")
     with pytest.raises(LulcbenchError, match="code 3110 is in 'forest' and in 'other'"):
