@@ -100,6 +100,7 @@ def fit_network(
 def _losses(module: TrainingModule, experiment: Experiment, device: torch.device) -> Losses:
     sizes = {role: len(experiment.data.datasets[role]) for role in ("train", "val")}
     step = math.ceil(sizes["train"] / max(1, sizes["val"]))
+    experiment.data.datasets["train"].set_epoch(module.current_epoch + 1)  # windows at random positions move on
     return Losses(
         train=_mean_loss(module, islice(_batches(experiment, "train", device), 0, None, step)),
         val=_mean_loss(module, _batches(experiment, "val", device)),
