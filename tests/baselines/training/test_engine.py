@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -90,6 +90,25 @@ def test_it_learns_and_leaves_all_that_is_needed(trained: Path) -> None:
     assert scores["overall_accuracy"] > 0.5  # chance is 0.1
     assert scores.items() <= json.loads((trained / "scores.json").read_text()).items()
     assert len((trained / "predictions.csv").read_text().splitlines()) == 31
+
+
+def test_losses_are_those_of_the_final_weights_without_augmentation(trained: Path) -> None:
+    run = load_run(trained)
+    data, losses = Experiment.open(run.config).data, run.about.effort.losses
+    assert losses is not None
+    net = cast("NetworkPredictor", run.predictor).net.eval()
+    size = run.config.predict.batch_size
+    for role, value in (("val", losses.val), ("train", losses.train)):
+        batches = list(data.loader(role, size))
+        step = 1 if role == "val" else -(-len(data.datasets["train"]) // len(data.datasets["val"]))
+        chosen = [data.datasets["train"].finish(batch) for batch in batches[::step]]
+        with torch.inference_mode():
+            outputs = torch.cat([net(batch["image"]) for batch in chosen])
+        labels = torch.cat([batch["label"] for batch in chosen])
+        expected = torch.nn.functional.cross_entropy(outputs, labels, label_smoothing=0.05)
+        assert value == pytest.approx(float(expected), rel=1e-4)
+    # Not the mean of the last epoch, which is of augmented samples and of weights that change.
+    assert losses.train != pytest.approx(float(history(trained)[-1]["train_loss"]), rel=0.01)
 
 
 def test_temperature_suits_the_probabilities_that_are_predicted(trained: Path) -> None:
