@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from baselines.reports.tables import insert
-from baselines.studies.report import sentence
-from baselines.studies.results import Result
 from lulcbench._files import write_atomic
 from lulcbench._parsing import parse_json
 from lulcbench.evaluation.families import Family
@@ -126,7 +124,7 @@ def section(study: dict[str, Any], figures: str) -> str:
         figures: folder of the figures, relative to the page.
     """
     parts = [f"## {heading(study)}\n", f"{' '.join(study['question'].split())}\n"]
-    parts += ["".join(f"- {_finding(c)}\n" for c in study["comparisons"])] if study["comparisons"] else []
+    parts += ["".join(f"- {c['finding']}\n" for c in study["comparisons"])] if study["comparisons"] else []
     parts += ["".join(f"- {problem}\n" for problem in study["problems"])] if study["problems"] else []
     parts += [f"{' '.join(study['note'].split())}\n"] if study["note"] else []
     parts += [table(study), notes(study)]
@@ -137,11 +135,6 @@ def section(study: dict[str, Any], figures: str) -> str:
     parts += [f"![{entry['title']}]({figures}/{entry['file']})\n" for entry in study["figures"]]
     parts.append("; ".join(f"{key}: {value}" for key, value in study["facts"].items()) + ".\n")
     return "\n".join(parts)
-
-
-def _finding(comparison: dict[str, Any]) -> str:
-    """The finding of a stored comparison, in today's words."""
-    return sentence(Result.model_validate({key: value for key, value in comparison.items() if key != "finding"}))
 
 
 def page(studies: dict[str, dict[str, Any]], not_run: Sequence[dict[str, Any]] = ()) -> str:

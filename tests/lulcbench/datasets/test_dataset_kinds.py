@@ -17,7 +17,7 @@ from lulcbench.datasets.change import ChangeOptions
 from lulcbench.datasets.cls import ClsOptions
 from lulcbench.datasets.seg import SegOptions
 from lulcbench.datasets.series import SeriesOptions
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import IGNORE_INDEX, legend
 
 
@@ -149,3 +149,10 @@ def test_pictures_say_that_the_data_is_simulated(release_root: Path, tmp_path: P
     assert "SIMULATED DATA" in picture._suptitle.get_text()
     picture.savefig(tmp_path / "picture.png", dpi=30)
     assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_series_are_not_labelled_by_a_map_that_is_newer_than_their_imagery(release_root: Path) -> None:
+    with pytest.raises(NotAvailableError, match="labels are of 2018, newer than the imagery, which ends in 2012"):
+        LuisaSeries(release_root, years=2012)
+    assert LuisaSeries(release_root, years=2012, year=2012).image_years == (2012,)
+    assert LuisaSeries(release_root, years=2018, year=2012).image_years == (2018,)  # an old map

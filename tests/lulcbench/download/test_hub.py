@@ -100,8 +100,8 @@ def test_datasets_download(published: FakeHub, tmp_path: Path) -> None:
             {"landsat_2012", "landsat_2018", "luisa_2012", "luisa_2018"},
         ),
         (
-            lambda root, source: LuisaSeries(root, years=(2012,), download=source),
-            {"landsat_2012", "luisa_2012", "luisa_2018"},
+            lambda root, source: LuisaSeries(root, years=(2012,), year=2012, download=source),
+            {"landsat_2012", "luisa_2012"},
         ),
         (
             lambda root, source: LuisaSeries(root, download=source),

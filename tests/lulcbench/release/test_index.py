@@ -82,6 +82,6 @@ def test_datasets_ask_for_the_clouds_of_what_they_read(release_root: Path, monke
     LuisaSeg(release_root, sensors="landsat", year=2012)
     LuisaChange(release_root)
     LuisaSeries(release_root)
-    LuisaSeries(release_root, years=(2012,))
+    LuisaSeries(release_root, years=(2012,), year=2012)
     both = ["landsat_2012", "landsat_2018"]
     assert asked == [["landsat_2012"], both, both, ["landsat_2012"]]
