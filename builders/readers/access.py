@@ -199,6 +199,8 @@ def unsigned_text(text: str) -> str:
     prefix, curl, query = text.partition("/vsicurl?")
     if curl and (address := dict(parse_qsl(query)).get("url")):
         text = f"{prefix}/vsicurl/{address}"
+    if _ADDRESS.match(text):
+        text = unsigned(text)  # as a whole: paths may have spaces
     return _ADDRESS.sub(lambda match: unsigned(match[0]), text)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from baselines.config import Config
 from builders.ingest.catalog import File, item, write
 from builders.recipe import load
 from builders.stages import materialize, pack, plan, search
@@ -20,6 +21,22 @@ RECIPE = world.RECIPE.replace("years = [2018]", "dated = { first = 2018, last = 
     '[[labels]]\nyear = 2018\nsource = "luisa"\npath = "labels.tif"',
     "\n".join(f'[[labels]]\nyear = {year}\nsource = "luisa"\npath = "labels_{year}.tif"\n' for year in YEARS),
 )
+
+
+def config(root: Path, cache: Path, **sections: object) -> Config:
+    """A config of few pixels and trees, with other sections."""
+    content = {
+        "name": "series",
+        "threads": 1,
+        "data": {"kind": "series", "root": str(root), "sensor": "landsat", "every": 90, "level": 1, "most": 60,
+                 "cache": str(cache), "samples": {"clusters": 10, "dominance": 1.0},
+                 "pseudo": {"train": 200, "val": 60, "trees": 10}},
+        "model": {"kind": "lstm", "hidden": 16},
+        "train": {"epochs": 4, "batch_size": 32, "lr": 0.01},
+        "augment": {"dihedral": False},
+    }  # fmt: skip
+    parsed = Config.parse(content)
+    return parsed.replace(**sections)
 
 
 def maps() -> dict[int, np.ndarray]:

@@ -64,26 +64,22 @@ def test_own_polygons_are_mapped_by_words_and_become_a_release(tmp_path: Path) -
     assert np.unique(labels_of_tile[:, 242:]).tolist() == [IGNORE_INDEX]
 
 
-def test_own_rasters_are_mapped_by_numbers(tmp_path: Path) -> None:
-    raster(tmp_path / "scenes" / "s2_20180702_B04.tif", 1500)
+def own_raster(folder: Path, codes: np.ndarray) -> tuple[list[object], Path]:
+    """Arguments to ingest a scene with a label raster, and the mapping that they name."""
+    raster(folder / "scenes" / "s2_20180702_B04.tif", 1500)
     left, _, _, top = TILE.bounds
+    labels = world.write_raster(folder / "own.tif", codes, Affine(50, 0, left, 0, -50, top), "EPSG:3035")
+    mapping = folder / "map.toml"
+    scenes = [folder / "scenes", "--out", folder / "site", "--scale", "1e-4"]
+    return [*scenes, "--labels", labels, "--mapping", mapping], mapping
+
+
+def test_own_rasters_are_mapped_by_numbers(tmp_path: Path) -> None:
     codes = np.full((96, 96), 7, np.uint8)
     codes[:, 48:] = 12
     codes[:10] = 0
-    labels = world.write_raster(tmp_path / "own.tif", codes, Affine(50, 0, left, 0, -50, top), "EPSG:3035")
-    mapping = tmp_path / "map.toml"
+    command, mapping = own_raster(tmp_path, codes)
     mapping.write_text("[codes]\n7 = 31\n")
-    command = [
-        tmp_path / "scenes",
-        "--out",
-        tmp_path / "site",
-        "--scale",
-        "1e-4",
-        "--labels",
-        labels,
-        "--mapping",
-        mapping,
-    ]
     assert "values without a LUISA code: 12 (4,128)" in ingest(*command, ok=False)
     mapping.write_text("[codes]\n7 = 31\n12 = 2110\n")
     ingest(*command)
@@ -152,23 +148,9 @@ def test_scenes_of_other_years_than_the_labels_are_not_mixed_in(tmp_path: Path) 
 
 
 def test_zeros_of_an_own_raster_may_be_a_class(tmp_path: Path) -> None:
-    raster(tmp_path / "scenes" / "s2_20180702_B04.tif", 1500)
-    left, _, _, top = TILE.bounds
     codes = np.zeros((96, 96), np.uint8)
     codes[:, 48:] = 7
-    labels = world.write_raster(tmp_path / "own.tif", codes, Affine(50, 0, left, 0, -50, top), "EPSG:3035")
-    mapping = tmp_path / "map.toml"
-    command = [
-        tmp_path / "scenes",
-        "--out",
-        tmp_path / "site",
-        "--scale",
-        "1e-4",
-        "--labels",
-        labels,
-        "--mapping",
-        mapping,
-    ]
+    command, mapping = own_raster(tmp_path, codes)
     mapping.write_text("[codes]\n12 = 31\n")
     ingest(*command, ok=False)
     assert '"0" = 0  # 4,608' in (tmp_path / "site" / "mapping.toml").read_text()

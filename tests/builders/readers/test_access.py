@@ -227,8 +227,10 @@ def test_published_addresses_have_no_signatures(href: str, public: str) -> None:
         "https://e.org/a.tif?PL_API_KEY=SECRET",
         "https://e.org/a.tif?X-Api-Key=SECRET",
         "https://e.org/a.tif?auth_token=SECRET",
+        "https://e.org/B 4.tif?token=SECRET",
+        "https://e.org/a.tif and https://me:SECRET@e.org/b.tif",
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_published_texts_have_no_signatures(text: str) -> None:
     assert "SECRET" not in access.unsigned_text(text)
