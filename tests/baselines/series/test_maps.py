@@ -25,7 +25,7 @@ from lulcbench.release import Release, Row
 from lulcbench.series.indices import with_indices
 from lulcbench.series.regular import cell_means, normalized, regular
 from tests.baselines.series import world
-from tests.baselines.series.test_study import config
+from tests.baselines.series.world import config
 
 pytestmark = pytest.mark.slow
 
