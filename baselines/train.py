@@ -50,7 +50,7 @@ def train(experiment: Experiment, out: Path, restart: Restart = "never", deadlin
         console.print(f"{folder} already has the trained model; --restart trains it again.")
         return load_run(folder, config)
     if info.absent:
-        console.print(f"[yellow]{len(info.absent)} classes are absent from train:[/] {', '.join(info.absent)}")
+        console.print(f"[yellow]Absent from train:[/] {', '.join(info.absent)}")
     write_json(folder / STARTED, {"config": config.model_dump(mode="json"), "data": info.digest})
     try:
         with threads(config.threads):

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from baselines.data._subsets import check_one_of, digest_of, read_subset
 from baselines.data.base import DATA, DataConfig, DataInfo, Input, check_composites, shares
 from baselines.registry import Count, Names, expand
 from lulcbench.datasets import LuisaCls, LuisaDataset, LuisaSeg
-from lulcbench.errors import LulcbenchError, NotAvailableError
+from lulcbench.errors import NotAvailableError
 from lulcbench.grid import TILE_SIZE
-from lulcbench.legend import IGNORE_INDEX, LEVELS, LegendSubset, legend
+from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
 from lulcbench.release import Release
 from lulcbench.windows import Phase
-
-SUBSETS = Path(__file__).parents[1] / "subsets"
 
 
 class LuisaData(DataConfig):
@@ -147,8 +143,7 @@ class LuisaSegData(LuisaData):
 
     @model_validator(mode="after")
     def _level_or_subset(self) -> LuisaSegData:
-        if self.subset is not None and "level" in self.model_fields_set and self.level != len(LEVELS):
-            raise ValueError("level and subset both choose the classes: give only one of them")
+        check_one_of(self.level, len(LEVELS), "level" in self.model_fields_set, self.subset)
         return self
 
     @property
@@ -159,7 +154,7 @@ class LuisaSegData(LuisaData):
     def digest(self) -> str:
         """Digest of the release, and of the classes of a subset: a changed subset makes other data."""
         release = super().digest()
-        return release if self.subset is None else _digest_of(release, read_subset(self.subset))
+        return release if self.subset is None else digest_of(release, read_subset(self.subset))
 
     def describe(self, train: LuisaDataset) -> DataInfo:
         """Channels, statistics and classes of the train split."""
@@ -174,7 +169,7 @@ class LuisaSegData(LuisaData):
             update={
                 "classes": subset.names,
                 "level": None,
-                "digest": _digest_of(info.digest, subset),
+                "digest": digest_of(info.digest, subset),
                 "frequencies": shares(np.bincount(index[known], by_leaf[known], len(subset.names))),
                 "subset": dict(zip(subset.names, subset.codes, strict=True)),
             }
@@ -226,27 +221,6 @@ class LuisaClsData(LuisaData):
         # A class of some pixels need not be the class of any chip.
         labels = legend().encode(train.chips["code"].to_numpy(), self.level)
         return shares(np.bincount(labels, minlength=len(legend().codes(self.level))))
-
-
-def read_subset(subset: str) -> LegendSubset:
-    """Read a legend subset by name or path.
-
-    Raises:
-        LulcbenchError: it is missing or invalid.
-    """
-    path = expand(subset)
-    if path.suffix != ".toml":
-        path = SUBSETS / f"{subset}.toml"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in SUBSETS.glob("*.toml")))
-            raise LulcbenchError(f"There is no legend subset {subset!r}.", f"There are: {known}; or give a TOML file.")
-    return LegendSubset.load(path)
-
-
-def _digest_of(release: str, subset: LegendSubset) -> str:
-    """Digest of a release with the labels of a subset."""
-    classes = json.dumps([subset.names, subset.codes])
-    return hashlib.sha256(f"{release} {classes}".encode()).hexdigest()
 
 
 def _input(dataset: LuisaDataset, sensor: str) -> Input:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from pydantic import Field, model_validator
 
+from baselines.data._subsets import check_one_of, digest_of, read_subset
 from baselines.data.base import DATA, DataConfig, DataInfo, Input, check_composites, shares
 from baselines.registry import Count, Names, expand
 from baselines.series.pool import SeriesReader
@@ -20,9 +21,11 @@ from baselines.series.samples import SampleRule
 from baselines.series.steps import Steps
 from lulcbench.datasets.batch import Sample, Samples, positions
 from lulcbench.datasets.protocol import BatchDataset
-from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
+from lulcbench.legend import IGNORE_INDEX, LEVELS, ClassScheme
 from lulcbench.release import AUTO, Release
 from lulcbench.series.regular import normalized
+
+LEVEL = 2  # default
 
 
 @DATA.register
@@ -37,6 +40,8 @@ class SeriesData(DataConfig):
         every: days between the steps of a series.
         bands: names of bands; None takes all.
         level: legend level of the classes.
+        subset: name of a legend subset in ``baselines/subsets``, or its TOML file, whose classes replace those of
+            ``level``; None means LUISA classes.
         labels: source of the labels.
         label_year: year of the map that labels come from.
         most: largest number of cells of one polygon that step 1 sees.
@@ -58,7 +63,8 @@ class SeriesData(DataConfig):
     train_years: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     every: Annotated[int, Field(ge=1, le=180)] = 15
     bands: Names | None = None
-    level: Annotated[int, Field(ge=1, le=4)] = 2
+    level: Annotated[int, Field(ge=1, le=4)] = LEVEL
+    subset: str | None = None
     labels: str = AUTO
     label_year: int = 2018
     most: Count = 100
@@ -70,9 +76,10 @@ class SeriesData(DataConfig):
     scheduler: Annotated[str | None, Field(exclude=True)] = None
 
     @model_validator(mode="after")
-    def _years_fit(self) -> SeriesData:
+    def _settings_fit(self) -> SeriesData:
         if list(self.years) != sorted(set(self.years)):
             raise ValueError(f"years {self.years} must ascend without repetition")
+        check_one_of(self.level, LEVEL, "level" in self.model_fields_set, self.subset)
         if unknown := set(self.train_years or ()) - set(self.years):
             raise ValueError(f"train_years names {min(unknown)}, which is not among years")
         return self
@@ -89,8 +96,13 @@ class SeriesData(DataConfig):
 
     @property
     def legend_level(self) -> int | None:
-        """Legend level of the classes."""
-        return self.level
+        """Legend level of the classes; None for a subset."""
+        return self.level if self.subset is None else None
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """The classes."""
+        return ClassScheme.luisa(self.level) if self.subset is None else ClassScheme.of_subset(read_subset(self.subset))
 
     @property
     def sensor_names(self) -> tuple[str, ...]:
@@ -107,8 +119,9 @@ class SeriesData(DataConfig):
         return "spatial blocks", dataset.blocks
 
     def digest(self) -> str:
-        """Digest of imagery, labels and splits of the release."""
-        return Release.open(expand(self.root)).data_digest
+        """Digest of imagery, labels and splits of the release, and of the classes of a subset."""
+        release = Release.open(expand(self.root)).data_digest
+        return release if self.subset is None else digest_of(release, read_subset(self.subset))
 
     @property
     def root_path(self) -> Path:
@@ -127,20 +140,21 @@ class SeriesData(DataConfig):
 
     def describe(self, train: SeriesSamples) -> DataInfo:
         """Channels, statistics and classes of the training samples."""
-        release = train.steps.reader.release
-        counts = np.bincount(train.labels, minlength=len(legend().codes(self.level)))
+        release, scheme = train.steps.reader.release, train.steps.scheme
+        counts = np.bincount(train.labels, minlength=len(scheme.codes()))
         return DataInfo(
             inputs={self.sensor: train.input},
-            classes=legend().names(self.level),
-            level=self.level,
-            digest=release.data_digest,
+            classes=scheme.names,
+            level=self.legend_level,
+            digest=self.digest(),
             simulated=release.simulated,
             frequencies=shares(counts),
+            subset=None if scheme.subset is None else dict(zip(scheme.names, scheme.subset.codes, strict=True)),
         )
 
     def _steps(self) -> Steps:
         return Steps(
-            self.reader(), expand(self.cache), self.label_year, self.labels, self.level, self.most, self.noise,
+            self.reader(), expand(self.cache), self.label_year, self.labels, self.scheme, self.most, self.noise,
             self.samples, self.pseudo, self.seed, self.scheduler,
         )  # fmt: skip
 
@@ -149,7 +163,7 @@ class SeriesSamples:
     """Samples of one pixel and year each, from ``Steps``. Implements ``BatchDataset``.
 
     A sample has ``image``, float32 ``(step·feature, 1, 1)``, normalised, and ``mask``, int64 ``(4, 1, 1)``: the class
-    index at levels 1 to 4, ignored at levels finer than that of the labels.
+    index at levels 1 to 4, ignored at levels finer than that of the labels. For a legend subset it is ``(1, 1, 1)``.
 
     Args:
         split: ``train`` or ``val``.
@@ -179,7 +193,7 @@ class SeriesSamples:
         self.input = input or _input(steps, train_years)
         mean, std = np.array(self.input.mean, np.float32), np.array(self.input.std, np.float32)
         self._images = torch.from_numpy(normalized(chosen.values, mean, std))[:, :, None, None]
-        self._masks = torch.from_numpy(_at_levels(self.labels, steps.level))[:, :, None, None]
+        self._masks = torch.from_numpy(_at_levels(self.labels, steps.scheme))[:, :, None, None]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -228,8 +242,10 @@ def _input(steps: Steps, years: tuple[int, ...] | None) -> Input:
     return Input(channels=reader.channels, mean=mean, std=std, resolution=reader.resolution, composite=composite)
 
 
-def _at_levels(labels: npt.NDArray[np.int64], level: int) -> npt.NDArray[np.int64]:
+def _at_levels(labels: npt.NDArray[np.int64], scheme: ClassScheme) -> npt.NDArray[np.int64]:
+    if scheme.subset is not None:
+        return labels[:, None]
     masks = np.full((len(labels), len(LEVELS)), IGNORE_INDEX, np.int64)
-    for n in range(1, level + 1):
-        masks[:, n - 1] = np.asarray(legend().parents(level, n))[labels]
+    for n in scheme.levels:
+        masks[:, n - 1] = scheme.over(n)[labels]
     return masks

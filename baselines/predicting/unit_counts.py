@@ -93,6 +93,7 @@ def count_samples(
     p: npt.NDArray[np.float64],
     names: Sequence[str],
     level: int | None,
+    predicted: npt.NDArray[np.intp] | None = None,
 ) -> UnitCounts:
     """Count samples with one class each.
 
@@ -104,10 +105,12 @@ def count_samples(
         p: probabilities above 0, ``(n, class)``.
         names: names of the classes.
         level: legend level of the classes, also counted at coarser levels; None for other legends.
+        predicted: class indices ``(n,)`` that were decided in another way than by the highest probability.
     """
     order, group = np.unique(np.asarray(units), return_inverse=True)
     labelled = truth != IGNORE_INDEX
     group, truth, p = group[labelled], truth[labelled], p[labelled]
+    decided = None if predicted is None else predicted[labelled]
     sums: dict[tuple[str, int], npt.NDArray[Any]] = {}
     classes: dict[int, tuple[str, ...]] = {}
     for at in range(1, level + 1) if level else (FLAT,):
@@ -116,8 +119,9 @@ def count_samples(
         n = len(classes[at])
         coarse = np.zeros((len(p), n))
         np.add.at(coarse.T, parents, p.T)
-        sums["classes", at] = _class_counts(group, len(order), parents[truth], coarse.argmax(1), n)
-        sums["calibration", at] = _calibration(group, len(order), parents[truth], coarse)
+        best = coarse.argmax(1) if decided is None else parents[decided]
+        sums["classes", at] = _class_counts(group, len(order), parents[truth], best, n)
+        sums["calibration", at] = _calibration(group, len(order), parents[truth], best, coarse)
     return UnitCounts(unit, split, tuple(map(str, order)), sums, classes)
 
 
@@ -134,10 +138,14 @@ def _class_counts(
 
 
 def _calibration(
-    group: npt.NDArray[np.intp], units: int, truth: npt.NDArray[np.intp], p: npt.NDArray[np.float64]
+    group: npt.NDArray[np.intp],
+    units: int,
+    truth: npt.NDArray[np.intp],
+    predicted: npt.NDArray[np.intp],
+    p: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
     """Calibration sums (``families.CalibrationSums``) of each unit, ``(unit, 5, bin)``."""
-    predicted, rows = p.argmax(1), np.arange(len(p))
+    rows = np.arange(len(p))
     confidence, of_truth = p[rows, predicted], p[rows, truth]
     brier = np.square(p).sum(1) - 2 * of_truth + 1
     bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)

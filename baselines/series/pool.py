@@ -13,7 +13,7 @@ from scipy import ndimage
 from lulcbench._parallel import executor, in_order, slots
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import LABEL_RESOLUTION, TILE_SIZE, pixels
-from lulcbench.legend import IGNORE_INDEX, legend
+from lulcbench.legend import IGNORE_INDEX, ClassScheme
 from lulcbench.release import AUTO, Release, Row
 from lulcbench.sensors import Band
 from lulcbench.series.indices import available, with_indices
@@ -30,7 +30,7 @@ class Pool:
 
     Attributes:
         values: float32 ``(n, year, step, feature)``: bands, then indices; NaN where a year has no clear date.
-        labels: class indices at the level of the map that is the source of labels, ``(n,)``.
+        labels: class indices of the map that is the source of labels, ``(n,)``.
         polygons: number of the area of one class in one tile that a cell belongs to, ``(n,)``.
         blocks: spatial block, ``(n,)``.
         years: years of ``values``.
@@ -130,7 +130,7 @@ class SeriesReader:
         self,
         split: str,
         label_year: int,
-        level: int,
+        scheme: ClassScheme,
         most: int,
         seed: int,
         labels: str = AUTO,
@@ -141,7 +141,7 @@ class SeriesReader:
         Args:
             split: name of the split.
             label_year: year of the map that is the source of labels.
-            level: of the classes.
+            scheme: the classes.
             most: largest number of cells of one polygon.
             seed: seed of the draw.
             labels: source of the labels.
@@ -157,7 +157,7 @@ class SeriesReader:
                 "Use an older map, or imagery of its year or later.",
             )
         tiles, rows = self.release.tiles(split), self.release.manifest.rows(split)
-        jobs = [_TileJob(self, split, Row(row), label_year, level, most, seed, labels) for row in rows]
+        jobs = [_TileJob(self, split, Row(row), label_year, scheme, most, seed, labels) for row in rows]
         parts: list[tuple[Floats, Ints, Ints, npt.NDArray[np.str_]]] = []
         first = 0
         with executor(1, scheduler) as workers:
@@ -182,7 +182,7 @@ class _TileJob:
     split: str
     row: Row
     label_year: int
-    level: int
+    scheme: ClassScheme
     most: int
     seed: int
     labels: str
@@ -191,7 +191,7 @@ class _TileJob:
 def _cells_of(job: _TileJob) -> tuple[Floats, Ints, Ints, int]:
     """Series, classes and areas of the cells that are drawn from a tile, and the number of its areas."""
     codes = job.reader.release.labels(job.split, job.label_year, [job.row], job.labels)[0]
-    classes = legend().encode(codes, job.level).astype(np.int64)
+    classes = job.scheme.encode(codes).astype(np.int64)
     areas = _areas(classes)
     cells = _draw(areas.ravel(), job.most, np.random.default_rng([job.seed, job.row]))
     values = job.reader.tile(job.split, job.row, cells)

@@ -1,6 +1,6 @@
 """Temporal smoothing of yearly class probabilities by a hidden Markov model on the class tree.
 
-The states are the classes of a level. Between years a class stays with a probability of its own at each level: leaving
+The states are the classes of a map. Between years a class stays with a probability of its own at each level: leaving
 it at level 1 is rarer than at level 2 within the same level-1 class. What leaves is spread over the classes of the
 other branches: in proportion to how frequent they are or, where labels of several years are known, to how often each
 class became each other one. Fields become houses, and houses do not become fields.
@@ -20,7 +20,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.metrics import evaluate
 from lulcbench.evaluation.series import series_sums
-from lulcbench.legend import decide, legend
+from lulcbench.legend import ClassScheme
 
 Floats = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.integer[Any]]
@@ -33,7 +33,7 @@ FEW = 10.0  # pixels of change, of which a class must have seen about as many be
 
 
 def transitions(
-    level: int,
+    scheme: ClassScheme,
     stay: Sequence[float],
     prior: npt.NDArray[np.floating[Any]],
     changes: npt.NDArray[np.integer[Any]] | None = None,
@@ -41,7 +41,7 @@ def transitions(
     """Transition probabilities of the classes of a level, from the probability to stay at each level.
 
     Args:
-        level: of the classes.
+        scheme: the classes.
         stay: probability that the class of a pixel at level 1, 2, … is the same a year later, given that the coarser
             one is; one per level.
         prior: frequency of each class, ``(class,)``, with sum 1.
@@ -53,24 +53,24 @@ def transitions(
         float64 ``(class, class)``; rows are the year before, and sum to 1.
 
     Raises:
-        LulcbenchError: numbers of levels or classes differ, or a probability is not within 0 to 1.
+        LulcbenchError: there is not one probability per level and class, or one is not within 0 to 1.
 
     Examples:
-        >>> matrix = transitions(1, [0.9], np.full(5, 0.2))
+        >>> matrix = transitions(ClassScheme.luisa(1), [0.9], np.full(5, 0.2))
         >>> matrix[0].round(3).tolist()
         [0.9, 0.025, 0.025, 0.025, 0.025]
     """
-    classes = len(legend().codes(level))
-    if len(stay) != level or len(prior) != classes:
+    classes = len(scheme.codes())
+    if len(stay) != scheme.depth or len(prior) != classes:
         raise LulcbenchError(
             f"There are {len(stay)} probabilities to stay and {len(prior)} classes.",
-            f"Level {level} has {level} levels and {classes} classes.",
+            f"The {scheme.label} classes have {scheme.depth} levels, and there are {classes}.",
         )
     if not all(0 <= value <= 1 for value in stay):
         raise LulcbenchError(f"Probabilities to stay are {list(stay)}.", "Give numbers from 0 to 1.")
     weights = np.maximum(np.asarray(prior, np.float64), TINY)
     counts = np.zeros((classes, classes)) if changes is None else np.asarray(changes, np.float64)
-    paths = np.stack([np.asarray(legend().parents(level, n)) for n in range(1, level + 1)])  # level, class
+    paths = np.stack([scheme.over(n) for n in scheme.levels])  # level, class
     matrix = np.ones((classes, classes))
     inside = np.ones((classes, classes), bool)  # same classes at all levels so far
     for path, value in zip(paths, stay, strict=True):
@@ -92,29 +92,28 @@ def transitions(
     return result
 
 
-def count_pairs(before: Classes, after: Classes, level: int) -> npt.NDArray[np.int64]:
+def count_pairs(before: Classes, after: Classes, classes: int) -> npt.NDArray[np.int64]:
     """Pixels of each class (rows) that have each class in a later map: int64 ``(class, class)``.
 
     Args:
-        before: class indices of the level, negative where ignored.
+        before: class indices, negative where ignored.
         after: the same of the later map, of the same shape.
-        level: of the classes.
+        classes: number of classes.
     """
-    classes = len(legend().codes(level))
     known = (before >= 0) & (after >= 0)
     pairs = before[known].astype(np.int64) * classes + after[known]
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def estimate_stay(
-    before: npt.NDArray[np.integer[Any]], after: npt.NDArray[np.integer[Any]], level: int, years: int
+    before: npt.NDArray[np.integer[Any]], after: npt.NDArray[np.integer[Any]], scheme: ClassScheme, years: int
 ) -> list[float]:
     """Yearly probability to stay at each level, from two maps that lie several years apart.
 
     Args:
-        before: class indices of the level, negative where ignored.
+        before: class indices, negative where ignored.
         after: the same of the later map, of the same shape.
-        level: of the classes.
+        scheme: the classes.
         years: years between the maps.
 
     Raises:
@@ -126,8 +125,8 @@ def estimate_stay(
     first, second = before[known], after[known]
     stay = []
     inside = np.ones(len(first), bool)
-    for n in range(1, level + 1):
-        path = np.asarray(legend().parents(level, n))
+    for n in scheme.levels:
+        path = scheme.over(n)
         same = inside & (path[first] == path[second])
         stay.append(float((same.sum() / max(1, inside.sum())) ** (1 / years)))
         inside = same
@@ -138,7 +137,7 @@ def choose_stay(
     smoothed: Callable[[list[float]], Sequence[Classes]],
     labels: Sequence[Classes],
     years: Sequence[int],
-    level: int,
+    scheme: ClassScheme,
 ) -> list[float]:
     """Yearly probability to stay at each level that gives the best change, within a year, on labelled maps.
 
@@ -152,12 +151,12 @@ def choose_stay(
         labels: class indices of the labels of each tile, ``(year, …)``, negative where ignored. They must not be those
             of the split that the maps are scored on.
         years: years of both.
-        level: of the classes.
+        scheme: the classes.
 
     Raises:
         LulcbenchError: the labels show no change between the years.
     """
-    truth = {n: [_at_level(part, level, n) for part in labels] for n in range(1, level + 1)}
+    truth = {n: [_at_level(part, scheme, n) for part in labels] for n in scheme.levels}
     shown = [n for n, parts in truth.items() if any(_changes(part) for part in parts)]
     if not shown:
         raise LulcbenchError(
@@ -174,23 +173,22 @@ def choose_stay(
 
     def lower(n: int, maps: Sequence[Classes]) -> float:
         parts = [
-            series_sums(known, _at_level(part, level, n), years) for known, part in zip(truth[n], maps, strict=True)
+            series_sums(known, _at_level(part, scheme, n), years) for known, part in zip(truth[n], maps, strict=True)
         ]
         total: npt.NDArray[np.int64] = np.array(parts).sum(axis=0)
         values = evaluate(Family.SERIES, total)
         value = min(float(values["near_change_precision"]), float(values["near_change_recall"]))
         return value if np.isfinite(value) else 0.0  # without any change there is no precision
 
-    best = [0.98] * level
-    for n in list(range(level)) * 2:
+    best = [0.98] * scheme.depth
+    for n in list(range(scheme.depth)) * 2:
         best = max(([*best[:n], value, *best[n + 1 :]] for value in CANDIDATES), key=of)
     return best
 
 
-def _at_level(classes: Classes, level: int, coarser: int) -> Classes:
-    """Class indices of a coarser level, negative where ignored."""
-    parents = np.asarray(legend().parents(level, coarser), np.int64)
-    return np.where(classes >= 0, parents[classes], -1)
+def _at_level(classes: Classes, scheme: ClassScheme, level: int) -> Classes:
+    """Class indices of a level, negative where ignored."""
+    return np.where(classes >= 0, scheme.over(level)[classes], -1)
 
 
 def _changes(classes: Classes) -> bool:
@@ -251,7 +249,7 @@ class Smoothing:
 
     Attributes:
         method: ``forward-backward``, or ``viterbi`` for the classes of the most probable sequence.
-        level: of the classes.
+        scheme: the classes.
         prior: frequency of each class in training, ``(class,)``.
         gap: years between two maps.
         stay: yearly probability to stay at each level.
@@ -259,7 +257,7 @@ class Smoothing:
     """
 
     method: Literal["forward-backward", "viterbi"]
-    level: int
+    scheme: ClassScheme
     prior: Floats
     gap: int
     stay: tuple[float, ...]
@@ -278,7 +276,7 @@ class Smoothing:
         """
         if self.gap < 1:
             raise LulcbenchError(f"The maps are {self.gap} years apart.", "Name each year once, in ascending order.")
-        yearly = transitions(self.level, self.stay, self.prior, self.changes)
+        yearly = transitions(self.scheme, self.stay, self.prior, self.changes)
         power: Floats = np.linalg.matrix_power(yearly, self.gap)
         return power
 
@@ -291,7 +289,7 @@ class Smoothing:
         if self.method == "viterbi":
             return viterbi(p, self.matrix, self.prior)
         smooth = self.probabilities(p) if smooth is None else smooth
-        return np.stack([decide(part.astype(np.float32), self.level) for part in smooth])
+        return np.stack([self.scheme.decide(part.astype(np.float32)) for part in smooth])
 
 
 def _likelihood(p: npt.NDArray[np.floating[Any]], prior: npt.NDArray[np.floating[Any]]) -> Floats:

@@ -20,7 +20,7 @@ from baselines.series.pseudo import PseudoLabels, PseudoRule, check_classes, dra
 from baselines.series.samples import Cleaned, SampleRule, clean, inject_noise
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
-from lulcbench.legend import legend
+from lulcbench.legend import ClassScheme
 
 Arrays = dict[str, npt.NDArray[Any]]
 VERSION = "series/3"  # of the content of the files; incremented when a step changes
@@ -50,7 +50,8 @@ class Steps:
     Attributes:
         reader: reads series.
         cache: folder of the files.
-        label_year, labels, level: year, source and level of the map that labels come from.
+        label_year, labels: year and source of the map that labels come from.
+        scheme: its classes.
         most: largest number of cells of one polygon in the pool.
         noise: share of the labels that are made wrong before step 1, to measure how much of it remains.
         samples, pseudo: settings of steps 1 and 2.
@@ -62,7 +63,7 @@ class Steps:
     cache: Path
     label_year: int
     labels: str
-    level: int
+    scheme: ClassScheme
     most: int
     noise: float
     samples: SampleRule
@@ -75,7 +76,7 @@ class Steps:
         content = self._kept(
             {"step": "pool", "split": split},
             lambda: _arrays_of(
-                self.reader.pool(split, self.label_year, self.level, self.most, self.seed, self.labels, self.scheduler)
+                self.reader.pool(split, self.label_year, self.scheme, self.most, self.seed, self.labels, self.scheduler)
             ),
         )
         return Pool(content["values"], content["labels"], content["polygons"], content["blocks"], self.reader.years)
@@ -129,7 +130,7 @@ class Steps:
     def _label(self, split: str) -> Arrays:
         train = self.pool("train")
         cleaned, labels, _ = self.reliable
-        check_classes(labels, labels[cleaned.kept], legend().names(self.level), self.pseudo.omit)
+        check_classes(labels, labels[cleaned.kept], self.scheme.names, self.pseudo.omit)
         if not cleaned.kept.any():
             raise LulcbenchError("No sample is reliable.", "Relax data.samples.")
         features = train.flat[cleaned.kept][:, self._label_position]
@@ -139,6 +140,7 @@ class Steps:
 
     def _kept(self, step: dict[str, Any], make: Callable[[], Arrays]) -> Arrays:
         """The arrays of a step, from its file if there is one."""
+        subset = self.scheme.subset
         key = {
             "version": VERSION,
             "release": self.reader.release.digest,
@@ -146,7 +148,7 @@ class Steps:
             "years": self.reader.years,
             "every": self.reader.every,
             "features": self.reader.features,
-            "labels": (self.labels, self.label_year, self.level),
+            "labels": (self.labels, self.label_year, self.scheme.depth if subset is None else subset.digest),
             "most": self.most,
             "seed": self.seed,
         } | step

@@ -25,7 +25,7 @@ from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.evaluation.metrics import METRICS
 from lulcbench.evaluation.scoring import score
 from lulcbench.evaluation.series import count_changes
-from lulcbench.legend import IGNORE_INDEX, LEVELS, decide, legend
+from lulcbench.legend import IGNORE_INDEX, LEVELS, ClassScheme, legend
 from lulcbench.plotting import Panel, class_panel
 from lulcbench.predictions import Predictions, PredictionWriter
 from lulcbench.release import Release, Row, TilePosition
@@ -54,24 +54,50 @@ class SeriesConfig(TaskConfig):
 
     def build(self, info: DataInfo) -> SeriesTask:
         """Build the task for these data."""
+        if info.subset is not None:
+            from baselines.tasks.subset_series import SubsetSeries
+
+            return SubsetSeries(self, info)
         return SeriesTask(self, info)
 
 
 class SeriesTask(Segmentation):
     """See ``SeriesConfig``. Batches are those of ``Segmentation``."""
 
+    @property
+    def scheme(self) -> ClassScheme:
+        """The classes of the maps."""
+        return ClassScheme.luisa(self.info.level or len(LEVELS))
+
     def predict(self, trained: Trained, folder: Path) -> Path:
         """Write ``predictions.zip`` with one map per year on the label grid."""
+        reader, config = self._reader(trained), trained.config
+        codes = np.array(self.scheme.codes(), np.uint16)
+        split, depth = config.predict.split, self.scheme.depth
+        with PredictionWriter(
+            folder / PREDICTIONS, reader.release, split, reader.years, depth, probabilities=True
+        ) as writer:
+            for tile, classes, p in self._maps(trained, reader, folder):
+                writer.write(tile, codes[classes], p)
+        (folder / SCORES).unlink(missing_ok=True)
+        return folder / PREDICTIONS
+
+    @staticmethod
+    def _reader(trained: Trained) -> SeriesReader:
+        """Reader of the series of the release to predict, whose data fit the model."""
         check_data(trained)
-        config, level = trained.config, trained.about.info.level or len(LEVELS)
-        mapper = Mapper(trained, _data(config).reader())
-        codes = np.array(legend().codes(level), np.uint16)
-        release, split, years = mapper.reader.release, config.predict.split, mapper.reader.years
+        return _data(trained.config).reader()
+
+    def _maps(
+        self, trained: Trained, reader: SeriesReader, folder: Path
+    ) -> Iterator[tuple[str, npt.NDArray[np.integer[Any]], npt.NDArray[np.floating[Any]]]]:
+        """Tile, class indices ``(year, y, x)`` and probabilities ``(year, class, y, x)`` of the split to predict."""
+        config, mapper, release = trained.config, Mapper(trained, reader), reader.release
+        split = config.predict.split
         rows = release.manifest.rows(release.manifest.check_split(split))
         with (
             threads(config.threads),
             memory_errors("a tile", "Use fewer steps: raise data.every."),
-            PredictionWriter(folder / PREDICTIONS, release, split, years, level, probabilities=True) as writer,
             _console.progress() as bar,
         ):
             smoothing = self._smoothing(trained)
@@ -80,14 +106,12 @@ class SeriesTask(Segmentation):
             ):
                 p = mapper.probabilities(split, Row(row))
                 if smoothing is None:
-                    writer.write(tile, codes[np.stack([decide(part, level) for part in p])], p)
+                    yield tile, np.stack([self.scheme.decide(part) for part in p]), p
                 else:
                     smooth = smoothing.probabilities(p)
-                    writer.write(tile, codes[smoothing.classes(p, smooth)], smooth)
+                    yield tile, smoothing.classes(p, smooth), smooth
         if smoothing is not None:
             write_json(folder / SMOOTHING, {"stay": smoothing.stay, "chosen": str(config.predict.stay)})
-        (folder / SCORES).unlink(missing_ok=True)
-        return folder / PREDICTIONS
 
     def _smoothing(self, trained: Trained) -> Smoothing | None:
         """How the maps of the years are smoothed; None leaves them as they are.
@@ -95,18 +119,18 @@ class SeriesTask(Segmentation):
         Raises:
             LulcbenchError: years are not equally far apart, or labels to choose the smoothing from are missing.
         """
-        config, level = trained.config, self.info.level or len(LEVELS)
+        config, scheme = trained.config, self.scheme
         reader = cast("SeriesData", config.data).reader()
         years, method = _data(config).years, config.predict.smoothing
         if method is None or len(years) < 2:
             return None
-        smoothing = Smoothing(method, level, np.array(self.info.frequencies), _gap(years), ())
+        smoothing = Smoothing(method, scheme, np.array(self.info.frequencies), _gap(years), ())
         if not isinstance(config.predict.stay, str):
-            return smoothing.with_stay(config.predict.stay[:level])
+            return smoothing.with_stay(config.predict.stay[: scheme.depth])
         source = cast("SeriesData", config.data).labels
         if config.predict.stay == "labels":
             newest = cast("SeriesData", config.data).label_year
-            known = [y for y in _label_years(reader.release, "train", source) if y <= newest]
+            known = [y for y in label_years(reader.release, "train", source) if y <= newest]
             if len(known) < 2:
                 raise LulcbenchError(
                     f"Up to {newest}, the train split has labels of {', '.join(map(str, known)) or 'no year'}: "
@@ -114,10 +138,10 @@ class SeriesTask(Segmentation):
                     'Set predict.stay to numbers, or to "val".',
                 )
             first, last = (
-                np.stack(_classes(reader.release, "train", year, source, level)) for year in (known[0], known[-1])
+                np.stack(class_indices(reader.release, "train", year, source, scheme)) for year in (known[0], known[-1])
             )
-            smoothing = replace(smoothing, changes=count_pairs(first, last, level))
-            return smoothing.with_stay(estimate_stay(first, last, level, known[-1] - known[0]))
+            smoothing = replace(smoothing, changes=count_pairs(first, last, len(scheme.codes())))
+            return smoothing.with_stay(estimate_stay(first, last, scheme, known[-1] - known[0]))
         # By maps of the years of the labels, which may be other ones and otherwise far apart.
         chosen = self._chosen(trained, Mapper(trained, reader), replace(smoothing, gap=_gap(reader.years)), source)
         return replace(chosen, gap=smoothing.gap)
@@ -126,20 +150,19 @@ class SeriesTask(Segmentation):
     def _chosen(trained: Trained, mapper: Mapper, smoothing: Smoothing, source: str) -> Smoothing:
         """Smoothing by the changes of the val split, with the probabilities to stay that are best there."""
         release, years = mapper.reader.release, mapper.reader.years
-        lacking = set(years) - set(_label_years(release, "val", source))
+        lacking = set(years) - set(label_years(release, "val", source))
         if lacking:
             raise LulcbenchError(
                 f"The val split has no labels of {', '.join(map(str, sorted(lacking)))}, to choose the smoothing by.",
                 'Set predict.stay to numbers, or to "labels".',
             )
-        by_year = [_classes(release, "val", year, source, smoothing.level) for year in years]
+        scheme = smoothing.scheme
+        by_year = [class_indices(release, "val", year, source, scheme) for year in years]
         labels = [np.stack(tile) for tile in zip(*by_year, strict=True)]
-        pairs = [count_pairs(tile[:-1], tile[1:], smoothing.level) for tile in labels]
+        pairs = [count_pairs(tile[:-1], tile[1:], len(scheme.codes())) for tile in labels]
         smoothing = replace(smoothing, changes=np.sum(pairs, axis=0))
         p = [mapper.probabilities("val", Row(row)) for row in release.manifest.rows("val")]
-        stay = choose_stay(
-            lambda stay: [smoothing.with_stay(stay).classes(part) for part in p], labels, years, smoothing.level
-        )
+        stay = choose_stay(lambda stay: [smoothing.with_stay(stay).classes(part) for part in p], labels, years, scheme)
         return smoothing.with_stay(stay)
 
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
@@ -252,17 +275,19 @@ def _features(imagery: Input) -> list[str]:
     return list(dict.fromkeys(channel.rpartition(":")[2] for channel in imagery.channels))
 
 
-def _label_years(release: Release, split: str, source: str) -> list[int]:
+def label_years(release: Release, split: str, source: str) -> list[int]:
     """Years of the labels of a split, in ascending order."""
     info = release.manifest.label_source(release.manifest.choose_labels(source))
     return sorted(info.years) if split in info.splits else []
 
 
-def _classes(release: Release, split: str, year: int, source: str, level: int) -> list[npt.NDArray[np.int64]]:
-    """Class indices of each tile of a split, -1 where ignored."""
+def class_indices(
+    release: Release, split: str, year: int, source: str, scheme: ClassScheme
+) -> list[npt.NDArray[np.int64]]:
+    """Class indices of the labels of each tile of a split, -1 where ignored."""
     found = []
     for row in release.manifest.rows(split):
-        classes = legend().encode(release.labels(split, year, [Row(row)], source)[0], level).astype(np.int64)
+        classes = scheme.encode(release.labels(split, year, [Row(row)], source)[0]).astype(np.int64)
         found.append(np.where(classes == IGNORE_INDEX, -1, classes))
     return found
 

@@ -73,10 +73,7 @@ class SubsetSegmentation(Segmentation):
         remedy = "Lower predict.batch_size or predict.window."
         with threads(config.threads), memory_errors(f"predict.batch_size = {config.predict.batch_size}", remedy):
             tiles, p = zip(*((tile, self._tempered(p, trained.temperature)) for tile, p in blended), strict=True)
-        content = io.BytesIO()
-        np.savez_compressed(content, tiles=np.array(tiles), names=np.array(self.subset.names), p=np.stack(p))
-        write_atomic(folder / PREDICTIONS, content.getvalue())
-        return folder / PREDICTIONS
+        return write_classes(folder, self.subset.names, list(tiles), p=np.stack(p))
 
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
         """Metrics over all pixels of the subset."""
@@ -91,7 +88,7 @@ class SubsetSegmentation(Segmentation):
         split = config.predict.split
         module = open_split(config, window=None, stride=None)
         dataset = module.datasets["predict"]
-        p = self._read(folder / PREDICTIONS, list(dataset.tiles["id"]))
+        p = read_classes(folder, self.subset.names, list(dataset.tiles["id"]))[0]
         truth = np.concatenate([self.truth(batch).cpu().numpy() for batch in module.loader("predict")])
         units = np.repeat(np.array(config.data.units(dataset)[1]), truth[0].size)
         flat = np.moveaxis(p, 1, -1).reshape(truth.size, -1).astype(np.float64).clip(EPSILON)
@@ -112,30 +109,55 @@ class SubsetSegmentation(Segmentation):
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
         """The first tiles: true colour, labels and predictions."""
         dataset = open_split(config, window=None, stride=None, normalize=True).datasets["predict"]
-        p = self._read(folder / PREDICTIONS, list(dataset.tiles["id"]))
-        colors = self.subset.colors()
-        entries = tuple((name, _rgb(colors[i])) for i, name in enumerate(self.subset.names))
+        p = read_classes(folder, self.subset.names, list(dataset.tiles["id"]))[0]
+        colors, entries = class_colors(self.subset)
         for row in range(min(count, len(dataset))):
             sample = dataset[row]
             truth = self.truth({"mask": sample["mask"][None]})[0].numpy()
             panels = [Panel("label", colors[truth], entries), Panel("prediction", colors[p[row].argmax(0)], entries)]
             yield sample["tile"], [*dataset.rgb_panels(sample), *panels]
 
-    def _read(self, path: Path, tiles: list[str]) -> npt.NDArray[np.float32]:
-        """Probabilities ``(tile, class, y, x)``."""
-        if not path.is_file():
-            raise LulcbenchError(f"{path} is missing.", "Run 'python -m baselines predict' first.")
-        try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                stored, names, p = file["tiles"].tolist(), tuple(file["names"].tolist()), file["p"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise LulcbenchError(f"{path} is damaged: {error!r}.", "Predict again.") from error
-        if stored != tiles or names != self.subset.names or p.shape[:2] != (len(tiles), len(names)):
-            raise LulcbenchError(f"{path} has other tiles or classes.", "Predict again.")
-        probabilities: npt.NDArray[np.float32] = p
-        return probabilities
+
+def write_classes(folder: Path, names: tuple[str, ...], tiles: Sequence[str], **arrays: npt.NDArray[Any]) -> Path:
+    """Write predictions of study classes, ``classes.npz``; a predictions file has only LUISA codes.
+
+    Args:
+        folder: folder of a run.
+        names: names of the classes.
+        tiles: ids of the tiles.
+        **arrays: others by name, among them ``p`` with the tiles as the first axis.
+    """
+    content = io.BytesIO()
+    named: dict[str, Any] = {"tiles": np.array(tiles), "names": np.array(names), **arrays}
+    np.savez_compressed(content, **named)
+    write_atomic(folder / PREDICTIONS, content.getvalue())
+    return folder / PREDICTIONS
 
 
-def _rgb(color: npt.NDArray[np.uint8]) -> tuple[int, int, int]:
-    red, green, blue = (int(value) for value in color)
-    return red, green, blue
+def read_classes(
+    folder: Path, names: tuple[str, ...], tiles: Sequence[str], wanted: Sequence[str] = ("p",)
+) -> list[npt.NDArray[Any]]:
+    """Read arrays that ``write_classes`` wrote, in the order of their names.
+
+    Raises:
+        LulcbenchError: the file is missing or damaged, or has other tiles or classes.
+    """
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        raise LulcbenchError(f"{path} is missing.", "Run 'python -m baselines predict' first.")
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            stored, classes, p = file["tiles"].tolist(), tuple(file["names"].tolist()), file["p"]
+            arrays = [p if name == "p" else file[name] for name in wanted]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise LulcbenchError(f"{path} is damaged: {error!r}.", "Predict again.") from error
+    if stored != list(tiles) or classes != names or len(p) != len(tiles):
+        raise LulcbenchError(f"{path} has other tiles or classes.", "Predict again.")
+    return arrays
+
+
+def class_colors(subset: LegendSubset) -> tuple[npt.NDArray[np.uint8], tuple[tuple[str, tuple[int, int, int]], ...]]:
+    """Colours of class indices, uint8 ``(256, 3)``, and the entries of the key: name and colour."""
+    colors = subset.colors()
+    entries = tuple((name, (int(r), int(g), int(b))) for name, (r, g, b) in zip(subset.names, colors, strict=False))
+    return colors, entries

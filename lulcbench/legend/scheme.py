@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lulcbench.errors import CorruptFileError, UnsupportedFormatError
-from lulcbench.legend.classes import IGNORE_INDEX, LEVELS, NODATA, Codes, LandClass, legend
+from lulcbench.legend.classes import IGNORE_INDEX, LEVELS, NODATA, Codes, Indices, LandClass, legend
 from lulcbench.legend.decisions import aggregate_over, decide_over
 from lulcbench.legend.subset import LegendSubset
 
@@ -162,6 +162,24 @@ class ClassScheme:
             return legend().remap(codes, level or self.depth, where)
         index = self.subset.encode(codes, where)
         return np.where(index == IGNORE_INDEX, NODATA, index.astype(np.uint16) + 1).astype(np.uint16)
+
+    def encode(self, codes: npt.ArrayLike, level: int | None = None, where: str = "array") -> Indices:
+        """Convert LUISA codes of any level to class indices of a level, the deepest by default.
+
+        Returns:
+            uint8 of the same shape; ``IGNORE_INDEX`` for nodata, for codes that are too coarse, and for those of none
+            of the classes.
+
+        Raises:
+            LulcbenchError: a code is not in the LUISA legend.
+
+        Examples:
+            >>> ClassScheme.luisa(1).encode([1111, 31, 0]).tolist()
+            [0, 2, 255]
+        """
+        if self.subset is None:
+            return legend().encode(codes, level or self.depth, where)
+        return self.subset.encode(codes, where)
 
     def decide(self, p: npt.NDArray[np.floating]) -> npt.NDArray[np.intp]:
         """Class indices ``(…)`` of probabilities ``(class, …)``, decided from the top down; see ``decide``."""

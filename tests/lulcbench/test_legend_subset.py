@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.data.luisa import read_subset
+from baselines.data._subsets import read_subset
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX, LEVELS, LegendSubset, legend
 

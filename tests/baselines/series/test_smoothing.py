@@ -18,7 +18,7 @@ from baselines.series.smoothing import (
     viterbi,
 )
 from lulcbench.errors import LulcbenchError
-from lulcbench.legend import legend
+from lulcbench.legend import ClassScheme, legend
 
 
 def by_enumeration(p: np.ndarray, matrix: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -40,7 +40,7 @@ def by_enumeration(p: np.ndarray, matrix: np.ndarray, prior: np.ndarray) -> tupl
 def test_posteriors_and_best_sequences_are_those_of_all_sequences() -> None:
     rng = np.random.default_rng(0)
     prior = np.array([0.4, 0.3, 0.1, 0.1, 0.1])
-    matrix = transitions(1, [0.85], prior)
+    matrix = transitions(ClassScheme.luisa(1), [0.85], prior)
     p = rng.dirichlet(np.ones(5), (4, 12)).transpose(0, 2, 1)  # year, class, pixel
     smooth, best = forward_backward(p, matrix, prior), viterbi(p, matrix, prior)
     np.testing.assert_allclose(smooth.sum(axis=1), 1)
@@ -56,7 +56,7 @@ def test_posteriors_and_best_sequences_are_those_of_all_sequences() -> None:
 def test_a_class_that_training_did_not_have_is_never_mapped(stay: float) -> None:
     rng = np.random.default_rng(0)
     prior = np.array([0.5, 0.3, 0.0, 0.2, 0.0])
-    matrix = transitions(1, [stay], prior)
+    matrix = transitions(ClassScheme.luisa(1), [stay], prior)
     p = rng.dirichlet((5, 3, 0.01, 2, 0.01), (4, 500)).transpose(0, 2, 1)
     p[:, :, 0] = [0, 0, 1, 0, 0]  # evidence for it alone is none
     smooth, best = forward_backward(p, matrix, prior), viterbi(p, matrix, prior)
@@ -73,7 +73,9 @@ def test_a_class_that_training_did_not_have_is_never_mapped(stay: float) -> None
 def test_maps_in_another_order_than_time_are_not_smoothed() -> None:
     for gap in (0, -1):
         with pytest.raises(LulcbenchError, match=f"The maps are {gap} years apart"):
-            Smoothing("viterbi", 1, np.full(5, 0.2), gap, (0.9,)).probabilities(np.full((2, 5, 1), 0.2))
+            Smoothing("viterbi", ClassScheme.luisa(1), np.full(5, 0.2), gap, (0.9,)).probabilities(
+                np.full((2, 5, 1), 0.2)
+            )
 
 
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
@@ -81,7 +83,7 @@ def test_transitions_stay_with_the_given_probability_at_every_level(level: int) 
     stay = [0.99, 0.97, 0.95, 0.9][:level]
     n = len(legend().codes(level))
     prior = np.random.default_rng(1).dirichlet(np.ones(n))
-    matrix = transitions(level, stay, prior)
+    matrix = transitions(ClassScheme.luisa(level), stay, prior)
     np.testing.assert_allclose(matrix.sum(axis=1), 1)
     top = np.asarray(legend().parents(level, 1))
     same = np.where(top[:, None] == top[None, :], matrix, 0).sum(axis=1)
@@ -90,7 +92,7 @@ def test_transitions_stay_with_the_given_probability_at_every_level(level: int) 
 
 def test_smoothing_removes_flicker_and_keeps_change() -> None:
     prior = np.full(5, 0.2)
-    matrix = transitions(1, [0.95], prior)
+    matrix = transitions(ClassScheme.luisa(1), [0.95], prior)
     states = np.array([[0, 0, 0, 0, 0], [0, 0, 0, 2, 2], [0, 0, 1, 0, 0]]).T  # the last one flickers
     p = np.full((5, 5, 3), 0.05)
     for year in range(5):
@@ -106,20 +108,20 @@ def test_probabilities_to_stay_are_estimated_from_two_maps() -> None:
     rng = np.random.default_rng(2)
     n = len(legend().codes(2))
     prior = np.full(n, 1 / n)
-    yearly = transitions(2, [0.98, 0.99], prior)
+    yearly = transitions(ClassScheme.luisa(2), [0.98, 0.99], prior)
     before = rng.integers(0, n, 200_000)
     after = before.copy()
     for _ in range(3):
         after = (rng.random(len(after))[:, None] > yearly.cumsum(axis=1)[after]).sum(axis=1).clip(0, n - 1)
-    top, fine = estimate_stay(before, after, 2, years=3)
+    top, fine = estimate_stay(before, after, ClassScheme.luisa(2), years=3)
     assert top == pytest.approx(0.98, abs=0.003)
     assert fine == pytest.approx(0.99, abs=0.006)
     with pytest.raises(LulcbenchError, match="no pixel in common"):
-        estimate_stay(np.array([-1, 0]), np.array([0, -1]), 1, 6)
+        estimate_stay(np.array([-1, 0]), np.array([0, -1]), ClassScheme.luisa(1), 6)
     with pytest.raises(LulcbenchError, match="Probabilities to stay"):
-        transitions(1, [1.5], np.full(5, 0.2))
+        transitions(ClassScheme.luisa(1), [1.5], np.full(5, 0.2))
     with pytest.raises(LulcbenchError, match="1 probabilities to stay and 5 classes"):
-        transitions(2, [0.9], np.full(5, 0.2))
+        transitions(ClassScheme.luisa(2), [0.9], np.full(5, 0.2))
 
 
 def test_the_probability_to_stay_is_chosen_for_the_best_change() -> None:
@@ -131,7 +133,7 @@ def test_the_probability_to_stay_is_chosen_for_the_best_change() -> None:
     right = rng.random(labels.shape) < 0.8
     guess = np.where(right, labels, rng.integers(0, 5, labels.shape))
     p = np.where(np.arange(5)[None, :, None] == guess[:, None], 0.84, 0.04)
-    smoothing = Smoothing("viterbi", 1, np.full(5, 0.2), 1, ())
+    smoothing = Smoothing("viterbi", ClassScheme.luisa(1), np.full(5, 0.2), 1, ())
     years = range(2016, 2021)
     truth, lower = labels[1:] != labels[:-1], {}
     for stay in CANDIDATES:
@@ -141,10 +143,12 @@ def test_the_probability_to_stay_is_chosen_for_the_best_change() -> None:
         lower[stay] = min((found & near[0]).sum() / max(1, found.sum()), (truth & near[1]).sum() / truth.sum())
     best = max(lower, key=lower.__getitem__)
     assert CANDIDATES[0] < best < CANDIDATES[-1]
-    assert choose_stay(lambda stay: [smoothing.with_stay(stay).classes(p)], [labels], years, 1) == [best]
+    assert choose_stay(lambda stay: [smoothing.with_stay(stay).classes(p)], [labels], years, ClassScheme.luisa(1)) == [
+        best
+    ]
     same = np.zeros_like(labels)
     with pytest.raises(LulcbenchError, match="The labels of 2016 to 2020 show no change"):
-        choose_stay(lambda stay: [same], [same], years, 1)
+        choose_stay(lambda stay: [same], [same], years, ClassScheme.luisa(1))
 
 
 def test_smoothing_is_chosen_by_the_change_of_all_levels() -> None:
@@ -158,11 +162,13 @@ def test_smoothing_is_chosen_by_the_change_of_all_levels() -> None:
     p = np.full((2, len(at), 6000), 1e-4)
     np.put_along_axis(p, np.full((2, 1, 6000), arable), 0.001, axis=1)
     np.put_along_axis(p, guess[:, None], 0.95, axis=1)
-    smoothing = Smoothing("viterbi", 2, np.full(len(at), 1 / len(at)), 1, ())
+    smoothing = Smoothing("viterbi", ClassScheme.luisa(2), np.full(len(at), 1 / len(at)), 1, ())
     found = {}
     for levels in (1, 2):
         by_level = [labels] if levels == 2 else [np.where(labels == forest, arable, labels)]
-        stay = choose_stay(lambda stay: [smoothing.with_stay(stay).classes(p)], by_level, (2018, 2019), 2)
+        stay = choose_stay(
+            lambda stay: [smoothing.with_stay(stay).classes(p)], by_level, (2018, 2019), smoothing.scheme
+        )
         maps = smoothing.with_stay(stay).classes(p)
         found[levels] = [int((maps[0] != maps[1])[part].sum()) for part in (slice(300), slice(300, 390))]
     assert found == {1: [300, 0], 2: [300, 90]}  # without the change of level 1, what looks like it is smoothed
@@ -175,7 +181,10 @@ def test_classes_change_as_often_as_in_the_labels() -> None:
     changes = np.diag([5000, 8000, 8000, 20, 0])
     changes[fields, houses] = 200
     prior = np.full(5, 0.2)
-    even, known = transitions(1, [0.99], prior), transitions(1, [0.99], prior, changes)
+    even, known = (
+        transitions(ClassScheme.luisa(1), [0.99], prior),
+        transitions(ClassScheme.luisa(1), [0.99], prior, changes),
+    )
     np.testing.assert_allclose(known.sum(axis=1), 1)
     rate = 200 / changes.sum()
     # (changes + 10 · even) / (expected + 10), times 1 - stay, by hand
@@ -183,15 +192,15 @@ def test_classes_change_as_often_as_in_the_labels() -> None:
     assert known[houses, fields] == pytest.approx(0.01 * 2.5 / (rate * 5000 + 10))
     assert known[forest, fields] < 0.2 * even[forest, fields]
     assert known[3, forest] == pytest.approx(even[3, forest], rel=0.03)  # too few pixels to know
-    nothing = transitions(1, [0.99], prior, np.zeros((5, 5), np.int64))
+    nothing = transitions(ClassScheme.luisa(1), [0.99], prior, np.zeros((5, 5), np.int64))
     np.testing.assert_allclose(nothing, even)
-    extreme = transitions(1, [0.6], prior, changes)
+    extreme = transitions(ClassScheme.luisa(1), [0.6], prior, changes)
     assert (extreme > 0).all()
     np.testing.assert_allclose(extreme.sum(axis=1), 1)
 
 
 def test_pairs_are_counted_where_both_maps_are_known() -> None:
     before, after = np.array([[0, 1, -1, 1]]), np.array([[0, 0, 1, -1]])
-    counts = count_pairs(before, after, 1)
+    counts = count_pairs(before, after, 5)
     assert counts.sum() == 2
     assert (counts[0, 0], counts[1, 0]) == (1, 1)
