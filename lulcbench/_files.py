@@ -12,12 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from lulcbench.errors import LulcbenchError
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
+
+
+def _printable(text: str) -> str:
+    if bad := [c for c in text if not (c.isprintable() or c == "\n")]:
+        raise ValueError(f"{text[:80]!r} has the character {bad[0]!r}, which cannot be shown")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable)]  # for people to read: it must not control a terminal
 
 
 class Frozen(BaseModel):

@@ -1,7 +1,8 @@
 """Windows: origins in tiles, and blending of overlapping predictions.
 
 A window has a size and a stride in metres. Along each axis of a tile, windows start every ``stride`` metres, and the
-last one ends at the edge of the tile, so that every pixel is covered for any size and stride. In training, windows may
+last one ends at the edge of the tile, so that every pixel is covered by any size and any stride up to it; larger
+strides leave gaps, for fewer samples. In training, windows may
 move from epoch to epoch; an origin depends only on (seed, epoch, index), so that a run can be resumed at any batch and
 all processes agree.
 

@@ -106,7 +106,8 @@ def design(
             points,
             target_se,
             Allocation(allocation),
-            by_code if by_code else shared,
+            shared,
+            by_code,
             minimum,
             seed,
         )

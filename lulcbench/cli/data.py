@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from lulcbench._console import new_table, progress, result_console, transfer_progress
 from lulcbench.cli._output import STDOUT, Json, mark_simulated, put_json, save_figure, writable_figure
@@ -141,7 +142,7 @@ def plot(
     season: Annotated[str | None, typer.Option(help="Season to show; by default the one nearest to midsummer.")] = None,
     level: Annotated[int, typer.Option(help="Legend level of the labels.")] = 3,
 ) -> None:
-    """Plot a tile: true colour of each sensor and year, and the labels in legend colours."""
+    """Plot a tile: true colour of each sensor and year (of dated imagery, a clear summer day), and labels."""
     from lulcbench.grid import Tile
     from lulcbench.plotting import credit, figure, tile_panels
 
@@ -205,12 +206,13 @@ def _facts(root: str, level: int) -> dict[str, Any]:
 
 def _show(facts: dict[str, Any], level: int) -> None:
     out = result_console()
-    out.print(f"[bold]{facts['id']}[/] {facts['title']}", highlight=False)
+    out.print(f"[bold]{facts['id']}[/] {escape(facts['title'])}", highlight=False)
     mark_simulated(out, facts["simulated"])
-    out.print(facts["description"], highlight=False)
+    out.print(facts["description"], highlight=False, markup=False)
     out.print(f"digest {facts['digest']}\ndigest of its data {facts['data_digest']}", highlight=False)
     for name, sensor in facts["sensors"].items():
-        years = ", ".join(map(str, sensor["years"]))
+        spans = [f"dated {first}–{last}" for first, last in sensor["spans"]]
+        years = ", ".join([*map(str, sensor["years"]), *spans])
         bands = " ".join(band["name"] for band in sensor["bands"])
         more = [sensor["composite"] or "", "with numbers of clear observations" if sensor["clear_counts"] else ""]
         line = "; ".join(filter(None, [years, f"{sensor['resolution']} m", bands, *more]))
@@ -239,12 +241,12 @@ def _show(facts: dict[str, Any], level: int) -> None:
                 classes.add_row(str(code), legend().classes[code].name, *(f"{share:.2%}" for share in shares))
         out.print(classes)
 
-    out.print(f"licences: {'; '.join(facts['licences'])}", highlight=False)
+    out.print(f"licences: {'; '.join(facts['licences'])}", highlight=False, markup=False)
     for source in facts["sources"]:
         digest = f" SHA-256 {source['sha256']}" if source["sha256"] else ""
         credit = f"({source['licence']}). {source['attribution']}".rstrip()
-        out.print(f"source: {source['title']} {credit}{digest}", highlight=False)
-    out.print(f"cite: {facts['citation']}", highlight=False)
+        out.print(f"source: {source['title']} {credit}{digest}", highlight=False, markup=False)
+    out.print(f"cite: {facts['citation']}", highlight=False, markup=False)
 
 
 def _size(count: int) -> str:

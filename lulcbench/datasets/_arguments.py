@@ -73,6 +73,11 @@ def check_arguments(
         )
 
 
+def has_option(dataset: Any, name: str) -> bool:
+    """Whether a class of datasets names an option in its signature."""
+    return name in inspect.signature(dataset).parameters
+
+
 def _nearest(name: str, known: list[str], class_name: str) -> str:
     own = ["batch_size", "num_workers", "augment", "balanced", "resident", "resident_gib", "drop_last", "pad", "seed"]
     own += [f"{role}_split" for role in ("train", "val", "test", "predict")]

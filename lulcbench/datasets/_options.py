@@ -95,22 +95,37 @@ def names(value: str | Iterable[str], what: str) -> tuple[str, ...]:
     """Convert a name or several names to a tuple.
 
     Raises:
-        LulcbenchError: the value is neither.
+        LulcbenchError: the value is neither, or a name occurs twice.
     """
     several = (value,) if isinstance(value, str) else _several(value)
     if several is None or not all(isinstance(name, str) for name in several):
         raise LulcbenchError(f"{what} is {value!r}.", "Use a name or a list of names.")
-    return tuple(str(name) for name in several)
+    return _each_once(tuple(str(name) for name in several), what)
 
 
 def integers(value: int | Iterable[int], what: str) -> tuple[int, ...]:
     """Convert an integer or several integers to a tuple.
 
     Raises:
-        LulcbenchError: the value is neither.
+        LulcbenchError: the value is neither, or an integer occurs twice.
     """
     several = None if isinstance(value, str) else _several(value)
-    return (integer(value, what),) if several is None else tuple(integer(entry, what) for entry in several)
+    return (
+        (integer(value, what),)
+        if several is None
+        else _each_once(tuple(integer(entry, what) for entry in several), what)
+    )
+
+
+def _each_once[Entry](chosen: tuple[Entry, ...], what: str) -> tuple[Entry, ...]:
+    """The choice.
+
+    Raises:
+        LulcbenchError: an entry occurs twice, which would double samples or mix up channels.
+    """
+    if double := [entry for position, entry in enumerate(chosen) if entry in chosen[:position]]:
+        raise LulcbenchError(f"{what} names {double[0]!r} twice.", "Name each once.")
+    return chosen
 
 
 def integer(value: Any, what: str) -> int:
@@ -179,9 +194,9 @@ def choose_history(history: int | Sequence[int]) -> tuple[int, ...]:
         LulcbenchError: one is not positive, or is given twice.
     """
     chosen = sorted(integers(history, "history"), reverse=True)
-    if chosen and (chosen[-1] < 1 or len(set(chosen)) < len(chosen)):
+    if chosen and chosen[-1] < 1:
         raise LulcbenchError(
-            f"history is {history!r}.", "Count years backwards from year, each once: history=6, or history=(1, 2)."
+            f"history is {history!r}.", "Count years backwards from year: history=6, or history=(1, 2)."
         )
     return tuple(chosen)
 

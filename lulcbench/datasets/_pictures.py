@@ -53,6 +53,10 @@ class Pictured:
         Raises:
             LulcbenchError: ``sample`` is a batch, or a prediction has another form or is not a class.
         """
+        if "tile" not in sample or not any(key.startswith("image") for key in sample):
+            raise LulcbenchError(
+                f"The sample has only {', '.join(sample)}.", "Plot samples with image and tile: choose keys=None."
+            )
         if not isinstance(sample["tile"], str):
             raise LulcbenchError("This is a batch of samples.", "Plot one of them: dataset.plot(dataset[0]).")
         title, panels = self._picture(sample, sample.get("prediction") if prediction is None else prediction)

@@ -11,6 +11,7 @@ from torch import nn
 
 from lulcbench.datasets._arrays import on_arrays
 from lulcbench.datasets._masks import checked, moved
+from lulcbench.datasets.augment import Mix
 from lulcbench.datasets.batch import Sample
 from lulcbench.errors import LulcbenchError
 
@@ -87,8 +88,8 @@ def apply(transform: Transform, sample: Sample, batched: bool = False) -> Sample
     if isinstance(transform, LabelTransform):
         return _call(transform.transform, sample, batched)
     spatial = transform.transform if isinstance(transform, SpatialTransform) else None
-    if spatial is None and type(transform).__module__.startswith("lulcbench."):
-        return transform(sample)
+    if spatial is None and _of_batches(transform):
+        return _call(transform, sample, batched)
     moves = spatial is not None or _only_moves(transform)
     if not moves and (parts := _chain(transform)) is not None:
         for part in parts:
@@ -143,6 +144,8 @@ def _call(transform: Transform, sample: Sample, batched: bool) -> Sample:
         return sample
     if type(transform).__module__.split(".")[0] == "albumentations":
         return on_arrays(transform, sample)
+    if _of_batches(transform) and not batched:
+        return _on_one(transform, sample)
     if not _of_torchvision(transform):
         return transform(sample)
     from torchvision import tv_tensors
@@ -170,6 +173,32 @@ def _call(transform: Transform, sample: Sample, batched: bool) -> Sample:
 
     done = transform({key: wrap(key, value) for key, value in sample.items()})
     return {key: unwrap(key, value) for key, value in done.items()}
+
+
+def _of_batches(transform: Any) -> bool:
+    """Whether a transform is one of ``lulcbench.datasets.augment``, which take batches only."""
+    return type(transform).__module__ == "lulcbench.datasets.augment"
+
+
+def _on_one(transform: Transform, sample: Sample) -> Sample:
+    """Apply a transform of batches to a batch of one sample, so that its first axis is never that of the samples."""
+    if isinstance(transform, Mix):
+        raise LulcbenchError(
+            "Mix mixes the samples of a batch, and was given one sample.", "Give it to LuisaDataModule(augment=…)."
+        )
+
+    def batch(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: batch(part) for name, part in value.items()}
+        return value[None] if isinstance(value, torch.Tensor) else value
+
+    def single(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: single(part) for name, part in value.items()}
+        return value[0] if isinstance(value, torch.Tensor) else value
+
+    done: Sample = single(transform(batch(sample)))
+    return done
 
 
 def _of_torchvision(transform: Any) -> bool:

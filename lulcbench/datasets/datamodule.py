@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
 from lulcbench.datasets import LuisaDataset, LuisaSeg, collate
-from lulcbench.datasets._arguments import check_arguments
+from lulcbench.datasets._arguments import check_arguments, has_option
 from lulcbench.datasets._fetch import fetch
 from lulcbench.datasets._transforms import apply
 from lulcbench.datasets.augment import seeded
@@ -70,7 +70,7 @@ class LuisaDataModule(pl.LightningDataModule):
             processes; batch normalisation needs more than one sample. A split of less than one batch is kept.
         pad: on several devices, repeat some val samples, so that all devices take the same number of steps; False uses
             each sample exactly once, for models that do not synchronise in validation.
-        seed: seed of shuffling and augmentation.
+        seed: seed of shuffling, of the positions of moving windows, and of augmentation.
         options: options of the dataset class for all splits, except ``phase``, which applies to train; ``root`` is
             required. With a GPU, images are transferred as uint16 and normalised there, unless ``transforms`` or
             ``normalize`` are given. Config files of ``LightningCLI`` give them here.
@@ -149,7 +149,8 @@ class LuisaDataModule(pl.LightningDataModule):
             self.val_dataloader = partial(pl.LightningDataModule.val_dataloader, self)  # type: ignore[method-assign]
         self.datasets: dict[str, Any] = {}
         evaluated = {name: value for name, value in options.items() if name != "phase"} | (test or {})
-        self._options = dict.fromkeys(self.splits, evaluated) | {"train": options | (train or {})}
+        moving = {"seed": seed} if has_option(dataset, "seed") else {}
+        self._options = dict.fromkeys(self.splits, evaluated) | {"train": moving | options | (train or {})}
         self._kept: dict[str, ResidentDataset] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -227,10 +228,9 @@ class LuisaDataModule(pl.LightningDataModule):
         return self._loader("predict", InOrder(self._opened("predict")))
 
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
-        """Normalise on the device and, in training, augment."""
-        dataset = next(iter(self.datasets.values()))
-        batch = dataset.finish(batch)
+        """Normalise on the device, by the statistics of the split of the batch, and, in training, augment."""
         trainer = self.trainer
+        batch = self._current(trainer).finish(batch)
         if self.augment is not None and trainer is not None and trainer.training:
             number = trainer.fit_loop.batch_idx + 1  # of the batch that is about to be trained on
             seed = mix(self.seed, trainer.current_epoch, number, trainer.global_rank)
@@ -241,8 +241,22 @@ class LuisaDataModule(pl.LightningDataModule):
         return batch
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:
-        """``plot`` of the dataset."""
-        return next(iter(self.datasets.values())).plot(*args, **kwargs)
+        """``plot`` of the dataset of the stage that runs, or of the first one that is open."""
+        return self._current(self.trainer).plot(*args, **kwargs)
+
+    def _current(self, trainer: pl.Trainer | None) -> Any:
+        """The dataset whose batches a trainer handles; without one, the first that is open."""
+        if trainer is not None:
+            running = {
+                "train": trainer.training,
+                "val": trainer.validating or trainer.sanity_checking,
+                "test": trainer.testing,
+                "predict": trainer.predicting,
+            }
+            for role, runs in running.items():
+                if runs and role in self.datasets:
+                    return self.datasets[role]
+        return next(iter(self.datasets.values()))
 
     def loader(self, role: Role, batch_size: int | None = None) -> WindowLoader | ResidentLoader:
         """All samples of an opened split, in order, only in this process; from memory if they are kept there.

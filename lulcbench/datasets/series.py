@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -80,8 +79,6 @@ class LuisaSeries(LuisaDataset):
         self._asked_years = None if years is None else tuple(sorted(integers(years, "years")))
         if self._asked_years == ():
             raise LulcbenchError("No year was chosen.", "Name at least one, or none for all.")
-        if twice := [a for a, b in pairwise(self._asked_years or ()) if a == b]:
-            raise LulcbenchError(f"years has {twice[0]} twice.", "Name each year once.")
         self.dated, self._asked_seasons = dated, options.get("seasons")
         super().__init__(root, split, sensors, flatten=False, **options)
         if len(self.years) > 1:

@@ -199,7 +199,7 @@ def wanted(
         NotAvailableError: the release has no such split, sensor or year, or a sensor has none of the years.
     """
     for name in sensors or ():
-        has = release.sensor(name).years
+        has = sorted({year for key in release.sensor(name).arrays(name) for year in range(key.first, key.last + 1)})
         if years and not set(years) & set(has):
             raise NotAvailableError(
                 f"{release.id} has no {name} for {' or '.join(map(str, years))}.",

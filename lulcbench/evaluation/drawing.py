@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,8 @@ def make_design(
     points: int | None = None,
     target_se: float | None = None,
     allocation: Allocation = Allocation.PROPORTIONAL,
-    expected: float | dict[int, float] = 0.8,
+    expected: float = 0.8,
+    of_class: Mapping[int, float] | None = None,
     minimum: int = 30,
     seed: int = 1,
 ) -> Design:
@@ -73,7 +74,8 @@ def make_design(
         points: number of points; None to reach ``target_se``.
         target_se: wanted standard error of overall accuracy.
         allocation: rule by which points are divided.
-        expected: expected user's accuracy, of all strata or by code (0.8 for others).
+        expected: expected user's accuracy of strata.
+        of_class: the same of single strata, by code.
         minimum: points of each stratum at least; all pixels of strata with fewer.
         seed: of the selection.
 
@@ -90,12 +92,10 @@ def make_design(
     counted = count(map_)
     pixels, areas = _sizes(map_, strata, counted)
     codes = list(pixels)
-    if isinstance(expected, dict):
-        if unknown := set(expected) - set(codes):
-            raise LulcbenchError(f"{map_.name} has no strata {sorted(unknown)[:8]}.", f"It has {codes[:40]}.")
-        accuracies = [expected.get(code, 0.8) for code in codes]
-    else:
-        accuracies = [expected] * len(codes)
+    by_code = dict(of_class or {})
+    if unknown := set(by_code) - set(codes):
+        raise LulcbenchError(f"{map_.name} has no strata {sorted(unknown)[:8]}.", f"It has {codes[:40]}.")
+    accuracies = [by_code.get(code, expected) for code in codes]
     sizes = [areas[code] for code in codes]
     if kind is Kind.STRATIFIED:
         limits = [pixels[code] for code in codes]

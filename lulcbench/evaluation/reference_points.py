@@ -138,11 +138,17 @@ def _class(value: Any, known: dict[str, int] | None, plain: bool, name: str) -> 
 
 
 def _years(table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Years of surveys, from a column of years or of dates in any format; NaN if missing."""
+    """Years of surveys, from a column of years or of dates; NaN if missing.
+
+    Dates have a year of four digits at any place, or one of two digits at their end (``26/06/18``).
+    """
     missing = pd.Series(pd.NA, index=table.index, dtype="string")
     column = table.get("year", missing).fillna(table.get("date", missing))
     years = column.str.extract(r"(?<!\d)((?:19|20)\d\d)(?!\d)", expand=False)
-    return np.array(pd.to_numeric(years, errors="coerce"), np.float64)
+    short = column.str.extract(r"^\s*\d{1,2}([./-])\d{1,2}\1(\d\d)\s*$", expand=True)[1]
+    whole, recent = (np.array(pd.to_numeric(part, errors="coerce"), np.float64) for part in (years, short))
+    century = np.where(recent < 70, 2000, 1900)  # within a year of what POSIX has
+    return np.where(np.isnan(whole), recent + century, whole)
 
 
 def point_names(table: pd.DataFrame) -> pd.Series[str]:

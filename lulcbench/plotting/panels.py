@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import IGNORE_INDEX, legend
-from lulcbench.release import ArrayKey, Release
+from lulcbench.release import ArrayKey, Release, Row
 from lulcbench.seasons import nearest_to_midsummer
 from lulcbench.sensors import Band, true_color
 
@@ -20,6 +20,7 @@ _TRANSITIONS = (
     (213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (180, 170, 20),
 )  # fmt: skip
 _UNCERTAIN = ((255, 255, 229), (236, 112, 20), (76, 20, 4))
+_NEARLY_ALL = 0.95  # of the pixels of an image
 _UNCHANGED, _OTHER, _IGNORED = (238, 238, 238), (60, 60, 60), (176, 176, 176)
 
 
@@ -154,7 +155,7 @@ def tile_panels(
 ) -> list[Panel]:
     """Panels of a tile: true colour of each sensor (None: all) and year in one season, and the labels of each year.
 
-    The default season is the one nearest to midsummer.
+    The default season is the one nearest to midsummer. Of dated imagery, it is the clear date nearest to midsummer.
 
     Raises:
         NotAvailableError: the release has no such tile, sensor or season.
@@ -165,7 +166,7 @@ def tile_panels(
     names = [info.name for info in manifest.seasons]
     if season is not None and season not in names:
         raise NotAvailableError(f"{release.id} has no season {season!r}.", f"It has {', '.join(names)}.")
-    position = names.index(season) if season else nearest_to_midsummer(manifest.seasons)
+    position = names.index(season) if season else nearest_to_midsummer(manifest.seasons) if names else 0
     table = release.index()
     rows = zip(table["split"], table["row"].to_numpy(np.int64), strict=True)
     locations = dict(zip(table["id"], rows, strict=True))
@@ -184,10 +185,32 @@ def tile_panels(
             stored = reader.read(ArrayKey(name, year), [row], [(0, 0)], n, [position])[0, 0]
             title = f"{name} {year}, {names[position]}"
             panels.append(rgb_panel(info.coding.decode(stored), info.bands, title))
+        for span in info.spans if season is None else ():
+            panels += _dated_panels(release, ArrayKey(name, *span), split, Row(row))
     for source, held in manifest.labels.items():
         for year in held.years if split in held.splits else ():
             codes = release.labels(split, year, [row], source)[0]
             panels.append(class_panel(legend().encode(codes, level, tile), level, f"{source} labels of {year}"))
+    return panels
+
+
+def _dated_panels(release: Release, array: ArrayKey, split: str, row: Row) -> list[Panel]:
+    """True colour of a tile on one date of each year: the one nearest to midsummer that is nearly without gaps."""
+    info, reader = release.manifest.sensor(array.name), release.reader(split)
+    n = (release.manifest.tile_size // info.resolution,) * 2
+    dates = release.dates(split, array)[row - release.manifest.rows(split).start]
+    panels = []
+    for year in range(array.first, array.last + 1):
+        far = np.abs(dates - np.datetime64(f"{year}-06-21"))
+        of_year = np.flatnonzero(dates.astype("datetime64[Y]") == np.datetime64(str(year), "Y"))
+        best, known = None, -1.0
+        for position in of_year[np.argsort(far[of_year], kind="stable")]:
+            values = info.coding.decode(reader.read(array, [row], [(0, 0)], n, [int(position)])[0, 0])
+            if (share := float(np.isfinite(values).mean())) > known:
+                best, known = rgb_panel(values, info.bands, f"{array.name} {dates[position]}"), share
+            if known >= _NEARLY_ALL:
+                break
+        panels += [best] if best is not None else []
     return panels
 
 

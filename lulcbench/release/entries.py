@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lulcbench._files import Frozen, Name
+from lulcbench._files import Frozen, Name, Text
 from lulcbench.release.keys import ArrayKey
 from lulcbench.sensors import Band, Coding, check_bands
 
@@ -58,7 +58,7 @@ class SensorInfo(Frozen):
     bands: tuple[Band, ...]
     years: tuple[int, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
-    licence: str
+    licence: Text
     statistics: Statistics | None
     composite: Literal["median", "medoid"] | None = None
     clear_counts: bool = False
@@ -108,7 +108,7 @@ class LabelInfo(Frozen):
     splits: Annotated[tuple[Name, ...], Field(min_length=1)]
     resolution: Literal[50] = 50
     legend_digest: Sha256
-    licence: str
+    licence: Text
     class_counts: dict[int, dict[int, int]]
 
     @model_validator(mode="after")
@@ -121,11 +121,11 @@ class LabelInfo(Frozen):
 class Source(Frozen):
     """Origin of data, with the information to find and credit it."""
 
-    id: str
-    title: str
-    licence: str
-    attribution: str
-    href: str | None = None
+    id: Text
+    title: Text
+    licence: Text
+    attribution: Text
+    href: Text | None = None
     sha256: Sha256 | None = None
 
 
@@ -141,7 +141,7 @@ class FileInfo(Frozen):
     path: str
     bytes: Annotated[int, Field(ge=0)]
     sha256: Sha256
-    licence: str
+    licence: Text
     split: Name | None = None
     array: ArrayKey | None = None
 

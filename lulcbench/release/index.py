@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from lulcbench.errors import CorruptFileError, LulcbenchError, NotAvailableError
+from lulcbench.grid import Tile
 from lulcbench.legend import legend
 from lulcbench.release.keys import ArrayKey, Row, TilePosition
 from lulcbench.release.manifest import Manifest
@@ -77,6 +78,18 @@ def read_table(source: io.BytesIO | Path, path: str, manifest: Manifest, split: 
                 f"manifest {len(wanted)} from row {wanted.start}.",
                 "Run 'lulcbench check-files --repair'.",
             )
+    # Names of exported files and folders are made of both.
+    if unknown := set(table["region"]) - set(manifest.regions):
+        raise CorruptFileError(
+            f"{path} has the region {min(map(str, unknown))!r}, which the manifest does not have.",
+            "Get the release from its publisher.",
+        )
+    if differing := [
+        name for name, *at in zip(table["id"], table["ix"], table["iy"], strict=True) if Tile(*at).id != name
+    ]:
+        raise CorruptFileError(
+            f"{path} has the tile {differing[0]!r} at the place of another one.", "Get the release from its publisher."
+        )
     return table
 
 

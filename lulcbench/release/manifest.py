@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from lulcbench import grid
-from lulcbench._files import Frozen, Name, write_json
+from lulcbench._files import Frozen, Name, Text, write_json
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import (
     CorruptFileError,
@@ -69,15 +69,15 @@ class Manifest(Frozen):
     format: Literal["lulcbench-release/2"] = FORMAT
     name: Name
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
-    title: str
-    description: str
+    title: Text
+    description: Text
     simulated: bool
     crs: Literal["EPSG:3035"] = "EPSG:3035"
     tile_size: Literal[4800] = 4800
     seasons: tuple[Season, ...]
     sensors: dict[ArrayName, SensorInfo]
     labels: dict[ArrayName, LabelInfo]
-    regions: tuple[str, ...]
+    regions: tuple[Name, ...]
     splits: dict[Name, Annotated[int, Field(gt=0)]]
     first_rows: dict[Name, Annotated[int, Field(ge=0)]]
     sources: tuple[Source, ...]

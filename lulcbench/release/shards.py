@@ -101,7 +101,9 @@ class ShardReader:
 
         Raises:
             NotAvailableError: the release, or what was downloaded of it, does not hold the array.
-            CorruptFileError: an array or shard is missing, truncated or altered; names it.
+            CorruptFileError: an array or shard is missing, truncated or altered; names it. Alterations of chunks are
+                always found in labels, which have checksums, and in others where they cannot be decompressed;
+                ``verify`` finds all.
             NetworkError: it cannot be streamed.
         """
         store = self._open(array)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from typer.testing import CliRunner
 
 from builders.ingest.catalog import write
 from builders.recipe import load
@@ -16,11 +17,15 @@ from builders.stages import materialize, pack, plan, search
 from builders.stages.audit import audit
 from builders.workspace import Workspace, workspace
 from lulcbench import LuisaSeries, Release
+from lulcbench.cli import app
 from lulcbench.datasets.series import NO_DATE
+from lulcbench.download.downloader import download
 from lulcbench.errors import CorruptFileError, LulcbenchError, NotAvailableError
 from lulcbench.evaluation.spot_images import open_images
 from lulcbench.maps.model import ModelInfo, ModelInput
+from lulcbench.plotting import tile_panels
 from lulcbench.release import ArrayKey
+from lulcbench.release.verify import missing_files
 from tests.builders import world
 
 KEY = ArrayKey("landsat", 2018, 2019)
@@ -174,7 +179,7 @@ def test_what_a_release_has_no_dates_of_is_named(root: Path, tmp_path: Path) -> 
         LuisaSeries(root, sensors="landsat", clear_counts=True)
     with pytest.raises(LulcbenchError, match="Dated imagery has no seasons"):
         LuisaSeries(root, sensors="landsat", seasons="summer")
-    with pytest.raises(LulcbenchError, match="years has 2018 twice"):
+    with pytest.raises(LulcbenchError, match="years names 2018 twice"):
         LuisaSeries(root, sensors="landsat", years=(2018, 2019, 2018))
     with pytest.raises(NotAvailableError, match="no landsat for 2018"):
         LuisaSeries(root, sensors="landsat", dated=False)
@@ -219,3 +224,18 @@ def test_a_model_of_single_images_reads_acquisitions(root: Path) -> None:
         assert np.array_equal(seen.clear, known)
         expected = (values - np.reshape([0.1, 0.2], (2, 1, 1))) / np.reshape([0.05, 0.1], (2, 1, 1))
         np.testing.assert_allclose(seen.images["landsat"][:, known], expected[:, known], atol=1e-4)
+
+
+def test_a_part_is_downloaded_by_the_years_of_its_dates(root: Path, tmp_path: Path) -> None:
+    manifest = download(str(root), tmp_path / "part", sensors="landsat", years=2019)
+    assert not missing_files(tmp_path / "part", manifest.array_files(["train"], ["landsat"], [2019]))
+    with pytest.raises(NotAvailableError, match=r"(?s)has no landsat for 2017.*It has 2018, 2019"):
+        download(str(root), tmp_path / "none", sensors="landsat", years=2017)
+
+
+def test_a_clear_summer_day_of_each_year_is_shown(root: Path) -> None:
+    release = Release.open(root)
+    panels = tile_panels(release, release.tiles("train").ids[0], ["landsat"])
+    assert [panel.title.partition(" (")[0] for panel in panels[:2]] == ["landsat 2018-07-01", "landsat 2019-08-20"]
+    result = CliRunner().invoke(app, ["info", str(root)])
+    assert "landsat: dated 2018–2019; 30 m" in result.output

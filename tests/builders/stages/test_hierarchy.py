@@ -305,6 +305,8 @@ def dated_release(folder: Path) -> tuple[Path, ArrayKey, np.ndarray, np.ndarray]
     rows = [(tile, split, first + i) for split, first in axis.first_rows.items() for i, tile in enumerate(tiles[split])]
     table = {
         "id": [planned.tile.id for planned, _, _ in rows],
+        "ix": [planned.tile.ix for planned, _, _ in rows],
+        "iy": [planned.tile.iy for planned, _, _ in rows],
         "split": [split for _, split, _ in rows],
         "row": [row for _, _, row in rows],
         "region": [planned.region for planned, _, _ in rows],

@@ -62,6 +62,15 @@ def test_info_says_what_is_here(run: Run, release_root: Path) -> None:
     assert ". ." not in facts["citation"]
 
 
+def test_texts_of_a_release_are_shown_as_they_are(run: Run, copy: Path) -> None:
+    release = Manifest.load(copy)
+    release.model_copy(update={"title": "Map [v2]", "description": "see [/docs] of [draft]"}).write(copy)
+    code, out, _ = run("info", copy)
+    assert code == 0
+    assert "Map [v2]" in out
+    assert "see [/docs] of [draft]" in out
+
+
 def test_info_of_a_part(run: Run, release_root: Path, tmp_path: Path) -> None:
     assert run("download", release_root, "--root", tmp_path / "part", "--split", "val", "--sensors", "landsat")[0] == 0
     _, out, _ = run("info", tmp_path / "part", "--json", "-")

@@ -161,3 +161,50 @@ def test_other_data_open_all_roles(mapped: Release) -> None:
     data.setup("fit")
     assert splits(data) == {"train": "train", "val": "val"}
     assert set(next(iter(data.val_dataloader()))["label"].tolist()) <= set(range(5))
+
+
+def test_the_seed_moves_the_windows_of_training_alone(mapped: Release) -> None:
+    def origins(seed_: int, **options: Any) -> list[Any]:
+        data = LuisaDataModule(root=mapped, **OPTIONS, train={"phase": "random", **options}, seed=seed_)
+        data.setup("fit")
+        return [data.datasets[role].locate(range(9)).offsets.tolist() for role in ("train", "val")]
+
+    (first, val), (second, same) = origins(1), origins(2)
+    assert first != second
+    assert val == same
+    assert origins(1)[0] == first
+    assert origins(2, seed=1)[0] == first  # an option of the split goes first
+
+
+class Means(Mean):
+    """Keeps the mean of the images of each stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means: dict[str, list[float]] = {"train": [], "val": [], "test": []}
+
+    def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
+        self.means["train"].append(float(batch["image"].mean()))
+        return super().training_step(batch, index)
+
+    def validation_step(self, batch: dict[str, Any], index: int) -> None:
+        self.means["val"].append(float(batch["image"].mean()))
+
+    def test_step(self, batch: dict[str, Any], index: int) -> None:
+        self.means["test"].append(float(batch["image"].mean()))
+
+
+def test_splits_are_normalised_by_their_own_statistics_on_the_device(mapped: Release, tmp_path: Path) -> None:
+    dark = {"landsat": {band.name: (0.0, 1.0) for band in mapped.manifest.sensor("landsat").bands}}
+    means = {}
+    for normalize in (True, "device"):
+        data = LuisaDataModule(root=mapped, **OPTIONS, test={"statistics": dark}, normalize=normalize)
+        model = Means()
+        own = trainer(tmp_path)
+        own.fit(model, data)
+        own.test(model, data, verbose=False)
+        means[normalize] = model.means
+    for role, values in means[True].items():
+        assert means["device"][role] == pytest.approx(values, abs=1e-4)
+    assert abs(means[True]["train"][0]) < 2
+    assert means[True]["test"][0] > 0.01

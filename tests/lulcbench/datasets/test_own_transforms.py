@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from lulcbench import LuisaSeg, LuisaSeries
+from lulcbench import LuisaCls, LuisaSeg, LuisaSeries
 from lulcbench.datasets import LabelTransform, SpatialTransform
+from lulcbench.datasets.augment import Affine, Dihedral, Gain, Mix, dihedral
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import IGNORE_INDEX
 from tests.lulcbench.datasets.transformed import (
@@ -158,3 +159,34 @@ def test_functions_within_torchvision_are_functions(release_root: Path) -> None:
     for transform in (relabel, v2.RandomApply([v2.RandomRotation(30), relabel], p=1.0)):
         with pytest.raises(LulcbenchError, match="more pixels of class"):
             LuisaSeg(release_root, sensors="landsat", transforms=transform)[3]
+
+
+@pytest.mark.parametrize("wrap", [lambda t: t, SpatialTransform, lambda t: nn.Sequential(t, Gain(0.0))])
+def test_augmentations_of_batches_treat_all_of_a_sample_alike(release_root: Path, wrap: Any) -> None:
+    options: dict[str, Any] = {"sensors": "landsat", "level": (1, 2, 3, 4), "clear_counts": True}
+    for dataset in (LuisaSeg, LuisaSeries):
+        flat = {"flatten": False} if dataset is LuisaSeg else {}
+        # Wrapped, it is a transform like any other, which does not know of these counts.
+        given = options | {"clear_counts": type(wrap(Dihedral())) is not SpatialTransform}
+        plain = dataset(release_root, **given, **flat)[5]  # type: ignore[arg-type]
+        found = set()
+        for _ in range(12):
+            turned = dataset(release_root, **given, **flat, transforms=wrap(Dihedral()))[5]  # type: ignore[arg-type]
+            entries = [key for key in plain if key.startswith(("image", "mask", "clear"))]
+            fits = [
+                k for k in range(8) if all(torch.allclose(dihedral(plain[e], k), turned[e], atol=1e-6) for e in entries)
+            ]
+            assert fits
+            found.update(fits)
+        assert len(found) > 1
+
+
+def test_augmentations_of_batches_work_on_single_chips(release_root: Path) -> None:
+    for flatten in (True, False):
+        plain = LuisaCls(release_root, sensors="landsat", level=1, flatten=flatten)
+        moved = LuisaCls(release_root, sensors="landsat", level=1, flatten=flatten, transforms=Affine(0.0, 0.0, 0.0))
+        torch.testing.assert_close(moved[0]["image"], plain[0]["image"], atol=1e-4, rtol=0)
+        assert moved[0]["label"] == plain[0]["label"]
+    mixed = LuisaCls(release_root, sensors="landsat", level=1, transforms=Mix(mixup=0.2))
+    with pytest.raises(LulcbenchError, match="was given one sample"):
+        mixed[0]

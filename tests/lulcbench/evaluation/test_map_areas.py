@@ -94,6 +94,22 @@ def test_every_pixel_of_a_stratum_may_be_drawn(tmp_path: Path) -> None:
         make_design(map_, points=18, minimum=9)
 
 
+def test_expectations_of_single_classes_leave_those_of_the_others(
+    maps: tuple[Path, Path, np.ndarray, np.ndarray],
+) -> None:
+    numbers = {}
+    for name, options in {
+        "shared": ["--expected", "0.55"],
+        "both": ["--expected", "0.55", "--expected", "211=0.55"],
+        "one": ["--expected", "211=0.9"],
+        "mixed": ["--expected", "0.55", "--expected", "211=0.9"],
+    }.items():
+        out = maps[0].parent / f"{name}.gpkg"
+        run("design", maps[0], "--target-se", "0.02", "--out", out, *options)
+        numbers[name] = len(pd.read_csv(out.with_suffix(".csv")))
+    assert numbers["shared"] == numbers["both"] > numbers["mixed"] > numbers["one"]
+
+
 @pytest.mark.parametrize("kind", [Kind.SIMPLE_RANDOM, Kind.SYSTEMATIC])
 def test_samples_without_strata(maps: tuple[Path, Path, np.ndarray, np.ndarray], kind: Kind) -> None:
     with open_map(maps[0]) as map_:

@@ -180,6 +180,21 @@ def test_of_several_surveys_of_a_point_the_nearest_one_is_evaluated(map_path: Pa
     assert near_2009.not_evaluated == {"no land cover recorded": 1, "another survey of the same point is evaluated": 1}
 
 
+def test_years_of_surveys_are_read_from_dates_with_two_digits(tmp_path: Path) -> None:
+    dates = {
+        "14/06/15": 2015,
+        "26.06.2018": 2018,
+        "2009-09-30": 2009,
+        "01-02-99": 1999,
+        "spring 18": None,
+        "1/13/2": None,
+    }
+    rows = [{"point_id": i, "SURVEY_DATE": day, "lc1": "C10", "lu1": "U120", "gps_lat": 53.3, "gps_long": 9.9 + i / 100}
+            for i, day in enumerate(dates)]  # fmt: skip
+    years = reference_points.read_points(table(tmp_path / "surveys.csv", rows)).table["year"]
+    assert [None if np.isnan(year) else int(year) for year in years] == list(dates.values())
+
+
 def test_maps_of_another_legend_or_without_projection(map_path: Path, tmp_path: Path) -> None:
     survey = points_at([(LEFT + 150, TOP - 150, 3110)])
     with pytest.raises(LulcbenchError, match="not in the corine legend"):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 from lulcbench import LuisaChange, LuisaSeg, LuisaSeries
 from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.release import INDEX, ArrayKey, Manifest, Release
-from lulcbench.release.index import select
+from lulcbench.release.index import read_table, select
 
 
 @pytest.fixture
@@ -85,3 +88,48 @@ def test_datasets_ask_for_the_clouds_of_what_they_read(release_root: Path, monke
     LuisaSeries(release_root, years=(2012,), year=2012)
     both = ["landsat_2012", "landsat_2018"]
     assert asked == [["landsat_2012"], both, both, ["landsat_2012"]]
+
+
+@pytest.mark.parametrize("region", ["../../escaped", "/elsewhere", "north\x1b]0;"], ids=["up", "absolute", "escape"])
+def test_regions_are_names_that_the_manifest_has(region: str, copy: Path) -> None:
+    def forge(column: str, value: str) -> Release:
+        table = pq.read_table(copy / INDEX)
+        at = table.column_names.index(column)
+        changed = table.set_column(at, column, pa.array([value] * len(table), pa.string()))
+        pq.write_table(changed, copy / INDEX)
+        content = (copy / INDEX).read_bytes()
+        manifest = Manifest.load(copy)
+        files = [
+            file.model_copy(update={"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+            if file.path == INDEX
+            else file
+            for file in manifest.files
+        ]
+        return Release(copy, manifest.model_copy(update={"files": tuple(files)}))
+
+    with pytest.raises(CorruptFileError, match=r"has the region .* which the manifest does not have"):
+        forge("region", region).index()
+    content = json.loads((copy / "release.json").read_text())
+    (copy / "release.json").write_text(json.dumps(content | {"regions": [region]}))
+    with pytest.raises(CorruptFileError, match="regions"):
+        Manifest.load(copy)
+
+
+def test_tiles_lie_where_their_ids_say(copy: Path) -> None:
+    table = pq.read_table(copy / INDEX)
+    ids = table["id"].to_pylist()
+    swapped = table.set_column(table.column_names.index("id"), "id", pa.array([ids[1], ids[0], *ids[2:]]))
+    pq.write_table(swapped, copy / INDEX)
+    content = (copy / INDEX).read_bytes()
+    manifest = Manifest.load(copy)
+    with pytest.raises(CorruptFileError, match="at the place of another one"):
+        read_table(io.BytesIO(content), INDEX, manifest)
+
+
+def test_texts_of_a_release_do_not_control_a_terminal(copy: Path) -> None:
+    content = json.loads((copy / "release.json").read_text())
+    (copy / "release.json").write_text(json.dumps(content | {"description": "Two lines\nof \x1b]0;pwned\x07"}))
+    with pytest.raises(CorruptFileError, match="which cannot be shown"):
+        Manifest.load(copy)
+    with pytest.raises(CorruptFileError, match="does not match its content"):  # read, and found to be another one
+        Manifest.parse(json.dumps(content | {"description": "Two lines\nof text"}), "release.json")
