@@ -123,9 +123,12 @@ def restore(db: Database, settings: Settings, path: Path) -> list[LulcbenchError
     finally:
         if created and settings.data.exists() and not any(settings.data.iterdir()):
             settings.data.rmdir()
-    prepare(db, settings)
-    replay(db, settings)
-    return damage(db, settings, ledger.load(settings.ledger))
+    try:
+        prepare(db, settings)
+        replay(db, settings)
+        return damage(db, settings, ledger.load(settings.ledger))
+    finally:
+        db.close()
 
 
 def _kept(folder: Path) -> Iterator[Path]:
