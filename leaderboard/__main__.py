@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,21 +157,26 @@ def publish(
 
 @app.command()
 def backup(context: typer.Context, out: Annotated[Path, typer.Argument(help="Tar file to write.")]) -> None:
-    """Write database, ledger and files into one tar; the service may keep running."""
-    from leaderboard.store.records import backup as write
+    """Write database, ledger and files into one tar; the service may keep running.
 
-    write(_database(context), context.obj, out)
+    The faults of a damaged ledger are listed (exit code 1); keep the older backups then.
+    """
+    from leaderboard.store.backups import backup as write
+
+    faults = write(_database(context), context.obj, out)
     typer.echo(out)
+    _tell(faults)
 
 
 @app.command()
 def restore(context: typer.Context, path: Annotated[Path, typer.Argument(help="Tar file of a backup.")]) -> None:
-    """Restore a backup into new folders and an empty database."""
+    """Restore a backup into new folders and an empty database; list what was damaged in its ledger (exit code 1)."""
+    from leaderboard.store.backups import restore as read
     from leaderboard.store.db import Database
-    from leaderboard.store.records import restore as read
 
-    read(Database(context.obj.url), context.obj, path)
+    faults = read(Database(context.obj.url), context.obj, path)
     typer.echo(context.obj.data)
+    _tell(faults)
 
 
 @app.command()
@@ -283,11 +289,7 @@ def ledger_verify(
     from leaderboard.store import chain
     from leaderboard.store.records import verify
 
-    faults = verify(_database(context), context.obj, head)
-    for fault in faults:
-        typer.echo(str(fault))
-    if faults:
-        raise typer.Exit(1)
+    _tell(verify(_database(context), context.obj, head))
     typer.echo(f"all files are intact; head {chain.load(context.obj.ledger).head}")
 
 
@@ -339,6 +341,14 @@ def _at(context: typer.Context, url: str, listening: str) -> Any:
     """The settings with the public address: of the option, else of the settings, else where the server listens."""
     given = context.obj.public_url if "public_url" in context.obj.model_fields_set else ""
     return context.obj.model_copy(update={"public_url": url or given or listening})
+
+
+def _tell(faults: Sequence[LulcbenchError]) -> None:
+    """List faults of the ledger, if there are any, and end with exit code 1."""
+    for fault in faults:
+        typer.echo(str(fault))
+    if faults:
+        raise typer.Exit(1)
 
 
 def _obey(context: typer.Context, parent: int) -> None:

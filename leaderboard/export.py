@@ -17,6 +17,7 @@ from leaderboard.ranking.table import Row, Snapshot, to_csv, version_order
 from leaderboard.settings import Settings
 from leaderboard.store import chain, ledger
 from leaderboard.store.db import Database, Result, Submission
+from leaderboard.store.records import differences, replay
 from leaderboard.web.board import Board
 from leaderboard.web.render import html
 from leaderboard.web.views import (
@@ -41,6 +42,8 @@ _FOLDER = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s?#\"<>]*)?")
 def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     """Write the whole board as files with relative links, so that the folder can be moved.
 
+    Results of the ledger that the database does not have, such as those of a colleague, are added to it first.
+
     The files are ``leaderboard.parquet``, ``index.html`` and ``about.html``; for each table and level a page, a CSV
     and a history; for each submission a page, its confusion matrices as CSV, its images and its ledger file. A
     submission whose ledger file is damaged is logged and left out.
@@ -55,7 +58,8 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
         The folder.
 
     Raises:
-        LulcbenchError: the folder exists, or ``url`` is not the web address of a folder.
+        LulcbenchError: the folder exists, ``url`` is not the web address of a folder, or the database differs from the
+            ledger.
     """
     if out.exists():
         raise LulcbenchError(f"{out} exists.", "Name a new folder.")
@@ -63,11 +67,15 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
         raise LulcbenchError(
             f"{url!r} is not the web address of a folder.", "Give one such as https://board.example/lulc."
         )
+    contents = ledger.load(settings.ledger)
+    replay(db, settings, contents)
+    if faults := differences(db, settings, contents):
+        raise LulcbenchError(f"{faults[0].what} {len(faults)} in all; nothing was exported.", faults[0].remedy)
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     (part / "submissions").mkdir(parents=True)
     shutil.copytree(Path(__file__).parent / "web" / "static", part / "static")
-    snapshot = _whole(Board(db, settings).current(), settings)
+    snapshot = _whole(Board(db, settings).current(), contents)
     records = [row.record(level) for row in snapshot.rows for level in LEVELS if level in row.levels]
     pd.DataFrame(records).to_parquet(part / "leaderboard.parquet", index=False)
     tables = [(choice, _write_tables(part, snapshot, choice)) for choice in _tables(snapshot)]
@@ -90,15 +98,15 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     return out
 
 
-def _whole(snapshot: Snapshot, settings: Settings) -> Snapshot:
-    """The board without the rows that have no intact ledger file, which are logged."""
-    contents = ledger.load(settings.ledger)
-    for fault in contents.faults:
-        log.error("%s", fault.what)
+def _whole(snapshot: Snapshot, contents: ledger.Contents) -> Snapshot:
+    """The board without the rows of which a file in the ledger is not intact; they are logged."""
     intact = {entry.submission for entry in contents.entries} & {row.id for row in snapshot.rows if row.levels}
+    intact -= contents.held_back
     for row in snapshot.rows:
         if row.id not in intact:
-            log.error("submission %s is left out: its ledger file is damaged, missing or of a newer format", row.id)
+            log.error(
+                "submission %s is left out: one of its ledger files is damaged, missing or of a newer format", row.id
+            )
     return replace(snapshot, rows=tuple(row for row in snapshot.rows if row.id in intact))
 
 

@@ -42,7 +42,8 @@ def publish(db: Database, settings: Settings, remote: str, branch: str, url: str
         The commit; empty if nothing has changed.
 
     Raises:
-        LulcbenchError: git is missing or fails, for example because somebody else pushed at the same time.
+        LulcbenchError: git is missing or fails, for example because somebody else pushed at the same time; the board
+            cannot be exported; or the branch has a ledger that this one does not continue.
     """
     if remote.startswith("-") or not _BRANCH.fullmatch(branch):
         raise LulcbenchError(f"{remote!r}, {branch!r} are not a repository and a branch.", "Give its address first.")
@@ -58,6 +59,7 @@ def publish(db: Database, settings: Settings, remote: str, branch: str, url: str
         if _git(clone, "ls-remote", "--heads", "origin", f"refs/heads/{branch}"):
             _git(clone, "fetch", "--quiet", "--depth=1", "origin", f"refs/heads/{branch}")
             _git(clone, "reset", "--quiet", "--hard", "FETCH_HEAD")
+            _check_continued(clone / "ledger", settings.ledger, branch)
         for path in clone.iterdir():
             if path.name not in KEPT:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -69,6 +71,17 @@ def publish(db: Database, settings: Settings, remote: str, branch: str, url: str
         _git(clone, "commit", "--quiet", f"--message=Board at head {chain.load(settings.ledger).head[:16]}")
         _git(clone, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
         return _git(clone, "rev-parse", "HEAD")
+
+
+def _check_continued(published: Path, root: Path, branch: str) -> None:
+    """Refuse to replace a board by another one, such as that of an empty or older ledger."""
+    head = chain.load(published).head
+    if head not in (chain.START, *chain.load(root).heads):
+        raise LulcbenchError(
+            f"The branch {branch} has a ledger with the head {head[:16]}…, which {root} does not continue.",
+            "Give the --ledger that was published there, with all its files. To replace it on purpose, delete the "
+            "branch first.",
+        )
 
 
 def _add_ledger(root: Path, target: Path) -> None:

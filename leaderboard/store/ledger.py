@@ -13,24 +13,37 @@ with a dot are files that a killed process did not finish.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from leaderboard.ranking.summary import summarise
 from leaderboard.store import chain
-from leaderboard.store.files import canonical, create
-from lulcbench._files import Frozen
+from leaderboard.store.entries import TIERS, Entry, Event
+from leaderboard.store.files import create
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
-from lulcbench.release import Sha256
 
-TIERS = ("reported", "rescored", "reproduced")
+__all__ = [
+    "TIERS",
+    "Contents",
+    "DamagedFile",
+    "Entry",
+    "Event",
+    "find",
+    "folder_of",
+    "load",
+    "read",
+    "read_event",
+    "record",
+    "redactions",
+    "seal",
+    "withdrawal",
+    "write",
+]
 MAX_ENTRY_BYTES = 64 * 2**20
 
 log = logging.getLogger(__name__)
@@ -38,104 +51,9 @@ _RESULT = re.compile(r"([0-9a-f]{20})\.json")
 _EVENT = re.compile(r"([0-9a-f]{20})\.((?:withdrawn|restored)(?:-\d{3,})?|superseded|(?:tier|redacted)-\d{3,})\.json")
 _RESTORE = "Restore it from a backup."
 
-Tier = Literal["reported", "rescored", "reproduced"]
-
 
 class DamagedFile(LulcbenchError):
     """A file in the ledger's folder that is damaged, unreadable, or not a ledger file."""
-
-
-class Entry(Frozen):
-    """A scored submission, with everything that the board shows about it.
-
-    Attributes:
-        submission: its id.
-        tier: trust tier at the time of scoring.
-        sha256: SHA-256 of the predictions file.
-        card: the model card.
-        scores: ``lulcbench.evaluation.scores.Scores`` as JSON.
-        release_digest: digest of the data of the release, ``Manifest.data_digest``.
-        simulated: whether the release contains simulated data.
-        cells: accuracy by location (``pictures.accuracy_map``).
-        samples: tiles that were drawn as images (``pictures.draw_samples``).
-        blocks: ``BlockCounts`` as JSON, for paired tests; None for scores that a team computed itself.
-    """
-
-    format: Literal["lulcbench-ledger/1"] = "lulcbench-ledger/1"
-    submission: str = Field(pattern=r"^[0-9a-f]{20}$")
-    team: str
-    tier: Tier
-    filename: str
-    sha256: Sha256
-    card: dict[str, Any]
-    submitted_at: AwareDatetime
-    scored_at: AwareDatetime
-    release: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")
-    release_digest: Sha256
-    simulated: bool
-    task: str
-    split: str
-    scores: dict[str, Any]
-    cells: tuple[dict[str, Any], ...] = ()
-    samples: tuple[dict[str, Any], ...] = ()
-    blocks: dict[str, Any] | None = None
-
-    @property
-    def release_key(self) -> str:
-        """Release id and first 8 characters of its digest. Only scores with the same key can be compared."""
-        return f"{self.release}-{self.release_digest[:8]}"
-
-    @property
-    def years(self) -> str:
-        """Year of the predictions, or both of a change: ``2018``, ``2012-2018``."""
-        return "-".join(str(year) for year in self.scores["years"])
-
-    @property
-    def path(self) -> str:
-        """Path of the file below the ledger's root."""
-        return f"{self.release_key}/{self.submission}.json"
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the content."""
-        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The metrics and the lines of the model card that the table uses."""
-        return summarise(self.scores, self.card, self.blocks)
-
-
-class Event(Frozen):
-    """A withdrawal, the undoing of one, a supersession, a change of tier, or a replacement of names, after scoring.
-
-    The value of a replacement is the file and the digest of its new content: ``<submission>.json <digest>``.
-    """
-
-    format: Literal["lulcbench-ledger-event/1"] = "lulcbench-ledger-event/1"
-    submission: str = Field(pattern=r"^[0-9a-f]{20}$")
-    kind: Literal["withdrawn", "restored", "superseded", "tier", "redacted"]
-    at: AwareDatetime
-    actor: str
-    value: str = ""
-
-    @model_validator(mode="after")
-    def _value_fits(self) -> Event:
-        allowed = {
-            "withdrawn": r"",
-            "restored": r"",
-            "superseded": r"[0-9a-f]{20}",
-            "tier": "|".join(TIERS),
-            "redacted": rf"{self.submission}[a-z0-9.-]*\.json [0-9a-f]{{64}}",
-        }[self.kind]
-        if not re.fullmatch(allowed, self.value):
-            raise ValueError(f"{self.value[:40]!r} is not a value of {self.kind}")
-        return self
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the content."""
-        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
 
 
 def write(root: Path, entry: Entry) -> Entry:
@@ -151,7 +69,7 @@ def write(root: Path, entry: Entry) -> Entry:
         if standing.sha256 != entry.sha256:
             raise LulcbenchError(f"{path} belongs to another predictions file.", "The ledger was altered; restore it.")
         entry = standing
-    chain.append(root, entry.path, entry.digest)
+    chain.append(root, entry.path, entry.digest, entry.facts)
     return entry
 
 
@@ -166,7 +84,7 @@ def record(root: Path, release_key: str, event: Event) -> Event:
         number = max((int(name[2].rpartition("-")[2]) + 1 for name in names if name), default=0)
         while not create(path := folder / f"{event.submission}.{event.kind}-{number:03d}.json", content):
             number += 1
-        chain.append(root, f"{release_key}/{path.name}", event.digest)
+        chain.append(root, f"{release_key}/{path.name}", event.digest, event.facts)
         return event
     path = folder / f"{event.submission}.{event.kind}.json"
     if event.kind in ("withdrawn", "restored"):  # they alternate; a repeated one is the same event
@@ -181,7 +99,7 @@ def record(root: Path, release_key: str, event: Event) -> Event:
             event = read_event(path)
         except DamagedFile as error:
             log.error("%s", error.what)
-    chain.append(root, f"{release_key}/{path.name}", event.digest)
+    chain.append(root, f"{release_key}/{path.name}", event.digest, event.facts)
     return event
 
 
@@ -191,15 +109,20 @@ def read(path: Path) -> Entry:
     Raises:
         DamagedFile: it is missing or damaged, its digest does not match, or its path is not that of its content.
     """
+    return _summarised(path)[0]
+
+
+def _summarised(path: Path) -> tuple[Entry, dict[str, Any]]:
+    """A result, and its summary, which shows that its card and scores have a known form."""
     entry = _checked(path, Entry)
     try:
-        _ = entry.summary, entry.years
+        summary, _ = entry.summary, entry.years
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedFile(f"{path}: its card or scores have an unknown form ({error!r}).", _RESTORE) from error
     if path.parts[-2:] != (entry.release_key, f"{entry.submission}.json"):
         raise DamagedFile(f"{path} holds the content of {entry.path}.", "Delete it, or move it there.")
-    _check_chain(path, entry.digest)
-    return entry
+    _check_chain(path, entry)
+    return entry, summary
 
 
 def withdrawal(root: Path, release_key: str, submission_id: str) -> Event | None:
@@ -230,8 +153,8 @@ def seal(root: Path) -> int:
         The number of files added.
     """
     contents = load(root)
-    for path, digest in contents.unsealed.items():
-        chain.append(root, path, digest)
+    for path, item in contents.unsealed.items():
+        chain.append(root, path, item.digest, item.facts)
     return len(contents.unsealed)
 
 
@@ -263,27 +186,38 @@ class Contents:
 
     Attributes:
         entries: the intact results, in the order of scoring.
+        summaries: submission → ``Entry.summary`` of its intact result.
         events: the intact events, in the order in which they happened.
         faults: one error per file that is damaged or stray.
         held_back: submissions with an event that cannot be read or is missing. They are not shown, since the event may
             have been a withdrawal.
         missing: paths that are in the chain, and whose files are missing.
-        unsealed: path → digest of intact files that are not in the chain.
+        unsealed: path → content of intact files that are not in the chain.
+        unproven: paths in which names were replaced, and of which the chain does not state the rest, since an earlier
+            version wrote their lines. Other changes in them are not detected.
         head: head of the chain.
     """
 
     entries: tuple[Entry, ...]
+    summaries: dict[str, dict[str, Any]]
     events: tuple[Event, ...]
     faults: tuple[DamagedFile, ...]
     held_back: frozenset[str]
     missing: frozenset[str]
-    unsealed: dict[str, str]
+    unsealed: dict[str, Entry | Event]
+    unproven: frozenset[str]
     head: str
 
 
-def load(root: Path) -> Contents:
-    """Read and check every file of a ledger, and that it is as the chain states."""
+def load(root: Path, submission: str = "") -> Contents:
+    """Read and check every file of a ledger, and that it is as the chain states.
+
+    Args:
+        root: folder of the ledger.
+        submission: id of the only submission whose files are read; empty for all files.
+    """
     entries: list[Entry] = []
+    summaries: dict[str, dict[str, Any]] = {}
     events: list[tuple[Path, Event]] = []
     faults: list[DamagedFile] = []
     held_back: set[str] = set()
@@ -291,7 +225,7 @@ def load(root: Path) -> Contents:
     if sealed.fault:
         faults.append(DamagedFile(f"{root / chain.NAME}: {sealed.fault}; the ledger was altered.", _RESTORE))
     seen: set[str] = set()
-    for path in _paths(root):
+    for path in _paths(root) if not submission else sorted(root.glob(f"*/{submission}.*json")):
         seen.add(path.relative_to(root).as_posix())
         event = _EVENT.fullmatch(path.name)
         try:
@@ -300,12 +234,14 @@ def load(root: Path) -> Contents:
             if event:
                 events.append((path, read_event(path)))
             else:
-                entries.append(read(path))
+                entry, summary = _summarised(path)
+                entries.append(entry)
+                summaries[entry.submission] = summary
         except DamagedFile as error:
             faults.append(error)
             if event:
                 held_back.add(event[1])
-    missing = [path for path in sealed.digests if path not in seen]
+    missing = [path for path in sealed.digests if path not in seen and PurePosixPath(path).name.startswith(submission)]
     for name in missing:
         faults.append(DamagedFile(f"{root / name} is missing.", _RESTORE))
         if event := _EVENT.fullmatch(PurePosixPath(name).name):
@@ -313,24 +249,29 @@ def load(root: Path) -> Contents:
     order = sealed.order()
     last = len(order)
     events.sort(key=lambda known: (order.get(known[0].relative_to(root).as_posix(), last), known[1].at))
-    intact = {entry.path: entry.digest for entry in entries}
-    intact |= {path.relative_to(root).as_posix(): event.digest for path, event in events}
+    intact: dict[str, Entry | Event] = {entry.path: entry for entry in entries}
+    intact |= {path.relative_to(root).as_posix(): event for path, event in events}
+    replaced = [path for path, item in intact.items() if sealed.digests.get(path, item.digest) != item.digest]
     return Contents(
         tuple(sorted(entries, key=lambda entry: entry.scored_at)),
+        summaries,
         tuple(event for _, event in events),
         tuple(faults),
         frozenset(held_back),
         frozenset(missing),
-        {path: digest for path, digest in intact.items() if path not in order},
+        {path: item for path, item in intact.items() if path not in order},
+        frozenset(path for path in replaced if path not in sealed.facts),
         sealed.head,
     )
 
 
-def _check_chain(path: Path, digest: str) -> None:
-    sealed = chain.load(path.parents[1]).digests.get("/".join(path.parts[-2:]), digest)
-    if sealed == digest:
+def _check_chain(path: Path, item: Entry | Event) -> None:
+    """Refuse a content that is not the one in the chain, unless the chain notes it with other names."""
+    sealed, name = chain.load(path.parents[1]), "/".join(path.parts[-2:])
+    if sealed.digests.get(name, item.digest) == item.digest:
         return
-    if ".redacted-" in path.name or f"{path.name} {digest}" not in redactions(path)[-1:]:
+    noted = ".redacted-" not in path.name and f"{path.name} {item.digest}" in redactions(path)[-1:]
+    if not noted or sealed.facts.get(name, item.facts) != item.facts:
         raise DamagedFile(f"{path}: its content is not that which {chain.NAME} states; it was altered.", _RESTORE)
 
 
@@ -349,7 +290,7 @@ def read_event(path: Path) -> Event:
     name = _EVENT.fullmatch(path.name)
     if name is None or (event.submission, event.kind) != (name[1], name[2].partition("-")[0]):
         raise DamagedFile(f"{path} holds the event of another file.", _RESTORE)
-    _check_chain(path, event.digest)
+    _check_chain(path, event)
     return event
 
 

@@ -158,8 +158,8 @@ def put_back(
         audit(session, owner, "score.postpone", job.submission_id, why=why)
 
 
-def index_row(entry: ledger.Entry) -> Result:
-    """The database row of a ledger entry."""
+def index_row(entry: ledger.Entry, summary: dict[str, Any] | None = None) -> Result:
+    """The database row of a ledger entry; its summary is computed unless it is given."""
     return Result(
         submission_id=entry.submission,
         release_key=entry.release_key,
@@ -167,7 +167,7 @@ def index_row(entry: ledger.Entry) -> Result:
         task=entry.task,
         years=entry.years,
         split=entry.split,
-        summary=entry.summary,
+        summary=entry.summary if summary is None else summary,
         ledger_path=entry.path,
         ledger_digest=entry.digest,
         scored_at=entry.scored_at,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,6 +13,7 @@ from leaderboard.settings import Settings
 from leaderboard.store import ledger
 from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Database, Submission, audit, now, touch
+from leaderboard.store.rescored import rescored, scorer_version
 from lulcbench.errors import LulcbenchError
 
 UNDO = timedelta(days=1)
@@ -36,26 +37,31 @@ def visible(session: Session, submission_id: str, who: Identity | None) -> Submi
 
 
 def withdraw(db: Database, settings: Settings, who: Identity, submission_id: str) -> Submission:
-    """Take a submission off the board, or out of the queue. Repeating it is harmless.
+    """Take a submission and its rescored results off the board, or out of the queue. Repeating it is harmless.
 
     Raises:
         RequestError: 404, it does not belong to the team of ``who``.
     """
     with db.write() as session:
-        submission = _owned(session, who, submission_id)
-        if submission.status == "withdrawn":
-            return submission
-        # A worker that died between ledger and commit leaves an entry without a row; a rebuild must not show it again.
-        # The entry is not read: a damaged one can be withdrawn too.
-        key = submission.result.release_key if submission.result else ledger.folder_of(settings.ledger, submission.id)
-        if key is not None:
-            event = ledger.Event(submission=submission.id, kind="withdrawn", at=now(), actor=who.team)
-            ledger.record(settings.ledger, key, event)
-        submission.status, submission.lease_owner, submission.lease_until = "withdrawn", None, None
-        submission.withdrawn_at = now()
-        audit(session, who.actor, "submission.withdraw", submission.id)
-        touch(session)
+        submission, at = _owned(session, who, submission_id), now()
+        for one in (submission, *rescored(session, submission)):
+            _withdraw(session, settings, who, one, at)
         return submission
+
+
+def _withdraw(session: Session, settings: Settings, who: Identity, submission: Submission, at: datetime) -> None:
+    if submission.status == "withdrawn":
+        return
+    # A worker that died between ledger and commit leaves an entry without a row; a rebuild must not show it again.
+    # The entry is not read: a damaged one can be withdrawn too.
+    key = submission.result.release_key if submission.result else ledger.folder_of(settings.ledger, submission.id)
+    if key is not None:
+        event = ledger.Event(submission=submission.id, kind="withdrawn", at=at, actor=who.team)
+        ledger.record(settings.ledger, key, event)
+    submission.status, submission.lease_owner, submission.lease_until = "withdrawn", None, None
+    submission.withdrawn_at = at
+    audit(session, who.actor, "submission.withdraw", submission.id)
+    touch(session)
 
 
 def undoable(submission: Submission) -> bool:
@@ -65,7 +71,7 @@ def undoable(submission: Submission) -> bool:
 
 
 def undo(db: Database, settings: Settings, who: Identity, submission_id: str) -> Submission:
-    """Undo a withdrawal: the submission returns to the board, or to the queue.
+    """Undo a withdrawal: the submission returns to the board, or to the queue; its rescored results return with it.
 
     Raises:
         RequestError: 404, it does not belong to the team of ``who``; 409, it is not withdrawn, more than a day has
@@ -75,18 +81,25 @@ def undo(db: Database, settings: Settings, who: Identity, submission_id: str) ->
         submission = _owned(session, who, submission_id)
         if submission.status != "withdrawn" or not (who.admin or undoable(submission)):
             raise RequestError(409, "There is no withdrawal of the last day.", "Submit the predictions again.")
-        key = submission.result.release_key if submission.result else ledger.folder_of(settings.ledger, submission.id)
-        if key is not None:
-            event = ledger.withdrawal(settings.ledger, key, submission.id)
-            if not who.admin and (event is None or event.actor != submission.team.name):
-                raise RequestError(409, "The operator withdrew this submission.", "Ask the operator.")
-            restored = ledger.Event(submission=submission.id, kind="restored", at=now(), actor=who.team)
-            ledger.record(settings.ledger, key, restored)
-        submission.status = "scored" if submission.result else "queued"
-        submission.withdrawn_at = None
-        audit(session, who.actor, "submission.undo", submission.id)
-        touch(session)
+        at = submission.withdrawn_at
+        for one in (submission, *rescored(session, submission)):
+            if one.status == "withdrawn" and one.withdrawn_at == at:  # not what was withdrawn by itself
+                _undo(session, settings, who, one)
         return submission
+
+
+def _undo(session: Session, settings: Settings, who: Identity, submission: Submission) -> None:
+    key = submission.result.release_key if submission.result else ledger.folder_of(settings.ledger, submission.id)
+    if key is not None:
+        event = ledger.withdrawal(settings.ledger, key, submission.id)
+        if not who.admin and (event is None or event.actor != submission.team.name):
+            raise RequestError(409, "The operator withdrew this submission.", "Ask the operator.")
+        restored = ledger.Event(submission=submission.id, kind="restored", at=now(), actor=who.team)
+        ledger.record(settings.ledger, key, restored)
+    submission.status = "scored" if submission.result else "queued"
+    submission.withdrawn_at = None
+    audit(session, who.actor, "submission.undo", submission.id)
+    touch(session)
 
 
 def retry(db: Database, submission_id: str) -> None:
@@ -113,7 +126,7 @@ def supersedable(old: Submission, new: Submission) -> bool:
 
 
 def supersede(db: Database, settings: Settings, who: Identity, submission_id: str, by: str) -> Submission:
-    """Mark a submission as replaced by a newer one.
+    """Mark a submission as replaced by a newer one, and its rescored results by that one's.
 
     Raises:
         RequestError: 404, one of them does not belong to the team of ``who``; 409, they cannot be compared, or one is
@@ -136,12 +149,21 @@ def supersede(db: Database, settings: Settings, who: Identity, submission_id: st
         if new.superseded_by is not None or old.superseded_by not in (None, new.id):
             raise RequestError(409, "One of the two is superseded already.", "Name the newest submission.")
         if old.superseded_by is None:
-            event = ledger.Event(submission=old.id, kind="superseded", at=now(), actor=who.team, value=new.id)
-            ledger.record(settings.ledger, old.result.release_key, event)
-            old.superseded_by = new.id
-            audit(session, who.actor, "submission.supersede", old.id, by=new.id)
-            touch(session)
+            _supersede(session, settings, who, old, new.id)
+            newer = {scorer_version(one): one.id for one in rescored(session, new) if one.status == "scored"}
+            for one in rescored(session, old):
+                if one.superseded_by is None and one.id != new.id:
+                    _supersede(session, settings, who, one, newer.get(scorer_version(one), new.id))
         return old
+
+
+def _supersede(session: Session, settings: Settings, who: Identity, old: Submission, by: str) -> None:
+    if old.result is not None:
+        event = ledger.Event(submission=old.id, kind="superseded", at=now(), actor=who.team, value=by)
+        ledger.record(settings.ledger, old.result.release_key, event)
+    old.superseded_by = by
+    audit(session, who.actor, "submission.supersede", old.id, by=by)
+    touch(session)
 
 
 def set_tier(db: Database, settings: Settings, actor: str, submission_id: str, tier: str, evidence: str) -> Submission:

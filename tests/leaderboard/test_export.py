@@ -14,9 +14,10 @@ import pytest
 
 from leaderboard.export import export
 from leaderboard.store import ledger
+from leaderboard.store.db import Database
 from leaderboard.store.records import replay
 from lulcbench.errors import LulcbenchError
-from tests.leaderboard.harness import Service
+from tests.leaderboard.harness import Service, make_entry
 from tests.leaderboard.store.test_tables import variant
 from tests.leaderboard.web.test_pages import Outline
 
@@ -129,3 +130,38 @@ def test_a_file_name_holds_no_surprise(service: Service, fill: Callable[..., lis
     fill({})
     header = service.client.get('/api/v1/leaderboard?format=csv&release=x";%0d%0a/..').headers["content-disposition"]
     assert header == 'attachment; filename="leaderboard-x_____..-segmentation-test-level4.csv"'
+
+
+@pytest.mark.slow
+def test_a_ledger_without_a_database_is_exported_with_its_results(
+    service: Service, fill: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    (one,) = fill({})
+    settings = service.settings.model_copy(update={"data": tmp_path / "new"})
+    settings.prepare()
+    db = Database(settings.url)
+    db.upgrade(settings.ledger)
+    out = export(db, settings, tmp_path / "site")
+    assert (out / "submissions" / f"{one}.html").is_file()
+    ledger.write(settings.ledger, make_entry({"good": entry_content(settings.ledger, one)}, 2))  # from a colleague
+    again = export(db, settings, tmp_path / "later")
+    assert len(list((again / "submissions").glob("*.html"))) == 2
+    db.close()
+
+
+def test_the_database_of_another_ledger_is_not_exported(
+    service: Service, fill: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    fill({})
+    settings = service.settings.model_copy(update={"ledger": tmp_path / "other"})
+    settings.prepare()
+    with pytest.raises(LulcbenchError, match="is missing"):
+        export(service.db, settings, tmp_path / "site")
+
+
+def entry_content(root: Path, submission: str) -> dict[str, Any]:
+    """The result of a submission as the scorer made it."""
+    entry = ledger.find(root, submission)
+    assert entry is not None
+    names = ("release", "release_digest", "simulated", "task", "split", "scores", "cells", "samples", "blocks")
+    return {name: getattr(entry, name) for name in names}

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from leaderboard.publish import publish
+from leaderboard.settings import Settings
 from leaderboard.store import chain, ledger
+from leaderboard.store.db import Database
 from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import Service
 
@@ -81,3 +84,28 @@ def test_a_damaged_file_is_not_published_and_faults_of_git_are_explained(
     for remote_name, branch in (("--upload-pack=x", "pages"), (str(remote), "--force"), (str(remote), "")):
         with pytest.raises(LulcbenchError, match="not a repository and a branch"):
             publish(service.db, service.settings, remote_name, branch)
+
+
+@pytest.mark.slow
+def test_another_ledger_does_not_replace_the_published_one(
+    service: Service, fill: Callable[..., list[str]], remote: Path, tmp_path: Path
+) -> None:
+    fill({})
+    made = publish(service.db, service.settings, str(remote), "pages")
+    settings = service.settings.model_copy(update={"data": tmp_path / "data2"})
+    with empty(settings) as db:
+        assert publish(db, settings, str(remote), "pages") == ""  # the results are those of the ledger
+    settings = settings.model_copy(update={"data": tmp_path / "data3", "ledger": tmp_path / "mistyped"})
+    with empty(settings) as db, pytest.raises(LulcbenchError, match="does not continue"):
+        publish(db, settings, str(remote), "pages")
+    assert git(remote, "rev-parse", "pages").strip() == made
+
+
+@contextmanager
+def empty(settings: Settings) -> Iterator[Database]:
+    """A new database."""
+    settings.prepare()
+    db = Database(settings.url)
+    db.upgrade(settings.ledger)
+    yield db
+    db.close()

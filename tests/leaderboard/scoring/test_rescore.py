@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from sqlalchemy import select
 from leaderboard.scoring import isolation, job, sockets
 from leaderboard.scoring.rescore import rescore
 from leaderboard.scoring.worker import Worker
-from leaderboard.store import ledger
+from leaderboard.store import ledger, standing
 from leaderboard.store.db import Submission, now
+from leaderboard.store.names import rename
+from leaderboard.store.queue import Job
 from leaderboard.store.records import replay, verify
+from leaderboard.store.standing import OPERATOR
 from leaderboard.store.uploads import predictions_path
 from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import Service, make_entry
@@ -80,6 +84,75 @@ def test_an_interrupted_rescoring_adds_no_second_result(
     assert len(service.rows(level=4)) == 1
     assert len(list(service.settings.ledger.rglob("[0-9a-f]*.json"))) == 2
     assert old in {row["submission"] for row in service.rows(level=4, scorer="0.9.0")}
+
+
+def quick(service: Service, results: dict[str, Any], during: Callable[[], object] = lambda: None) -> Worker:
+    """A worker whose scorer has its answer ready; ``during`` happens while it scores."""
+    worker = Worker(service.db, service.settings)
+
+    def score(_job: Job, folder: Path, renew: bool = True) -> dict[str, Any]:
+        (folder / "media").mkdir()
+        during()
+        return {"result": json.loads(json.dumps(results["good"]))}
+
+    worker.score = score  # type: ignore[method-assign]
+    return worker
+
+
+def test_what_is_withdrawn_while_it_is_scored_again_is_not_published(
+    service: Service, results: dict[str, Any], predictions: dict[str, Path]
+) -> None:
+    old = older(service, results, predictions["good"])
+    worker = quick(service, results, lambda: standing.withdraw(service.db, service.settings, OPERATOR, old))
+    assert list(rescore(worker)) == [(old, "it was withdrawn")]
+    assert len(list(service.settings.ledger.glob("*/*.json"))) == 2  # the result and its withdrawal
+    assert [path.stem.partition(".")[0] for path in service.settings.predictions.iterdir()] == [old]
+    assert list(service.settings.media.iterdir()) == []
+
+
+def test_names_that_are_replaced_while_a_file_is_scored_again_do_not_come_back(
+    service: Service, results: dict[str, Any], predictions: dict[str, Path]
+) -> None:
+    old = older(service, results, predictions["good"])
+    worker = quick(service, results, lambda: rename(service.db, service.settings, "Ours", "Former team 1", ["X"]))
+    ((_, new),) = rescore(worker)
+    entry = ledger.find(service.settings.ledger, new)
+    assert entry is not None
+    assert (entry.team, entry.card["authors"]) == ("Former team 1", ["X"])
+    assert verify(service.db, service.settings) == ()
+    assert {row["team"] for row in service.rows()} == {"Former team 1"}
+    assert old != new
+
+
+def test_a_rescored_result_follows_its_original(
+    service: Service, results: dict[str, Any], predictions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = older(service, results, predictions["good"])
+    db, settings = service.db, service.settings
+    ((_, new),) = rescore(quick(service, results))
+
+    def states() -> list[tuple[str, str | None]]:
+        with db.read() as session:
+            both = [session.get_one(Submission, name) for name in (old, new)]
+            return [(one.status, one.superseded_by) for one in both]
+
+    standing.withdraw(db, settings, OPERATOR, old)
+    assert states() == [("withdrawn", None)] * 2
+    standing.undo(db, settings, OPERATOR, old)
+    assert states() == [("scored", None)] * 2
+    standing.withdraw(db, settings, OPERATOR, new)  # this one only, and for good
+    standing.withdraw(db, settings, OPERATOR, old)
+    standing.undo(db, settings, OPERATOR, old)
+    assert states() == [("scored", None), ("withdrawn", None)]
+    standing.undo(db, settings, OPERATOR, new)
+    newer = ledger.write(settings.ledger, make_entry(results, 2)).submission
+    replay(db, settings)
+    standing.supersede(db, settings, OPERATOR, old, newer)
+    assert states() == [("scored", newer)] * 2
+    assert verify(db, settings) == ()
+    # A later scorer scores originals only, so that each file has one result of each version.
+    monkeypatch.setattr("leaderboard.scoring.rescore.SCORER_VERSION", "99.0.0")
+    assert list(rescore(quick(service, results), [new])) == [(new, "it is a rescored result; name the original")]
 
 
 def test_superseded_results_and_banned_teams_are_not_scored_again(

@@ -15,8 +15,9 @@ import pytest
 
 from leaderboard.export import export
 from leaderboard.store import chain, ledger
+from leaderboard.store.backups import backup, restore
 from leaderboard.store.db import Database
-from leaderboard.store.records import backup, replay, restore, verify
+from leaderboard.store.records import replay, verify
 from tests.leaderboard.harness import Service, make_entry
 from tests.leaderboard.store.test_ledger_damaged import signed
 
@@ -89,9 +90,9 @@ def test_a_chain_that_was_rewritten_lacks_the_head_that_somebody_noted(three: Se
 def rechained(lines: list[str]) -> list[str]:
     head, result = chain.START, []
     for line in lines:
-        _, digest, path = line.split()
-        head = chain.following(head, digest, path)
-        result.append(f"{head} {digest} {path}")
+        _, digest, facts, path = line.split()
+        head = chain.following(head, digest, path, facts)
+        result.append(f"{head} {digest} {facts} {path}")
     return result
 
 
@@ -112,12 +113,12 @@ def test_files_put_into_the_ledger_are_shown_and_reported_until_they_are_sealed(
 def test_many_writers_make_one_chain_and_half_a_line_is_dropped(tmp_path: Path) -> None:
     names = [f"release-1/{number:020x}.json" for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: chain.append(tmp_path, name, "ab" * 32), names * 2))
+        list(pool.map(lambda name: chain.append(tmp_path, name, "ab" * 32, "cd" * 32), names * 2))
     whole = chain.load(tmp_path)
     assert (set(whole.digests), whole.fault, len(whole.heads)) == (set(names), "", 40)
     path = tmp_path / chain.NAME
     path.write_bytes(path.read_bytes()[:-30])
-    chain.append(tmp_path, "release-1/x.json", "0" * 64)
+    chain.append(tmp_path, "release-1/x.json", "0" * 64, "1" * 64)
     again = chain.load(tmp_path)
     assert (again.fault, len(again.digests), again.heads[:39]) == ("", 40, whole.heads[:39])
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from leaderboard.store.backups import backup
 from leaderboard.store.db import Database
-from leaderboard.store.records import backup
 from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import Service
 

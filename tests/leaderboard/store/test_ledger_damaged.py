@@ -24,8 +24,9 @@ from leaderboard.scoring.worker import Worker
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
 from leaderboard.store.accounts import create_token
+from leaderboard.store.backups import backup, restore
 from leaderboard.store.db import Database, Result, touch
-from leaderboard.store.records import backup, replay, restore, verify
+from leaderboard.store.records import replay, verify
 from leaderboard.web.app import create_app
 from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import Service, make_entry

@@ -102,6 +102,50 @@ def test_a_replacement_that_the_chain_does_not_have_is_not_believed(
     assert verify(service.db, service.settings) == ()
 
 
+def better(path: Path) -> ledger.Entry:
+    """The result of a file with a score that no scorer computed."""
+    entry = ledger.read(path)
+    scores = json.loads(json.dumps(entry.scores))
+    scores["levels"]["1"]["metrics"]["miou"]["value"] = 0.999
+    return entry.model_copy(update={"scores": scores})
+
+
+def forge(root: Path, path: Path, forged: ledger.Entry) -> None:
+    """Put a content in place of another, as a replacement of names does, with a note that the chain has."""
+    value = f"{path.name} {forged.digest}"
+    event = ledger.Event(
+        submission=forged.submission, kind="redacted", at=forged.scored_at, actor="operator", value=value
+    )
+    ledger.record(root, path.parent.name, event)
+    path.write_text(signed(forged.model_dump(mode="json")))
+
+
+def test_a_replacement_of_names_cannot_change_scores(service: Service, fill: Callable[..., list[str]]) -> None:
+    (one,) = fill({})
+    (path,) = service.settings.ledger.glob(f"*/{one}.json")
+    forge(service.settings.ledger, path, better(path))
+    assert any("it was altered" in fault.what for fault in verify(service.db, service.settings))
+    assert service.client.get(f"/submissions/{one}").status_code == 503
+
+
+def test_replaced_names_in_a_file_of_an_earlier_version_are_listed_since_more_may_have_changed(
+    service: Service, fill: Callable[..., list[str]]
+) -> None:
+    fill({}, {})
+    root = service.settings.ledger
+    head, lines = chain.START, []
+    for path, digest in chain.load(root).digests.items():  # as earlier versions wrote it
+        head = chain.following(head, digest, path, "")
+        lines.append(f"{head} {digest} {path}\n")
+    (root / chain.NAME).write_text("".join(lines))
+    assert verify(service.db, service.settings, head) == ()
+    rename(service.db, service.settings, NAME, "Former team 1")
+    faults = verify(service.db, service.settings, head)
+    assert len(faults) == 2
+    assert all("names were replaced" in fault.what for fault in faults)
+    assert {row["team"] for row in service.rows(level=4)} == {"Former team 1"}
+
+
 @pytest.mark.parametrize(
     ("name", "new", "what"),
     [

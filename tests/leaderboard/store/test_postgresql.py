@@ -21,8 +21,9 @@ from sqlalchemy.exc import OperationalError
 from leaderboard.settings import Settings
 from leaderboard.store import ledger, queue
 from leaderboard.store.accounts import create_token
+from leaderboard.store.backups import backup, restore
 from leaderboard.store.db import Audit, Base, Database
-from leaderboard.store.records import backup, replay, restore
+from leaderboard.store.records import replay
 from leaderboard.web.app import create_app
 from lulcbench.errors import LulcbenchError
 from tests.leaderboard.harness import Service

@@ -21,8 +21,9 @@ from leaderboard.ranking.reported import add_reported
 from leaderboard.scoring.worker import Worker
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
+from leaderboard.store.backups import backup, restore
 from leaderboard.store.db import Base, Database
-from leaderboard.store.records import backup, replay, restore
+from leaderboard.store.records import replay
 from leaderboard.store.uploads import predictions_path
 from leaderboard.web.app import create_app
 from lulcbench.errors import LulcbenchError
