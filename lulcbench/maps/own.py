@@ -16,13 +16,12 @@ import numpy as np
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import ClassScheme, LegendSubset
 from lulcbench.legend.scheme import SUBSET
+from lulcbench.maps.checks import checked
 from lulcbench.maps.model import Image, ModelInfo, ModelInput, Predictor
 from lulcbench.release import Release
 
 if TYPE_CHECKING:
     import torch
-
-_TOLERANCE = 0.01  # of sums of probabilities, for half precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,32 +138,8 @@ class OwnModel:
         return self._checked
 
     def _checked(self, images: Mapping[str, Image]) -> Image:
-        """Predict.
-
-        Raises:
-            LulcbenchError: the results are not probabilities of all classes of all pixels. NaN is allowed where images
-                have no data.
-        """
-        p = np.asarray(self.predict(images), np.float32)
-        expected = (len(self.info.classes), *images[next(iter(self.info.inputs))].shape[1:])
-        if p.shape != expected:
-            raise LulcbenchError(
-                f"{self.info.name} predicts an array {p.shape} of a window, not (class, y, x) = {expected}.",
-                f"Predict all {expected[0]} classes{self.info.scheme.level_name(self.info.level or 1)} for each pixel "
-                "of the first sensor.",
-            )
-        if (p < 0).any() or (p > 1.001).any():
-            raise LulcbenchError(
-                f"{self.info.name} predicts values from {p.min():.3g} to {p.max():.3g}; probabilities are 0 to 1.",
-                "Apply a softmax over the classes.",
-            )
-        total = p.sum(axis=0)
-        if (wrong := np.abs(total - 1) > _TOLERANCE).any():
-            raise LulcbenchError(
-                f"{self.info.name} predicts probabilities that sum to {total[wrong][0]:.3g} in a pixel, not 1.",
-                "Apply a softmax over the classes; predict NaN where there is no prediction.",
-            )
-        return p
+        """Predict; see ``lulcbench.maps.checks`` for what is refused."""
+        return checked(np.asarray(self.predict(images)), images, self.info)
 
 
 class TorchPredictor:

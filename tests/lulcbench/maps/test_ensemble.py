@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import xarray as xr
@@ -246,6 +247,19 @@ def test_the_mean_of_stacks_shows_how_far_the_stacks_disagree(exported) -> None:
     predicted = map_predictor(both)(images)
     assert predicted.shape == (16, 8, 8)
     np.testing.assert_allclose(predicted[14:], 0, atol=1e-3)  # the same stack twice
+
+
+def test_the_members_of_a_stack_are_checked_as_the_stack_is(exported, tmp_path: Path) -> None:
+    graph = onnx.load_model(exported("stack") / "model.onnx")
+    last = next(node for node in graph.graph.node if "members" in node.output)
+    last.output[list(last.output).index("members")] = "inner"
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+    graph.graph.node.append(onnx.helper.make_node("Mul", ["inner", "half"], ["members"]))
+    model = open_model(changed(exported("stack"), tmp_path / "model", graph.SerializeToString()))
+    images = {"landsat": np.zeros((24, 8, 8), np.float32)}
+    assert model.predictor()(images).shape == (14, 8, 8)
+    with pytest.raises(LulcbenchError, match=r"sum to 0\.5 in a pixel, not 1"):
+        map_predictor(model)(images)
 
 
 @pytest.mark.parametrize("members", [["one"], ["a", "b"], ["a", "b", "c", "d"]])
