@@ -110,10 +110,11 @@ class OwnModel:
         *,
         name: str,
         activate: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        version: str | None = None,
         device: str = "cpu",
         **options: Any,
     ) -> OwnModel:
-        """Describe a torch module that takes batches of ``LuisaSeg``; the version is the SHA-256 of its weights.
+        """Describe a torch module that takes batches of ``LuisaSeg``; its version includes the SHA-256 of its weights.
 
         Args:
             net: maps ``(1, channel, y, x)``, or a dict of these by sensor, to ``(1, class, y, x)``.
@@ -121,12 +122,24 @@ class OwnModel:
             sensors: see ``of``.
             level: see ``of``.
             name: see ``of``.
-            activate: maps its outputs to probabilities; None is the softmax over classes.
+            activate: maps its outputs to probabilities; None is the softmax over classes. It needs a ``version``.
+            version: changes if results change for another reason than structure, weights and buffers: ``activate``, or
+                numbers in the code of the module.
             device: on which it predicts, such as ``cuda``.
             **options: ``bands``, ``history``, ``reach`` and ``temperature`` of ``of``.
+
+        Raises:
+            LulcbenchError: ``activate`` has no version, so that maps of another one could not be told apart.
+            NotAvailableError: see ``of``.
         """
+        if activate is not None and version is None:
+            raise LulcbenchError(
+                f"{name} has an activation of its own, and a map cannot tell whether it has changed.",
+                "Give a version of it, such as version='sigmoid', and another one after a change.",
+            )
         predictor = TorchPredictor(net, activate, device)
-        return cls.of(predictor, release, sensors, level, name=name, version=predictor.digest, **options)
+        own = predictor.digest if version is None else f"{version} {predictor.digest}"
+        return cls.of(predictor, release, sensors, level, name=name, version=own, **options)
 
     @property
     def digest(self) -> str:
@@ -168,9 +181,9 @@ class TorchPredictor:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the structure and the weights."""
+        """SHA-256 of the structure, the weights and all buffers, also those that are not stored with the weights."""
         total = hashlib.sha256(str(self.net).encode())
-        for name, tensor in self.net.state_dict().items():
+        for name, tensor in (self.net.state_dict() | dict(self.net.named_buffers())).items():
             values = tensor.detach().cpu().contiguous()
             total.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
             total.update(values.view(-1).numpy().tobytes())
