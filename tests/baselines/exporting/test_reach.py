@@ -62,7 +62,11 @@ def test_functions_that_saturate_hide_no_pixels(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("layer", "reach"),
-    [(nn.MaxPool2d(3, 1, 1), 4), (nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(3, 1, 1, 2)), 5), (nn.AvgPool2d(3, 1, 1), 4)],
+    [
+        (nn.MaxPool2d(3, 1, 1), 4),
+        (nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(3, 1, 1, 2)), 5),
+        (nn.AvgPool2d(3, 1, 1), 4),
+    ],
     ids=["maximum", "maximum with dilation", "mean"],
 )
 def test_windows_of_pooling_add_to_the_reach(layer: nn.Module, reach: int) -> None:
