@@ -22,6 +22,7 @@ from lulcbench.grid import Tile
 from lulcbench.maps import MapModel, MapOptions, engine, map_release
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.model import PROPERTY
+from lulcbench.maps.prepared import prepared
 from lulcbench.release import Manifest, Release
 from lulcbench.seasons import SEASONS
 
@@ -318,7 +319,7 @@ def test_replace_removes_maps_alone(exported, release_root: Path, tmp_path: Path
 
 def test_a_map_that_another_process_is_making_is_not_replaced(exported, release_root: Path, tmp_path: Path) -> None:
     out = tmp_path / "map"
-    with engine._prepared(out, {"of": "the other process"}, replace=False):
+    with prepared(out, {"of": "the other process"}, replace=False):
         (out / "2018").mkdir()
         with pytest.raises(LulcbenchError, match="Another process makes the map"):
             map_release(exported("majority"), release_root, out, replace=True)
