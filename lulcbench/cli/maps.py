@@ -125,6 +125,7 @@ def calibrate(
     split: Annotated[str, typer.Option(help="Split that was not used in training.")] = "val",
     year: Annotated[int | None, typer.Option(help="Year of imagery and labels; default: the last one.")] = None,
     smooth: Annotated[bool, typer.Option("--smooth", help="For maps with --smooth.")] = False,
+    halo: Annotated[int | None, typer.Option(help="For maps with --halo.", min=0)] = None,
     coverage: Annotated[float, typer.Option(help="Wanted share of right answers.", min=0.01, max=0.999)] = 0.9,
 ) -> None:
     """Find the probability from which a class is certain (conformal, over spatial blocks); maps then show these."""
@@ -140,6 +141,7 @@ def calibrate(
             year,
             coverage,
             smoothing,
+            halo,
             advance,
         )
     typer.echo(f"certain from a probability of {found.threshold:.4f}: {found.pixels} pixels in {found.blocks} blocks")

@@ -38,7 +38,8 @@ def trend(
         ),
     ],
     year: Annotated[
-        list[int] | None, typer.Option(help="Year of a map; one per map. Repeat it to choose years of a single map.")
+        list[int] | None,
+        typer.Option(help="Year of a map; one per map. Repeat it to choose years of a single map; default: all."),
     ] = None,
     level: Annotated[int, typer.Option(help="Legend level of the classes.", min=1, max=4)] = 1,
     legend: Annotated[
@@ -64,7 +65,7 @@ def trend(
 ) -> None:
     """Trends of the mapped areas of classes over years (least squares), and how often pixels change."""
     from lulcbench.cli.validate import one_each
-    from lulcbench.evaluation.class_maps import open_map
+    from lulcbench.evaluation.class_maps import open_map, years_in
     from lulcbench.evaluation.trends import class_trends
 
     if out is not None and out.suffix.lower() not in (".tif", ".tiff"):
@@ -73,6 +74,8 @@ def trend(
         raise LulcbenchError("Study classes consist of LUISA codes.", "State the --legend of the maps.")
     subset = None if classes is None else LegendSubset.load(classes)
     nothing: list[None] = [None]
+    if len(maps) == 1 and not year:
+        year = years_in(maps[0], root)
     paths = maps * len(year) if len(maps) == 1 and year else maps
     years: list[int | None] = [*year] if year else [None] * len(paths)
     if len(years) != len(paths):

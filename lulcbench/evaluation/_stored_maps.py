@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -66,11 +67,8 @@ class ZarrMap(_OnGrid):
 
         self.folder = Path(path)
         self.name, self.decisions = self.folder.name, {}
-        text = read_limited(self.folder / "zarr.json", 2**26, _REMEDY)
-        attributes = parse_json(text, f"{path}/zarr.json", _REMEDY, 2**26).get("attributes", {})
-        if attributes.get("lulcbench:format") != "lulcbench-map/1":
-            raise UnsupportedFormatError(f"{path} is not a map of lulcbench.", _REMEDY)
-        years = [int(number) for number in attributes.get("years", [])]
+        attributes = _attributes(self.folder)
+        years = _years(attributes)
         if year not in (None, *years) or (year is None and len(years) != 1):
             raise _no_such_year(path, years, year)
         self.year = years[0] if year is None else year
@@ -180,6 +178,29 @@ class PredictionsMap(_OnGrid):
             codes = self._predictions.codes(position)[self._position].astype(np.int32)
             self._cache = (position, np.where(codes == NODATA, NONE, codes).astype(np.int32))
         return self._cache[1]
+
+
+def years_of_map(path: Path) -> list[int]:
+    """Years of a map that ``lulcbench map`` wrote."""
+    return _years(_attributes(path))
+
+
+def years_of_predictions(path: Path, release: str | os.PathLike[str] | Release) -> list[int]:
+    """Years of a predictions file."""
+    with Predictions.open(path, release) as predictions:
+        return list(predictions.info.years)
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    path = folder / "zarr.json"
+    attributes = parse_json(read_limited(path, 2**26, _REMEDY), str(path), _REMEDY, 2**26).get("attributes")
+    if not isinstance(attributes, dict) or attributes.get("lulcbench:format") != "lulcbench-map/1":
+        raise UnsupportedFormatError(f"{folder} is not a map of lulcbench.", _REMEDY)
+    return attributes
+
+
+def _years(attributes: Mapping[str, Any]) -> list[int]:
+    return [int(number) for number in attributes.get("years", [])]
 
 
 def _no_such_year(path: str | os.PathLike[str], years: list[int], year: int | None) -> LulcbenchError:

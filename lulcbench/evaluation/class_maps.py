@@ -104,9 +104,7 @@ def open_map(
     if path.suffix == ".zip":
         from lulcbench.evaluation._stored_maps import PredictionsMap
 
-        if release is None:
-            raise LulcbenchError("Reading predictions requires their release.", "Give its folder with --root.")
-        return PredictionsMap(path, release, year)
+        return PredictionsMap(path, _of_predictions(release), year)
     if (path / "zarr.json").is_file():
         from lulcbench.evaluation._stored_maps import ZarrMap
 
@@ -121,6 +119,27 @@ def open_map(
     from lulcbench.evaluation._raster_map import RasterMap
 
     return RasterMap(path, value_codes(legend_name), legend_name, year, band)
+
+
+def years_in(path: str | os.PathLike[str], release: str | os.PathLike[str] | Release | None = None) -> list[int]:
+    """The years that a map or a predictions file states; none for rasters.
+
+    Raises:
+        LulcbenchError: the file cannot be read.
+    """
+    from lulcbench.evaluation._stored_maps import years_of_map, years_of_predictions
+
+    path = Path(path)
+    if path.suffix == ".zip":
+        return years_of_predictions(path, _of_predictions(release))
+    return years_of_map(path) if (path / "zarr.json").is_file() else []
+
+
+def _of_predictions(release: str | os.PathLike[str] | Release | None) -> str | os.PathLike[str] | Release:
+    """The release of a predictions file, which must be given."""
+    if release is None:
+        raise LulcbenchError("Reading predictions requires their release.", "Give its folder with --root.")
+    return release
 
 
 def value_codes(legend_name: str) -> dict[int, int] | None:

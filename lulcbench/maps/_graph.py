@@ -24,7 +24,7 @@ def check_graph(content: bytes, path: Path, inputs: Mapping[str, int], outputs: 
         outputs: name → classes.
 
     Raises:
-        CorruptFileError: it is not an ONNX model, or has other inputs or outputs.
+        CorruptFileError: it is not an ONNX model, or has other inputs or outputs, or of another type than float32.
         UnsupportedFormatError: it has operators that are not standard, loops, or weights in other files.
     """
     import onnx
@@ -53,6 +53,13 @@ def check_graph(content: bytes, path: Path, inputs: Mapping[str, int], outputs: 
                 f"{path} keeps weights in another file ({tensor.name[:80]!r}).", "Store all weights inside the file."
             )
     names = {tensor.name for tensor in model.graph.initializer}
+    for value in (*(own for own in model.graph.input if own.name not in names), *model.graph.output):
+        kind = value.type.tensor_type.elem_type
+        if kind != onnx.TensorProto.FLOAT:
+            known = onnx.TensorProto.DataType.Name(kind) if kind in onnx.TensorProto.DataType.values() else str(kind)
+            raise CorruptFileError(
+                f"{path} has {value.name[:80]!r} of the type {known}; inputs and outputs are FLOAT.", _REMEDY
+            )
     given = {value.name: _channels(value) for value in model.graph.input if value.name not in names}
     if given != inputs:
         raise CorruptFileError(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -26,7 +26,7 @@ from pydantic import Field, ValidationError
 
 from lulcbench._files import Frozen, write_atomic
 from lulcbench._parsing import parse_json, read_limited
-from lulcbench.errors import CorruptFileError, LulcbenchError
+from lulcbench.errors import CorruptFileError, LulcbenchError, UnsupportedFormatError
 from lulcbench.grid import LABEL_RESOLUTION, Tile
 from lulcbench.legend import NODATA, ClassScheme
 from lulcbench.maps.answers import probability_of
@@ -34,11 +34,12 @@ from lulcbench.maps.dated import open_imagery
 from lulcbench.maps.lattice import Index, Lattice
 from lulcbench.maps.model import MapModel, step_of
 from lulcbench.maps.smoothing import Smoothing
-from lulcbench.maps.windows import Predicted, predict_window
+from lulcbench.maps.windows import Predicted, predict_block, predict_window
 from lulcbench.release import Release, Row, Sha256
 
 FILE = "conformal.json"
-FORMAT: Final = "lulcbench-conformal/1"
+FORMAT: Final = "lulcbench-conformal/2"
+_WINDOWS = 4  # that are kept: blocks of neighbouring tiles share windows
 
 Scores = npt.NDArray[np.float32]
 
@@ -50,18 +51,22 @@ class Calibration(Frozen):
         model: digest of the model.
         release: digest of the release with the labels.
         smoothing: of the probabilities; None if there was none.
+        halo: pixels around a block that the model saw.
+        overlap: pixels in which neighbouring windows were blended.
         coverage: wanted share of right answers.
         threshold: of the probability of an answer; above 1 where nothing is certain.
         blocks: number of spatial blocks.
         pixels: number of label pixels.
     """
 
-    format: Literal["lulcbench-conformal/1"] = FORMAT
+    format: Literal["lulcbench-conformal/2"] = FORMAT
     model: Sha256
     release: Sha256
     split: str
     year: int
     smoothing: Smoothing | None = None
+    halo: Annotated[int, Field(ge=0)]
+    overlap: Annotated[int, Field(ge=0)]
     coverage: Annotated[float, Field(gt=0, lt=1)]
     threshold: Annotated[float, Field(ge=0, le=2)]
     blocks: Annotated[int, Field(gt=0)]
@@ -73,12 +78,17 @@ class Calibration(Frozen):
 
         Raises:
             CorruptFileError: it is damaged, or of another model.
+            UnsupportedFormatError: it is of another format version.
         """
         path = model.folder / FILE
         if not path.is_file():
             return None
         remedy = "Run 'lulcbench calibrate' again, or delete it."
         content = parse_json(read_limited(path, 2**16, remedy), str(path), remedy)
+        if content.get("format") != FORMAT:
+            raise UnsupportedFormatError(
+                f"{path} has format {str(content.get('format'))[:80]!r}, this lulcbench reads {FORMAT!r}.", remedy
+            )
         try:
             found = cls.model_validate_json(json.dumps(content))
         except ValidationError as error:
@@ -86,6 +96,24 @@ class Calibration(Frozen):
         if found.model != model.digest:
             raise CorruptFileError(f"{path} is of another model.", remedy)
         return found
+
+    def check(self, model: MapModel, lattice: Lattice, smoothing: Smoothing | None) -> None:
+        """Refuse maps whose probabilities are made otherwise than those of the calibration.
+
+        Raises:
+            LulcbenchError: smoothing, halo or overlap differ.
+        """
+        how = (
+            f"{'with' if self.smoothing else 'without'} smoothing"
+            if self.smoothing != smoothing
+            else f"with a halo of {self.halo} and an overlap of {self.overlap} pixels, not {lattice.halo} and "
+            f"{lattice.overlap}"
+        )
+        if (self.smoothing, self.halo, self.overlap) != (smoothing, lattice.halo, lattice.overlap):
+            raise LulcbenchError(
+                f"{model.info.name} was calibrated {how}.",
+                f"Calibrate it as it is mapped ('lulcbench calibrate'), or delete {FILE} in {model.folder}.",
+            )
 
 
 def calibrate(
@@ -95,6 +123,7 @@ def calibrate(
     year: int | None = None,
     coverage: float = 0.9,
     smoothing: Smoothing | None = None,
+    halo: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """Find the threshold on the labelled tiles of a split and write it beside the model.
@@ -106,6 +135,7 @@ def calibrate(
         year: of imagery and labels; None takes the last one of the labels.
         coverage: wanted share of right answers.
         smoothing: of the maps that will be made.
+        halo: likewise; see ``MapOptions``.
         progress: is told the numbers of finished tiles and of all tiles.
 
     Raises:
@@ -117,14 +147,16 @@ def calibrate(
     source = manifest.choose_labels()
     year = max(manifest.labels[source].years) if year is None else year
     imagery = open_imagery(release, info, year)
-    lattice = Lattice.of(info.resolution, info.reach, step_of(info), margin=smoothing.margin if smoothing else 0)
-    options = {"temperature": info.temperature, "smoothing": smoothing, "blend": False}
-    predict = partial(predict_window, opened.predictor(), imagery, lattice)
+    lattice = Lattice.of(info.resolution, info.reach, step_of(info), halo, smoothing.margin if smoothing else 0)
+    window = partial(
+        predict_window, opened.predictor(), imagery, lattice, temperature=info.temperature, smoothing=smoothing
+    )
+    predict = lru_cache(_WINDOWS)(window)
     tiles = release.tiles(split)
     scores: dict[str, list[Scores]] = {}
     for at, (tile, block) in enumerate(zip(tiles.ids, tiles.blocks, strict=True)):
         labels = release.labels(split, year, [Row(tiles.first + at)])[0]
-        p, valid = _on_labels(partial(predict, **options), lattice, Tile.from_id(tile), len(info.classes))
+        p, valid = _on_labels(predict, lattice, Tile.from_id(tile), len(info.classes))
         scores.setdefault(block, []).append(nonconformity(p, np.where(valid, labels, NODATA), scheme))
         if progress:
             progress(at + 1, len(tiles.ids))
@@ -136,6 +168,8 @@ def calibrate(
         split=split,
         year=year,
         smoothing=smoothing,
+        halo=lattice.halo,
+        overlap=lattice.overlap,
         coverage=coverage,
         threshold=threshold(by_block, coverage),
         blocks=len(by_block),
@@ -216,7 +250,7 @@ def _on_labels(
         columns = np.flatnonzero((left + centres > x0) & (left + centres < x1))
         if not (len(rows) and len(columns)):
             continue
-        predicted = predict(index)
+        predicted = predict_block(predict, lattice, index, classes)
         if predicted.p is None:
             continue
         y = ((y1 - top + centres[rows]) / lattice.resolution).astype(np.intp)

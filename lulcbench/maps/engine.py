@@ -7,27 +7,21 @@ not depend on the number of processes, and any part of a map that is requested a
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from dataclasses import replace as altered
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock, Timeout
-
-from lulcbench._files import full_disk_named, write_atomic
+from lulcbench._files import full_disk_named
 from lulcbench.areas import Area
 from lulcbench.errors import LulcbenchError, NotAvailableError
-from lulcbench.geozarr import METADATA
 from lulcbench.grid import TILE_SIZE, Bounds
 from lulcbench.maps.cog import write_cogs
-from lulcbench.maps.conformal import FILE as CALIBRATION
 from lulcbench.maps.conformal import Calibration
 from lulcbench.maps.dated import open_imagery, years_of
 from lulcbench.maps.ensemble import AnyModel, Ensemble, has_members, open_model
@@ -39,12 +33,12 @@ from lulcbench.maps.metadata import tags, write_metadata
 from lulcbench.maps.model import MapModel, step_of
 from lulcbench.maps.overviews import write_overviews
 from lulcbench.maps.pool import Work, predictions
+from lulcbench.maps.prepared import WORK, prepared, versions
 from lulcbench.maps.rows import Rows
 from lulcbench.maps.smoothing import Smoothing
 from lulcbench.maps.store import Pyramid
 from lulcbench.release import Release
 
-WORK = ".work"
 _FULL = "Free some space and run the command again: it continues where it stopped."
 Progress = Callable[[int, int], None]  # blocks done, blocks in total
 
@@ -128,25 +122,24 @@ def map_release(
     years = tuple(sorted(set(options.years or years_of(release, info))))
     smoothing, unit = options.smoothing, options.mapping_unit
     calibration = Calibration.of(opened) if isinstance(opened, MapModel) else None
-    if calibration and calibration.smoothing != smoothing:
-        raise LulcbenchError(
-            f"{info.name} was calibrated {'with' if calibration.smoothing else 'without'} smoothing.",
-            f"Calibrate it as it is mapped ('lulcbench calibrate'), or delete {CALIBRATION} in its folder.",
-        )
     margin = smoothing.margin if smoothing else 0
     lattice = Lattice.of(info.resolution, info.reach, step_of(info), options.halo, margin)
+    if calibration and isinstance(opened, MapModel):
+        calibration.check(opened, lattice, smoothing)
     imagery = {year: open_imagery(release, info, year) for year in years}
-    any_year = imagery[years[0]]
     area = options.area
-    bounds = _clip(options.bounds, any_year.bounds)
-    bounds = _clip(area.bounds, bounds) if area and bounds else bounds
-    wanted = _blocks(any_year, lattice, bounds, area) if bounds else []
-    requested = _size(options.bounds, area, any_year)
-    if bounds is None or not wanted or not requested:
-        raise NotAvailableError(
-            f"The area {area.name if area else options.bounds} does not overlap {release.id}.",
-            f"Its tiles span {any_year.bounds}: left, bottom, right, top in EPSG:3035 metres.",
-        )
+    bounds = _bounds(options, imagery, release)
+    margin = unit.margin(scheme, info.resolution) * info.resolution if unit else 0  # m
+    grown = _grown(bounds, margin)
+    # Years may have different tiles here.
+    wanted = {year: _blocks(own, lattice, bounds, area) for year, own in imagery.items()}
+    predicted = {
+        year: _blocks(own, lattice, grown, area, margin) if unit else wanted[year] for year, own in imagery.items()
+    }
+    requested = {year: _size(options.bounds, area, own) for year, own in imagery.items()}
+    for year, own in imagery.items():
+        if not wanted[year]:
+            raise _not_here(options, release, own.bounds, year)
     folder = Path(out)
     plan = {
         "model": opened.digest,
@@ -159,47 +152,76 @@ def map_release(
         "smoothing": smoothing.model_dump() if smoothing else None,
         "mapping_unit": unit.model_dump() if unit else None,
         "conformal": calibration.model_dump(mode="json") if calibration else None,
+        "tiles": [own.present(_grown(grown, lattice.side * lattice.resolution)) for own in imagery.values()],
+        "versions": versions(opened),
     }
     frame = Frame.over(lattice, bounds)
     stored = layers(
         scheme,
-        clear=any_year.has_clear,
+        clear=all(own.has_clear for own in imagery.values()),
         dated=info.of_series,
         ensemble=has_members(opened),
         smoothed=smoothing is not None,
         generalised=unit is not None,
         conformal=calibration.coverage if calibration else None,
     )
-    predicted = wanted
-    if unit:
-        margin = unit.margin(scheme, info.resolution) * info.resolution
-        predicted = _blocks(any_year, lattice, _grown(bounds, margin), area, margin)
+    total = sum(map(len, predicted.values()))
     done, damaged, mapped = 0, dict[str, str](), dict[int, float]()
     with (
         full_disk_named(folder, _FULL),
         _memory_named(folder),
-        _prepared(folder, plan, replace) as work,
+        prepared(folder, plan, replace) as work,
         predictions(opened, release, Work.of(opened, release, lattice, smoothing), workers, scheduler) as predict,
     ):
         for year in years:
             pyramid = Pyramid(folder / str(year), frame, stored, scheme)
             pyramid.create()
-            first, chosen = _first_pass(pyramid, predicted, work / str(year)) if unit else (pyramid, None)
+            first, chosen = _first_pass(pyramid, grown, work / str(year)) if unit else (pyramid, None)
             run = Rows(first, bounds, calibration, chosen, work / f"{year}.jsonl", partial(predict, year), area)
-            for blocks in run.rows(predicted):
+            for blocks in run.rows(predicted[year]):
                 done += blocks
                 if progress:
-                    progress(done, len(predicted) * len(years))
+                    progress(done, total)
             damaged |= run.damaged
-            mapped[year] = min(1.0, run.mapped * lattice.resolution**2 / requested)
+            mapped[year] = min(1.0, run.mapped * lattice.resolution**2 / requested[year])
             if unit and chosen:
-                write_generalised(pyramid, chosen, wanted, unit)
-            write_overviews(pyramid, wanted)
+                write_generalised(pyramid, chosen, wanted[year], unit)
+            write_overviews(pyramid, wanted[year])
             if options.cog:
-                write_cogs(pyramid, folder / "cog" / str(year), wanted, tags(opened, release, year))
+                write_cogs(pyramid, folder / "cog" / str(year), wanted[year], tags(opened, release, year))
         write_metadata(folder, opened, release, years, frame, bounds, damaged, plan, area)
     shutil.rmtree(folder / WORK)
-    return MapResult(folder, tuple(years), len(wanted) * len(years), damaged, mapped)
+    return MapResult(folder, tuple(years), sum(map(len, wanted.values())), damaged, mapped)
+
+
+def _bounds(options: MapOptions, imagery: Mapping[int, ReleaseImagery], release: Release) -> Bounds:
+    """The part of the requested area that is inside the tiles of any year.
+
+    Raises:
+        LulcbenchError: bounds and area do not overlap each other, or do not overlap the tiles.
+    """
+    area = options.area
+    left, bottom, right, top = zip(*(own.bounds for own in imagery.values()), strict=True)
+    extent = (min(left), min(bottom), max(right), max(top))
+    inside = _clip(options.bounds, extent)
+    if options.bounds and area and not _size(options.bounds, area, imagery[next(iter(imagery))]):
+        raise NotAvailableError(
+            f"The area {area.name} does not overlap the bounds {options.bounds}.",
+            f"It spans {area.bounds}: left, bottom, right, top in EPSG:3035 metres. Leave out one of the two.",
+        )
+    inside = _clip(area.bounds, inside) if area and inside else inside
+    if inside is None:
+        raise _not_here(options, release, extent)
+    return inside
+
+
+def _not_here(options: MapOptions, release: Release, extent: Bounds, year: int | None = None) -> NotAvailableError:
+    """The error of an area without tiles, in one year or in all."""
+    return NotAvailableError(
+        f"The area {options.area.name if options.area else options.bounds} does not overlap {release.id}"
+        f"{f' in {year}' if year else ''}.",
+        f"Its tiles that are here span {extent}: left, bottom, right, top in EPSG:3035 metres.",
+    )
 
 
 def _size(bounds: Bounds | None, area: Area | None, imagery: ReleaseImagery) -> float:
@@ -217,27 +239,13 @@ def _grown(bounds: Bounds, margin: float) -> Bounds:
     return (left - margin, bottom - margin, right + margin, top + margin)
 
 
-def is_map(folder: Path) -> bool:
-    """Whether a complete map is in a folder; releases, too, have a ``zarr.json``."""
-    try:
-        content = json.loads((folder / METADATA).read_bytes())
-    except (OSError, ValueError):
-        return False
-    attributes = content.get("attributes") if isinstance(content, dict) else None
-    stated = attributes.get("lulcbench:format") if isinstance(attributes, dict) else None
-    return str(stated).startswith("lulcbench-map/")
-
-
-def _first_pass(pyramid: Pyramid, blocks: list[Index], folder: Path) -> tuple[Pyramid, Pyramid]:
-    """The layers that do not depend on other blocks, and temporary arrays of the decided classes of all blocks.
+def _first_pass(pyramid: Pyramid, bounds: Bounds, folder: Path) -> tuple[Pyramid, Pyramid]:
+    """The layers that do not depend on other blocks, and temporary arrays of the decided classes within bounds.
 
     The class layers themselves are written afterwards, so that a row that was written once never changes: otherwise a
     run that is resumed could not recognise it.
     """
-    lattice = pyramid.frame.lattice
-    left, bottom, right, top = zip(*(lattice.block(index) for index in blocks), strict=True)
-    extent = (min(left), min(bottom), max(right), max(top))
-    chosen = Pyramid(folder, Frame.over(lattice, extent), (CHOSEN,), pyramid.scheme)
+    chosen = Pyramid(folder, Frame.over(pyramid.frame.lattice, bounds), (CHOSEN,), pyramid.scheme)
     chosen.create()
     own = tuple(layer for layer in pyramid.layers if layer.name not in late_layers(pyramid.scheme))
     return altered(pyramid, layers=own), chosen
@@ -282,40 +290,3 @@ def _memory_named(folder: Path) -> Iterator[None]:
             f"Memory ran out while {folder} was made: {error or 'no details'}.",
             "Lower --workers or --halo, or free memory, and run the command again: it continues where it stopped.",
         ) from error
-
-
-@contextmanager
-def _prepared(folder: Path, plan: dict[str, Any], replace: bool) -> Iterator[Path]:
-    """The folder of what a map needs while it is made; taken up again if it is of the same map.
-
-    Raises:
-        LulcbenchError: the folder holds something else, or another process works in it.
-    """
-    work, own = folder / WORK, folder / WORK / "plan.json"
-    text = json.dumps(plan, indent=1, sort_keys=True) + "\n"
-    same = own.is_file() and own.read_text(encoding="utf-8") == text
-    if folder.is_dir() and any(folder.iterdir()) and not same:
-        complete, ours = is_map(folder), own.is_file()
-        if not replace or not (complete or ours):
-            what = "holds a map already" if complete else "holds a part of another map" if ours else "is not empty"
-            remedy = "Give another --out, or --replace." if complete or ours else "Give another --out."
-            raise LulcbenchError(f"{folder} {what}.", remedy)
-    work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise LulcbenchError(
-            f"Another process makes the map in {folder}.", "Wait for it, or give another --out."
-        ) from error
-    try:
-        if not same:  # only now: no other process is writing there
-            for path in (*folder.iterdir(), *work.iterdir()):
-                if path not in (work, work / "lock"):
-                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        for left in sorted(folder.rglob("*.partial")):  # by zarr, when it was killed
-            left.unlink()
-        write_atomic(own, text.encode())
-        yield work
-    finally:
-        lock.release()

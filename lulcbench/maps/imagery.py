@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -133,6 +134,11 @@ class ReleaseImagery:
             (max(columns) + 1) * TILE_SIZE,
             (max(rows) + 1) * TILE_SIZE,
         )
+
+    def present(self, bounds: Bounds) -> str:
+        """SHA-256 of the tiles that touch an area and of where the release holds them."""
+        places = [[tile.id, *self._places[tile.ix, tile.iy]] for tile in self.tiles(bounds)]
+        return hashlib.sha256(json.dumps(sorted(places)).encode()).hexdigest()
 
     def read(self, bounds: Bounds) -> Window:
         """Read all sensors over an area whose sides are whole pixels of every sensor; one thread at a time."""

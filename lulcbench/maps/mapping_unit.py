@@ -123,6 +123,8 @@ def write_generalised(pyramid: Pyramid, source: Pyramid, blocks: Sequence[Index]
         place = pyramid.frame.place(index)
         valid = np.asarray(composites[place]) > 0
         if not valid.any():
+            for target in targets.values():
+                target[place] = 0  # an earlier run may have read other tiles
             continue
         around = _window(chosen, source.frame.place(index), margin)
         result = generalise(around, pixels)[margin : margin + BLOCK, margin : margin + BLOCK]

@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import CorruptFileError, LulcbenchError, UnsupportedFormatError
 from lulcbench.legend import ClassScheme, LegendSubset
 from lulcbench.maps._graph import check_graph, short
+from lulcbench.maps.checks import checked
 from lulcbench.release import Sha256
 from lulcbench.release.keys import ArrayName
 from lulcbench.seasons import Season
@@ -338,17 +339,19 @@ class OnnxPredictor:
         """Predict class probabilities ``(class, y, x)``, or ``(class,)`` for models of patches; see ``Predictor``.
 
         Raises:
-            LulcbenchError: memory ran out, or the graph fails on images of this size.
+            LulcbenchError: memory ran out, the graph fails on images of this size, or its results are not
+                probabilities of all classes, see ``lulcbench.maps.checks``.
         """
         (p,) = self._run([OUTPUT], images)
-        return p
+        return checked(p, images, self.info)
 
     def with_members(self, images: Mapping[str, Image]) -> tuple[Image, Image]:
         """Predict the probabilities of a stack, and those of its members ``(member, class, y, x)``; raises the same."""
         p, members = self._run([OUTPUT, MEMBERS], images)
-        return p, members.reshape(-1, *p.shape)
+        p, parts = checked(p, images, self.info), len(self.info.members)
+        return p, checked(members, images, self.info, parts).reshape(parts, *p.shape)
 
-    def _run(self, outputs: list[str], images: Mapping[str, Image]) -> list[Image]:
+    def _run(self, outputs: list[str], images: Mapping[str, Image]) -> list[npt.NDArray[Any]]:
         try:
             results = self._session.run(outputs, {name: image[None] for name, image in images.items()})
         except Exception as error:

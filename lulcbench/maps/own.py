@@ -16,13 +16,12 @@ import numpy as np
 from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.legend import ClassScheme, LegendSubset
 from lulcbench.legend.scheme import SUBSET
+from lulcbench.maps.checks import checked
 from lulcbench.maps.model import Image, ModelInfo, ModelInput, Predictor
 from lulcbench.release import Release
 
 if TYPE_CHECKING:
     import torch
-
-_TOLERANCE = 0.01  # of sums of probabilities, for half precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +110,11 @@ class OwnModel:
         *,
         name: str,
         activate: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        version: str | None = None,
         device: str = "cpu",
         **options: Any,
     ) -> OwnModel:
-        """Describe a torch module that takes batches of ``LuisaSeg``; the version is the SHA-256 of its weights.
+        """Describe a torch module that takes batches of ``LuisaSeg``; its version includes the SHA-256 of its weights.
 
         Args:
             net: maps ``(1, channel, y, x)``, or a dict of these by sensor, to ``(1, class, y, x)``.
@@ -122,12 +122,24 @@ class OwnModel:
             sensors: see ``of``.
             level: see ``of``.
             name: see ``of``.
-            activate: maps its outputs to probabilities; None is the softmax over classes.
+            activate: maps its outputs to probabilities; None is the softmax over classes. It needs a ``version``.
+            version: changes if results change for another reason than structure, weights and buffers: ``activate``, or
+                numbers in the code of the module.
             device: on which it predicts, such as ``cuda``.
             **options: ``bands``, ``history``, ``reach`` and ``temperature`` of ``of``.
+
+        Raises:
+            LulcbenchError: ``activate`` has no version, so that maps of another one could not be told apart.
+            NotAvailableError: see ``of``.
         """
+        if activate is not None and version is None:
+            raise LulcbenchError(
+                f"{name} has an activation of its own, and a map cannot tell whether it has changed.",
+                "Give a version of it, such as version='sigmoid', and another one after a change.",
+            )
         predictor = TorchPredictor(net, activate, device)
-        return cls.of(predictor, release, sensors, level, name=name, version=predictor.digest, **options)
+        own = predictor.digest if version is None else f"{version} {predictor.digest}"
+        return cls.of(predictor, release, sensors, level, name=name, version=own, **options)
 
     @property
     def digest(self) -> str:
@@ -139,32 +151,8 @@ class OwnModel:
         return self._checked
 
     def _checked(self, images: Mapping[str, Image]) -> Image:
-        """Predict.
-
-        Raises:
-            LulcbenchError: the results are not probabilities of all classes of all pixels. NaN is allowed where images
-                have no data.
-        """
-        p = np.asarray(self.predict(images), np.float32)
-        expected = (len(self.info.classes), *images[next(iter(self.info.inputs))].shape[1:])
-        if p.shape != expected:
-            raise LulcbenchError(
-                f"{self.info.name} predicts an array {p.shape} of a window, not (class, y, x) = {expected}.",
-                f"Predict all {expected[0]} classes{self.info.scheme.level_name(self.info.level or 1)} for each pixel "
-                "of the first sensor.",
-            )
-        if (p < 0).any() or (p > 1.001).any():
-            raise LulcbenchError(
-                f"{self.info.name} predicts values from {p.min():.3g} to {p.max():.3g}; probabilities are 0 to 1.",
-                "Apply a softmax over the classes.",
-            )
-        total = p.sum(axis=0)
-        if (wrong := np.abs(total - 1) > _TOLERANCE).any():
-            raise LulcbenchError(
-                f"{self.info.name} predicts probabilities that sum to {total[wrong][0]:.3g} in a pixel, not 1.",
-                "Apply a softmax over the classes; predict NaN where there is no prediction.",
-            )
-        return p
+        """Predict; see ``lulcbench.maps.checks`` for what is refused."""
+        return checked(np.asarray(self.predict(images)), images, self.info)
 
 
 class TorchPredictor:
@@ -193,9 +181,9 @@ class TorchPredictor:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the structure and the weights."""
+        """SHA-256 of the structure, the weights and all buffers, also those that are not stored with the weights."""
         total = hashlib.sha256(str(self.net).encode())
-        for name, tensor in self.net.state_dict().items():
+        for name, tensor in (self.net.state_dict() | dict(self.net.named_buffers())).items():
             values = tensor.detach().cpu().contiguous()
             total.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
             total.update(values.view(-1).numpy().tobytes())

@@ -17,9 +17,9 @@ from lulcbench.areas import Area
 from lulcbench.grid import Bounds
 from lulcbench.maps.conformal import Calibration
 from lulcbench.maps.lattice import BLOCK, Index
-from lulcbench.maps.layers import encode, normalized
+from lulcbench.maps.layers import encode
 from lulcbench.maps.store import Pyramid
-from lulcbench.maps.windows import Predicted
+from lulcbench.maps.windows import Predicted, blended, bottom
 
 
 class Rows:
@@ -45,6 +45,8 @@ class Rows:
     def rows(self, wanted: Sequence[Index]) -> Iterator[int]:
         """Write all rows that are not complete yet; yields the number of blocks of each row.
 
+        Rows that lack a tile that could not be read are made again: it may be readable now.
+
         Args:
             wanted: the blocks, in order.
         """
@@ -53,7 +55,9 @@ class Rows:
         for i, group in groupby(wanted, lambda index: index[0]):
             blocks = list(group)
             entry = finished.get(i)
-            if not entry or entry["digest"] != self._digest(blocks):
+            if entry and not entry["damaged"] and entry["digest"] == self._digest(blocks):
+                carried = {}
+            else:
                 carried = self._row(blocks, carried)
                 entry = {"row": i, "digest": self._digest(blocks), "damaged": self._row_damage}
                 entry["mapped"] = self._row_mapped
@@ -66,8 +70,11 @@ class Rows:
             yield len(blocks)
 
     def _digest(self, blocks: Sequence[Index]) -> str:
-        parts = [self.pyramid, *([self.chosen] if self.chosen else [])]
-        return "".join(part.digest([index for index in blocks if part.holds(index)]) for part in parts)
+        return "".join(part.digest([index for index in blocks if part.holds(index)]) for part in self._parts)
+
+    @property
+    def _parts(self) -> list[Pyramid]:
+        return [self.pyramid, *([self.chosen] if self.chosen else [])]
 
     def _finished(self) -> dict[int, dict[str, Any]]:
         """Rows of the journal; a line that a kill cut off is not one."""
@@ -89,20 +96,27 @@ class Rows:
             above = [(i - 1, j) for i, j in own if (i - 1, j) not in carried]
         self._row_damage: dict[str, str] = {}
         self._row_mapped = 0
+        for index in blocks:
+            for part in self._parts:
+                if part.holds(index):
+                    part.erase(index)  # what an earlier run wrote of other tiles
+        for at, predicted in carried.items():
+            if at[0] == blocks[0][0] - 1:
+                self._row_damage |= predicted.damaged
         order = [*above, *own]
         below: dict[Index, Predicted] = {}
         left: tuple[Index, Predicted] | None = None
         for index, predicted in zip(order, self.predict(order), strict=True):
             self._row_damage |= predicted.damaged
             if index in above:
-                carried[index] = _bottom(predicted)
+                carried[index] = bottom(predicted)
                 continue
             if index in blocks:
                 i, j = index
                 beside = left[1] if left and left[0] == (i, j - 1) else None
                 self._write(index, predicted, beside, carried.get((i - 1, j)), carried.get((i - 1, j - 1)))
             if overlap:
-                below[index] = _bottom(predicted)
+                below[index] = bottom(predicted)
                 left = (index, predicted)
         return below
 
@@ -114,19 +128,9 @@ class Rows:
         valid = own.counts["composites"][:BLOCK, :BLOCK] > 0
         if own.p is None or not (valid.any() if self.chosen else (valid & (inside > 0)).any()):
             return
-        p = own.p[:, :BLOCK, :BLOCK]
-        overlap = self.pyramid.frame.lattice.overlap
-        # In one order, so that sums do not depend on anything.
-        if above is not None and above.p is not None:
-            p[:, :overlap] += above.p[:, :, :BLOCK]
-        if left is not None and left.p is not None:
-            p[:, :, :overlap] += left.p[:, :BLOCK, BLOCK:]
-        if corner is not None and corner.p is not None:
-            p[:, :overlap, :overlap] += corner.p[:, :, BLOCK:]
         scheme = self.pyramid.scheme
         classes = len(scheme.codes())
-        if overlap:
-            normalized(p[:classes], out=p[:classes])
+        p = blended(own.p, left, above, corner, self.pyramid.frame.lattice.overlap, classes)
         if self.chosen:
             self.chosen.write(index, {"chosen": np.where(valid, scheme.decide(p[:classes]) + 1, 0)})
         if pixels := int((valid & (inside > 0)).sum()):
@@ -144,9 +148,3 @@ class Rows:
         columns = (x > self.bounds[0]) & (x < self.bounds[2])
         inside = (rows[:, None] & columns[None, :]).astype(np.uint8)
         return inside if self.area is None else inside * self.area.mask(lattice.block(index), lattice.resolution)
-
-
-def _bottom(predicted: Predicted) -> Predicted:
-    """The part of a window that overlaps the blocks below it."""
-    p = None if predicted.p is None else predicted.p[:, BLOCK:].copy()
-    return Predicted(p, {}, {})

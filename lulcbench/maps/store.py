@@ -14,6 +14,7 @@ import zarr
 from affine import Affine
 from zarr.codecs import BloscCodec
 
+from lulcbench.errors import LulcbenchError
 from lulcbench.geozarr import GRID_MAPPING, MULTISCALES, PROJ, SPATIAL
 from lulcbench.grid import CRS
 from lulcbench.legend import ClassScheme
@@ -42,7 +43,11 @@ class Pyramid:
     scheme: ClassScheme
 
     def create(self) -> None:
-        """Create all arrays, empty, with coordinates and attributes; existing ones are kept."""
+        """Create all arrays, empty, with coordinates and attributes; existing ones are kept.
+
+        Raises:
+            LulcbenchError: an existing array has another extent, so that its pixels would be at other places.
+        """
         group = zarr.open_group(self.folder, mode="a")
         lattice = self.frame.lattice
         left, _, _, top = self.frame.bounds
@@ -61,9 +66,9 @@ class Pyramid:
                 "spatial:bbox": list(self.frame.bounds),
                 "spatial:registration": "pixel",
             }
-            inner.update_attributes(spatial)
             for layer in self.layers:
                 self._create(inner, layer, (height, width), spatial)
+            inner.update_attributes(spatial)
             codes, scheme = np.array(self.scheme.codes(), np.uint16), self.scheme
             _coordinate(inner, "class", codes, {"long_name": f"class code{scheme.level_name(scheme.depth)}"})
             for name, axis, values in (
@@ -119,6 +124,11 @@ class Pyramid:
                     if (path := folder / str(i) / str(j)).is_file():
                         yield path
 
+    def erase(self, index: Index) -> None:
+        """Delete the chunks of a block at full resolution: it has no data."""
+        for path in self.files(index):
+            path.unlink()
+
     def digest(self, blocks: Sequence[Index]) -> str:
         """SHA-256 over the names and contents of the chunks of some blocks."""
         total = hashlib.sha256()
@@ -130,6 +140,13 @@ class Pyramid:
 
     def _create(self, group: zarr.Group, layer: Layer, shape: tuple[int, int], spatial: Mapping[str, Any]) -> None:
         if layer.name in group:
+            known: Any = group[layer.name]
+            if known.shape[-2:] != shape or known.attrs.get("spatial:bbox") != spatial["spatial:bbox"]:
+                raise LulcbenchError(
+                    f"{self.folder} has an array {layer.name} of {known.shape[-2:]} pixels over "
+                    f"{known.attrs.get('spatial:bbox')}, not of {shape} over {spatial['spatial:bbox']}.",
+                    "Give another folder, or delete this one.",
+                )
             return
         first = () if layer.classes is None else (layer.classes,)
         attributes = {**layer.attributes, "coordinates": "spatial_ref", "grid_mapping": "spatial_ref", **spatial}

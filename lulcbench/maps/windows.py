@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.maps.imagery import Counts, ReleaseImagery, Window
-from lulcbench.maps.lattice import Index, Lattice
-from lulcbench.maps.layers import SMOOTHED, Probabilities, temper
+from lulcbench.maps.lattice import BLOCK, Index, Lattice
+from lulcbench.maps.layers import SMOOTHED, Probabilities, normalized, temper
 from lulcbench.maps.model import Predictor
 from lulcbench.maps.smoothing import Smoothing, smooth
 
@@ -92,6 +93,63 @@ def predict_window(
     if blend and lattice.overlap:
         p *= lattice.weights()
     return Predicted(p, counts, damaged)
+
+
+def bottom(predicted: Predicted) -> Predicted:
+    """The part of a window that overlaps the blocks below it."""
+    p = None if predicted.p is None else predicted.p[:, BLOCK:].copy()
+    return Predicted(p, {}, predicted.damaged)
+
+
+def blended(
+    own: Probabilities,
+    left: Predicted | None,
+    above: Predicted | None,
+    corner: Predicted | None,
+    overlap: int,
+    classes: int,
+) -> Probabilities:
+    """The values of a block, of its window and the three windows that overlap it; changes ``own``.
+
+    Args:
+        own: weighted probabilities of the window of the block, see ``Predicted``.
+        left: the window to the left.
+        above: the part of the window above that overlaps the block, see ``bottom``.
+        corner: likewise of the window above that to the left.
+        overlap: of the lattice.
+        classes: number of classes.
+    """
+    p = own[:, :BLOCK, :BLOCK]
+    # In one order, so that sums do not depend on anything.
+    if above is not None and above.p is not None:
+        p[:, :overlap] += above.p[:, :, :BLOCK]
+    if left is not None and left.p is not None:
+        p[:, :, :overlap] += left.p[:, :BLOCK, BLOCK:]
+    if corner is not None and corner.p is not None:
+        p[:, :overlap, :overlap] += corner.p[:, :, BLOCK:]
+    if overlap:
+        normalized(p[:classes], out=p[:classes])
+    return p
+
+
+def predict_block(predict: Callable[[Index], Predicted], lattice: Lattice, index: Index, classes: int) -> Predicted:
+    """Predict a block alone, as a map of it has it.
+
+    Args:
+        predict: predicts a window, see ``predict_window``; its results are not changed.
+        lattice: of the map.
+        index: of the block.
+        classes: number of classes.
+    """
+    own = predict(index)
+    if own.p is None:
+        return own
+    if not lattice.overlap:
+        return Predicted(own.p[:, :BLOCK, :BLOCK], own.counts, own.damaged)
+    i, j = index
+    left, above, corner = (predict(at) for at in ((i, j - 1), (i - 1, j), (i - 1, j - 1)))
+    p = blended(own.p.copy(), left, bottom(above), bottom(corner), lattice.overlap, classes)
+    return Predicted(p, own.counts, own.damaged)
 
 
 def _in_strips(predictor: Predictor, window: Window) -> Probabilities:

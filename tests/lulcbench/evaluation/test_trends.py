@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from lulcbench.cli import app
 from lulcbench.errors import LulcbenchError
+from lulcbench.maps import MapOptions, OwnModel, map_release
 
 YEARS = (2015, 2016, 2018, 2020)
 CODES = np.array([211, 311, 512])
@@ -182,3 +184,16 @@ def test_maps_that_have_no_trend(tmp_path: Path) -> None:
     with pytest.raises(LulcbenchError, match="No pixel has a class in all years"):
         run(*paths, *years, "--out", tmp_path / "c.tif")
     assert not (tmp_path / "c.tif").exists()
+
+
+def test_all_years_of_a_single_map_are_taken(release_root: Path, tmp_path: Path) -> None:
+    def bright(images: Mapping[str, np.ndarray]) -> np.ndarray:
+        p = 1 / (1 + np.exp(-images["landsat"].mean(axis=0)))
+        return np.stack([p, 1 - p, *np.zeros((3, *p.shape), np.float32)])
+
+    model = OwnModel.of(bright, str(release_root), "landsat", 1, name="bright", version="1")
+    folder = map_release(model, release_root, tmp_path / "map", MapOptions(bounds=(4347470, 3131230, 4348530, 3132234)))
+    run(folder.folder, "--json", tmp_path / "all.json")
+    run(folder.folder, "--year", 2012, "--year", 2018, "--json", tmp_path / "both.json")
+    assert json.loads((tmp_path / "all.json").read_text())["years"] == [2012, 2018]
+    assert (tmp_path / "all.json").read_bytes() == (tmp_path / "both.json").read_bytes()

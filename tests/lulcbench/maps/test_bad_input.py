@@ -22,6 +22,7 @@ from lulcbench.grid import Tile
 from lulcbench.maps import MapModel, MapOptions, engine, map_release
 from lulcbench.maps.imagery import ReleaseImagery
 from lulcbench.maps.model import PROPERTY
+from lulcbench.maps.prepared import prepared
 from lulcbench.release import Manifest, Release
 from lulcbench.seasons import SEASONS
 
@@ -151,6 +152,53 @@ def test_graphs_that_are_not_plain_onnx_are_refused(exported, tmp_path: Path) ->
         MapModel.open(tmp_path / "altered")
 
 
+def graph_with(model: Path, to: Path, kind: int, *nodes: tuple[str, str, str, dict[str, Any]]) -> Path:
+    """A model whose result passes through more operators: (operator, input, output, attributes)."""
+    graph = graph_of(model)
+    graph.graph.node[-1].output[0] = "p"
+    for name, values in (("edge", [0, 0, 8, 8, 0, 0, 0, 0]), ("more", np.float32(0.5)), ("minus", np.float32(-1))):
+        graph.graph.initializer.append(numpy_helper.from_array(np.array(values), name))
+    for operator, given, result, attributes in nodes:
+        graph.graph.node.append(helper.make_node(operator, given.split(), [result], **attributes))
+    graph.graph.output[0].type.tensor_type.elem_type = kind
+    for axis in graph.graph.output[0].type.tensor_type.shape.dim[2:]:
+        axis.Clear()
+    return changed(model, to, graph.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("node", "match"),
+    [
+        (("Pad", "p edge", "probabilities", {}), r"an array \(41, 488, 488\) .*= \(41, 480, 480\)"),
+        (
+            ("AveragePool", "p", "probabilities", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+            r"an array \(41, 240, 240\)",
+        ),
+        (("GlobalAveragePool", "p", "probabilities", {}), r"an array \(41, 1, 1\)"),
+        (("Sub", "p p", "probabilities", {}), "sum to 0 in a pixel, not 1"),
+        (("Mul", "p more", "probabilities", {}), "sum to 0.5 in a pixel, not 1"),
+        (("Mul", "p minus", "probabilities", {}), r"values from -.* to -0; probabilities are 0 to 1"),
+        (("Log", "p", "probabilities", {}), "probabilities are 0 to 1"),
+    ],
+    ids=["shifted", "half the resolution", "one pixel", "zero", "half", "negative", "logarithms"],
+)
+def test_graphs_that_do_not_predict_probabilities_of_all_pixels_are_refused(
+    node: tuple[str, str, str, dict[str, Any]], match: str, exported, release_root: Path, tmp_path: Path
+) -> None:
+    model = graph_with(exported("majority"), tmp_path / "model", TensorProto.FLOAT, node)
+    area = MapOptions((2018,), (4347470.0, 3131230.0, 4350530.0, 3134230.0))
+    with pytest.raises(LulcbenchError, match=match):
+        map_release(model, release_root, tmp_path / "map", area)
+
+
+@pytest.mark.parametrize("kind", ["INT64", "DOUBLE", "FLOAT16"])
+def test_graphs_of_another_type_than_float32_are_refused(kind: str, exported, tmp_path: Path) -> None:
+    number = TensorProto.DataType.Value(kind)
+    model = graph_with(exported("majority"), tmp_path / "model", number, ("Cast", "p", "probabilities", {"to": number}))
+    with pytest.raises(CorruptFileError, match=f"'probabilities' of the type {kind}; inputs and outputs are FLOAT"):
+        MapModel.open(model)
+
+
 def nan_where_red_is_high(model: Path, to: Path) -> Path:
     """A model that divides zero by zero in some pixels."""
     graph = graph_of(model)
@@ -271,7 +319,7 @@ def test_replace_removes_maps_alone(exported, release_root: Path, tmp_path: Path
 
 def test_a_map_that_another_process_is_making_is_not_replaced(exported, release_root: Path, tmp_path: Path) -> None:
     out = tmp_path / "map"
-    with engine._prepared(out, {"of": "the other process"}, replace=False):
+    with prepared(out, {"of": "the other process"}, replace=False):
         (out / "2018").mkdir()
         with pytest.raises(LulcbenchError, match="Another process makes the map"):
             map_release(exported("majority"), release_root, out, replace=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import xarray as xr
@@ -95,10 +96,10 @@ def test_models_that_do_not_predict_probabilities_of_all_pixels_are_refused(
 ) -> None:
     for model, what in (
         (own(classes=4), r"predicts an array \(4, 512, 512\).*not \(class, y, x\) = \(5, 512, 512\)"),
-        (own(activate=lambda outputs: outputs - 3), "probabilities are 0 to 1"),
-        (own(activate=lambda outputs: outputs.softmax(1) * float("nan")), "not finite"),
-        (own(activate=torch.sigmoid), r"sum to \d.* in a pixel, not 1"),
-        (own(activate=torch.zeros_like), "sum to 0 in a pixel, not 1"),
+        (own(activate=lambda outputs: outputs - 3, version="1"), "probabilities are 0 to 1"),
+        (own(activate=lambda outputs: outputs.softmax(1) * float("nan"), version="1"), "not finite"),
+        (own(activate=torch.sigmoid, version="1"), r"sum to \d.* in a pixel, not 1"),
+        (own(activate=torch.zeros_like, version="1"), "sum to 0 in a pixel, not 1"),
     ):
         with pytest.raises(LulcbenchError, match=what):
             map_release(model, release_root, tmp_path / "map", replace(PART, halo=0), replace=True)
@@ -246,6 +247,35 @@ def test_the_mean_of_stacks_shows_how_far_the_stacks_disagree(exported) -> None:
     predicted = map_predictor(both)(images)
     assert predicted.shape == (16, 8, 8)
     np.testing.assert_allclose(predicted[14:], 0, atol=1e-3)  # the same stack twice
+
+
+def test_models_with_another_activation_or_other_buffers_are_other_models(own) -> None:
+    with pytest.raises(LulcbenchError, match="has an activation of its own") as refused:
+        own(activate=torch.sigmoid)
+    assert "Give a version of it" in str(refused.value)
+    digests = {own().digest, own(version="1").digest, own(activate=torch.sigmoid, version="2").digest}
+    assert len(digests) == 3
+    assert own(version="1").digest in digests
+
+    def scaled(by: float) -> torch.nn.Module:
+        module = net(0)
+        module.register_buffer("scale", torch.tensor(by), persistent=False)
+        return module
+
+    assert TorchPredictor(scaled(1)).digest == TorchPredictor(scaled(1)).digest != TorchPredictor(scaled(2)).digest
+
+
+def test_the_members_of_a_stack_are_checked_as_the_stack_is(exported, tmp_path: Path) -> None:
+    graph = onnx.load_model(exported("stack") / "model.onnx")
+    last = next(node for node in graph.graph.node if "members" in node.output)
+    last.output[list(last.output).index("members")] = "inner"
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+    graph.graph.node.append(onnx.helper.make_node("Mul", ["inner", "half"], ["members"]))
+    model = open_model(changed(exported("stack"), tmp_path / "model", graph.SerializeToString()))
+    images = {"landsat": np.zeros((24, 8, 8), np.float32)}
+    assert model.predictor()(images).shape == (14, 8, 8)
+    with pytest.raises(LulcbenchError, match=r"sum to 0\.5 in a pixel, not 1"):
+        map_predictor(model)(images)
 
 
 @pytest.mark.parametrize("members", [["one"], ["a", "b"], ["a", "b", "c", "d"]])

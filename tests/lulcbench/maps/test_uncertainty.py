@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,13 +16,16 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from lulcbench.cli import app
-from lulcbench.errors import CorruptFileError, LulcbenchError
+from lulcbench.errors import CorruptFileError, LulcbenchError, UnsupportedFormatError
 from lulcbench.grid import Tile
 from lulcbench.legend import NODATA, ClassScheme, legend
-from lulcbench.maps import MapOptions, Smoothing, map_release
+from lulcbench.maps import MapModel, MapOptions, Smoothing, map_release
 from lulcbench.maps.answers import UNCERTAIN, answers
 from lulcbench.maps.conformal import nonconformity, threshold
+from lulcbench.maps.imagery import ReleaseImagery
+from lulcbench.maps.lattice import Lattice
 from lulcbench.maps.smoothing import smooth
+from lulcbench.maps.windows import predict_block, predict_window
 from lulcbench.release import Release
 
 
@@ -144,6 +149,42 @@ def test_a_calibrated_model_is_right_as_often_as_it_states(exported, release_roo
     shutil.copyfile(model / "conformal.json", other / "conformal.json")
     with pytest.raises(CorruptFileError, match="is of another model"):
         map_release(other, release_root, tmp_path / "map2")
+
+
+@pytest.mark.slow
+def test_a_calibration_holds_for_maps_of_the_same_halo_alone(exported, release_root: Path, tmp_path: Path) -> None:
+    """Also where windows overlap: the scores are of blended probabilities, as in the map."""
+    model = Path(shutil.copytree(exported("unet"), tmp_path / "model"))
+    arguments = ["calibrate", str(model), "--root", str(release_root), "--split", "train", "--coverage", "0.7"]
+    result = CliRunner().invoke(app, [*arguments, "--halo", "0"])
+    assert result.exit_code == 0, result.output
+    found = json.loads((model / "conformal.json").read_text())
+    assert (found["halo"], found["overlap"]) == (0, 32)
+    with pytest.raises(LulcbenchError, match=r"a halo of 0 and an overlap of 32 pixels, not 64 and 0\.") as refused:
+        map_release(model, release_root, tmp_path / "other", MapOptions((2018,)))
+    assert "lulcbench calibrate" in str(refused.value)
+    folder = map_release(model, release_root, tmp_path / "map", MapOptions((2018,), halo=0)).folder
+    with xr.open_zarr(folder, group="2018/0", consolidated=False, mask_and_scale=False) as stored:
+        p = stored.probability.load()
+    opened, release = MapModel.open(model), Release.open(release_root)
+    lattice = Lattice(10, 0, 32)
+    window = partial(predict_window, opened.predictor(), ReleaseImagery(release, opened.info, 2018), lattice)
+    for index in ((-654, 906), (-653, 907)):
+        left, bottom, right, top = lattice.block(index)
+        expected = p.sel(x=slice(left, right), y=slice(top, bottom)).to_numpy() / 255
+        own = predict_block(window, lattice, index, 14)
+        assert own.p is not None
+        there = expected.any(axis=0)
+        assert there.mean() > 0.5
+        assert np.abs(own.p[:14] - expected)[:, there].max() <= 1 / 510 + 1e-5
+
+
+def test_a_calibration_of_another_format_is_refused(exported, release_root: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(exported("majority"), tmp_path / "model"))
+    (model / "conformal.json").write_text('{"format": "lulcbench-conformal/1"}')
+    with pytest.raises(UnsupportedFormatError, match="has format 'lulcbench-conformal/1'") as refused:
+        map_release(model, release_root, tmp_path / "map")
+    assert "Run 'lulcbench calibrate' again" in str(refused.value)
 
 
 def test_smoothing_is_that_of_camara_et_al() -> None:
