@@ -12,7 +12,8 @@ The folder has no server but one that delivers files (``python -m http.server``)
     SITE/data/<map>/<year>/pixels/index.bin                 uint8: which of these exist
 
 Files with the suffix ``.bin`` are gzip; values are little-endian, row by row. Classes are positions in the legend of
-``site.json``, 255 is nodata; all other values are as stored in the map. Tiles without data are not stored.
+``site.json``, 255 is nodata; all other values are as stored in the map. Tiles without data are not stored. Where a map
+has a layer of several levels, the last entry of the legend, of level 0, is what is uncertain at all of them.
 """
 
 from __future__ import annotations

@@ -90,9 +90,9 @@ class _YearWriter:
         list(self.threads.map(lambda item: _write(*item), tiles))
 
     def _check(self, planes: list[Stored], classes: Stored, overview: int, rows: slice, columns: slice) -> None:
-        """A pixel of a prediction has a class at every level and probabilities, or none: lost chunks read as nodata."""
+        """A pixel of a prediction has a class in every layer and probabilities, or none: lost chunks read as nodata."""
         layers = zip(self.source.layers, planes, strict=True)
-        data = {layer.name: values != layer.fill for layer, values in layers if layer.level}
+        data = {layer.name: values != layer.fill for layer, values in layers if layer.kind == "class"}
         if overview == 0:  # in overviews, small ones may be rounded to 0
             data["probability"] = classes.any(axis=0)
         first = next(iter(data), "")
@@ -115,7 +115,9 @@ class _YearWriter:
     def _count(self, layer: Layer, values: Stored, grid: Overview, rows: slice, columns: slice) -> None:
         """Count the pixels of each class of the layer's level (or of all) in each tile: at most 240² = 57,600."""
         scheme = self.source.scheme
-        own = [i for i, code in enumerate(positions(scheme)) if layer.level in (0, scheme.classes[code].level)]
+        known = positions(scheme)
+        own = [i for i, code in enumerate(known) if layer.level in (0, scheme.classes[code].level)]
+        own += [len(known)] if layer.mixed else []  # uncertain
         shape = (math.ceil(grid.height / TILE), math.ceil(grid.width / TILE), len(own))
         counts = self._counts.setdefault(layer.name, np.zeros(shape, np.uint16))
         for y, x, tile in _parts(values, TILE, NO_CLASS):

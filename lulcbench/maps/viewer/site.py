@@ -14,6 +14,7 @@ from typing import Any, Final
 from lulcbench._files import full_disk_named
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import ClassScheme
+from lulcbench.maps.answers import UNCERTAIN
 from lulcbench.maps.viewer.chunks import BLOCK, TILE, count, write_chunks
 from lulcbench.maps.viewer.labels import write_labels
 from lulcbench.maps.viewer.palette import safe_colors
@@ -23,6 +24,14 @@ from lulcbench.release import Release
 
 FORMAT: Final = "lulcbench-viewer/1"
 SITE = "site.json"
+_UNCERTAIN: Final = {  # named and coloured as in the GeoTIFFs of a map
+    "code": UNCERTAIN,
+    "name": "Uncertain at all levels",
+    "level": 0,
+    "parent": None,
+    "color": "#000000",
+    "safe": "#000000",
+}
 
 
 def write_site(
@@ -98,7 +107,7 @@ def _write_site(
             "simulated": any(source.simulated for source in sources),
             "tile": TILE,
             "block": BLOCK,
-            "legend": _legend(scheme),
+            "legend": _legend(scheme, any(layer.mixed for source in sources for layer in source.layers)),
             "maps": entries,
             "points": listed(points, [source.overviews[0] for source in sources], scheme),
         }
@@ -133,9 +142,10 @@ def _exchange(new: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _legend(scheme: ClassScheme) -> list[dict[str, Any]]:
+def _legend(scheme: ClassScheme, mixed: bool) -> list[dict[str, Any]]:
+    """All classes; last what is uncertain at all levels, which only layers of several levels have."""
     classes, safe = [scheme.classes[code] for code in positions(scheme)], safe_colors(scheme)
-    return [
+    listed = [
         {
             "code": entry.code,
             "name": entry.name,
@@ -146,6 +156,7 @@ def _legend(scheme: ClassScheme) -> list[dict[str, Any]]:
         }
         for entry in classes
     ]
+    return [*listed, _UNCERTAIN] if mixed else listed
 
 
 def _map(number: int, source: MapSource, data: Path, advance: Callable[[], None]) -> dict[str, Any]:
@@ -176,7 +187,9 @@ def _layer(layer: Layer, stored: tuple[float, float] | None) -> dict[str, Any]:
     return {
         "id": layer.name,
         "kind": layer.kind,
-        "title": layer.title if layer.kind == "class" else layer.name.replace("_", " ").capitalize(),
+        "title": layer.title[:1].upper() + layer.title[1:]
+        if layer.kind == "class"
+        else layer.name.replace("_", " ").capitalize(),
         "description": layer.title,
         "dtype": layer.dtype,
         "fill": layer.fill,

@@ -65,6 +65,11 @@ class Layer:
     unit: str = ""
     count: bool = False
 
+    @property
+    def mixed(self) -> bool:
+        """Whether its classes are of several levels, of which pixels may be uncertain at all."""
+        return self.kind == "class" and self.level == 0
+
 
 class MapSource:
     """A map that is shown. ``MapSource.open(folder)`` checks its metadata.
@@ -202,7 +207,8 @@ class MapSource:
     def read(self, name: str, year: int, overview: int, rows: slice, columns: slice) -> Stored:
         """Values of a window: ``(y, x)`` of a layer as in chunk files, uint8 ``(class, y, x)`` of ``probability``.
 
-        Class codes become positions in the legend (``positions``) of the map, uint8, ``NO_CLASS`` without data.
+        Class codes become positions in the legend (``positions``) of the map, uint8, ``NO_CLASS`` without data; in
+        layers of several levels, pixels that are uncertain at all of them the position after the last class.
 
         Raises:
             CorruptFileError: a chunk cannot be decoded, or has a code that is not in the legend.
@@ -212,8 +218,9 @@ class MapSource:
         except Exception as error:  # codecs raise what they happen to raise
             where = f"{self.folder}/{year}/{overview}/{name}"
             raise CorruptFileError(f"{where} cannot be read: {error}", "Write the map again.") from error
-        if any(layer.name == name and layer.kind == "class" for layer in self.layers):
-            return _encode(values, self.scheme, f"{self.folder}/{year}/{overview}/{name}")
+        for layer in self.layers:
+            if layer.name == name and layer.kind == "class":
+                return _encode(values, self.scheme, layer.mixed, f"{self.folder}/{year}/{overview}/{name}")
         return values
 
     def _check(self) -> None:
@@ -242,10 +249,10 @@ def positions(scheme: ClassScheme) -> tuple[int, ...]:
     return tuple(sorted(scheme.classes, key=lambda code: (scheme.classes[code].level, code)))
 
 
-def _encode(codes: Stored, scheme: ClassScheme, where: str) -> Stored:
+def _encode(codes: Stored, scheme: ClassScheme, mixed: bool, where: str) -> Stored:
     table = np.full(65536, -1, np.int16)
-    table[[NODATA, UNCERTAIN]] = NO_CLASS
-    known = positions(scheme)
+    table[NODATA] = NO_CLASS
+    known = (*positions(scheme), *([UNCERTAIN] if mixed else []))
     table[list(known)] = np.arange(len(known))
     result = table[codes]
     if result.size and result.min() < 0:

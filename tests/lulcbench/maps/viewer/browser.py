@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from tests.leaderboard.harness import wait_until
@@ -21,6 +23,26 @@ def opened(page: Any, url: str, fragment: str = "") -> None:
     page.goto(f"{url}/{fragment}")
     until(page, "Boolean(window.lulcbench)")
     page.evaluate(RENDERED)
+
+
+@contextlib.contextmanager
+def tab(browser: Any, url: str) -> Iterator[Any]:
+    """A tab; complaints of the browser and requests to other addresses fail the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    opened(page, url)
+    yield page
+    context.close()
+    assert complaints == []
+    assert requests
+    assert [address for address in requests if not address.startswith((f"{url}/", "data:", f"blob:{url}/"))] == []
 
 
 def at(page: Any, x: float, y: float) -> tuple[float, float]:

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from lulcbench.grid import Tile
+from lulcbench.legend import ClassScheme
 from lulcbench.maps import map_release
 from lulcbench.maps.viewer import Point, write_site
 from lulcbench.release import Release
 from tests.loopback import serving
-from tests.lulcbench.maps.viewer.browser import opened
+from tests.lulcbench.maps.viewer.browser import tab
 from tests.lulcbench.maps.viewer.made_map import write_map
 
 CHROMIUM = shutil.which("chromium")
@@ -42,6 +43,28 @@ def site_folder(map_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="session")
 def site_url(site_folder: Path) -> Iterator[str]:
     with serving(functools.partial(Silent, directory=str(site_folder))) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def mixed_maps(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Maps of models of two levels (one year), of four with conformal answers (two years), and of one."""
+    folder = tmp_path_factory.mktemp("maps")
+    return [
+        write_map(folder / "two", (2018,), ClassScheme.luisa(2)),
+        write_map(folder / "four", (2012, 2018), limit=0.7, complete=2018),
+        write_map(folder / "one", (2018,), ClassScheme.luisa(1)),
+    ]
+
+
+@pytest.fixture(scope="session")
+def mixed_site(mixed_maps: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_site(mixed_maps, tmp_path_factory.mktemp("sites") / "site")
+
+
+@pytest.fixture(scope="session")
+def mixed_url(mixed_site: Path) -> Iterator[str]:
+    with serving(functools.partial(Silent, directory=str(mixed_site))) as address:
         yield address
 
 
@@ -74,19 +97,5 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, site_url: str) -> Iterator[Any]:
-    """A tab; complaints of the browser and requests to other addresses fail the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(request.url))
-    requests: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    opened(page, site_url)
-    yield page
-    context.close()
-    assert complaints == []
-    assert requests
-    assert [url for url in requests if not url.startswith((f"{site_url}/", "data:"))] == []
+    with tab(browser, site_url) as page:
+        yield page

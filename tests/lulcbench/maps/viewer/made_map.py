@@ -32,18 +32,31 @@ ATTRIBUTES = {
 }
 
 
-def write_map(folder: Path, years: Sequence[int] = (2012, 2018)) -> Path:
+def write_map(
+    folder: Path,
+    years: Sequence[int] = (2012, 2018),
+    scheme: ClassScheme = SCHEME,
+    limit: float | None = None,
+    complete: int | None = None,
+) -> Path:
+    """Write a map of a scheme, with conformal answers if there is a limit; other years than ``complete`` lack rows."""
     zarr.open_group(folder, mode="w")
+    title = ATTRIBUTES["title"] if scheme is SCHEME else f"Land cover at {scheme.depth} levels"
     index = (-TOP // (SIDE * RESOLUTION), LEFT // (SIDE * RESOLUTION))
     frame = Frame(Lattice(RESOLUTION, 0, 0), index, (1, 1), halvings=2)
     assert frame.bounds == (LEFT, TOP - SIDE * RESOLUTION, LEFT + SIDE * RESOLUTION, TOP)
     for year in years:
-        pyramid = Pyramid(folder / str(year), frame, layers(SCHEME, smoothed=True), SCHEME)
+        own = layers(scheme, smoothed=True, conformal=None if limit is None else 0.9)
+        pyramid = Pyramid(folder / str(year), frame, own, scheme)
         pyramid.create()
-        pyramid.write(index, encode(*_patches(np.random.default_rng(year)), scheme=SCHEME))
+        p, counts = _patches(np.random.default_rng(year))
+        if complete not in (None, year):
+            counts = {name: np.where(np.arange(SIDE)[:, None] < 400, values, 0) for name, values in counts.items()}
+        p = SCHEME.aggregate(p, scheme.depth)
+        pyramid.write(index, encode(p, counts, scheme=scheme, limit=limit))
         write_overviews(pyramid, [index])
         consolidate(pyramid.folder, json.loads((pyramid.folder / "zarr.json").read_bytes())["attributes"])
-    consolidate(folder, ATTRIBUTES | {"years": list(years)})
+    consolidate(folder, ATTRIBUTES | {"title": title, "years": list(years), "legend_digest": scheme.digest})
     return folder
 
 

@@ -75,7 +75,7 @@ def test_the_areas_of_the_whole_map_are_downloaded_as_csv(page: Any, map_folder:
     with page.expect_download() as download:
         page.get_by_text("Download as CSV").click()
     table = pd.read_csv(download.value.path())
-    assert list(table.columns) == ["map", "year", "simulated", "code", "name", "pixels", "area_ha"]
+    assert list(table.columns) == ["map", "year", "simulated", "layer", "code", "name", "pixels", "area_ha"]
     assert table["simulated"].all()
     for year in (2012, 2018):
         rows = table[(table["year"] == year) & (table["pixels"] > 0)]

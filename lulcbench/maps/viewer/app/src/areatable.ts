@@ -2,11 +2,11 @@
 
 import type OlMap from "ol/Map";
 import { countPixels } from "./areas";
-import { colorOf } from "./colors";
-import { byId, element, swatch } from "./dom";
+import { byId, element } from "./dom";
+import { named } from "./legend";
 import { Sketch } from "./sketch";
 import type { Layer, Reader, Site } from "./site";
-import { classLayer, mapOf, type Side, type State } from "./state";
+import { classLayer, mapOf, sharedLayers, type Side, type State } from "./state";
 
 type Change = (change: Partial<State>) => void;
 
@@ -83,9 +83,16 @@ export class AreaTable {
     this.map.render();
     if (!state.area) return;
     try {
-      const columns = await Promise.all(sides.map(async (side) => {
+      const layers = sharedLayers(sides.map((side) => mapOf(this.site, side)), state.classes);
+      if (!layers) {
+        const text = "These maps have no level in common, so their areas cannot be compared.";
+        byId("areas").replaceChildren(element("p", { class: "hint" }, text));
+        byId("status").textContent = text;
+        return;
+      }
+      const columns = await Promise.all(sides.map(async (side, i) => {
         const map = mapOf(this.site, side);
-        const layer = classLayer(map, state.classes);
+        const layer = layers[i];
         const pixels = await countPixels(this.reader, map, side.year, layer, ring);
         return { title: this.site.maps.length > 1 ? `${map.title}, ${side.year}` : String(side.year), map, side, pixels, layer };
       }));
@@ -109,7 +116,7 @@ export class AreaTable {
     const rows = positions.map((position) => {
       const entry = this.site.legend[position];
       return element("tr", { "data-code": entry.code },
-        element("th", { scope: "row" }, swatch(colorOf(entry, state.palette)), element("span", { class: "code" }, String(entry.code)), ` ${entry.name}`),
+        element("th", { scope: "row" }, ...named(entry, state.palette)),
         ...columns.flatMap((column) => cells(column, column.pixels.get(position) ?? 0)),
       );
     });
@@ -119,9 +126,12 @@ export class AreaTable {
     ]));
     const sum = element("tr", {}, element("th", { scope: "row" }, "Total"), ...columns.flatMap((column) => cells(column, total(column))));
     const link = element("a", { id: "area-csv", download: "class-areas.csv", href: this.csv(columns, positions) }, "Download as CSV");
+    const level = [...new Set(columns.map((column) => column.layer.title))].join(" / ");
+    const coarser = columns.some(({ map, layer }) => classLayer(map, state.classes).id !== layer.id);
+    const of = columns.length < 2 ? `, ${columns[0].title}` : coarser ? ", the finest level of both maps" : "";
     byId("areas").replaceChildren(
       element("div", { class: "scroll" }, element("table", {},
-        element("caption", {}, `${columns[0].layer.title}${columns.length > 1 ? "" : `, ${columns[0].title}`}`),
+        element("caption", {}, `${level}${of}`),
         element("thead", {}, head), element("tbody", {}, ...rows), element("tfoot", {}, sum),
       )),
       element("p", { class: "hint" }, "Counted at full resolution; a pixel belongs to the area if its centre does. ", link),
@@ -133,14 +143,14 @@ export class AreaTable {
     // Spreadsheets run texts that begin with these characters as formulas; an apostrophe keeps them texts.
     const harmless = (text: string) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
     const quote = (text: string) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-    const lines = [["map", "year", "simulated", "code", "name", "pixels", "area_ha"]];
+    const lines = [["map", "year", "simulated", "layer", "code", "name", "pixels", "area_ha"]];
     for (const column of columns) {
       for (const position of positions) {
         const entry = this.site.legend[position];
         const pixels = column.pixels.get(position) ?? 0;
         const area = (pixels * column.map.overviews[0].resolution ** 2) / 10_000;
         const numbers = [pixels, area].map(String);
-        lines.push([harmless(column.map.title), String(column.side.year), String(column.map.simulated), String(entry.code), harmless(entry.name), ...numbers]);
+        lines.push([harmless(column.map.title), String(column.side.year), String(column.map.simulated), harmless(column.layer.id), String(entry.code), harmless(entry.name), ...numbers]);
       }
     }
     const text = lines.map((line) => line.map(quote).join(",")).join("\r\n") + "\r\n";

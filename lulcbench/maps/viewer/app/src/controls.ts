@@ -3,7 +3,7 @@
 import { RAMP_CSS } from "./colors";
 import { byId, element } from "./dom";
 import type { MapInfo, Site } from "./site";
-import { hasOverlay, mapOf, type Side, type State } from "./state";
+import { classLayer, mapOf, type Side, type State } from "./state";
 
 type Change = (change: Partial<State>) => void;
 
@@ -30,7 +30,7 @@ export class Controls {
 
   private timebar(state: State): void {
     const bar = byId("timebar");
-    const parts = this.side(state, "left", (side) => this.change(keepOverlay(this.site, this.state, side)));
+    const parts = this.side(state, "left", (side) => this.change(side));
     if (this.site.maps.length > 1 || this.site.maps[0].years.length > 1) {
       const box = element("input", {
         type: "checkbox",
@@ -97,7 +97,11 @@ export class Controls {
     divide.value = String(state.divider);
     byId("divider-line").style.left = `${state.divider * 100}%`;
     const several = state.map !== state.swipe.map;
-    const name = (side: Side) => (several ? `${mapOf(this.site, side).title}, ${side.year}` : String(side.year));
+    const [left, right] = [state, state.swipe].map((side) => classLayer(mapOf(this.site, side), state.classes));
+    const name = (side: Side) => {
+      const layer = state.classes && left.id !== right.id ? [(side === state ? left : right).title] : [];
+      return [String(side.year), ...layer, ...(several ? [mapOf(this.site, side).title] : [])].join(" · ");
+    };
     byId("side-left").textContent = name(state);
     byId("side-right").textContent = name(state.swipe);
   }
@@ -210,9 +214,4 @@ function replace(target: HTMLElement, parts: HTMLElement[]): void {
 
 function nearest(map: MapInfo, year: number): number {
   return map.years.reduce((best, one) => (Math.abs(one - year) < Math.abs(best - year) ? one : best));
-}
-
-/** Another side, with an overlay that its map has. */
-function keepOverlay(site: Site, state: State, side: Side): Partial<State> {
-  return hasOverlay(mapOf(site, side), state.overlay) ? side : { ...side, overlay: "" };
 }

@@ -1,7 +1,8 @@
 // The description of one pixel: classes, values, most probable classes and their series over the years.
 
 import { colorOf } from "./colors";
-import { element, svg, swatch } from "./dom";
+import { element, svg } from "./dom";
+import { named, nameOf } from "./legend";
 import { cell, type LandClass, type Layer, type MapInfo, type Pixel, type Point, type Reader, type Site } from "./site";
 import { mapOf, type Side, type State } from "./state";
 
@@ -34,7 +35,7 @@ export class Inspector {
     const pixel = years[map.years.indexOf(side.year)];
     const [x, y] = state.pick.map(Math.round);
     const where = element("p", { class: "hint" }, `${map.title}, ${side.year} · E ${x} N ${y} (EPSG:3035) · row ${row}, column ${column}`);
-    if (!pixel || Object.values(pixel.values).every((value) => value === null)) {
+    if (!pixel) {
       this.target.replaceChildren(where, element("p", {}, "No data."), ...references);
       return "No data.";
     }
@@ -44,11 +45,18 @@ export class Inspector {
       where,
       this.classTable(state, classes, found),
       ...references,
-      ...this.probabilities(state, map, pixel, years),
+      ...this.probabilities(state, map, pixel, years, side.year),
       ...this.values(map, pixel),
     );
-    const finest = found.filter((entry) => entry !== null).at(-1);
-    return finest ? `${finest.code} ${finest.name}` : "No class.";
+    const finest = this.deepest(map, pixel);
+    const mixed = classes.flatMap((layer, i) => (layer.level === 0 && found[i] ? [`${layer.title}: ${nameOf(found[i]!)}`] : []));
+    return [...(finest ? [nameOf(finest)] : []), ...mixed].join("; ") || "No class.";
+  }
+
+  /** The class at the deepest level at which a pixel has one. */
+  private deepest(map: MapInfo, pixel: Pixel): LandClass | null {
+    const layers = map.layers.filter((layer) => layer.kind === "class" && layer.level && pixel.values[layer.id] !== null);
+    return layers.length ? this.classAt(layers.reduce((best, one) => (one.level > best.level ? one : best)), pixel) : null;
   }
 
   private classAt(layer: Layer, pixel: Pixel): LandClass | null {
@@ -60,7 +68,7 @@ export class Inspector {
     const rows = layers.map((layer, i) => {
       const entry = found[i];
       const name = entry
-        ? element("td", { "data-code": entry.code }, swatch(colorOf(entry, state.palette)), element("span", { class: "code" }, String(entry.code)), ` ${entry.name}`)
+        ? element("td", { "data-code": entry.code }, ...named(entry, state.palette))
         : element("td", {}, "–");
       return element("tr", {}, element("th", { scope: "row" }, layer.title), name);
     });
@@ -72,16 +80,15 @@ export class Inspector {
     const [x, y] = state.pick!;
     const rows: HTMLElement[] = [];
     const row = (title: string, entry: LandClass | undefined, text: string) => {
-      const name = entry
-        ? [swatch(colorOf(entry, state.palette)), element("span", { class: "code" }, String(entry.code)), ` ${entry.name}`]
-        : [];
+      const name = entry ? named(entry, state.palette) : [];
       rows.push(element("tr", {}, element("th", { scope: "row" }, title), element("td", {}, ...name, text && element("span", { class: "hint" }, ` ${text}`))));
     };
     for (const map of this.site.maps.filter((one) => one.labels && one !== shown)) {
       const pixels = await Promise.all(map.years.map((year) => this.reader.pixel(map, year, ...cell(map.overviews[0], x, y))));
       map.years.forEach((year, i) => {
-        const finest = map.layers.filter((layer) => layer.kind === "class" && pixels[i]?.values[layer.id] != null).at(-1);
-        if (finest) row(`Label ${year}`, this.classAt(finest, pixels[i]!)!, "");
+        const pixel = pixels[i];
+        const finest = pixel && this.deepest(map, pixel);
+        if (finest) row(`Label ${year}`, finest, "");
       });
     }
     const point = this.nearest(x, y);
@@ -90,10 +97,10 @@ export class Inspector {
     return [element("table", { class: "classes references" }, element("caption", {}, "Reference"), element("tbody", {}, ...rows))];
   }
 
-  private probabilities(state: State, map: MapInfo, pixel: Pixel, years: (Pixel | null)[]): HTMLElement[] {
+  private probabilities(state: State, map: MapInfo, pixel: Pixel, years: (Pixel | null)[], year: number): HTMLElement[] {
     if (!map.probabilities) return [];
     const { codes, level } = map.probabilities;
-    const flat = this.site.legend.every((entry) => entry.level === 1);
+    const flat = this.site.legend.every((entry) => entry.level <= 1);
     const order = [...codes.keys()].sort((a, b) => pixel.probabilities[b] - pixel.probabilities[a]);
     const top = order.slice(0, TOP).filter((i) => pixel.probabilities[i] > 0);
     const entries = top.map((i) => this.site.legend.find((one) => one.code === codes[i])!);
@@ -117,7 +124,7 @@ export class Inspector {
       entry: entries[rank],
       values: years.map((one) => (one ? one.probabilities[i] / 255 : null)),
     }));
-    return [table, chart(map.years, series, state)];
+    return [table, chart(map.years, series, state.palette, year)];
   }
 
   private values(map: MapInfo, pixel: Pixel): HTMLElement[] {
@@ -141,7 +148,7 @@ interface Series {
 }
 
 /** Probabilities over the years, as lines and as a table for screen readers. */
-function chart(years: number[], series: Series[], state: State): HTMLElement {
+function chart(years: number[], series: Series[], palette: State["palette"], now: number): HTMLElement {
   const [width, height, left, right, top, bottom] = [340, 170, 34, 40, 10, 22];
   const span = years.at(-1)! - years[0];
   const x = (year: number) => left + ((year - years[0]) / span) * (width - left - right);
@@ -159,10 +166,10 @@ function chart(years: number[], series: Series[], state: State): HTMLElement {
       drawing.append(svg("text", { x: x(year), y: height - 6, "text-anchor": "middle" }, String(year)));
     }
   });
-  drawing.append(svg("line", { x1: x(state.year), x2: x(state.year), y1: top, y2: height - bottom, class: "now" }));
+  drawing.append(svg("line", { x1: x(now), x2: x(now), y1: top, y2: height - bottom, class: "now" }));
   // Labels of lines that end at nearly the same height are moved apart.
   const ends = series
-    .map(({ entry, values }) => ({ entry, at: y(values.at(-1) ?? 0) }))
+    .map(({ entry, values }) => ({ entry, at: y(values.filter((value) => value !== null).at(-1) ?? 0) }))
     .sort((a, b) => a.at - b.at);
   ends.forEach((end, i) => {
     if (i && end.at < ends[i - 1].at + 11) end.at = ends[i - 1].at + 11;
@@ -172,7 +179,7 @@ function chart(years: number[], series: Series[], state: State): HTMLElement {
   }
   for (const { entry, values } of [...series].reverse()) {
     const points = values.flatMap((value, i) => (value === null ? [] : [`${x(years[i])},${y(value)}`]));
-    const color = colorOf(entry, state.palette);
+    const color = colorOf(entry, palette);
     drawing.append(
       svg("polyline", { points: points.join(" "), class: "outline" }),
       svg("polyline", { points: points.join(" "), class: "line", stroke: color }),

@@ -3,7 +3,7 @@
 import { colorOf } from "./colors";
 import { element, swatch } from "./dom";
 import type { LandClass, Site } from "./site";
-import { mapOf, type State } from "./state";
+import { classLayer, mapOf, type State } from "./state";
 
 /** Codes of a class and all classes below it that belong to the deepest level of their branch. */
 export function leaves(site: Site, code: number): number[] {
@@ -14,6 +14,17 @@ export function leaves(site: Site, code: number): number[] {
 /** Whether a class is visible: it is hidden if all classes below it are. */
 export function isVisible(site: Site, state: State, code: number): boolean {
   return state.hidden.size === 0 || leaves(site, code).some((leaf) => !state.hidden.has(leaf));
+}
+
+/** Code and name of a class; what is uncertain has no code of the legend. */
+export function nameOf(entry: LandClass): string {
+  return entry.level ? `${entry.code} ${entry.name}` : entry.name;
+}
+
+/** Colour, code and name of a class. */
+export function named(entry: LandClass, palette: State["palette"]): (Node | string)[] {
+  const code = entry.level ? [element("span", { class: "code" }, String(entry.code))] : [];
+  return [swatch(colorOf(entry, palette)), ...code, ` ${entry.name}`];
 }
 
 export class Legend {
@@ -34,7 +45,9 @@ export class Legend {
   }
 
   private branch(state: State, parent: number | null): HTMLElement {
-    const entries = this.site.legend.filter((entry) => entry.parent === parent).sort((a, b) => a.code - b.code);
+    const sides = state.swipe ? [state, state.swipe] : [state];
+    const uncertain = state.classes && sides.some((side) => classLayer(mapOf(this.site, side), state.classes).level === 0);
+    const entries = this.site.legend.filter((entry) => entry.parent === parent && (entry.level || uncertain)).sort((a, b) => a.code - b.code);
     return element("ul", {}, ...entries.map((entry) => this.node(state, entry)));
   }
 
@@ -78,9 +91,7 @@ export class Legend {
     } else {
       row.append(element("span", { class: "toggle" }));
     }
-    row.append(
-      element("label", {}, box, swatch(colorOf(entry, state.palette)), element("span", { class: "code" }, String(entry.code)), ` ${entry.name}`),
-    );
+    row.append(element("label", {}, box, ...named(entry, state.palette)));
     if (mapOf(this.site, state).probabilities?.codes.includes(entry.code)) {
       const pressed = state.overlay === `p${entry.code}`;
       row.append(

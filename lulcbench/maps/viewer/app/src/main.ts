@@ -6,10 +6,10 @@ import { AreaTable } from "./areatable";
 import { Controls } from "./controls";
 import { byId, element } from "./dom";
 import { Inspector } from "./inspect";
-import { isVisible, Legend } from "./legend";
+import { isVisible, Legend, nameOf } from "./legend";
 import { Points } from "./points";
 import { Reader, type Site } from "./site";
-import { mapOf, parse, serialize, type Side, type State } from "./state";
+import { mapOf, parse, serialize, withOwnLayers, type State } from "./state";
 import { MapView, type Displayed } from "./view";
 
 declare global {
@@ -57,14 +57,14 @@ async function start(): Promise<void> {
   const controls = new Controls(site, change);
   const areas = new AreaTable(site, reader, view.map, change, failed);
   let written = "";
-  let side: Side = state; // of the picked pixel
+  let right = false; // whether the picked pixel is on the right of the swipe
 
   function change(changes: Partial<State>): void {
+    const before = state;
+    state = withOwnLayers(site, { ...state, ...changes });
     // Under another layer the classes fade, unless their opacity is chosen.
-    if (changes.overlay && !state.overlay && state.classOpacity === 1) changes.classOpacity = FADED;
-    if (changes.overlay === "" && state.classOpacity === FADED) changes.classOpacity = 1;
-    state = { ...state, ...changes };
-    if (!state.swipe || side.map !== state.swipe.map || side.year !== state.swipe.year) side = state;
+    if (state.overlay && !before.overlay && before.classOpacity === 1) state.classOpacity = FADED;
+    if (!state.overlay && before.overlay && before.classOpacity === FADED) state.classOpacity = 1;
     render();
     if ("year" in changes || "map" in changes || "palette" in changes || "swipe" in changes) void inspect();
   }
@@ -85,7 +85,7 @@ async function start(): Promise<void> {
 
   async function inspect(): Promise<string> {
     try {
-      return (byId("status").textContent = await inspector.show(state, side));
+      return (byId("status").textContent = await inspector.show(state, (right && state.swipe) || state));
     } catch (error) {
       failed(error as Error);
       return "";
@@ -94,7 +94,7 @@ async function start(): Promise<void> {
 
   function pick(pixel: [number, number]): Promise<string> {
     const [x, y] = view.map.getCoordinateFromPixel(pixel);
-    side = state.swipe && pixel[0] >= view.map.getSize()![0] * state.divider ? state.swipe : state;
+    right = state.swipe !== null && pixel[0] >= view.map.getSize()![0] * state.divider;
     state = { ...state, pick: [x, y] };
     remember();
     view.update(state);
@@ -122,16 +122,22 @@ async function start(): Promise<void> {
     remember();
   });
   byId("map").addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
+    // The buttons inside have keys of their own.
+    if (event.target !== event.currentTarget || (event.key !== "Enter" && event.key !== " ")) return;
     event.preventDefault();
     const [width, height] = view.map.getSize()!;
     const [x, y] = view.map.getView().getCenter()!;
     if (!areas.click(x, y)) void pick([width / 2, height / 2]);
   });
+  // Its address would replace the permalink.
+  document.querySelector(".skip")!.addEventListener("click", (event) => {
+    event.preventDefault();
+    byId("panel").focus();
+  });
   window.addEventListener("hashchange", () => {
     if (location.hash.slice(1) === written) return;
     state = parse(location.hash, site);
-    side = state;
+    right = false;
     move();
     render();
     void inspect();
@@ -167,8 +173,7 @@ function describe(site: Site, shown: Displayed): string | null {
   const layer = map.layers.find((one) => one.id === shown.layer);
   if (!layer) return `${((shown.value / 255) * 100).toFixed(0)} %`;
   if (layer.kind === "class") {
-    const entry = site.legend[shown.value];
-    return `${entry.code} ${entry.name}`;
+    return nameOf(site.legend[shown.value]);
   }
   return `${layer.title} ${Number((shown.value * layer.scale + layer.offset).toFixed(3))} ${layer.unit}`.trim();
 }

@@ -3,7 +3,7 @@
 export interface LandClass {
   code: number;
   name: string;
-  level: number;
+  level: number; // 0 of what is uncertain at all levels
   parent: number | null;
   color: string;
   safe: string;
@@ -136,7 +136,7 @@ export class Reader {
     return { start: this.site.legend.indexOf(of[0]), number: of.length, values: values as Uint16Array };
   }
 
-  /** All layers of one pixel of the finest grid: values by layer, probabilities in the order of their codes. */
+  /** All layers of one pixel of the finest grid: values by layer, probabilities in the order of their codes; null without data. */
   async pixel(map: MapInfo, year: number, row: number, column: number): Promise<Pixel | null> {
     const { width, height } = map.overviews[0];
     if (row < 0 || column < 0 || row >= height || column >= width) return null;
@@ -156,9 +156,8 @@ export class Reader {
       values[layer.id] = value === layer.fill || Number.isNaN(value) ? null : value;
       offset += size * size * type.BYTES_PER_ELEMENT;
     }
-    if (Object.values(values).some((value) => value !== null)) {
-      for (const layer of map.layers) if (layer.count) values[layer.id] ??= 0;
-    }
+    if (Object.values(values).every((value) => value === null)) return null;
+    for (const layer of map.layers) if (layer.count) values[layer.id] ??= 0;
     const bytes = new Uint8Array(buffer, offset);
     const codes = map.probabilities?.codes ?? [];
     return { values, probabilities: codes.map((_, i) => bytes[i * size * size + inside]) };

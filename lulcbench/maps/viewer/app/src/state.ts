@@ -84,11 +84,9 @@ export function parse(text: string, site: Site): State {
     return info?.years.includes(Number(year)) ? { map: info.id, year: Number(year) } : null;
   };
   Object.assign(state, side(fields.get("map"), fields.get("year")));
-  const info = mapOf(site, state);
   const classes = fields.get("classes") ?? "";
-  if (info.layers.some((layer) => layer.kind === "class" && layer.id === classes)) state.classes = classes;
-  else if (classes === "none") state.classes = "";
-  if (hasOverlay(info, fields.get("overlay") ?? "")) state.overlay = fields.get("overlay")!;
+  state.classes = classes === "none" ? "" : classLayer(mapOf(site, state), classes).id;
+  state.overlay = fields.get("overlay") ?? "";
   state.classOpacity = number("opacity", 0, 1) ?? state.classOpacity;
   state.overlayOpacity = number("overlayopacity", 0, 1) ?? state.overlayOpacity;
   if (fields.get("palette") === "safe") state.palette = "safe";
@@ -107,7 +105,7 @@ export function parse(text: string, site: Site): State {
   const [x, y, r] = [number("x", -1e8, 1e8), number("y", -1e8, 1e8), number("r", 0.01, 1e6)];
   if (x !== null && y !== null) state.center = [x, y];
   if (r !== null) state.resolution = r;
-  return state;
+  return withOwnLayers(site, state);
 }
 
 /** A class layer of a map, or its finest if it has no layer of that name. */
@@ -116,8 +114,26 @@ export function classLayer(map: MapInfo, id: string): Layer {
   return classes.find((layer) => layer.id === id) ?? classes.reduce((best, layer) => (layer.level > best.level ? layer : best));
 }
 
+/** A class layer of each map that can be compared with the others: the chosen one, or the finest level of all maps. */
+export function sharedLayers(maps: MapInfo[], id: string): Layer[] | null {
+  const like = (map: MapInfo, layer: Layer) =>
+    map.layers.find((one) => one.kind === "class" && one.id === layer.id && one.level === layer.level);
+  const shared = maps[0].layers.filter((layer) => layer.kind === "class" && maps.every((map) => like(map, layer)));
+  const finest = Math.min(...maps.map((map) => classLayer(map, id).level || Infinity));
+  const levels = shared.filter((layer) => layer.level && layer.level <= finest).sort((a, b) => b.level - a.level);
+  const chosen = shared.find((layer) => layer.id === id) ?? levels[0];
+  return chosen ? maps.map((map) => like(map, chosen)!) : null;
+}
+
+/** The state with layers of its map only: what is named is what is displayed. */
+export function withOwnLayers(site: Site, state: State): State {
+  const map = mapOf(site, state);
+  const classes = state.classes && classLayer(map, state.classes).id;
+  return { ...state, classes, overlay: hasOverlay(map, state.overlay) ? state.overlay : "" };
+}
+
 /** Whether a map has an overlay with this id. */
-export function hasOverlay(map: MapInfo, id: string): boolean {
+function hasOverlay(map: MapInfo, id: string): boolean {
   return (
     map.layers.some((layer) => layer.kind === "value" && layer.id === id) ||
     (map.probabilities?.codes ?? []).some((code) => id === `p${code}`)

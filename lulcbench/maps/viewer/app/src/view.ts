@@ -14,7 +14,7 @@ import type RenderEvent from "ol/render/Event";
 import ImageTile from "ol/source/ImageTile";
 import TileGrid from "ol/tilegrid/TileGrid";
 import { classPaint, paint, probabilityPaint, valuePaint, type Paint } from "./colors";
-import { cell, type DType, type MapInfo, type Reader, type Site } from "./site";
+import { cell, type DType, type Layer, type MapInfo, type Reader, type Site } from "./site";
 import { classLayer, mapOf, type Side, type State } from "./state";
 
 // Only one projection is displayed, so that no transformation is needed.
@@ -30,6 +30,7 @@ interface Shown {
   dtype: DType;
   fill: number | null;
   color: Paint;
+  data: Layer | null; // the classes that tell where the value 0, which is not stored, is a value
 }
 
 export interface Displayed {
@@ -130,20 +131,21 @@ export class MapView {
     const layer = classLayer(map, state.classes);
     const color = classPaint(this.site, state.palette, (code) => this.visible(state, code));
     const key = `${side.map}/${side.year}/${layer.id}/${state.palette}/${[...state.hidden].sort().join()}`;
-    return { key, map, year: side.year, folder: layer.id, dtype: layer.dtype, fill: layer.fill, color };
+    return { key, map, year: side.year, folder: layer.id, dtype: layer.dtype, fill: layer.fill, color, data: null };
   }
 
   private overlay(side: Side, state: State): Shown | null {
     const map = mapOf(this.site, side);
     const key = `${side.map}/${side.year}/${state.overlay}`;
+    const data = classLayer(map, state.classes);
     const layer = map.layers.find((one) => one.kind === "value" && one.id === state.overlay);
     if (layer) {
-      return { key, map, year: side.year, folder: layer.id, dtype: layer.dtype, fill: layer.fill, color: valuePaint(layer) };
+      return { key, map, year: side.year, folder: layer.id, dtype: layer.dtype, fill: layer.fill, color: valuePaint(layer), data: layer.count ? data : null };
     }
     const code = map.probabilities?.codes.find((one) => `p${one}` === state.overlay);
     if (code === undefined) return null;
     const folder = `probability/${code}`;
-    return { key, map, year: side.year, folder, dtype: "uint8", fill: null, color: probabilityPaint };
+    return { key, map, year: side.year, folder, dtype: "uint8", fill: 0, color: probabilityPaint, data };
   }
 
   private source(shown: Shown): ImageTile {
@@ -220,11 +222,14 @@ export class MapView {
       const [row, column] = cell(shown.map.overviews[overview], x, y);
       const size = this.site.tile;
       const [tileRow, tileColumn] = [Math.floor(row / size), Math.floor(column / size)];
-      const values = await this.reader.tile(
-        shown.map, shown.year, shown.folder, shown.dtype, overview, tileRow, tileColumn,
-      );
-      const raw = values ? values[(row - tileRow * size) * size + column - tileColumn * size] : shown.fill ?? 0;
-      const value = raw === shown.fill ? null : raw;
+      const read = async (folder: string, dtype: DType, fill: number | null) => {
+        const values = await this.reader.tile(shown.map, shown.year, folder, dtype, overview, tileRow, tileColumn);
+        const value = values ? values[(row - tileRow * size) * size + column - tileColumn * size] : fill;
+        return value === fill || Number.isNaN(value) ? null : value;
+      };
+      let value = await read(shown.folder, shown.dtype, shown.fill);
+      const { data } = shown;
+      if (value === null && data && (await read(data.id, data.dtype, data.fill)) !== null) value = 0;
       found.push({ map: shown.map.id, year: shown.year, layer: shown.folder, overview, row, column, value });
     }
     return found;
