@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from lulcbench.geozarr import CHUNKS, consolidate, count_chunks
 from lulcbench.grid import CRS, Bounds
 from lulcbench.legend import ClassScheme
 from lulcbench.legend.scheme import SUBSET
+from lulcbench.maps.answers import UNCERTAIN
 from lulcbench.maps.ensemble import AnyModel, Ensemble
 from lulcbench.maps.lattice import Frame
 from lulcbench.maps.thumbnail import THUMBNAIL, write_thumbnail
@@ -126,16 +127,6 @@ def write_metadata(
             ],
             **facts,
         }
-        classes = [
-            {
-                "value": code,
-                "name": str(code),
-                "title": scheme.classes[code].name,
-                "color_hint": scheme.classes[code].color[1:].upper(),
-                **_description(scheme, code),
-            }
-            for code in scheme.codes()
-        ]
         item: dict[str, Any] = {
             "type": "Feature",
             "stac_version": "1.1.0",
@@ -151,7 +142,7 @@ def write_metadata(
                     "type": "application/vnd.zarr; version=3",
                     "roles": ["data"],
                     "title": f"Zarr group of {year}",
-                    "classification:classes": classes,
+                    "classification:classes": _stac_classes(scheme, scheme.codes()),
                 },
                 "thumbnail": {
                     "href": f"./{THUMBNAIL}",
@@ -175,6 +166,7 @@ def write_metadata(
                     "title": layer_titles.get(path.stem, path.stem),
                     "file:checksum": "1220" + hash_file(path),  # multihash of a SHA-256
                     "file:size": path.stat().st_size,
+                    **({"classification:classes": own} if (own := _classes_of(scheme, path.stem)) else {}),
                 }
                 for path in sorted((folder / "cog" / str(year)).glob("*.tif"))
             }
@@ -239,6 +231,33 @@ def _classes(scheme: ClassScheme) -> str:
 def _subset_tag(scheme: ClassScheme) -> dict[str, str]:
     """The LUISA codes of the classes of a legend subset, as a tag of a GeoTIFF."""
     return {} if scheme.subset is None else {"SUBSET": json.dumps(scheme.attributes[SUBSET], ensure_ascii=False)}
+
+
+def _classes_of(scheme: ClassScheme, layer: str) -> list[dict[str, Any]]:
+    """Classes of a layer of codes, by which STAC Browser colours its GeoTIFF; of other layers an empty list."""
+    if layer == "certain":
+        uncertain = {
+            "value": UNCERTAIN,
+            "name": str(UNCERTAIN),
+            "title": "Uncertain at all levels",
+            "color_hint": "000000",
+        }
+        return [*_stac_classes(scheme, scheme.classes), uncertain]
+    levels = dict(zip(scheme.layers, scheme.levels, strict=True))
+    return _stac_classes(scheme, scheme.codes(levels[layer])) if layer in levels else []
+
+
+def _stac_classes(scheme: ClassScheme, codes: Iterable[int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "value": code,
+            "name": str(code),
+            "title": scheme.classes[code].name,
+            "color_hint": scheme.classes[code].color[1:].upper(),
+            **_description(scheme, code),
+        }
+        for code in codes
+    ]
 
 
 def _description(scheme: ClassScheme, code: int) -> dict[str, str]:

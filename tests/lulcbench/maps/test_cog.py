@@ -113,6 +113,15 @@ def test_items_and_collections_of_maps_are_stac(with_cogs: Path) -> None:
         check_stac(json.loads((with_cogs / path).read_bytes()))
 
 
+def test_items_have_the_colours_of_the_classes_of_each_geotiff(with_cogs: Path) -> None:
+    """STAC Browser colours by them; without, it shows codes as brightness: black."""
+    assets = json.loads((with_cogs / "2018" / "item.json").read_bytes())["assets"]
+    for level in (1, 2, 3):
+        stated = {own["value"]: own["color_hint"] for own in assets[f"class_{level}"]["classification:classes"]}
+        assert stated == {code: legend().classes[code].color[1:].upper() for code in legend().codes(level)}
+    assert "classification:classes" not in assets["entropy"]
+
+
 def test_items_of_maps_have_a_picture_of_their_classes(with_cogs: Path) -> None:
     (item,) = pystac.Collection.from_file(str(with_cogs / "collection.json")).get_items()
     (thumbnail,) = item.get_assets(role="thumbnail").values()
