@@ -147,8 +147,9 @@ def test_it_is_shown_with_labels_and_points_in_its_classes(city: Path, release_r
         (1, "residential", 1, None),
         (2, "industrial", 1, None),
         (3, "forest", 1, None),
+        (UNCERTAIN, "Uncertain at all levels", 0, None),
     ]
-    assert len({c["safe"] for c in site["legend"]}) == 3
+    assert len({c["safe"] for c in site["legend"]}) == 4
     assert [point["code"] for point in site["points"]] == [1, 3, 0, 0]
     shown, labels = site["maps"]
     assert [(layer["id"], layer["title"]) for layer in shown["layers"][:1]] == [("classes", "Classes")]
@@ -168,16 +169,16 @@ def test_it_is_shown_with_labels_and_points_in_its_classes(city: Path, release_r
     assert stored.all()
 
 
-def test_answers_of_no_class_are_not_shown(city: Path, tmp_path: Path) -> None:
+def test_answers_of_no_class_are_shown_as_uncertain(city: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(city, tmp_path / "map")
     array = zarr.open_array(copy / "2018" / "0" / "certain", mode="r+")
     values = array[...]
     values[values == 3] = UNCERTAIN
     array[...] = values
     counts = write_site([copy], tmp_path / "site") / "data" / "0" / "2018" / "certain" / "counts.bin"
-    shown = np.frombuffer(_gunzip(counts), "<u2").reshape(-1, 3).sum(0)
-    assert shown.tolist() == [(values == 1).sum(), (values == 2).sum(), 0]
-    assert (values == UNCERTAIN).any()
+    shown = np.frombuffer(_gunzip(counts), "<u2").reshape(-1, 4).sum(0)
+    assert shown.tolist() == [(values == 1).sum(), (values == 2).sum(), 0, (values == UNCERTAIN).sum()]
+    assert shown[3] > 0
 
 
 def _gunzip(path: Path) -> bytes:
