@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from leaderboard.errors import RequestError
-from leaderboard.ranking.table import Row, Snapshot, make_row
+from leaderboard.ranking.table import Row, Snapshot, make_row, with_labels_seen
 from leaderboard.settings import Settings
 from leaderboard.store.db import Database, Result, Revision, Submission
 from leaderboard.web.render import Page
@@ -125,4 +125,4 @@ def _rows(submissions: Iterable[Submission]) -> tuple[Row, ...]:
             rows.append(make_row(submission))
         except (KeyError, TypeError, ValueError, AttributeError):
             log.exception("submission %s is left out of the table", submission.id)
-    return tuple(rows)
+    return with_labels_seen(rows)

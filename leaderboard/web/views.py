@@ -72,7 +72,7 @@ def table_html(
             for row in rows
             if row.parameters and not row.saw_labels and (estimate := row.estimate(choice.level, choice.metric))
         ],
-        copies=snapshot.copies(choice),
+        copies=snapshot.copies,
         total=len(rows),
         page=page,
         pages=pages,
