@@ -147,6 +147,16 @@ class Snapshot:
         filled = {"release": release, "task": task, "split": split, "years": years, "scorer": scorer}
         return choice.model_copy(update=filled)
 
+    def without_idle_filters(self, choice: Choice) -> Choice:
+        """A choice without the filters that every row passes: with any other value they would give the same table."""
+        idle: dict[str, Any] = {}
+        largest = max((row.parameters or 0 for row in self.rows), default=0)
+        if choice.max_parameters is not None and choice.max_parameters * 1e6 >= largest:
+            idle["max_parameters"] = None
+        if choice.since is not None and all(row.submitted.date() >= choice.since for row in self.rows):
+            idle["since"] = None
+        return choice.model_copy(update=idle)
+
     def select(self, choice: Choice) -> list[Row]:
         """The rows that match a choice, sorted; of several with the same predictions only one (``originals``).
 
@@ -320,8 +330,13 @@ def sort_value(row: Row, choice: Choice) -> Any:
     return None if estimate is None else estimate.value
 
 
-def make_row(submission: Submission) -> Row:
-    """The row of a scored submission; without metrics if its summary has another version (``records.prepare``)."""
+def make_row(submission: Submission, superseded_by: str | None) -> Row:
+    """The row of a scored submission; without metrics if its summary has another version (``records.prepare``).
+
+    Args:
+        submission: a scored submission.
+        superseded_by: the one that replaces it on the board, see ``standing.successor``.
+    """
     if submission.result is None:
         raise RuntimeError(f"{submission.id} is scored without a result")
     result, summary = submission.result, submission.result.summary
@@ -344,7 +359,7 @@ def make_row(submission: Submission) -> Row:
         years=result.years,
         split=result.split,
         scorer_version=summary["scorer_version"],
-        superseded_by=submission.superseded_by,
+        superseded_by=superseded_by,
         levels={
             int(level): {name: Estimate(**estimate) for name, estimate in part.items()}
             for level, part in levels.items()

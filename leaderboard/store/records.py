@@ -22,7 +22,7 @@ from leaderboard.ranking.summary import SUMMARY_VERSION
 from leaderboard.settings import Settings
 from leaderboard.store import chain, ledger
 from leaderboard.store.accounts import ensure_team
-from leaderboard.store.db import Database, Result, Submission, audit, touch
+from leaderboard.store.db import OPERATOR, TEAM, Database, Result, Submission, audit, touch
 from leaderboard.store.queue import index_row
 from lulcbench._files import hash_file
 from lulcbench._parsing import parse_json, read_limited
@@ -232,9 +232,9 @@ def _apply(session: Session, event: ledger.Event) -> None:
     if submission is None:
         return
     if event.kind == "withdrawn":
-        submission.status, submission.withdrawn_at = "withdrawn", event.at
+        submission.take_off(TEAM if event.actor == submission.team.name else OPERATOR, event.at)
     elif event.kind == "restored":
-        submission.status, submission.withdrawn_at = "scored", None
+        submission.put_back()
     elif event.kind == "superseded":
         submission.superseded_by = event.value
     elif event.kind == "tier":
