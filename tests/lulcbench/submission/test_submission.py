@@ -319,6 +319,7 @@ def test_what_a_server_cannot_mean_is_refused(
     (key,) = changes
     with board.client() as client, pytest.raises(LulcbenchError, match=f"states {key} .*which is not possible"):
         client.upload(path, ModelCard.model_validate(CARD))
+    path.with_name("p.zip.upload.json").unlink(missing_ok=True)
 
 
 def test_a_server_cannot_ask_for_more_memory_than_a_chunk(
