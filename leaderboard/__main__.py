@@ -117,7 +117,13 @@ def worker(context: typer.Context, parent: Annotated[int, typer.Option(hidden=Tr
 def score(context: typer.Context) -> None:
     """Score the oldest submission in the queue, if there is one."""
     _check_releases(context.obj, 1)
-    typer.echo("scored one submission" if _worker(context).step() else "the queue is empty")
+    worker = _worker(context)
+    if not worker.has_room():
+        raise LulcbenchError(
+            f"Less than half of disk_reserve_bytes is free in {context.obj.data} or {context.obj.ledger}.",
+            "Delete files there, or lower disk_reserve_bytes; then score again.",
+        )
+    typer.echo("scored one submission" if worker.step() else "the queue is empty")
 
 
 @app.command()
@@ -333,6 +339,8 @@ def token_list(context: typer.Context) -> None:
             state = f"revoked {token.revoked_at:%Y-%m-%d}" if token.revoked_at else "valid"
             if token.expires_at and not token.revoked_at:
                 state = f"expires {token.expires_at:%Y-%m-%d}"
+            if token.team.banned_at:
+                state += f", team banned {token.team.banned_at:%Y-%m-%d}"
             state += f", last used {token.used_at:%Y-%m-%d}" if token.used_at else ", never used"
             typer.echo(f"{token.id}  {token.team.name}  {token.scope}  {token.created_at:%Y-%m-%d}  {state}")
 

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from leaderboard.ranking.choice import Choice
 from leaderboard.ranking.table import Row, Snapshot, to_csv, version_order
 from leaderboard.settings import Settings
-from leaderboard.store import chain, ledger
+from leaderboard.store import chain, ledger, standing
 from leaderboard.store.db import Database, Result, Submission
 from leaderboard.store.records import differences, replay
 from leaderboard.web.board import Board
@@ -78,7 +78,8 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     snapshot = _whole(Board(db, settings).current(), contents)
     records = [row.record(level) for row in snapshot.rows for level in LEVELS if level in row.levels]
     pd.DataFrame(records).to_parquet(part / "leaderboard.parquet", index=False)
-    tables = [(choice, _write_tables(part, snapshot, choice)) for choice in _tables(snapshot)]
+    written = [(choice, _write_tables(part, snapshot, choice)) for choice in _tables(snapshot)]
+    tables = [(choice, pages) for choice, pages in written if pages]  # the rows of a table may all be superseded
     chained = (settings.ledger / chain.NAME).exists()
     values = {"tables": tables, "best": _best(snapshot), "snapshot": snapshot, "chained": chained}
     (part / "index.html").write_text(html("index.html", **values, root="./", static=True))
@@ -89,8 +90,10 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
         shown = {row.id for row in snapshot.rows}
         scored = session.scalars(query).unique()
         submissions = {submission.id: submission for submission in scored if submission.id in shown}
-    for submission in submissions.values():
-        _write_submission(part, settings, submission, submissions, url.rstrip("/"))
+        newer = {name: standing.successor_of(session, submission) for name, submission in submissions.items()}
+    for name, submission in submissions.items():
+        page = newer[name] and (f"{newer[name]}.html" if newer[name] in submissions else "")
+        _write_submission(part, settings, submission, page, url.rstrip("/"))
     if chained:
         (part / "ledger").mkdir(exist_ok=True)
         shutil.copyfile(settings.ledger / chain.NAME, part / "ledger" / chain.NAME)
@@ -151,13 +154,10 @@ def _write_tables(part: Path, snapshot: Snapshot, table: Choice) -> dict[int, st
     return pages
 
 
-def _write_submission(
-    part: Path, settings: Settings, submission: Submission, shown: dict[str, Submission], url: str
-) -> None:
-    """Write the page of a submission, its images and its ledger file."""
+def _write_submission(part: Path, settings: Settings, submission: Submission, newer: str | None, url: str) -> None:
+    """Write the page of a submission (``newer`` as of ``submission_page``), its images and its ledger file."""
     name = f"{submission.id}.html"
     permalink = f"{url}/submissions/{name}" if url else name
-    newer = f"{submission.superseded_by}.html" if submission.superseded_by in shown else ""
     text = submission_page(settings, submission, permalink, newer, root="../", static=True)
     (part / "submissions" / name).write_text(text)
     if submission.result is not None:

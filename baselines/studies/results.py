@@ -227,7 +227,14 @@ def _paired(first: Group, second: Group, versus: Versus, level: int) -> tuple[fl
         values = evaluate(family, counts, with_intervals=True)[versus.metric]
         return {versus.metric: values.mean(axis=-1)}
 
-    _, low, high, p = paired(a, b, statistic)[versus.metric]
+    try:
+        _, low, high, p = paired(a, b, statistic)[versus.metric]
+    except ValueError as error:
+        raise LulcbenchError(
+            f"{first.name} and {second.name} have counts for {versus.metric} ({versus.where}) at level {level} in "
+            "fewer than two units.",
+            "Change the comparison.",
+        ) from error
     if math.isnan(low):
         raise LulcbenchError(
             f"{versus.metric} at level {level} is undefined without a particular block.", "Choose another metric."

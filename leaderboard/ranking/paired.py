@@ -56,7 +56,7 @@ def to_json(entries: Sequence[Entry], level: int, tests: Sequence[PairedTest]) -
                 "blocks": test.comparison.blocks if test.comparison else None,
                 "smallest_p": test.comparison.smallest_p if test.comparison else None,
                 "differences": [
-                    {"metric": name, "difference": row.difference, "low": row.low, "high": row.high, "p": row.p}
+                    {"metric": name} | {key: getattr(row, key) for key in ("difference", "low", "high", "p", "blocks")}
                     for name, row in test.rows.items()
                 ],
             }
@@ -72,7 +72,7 @@ def to_csv(entries: Sequence[Entry], level: int, tests: Sequence[PairedTest]) ->
     writer.writerow(["submission", "model", "against", "level", "metric", "difference", "low", "high", "p", "blocks"])
     for test in tests:
         for name, row in test.rows.items():
-            values = [row.difference, row.low, row.high, row.p, test.comparison.blocks if test.comparison else ""]
+            values = [row.difference, row.low, row.high, row.p, row.blocks]
             texts = [test.submission, harmless(test.model), entries[0].submission, level, name]
             writer.writerow([*texts, *values])
     return buffer.getvalue()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, get_args
 
 from leaderboard.ranking.choice import Choice
-from leaderboard.ranking.columns import COLUMNS
+from leaderboard.ranking.columns import COLUMNS, TIER_ORDER
 from leaderboard.ranking.resolution import Resolution, resolve
 from leaderboard.ranking.summary import SUMMARY_VERSION
 from leaderboard.store.db import Submission
@@ -145,37 +147,55 @@ class Snapshot:
         filled = {"release": release, "task": task, "split": split, "years": years, "scorer": scorer}
         return choice.model_copy(update=filled)
 
+    def without_idle_filters(self, choice: Choice) -> Choice:
+        """A choice without the filters that every row passes: with any other value they would give the same table."""
+        idle: dict[str, Any] = {}
+        largest = max((row.parameters or 0 for row in self.rows), default=0)
+        if choice.max_parameters is not None and choice.max_parameters * 1e6 >= largest:
+            idle["max_parameters"] = None
+        if choice.since is not None and all(row.submitted.date() >= choice.since for row in self.rows):
+            idle["since"] = None
+        return choice.model_copy(update=idle)
+
     def select(self, choice: Choice) -> list[Row]:
-        """The rows that match a choice, sorted; of several with the same predictions, only the earliest.
+        """The rows that match a choice, sorted; of several with the same predictions only one (``originals``).
 
         Rows with the same value are in the order of submission. Rows without a value in the sorted column are at the
         end in both orders, and after them those of models that saw the labels, which are not ranked.
         """
-        rows = self._originals(self.resolve(choice))[0]
         wanted = self.resolve(choice)
-        known = [row for row in rows if sort_value(row, wanted) is not None]
-        known.sort(key=lambda row: sort_value(row, wanted), reverse=wanted.descending)
-        known += [row for row in rows if sort_value(row, wanted) is None]
-        return sorted(known, key=lambda row: row.saw_labels)
-
-    def copies(self, choice: Choice) -> dict[str, int]:
-        """Submission id → number of later submissions of the same predictions, for rows that have any."""
-        return self._originals(self.resolve(choice))[1]
-
-    def _originals(self, wanted: Choice) -> tuple[list[Row], dict[str, int]]:
-        """The rows of a resolved choice in the order of submission, without repeated predictions; and the repeats."""
         rows = [
             row
             for row in self._fitting(wanted)
             if row.scorer_version == wanted.scorer and (wanted.saw_labels or not row.saw_labels)
         ]
-        originals: dict[str, Row] = {}
-        copies: dict[str, int] = {}
-        for row in sorted(rows, key=lambda row: (row.submitted, row.id)):
-            first = originals.setdefault(row.sha256, row)
-            if first is not row:
-                copies[first.id] = copies.get(first.id, 0) + 1
-        return list(originals.values()), copies
+        known = [row for row in rows if sort_value(row, wanted) is not None]
+        known.sort(key=lambda row: sort_value(row, wanted), reverse=wanted.descending)
+        known += [row for row in rows if sort_value(row, wanted) is None]
+        return sorted(known, key=lambda row: row.saw_labels)
+
+    @cached_property
+    def originals(self) -> tuple[Row, ...]:
+        """The rows in the order of submission, one for each predictions file of a table; see ``original``.
+
+        They do not depend on filters, so that no filter shows another row of the same predictions.
+        """
+        shown = [original(rows) for rows in self._groups]
+        return tuple(sorted(shown, key=lambda row: (row.submitted, row.id)))
+
+    @cached_property
+    def copies(self) -> dict[str, int]:
+        """Submission id → number of other submissions of the same predictions, for ``originals`` that have any."""
+        return {original(rows).id: len(rows) - 1 for rows in self._groups if len(rows) > 1}
+
+    @cached_property
+    def _groups(self) -> list[list[Row]]:
+        """The rows of each predictions file of a table."""
+        groups: dict[tuple[str, ...], list[Row]] = {}
+        for row in self.rows:
+            table = (row.release_key, row.task, row.years, row.split, row.scorer_version)
+            groups.setdefault((*table, row.sha256), []).append(row)
+        return list(groups.values())
 
     def hidden(self, choice: Choice) -> Hidden:
         """Numbers of results that match a choice and are not among its rows."""
@@ -187,11 +207,11 @@ class Snapshot:
         return Hidden(len(others), tuple(versions), 0 if wanted.saw_labels else saw)
 
     def _fitting(self, wanted: Choice) -> list[Row]:
-        """Rows that match a resolved choice, regardless of scorer version and of the labels that their models saw."""
+        """Originals that match a resolved choice, regardless of scorer version and of the labels that models saw."""
         needle = (wanted.q or "").casefold()
         return [
             row
-            for row in self.rows
+            for row in self.originals
             if row.release_key == wanted.release
             and row.task == wanted.task
             and row.split == wanted.split
@@ -248,6 +268,29 @@ class Snapshot:
         return resolve(self.select(choice.model_copy(update=ranked)), choice.level)
 
 
+def original(rows: Sequence[Row]) -> Row:
+    """Of rows with the same predictions, the one that a table shows: of the highest trust tier, and then the earliest.
+
+    A row that a newer one replaces comes after the others of its tier.
+    """
+    return min(rows, key=lambda row: (TIER_ORDER.index(row.tier), row.superseded_by is not None, row.submitted, row.id))
+
+
+def with_labels_seen(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows, marked as having seen the labels if the card of any row with the same predictions states it.
+
+    The card of a self-reported row counts for its own team only: the board has not seen its predictions, and anybody
+    can name the SHA-256 of another team's file.
+    """
+    stated = [row for row in rows if row.saw_labels]
+    files = {row.sha256 for row in stated if row.tier != "reported"}
+    of_team = {(row.sha256, row.team) for row in stated}
+    return tuple(
+        replace(row, saw_labels=row.saw_labels or row.sha256 in files or (row.sha256, row.team) in of_team)
+        for row in rows
+    )
+
+
 def to_csv(rows: list[Row], level: int) -> str:
     """The rows as CSV. A text that a spreadsheet would interpret as a formula gets a leading apostrophe."""
     buffer = io.StringIO()
@@ -287,8 +330,13 @@ def sort_value(row: Row, choice: Choice) -> Any:
     return None if estimate is None else estimate.value
 
 
-def make_row(submission: Submission) -> Row:
-    """The row of a scored submission; without metrics if its summary has another version (``records.prepare``)."""
+def make_row(submission: Submission, superseded_by: str | None) -> Row:
+    """The row of a scored submission; without metrics if its summary has another version (``records.prepare``).
+
+    Args:
+        submission: a scored submission.
+        superseded_by: the one that replaces it on the board, see ``standing.successor``.
+    """
     if submission.result is None:
         raise RuntimeError(f"{submission.id} is scored without a result")
     result, summary = submission.result, submission.result.summary
@@ -311,7 +359,7 @@ def make_row(submission: Submission) -> Row:
         years=result.years,
         split=result.split,
         scorer_version=summary["scorer_version"],
-        superseded_by=submission.superseded_by,
+        superseded_by=superseded_by,
         levels={
             int(level): {name: Estimate(**estimate) for name, estimate in part.items()}
             for level, part in levels.items()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from leaderboard.ranking.table import version_order
 from leaderboard.scoring.worker import Worker
@@ -17,6 +18,7 @@ from leaderboard.store.db import Submission, audit, now, touch
 from leaderboard.store.queue import Job
 from leaderboard.store.records import replay
 from leaderboard.store.rescored import rescored_id, scorer_version
+from leaderboard.store.standing import successor, successor_of
 from leaderboard.store.stated import Stated
 from leaderboard.store.uploads import predictions_path
 from lulcbench.errors import LulcbenchError
@@ -45,17 +47,17 @@ def rescore(worker: Worker, submissions: Sequence[str] = ()) -> Iterator[tuple[s
     replay(worker.db, worker.settings)  # a result that an interrupted call wrote
     with worker.db.read() as session:
         everything = session.scalars(select(Submission)).unique().all()
-    ids = {submission.id for submission in everything}
+    found = {submission.id: submission for submission in everything}
     known = {submission.id: submission for submission in everything if submission.status == "scored"}
     if missing := [name for name in submissions if name not in known]:
         raise LulcbenchError(f"There is no scored submission {missing[0]!r}.", "Name those that the board shows.")
     versions = {scorer_version(submission) for submission in everything}
-    copies = {rescored_id(name, version) for name in ids for version in versions}
+    copies = {rescored_id(name, version) for name in found for version in versions}
     for submission in (known[name] for name in submissions or known):
         done = version_order(scorer_version(submission)) >= version_order(SCORER_VERSION)
-        if done or rescored_id(submission.id, SCORER_VERSION) in ids:
+        if done or rescored_id(submission.id, SCORER_VERSION) in found:
             continue
-        if submission.id in copies or submission.superseded_by is not None:
+        if submission.id in copies or successor(submission, found.get) is not None:
             if submissions:
                 copy = submission.id in copies
                 yield submission.id, "it is a rescored result; name the original" if copy else "it is superseded"
@@ -63,13 +65,13 @@ def rescore(worker: Worker, submissions: Sequence[str] = ()) -> Iterator[tuple[s
         yield submission.id, _again(worker, submission.id)
 
 
-def _closed(submission: Submission) -> str:
+def _closed(session: Session, submission: Submission) -> str:
     """Why a submission, as it is now, is not scored again; empty if it is."""
     if submission.status != "scored":
         return "it was withdrawn"
     if submission.team.banned_at is not None:
         return "its team is banned"
-    return "it is superseded" if submission.superseded_by is not None else ""
+    return "it is superseded" if successor_of(session, submission) is not None else ""
 
 
 def _again(worker: Worker, submission_id: str) -> str:
@@ -77,8 +79,8 @@ def _again(worker: Worker, submission_id: str) -> str:
     settings, new = worker.settings, rescored_id(submission_id, SCORER_VERSION)
     with worker.db.read() as session:  # others were scored since the list was made
         submission = session.get_one(Submission, submission_id)
-    if why := _closed(submission):
-        return why
+        if why := _closed(session, submission):
+            return why
     if not predictions_path(settings, submission.id).is_file():
         return "its predictions are not kept"
     at = submission.created_at.isoformat()
@@ -108,7 +110,7 @@ def _publish(worker: Worker, submission_id: str, new: str, result: dict[str, Any
     """
     with worker.db.write() as session:
         submission = session.get_one(Submission, submission_id, with_for_update={"of": Submission})
-        if why := _closed(submission):
+        if why := _closed(session, submission):
             return why
         known = {
             "submission": new,

@@ -78,7 +78,7 @@ class Worker:
 
     def step(self) -> bool:
         """Score one submission. False if the queue is empty or the disk too full."""
-        if not self._room():
+        if not self.has_room():
             return False
         job = queue.claim(self.db, self.settings, self.owner)
         if job is None:
@@ -124,7 +124,7 @@ class Worker:
         # Rescoring keeps the date of submission, and so does not prolong this.
         return session.scalars(select(Submission.id).where(states, Submission.created_at < limit)).all()
 
-    def _room(self) -> bool:
+    def has_room(self) -> bool:
         """Whether there is disk space to start a job; the rest is reserved for finishing work that has begun."""
         s = self.settings
         room = all(shutil.disk_usage(p).free >= s.disk_reserve_bytes // 2 for p in (s.data, s.ledger))

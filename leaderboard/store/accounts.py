@@ -183,12 +183,15 @@ def ban(db: Database, team_name: str, banned: bool = True) -> None:
 
 
 def may_publish(session: Session, team_id: int) -> bool:
-    """Whether results of a team may be published: it is not banned, and has a valid token."""
+    """Whether results of a team may be published: it is not banned, and not all of its tokens were revoked.
+
+    An expired token ends the access of programs, not the standing of what they have sent.
+    """
     team = session.get(Team, team_id)
     if team is None or team.banned_at is not None:
         return False
-    tokens = session.scalars(select(Token).where(Token.team_id == team_id)).all()
-    return any(_valid(token) for token in tokens)
+    kept = select(Token.id).where(Token.team_id == team_id, Token.revoked_at.is_(None)).limit(1)
+    return session.scalars(kept).first() is not None
 
 
 def begin_session(db: Database, token_id: str, lifetime: timedelta) -> str:

@@ -19,6 +19,8 @@ from sqlalchemy.types import TypeDecorator
 
 from lulcbench.errors import LulcbenchError
 
+TEAM, OPERATOR = "team", "operator"  # who withdrew a submission
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """Time in UTC with its time zone, also on SQLite, which does not store the zone."""
@@ -101,7 +103,9 @@ class Submission(Base):
     """A predictions file with its card, from the queue to the board.
 
     ``status`` is queued, scoring, scored, refused or withdrawn. ``lease_until`` hides a row from other workers: it is
-    the end of the lease while scoring, and the earliest next try while queued.
+    the end of the lease while scoring, and the earliest next try while queued. Of a withdrawn one, ``withdrawn_by`` is
+    ``TEAM`` or ``OPERATOR``, and ``status_before`` what it returns to. ``superseded_by`` counts only while that
+    submission is on the board (``standing.successor``). ``undos`` is how often its team has undone a withdrawal.
     """
 
     __tablename__ = "submission"
@@ -121,8 +125,25 @@ class Submission(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     superseded_by: Mapped[str | None] = mapped_column(String(32))
     withdrawn_at: Mapped[datetime | None]
+    withdrawn_by: Mapped[str | None] = mapped_column(String(8))
+    status_before: Mapped[str | None] = mapped_column(String(12))
+    undos: Mapped[int] = mapped_column(default=0)
+    claimed_at: Mapped[datetime | None]
     team: Mapped[Team] = relationship(lazy="joined", innerjoin=True)
     result: Mapped[Result | None] = relationship(lazy="joined")
+
+    def take_off(self, by: str, at: datetime) -> None:
+        """Withdraw it, by ``TEAM`` or ``OPERATOR``; a later withdrawal replaces an earlier one."""
+        if self.status != "withdrawn":
+            self.status_before = "queued" if self.status == "scoring" else self.status
+        self.status, self.withdrawn_by, self.withdrawn_at = "withdrawn", by, at
+        self.lease_owner = self.lease_until = None
+
+    def put_back(self) -> None:
+        """Undo a withdrawal; does nothing if there is none."""
+        if self.status == "withdrawn":
+            self.status = self.status_before or "queued"
+            self.status_before = self.withdrawn_by = self.withdrawn_at = None
 
 
 class Result(Base):

@@ -41,14 +41,13 @@ __all__ = [
     "record",
     "redactions",
     "seal",
-    "withdrawal",
     "write",
 ]
 MAX_ENTRY_BYTES = 64 * 2**20
 
 log = logging.getLogger(__name__)
 _RESULT = re.compile(r"([0-9a-f]{20})\.json")
-_EVENT = re.compile(r"([0-9a-f]{20})\.((?:withdrawn|restored)(?:-\d{3,})?|superseded|(?:tier|redacted)-\d{3,})\.json")
+_EVENT = re.compile(r"([0-9a-f]{20})\.((?:withdrawn|restored|superseded)(?:-\d{3,})?|(?:tier|redacted)-\d{3,})\.json")
 _RESTORE = "Restore it from a backup."
 
 
@@ -74,33 +73,45 @@ def write(root: Path, entry: Entry) -> Entry:
 
 
 def record(root: Path, release_key: str, event: Event) -> Event:
-    """Record an event. Tiers and names may change several times, so those files are numbered; others happen once.
+    """Record an event. Files of the same kind are numbered; all may happen several times.
 
-    A damaged file with the event's name is kept: a rebuild then leaves the submission out.
+    An event that repeats the last one of its kind, or of withdrawal and return, is that one, so that a call that was
+    interrupted can be repeated. A damaged file is kept: a rebuild then leaves the submission out.
     """
     folder, content = root / release_key, event.model_dump(mode="json") | {"digest": event.digest}
-    if event.kind in ("tier", "redacted"):
-        names = [_EVENT.fullmatch(path.name) for path in folder.glob(f"{event.submission}.{event.kind}-*.json")]
-        number = max((int(name[2].rpartition("-")[2]) + 1 for name in names if name), default=0)
-        while not create(path := folder / f"{event.submission}.{event.kind}-{number:03d}.json", content):
-            number += 1
-        chain.append(root, f"{release_key}/{path.name}", event.digest, event.facts)
-        return event
-    path = folder / f"{event.submission}.{event.kind}.json"
-    if event.kind in ("withdrawn", "restored"):  # they alternate; a repeated one is the same event
-        withdrawn, restored = (
-            len(list(folder.glob(f"{event.submission}.{k}*.json"))) for k in ("withdrawn", "restored")
-        )
-        number = max(withdrawn - 1, 0) if event.kind == "restored" or withdrawn > restored else withdrawn
-        if number:
-            path = folder / f"{event.submission}.{event.kind}-{number:03d}.json"
-    if not create(path, content):
-        try:
-            event = read_event(path)
-        except DamagedFile as error:
-            log.error("%s", error.what)
-    chain.append(root, f"{release_key}/{path.name}", event.digest, event.facts)
-    return event
+    numbered = event.kind in ("tier", "redacted")
+    if not numbered and (standing := _repeated(root, folder, event)) is not None:
+        chain.append(root, f"{release_key}/{standing[0].name}", standing[1].digest, standing[1].facts)
+        return standing[1]
+    names = [_EVENT.fullmatch(path.name) for path in folder.glob(f"{event.submission}.{event.kind}*.json")]
+    number = max((int(name[2].partition("-")[2] or 0) + 1 for name in names if name), default=0)
+    while True:
+        ending = f"-{number:03d}" if numbered or number else ""
+        path = folder / f"{event.submission}.{event.kind}{ending}.json"
+        if create(path, content):
+            chain.append(root, f"{release_key}/{path.name}", event.digest, event.facts)
+            return event
+        number += 1
+
+
+def _repeated(root: Path, folder: Path, event: Event) -> tuple[Path, Event] | None:
+    """The last event of a submission of the same kind (withdrawal and return alternate), if ``event`` repeats it."""
+    kinds = ("withdrawn", "restored") if event.kind in ("withdrawn", "restored") else (event.kind,)
+    order = chain.load(root).order()
+    paths = [path for kind in kinds for path in folder.glob(f"{event.submission}.{kind}*.json")]
+    if not paths:
+        return None
+    last = max(
+        paths,
+        key=lambda path: (order.get(f"{folder.name}/{path.name}", len(order)), len(path.name), path.name),
+    )
+    try:
+        standing = read_event(last)
+    except DamagedFile as error:
+        log.error("%s", error.what)
+        return (last, event) if last.name.startswith(f"{event.submission}.{event.kind}") else None
+    same = (standing.kind, standing.actor, standing.value) == (event.kind, event.actor, event.value)
+    return (last, standing) if same else None
 
 
 def read(path: Path) -> Entry:
@@ -123,15 +134,6 @@ def _summarised(path: Path) -> tuple[Entry, dict[str, Any]]:
         raise DamagedFile(f"{path} holds the content of {entry.path}.", "Delete it, or move it there.")
     _check_chain(path, entry)
     return entry, summary
-
-
-def withdrawal(root: Path, release_key: str, submission_id: str) -> Event | None:
-    """The last withdrawal of a submission; None if there is none, or it cannot be read."""
-    paths = list((root / release_key).glob(f"{submission_id}.withdrawn*.json"))
-    try:
-        return read_event(max(paths, key=lambda path: (len(path.name), path.name))) if paths else None
-    except DamagedFile:
-        return None
 
 
 def redactions(path: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sqlalchemy import select
@@ -47,7 +47,7 @@ def rename(db: Database, settings: Settings, name: str, new: str, authors: Seque
             if session.scalars(select(Team.id).where(Team.name == new)).first() is not None:
                 raise LulcbenchError(f"There is a team {new!r} already.", "Choose another name.")
             check_resemblance(session, new, besides=name)
-        changed = 0
+        changed = _as_actor(settings.ledger, name, new) if new != name else 0
         for submission in session.scalars(select(Submission).where(Submission.team_id == team.id)).unique():
             changed += _in_ledger(session, settings, submission, name, new, authors)
             if authors:
@@ -83,6 +83,18 @@ def _in_ledger(
     return changed
 
 
+def _as_actor(root: Path, name: str, new: str) -> int:
+    """Replace a name in events, also in those on submissions of other teams, which operators have; how many."""
+    changed = 0
+    for path in sorted(root.glob("*/*.*.json")):
+        if ".redacted-" not in path.name:
+            event = _intact(ledger.read_event, path)
+            if event.actor == name:
+                _replace(root, path, event.model_copy(update={"actor": new}))
+                changed += 1
+    return changed
+
+
 def _in_audit(session: Session, name: str, new: str) -> None:
     for line in session.scalars(select(Audit)):
         if line.actor == name or line.actor.startswith(f"{name}/"):
@@ -101,14 +113,18 @@ def _files(root: Path, submission_id: str) -> list[tuple[Path, ledger.Entry | le
     """
     found: list[tuple[Path, ledger.Entry | ledger.Event]] = []
     for path in sorted(root.glob(f"*/{submission_id}.*json")):
-        try:
-            if path.name == f"{submission_id}.json":
-                found.append((path, ledger.read(path)))
-            elif ".redacted-" not in path.name:
-                found.append((path, ledger.read_event(path)))
-        except ledger.DamagedFile as error:
-            raise LulcbenchError(error.what, "Restore it first; then repeat the command.") from error
+        if path.name == f"{submission_id}.json":
+            found.append((path, _intact(ledger.read, path)))
+        elif ".redacted-" not in path.name:
+            found.append((path, _intact(ledger.read_event, path)))
     return found
+
+
+def _intact[T](read: Callable[[Path], T], path: Path) -> T:
+    try:
+        return read(path)
+    except ledger.DamagedFile as error:
+        raise LulcbenchError(error.what, "Restore it first; then repeat the command.") from error
 
 
 def _replace(root: Path, path: Path, item: ledger.Entry | ledger.Event) -> None:

@@ -33,7 +33,7 @@ class Job:
 
 
 class NoAccess(Exception):
-    """The team was banned, or has no valid token any more."""
+    """The team was banned, or its tokens were revoked."""
 
 
 class LostLease(Exception):
@@ -43,13 +43,13 @@ class LostLease(Exception):
 def claim(db: Database, settings: Settings, owner: str) -> Job | None:
     """Lease a submission that no worker is scoring to ``owner``; None if there is none.
 
-    Teams take turns: first the team of which the fewest are being scored, then that whose last one finished longest
-    ago; within a team, the oldest submission.
+    Teams take turns: first the team of which the fewest are being scored, then that whose last turn was longest ago;
+    within a team, the oldest submission. A turn counts from its beginning, however it ends.
     """
     other = aliased(Submission)
     same_team = other.team_id == Submission.team_id
     scoring = select(func.count()).where(same_team, other.status == "scoring").scalar_subquery()
-    finished = select(func.max(other.finished_at)).where(same_team).scalar_subquery()
+    last_turn = select(func.max(func.coalesce(other.claimed_at, other.finished_at))).where(same_team).scalar_subquery()
     with db.write() as session:
         submission = session.scalars(
             select(Submission)
@@ -57,7 +57,7 @@ def claim(db: Database, settings: Settings, owner: str) -> Job | None:
                 Submission.status.in_(("queued", "scoring")),
                 or_(Submission.lease_until.is_(None), Submission.lease_until < now()),
             )
-            .order_by(scoring, finished.nulls_first(), Submission.created_at, Submission.id)
+            .order_by(scoring, last_turn.nulls_first(), Submission.created_at, Submission.id)
             .limit(1)
             .with_for_update(skip_locked=True, of=Submission)
         ).first()
@@ -67,6 +67,7 @@ def claim(db: Database, settings: Settings, owner: str) -> Job | None:
         submission.what = submission.remedy = None  # why it had to wait
         submission.lease_owner = owner
         submission.lease_until = now() + timedelta(seconds=settings.lease_s)
+        submission.claimed_at = now()
         submission.attempts += 1
         audit(session, owner, "score.begin", submission.id, attempt=submission.attempts)
         return Job(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -12,11 +13,13 @@ from leaderboard.errors import RequestError, not_found
 from leaderboard.settings import Settings
 from leaderboard.store import ledger
 from leaderboard.store.accounts import Identity
-from leaderboard.store.db import Database, Submission, audit, now, touch
+from leaderboard.store.db import OPERATOR as BY_OPERATOR
+from leaderboard.store.db import TEAM, Database, Submission, audit, now, touch
 from leaderboard.store.rescored import rescored, scorer_version
 from lulcbench.errors import LulcbenchError
 
 UNDO = timedelta(days=1)
+MAX_UNDOS = 3  # by the team of a submission; each leaves files in the ledger that are never deleted
 OPERATOR = Identity("operator", 0, "operator", "admin")
 SUBMISSION_ID = re.compile(r"[0-9a-f]{20}")
 
@@ -39,48 +42,69 @@ def visible(session: Session, submission_id: str, who: Identity | None) -> Submi
 def withdraw(db: Database, settings: Settings, who: Identity, submission_id: str) -> Submission:
     """Take a submission and its rescored results off the board, or out of the queue. Repeating it is harmless.
 
+    A withdrawal by the operator replaces one by the team, which could be undone by the team.
+
     Raises:
         RequestError: 404, it does not belong to the team of ``who``.
     """
     with db.write() as session:
         submission, at = _owned(session, who, submission_id), now()
+        by = BY_OPERATOR if who.admin else TEAM
         for one in (submission, *rescored(session, submission)):
-            _withdraw(session, settings, who, one, at)
+            if one.status != "withdrawn" or by not in (TEAM, one.withdrawn_by):
+                _withdraw(session, settings, who, one, by, at)
         return submission
 
 
-def _withdraw(session: Session, settings: Settings, who: Identity, submission: Submission, at: datetime) -> None:
-    if submission.status == "withdrawn":
-        return
+def _withdraw(
+    session: Session, settings: Settings, who: Identity, submission: Submission, by: str, at: datetime
+) -> None:
     # A worker that died between ledger and commit leaves an entry without a row; a rebuild must not show it again.
     # The entry is not read: a damaged one can be withdrawn too.
     key = submission.result.release_key if submission.result else ledger.folder_of(settings.ledger, submission.id)
     if key is not None:
         event = ledger.Event(submission=submission.id, kind="withdrawn", at=at, actor=who.team)
         ledger.record(settings.ledger, key, event)
-    submission.status, submission.lease_owner, submission.lease_until = "withdrawn", None, None
-    submission.withdrawn_at = at
+    submission.take_off(by, at)
     audit(session, who.actor, "submission.withdraw", submission.id)
     touch(session)
 
 
 def undoable(submission: Submission) -> bool:
-    """Whether a submission was withdrawn less than a day ago."""
+    """Whether the team of a submission may undo its withdrawal."""
+    return submission.status == "withdrawn" and _lasting(submission) is None
+
+
+def _lasting(submission: Submission) -> RequestError | None:
+    """Why the team of a withdrawn submission may not undo the withdrawal; None if it may."""
     at = submission.withdrawn_at
-    return submission.status == "withdrawn" and at is not None and now() - at < UNDO
+    if submission.withdrawn_by != TEAM:
+        return RequestError(409, "The operator withdrew this submission.", "Ask the operator.")
+    if at is None or now() - at >= UNDO:
+        return RequestError(409, "There is no withdrawal of the last day.", "Submit the predictions again.")
+    if submission.undos >= MAX_UNDOS:
+        what = f"Its withdrawal was undone {MAX_UNDOS} times, which is the limit."
+        return RequestError(409, what, "Submit the predictions again, or ask the operator.")
+    return None
 
 
 def undo(db: Database, settings: Settings, who: Identity, submission_id: str) -> Submission:
-    """Undo a withdrawal: the submission returns to the board, or to the queue; its rescored results return with it.
+    """Undo a withdrawal: the submission is again what it was before: on the board, in the queue, or refused.
+
+    Its rescored results return with it, if they were withdrawn with it.
 
     Raises:
         RequestError: 404, it does not belong to the team of ``who``; 409, it is not withdrawn, more than a day has
-            passed, or the operator withdrew it.
+            passed, the operator withdrew it, or its team has undone this ``MAX_UNDOS`` times.
     """
     with db.write() as session:
         submission = _owned(session, who, submission_id)
-        if submission.status != "withdrawn" or not (who.admin or undoable(submission)):
-            raise RequestError(409, "There is no withdrawal of the last day.", "Submit the predictions again.")
+        if submission.status != "withdrawn":
+            raise RequestError(409, "There is no withdrawal to undo.", "See its page for its status.")
+        if not who.admin:
+            if why_not := _lasting(submission):
+                raise why_not
+            submission.undos += 1
         at = submission.withdrawn_at
         for one in (submission, *rescored(session, submission)):
             if one.status == "withdrawn" and one.withdrawn_at == at:  # not what was withdrawn by itself
@@ -91,13 +115,9 @@ def undo(db: Database, settings: Settings, who: Identity, submission_id: str) ->
 def _undo(session: Session, settings: Settings, who: Identity, submission: Submission) -> None:
     key = submission.result.release_key if submission.result else ledger.folder_of(settings.ledger, submission.id)
     if key is not None:
-        event = ledger.withdrawal(settings.ledger, key, submission.id)
-        if not who.admin and (event is None or event.actor != submission.team.name):
-            raise RequestError(409, "The operator withdrew this submission.", "Ask the operator.")
         restored = ledger.Event(submission=submission.id, kind="restored", at=now(), actor=who.team)
         ledger.record(settings.ledger, key, restored)
-    submission.status = "scored" if submission.result else "queued"
-    submission.withdrawn_at = None
+    submission.put_back()
     audit(session, who.actor, "submission.undo", submission.id)
     touch(session)
 
@@ -117,12 +137,39 @@ def retry(db: Database, submission_id: str) -> None:
         audit(session, "operator", "submission.retry", submission.id)
 
 
-def supersedable(old: Submission, new: Submission) -> bool:
+def successor(submission: Submission, find: Callable[[str], Submission | None]) -> str | None:
+    """Id of the submission that replaces one on the board: the first of its successors that is on the board.
+
+    None if there is none, so that withdrawing a successor brings back what it replaced.
+
+    Args:
+        submission: a submission.
+        find: the submission with an id; None if there is none.
+    """
+    seen = {submission.id}
+    name = submission.superseded_by
+    while name is not None and name not in seen:
+        seen.add(name)
+        newer = find(name)
+        if newer is None:
+            return None
+        if newer.status == "scored":
+            return newer.id
+        name = newer.superseded_by
+    return None
+
+
+def successor_of(session: Session, submission: Submission) -> str | None:
+    """``successor`` of a submission, from the database."""
+    return successor(submission, lambda name: session.get(Submission, name))
+
+
+def supersedable(session: Session, old: Submission, new: Submission) -> bool:
     """Whether ``supersede`` accepts these two submissions of one team."""
     if old.result is None or new.result is None or {old.status, new.status} != {"scored"}:
         return False
-    free = old.superseded_by is None and new.superseded_by is None and new.created_at > old.created_at
-    return free and _same_table(old, new)
+    free = successor_of(session, old) is None and successor_of(session, new) is None
+    return free and new.created_at > old.created_at and _same_table(old, new)
 
 
 def supersede(db: Database, settings: Settings, who: Identity, submission_id: str, by: str) -> Submission:
@@ -146,13 +193,14 @@ def supersede(db: Database, settings: Settings, who: Identity, submission_id: st
             raise RequestError(
                 409, "A submission is superseded by a newer one only.", "Withdraw the newer one instead."
             )
-        if new.superseded_by is not None or old.superseded_by not in (None, new.id):
+        replaced = successor_of(session, old)
+        if successor_of(session, new) is not None or replaced not in (None, new.id):
             raise RequestError(409, "One of the two is superseded already.", "Name the newest submission.")
-        if old.superseded_by is None:
+        if replaced is None:
             _supersede(session, settings, who, old, new.id)
             newer = {scorer_version(one): one.id for one in rescored(session, new) if one.status == "scored"}
             for one in rescored(session, old):
-                if one.superseded_by is None and one.id != new.id:
+                if successor_of(session, one) is None and one.id != new.id:
                     _supersede(session, settings, who, one, newer.get(scorer_version(one), new.id))
         return old
 

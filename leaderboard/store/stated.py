@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from leaderboard.store import ledger
 from leaderboard.store.accounts import ensure_team
-from leaderboard.store.db import Submission
+from leaderboard.store.db import OPERATOR, TEAM, Submission
 from leaderboard.store.queue import index_row
 
 _ROUNDING = 1e-9  # of summaries that another machine computed
@@ -58,6 +58,10 @@ class Stated:
             return event.value
         return self.entry.tier if self.entry else None
 
+    def _withdrawn_by(self, submission: Submission) -> str:
+        own = self.standing is not None and self.standing.actor == submission.team.name
+        return TEAM if own else OPERATOR
+
     def _last(self, *kinds: str) -> ledger.Event | None:
         return next((event for event in reversed(self.events) if event.kind in kinds), None)
 
@@ -74,6 +78,8 @@ class Stated:
         withdrawn = self.standing is not None and self.standing.kind == "withdrawn"
         if submission.status != ("withdrawn" if withdrawn else "scored"):
             yield "status"
+        if withdrawn and submission.status == "withdrawn" and submission.withdrawn_by != self._withdrawn_by(submission):
+            yield "who withdrew it"
         if submission.superseded_by != self.successor:
             yield "successor"
         if submission.tier != (self.tier or submission.tier):
@@ -116,9 +122,14 @@ class Stated:
                 setattr(submission.result, name, getattr(index, name))
             submission.sha256, submission.created_at = self.entry.sha256, self.entry.submitted_at
         if self.standing is not None:
-            withdrawn = self.standing.kind == "withdrawn"
-            submission.withdrawn_at = self.standing.at if withdrawn else None
-            submission.status = "withdrawn" if withdrawn else "scored" if submission.result else submission.status
+            if self.standing.kind == "withdrawn":
+                submission.take_off(self._withdrawn_by(submission), self.standing.at)
+            else:
+                submission.put_back()
+            if submission.result is not None and submission.status == "withdrawn":
+                submission.status_before = "scored"
+            elif submission.result is not None:
+                submission.status = "scored"
         submission.superseded_by = self.successor or submission.superseded_by
         submission.tier = self.tier or submission.tier
         return added

@@ -28,6 +28,7 @@ from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Audit, Database, Submission
 from leaderboard.web.board import Board
 from leaderboard.web.cards import check_card
+from leaderboard.web.entries import Entries
 from leaderboard.web.pages import compared_page
 from leaderboard.web.render import Page
 from leaderboard.web.views import check_ids, compared, read_record
@@ -251,24 +252,45 @@ def complete_upload(upload_id: UploadId, who: Who, db: Db, settings: Setting) ->
     return Accepted(submission_id=submission_id, url=page_url(settings, submission_id))
 
 
-@router.get("/submissions/{submission_id}", tags=["read"])
-def show_submission(submission_id: SubmissionId, who: MaybeWho, db: Db, settings: Setting) -> SubmissionState:
+@router.get("/submissions/{submission_id}", tags=["read"], response_model=SubmissionState)
+async def show_submission(
+    submission_id: SubmissionId, request: Request, who: MaybeWho, db: Db, settings: Setting
+) -> Response:
     """A submission. Only its own team sees it before it is scored, or if it was refused."""
-    with db.read() as session:
-        submission = standing.visible(session, submission_id, who)
-    return _state(submission, settings)
+    entries: Entries = request.app.state.entries
+
+    def find() -> tuple[Submission, str | None]:
+        with db.read() as session:
+            submission = standing.visible(session, submission_id, who)
+            return submission, standing.successor_of(session, submission)
+
+    def make() -> Page:
+        state = _state(db, settings, submission)
+        if state.error:  # it is not kept, since it may be repaired elsewhere than in the file
+            raise _NotKept(state)
+        return Page.of(state.model_dump_json(), compress=False)
+
+    submission, newer = await run_in_threadpool(find)
+    if submission.status != "scored" or submission.result is None:
+        state = await run_in_threadpool(_state, db, settings, submission)
+        return Response(state.model_dump_json(), media_type="application/json")
+    try:
+        page = await entries.page("state", submission.result, (submission.tier, newer), make)
+    except _NotKept as error:
+        return Response(error.state.model_dump_json(), media_type="application/json")
+    return Response(page.plain, media_type="application/json")
 
 
 @router.post("/submissions/{submission_id}/withdraw", tags=["submit"])
 def withdraw(submission_id: SubmissionId, who: Who, db: Db, settings: Setting) -> SubmissionState:
     """Take a submission off the board, or out of the queue. The ledger keeps the result and the withdrawal."""
-    return _state(standing.withdraw(db, settings, who, submission_id), settings)
+    return _state(db, settings, standing.withdraw(db, settings, who, submission_id))
 
 
 @router.post("/submissions/{submission_id}/undo", tags=["submit"])
 def undo(submission_id: SubmissionId, who: Who, db: Db, settings: Setting) -> SubmissionState:
-    """Undo a withdrawal of the last day."""
-    return _state(standing.undo(db, settings, who, submission_id), settings)
+    """Undo a withdrawal of the last day, at most three times for a submission."""
+    return _state(db, settings, standing.undo(db, settings, who, submission_id))
 
 
 @router.post("/submissions/{submission_id}/supersede", tags=["submit"])
@@ -276,7 +298,7 @@ def supersede(
     submission_id: SubmissionId, body: SupersedeRequest, who: Who, db: Db, settings: Setting
 ) -> SubmissionState:
     """Mark a submission as replaced by a newer one of the same team, release, task, years and split."""
-    return _state(standing.supersede(db, settings, who, submission_id, body.by), settings)
+    return _state(db, settings, standing.supersede(db, settings, who, submission_id, body.by))
 
 
 @router.post("/submissions/{submission_id}/tier", tags=["operate"])
@@ -284,7 +306,8 @@ def change_tier(
     submission_id: SubmissionId, body: TierRequest, who: Admin, db: Db, settings: Setting
 ) -> SubmissionState:
     """Set the trust tier of a result, for example after its weights gave the same scores."""
-    return _state(standing.set_tier(db, settings, who.actor, submission_id, body.tier, body.evidence), settings)
+    submission = standing.set_tier(db, settings, who.actor, submission_id, body.tier, body.evidence)
+    return _state(db, settings, submission)
 
 
 @router.get("/audit", tags=["operate"])
@@ -300,14 +323,15 @@ def show_audit(
 @router.get("/leaderboard", tags=["read"])
 def show_leaderboard(request: Request, choice: Annotated[Choice, Query()], format: Format = "json") -> Response:
     """The complete table, filtered and sorted like the page."""
-    unpaged = choice.model_copy(update={"page": 1})
+    board = get_board(request)
+    choice = board.current().without_idle_filters(choice.model_copy(update={"page": 1}))
 
     def make(snapshot: Snapshot) -> Page:
         rows = snapshot.select(choice)
-        return Page.of(to_csv(rows, choice.level) if format == "csv" else json.dumps(snapshot.to_json(choice, rows)))
+        text = to_csv(rows, choice.level) if format == "csv" else json.dumps(snapshot.to_json(choice, rows))
+        return Page.of(text, compress=False)
 
-    board = get_board(request)
-    page = board.page(f"/api/leaderboard?{format}&{unpaged.key}", make)
+    page = board.page(f"/api/leaderboard?{format}&{choice.key}", make)
     return _download(page, format, f"leaderboard-{board.current().resolve(choice).stem}.csv")
 
 
@@ -330,11 +354,19 @@ async def show_comparison(
             if format == "csv"
             else json.dumps(paired.to_json(entries, level, tests))
         )
-        return Page.of(text)
+        return Page.of(text, compress=False)
 
     key = f"/api/compare?{urlencode({'id': ids, 'level': level, 'format': format}, doseq=True)}"
     page = await compared_page(request, key, make)
     return _download(page, format, "comparison.csv")
+
+
+class _NotKept(Exception):
+    """Carries a state with an error."""
+
+    def __init__(self, state: SubmissionState) -> None:
+        super().__init__(state.submission_id)
+        self.state = state
 
 
 def page_url(settings: Settings, submission_id: str) -> str:
@@ -361,7 +393,9 @@ def _find(db: Database, who: Identity, upload_id: str) -> Any:
         return uploads.find(session, who, upload_id)
 
 
-def _state(submission: Submission, settings: Settings) -> SubmissionState:
+def _state(db: Database, settings: Settings, submission: Submission) -> SubmissionState:
+    with db.read() as session:
+        superseded_by = standing.successor_of(session, submission)
     scores = None
     error = ErrorText(what=submission.what, remedy=submission.remedy or "") if submission.what else None
     if submission.status == "scored":
@@ -378,7 +412,7 @@ def _state(submission: Submission, settings: Settings) -> SubmissionState:
             "tier": submission.tier,
             "error": error,
             "scores": scores,
-            "superseded_by": submission.superseded_by,
+            "superseded_by": superseded_by,
             "url": page_url(settings, submission.id),
         }
     )

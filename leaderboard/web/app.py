@@ -22,6 +22,8 @@ from leaderboard.store import records
 from leaderboard.store.db import Database
 from leaderboard.web import api, forms, oauth, operation, pages, sessions
 from leaderboard.web.board import Board
+from leaderboard.web.check import LedgerCheck
+from leaderboard.web.entries import Entries
 from leaderboard.web.guard import Guard
 from leaderboard.web.limits import Forms, Turns
 
@@ -65,7 +67,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.db = db
     app.state.board = Board(db, settings)
     app.state.forms = Forms()
-    app.state.comparisons = Turns()
+    app.state.comparisons = Turns("comparisons")
+    app.state.entries = Entries(settings)
+    app.state.check = LedgerCheck(db, settings)
     app.include_router(api.router)
     app.include_router(pages.router)
     app.include_router(forms.router)

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from leaderboard.errors import RequestError
-from leaderboard.ranking.table import Row, Snapshot, make_row
+from leaderboard.ranking.table import Row, Snapshot, make_row, with_labels_seen
 from leaderboard.settings import Settings
+from leaderboard.store import standing
 from leaderboard.store.db import Database, Result, Revision, Submission
 from leaderboard.web.render import Page
 
 log = logging.getLogger(__name__)
 MAX_CACHED_PAGES = 512
+MAX_CACHED_BYTES = 64 * 2**20
 HOT_PAGES = 16
 MAX_KEY = 512  # longer query strings do not come from our links; their pages are not cached
 
@@ -78,8 +80,9 @@ class Board:
                 kept = _Kept(make(state.snapshot), make)
                 if len(key) <= MAX_KEY:
                     state.pages[key] = kept
-                    while len(state.pages) > MAX_CACHED_PAGES:
-                        state.pages.popitem(last=False)
+                    total = sum(one.page.size for one in state.pages.values())
+                    while len(state.pages) > MAX_CACHED_PAGES or total > MAX_CACHED_BYTES:
+                        total -= state.pages.popitem(last=False)[1].page.size
             return kept.page
 
     def current(self) -> Snapshot:
@@ -101,7 +104,7 @@ class Board:
             with self._db.read() as session:
                 revision = session.scalars(select(Revision.value)).one()
                 if state is None or state.snapshot.revision != revision:
-                    query = select(Submission).join(Result).where(Submission.status == "scored")
+                    query = select(Submission).join(Result)
                     snapshot = Snapshot(revision, _rows(session.scalars(query).unique()))
                     wanted = list(state.pages.items())[-HOT_PAGES:] if state and self._cache_s else []
                     pages: OrderedDict[str, _Kept] = OrderedDict()
@@ -118,11 +121,14 @@ class Board:
 
 
 def _rows(submissions: Iterable[Submission]) -> tuple[Row, ...]:
-    """The rows of all submissions except those with a malformed summary, which are logged."""
+    """The rows of all scored submissions except those with a malformed summary, which are logged."""
+    known = {submission.id: submission for submission in submissions}
     rows = []
-    for submission in submissions:
+    for submission in known.values():
+        if submission.status != "scored":
+            continue
         try:
-            rows.append(make_row(submission))
+            rows.append(make_row(submission, standing.successor(submission, known.get)))
         except (KeyError, TypeError, ValueError, AttributeError):
             log.exception("submission %s is left out of the table", submission.id)
-    return tuple(rows)
+    return with_labels_seen(rows)

@@ -14,11 +14,12 @@ from starlette.datastructures import FormData, UploadFile
 
 from leaderboard.errors import RequestError
 from leaderboard.settings import Settings
-from leaderboard.store import accounts, records, standing, uploads
+from leaderboard.store import accounts, standing, uploads
 from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Audit, Database, Submission, Team, Token, now
 from leaderboard.web import sessions
 from leaderboard.web.cards import check_card
+from leaderboard.web.check import LedgerCheck
 from leaderboard.web.limits import Forms
 from leaderboard.web.pages import private, see, signed_in
 from leaderboard.web.render import html
@@ -125,8 +126,11 @@ def _mine(request: Request, issued: str = "", error: RequestError | None = None)
         submissions = session.scalars(query.limit(LISTED)).unique().all()
         tokens = session.scalars(select(Token).where(Token.team_id == who.team_id).order_by(Token.created_at)).all()
         issues = accounts.issues_tokens(session, who)
-    undoable = {submission.id for submission in submissions if standing.undoable(submission)}
-    successors = {old.id: [new for new in submissions if standing.supersedable(old, new)] for old in submissions}
+        undoable = {submission.id for submission in submissions if standing.undoable(submission)}
+        superseded = {one.id for one in submissions if standing.successor_of(session, one)}
+        successors = {
+            old.id: [new for new in submissions if standing.supersedable(session, old, new)] for old in submissions
+        }
     return _with_session(
         request,
         "mine.html",
@@ -135,6 +139,7 @@ def _mine(request: Request, issued: str = "", error: RequestError | None = None)
         who=who,
         submissions=submissions,
         undoable=undoable,
+        superseded=superseded,
         successors=successors,
         tokens=tokens,
         now=now(),
@@ -186,8 +191,9 @@ def admin(request: Request) -> Response:
         queue = session.scalars(waiting.limit(LISTED)).unique().all()
         banned = session.scalars(select(Team).where(Team.banned_at.is_not(None)).order_by(Team.name)).all()
         log = session.scalars(select(Audit).order_by(Audit.id.desc()).limit(50)).all()
-    faults = records.verify(db, request.app.state.settings)
-    return private(html("admin.html", faults=faults, queue=queue, banned=banned, log=log))
+    check: LedgerCheck = request.app.state.check
+    checked, running = check.look()
+    return private(html("admin.html", checked=checked, running=running, queue=queue, banned=banned, log=log))
 
 
 @router.post("/submissions/{submission_id}/withdraw")

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from leaderboard.settings import Settings
+from leaderboard.web.render import CONTENT_POLICY
 
 log = logging.getLogger(__name__)
 HEADER_TIMEOUT_S = 10.0
@@ -25,11 +26,7 @@ SMALL_BODY = 256 * 1024  # a model card and a few fields
 UNHOSTED = ("/healthz", "/metrics")  # requested by programs on the same machine
 
 SAFE_HEADERS = [
-    (
-        b"content-security-policy",
-        b"default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; "
-        b"base-uri 'none'; frame-ancestors 'none'",
-    ),
+    (b"content-security-policy", f"{CONTENT_POLICY}; frame-ancestors 'none'".encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),

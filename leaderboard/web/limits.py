@@ -1,4 +1,4 @@
-"""Limits on what costs much: comparisons, which anybody may ask for, and forms with large files."""
+"""Limits on what costs much: comparisons and pages of submissions, which anybody may ask for, and large forms."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ class Turns:
     """Runs functions in a thread of its own, one at a time, with a bounded number waiting.
 
     Other pages therefore wait for at most one of them.
+
+    Args:
+        what: what the functions make, in the plural, for messages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self._what = what
         self._limiter = anyio.CapacityLimiter(1)
         self._waiting = 0
 
@@ -34,7 +38,7 @@ class Turns:
         """
         if self._waiting >= MAX_WAITING:
             raise RequestError(
-                503, "Too many comparisons are being computed.", "Try again in a few seconds.", {"Retry-After": "5"}
+                503, f"Too many {self._what} are being computed.", "Try again in a few seconds.", {"Retry-After": "5"}
             )
         self._waiting += 1
         try:

@@ -17,11 +17,12 @@ from leaderboard.errors import RequestError, not_found
 from leaderboard.ranking.choice import Choice
 from leaderboard.ranking.table import Snapshot
 from leaderboard.settings import Settings
-from leaderboard.store import accounts, chain, ledger, standing, uploads
+from leaderboard.store import accounts, chain, standing, uploads
 from leaderboard.store.accounts import Identity
 from leaderboard.store.db import Database, Result, Submission
 from leaderboard.web import sessions
 from leaderboard.web.board import Board
+from leaderboard.web.entries import Entries
 from leaderboard.web.limits import Turns
 from leaderboard.web.render import Page, html
 from leaderboard.web.views import (
@@ -58,41 +59,63 @@ async def index(request: Request) -> Response:
 
 
 @router.get("/submissions/{submission_id}")
-def submission(submission_id: str, request: Request) -> Response:
+async def submission(submission_id: str, request: Request) -> Response:
     """The page of a submission; before it is scored, visible only to its signed-in team."""
     settings: Settings = request.app.state.settings
     db: Database = request.app.state.db
-    with db.read() as session:
-        who = signed_in(request, session)
-        submission = standing.visible(session, submission_id, who)
-    if submission.status != "scored":
-        result = submission.result
-        event = result and ledger.withdrawal(settings.ledger, result.release_key, submission.id)
-        return private(html("pending.html", submission=submission, event=event, own=_own(submission, who)))
-    page = Page.of(submission_html(settings, submission))
+    entries: Entries = request.app.state.entries
+
+    def find() -> tuple[Submission, str | None, Identity | None]:
+        with db.read() as session:
+            who = signed_in(request, session)
+            submission = standing.visible(session, submission_id, who)
+            return submission, standing.successor_of(session, submission), who
+
+    submission, newer, who = await run_in_threadpool(find)
+    if submission.status != "scored" or submission.result is None:
+        return private(html("pending.html", submission=submission, own=_own(submission, who)))
+    state = (submission.tier, newer, (settings.media / submission.id).is_dir())
+    page = await entries.page(
+        "page", submission.result, state, lambda: Page.of(submission_html(settings, submission, newer))
+    )
     return page.response(request)
 
 
 @router.get("/submissions/{submission_id}/ledger.json")
-def download(submission_id: str, request: Request) -> Response:
+async def download(submission_id: str, request: Request) -> Response:
     """The ledger file of a submission, byte for byte."""
-    result = _scored(request, submission_id)
+    result = await run_in_threadpool(_scored, request, submission_id)
     settings: Settings = request.app.state.settings
-    read_record(settings, result.ledger_path)
+    entries: Entries = request.app.state.entries
+
+    def check() -> Page:
+        read_record(settings, result.ledger_path)
+        return Page.of("", compress=False)
+
+    await entries.page("ledger", result, None, check)
     return FileResponse(settings.ledger / result.ledger_path, filename=f"{result.submission_id}.json")
 
 
 @router.get("/submissions/{submission_id}/confusion-{level}.csv")
-def confusion(submission_id: str, level: int, request: Request) -> Response:
+async def confusion(submission_id: str, level: int, request: Request) -> Response:
     """The confusion matrix of a submission at a level."""
-    result = _scored(request, submission_id)
+    if not 1 <= level <= 4:
+        raise not_found("There is no such level.")
+    result = await run_in_threadpool(_scored, request, submission_id)
     settings: Settings = request.app.state.settings
-    scores = read_scores(read_record(settings, result.ledger_path))
-    if level not in scores.levels:
+    entries: Entries = request.app.state.entries
+
+    def make() -> Page:
+        scores = read_scores(read_record(settings, result.ledger_path))
+        found = scores.levels.get(level)
+        return Page.of("" if found is None else confusion_csv(found), compress=False)
+
+    page = await entries.page(f"confusion {level}", result, None, make)
+    if not page.plain:
         raise not_found("There is no such level.")
     name = f"{result.submission_id}-confusion-{level}.csv"
     return Response(
-        confusion_csv(scores.levels[level]),
+        page.plain,
         media_type="text/csv",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )

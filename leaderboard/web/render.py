@@ -23,6 +23,10 @@ from lulcbench.legend import legend
 
 _GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?:,|$)")
 PROJECT = "https://github.com/lulcbench/lulcbench"
+# What a page may load; exported pages state it themselves.
+CONTENT_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
+)
 TIERS = {
     "reproduced": "Reproduced from weights",
     "rescored": "Re-scored from predictions",
@@ -51,6 +55,7 @@ def environment() -> Environment:
         "metrics": METRICS,
         "ranking": RANKING,
         "project": PROJECT,
+        "content_policy": CONTENT_POLICY,
         "columns": [column for column in COLUMNS.values() if column.text],
         "shown_in": shown_in,
         "tiers": TIERS,
@@ -73,17 +78,23 @@ def html(template: str, **values: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A rendered page, plain and compressed, with its entity tag."""
+    """A rendered page, plain and compressed (None: it is sent plain only), with its entity tag."""
 
     plain: bytes
-    compressed: bytes
+    compressed: bytes | None
     etag: str
 
     @classmethod
-    def of(cls, text: str) -> Page:
+    def of(cls, text: str, compress: bool = True) -> Page:
         """Encode a page once for all readers."""
         plain = text.encode()
-        return cls(plain, gzip.compress(plain, 6, mtime=0), f'"{hashlib.sha256(plain).hexdigest()[:24]}"')
+        compressed = gzip.compress(plain, 6, mtime=0) if compress else None
+        return cls(plain, compressed, f'"{hashlib.sha256(plain).hexdigest()[:24]}"')
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory."""
+        return len(self.plain) + len(self.compressed or b"")
 
     def response(self, request: Request) -> Response:
         """The page, or status 304 if the client's copy is still valid."""
@@ -91,6 +102,6 @@ class Page:
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
         if self.etag in known or "*" in known:
             return Response(status_code=304, headers=headers)
-        if _GZIP.search(request.headers.get("accept-encoding", "")):
+        if self.compressed is not None and _GZIP.search(request.headers.get("accept-encoding", "")):
             return HTMLResponse(self.compressed, headers=headers | {"Content-Encoding": "gzip"})
         return HTMLResponse(self.plain, headers=headers)

@@ -62,12 +62,14 @@ def check_form(request: Request, presented: str) -> None:
     """Refuse a form that does not come from this site and this session.
 
     Raises:
-        RequestError: 403, the form comes from another site, or its token is missing or out of date.
+        RequestError: 403, the form comes from another address than the public one, or its token is missing or out of
+            date.
     """
     site = urlsplit(request.app.state.settings.public_url)
-    origin = request.headers.get("origin")
-    elsewhere = origin not in (None, f"{site.scheme}://{site.netloc}")
-    elsewhere = elsewhere or request.headers.get("sec-fetch-site") == "cross-site"
+    public = f"{site.scheme}://{site.netloc}"
+    if request.headers.get("origin") not in (None, public):
+        raise RequestError(403, "This form was sent from another address than this site's.", f"Open {public} instead.")
+    elsewhere = request.headers.get("sec-fetch-site") == "cross-site"
     expected = str(request.session.get(_FORM_TOKEN, ""))
     if elsewhere or not expected or not hmac.compare_digest(presented.encode(), expected.encode()):
         raise RequestError(403, "This form was not sent from this site, or is too old.", "Load the page and try again.")

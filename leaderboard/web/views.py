@@ -72,7 +72,7 @@ def table_html(
             for row in rows
             if row.parameters and not row.saw_labels and (estimate := row.estimate(choice.level, choice.metric))
         ],
-        copies=snapshot.copies(choice),
+        copies=snapshot.copies,
         total=len(rows),
         page=page,
         pages=pages,
@@ -188,15 +188,20 @@ def feed_xml(settings: Settings, snapshot: Snapshot) -> str:
     return html("feed.xml", rows=newest, base=base, metric=METRICS[RANKING])
 
 
-def submission_html(settings: Settings, submission: Submission) -> str:
-    """The page of a scored submission."""
-    newer = f"/submissions/{submission.superseded_by}" if submission.superseded_by else ""
+def submission_html(settings: Settings, submission: Submission, superseded_by: str | None) -> str:
+    """The page of a scored submission, and the one that replaces it on the board."""
+    newer = f"/submissions/{superseded_by}" if superseded_by else None
     permalink = f"{settings.public_url.rstrip('/')}/submissions/{submission.id}"
     return submission_page(settings, submission, permalink, newer)
 
 
 def submission_page(
-    settings: Settings, submission: Submission, permalink: str, newer: str, root: str = "/", static: bool = False
+    settings: Settings,
+    submission: Submission,
+    permalink: str,
+    newer: str | None,
+    root: str = "/",
+    static: bool = False,
 ) -> str:
     """The page of a scored submission, for the service or for an exported folder.
 
@@ -204,7 +209,7 @@ def submission_page(
         settings: for the ledger and the images.
         submission: a scored submission.
         permalink: address of this page.
-        newer: page of the submission that supersedes it; empty if there is none.
+        newer: page of the submission that supersedes it; empty if it has no page, None if there is none.
         root: prefix of other links.
         static: leave out links that need the service.
     """

@@ -95,7 +95,7 @@ def compare(
     out.print(table)
     simulated = " SIMULATED DATA." if result.simulated else ""
     notes = f"no p-value can be below {result.smallest_p:.2g}. {caution(result.blocks)}".strip()
-    out.print(f"{result.blocks} spatial blocks; {notes}{simulated}")
+    out.print(f"{result.blocks} spatial blocks with labelled pixels; {notes}{simulated}")
 
 
 def submit(

@@ -16,7 +16,7 @@ from lulcbench.evaluation._older import block_counts_of_format_1
 from lulcbench.evaluation.confusion import Floats
 from lulcbench.evaluation.counts import Counts, count
 from lulcbench.evaluation.families import Family
-from lulcbench.evaluation.intervals import DRAWS, paired
+from lulcbench.evaluation.intervals import counted_blocks, paired, smallest_p
 from lulcbench.evaluation.metrics import METRICS, evaluate
 from lulcbench.evaluation.scores import SCORER_VERSION, Stored
 from lulcbench.legend import LEVELS
@@ -66,6 +66,7 @@ class Difference(Frozen):
 
     Attributes:
         metric: name of a metric (``metrics.METRICS``).
+        blocks: number of spatial blocks in which one of the two has pixels that count for the metric.
     """
 
     level: int
@@ -76,6 +77,7 @@ class Difference(Frozen):
     low: float
     high: float
     p: float
+    blocks: int
 
 
 class Comparison(Frozen):
@@ -83,7 +85,8 @@ class Comparison(Frozen):
 
     Attributes:
         first, second: SHA-256 of the predictions files.
-        blocks: number of spatial blocks, the units that are resampled and swapped.
+        blocks: number of spatial blocks with labelled pixels, which are left out in turn and swapped. Blocks without
+            any are not counted; a difference in a metric of fewer pixels may have fewer.
         differences: finest level first, then in the order of ``METRICS``; hierarchical metrics are listed at the level
             of the predictions, if it is the same for both.
         smallest_p: smallest possible p-value for this number of blocks; with few blocks, no difference is significant.
@@ -175,32 +178,50 @@ def compare_blocks(a: BlockCounts, b: BlockCounts, levels: Collection[int] = LEV
             raise LulcbenchError(
                 f"The two differ in {name.replace('_', ' ')}.", "Compare predictions of one release, split and year."
             )
-    if len(a.blocks) < 2:
-        raise LulcbenchError("The split has a single spatial block.", "A paired test needs two or more.")
+    compared = sorted(a.levels & b.levels & set(levels), reverse=True)
+    used = max((_used(Family.CLASSES, level, a, b) for level in compared), default=len(a.blocks))
+    if used < 2:
+        raise LulcbenchError(
+            f"The split has {len(a.blocks)} spatial block(s), {used} of them with labelled pixels.",
+            "A paired test needs two or more with labelled pixels: compare on a larger split.",
+        )
     differences: list[Difference] = []
-    for level in sorted(a.levels & b.levels & set(levels), reverse=True):
+    for level in compared:
         by_metric: dict[str, Difference] = {}
         for family in Family:
-            first, second = (counts.sums.get(family, {}).get(level) for counts in (a, b))
-            if first and second:
-                by_metric |= _differences(family, level, np.array(first, np.float64), np.array(second, np.float64))
+            if _used(family, level, a, b) >= 2:
+                by_metric |= _differences(family, level, *_sums(family, level, a, b))
         differences += [by_metric[name] for name in METRICS if name in by_metric]
     return Comparison(
         release_digest=a.release_digest,
         simulated=a.simulated,
         first=a.predictions_sha256,
         second=b.predictions_sha256,
-        blocks=len(a.blocks),
-        # Swapping all blocks or none gives the observed difference for any data.
-        smallest_p=max(2 / 2 ** min(len(a.blocks), 60), 1 / (DRAWS + 1)),
+        blocks=used,
+        smallest_p=smallest_p(used),
         differences=tuple(differences),
     )
+
+
+def _sums(family: Family, level: int, a: BlockCounts, b: BlockCounts) -> tuple[Floats, Floats]:
+    """Counts of a family in each block, of both; empty if one of them has none."""
+    first, second = (counts.sums.get(family, {}).get(level) for counts in (a, b))
+    if not (first and second):
+        return np.empty(0), np.empty(0)
+    return np.array(first, np.float64), np.array(second, np.float64)
+
+
+def _used(family: Family, level: int, a: BlockCounts, b: BlockCounts) -> int:
+    """Number of blocks that a paired test of a family uses."""
+    first, second = _sums(family, level, a, b)
+    return int(counted_blocks(first, second).sum()) if len(first) else 0
 
 
 def _differences(family: Family, level: int, first: Floats, second: Floats) -> dict[str, Difference]:
     """Metric → difference, for metrics that are defined for both, also without any single block."""
     statistic = partial(evaluate, family, with_intervals=True)
     of_first, of_second = statistic(first.sum(axis=0)), statistic(second.sum(axis=0))
+    blocks = int(counted_blocks(first, second).sum())
     return {
         metric: Difference(
             level=level,
@@ -211,6 +232,7 @@ def _differences(family: Family, level: int, first: Floats, second: Floats) -> d
             low=low,
             high=high,
             p=p,
+            blocks=blocks,
         )
         for metric, (difference, low, high, p) in paired(first, second, statistic).items()
         if not (math.isnan(difference) or math.isnan(low))

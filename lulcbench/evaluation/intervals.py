@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,8 @@ Floats = npt.NDArray[np.float64]
 Statistic = Callable[[Floats], dict[str, Floats]]
 
 FEW_BLOCKS = 10
-DRAWS = 1000  # swaps of the paired test
+ENUMERATED = 10  # blocks up to which the paired test makes all swaps, which are no more than the drawn ones
+DRAWS = 1000  # swaps of the paired test over more blocks
 _SEED = 20180601  # an arbitrary constant, so that p-values depend only on the counts
 _STEP = 100
 
@@ -70,40 +71,65 @@ def intervals(blocks: npt.NDArray[Any], statistic: Statistic) -> dict[str, tuple
     return {name: (low, high) for name, (low, high) in result.items() if not math.isnan(low)}
 
 
-def paired(
-    a: npt.NDArray[Any], b: npt.NDArray[Any], statistic: Statistic
-) -> dict[str, tuple[float, float, float, float]]:
+class Paired(NamedTuple):
+    """Difference of two submissions in one value, with its 95 % interval and p-value."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def paired(a: npt.NDArray[Any], b: npt.NDArray[Any], statistic: Statistic) -> dict[str, Paired]:
     """Difference a − b of two submissions on the same blocks.
 
     The interval leaves out the same blocks of both. The p-value is that of a two-sided permutation test: if both
-    are equally good, their results of a block are exchangeable, so they are swapped at random.
+    are equally good, their results of a block are exchangeable. All swaps are made for up to ``ENUMERATED`` blocks,
+    and ``DRAWS`` random ones for more.
 
     Args:
         a: counts of each block of the first submission, ``(n, …)``.
-        b: counts of the same blocks of the second submission, ``(n, …)``.
+        b: counts of the same blocks of the second submission, ``(n, …)``. Blocks without counts are left out.
         statistic: as in ``intervals``.
 
     Returns:
-        name → (difference, low, high, p); low and high are NaN for metrics that ``intervals`` would leave out.
+        name → difference; low and high are NaN for metrics that ``intervals`` would leave out.
 
     Raises:
-        ValueError: there are fewer than two blocks.
+        ValueError: there are fewer than two blocks with counts.
     """
-    if len(a) < 2:
-        raise ValueError("a paired test needs at least two blocks")
-    counted = (np.stack([a, b], axis=1).reshape(len(a), -1)).any(axis=1)
+    counted = counted_blocks(a, b)
     x, y = a[counted].astype(np.float64), b[counted].astype(np.float64)
+    if len(x) < 2:
+        raise ValueError("a paired test needs at least two blocks with counts")
     observed = _difference(statistic, x.sum(axis=0), y.sum(axis=0))
     without = _difference(statistic, x.sum(axis=0) - x, y.sum(axis=0) - y)
     swapped = _collect(_difference(statistic, *pair) for pair in _swap(x, y))
+    drawn = len(x) > ENUMERATED  # of random swaps, the observed result is one more
     result = {}
     for name, value in observed.items():
         difference, (lowest, highest) = float(value), _range(name)
         low, high = _interval(difference, without[name], lowest - highest, highest - lowest)
         # With a tolerance: swapping all blocks gives −difference except for rounding. Undefined values count as large.
         smaller = np.abs(swapped[name]) < abs(difference) - 1e-12
-        result[name] = (difference, low, high, (1 + int((~smaller).sum())) / (1 + len(smaller)))
+        result[name] = Paired(difference, low, high, (drawn + int((~smaller).sum())) / (drawn + len(smaller)))
     return result
+
+
+def counted_blocks(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which blocks a paired test uses, ``(n,)``: those in which one of the two has counts."""
+    counted: npt.NDArray[np.bool_] = np.stack([a, b], axis=1).reshape(len(a), -1).any(axis=1)
+    return counted
+
+
+def smallest_p(blocks: int) -> float:
+    """The smallest p-value of ``paired`` for a number of blocks: swapping all or none gives the same difference.
+
+    Examples:
+        >>> smallest_p(2), smallest_p(5)
+        (0.5, 0.0625)
+    """
+    return 2.0 ** (1 - blocks) if blocks <= ENUMERATED else 1 / (DRAWS + 1)
 
 
 def caution(blocks: int) -> str:
@@ -194,15 +220,28 @@ def _difference(statistic: Statistic, a: Floats, b: Floats) -> dict[str, Floats]
 
 
 def _swap(a: Floats, b: Floats) -> Iterator[tuple[Floats, Floats]]:
-    rng = np.random.default_rng(_SEED)
     n, shape = len(a), a.shape[1:]
     first, second = a.reshape(n, -1), b.reshape(n, -1)
     total = (first + second).sum(axis=0)
-    for start in range(0, DRAWS, _STEP):
-        size = min(_STEP, DRAWS - start)
-        keep = rng.integers(0, 2, (size, n)).astype(np.float64)
+    for keep in _kept(n):
         mixed = keep @ first + (1 - keep) @ second
-        yield mixed.reshape(size, *shape), (total - mixed).reshape(size, *shape)
+        yield mixed.reshape(-1, *shape), (total - mixed).reshape(-1, *shape)
+
+
+def _kept(n: int) -> Iterator[Floats]:
+    """Which of n blocks are not swapped, ``(k, n)`` of zeros and ones.
+
+    Of all 2ⁿ combinations, those that keep the last block: the others are the same with both submissions exchanged,
+    and give the same differences except for their sign.
+    """
+    if n <= ENUMERATED:
+        numbers = np.arange(2 ** (n - 1), 2**n)[:, None]
+        every = (numbers >> np.arange(n) & 1).astype(np.float64)
+        yield from np.split(every, range(_STEP, len(every), _STEP))
+        return
+    rng = np.random.default_rng(_SEED)
+    for start in range(0, DRAWS, _STEP):
+        yield rng.integers(0, 2, (min(_STEP, DRAWS - start), n)).astype(np.float64)
 
 
 def _collect(steps: Iterator[dict[str, Floats]]) -> dict[str, Floats]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
@@ -31,8 +32,11 @@ from lulcbench.remote.stores import describe
 from lulcbench.submission.card import ModelCard
 
 TOKEN_VARIABLE = "LULCBENCH_TOKEN"  # noqa: S105 (the name of the variable, not a token)
+MAX_TEXT = 2000  # characters of an error of the server
+MAX_CHUNK_BYTES = 64 * 2**20  # of one request, even if the server asks for more
 MAX_RESPONSE_BYTES = 16 * 2**20  # per response; scores of 46 classes at four levels have about 100 kB
 log = logging.getLogger(__name__)
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -157,13 +161,13 @@ class Client:
         note = path.with_name(path.name + ".upload.json")
         identity = {"url": self.url, "sha256": sha256, "card": _digest(card)}
         state = self._resume(note, identity) or self._begin(note, path.name, size, identity, card)
-        upload = f"/api/v1/uploads/{state['upload_id']}"
-        offset, chunk = int(state["offset"]), max(1, int(state["chunk_size"]))
+        upload = f"/api/v1/uploads/{self._id(state, 'upload_id')}"
+        offset, chunk = self._number(state, "offset", 0, size), self._number(state, "chunk_size", 1)
         with path.open("rb") as file:
             while offset < size:
                 offset = self._send_chunk(upload, file, offset, chunk, size)
                 advance(offset, size)
-        submission: str = self._send("POST", f"{upload}/complete")["submission_id"]
+        submission = self._id(self._send("POST", f"{upload}/complete"), "submission_id")
         note.unlink(missing_ok=True)
         return submission
 
@@ -200,10 +204,28 @@ class Client:
         url: str = self._send("GET", f"/api/v1/submissions/{submission_id}")["url"]
         return url
 
+    def _id(self, state: dict[str, Any], key: str) -> str:
+        """An id in a response, which becomes part of an address."""
+        value = state.get(key)
+        if not isinstance(value, str) or not _ID.fullmatch(value):
+            raise self._not_a_leaderboard(key, value)
+        return value
+
+    def _number(self, state: dict[str, Any], key: str, low: int, high: int | None = None) -> int:
+        """A whole number in a response, between two bounds."""
+        value = state.get(key)
+        if type(value) is not int or value < low or (high is not None and value > high):
+            raise self._not_a_leaderboard(key, value)
+        return value
+
+    def _not_a_leaderboard(self, key: str, value: Any) -> LulcbenchError:
+        what = f"The response of {self.url} states {key} {str(value)[:80]!r}, which is not possible."
+        return LulcbenchError(what, "Check the address (--to); if it is right, tell the operator of the leaderboard.")
+
     def _begin(self, note: Path, name: str, size: int, identity: dict[str, str], card: ModelCard) -> dict[str, Any]:
         body = {"filename": name, "size": size, "sha256": identity["sha256"], "card": card.model_dump(mode="json")}
         state = self._send("POST", "/api/v1/uploads", body)
-        write_atomic(note, json.dumps(identity | {"upload_id": state["upload_id"]}).encode())
+        write_atomic(note, json.dumps(identity | {"upload_id": self._id(state, "upload_id")}).encode())
         return state
 
     def _resume(self, note: Path, identity: dict[str, str]) -> dict[str, Any] | None:
@@ -241,15 +263,17 @@ class Client:
             file.seek(offset)
             reason = "nothing arrived"
             try:
-                arrived = int(
-                    self._request("PUT", upload, params={"offset": offset}, content=file.read(chunk))["offset"]
-                )
+                content = file.read(min(chunk, MAX_CHUNK_BYTES))
+                answer = self._request("PUT", upload, params={"offset": offset}, content=content)
+                arrived = self._number(answer, "offset", 0, size)
             except (httpx2.TransportError, LeaderboardError) as error:
                 conflict = isinstance(error, LeaderboardError) and error.response.status_code == HTTPStatus.CONFLICT
                 if not (conflict or transient(error)):
                     raise
                 reason = describe(error)
-                arrived = int(self._send("GET", upload)["offset"])  # part of the chunk, or more than expected
+                arrived = self._number(
+                    self._send("GET", upload), "offset", 0, size
+                )  # part of the chunk, or more than expected
             if arrived > offset:
                 return arrived
             offset = arrived
@@ -275,13 +299,13 @@ class Client:
                         "Check the address (--to).",
                     )
         try:
-            parsed: dict[str, Any] = parse_json(bytes(content), max_bytes=MAX_RESPONSE_BYTES)
+            parsed: dict[str, Any] = _harmless(parse_json(bytes(content), max_bytes=MAX_RESPONSE_BYTES))
         except LulcbenchError:
             parsed = {}
         if response.is_success and parsed:
             return parsed
         if isinstance(parsed.get("what"), str):
-            raise LeaderboardError(response, _printable(parsed["what"]), _printable(str(parsed.get("remedy", ""))))
+            raise LeaderboardError(response, parsed["what"][:MAX_TEXT], str(parsed.get("remedy", ""))[:MAX_TEXT])
         raise LeaderboardError(
             response,
             f"The response of {response.request.url} ({response.status_code}) is not that of a leaderboard.",
@@ -298,8 +322,13 @@ def _scores(state: dict[str, Any]) -> Scores:
         raise type(error)(error.what, f"See {state['url']}. {error.remedy}") from error
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:2000])
+def _harmless(value: Any) -> Any:
+    """A response without characters that a terminal would obey."""
+    if isinstance(value, str):
+        return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
+    if isinstance(value, dict):
+        return {_harmless(key): _harmless(content) for key, content in value.items()}
+    return [_harmless(content) for content in value] if isinstance(value, list) else value
 
 
 def _header_safe(token: str, where: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,11 @@ def test_every_link_of_an_export_leads_to_a_file(filled: tuple[Service, str], tm
     row = service.rows(level=3)[0]
     stem = f"{row['release']}-segmentation-2018-test-scorer{row['scorer_version']}-level3"
     rows = list(csv.DictReader(io.StringIO((out / f"{stem}.csv").read_text())))
-    assert [(one["model"], one["years"]) for one in rows] == [("<Model>", "2018"), ("Saw", "2018")]
+    assert [(one["model"], one["years"]) for one in rows] == [
+        ("<Model>", "2018"),
+        ("Newer", "2018"),  # since what superseded it was withdrawn
+        ("Saw", "2018"),
+    ]
     assert "not ranked" in (out / f"{stem}.html").read_text()
     assert "Saw</a>" not in (out / f"{stem}-history.html").read_text()
     shown = service.client.get("/api/v1/leaderboard?format=csv&level=3").headers["content-disposition"]
@@ -120,6 +125,40 @@ def test_permalinks_of_an_export_name_where_it_will_lie(filled: tuple[Service, s
     for url in ("board.example", "ftp://board.example", "https://x/?a=1", "http://", 'https://x/"onload="'):
         with pytest.raises(LulcbenchError, match="not the web address"):
             export(service.db, service.settings, tmp_path / "other", url)
+
+
+def test_a_page_states_that_the_record_of_a_successor_cannot_be_read(
+    service: Service, fill: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    old, new = fill({}, {})
+    url = f"/api/v1/submissions/{old}/supersede"
+    assert service.client.post(url, json={"by": new}, headers=service.headers()).status_code == 200
+    (path,) = service.settings.ledger.glob(f"*/{new}.json")
+    path.write_text("{")
+    out = export(service.db, service.settings, tmp_path / "site")
+    text = (out / "submissions" / f"{old}.html").read_text()
+    assert "Superseded by a newer submission, whose record cannot be read at the moment" in text
+
+
+def test_cells_with_units_have_the_value_that_sorts_them(
+    service: Service, fill: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    fill(
+        {"parameters": 900, "training_hours": 2.5},
+        {"parameters": 60_000, "training_hours": 0.5},
+        {"parameters": 23_200_000},
+    )
+    out = export(service.db, service.settings, tmp_path / "site")
+    (page,) = out.glob("*-level4.html")
+    cells = re.findall(r'data-column="(parameters|training)" data-value="([^"]*)">([^<]*)<', page.read_text())
+    assert sorted(cells) == [
+        ("parameters", "23200000", "23.2 M"),
+        ("parameters", "60000", "60.0 k"),
+        ("parameters", "900", "900"),
+        ("training", "", "–"),
+        ("training", "0.5", "30.0 min"),
+        ("training", "2.5", "2.5 h"),
+    ]
 
 
 def test_an_empty_board_can_be_exported(service: Service, tmp_path: Path) -> None:

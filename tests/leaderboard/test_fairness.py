@@ -69,7 +69,7 @@ def test_comparisons_run_one_at_a_time_and_few_may_wait() -> None:
         return 1
 
     async def flood() -> list[Any]:
-        turns = Turns()
+        turns = Turns("comparisons")
         tasks = [asyncio.create_task(turns.run(work)) for _ in range(30)]
         await asyncio.sleep(0.05)
         go.set()

@@ -56,7 +56,8 @@ for (const button of document.querySelectorAll("button[data-sort]")) {
     const at = [...head.parentNode.children].indexOf(head);
     const down = head.getAttribute("aria-sort") !== "descending";
     const body = head.closest("table").tBodies[0];
-    const text = (row) => row.cells[at].textContent.trim();
+    // The value of a number with its unit is given besides.
+    const text = (row) => row.cells[at].dataset.value ?? row.cells[at].textContent.trim();
     const value = (row) => (head.classList.contains("num") ? Number.parseFloat(text(row)) : text(row).toLowerCase());
     const known = [...body.rows].filter((row) => !Number.isNaN(value(row)));
     const rest = [...body.rows].filter((row) => Number.isNaN(value(row)));

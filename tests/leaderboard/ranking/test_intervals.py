@@ -71,7 +71,7 @@ def test_intervals_over_few_blocks_are_called_rough(service: Service, put: Put, 
     assert ROUGH in service.client.get(f"/submissions/{one}").text
     page = service.client.get(f"/compare?id={one}&id={two}").text
     assert ROUGH in page
-    assert "2 spatial blocks: the <strong>intervals are rough</strong>" in page
+    assert "2 spatial blocks with labelled pixels: the <strong>intervals are rough</strong>" in page
     assert "With fewer than ten blocks intervals are" in service.client.get("/about").text
     single, plenty = (service.client.get(f"/submissions/{put(blocks=blocks)}").text for blocks in (1, 10))
     assert "There is no interval over a single spatial block." in single

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -220,8 +221,14 @@ def test_events_are_recorded_once_and_tiers_are_never_written_over(cached: Servi
     at = ledger.read(path_of(cached, A)).scored_at
     event = ledger.Event(submission=A, kind="withdrawn", at=at, actor="Ours")
     assert ledger.record(root, key, event) == event
-    again = event.model_copy(update={"actor": "Somebody"})
+    again = event.model_copy(update={"at": event.at + timedelta(hours=1)})
     assert ledger.record(root, key, again) == event  # the first one stands
+    other = event.model_copy(update={"actor": "Somebody"})
+    assert ledger.record(root, key, other) == other  # a withdrawal by somebody else is one more
+    assert sorted(path.name[21:] for path in (root / key).glob(f"{A}.withdrawn*")) == [
+        "withdrawn-001.json",
+        "withdrawn.json",
+    ]
     for value in ("reproduced", "rescored", "reproduced"):
         tier = ledger.Event(submission=A, kind="tier", at=event.at, actor="Operators", value=value)
         assert ledger.record(root, key, tier) == tier

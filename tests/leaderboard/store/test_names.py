@@ -25,6 +25,19 @@ def texts(settings: Settings) -> str:
     return "".join(path.read_text() for path in sorted(settings.ledger.rglob("*.json")))
 
 
+def test_the_name_of_an_operator_vanishes_from_what_it_did_to_other_teams(
+    service: Service, fill: Callable[..., list[str]]
+) -> None:
+    (hidden,) = fill({})
+    headers = service.headers("admin")
+    assert service.client.post(f"/api/v1/submissions/{hidden}/withdraw", headers=headers).status_code == 200
+    assert "Operators" in texts(service.settings)
+    assert rename(service.db, service.settings, "Operators", "Former operators") == 1
+    assert '"Operators"' not in texts(service.settings)
+    assert verify(service.db, service.settings) == ()
+    assert rename(service.db, service.settings, "Former operators", "Former operators") == 0
+
+
 @pytest.mark.slow
 def test_names_vanish_from_pages_ledger_and_audit_log_and_scores_stay(
     service: Service, fill: Callable[..., list[str]], tmp_path: Path

@@ -239,4 +239,10 @@ def test_the_commands(tmp_path: Path, release_root: Path, results: dict[str, Any
     submission = run("--release", str(release_root), *report).strip()
     (path,) = (tmp_path / "l").glob("*/*.json")
     assert (path.stem, ledger.read(path).tier) == (submission, "reported")
+    run("ban", "Team")
+    assert re.search(r"Team  submit .*valid, team banned \d{4}-\d\d-\d\d", run("token", "list"))
+    config = tmp_path / "board.toml"
+    config.write_text(f"disk_reserve_bytes = {10**18}")
+    full = run("--config", str(config), "--release", str(release_root), "score", code=2)
+    assert "half of disk_reserve_bytes is free" in full
     assert "report" in run("audit") or "ledger.replay" in run("audit")

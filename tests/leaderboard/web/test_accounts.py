@@ -17,7 +17,7 @@ from leaderboard.store.accounts import ban, create_token, revoke_token
 from leaderboard.store.db import Database, Token, now
 from leaderboard.store.records import replay, verify
 from lulcbench.errors import LulcbenchError
-from tests.leaderboard.harness import CARD, UPLOAD, Service, sign_in
+from tests.leaderboard.harness import CARD, UPLOAD, Service, sign_in, wait_until
 
 
 @pytest.mark.slow
@@ -42,6 +42,17 @@ def test_what_a_team_without_access_has_in_the_queue_is_not_published(
         standing.retry(service.db, submission)
         assert service.score()
         assert len(service.rows()) == 1
+
+
+@pytest.mark.slow
+def test_what_a_team_sent_is_published_though_its_token_expires(service: Service, predictions: dict[str, Path]) -> None:
+    submission = service.submit(predictions["poor"])
+    with service.db.write() as session:
+        for token in session.query(Token):
+            token.expires_at = now() - timedelta(seconds=1)
+    assert service.begin(b"abc").status_code == 401
+    assert service.score()
+    assert [row["submission"] for row in service.rows()] == [submission]
 
 
 def test_a_token_expires_and_its_last_use_is_known(service: Service) -> None:
@@ -205,10 +216,11 @@ def test_the_page_of_operators_names_damaged_files(service: Service, fill: Calla
     service.client.cookies.clear()
     assert service.client.get("/admin").headers["location"] == "/login"
     sign_in(service, "admin")
-    assert "All files are intact" in service.client.get("/admin").text
+    wait_until(lambda: "All files are intact" in service.client.get("/admin").text, "the ledger to be checked")
+    assert "being checked" not in service.client.get("/admin").text
     (path,) = service.settings.ledger.glob(f"*/{one}.json")
     path.write_text("{}")
     ban(service.db, "Theirs")
-    page = service.client.get("/admin").text
-    assert path.name in page
-    assert "Theirs" in page
+    assert "being checked again" in service.client.get("/admin").text
+    wait_until(lambda: path.name in service.client.get("/admin").text, "the ledger to be checked")
+    assert "Theirs" in service.client.get("/admin").text

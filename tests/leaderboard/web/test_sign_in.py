@@ -112,6 +112,10 @@ def test_forms_from_elsewhere_are_refused(service: Service, predictions: dict[st
     assert client.post("/login", data=ours | {"form_token": ""}).status_code == 403
     assert client.post("/login", data=ours | {"form_token": "0" * 64}).status_code == 403
     assert client.post("/login", data=ours, headers={"Origin": "https://evil.example"}).status_code == 403
+    other = client.post("/login", data=ours, headers={"Origin": "http://localhost"})
+    assert other.status_code == 403
+    assert "another address" in other.text
+    assert "Open http://testserver instead" in other.text
     assert client.post("/login", data=ours, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
     signed_in = client.post("/login", data=ours, headers={"Origin": "http://testserver"})
     assert signed_in.status_code == 303

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from scipy import stats
 from benchmarks import intervals as simulation
 from benchmarks.label_release import make_release, smooth_codes
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation.comparison import compare
+from lulcbench.evaluation.comparison import BlockCounts, compare, compare_blocks
 from lulcbench.evaluation.confusion import margins
 from lulcbench.evaluation.families import Family
-from lulcbench.evaluation.intervals import intervals, paired, t_quantile
+from lulcbench.evaluation.intervals import intervals, paired, smallest_p, t_quantile
 from lulcbench.evaluation.metrics import evaluate
 from lulcbench.predictions import PredictionWriter
 
@@ -159,6 +160,59 @@ def test_paired_test_of_equals_is_calm() -> None:
         ps.append(paired(a, b, accuracy)["accuracy"][3])
     assert sum(p < 0.05 for p in ps) <= 8
     assert paired(a, a, accuracy)["accuracy"] == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("blocks", [2, 5, 7, 10])
+def test_p_values_over_few_blocks_are_those_of_all_swaps(blocks: int) -> None:
+    """Against an enumeration of its own, of differences of accuracies."""
+    rng = np.random.default_rng(blocks)
+    pixels = rng.integers(500, 1500, blocks)
+    right, other = (np.minimum(rng.integers(200, 900, blocks), pixels) for _ in range(2))
+    for first, second in ((right, other), (np.sort(right), np.sort(right) - rng.integers(5, 15, blocks))):
+        every = [
+            sum((x - y if keep else y - x) for x, y, keep in zip(first, second, kept, strict=True))
+            for kept in itertools.product((True, False), repeat=blocks)
+        ]
+        expected = np.mean([abs(int(one)) >= abs(int(every[0])) for one in every])
+        a, b = (np.stack([correct, pixels], axis=1) for correct in (first, second))
+        assert paired(a, b, accuracy)["accuracy"].p == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("blocks", range(2, 15))
+def test_the_smallest_p_value_is_that_of_a_lead_in_every_block(blocks: int) -> None:
+    a, b = (np.stack([np.full(blocks, right), np.full(blocks, 100)], axis=1) for right in (80, 60))
+    p = paired(a, b, accuracy)["accuracy"].p
+    assert p >= smallest_p(blocks)
+    if blocks <= 10:
+        assert p == smallest_p(blocks) == 2 / 2**blocks
+
+
+def counts_of(right: int, labelled: int, sha256: str) -> BlockCounts:
+    """Counts of six blocks with two classes, of which only the first ones have labelled pixels."""
+    blocks = np.zeros((6, 3, 46), np.int64)
+    blocks[:labelled, :, :2] = 1000
+    blocks[:labelled, 0, :2] = right
+    return BlockCounts(
+        release_digest="0" * 64,
+        simulated=True,
+        predictions_sha256=sha256 * 64,
+        split="test",
+        source="luisa",
+        years=(2018,),
+        blocks=tuple("abcdef"),
+        sums={"classes": {4: blocks.tolist()}},
+    )
+
+
+def test_blocks_without_labelled_pixels_do_not_count() -> None:
+    result = compare_blocks(counts_of(900, 4, "a"), counts_of(500, 4, "b"))
+    assert (result.blocks, result.smallest_p) == (4, 0.125)
+    assert {(row.p, row.blocks) for row in result.differences} == {(0.125, 4)}
+    with pytest.raises(LulcbenchError, match=r"6 spatial block\(s\), 1 of them with labelled pixels"):
+        compare_blocks(counts_of(900, 1, "a"), counts_of(500, 1, "b"))
+    one = np.array([[50, 100], [0, 0]])
+    with pytest.raises(ValueError, match="two blocks with counts"):
+        paired(one, one, accuracy)
 
 
 def test_summary_takes_resamples_at_once() -> None:

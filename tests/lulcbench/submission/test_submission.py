@@ -287,6 +287,79 @@ def test_other_files_than_predictions_are_not_sent(
     assert "pixels are not checked" in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("POST", {"upload_id": "../../admin"}),
+        ("POST", {"upload_id": 7}),
+        ("POST", {"chunk_size": 0}),
+        ("POST", {"offset": -100}),
+        ("POST", {"offset": "abc"}),
+        ("POST", {"offset": 10**12}),
+        ("PUT", {"offset": 10**12}),
+        ("PUT", {"offset": None}),
+        ("POST complete", {"submission_id": "../../admin"}),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, dict) else value,
+)
+def test_what_a_server_cannot_mean_is_refused(
+    submission: tuple[Path, Scores], method: str, changes: dict[str, Any]
+) -> None:
+    path, scores = submission
+    board = Board(scores)
+
+    def lie(request: httpx2.Request) -> httpx2.Response | None:
+        complete = " complete" if request.url.path.endswith("complete") else ""
+        if f"{request.method}{complete}" != method:
+            return None
+        honest = {"upload_id": "u1", "chunk_size": 1000, "offset": 0, "submission_id": "s1"}
+        return httpx2.Response(200, json=honest | changes)
+
+    board.trouble = lie
+    (key,) = changes
+    with board.client() as client, pytest.raises(LulcbenchError, match=f"states {key} .*which is not possible"):
+        client.upload(path, ModelCard.model_validate(CARD))
+    path.with_name("p.zip.upload.json").unlink(missing_ok=True)
+
+
+def test_a_server_cannot_ask_for_more_memory_than_a_chunk(
+    submission: tuple[Path, Scores], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, scores = submission
+    board = Board(scores)
+    sizes: list[int] = []
+
+    def greedy(request: httpx2.Request) -> httpx2.Response | None:
+        if request.method == "PUT":
+            sizes.append(len(request.content))
+        if request.url.path.endswith("/uploads"):
+            board.begun = json.loads(request.content)
+            return httpx2.Response(201, json={"upload_id": "u1", "chunk_size": 10**12, "offset": 0})
+        return None
+
+    board.trouble = greedy
+    monkeypatch.setattr("lulcbench.submission.client.MAX_CHUNK_BYTES", 500)
+    with board.client() as client:
+        client.upload(path, ModelCard.model_validate(CARD))
+    assert max(sizes) == 500
+
+
+def test_a_terminal_obeys_nothing_that_a_server_states(submission: tuple[Path, Scores]) -> None:
+    board = Board(submission[1])
+    state = {
+        "status": "refused",
+        "url": "http://x/\x1b[31m",
+        "error": {"what": "\x1b[2Jowned", "remedy": "\x1b]0;x\x07"},
+    }
+    board.trouble = lambda request: httpx2.Response(200, json=state)
+    with board.client() as client:
+        with pytest.raises(LulcbenchError) as refused:
+            client.wait("s1")
+        assert refused.value.what.endswith("?[2Jowned")
+        assert refused.value.remedy == "?]0;x?"
+        assert client.page("s1") == "http://x/?[31m"
+
+
 def test_half_a_chunk_and_a_busy_server(submission: tuple[Path, Scores]) -> None:
     """Part of a chunk arrives before the line breaks; then the service answers 503 for a while."""
     path, scores = submission
