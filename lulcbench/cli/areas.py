@@ -22,7 +22,6 @@ from lulcbench.cli._sampling import (
     Strata,
     StrataLevel,
     Weights,
-    columns,
     sampling_of,
 )
 from lulcbench.errors import LulcbenchError
@@ -93,6 +92,11 @@ def design(
             raise LulcbenchError(f"{option} cannot be {value!r}.", f"Choose from {', '.join(names)}.")
     if (buffer is None) != (around is None):
         raise LulcbenchError("--buffer and --around belong together.", "Give both: --buffer 100 --around 311.")
+    for option, stated in (("--buffer", buffer is not None), ("--allocation", allocation != Allocation.PROPORTIONAL)):
+        if stated and kind != Kind.STRATIFIED:
+            raise LulcbenchError(
+                f"{option} has no effect with the kind {kind}.", "Leave it out, or state --kind stratified."
+            )
     shared, by_code = _expected(expected or [])
     labels = ("reference",) if to is None else ("reference", "reference_to")
     with ExitStack() as stack:
@@ -162,10 +166,11 @@ def area(
     """Estimate the areas of the classes of a map from a labelled probability sample, with intervals."""
     with ExitStack() as stack:
         source, used = _open(stack, map, legend, year, None, band, root, level, None)
-        sampling = _sampling(sample, design, strata, strata_level, sizes, first_phase, other_map)
-        more = columns(sampling, strata, weights, clusters)
+        stated = sampling_of(
+            _stated(sample, design), strata, strata_level, sizes, weights, clusters, first_phase, other_map
+        )
         areas = None if regions is None else (regions, region_column, region_layer)
-        result = _estimate(source, sample, sampling, more, class_column, crosswalk, estimator, areas, points_crs, used)
+        result = _estimate(source, sample, stated, class_column, crosswalk, estimator, areas, points_crs, used)
     report(result, json, csv, figure)
 
 
@@ -205,19 +210,8 @@ def change(
         ]
         pairs = PairMap(maps[0], maps[1], used)
         if sample is not None:
-            sampling = _sampling(sample, None, None, None, None, None, False)
-            result = _estimate(
-                pairs,
-                sample,
-                sampling,
-                columns(sampling, None, None, None),
-                class_columns,
-                None,
-                "design",
-                None,
-                None,
-                None,
-            )
+            stated = sampling_of(_stated(sample, None), None, None, None, None, None, None, other_map=False)
+            result = _estimate(pairs, sample, stated, class_columns, None, "design", None, None, None)
             report(result, json, csv, figure, pairs=True)
             return
         found = transitions(pairs)
@@ -306,27 +300,18 @@ def _open(
     return PairMap(opened, later, used), None
 
 
-def _sampling(
-    sample: Path,
-    design: str | None,
-    strata: str | None,
-    strata_level: int | None,
-    sizes: Path | None,
-    first_phase: int | None,
-    other_map: bool,
-) -> Sampling:
+def _stated(sample: Path, design: str | None) -> str:
+    """The design: as stated, or the file beside the sample."""
     from lulcbench.evaluation.drawing import design_path
 
     beside = design_path(sample)
-    chosen = design or (str(beside) if beside.is_file() else "unknown")
-    return sampling_of(chosen, strata, strata_level, sizes, first_phase, other_map)
+    return design or (str(beside) if beside.is_file() else "unknown")
 
 
 def _estimate(
     source: ClassMap,
     sample: Path,
-    sampling: Sampling,
-    more: dict[str, str],
+    stated: tuple[Sampling, dict[str, str]],
     class_column: str | tuple[str, str],
     crosswalk: Path | None,
     estimator: str,
@@ -339,6 +324,7 @@ def _estimate(
 
     if estimator not in set(Estimator):
         raise LulcbenchError(f"There is no estimator {estimator!r}.", f"Choose from {', '.join(Estimator)}.")
+    sampling, more = stated
     if isinstance(class_column, tuple):
         points = read_pairs(sample, class_column, more)
     else:

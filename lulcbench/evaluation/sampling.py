@@ -80,29 +80,29 @@ class Sampling:
                     f"The sample was designed for {self.design.map}, and {map_.name} differs from it.",
                     "Give that map, or --other-map if the sample is to evaluate another one.",
                 )
-        rows = np.flatnonzero(points.unit & (points.used | self._complete(points.table)))
+        drawn, sizes = points.table.copy(deep=False), self._named_sizes()
+        for name in {"stratum", "cluster"} & set(drawn):
+            drawn[name] = _names(drawn[name])
+        rows = np.flatnonzero(points.unit & (points.used | _complete(drawn, sizes)))
         own_strata = self.kind is Kind.STRATIFIED and self.sizes is None
         if own_strata:  # the sample is one of this map
             rows = rows[points.codes[rows, CENTRE] != NONE]
-        table, codes = points.table.iloc[rows], points.codes[rows, CENTRE]
+        table, codes = drawn.iloc[rows], points.codes[rows, CENTRE]
         if self.design is not None and not self.other_map:
             _check_strata(self.design, map_, table, codes)
-        stratum, names, sizes = self._strata(map_, table, codes, counted)
+        stratum, names, areas = self._strata(map_, table, codes, counted, sizes)
         stated = "weight" in table and self.design is None
-        weight = _calibrated(self._weights(table), stratum, sizes, stated)
+        weight = _calibrated(self._weights(table), stratum, areas, stated)
         inside, known = points.inside[rows], points.known[rows]
         kept, weight = _answered(weight, stratum, names, inside, known)
         cluster = _index(table["cluster"], "cluster")[0][kept] if "cluster" in table else None
         return Sample(self.kind, rows[kept], weight, stratum[kept], cluster, self.first_phase)
 
-    def _complete(self, table: pd.DataFrame) -> Bools:
-        """Mask of points with a weight, a stratum that has an area, and a cluster, as far as the design has them."""
-        complete = np.ones(len(table), bool)
-        for name in {"weight", "stratum", "cluster"} & set(table):
-            complete &= table[name].notna().to_numpy(bool)
-        if "stratum" in table and self.sizes is not None:
-            complete &= _plain(table["stratum"]).isin(list(self.sizes)).fillna(False).to_numpy(bool)
-        return complete
+    def _named_sizes(self) -> dict[str, float] | None:
+        """Areas of the strata by name."""
+        if self.sizes is None:
+            return None
+        return dict(zip(_names(pd.Series(list(self.sizes))), self.sizes.values(), strict=True))
 
     def _weights(self, table: pd.DataFrame) -> Floats:
         """Weights of the points as they are stated, otherwise 1.
@@ -122,7 +122,12 @@ class Sampling:
         return np.ones(len(table))
 
     def _strata(
-        self, map_: ClassMap, table: pd.DataFrame, codes: npt.NDArray[np.integer], counted: MapCount | None
+        self,
+        map_: ClassMap,
+        table: pd.DataFrame,
+        codes: npt.NDArray[np.integer],
+        counted: MapCount | None,
+        sizes: Mapping[str, float] | None,
     ) -> tuple[Indices, list[str], Floats | None]:
         """Stratum of each point, names of the strata, and their areas if they are known.
 
@@ -131,7 +136,7 @@ class Sampling:
         """
         if self.kind is Kind.CLUSTER and "cluster" not in table:
             raise LulcbenchError("A cluster design requires clusters.", "Name their column with --clusters.")
-        if self.kind is Kind.STRATIFIED and self.sizes is None:
+        if self.kind is Kind.STRATIFIED and sizes is None:
             if "stratum" in table:
                 raise LulcbenchError("Strata require their areas.", _SIZES)
             own = at_level(codes, self.level)
@@ -147,7 +152,7 @@ class Sampling:
             return stratum, [str(code) for code in areas], np.array(list(areas.values()))
         if "stratum" in table and self.kind not in (Kind.SIMPLE_RANDOM, Kind.SYSTEMATIC):
             stratum, names = _index(table["stratum"], "stratum")
-            return stratum, names, None if self.sizes is None else _in_order(self.sizes, names)
+            return stratum, names, None if sizes is None else _in_order(sizes, names)
         if self.kind is Kind.STRATIFIED:
             raise LulcbenchError("A stratified design requires strata.", "Name their column with --strata.")
         return np.zeros(len(table), np.intp), [], None
@@ -247,12 +252,29 @@ def _index(column: pd.Series[str], what: str) -> tuple[Indices, list[str]]:
     """Indices of texts and the texts."""
     if column.isna().any():
         raise LulcbenchError(f"{int(column.isna().sum()):,} points have no {what}.", "Complete the column.")
-    texts, index = np.unique(_plain(column).to_numpy(str), return_inverse=True)
+    texts, index = np.unique(column.to_numpy(str), return_inverse=True)
     return index.astype(np.intp), [str(text) for text in texts]
 
 
-def _plain(column: pd.Series[str]) -> pd.Series[str]:
-    return column.astype(str).str.strip().str.replace(r"[.,]0+$", "", regex=True)
+def _names(column: pd.Series[str]) -> pd.Series[str]:
+    """Names of strata or clusters: 1.0 is 1 if all names are fractions, as integers in a column with gaps become.
+
+    Different names remain different.
+    """
+    names = column.astype("string").str.strip()
+    if not names.str.fullmatch(r"-?\d+[.,]\d+").dropna().all():
+        return names
+    return names.str.replace(r"[.,]0$", "", regex=True)
+
+
+def _complete(table: pd.DataFrame, sizes: Mapping[str, float] | None) -> Bools:
+    """Mask of points with a weight, a stratum that has an area, and a cluster, as far as the table has the columns."""
+    complete = np.ones(len(table), bool)
+    for name in {"weight", "stratum", "cluster"} & set(table):
+        complete &= table[name].notna().to_numpy(bool)
+    if "stratum" in table and sizes is not None:
+        complete &= table["stratum"].isin(list(sizes)).to_numpy(bool)
+    return complete
 
 
 def _check_strata(design: Design, map_: ClassMap, table: pd.DataFrame, codes: npt.NDArray[np.integer]) -> None:

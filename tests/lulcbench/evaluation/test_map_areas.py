@@ -316,6 +316,8 @@ def test_areas_of_change_from_a_sample(maps: tuple[Path, Path, np.ndarray, np.nd
         (("--points", "100", "--expected", "high"), "--expected cannot be 'high'"),
         (("--points", "100", "--expected", "999=0.8"), r"has no strata \[999\]"),
         (("--points", "100", "--buffer", "50"), "belong together"),
+        (("--points", "90", "--buffer", "50", "--around", "311", "--kind", "systematic"), "--buffer has no effect"),
+        (("--points", "90", "--allocation", "equal", "--kind", "systematic"), "--allocation has no effect"),
         (("--points", "100", "--buffer", "50", "--around", "141"), "has no class 141 with neighbours"),
         (("--points", "50"), "50 points are fewer than 30 in each of 3 strata"),
         (("--points", "100", "--level", "4"), "has no classes of level 4"),
