@@ -80,12 +80,13 @@ def design(
     year: Years = None,
     band: Band = None,
     to: To = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a sample that is there, and its labels.")] = False,
 ) -> None:
     """Design a sample of a map and draw its points, ready to label: fill the column reference, then run area."""
     from lulcbench.evaluation.change import STEP
     from lulcbench.evaluation.design import Allocation, Kind
     from lulcbench.evaluation.drawing import Strata as DrawnStrata
-    from lulcbench.evaluation.drawing import draw, make_design, write_sample
+    from lulcbench.evaluation.drawing import as_drawn, draw, make_design, sample_files, write_sample
 
     for value, names, option in ((kind, list(Kind), "--kind"), (allocation, list(Allocation), "--allocation")):
         if value not in names:
@@ -97,6 +98,7 @@ def design(
             raise LulcbenchError(
                 f"{option} has no effect with the kind {kind}.", "Leave it out, or state --kind stratified."
             )
+    sample_files(out, replace)
     shared, by_code = _expected(expected or [])
     labels = ("reference",) if to is None else ("reference", "reference_to")
     with ExitStack() as stack:
@@ -115,7 +117,9 @@ def design(
             minimum,
             seed,
         )
-        files = write_sample(source, made, draw(source, made, strata), out, labels)
+        drawn = draw(source, made, strata)
+        made = as_drawn(made, drawn)
+        files = write_sample(source, made, drawn, out, labels, replace)
     table = new_table("stratum", "pixels", "area, ha", "points", title=f"{made.kind.value}, {made.points:,} points")
     for stratum in made.strata:
         name = class_name(stratum.code, used, to is not None)

@@ -155,12 +155,20 @@ def draw(map_: ClassMap, design: Design, strata: Strata | None = None) -> pd.Dat
     return table.assign(id=np.arange(1, len(table) + 1))[["id", "x", "y", "stratum", "weight"]]
 
 
+def as_drawn(design: Design, points: pd.DataFrame) -> Design:
+    """The design with the numbers of points that were drawn: a systematic sample has about those wanted."""
+    drawn = points["stratum"].value_counts().to_dict()
+    strata = tuple(stratum.model_copy(update={"points": int(drawn.get(stratum.code, 0))}) for stratum in design.strata)
+    return design.model_copy(update={"strata": strata})
+
+
 def write_sample(
     map_: ClassMap,
     design: Design,
     points: pd.DataFrame,
     path: str | os.PathLike[str],
     classes: Sequence[str] = ("reference",),
+    replace: bool = False,
 ) -> list[Path]:
     """Write a sample ready to label: GeoPackage and CSV with empty columns of classes, and the design.
 
@@ -170,16 +178,16 @@ def write_sample(
         points: from ``draw``.
         path: of the GeoPackage; CSV and design are beside it.
         classes: names of the empty columns.
+        replace: replace files that exist, with the labels in them.
 
     Returns:
         The files.
 
     Raises:
-        LulcbenchError: the path does not end in .gpkg, or geopandas is not installed.
+        LulcbenchError: one of the files exists, the path does not end in .gpkg, or geopandas is not installed.
     """
-    path = Path(path)
-    if path.suffix != ".gpkg":
-        raise LulcbenchError(f"{path} does not end in .gpkg.", "Name a GeoPackage; a CSV file is written beside it.")
+    files = sample_files(path, replace)
+    path = files[0]
     try:
         import geopandas
     except ImportError as error:
@@ -195,10 +203,26 @@ def write_sample(
     part = path.with_name(f".{path.stem}.part.gpkg")
     geopandas.GeoDataFrame(table, geometry=shapes).to_file(part, driver="GPKG", layer="sample", index=False)
     part.replace(path)
-    csv = path.with_suffix(".csv")
-    write_atomic(csv, table.to_csv(index=False).encode())
-    design.save(design_path(path))
-    return [path, csv, design_path(path)]
+    write_atomic(files[1], table.to_csv(index=False).encode())
+    design.save(files[2])
+    return files
+
+
+def sample_files(path: str | os.PathLike[str], replace: bool = False) -> list[Path]:
+    """The files of a sample: GeoPackage, CSV and design.
+
+    Raises:
+        LulcbenchError: one of them exists and is not to be replaced, or the path does not end in .gpkg.
+    """
+    path = Path(path)
+    if path.suffix != ".gpkg":
+        raise LulcbenchError(f"{path} does not end in .gpkg.", "Name a GeoPackage; a CSV file is written beside it.")
+    files = [path, path.with_suffix(".csv"), design_path(path)]
+    if not replace and (there := [file for file in files if file.exists()]):
+        raise LulcbenchError(
+            f"{there[0]} exists, and may have labels.", "Give another --out, or --replace to write the sample again."
+        )
+    return files
 
 
 def design_path(sample: str | os.PathLike[str]) -> Path:
@@ -258,13 +282,19 @@ def _at_ranks(map_: ClassMap, strata: Strata, wanted: dict[int, npt.NDArray[np.i
 
 
 def _systematic(map_: ClassMap, design: Design, strata: Strata, rng: np.random.Generator) -> Picked:
-    """A square grid of pixels with a random origin; the number of points is close to the wanted one."""
-    step = max(1, int(np.sqrt(design.strata[0].pixels / design.points)))
-    origin = rng.integers(0, step, 2)
+    """A square grid with a random origin, in pixels: the number of points is close to the wanted one.
+
+    The distance of nodes is a fraction of pixels, so that every row and column has the same probability.
+    """
+    step = np.sqrt(design.strata[0].pixels / design.points)
+    origin = rng.uniform(0, step, 2)
+    lines = [np.arange(first, size, step).astype(np.int64) for first, size in zip(origin, map_.grid.shape, strict=True)]
     parts: list[Picked] = []
     for rows, columns, codes in strata.windows(map_):
-        i = np.arange((origin[0] - rows.start) % step, codes.shape[0], step)
-        j = np.arange((origin[1] - columns.start) % step, codes.shape[1], step)
+        i, j = (
+            line[(line >= part.start) & (line < part.stop)] - part.start
+            for line, part in zip(lines, (rows, columns), strict=True)
+        )
         i, j = (part.ravel() for part in np.meshgrid(i, j, indexing="ij"))
         used = codes[i, j] != NONE
         i, j = i[used], j[used]
