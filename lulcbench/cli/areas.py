@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -103,8 +102,7 @@ def design(
     labels = ("reference",) if to is None else ("reference", "reference_to")
     with ExitStack() as stack:
         source, used = _open(stack, map, legend, *_years(year, 1 if to is None else 2), band, root, level, to)
-        pixels = 0 if buffer is None else max(1, round(buffer / _pixel_size(source)))
-        strata = DrawnStrata(used, around, pixels)
+        strata = DrawnStrata(used, around, buffer or 0.0)
         made = make_design(
             source,
             Kind(kind),
@@ -350,10 +348,3 @@ def _expected(texts: list[str]) -> tuple[float, dict[int, float]]:
         except ValueError as error:
             raise LulcbenchError(f"--expected cannot be {text!r}.", "Give 0.8, or 311=0.9 for one class.") from error
     return shared, by_code
-
-
-def _pixel_size(source: ClassMap) -> float:
-    rows, columns = source.grid.shape
-    middle = slice(rows // 2, rows // 2 + 1), slice(columns // 2, columns // 2 + 1)
-    own = source.pixel_areas(*middle)
-    return math.sqrt(own if isinstance(own, float) else float(own.ravel()[0]))

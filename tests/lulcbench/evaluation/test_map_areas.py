@@ -166,7 +166,7 @@ def test_a_stratum_around_a_class(maps: tuple[Path, Path, np.ndarray, np.ndarray
     from scipy import ndimage
 
     path, _, _, codes = maps
-    strata = Strata(3, 512, 4)
+    strata = Strata(3, 512, 40)
     with open_map(path) as map_:
         design = make_design(map_, strata=strata, points=300)
         points = draw(map_, design, strata)
@@ -174,6 +174,19 @@ def test_a_stratum_around_a_class(maps: tuple[Path, Path, np.ndarray, np.ndarray
     assert {s.code: s.pixels for s in design.strata}[BUFFER + 512] == near.sum()
     rows, columns = pixels(points)
     assert ((points["stratum"] == BUFFER + 512) == near[rows, columns]).all()
+
+
+def test_a_stratum_around_a_class_is_metres_on_the_ground(tmp_path: Path) -> None:
+    """Pixels of 0.0005° at 65° N are 23.6 m wide and 55.7 m high (Snyder 1987: radii of the ellipsoid)."""
+    codes = np.full((201, 201), 211, np.uint16)
+    codes[100, 100] = 311
+    path = write(tmp_path / "degrees.tif", codes, "EPSG:4326", from_origin(20, 65, 0.0005, 0.0005))
+    strata = Strata(3, 311, 300)
+    with open_map(path) as map_:
+        ((_, _, found),) = strata.windows(map_)
+    rows, columns = np.nonzero(found == BUFFER + 311)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (95, 105, 87, 113)
+    assert len(rows) == 11 * 27 - 1
 
 
 def test_maps_in_degrees_have_weights_by_area(tmp_path: Path) -> None:
