@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,9 +24,20 @@ Strata = Annotated[str | None, typer.Option(help="Column of strata; by default s
 StrataLevel = Annotated[int | None, typer.Option(help="Legend level of strata that are map classes.", min=1, max=4)]
 Sizes = Annotated[Path | None, typer.Option(help="Areas of the strata: CSV file (stratum, area).")]
 Weights = Annotated[str | None, typer.Option(help="Column of weights: area that a point stands for.")]
-Clusters = Annotated[str | None, typer.Option(help="Column of clusters.")]
+Clusters = Annotated[str | None, typer.Option(help="Column of clusters, whose points were drawn together.")]
 FirstPhase = Annotated[int | None, typer.Option(help="Number of points of the first of two phases.", min=2)]
 OtherMap = Annotated[bool, typer.Option("--other-map", help="The design is of another map: its strata still hold.")]
+
+# Designs on which an option has an effect; the file of a design has the empty name.
+_DESIGNS_OF: dict[str, tuple[str, ...]] = {
+    "--strata": ("stratified", "cluster", "two-phase"),
+    "--strata-level": ("stratified",),
+    "--sizes": ("stratified", "cluster", "two-phase"),
+    "--weights": ("simple-random", "systematic", "stratified", "cluster", "two-phase"),
+    "--clusters": ("stratified", "cluster", "two-phase"),
+    "--first-phase": ("two-phase",),
+    "--other-map": ("",),
+}
 
 
 def sampling_of(
@@ -33,39 +45,63 @@ def sampling_of(
     strata: str | None,
     strata_level: int | None,
     sizes: Path | None,
+    weights: str | None,
+    clusters: str | None,
     first_phase: int | None,
     other_map: bool,
-) -> Sampling:
-    """The design that the options state.
+) -> tuple[Sampling, dict[str, str]]:
+    """The design that the options state, and the columns of the file of points to read: name → column.
 
     Raises:
-        LulcbenchError: there is no such design, or options contradict it.
+        LulcbenchError: there is no such design, or options contradict it or have no effect on it.
     """
     from lulcbench.evaluation.design import Design, Kind
     from lulcbench.evaluation.sampling import Sampling, read_sizes
 
-    if design in set(Kind):
-        kind = Kind(design)
-        if (first_phase is not None) and kind is not Kind.TWO_PHASE:
-            raise LulcbenchError("A first phase belongs to a two-phase design.", "State --design two-phase.")
-        if (strata or sizes or strata_level) and kind in (Kind.UNKNOWN, Kind.SIMPLE_RANDOM, Kind.SYSTEMATIC):
-            raise LulcbenchError(f"A sample of the design {kind.value} has no strata.", "State --design stratified.")
-        if sizes is not None and strata is None:
-            raise LulcbenchError("Areas of strata require a column of strata.", "Name it with --strata.")
-        areas = None if sizes is None else read_sizes(sizes)
-        return Sampling(kind, areas, strata_level, first_phase)
-    if strata or sizes or strata_level or first_phase:
-        raise LulcbenchError("The file of a design states its strata.", "Leave out the other options of strata.")
-    if not Path(design).is_file():
+    given = {
+        "--strata": strata,
+        "--strata-level": strata_level,
+        "--sizes": sizes,
+        "--weights": weights,
+        "--clusters": clusters,
+        "--first-phase": first_phase,
+        "--other-map": other_map or None,
+    }
+    if design not in set(Kind):
+        if not Path(design).is_file():
+            raise LulcbenchError(
+                f"There is neither a design nor a file {design!r}.",
+                f"Designs are {', '.join(Kind)}, or a design file.",
+            )
+        _check_effect(given, "", "the file of a design")
+        return Sampling.of_design(Design.load(design), other_map), {"stratum": "stratum", "weight": "weight"}
+    kind = Kind(design)
+    _check_effect(given, kind, f"the design {kind.value}")
+    if strata is None and (sizes or first_phase):
         raise LulcbenchError(
-            f"There is neither a design nor a file {design!r}.", f"Designs are {', '.join(Kind)}, or a design file."
+            f"{'--sizes' if sizes else '--first-phase'} requires a column of strata.", "Name it with --strata."
         )
-    return Sampling.of_design(Design.load(design), other_map)
+    if strata is not None and strata_level is not None:
+        raise LulcbenchError(
+            "--strata-level has no effect beside --strata: it is the level of strata that are map classes.",
+            "Leave one of them out.",
+        )
+    columns = {"stratum": strata, "weight": weights, "cluster": clusters}
+    areas = None if sizes is None else read_sizes(sizes)
+    return (
+        Sampling(kind, areas, strata_level, first_phase),
+        {name: column for name, column in columns.items() if column is not None},
+    )
 
 
-def columns(sampling: Sampling, strata: str | None, weights: str | None, clusters: str | None) -> dict[str, str]:
-    """Columns of the file of points to read: name → column."""
-    if sampling.design is not None:
-        return {"stratum": "stratum", "weight": "weight"}
-    named = {"stratum": strata, "weight": weights, "cluster": clusters}
-    return {name: column for name, column in named.items() if column is not None}
+def _check_effect(given: Mapping[str, object], kind: str, name: str) -> None:
+    """Refuse options that have no effect on a design: the results would look as if they had."""
+    for option, value in given.items():
+        kinds = _DESIGNS_OF[option]
+        if value is not None and kind not in kinds:
+            raise LulcbenchError(
+                f"{option} has no effect with {name}.",
+                "Leave it out, or state a design that has it with --design: "
+                + ", ".join(kind or "a file of 'lulcbench design'" for kind in kinds)
+                + ".",
+            )

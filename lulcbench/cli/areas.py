@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +21,6 @@ from lulcbench.cli._sampling import (
     Strata,
     StrataLevel,
     Weights,
-    columns,
     sampling_of,
 )
 from lulcbench.errors import LulcbenchError
@@ -81,24 +79,30 @@ def design(
     year: Years = None,
     band: Band = None,
     to: To = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a sample that is there, and its labels.")] = False,
 ) -> None:
     """Design a sample of a map and draw its points, ready to label: fill the column reference, then run area."""
     from lulcbench.evaluation.change import STEP
     from lulcbench.evaluation.design import Allocation, Kind
     from lulcbench.evaluation.drawing import Strata as DrawnStrata
-    from lulcbench.evaluation.drawing import draw, make_design, write_sample
+    from lulcbench.evaluation.drawing import as_drawn, draw, make_design, sample_files, write_sample
 
     for value, names, option in ((kind, list(Kind), "--kind"), (allocation, list(Allocation), "--allocation")):
         if value not in names:
             raise LulcbenchError(f"{option} cannot be {value!r}.", f"Choose from {', '.join(names)}.")
     if (buffer is None) != (around is None):
         raise LulcbenchError("--buffer and --around belong together.", "Give both: --buffer 100 --around 311.")
+    for option, stated in (("--buffer", buffer is not None), ("--allocation", allocation != Allocation.PROPORTIONAL)):
+        if stated and kind != Kind.STRATIFIED:
+            raise LulcbenchError(
+                f"{option} has no effect with the kind {kind}.", "Leave it out, or state --kind stratified."
+            )
+    sample_files(out, replace)
     shared, by_code = _expected(expected or [])
     labels = ("reference",) if to is None else ("reference", "reference_to")
     with ExitStack() as stack:
         source, used = _open(stack, map, legend, *_years(year, 1 if to is None else 2), band, root, level, to)
-        pixels = 0 if buffer is None else max(1, round(buffer / _pixel_size(source)))
-        strata = DrawnStrata(used, around, pixels)
+        strata = DrawnStrata(used, around, buffer or 0.0)
         made = make_design(
             source,
             Kind(kind),
@@ -111,7 +115,9 @@ def design(
             minimum,
             seed,
         )
-        files = write_sample(source, made, draw(source, made, strata), out, labels)
+        drawn = draw(source, made, strata)
+        made = as_drawn(made, drawn)
+        files = write_sample(source, made, drawn, out, labels, replace)
     table = new_table("stratum", "pixels", "area, ha", "points", title=f"{made.kind.value}, {made.points:,} points")
     for stratum in made.strata:
         name = class_name(stratum.code, used, to is not None)
@@ -162,10 +168,11 @@ def area(
     """Estimate the areas of the classes of a map from a labelled probability sample, with intervals."""
     with ExitStack() as stack:
         source, used = _open(stack, map, legend, year, None, band, root, level, None)
-        sampling = _sampling(sample, design, strata, strata_level, sizes, first_phase, other_map)
-        more = columns(sampling, strata, weights, clusters)
+        stated = sampling_of(
+            _stated(sample, design), strata, strata_level, sizes, weights, clusters, first_phase, other_map
+        )
         areas = None if regions is None else (regions, region_column, region_layer)
-        result = _estimate(source, sample, sampling, more, class_column, crosswalk, estimator, areas, points_crs, used)
+        result = _estimate(source, sample, stated, class_column, crosswalk, estimator, areas, points_crs, used)
     report(result, json, csv, figure)
 
 
@@ -205,19 +212,8 @@ def change(
         ]
         pairs = PairMap(maps[0], maps[1], used)
         if sample is not None:
-            sampling = _sampling(sample, None, None, None, None, None, False)
-            result = _estimate(
-                pairs,
-                sample,
-                sampling,
-                columns(sampling, None, None, None),
-                class_columns,
-                None,
-                "design",
-                None,
-                None,
-                None,
-            )
+            stated = sampling_of(_stated(sample, None), None, None, None, None, None, None, other_map=False)
+            result = _estimate(pairs, sample, stated, class_columns, None, "design", None, None, None)
             report(result, json, csv, figure, pairs=True)
             return
         found = transitions(pairs)
@@ -306,27 +302,18 @@ def _open(
     return PairMap(opened, later, used), None
 
 
-def _sampling(
-    sample: Path,
-    design: str | None,
-    strata: str | None,
-    strata_level: int | None,
-    sizes: Path | None,
-    first_phase: int | None,
-    other_map: bool,
-) -> Sampling:
+def _stated(sample: Path, design: str | None) -> str:
+    """The design: as stated, or the file beside the sample."""
     from lulcbench.evaluation.drawing import design_path
 
     beside = design_path(sample)
-    chosen = design or (str(beside) if beside.is_file() else "unknown")
-    return sampling_of(chosen, strata, strata_level, sizes, first_phase, other_map)
+    return design or (str(beside) if beside.is_file() else "unknown")
 
 
 def _estimate(
     source: ClassMap,
     sample: Path,
-    sampling: Sampling,
-    more: dict[str, str],
+    stated: tuple[Sampling, dict[str, str]],
     class_column: str | tuple[str, str],
     crosswalk: Path | None,
     estimator: str,
@@ -339,6 +326,7 @@ def _estimate(
 
     if estimator not in set(Estimator):
         raise LulcbenchError(f"There is no estimator {estimator!r}.", f"Choose from {', '.join(Estimator)}.")
+    sampling, more = stated
     if isinstance(class_column, tuple):
         points = read_pairs(sample, class_column, more)
     else:
@@ -360,10 +348,3 @@ def _expected(texts: list[str]) -> tuple[float, dict[int, float]]:
         except ValueError as error:
             raise LulcbenchError(f"--expected cannot be {text!r}.", "Give 0.8, or 311=0.9 for one class.") from error
     return shared, by_code
-
-
-def _pixel_size(source: ClassMap) -> float:
-    rows, columns = source.grid.shape
-    middle = slice(rows // 2, rows // 2 + 1), slice(columns // 2, columns // 2 + 1)
-    own = source.pixel_areas(*middle)
-    return math.sqrt(own if isinstance(own, float) else float(own.ravel()[0]))

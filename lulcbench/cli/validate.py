@@ -22,7 +22,6 @@ from lulcbench.cli._sampling import (
     Strata,
     StrataLevel,
     Weights,
-    columns,
     sampling_of,
 )
 from lulcbench.cli.score import with_interval
@@ -92,8 +91,7 @@ def validate(
     nothing: list[None] = [None]
     years = one_each(year or nothing, maps, "--year")
     bands = one_each(band or nothing, maps, "--band")
-    sampling = sampling_of(design, strata, strata_level, sizes, first_phase, other_map)
-    more = columns(sampling, strata, weights, clusters)
+    sampling, more = sampling_of(design, strata, strata_level, sizes, weights, clusters, first_phase, other_map)
     plain = {name == "values" for name in legends}
     if len(plain) > 1:
         raise LulcbenchError(

@@ -9,6 +9,9 @@ Floats = npt.NDArray[np.float64]
 
 _EQUAL_AREA = 1e-6  # relative: areas that agree so well with the projected ones are those of an equal-area projection
 _DIFFERENCE = 2000.0  # m, of the derivatives: relative errors of areas are below 1e-6
+_NEAR_OUTLINE = 1e-3  # of the differences, where these would reach out of the Earth's outline
+_SAME = 1.0  # m: a position on the Earth is found again from its degrees
+_NODES = 5  # of at least so many, inside the outline, an equal-area projection is recognised
 _STEP = 32  # px between the nodes of the lattice in which areal scales are interpolated
 
 
@@ -19,6 +22,9 @@ class PixelAreas:
     - Degrees: exact zones of the ellipsoid, one number per row (Snyder 1987, Map Projections, eq. 3-12).
     - Other projections (UTM, national grids in metres or feet): by the derivatives of longitude and latitude,
       interpolated between nodes 32 pixels apart.
+
+    Maps of the whole Earth have pixels outside its outline, whose area is 0: their positions do not survive the
+    conversion to degrees and back. Around the outline, areas are computed pixel by pixel.
 
     Args:
         crs: WKT.
@@ -47,9 +53,11 @@ class PixelAreas:
         self._equal_area: float | None = None
         if not self._geographic:
             self._to_degrees = Transformer.from_crs(system, system.geodetic_crs, always_xy=True)
-            rows, columns = np.meshgrid(np.linspace(0, shape[0], 5), np.linspace(0, shape[1], 5), indexing="ij")
+            rows, columns = np.meshgrid(np.linspace(0, shape[0], 9), np.linspace(0, shape[1], 9), indexing="ij")
             projected = determinant * unit**2
-            if (np.abs(self._areas(rows, columns) / projected - 1) < _EQUAL_AREA).all():
+            areas = self._differences(*self._projected(rows, columns), self._step)
+            areas = areas[np.isfinite(areas)]
+            if len(areas) >= _NODES and (np.abs(areas / projected - 1) < _EQUAL_AREA).all():
                 self._equal_area = projected
 
     def window(self, rows: slice, columns: slice) -> float | Floats:
@@ -64,6 +72,8 @@ class PixelAreas:
         )
         nodes = self._areas(*np.meshgrid(at_rows, at_columns, indexing="ij"))
         row, column = (np.arange(part.start or 0, part.stop) + 0.5 for part in (rows, columns))
+        if not nodes.all():
+            return self._areas(*np.meshgrid(row, column, indexing="ij"))
         across = np.stack([np.interp(column, at_columns, line) for line in nodes])
         place = np.clip(np.searchsorted(at_rows, row) - 1, 0, len(at_rows) - 2)
         share = ((row - at_rows[place]) / (at_rows[place + 1] - at_rows[place]))[:, None]
@@ -71,19 +81,45 @@ class PixelAreas:
         return result
 
     def _areas(self, rows: Floats, columns: Floats) -> Floats:
-        """Areas of pixels with corners at these rows and columns, from central differences."""
-        x = self._a * columns + self._b * rows + self._c
-        y = self._d * columns + self._e * rows + self._f
+        """Areas of pixels around these rows and columns, from central differences; 0 outside the Earth's outline."""
+        x, y = self._projected(rows, columns)
+        area = self._differences(x, y, self._step)
+        if (near := np.isnan(area)).any():
+            area[near] = self._differences(x[near], y[near], self._step * _NEAR_OUTLINE, one_sided=True)
+        return np.nan_to_num(area)
+
+    def _projected(self, rows: Floats, columns: Floats) -> tuple[Floats, Floats]:
+        return self._a * columns + self._b * rows + self._c, self._d * columns + self._e * rows + self._f
+
+    def _differences(self, x: Floats, y: Floats, step: float, one_sided: bool = False) -> Floats:
+        """Areas of pixels at positions, from differences over a step to both sides; NaN outside the outline.
+
+        One-sided: also of positions from which the outline is closer than a step to one side.
+        """
+        centre = self._degrees(x, y)
         differences = []
-        for dx, dy in ((self._step, 0.0), (0.0, self._step)):
-            east, north = self._to_degrees.transform(x + dx, y + dy)
-            west, south = self._to_degrees.transform(x - dx, y - dy)
-            longitude = (np.asarray(east) - west + 180) % 360 - 180
-            differences.append(np.radians([longitude, np.asarray(north) - south]) / (2 * self._step))
+        for dx, dy in ((step, 0.0), (0.0, step)):
+            ends = [self._degrees(x + sign * dx, y + sign * dy) for sign in (1, -1)]
+            out = [np.isnan(end[0]) for end in ends]
+            if one_sided:
+                ends = [np.where(away, centre, end) for away, end in zip(out, ends, strict=True)]
+            length = step * (2.0 - (out[0] != out[1]))
+            longitude = (ends[0][0] - ends[1][0] + 180) % 360 - 180
+            differences.append(np.radians([longitude, ends[0][1] - ends[1][1]]) / length)
         (east_x, north_x), (east_y, north_y) = differences
-        latitude = np.radians(self._to_degrees.transform(x, y)[1])
-        area: Floats = np.abs(east_x * north_y - east_y * north_x) * self._element(latitude) * self._determinant
+        element = self._element(np.radians(centre[1]))
+        area: Floats = np.abs(east_x * north_y - east_y * north_x) * element * self._determinant
         return area
+
+    def _degrees(self, x: Floats, y: Floats) -> Floats:
+        """Longitudes and latitudes ``(2, …)``; NaN for positions that are not found again from them."""
+        longitude, latitude = (np.asarray(part, np.float64) for part in self._to_degrees.transform(x, y))
+        again = (np.asarray(part) for part in self._to_degrees.transform(longitude, latitude, direction="INVERSE"))
+        with np.errstate(invalid="ignore"):
+            apart = np.hypot(*(part - own for part, own in zip(again, (x, y), strict=True)))
+        there = apart < _SAME * self._step / _DIFFERENCE
+        degrees: Floats = np.where(there, (longitude, latitude), np.nan)
+        return degrees
 
     def _element(self, latitude: Floats) -> Floats:
         """Area of the ellipsoid per square radian of longitude and latitude."""

@@ -302,7 +302,9 @@ def _text(column: pd.Series[Any], name: str) -> pd.Series[Any]:
     if name in ("lc1", "lu1"):
         return text.str.extract(r"^([A-Za-z]\w*)", expand=False).str.upper().fillna(text)  # 2022: "B11 - Common wheat"
     if name in ("id", "year", "observed", "projection", "east_west", "east_west_theory", "crs"):
-        text = text.str.replace(r"[.,]0+$", "", regex=True)  # integers in a column with missing values become 2018.0
+        text = text.str.replace(
+            r"^(\d+)[.,]0+$", r"\1", regex=True
+        )  # integers in a column with missing values become 2018.0
     return text.mask((text == "").fillna(False))
 
 

@@ -70,6 +70,8 @@ def places(table: pd.DataFrame, crs: str | None, name: str, decisions: Decisions
         ("given", _numbers(table, "lon_given"), "lat_given", stated),
     ):
         north, what = _numbers(table, latitude), f"{name} ({key} positions)"
+        missing = _unmeasured(east, north, key != "given")
+        east, north = (np.where(missing, np.nan, values) for values in (east, north))
         pairs[key], out = _projected(east, north, crs_of_rows, has_geometry, what, decisions)
         odd |= out
     measured, theoretical = pairs["measured"], pairs["theoretical"]
@@ -296,9 +298,6 @@ def _projected(
         from pyproj.exceptions import CRSError
     except ImportError as error:
         raise LulcbenchError("Converting LUCAS points to EPSG:3035 requires pyproj.", INSTALL) from error
-    # No position in Europe has a latitude of 8 or 88 degrees, a longitude of 88 or 99 degrees, or is at 0° N 0° E.
-    missing = _unmeasured(north, 8) | _unmeasured(east) | ((east == 0) & (north == 0))
-    east, north = (np.where(missing, np.nan, values) for values in (east, north))
     present = np.isfinite(east) & np.isfinite(north)
     out = present & ((np.abs(north) > 90) | (np.abs(east) > 180))
     result = np.full((2, len(east)), np.nan)
@@ -337,6 +336,14 @@ def _to_metres(source: pyproj.CRS) -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(source, CRS, always_xy=True)
 
 
-def _unmeasured(values: Numbers, *codes: int) -> Bools:
-    """Mask of numbers that mean "not measured", such as 88.888 or -9999."""
-    return np.isin(np.trunc(np.abs(values)), (*codes, 88, 888, 8888, 88888, 99, 999, 9999, 99999))
+def _unmeasured(east: Numbers, north: Numbers, lucas: bool) -> Bools:
+    """Mask of positions that were not measured: 0° N 0° E, and numbers of digits 8 or 9, such as 88.888 or -9999.
+
+    Marks within the range of degrees are those of LUCAS, which has no point at 8.888° N or 88.888° E. In other tables,
+    these are positions.
+    """
+    missing: Bools = (east == 0) & (north == 0)
+    for values, least in ((east, 88 if lucas else 888), (north, 8 if lucas else 888)):
+        text = pd.Series(np.abs(values)).map("{:.10g}".format)
+        missing |= text.str.fullmatch(r"8+(\.8*9?)?|99+(\.9+)?").to_numpy(bool) & (np.abs(values) >= least)
+    return missing

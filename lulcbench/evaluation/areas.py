@@ -9,6 +9,10 @@ clusters of the sample (Särndal, Swensson & Wretman 1992, Model Assisted Survey
 - for two phases, the stratified one plus the variance of the sizes of the strata (Cochran 1977, Sampling Techniques,
   eq. 12.24).
 
+Estimates may be those of a part of what was sampled (a domain: a map that covers a part of the region, pixels with
+classes of a level). Points outside it count as zeros in both sums, and in the numbers of points of the strata: that
+their number in the domain is random is part of the variance (Cochran 1977, ch. 5A.14; Särndal et al. 1992, ch. 10.3).
+
 A map has many more pixels than a sample has points, so that no factor for finite populations is used. A systematic
 sample is treated as a simple random one, which overestimates its variance in most landscapes (Stehman 1992,
 Photogrammetric Engineering and Remote Sensing 58, 1343–1350). Clusters are the units of the variance.
@@ -34,6 +38,7 @@ from lulcbench.evaluation.intervals import t_quantiles
 
 MINIMUM = 2  # points (or clusters) that an interval needs
 
+Bools = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
 
 
@@ -102,6 +107,8 @@ class Survey:
             ``(classes,)``; None without.
         first_phase: number of points of the first phase, from which the sizes of the strata are estimated; None if
             they are known.
+        domain: mask of the points ``(n,)`` that are in the domain of the estimates; None if all are. The classes of
+            the others are not used.
 
     Examples:
         >>> reference, mapped = [0] * 90 + [1] * 10 + [1] * 50, [0] * 100 + [1] * 50
@@ -119,6 +126,7 @@ class Survey:
     cluster: Indices | None = None
     map_areas: Floats | None = None
     first_phase: int | None = None
+    domain: Bools | None = None
 
     @classmethod
     def simple_random(cls, reference: npt.ArrayLike, mapped: npt.ArrayLike, classes: int) -> Survey:
@@ -176,8 +184,9 @@ class Survey:
         stratum: npt.ArrayLike | None = None,
         cluster: npt.ArrayLike | None = None,
         first_phase: int | None = None,
+        domain: npt.ArrayLike | None = None,
     ) -> Survey:
-        """A sample with weights; strata, clusters and a first phase if it has them.
+        """A sample with weights; strata, clusters, a first phase and a domain if it has them.
 
         Args:
             reference: class indices ``(n,)``.
@@ -187,6 +196,7 @@ class Survey:
             stratum: index of the stratum, ``(n,)``.
             cluster: index of the cluster, ``(n,)``; each is in one stratum.
             first_phase: number of points of the first phase.
+            domain: mask of the points that are in the domain, ``(n,)``.
 
         Raises:
             LulcbenchError: a weight is not positive, a cluster is in two strata, or a stratum has one point or cluster.
@@ -199,7 +209,8 @@ class Survey:
                 "A weight is not a positive number.", "Correct the weights, or leave these points out."
             )
         clusters = None if cluster is None else np.unique(np.asarray(cluster), return_inverse=True)[1].astype(np.intp)
-        survey = cls(reference, mapped, classes, weight, stratum, clusters, None, first_phase)
+        inside = None if domain is None else np.asarray(domain, np.bool_)
+        survey = cls(reference, mapped, classes, weight, stratum, clusters, None, first_phase, inside)
         units = survey._units_by_stratum()
         if (single := np.flatnonzero(units == 1)).size or not units.sum():
             noun = "points" if cluster is None else "clusters"
@@ -220,13 +231,17 @@ class Survey:
             LulcbenchError: a class of the map has no points.
         """
         areas = np.asarray(map_areas, np.float64)
-        sampled = np.bincount(self.mapped, weights=self.weight, minlength=self.classes)
+        own = self.in_domain(self.weight)
+        sampled = np.bincount(self.mapped, weights=own, minlength=self.classes)
         if (missing := np.flatnonzero((areas > 0) & (sampled == 0))).size:
             raise LulcbenchError(
                 f"Map classes without points: {missing.tolist()[:8]} (numbered from 0).",
                 "Merge them with other classes (a coarser level), or do not post-stratify.",
             )
-        weight = self.weight * divide(areas, sampled)[self.mapped]
+        factor = divide(areas, sampled)[self.mapped]
+        if self.domain is not None:  # weights outside the domain keep the unit of those inside
+            factor = np.where(self.domain, factor, areas.sum() / own.sum())
+        weight = self.weight * factor
         if not (weight > 0).all():
             raise LulcbenchError("Points have a map class without area.", "Count the same map as the points.")
         return replace(self, weight=weight, map_areas=areas)
@@ -250,6 +265,7 @@ class Survey:
             Estimates ``(k,)``.
         """
         y, x = np.broadcast_arrays(np.asarray(numerator, np.float64), np.asarray(denominator, np.float64))
+        y, x = self.in_domain(y), self.in_domain(x)
         total = self.weight @ x
         value = divide(self.weight @ y, total)
         residual = self.weight[:, None] * (y - np.nan_to_num(value) * x) * divide(1, total)
@@ -259,7 +275,7 @@ class Survey:
         if not share:
             return Estimates(value, se, value - t * se, value + t * se)
         could = np.ones(x.shape) if possible is None else np.broadcast_to(np.asarray(possible, np.float64), x.shape)
-        weights = self.weight[:, None] * could
+        weights = self.weight[:, None] * self.in_domain(could)
         half = 0.5 * divide((weights**2).sum(axis=0), weights.sum(axis=0))  # of a typical point
         total = total + 2 * half
         centre = divide(self.weight @ y + half, total)
@@ -284,15 +300,23 @@ class Survey:
             producer=self.ratio(right, reference, share=True),
             f1=self.ratio(2 * right, reference.astype(float) + mapped, share=True),
             area=self.ratio(reference, one, share=True),
-            points=reference.sum(axis=0),
+            points=self.in_domain(reference.astype(np.float64)).sum(axis=0).astype(np.int64),
             effective=self._effective(reference),
         )
 
     def matrix(self) -> Floats:
         """Estimated shares of the area by map class (rows) and reference class (columns)."""
         n = self.classes
-        cells = np.bincount(self.mapped * n + self.reference, weights=self.weight, minlength=n * n)
-        return (cells / self.weight.sum()).reshape(n, n)
+        own = self.in_domain(self.weight)
+        cells = np.bincount(self.mapped * n + self.reference, weights=own, minlength=n * n)
+        return (cells / own.sum()).reshape(n, n)
+
+    def in_domain(self, values: Floats) -> Floats:
+        """Values of the points ``(n,)`` or ``(n, k)``, with zeros outside the domain."""
+        if self.domain is None:
+            return values
+        inside: Floats = np.where(self.domain if values.ndim == 1 else self.domain[:, None], values, 0.0)
+        return inside
 
     def _units(self, x: Floats) -> npt.NDArray[np.int64]:
         """Number of points, or of clusters, with a value: ``(k,)``."""
@@ -303,7 +327,7 @@ class Survey:
         return number
 
     def _effective(self, reference: npt.NDArray[np.bool_]) -> Floats:
-        own = reference * self.weight[:, None]
+        own = self.in_domain(reference * self.weight[:, None])
         if self.cluster is not None:
             own = np.stack([np.bincount(self.cluster, weights=column) for column in own.T], axis=1)
         return np.nan_to_num(divide(own.sum(axis=0) ** 2, (own**2).sum(axis=0)))
@@ -313,12 +337,13 @@ class Survey:
 
         The degrees are 2 V² / var(V) (Satterthwaite 1946, Biometrics Bulletin 2, 110–114) with the variance of V from
         the fourth moments of the values, so that few points with most of the variance, such as omission errors in a
-        large stratum, widen the interval.
+        large stratum, widen the interval. They are at most the number of units (points or clusters) in the domain less
+        that of their strata, as of a sample of the domain alone in which strata with a single unit are merged.
         """
         if self.map_areas is not None:
-            members = (self.mapped[:, None] == np.arange(self.classes)).astype(np.float64)
+            members = self.in_domain((self.mapped[:, None] == np.arange(self.classes)).astype(np.float64))
             mean = divide(members.T @ z, (members.T @ self.weight)[:, None])
-            z = z - self.weight[:, None] * mean[self.mapped]
+            z = z - self.in_domain(self.weight[:, None] * mean[self.mapped])
         if self.cluster is not None:
             order = np.argsort(self.cluster, kind="stable")
             first = np.flatnonzero(np.diff(self.cluster[order], prepend=-1))
@@ -341,7 +366,11 @@ class Survey:
             share = share / self.weight.sum()
             between = (sums**2 / share[:, None]).sum(axis=0) / self.first_phase
             variance = variance + between
-        limit = float(len(z) - strata.shape[1])
+        inside = self.in_domain(np.ones(len(self.weight)))
+        if self.cluster is not None:
+            inside = (np.bincount(self.cluster, weights=inside) > 0).astype(np.float64)
+        own = strata.T @ inside
+        limit = float(own.sum() - (own > 1).sum() - (own == 1).sum() // 2)
         degrees = np.minimum(divide(2 * variance**2, spread), limit)
         return variance, np.where(np.isnan(degrees), limit, np.maximum(degrees, 1.0))
 

@@ -57,16 +57,17 @@ def prediction_powered(survey: Survey, predicted: npt.ArrayLike, mean: npt.Array
 
     Args:
         survey: the sample, not post-stratified.
-        predicted: probabilities of the classes at the points, ``(n, k)``.
+        predicted: probabilities of the classes at the points, ``(n, k)``; any finite numbers outside the domain.
         mean: their mean over all pixels of the map (weighted by the area of pixels), ``(k,)``.
     """
     p = np.asarray(predicted, np.float64)
     y = (survey.reference[:, None] == np.arange(survey.classes)).astype(np.float64)
-    share = survey.weight / survey.weight.sum()
+    own = survey.in_domain(survey.weight)
+    share = own / own.sum()
     centred_y, centred_p = y - share @ y, p - share @ p
     scale = share[:, None]
-    plain, both, own = (survey.variance(scale * z)[0] for z in (centred_y, centred_y + centred_p, centred_p))
-    tuning = np.clip(np.nan_to_num(divide(both - plain - own, 2 * own)), 0, 1)
+    plain, both, alone = (survey.variance(scale * z)[0] for z in (centred_y, centred_y + centred_p, centred_p))
+    tuning = np.clip(np.nan_to_num(divide(both - plain - alone, 2 * alone)), 0, 1)
     value = share @ y + tuning * (np.asarray(mean, np.float64) - share @ p)
     variance, degrees = survey.variance(scale * (centred_y - tuning * centred_p))
     se = np.sqrt(variance)

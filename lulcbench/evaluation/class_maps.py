@@ -233,13 +233,21 @@ def count(map_: ClassMap) -> MapCount:
         if isinstance(areas, float):
             area = number * areas
         else:
-            area = np.bincount(index.ravel(), np.broadcast_to(areas, codes.shape).ravel(), len(found))
-        for code, n, own in zip(found.tolist(), number.tolist(), area.tolist(), strict=True):
+            own = np.broadcast_to(areas, codes.shape)
+            if (outside := (codes != NONE) & (own <= 0)).any():
+                i, j = np.argwhere(outside)[0]
+                raise LulcbenchError(
+                    f"{map_.name} has classes in pixels outside the Earth's outline in its projection, "
+                    f"such as row {rows.start + i}, column {columns.start + j}.",
+                    "Set them to nodata, or project the map to one such as EPSG:3035.",
+                )
+            area = np.bincount(index.ravel(), own.ravel(), len(found))
+        for code, n, size in zip(found.tolist(), number.tolist(), area.tolist(), strict=True):
             if code == NONE:
                 result.empty += n
             elif n:
                 result.pixels[code] = result.pixels.get(code, 0) + n
-                result.areas[code] = result.areas.get(code, 0.0) + own
+                result.areas[code] = result.areas.get(code, 0.0) + size
     if not result.pixels:
         raise LulcbenchError(f"{map_.name} has no pixel with a class.", "Give a map of classes.")
     result.pixels, result.areas = dict(sorted(result.pixels.items())), dict(sorted(result.areas.items()))

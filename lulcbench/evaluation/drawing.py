@@ -13,7 +13,8 @@ import pandas as pd
 
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation.class_maps import NONE, ClassMap, MapCount, at_level, count, windows
+from lulcbench.evaluation.class_maps import NONE, ClassMap, MapCount, MapGrid, at_level, count, windows
+from lulcbench.evaluation.confusion import Floats
 from lulcbench.evaluation.design import BUFFER, Allocation, Design, Kind, Stratum, allocate, allocate_for, sample_size
 
 WHOLE = 0  # code of the single stratum of designs without strata
@@ -27,28 +28,33 @@ class Strata:
         level: legend level of the classes that are strata; None for the codes of the map.
         buffer_class: class with a stratum around it, in which omission errors are frequent (Olofsson et al. 2020,
             Remote Sensing of Environment 236, 111492); None without.
-        buffer_pixels: width of that stratum.
+        buffer: width of that stratum in metres on the ground, at least a pixel.
         single: all classes together are one stratum.
     """
 
     level: int | None = None
     buffer_class: int | None = None
-    buffer_pixels: int = 0
+    buffer: float = 0.0
     single: bool = False
 
     def windows(self, map_: ClassMap) -> Iterator[tuple[slice, slice, npt.NDArray[np.int64]]]:
         """Rows, columns and strata of the windows of a map; ``NONE`` for pixels without a class."""
         height, width = map_.grid.shape
-        halo = self.buffer_pixels
+        down, across = (0, np.zeros(height, np.int64)) if self.buffer_class is None else _reach(map_.grid, self.buffer)
         for rows, columns in windows((height, width)):
-            top, left = max(rows.start - halo, 0), max(columns.start - halo, 0)
-            bottom, right = min(rows.stop + halo, height), min(columns.stop + halo, width)
+            top, bottom = max(rows.start - down, 0), min(rows.stop + down, height)
+            halo = int(across[top:bottom].max())
+            left, right = max(columns.start - halo, 0), min(columns.stop + halo, width)
             codes = at_level(map_.read(slice(top, bottom), slice(left, right)), None if self.single else self.level)
             inner = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
             if self.single:
                 codes = np.where(codes == NONE, NONE, WHOLE)
             elif self.buffer_class is not None:
-                near = _near(codes == self.buffer_class, halo) & (codes != self.buffer_class) & (codes != NONE)
+                near = (
+                    _near(codes == self.buffer_class, down, across[top:bottom])
+                    & (codes != self.buffer_class)
+                    & (codes != NONE)
+                )
                 codes = np.where(near, BUFFER + self.buffer_class, codes)
             yield rows, columns, codes[inner]
 
@@ -155,12 +161,20 @@ def draw(map_: ClassMap, design: Design, strata: Strata | None = None) -> pd.Dat
     return table.assign(id=np.arange(1, len(table) + 1))[["id", "x", "y", "stratum", "weight"]]
 
 
+def as_drawn(design: Design, points: pd.DataFrame) -> Design:
+    """The design with the numbers of points that were drawn: a systematic sample has about those wanted."""
+    drawn = points["stratum"].value_counts().to_dict()
+    strata = tuple(stratum.model_copy(update={"points": int(drawn.get(stratum.code, 0))}) for stratum in design.strata)
+    return design.model_copy(update={"strata": strata})
+
+
 def write_sample(
     map_: ClassMap,
     design: Design,
     points: pd.DataFrame,
     path: str | os.PathLike[str],
     classes: Sequence[str] = ("reference",),
+    replace: bool = False,
 ) -> list[Path]:
     """Write a sample ready to label: GeoPackage and CSV with empty columns of classes, and the design.
 
@@ -170,16 +184,16 @@ def write_sample(
         points: from ``draw``.
         path: of the GeoPackage; CSV and design are beside it.
         classes: names of the empty columns.
+        replace: replace files that exist, with the labels in them.
 
     Returns:
         The files.
 
     Raises:
-        LulcbenchError: the path does not end in .gpkg, or geopandas is not installed.
+        LulcbenchError: one of the files exists, the path does not end in .gpkg, or geopandas is not installed.
     """
-    path = Path(path)
-    if path.suffix != ".gpkg":
-        raise LulcbenchError(f"{path} does not end in .gpkg.", "Name a GeoPackage; a CSV file is written beside it.")
+    files = sample_files(path, replace)
+    path = files[0]
     try:
         import geopandas
     except ImportError as error:
@@ -195,10 +209,26 @@ def write_sample(
     part = path.with_name(f".{path.stem}.part.gpkg")
     geopandas.GeoDataFrame(table, geometry=shapes).to_file(part, driver="GPKG", layer="sample", index=False)
     part.replace(path)
-    csv = path.with_suffix(".csv")
-    write_atomic(csv, table.to_csv(index=False).encode())
-    design.save(design_path(path))
-    return [path, csv, design_path(path)]
+    write_atomic(files[1], table.to_csv(index=False).encode())
+    design.save(files[2])
+    return files
+
+
+def sample_files(path: str | os.PathLike[str], replace: bool = False) -> list[Path]:
+    """The files of a sample: GeoPackage, CSV and design.
+
+    Raises:
+        LulcbenchError: one of them exists and is not to be replaced, or the path does not end in .gpkg.
+    """
+    path = Path(path)
+    if path.suffix != ".gpkg":
+        raise LulcbenchError(f"{path} does not end in .gpkg.", "Name a GeoPackage; a CSV file is written beside it.")
+    files = [path, path.with_suffix(".csv"), design_path(path)]
+    if not replace and (there := [file for file in files if file.exists()]):
+        raise LulcbenchError(
+            f"{there[0]} exists, and may have labels.", "Give another --out, or --replace to write the sample again."
+        )
+    return files
 
 
 def design_path(sample: str | os.PathLike[str]) -> Path:
@@ -206,14 +236,41 @@ def design_path(sample: str | os.PathLike[str]) -> Path:
     return Path(sample).with_suffix(".design.json")
 
 
-def _near(mask: npt.NDArray[np.bool_], distance: int) -> npt.NDArray[np.bool_]:
-    """Pixels within a square of ``2 · distance + 1`` pixels around those of a mask, by sums over rectangles."""
-    sums = np.pad(mask.astype(np.int32), ((distance + 1, distance), (distance + 1, distance))).cumsum(0).cumsum(1)
-    side = 2 * distance + 1
-    near: npt.NDArray[np.bool_] = (
-        sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side] > 0
-    )
+def _near(mask: npt.NDArray[np.bool_], down: int, across: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Pixels within a rectangle around those of a mask, by sums: ``down`` rows, and columns by row."""
+    height, width = mask.shape
+    sums = np.pad(mask.astype(np.int32), ((1, 0), (0, 0))).cumsum(0)
+    row, column = np.arange(height), np.arange(width)
+    tall = sums[np.minimum(row + down + 1, height)] > sums[np.maximum(row - down, 0)]
+    sums = np.pad(tall.astype(np.int32), ((0, 0), (1, 0))).cumsum(1)
+    ends = np.minimum(column + across[:, None] + 1, width), np.maximum(column - across[:, None], 0)
+    last, first = (np.take_along_axis(sums, end, axis=1) for end in ends)
+    near: npt.NDArray[np.bool_] = last > first
     return near
+
+
+def _reach(grid: MapGrid, metres: float) -> tuple[int, npt.NDArray[np.int64]]:
+    """Numbers of rows, and of columns by row, of a distance on the ground: at least 1.
+
+    Pixels are measured at the middle column, and their height at the middle row.
+    """
+    from pyproj import CRS, Geod, Transformer
+
+    system = CRS.from_user_input(grid.crs)
+    to_degrees = Transformer.from_crs(system, system.geodetic_crs, always_xy=True)
+    geod = system.get_geod() or Geod(ellps="WGS84")
+    height, width = grid.shape
+
+    def size(row: Floats, column: Floats, down: float, across: float) -> Floats:
+        ends = [to_degrees.transform(*grid.positions(row + f * down, column + f * across)) for f in (-0.5, 0.5)]
+        length: Floats = np.asarray(geod.inv(*ends[0], *ends[1])[2], np.float64)
+        return length
+
+    rows, middle = np.arange(height, dtype=np.float64), np.full(height, width // 2, np.float64)
+    tall = size(rows[height // 2 : height // 2 + 1], middle[:1], 1.0, 0.0)[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        across = np.nan_to_num(metres / size(rows, middle, 0.0, 1.0), nan=1.0, posinf=width)
+    return max(1, round(metres / tall)), np.clip(np.rint(across), 1, width).astype(np.int64)
 
 
 def _sizes(map_: ClassMap, strata: Strata, counted: MapCount) -> tuple[dict[int, int], dict[int, float]]:
@@ -258,13 +315,19 @@ def _at_ranks(map_: ClassMap, strata: Strata, wanted: dict[int, npt.NDArray[np.i
 
 
 def _systematic(map_: ClassMap, design: Design, strata: Strata, rng: np.random.Generator) -> Picked:
-    """A square grid of pixels with a random origin; the number of points is close to the wanted one."""
-    step = max(1, int(np.sqrt(design.strata[0].pixels / design.points)))
-    origin = rng.integers(0, step, 2)
+    """A square grid with a random origin, in pixels: the number of points is close to the wanted one.
+
+    The distance of nodes is a fraction of pixels, so that every row and column has the same probability.
+    """
+    step = np.sqrt(design.strata[0].pixels / design.points)
+    origin = rng.uniform(0, step, 2)
+    lines = [np.arange(first, size, step).astype(np.int64) for first, size in zip(origin, map_.grid.shape, strict=True)]
     parts: list[Picked] = []
     for rows, columns, codes in strata.windows(map_):
-        i = np.arange((origin[0] - rows.start) % step, codes.shape[0], step)
-        j = np.arange((origin[1] - columns.start) % step, codes.shape[1], step)
+        i, j = (
+            line[(line >= part.start) & (line < part.stop)] - part.start
+            for line, part in zip(lines, (rows, columns), strict=True)
+        )
         i, j = (part.ravel() for part in np.meshgrid(i, j, indexing="ij"))
         used = codes[i, j] != NONE
         i, j = i[used], j[used]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -15,12 +14,11 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation._stored_maps import ZarrMap
 from lulcbench.evaluation.areas import Estimates, Survey
 from lulcbench.evaluation.assisted_areas import prediction_powered, ratio_areas
-from lulcbench.evaluation.class_maps import NONE, ClassMap, at_level, at_points, count, totals
+from lulcbench.evaluation.class_maps import ClassMap, count, totals
 from lulcbench.evaluation.design import Kind
+from lulcbench.evaluation.drawn_points import DrawnPoints
 from lulcbench.evaluation.reference_points import ReferencePoints
 from lulcbench.evaluation.sampling import Sampling
-
-CENTRE = 4  # of the 3 × 3 pixels around a point
 
 
 class Estimator(StrEnum):
@@ -154,30 +152,27 @@ def estimate_areas(
             "No area can be estimated from a sample whose design is unknown: places without points may differ.",
             "State how the points were selected (--design); 'lulcbench validate' shows agreement at any points.",
         )
-    table = points.table
-    x, y = (table[axis].to_numpy(float) for axis in ("x", "y"))
-    located = np.isfinite(x) & np.isfinite(y)
-    codes = at_points(map_, x, y)[:, CENTRE]
-    mapped, truth = at_level(codes, level), at_level(table["code"], level)
-    used = located & (mapped != NONE) & (truth != NONE)
-    not_used = Counter(str(place).removeprefix("none: ") for place in table["place"][~located])
+    drawn = DrawnPoints.of(map_, points, level)
+    used = drawn.used
+    located = np.isfinite(points.table["x"].to_numpy(float)) & np.isfinite(points.table["y"].to_numpy(float))
+    not_used = drawn.not_located()
     not_used.update(
         {
-            "outside the map, or no class of this level there": int((located & (mapped == NONE)).sum()),
-            "no reference class of this level": int((located & (mapped != NONE) & (truth == NONE)).sum()),
+            "outside the map, or no class of this level there": int((located & ~drawn.inside).sum()),
+            "no reference class of this level": int((located & drawn.inside & ~drawn.known).sum()),
+            "another survey of the same point is used": int(drawn.other_survey.sum()),
         }
     )
-    rows = np.flatnonzero(used)
-    if len(rows) < 2:
-        raise LulcbenchError(f"{len(rows)} points have classes in the map and in the reference.", "Label more points.")
+    if (number := int(used.sum())) < 2:
+        raise LulcbenchError(f"{number} points have classes in the map and in the reference.", "Label more points.")
     counted = count(map_)
     pixels, areas = totals(counted.pixels, level), totals(counted.areas, level)
-    sample = sampling.of_points(map_, table.iloc[rows], codes[rows], counted)
+    sample = sampling.of_points(map_, drawn, counted)
     assert sample is not None  # noqa: S101
-    present = sorted({*pixels, *truth[rows].tolist()})
+    present = sorted({*pixels, *drawn.truth[used].tolist()})
     k, total = len(present), float(sum(areas.values()))
-    reference, own = np.searchsorted(present, truth[rows]), np.searchsorted(present, mapped[rows])
-    survey = sample.survey(np.arange(len(rows)), reference, own, k)
+    reference, own = (np.searchsorted(present, codes) for codes in (drawn.truth, drawn.mapped))
+    survey = sample.survey(used, reference, own, k)
     map_areas = np.array([areas.get(code, 0.0) for code in present])
     plain = sampling.kind in (Kind.SIMPLE_RANDOM, Kind.SYSTEMATIC)
     if estimator is Estimator.POST_STRATIFIED or (estimator is Estimator.DESIGN and plain):
@@ -187,13 +182,12 @@ def estimate_areas(
     if estimator is Estimator.RATIO:
         area = ratio_areas(survey, map_areas)
     elif estimator is Estimator.PREDICTION_POWERED:
-        at, mean = _probabilities(map_, x[rows], y[rows], level, present)
-        powered = prediction_powered(survey, at, mean)
+        powered = prediction_powered(survey, *_probabilities(map_, points, used, sample.rows, level, present))
         area, gain = powered.area * total, powered.gain
-    inside = {name: mask[rows] for name, mask in (regions or {}).items()}
-    classes = reference[:, None] == np.arange(k)
+    inside = {name: (mask & used)[sample.rows] for name, mask in (regions or {}).items()}
+    classes = survey.reference[:, None] == np.arange(k)
     by_region = {
-        name: survey.ratio(classes & mask[:, None], np.ones((len(rows), 1)), share=True)
+        name: survey.ratio(classes & mask[:, None], np.ones((len(mask), 1)), share=True)
         for name, mask in inside.items()
     }
     return MapAreas(
@@ -204,7 +198,7 @@ def estimate_areas(
         estimator=estimator.value,
         level=level,
         total=total,
-        points=len(rows),
+        points=number,
         not_used={reason: n for reason, n in not_used.items() if n},
         overall=_known(accuracy.overall, [0])[0],
         classes=tuple(
@@ -282,12 +276,20 @@ def _known(estimates: Estimates, codes: list[int]) -> list[Figure]:
 
 
 def _probabilities(
-    map_: ClassMap, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], level: int | None, present: list[int]
+    map_: ClassMap,
+    points: ReferencePoints,
+    used: npt.NDArray[np.bool_],
+    rows: npt.NDArray[np.intp],
+    level: int | None,
+    present: list[int],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Probabilities of classes at points ``(n, k)`` and their means over the map ``(k,)``."""
+    """Probabilities of classes at the points of a sample ``(n, k)``, zeros outside its domain; means over the map."""
     if not isinstance(map_, ZarrMap) or level is None:
         raise LulcbenchError(
             "Prediction-powered areas require the probabilities of a map of 'lulcbench map'.",
             "Give the folder of such a map, or another estimator.",
         )
-    return map_.probabilities(x, y, level, present)
+    x, y = (points.table[axis].to_numpy(float)[used] for axis in ("x", "y"))
+    predicted = np.zeros((len(used), len(present)))
+    predicted[used], mean = map_.probabilities(x, y, level, present)
+    return predicted[rows], mean

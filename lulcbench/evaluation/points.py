@@ -22,14 +22,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from lulcbench._files import Frozen
-from lulcbench.evaluation.class_maps import NONE, ClassCodes, ClassMap, at_level, at_points, open_map
+from lulcbench.evaluation.class_maps import NONE, ClassMap, at_level, open_map
 from lulcbench.evaluation.confusion import divide, margins
+from lulcbench.evaluation.drawn_points import CENTRE, DrawnPoints
 from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.metrics import shown_in
-from lulcbench.evaluation.reference_points import ReferencePoints, point_names
+from lulcbench.evaluation.reference_points import ReferencePoints
 from lulcbench.evaluation.sampling import Sample, Sampling
 from lulcbench.evaluation.scores import SCORER_VERSION, Estimate, Stored, WithMetrics
 from lulcbench.evaluation.scoring import estimates
@@ -38,7 +38,6 @@ from lulcbench.legend import legend
 from lulcbench.release import Release
 
 MAX_YEARS = 2
-CENTRE = 4  # of the 3 × 3 pixels
 
 
 class Figure(Frozen):
@@ -175,31 +174,27 @@ def validate_map(
         levels: legend levels, from fine to coarse; None compares the codes themselves.
     """
     sampling = sampling or Sampling()
-    table = points.table
-    x, y = (table[axis].to_numpy(float) for axis in ("x", "y"))
-    codes = at_points(map_, x, y)
-    mapped, truth = codes[:, CENTRE], table["code"].to_numpy(np.int64)
-    located = np.isfinite(x) & np.isfinite(y)
-    evaluated = located & (truth != NONE) & (mapped != NONE)
-    other_survey = _other_surveys(table[evaluated], map_.year)
-    evaluated[other_survey] = False
-    reasons: Counter[str] = Counter(str(place).removeprefix("none: ") for place in table["place"][~located])
-    reasons["outside the map, or no class there"] = int((located & (mapped == NONE)).sum())
-    reasons.update(table["reason"][located & (mapped != NONE) & (truth == NONE)].astype(str))
-    reasons["another survey of the same point is evaluated"] = len(other_survey)
+    drawn = DrawnPoints.of(map_, points, None)
+    table, evaluated = points.table, drawn.used
+    located = np.isfinite(table["x"].to_numpy(float)) & np.isfinite(table["y"].to_numpy(float))
+    reasons = drawn.not_located()
+    reasons["outside the map, or no class there"] = int((located & ~drawn.inside).sum())
+    reasons.update(table["reason"][located & drawn.inside & ~drawn.known].astype(str))
+    reasons["another survey of the same point is evaluated"] = int(drawn.other_survey.sum())
     cells = table.loc[evaluated, ["x", "y"]].to_numpy(float) // (BLOCK_TILES * TILE_SIZE)
     blocks, block = np.unique(cells, axis=0, return_inverse=True)
     surveyed = table["year"].to_numpy(float)[evaluated]
     year = map_.year
     far = None if year is None or np.isnan(surveyed).all() else int((np.abs(surveyed - year) > MAX_YEARS).sum())
     decisions = {what: number or int(evaluated.sum()) for what, number in map_.decisions.items()}
-    rows = np.flatnonzero(evaluated)
-    sample = sampling.of_points(map_, table.iloc[rows], mapped[rows])
+    sample = sampling.of_points(map_, drawn)
+    block_of = np.zeros(len(table), np.intp)
+    block_of[evaluated] = block.ravel()
     return PointScores(
         map=map_.name,
         simulated=map_.simulated,
         points=len(table),
-        evaluated=len(rows),
+        evaluated=int(evaluated.sum()),
         design=sampling.kind.value,
         blocks=len(blocks),
         not_evaluated={reason: n for reason, n in reasons.items() if n},
@@ -207,9 +202,7 @@ def validate_map(
         decisions=points.decisions | decisions,
         year=year,
         far_in_time=far,
-        levels=tuple(
-            _level(level, truth[rows], codes[rows], block.ravel(), len(blocks), sample) for level in levels or (None,)
-        ),
+        levels=tuple(_level(level, drawn, block_of, len(blocks), sample) for level in levels or (None,)),
     )
 
 
@@ -219,29 +212,12 @@ def _levels(points: ReferencePoints) -> tuple[int, ...]:
     return tuple(range(min(finest, 4), 0, -1))
 
 
-def _other_surveys(table: pd.DataFrame, year: int | None) -> npt.NDArray[np.int64]:
-    """Rows of records with another survey of the same point nearer to the year of the map (later if it is unknown)."""
-    years = table["year"].to_numpy(float)
-    distance = np.nan_to_num(-years if year is None else np.abs(years - year), nan=np.inf)
-    records = pd.DataFrame(
-        {"point": point_names(table), "distance": distance, "earlier": np.nan_to_num(-years), "row": table.index}
-    )
-    later = records.sort_values(["distance", "earlier", "row"]).duplicated("point")
-    rows: npt.NDArray[np.int64] = records["row"][later.index[later]].to_numpy(np.int64)
-    return rows
-
-
 def _level(
-    level: int | None,
-    truth: npt.NDArray[np.int64],
-    codes: ClassCodes,
-    block: npt.NDArray[np.intp],
-    blocks: int,
-    sample: Sample | None,
+    level: int | None, points: DrawnPoints, block: npt.NDArray[np.intp], blocks: int, sample: Sample | None
 ) -> PointLevel:
-    own, around = at_level(truth, level), at_level(codes, level)
+    own, around = at_level(points.truth, level), at_level(points.codes, level)
     mapped = around[:, CENTRE]
-    both = (own != NONE) & (mapped != NONE)
+    both = points.used & (own != NONE) & (mapped != NONE)
     present = np.unique(np.concatenate([own[both], mapped[both]]))
     known = present if level is None else np.array(legend().codes(level))
     n = len(known)
@@ -252,7 +228,7 @@ def _level(
     agreement = estimates(Family.CLASSES, by_block.sum(axis=0), by_block)
     there = around[both] != NONE
     share = divide(((around[both] == own[both][:, None]) & there).sum(axis=1), there.sum(axis=1))
-    overall, classes = _figures(own, mapped, np.flatnonzero(both), present, sample)
+    overall, classes = _figures(own, mapped, both, present, sample)
     return PointLevel(
         level=level,
         points=int(both.sum()),
@@ -273,25 +249,25 @@ def _informative(estimate: Estimate) -> Estimate:
 def _figures(
     own: npt.NDArray[np.int64],
     mapped: npt.NDArray[np.int64],
-    domain: npt.NDArray[np.intp],
+    domain: npt.NDArray[np.bool_],
     present: npt.NDArray[np.int64],
     sample: Sample | None,
 ) -> tuple[Figure | None, tuple[ClassAgreement, ...]]:
     """Overall accuracy and the classes, under the design of the sample if it is known."""
-    if not len(domain):
+    if not domain.any():
         return None, ()
     k = len(present)
-    rows, columns = (np.searchsorted(present, codes[domain]) for codes in (own, mapped))
-    counts = [np.bincount(index, minlength=k) for index in (rows, columns)]
+    rows, columns = (np.searchsorted(present, codes) for codes in (own, mapped))
+    counts = [np.bincount(index[domain], minlength=k) for index in (rows, columns)]
     if sample is None:
-        right = np.bincount(rows[rows == columns], minlength=k)
+        right = np.bincount(rows[domain & (own == mapped)], minlength=k)
         values = {
             "user": divide(right, counts[1]),
             "producer": divide(right, counts[0]),
             "f1": divide(2 * right, counts[0] + counts[1]),
         }
         figures = {name: [_figure(value) for value in value_of] for name, value_of in values.items()}
-        overall = _figure(right.sum() / len(domain))
+        overall = _figure(right.sum() / domain.sum())
     else:
         accuracy = sample.survey(domain, rows, columns, k).accuracy()
         figures = {

@@ -18,10 +18,11 @@ import pandas as pd
 
 from lulcbench._parsing import read_limited
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation.areas import Indices, Survey
+from lulcbench.evaluation.areas import Bools, Indices, Survey
 from lulcbench.evaluation.class_maps import NONE, ClassMap, MapCount, at_level, count, totals
 from lulcbench.evaluation.confusion import Floats
 from lulcbench.evaluation.design import BUFFER, Design, Kind
+from lulcbench.evaluation.drawn_points import CENTRE, DrawnPoints
 
 TOLERANCE = 0.01  # of the sum of weights against the areas of the strata
 _MAX_BYTES = 2**24
@@ -54,21 +55,23 @@ class Sampling:
         sizes = {str(stratum.code): stratum.area for stratum in design.strata}
         return cls(design.kind, sizes, None, None, design, other_map)
 
-    def of_points(
-        self, map_: ClassMap, table: pd.DataFrame, codes: npt.NDArray[np.integer], counted: MapCount | None = None
-    ) -> Sample | None:
-        """The sample that points of a table are; None if its design is unknown.
+    def of_points(self, map_: ClassMap, points: DrawnPoints, counted: MapCount | None = None) -> Sample | None:
+        """The sample that drawn points are; None if its design is unknown, or none of them is used.
+
+        Weights add up to the areas of the strata over all drawn points, in the map or not. The weights of points
+        without a reference class go to those that have one, of the same stratum, and likewise with a class in the map
+        (weighting classes: Särndal et al. 1992, ch. 15.6). Points that cannot be used and lack a weight, a stratum with
+        an area or a cluster are not part of the sample.
 
         Args:
             map_: the map.
-            table: the points, one row each.
-            codes: codes of the map at the points, ``(n,)``.
+            points: the points.
             counted: the counted map, if it is known.
 
         Raises:
             LulcbenchError: the design is of another map, lacks a column, or contradicts the points.
         """
-        if self.kind is Kind.UNKNOWN or not len(table):
+        if self.kind is Kind.UNKNOWN or not points.used.any():
             return None
         if self.design is not None and not self.other_map:
             counted = counted or count(map_)
@@ -77,70 +80,82 @@ class Sampling:
                     f"The sample was designed for {self.design.map}, and {map_.name} differs from it.",
                     "Give that map, or --other-map if the sample is to evaluate another one.",
                 )
-            self._check_strata(self.design, map_, table, codes)
-        n = len(table)
-        weight = np.ones(n)
+        drawn, sizes = points.table.copy(deep=False), self._named_sizes()
+        for name in {"stratum", "cluster"} & set(drawn):
+            drawn[name] = _names(drawn[name])
+        rows = np.flatnonzero(points.unit & (points.used | _complete(drawn, sizes)))
+        own_strata = self.kind is Kind.STRATIFIED and self.sizes is None
+        if own_strata:  # the sample is one of this map
+            rows = rows[points.codes[rows, CENTRE] != NONE]
+        table, codes = drawn.iloc[rows], points.codes[rows, CENTRE]
+        if self.design is not None and not self.other_map:
+            _check_strata(self.design, map_, table, codes)
+        stratum, names, areas = self._strata(map_, table, codes, counted, sizes)
+        stated = "weight" in table and self.design is None
+        weight = _calibrated(self._weights(table), stratum, areas, stated)
+        inside, known = points.inside[rows], points.known[rows]
+        kept, weight = _answered(weight, stratum, names, inside, known)
+        cluster = _index(table["cluster"], "cluster")[0][kept] if "cluster" in table else None
+        return Sample(self.kind, rows[kept], weight, stratum[kept], cluster, self.first_phase)
+
+    def _named_sizes(self) -> dict[str, float] | None:
+        """Areas of the strata by name."""
+        if self.sizes is None:
+            return None
+        return dict(zip(_names(pd.Series(list(self.sizes))), self.sizes.values(), strict=True))
+
+    def _weights(self, table: pd.DataFrame) -> Floats:
+        """Weights of the points as they are stated, otherwise 1.
+
+        Raises:
+            LulcbenchError: a weight is missing or not positive.
+        """
         if "weight" in table:
             weight = np.array(pd.to_numeric(table["weight"], errors="coerce"), np.float64)
             if not (np.isfinite(weight) & (weight > 0)).all():
                 raise LulcbenchError(
                     "A weight of a point is missing or not positive.", "Correct the column of weights."
                 )
-        elif self.kind is Kind.TWO_PHASE:
+            return weight
+        if self.kind is Kind.TWO_PHASE:
             raise LulcbenchError("A two-phase design requires weights.", "Name their column with --weights.")
+        return np.ones(len(table))
+
+    def _strata(
+        self,
+        map_: ClassMap,
+        table: pd.DataFrame,
+        codes: npt.NDArray[np.integer],
+        counted: MapCount | None,
+        sizes: Mapping[str, float] | None,
+    ) -> tuple[Indices, list[str], Floats | None]:
+        """Stratum of each point, names of the strata, and their areas if they are known.
+
+        Raises:
+            LulcbenchError: strata, areas or clusters are missing, or do not match.
+        """
         if self.kind is Kind.CLUSTER and "cluster" not in table:
             raise LulcbenchError("A cluster design requires clusters.", "Name their column with --clusters.")
-        cluster = _index(table["cluster"], "cluster")[0] if self.kind is Kind.CLUSTER else None
-        stratum, sizes = np.zeros(n, np.intp), None
-        if self.kind is Kind.STRATIFIED and self.sizes is None:
+        if self.kind is Kind.STRATIFIED and sizes is None:
             if "stratum" in table:
                 raise LulcbenchError("Strata require their areas.", _SIZES)
             own = at_level(codes, self.level)
             if (own == NONE).any():
                 raise LulcbenchError(f"{map_.name} has classes coarser than level {self.level}.", "Choose its level.")
             areas = totals((counted or count(map_)).areas, self.level)
-            names = list(areas)
-            stratum, sizes = np.searchsorted(names, own), np.array(list(areas.values()))
-        elif "stratum" in table and self.kind not in (Kind.SIMPLE_RANDOM, Kind.SYSTEMATIC):
-            stratum, texts = _index(table["stratum"], "stratum")
-            sizes = None if self.sizes is None else _in_order(self.sizes, texts)
-        elif self.kind is Kind.STRATIFIED:
+            stratum = np.searchsorted(list(areas), own).astype(np.intp)
+            if missing := len(areas) - len(np.unique(stratum)):
+                raise LulcbenchError(
+                    f"{missing} map classes have no points, so that their errors are unknown.",
+                    "Label points in them, or choose a coarser --strata-level.",
+                )
+            return stratum, [str(code) for code in areas], np.array(list(areas.values()))
+        if "stratum" in table and self.kind not in (Kind.SIMPLE_RANDOM, Kind.SYSTEMATIC):
+            stratum, names = _index(table["stratum"], "stratum")
+            return stratum, names, None if sizes is None else _in_order(sizes, names)
+        if self.kind is Kind.STRATIFIED:
             raise LulcbenchError("A stratified design requires strata.", "Name their column with --strata.")
-        if sizes is not None:
-            weight = self._calibrated(weight, stratum, sizes, "weight" in table and self.design is None)
-        return Sample(self.kind, weight, stratum.astype(np.intp), cluster, self.first_phase)
-
-    def _check_strata(
-        self, design: Design, map_: ClassMap, table: pd.DataFrame, codes: npt.NDArray[np.integer]
-    ) -> None:
-        """Refuse points that are not where they were drawn, or whose strata were edited."""
-        if design.kind is not Kind.STRATIFIED:
-            return
-        stated = pd.to_numeric(table["stratum"], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        own = at_level(codes, design.level)
-        wrong = np.flatnonzero((stated < BUFFER) & (own != stated))
-        if len(wrong):
-            raise LulcbenchError(
-                f"{len(wrong)} points are not in the stratum that the sample states: one of {stated[wrong[0]]:.0f} is "
-                f"in a pixel of {own[wrong[0]]} in {map_.name}.",
-                "Restore positions and strata as they were drawn, or leave these points out.",
-            )
-
-    def _calibrated(self, weight: Floats, stratum: npt.NDArray[np.integer], sizes: Floats, stated: bool) -> Floats:
-        drawn = np.bincount(stratum, weights=weight, minlength=len(sizes))
-        if (single := np.flatnonzero(np.bincount(stratum, minlength=len(sizes)) == 0)).size:
-            raise LulcbenchError(
-                f"{single.size} map classes have no points, so that their errors are unknown.",
-                "Label points in them, or choose a coarser --strata-level.",
-            )
-        if stated and (np.abs(drawn / sizes - 1) > TOLERANCE).any():
-            worst = int(np.argmax(np.abs(drawn / sizes - 1)))
-            raise LulcbenchError(
-                f"The weights of a stratum add up to {drawn[worst]:g}, and its area is {sizes[worst]:g}.",
-                "Correct weights or areas; both must have the same unit.",
-            )
-        calibrated: Floats = weight * (sizes / drawn)[stratum]
-        return calibrated
+        return np.zeros(len(table), np.intp), [], None
 
 
 @dataclass(frozen=True)
@@ -149,6 +164,8 @@ class Sample:
 
     Attributes:
         kind: how they were selected.
+        rows: positions of the points in the table, ``(n,)``: those with a reference class, and those without a class
+            in the map.
         weight: area that each point stands for, ``(n,)``.
         stratum: index ``(n,)``.
         cluster: index ``(n,)``; None without clusters.
@@ -156,37 +173,37 @@ class Sample:
     """
 
     kind: Kind
+    rows: Indices
     weight: Floats
     stratum: Indices
     cluster: Indices | None
     first_phase: int | None
 
-    def survey(
-        self, rows: npt.NDArray[np.integer], reference: npt.ArrayLike, mapped: npt.ArrayLike, classes: int
-    ) -> Survey:
-        """The survey of some of the points (a domain), such as those with classes of a level.
+    def survey(self, domain: Bools, reference: Indices, mapped: Indices, classes: int) -> Survey:
+        """The survey of a domain of the sample, such as the points with classes of a level.
 
-        Strata that have a single point of the domain are merged with the next one, which overestimates the variance
-        (collapsed strata: Cochran 1977, ch. 5A.12).
+        Strata that have a single point are merged with the next one, which overestimates the variance (collapsed
+        strata: Cochran 1977, ch. 5A.12).
 
         Args:
-            rows: positions of the points ``(m,)``.
-            reference: class indices ``(m,)``.
-            mapped: class indices ``(m,)``.
+            domain: mask of the records of the table.
+            reference: class indices of all records of the table; those outside the domain are not used.
+            mapped: likewise.
             classes: number of classes.
 
         Raises:
             LulcbenchError: there are fewer than two points or clusters.
         """
-        cluster = None if self.cluster is None else self.cluster[rows]
-        stratum = np.unique(self.stratum[rows], return_inverse=True)[1]
-        unit = np.unique(cluster, return_index=True)[1] if cluster is not None else np.arange(len(rows))
+        inside = domain[self.rows]
+        stratum = np.unique(self.stratum, return_inverse=True)[1]
+        unit = np.arange(len(stratum)) if self.cluster is None else np.unique(self.cluster, return_index=True)[1]
         while (units := np.bincount(stratum[unit])).min(initial=2) < 2 and len(units) > 1:
             single = int(np.argmin(units))
             stratum = np.where(stratum == single, single + 1 if single + 1 < len(units) else single - 1, stratum)
             stratum = np.unique(stratum, return_inverse=True)[1]
+        true, own = (np.where(inside, index[self.rows], 0) for index in (reference, mapped))
         return Survey.weighted(
-            reference, mapped, classes, self.weight[rows], stratum, cluster, first_phase=self.first_phase
+            true, own, classes, self.weight, stratum, self.cluster, first_phase=self.first_phase, domain=inside
         )
 
 
@@ -235,7 +252,87 @@ def _index(column: pd.Series[str], what: str) -> tuple[Indices, list[str]]:
     """Indices of texts and the texts."""
     if column.isna().any():
         raise LulcbenchError(f"{int(column.isna().sum()):,} points have no {what}.", "Complete the column.")
-    texts, index = np.unique(
-        column.astype(str).str.strip().str.replace(r"[.,]0+$", "", regex=True).to_numpy(str), return_inverse=True
-    )
+    texts, index = np.unique(column.to_numpy(str), return_inverse=True)
     return index.astype(np.intp), [str(text) for text in texts]
+
+
+def _names(column: pd.Series[str]) -> pd.Series[str]:
+    """Names of strata or clusters: 1.0 is 1 if all names are fractions, as integers in a column with gaps become.
+
+    Different names remain different.
+    """
+    names = column.astype("string").str.strip()
+    if not names.str.fullmatch(r"-?\d+[.,]\d+").dropna().all():
+        return names
+    return names.str.replace(r"[.,]0$", "", regex=True)
+
+
+def _complete(table: pd.DataFrame, sizes: Mapping[str, float] | None) -> Bools:
+    """Mask of points with a weight, a stratum that has an area, and a cluster, as far as the table has the columns."""
+    complete = np.ones(len(table), bool)
+    for name in {"weight", "stratum", "cluster"} & set(table):
+        complete &= table[name].notna().to_numpy(bool)
+    if "stratum" in table and sizes is not None:
+        complete &= table["stratum"].isin(list(sizes)).to_numpy(bool)
+    return complete
+
+
+def _check_strata(design: Design, map_: ClassMap, table: pd.DataFrame, codes: npt.NDArray[np.integer]) -> None:
+    """Refuse points of a map that are not where they were drawn in it, or whose strata were edited."""
+    own = at_level(codes, design.level)
+    remedy = "Restore positions and strata as they were drawn, or leave these points out."
+    if design.kind is not Kind.STRATIFIED:
+        if outside := int((own == NONE).sum()):
+            raise LulcbenchError(
+                f"{outside} points are not where they were drawn: {map_.name} has no class there.", remedy
+            )
+        return
+    stated = pd.to_numeric(table["stratum"], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    wrong = np.flatnonzero((own == NONE) | ((stated < BUFFER) & (own != stated)))
+    if len(wrong):
+        first = own[wrong[0]]
+        place = f"in a pixel of {first} in {map_.name}" if first != NONE else f"where {map_.name} has no class"
+        raise LulcbenchError(
+            f"{len(wrong)} points are not in the stratum that the sample states: "
+            f"one of {stated[wrong[0]]:.0f} is {place}.",
+            remedy,
+        )
+
+
+def _calibrated(weight: Floats, stratum: Indices, sizes: Floats | None, stated: bool) -> Floats:
+    """Weights that add up to the areas of the strata, if these are known.
+
+    Raises:
+        LulcbenchError: stated weights differ from these areas.
+    """
+    if sizes is None:
+        return weight
+    drawn = np.bincount(stratum, weights=weight, minlength=len(sizes))
+    if stated and (np.abs(drawn / sizes - 1) > TOLERANCE).any():
+        worst = int(np.argmax(np.abs(drawn / sizes - 1)))
+        raise LulcbenchError(
+            f"The weights of a stratum add up to {drawn[worst]:g}, and its area is {sizes[worst]:g}.",
+            "Correct weights or areas; both must have the same unit.",
+        )
+    calibrated: Floats = weight * (sizes / drawn)[stratum]
+    return calibrated
+
+
+def _answered(
+    weight: Floats, stratum: Indices, names: list[str], inside: Bools, known: Bools
+) -> tuple[Indices, Floats]:
+    """Positions of the points that are evaluated or outside the map, and their weights.
+
+    Raises:
+        LulcbenchError: all points of a stratum that are in the map lack a reference class.
+    """
+    answered = known | ~inside
+    cell = 2 * stratum + inside  # a stratum in the map, and out of it
+    everyone, those = (np.bincount(cell, weights=weight * used) for used in (1, answered))
+    if (silent := np.flatnonzero((everyone > 0) & (those == 0)) // 2).size:
+        raise LulcbenchError(
+            f"Strata without labelled points: {[names[i] for i in silent[:8]]}.",
+            "Label points in them, or merge them with similar strata.",
+        )
+    kept = np.flatnonzero(answered)
+    return kept, (weight * (everyone / np.where(those > 0, those, 1))[cell])[kept]

@@ -241,3 +241,46 @@ def test_legends_of_users_may_be_written_by_spreadsheets(tmp_path: Path, text: s
     (tmp_path / "legend.csv").write_text(text, encoding="utf-8")
     with open_map(write(tmp_path / "m.tif", np.full((3, 3), 12, np.uint8)), str(tmp_path / "legend.csv")) as map_:
         assert count(map_).pixels == {2110: 9}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("crs", "extent"),
+    [
+        ("EPSG:8857", (17_243_960, 8_392_928)),
+        ("ESRI:54008", (20_037_500, 10_002_000)),
+        ("ESRI:54009", (18_041_000, 9_020_500)),
+        ("ESRI:54030", (17_005_833, 8_625_154)),
+    ],
+    ids=["Equal Earth", "sinusoidal", "Mollweide", "Robinson"],
+)
+def test_areas_of_the_whole_earth_are_those_inside_its_outline(
+    tmp_path: Path, crs: str, extent: tuple[int, int]
+) -> None:
+    """510,065,622 km² on the ellipsoid of WGS 84; half of them are north of the equator."""
+    (right, top), step = extent, 40_000
+    width, height = 2 * right // step + 2, 2 * top // step + 2
+    transform = from_origin(-right, top, step, step)
+    x, y = transform @ np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    to_degrees = pyproj.Transformer.from_crs(crs, pyproj.CRS(crs).geodetic_crs, always_xy=True)
+    longitude, latitude = to_degrees.transform(x, y)
+    again = to_degrees.transform(longitude, latitude, direction="INVERSE")
+    inside = np.hypot(again[0] - x, again[1] - y) < 1  # infinite, or of another position
+    values = np.where(inside, np.where(y > 0, 1, 2), 0).astype(np.uint8)
+    path = write(tmp_path / "earth.tif", values, crs, transform, nodata=0)
+    with open_map(path, "values") as map_:
+        counted = count(map_)
+    assert counted.areas[1] + counted.areas[2] == pytest.approx(5.10065622e14, rel=2e-3)
+    assert counted.areas[1] == pytest.approx(2.55032811e14, rel=0.01)
+    if crs in ("EPSG:8857", "ESRI:54008"):
+        assert counted.areas[2] == pytest.approx((values == 2).sum() * 1.6e9)
+
+
+def test_classes_outside_the_outline_of_the_earth_are_refused(tmp_path: Path) -> None:
+    transform = from_origin(-17_005_833, 8_625_154, 100_000, 100_000)
+    path = write(tmp_path / "earth.tif", np.ones((173, 341), np.uint8), "ESRI:54030", transform)
+    with (
+        open_map(path, "values") as map_,
+        pytest.raises(LulcbenchError, match=r"outside the Earth's outline .* row 0, column 0"),
+    ):
+        count(map_)

@@ -119,14 +119,54 @@ def test_samples_without_strata(maps: tuple[Path, Path, np.ndarray, np.ndarray],
     assert set(points["stratum"]) == {0}
     rows, columns = pixels(points)
     if kind is Kind.SYSTEMATIC:
-        assert set(np.diff(np.unique(rows))) == set(np.diff(np.unique(columns))) == {32}
+        assert set(np.diff(np.unique(rows))) == set(np.diff(np.unique(columns))) == {32, 33}
+
+
+@pytest.mark.parametrize("wanted", [100, 5000, 12000, 20000, 40401])
+def test_a_systematic_sample_has_about_the_wanted_number_of_points(tmp_path: Path, wanted: int) -> None:
+    path = write(tmp_path / "map.tif", np.full((201, 201), 211, np.uint16))
+    with open_map(path) as map_:
+        points = draw(map_, make_design(map_, Kind.SYSTEMATIC, points=wanted))
+    # A row or column of nodes more or less.
+    assert abs(np.sqrt(len(points)) - np.sqrt(wanted)) <= 1
+    assert not points[["x", "y"]].duplicated().any()
+    out = run("design", path, "--kind", "systematic", "--points", wanted, "--out", tmp_path / "s.gpkg")
+    assert f"systematic, {len(points):,} points" in out
+    assert Design.load(tmp_path / "s.design.json").points == len(points) == len(pd.read_csv(tmp_path / "s.csv"))
+
+
+@pytest.mark.slow
+def test_every_row_and_column_is_as_likely_in_a_systematic_sample(tmp_path: Path) -> None:
+    path = write(tmp_path / "map.tif", np.full((20, 20), 211, np.uint16))
+    seen = np.zeros((20, 20))
+    with open_map(path) as map_:
+        for seed in range(400):
+            rows, columns = pixels(draw(map_, make_design(map_, Kind.SYSTEMATIC, points=160, seed=seed)))
+            seen[rows, columns] += 1
+    # 0.4 of 400 samples; the axes of rows and columns have a standard deviation of about 0.024 each.
+    for axis in (0, 1):
+        np.testing.assert_allclose(seen.mean(axis=axis) / 400, 0.4, atol=0.1)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".csv", ".design.json"])
+def test_a_sample_is_replaced_on_request_alone(
+    maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path, suffix: str
+) -> None:
+    command = ("design", maps[0], "--points", 100, "--out", tmp_path / "s.gpkg")
+    (tmp_path / "s").with_suffix(suffix).write_text("labels of a week")
+    with pytest.raises(LulcbenchError, match="exists, and may have labels"):
+        run(*command)
+    assert [path.name for path in tmp_path.iterdir()] == ["s" + suffix]
+    assert "labels of a week" in (tmp_path / ("s" + suffix)).read_text()
+    run(*command, "--replace")
+    assert len(pd.read_csv(tmp_path / "s.csv")) == 100
 
 
 def test_a_stratum_around_a_class(maps: tuple[Path, Path, np.ndarray, np.ndarray]) -> None:
     from scipy import ndimage
 
     path, _, _, codes = maps
-    strata = Strata(3, 512, 4)
+    strata = Strata(3, 512, 40)
     with open_map(path) as map_:
         design = make_design(map_, strata=strata, points=300)
         points = draw(map_, design, strata)
@@ -134,6 +174,19 @@ def test_a_stratum_around_a_class(maps: tuple[Path, Path, np.ndarray, np.ndarray
     assert {s.code: s.pixels for s in design.strata}[BUFFER + 512] == near.sum()
     rows, columns = pixels(points)
     assert ((points["stratum"] == BUFFER + 512) == near[rows, columns]).all()
+
+
+def test_a_stratum_around_a_class_is_metres_on_the_ground(tmp_path: Path) -> None:
+    """Pixels of 0.0005° at 65° N are 23.6 m wide and 55.7 m high (Snyder 1987: radii of the ellipsoid)."""
+    codes = np.full((201, 201), 211, np.uint16)
+    codes[100, 100] = 311
+    path = write(tmp_path / "degrees.tif", codes, "EPSG:4326", from_origin(20, 65, 0.0005, 0.0005))
+    strata = Strata(3, 311, 300)
+    with open_map(path) as map_:
+        ((_, _, found),) = strata.windows(map_)
+    rows, columns = np.nonzero(found == BUFFER + 311)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (95, 105, 87, 113)
+    assert len(rows) == 11 * 27 - 1
 
 
 def test_maps_in_degrees_have_weights_by_area(tmp_path: Path) -> None:
@@ -316,6 +369,8 @@ def test_areas_of_change_from_a_sample(maps: tuple[Path, Path, np.ndarray, np.nd
         (("--points", "100", "--expected", "high"), "--expected cannot be 'high'"),
         (("--points", "100", "--expected", "999=0.8"), r"has no strata \[999\]"),
         (("--points", "100", "--buffer", "50"), "belong together"),
+        (("--points", "90", "--buffer", "50", "--around", "311", "--kind", "systematic"), "--buffer has no effect"),
+        (("--points", "90", "--allocation", "equal", "--kind", "systematic"), "--allocation has no effect"),
         (("--points", "100", "--buffer", "50", "--around", "141"), "has no class 141 with neighbours"),
         (("--points", "50"), "50 points are fewer than 30 in each of 3 strata"),
         (("--points", "100", "--level", "4"), "has no classes of level 4"),
@@ -345,7 +400,7 @@ def test_rare_classes_are_sampled_completely(tmp_path: Path) -> None:
     areas = {row["code"]: row["area"]["value"] for row in json.loads((tmp_path / "r.json").read_text())["classes"]}
     assert areas == pytest.approx({code: float((values == code).sum() * 100) for code in (141, 211, 311, 512)})
     with pytest.raises(LulcbenchError, match="3,601 points are more than 3,600 pixels"):
-        run("design", path, "--out", tmp_path / "s.gpkg", "--points", 3601)
+        run("design", path, "--out", tmp_path / "t.gpkg", "--points", 3601)
 
 
 def drawn(folder: Path, path: Path, truth: np.ndarray) -> pd.DataFrame:

@@ -166,6 +166,22 @@ def test_eights_and_nines_stand_for_not_measured(tmp_path: Path, missing: str) -
     assert alone.table["place"].tolist() == ["none: no coordinates"]
 
 
+@pytest.mark.parametrize(("lat", "lon"), [(8.25, 4.5), (8.888, 10.0), (23.5, 88.888), (88.5, 99.5)])
+def test_eights_and_nines_of_other_tables_are_positions(tmp_path: Path, lat: float, lon: float) -> None:
+    (tmp_path / "own.csv").write_text(f"lat,lon,label\n{lat},{lon},311\n-9999,-9999,311\n52,10,311\n")
+    found = reference_points.read_points(tmp_path / "own.csv", class_column="label").table
+    assert (found["x"][0], found["y"][0]) == pytest.approx(TO_3035.transform(lon, lat))
+    assert found["place"].tolist() == [
+        "geometry or coordinates of the file",
+        "none: no coordinates",
+        "geometry or coordinates of the file",
+    ]
+
+
+def test_whole_degrees_of_lucas_are_positions_unless_all_digits_are_alike(tmp_path: Path) -> None:
+    assert place(tmp_path, {"gps_lat": 8.25, "gps_long": 10.0}) == "measured"
+
+
 def test_a_longitude_of_8_degrees_is_one(tmp_path: Path) -> None:
     assert place(tmp_path, {"gps_lat": 50.1, "gps_long": 8.0}) == "measured"
 

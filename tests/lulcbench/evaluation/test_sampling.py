@@ -161,6 +161,65 @@ def test_maps_with_classes_that_the_sample_lacks(land: tuple[Path, np.ndarray], 
     assert scores.levels[0].classes[0].producer is None
 
 
+def test_clusters_are_the_units_of_every_design(land: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    """Variance of the totals of clusters, n/(n − 1) Σ (t − t̄)², in each stratum (Cochran 1977, ch. 9A)."""
+    path, truth = land
+    table = frame(truth)
+    with rasterio.open(path) as raster:
+        codes = raster.read(1)
+    rows, cols = ((TOP - table["lat"]) // 100).astype(int), ((table["lon"] - LEFT) // 100).astype(int)
+    table["block"] = table["half"] + table["block"].astype(str)
+    right = codes[rows, cols] == table["label"]
+    size = {"east": 10.0, "west": 30.0}
+    weight = table["half"].map({name: area / (table["half"] == name).sum() for name, area in size.items()})
+    z = weight * (right - np.average(right, weights=weight)) / weight.sum()
+    variance = 0.0
+    for name in size:
+        totals = z[table["half"] == name].groupby(table["block"]).sum()
+        variance += len(totals) * totals.var(ddof=1)
+    table["w"] = weight
+    for kind, sizes in ((Kind.STRATIFIED, size), (Kind.CLUSTER, size), (Kind.TWO_PHASE, None)):
+        used = points(tmp_path, table, stratum="half", cluster="block", weight="w")
+        level = validate(path, used, Sampling(kind, sizes)).levels[0]
+        assert level.overall.se == pytest.approx(np.sqrt(variance))
+
+
+@pytest.mark.parametrize(
+    ("in_points", "in_sizes"),
+    [
+        (["1.0", "2.0"], ["1.0", "2.0"]),
+        (["1", "2"], ["1.0", "2.0"]),
+        (["1.0", "2.0"], ["1", "2"]),
+        (["1.0", "1.5"], ["1.0", "1.5"]),
+        (["v1", "v1.0"], ["v1", "v1.0"]),
+        (["1.00", "1.000"], ["1.00", "1.000"]),
+        (["10", "10,0"], ["10", "10,0"]),
+    ],
+    ids=["both of pandas", "areas of pandas", "points of pandas", "fractions", "texts", "zeros", "a mixture"],
+)
+def test_names_of_strata_are_the_same_in_points_and_sizes(
+    land: tuple[Path, np.ndarray], tmp_path: Path, in_points: list[str], in_sizes: list[str]
+) -> None:
+    path, truth = land
+    table = frame(truth)
+    (tmp_path / "sizes.csv").write_text(
+        "stratum,area\n" + "".join(f'"{n}",{10 + 20 * i}\n' for i, n in enumerate(in_sizes))
+    )
+    plain = points(tmp_path, table, stratum="half")
+    expected = validate(path, plain, Sampling(Kind.STRATIFIED, {"east": 10.0, "west": 30.0})).levels
+    table["half"] = np.where(table["half"] == "east", *in_points)
+    sampling = Sampling(Kind.STRATIFIED, read_sizes(tmp_path / "sizes.csv"))
+    assert validate(path, points(tmp_path, table, stratum="half"), sampling).levels == expected
+
+
+def test_clusters_with_different_names_are_different(land: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    path, truth = land
+    table = frame(truth)
+    expected = validate(path, points(tmp_path, table, cluster="block"), Sampling(Kind.CLUSTER)).levels
+    table["block"] = "1," + table["block"].map(lambda number: "0" * (number + 1))
+    assert validate(path, points(tmp_path, table, cluster="block"), Sampling(Kind.CLUSTER)).levels == expected
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -207,9 +266,24 @@ def test_the_command_compares_maps_side_by_side(land: tuple[Path, np.ndarray], t
     ("options", "message"),
     [
         (("--design", "quota"), "neither a design nor a file"),
-        (("--design", "systematic", "--strata", "half"), "has no strata"),
-        (("--design", "stratified", "--sizes", "x.csv"), "require a column of strata"),
-        (("--design", "stratified", "--first-phase", "9"), "belongs to a two-phase design"),
+        (("--design", "systematic", "--strata", "half"), "--strata has no effect with the design systematic"),
+        (("--design", "stratified", "--sizes", "x.csv"), "--sizes requires a column of strata"),
+        (("--design", "two-phase", "--first-phase", "9"), "--first-phase requires a column of strata"),
+        (("--design", "stratified", "--first-phase", "9"), "--first-phase has no effect with the design stratified"),
+        (("--design", "cluster", "--strata-level", "2"), "--strata-level has no effect with the design cluster"),
+        (
+            ("--design", "stratified", "--strata", "half", "--strata-level", "2"),
+            "--strata-level has no effect beside --strata",
+        ),
+        (
+            ("--design", "simple-random", "--clusters", "block"),
+            "--clusters has no effect with the design simple-random",
+        ),
+        (("--clusters", "block"), "--clusters has no effect with the design unknown"),
+        (("--weights", "block"), "--weights has no effect with the design unknown"),
+        (("--design", "stratified", "--other-map"), "--other-map has no effect with the design stratified"),
+        (("--design", __file__, "--weights", "block"), "--weights has no effect with the file of a design"),
+        (("--design", __file__, "--clusters", "block"), "--clusters has no effect with the file of a design"),
         (("--year", "2012", "--year", "2018"), "--year is given 2 times for 1 maps"),
         (("--level", "4"), "not evaluated at level 4"),
         (("--class-column", "none"), "has no column none"),
