@@ -344,6 +344,6 @@ def _unmeasured(east: Numbers, north: Numbers, lucas: bool) -> Bools:
     """
     missing: Bools = (east == 0) & (north == 0)
     for values, least in ((east, 88 if lucas else 888), (north, 8 if lucas else 888)):
-        text = pd.Series(np.abs(values)).map("{:.10g}".format)
+        text = pd.Series([f"{abs(value):.10g}" for value in values], dtype="string")
         missing |= text.str.fullmatch(r"8+(\.8*9?)?|99+(\.9+)?").to_numpy(bool) & (np.abs(values) >= least)
     return missing

@@ -158,6 +158,8 @@ def test_a_rescored_result_follows_its_original(
 def test_superseded_results_and_banned_teams_are_not_scored_again(
     service: Service, results: dict[str, Any], predictions: dict[str, Path]
 ) -> None:
+    newer = service.submit(predictions["poor"])
+    service.score()
     old = older(service, results, predictions["good"])
     worker = Worker(service.db, service.settings)
     with service.db.write() as session:
@@ -166,7 +168,7 @@ def test_superseded_results_and_banned_teams_are_not_scored_again(
     assert list(rescore(worker)) == [(old, "its team is banned")]
     with service.db.write() as session:
         submission = session.get_one(Submission, old)
-        submission.team.banned_at, submission.superseded_by = None, old
+        submission.team.banned_at, submission.superseded_by = None, newer
     assert list(rescore(worker)) == []
     assert list(rescore(worker, [old])) == [(old, "it is superseded")]
 
