@@ -12,6 +12,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 
+class Unknown(Exception):
+    """A function for which no replacement with the same dependences is known."""
+
+
 class Positive(TorchFunctionMode):
     """Replaces functions whose gradient may vanish by others with the same dependences and positive gradients.
 
@@ -81,13 +85,16 @@ def _max_pool(
     return_indices: bool = False,
 ) -> Tensor:
     """The mean of a window."""
-    if return_indices:
-        raise NotImplementedError("the places of maxima")
     height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
     weight = torch.full((x.shape[1], 1, height, width), 1 / (height * width), dtype=x.dtype)
     if ceil_mode:
         x = F.pad(x, (0, width - 1, 0, height - 1))
     return F.conv2d(x, weight, None, stride or kernel_size, padding, dilation, x.shape[1])
+
+
+def _unknown(*_: Any, **__: Any) -> Tensor:
+    """Maxima with their places: what is done with these cannot be followed."""
+    raise Unknown
 
 
 def _adaptive_max_pool(x: Tensor, output_size: Any, *_: Any, **__: Any) -> Tensor:
@@ -141,5 +148,6 @@ _REPLACED: dict[Any, Callable[..., Any]] = {
     **_named(("instance_norm",), _instance_norm),
     **_named(("max_pool2d",), _max_pool),
     **_named(("adaptive_max_pool2d",), _adaptive_max_pool),
+    **_named(("max_pool2d_with_indices", "adaptive_max_pool2d_with_indices"), _unknown),
     **_named(("scaled_dot_product_attention",), _attention),
 }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from baselines.data import Input
 from baselines.devices import Images
-from baselines.exporting.positive import Positive, positive
+from baselines.exporting.positive import Positive, Unknown, positive
 from baselines.series.nets import PixelSeries
 
 CELL = 32  # px: networks halve the resolution up to five times, so that the reach repeats with this period
@@ -63,7 +63,7 @@ def _call(net: nn.Module, images: dict[str, Tensor]) -> Tensor:
 
 
 def _reach(probe: nn.Module, inputs: Mapping[str, Input], frame: int, axis: int) -> int | None:
-    """Reach along one axis; None if the gradient touches the edge of the frame, or an input has none."""
+    """Reach along one axis; None if the gradient touches the edge of the frame, or is not known."""
     finest = next(iter(inputs.values())).resolution
     images = {
         sensor: torch.ones(1, len(inputs[sensor].channels), *size, dtype=torch.float64, requires_grad=True)
@@ -71,8 +71,11 @@ def _reach(probe: nn.Module, inputs: Mapping[str, Input], frame: int, axis: int)
     }
     start = frame // 2 - CELL // 2
     with torch.enable_grad():
-        with Positive():
-            output = _call(probe, images).narrow(axis, start, CELL).sum()
+        try:
+            with Positive():
+                output = _call(probe, images).narrow(axis, start, CELL).sum()
+        except Unknown:
+            return None
         if not output.requires_grad:
             return None
         gradients = torch.autograd.grad(output, list(images.values()), allow_unused=True)

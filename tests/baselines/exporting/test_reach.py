@@ -80,6 +80,9 @@ UNBOUNDED = {
     "less the mean of channels": Call(lambda x: x - x.mean(1, keepdim=True)),  # gradients cancel: not known
     "without gradient": Call(lambda x: x.detach()),
     "maximum of all": Call(lambda x: functional.adaptive_max_pool2d(x, 1) + x),
+    "places of maxima": Call(
+        lambda x: functional.max_unpool2d(*functional.max_pool2d(x, 2, return_indices=True), kernel_size=2)
+    ),
     "comparison": Call(lambda x: x + (functional.avg_pool2d(x, 9, 1, 4) > x).to(x)),
 }
 
