@@ -117,6 +117,13 @@ class Board:
         self.processes[at] = (command, start(command))
         return "web" if command is self._web else "worker"
 
+    def web_peak(self) -> int:
+        """Peak of the resident memory, in bytes, of the web process (its supervisor has some on top)."""
+        supervisor = self.processes[0][1].pid
+        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+        states = [Path(f"/proc/{pid}/status").read_text() for pid in children]
+        return max(int(state.split("VmHWM:")[1].split()[0]) * 1024 for state in states)
+
     def close(self) -> None:
         """Kill all processes."""
         for _, process in self.processes:
@@ -229,6 +236,8 @@ def load(folder: Path, release: Path, content: bytes, readers: int, seconds: flo
                 states = Counter(session.scalars(select(Submission.status).where(Submission.id.in_(accepted))))
             report[name]["scored_meanwhile"] = states["scored"]
             say(f"{name}: {report[name]}")
+        report["pages_read"] = crawl(board)
+        report["web_peak_mib"] = round(board.web_peak() / 2**20)
     finally:
         board.close()
     port = free_port()
@@ -242,6 +251,20 @@ def load(folder: Path, release: Path, content: bytes, readers: int, seconds: flo
         hello.wait()
     report["vs_hello"] = round(report["greedy"]["requests_per_second"] / report["hello"]["requests_per_second"], 3)
     return report
+
+
+def crawl(board: Board) -> int:
+    """Read every page and table of the board once, and comparisons, so that its caches are full; returns how many."""
+    names = [f"{number:020x}" for number in range(ROWS)]
+    paths = ["/feed.atom", "/ledger", "/history", "/policy", "/docs", "/api/v1/openapi.json"]
+    paths += [f"/parts?level={level}&q={number}" for level in (1, 2, 3, 4) for number in range(25)]
+    paths += [f"/submissions/{name}" for name in names]
+    paths += [f"/submissions/{name}/confusion-{level}.csv" for name in names for level in (1, 2, 3, 4)]
+    paths += [f"/compare?id={names[0]}&id={name}" for name in names[1:51]]
+    with httpx2.Client(base_url=board.url, timeout=60) as client:
+        for path in paths:
+            client.get(path).raise_for_status()
+    return len(paths)
 
 
 def fill(board: Board, folder: Path) -> None:

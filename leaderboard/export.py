@@ -78,13 +78,13 @@ def export(db: Database, settings: Settings, out: Path, url: str = "") -> Path:
     snapshot = _whole(Board(db, settings).current(), contents)
     records = [row.record(level) for row in snapshot.rows for level in LEVELS if level in row.levels]
     pd.DataFrame(records).to_parquet(part / "leaderboard.parquet", index=False)
-    written = [(choice, _write_tables(part, snapshot, choice)) for choice in _tables(snapshot)]
+    written = [(choice, _write_tables(part, settings, snapshot, choice)) for choice in _tables(snapshot)]
     tables = [(choice, pages) for choice, pages in written if pages]  # the rows of a table may all be superseded
     chained = (settings.ledger / chain.NAME).exists()
     values = {"tables": tables, "best": _best(snapshot), "snapshot": snapshot, "chained": chained}
-    (part / "index.html").write_text(html("index.html", **values, root="./", static=True))
+    (part / "index.html").write_text(html("index.html", settings, **values, root="./", static=True))
     for name in ("about.html", "policy.html"):
-        (part / name).write_text(html(name, settings=settings, root="./", static=True))
+        (part / name).write_text(html(name, settings, root="./", static=True))
     with db.read() as session:
         query = select(Submission).join(Result).where(Submission.status == "scored")
         shown = {row.id for row in snapshot.rows}
@@ -135,7 +135,7 @@ def _best(snapshot: Snapshot) -> Callable[[Choice, int], list[tuple[Row, Estimat
     return best
 
 
-def _write_tables(part: Path, snapshot: Snapshot, table: Choice) -> dict[int, str]:
+def _write_tables(part: Path, settings: Settings, snapshot: Snapshot, table: Choice) -> dict[int, str]:
     """Write a table for each level that has results; returns level → page."""
     rows_of = {level: snapshot.select(table.model_copy(update={"level": level})) for level in LEVELS}
     present = [level for level, rows in rows_of.items() if any(level in row.levels for row in rows)]
@@ -146,11 +146,13 @@ def _write_tables(part: Path, snapshot: Snapshot, table: Choice) -> dict[int, st
         by_part = {number: f"{table.model_copy(update={'level': number}).stem}-parts.html" for number in present}
         downloads = {"CSV": table_csv, "History of the best": history, "By class and region": by_part[level]}
         (part / by_part[level]).write_text(
-            parts_html(snapshot, choice, root="./", static=True, table=page, levels=by_part)
+            parts_html(settings, snapshot, choice, root="./", static=True, table=page, levels=by_part)
         )
-        (part / page).write_text(table_html(snapshot, choice, "./", static=True, downloads=downloads, levels=pages))
+        (part / page).write_text(
+            table_html(settings, snapshot, choice, "./", static=True, downloads=downloads, levels=pages)
+        )
         (part / table_csv).write_text(to_csv(rows, level), newline="")
-        (part / history).write_text(history_html(snapshot, choice, "./", static=True))
+        (part / history).write_text(history_html(settings, snapshot, choice, "./", static=True))
     return pages
 
 

@@ -20,7 +20,6 @@ from lulcbench.errors import LulcbenchError
 KEPT = ("README.md", "CNAME", ".gitattributes", "LICENSE", ".git")
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,100}")
 _CONFIG = {
-    "user.name": "lulcbench leaderboard",
     "user.email": "leaderboard@localhost",
     "commit.gpgsign": "false",  # which may ask for a password
 }
@@ -53,7 +52,7 @@ def publish(db: Database, settings: Settings, remote: str, branch: str, url: str
         _add_ledger(settings.ledger, site / "ledger")
         clone.mkdir()
         _git(clone, "init", "--quiet", f"--initial-branch={branch}")
-        for key, value in _CONFIG.items():
+        for key, value in ({"user.name": settings.title} | _CONFIG).items():
             _git(clone, "config", key, value)
         _git(clone, "remote", "add", "--", "origin", str(Path(remote).resolve()) if Path(remote).exists() else remote)
         if _git(clone, "ls-remote", "--heads", "origin", f"refs/heads/{branch}"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import (
@@ -17,6 +17,7 @@ from pydantic_settings import (
 
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_toml, read_limited
 from lulcbench.errors import LulcbenchError
+from lulcbench.submission.card import Short, Url
 
 MIB = 2**20
 
@@ -33,7 +34,7 @@ class Settings(BaseSettings):
         releases: roots of the releases that submissions are scored against.
         database_url: SQLAlchemy URL; empty means SQLite in ``data``.
         public_url: base of permalinks; the Host header of a request is never used.
-        contact: mailto: or https: address of the operator, for security.txt.
+        contact: mailto: or https: address of the operator, for the foot of the pages, the policies and security.txt.
         access_log: log every request; refused ones (401, 403, 408, 413, 429) are always logged.
         max_upload_bytes: size limit of a predictions file; the releases of the board may imply a lower one.
         max_open_bytes: limit on the total announced size of a team's unfinished uploads.
@@ -53,7 +54,9 @@ class Settings(BaseSettings):
         scoring_command: the scoring process; arguments are appended (see ``leaderboard.scoring.job``).
         isolate_scoring: let the scoring process reach only the files that it needs, and no socket (Landlock, seccomp).
         keep_predictions_days: days after submission for which predictions are kept, for rescoring; 0 keeps them.
-        operator: name of the person or institution that runs the board, for its policies.
+        title: name of the board, in the head and title of its pages, the feed, the API and citations.
+        operator: name of the person or institution that runs the board, for the foot of its pages and its policies.
+        data_url: web address where readers find data, code and baselines.
         huggingface_client_id: of an OAuth application of Hugging Face; empty leaves signing in with it off.
         huggingface_client_secret: its secret.
         huggingface_url: where Hugging Face is; another address is for tests.
@@ -87,7 +90,9 @@ class Settings(BaseSettings):
     scoring_command: tuple[str, ...] = (sys.executable, "-m", "leaderboard.scoring.job")
     isolate_scoring: bool = True
     keep_predictions_days: int = Field(0, ge=0)
-    operator: str = Field("", max_length=200)
+    title: Short = "lulcbench leaderboard"
+    operator: Short | Literal[""] = ""
+    data_url: Url = "https://github.com/lulcbench/lulcbench"
     huggingface_client_id: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,100}$")
     huggingface_client_secret: str = Field("", repr=False)
     huggingface_url: str = Field("https://huggingface.co", pattern=r"^https?://[A-Za-z0-9.:-]+$")

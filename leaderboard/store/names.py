@@ -13,6 +13,7 @@ from leaderboard.store import ledger
 from leaderboard.store.accounts import check_resemblance, check_team
 from leaderboard.store.db import Audit, Database, Result, Submission, Team, Upload, audit, now, touch
 from leaderboard.store.files import text_of
+from leaderboard.store.rescored import complete
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 
@@ -48,7 +49,10 @@ def rename(db: Database, settings: Settings, name: str, new: str, authors: Seque
                 raise LulcbenchError(f"There is a team {new!r} already.", "Choose another name.")
             check_resemblance(session, new, besides=name)
         changed = _as_actor(settings.ledger, name, new) if new != name else 0
-        for submission in session.scalars(select(Submission).where(Submission.team_id == team.id)).unique():
+        own = select(Submission).where(Submission.team_id == team.id)
+        for submission in session.scalars(own).unique().all():
+            complete(session, settings, submission)
+        for submission in session.scalars(own).unique():
             changed += _in_ledger(session, settings, submission, name, new, authors)
             if authors:
                 submission.card = submission.card | {"authors": list(authors)}

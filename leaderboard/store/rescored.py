@@ -7,7 +7,11 @@ import hashlib
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from leaderboard.settings import Settings
+from leaderboard.store import ledger
 from leaderboard.store.db import Result, Submission
+from leaderboard.store.stated import stated
+from lulcbench.evaluation.scores import SCORER_VERSION
 
 
 def rescored_id(submission_id: str, scorer_version: str) -> str:
@@ -20,8 +24,22 @@ def scorer_version(submission: Submission) -> str:
     return str(submission.result.summary.get("scorer_version", "")) if submission.result else ""
 
 
-def rescored(session: Session, submission: Submission) -> list[Submission]:
+def complete(session: Session, settings: Settings, submission: Submission) -> None:
+    """Add the rescored result that is in the ledger only, because rescoring was killed before the database had it.
+
+    It follows what is done to its original from then on, as if the call had ended.
+    """
+    name = rescored_id(submission.id, SCORER_VERSION)
+    if session.get(Submission, name) is None and ledger.folder_of(settings.ledger, name) is not None:
+        result = stated(ledger.load(settings.ledger, name)).get(name)
+        if result is not None:
+            result.take_over(session, None)
+            session.flush()
+
+
+def rescored(session: Session, settings: Settings, submission: Submission) -> list[Submission]:
     """The rescored results of a submission, locked against other changes; also those made from one of them."""
+    complete(session, settings, submission)
     query = (
         select(Submission)
         .join(Result)

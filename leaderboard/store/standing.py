@@ -50,7 +50,7 @@ def withdraw(db: Database, settings: Settings, who: Identity, submission_id: str
     with db.write() as session:
         submission, at = _owned(session, who, submission_id), now()
         by = BY_OPERATOR if who.admin else TEAM
-        for one in (submission, *rescored(session, submission)):
+        for one in (submission, *rescored(session, settings, submission)):
             if one.status != "withdrawn" or by not in (TEAM, one.withdrawn_by):
                 _withdraw(session, settings, who, one, by, at)
         return submission
@@ -106,7 +106,7 @@ def undo(db: Database, settings: Settings, who: Identity, submission_id: str) ->
                 raise why_not
             submission.undos += 1
         at = submission.withdrawn_at
-        for one in (submission, *rescored(session, submission)):
+        for one in (submission, *rescored(session, settings, submission)):
             if one.status == "withdrawn" and one.withdrawn_at == at:  # not what was withdrawn by itself
                 _undo(session, settings, who, one)
         return submission
@@ -198,8 +198,8 @@ def supersede(db: Database, settings: Settings, who: Identity, submission_id: st
             raise RequestError(409, "One of the two is superseded already.", "Name the newest submission.")
         if replaced is None:
             _supersede(session, settings, who, old, new.id)
-            newer = {scorer_version(one): one.id for one in rescored(session, new) if one.status == "scored"}
-            for one in rescored(session, old):
+            newer = {scorer_version(one): one.id for one in rescored(session, settings, new) if one.status == "scored"}
+            for one in rescored(session, settings, old):
                 if successor_of(session, one) is None and one.id != new.id:
                     _supersede(session, settings, who, one, newer.get(scorer_version(one), new.id))
         return old

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 WEB = Path(__file__).parent
 
 DESCRIPTION = """\
-Submissions to the lulcbench leaderboard. LUISA labels are public, so no result here is a hidden-test result: every
+Submissions to this leaderboard. LUISA labels are public, so no result here is a hidden-test result: every
 submission discloses its training data and has a trust tier.
 
 Errors are `{"what": …, "remedy": …}`. `lulcbench submit` is a client of this API.
@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
         db.close()
 
     app = FastAPI(
-        title="lulcbench leaderboard",
+        title=settings.title,
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,

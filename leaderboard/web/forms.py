@@ -192,8 +192,10 @@ def admin(request: Request) -> Response:
         banned = session.scalars(select(Team).where(Team.banned_at.is_not(None)).order_by(Team.name)).all()
         log = session.scalars(select(Audit).order_by(Audit.id.desc()).limit(50)).all()
     check: LedgerCheck = request.app.state.check
+    settings: Settings = request.app.state.settings
     checked, running = check.look()
-    return private(html("admin.html", checked=checked, running=running, queue=queue, banned=banned, log=log))
+    values = {"checked": checked, "running": running, "queue": queue, "banned": banned, "log": log}
+    return private(html("admin.html", settings, **values))
 
 
 @router.post("/submissions/{submission_id}/withdraw")
@@ -292,11 +294,11 @@ def _submit(request: Request, who: Identity, error: RequestError | None = None, 
         who=who,
         card=card,
         example=CARD_EXAMPLE,
-        settings=settings,
         largest=min(uploads.largest_file(settings), settings.max_form_bytes),
     )
 
 
 def _with_session(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """A page with a form that contains the form token of its session."""
-    return private(html(template, form_token=sessions.form_token(request), **values), status)
+    settings: Settings = request.app.state.settings
+    return private(html(template, settings, form_token=sessions.form_token(request), **values), status)

@@ -60,12 +60,11 @@ def begin(request: Request) -> Response:
 @router.get("/callback")
 def callback(request: Request, code: str = "", state: str = "") -> Response:
     """Where Hugging Face sends the browser back; leads on within this site, so that the cookie is sent."""
-    _settings(request)
+    settings = _settings(request)
     if not _VALUE.fullmatch(code) or not _VALUE.fullmatch(state):
         raise RequestError(403, "Hugging Face did not sign you in.", "Try again at /login.")
-    return private(
-        html("continue.html", address=f"/login/huggingface/finish?{urlencode({'code': code, 'state': state})}")
-    )
+    address = f"/login/huggingface/finish?{urlencode({'code': code, 'state': state})}"
+    return private(html("continue.html", settings, address=address))
 
 
 @router.get("/finish")

@@ -50,11 +50,14 @@ router = APIRouter(include_in_schema=False)
 async def index(request: Request) -> Response:
     """The table. Most readers get a cached page."""
     board: Board = request.app.state.board
+    settings: Settings = request.app.state.settings
     choice = read_choice(request)
     key = f"/?{choice.key}"
     page = board.peek(key)
     if page is None:
-        page = await run_in_threadpool(board.page, key, lambda snapshot: Page.of(table_html(snapshot, choice)))
+        page = await run_in_threadpool(
+            board.page, key, lambda snapshot: Page.of(table_html(settings, snapshot, choice))
+        )
     return page.response(request)
 
 
@@ -73,7 +76,7 @@ async def submission(submission_id: str, request: Request) -> Response:
 
     submission, newer, who = await run_in_threadpool(find)
     if submission.status != "scored" or submission.result is None:
-        return private(html("pending.html", submission=submission, own=_own(submission, who)))
+        return private(html("pending.html", settings, submission=submission, own=_own(submission, who)))
     state = (submission.tier, newer, (settings.media / submission.id).is_dir())
     page = await entries.page(
         "page", submission.result, state, lambda: Page.of(submission_html(settings, submission, newer))
@@ -159,12 +162,13 @@ async def compared_page(request: Request, key: str, make: Callable[[Snapshot], P
 def team(request: Request, name: Annotated[str, Query(max_length=64)] = "") -> Response:
     """All results of a team."""
     board: Board = request.app.state.board
+    settings: Settings = request.app.state.settings
 
     def make(snapshot: Snapshot) -> Page:
         rows = sorted((row for row in snapshot.rows if row.team == name), key=lambda row: row.submitted, reverse=True)
         if not rows:
             raise not_found("There is no result of such a team.")
-        return Page.of(html("team.html", name=name, rows=rows, metric=METRICS[RANKING]))
+        return Page.of(html("team.html", settings, name=name, rows=rows, metric=METRICS[RANKING]))
 
     return board.page(f"/teams?{urlencode({'name': name})}", make).response(request)
 
@@ -186,9 +190,8 @@ def show_ledger(request: Request) -> Response:
     settings: Settings = request.app.state.settings
     sealed = chain.load(settings.ledger)
     files = list(zip(sealed.digests.items(), sealed.heads, strict=True))[::-1]
-    return Page.of(html("ledger.html", files=files[:LISTED_FILES], total=len(files), head=sealed.head)).response(
-        request
-    )
+    text = html("ledger.html", settings, files=files[:LISTED_FILES], total=len(files), head=sealed.head)
+    return Page.of(text).response(request)
 
 
 @router.get("/ledger/chain.log")
@@ -204,39 +207,42 @@ def download_chain(request: Request) -> Response:
 def history(request: Request) -> Response:
     """History of the best score of a table."""
     board: Board = request.app.state.board
+    settings: Settings = request.app.state.settings
     choice = read_choice(request).model_copy(update={"page": 1})
     key = f"/history?{choice.key}"
-    return board.page(key, lambda snapshot: Page.of(history_html(snapshot, choice))).response(request)
+    return board.page(key, lambda snapshot: Page.of(history_html(settings, snapshot, choice))).response(request)
 
 
 @router.get("/parts")
 def by_part(request: Request) -> Response:
     """The table by class, region and label edge."""
     board: Board = request.app.state.board
+    settings: Settings = request.app.state.settings
     part = request.query_params.get("part", "")[:MAX_PART]
     choice = read_choice(request)
     key = f"/parts?{choice.key}&part={part}"
-    return board.page(key, lambda snapshot: Page.of(parts_html(snapshot, choice, part))).response(request)
+    return board.page(key, lambda snapshot: Page.of(parts_html(settings, snapshot, choice, part))).response(request)
 
 
 @router.get("/policy")
 def policy(request: Request) -> Response:
     """Terms, moderation, privacy."""
-    return Page.of(html("policy.html", settings=request.app.state.settings)).response(request)
+    return Page.of(html("policy.html", request.app.state.settings)).response(request)
 
 
 @router.get("/about")
 def about(request: Request) -> Response:
     """How to read the board."""
     settings: Settings = request.app.state.settings
-    return Page.of(html("about.html", settings=settings, largest=uploads.largest_file(settings))).response(request)
+    return Page.of(html("about.html", settings, largest=uploads.largest_file(settings))).response(request)
 
 
 @router.get("/docs")
 def interface(request: Request) -> Response:
     """Documentation of the API, rendered from its OpenAPI description."""
-    address = request.app.state.settings.public_url.rstrip("/")
-    return Page.of(html("api.html", schema=request.app.openapi(), address=address)).response(request)
+    settings: Settings = request.app.state.settings
+    address = settings.public_url.rstrip("/")
+    return Page.of(html("api.html", settings, schema=request.app.openapi(), address=address)).response(request)
 
 
 def read_choice(request: Request) -> Choice:
@@ -258,7 +264,7 @@ def read_choice(request: Request) -> Choice:
 
 def error_page(request: Request, error: RequestError) -> Response:
     """An error as a page."""
-    text = html("error.html", error=error)
+    text = html("error.html", request.app.state.settings, error=error)
     return HTMLResponse(text, status_code=error.status, headers=error.headers | {"Cache-Control": "no-store"})
 
 

@@ -16,13 +16,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from leaderboard.ranking.columns import COLUMNS
+from leaderboard.settings import Settings
 from leaderboard.web import charts
 from lulcbench.evaluation.intervals import caution
 from lulcbench.evaluation.metrics import METRICS, RANKING, shown_in
 from lulcbench.legend import legend
 
 _GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?:,|$)")
-PROJECT = "https://github.com/lulcbench/lulcbench"
 # What a page may load; exported pages state it themselves.
 CONTENT_POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
@@ -54,7 +54,6 @@ def environment() -> Environment:
         "caution": caution,
         "metrics": METRICS,
         "ranking": RANKING,
-        "project": PROJECT,
         "content_policy": CONTENT_POLICY,
         "columns": [column for column in COLUMNS.values() if column.text],
         "shown_in": shown_in,
@@ -71,9 +70,9 @@ def _link_if_address(value: Any) -> Any:
     return value
 
 
-def html(template: str, **values: Any) -> str:
-    """A page as text."""
-    return environment().get_template(template).render(**values)
+def html(template: str, settings: Settings, **values: Any) -> str:
+    """A page as text; ``settings`` has what every page names: title, operator, contact, where the data are."""
+    return environment().get_template(template).render(settings=settings, **values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ FEED_ROWS = 50
 
 
 def table_html(
+    settings: Settings,
     snapshot: Snapshot,
     choice: Choice,
     root: str = "/",
@@ -43,6 +44,7 @@ def table_html(
     """The page of a table.
 
     Args:
+        settings: what every page names, such as the title.
         snapshot: the board.
         choice: filters and order.
         root: prefix of links.
@@ -59,6 +61,7 @@ def table_html(
     shown_metrics = [metric for metric in wanted if any(row.estimate(choice.level, metric.name) for row in rows)]
     return html(
         "table.html",
+        settings,
         snapshot=snapshot,
         asked=asked,
         choice=choice,
@@ -98,6 +101,7 @@ def confusion_csv(level: LevelScores) -> str:
 
 
 def parts_html(
+    settings: Settings,
     snapshot: Snapshot,
     choice: Choice,
     part: str = "",
@@ -109,6 +113,7 @@ def parts_html(
     """The page of a table by class, region and label edge.
 
     Args:
+        settings: what every page names, such as the title.
         snapshot: the board.
         choice: the table and its level.
         part: key of a part whose whole ranking is shown; empty for none.
@@ -127,6 +132,7 @@ def parts_html(
         raise not_found("The table has no such part.")
     return html(
         "parts.html",
+        settings,
         snapshot=snapshot,
         choice=choice,
         parts=found,
@@ -152,7 +158,7 @@ def ranks(rows: Sequence[Row], choice: Choice) -> dict[str, int]:
     return result
 
 
-def history_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bool = False) -> str:
+def history_html(settings: Settings, snapshot: Snapshot, choice: Choice, root: str = "/", static: bool = False) -> str:
     """The history page: all scores of a table in order of time, and those that were the best when submitted.
 
     Models that saw labels of the scored split are left out.
@@ -168,6 +174,7 @@ def history_html(snapshot: Snapshot, choice: Choice, root: str = "/", static: bo
             best.append((row, value))
     return html(
         "history.html",
+        settings,
         snapshot=snapshot,
         asked=asked,
         choice=choice,
@@ -185,7 +192,7 @@ def feed_xml(settings: Settings, snapshot: Snapshot) -> str:
     """The feed, newest first."""
     newest = sorted(snapshot.rows, key=lambda row: row.submitted, reverse=True)[:FEED_ROWS]
     base = settings.public_url.rstrip("/")
-    return html("feed.xml", rows=newest, base=base, metric=METRICS[RANKING])
+    return html("feed.xml", settings, rows=newest, base=base, metric=METRICS[RANKING])
 
 
 def submission_html(settings: Settings, submission: Submission, superseded_by: str | None) -> str:
@@ -222,12 +229,13 @@ def submission_page(
     given = [metric for metric in METRICS.values() if any(metric.name in level.metrics for level in levels)]
     return html(
         "submission.html",
+        settings,
         submission=submission,
         entry=entry,
         scores=scores,
         given=given,
         links=[(name, entry.card[name]) for name in ("code", "paper", "weights") if entry.card.get(name)],
-        citation=citation(entry, submission, permalink),
+        citation=citation(settings.title, entry, submission, permalink),
         samples=entry.samples if media.is_dir() else [],
         permalink=permalink,
         newer=newer,
@@ -236,14 +244,14 @@ def submission_page(
     )
 
 
-def citation(entry: ledger.Entry, submission: Submission, permalink: str) -> str:
+def citation(title: str, entry: ledger.Entry, submission: Submission, permalink: str) -> str:
     """The entry as BibTeX; characters that BibTeX and LaTeX would interpret are left out, underscores escaped."""
     authors = " and ".join(str(author) for author in entry.card["authors"])
     fields = {
         "title": f"{entry.card['name']}: result on {entry.release}, {entry.task}, {entry.split} split",
         "author": authors,
         "year": f"{submission.created_at:%Y}",
-        "howpublished": f"lulcbench leaderboard, {permalink}",
+        "howpublished": f"{title}, {permalink}",
         "note": f"predictions SHA-256 {entry.sha256}, ledger digest {entry.digest}",
     }
     safe = {key: re.sub(r"[{}\\%$#&~^]", "", value).replace("_", r"\_") for key, value in fields.items()}
@@ -259,6 +267,7 @@ def compare_html(settings: Settings, snapshot: Snapshot, ids: list[str], level: 
     tests = paired_tests(entries, level)
     return html(
         "compare.html",
+        settings,
         rows=rows,
         level=level,
         blocks=scores[0].blocks,

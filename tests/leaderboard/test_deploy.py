@@ -37,3 +37,12 @@ def test_systemd_creates_the_folder_of_the_backups() -> None:
     used = set(re.findall(r"(/var/[\w/-]+?)(?:/\$|/\*| )", unit.split("ExecStart=", 1)[1]))
     assert used == {"/var/lib/lulcbench-board-backups"}
     assert used < created
+
+
+def test_web_and_worker_have_limits_of_memory() -> None:
+    services = (DEPLOY / "compose.yaml").read_text().split("services:")[1]
+    web, worker = (services.split(f"\n  {name}:")[1].split("\n\n")[0] for name in ("web", "worker"))
+    assert ("mem_limit: 2g" in web, "mem_limit: 8g" in worker) == (True, True)
+    units = {name: (DEPLOY / "systemd" / f"lulcbench-board-{name}.service").read_text() for name in ("web", "worker")}
+    found = {name: re.findall(r"^MemoryMax=(\d+)G$", unit, re.MULTILINE) for name, unit in units.items()}
+    assert found == {"web": ["2"], "worker": ["8"]}

@@ -23,9 +23,11 @@ from leaderboard.store.db import Submission, now
 from leaderboard.store.names import rename
 from leaderboard.store.queue import Job
 from leaderboard.store.records import replay, verify
+from leaderboard.store.rescored import rescored_id
 from leaderboard.store.standing import OPERATOR
 from leaderboard.store.uploads import predictions_path
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation.scores import SCORER_VERSION
 from tests.leaderboard.harness import Service, make_entry
 
 
@@ -108,6 +110,50 @@ def test_what_is_withdrawn_while_it_is_scored_again_is_not_published(
     assert len(list(service.settings.ledger.glob("*/*.json"))) == 2  # the result and its withdrawal
     assert [path.stem.partition(".")[0] for path in service.settings.predictions.iterdir()] == [old]
     assert list(service.settings.media.iterdir()) == []
+
+
+def kill_after_the_ledger(service: Service, results: dict[str, Any], old: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Rescore, killed between ledger and database; the id of the result that only the ledger has."""
+    written = ledger.write
+
+    def killed(*given: Any) -> None:
+        written(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(rescore(quick(service, results), [old]))
+    new = rescored_id(old, SCORER_VERSION)
+    assert ledger.find(service.settings.ledger, new) is not None
+    return new
+
+
+def test_a_withdrawal_holds_for_a_result_that_only_the_ledger_has(
+    service: Service, results: dict[str, Any], predictions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = older(service, results, predictions["good"])
+    new = kill_after_the_ledger(service, results, old, monkeypatch)
+    standing.withdraw(service.db, service.settings, OPERATOR, old)
+    replay(service.db, service.settings)
+    assert service.rows() == service.rows(scorer="0.9.0") == []
+    with service.db.read() as session:
+        assert session.get_one(Submission, new).status == "withdrawn"
+    assert verify(service.db, service.settings) == ()
+
+
+def test_a_name_is_replaced_in_a_result_that_only_the_ledger_has(
+    service: Service, results: dict[str, Any], predictions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = older(service, results, predictions["good"])
+    new = kill_after_the_ledger(service, results, old, monkeypatch)
+    rename(service.db, service.settings, "Ours", "Former team 1", ["X"])
+    entry = ledger.find(service.settings.ledger, new)
+    assert entry is not None
+    assert (entry.team, entry.card["authors"]) == ("Former team 1", ["X"])
+    replay(service.db, service.settings)
+    assert {row["team"] for row in service.rows()} == {"Former team 1"}
+    assert verify(service.db, service.settings) == ()
 
 
 def test_names_that_are_replaced_while_a_file_is_scored_again_do_not_come_back(

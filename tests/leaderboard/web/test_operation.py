@@ -148,3 +148,29 @@ def test_the_public_address_is_that_of_the_option_or_else_of_the_settings(tmp_pa
     assert address("") == "http://127.0.0.1:1"
     assert address("", public_url="https://board.example.org") == "https://board.example.org"
     assert address("https://b.org", public_url="https://board.example.org") == "https://b.org"
+
+
+def test_every_page_names_the_board_its_operator_and_the_data(settings: Settings) -> None:
+    named = {
+        "title": "Land cover of <Freedonia>",
+        "operator": "Institute & Co.",
+        "contact": "mailto:board@example.org",
+        "data_url": "https://example.org/data",
+    }
+    app = create_app(settings.model_copy(update=named))
+    with TestClient(app, base_url="http://testserver") as client:
+        for path in ("/", "/history", "/parts", "/about", "/policy", "/ledger", "/docs", "/login", "/nothing"):
+            text = client.get(path).text
+            assert "Land cover of &lt;Freedonia&gt;" in text.split("<title>")[1].split("</title>")[0], path
+            foot = text.split("<footer>")[1]
+            for expected in ("Institute &amp; Co.", "mailto:board@example.org", "https://example.org/data"):
+                assert expected in foot, (path, expected)
+            assert "lulcbench leaderboard" not in text, path
+            assert "github.com/lulcbench" not in text, path
+        assert "<title>Land cover of &lt;Freedonia&gt;</title>" in client.get("/feed.atom").text
+        assert client.get("/api/v1/openapi.json").json()["info"]["title"] == named["title"]
+
+
+def test_a_board_without_an_operator_names_none(service: Service) -> None:
+    assert "Operated by" not in service.client.get("/").text
+    assert "Contact the operator" not in service.client.get("/").text
