@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json as encoder
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,25 @@ if TYPE_CHECKING:
 
 STDOUT = Path("-")
 FIGURES = (".png", ".pdf", ".svg", ".svgz", ".eps", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+
+
+def refuse_given(context: typer.Context, options: Sequence[str], condition: str, remedy: str) -> None:
+    """Refuse options that the user stated although they have no effect here: the result would look as if they had.
+
+    Args:
+        context: of the command.
+        options: their names, such as ``--region-layer``.
+        condition: why they have none, such as ``without --regions``.
+        remedy: what to do besides leaving them out.
+
+    Raises:
+        LulcbenchError: one of them was given, on the command line or by a variable of the environment.
+    """
+    names = {option: parameter.name for parameter in context.command.params for option in parameter.opts}
+    for option in options:
+        source = context.get_parameter_source(names[option] or "")
+        if source is not None and not source.name.startswith("DEFAULT"):
+            raise LulcbenchError(f"{option} has no effect {condition}.", f"Leave it out, or {remedy}.")
 
 
 def writable_file(path: Path | None) -> Path | None:

@@ -12,7 +12,15 @@ from rich.console import Console
 from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
 from lulcbench.cli._area_report import HECTARE, class_name, report
-from lulcbench.cli._output import Json, mark_simulated, put_json, save_figure, writable_figure, writable_file
+from lulcbench.cli._output import (
+    Json,
+    mark_simulated,
+    put_json,
+    refuse_given,
+    save_figure,
+    writable_figure,
+    writable_file,
+)
 from lulcbench.cli._sampling import (
     Clusters,
     FirstPhase,
@@ -54,6 +62,7 @@ def register(app: typer.Typer) -> None:
 
 
 def design(
+    context: typer.Context,
     map: Map,
     out: Annotated[
         Path, typer.Option(help="GeoPackage to write; CSV and design are written beside it.", callback=writable_file)
@@ -92,11 +101,15 @@ def design(
             raise LulcbenchError(f"{option} cannot be {value!r}.", f"Choose from {', '.join(names)}.")
     if (buffer is None) != (around is None):
         raise LulcbenchError("--buffer and --around belong together.", "Give both: --buffer 100 --around 311.")
-    for option, stated in (("--buffer", buffer is not None), ("--allocation", allocation != Allocation.PROPORTIONAL)):
-        if stated and kind != Kind.STRATIFIED:
-            raise LulcbenchError(
-                f"{option} has no effect with the kind {kind}.", "Leave it out, or state --kind stratified."
-            )
+    if kind != Kind.STRATIFIED:
+        refuse_given(
+            context,
+            ("--buffer", "--allocation", "--minimum", "--level"),
+            f"with the kind {kind}",
+            "state --kind stratified",
+        )
+    if target_se is None and allocation != Allocation.OPTIMAL:
+        refuse_given(context, ("--expected",), "on this number of points", "state --target-se or --allocation optimal")
     sample_files(out, replace)
     shared, by_code = _expected(expected or [])
     labels = ("reference",) if to is None else ("reference", "reference_to")
@@ -129,6 +142,7 @@ def design(
 
 
 def area(
+    context: typer.Context,
     map: Map,
     sample: Annotated[Path, typer.Option(help="Labelled points: table or vector file.")],
     design: Annotated[
@@ -166,6 +180,8 @@ def area(
     ] = None,
 ) -> None:
     """Estimate the areas of the classes of a map from a labelled probability sample, with intervals."""
+    if regions is None:
+        refuse_given(context, ("--region-column", "--region-layer"), "without --regions", "name a file of regions")
     with ExitStack() as stack:
         source, used = _open(stack, map, legend, year, None, band, root, level, None)
         stated = sampling_of(
@@ -177,6 +193,7 @@ def area(
 
 
 def change(
+    context: typer.Context,
     before: Annotated[Path, typer.Argument(metavar="MAP_A", help="Earlier map.")],
     after: Annotated[Path, typer.Argument(metavar="MAP_B", help="Later map of the same pixels.")],
     year: Years = None,
@@ -202,6 +219,8 @@ def change(
     from lulcbench.evaluation.change import PairMap, transitions
     from lulcbench.evaluation.class_maps import open_map
 
+    if sample is None:
+        refuse_given(context, ("--class-columns",), "without --sample", "name the labelled points")
     years = _years(year, 2)
     bands = (*(band or ()), None, None)[:2] if len(band or ()) != 1 else (band or ())[:1] * 2
     used = None if legend == "values" else level

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lulcbench._console import counted_progress
-from lulcbench.cli._output import writable_folder
+from lulcbench.cli._output import refuse_given, writable_folder
 from lulcbench.errors import LulcbenchError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def map_(
+    context: typer.Context,
     model: Annotated[
         list[Path],
         typer.Argument(
@@ -69,6 +70,10 @@ def map_(
     """
     from lulcbench.maps import MapOptions, MappingUnit, Smoothing, map_release
 
+    if boundaries is None:
+        refuse_given(context, ("--boundary-column",), "without --boundaries", "name the file of boundaries")
+    if not area:
+        refuse_given(context, ("--layer",), "without --area", "name the file of the area")
     options = MapOptions(
         years=tuple(year or ()),
         bounds=bounds,

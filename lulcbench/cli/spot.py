@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from lulcbench._console import counted_progress, new_table, result_console
 from lulcbench._files import write_atomic
-from lulcbench.cli._output import writable_file
+from lulcbench.cli._output import refuse_given, writable_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.spotting import CONFIDENCE, RATE
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 20  # rows of the table on the terminal
 _TABLES = (".csv", ".parquet")
+_OF_IMAGES = ("--patch", "--stride", "--level", "--bounds", "--bands", "--scale", "--offset")  # not of tables
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def spot(
+    context: typer.Context,
     series: Annotated[
         str,
         typer.Argument(
@@ -78,10 +80,13 @@ def spot(
     for path, suffix in ((gpkg, ".gpkg"), (geojson, ".geojson")):
         if path is not None and path.suffix != suffix:
             raise LulcbenchError(f"{path} does not end in {suffix}.", f"Name a file that ends in {suffix}.")
+    if page is None:
+        refuse_given(context, ("--top",), "without --page", "name a page")
     rows: list[Row] = []
     if is_table := Path(series).suffix.lower() in _TABLES:
         if model is not None:
             raise LulcbenchError(f"{series} is a table of probabilities.", "Leave out --model, or give images.")
+        refuse_given(context, _OF_IMAGES, "on a table of probabilities", "give images")
         patches, left_out = read_series(series, legend_name, clear)
         changes = spot_all(patches, rate, confidence)
         number, years, simulated = len(patches), sum(one.years for one in patches), False

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import typer
 
 from lulcbench._console import counted_progress, new_table, result_console
-from lulcbench.cli._output import mark_simulated, writable_file
+from lulcbench.cli._output import mark_simulated, refuse_given, writable_file
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(
+    context: typer.Context,
     map: Annotated[Path, typer.Argument(help="Vector file of polygons, map raster, or folder of 'lulcbench map'.")],
     imagery: Annotated[str, typer.Option(help="Folder of a release, labelled or not, or its URL.")],
     model: Annotated[Path, typer.Option(help="Folder of an exported segmentation model.")],
@@ -53,6 +54,8 @@ def verify(
 
     if out.suffix != ".gpkg":
         raise LulcbenchError(f"{out} does not end in .gpkg.", "Name a GeoPackage.")
+    if page is None:
+        refuse_given(context, ("--top",), "without --page", "name a page")
     with counted_progress("verify") as advance:
         verified = verify_map(
             map,

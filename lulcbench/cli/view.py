@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lulcbench._console import counted_progress
-from lulcbench.cli._output import writable_folder
+from lulcbench.cli._output import refuse_given, writable_folder
 
 if TYPE_CHECKING:
     from lulcbench.maps.viewer import Point
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def view(
+    context: typer.Context,
     maps: Annotated[list[Path], typer.Argument(metavar="MAP...", help="Folders that 'lulcbench map' wrote.")],
     out: Annotated[
         Path,
@@ -39,6 +40,8 @@ def view(
     """Write a static folder that shows maps in a browser, without any other server than one that delivers files."""
     from lulcbench.maps.viewer import write_site
 
+    if points is None:
+        refuse_given(context, ("--points-crs",), "without --points", "name the points")
     observed = _read(points, points_crs) if points is not None else []
     with counted_progress("view") as advance:
         site = write_site(

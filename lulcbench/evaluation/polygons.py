@@ -64,7 +64,12 @@ def read_polygons(
     """
     left_out: dict[str, int] = {}
     repaired = 0
-    if Path(path).suffix.lower() in SUFFIXES:
+    is_vector = Path(path).suffix.lower() in SUFFIXES
+    if is_vector and (year is not None or band is not None):
+        raise LulcbenchError(f"{path} is a vector file, without years and bands.", "Leave out the year and the band.")
+    if not is_vector and (class_column is not None or layer is not None):
+        raise LulcbenchError(f"{path} is not a vector file.", "Leave out the column of the classes and the layer.")
+    if is_vector:
         polygons, left_out, repaired = _from_vector(Path(path), bounds, legend_name, class_column, layer)
     else:
         with open_map(path, legend_name, year, band) as map_:

@@ -91,6 +91,10 @@ def open_images(
     if not is_remote(root) and not (Path(root) / MANIFEST).is_file():
         return SceneImages(root, info, names, scale, offset)
     release = Release.open(root)
+    if names or scale is not None or offset:
+        raise LulcbenchError(
+            f"{release.id} states the bands and units of its imagery.", "Leave out names, scale and offset of bands."
+        )
     seasonal = all(wanted.seasons for wanted in info.inputs.values())
     return Composites(release, info) if seasonal else Acquisitions(release, info)
 

@@ -207,7 +207,7 @@ def test_maps_in_degrees_have_weights_by_area(tmp_path: Path) -> None:
 def test_from_the_map_to_areas_by_the_commands(maps: tuple[Path, Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
     path, other, truth, codes = maps
     sample = tmp_path / "s.gpkg"
-    out = run("design", path, "--points", 500, "--out", sample, "--expected", "311=0.9")
+    out = run("design", path, "--points", 500, "--out", sample)
     assert "stratified, 500 points" in out
     design = Design.load(tmp_path / "s.design.json")
     layer = geopandas.read_file(sample)
@@ -366,11 +366,14 @@ def test_areas_of_change_from_a_sample(maps: tuple[Path, Path, np.ndarray, np.nd
         (("--points", "100", "--kind", "quota"), "--kind cannot be 'quota'"),
         (("--points", "100", "--kind", "two-phase"), "No sample of the kind two-phase"),
         (("--points", "100", "--allocation", "best"), "--allocation cannot be 'best'"),
-        (("--points", "100", "--expected", "high"), "--expected cannot be 'high'"),
-        (("--points", "100", "--expected", "999=0.8"), r"has no strata \[999\]"),
+        (("--target-se", "0.05", "--expected", "high"), "--expected cannot be 'high'"),
+        (("--target-se", "0.05", "--expected", "999=0.8"), r"has no strata \[999\]"),
         (("--points", "100", "--buffer", "50"), "belong together"),
         (("--points", "90", "--buffer", "50", "--around", "311", "--kind", "systematic"), "--buffer has no effect"),
         (("--points", "90", "--allocation", "equal", "--kind", "systematic"), "--allocation has no effect"),
+        (("--points", "90", "--minimum", "30", "--kind", "systematic"), "--minimum has no effect with the kind sys"),
+        (("--points", "90", "--level", "2", "--kind", "simple-random"), "--level has no effect"),
+        (("--points", "100", "--expected", "0.9"), "--expected has no effect on this number of points"),
         (("--points", "100", "--buffer", "50", "--around", "141"), "has no class 141 with neighbours"),
         (("--points", "50"), "50 points are fewer than 30 in each of 3 strata"),
         (("--points", "100", "--level", "4"), "has no classes of level 4"),
