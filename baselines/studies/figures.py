@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from baselines.predicting.unit_counts import AGREEMENT
 from baselines.run import load_run
@@ -150,7 +151,7 @@ def _classes(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
         axis.bar([j + k * width for j in range(len(order))], heights, width, label=name)
     axis.set_xticks(range(len(order)), [names[i] for i in order], rotation=60, ha="right", fontsize=7)
     axis.set(ylabel="F1", ylim=(0, 1))
-    axis.legend(frameon=False, fontsize=8)
+    _legend_below(figure, *axis.get_legend_handles_labels())
 
 
 def _agreement(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
@@ -172,11 +173,16 @@ def _agreement(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
         for j, i in enumerate(order):
             share = labels[pair, 1, i] / labels[pair, 0, i]
             axis.plot([j - width / 2, j + 0.8 - width / 2], [share, share], "k-", label=None if j else "labels")
-        axis.set(ylabel=f"agreement, pair {pair + 1}", ylim=(0, 1.02))
+        axis.set(ylabel=f"agreement,\nyears {pair + 1} and {pair + 2}", ylim=(0, 1.02))
     axes[-1].set_xticks(
         range(len(order)), [counts.classes[level][i] for i in order], rotation=60, ha="right", fontsize=7
     )
-    axes[0].legend(frameon=False, fontsize=8, ncols=3)
+    _legend_below(figure, *axes[0].get_legend_handles_labels())
+
+
+def _legend_below(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """A legend below the axes, where it covers no bar."""
+    figure.legend(handles, names, loc="outside lower center", frameon=False, fontsize=8, ncols=3)
 
 
 def _maps(figure: Any, groups: Mapping[str, Group], pictures: Pictures | None) -> None:
@@ -194,6 +200,12 @@ def _maps(figure: Any, groups: Mapping[str, Group], pictures: Pictures | None) -
         for axis in line:
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(f"{name}, {tile}", fontsize=7)
+    colors = {text: color for _, (_, panels) in rows for panel in panels for text, color in panel.entries}
+    patches = [
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*color), edgecolor="0.5", linewidth=0.5)
+        for color in colors.values()
+    ]
+    _legend_below(figure, patches, list(colors))
 
 
 def _tiles(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
