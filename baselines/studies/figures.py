@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import statistics
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -137,21 +138,32 @@ def _curves(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
 
 
 def _classes(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
-    axis = figure.subplots()
     reference = next(iter(groups.values()))
     level = reference.levels[-1] if plot.level is None else plot.level
     counts = next(iter(reference.counts.values()))
     names = counts.classes[level]
     support = counts.sums["classes", level].sum(0)[1]
     order = [i for i in support.argsort(kind="stable")[::-1][:MAX_CLASSES] if support[i]]
+    (axis,) = _class_axes(figure, [names[i] for i in order], 1, len(groups))
     width = 0.8 / len(groups)
     for k, (name, group) in enumerate(groups.items()):
         f1 = [Family.CLASSES.view(c.sums["classes", level].sum(0)).f1 for c in group.counts.values()]
-        heights = [statistics.fmean(0.0 if math.isnan(v[i]) else v[i] for v in f1) for i in order]
-        axis.bar([j + k * width for j in range(len(order))], heights, width, label=name)
-    axis.set_xticks(range(len(order)), [names[i] for i in order], rotation=60, ha="right", fontsize=7)
-    axis.set(ylabel="F1", ylim=(0, 1))
+        lengths = [statistics.fmean(0.0 if math.isnan(v[i]) else v[i] for v in f1) for i in order]
+        axis.barh([j + (k + 0.5) * width - 0.4 for j in range(len(order))], lengths, width, label=name)
+    axis.set(xlabel="F1", xlim=(0, 1))
     _legend_below(figure, *axis.get_legend_handles_labels())
+
+
+def _class_axes(figure: Any, names: Sequence[str], columns: int, bars: int) -> Sequence[Any]:
+    """Axes side by side with a row per class, the first one at the top, high enough for so many bars per row."""
+    figure.set_size_inches(8, 1.4 + len(names) * max(0.2, 0.11 * bars))
+    axes: Sequence[Any] = figure.subplots(1, columns, squeeze=False, sharey=True)[0]
+    axes[0].set_yticks(range(len(names)), [textwrap.shorten(name, 48, placeholder=" …") for name in names], fontsize=8)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    for axis in axes:
+        axis.grid(alpha=0.3, axis="x")
+        axis.set_axisbelow(True)
+    return axes
 
 
 def _agreement(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
@@ -163,20 +175,17 @@ def _agreement(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
         raise LulcbenchError(f"{plot.title}: its runs are not of several years.", "Name runs of the task series.")
     labels = counts.sums[AGREEMENT, level].sum(0)[:, 2:]
     order = [i for i in labels[:, 0].sum(0).argsort(kind="stable")[::-1][:MAX_CLASSES] if labels[:, 0, i].all()]
-    axes = figure.subplots(len(labels), 1, squeeze=False, sharex=True)[:, 0]
+    axes = _class_axes(figure, [counts.classes[level][i] for i in order], len(labels), len(groups))
     width = 0.8 / len(groups)
     for pair, axis in enumerate(axes):
         for k, (name, group) in enumerate(groups.items()):
             sums = [c.sums[AGREEMENT, level].sum(0)[pair] for c in group.counts.values()]
-            heights = [statistics.fmean(s[1, i] / max(1, s[0, i]) for s in sums) for i in order]
-            axis.bar([j + k * width for j in range(len(order))], heights, width, label=name)
+            lengths = [statistics.fmean(s[1, i] / max(1, s[0, i]) for s in sums) for i in order]
+            axis.barh([j + (k + 0.5) * width - 0.4 for j in range(len(order))], lengths, width, label=name)
         for j, i in enumerate(order):
             share = labels[pair, 1, i] / labels[pair, 0, i]
-            axis.plot([j - width / 2, j + 0.8 - width / 2], [share, share], "k-", label=None if j else "labels")
-        axis.set(ylabel=f"agreement,\nyears {pair + 1} and {pair + 2}", ylim=(0, 1.02))
-    axes[-1].set_xticks(
-        range(len(order)), [counts.classes[level][i] for i in order], rotation=60, ha="right", fontsize=7
-    )
+            axis.plot([share, share], [j - 0.4, j + 0.4], "k-", label=None if j else "labels")
+        axis.set(xlabel=f"agreement, years {pair + 1} and {pair + 2}", xlim=(0, 1.02), xticks=(0, 0.25, 0.5, 0.75, 1))
     _legend_below(figure, *axes[0].get_legend_handles_labels())
 
 
