@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from lulcbench.cli import app
 from lulcbench.errors import LulcbenchError
+from lulcbench.evaluation import drawing
 from lulcbench.evaluation.areas import Survey
 from lulcbench.evaluation.change import PairMap, transitions
 from lulcbench.evaluation.class_maps import open_map
@@ -160,6 +161,29 @@ def test_a_sample_is_replaced_on_request_alone(
     assert "labels of a week" in (tmp_path / ("s" + suffix)).read_text()
     run(*command, "--replace")
     assert len(pd.read_csv(tmp_path / "s.csv")) == 100
+
+
+@pytest.mark.parametrize("interrupted", ["replace", "write_atomic", "save"])
+def test_new_points_never_lie_beside_an_older_design(
+    maps: tuple[Path, Path, np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupted: str,
+) -> None:
+    command = ("design", maps[0], "--points", 100, "--out", tmp_path / "s.gpkg")
+    run(*command)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    owner = {"replace": Path, "write_atomic": drawing, "save": Design}[interrupted]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, interrupted, stop)
+        CliRunner().invoke(app, [str(part) for part in (*command, "--seed", 2, "--replace")])
+    with pytest.raises(LulcbenchError, match="design"):
+        run("area", maps[0], "--sample", tmp_path / "s.csv")
+    run(*command, "--seed", 2, "--replace")
+    assert Design.load(tmp_path / "s.design.json").seed == 2
 
 
 def test_a_stratum_around_a_class(maps: tuple[Path, Path, np.ndarray, np.ndarray]) -> None:

@@ -52,7 +52,7 @@ def mixed_maps(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("maps")
     return [
         write_map(folder / "two", (2018,), ClassScheme.luisa(2)),
-        write_map(folder / "four", (2012, 2018), limit=0.7, complete=2018),
+        write_map(folder / "four", (2012, 2018), limit=0.7, complete=(2018,)),
         write_map(folder / "one", (2018,), ClassScheme.luisa(1)),
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ def write_map(
     years: Sequence[int] = (2012, 2018),
     scheme: ClassScheme = SCHEME,
     limit: float | None = None,
-    complete: int | None = None,
+    complete: Collection[int] | None = None,
 ) -> Path:
     """Write a map of a scheme, with conformal answers if there is a limit; other years than ``complete`` lack rows."""
     zarr.open_group(folder, mode="w")
@@ -50,7 +50,7 @@ def write_map(
         pyramid = Pyramid(folder / str(year), frame, own, scheme)
         pyramid.create()
         p, counts = _patches(np.random.default_rng(year))
-        if complete not in (None, year):
+        if complete is not None and year not in complete:
             counts = {name: np.where(np.arange(SIDE)[:, None] < 400, values, 0) for name, values in counts.items()}
         p = SCHEME.aggregate(p, scheme.depth)
         pyramid.write(index, encode(p, counts, scheme=scheme, limit=limit))

@@ -15,10 +15,12 @@ from PIL import Image
 
 from lulcbench.grid import Tile
 from lulcbench.legend import legend
+from lulcbench.maps.viewer import write_site
 from lulcbench.release import Release
 from tests.loopback import serving
-from tests.lulcbench.maps.viewer.browser import RENDERED, at, opened, until
+from tests.lulcbench.maps.viewer.browser import RENDERED, at, opened, tab, until
 from tests.lulcbench.maps.viewer.conftest import Silent
+from tests.lulcbench.maps.viewer.made_map import write_map
 
 
 def codes_of(page: Any) -> np.ndarray:
@@ -195,6 +197,45 @@ def test_a_permalink_restores_everything(page: Any, browser: Any, site_url: str)
     assert len(other.evaluate(state)) > 100
     assert other.locator("#pixel .classes").inner_text() == page.locator("#pixel .classes").inner_text()
     other.context.close()
+
+
+@pytest.mark.parametrize(("x", "year"), [(300, "2012"), (600, "2018")])
+def test_a_permalink_describes_the_pixel_of_the_side_that_was_clicked(
+    page: Any, browser: Any, site_url: str, x: int, year: str
+) -> None:
+    page.get_by_label("Swipe", exact=True).check()
+    page.evaluate(RENDERED)
+    page.mouse.click(x, 400)
+    hint = page.locator("#pixel .hint").first
+    until(page, "(year) => document.querySelector('#pixel .hint')?.innerText.includes(`, ${year} `)", year)
+    other = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    opened(other, site_url, page.evaluate("location.hash"))
+    other.locator("#pixel .classes").first.wait_for()
+    assert other.locator("#pixel .hint").first.inner_text() == hint.inner_text()
+    other.context.close()
+
+
+def test_a_line_of_the_chart_breaks_at_a_year_without_data(browser: Any, tmp_path: Path) -> None:
+    map_ = write_map(tmp_path / "map", (2006, 2012, 2018), complete=(2006, 2018))
+    site = write_site([map_], tmp_path / "site")
+    with serving(functools.partial(Silent, directory=str(site))) as address, tab(browser, address) as page:
+        counts = {}
+        for name, row in (("all years", 300), ("without 2012", 440)):
+            page.evaluate(f"lulcbench.view.map.getView().setCenter([4320000 + 30 * 240.5, 3153600 - 30 * {row + 0.5}])")
+            page.evaluate(RENDERED)
+            page.locator("#map").focus()
+            page.keyboard.press("Enter")
+            until(page, f"document.querySelector('#pixel')?.innerText.includes('row {row}')")
+            page.locator("#pixel svg.chart").wait_for()
+            counts[name] = [
+                len(points.split())
+                for points in page.locator("#pixel svg.chart polyline.line").evaluate_all(
+                    "(lines) => lines.map((line) => line.getAttribute('points'))"
+                )
+            ]
+    assert set(counts["all years"]) == {3}
+    assert set(counts["without 2012"]) == {1}  # a point before the gap, and one after it
+    assert len(counts["without 2012"]) % 2 == 0
 
 
 @pytest.mark.parametrize(

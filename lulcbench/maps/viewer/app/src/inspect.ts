@@ -147,6 +147,16 @@ interface Series {
   values: (number | null)[];
 }
 
+/** The values without gaps between them, as points: a line over years without data would show some. */
+function runs(values: (number | null)[], point: (value: number, i: number) => string): string[][] {
+  const found: string[][] = [[]];
+  values.forEach((value, i) => {
+    if (value !== null) found.at(-1)!.push(point(value, i));
+    else if (found.at(-1)!.length) found.push([]);
+  });
+  return found.filter((points) => points.length);
+}
+
 /** Probabilities over the years, as lines and as a table for screen readers. */
 function chart(years: number[], series: Series[], palette: State["palette"], now: number): HTMLElement {
   const [width, height, left, right, top, bottom] = [340, 170, 34, 40, 10, 22];
@@ -178,16 +188,17 @@ function chart(years: number[], series: Series[], palette: State["palette"], now
     ends[i].at = Math.min(ends[i].at, i === ends.length - 1 ? height - bottom : ends[i + 1].at - 11);
   }
   for (const { entry, values } of [...series].reverse()) {
-    const points = values.flatMap((value, i) => (value === null ? [] : [`${x(years[i])},${y(value)}`]));
     const color = colorOf(entry, palette);
-    drawing.append(
-      svg("polyline", { points: points.join(" "), class: "outline" }),
-      svg("polyline", { points: points.join(" "), class: "line", stroke: color }),
-      ...points.map((point) => {
-        const [cx, cy] = point.split(",");
-        return svg("circle", { cx, cy, r: 3, fill: color, class: "dot" });
-      }),
-    );
+    for (const points of runs(values, (value, i) => `${x(years[i])},${y(value)}`)) {
+      drawing.append(
+        svg("polyline", { points: points.join(" "), class: "outline" }),
+        svg("polyline", { points: points.join(" "), class: "line", stroke: color }),
+        ...points.map((point) => {
+          const [cx, cy] = point.split(",");
+          return svg("circle", { cx, cy, r: 3, fill: color, class: "dot" });
+        }),
+      );
+    }
   }
   for (const { entry, at } of ends) {
     drawing.append(svg("text", { x: width - right + 7, y: at + 4 }, String(entry.code)));

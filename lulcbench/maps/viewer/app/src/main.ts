@@ -57,7 +57,6 @@ async function start(): Promise<void> {
   const controls = new Controls(site, change);
   const areas = new AreaTable(site, reader, view.map, change, failed);
   let written = "";
-  let right = false; // whether the picked pixel is on the right of the swipe
 
   function change(changes: Partial<State>): void {
     const before = state;
@@ -85,7 +84,7 @@ async function start(): Promise<void> {
 
   async function inspect(): Promise<string> {
     try {
-      return (byId("status").textContent = await inspector.show(state, (right && state.swipe) || state));
+      return (byId("status").textContent = await inspector.show(state, (state.pickedRight && state.swipe) || state));
     } catch (error) {
       failed(error as Error);
       return "";
@@ -93,9 +92,10 @@ async function start(): Promise<void> {
   }
 
   function pick(pixel: [number, number]): Promise<string> {
-    const [x, y] = view.map.getCoordinateFromPixel(pixel);
-    right = state.swipe !== null && pixel[0] >= view.map.getSize()![0] * state.divider;
-    state = { ...state, pick: [x, y] };
+    // As the permalink has them, so that both are in the same pixel of the map.
+    const [x, y] = view.map.getCoordinateFromPixel(pixel).map((value) => Number(value.toFixed(1)));
+    const pickedRight = state.swipe !== null && pixel[0] >= view.map.getSize()![0] * state.divider;
+    state = { ...state, pick: [x, y], pickedRight };
     remember();
     view.update(state);
     return inspect();
@@ -137,7 +137,6 @@ async function start(): Promise<void> {
   window.addEventListener("hashchange", () => {
     if (location.hash.slice(1) === written) return;
     state = parse(location.hash, site);
-    right = false;
     move();
     render();
     void inspect();

@@ -19,6 +19,7 @@ export interface State extends Side {
   points: boolean; // whether observations are shown
   area: [number, number][] | "map" | null; // a ring, whose class areas are listed
   pick: [number, number] | null; // coordinates of the pixel that is described
+  pickedRight: boolean; // whether it was picked on the right-hand side
   center: [number, number] | null;
   resolution: number | null;
 }
@@ -39,6 +40,7 @@ export function initial(site: Site): State {
     points: true,
     area: null,
     pick: null,
+    pickedRight: false,
     center: null,
     resolution: null,
   };
@@ -68,6 +70,7 @@ export function serialize(state: State): string {
   if (!state.points) fields.set("points", "0");
   if (state.area) fields.set("area", state.area === "map" ? "map" : state.area.map((corner) => corner.join("~")).join("_"));
   if (state.pick) fields.set("pick", state.pick.map((value) => round(value, 1)).join("~"));
+  if (state.pick && state.swipe && state.pickedRight) fields.set("side", "right");
   return fields.toString();
 }
 
@@ -102,6 +105,7 @@ export function parse(text: string, site: Site): State {
   else if (ring.length >= 3 && ring.every((corner) => corner.length === 2 && corner.every(Number.isFinite))) state.area = ring;
   const pick = (fields.get("pick") ?? "").split("~").map(Number);
   if (pick.length === 2 && pick.every(Number.isFinite)) state.pick = [pick[0], pick[1]];
+  state.pickedRight = state.pick !== null && state.swipe !== null && fields.get("side") === "right";
   const [x, y, r] = [number("x", -1e8, 1e8), number("y", -1e8, 1e8), number("r", 0.01, 1e6)];
   if (x !== null && y !== null) state.center = [x, y];
   if (r !== null) state.resolution = r;
