@@ -3,7 +3,9 @@
 One UNet, one image, windows of one size, one thread. Ours is ``map_release``: reading shards, predicting, deciding,
 computing all layers, writing them and their overviews. The bare forward pass predicts the same windows, which are in
 memory already, and does nothing with the results. Peers blend windows of an image in memory into probabilities in
-memory; they run the network in torch, as they are made for, and in onnxruntime, as we do.
+memory; they run the network in torch, as they are made for, and in onnxruntime, as we do. ``terratorch_map`` and
+``monai_map`` are the same with what a map takes besides: reading the image, deciding, and writing the same layers and
+overviews by our functions.
 
 ``.venv-bench/bin/python benchmarks/maps.py [--tiles 8] [--width 100000] [--lines 2000]`` (``make bench-env`` first: it
 installs the peers). The last line is one JSON object: ``vs_x`` is the time of x over ours.
@@ -34,13 +36,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import release as benchmark_release
 from lulcbench._parallel import in_order
-from lulcbench.grid import TILE_SIZE
+from lulcbench.grid import TILE_SIZE, Bounds
 from lulcbench.legend import ClassScheme, legend
 from lulcbench.maps import MapModel, ModelInfo, ModelInput, Smoothing, map_release
 from lulcbench.maps.imagery import ReleaseImagery, Window
 from lulcbench.maps.lattice import BLOCK, Frame, Lattice
-from lulcbench.maps.layers import layers
+from lulcbench.maps.layers import encode, layers
 from lulcbench.maps.model import PROPERTY, Image
+from lulcbench.maps.overviews import write_overviews
 from lulcbench.maps.rows import Rows
 from lulcbench.maps.smoothing import smooth
 from lulcbench.maps.store import Pyramid
@@ -101,12 +104,17 @@ def speed(folder: Path, tiles: int, rounds: int) -> dict[str, Any]:
     def ours() -> None:
         map_release(model.folder, release.root, folder / "map", replace=True)
 
+    def as_map(infer: Callable[[], Any]) -> None:
+        image[...] = imagery.read(imagery.bounds).images["sentinel2"]
+        write_map(folder / "peer", infer()[0].numpy(), lattice, imagery.bounds)
+
     def onnx(batch: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(predictor({"sentinel2": batch[0].numpy()}))[None]
 
     actions = {"bare_forward": bare, "ours": ours}
     for runtime, forward in (("", net), ("_onnx", onnx)):
         actions |= {f"{name}{runtime}": peer(forward, image, lattice) for name, peer in PEERS.items()}
+    actions |= {f"{name}_map": partial(as_map, actions[name]) for name in PEERS}
     best = {name: np.full(2, np.inf) for name in actions}
     with torch.inference_mode():
         for _ in range(rounds):
@@ -201,6 +209,22 @@ def write_model(folder: Path) -> tuple[Any, MapModel]:
     (folder / "model.onnx").write_bytes(graph)
     (folder / "model.json").write_text(json.dumps({"properties": {PROPERTY: info.model_dump(mode="json")}}))
     return torch.nn.Sequential(net, torch.nn.Softmax(1)), MapModel.open(folder)
+
+
+def write_map(folder: Path, p: Image, lattice: Lattice, bounds: Bounds) -> None:
+    """Write the layers and overviews of a map from probabilities ``(class, y, x)`` of its area."""
+    shutil.rmtree(folder, ignore_errors=True)
+    scheme = ClassScheme.luisa(4)
+    pyramid = Pyramid(folder / "2018", Frame.over(lattice, bounds), layers(scheme), scheme)
+    pyramid.create()
+    blocks = list(lattice.blocks(bounds))
+    counts = {"composites": np.ones((BLOCK, BLOCK), np.uint8)}
+    left, _, _, top = bounds
+    for index in blocks:
+        west, _, _, north = lattice.block(index)
+        y, x = round((top - north) / RESOLUTION), round((west - left) / RESOLUTION)
+        pyramid.write(index, encode(p[:, y : y + BLOCK, x : x + BLOCK], counts, scheme))
+    write_overviews(pyramid, blocks)
 
 
 class Virtual(ReleaseImagery):
