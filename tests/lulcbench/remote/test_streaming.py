@@ -26,7 +26,7 @@ from benchmarks.label_release import SHARD_TILES, make_release, smooth_codes
 from builders.stages.publish import publish
 from lulcbench import LuisaSeg
 from lulcbench.download import download
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.release import ArrayKey, Manifest, Release
 from lulcbench.release.verify import verify
 from tests.loopback import serve
@@ -180,6 +180,39 @@ def test_a_missing_shard_is_not_nodata(copy: Path, array: str) -> None:
         for again in range(2):  # what was missed once is not taken for seen
             with pytest.raises(LulcbenchError, match=rf"{array}/c/1.* is missing"):
                 LuisaSeg(url, sensors="landsat").read([0, half]) if again else dataset.read([half])
+
+
+@pytest.mark.parametrize("array", ["landsat_2018", "luisa_2018"])
+def test_a_shard_that_vanishes_while_it_is_read(copy: Path, array: str) -> None:
+    key, release = ArrayKey.parse(array), Manifest.load(copy)
+    rows, side = list(release.rows("train"))[:1], 40
+    with serve(copy) as url:
+        for root in (str(copy), url):
+            path = shard(copy, array, rows[0])
+            reader, content = Release(root, release).reader("train"), path.read_bytes()
+            assert reader.read(key, rows, [(0, 0)], (side, side)).any()
+            path.unlink()
+            with pytest.raises(CorruptFileError, match=rf"{array}/c/{rows[0]}/.* is missing"):
+                reader.tiles(key, rows[0], rows[0] + 2)  # more than the chunks that are in memory already
+            path.write_bytes(content)
+
+
+def test_a_shard_that_the_release_does_not_have_is_not_read(tmp_path: Path) -> None:
+    """Of another version, by an interrupted download to the same folder or by an older commit on the hub."""
+    codes = smooth_codes(SHARD_TILES + 2, seed=3)
+    make_release(tmp_path / "before", {2018: codes})
+    codes[SHARD_TILES:] = 0
+    release = make_release(tmp_path / "release", {2018: codes})
+    shutil.copytree(tmp_path / "before" / "luisa_2018" / "c" / "1", tmp_path / "release" / "luisa_2018" / "c" / "1")
+    key, last = ArrayKey("luisa", 2018), SHARD_TILES + 1
+    with serve(tmp_path / "release") as url:
+        for root in (str(tmp_path / "release"), url):
+            reader = Release(root, release).reader("test")
+            assert (reader.read(key, [0], [(0, 0)], (96, 96)) == codes[:1]).all()
+            with pytest.raises(CorruptFileError, match="luisa_2018/c/1/0/0 is not part of the release"):
+                reader.read(key, [last], [(0, 0)], (96, 96))
+            with pytest.raises(CorruptFileError, match="luisa_2018/c/1/0/0 is not part of the release"):
+                reader.tiles(key, last, last + 1)
 
 
 def test_a_truncated_shard(copy: Path) -> None:
