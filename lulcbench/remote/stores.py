@@ -97,10 +97,14 @@ class Store(ABC):
 
     Attributes:
         url: the address; with a fixed revision after ``pinned``.
+        has_revisions: whether stores of this type have branches, tags or commits.
+        revision: the one that the address names.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ()
     remedy: ClassVar[str] = "Check address and network."
+    has_revisions: ClassVar[bool] = False
+    revision: str | None = None
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -26,6 +26,7 @@ class HuggingFaceStore(WebStore):
     """A dataset repository, or a folder in it, at a revision."""
 
     schemes = ("hf",)
+    has_revisions = True
     remedy = "Check name, revision and network; a private repository needs HF_TOKEN or 'hf auth login'."
 
     def __init__(self, url: str) -> None:
@@ -34,7 +35,7 @@ class HuggingFaceStore(WebStore):
         if parts is None:
             raise LulcbenchError(f"{url!r} names no repository.", "Write hf://owner/name or hf://owner/name@revision.")
         self.repository: str = parts["repository"]
-        self.revision: str | None = parts["revision"]
+        self.revision = parts["revision"]
         self.folder: str = parts["folder"] or ""
 
     def at(self, revision: str) -> Self:
