@@ -71,6 +71,11 @@ class Publication:
     version: str
     digest: str
 
+    @property
+    def folders(self) -> list[str]:
+        """Folders of arrays, sorted; readers would take other files in them for shards of the release."""
+        return sorted({file.path.partition("/")[0] for file in self.files if "/" in file.path})
+
     def check_same(self, manifest: bytes, where: str) -> None:
         """Refuse to replace another release.
 
