@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import tensorstore as ts
 
 from lulcbench._native import keep_freed_memory
 from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError, NotAvailableError
-from lulcbench.release._shard_files import ShardFiles
+from lulcbench.release._shard_files import ShardFiles, Window
 from lulcbench.release.entries import FileInfo
 from lulcbench.release.keys import ArrayKey, Row
 from lulcbench.release.manifest import Manifest
@@ -122,7 +123,7 @@ class ShardReader:
         with self._faults_named(array):
             self._shards[array].check(row for row, _, _ in corners)
             read_windows(store, selections(corners, size, picks), out)
-            self._shards[array].check_again([row for row, _, _ in corners], out)
+            self._shards[array].check_again(_windows(store, corners, size, picks), out)
         return out
 
     def read_pixels(
@@ -177,7 +178,8 @@ class ShardReader:
         with self._faults_named(array):
             self._shards[array].check(range(start, stop))
             result: npt.NDArray[Any] = store[start:stop].read().result()
-            self._shards[array].check_again(range(start, stop), result)
+            whole = [range(n) for n in store.shape[1:]]
+            self._shards[array].check_again([(row, whole) for row in range(start, stop)], result)
         return result
 
     def _open(self, array: ArrayKey) -> Any:
@@ -189,7 +191,7 @@ class ShardReader:
             files = self._files(array)
             if not is_remote(self.root):
                 self._check_files(array, files)
-            complete = not is_remote(self.root)
+            complete, strict = not is_remote(self.root), None
             with self._faults_named(array):
                 if _user in (None, os.getpid()):
                     _user = os.getpid()
@@ -198,8 +200,9 @@ class ShardReader:
                     view = open_store(self.root).kvstore(str(array), files)
                     complete |= view.complete
                     self._lapses[array] = asked + (math.inf if view.lifetime is None else view.lifetime)
-                    spec = {"driver": "zarr3", "kvstore": view.spec}
-                    store: Any = ts.open(spec | _STEADY | {"context": self._context}, open=True, read=True).result()
+                    spec = {"driver": "zarr3", "kvstore": view.spec, "context": self._context} | _STEADY
+                    store: Any = ts.open(spec, open=True, read=True).result()
+                    strict = partial(_open_strictly, spec)
                     if is_remote(self.root):
                         self._check_metadata(array, files, store.kvstore.read("zarr.json").result().value)
                 else:
@@ -209,7 +212,7 @@ class ShardReader:
                     f"{path} has {store.shape[0]} rows, the manifest says {self.manifest.array_rows}.",
                     "Run 'lulcbench check-files --repair'.",
                 )
-            self._shards[array] = ShardFiles(self.root, str(array), files, store, complete)
+            self._shards[array] = ShardFiles(self.root, str(array), files, store, complete, strict)
             self._arrays[array] = store
         return self._arrays[array]
 
@@ -313,6 +316,17 @@ def selections(
     return [(row, *picks, slice(y, y + size[0]), slice(x, x + size[1])) for row, y, x in corners]
 
 
+def _windows(
+    store: Any,
+    corners: Iterable[tuple[int, int, int]],
+    size: tuple[int, int],
+    picks: Sequence[slice | list[int]],
+) -> list[Window]:
+    """Positions along each axis of windows of ``size`` at (row, y, x)."""
+    inner = [range(n)[p] if isinstance(p, slice) else p for n, p in zip(store.shape[1:-2], picks, strict=True)]
+    return [(row, [*inner, range(y, y + size[0]), range(x, x + size[1])]) for row, y, x in corners]
+
+
 def read_windows(store: Any, windows: Sequence[Selection], out: npt.NDArray[Any]) -> None:
     """Read windows of an open array into ``out``: in one call with TensorStore, one after another with zarr-python."""
     if isinstance(store, ts.TensorStore):
@@ -323,6 +337,11 @@ def read_windows(store: Any, windows: Sequence[Selection], out: npt.NDArray[Any]
     else:
         for i, window in enumerate(windows):
             out[i] = store.oindex[window]
+
+
+def _open_strictly(spec: dict[str, Any]) -> Any:
+    """An array once more, without what was found missing before; reading a chunk that is not there is an error."""
+    return ts.open(spec | {"fill_missing_data_reads": False}, open=True, read=True).result()
 
 
 def _open_forked(path: str) -> Any:
