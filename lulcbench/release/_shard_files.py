@@ -32,7 +32,7 @@ class ShardFiles:
         files: all files that the split is read from, by the manifest.
         store: the open array, of TensorStore or zarr-python.
         seen: whether all these files are known to be there.
-        strict: opens the array of an address once more, so that reading a chunk that is not there is an error.
+        strict: opens the array of an address again, so that reading a chunk that is not there is an error.
     """
 
     def __init__(
@@ -109,16 +109,16 @@ class ShardFiles:
         if shard not in self._indices:
             self._indices[shard] = self._read_index(shard)
         stored, chunk = self._indices[shard], self._store.chunk_layout.read_chunk.shape
-        along = []
+        along: list[list[tuple[int, list[int], list[int]]]] = []
         for axis, size in zip(axes, chunk[1:], strict=True):
             groups: dict[int, tuple[list[int], list[int]]] = {}
             for place, position in enumerate(axis):
                 places, positions = groups.setdefault(position // size, ([], []))
                 places.append(place)
                 positions.append(position)
-            along.append(groups.items())
+            along.append([(number, *group) for number, group in groups.items()])
         for parts in product(*along):
-            places, positions = [part[1][0] for part in parts], [part[1][1] for part in parts]
+            places, positions = [part[1] for part in parts], [part[2] for part in parts]
             number = (row % self._tiles // chunk[0], *(part[0] for part in parts))
             if stored[number] and not _has_other(values[np.ix_(*places)], fill):
                 yield places, positions
@@ -135,7 +135,8 @@ class ShardFiles:
         if answer.state != "value" or len(answer.value) != size:
             raise FileNotFoundError(f"{file.path} is missing or not {file.bytes} bytes long")
         entries = np.frombuffer(answer.value[:-4], "<u8").reshape(*grid, 2)
-        return (entries != np.iinfo(np.uint64).max).any(axis=-1)
+        stored: npt.NDArray[np.bool_] = (entries != np.iinfo(np.uint64).max).any(axis=-1)
+        return stored
 
     def _ask(self, shards: Collection[int]) -> None:
         missing = self._missing_here(shards) if not is_remote(self._root) else self._missing_there(shards)
@@ -158,7 +159,7 @@ class ShardFiles:
         return missing
 
     def _missing_there(self, shards: Collection[int]) -> set[int]:
-        """Those of which there is no last byte; many shards are asked for at a time."""
+        """Those of which there is no last byte; many shards are requested at a time."""
         answers = {}
         for shard in shards:
             size = self._listed[shard].bytes if shard in self._listed else 1

@@ -340,7 +340,7 @@ def read_windows(store: Any, windows: Sequence[Selection], out: npt.NDArray[Any]
 
 
 def _open_strictly(spec: dict[str, Any]) -> Any:
-    """An array once more, without what was found missing before; reading a chunk that is not there is an error."""
+    """Open an array again, without what was found missing before; reading a chunk that is not there is an error."""
     return ts.open(spec | {"fill_missing_data_reads": False}, open=True, read=True).result()
 
 
