@@ -118,10 +118,10 @@ class ShardFiles:
                 positions.append(position)
             along.append([(number, *group) for number, group in groups.items()])
         for parts in product(*along):
-            places, positions = [part[1] for part in parts], [part[2] for part in parts]
+            inside, outside = [part[1] for part in parts], [part[2] for part in parts]
             number = (row % self._tiles // chunk[0], *(part[0] for part in parts))
-            if stored[number] and not _has_other(values[np.ix_(*places)], fill):
-                yield places, positions
+            if stored[number] and not _has_other(values[np.ix_(*inside)], fill):
+                yield inside, outside
 
     def _read_index(self, shard: int) -> npt.NDArray[np.bool_]:
         """Which chunks of a shard are stored; its last bytes are offset and size of each, and a checksum."""
