@@ -113,7 +113,8 @@ def run(app: typer.Typer) -> None:
     Warnings that the library logs, such as retries, appear between the progress bars.
     """
     handler = RichHandler(console=console, show_time=False, show_path=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    handler.setFormatter(_Harmless("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         app()
     except LulcbenchError as error:
@@ -125,8 +126,20 @@ def run(app: typer.Typer) -> None:
         _show(missing)
 
 
+def harmless(text: str) -> str:
+    """A text of several lines without characters that a terminal would obey; messages quote files and servers."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
+class _Harmless(logging.Formatter):
+    """Formatter of records that do not control a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
+
+
 def _show(error: LulcbenchError) -> NoReturn:
-    console.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold red]error:[/] {escape(harmless(error.what))}", highlight=False, soft_wrap=True)
     if error.remedy:
-        console.print(f"  → {error.remedy}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"  → {harmless(error.remedy)}", highlight=False, soft_wrap=True, markup=False)
     sys.exit(2)

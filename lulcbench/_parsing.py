@@ -113,6 +113,17 @@ def parse_json(
         raise LulcbenchError(f"{where} is not JSON: {first['ctx']['error']}.", remedy) from error
 
 
+def first_faults(error: ValidationError) -> str:
+    """The first three faults of a document, which may have one in each of many thousand entries.
+
+    Names of keys are part of it, so that it may have characters that control a terminal.
+    """
+    faults = error.errors(include_url=False, include_input=False)
+    texts = [f"{'.'.join(map(str, fault['loc'])) or 'content'}: {fault['msg']}" for fault in faults[:3]]
+    more = [f"and {len(faults) - 3} more"] if len(faults) > 3 else []
+    return "; ".join([*(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…" for text in texts), *more])
+
+
 def _check_size(text: str | bytes | bytearray, where: str, max_bytes: int, remedy: str) -> None:
     if len(text) > max_bytes or (isinstance(text, str) and len(text.encode(errors="replace")) > max_bytes):
         raise LulcbenchError(f"{where} is larger than {max_bytes:,} bytes.", remedy)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from lulcbench._console import new_table, progress, result_console, transfer_progress
+from lulcbench._console import harmless, new_table, progress, result_console, transfer_progress
 from lulcbench.cli._output import STDOUT, Json, mark_simulated, put_json, save_figure, writable_figure
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
@@ -59,13 +59,15 @@ def check_files(
         raise LulcbenchError(
             f"{root} is a URL, not a folder.", "Download it; every file is verified during the download."
         )
+    if source is not None and not repair:
+        raise LulcbenchError("--from is only for repairs.", "Give --repair too, or leave it out.")
     folder = Path(root)
     try:
         manifest = Manifest.load(folder)
     except LulcbenchError as error:
         if not repair or not folder.is_dir():
             raise
-        typer.echo(f"BAD  {MANIFEST} {error.what}", err=json == STDOUT)
+        typer.echo(harmless(f"BAD  {MANIFEST} {error.what}"), err=json == STDOUT)
         manifest = recover(folder, source)
         typer.echo(f"{manifest.id}: {MANIFEST} repaired", err=json == STDOUT)
     release = Release(folder, manifest)
@@ -82,7 +84,7 @@ def check_files(
     tables = put_json(json, found)
     if tables:
         for problem in report.problems:
-            typer.echo(f"BAD  {problem.path} {problem.what}")
+            typer.echo(harmless(f"BAD  {problem.path} {problem.what}"))
         absent = f", {len(report.absent)} not downloaded" if report.absent else ""
         typer.echo(f"{release.id}: {len(report.good)} files intact, {len(report.problems)} bad{absent}")
     if report.problems and not repair:
@@ -105,7 +107,9 @@ def download(
     sensors: Annotated[list[str] | None, typer.Option(help="Sensor to download; repeatable; by default all.")] = None,
     year: Annotated[list[int] | None, typer.Option(help="Year to download; repeatable; by default all.")] = None,
     mirror: Annotated[list[str] | None, typer.Option(help="Further address of the release; repeatable.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit on the hub, or the tag of a version, such as v1.0.0.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Number of files in parallel.", min=1)] = 8,
     offline: Annotated[bool, typer.Option("--offline", help="Only check that everything has been downloaded.")] = False,
     json: Json = None,
@@ -114,6 +118,8 @@ def download(
     from lulcbench.download.downloader import download as fetch
 
     name = source.rstrip("/").rpartition("/")[2].partition("@")[0]
+    if name in ("", ".", ".."):
+        name = Path(source).resolve().name
     folder = root or str(Path("data") / name)
     with transfer_progress("download") as advance:
         release = fetch(

@@ -94,12 +94,15 @@ def legend(
 ) -> None:
     """Print the class legend: level, code, parent, name and colour of each class."""
     writers = {"csv": formats.to_csv, "json": formats.to_json, "qml": formats.to_qml, "cf": _to_cf}
-    kind = out.suffix[1:] if out is not None and format == "table" else format
+    kind = out.suffix[1:].lower() if out is not None and format == "table" else format
     if out is None and kind == "table":
         _show(level)
         return
     if kind not in writers:
-        raise LulcbenchError("A table is printed, not written.", "Give --format csv, json, qml or cf.")
+        raise LulcbenchError(
+            f"The name of {out} does not tell a format, and a table is printed, not written.",
+            "Give --format csv, json, qml or cf, or a name that ends with .csv, .json or .qml.",
+        )
     text = writers[kind](level)
     if out is None:
         typer.echo(text, nl=False)

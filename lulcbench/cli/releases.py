@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lulcbench._console import new_table, result_console
+from lulcbench._console import harmless, new_table, result_console
 from lulcbench.cli._output import Json, put_json
 from lulcbench.errors import LulcbenchError
 from lulcbench.release import MANIFEST, Manifest
@@ -52,7 +52,9 @@ def list_(
     if found:
         table = new_table("folder", "release", "title", "splits", "local")
         for entry in found:
-            table.add_row(*(escape(str(entry[key])) for key in ("folder", "release", "title", "splits", "local")))
+            table.add_row(
+                *(escape(harmless(str(entry[key]))) for key in ("folder", "release", "title", "splits", "local"))
+            )
         out.print(table)
     else:
         out.print(f"No release below {', '.join(map(str, folders)) if folders else 'this folder'}.")

@@ -6,8 +6,9 @@ import hashlib
 import logging
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from lulcbench._files import hash_file
@@ -40,7 +41,7 @@ def fetch(
 
     Raises:
         NetworkError: no store has an intact copy of a file.
-        LulcbenchError: the disk has too little space.
+        LulcbenchError: the disk has too little space, or a file cannot be written.
         OSError: the folder cannot be written.
     """
     if not files:
@@ -81,6 +82,20 @@ class _Meter:
             self._progress(self._done, self._total)
 
 
+class _UnwritableError(LulcbenchError):
+    """A file cannot be written here, which another store would not resolve."""
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _UnwritableError(
+            f"Cannot write to {path}: {error}.", "Choose a folder that can be written and has room."
+        ) from error
+
+
 class _Transfer:
     """Transfer of one file."""
 
@@ -96,6 +111,9 @@ class _Transfer:
             try:
                 retrying(f"{store.url}: {self._file.path}", stop=self._stop)(self._attempt, store)
                 return
+            except _UnwritableError:
+                self._stop.set()
+                raise
             except OSError as error:
                 if error.errno in LOCAL_FAULTS:
                     self._stop.set()  # now, before this thread continues with the next file
@@ -117,8 +135,9 @@ class _Transfer:
         if self._stop.is_set():
             return
         if hash_file(self._partial) == self._file.sha256:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._partial.replace(self._target)
+            with _writing(self._target):
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+                self._partial.replace(self._target)
             return
         self._meter.add(-self._partial.stat().st_size)
         self._partial.unlink()
@@ -136,9 +155,12 @@ class _Transfer:
             self._partial.unlink()
             self._meter.add(-size)
             have = 0
-        with self._partial.open("ab") as out:
+        with _writing(self._partial):
+            out = self._partial.open("ab")
+        with out:
             for piece in store.read(self._file.path, have, size) if have < size else ():
-                out.write(piece)
+                with _writing(self._partial):
+                    out.write(piece)
                 self._meter.add(len(piece))
                 have += len(piece)
                 if self._stop.is_set():

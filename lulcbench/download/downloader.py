@@ -11,10 +11,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lulcbench.download._transfers import fetch
+from lulcbench.download._transfers import PARTIAL, fetch
 from lulcbench.errors import LulcbenchError, NetworkError, NotAvailableError, ReleaseNotFoundError
 from lulcbench.release import MANIFEST, FileInfo, Manifest
-from lulcbench.release.provenance import Provenance, parts
+from lulcbench.release.provenance import SOURCES, Provenance, parts
 from lulcbench.release.verify import missing_files, wrong
 from lulcbench.remote import Store, is_remote, open_store
 from lulcbench.remote.stores import Progress
@@ -54,7 +54,7 @@ def download(
         sensors: one or several sensors; None means all. Labels are always included.
         years: one or several years; None means all.
         mirrors: further addresses, used if the first one fails.
-        revision: branch, tag or commit on the hub.
+        revision: branch, tag or commit on the hub; of other addresses ``v`` and the version, such as ``v1.0.0``.
         offline: only check that everything has been downloaded; None follows HF_HUB_OFFLINE.
         workers: number of parallel transfers.
         progress: called with the bytes done and the total, from any thread, one call at a time.
@@ -66,7 +66,8 @@ def download(
         ReleaseNotFoundError: no address has a release of that name.
         NetworkError: no address could be read, or none has an intact copy of a file.
         NotAvailableError: the release has no such split, sensor or year.
-        LulcbenchError: the disk has too little space, or ``root`` has another release.
+        LulcbenchError: the disk has too little space, ``root`` has another release or other files of the same names, or
+            ``source`` and ``revision`` contradict each other.
 
     Examples:
         >>> manifest = download(str(root), "part", splits="test", sensors="landsat", years=2018)
@@ -88,6 +89,7 @@ def download(
         release = Manifest.load(folder)
         if by_name and not _is_name(source, release):
             raise _other(folder, release, source)
+        _check_record(folder, release, source, revision, by_name)
         missing = missing_files(folder, wanted(release, splits, sensors, years))
         if missing:
             raise LulcbenchError(
@@ -98,12 +100,14 @@ def download(
     present = Manifest.load(folder) if (folder / MANIFEST).is_file() else None
     if (
         present
+        and by_name
         and revision is None
         and _is_name(source, present)
         and not missing_files(folder, wanted(present, splits, sensors, years))
     ):
         return present
-    stores, release = _manifest(_stores(source, _several(mirrors) or (), revision, by_name))
+    stores = _stores(source, _several(mirrors) or (), revision, by_name)
+    stores, release = _manifest(stores, revision or stores[0].revision)
     if by_name and not _is_name(source, release):
         raise ReleaseNotFoundError(
             f"{stores[0].url} holds {release.id}, not {source}.", "Give the address itself if that is what you want."
@@ -116,7 +120,11 @@ def download(
         with FileLock(folder / LOCK):
             # Checked again: another process may have downloaded a release in the meantime. Without a manifest, files
             # are of an interrupted download, possibly of another release, so that sizes do not suffice.
-            missing = missing_files(folder, files) if _holds(folder, release) else _differing(folder, files, workers)
+            if _holds(folder, release):
+                missing = missing_files(folder, files)
+            else:
+                missing = _differing(folder, files, workers)
+                _check_own(folder, release, missing)
             log.info("%s: %d of %d files are fetched to %s", release.id, len(missing), len(files), folder)
             fetch(stores, folder, missing, workers, progress)
             # The manifest is written last: a folder with a manifest is complete, and its record has the address.
@@ -236,6 +244,38 @@ def _holds(folder: Path, release: Manifest) -> bool:
     return True
 
 
+def _check_own(folder: Path, release: Manifest, files: Sequence[FileInfo]) -> None:
+    """Refuse to replace files of the user, such as the README.md of a project.
+
+    Raises:
+        LulcbenchError: a file is there, and no download to the folder was begun.
+    """
+    if (folder / PARTIAL).is_dir() or (folder / SOURCES).is_file():
+        return
+    for file in files:
+        if os.path.lexists(folder / file.path):
+            raise LulcbenchError(
+                f"{folder / file.path} is there already and is not the file of {release.id}.",
+                "Give a folder of its own, or move the file elsewhere.",
+            )
+
+
+def _check_record(folder: Path, release: Manifest, source: str, revision: str | None, by_name: bool) -> None:
+    """Compare a release with what is requested offline, as far as it is recorded.
+
+    Raises:
+        LulcbenchError: it is of another version, or it is not known which revision it is.
+    """
+    store = None if by_name else open_store(source)
+    revision = revision or (store.revision if store else None)
+    known = Provenance.load(folder)
+    places = known.places if known and known.digest == release.digest else ()
+    if revision and revision != f"v{release.version}" and not any(f"@{revision}" in place for place in places):
+        raise _other(folder, release, f"revision {revision} of {source}, as far as is known offline")
+    if store and places and not any(place.startswith(store.url.partition("@")[0]) for place in places):
+        log.warning("%s at %s came from %s, not from %s", release.id, folder, places[0], source)
+
+
 def _other(folder: Path, present: Manifest, requested: str) -> LulcbenchError:
     return LulcbenchError(
         f"{folder} holds {present.id} ({present.digest[:12]}…), not {requested}.",
@@ -285,8 +325,15 @@ def _stores(source: str, mirrors: Sequence[str], revision: str | None, by_name: 
         repository = f"{match[1]}@v{match[2]}" if match else source
         addresses[0] = f"{ORGANISATION}/{repository}"
         addresses += [entry.replace("{name}", source) for entry in os.environ.get(MIRRORS, "").split()]
-    stores = [_open(address) for address in addresses]
-    return [store.at(revision) for store in stores] if revision else stores
+    # Folders of mirrors need not exist, such as those of a disk that is not mounted.
+    stores = [_open(addresses[0]), *map(open_store, addresses[1:])]
+    if not revision:
+        return stores
+    if stores[0].revision not in (None, revision):
+        raise LulcbenchError(
+            f"{stores[0].url} is revision {stores[0].revision}, not {revision}.", "Name one of them, not both."
+        )
+    return [store.at(revision) for store in stores]
 
 
 def _open(address: str) -> Store:
@@ -299,8 +346,10 @@ def _open(address: str) -> Store:
     return open_store(address)
 
 
-def _manifest(stores: Sequence[Store]) -> tuple[list[Store], Manifest]:
+def _manifest(stores: Sequence[Store], revision: str | None) -> tuple[list[Store], Manifest]:
     """Read the manifest of the first store that has one; also returns this store, pinned, and the following ones.
+
+    If a revision is requested, stores without revisions must have the version of which it is the tag.
 
     Raises:
         ReleaseNotFoundError: no store has a release.
@@ -310,6 +359,8 @@ def _manifest(stores: Sequence[Store]) -> tuple[list[Store], Manifest]:
     for i, store in enumerate(stores):
         try:
             found, manifest = _load(store.pinned())
+            if revision and not store.has_revisions and revision != f"v{manifest.version}":
+                raise ReleaseNotFoundError(f"{found.url} has no revision {revision}, but {manifest.id}.")
             return [found, *stores[i + 1 :]], manifest
         except LulcbenchError as error:
             log.warning("%s: %s", store.url, error.what)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +95,8 @@ def export_release(
         progress: is told the numbers of tiles of layers that are done, and of all.
 
     Raises:
-        NotAvailableError: the release lacks a tile, region, split, layer, year or season; no tile meets all conditions.
+        NotAvailableError: the release lacks a tile, region, split, layer, year or season; no tile meets all conditions,
+            or nothing of a layer, year or level does.
         LulcbenchError: a file exists already, the predictions file is of another release, or the disk is full.
         CorruptFileError: a shard is missing or damaged.
 
@@ -229,18 +230,42 @@ def _layers(
     found = [layer for layer in candidates if _meets(layer, options)]
     if not found:
         raise NotAvailableError("No layer meets all conditions.", f"{release.id} has {', '.join(arrays)}.")
+    _check_each(found, arrays, options)
     return found
+
+
+def _check_each(layers: Sequence[ExportLayer], arrays: Mapping[str, str], options: ExportOptions) -> None:
+    """Check that each array, year and level that was requested is among the layers that meet all conditions.
+
+    Raises:
+        NotAvailableError: one is not, so that it would be left out without a word.
+    """
+    names = {name for layer in layers for name in (layer.array, arrays.get(layer.array))}
+    levels = {int(layer.tags["LEVEL"]) for layer in layers if "LEVEL" in layer.tags}
+    for what, wanted, held in (
+        ("layers", options.layers, names),
+        ("year", options.years, {_year(layer) for layer in layers}),
+        ("level", options.levels, levels),
+    ):
+        for value in wanted:
+            if value not in held:
+                raise NotAvailableError(
+                    f"Nothing of {what} {value} meets all conditions.", "Leave it out, or choose other years or layers."
+                )
 
 
 def _meets(layer: ExportLayer, options: ExportOptions) -> bool:
     """Whether a layer meets the conditions on year, season and level; one without a season or level meets them."""
     tags = layer.tags
-    year = tags.get("YEAR", tags.get("DATE", "")[:4])
     return (
-        (not options.years or int(year) in options.years)
+        (not options.years or _year(layer) in options.years)
         and (not options.seasons or tags.get("SEASON", options.seasons[0]) in options.seasons)
         and (not options.levels or int(tags.get("LEVEL", options.levels[0])) in options.levels)
     )
+
+
+def _year(layer: ExportLayer) -> int:
+    return int(layer.tags.get("YEAR", layer.tags.get("DATE", "")[:4]))
 
 
 def _places(members: Sequence[Member], per_tile: bool) -> dict[str, list[Member]]:

@@ -8,9 +8,10 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from operator import index
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -67,30 +68,36 @@ class PredictionWriter:
         self.path = Path(path)
         if self.path.suffix != ".zip":
             raise LulcbenchError(f"{self.path} does not end in .zip.", "Predictions are one Zarr zip.")
+        if self.path.is_dir():
+            raise LulcbenchError(f"Cannot write {self.path}: it is a folder.", "Give the name of a file.")
         opened = Release.open(release)
         tiles = opened.tiles(split)
-        years = [year] if isinstance(year, int) else list(year)
+        years = _years(year)
         check_years(opened.manifest, years)
         self.info = prediction_info(opened.manifest, split, years, level, list(tiles.ids), probabilities)
         self._positions = {tile: TilePosition(i) for i, tile in enumerate(tiles.ids)}
         self._done: set[str] = set()
+        self._zip: zipfile.ZipFile | None = None
         self._codes_shape = (len(years), *label_shape())
         self._probability_shape = (len(years), len(legend().codes(level)), *label_shape())
 
     def __enter__(self) -> Self:
+        self._done = set()  # of an earlier context, which would be taken for those of this file
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=f".{self.path.name}.", delete=False) as file:
             self._temporary = Path(file.name)
         self._zip = zipfile.ZipFile(self._temporary, "w", zipfile.ZIP_STORED, allowZip64=True)
         for name, content in metadata(self.info).items():
-            self._add(name, json.dumps(content, indent=1).encode())
+            self._add(self._zip, name, json.dumps(content, indent=1).encode())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._zip.close()
+            if self._zip is not None:
+                self._zip.close()
+                self._zip = None
             if kind is not None:
                 return
             missing = [tile for tile in self._positions if tile not in self._done]
@@ -120,6 +127,8 @@ class PredictionWriter:
         Raises:
             LulcbenchError: unknown or repeated tile, wrong shape, a code that is not of ``level``, no probabilities.
         """
+        if self._zip is None:
+            raise LulcbenchError(f"{self.path} is not open.", "Write within 'with PredictionWriter(…) as writer:'.")
         if tile not in self._positions:
             raise LulcbenchError(f"{tile} is not a tile of {self.info.split}.", f"{self.info.release} lists them.")
         if tile in self._done:
@@ -150,10 +159,21 @@ class PredictionWriter:
             quantised = quantise(shares, tile)
             members |= {chunk_name("probabilities", position, i): part.tobytes() for i, part in enumerate(quantised)}
         for name, data in members.items():
-            self._add(name, gzip.compress(data, COMPRESSION[name.partition("/")[0]], mtime=0))
+            self._add(self._zip, name, gzip.compress(data, COMPRESSION[name.partition("/")[0]], mtime=0))
         self._done.add(tile)
 
-    def _add(self, name: str, data: bytes) -> None:
+    @staticmethod
+    def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
         entry = zipfile.ZipInfo(name)  # its default date, 1980, so that equal predictions give equal files
         entry.external_attr = 0o100644 << 16
-        self._zip.writestr(entry, data)
+        archive.writestr(entry, data)
+
+
+def _years(year: int | Sequence[int]) -> list[int]:
+    """Years as integers of Python, also of one of NumPy."""
+    try:
+        return [index(year)] if isinstance(year, SupportsIndex) else [index(each) for each in year]
+    except TypeError as error:
+        raise LulcbenchError(
+            f"{year!r} is not a year or a sequence of years.", "Give integers, such as 2018."
+        ) from error

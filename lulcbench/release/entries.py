@@ -151,8 +151,8 @@ class FileInfo(Frozen):
         parts = PurePosixPath(path).parts
         if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in path or "\0" in path:
             raise ValueError(f"path {path!r} leaves the release folder")
-        # Each file has one spelling, and none that downloads use themselves.
-        if "/".join(parts) != path or path.startswith(".") or path == MANIFEST:
+        # Each file has one spelling, and none that downloads use themselves or that a terminal would obey.
+        if "/".join(parts) != path or path.startswith(".") or path == MANIFEST or not path.isprintable():
             raise ValueError(f"path {path!r} cannot be the name of a file of a release")
         return path
 

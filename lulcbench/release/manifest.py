@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from lulcbench import grid
 from lulcbench._files import Frozen, Name, Text, write_json
-from lulcbench._parsing import parse_json, read_limited
+from lulcbench._parsing import first_faults, parse_json, read_limited
 from lulcbench.errors import (
     CorruptFileError,
     LulcbenchError,
@@ -87,8 +87,10 @@ class Manifest(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
         paths = [file.path for file in self.files]
-        if len(set(paths)) != len(paths):
+        if len({path.casefold() for path in paths}) != len(paths):  # file systems may not tell letters' case
             raise ValueError("a file is listed twice")
+        if double := set(paths) & {path[:i] for path in paths for i, letter in enumerate(path) if letter == "/"}:
+            raise ValueError(f"{min(double)!r} is both a file and a folder")
         if self.first_rows.keys() != self.splits.keys():
             raise ValueError("first_rows and splits name different splits")
         ranges = sorted((rows.start, rows.stop) for rows in map(self.rows, self.splits))
@@ -217,7 +219,7 @@ class Manifest(Frozen):
         try:
             release = cls.model_validate(content)
         except ValidationError as error:
-            raise CorruptFileError(f"{where} is not a valid manifest: {error}", again) from error
+            raise CorruptFileError(f"{where} is not a valid manifest: {first_faults(error)}.", again) from error
         if stated != release.digest:
             raise CorruptFileError(
                 f"{where}: its digest {stated!r} does not match its content ({release.digest}).",

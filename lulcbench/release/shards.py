@@ -13,8 +13,10 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ import tensorstore as ts
 
 from lulcbench._native import keep_freed_memory
 from lulcbench.errors import CorruptFileError, LulcbenchError, NetworkError, NotAvailableError
+from lulcbench.release._shard_files import ShardFiles, Window
 from lulcbench.release.entries import FileInfo
 from lulcbench.release.keys import ArrayKey, Row
 from lulcbench.release.manifest import Manifest
@@ -69,10 +72,10 @@ class ShardReader:
         self._pid = os.getpid()
         self._arrays: dict[ArrayKey, Any] = {}
         self._lapses: dict[ArrayKey, float] = {}  # array → time at which its addresses expire, of the monotonic clock
-        self._unseen: dict[ArrayKey, dict[int, FileInfo]] = {}  # array → shards that are not known to exist
+        self._shards: dict[ArrayKey, ShardFiles] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_arrays": {}, "_lapses": {}, "_unseen": {}}
+        return self.__dict__ | {"_arrays": {}, "_lapses": {}, "_shards": {}}
 
     def read(
         self,
@@ -117,11 +120,10 @@ class ShardReader:
             out = np.empty((len(corners), *inner, *size), _dtype(store))
         if not corners:
             return out
-        self._see(array, (row for row, _, _ in corners))
-        try:
+        with self._faults_named(array):
+            self._shards[array].check(row for row, _, _ in corners)
             read_windows(store, selections(corners, size, picks), out)
-        except Exception as error:  # TensorStore and zarr raise the errors of the storage below them
-            raise self._broken(array, error) from error
+            self._shards[array].check_again(_windows(store, corners, size, picks), out)
         return out
 
     def read_pixels(
@@ -173,49 +175,44 @@ class ShardReader:
         """Read complete tiles from ``start`` to ``stop`` (exclusive): ``(stop - start, …)``; raises as ``read``."""
         store = self._open(array)
         self._check_rows(range(start, stop))
-        self._see(array, range(start, stop))
-        try:
+        with self._faults_named(array):
+            self._shards[array].check(range(start, stop))
             result: npt.NDArray[Any] = store[start:stop].read().result()
-        except Exception as error:
-            raise self._broken(array, error) from error
+            whole = [range(n) for n in store.shape[1:]]
+            self._shards[array].check_again([(row, whole) for row in range(start, stop)], result)
         return result
 
     def _open(self, array: ArrayKey) -> Any:
         global _user
         if self._pid != os.getpid():
-            self._arrays, self._lapses, self._unseen, self._pid = {}, {}, {}, os.getpid()
+            self._arrays, self._lapses, self._shards, self._pid = {}, {}, {}, os.getpid()
         if array not in self._arrays or time.monotonic() > self._lapses.get(array, math.inf):
             path = join(self.root, str(array))
             files = self._files(array)
             if not is_remote(self.root):
                 self._check_files(array, files)
-            try:
+            complete, strict = not is_remote(self.root), None
+            with self._faults_named(array):
                 if _user in (None, os.getpid()):
                     _user = os.getpid()
                     keep_freed_memory()
                     asked = time.monotonic()
                     view = open_store(self.root).kvstore(str(array), files)
+                    complete |= view.complete
                     self._lapses[array] = asked + (math.inf if view.lifetime is None else view.lifetime)
-                    spec = {"driver": "zarr3", "kvstore": view.spec}
-                    store = ts.open(spec | _STEADY | {"context": self._context}, open=True, read=True).result()
+                    spec = {"driver": "zarr3", "kvstore": view.spec, "context": self._context} | _STEADY
+                    store: Any = ts.open(spec, open=True, read=True).result()
+                    strict = partial(_open_strictly, spec)
                     if is_remote(self.root):
-                        self._check_metadata(array, files, _stored(store, "zarr.json").result().value)
-                    if is_remote(self.root) and not view.complete:
-                        shards = ((file, PurePosixPath(file.path).parts[1:3]) for file in files)
-                        self._unseen[array] = {int(at[1]): file for file, at in shards if at[0] == "c"}
+                        self._check_metadata(array, files, store.kvstore.read("zarr.json").result().value)
                 else:
                     store = _open_forked(path)
-            except LulcbenchError:
-                raise
-            except FileNotFoundError as error:
-                raise self._broken(array, str(error)) from error
-            except Exception as error:  # see read
-                raise self._broken(array, error) from error
             if store.shape[0] != self.manifest.array_rows:
                 raise CorruptFileError(
                     f"{path} has {store.shape[0]} rows, the manifest says {self.manifest.array_rows}.",
                     "Run 'lulcbench check-files --repair'.",
                 )
+            self._shards[array] = ShardFiles(self.root, str(array), files, store, complete, strict)
             self._arrays[array] = store
         return self._arrays[array]
 
@@ -259,32 +256,17 @@ class ShardReader:
         if hashlib.sha256(content).hexdigest() not in {file.sha256 for file in files if file.path == path}:
             raise self._broken(array, f"{path} is not the file that the release was published with")
 
-    def _see(self, array: ArrayKey, rows: Iterable[int]) -> None:
-        """Check, once per shard, that the shards of some tiles exist at the address.
-
-        TensorStore reads a missing shard as nodata. With its option against this it would also refuse chunks of only
-        nodata, which writers do not store. So the last byte of each shard is requested, of many shards at a time.
-        """
-        unseen = self._unseen.get(array)
-        if not unseen:
-            return
-        store = self._arrays[array]
-        tiles = store.chunk_layout.write_chunk.shape[0]
-        # Other threads may have checked shards in the meantime.
-        asked = {shard: file for shard in {row // tiles for row in rows} if (file := unseen.get(shard)) is not None}
-        prefix = len(f"{array}/")
-        answers = {
-            shard: _stored(store, file.path[prefix:], slice(file.bytes - 1, file.bytes))
-            for shard, file in asked.items()
-        }
-        for shard, answer in answers.items():
-            try:
-                state = answer.result().state
-            except Exception as error:  # see read
-                raise self._broken(array, error) from error
-            if state != "value":
-                raise self._broken(array, f"{asked[shard].path} is missing")
-            unseen.pop(shard, None)
+    @contextmanager
+    def _faults_named(self, array: ArrayKey) -> Iterator[None]:
+        """Turn errors of TensorStore and zarr, which raise those of the storage below them, into ours."""
+        try:
+            yield
+        except LulcbenchError:
+            raise
+        except FileNotFoundError as error:
+            raise self._broken(array, str(error)) from error
+        except Exception as error:
+            raise self._broken(array, error) from error
 
     def _broken(self, array: ArrayKey, error: Exception | str) -> LulcbenchError:
         if "ignored by server" in str(error):  # the message of TensorStore, which has no type of error for this
@@ -313,13 +295,6 @@ def _chunk_side(store: Any) -> int:
     return int(shape[-1])
 
 
-def _stored(store: ts.TensorStore, key: str, part: slice | None = None) -> Any:
-    """Future of the content of a file of an array, or of a part of it."""
-    if store.kvstore is None:
-        raise TypeError("an array of shards has a key-value store")
-    return store.kvstore.read(key, byte_range=part)
-
-
 def _dtype(store: Any) -> np.dtype[Any]:
     """Data type of an open array, of TensorStore or zarr-python."""
     return np.dtype(store.dtype.numpy_dtype if isinstance(store, ts.TensorStore) else store.dtype)
@@ -341,6 +316,17 @@ def selections(
     return [(row, *picks, slice(y, y + size[0]), slice(x, x + size[1])) for row, y, x in corners]
 
 
+def _windows(
+    store: Any,
+    corners: Iterable[tuple[int, int, int]],
+    size: tuple[int, int],
+    picks: Sequence[slice | list[int]],
+) -> list[Window]:
+    """Positions along each axis of windows of ``size`` at (row, y, x)."""
+    inner = [range(n)[p] if isinstance(p, slice) else p for n, p in zip(store.shape[1:-2], picks, strict=True)]
+    return [(row, [*inner, range(y, y + size[0]), range(x, x + size[1])]) for row, y, x in corners]
+
+
 def read_windows(store: Any, windows: Sequence[Selection], out: npt.NDArray[Any]) -> None:
     """Read windows of an open array into ``out``: in one call with TensorStore, one after another with zarr-python."""
     if isinstance(store, ts.TensorStore):
@@ -351,6 +337,11 @@ def read_windows(store: Any, windows: Sequence[Selection], out: npt.NDArray[Any]
     else:
         for i, window in enumerate(windows):
             out[i] = store.oindex[window]
+
+
+def _open_strictly(spec: dict[str, Any]) -> Any:
+    """Open an array again, without what was found missing before; reading a chunk that is not there is an error."""
+    return ts.open(spec | {"fill_missing_data_reads": False}, open=True, read=True).result()
 
 
 def _open_forked(path: str) -> Any:

@@ -71,6 +71,11 @@ class Publication:
     version: str
     digest: str
 
+    @property
+    def folders(self) -> list[str]:
+        """Folders of arrays, sorted; readers would take other files in them for shards of the release."""
+        return sorted({file.path.partition("/")[0] for file in self.files if "/" in file.path})
+
     def check_same(self, manifest: bytes, where: str) -> None:
         """Refuse to replace another release.
 
@@ -97,10 +102,14 @@ class Store(ABC):
 
     Attributes:
         url: the address; with a fixed revision after ``pinned``.
+        has_revisions: whether stores of this type have branches, tags or commits.
+        revision: the one that the address names.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ()
     remedy: ClassVar[str] = "Check address and network."
+    has_revisions: ClassVar[bool] = False
+    revision: str | None = None
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -14,6 +14,7 @@ import re
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -157,6 +158,8 @@ class Client:
             LulcbenchError: the leaderboard refuses the upload.
         """
         path = Path(path)
+        if not path.is_file():
+            raise LulcbenchError(f"No file {path}.", "Give the path of a predictions file (.zip).")
         size, sha256 = path.stat().st_size, hash_file(path)
         note = path.with_name(path.name + ".upload.json")
         identity = {"url": self.url, "sha256": sha256, "card": _digest(card)}
@@ -168,7 +171,8 @@ class Client:
                 offset = self._send_chunk(upload, file, offset, chunk, size)
                 advance(offset, size)
         submission = self._id(self._send("POST", f"{upload}/complete"), "submission_id")
-        note.unlink(missing_ok=True)
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
         return submission
 
     def wait(self, submission_id: str, timeout: float = 3600) -> Result:
@@ -181,19 +185,17 @@ class Client:
         waited, pause = 0.0, 1.0
         while True:
             state = self._send("GET", f"/api/v1/submissions/{submission_id}")
-            if state["status"] == "scored" and state.get("scores") is None:
-                error = state.get("error") or {}
-                raise LulcbenchError(str(error.get("what", "The scores cannot be read.")), str(error.get("remedy", "")))
-            if state["status"] == "scored":
-                return Result(submission_id, state["url"], _scores(state))
-            if state["status"] in ("refused", "withdrawn"):
-                error = state.get("error") or {}
-                what = error.get("what", f"It was {state['status']}.")
-                raise LulcbenchError(f"The leaderboard refused the submission: {what}", error.get("remedy", ""))
+            status, url = self._text(state, "status"), self._text(state, "url")
+            if status == "scored" and state.get("scores") is None:
+                raise LulcbenchError(*_error(state, "The scores cannot be read."))
+            if status == "scored":
+                return Result(submission_id, url, _scores(state, url))
+            if status in ("refused", "withdrawn"):
+                what, remedy = _error(state, f"It was {status}.")
+                raise LulcbenchError(f"The leaderboard refused the submission: {what}", remedy)
             if waited >= timeout:
-                why = (state.get("error") or {}).get("what", state["status"])
                 raise LulcbenchError(
-                    f"The submission is not scored after {timeout:.0f} s ({why}).", f"See {state['url']}."
+                    f"The submission is not scored after {timeout:.0f} s ({_error(state, status)[0]}).", f"See {url}."
                 )
             self._sleep(pause)
             waited += pause
@@ -201,8 +203,7 @@ class Client:
 
     def page(self, submission_id: str) -> str:
         """Address of the page of a submission."""
-        url: str = self._send("GET", f"/api/v1/submissions/{submission_id}")["url"]
-        return url
+        return self._text(self._send("GET", f"/api/v1/submissions/{submission_id}"), "url")
 
     def _id(self, state: dict[str, Any], key: str) -> str:
         """An id in a response, which becomes part of an address."""
@@ -210,6 +211,13 @@ class Client:
         if not isinstance(value, str) or not _ID.fullmatch(value):
             raise self._not_a_leaderboard(key, value)
         return value
+
+    def _text(self, state: dict[str, Any], key: str) -> str:
+        """A text in a response."""
+        value = state.get(key)
+        if not isinstance(value, str):
+            raise self._not_a_leaderboard(key, value)
+        return value[:MAX_TEXT]
 
     def _number(self, state: dict[str, Any], key: str, low: int, high: int | None = None) -> int:
         """A whole number in a response, between two bounds."""
@@ -225,7 +233,10 @@ class Client:
     def _begin(self, note: Path, name: str, size: int, identity: dict[str, str], card: ModelCard) -> dict[str, Any]:
         body = {"filename": name, "size": size, "sha256": identity["sha256"], "card": card.model_dump(mode="json")}
         state = self._send("POST", "/api/v1/uploads", body)
-        write_atomic(note, json.dumps(identity | {"upload_id": self._id(state, "upload_id")}).encode())
+        try:
+            write_atomic(note, json.dumps(identity | {"upload_id": self._id(state, "upload_id")}).encode())
+        except OSError as error:  # such as a folder that cannot be written
+            log.warning("%s is not written: %s; an interrupted upload will begin again", note, error)
         return state
 
     def _resume(self, note: Path, identity: dict[str, str]) -> dict[str, Any] | None:
@@ -313,13 +324,21 @@ class Client:
         )
 
 
-def _scores(state: dict[str, Any]) -> Scores:
+def _error(state: dict[str, Any], otherwise: str) -> tuple[str, str]:
+    """What is wrong with a submission and what to do, in the words of the leaderboard if it has some."""
+    error = state.get("error")
+    if not isinstance(error, dict):
+        return otherwise, ""
+    return str(error.get("what", otherwise))[:MAX_TEXT], str(error.get("remedy", ""))[:MAX_TEXT]
+
+
+def _scores(state: dict[str, Any], url: str) -> Scores:
     try:
         return Scores.read(
             state["scores"] if isinstance(state["scores"], dict) else {}, "The response of the leaderboard"
         )
     except LulcbenchError as error:
-        raise type(error)(error.what, f"See {state['url']}. {error.remedy}") from error
+        raise type(error)(error.what, f"See {url}. {error.remedy}") from error
 
 
 def _harmless(value: Any) -> Any:

@@ -13,7 +13,7 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -57,10 +57,10 @@ class FakeHub:
         self.server.server_close()
         self.thread.join()
 
-    def commit(self, repository: str, files: dict[str, bytes]) -> str:
-        """A new commit on main; returns its id."""
+    def commit(self, repository: str, files: Mapping[str, bytes | None]) -> str:
+        """A new commit on main, with files that are written, or deleted (None); returns its id."""
         revisions = self.repositories[repository]
-        content = revisions["main"] | files
+        content = {path: data for path, data in (revisions["main"] | files).items() if data is not None}
         told = repr(sorted(content)).encode() + str(len(revisions)).encode()
         sha = hashlib.sha1(told, usedforsecurity=False).hexdigest()  # a commit's id looks like git's
         revisions[sha] = revisions["main"] = content
@@ -95,6 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
             tags = [name for name in hub.repositories[found[1]] if name.startswith("v")]
             refs = [{"name": t, "ref": f"refs/tags/{t}", "targetCommit": hub.sha(found[1], t)} for t in tags]
             return self.answer({"branches": [], "converts": [], "tags": refs})
+        if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/tree/main", path):
+            files = hub.repositories[found[1]]["main"]
+            return self.answer([{"type": "file", "path": p, "size": len(c), "oid": "0"} for p, c in files.items()])
         if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             sha = hub.sha(found[1], found[2] or "main")
             body = {"id": found[1], "sha": sha, "private": False, "downloads": 0, "likes": 0, "tags": []}
@@ -154,13 +157,15 @@ class _Handler(BaseHTTPRequestHandler):
             objects.append(each | ({} if each["oid"] in self.state.objects else {"actions": upload}))
         self.answer({"transfer": "basic", "objects": objects})
 
-    def committed(self, body: bytes) -> dict[str, bytes]:
-        files = {}
+    def committed(self, body: bytes) -> dict[str, bytes | None]:
+        files: dict[str, bytes | None] = {}
         for line in body.decode().splitlines():
             operation = json.loads(line)
             value = operation["value"]
             if operation["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
+            elif operation["key"] == "deletedFile":
+                files[value["path"]] = None
             elif operation["key"] == "lfsFile":
                 files[value["path"]] = self.state.objects[value["oid"]]
         return files

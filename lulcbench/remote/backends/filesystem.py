@@ -97,6 +97,7 @@ class FilesystemStore(Store):
             with ThreadPoolExecutor(WORKERS) as pool:
                 for done, _ in enumerate(pool.map(send, publication.files), start=1):
                     progress(done, len(publication.files))
+            _check_listed(system, base, publication)
             retrying(f"{base}/{manifest}")(_put, system, publication.folder / manifest, f"{base}/{manifest}")
             sent.forget()
         except LulcbenchError:
@@ -135,6 +136,24 @@ class _Sent:
 
     def _line(self, file: ListedFile) -> str:
         return f"{file.sha256} {self._where}/{file.path}"
+
+
+def _check_listed(system: Any, base: str, publication: Publication) -> None:
+    """Check that folders of arrays have no files that the release does not have, such as those of another build.
+
+    Raises:
+        LulcbenchError: there is one.
+    """
+    system.invalidate_cache()
+    known = {file.path for file in publication.files}
+    for folder in publication.folders:
+        for name in sorted(system.find(f"{base}/{folder}")):
+            path = name[len(base) :].lstrip("/")
+            if path not in known:
+                raise LulcbenchError(
+                    f"{base} has {path}, which is not part of {publication.id}, but readers would take it for a shard.",
+                    "Delete it there, then run the same command again.",
+                )
 
 
 def _put(system: Any, source: Path, target: str) -> None:

@@ -26,6 +26,7 @@ class HuggingFaceStore(WebStore):
     """A dataset repository, or a folder in it, at a revision."""
 
     schemes = ("hf",)
+    has_revisions = True
     remedy = "Check name, revision and network; a private repository needs HF_TOKEN or 'hf auth login'."
 
     def __init__(self, url: str) -> None:
@@ -34,7 +35,7 @@ class HuggingFaceStore(WebStore):
         if parts is None:
             raise LulcbenchError(f"{url!r} names no repository.", "Write hf://owner/name or hf://owner/name@revision.")
         self.repository: str = parts["repository"]
-        self.revision: str | None = parts["revision"]
+        self.revision = parts["revision"]
         self.folder: str = parts["folder"] or ""
 
     def at(self, revision: str) -> Self:
@@ -82,7 +83,8 @@ class HuggingFaceStore(WebStore):
         """Create the repository, upload missing files, and tag the version.
 
         huggingface_hub's ``upload_folder`` uploads in parallel, a large folder in several commits, and skips what the
-        hub already has, so that the same command continues after an interruption. The manifest follows the files, and
+        hub already has, so that the same command continues after an interruption. Files of arrays that only an earlier
+        version has are deleted, and with them its manifest, which tags of it keep. The manifest follows the files, and
         the tag ``v<version>`` is created last: a release is complete if it has one.
         """
         from huggingface_hub import HfApi
@@ -94,7 +96,9 @@ class HuggingFaceStore(WebStore):
         repository, tag, api = self.repository, f"v{publication.version}", HfApi()
         message = f"{publication.id}, digest {publication.digest}"
 
-        def upload(allow: list[str] | None = None, ignore: list[str] | None = None) -> None:
+        def upload(
+            allow: list[str] | None = None, ignore: list[str] | None = None, delete: list[str] | None = None
+        ) -> None:
             self._ask(
                 lambda: api.upload_folder(
                     repo_id=repository,
@@ -103,6 +107,7 @@ class HuggingFaceStore(WebStore):
                     commit_message=message,
                     allow_patterns=allow,
                     ignore_patterns=ignore,
+                    delete_patterns=delete,
                 )
             )
 
@@ -114,7 +119,8 @@ class HuggingFaceStore(WebStore):
             if tag in {ref.name for ref in refs.tags}:
                 publication.check_same(tagged.read_bytes(publication.manifest, MAX_MANIFEST_BYTES), tagged.url)
                 return tagged.url
-            upload(ignore=[".*", publication.manifest])
+            before = [*(f"{folder}/*" for folder in publication.folders), publication.manifest]
+            upload(ignore=[".*", publication.manifest], delete=before)
             upload(allow=[publication.manifest])
             self._ask(
                 lambda: api.create_tag(repository, tag=tag, tag_message=message, repo_type="dataset", exist_ok=True)

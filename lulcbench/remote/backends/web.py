@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from lulcbench.errors import LulcbenchError
 from lulcbench.remote.addresses import join
 from lulcbench.remote.stores import Kvstore, ListedFile, Store
 
@@ -19,6 +20,12 @@ class WebStore(Store):
     """A web server. Each file is one request; a server without support for ranges sends complete files."""
 
     schemes: ClassVar[tuple[str, ...]] = ("https", "http")
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        parts = urlsplit(url)
+        if parts.query or parts.fragment:  # paths of files would become a part of them
+            raise LulcbenchError(f"{url} is more than the address of a folder.", "Leave out what follows '?' or '#'.")
 
     def read(self, path: str, start: int, stop: int) -> Iterator[bytes]:
         """See ``Store``."""

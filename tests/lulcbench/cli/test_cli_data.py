@@ -169,6 +169,37 @@ def test_plot(run: Run, release_root: Path, tmp_path: Path) -> None:
     assert run("plot", release_root, tile, "--out", tmp_path / "tile.xyz")[0] == 2
 
 
+def test_a_source_without_a_repair_is_not_ignored(run: Run, copy: Path) -> None:
+    code, _, err = run("check-files", copy, "--from", "hf://lulcbench/tiny")
+    assert (code, "only for repairs" in err) == (2, True)
+
+
+def test_the_folder_of_a_download_is_never_the_working_directory(
+    run: Run, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copy / "landsat_2018")
+    part = ["--split", "val", "--sensors", "landsat"]
+    assert json.loads(run("download", "..", *part, "--json", "-")[1])["folder"] == "data/release"
+
+
+def test_names_in_a_hostile_manifest_do_not_control_the_terminal(run: Run, copy: Path) -> None:
+    content = json.loads((copy / "release.json").read_bytes())
+    content["sensors"] |= {"\x1b]0;title\x07": {}}
+    content["files"] *= 1000
+    (copy / "release.json").write_text(json.dumps(content))
+    code, out, err = run("info", copy)
+    assert (code, "not a valid manifest" in err, len(err) < 2000) == (2, True, True)
+    listed = run("list", copy)[1]
+    assert "damaged" in listed
+    assert not {"\x1b", "\x07"} & set(out + err + listed)
+
+
+def test_names_of_stray_files_do_not_control_the_terminal(run: Run, copy: Path) -> None:
+    (copy / "landsat_2018" / "\x1b[2J").write_bytes(b"?")
+    code, out, _ = run("check-files", copy)
+    assert (code, "landsat_2018/?[2J" in out, "\x1b" in out) == (1, True, False)
+
+
 def test_errors_are_messages(run: Run, tmp_path: Path, copy: Path) -> None:
     for command in (["info"], ["check-files"], ["plot", "E0000N0000"]):
         code, _, err = run(command[0], tmp_path / "nowhere", *command[1:])

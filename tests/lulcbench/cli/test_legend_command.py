@@ -59,5 +59,6 @@ def test_a_file_is_written(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == shown("--format", "qml")
     assert shown("--out", str(path.with_suffix(".csv"))) == f"{path.with_suffix('.csv')}\n"
     assert path.with_suffix(".csv").read_text(encoding="utf-8") == shown("--format", "csv")
+    assert shown("--out", str(path.with_suffix(".CSV"))) == f"{path.with_suffix('.CSV')}\n"
     for options in (["--out", str(path.with_suffix(".txt"))], ["--level", "7"]):
         assert isinstance(CliRunner().invoke(app, ["legend", *options]).exception, LulcbenchError)

@@ -57,6 +57,7 @@ def test_leftovers_of_another_release_are_not_taken_for_its_files(release_root: 
     file = biggest(release)
     (root / file.path).parent.mkdir(parents=True)
     (root / file.path).write_bytes(bytes(file.bytes))  # of the right size, and there is no manifest yet
+    (root / PARTIAL).mkdir()
     download(str(release_root), root)
     assert not verify(Release(root, release)).problems
 
@@ -162,6 +163,9 @@ def test_repair_keeps_what_it_cannot_replace(published: FakeHub, tmp_path: Path)
         (".partial/x", None),
         (".sources", None),
         (MANIFEST, None),
+        ("a\x1b[2J", None),
+        ("README.MD", None),
+        ("README.md/x", None),
         ("landsat_2018/x", "landsat"),
         ("landsat_2018/x", "../landsat_2018"),
     ],

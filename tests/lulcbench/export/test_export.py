@@ -244,6 +244,8 @@ def test_predictions_and_probabilities_are_those_that_were_written(predicted_roo
     with PredictionWriter(tmp_path / "p.zip", predicted_root, "test", 2018, level=2, probabilities=True) as writer:
         for own, tile in enumerate(writer.info.tiles):
             writer.write(tile, codes[own], p[own])
+    with pytest.raises(LulcbenchError, match="Nothing of level 4 meets all conditions"):
+        export_release(predicted_root, tmp_path / "out", ExportOptions(predictions=tmp_path / "p.zip", levels=(2, 4)))
     options = ExportOptions(predictions=tmp_path / "p.zip", probabilities=True)
     files = {path.name: path for path in export_release(predicted_root, tmp_path / "out", options).files}
     assert list(files) == [
@@ -291,6 +293,8 @@ def test_predictions_of_other_tiles_are_an_error(release_root: Path, tmp_path: P
         ({"layers": ("luisa",), "seasons": ("summer",)}, "None of the layers is of a season"),
         ({"layers": ("landsat",), "levels": (1,)}, "None of the layers is of a level"),
         ({"layers": ("sentinel2",), "years": (2012,)}, "No layer meets all conditions"),
+        ({"layers": ("landsat_2018", "luisa_2012"), "years": (2018,)}, "Nothing of layers luisa_2012 meets all"),
+        ({"layers": ("sentinel2",), "years": (2012, 2018)}, "Nothing of year 2012 meets all conditions"),
         ({"probabilities": True}, "There are no predictions"),
     ],
 )

@@ -125,6 +125,29 @@ def test_the_writer_refuses_unknown_splits_years_and_levels(predicted_root: Path
             PredictionWriter(tmp_path / "p.zip", predicted_root, split, year, level)
 
 
+def test_a_writer_that_is_used_again_starts_again(predicted_root: Path, tmp_path: Path) -> None:
+    writer = PredictionWriter(tmp_path / "p.zip", predicted_root, "test", np.int64(2018))
+    codes = np.full((96, 96), 3110)
+    with pytest.raises(LulcbenchError, match="is not open"):
+        writer.write(writer.info.tiles[0], codes)
+    with writer:
+        for tile in writer.info.tiles:
+            writer.write(tile, codes)
+    before = writer.path.read_bytes()
+    with pytest.raises(LulcbenchError, match="3 of 3 tiles"), writer:
+        pass
+    assert writer.path.read_bytes() == before
+
+
+def test_a_folder_is_no_file_of_predictions(predicted_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.zip").mkdir()
+    with pytest.raises(LulcbenchError, match="it is a folder"):
+        PredictionWriter(tmp_path / "p.zip", predicted_root, "test", 2018)
+    for year in ("2018", 2018.0, [2018.0]):
+        with pytest.raises(LulcbenchError, match="is not a year"):
+            PredictionWriter(tmp_path / "q.zip", predicted_root, "test", year)  # type: ignore[arg-type]
+
+
 def test_change_predictions_carry_both_years(tmp_path: Path, probabilities: np.ndarray) -> None:
     labels = smooth_codes(TILES, seed=1)
     make_release(tmp_path / "release", {2012: labels, 2018: labels})

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
@@ -26,10 +26,10 @@ from benchmarks.label_release import SHARD_TILES, make_release, smooth_codes
 from builders.stages.publish import publish
 from lulcbench import LuisaSeg
 from lulcbench.download import download
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import CorruptFileError, LulcbenchError
 from lulcbench.release import ArrayKey, Manifest, Release
 from lulcbench.release.verify import verify
-from tests.loopback import serve
+from tests.loopback import Ranges, serve
 from tests.lulcbench.fake_hub import FakeHub
 
 
@@ -180,6 +180,81 @@ def test_a_missing_shard_is_not_nodata(copy: Path, array: str) -> None:
         for again in range(2):  # what was missed once is not taken for seen
             with pytest.raises(LulcbenchError, match=rf"{array}/c/1.* is missing"):
                 LuisaSeg(url, sensors="landsat").read([0, half]) if again else dataset.read([half])
+
+
+@pytest.mark.parametrize("array", ["landsat_2018", "luisa_2018"])
+def test_a_shard_that_vanishes_while_it_is_read(copy: Path, array: str) -> None:
+    key, release = ArrayKey.parse(array), Manifest.load(copy)
+    rows, side = list(release.rows("train"))[:1], 40
+    with serve(copy) as url:
+        for root in (str(copy), url):
+            path = shard(copy, array, rows[0])
+            reader, content = Release(root, release).reader("train"), path.read_bytes()
+            assert reader.read(key, rows, [(0, 0)], (side, side)).any()
+            path.unlink()
+            with pytest.raises(CorruptFileError, match=rf"{array}/c/{rows[0]}/.* is missing"):
+                reader.tiles(key, rows[0], rows[0] + 2)  # more than the chunks that are in memory already
+            path.write_bytes(content)
+
+
+class _Flapping(Ranges):
+    """Sometimes answers that a shard does not exist, as behind a balancer with a server that lacks the files."""
+
+    lost: ClassVar[Callable[[str, int], bool]] = lambda asked, before: False  # the range, and number of requests before
+    count: ClassVar[int] = 0
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range", "")
+        if "/c/" in self.path:
+            type(self).count += 1
+            if type(self).lost(asked, type(self).count - 1):
+                return self.send_error(404)
+        return super().do_GET()
+
+
+@pytest.mark.parametrize("array", ["landsat_2018", "luisa_2018"])
+def test_a_server_that_loses_shards_for_a_moment(
+    release_root: Path, array: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, release = ArrayKey.parse(array), Manifest.load(release_root)
+    rows = release.rows("train")
+    expected = Release(release_root, release).reader("train").tiles(key, rows[0], rows[-1] + 1)
+    with serve(release_root, _Flapping) as url:
+        for every in (None, 2, 3, 5):
+            lost: list[str] = []
+
+            def loses(asked: str, before: int, every: int | None = every, lost: list[str] = lost) -> bool:
+                # First a shard or its index alone, so that it seems to hold nothing; it is found again.
+                gone = before % every == 0 if every else (not asked or asked.startswith("bytes=-")) and not lost
+                lost += [asked] * gone
+                return gone
+
+            monkeypatch.setattr(_Flapping, "lost", loses)
+            try:
+                values = Release(url, release).reader("train").tiles(key, rows[0], rows[-1] + 1)
+            except LulcbenchError:
+                assert every
+            else:
+                assert (values == expected).all()
+            assert lost
+
+
+def test_a_shard_that_the_release_does_not_have_is_not_read(tmp_path: Path) -> None:
+    """Of another version, by an interrupted download to the same folder or by an older commit on the hub."""
+    codes = smooth_codes(SHARD_TILES + 2, seed=3)
+    make_release(tmp_path / "before", {2018: codes})
+    codes[SHARD_TILES:] = 0
+    release = make_release(tmp_path / "release", {2018: codes})
+    shutil.copytree(tmp_path / "before" / "luisa_2018" / "c" / "1", tmp_path / "release" / "luisa_2018" / "c" / "1")
+    key, last = ArrayKey("luisa", 2018), SHARD_TILES + 1
+    with serve(tmp_path / "release") as url:
+        for root in (str(tmp_path / "release"), url):
+            reader = Release(root, release).reader("test")
+            assert (reader.read(key, [0], [(0, 0)], (96, 96)) == codes[:1]).all()
+            with pytest.raises(CorruptFileError, match="luisa_2018/c/1/0/0 is not part of the release"):
+                reader.read(key, [last], [(0, 0)], (96, 96))
+            with pytest.raises(CorruptFileError, match="luisa_2018/c/1/0/0 is not part of the release"):
+                reader.tiles(key, last, last + 1)
 
 
 def test_a_truncated_shard(copy: Path) -> None:

@@ -420,6 +420,43 @@ def test_a_refused_submission_says_why(submission: tuple[Path, Scores]) -> None:
         client.wait("s1", timeout=30)
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"status": ["scored"], "url": URL},
+        {"status": "scored", "scores": {}},
+        {"status": "queued", "url": 5},
+        {"status": "scored", "url": URL, "error": "none"},
+        {"status": "refused", "url": URL, "error": ["no"]},
+        {"status": "queued", "url": URL, "error": "later"},
+    ],
+)
+def test_states_that_no_leaderboard_gives_are_messages(submission: tuple[Path, Scores], state: dict[str, Any]) -> None:
+    board = Board(submission[1])
+    board.trouble = lambda request: httpx2.Response(200, json=state | {"id": "s1"})
+    with board.client() as client:
+        with pytest.raises(LulcbenchError):
+            client.wait("s1", timeout=2)
+        if state.get("url") != URL:
+            with pytest.raises(LulcbenchError, match="states url"):
+                client.page("s1")
+
+
+def test_predictions_in_a_folder_that_cannot_be_written_are_sent(
+    submission: tuple[Path, Scores], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("lulcbench.submission.client.write_atomic", refuse)
+    with Board(submission[1]).client() as client:
+        assert client.upload(submission[0], ModelCard.model_validate(CARD)) == "s1"
+        with pytest.raises(LulcbenchError, match="No file"):
+            client.upload(submission[0].with_name("none.zip"), ModelCard.model_validate(CARD))
+    assert "an interrupted upload will begin again" in caplog.text
+
+
 def test_commands(submission: tuple[Path, Scores], card_file: Path, tmp_path: Path) -> None:
     path, scores = submission
     root = path.parent / "release"
