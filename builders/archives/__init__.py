@@ -14,6 +14,7 @@ from lulcbench.errors import LulcbenchError
 from lulcbench.grid import Bounds
 from lulcbench.seasons import Days
 from lulcbench.sensors import Band
+from lulcbench.vectors import SUFFIXES
 
 # Items of an archive without a catalog: of an address template, collection, bands, days and areas.
 Lister = Callable[[str, str, Sequence[Band], Sequence[Days], Sequence[Bounds]], list[pystac.Item]]
@@ -51,12 +52,19 @@ def label_source(rule: LabelRule) -> LabelSource:
     """The label map that a recipe names.
 
     Raises:
-        LulcbenchError: the file is missing.
+        LulcbenchError: the file is missing, or an option is for files of the other kind, raster or polygons.
     """
     if not rule.path.is_file():
         raise LulcbenchError(
             f"The label map {rule.path} is missing.",
             "Correct 'path' of the recipe's labels, fetch the file, or add it to the recipe's downloads.",
+        )
+    vector = rule.path.suffix.lower() in SUFFIXES
+    idle = [key for key in (("band",) if vector else ("layer", "field")) if getattr(rule, key) is not None]
+    if idle:
+        raise LulcbenchError(
+            f"{rule.path} has {'polygons' if vector else 'pixels'}, for which {idle[0]!r} of the labels means nothing.",
+            f"Take {idle[0]!r} out, or correct the path.",
         )
     source: LabelSource = import_module(f"builders.archives.{rule.source.replace('-', '_')}").labels(rule)
     return source

@@ -23,7 +23,7 @@ from builders.readers import Labels
 from builders.readers.area import Area
 from builders.readers.opening import opened
 from builders.readers.warp import place, warp
-from builders.readers.windows import NOWHERE, Mask, Values, data_bands, footprint, read_window
+from builders.readers.windows import NOWHERE, Mask, Values, View, data_bands, footprint, read_window
 from lulcbench._attribute_tables import has_table, recoded, sampled_values
 from lulcbench.errors import LulcbenchError
 from lulcbench.grid import CRS, Bounds
@@ -86,11 +86,14 @@ class RasterLabels:
         where = place(dataset, cell)
         if where is None:
             return Labels.none(cell.shape)
-        _, _, seen = where
+        inner, part, seen = where
         values, missing = read_window(dataset, number, seen.window)
         source = self._to_luisa(values, missing, window_bounds(seen.window, dataset.transform))
         transform = window_transform(seen.window, dataset.transform)
-        return on_grid(source, transform, dataset.crs, seen.ratio, cell, self.min_cover)
+        found = on_grid(source, transform, dataset.crs, seen.ratio, inner, self.min_cover, seen)
+        out = Labels.none(cell.shape)
+        out.codes[part], out.sparse[part] = found.codes, found.sparse
+        return out
 
     def band_number(self, dataset: rasterio.DatasetReader) -> int:
         """Number of the band to read.
@@ -205,7 +208,9 @@ def _read_cell(labels: RasterLabels, dataset: rasterio.DatasetReader, number: in
     return labels.read_cell(dataset, number, cell)
 
 
-def on_grid(codes: Codes, transform: Affine, crs: Any, ratio: float, area: Area, min_cover: float) -> Labels:
+def on_grid(
+    codes: Codes, transform: Affine, crs: Any, ratio: float, area: Area, min_cover: float, seen: View | None = None
+) -> Labels:
     """Resample codes to the grid of an area: majority if their pixels are clearly finer, else nearest neighbour.
 
     Args:
@@ -215,6 +220,7 @@ def on_grid(codes: Codes, transform: Affine, crs: Any, ratio: float, area: Area,
         ratio: pixels of ``codes`` per pixel of the area along a side.
         area: the target grid.
         min_cover: least share of a pixel that must have a code, if the majority is taken.
+        seen: how the pixels of ``codes`` lie on the area; None is parallel to it.
     """
     # Ground around the map has no class: it counts for the share of a pixel that has one.
     edge = math.ceil(ratio) + 1
@@ -225,7 +231,7 @@ def on_grid(codes: Codes, transform: Affine, crs: Any, ratio: float, area: Area,
 
     def warped(source: Values, resampling: Resampling, nodata: int | None) -> Values:
         out = np.zeros(area.shape, source.dtype)
-        warp(source, transform, crs, area, out, resampling, nodata)
+        warp(source, transform, crs, area, out, resampling, seen, nodata)
         return out
 
     how = Resampling.mode if finer else Resampling.nearest

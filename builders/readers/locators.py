@@ -43,19 +43,19 @@ def locate(href: str) -> str:
         href = f"s3://{match['key']}" if match["key"] else match["url"]
     if match := LANDSATLOOK.match(href):  # which needs a login; the bucket holds the same files
         return f"s3://usgs-landsat/{href[match.end() :]}"
-    if is_local(href) and not Path(href).exists():
-        return next((str(path) for text in (unquote(href), href) if (path := spelled(Path(text))).exists()), href)
+    if is_local(href) and not _is_there(Path(href)):
+        return next((str(path) for text in (unquote(href), href) if _is_there(path := spelled(Path(text)))), href)
     return href
 
 
 def spelled(path: Path) -> Path:
     """The file that exists under a path or, part by part, under its name in the other normal form of Unicode."""
-    if path.exists():
+    if _is_there(path):
         return path
     found = Path()
     for part in path.parts:
         step = found / part
-        if not step.exists():
+        if not _is_there(step):
             try:
                 other = same_name(part, (entry.name for entry in found.iterdir()), str(found))
             except OSError:
@@ -65,6 +65,14 @@ def spelled(path: Path) -> Path:
             step = found / other
         found = step
     return found
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file exists; a name that is too long for one does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def is_local(path: str) -> bool:

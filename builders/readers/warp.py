@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -21,6 +22,10 @@ from lulcbench.grid import CRS
 from lulcbench.sensors import Coding
 
 AVERAGE = 1.5  # pixels of the raster per pixel of the area from which on they are averaged, not interpolated
+SAME = 0.95  # sides of pixels, in pixels of the area, from which on interpolation uses the four nearest pixels
+PARTS = 10  # of a pixel of the area along a side, at which a turned raster is looked up for means and majorities
+LOST = 2**0.5  # sides of pixels, in pixels of the area, below which some have no centre of the area if they are turned
+STRIP = 2**24  # parts that are in memory at once
 Place = tuple[Area, tuple[slice, slice], View]
 
 
@@ -65,15 +70,17 @@ def read_stored(
         read = [_read(assets[i], numbers[i], seen, crs, coding if by_table else None) for i in members]
         fill = coding.fill_value if by_table else np.float32(np.nan)
         target = np.full((len(members), *inner.shape), fill, read[0][0].dtype)
-        whole = [k for k, (_, holes) in enumerate(read) if not holes]
         resampling = Resampling.average if seen.ratio > AVERAGE else Resampling.bilinear
+        # The parts of pixels that lie beside a turned raster have no value, and must not count for the mean.
+        edged = seen.turned and resampling == Resampling.average
+        whole = [k for k, (_, holes) in enumerate(read) if not (holes or edged)]
         at = window_transform(seen.window, first.transform)
         if whole:  # GDAL is several times faster without nodata
             block = np.stack([target[k] for k in whole])
-            warp(np.stack([read[k][0] for k in whole]), at, first.crs, inner, block, resampling)
+            warp(np.stack([read[k][0] for k in whole]), at, first.crs, inner, block, resampling, seen)
             target[whole] = block
         for k in set(range(len(members))) - set(whole):
-            warp(read[k][0], at, first.crs, inner, target[k], resampling, fill)
+            warp(read[k][0], at, first.crs, inner, target[k], resampling, seen, fill)
         if power:
             target = 10 * np.log10(target)
         out[(members, *part)] = target if by_table else coding.encode(target)
@@ -90,8 +97,9 @@ def read_classes(
 ) -> Values:
     """A function of the values of a categorical channel ``(y, x)`` on the area's grid, by nearest neighbour.
 
-    Where pixels of the raster are clearly finer than those of the area, the highest result counts. Missing pixels have
-    the value ``fill``.
+    Where pixels of the raster are clearly finer than those of the area, the highest result counts; so it does where
+    they are as fine and turned, since the nearest neighbours of all pixels would leave some of them out. Missing
+    pixels have the value ``fill``.
     """
     dataset = open_asset(asset, crs)
     outside = function(np.array([[fill]], dataset.dtypes[number - 1]))
@@ -104,8 +112,9 @@ def read_classes(
             values[missing] = fill
         block = out[part].copy()
         at = window_transform(seen.window, dataset.transform)
-        resampling = Resampling.max if seen.ratio > AVERAGE else Resampling.nearest
-        warp(function(values), at, dataset.crs, inner, block, resampling)
+        highest = seen.ratio > AVERAGE or (seen.turned and min(seen.sides) < LOST)
+        resampling = Resampling.max if highest else Resampling.nearest
+        warp(function(values), at, dataset.crs, inner, block, resampling, seen)
         out[part] = block
     return out
 
@@ -117,9 +126,15 @@ def warp(
     area: Area,
     out: Values,
     resampling: Resampling,
+    seen: View | None = None,
     nodata: Any = None,
 ) -> None:
     """Warp into ``out``, which keeps its values where the source has none.
+
+    GDAL takes sizes and shapes of pixels from rectangles along both grids. Those of turned grids, as of UTM far from
+    10° E, differ: by itself it would blur what it interpolates as if pixels became 1.3 times as large, and take means,
+    majorities and maxima over too narrow rectangles. It is therefore told the sizes, and pixels of a turned raster are
+    first looked up at parts of the pixels of the area.
 
     Args:
         source: ``(y, x)`` or ``(channel, y, x)``.
@@ -128,8 +143,43 @@ def warp(
         area: the grid of ``out``.
         out: array of the type of ``source`` and the shape of the area.
         resampling: of GDAL.
-        nodata: value of missing pixels, which have no weight; None if there are none.
+        seen: how the pixels of the source lie on the area; None is parallel to it.
+        nodata: value of missing pixels, which have no weight; None if there are none, so that ``out`` counts around
+            the source.
     """
+    options: dict[str, float] = {}
+    if seen is not None and resampling == Resampling.bilinear:
+        scales = (1.0 if side > SAME else side for side in seen.sides)
+        options = dict(zip(("XSCALE", "YSCALE"), scales, strict=True))
+    if seen is None or not seen.turned or resampling in (Resampling.bilinear, Resampling.nearest):
+        _reproject(source, at, crs, area, out, resampling, nodata, options)
+        return
+    # For the highest value, each pixel of the raster must have a part in it.
+    parts = max(3, math.ceil(1.5 / min(seen.sides))) if resampling == Resampling.max else PARTS
+    height, width = area.shape
+    step = max(1, STRIP // (width * parts**2))
+    for row in range(0, height, step):
+        rows = slice(row, min(row + step, height))
+        left, _, right, top = area.bounds
+        box = (left, top - rows.stop * area.resolution, right, top - rows.start * area.resolution)
+        fine = Area(box, area.resolution / parts)
+        looked_up = np.repeat(np.repeat(out[..., rows, :], parts, axis=-2), parts, axis=-1)
+        _reproject(source, at, crs, fine, looked_up, Resampling.nearest, None, {})
+        block = out[..., rows, :].copy()
+        _reproject(looked_up, fine.transform, CRS, Area(box, area.resolution), block, resampling, nodata, {})
+        out[..., rows, :] = block
+
+
+def _reproject(
+    source: Values,
+    at: Affine,
+    crs: rasterio.CRS | str,
+    area: Area,
+    out: Values,
+    resampling: Resampling,
+    nodata: Any,
+    options: dict[str, float],
+) -> None:
     mark = None if nodata is None else float(nodata)
     reproject(
         source,
@@ -142,6 +192,7 @@ def warp(
         dst_nodata=mark,
         resampling=resampling,
         init_dest_nodata=False,
+        **options,
     )
 
 

@@ -30,6 +30,7 @@ Values = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 EDGE = 16  # parts of an area's side whose ends are projected, to find its extent in a raster
+TURNED = 0.02  # tangent of the angle from which on a raster is turned against the grid of tiles
 UNDECLARED = -9999  # archives mark missing pixels with it or lower numbers, also in files that do not state so
 LARGE, HALF = 90.0, 180.0  # degrees
 DENSE = 100  # points of each edge: of one that spans 90 degrees, the bend between two of them is less than 100 m
@@ -117,11 +118,15 @@ class View:
         window: the pixels of the raster that the area needs, with a margin for interpolation.
         ratio: pixels of the raster per pixel of the area along a side (geometric mean of both axes).
         reach: pixels of the area that the longer side of a pixel of the raster covers.
+        sides: width and height of a pixel of the raster, in pixels of the area.
+        turned: whether the raster is turned against the area, by other than right angles.
     """
 
     window: Window
     ratio: float
     reach: float
+    sides: tuple[float, float]
+    turned: bool
 
 
 @lru_cache(maxsize=4096)
@@ -153,7 +158,15 @@ def view(crs: rasterio.CRS, transform_: Affine, shape: tuple[int, int], area: Ar
     if last[0] <= first[0] or last[1] <= first[1]:
         return None
     window = Window(*first, last[0] - first[0], last[1] - first[1])
-    return View(window, float(np.sqrt(sizes.prod())), float(1 / sizes.min()))
+    across, down = np.linalg.norm(np.linalg.inv(jacobian), axis=0)
+    less, more = np.sort(np.abs(jacobian), axis=0)  # one of both is 0 where axes are parallel
+    return View(
+        window,
+        float(np.sqrt(sizes.prod())),
+        float(1 / sizes.min()),
+        (float(across), float(down)),
+        bool((less > TURNED * more).any()),
+    )
 
 
 def read_window(

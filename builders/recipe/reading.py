@@ -32,7 +32,8 @@ def load(
         regions: names of the regions to keep; none keeps all.
 
     Raises:
-        LulcbenchError: the file is missing, is not TOML, or has unknown, missing or wrong keys; names them.
+        LulcbenchError: the file is missing, is not TOML, or has unknown, missing or wrong keys; names them. Or a region
+            is unknown, or the recipe has a list of splits, whose regions cannot be chosen.
     """
     path = Path(path)
     try:
@@ -55,6 +56,11 @@ def load(
 
 
 def _only(recipe: Recipe, names: Sequence[str]) -> Recipe:
+    if recipe.split.file:
+        raise LulcbenchError(
+            f"{recipe.name} takes its tiles from {recipe.split.file}, so that regions cannot be chosen.",
+            "Shorten the list in a copy of the recipe, or leave the choice out.",
+        )
     known = {region.name: region for region in recipe.regions}
     unknown = [name for name in names if name not in known]
     if unknown:

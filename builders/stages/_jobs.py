@@ -25,7 +25,7 @@ from lulcbench.legend import legend
 from lulcbench.release import ArrayKey, label_shape
 from lulcbench.sensors import sensor
 
-STAGE = "materialize/11"
+STAGE = "materialize/12"
 GROUP = 960  # px; neighbouring tiles are read and warped together up to this side, since COG blocks are large
 STRIP = 4  # squares of tiles
 FAR = 1e9  # m; in place of infinite bounds, of scenes that have no extent in EPSG:3035

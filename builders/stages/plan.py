@@ -79,10 +79,12 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
         return read(space.splits)
     if recipe.split.file:
         rows, omitted = read(recipe.split.file), read_omitted(recipe.split.file)
+        buffer = buffer_of(recipe.split.file, recipe.split.buffer)
         coverage = read_coverage(recipe.split.file)
         areas = [line for line in recipe.split.file.read_text(encoding="utf-8").splitlines() if line.startswith(STATED)]
     else:
         rows, omitted, coverage = _make(recipe, report)
+        buffer = recipe.split.buffer
         areas = lines(recipe, {row.region for row in rows})
     for split in recipe.splits:
         if not any(row.split == split for row in rows):
@@ -95,7 +97,7 @@ def plan(recipe: Recipe, space: Workspace, report: Report | None = None) -> list
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((row.tile.id, row.region, row.block, row.split) for row in rows)
-    head = [f"# {key}", f"# buffer {recipe.split.buffer}", *areas]
+    head = [f"# {key}", f"# buffer {buffer}", *areas]
     head += coverage.lines()
     head += [f"{OMITTED}{one.tile.id} {one.region}: {one.reason}" for one in omitted]
     write_atomic(space.splits, ("\n".join(head) + "\n" + out.getvalue()).encode())
@@ -140,12 +142,19 @@ def read_omitted(path: Path) -> list[Omitted]:
     return found
 
 
-def buffer_of(path: Path) -> int:
-    """The buffer in tiles that a list of splits says it keeps."""
+def buffer_of(path: Path, otherwise: int = 0) -> int:
+    """The buffer in tiles that a list of splits says it keeps; ``otherwise`` if it says nothing.
+
+    Raises:
+        LulcbenchError: it says something that is not a number.
+    """
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("# buffer "):
-            return int(line.split()[-1])
-    return 0
+            number = line.split()[-1]
+            if not re.fullmatch(r"\d{1,4}", number):
+                raise LulcbenchError(f"{path} has a damaged line: {line[:80]!r}.", "State '# buffer' and tiles.")
+            return int(number)
+    return otherwise
 
 
 def near(tiles: Iterable[Tile], others: Iterable[Tile], buffer: int) -> set[Tile]:

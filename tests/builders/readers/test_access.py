@@ -235,3 +235,8 @@ def test_published_addresses_have_no_signatures(href: str, public: str) -> None:
 def test_published_texts_have_no_signatures(text: str) -> None:
     assert "SECRET" not in access.unsigned_text(text)
     assert "e.org/" in access.unsigned_text(text)
+
+
+def test_a_name_that_is_too_long_for_a_file_stays_as_it_is() -> None:
+    name = f"/data/<VRTDataset>{'x' * 400}</VRTDataset>"
+    assert locate(name) == name

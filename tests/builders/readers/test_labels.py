@@ -11,7 +11,7 @@ import pytest
 import shapely
 from affine import Affine
 
-from builders.archives import corine, luisa, own, urban_atlas
+from builders.archives import corine, label_source, luisa, own, urban_atlas
 from builders.readers.area import Area
 from builders.readers.locators import spelled
 from builders.readers.polygons import VectorLabels
@@ -251,3 +251,12 @@ def test_labels_of_another_year_are_refused_by_the_name_of_their_band(tmp_path: 
 def test_urban_atlas_of_a_year_is_not_read_from_the_column_of_another(tmp_path: Path) -> None:
     with pytest.raises(LulcbenchError, match="has labels of 2012 by its name 'code_2012'"):
         urban_atlas.labels(LabelRule(year=2018, source="urban-atlas", path=tmp_path / "u.gpkg", field="code_2012"))
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("labels.tif", {"field": "code"}), ("labels.tif", {"layer": "a"}), ("p.gpkg", {"band": 1})]
+)
+def test_an_option_for_files_of_the_other_kind_is_refused(tmp_path: Path, name: str, option: dict) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(LulcbenchError, match=f"'{next(iter(option))}' of the labels means nothing"):
+        label_source(LabelRule(year=2018, source="luisa", path=tmp_path / name, **option))

@@ -111,6 +111,29 @@ def test_committed_list_is_used_and_checked(tmp_path: Path) -> None:
         plan.read(listed)
 
 
+def test_the_buffer_of_a_committed_list_is_stated(tmp_path: Path) -> None:
+    recipe, space = world.make(tmp_path)
+    plan.plan(recipe, space)
+    listed = tmp_path / "mine.csv"
+    text = world.RECIPE.replace("block = 1", 'block = 1\nfile = "mine.csv"')
+    for line, stated in (("# buffer 3\n", 3), ("", 0)):  # the recipe's, if the list states none
+        listed.write_text(space.splits.read_text().replace("# buffer 0\n", line))
+        _, other = world.make(tmp_path / "other", world.RECIPE)
+        (tmp_path / "recipe.toml").write_text(text)
+        plan.plan(load(tmp_path / "recipe.toml", other.scenes), other)
+        assert f"# buffer {stated}\n" in other.splits.read_text()
+    listed.write_text(space.splits.read_text().replace("# buffer 0", "# buffer x"))
+    with pytest.raises(LulcbenchError, match="damaged line"):
+        plan.plan(load(tmp_path / "recipe.toml", other.scenes), other)
+
+
+def test_regions_of_a_committed_list_cannot_be_chosen(tmp_path: Path) -> None:
+    world.make(tmp_path)
+    (tmp_path / "recipe.toml").write_text(world.RECIPE.replace("block = 1", 'block = 1\nfile = "mine.csv"'))
+    with pytest.raises(LulcbenchError, match=r"takes its tiles from .*mine\.csv"):
+        load(tmp_path / "recipe.toml", tmp_path, regions=["all"])
+
+
 def test_buffer_holds_across_regions() -> None:
     rows = [plan.Planned(Tile(5, 5), "a", "x", "train"), plan.Planned(Tile(6, 5), "b", "y", "test")]
     kept = plan._rebuffer(rows, ["train", "test"], 1)
