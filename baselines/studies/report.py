@@ -19,7 +19,7 @@ from baselines.run import load_run
 from baselines.studies.figures import draw
 from baselines.studies.results import Group, Result, compare, resolution_floor, summary
 from baselines.studies.runner import Outcome, counts_file, prediction_folder
-from baselines.studies.study import TRAINING_VALUES, Job, Study
+from baselines.studies.study import LOWER_IS_BETTER, TRAINING_VALUES, Job, Study
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.intervals import caution
@@ -159,7 +159,7 @@ def _floors(groups: dict[str, Group]) -> dict[str, float | None]:
 def _column(name: str) -> Column:
     if name in METRICS:
         return Column(METRICS[name].label, METRICS[name].description, not METRICS[name].higher_is_better)
-    return Column(TRAINING_VALUES[name], TRAINING_VALUES[name], name.endswith(("loss", "gap")))
+    return Column(TRAINING_VALUES[name], TRAINING_VALUES[name], name in LOWER_IS_BETTER)
 
 
 def sentence(result: Result) -> str:

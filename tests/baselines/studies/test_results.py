@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from baselines.predicting.unit_counts import FLAT, UnitCounts
-from baselines.studies.results import Group, resolution_floor
+from baselines.run import Parameters
+from baselines.studies.results import Group, compare, resolution_floor
+from baselines.studies.runner import Outcome
+from baselines.studies.study import Versus
+from baselines.training.effort import Effort
 
 
 def _counts(right: list[int], level: int) -> UnitCounts:
@@ -33,3 +38,24 @@ def test_resolution_floor_of_legends_with_and_without_levels() -> None:
         assert abs(floor - 1.96 * np.sqrt(0.5) / 10) < 0.015
         assert resolution_floor([group], 3) is None
         assert resolution_floor([Group("net", {}, {0: _counts(first, level)})], level) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "verdict"), [("parameters", "not as expected"), ("training_minutes", "as expected")]
+)
+def test_fewer_parameters_and_minutes_are_better(metric: str, verdict: str) -> None:
+    def group(name: str, size: int, seconds: float) -> Group:
+        made = {
+            seed: Outcome(
+                run=name,
+                seed=seed,
+                state="done",
+                parameters=Parameters(trainable=size, total=size),
+                effort=Effort(seconds=0, core_seconds=seconds + seed),
+            )
+            for seed in (0, 1, 2)
+        }
+        return Group(name, made, {seed: _counts([1, 0], FLAT) for seed in made})
+
+    versus = Versus(first="large", second="small", metric=metric, expect="better")
+    assert compare(versus, group("large", 200, 60), group("small", 100, 600)).verdict == verdict
