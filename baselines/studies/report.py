@@ -109,6 +109,7 @@ def _groups(jobs: Sequence[Job], outcomes: Sequence[Outcome], out: Path) -> dict
                 group.outcomes[job.seed] = outcome
                 group.counts[job.seed] = UnitCounts.load(counts_file(job, out, prediction))
                 group.folders[job.seed] = prediction_folder(job, out, prediction)
+                group.configs[job.seed] = job.predictions()[prediction].replace(name=job.config().name)
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from baselines.config import Config
 from baselines.predicting.unit_counts import FLAT, UnitCounts
 from baselines.registry import Part
 from baselines.studies.runner import Outcome
@@ -32,12 +33,14 @@ class Group:
         outcomes: outcomes by seed.
         counts: counts by seed.
         folders: folders of the predictions by seed.
+        configs: configs of the predictions by seed.
     """
 
     name: str
     outcomes: dict[int, Outcome]
     counts: dict[int, UnitCounts]
     folders: dict[int, Path] = field(default_factory=dict)
+    configs: dict[int, Config] = field(default_factory=dict)
 
     @property
     def levels(self) -> tuple[int, ...]:

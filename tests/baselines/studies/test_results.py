@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from baselines.config import Config
+from baselines.experiment import Experiment
 from baselines.predicting.unit_counts import FLAT, UnitCounts
-from baselines.run import Parameters
+from baselines.run import Parameters, load_run
+from baselines.studies.figures import draw
 from baselines.studies.results import Group, compare, resolution_floor
 from baselines.studies.runner import Outcome
-from baselines.studies.study import Versus
+from baselines.studies.study import Plot, Versus
+from baselines.tasks.segmentation import Segmentation
+from baselines.train import train
 from baselines.training.effort import Effort
+from lulcbench.errors import LulcbenchError
+from lulcbench.release import Release
 
 
 def _counts(right: list[int], level: int) -> UnitCounts:
@@ -59,3 +68,28 @@ def test_fewer_parameters_and_minutes_are_better(metric: str, verdict: str) -> N
 
     versus = Versus(first="large", second="small", metric=metric, expect="better")
     assert compare(versus, group("large", 200, 60), group("small", 100, 600)).verdict == verdict
+
+
+def test_tiles_of_a_figure_are_those_of_its_predictions(
+    release_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, model = {"kind": "luisa-seg", "root": str(release_root), "level": 2}, {"kind": "majority"}
+    config = Config.parse({"name": "a", "data": data, "model": model})
+    train(Experiment.open(config), tmp_path)
+    on_val = config.replace(predict={"split": "val"})
+    run, folder = load_run(tmp_path / "a", on_val), tmp_path / "a" / "predictions" / "val"
+    folder.mkdir(parents=True)
+    run.task.predict(run, folder)
+    tiles = Release.open(release_root).tiles("val").ids
+    shown = {name for name, _, _ in run.task.extremes(on_val, folder, 1, 1)}
+    assert shown <= set(tiles)
+    # By position, the tiles of val would be shown as those of test.
+    for call in (run.task.extremes, run.task.pictures):
+        with pytest.raises(LulcbenchError, match="has predictions of val, not of test"):
+            list(call(config, folder, 1, *([1] if call == run.task.extremes else [])))
+    asked: list[str] = []
+    monkeypatch.setattr(Segmentation, "extremes", lambda _, predicted, *rest: asked.append(predicted.predict.split))
+    group = Group("a/val", {}, {0: _counts([1, 0], 1)}, {0: folder}, {0: on_val})
+    with pytest.raises(LulcbenchError, match="has no tiles"):
+        draw(Plot(title="Tiles", chart="tiles", runs=("a/val",)), {"a/val": group}, simulated=True)
+    assert asked == ["val"]
