@@ -90,8 +90,12 @@ class Config(Part):
                 'predict.stay = "val" would choose the smoothing by the labels that the maps are scored on: set it to '
                 '"labels" or to numbers, or predict another split'
             )
-        if self.data.spatial and self.predict.smoothing:
+        if self.predict.smoothing and "years" not in type(self.data).model_fields:
             raise ValueError(f"predict.smoothing is for maps of several years, which data {self.data.kind} do not give")
+        if (self.predict.window or self.predict.stride) and not (dense and self.data.spatial):
+            raise ValueError(
+                f"predict.window and predict.stride are for maps, which task {self.task.kind} does not give"
+            )
         if dense and (self.augment.mixup or self.augment.cutmix):
             raise ValueError("mixup and cutmix require one class per patch")
         if dense and self.augment.affine:

@@ -61,4 +61,7 @@ class Experiment:
         )
         data.setup("fit")
         info = config.data.describe(data.datasets["train"])
+        for role, dataset in data.datasets.items():
+            if role != "train":  # Lightning normalises a batch by its own dataset, whose statistics may be others
+                config.data.normalize_alike(dataset, info)
         return cls(config, data, info, config.task.build(info))

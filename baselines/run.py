@@ -22,6 +22,7 @@ from baselines.tasks import Task
 from baselines.training.card import write_card
 from baselines.training.effort import Effort
 from lulcbench import __version__
+from lulcbench._console import console
 from lulcbench._files import write_atomic
 from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 from lulcbench.errors import LulcbenchError
@@ -152,7 +153,7 @@ def load_run(folder: Path, config: Config | None = None) -> Trained:
 
     Raises:
         LulcbenchError: the folder has no trained model, a file is damaged, the legend has changed since, or the config
-            has other settings for training.
+            has other settings for training, or asks for calibrated probabilities of a model without a temperature.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
@@ -175,9 +176,31 @@ def load_run(folder: Path, config: Config | None = None) -> Trained:
         raise LulcbenchError(
             f"{folder} was trained with other settings than those of {run.name}.", "Train it again with --restart."
         )
+    _check_calibration(folder, run, about)
     task = run.task.build(about.info)
     predictor = run.model.load(folder, run, task)
     return Trained(predictor.to(best_device()), task, run, about)
+
+
+def _check_calibration(folder: Path, run: Config, about: About) -> None:
+    """Check that the temperature is that of the probabilities to predict, which prediction settings change.
+
+    Raises:
+        LulcbenchError: it is to be applied, but none was fitted.
+    """
+    fitted, asked = about.config.predict, run.predict
+    if not asked.calibrate or not about.effort.steps:  # models without steps have no temperature
+        return
+    if not fitted.calibrate:
+        raise LulcbenchError(
+            f"The model in {folder} was trained with predict.calibrate = false: it has no temperature to apply.",
+            "Set predict.calibrate = false, or train it again with --restart.",
+        )
+    if fitted.tta != asked.tta:
+        console.print(
+            f"[yellow]{run.name}: the temperature was fitted with predict.tta = {str(fitted.tta).lower()}, and is "
+            f"applied to predictions with {str(asked.tta).lower()}.[/]"
+        )
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,8 @@ from lulcbench._parsing import MAX_TEXT_BYTES, parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 
 STARTED = "started.json"
+LOCK, LOG = ".lock", "log.txt"  # of a study, in the folder of the run
+HELD = (LOCK, LOG)
 Restart = Literal["never", "if-other", "always"]
 
 
@@ -41,7 +43,7 @@ def train(experiment: Experiment, out: Path, restart: Restart = "never", deadlin
     other = None if restart == "always" else other_run(folder, config, info.digest)
     if restart == "always" or (other and restart == "if-other"):
         if main_process:
-            shutil.rmtree(folder, ignore_errors=True)
+            _discard(folder)
     elif other:
         raise LulcbenchError(
             f"{folder} has a run of {other}.", "Choose another name or --out, or pass --restart to discard it."
@@ -60,7 +62,8 @@ def train(experiment: Experiment, out: Path, restart: Restart = "never", deadlin
                 for leftover in (LAST, BEST):
                     (folder / leftover).unlink(missing_ok=True)
     except LulcbenchError:
-        if not (folder / LAST).is_file():  # nothing to resume: the settings may be corrected under the same name
+        # Nothing to resume, also in no part of the run: the settings may be corrected under the same name.
+        if not any(folder.rglob(LAST)):
             (folder / STARTED).unlink(missing_ok=True)
         raise
     wait_for_all()
@@ -68,6 +71,20 @@ def train(experiment: Experiment, out: Path, restart: Restart = "never", deadlin
     if warning := trained.about.warning:
         console.print(f"[bold yellow]{warning} Its scores are not those of the config; increase the limit.[/]")
     return trained
+
+
+def _discard(folder: Path) -> None:
+    """Delete the content of the folder of a run, except what its caller holds open: the lock and the log of a study.
+
+    A process that comes later would lock a new file in place of one that is gone, and train in the same folder.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name in HELD:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def other_run(folder: Path, config: Config, data: str) -> str | None:

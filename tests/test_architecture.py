@@ -83,8 +83,9 @@ def test_what_begins_with_an_underscore_is_used_by_its_own_room_alone() -> None:
 
 # The same of the baselines. What only type checkers import does not count.
 BASELINES = (
-    "registry", "settings", "devices", "series", "data", "predicting", "tasks", "training", "exporting", "models",
-    "config", "experiment", "run", "train", "export", "difficulty", "measure", "reports", "studies", "gpu", "cli",
+    "registry", "settings", "devices", "arrays", "series", "data", "predicting", "tasks", "training", "exporting",
+    "models", "config", "experiment", "run", "train", "export", "difficulty", "measure", "reports", "studies", "gpu",
+    "cli",
 )  # fmt: skip
 
 

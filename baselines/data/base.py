@@ -125,6 +125,9 @@ class DataConfig(Kind):
         """Options of datasets that a model trained on these data predicts."""
         return {}
 
+    def normalize_alike(self, dataset: Any, info: DataInfo) -> None:
+        """Have another split normalised as the train split, where it would be by statistics of its own."""
+
     @property
     def has_val(self) -> bool:
         """Whether there is a val split that is not used for training."""

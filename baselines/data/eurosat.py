@@ -89,6 +89,10 @@ class EuroSatData(DataConfig):
         """The statistics to normalise by."""
         return {"input": info.inputs["sentinel2"]}
 
+    def normalize_alike(self, dataset: EuroSat, info: DataInfo) -> None:
+        """Have another split normalised by the statistics of the training patches."""
+        dataset.normalize_by(info.inputs["sentinel2"])
+
     @property
     def has_val(self) -> bool:
         """False if val is used for training too."""
@@ -226,6 +230,11 @@ class EuroSat:
         mean = total / n
         std = (square / n - mean**2).sqrt().clamp_min(1e-6)
         return Input(channels=self.bands, mean=tuple(mean.tolist()), std=tuple(std.tolist()), resolution=10)
+
+    def normalize_by(self, input: Input) -> None:
+        """Normalise by this mean and standard deviation from now on."""
+        self.input = input
+        self._on_device.clear()
 
     def rgb_panels(self, sample: Sample) -> list[Panel]:
         """True colour of a sample, normalised or not."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from baselines.data._subsets import check_one_of, digest_of, read_subset
@@ -14,8 +15,8 @@ from baselines.data.base import DATA, DataConfig, DataInfo, Input, check_composi
 from baselines.registry import Count, Names, expand
 from lulcbench.datasets import LuisaCls, LuisaDataset, LuisaSeg
 from lulcbench.errors import NotAvailableError
-from lulcbench.grid import TILE_SIZE
-from lulcbench.legend import IGNORE_INDEX, LEVELS, legend
+from lulcbench.grid import LABEL_RESOLUTION, TILE_SIZE
+from lulcbench.legend import IGNORE_INDEX, LEVELS, LegendSubset, legend
 from lulcbench.release import Release
 from lulcbench.windows import Phase
 
@@ -162,15 +163,12 @@ class LuisaSegData(LuisaData):
         if self.subset is None:
             return info
         subset = read_subset(self.subset)
-        by_leaf = train.class_fractions(self.year, len(LEVELS)).sum(0)
-        index = subset.table(len(LEVELS))[: len(by_leaf)]
-        known = index != IGNORE_INDEX
         return info.model_copy(
             update={
                 "classes": subset.names,
                 "level": None,
                 "digest": digest_of(info.digest, subset),
-                "frequencies": shares(np.bincount(index[known], by_leaf[known], len(subset.names))),
+                "frequencies": shares(_subset_counts(train, self.year, subset)),
                 "subset": dict(zip(subset.names, subset.codes, strict=True)),
             }
         )
@@ -221,6 +219,20 @@ class LuisaClsData(LuisaData):
         # A class of some pixels need not be the class of any chip.
         labels = legend().encode(train.chips["code"].to_numpy(), self.level)
         return shares(np.bincount(labels, minlength=len(legend().codes(self.level))))
+
+
+def _subset_counts(train: LuisaDataset, year: int, subset: LegendSubset) -> npt.NDArray[np.int64]:
+    """Number of label pixels of each class of a subset, ``(class,)``: of labels of any level, as in training."""
+    cells = (TILE_SIZE // LABEL_RESOLUTION) ** 2
+    # Pixels that are labelled at a level or finer; those of its children are labelled finer.
+    by_level = {n: np.rint(train.class_fractions(year, n) * cells).astype(np.int64).sum(0) for n in LEVELS}
+    counts = np.zeros(len(subset.names), np.int64)
+    for level, exact in by_level.items():
+        if level + 1 in by_level:
+            exact = exact - np.bincount(legend().parents(level + 1, level), by_level[level + 1], len(exact)).astype(int)
+        index = subset.table(level)[: len(exact)]
+        np.add.at(counts, index[index != IGNORE_INDEX], exact[index != IGNORE_INDEX])
+    return counts
 
 
 def _input(dataset: LuisaDataset, sensor: str) -> Input:

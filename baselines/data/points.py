@@ -160,6 +160,10 @@ class PointSeriesData(DataConfig):
                 "A point has one label, one group and one year; name points of several years apart.",
             )
         classes = self.classes or tuple(sorted(table[self.label].unique()))
+        if reserved := set(classes) & {"id", "predicted"}:
+            raise LulcbenchError(
+                f"{self.root}: a class is named {min(reserved)!r}, as a column of predictions is.", "Rename the class."
+            )
         table = table[table[self.label].isin(classes)]
         if table.empty:
             raise LulcbenchError(

@@ -35,8 +35,9 @@ class ClassifierConfig(NetworkConfig):
         size: side in pixels to which images are resampled, such as that of the images of the weights; None leaves it.
         freeze: train only the classification head.
         probe: train only the head, as a logistic regression on features that are computed once, without augmentation;
-            the value is the inverse of the strength of its L2 penalty (``C`` of scikit-learn). None trains by gradient
-            descent.
+            the value is the inverse of the strength of its L2 penalty (``C`` of scikit-learn). Settings of the loss, of
+            ``train`` and of ``augment`` then have no effect, and probabilities are not calibrated. None trains by
+            gradient descent.
         drop: dropout rate before the head.
     """
 

@@ -47,6 +47,11 @@ def load_backbone(
     else:
         check_bands(str(weights), channels)
         state = _torchgeo_state(str(weights), len(channels))
+    if by_order and str(file).endswith(".safetensors"):
+        raise LulcbenchError(
+            f"{file} has its tensors in the order of their names, not in that of the network.",
+            "Give a file of PyTorch or ONNX, or one whose names are those of the network, without weights_by_order.",
+        )
     own = net.state_dict()
     state = {k.removeprefix("backbone."): v for k, v in state.items()}
     backbone = [k for k in own if not k.startswith(("fc.", "head.", "classifier."))]
@@ -197,14 +202,20 @@ def _read(file: str) -> dict[str, torch.Tensor]:
         )
     if path.suffix == ".onnx":
         return _initializers(path)
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
 
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)  # weights_only runs no code
-    for key in ("state_dict", "model"):
-        state = state.get(key, state)
-    return state  # type: ignore[no-any-return]
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)  # weights_only runs no code
+        for key in ("state_dict", "model"):
+            state = state.get(key, state)
+        return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    except Exception as error:  # torch, pickle, struct, zipfile and safetensors raise errors of their own
+        raise LulcbenchError(
+            f"{path} is not a readable file of weights, or holds other things than tensors: {error}.",
+            "Download it again, or give its tensors alone.",
+        ) from error
 
 
 def _initializers(path: Path) -> dict[str, torch.Tensor]:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from baselines.arrays import read_arrays
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.comparison import block_counts
@@ -68,10 +68,9 @@ class UnitCounts:
         Raises:
             LulcbenchError: the file is missing or damaged.
         """
+        remedy = "Delete it and run the study again."
+        arrays = read_arrays(path, remedy)
         try:
-            # From memory: of a damaged file, NumPy leaves the handle open.
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
             sums, classes = {}, {}
             for name, values in arrays.items():
                 kind, *rest = name.split("/")
@@ -81,8 +80,8 @@ class UnitCounts:
                     classes[int(rest[0])] = tuple(map(str, values))
             units = tuple(map(str, arrays["units"]))
             return cls(str(arrays["unit"]), str(arrays["split"]), units, sums, classes)
-        except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
-            raise LulcbenchError(f"{path} is damaged: {error!r}.", "Delete it and run the study again.") from error
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise LulcbenchError(f"{path} is damaged: {error!r}.", remedy) from error
 
 
 def count_samples(

@@ -6,15 +6,16 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from baselines.arrays import read_arrays
 from baselines.series.pool import Pool, SeriesReader
 from baselines.series.pseudo import PseudoLabels, PseudoRule, check_classes, draw, grow, label_years
 from baselines.series.samples import Cleaned, SampleRule, clean, inject_noise
@@ -154,11 +155,8 @@ class Steps:
         } | step
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
         path = self.cache / f"{step['step']}-{digest}.npz"
-        try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, BadZipFile):  # not made yet, or cut off
-            pass
+        with suppress(LulcbenchError):  # not made yet, or cut off
+            return read_arrays(path, "Delete it.")
         arrays = make()
         content = io.BytesIO()
         np.savez(content, **arrays)  # type: ignore[arg-type]  # names are not those of its options

@@ -220,7 +220,7 @@ def _maps(figure: Any, groups: Mapping[str, Group], pictures: Pictures | None) -
 def _tiles(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
     name, group = next(iter(groups.items()))
     seed, folder = next(iter(group.folders.items()))
-    trained = load_run(folder.parents[1])
+    trained = load_run(folder.parents[1], group.configs[seed])  # the split and the release of the predictions
     level = group.levels[-1] if plot.level is None else plot.level
     rows = trained.task.extremes(trained.config, folder, TILES, level)
     if not rows:

@@ -19,7 +19,7 @@ from baselines.run import load_run
 from baselines.studies.figures import draw
 from baselines.studies.results import Group, Result, compare, resolution_floor, summary
 from baselines.studies.runner import Outcome, counts_file, prediction_folder
-from baselines.studies.study import TRAINING_VALUES, Job, Study
+from baselines.studies.study import LOWER_IS_BETTER, TRAINING_VALUES, Job, Study
 from lulcbench._files import write_atomic
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.intervals import caution
@@ -109,6 +109,7 @@ def _groups(jobs: Sequence[Job], outcomes: Sequence[Outcome], out: Path) -> dict
                 group.outcomes[job.seed] = outcome
                 group.counts[job.seed] = UnitCounts.load(counts_file(job, out, prediction))
                 group.folders[job.seed] = prediction_folder(job, out, prediction)
+                group.configs[job.seed] = job.predictions()[prediction].replace(name=job.config().name)
     return found
 
 
@@ -159,7 +160,7 @@ def _floors(groups: dict[str, Group]) -> dict[str, float | None]:
 def _column(name: str) -> Column:
     if name in METRICS:
         return Column(METRICS[name].label, METRICS[name].description, not METRICS[name].higher_is_better)
-    return Column(TRAINING_VALUES[name], TRAINING_VALUES[name], name.endswith(("loss", "gap")))
+    return Column(TRAINING_VALUES[name], TRAINING_VALUES[name], name in LOWER_IS_BETTER)
 
 
 def sentence(result: Result) -> str:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from baselines.config import Config
 from baselines.predicting.unit_counts import FLAT, UnitCounts
 from baselines.registry import Part
 from baselines.studies.runner import Outcome
-from baselines.studies.study import TRAINING_VALUES, Versus
+from baselines.studies.study import LOWER_IS_BETTER, TRAINING_VALUES, Versus
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.intervals import paired, t_quantile
@@ -32,12 +33,14 @@ class Group:
         outcomes: outcomes by seed.
         counts: counts by seed.
         folders: folders of the predictions by seed.
+        configs: configs of the predictions by seed.
     """
 
     name: str
     outcomes: dict[int, Outcome]
     counts: dict[int, UnitCounts]
     folders: dict[int, Path] = field(default_factory=dict)
+    configs: dict[int, Config] = field(default_factory=dict)
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -167,9 +170,9 @@ def compare(versus: Versus, first: Group, second: Group) -> Result:
 def _verdict(versus: Versus, low: float, high: float) -> str | None:
     if versus.expect is None:
         return None
-    higher = versus.metric not in METRICS or METRICS[versus.metric].higher_is_better
-    if versus.metric in ("train_loss", "val_loss", "loss_gap"):
-        higher = False
+    higher = (
+        METRICS[versus.metric].higher_is_better if versus.metric in METRICS else versus.metric not in LOWER_IS_BETTER
+    )
     better = (low, high) if higher else (-high, -low)
     if versus.expect == "worse":
         better = (-better[1], -better[0])

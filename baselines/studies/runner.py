@@ -24,7 +24,7 @@ from baselines.predicting.unit_counts import UnitCounts
 from baselines.registry import Part
 from baselines.run import Parameters, load_run
 from baselines.studies.study import Job
-from baselines.train import train
+from baselines.train import LOCK, LOG, train
 from baselines.training.effort import Effort
 from baselines.training.history import OutOfTime, read_history
 from lulcbench._console import console
@@ -32,7 +32,7 @@ from lulcbench._files import write_atomic
 from lulcbench._parsing import parse_json, read_limited
 from lulcbench.errors import LulcbenchError
 
-OUTCOME, COUNTS, DIGESTS, LOCK, LOG = "outcome.json", "counts.npz", "digests.txt", ".lock", "log.txt"
+OUTCOME, COUNTS, DIGESTS = "outcome.json", "counts.npz", "digests.txt"
 MAX_OUTCOME_BYTES = 2**24
 State = Literal["done", "failed", "unfinished", "running"]
 

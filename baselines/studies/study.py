@@ -31,6 +31,8 @@ TRAINING_VALUES = {
     "samples_kept": "Share of samples kept",
     "noise_left": "Share of wrong labels among kept samples",
 }
+# Those of which less is better.
+LOWER_IS_BETTER = frozenset({"train_loss", "val_loss", "loss_gap", "training_minutes", "parameters", "noise_left"})
 # The smallest run with the same code: one epoch of the smallest model of the kind.
 REHEARSAL = {
     "train": {"epochs": 1, "steps": None, "max_minutes": None, "compile": False, "patience": None},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -162,7 +163,7 @@ class Segmentation(Task):
         """
         level = self.info.level or len(LEVELS)
         dataset = self._tiles(config, normalize=True)
-        with Predictions.open(folder / PREDICTIONS, dataset.release) as predictions:
+        with open_predictions(folder, dataset.release, config.predict.split) as predictions:
             for position in self._shown(dataset, count):
                 sample = dataset[position]
                 mapped = legend().encode(predictions.codes(position)[0], level)
@@ -188,7 +189,7 @@ class Segmentation(Task):
             Tile, share of right pixels, and panels of image, label and prediction.
         """
         dataset = self._tiles(config, normalize=True)
-        with Predictions.open(folder / PREDICTIONS, dataset.release) as predictions:
+        with open_predictions(folder, dataset.release, config.predict.split) as predictions:
 
             def maps(position: int) -> tuple[Sample, Any, Any]:
                 sample = dataset[position]
@@ -233,17 +234,8 @@ class Segmentation(Task):
 
     @staticmethod
     def _digest(folder: Path, release: Release, split: str) -> str:
-        """SHA-256 of the predictions of a split.
-
-        Raises:
-            LulcbenchError: they are missing, or are of another split.
-        """
-        path, remedy = folder / PREDICTIONS, "Run 'python -m baselines predict' first."
-        if not path.is_file():
-            raise LulcbenchError(f"{path} is missing.", remedy)
-        with Predictions.open(path, release) as predictions:
-            if predictions.info.split != split:
-                raise LulcbenchError(f"{path} has predictions of {predictions.info.split}, not of {split}.", remedy)
+        """SHA-256 of the predictions of a split; see ``open_predictions``."""
+        with open_predictions(folder, release, split) as predictions:
             return predictions.sha256
 
     @staticmethod
@@ -261,6 +253,22 @@ class Segmentation(Task):
         import torch
 
         return temper(torch.from_numpy(p)[None], temperature)[0].numpy()
+
+
+@contextmanager
+def open_predictions(folder: Path, release: Release, split: str) -> Iterator[Predictions]:
+    """Open the predictions in the folder of a run, whose tiles are those of a split.
+
+    Raises:
+        LulcbenchError: they are missing, or are of another split.
+    """
+    path, remedy = folder / PREDICTIONS, "Run 'python -m baselines predict' first."
+    if not path.is_file():
+        raise LulcbenchError(f"{path} is missing.", remedy)
+    with Predictions.open(path, release) as predictions:
+        if predictions.info.split != split:
+            raise LulcbenchError(f"{path} has predictions of {predictions.info.split}, not of {split}.", remedy)
+        yield predictions
 
 
 def _agreement(label: npt.NDArray[np.integer], mapped: npt.NDArray[np.integer]) -> float:

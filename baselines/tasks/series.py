@@ -18,7 +18,7 @@ from baselines.predicting.unit_counts import UnitCounts, count_series
 from baselines.predicting.views import temper
 from baselines.series.smoothing import Smoothing, choose_stay, count_pairs, estimate_stay
 from baselines.tasks.base import TASKS, Report, TaskConfig
-from baselines.tasks.segmentation import PREDICTIONS, SCORES, Segmentation
+from baselines.tasks.segmentation import PREDICTIONS, SCORES, Segmentation, open_predictions
 from lulcbench import _console
 from lulcbench._files import write_json
 from lulcbench.errors import LulcbenchError, NotAvailableError
@@ -27,7 +27,7 @@ from lulcbench.evaluation.scoring import score
 from lulcbench.evaluation.series import count_changes
 from lulcbench.legend import IGNORE_INDEX, LEVELS, ClassScheme, legend
 from lulcbench.plotting import Panel, class_panel
-from lulcbench.predictions import Predictions, PredictionWriter
+from lulcbench.predictions import PredictionWriter
 from lulcbench.release import Release, Row, TilePosition
 from lulcbench.series.regular import normalized
 
@@ -167,6 +167,8 @@ class SeriesTask(Segmentation):
 
     def score(self, config: Config, folder: Path) -> dict[str, Any]:
         """Metrics by level, of the years that have labels."""
+        with open_predictions(folder, Release.open(_data(config).root_path), config.predict.split):
+            pass
         scores = score(folder / PREDICTIONS, _data(config).root_path)
         levels = {str(n): {name: s[name] for name in SHOWN} for n, s in scores.levels.items()}
         finest = levels[str(scores.level)]
@@ -175,7 +177,7 @@ class SeriesTask(Segmentation):
     def count(self, config: Config, folder: Path) -> UnitCounts:
         """Counts by spatial block."""
         release = Release.open(_data(config).root_path)
-        with Predictions.open(folder / PREDICTIONS, release) as predictions:
+        with open_predictions(folder, release, config.predict.split) as predictions:
             return count_series(predictions)
 
     def report(self, config: Config, folder: Path) -> Report:
@@ -198,7 +200,7 @@ class SeriesTask(Segmentation):
         """The first tiles: the map of every year, and where it changes once or several times."""
         level = self.info.level or 4
         release = Release.open(_data(config).root_path)
-        with Predictions.open(folder / PREDICTIONS, release) as predictions:
+        with open_predictions(folder, release, config.predict.split) as predictions:
             for position in range(min(count, len(predictions.info.tiles))):
                 codes = predictions.codes(TilePosition(position))
                 maps = np.stack([legend().encode(part, level) for part in codes])

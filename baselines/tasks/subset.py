@@ -6,13 +6,13 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.arrays import read_arrays
 from baselines.devices import memory_errors, threads
 from baselines.predicting.maps import blend_tiles
 from baselines.predicting.split import open_split, read_split
@@ -145,11 +145,11 @@ def read_classes(
     path = folder / PREDICTIONS
     if not path.is_file():
         raise LulcbenchError(f"{path} is missing.", "Run 'python -m baselines predict' first.")
+    file = read_arrays(path, "Predict again.")
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            stored, classes, p = file["tiles"].tolist(), tuple(file["names"].tolist()), file["p"]
-            arrays = [p if name == "p" else file[name] for name in wanted]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        stored, classes, p = file["tiles"].tolist(), tuple(file["names"].tolist()), file["p"]
+        arrays = [file[name] for name in wanted]
+    except (KeyError, TypeError) as error:
         raise LulcbenchError(f"{path} is damaged: {error!r}.", "Predict again.") from error
     if stored != list(tiles) or classes != names or len(p) != len(tiles):
         raise LulcbenchError(f"{path} has other tiles or classes.", "Predict again.")

@@ -6,6 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -57,7 +58,8 @@ def fit_network(
 
     Raises:
         OutOfTime: the deadline was reached.
-        LulcbenchError: memory ran out; the loss diverged; there are fewer GPUs than requested.
+        LulcbenchError: memory ran out; the loss diverged; there are fewer GPUs than requested; a batch has a single
+            sample, which batch normalisation cannot be trained on.
     """
     config = experiment.config
     module = TrainingModule(net, task, config)
@@ -71,7 +73,7 @@ def fit_network(
         "Lower train.batch_size and raise train.accumulate by the same factor, or lower predict.batch_size "
         "(if training has finished) or train.resident_gib.",
     ):
-        with quiet():
+        with quiet(), _single_value_errors():
             checkpoint = last if last.is_file() else None
             trainer.fit(module, datamodule=experiment.data, ckpt_path=checkpoint, weights_only=True)
         if config.train.patience is not None and (folder / BEST).is_file():
@@ -95,6 +97,20 @@ def fit_network(
         losses=losses,
     )
     return effort, temperature
+
+
+@contextmanager
+def _single_value_errors() -> Iterator[None]:
+    """Turn the error of a batch normalisation that sees a single value into one with a remedy."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise LulcbenchError(
+            f"Batch normalisation has a single value per channel: {error}.",
+            "Raise train.batch_size to 2 or more; the train split needs as many samples.",
+        ) from error
 
 
 def _losses(module: TrainingModule, experiment: Experiment, device: torch.device) -> Losses:

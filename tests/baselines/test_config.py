@@ -13,6 +13,12 @@ CONFIGS = sorted((Path(__file__).parents[2] / "baselines" / "configs").glob("*.t
 EUROSAT = {"name": "a", "data": {"kind": "eurosat"}, "model": {"kind": "timm"}}
 SEGMENTS = {"name": "a", "data": {"kind": "luisa-seg", "root": "r"}, "model": {"kind": "unet"}}
 
+POINTS = {
+    "data": {"kind": "points", "root": "r", "bands": {"B04": "red"}, "test": "a"},
+    "model": {"kind": "lstm"},
+    "augment": {"dihedral": False},
+}
+
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
 def test_committed_configs_are_valid_and_named_like_their_file(path: Path) -> None:
@@ -50,6 +56,9 @@ def test_bad_configs_name_the_key(change: dict, says: str) -> None:
         ({"task": {"level_weights": (1, 1, -1, 1)}}, "level_weights"),
         ({"data": {"kind": "luisa-seg", "root": "r", "level": 2}, "task": {"level_weights": (0, 0, 1, 1)}}, "level_w"),
         ({"data": {"kind": "luisa-seg", "root": "r", "bands": []}}, "bands"),
+        (EUROSAT | {"predict": {"window": 1200}}, r"predict\.window and predict\.stride are for maps"),
+        (EUROSAT | {"predict": {"stride": 600}}, r"predict\.window and predict\.stride are for maps"),
+        (POINTS | {"predict": {"smoothing": "viterbi"}}, r"predict\.smoothing is for maps of several years"),
         ({"task": {"kind": "series"}}, "requires series of single pixels, but data luisa-seg are images"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from baselines.config import Config
 from baselines.data.points import PointSeries, PointSeriesData
 from baselines.experiment import Experiment
-from baselines.train import train
+from baselines.train import STARTED, train
 from lulcbench.errors import LulcbenchError
 
 DAYS = ("01-15", "04-15", "07-15", "10-15")
@@ -126,6 +126,7 @@ def change(frame: pd.DataFrame, rows: str, **values: Any) -> pd.DataFrame:
         (table().assign(date="03/05/2019"), {}, "column date: .*03/05/2019"),
         (table().assign(date="the 15th"), {}, "column date: .*the 15th"),
         (table().assign(r="much"), {}, "column r: Unable to parse string .much."),
+        (table().replace({"label": {"crops": "predicted"}}), {}, "a class is named 'predicted'"),
         (table().assign(year=2019.5), {}, "column year: 2019.5 is not a year"),
     ],
 )
@@ -146,3 +147,13 @@ def test_wrong_settings_are_refused(path: Path, tmp_path: Path) -> None:
         data(tmp_path / "none.parquet").read()
     with pytest.raises(LulcbenchError, match="The table "):
         data(tmp_path / "none.parquet").digest()
+
+
+def test_batches_of_one_sample_are_refused_where_networks_normalise_them(path: Path, tmp_path: Path) -> None:
+    config = Config.parse({
+        "name": "points", "threads": 1, "data": data(path).model_dump(), "model": {"kind": "tempcnn", "width": 8},
+        "train": {"epochs": 1, "batch_size": 1}, "augment": {"dihedral": False},
+    })  # fmt: skip
+    with pytest.raises(LulcbenchError, match="single value per channel"):
+        train(Experiment.open(config), tmp_path)
+    assert not (tmp_path / "points" / STARTED).exists()  # the batch size may be corrected

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 from lightning import seed_everything
+from safetensors.torch import save_file
 
 from baselines.config import Config
 from baselines.data import Input
@@ -207,3 +209,23 @@ def test_encoders_are_loaded_from_files_of_whole_networks(tmp_path: Path) -> Non
     path.write_bytes(b"no model")
     with pytest.raises(LulcbenchError, match="not a readable ONNX file"):
         config.model.build(imagery(6), 10)
+
+
+def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
+    import timm
+
+    def build(name: str, **more: object) -> None:
+        model = {"kind": "timm", "name": "test_resnet", "weights_file": str(tmp_path / name)} | more
+        Config.parse({"name": "a", "data": {"kind": "eurosat"}, "model": model}).model.build(imagery(3), 10)
+
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    (tmp_path / "code.pth").write_bytes(pickle.dumps({"a": print}, protocol=2))
+    (tmp_path / "junk.safetensors").write_bytes(b"junk" * 100)
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name in ("junk.pth", "code.pth", "junk.safetensors", "list.pth"):
+        with pytest.raises(LulcbenchError, match=f"{name} is not a readable file of weights"):
+            build(name)
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "sorted.safetensors")
+    build("sorted.safetensors")
+    with pytest.raises(LulcbenchError, match="in the order of their names"):
+        build("sorted.safetensors", weights_by_order=True)

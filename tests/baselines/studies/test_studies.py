@@ -367,6 +367,18 @@ def test_counts_are_stored_as_they_are_and_damaged_ones_are_refused(tmp_path: Pa
     stored = UnitCounts.load(tmp_path / COUNTS)
     assert (stored.unit, stored.split, stored.units, stored.classes) == ("patches", "val", ("x", "y"), {0: ("a", "b")})
     assert all(np.array_equal(stored.sums[key], values) for key, values in counts.sums.items())
-    (tmp_path / COUNTS).write_bytes((tmp_path / COUNTS).read_bytes()[:-30])
+    whole = (tmp_path / COUNTS).read_bytes()
+    (tmp_path / COUNTS).write_bytes(whole[:-30])
     with pytest.raises(LulcbenchError, match="is damaged"):
         UnitCounts.load(tmp_path / COUNTS)
+    refused = 0
+    for position in range(0, len(whole), 7):  # also where zlib or the parser of headers find it first
+        for change in (1, 0x80):
+            (tmp_path / COUNTS).write_bytes(
+                whole[:position] + bytes([whole[position] ^ change]) + whole[position + 1 :]
+            )
+            try:
+                UnitCounts.load(tmp_path / COUNTS)
+            except LulcbenchError:
+                refused += 1
+    assert refused > len(whole) / 7

@@ -117,3 +117,20 @@ def test_a_model_of_other_classes_is_refused(release_root: Path, tmp_path: Path)
     with pytest.raises(LulcbenchError, match="was trained on other data"):
         loaded.task.predict(loaded, tmp_path / run.name)
     assert not (tmp_path / run.name / PREDICTIONS).exists()
+
+
+def test_frequencies_count_labels_of_any_level(release_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = config(release_root)
+    dataset = Experiment.open(run).data.datasets["train"]
+    rng = np.random.default_rng(0)
+    # As of CORINE, whose classes end at level 3, beside some of level 4; 1 is of no class of the subset.
+    codes = rng.choice([112, 111, 1111, 1210, 121, 31, 3110, 1, 211, 0], (len(dataset.tiles), 96, 96))
+
+    def fractions(year: int, level: int) -> np.ndarray:
+        indices = legend().encode(codes.astype(np.uint16), level).reshape(len(codes), -1)
+        return np.stack([(indices == i).mean(1) for i in range(len(legend().codes(level)))], 1)
+
+    monkeypatch.setattr(dataset, "class_fractions", fractions)
+    of = ([112, 111, 1111], [1210, 121], [31, 3110])
+    expected = np.array([np.isin(codes, members).sum() for members in of])
+    np.testing.assert_allclose(run.data.describe(dataset).frequencies, expected / expected.sum(), rtol=1e-12)
