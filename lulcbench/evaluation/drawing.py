@@ -208,7 +208,7 @@ def write_sample(
     )
     part = path.with_name(f".{path.stem}.part.gpkg")
     geopandas.GeoDataFrame(table, geometry=shapes).to_file(part, driver="GPKG", layer="sample", index=False)
-    # If this ends before all files are written, new points lie beside no design and are refused, not beside an older one.
+    # If this ends before all files are written, new points have no design and are refused, instead of an older one.
     files[2].unlink(missing_ok=True)
     part.replace(path)
     write_atomic(files[1], table.to_csv(index=False).encode())

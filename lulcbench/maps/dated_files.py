@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,14 @@ from lulcbench.maps.dated_images import Floats, Mask, Seen, named_bands, single_
 from lulcbench.maps.model import ModelInfo
 from lulcbench.maps.scenes import Layer, find_scenes, is_clear, open_raster
 
+if TYPE_CHECKING:
+    from rasterio import DatasetReader
+
 _EIGHT_BIT = 2.0  # a mean reflectance is smaller, a mean of 8-bit values is not
 _DIGITS = 1e-4  # reflectance of a digit of Sentinel-2, where files state no scale
 _OFFSET_BASELINE = 4.0  # processing baseline from which on digits have an offset of -1000, or had
 _OFFSET_SINCE = np.datetime64("2022-01-25")  # its first day, for images whose baseline is not known
+_SAME = 0.95  # sides of pixels, in pixels of the grid, from which on interpolation uses the four nearest ones
 _STRANGE = 50.0  # standard deviations from the mean of the training data: another unit
 
 
@@ -172,11 +176,30 @@ class SceneImages:
             if file.nodata is None:
                 grid["add_alpha"] = True  # so that pixels outside of the file are known
             how = Resampling.nearest if aligned or classes else how
+            if how is Resampling.bilinear:
+                # From the extents of both grids, GDAL would blur rasters that are turned against it.
+                grid |= dict(zip(("XSCALE", "YSCALE"), self._scales(file, bounds), strict=True))
             try:
                 with WarpedVRT(file, height=shape[0], width=shape[1], resampling=how, **grid) as view:
                     return view.read(bands), view.read_masks(bands) > 0
             except RasterioError as error:
                 raise LulcbenchError(f"Cannot read {href}: {error}.", "Give intact rasters.") from error
+
+    def _scales(self, file: DatasetReader, bounds: Bounds) -> tuple[float, float]:
+        """Width and height of a pixel of a raster in the middle of an area, in pixels of the grid; 1 for larger ones.
+
+        Of a raster whose middle is unknown, because it is elsewhere on the Earth, both are 1.
+        """
+        from rasterio.warp import transform
+
+        left, bottom, right, top = bounds
+        (x,), (y,) = transform(self._crs, file.crs, [(left + right) / 2], [(bottom + top) / 2])
+        column, row = ~file.transform @ (x, y)
+        corners = [file.transform @ at for at in ((column, row), (column + 1, row), (column, row + 1))]
+        xs, ys = np.array(transform(file.crs, self._crs, *zip(*corners, strict=True)))
+        sides = np.hypot(xs[1:] - xs[0], ys[1:] - ys[0]) / self._input.resolution
+        width, height = (float(side) if 0 < side < _SAME else 1.0 for side in sides)
+        return width, height
 
     def _coding(self, layer: Layer, date: np.datetime64, dtype: np.dtype[Any]) -> tuple[float, float]:
         """Scale and offset of a layer.

@@ -14,10 +14,12 @@ import pandas as pd
 import pytest
 import rasterio
 from affine import Affine
+from pyproj import Transformer
 from rasterio.enums import Resampling
 from rasterio.shutil import copy as copy_raster
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
+from scipy.ndimage import map_coordinates
 
 from benchmarks import spotting_images as simulations
 from lulcbench import cli
@@ -109,6 +111,42 @@ def test_the_model_sees_the_pixels_of_the_files(place) -> None:
     session = onnxruntime.InferenceSession(model.graph())
     (p,) = session.run(None, {"sentinel2": image[None].astype(np.float32)})
     np.testing.assert_allclose(model.predictor()(seen.images), p[0], atol=1e-3)
+
+
+def test_images_that_are_turned_against_the_grid_are_not_blurred(place, tmp_path: Path) -> None:
+    """Fine texture keeps its contrast: bilinear interpolation of noise by scipy at coordinates of pyproj."""
+    folder, _ = place
+    size = 700
+    noise = np.random.default_rng(0).integers(1000, 3000, (6, size, size)).astype(np.uint16)
+    noise[5] = 4
+    left, top = 399960.0, 7600000.0  # Lapland in zone 35, against the grid of Europe turned by 17°
+    grid = {"crs": "EPSG:32635", "transform": Affine(10, 0, left, 0, -10, top), "nodata": 0}
+    shape = {"driver": "GTiff", "width": size, "height": size, "count": 6, "dtype": "uint16"}
+    with rasterio.open(tmp_path / "2020-06-01.tif", "w", **shape, **grid) as file:
+        file.write(noise)
+        file.descriptions = ("B02", "B03", "B04", "B08", "B11", "SCL")
+    ((x,), (y,)) = transform("EPSG:32635", "EPSG:3035", [left + 3500], [top - 3500])
+    x, y = round(x, -1), round(y, -1)
+    with rasterio.open(
+        tmp_path / "2020-05-01.tif",
+        "w",
+        **shape,
+        crs="EPSG:3035",
+        transform=Affine(10, 0, x - 640, 0, -10, y + 640),
+        nodata=0,
+    ) as file:
+        file.write(noise)
+        file.descriptions = ("B02", "B03", "B04", "B08", "B11", "SCL")
+    model = MapModel.open(folder / "model")
+    images = open_images(tmp_path, model.info)
+    assert images.crs == "EPSG:3035"
+    picture = images.picture(np.datetime64("2020-06-01"), (x - 640, y - 640, x + 640, y + 640))
+    east, north = np.meshgrid(x - 635 + 10.0 * np.arange(128), y + 635 - 10.0 * np.arange(128))
+    columns, rows = Transformer.from_crs(3035, 32635, always_xy=True).transform(east, north)
+    at = [(top - np.array(rows)) / 10 - 0.5, (np.array(columns) - left) / 10 - 0.5]
+    expected = map_coordinates(noise[0] * 1e-4, at, order=1)
+    assert np.std(picture[0]) == pytest.approx(np.std(expected), rel=0.02)
+    assert np.abs(picture[0] - expected).mean() < 0.1 * np.std(expected)  # GDAL's coordinates are within 1/8 pixel
 
 
 @pytest.mark.slow
