@@ -18,6 +18,7 @@ import xarray as xr
 from affine import Affine
 
 from builders._progress import Report, counter, silent
+from builders.archives import landsat as collection2
 from builders.ingest.catalog import File, item, write
 from lulcbench.errors import LulcbenchError
 from lulcbench.sensors import LANDSAT, SENTINEL2, Band
@@ -27,7 +28,9 @@ S2_10M = ("B02", "B03", "B04", "B08")
 S2_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")
 L8 = {"B02": "blue", "B03": "green", "B04": "red", "B05": "nir08", "B06": "swir16", "B07": "swir22"}
 # Landsat Collection 1 pixel_qa bit → Collection 2 qa_pixel bit (USGS product guides); cirrus is a confidence there.
-QA_BITS = {1: 6, 2: 7, 3: 4, 4: 5, 5: 3}
+# "Clear" of the former (bit 1) is the absence of all others, bit 6 of the latter that of clouds alone.
+QA_BITS = {2: 7, 3: 4, 4: 5, 5: 3}
+CLOUD = 5  # bit of Collection 1
 CIRRUS_HIGH = 0b11 << 8
 
 
@@ -87,13 +90,14 @@ def landsat_grid(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tupl
 
 
 def collection2_qa(pixel_qa: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
-    """Landsat Collection 1 ``pixel_qa`` as Collection 2 ``qa_pixel``; 0 (never observed) becomes fill."""
+    """Landsat Collection 1 ``pixel_qa`` as Collection 2 ``qa_pixel``; fill, and 0 (never observed), become its fill."""
     old = pixel_qa.astype(np.uint16)
     new = np.zeros_like(old)
     for source, target in QA_BITS.items():
         new |= ((old >> source) & 1) << target
+    new |= (1 - ((old >> CLOUD) & 1)) << collection2.NO_CLOUD
     new |= ((old & CIRRUS_HIGH) == CIRRUS_HIGH).astype(np.uint16) << 2
-    return np.where(old == 0, 1, new).astype(np.uint16)
+    return np.where((old == 0) | (old & 1 == 1), 1, new).astype(np.uint16)
 
 
 # WorldCereal land cover: 11 annual cropland, 13 grassland and fodder, 60 built-up; 99 is only "no annual crop".
