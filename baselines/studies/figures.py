@@ -23,6 +23,7 @@ from lulcbench.evaluation.metrics import METRICS
 from lulcbench.plotting import Panel
 
 MAX_CLASSES = 20
+MANY_TIMES = 20  # ratio of the ends of an axis from which on it is logarithmic
 TILES = 3  # best ones, and as many worst ones
 
 
@@ -91,6 +92,9 @@ def _points(figure: Any, plot: Plot, groups: Mapping[str, Group]) -> None:
             for x, values in points:
                 axis.plot([x] * len(values), values, ".", color=f"C{k}", alpha=0.4)
         axis.set(ylabel=_label(metric), xlabel=plot.x)
+        xs = [x for points in by_config.values() for x, _ in points]
+        if all(isinstance(x, int | float) and x > 0 for x in xs) and max(xs) >= MANY_TIMES * min(xs):
+            axis.set_xscale("log")
         axis.grid(alpha=0.3)
         if len(by_config) > 1:
             axis.legend(frameon=False)
