@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 20  # rows of the table on the terminal
 _TABLES = (".csv", ".parquet")
-_OF_IMAGES = ("--patch", "--stride", "--level", "--bounds", "--bands", "--scale", "--offset")  # not of tables
+_OF_IMAGES = ("--top", "--patch", "--stride", "--level", "--bounds", "--bands", "--scale", "--offset")  # not of tables
 
 
 def register(app: typer.Typer) -> None:

@@ -21,6 +21,7 @@ from lulcbench.legend import NODATA, legend
 if TYPE_CHECKING:
     import geopandas
 
+LEAST_KNOWN = 0.5  # of the probability is of classes with a code, or the image is left out
 _KNOWN = ("place", "date", "clear", "x", "y")
 _JITTER = 1.0  # m, of the positions of the images of a patch
 _ROUNDING = 1e-6  # of shares
@@ -59,8 +60,8 @@ def read_series(
     Args:
         path: CSV or Parquet file with the columns ``place``, ``date`` (ISO 8601) and one per class; optionally
             ``clear`` (share of the patch without clouds) and ``x``, ``y`` (EPSG:3035).
-        legend_name: CSV file with the columns ``value`` (name of a class column) and ``code`` (0 leaves it out); None
-            for columns that are LUISA codes.
+        legend_name: CSV file with the columns ``value`` (name of a class column) and ``code`` (0 leaves it out, and
+            images whose probability is mostly of such classes); None for columns that are LUISA codes.
         clear: images with a smaller share are left out.
 
     Returns:
@@ -83,6 +84,7 @@ def read_series(
             f"{path} has columns that are not classes: {unknown[:8]}.",
             "Translate the names of classes by --legend, a CSV file with the columns value and code.",
         )
+    every = names
     names = [name for name in names if table_of[str(name)] != NODATA]
     codes = np.array([table_of[str(name)] for name in names], np.int64)
     if len(set(codes.tolist())) < 2:
@@ -98,9 +100,15 @@ def read_series(
             raise LulcbenchError(f"{path} has {int(odd.sum())} values of clear outside 0 to 1.", "Give shares.")
         left_out["clouded"] = int((used & ~(share >= clear)).sum())
         used &= share >= clear
-    numbers = table[names].apply(pd.to_numeric, errors="coerce")
-    left_out["no probabilities"] = int((used & numbers.isna().any(axis=1)).sum())
-    used &= numbers.notna().all(axis=1)
+    numbers = table[every].apply(pd.to_numeric, errors="coerce")
+    known = np.isfinite(numbers[names]).all(axis=1)
+    left_out["no probabilities"] = int((used & ~known).sum())
+    used &= known
+    # What a cloud or another class without a code leaves to the others is noise, which would be blown up.
+    lost = numbers[names].sum(axis=1) <= LEAST_KNOWN * numbers.clip(lower=0).sum(axis=1)
+    lost &= len(every) > len(names)
+    left_out["mostly of classes without a code"] = int((used & lost).sum())
+    used &= ~lost
     places = {axis: _positions(table[axis], path) for axis in ("x", "y") if axis in table}
     table = table.assign(date=dates, **places, **{str(name): numbers[name] for name in names})[used]
     double = table.duplicated(["place", "date"])
