@@ -72,7 +72,8 @@ def read_series(
     """
     path = Path(path)
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        # Places as text: 07 and 7 are two of them.
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"place": str})
     except (OSError, ValueError) as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a CSV or Parquet file.") from error
     if absent := [name for name in ("place", "date") if name not in table]:
