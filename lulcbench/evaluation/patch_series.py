@@ -14,7 +14,7 @@ import pandas as pd
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.crosswalk import read_crosswalk
-from lulcbench.evaluation.spotting import CONFIDENCE, OUTLIERS, RATE, spot
+from lulcbench.evaluation.spotting import CLEAR, CONFIDENCE, OUTLIERS, RATE, spot
 from lulcbench.grid import CRS
 from lulcbench.legend import NODATA, legend
 
@@ -53,7 +53,7 @@ class PatchSeries:
 
 
 def read_series(
-    path: str | os.PathLike[str], legend_name: str | None = None, clear: float = 0.5
+    path: str | os.PathLike[str], legend_name: str | None = None, clear: float | None = None
 ) -> tuple[list[PatchSeries], dict[str, int]]:
     """Read a table of probabilities.
 
@@ -62,7 +62,7 @@ def read_series(
             ``clear`` (share of the patch without clouds) and ``x``, ``y`` (EPSG:3035).
         legend_name: CSV file with the columns ``value`` (name of a class column) and ``code`` (0 leaves it out, and
             images whose probability is mostly of such classes); None for columns that are LUISA codes.
-        clear: images with a smaller share are left out.
+        clear: images with a smaller share are left out, of tables with the column ``clear``; None takes ``CLEAR``.
 
     Returns:
         The patches, and reason → number of images that were left out.
@@ -99,8 +99,11 @@ def read_series(
         share = pd.to_numeric(table["clear"], errors="coerce")
         if (odd := (share < -_ROUNDING) | (share > 1 + _ROUNDING)).any():
             raise LulcbenchError(f"{path} has {int(odd.sum())} values of clear outside 0 to 1.", "Give shares.")
-        left_out["clouded"] = int((used & ~(share >= clear)).sum())
-        used &= share >= clear
+        least = CLEAR if clear is None else clear
+        left_out["clouded"] = int((used & ~(share >= least)).sum())
+        used &= share >= least
+    elif clear is not None:
+        raise LulcbenchError(f"{path} has no column clear, which would tell the images to leave out.", "Add it.")
     numbers = table[every].apply(pd.to_numeric, errors="coerce")
     known = np.isfinite(numbers[names]).all(axis=1)
     left_out["no probabilities"] = int((used & ~known).sum())

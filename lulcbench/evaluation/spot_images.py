@@ -20,7 +20,7 @@ import pandas as pd
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.crosswalk import read_crosswalk
 from lulcbench.evaluation.patch_series import LEAST_KNOWN, PatchSeries, spot_all
-from lulcbench.evaluation.spotting import COMPOSITE_OUTLIERS, CONFIDENCE, OUTLIERS, RATE
+from lulcbench.evaluation.spotting import CLEAR, COMPOSITE_OUTLIERS, CONFIDENCE, OUTLIERS, RATE
 from lulcbench.grid import CRS, Bounds
 from lulcbench.legend import NODATA, legend
 from lulcbench.maps.dated_files import SceneImages
@@ -106,7 +106,7 @@ def spot_images(
     stride: float | None = None,
     level: int | None = None,
     legend_name: str | None = None,
-    clear: float = 0.5,
+    clear: float = CLEAR,
     rate: float = RATE,
     confidence: float = CONFIDENCE,
     bounds: Bounds | None = None,
