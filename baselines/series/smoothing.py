@@ -205,8 +205,8 @@ def forward_backward(p: npt.NDArray[np.floating[Any]], matrix: Floats, prior: np
         prior: frequency of each class in training, ``(class,)``.
 
     Returns:
-        float64 of the shape of ``p``, with sum 1 over classes. Where the matrix and probabilities of 0 leave no sequence
-        possible, both are at least ``TINY``, as for ``viterbi``.
+        float64 of the shape of ``p``, with sum 1 over classes. Where the matrix and probabilities of 0 leave no
+        sequence possible, both are at least ``TINY``, as for ``viterbi``.
     """
     likelihood = _likelihood(p, prior)
     out = _posterior(likelihood, matrix, prior)
