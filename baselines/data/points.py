@@ -196,7 +196,9 @@ class PointSeriesData(DataConfig):
         columns = [self.id, self.date, self.year, self.label, self.group, *self.bands.values()]
         try:
             content = io.BytesIO(path.read_bytes())
-            table = pd.read_csv(content) if path.suffix == ".csv" else pd.read_parquet(content)
+            # As text: 07 and 7 are two points.
+            texts = dict.fromkeys((self.id, self.label, self.group), str)
+            table = pd.read_csv(content, dtype=texts) if path.suffix == ".csv" else pd.read_parquet(content)
         except (OSError, ValueError) as error:
             raise LulcbenchError(f"Cannot read the table {path}: {error}.", "Give a Parquet or CSV file.") from error
         if lacking := [name for name in columns if name not in table]:
@@ -208,7 +210,7 @@ class PointSeriesData(DataConfig):
                     f"{path}: {empty.sum()} rows have no {column}, the first is row {empty.argmax() + 1}.",
                     "Fill them in, or remove these rows.",
                 )
-        table = table.astype(dict.fromkeys((self.id, self.label, self.group), str))
+        table = table.astype(texts)
         for column in (self.date, self.year, *self.bands.values()):
             try:
                 table[column] = _dates(table[column]) if column == self.date else pd.to_numeric(table[column])

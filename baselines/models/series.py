@@ -70,6 +70,11 @@ class SeriesNetwork(NetworkConfig):
         config = experiment.config
         if "years" not in config.data.options:
             raise LulcbenchError(f"Data {config.data.kind} are not of several years.", "Set model.by_year = false.")
+        if config.data.options.get("train_years") is not None:
+            raise LulcbenchError(
+                "model.by_year trains a network on each of data.years: data.train_years would have no effect.",
+                "Leave out data.train_years, or set model.by_year = false.",
+            )
         nets: dict[int, nn.Module] = {}
         efforts = []
         temperatures = {}

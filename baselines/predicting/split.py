@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,6 +82,7 @@ def check_data(trained: Trained) -> None:
         )
 
 
-def unlabelled(split: str) -> str:
-    """A sentence that states why predictions have no scores."""
-    return f"The {split} split has no labels: its predictions are not scored."
+def unlabelled(split: str, years: Sequence[int] = ()) -> str:
+    """A sentence that states why predictions have no scores: of a split, or of years of it."""
+    of = f" of {', '.join(map(str, years))}" if years else ""
+    return f"The {split} split has no labels{of}: its predictions are not scored."

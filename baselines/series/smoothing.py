@@ -205,9 +205,22 @@ def forward_backward(p: npt.NDArray[np.floating[Any]], matrix: Floats, prior: np
         prior: frequency of each class in training, ``(class,)``.
 
     Returns:
-        float64 of the shape of ``p``, with sum 1 over classes.
+        float64 of the shape of ``p``, with sum 1 over classes. Where the matrix and probabilities of 0 leave no
+        sequence possible, both are at least ``TINY``, as for ``viterbi``.
     """
     likelihood = _likelihood(p, prior)
+    out = _posterior(likelihood, matrix, prior)
+    # A forest gives probabilities of 0, and labels that never change transitions of 0. Together they exclude all.
+    lost = ~(np.abs(out.sum(axis=1) - 1) < 1e-6).all(axis=0)
+    if lost.any():
+        known = (np.asarray(prior) > 0)[None, :, None]
+        possible = np.where(known, np.maximum(likelihood[:, :, lost], TINY), 0.0)
+        out[:, :, lost] = _posterior(possible, np.maximum(matrix, TINY), prior)
+    return out.reshape(np.shape(p))
+
+
+def _posterior(likelihood: Floats, matrix: Floats, prior: npt.NDArray[np.floating[Any]]) -> Floats:
+    """Probabilities of each year, ``(year, class, pixel)``; without sum where no sequence is possible."""
     years = len(likelihood)
     forward = np.empty_like(likelihood)
     forward[0] = _normalized(likelihood[0] * prior[:, None])
@@ -218,7 +231,7 @@ def forward_backward(p: npt.NDArray[np.floating[Any]], matrix: Floats, prior: np
     for year in range(years - 1, -1, -1):
         out[year] = _normalized(forward[year] * backward)
         backward = _normalized(matrix @ (likelihood[year] * backward))
-    return out.reshape(np.shape(p))
+    return out
 
 
 def viterbi(

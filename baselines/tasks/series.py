@@ -28,7 +28,7 @@ from lulcbench.evaluation.series import count_changes
 from lulcbench.legend import IGNORE_INDEX, LEVELS, ClassScheme, legend
 from lulcbench.plotting import Panel, class_panel
 from lulcbench.predictions import PredictionWriter
-from lulcbench.release import Release, Row, TilePosition
+from lulcbench.release import AUTO, Release, Row, TilePosition
 from lulcbench.series.regular import normalized
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class SeriesTask(Segmentation):
         """One table per level; none without labels."""
         release = Release.open(_data(config).root_path)
         split = config.predict.split
-        labelled = any(split in info.splits for info in release.manifest.labels.values())
+        labelled = bool(scored_years(release, split, AUTO, _data(config).years))
         tables = {}
         if labelled:
             found = self.score(config, folder)["levels"]
@@ -194,7 +194,7 @@ class SeriesTask(Segmentation):
             }
         summary = f"{release.manifest.title}. Maps of every year of the {split} split, legend level {self.info.level}. "
         facts = [("release", f"{release.id}, digest {release.digest}")]
-        return Report(tables, release.id, summary + ("" if labelled else unlabelled(split)), facts)
+        return Report(tables, release.id, summary + ("" if labelled else unlabelled(split, _data(config).years)), facts)
 
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
         """The first tiles: the map of every year, and where it changes once or several times."""
@@ -281,6 +281,11 @@ def label_years(release: Release, split: str, source: str) -> list[int]:
     """Years of the labels of a split, in ascending order."""
     info = release.manifest.label_source(release.manifest.choose_labels(source))
     return sorted(info.years) if split in info.splits else []
+
+
+def scored_years(release: Release, split: str, source: str, years: Sequence[int]) -> list[int]:
+    """Those of the years of maps that the split has labels of; none of a release without labels."""
+    return [year for year in years if year in label_years(release, split, source)] if release.manifest.labels else []
 
 
 def class_indices(

@@ -14,9 +14,10 @@ from baselines.predicting.split import unlabelled
 from baselines.predicting.unit_counts import AGREEMENT, FLAT, UnitCounts, count_samples
 from baselines.predicting.views import EPSILON
 from baselines.tasks.base import Report
-from baselines.tasks.series import SHOWN, SeriesTask, change_panel, class_indices, label_years
+from baselines.tasks.series import SHOWN, SeriesTask, change_panel, class_indices, scored_years
 from baselines.tasks.subset import class_colors, read_classes, write_classes
 from lulcbench.datasets.batch import Sample
+from lulcbench.errors import NotAvailableError
 from lulcbench.evaluation.families import Family
 from lulcbench.evaluation.metrics import METRICS, evaluate
 from lulcbench.evaluation.series import agreement_by_class, count_changes, series_sums
@@ -119,7 +120,8 @@ class SubsetSeries(SeriesTask):
     def report(self, config: Config, folder: Path) -> Report:
         """One table; none without labels."""
         release, split, names = self._release(config), config.predict.split, self.subset.names
-        labelled = any(split in info.splits for info in release.manifest.labels.values())
+        data = cast("SeriesData", config.predicted)
+        labelled = bool(scored_years(release, split, data.labels, data.years))
         tables: dict[str, dict[str, float | None]] = {}
         if labelled:
             scores = self.score(config, folder)
@@ -128,7 +130,7 @@ class SubsetSeries(SeriesTask):
             f"{release.manifest.title}. Maps of every year of the {split} split; pixels of other classes are left out. "
         )
         facts = [("release", f"{release.id}, digest {release.digest}"), ("classes", ", ".join(names))]
-        return Report(tables, release.id, summary + ("" if labelled else unlabelled(split)), facts)
+        return Report(tables, release.id, summary + ("" if labelled else unlabelled(split, data.years)), facts)
 
     def pictures(self, config: Config, folder: Path, count: int) -> Iterator[tuple[str, Sequence[Panel]]]:
         """The first tiles: the map of every year, and where it changes once or several times."""
@@ -140,9 +142,18 @@ class SubsetSeries(SeriesTask):
             yield tile, [*panels, change_panel(count_changes(maps.astype(np.int64)))]
 
     def _truth(self, config: Config, release: Release, years: Sequence[int]) -> tuple[list[int], npt.NDArray[np.int64]]:
-        """Years that have labels, and their class indices ``(tile, year, y, x)``, -1 where ignored."""
+        """Years that have labels, and their class indices ``(tile, year, y, x)``, -1 where ignored.
+
+        Raises:
+            NotAvailableError: none has.
+        """
         source, split = cast("SeriesData", config.predicted).labels, config.predict.split
-        labelled = [year for year in years if year in label_years(release, split, source)]
+        labelled = scored_years(release, split, source, years)
+        if not labelled:
+            raise NotAvailableError(
+                f"{release.id} has no {source} labels of {', '.join(map(str, years))} in its {split} split.",
+                "Score maps of years that have labels.",
+            )
         by_year = [class_indices(release, split, year, source, self.scheme) for year in labelled]
         return labelled, np.stack([np.stack(tile) for tile in zip(*by_year, strict=True)])
 

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from lulcbench._console import new_table, result_console
-from lulcbench.cli._output import mark_simulated, save_figure, writable_figure, writable_file
+from lulcbench.cli._output import mark_simulated, refuse_given, save_figure, writable_figure, writable_file
 from lulcbench.errors import LulcbenchError
 
 _AGREED, _AGAINST = (226, 240, 217), (178, 24, 43)  # colours of no map and of all maps against the class
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def agree(
+    context: typer.Context,
     maps: Annotated[
         list[Path],
         typer.Argument(metavar="MAP...", help="Map rasters, folders of 'lulcbench map', or predictions (.zip)."),
@@ -51,6 +52,8 @@ def agree(
     years, bands = one_each(year or nothing, maps, "--year"), one_each(band or nothing, maps, "--band")
     if len(plain := {name == "values" for name in legends}) > 1:
         raise LulcbenchError("Only some of the maps have the legend values.", "Give all maps one legend.")
+    if True in plain:
+        refuse_given(context, ("--level",), "on values", "state another --legend")
     with ExitStack() as stack:
         opened = [
             stack.enter_context(open_map(path, name, when, which, root))

@@ -101,6 +101,7 @@ def design(
             raise LulcbenchError(f"{option} cannot be {value!r}.", f"Choose from {', '.join(names)}.")
     if (buffer is None) != (around is None):
         raise LulcbenchError("--buffer and --around belong together.", "Give both: --buffer 100 --around 311.")
+    _check_level(context, legend)
     if kind != Kind.STRATIFIED:
         refuse_given(
             context,
@@ -180,6 +181,7 @@ def area(
     ] = None,
 ) -> None:
     """Estimate the areas of the classes of a map from a labelled probability sample, with intervals."""
+    _check_level(context, legend)
     if regions is None:
         refuse_given(context, ("--region-column", "--region-layer"), "without --regions", "name a file of regions")
     with ExitStack() as stack:
@@ -219,6 +221,7 @@ def change(
     from lulcbench.evaluation.change import PairMap, transitions
     from lulcbench.evaluation.class_maps import open_map
 
+    _check_level(context, legend)
     if sample is None:
         refuse_given(context, ("--class-columns",), "without --sample", "name the labelled points")
     years = _years(year, 2)
@@ -284,6 +287,12 @@ def change(
             for name, gain, loss in zip(names, found.gain, found.loss, strict=True)
         ]
         save_figure(bar_figure(bars, "Gain and loss, ha", ("gain", "loss"), found.simulated), figure)
+
+
+def _check_level(context: typer.Context, legend: str) -> None:
+    """Refuse a level of maps whose values are the classes."""
+    if legend == "values":
+        refuse_given(context, ("--level",), "on values", "state another --legend")
 
 
 def _years(years: list[int] | None, maps: int) -> tuple[int | None, int | None]:

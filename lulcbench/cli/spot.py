@@ -12,7 +12,7 @@ from lulcbench._console import counted_progress, new_table, result_console
 from lulcbench._files import write_atomic
 from lulcbench.cli._output import refuse_given, writable_file
 from lulcbench.errors import LulcbenchError
-from lulcbench.evaluation.spotting import CONFIDENCE, RATE
+from lulcbench.evaluation.spotting import CLEAR, CONFIDENCE, RATE
 
 if TYPE_CHECKING:
     import geopandas
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 20  # rows of the table on the terminal
 _TABLES = (".csv", ".parquet")
-_OF_IMAGES = ("--patch", "--stride", "--level", "--bounds", "--bands", "--scale", "--offset")  # not of tables
+_OF_IMAGES = ("--top", "--patch", "--stride", "--level", "--bounds", "--bands", "--scale", "--offset")  # not of tables
 
 
 def register(app: typer.Typer) -> None:
@@ -68,7 +68,9 @@ def spot(
     offset: Annotated[float, typer.Option(help="Added to scaled values.")] = 0.0,
     rate: Annotated[float, typer.Option(help="Changes expected per patch and year.", min=1e-6, max=0.5)] = RATE,
     confidence: Annotated[float, typer.Option(help="Least probability of a change.", min=0.01, max=0.999)] = CONFIDENCE,
-    clear: Annotated[float, typer.Option(help="Least clear share of an image.", min=0, max=1)] = 0.5,
+    clear: Annotated[
+        float | None, typer.Option(help=f"Least clear share of an image; default: {CLEAR:g}.", min=0, max=1)
+    ] = None,
 ) -> None:
     """Spot land change: built-up, demolished, deforested and other, with the dates between which it happened."""
     from lulcbench.cli._page import write_page
@@ -104,7 +106,7 @@ def spot(
                 stride=stride,
                 level=level,
                 legend_name=legend_name,
-                clear=clear,
+                clear=CLEAR if clear is None else clear,
                 rate=rate,
                 confidence=confidence,
                 bounds=bounds,

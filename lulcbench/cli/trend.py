@@ -14,7 +14,15 @@ from rich.markup import escape
 from lulcbench._console import new_table, result_console
 from lulcbench._files import write_atomic
 from lulcbench.cli._area_report import HECTARE, class_name
-from lulcbench.cli._output import Json, mark_simulated, put_json, save_figure, writable_figure, writable_file
+from lulcbench.cli._output import (
+    Json,
+    mark_simulated,
+    put_json,
+    refuse_given,
+    save_figure,
+    writable_figure,
+    writable_file,
+)
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import LegendSubset
 
@@ -31,6 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def trend(
+    context: typer.Context,
     maps: Annotated[
         list[Path],
         typer.Argument(
@@ -72,6 +81,10 @@ def trend(
         raise LulcbenchError(f"{out} does not end in .tif.", "Name a GeoTIFF.")
     if classes is not None and legend == "values":
         raise LulcbenchError("Study classes consist of LUISA codes.", "State the --legend of the maps.")
+    if classes is not None:
+        refuse_given(context, ("--level",), "with --classes", "leave out --classes")
+    if legend == "values":
+        refuse_given(context, ("--level",), "on values", "state another --legend")
     subset = None if classes is None else LegendSubset.load(classes)
     nothing: list[None] = [None]
     if len(maps) == 1 and not year:

@@ -14,13 +14,14 @@ import pandas as pd
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.crosswalk import read_crosswalk
-from lulcbench.evaluation.spotting import CONFIDENCE, OUTLIERS, RATE, spot
+from lulcbench.evaluation.spotting import CLEAR, CONFIDENCE, OUTLIERS, RATE, spot
 from lulcbench.grid import CRS
 from lulcbench.legend import NODATA, legend
 
 if TYPE_CHECKING:
     import geopandas
 
+LEAST_KNOWN = 0.5  # of the probability is of classes with a code, or the image is left out
 _KNOWN = ("place", "date", "clear", "x", "y")
 _JITTER = 1.0  # m, of the positions of the images of a patch
 _ROUNDING = 1e-6  # of shares
@@ -52,16 +53,16 @@ class PatchSeries:
 
 
 def read_series(
-    path: str | os.PathLike[str], legend_name: str | None = None, clear: float = 0.5
+    path: str | os.PathLike[str], legend_name: str | None = None, clear: float | None = None
 ) -> tuple[list[PatchSeries], dict[str, int]]:
     """Read a table of probabilities.
 
     Args:
         path: CSV or Parquet file with the columns ``place``, ``date`` (ISO 8601) and one per class; optionally
             ``clear`` (share of the patch without clouds) and ``x``, ``y`` (EPSG:3035).
-        legend_name: CSV file with the columns ``value`` (name of a class column) and ``code`` (0 leaves it out); None
-            for columns that are LUISA codes.
-        clear: images with a smaller share are left out.
+        legend_name: CSV file with the columns ``value`` (name of a class column) and ``code`` (0 leaves it out, and
+            images whose probability is mostly of such classes); None for columns that are LUISA codes.
+        clear: images with a smaller share are left out, of tables with the column ``clear``; None takes ``CLEAR``.
 
     Returns:
         The patches, and reason → number of images that were left out.
@@ -71,7 +72,8 @@ def read_series(
     """
     path = Path(path)
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        # Places as text: 07 and 7 are two of them.
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"place": str})
     except (OSError, ValueError) as error:
         raise LulcbenchError(f"Cannot read {path}: {error}.", "Give a CSV or Parquet file.") from error
     if absent := [name for name in ("place", "date") if name not in table]:
@@ -83,6 +85,7 @@ def read_series(
             f"{path} has columns that are not classes: {unknown[:8]}.",
             "Translate the names of classes by --legend, a CSV file with the columns value and code.",
         )
+    every = names
     names = [name for name in names if table_of[str(name)] != NODATA]
     codes = np.array([table_of[str(name)] for name in names], np.int64)
     if len(set(codes.tolist())) < 2:
@@ -96,11 +99,20 @@ def read_series(
         share = pd.to_numeric(table["clear"], errors="coerce")
         if (odd := (share < -_ROUNDING) | (share > 1 + _ROUNDING)).any():
             raise LulcbenchError(f"{path} has {int(odd.sum())} values of clear outside 0 to 1.", "Give shares.")
-        left_out["clouded"] = int((used & ~(share >= clear)).sum())
-        used &= share >= clear
-    numbers = table[names].apply(pd.to_numeric, errors="coerce")
-    left_out["no probabilities"] = int((used & numbers.isna().any(axis=1)).sum())
-    used &= numbers.notna().all(axis=1)
+        least = CLEAR if clear is None else clear
+        left_out["clouded"] = int((used & ~(share >= least)).sum())
+        used &= share >= least
+    elif clear is not None:
+        raise LulcbenchError(f"{path} has no column clear, which would tell the images to leave out.", "Add it.")
+    numbers = table[every].apply(pd.to_numeric, errors="coerce")
+    known = np.isfinite(numbers[names]).all(axis=1)
+    left_out["no probabilities"] = int((used & ~known).sum())
+    used &= known
+    # What a cloud or another class without a code leaves to the others is noise, which would be blown up.
+    lost = numbers[names].sum(axis=1) <= LEAST_KNOWN * numbers.clip(lower=0).sum(axis=1)
+    lost &= len(every) > len(names)
+    left_out["mostly of classes without a code"] = int((used & lost).sum())
+    used &= ~lost
     places = {axis: _positions(table[axis], path) for axis in ("x", "y") if axis in table}
     table = table.assign(date=dates, **places, **{str(name): numbers[name] for name in names})[used]
     double = table.duplicated(["place", "date"])

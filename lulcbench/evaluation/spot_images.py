@@ -19,8 +19,8 @@ import pandas as pd
 
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.crosswalk import read_crosswalk
-from lulcbench.evaluation.patch_series import PatchSeries, spot_all
-from lulcbench.evaluation.spotting import COMPOSITE_OUTLIERS, CONFIDENCE, OUTLIERS, RATE
+from lulcbench.evaluation.patch_series import LEAST_KNOWN, PatchSeries, spot_all
+from lulcbench.evaluation.spotting import CLEAR, COMPOSITE_OUTLIERS, CONFIDENCE, OUTLIERS, RATE
 from lulcbench.grid import CRS, Bounds
 from lulcbench.legend import NODATA, legend
 from lulcbench.maps.dated_files import SceneImages
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 BLOCK: Final = 480  # px, about the side of the patches that are read at once
 PATCH: Final = 640.0  # m, of EuroSAT
-_KNOWN = 0.5  # of the probability is of classes with a code, or the image is left out
 _PIXELS = 10  # along the side of a patch whose pixels are classified, by default
 
 Floats32 = npt.NDArray[np.float32]
@@ -107,7 +106,7 @@ def spot_images(
     stride: float | None = None,
     level: int | None = None,
     legend_name: str | None = None,
-    clear: float = 0.5,
+    clear: float = CLEAR,
     rate: float = RATE,
     confidence: float = CONFIDENCE,
     bounds: Bounds | None = None,
@@ -151,7 +150,7 @@ def spot_images(
         for at, (i, j) in enumerate(block):
             own = p[:, at, codes != NODATA].astype(np.float64)
             total = own.sum(axis=1, keepdims=True)
-            used = seen[:, at] & (total[:, 0] > _KNOWN)
+            used = seen[:, at] & (total[:, 0] > LEAST_KNOWN)
             if used.sum() < 2:
                 continue
             x, y = grid.center(i, j)
@@ -187,6 +186,11 @@ def _codes(info: ModelInfo, level: int | None, legend_name: str | None) -> npt.N
                 f"{info.name} has classes of level {info.level}.", f"Use --level {info.level} or less."
             )
         return np.array(legend().codes(level), np.int64)[legend().parents(info.level, level)]
+    if level is not None:
+        raise LulcbenchError(
+            f"{info.name} has classes of another legend, without levels.",
+            "Leave out --level: the codes of --legend are the classes of the changes.",
+        )
     if legend_name is None:
         raise LulcbenchError(
             f"{info.name} has classes of another legend: {', '.join(info.classes[:8])}.",

@@ -27,6 +27,7 @@ from lulcbench.legend import legend
 OUTLIERS: Final = 0.1  # share of observations that say nothing about the class
 COMPOSITE_OUTLIERS: Final = 0.01  # the same of composites, which clouds and single dates do not reach
 RATE: Final = 0.02  # changes per patch and year
+CLEAR: Final = 0.5  # share of a patch without clouds in an image that is used, at least
 CONFIDENCE: Final = 0.6  # of a change that is reported, at least
 _QUARTER = 365.25 / 4  # days
 _INTERVAL = 0.9  # probability that the change is between the two dates of an interval

@@ -56,6 +56,12 @@ class Asset(_Stated):
             yield band, Scaling(scale=scale, offset=offset)
 
 
+def _utc(text: str) -> datetime:
+    """A moment; one without a time zone is in UTC."""
+    found = datetime.fromisoformat(text)
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 class Item(_Stated):
     """A scene.
 
@@ -69,17 +75,18 @@ class Item(_Stated):
     base: Path = Path()
 
     def date(self) -> datetime:
-        """When it was acquired, in UTC.
+        """When it was acquired, in UTC; the middle where only an interval is stated.
 
         Raises:
             LulcbenchError: that is not stated.
         """
         known = self.properties or {}
         text = known.get("datetime") or known.get("start_datetime")
+        end = None if known.get("datetime") else known.get("end_datetime")
         try:
-            found = datetime.fromisoformat(text) if isinstance(text, str) else None
-            if found:
-                return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+            if isinstance(text, str):
+                start = _utc(text)
+                return start + (_utc(end) - start) / 2 if isinstance(end, str) else start
         except (ValueError, OverflowError):
             pass
         raise LulcbenchError(

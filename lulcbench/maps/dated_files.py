@@ -40,10 +40,11 @@ class SceneImages:
         names: of bands.
         scale: of values; None takes what files state, and 1e-4 for 16-bit integers of Sentinel-2 if the model takes
             reflectance and their processing baseline is below 04.00, or unknown and they are from before 2022-01-25.
-        offset: of values.
+        offset: of scaled values, given with a scale.
 
     Raises:
-        LulcbenchError: the model takes other inputs; there are no images; their pixels are coarser than the model's.
+        LulcbenchError: there is an offset without a scale; the model takes other inputs; there are no images; their
+            pixels are coarser than the model's.
     """
 
     composites: Final = False
@@ -61,6 +62,10 @@ class SceneImages:
         from rasterio.warp import transform_bounds
 
         self._sensor, self._input = single_input(info)
+        if scale is None and offset:
+            raise LulcbenchError(
+                f"An offset of {offset:g} without a scale.", "Give both: --scale 0.0001 --offset -0.1."
+            )
         self._stated = None if scale is None else (scale, offset)
         self.name = Path(root).name
         self.scenes = find_scenes(root, self._sensor, self._input.bands, names)

@@ -63,6 +63,20 @@ def test_series_are_those_of_the_table(path: Path) -> None:
     assert points.values[..., 2] == pytest.approx((nir - red) / (nir + red), abs=1e-6)
 
 
+def test_names_in_csv_files_keep_their_zeros(tmp_path: Path) -> None:
+    """07 and 7 are two points, whose dates would make one series."""
+    own = table()
+    own["group"] = own["group"].str.replace("g", "0")
+    own["id"] = own["id"].replace({"p00": "07", "p02": "7"})
+    own.to_csv(tmp_path / "points.csv", index=False)
+    config = data(tmp_path / "points.csv", test=["03"])
+    points = config.read()
+    assert len(points.ids) == 48
+    assert {"07", "7"} <= set(points.ids)
+    assert set(points.groups) == {"00", "01", "02", "03"}
+    assert len(PointSeries("test", config)) == 12
+
+
 def test_groups_are_left_out_and_the_statistics_are_of_the_others(path: Path) -> None:
     config = data(path, val=["g2"])
     sets = {split: PointSeries(split, config) for split in ("train", "val", "test")}

@@ -70,6 +70,24 @@ def test_a_class_that_training_did_not_have_is_never_mapped(stay: float) -> None
     np.testing.assert_allclose(smooth[:, known, 1:], part, atol=1e-9)
 
 
+@pytest.mark.parametrize("years", [3, 60])
+def test_years_that_contradict_labels_without_change_have_probabilities(years: int) -> None:
+    scheme = ClassScheme.luisa(2)
+    labels = np.repeat([0, 8], 50)
+    stay = estimate_stay(labels, labels, scheme, 6)
+    assert stay == [1.0, 1.0]  # no pixel changes
+    matrix = transitions(scheme, stay, np.full(14, 1 / 14), count_pairs(labels, labels, 14))
+    p = np.zeros((years, 14, 2))  # as a forest gives them: 0 for all classes that no tree knows
+    p[:, 8] = 1
+    p[1, :, 0], p[years // 2 :, :, 1] = np.eye(14)[9], np.eye(14)[4]
+    smooth = forward_backward(p, matrix, np.full(14, 1 / 14))
+    np.testing.assert_allclose(smooth.sum(axis=1), 1)
+    assert (smooth[:, :, 0].argmax(axis=1) == 8).all()
+    if years == 60:  # too many contradictions for a slip: it changes once
+        assert smooth[:, :, 1].argmax(axis=1).tolist() == [8] * 30 + [4] * 30
+    np.testing.assert_array_equal(smooth.argmax(axis=1)[:, 0], viterbi(p, matrix, np.full(14, 1 / 14))[:, 0])
+
+
 def test_maps_in_another_order_than_time_are_not_smoothed() -> None:
     for gap in (0, -1):
         with pytest.raises(LulcbenchError, match=f"The maps are {gap} years apart"):

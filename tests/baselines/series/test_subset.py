@@ -14,10 +14,10 @@ from baselines.config import Config
 from baselines.experiment import Experiment
 from baselines.export import export
 from baselines.run import Trained, load_run
-from baselines.tasks.series import Mapper
+from baselines.tasks.series import Mapper, SeriesTask
 from baselines.tasks.subset_series import SubsetSeries
 from baselines.train import train
-from lulcbench.errors import LulcbenchError
+from lulcbench.errors import LulcbenchError, NotAvailableError
 from lulcbench.grid import Tile
 from lulcbench.maps import MapOptions, map_release
 from lulcbench.release import Release, Row
@@ -104,6 +104,24 @@ def test_maps_are_smoothed_in_the_study_classes(trained: tuple[Trained, Path], t
         assert run.task.score(predicting, folder)["near_change_recall"] == pytest.approx(1, abs=0.2) or name == "still"
     assert changes["still"] < changes["raw"]
     assert changes["val"] <= changes["raw"]
+
+
+def test_years_without_labels_are_mapped_and_not_scored(
+    trained: tuple[Trained, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real releases have labels of few years."""
+    run, trained_in = trained
+    config = run.config.replace(predict={"years": (2019,)})
+    run.task.predict(load_run(trained_in, config), tmp_path)
+    assert run.task.score(config, tmp_path)["overall_accuracy"] > 0.95
+    monkeypatch.setattr("baselines.tasks.series.label_years", lambda *_: [2018, 2020])
+    with pytest.raises(NotAvailableError, match="no auto labels of 2019 in its test split"):
+        run.task.score(config, tmp_path)
+    report = run.task.report(config, tmp_path)
+    assert not report.tables
+    assert "The test split has no labels of 2019" in report.summary
+    whole = SeriesTask(run.task.config, run.about.info)
+    assert "The test split has no labels of 2019" in whole.report(config, tmp_path).summary
 
 
 def test_the_digest_follows_the_classes(settings: Config, tmp_path: Path) -> None:

@@ -107,3 +107,12 @@ def test_networks_of_single_years_are_trained_with_the_statistics_that_they_pred
     train(experiment, tmp_path)
     assert len(opened) == 3
     assert all(part.info.inputs == experiment.info.inputs for part in opened)
+
+
+def test_networks_of_single_years_take_no_years_of_training(
+    series_root: Path, series_cache: Path, tmp_path: Path
+) -> None:
+    """Networks of years that were to be left out would have been trained and used."""
+    settings = config(series_root, series_cache, model={"by_year": True}, data={"train_years": (2018, 2019)})
+    with pytest.raises(LulcbenchError, match=r"data\.train_years would have no effect"):
+        train(Experiment.open(settings), tmp_path)

@@ -27,7 +27,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     grid = {"driver": "GTiff", "width": 4, "height": 4, "count": 1, "dtype": "uint16"}
     with rasterio.open("map.tif", "w", crs="EPSG:3035", transform=from_origin(4e6, 3e6, 10, 10), **grid) as raster:
         raster.write(np.full((1, 4, 4), 311, np.uint16))
-    Path("series.csv").write_text("place,date,311\na,2018-06-01,1\n")
+    Path("series.csv").write_text("place,date,311,211\na,2018-06-01,1,0\n")
     return tmp_path
 
 
@@ -42,6 +42,14 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("verify map.tif --imagery r --model m --out v.gpkg --top 3", "--top has no effect without --page"),
         ("view m --out site --points-crs EPSG:4326", "--points-crs has no effect without --points"),
         ("spot series.csv --out c.csv --top 3", "--top has no effect without --page"),
+        ("spot series.csv --out c.csv --page p.html --top 3", "--top has no effect on a table of probabilities"),
+        ("trend map.tif map.tif --legend values --level 2", "--level has no effect on values"),
+        ("trend map.tif map.tif --classes c.toml --level 2", "--level has no effect with --classes"),
+        ("change map.tif map.tif --legend values --level 2", "--level has no effect on values"),
+        ("area map.tif --sample s.csv --legend values --level 2", "--level has no effect on values"),
+        ("design map.tif --points 4 --out s.gpkg --legend values --level 2", "--level has no effect on values"),
+        ("agree map.tif map.tif --out a.tif --legend values --level 2", "--level has no effect on values"),
+        ("spot series.csv --out c.csv --clear 0.9", "has no column clear"),
         ("spot series.csv --out c.csv --offset 0", "--offset has no effect on a table of probabilities"),
         ("spot series.csv --out c.csv --bounds 0 0 1 1", "--bounds has no effect on a table of probabilities"),
     ],

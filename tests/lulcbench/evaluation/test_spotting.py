@@ -131,6 +131,32 @@ def test_days_that_may_be_months_and_images_of_no_place_are_left_out(tmp_path: P
     assert read_series(path, str(tmp_path / "legend.csv"))[1] == {"no place": 2}
 
 
+def test_names_of_places_keep_their_zeros(tmp_path: Path) -> None:
+    path = table(tmp_path / "s.csv", place=["07" if i % 2 == 0 else "7" for i in range(len(DATES))])
+    patches, left_out = read_series(path, str(tmp_path / "legend.csv"))
+    assert left_out == {}
+    assert [patch.place for patch in patches] == ["07", "7"]
+    np.testing.assert_array_equal(patches[0].dates, DATES[::2])
+
+
+def test_images_of_classes_without_a_code_are_left_out(tmp_path: Path) -> None:
+    """A cloud leaves 1 % to the classes of the land, which would count as much as a clear image."""
+    path, legend_of_clouds = table(tmp_path / "s.csv"), tmp_path / "clouds.csv"
+    legend_of_clouds.write_text((tmp_path / "legend.csv").read_text().rstrip() + "\ncloud,0\n")
+    own = pd.read_csv(path)
+    clear = read_series(path, str(tmp_path / "legend.csv"))[0][0]
+    classes = [name for name in own if name not in ("place", "date", "x", "y", "clear")]
+    clouded = np.arange(len(own)) % 3 == 1
+    own["cloud"] = np.where(clouded, 0.99, 0.0)
+    own.loc[clouded, classes] = 0.01 * np.eye(len(classes))[-1]
+    own.loc[1, [*classes, "cloud"]] = [0.0] * len(classes) + [1.0]  # certain
+    own.to_csv(path, index=False)
+    (patch,), left_out = read_series(path, str(legend_of_clouds))
+    assert left_out == {"mostly of classes without a code": int(clouded.sum())}
+    np.testing.assert_array_equal(patch.dates, clear.dates[~clouded])
+    np.testing.assert_allclose(patch.probabilities, clear.probabilities[~clouded])
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -45,6 +46,24 @@ def test_dates_are_in_utc(tmp_path: Path, stated: str, day: str) -> None:
     assert found.date == np.datetime64(day)
     (found,) = scenes(tmp_path, item(datetime=None, start_datetime=stated))
     assert found.date == np.datetime64(day)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "day"),
+    [
+        ("2018-06-01T00:00:00Z", "2018-06-30T23:59:59Z", "2018-06-15"),
+        ("2016-01-01T00:00:00Z", "2016-12-31T23:59:59Z", "2016-07-01"),  # a leap year
+        ("2018-05-03T22:00:00-05:00", "2018-05-03T23:00:00-05:00", "2018-05-04"),
+    ],
+)
+def test_composites_are_of_the_middle_of_their_interval(tmp_path: Path, start: str, end: str, day: str) -> None:
+    interval = {"start_datetime": start, "end_datetime": end}
+    (found,) = scenes(tmp_path, item(datetime=None, **interval))
+    assert found.date == np.datetime64(day)
+    (found,) = scenes(tmp_path, item(datetime=start, **interval))
+    assert found.date == np.datetime64(pd.Timestamp(start).tz_convert("UTC").date())
+    (found,) = scenes(tmp_path, item(datetime=None, start_datetime=start))
+    assert found.date == np.datetime64(pd.Timestamp(start).tz_convert("UTC").date())
 
 
 @pytest.mark.parametrize("stated", [None, "", "May", "2018-02-30T00:00:00Z", 20180503, "0001-01-01T00:00:00+14:00"])

@@ -241,6 +241,10 @@ def test_what_is_no_series_of_images_is_refused(place, tmp_path: Path) -> None:
         spot_images(images, model, legend_name=str(folder / "legend.csv"), patch=6400)
     with pytest.raises(LulcbenchError, match="not whole pixels of 10 m"):
         spot_images(images, model, legend_name=str(folder / "legend.csv"), patch=645)
+    with pytest.raises(LulcbenchError, match="of another legend, without levels"):
+        spot_images(images, model, legend_name=str(folder / "legend.csv"), level=1)
+    with pytest.raises(LulcbenchError, match=r"An offset of -0\.1 without a scale"):
+        open_images(tmp_path, model.info, offset=-0.1)
     with pytest.raises(LulcbenchError, match=r"classes of another legend: Forest"):
         spot_images(images, model)
     with rasterio.open(dated, "r+") as file:
