@@ -163,7 +163,7 @@ def test_repair_keeps_what_it_cannot_replace(published: FakeHub, tmp_path: Path)
         (".partial/x", None),
         (".sources", None),
         (MANIFEST, None),
-        ("a\x1b[2J", None),
+        pytest.param("a\x1b[2J", None, id="controls-the-terminal"),
         ("README.MD", None),
         ("README.md/x", None),
         ("landsat_2018/x", "landsat"),
