@@ -148,7 +148,8 @@ def warp(
             the source.
     """
     options: dict[str, float] = {}
-    if seen is not None and resampling == Resampling.bilinear:
+    # Those of parallel grids are nearly right; GDAL's own keep every byte of releases that were built with them.
+    if seen is not None and seen.turned and resampling == Resampling.bilinear:
         scales = (1.0 if side > SAME else side for side in seen.sides)
         options = dict(zip(("XSCALE", "YSCALE"), scales, strict=True))
     if seen is None or not seen.turned or resampling in (Resampling.bilinear, Resampling.nearest):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from pyproj import Transformer
+from rasterio import warp
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from builders.archives import label_source, sentinel2
@@ -151,3 +152,24 @@ def test_labels_are_the_majority_of_the_pixel(tmp_path: Path, name: str, step: i
     decided = first - second > 0.06
     assert decided.mean() > 0.8
     assert (got == classes[votes.argmax(axis=0)])[decided].all()
+
+
+@pytest.mark.parametrize(("zone", "told"), [(32632, False), (32635, True)])
+def test_sizes_of_pixels_are_stated_on_turned_grids_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: int, told: bool
+) -> None:
+    """Stated ones change a few values by rounding: releases of the middle of Europe keep the digests of their data."""
+    area = Area((4336800.0, 3129600.0, 4338000.0, 3130800.0), 30)  # 10.2° E, where zone 32 is turned by 0.8°
+    x, y = Transformer.from_crs(3035, zone, always_xy=True).transform(4337400, 3130200)
+    transform = Affine(30, 0, x - 3000, 0, -30, y + 3000)
+    path = write_raster(tmp_path / "red.tif", np.full((200, 200), 2000, np.uint16), transform, f"EPSG:{zone}", 0)
+    seen: list[bool] = []
+
+    def reproject(*given: object, **options: object) -> None:
+        seen.append("XSCALE" in options)
+        warp.reproject(*given, **options)
+
+    monkeypatch.setattr("builders.readers.warp.reproject", reproject)
+    got = read_stored([Asset(href=str(path), scale=1e-4)], [1], area, None, REFLECTANCE)
+    np.testing.assert_allclose(REFLECTANCE.decode(got), 0.2, atol=1e-6)
+    assert seen == [told]
