@@ -65,24 +65,12 @@ def test_kept_predictions_are_scored_again_into_the_table_of_this_scorer(
         list(rescore(worker, ["x"]))
 
 
-@pytest.mark.slow
 def test_an_interrupted_rescoring_adds_no_second_result(
     service: Service, results: dict[str, Any], predictions: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = older(service, results, predictions["good"])
-    worker = Worker(service.db, service.settings)
-
-    written = ledger.write
-
-    def killed(*given: Any) -> None:
-        written(*given)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ledger, "write", killed)
-        with pytest.raises(KeyboardInterrupt):
-            list(rescore(worker))
-    assert list(rescore(worker)) == []  # the result is added to the database
+    kill_after_the_ledger(service, results, old, monkeypatch)
+    assert list(rescore(Worker(service.db, service.settings))) == []  # the result is added to the database
     assert len(service.rows(level=4)) == 1
     assert len(list(service.settings.ledger.rglob("[0-9a-f]*.json"))) == 2
     assert old in {row["submission"] for row in service.rows(level=4, scorer="0.9.0")}
