@@ -1,4 +1,4 @@
-"""Model cards, tokens, and the client against a small leaderboard of its own that can fail in every way."""
+"""Tokens, and the client against a small leaderboard of its own that can fail in every way."""
 
 from __future__ import annotations
 
@@ -10,119 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
-from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from benchmarks.label_release import make_release, smooth_codes
-from lulcbench.cli import app, main
+from lulcbench.cli import app
 from lulcbench.cli import score as commands
 from lulcbench.errors import LulcbenchError
 from lulcbench.evaluation.scores import Scores
-from lulcbench.evaluation.scoring import score
-from lulcbench.predictions import PredictionWriter
-from lulcbench.submission.card import CARD_EXAMPLE, MAX_CARD_BYTES, ModelCard, load_card
+from lulcbench.submission.card import CARD_EXAMPLE, ModelCard
 from lulcbench.submission.client import MAX_RESPONSE_BYTES, Client, find_token, token_file
 
 CARD = tomllib.loads(CARD_EXAMPLE)
 URL = "https://board.example"
-
-
-@pytest.fixture(scope="module")
-def submission(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Scores]:
-    folder = tmp_path_factory.mktemp("submission")
-    make_release(folder / "release", {2018: smooth_codes(2, seed=0)})
-    path = folder / "p.zip"
-    with PredictionWriter(path, folder / "release", "test", 2018) as writer:
-        for tile in writer.info.tiles:
-            writer.write(tile, np.full((96, 96), 3110))
-    return path, score(path, folder / "release")
-
-
-@pytest.fixture
-def card_file(tmp_path: Path) -> Path:
-    path = tmp_path / "card.toml"
-    path.write_text(CARD_EXAMPLE)
-    return path
-
-
-def test_the_example_is_a_card(card_file: Path) -> None:
-    card = load_card(card_file)
-    assert card.sensors == ("sentinel2",)
-    assert ModelCard.model_validate(card.model_dump(mode="json")) == card
-
-
-@pytest.mark.parametrize("key", sorted(CARD))
-def test_every_key_of_the_example_is_needed(key: str) -> None:
-    with pytest.raises(ValidationError, match=key):
-        ModelCard.model_validate({k: v for k, v in CARD.items() if k != key})
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"surprise": 1},
-        {"name": ""},
-        {"name": "a\nb"},
-        {"name": "a\x1b[2Jb"},
-        {"name": "a\u202eb"},  # right-to-left override
-        {"name": "x" * 121},
-        {"name": " a"},
-        {"authors": []},
-        {"authors": ["a"] * 51},
-        {"code": "javascript:alert(1)"},
-        {"code": "https://x.example/\"onload='x'"},
-        {"code": "file:///etc/passwd"},
-        {"sensors": ["<script>"]},
-        {"training_data": []},
-        {"sensors": ["landsat", "landsat"]},
-        {"saw_scored_labels": "perhaps"},
-        {"saw_scored_labels": "no"},
-        {"saw_scored_labels": 0},
-        {"parameters": -1},
-        {"parameters": 1.5},
-        {"parameters": "12"},
-        {"parameters": True},
-        {"description": "x" * 2001},
-    ],
-)
-def test_bad_cards_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        ModelCard.model_validate(CARD | change)
-
-
-def test_card_files_that_cannot_be_read(tmp_path: Path) -> None:
-    path = tmp_path / "card.toml"
-    for content, message in (
-        (b"name = ", "not TOML"),
-        (b"\xff\xfe", "not TOML"),
-        (b'name = "x"\n', "not a valid model card: .*authors"),
-        (CARD_EXAMPLE.replace("https://", "my ").encode(), "code: not an address such as https://example.org/model"),
-        (CARD_EXAMPLE.replace('"sentinel2"', '"Sentinel-2"').encode(), "sensors.0: not a name of at most 32"),
-        (b"#" * 70000, "larger than"),
-        (b"a" + b".a" * 24_000 + b"=1", "not TOML: a key has more than 8 parts"),
-        (b"parameters = " + b"1" * 6000, "not TOML"),
-        (b"parameters = 0x" + b"f" * 20, "not TOML: an integer has more than 64 bits"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(LulcbenchError, match=message):
-            load_card(path)
-    with pytest.raises(LulcbenchError, match=r"The model card .* is missing"):
-        load_card(tmp_path / "none.toml")
-
-
-def test_the_largest_valid_card_is_read(tmp_path: Path) -> None:
-    sign = "\N{DESERET CAPITAL LETTER LONG I}"  # four bytes of UTF-8
-    short = [sign * 118 + f"{number:02}" for number in range(50)]
-    card = CARD | {"name": short[0], "authors": short, "training_data": short, "pretraining": short[0]}
-    card |= {"compute": short[0], "licence": short[0], "description": sign * 2000, "code": "https://a.b/" + "c" * 288}
-    path = tmp_path / "card.toml"
-    # A JSON text or array is TOML too.
-    lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in card.items())
-    path.write_text("".join(lines), encoding="utf-8")
-    assert 55_000 < path.stat().st_size < MAX_CARD_BYTES
-    assert load_card(path) == ModelCard.model_validate(card)
 
 
 def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,44 +354,3 @@ def test_predictions_in_a_folder_that_cannot_be_written_are_sent(
         with pytest.raises(LulcbenchError, match="No file"):
             client.upload(submission[0].with_name("none.zip"), ModelCard.model_validate(CARD))
     assert "an interrupted upload will begin again" in caplog.text
-
-
-def test_commands(submission: tuple[Path, Scores], card_file: Path, tmp_path: Path) -> None:
-    path, scores = submission
-    root = path.parent / "release"
-    run = CliRunner().invoke
-    result = run(app, ["score", str(path), "--root", str(root), "--json", str(tmp_path / "s.json"), "--classes", "1"])
-    assert result.exit_code == 0, result.output
-    assert "SIMULATED DATA" in result.output
-    assert Scores.load(tmp_path / "s.json") == scores
-    result = run(app, ["score", str(path), "--root", str(root), "--classes", "7"])
-    assert "--classes is 7, but the predictions have levels 1 to" in str(result.exception)
-    result = run(app, ["check", str(path), "--root", str(root), "--card", str(card_file)])
-    assert result.exit_code == 0, result.output
-    assert "2 tiles, without probabilities" in result.output
-    result = run(app, ["submit", str(path), "--card", str(tmp_path / "none.toml"), "--to", URL])
-    assert isinstance(result.exception, LulcbenchError)
-
-
-def test_sensors_that_the_release_does_not_have(
-    submission: tuple[Path, Scores], release_root: Path, tmp_path: Path
-) -> None:
-    card = tmp_path / "card.toml"
-    card.write_text(CARD_EXAMPLE.replace('"sentinel2"', '"sentinel2", "planet"'))
-    path, root = str(submission[0]), str(release_root)
-    for command in (["check", path], ["submit", path, "--to", URL]):
-        result = CliRunner().invoke(app, [*command, "--root", root, "--card", str(card)], env={"LULCBENCH_TOKEN": "t"})
-        assert isinstance(result.exception, LulcbenchError)
-        assert "'planet', which tiny-0.1.0 does not have" in str(result.exception)
-
-
-def test_bad_input_is_a_message_and_exit_code_2(
-    submission: tuple[Path, Scores], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    path = tmp_path / "[bold]x.zip"  # what rich would take for markup
-    path.write_bytes(b"no zip")
-    monkeypatch.setattr("sys.argv", ["lulcbench", "score", str(path), "--root", str(submission[0].parent / "release")])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    assert "[bold]x.zip is refused" in capsys.readouterr().err
