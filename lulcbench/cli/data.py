@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from lulcbench._console import harmless, new_table, progress, result_console, transfer_progress
-from lulcbench.cli._output import STDOUT, Json, mark_simulated, put_json, save_figure, writable_figure
+from lulcbench.cli._output import STDOUT, Json, mark_simulated, put_json, refuse_given, save_figure, writable_figure
 from lulcbench.errors import LulcbenchError
 from lulcbench.legend import legend
 from lulcbench.release import MANIFEST, ArrayKey, Manifest, Release
@@ -40,6 +40,7 @@ def info(
 
 
 def check_files(
+    context: typer.Context,
     root: Annotated[str, typer.Argument(help="Folder of a release.")],
     workers: Annotated[int | None, typer.Option(help="Number of threads; by default one per processor.", min=1)] = None,
     repair: Annotated[
@@ -59,8 +60,8 @@ def check_files(
         raise LulcbenchError(
             f"{root} is a URL, not a folder.", "Download it; every file is verified during the download."
         )
-    if source is not None and not repair:
-        raise LulcbenchError("--from is only for repairs.", "Give --repair too, or leave it out.")
+    if not repair:
+        refuse_given(context, ("--from",), "without --repair", "give --repair too")
     folder = Path(root)
     try:
         manifest = Manifest.load(folder)

@@ -171,7 +171,7 @@ def test_plot(run: Run, release_root: Path, tmp_path: Path) -> None:
 
 def test_a_source_without_a_repair_is_not_ignored(run: Run, copy: Path) -> None:
     code, _, err = run("check-files", copy, "--from", "hf://lulcbench/tiny")
-    assert (code, "only for repairs" in err) == (2, True)
+    assert (code, "--from has no effect without --repair" in err) == (2, True)
 
 
 def test_the_folder_of_a_download_is_never_the_working_directory(
